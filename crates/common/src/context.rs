@@ -1,0 +1,49 @@
+//! What a service is given to live in: its name, clock, randomness, metrics and lifecycle.
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::health::Health;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::settings::Refresher;
+
+/// One per service and process; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// `auth-service`, `feed-service`, … as in URLs, metrics and bus destinations.
+    pub service: &'static str,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub metrics: Metrics,
+    pub lifecycle: Lifecycle,
+    /// Checks behind `/actuator/health`.
+    pub health: Health,
+    /// Re-reads the service's settings, for `/actuator/refresh` and bus refreshes.
+    pub settings: Refresher,
+    /// Unique to this process and service: `<service>:<port>:<random>`; names a bus origin, a lease holder.
+    pub instance: Arc<str>,
+}
+
+impl Context {
+    /// A context on the machine's clock and randomness.
+    #[must_use]
+    pub fn system(service: &'static str, port: u16) -> Self {
+        Self::with(service, port, Arc::new(SystemClock), Arc::new(SystemEntropy))
+    }
+
+    /// A context on this clock and randomness.
+    #[must_use]
+    pub fn with(service: &'static str, port: u16, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            service,
+            clock,
+            instance: format!("{service}:{port}:{}", entropy.hex(8)).into(),
+            entropy,
+            metrics: Metrics::new(service),
+            lifecycle: Lifecycle::new(service),
+            health: Health::default(),
+            settings: Refresher::default(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What ties together the log lines, events and calls that one request or one consumed event has caused.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use opentelemetry::trace::TraceContextExt as _;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::clock::Entropy;
+
+tokio::task_local! {
+    static CURRENT: Correlation;
+}
+
+/// Carried from a request to the events it causes, and from an event to what its consumer does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correlation {
+    /// The request id, or the `correlation-id` of the consumed event.
+    pub id: Arc<str>,
+    /// W3C trace context, `00-<trace id>-<parent id>-<flags>`.
+    pub traceparent: Option<Arc<str>>,
+}
+
+impl Correlation {
+    /// Runs a future in this correlation: a request, or the handling of one event.
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, future)
+    }
+}
+
+/// The correlation of the current task; none outside of a request or an event. Spawned tasks do not inherit it.
+///
+/// Where spans are exported the trace context is that of the current span, so that what follows hangs below it.
+#[must_use]
+pub fn correlation() -> Option<Correlation> {
+    let mut current = CURRENT.try_with(Clone::clone).ok()?;
+    if let Some(exported) = current_traceparent() {
+        current.traceparent = Some(exported.into());
+    }
+    Some(current)
+}
+
+/// The trace context of the current span, if spans are exported.
+fn current_traceparent() -> Option<String> {
+    let context = tracing::Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    let (trace, parent, flags) = (span.trace_id(), span.span_id(), span.trace_flags().to_u8());
+    span.is_valid().then(|| format!("00-{trace}-{parent}-{flags:02x}"))
+}
+
+/// A `traceparent` header in its four parts, checked as the W3C recommendation says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TraceParent<'a> {
+    pub trace_id: &'a str,
+    text: &'a str,
+}
+
+impl<'a> TraceParent<'a> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        let lower_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let mut parts = text.split('-');
+        let (version, trace_id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let lengths = (version.len(), trace_id.len(), parent.len(), flags.len()) == (2, 32, 16, 2);
+        let digits = [version, trace_id, parent, flags].into_iter().all(lower_hex);
+        let nonzero = [trace_id, parent]
+            .into_iter()
+            .all(|part| part.bytes().any(|byte| byte != b'0'));
+        // Only version 00 says that nothing follows.
+        let ends = version != "ff" && (version != "00" || parts.next().is_none());
+        (lengths && digits && nonzero && ends).then_some(Self { trace_id, text })
+    }
+
+    pub(crate) fn as_str(&self) -> &'a str {
+        self.text
+    }
+}
+
+/// A trace that begins here and is not exported: its id still ties log lines of several services together.
+pub(crate) fn new_traceparent(entropy: &dyn Entropy) -> String {
+    format!("00-{}-{}-00", entropy.hex(16), entropy.hex(8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_parents_are_checked() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(
+            TraceParent::parse(good).map(|parent| parent.trace_id),
+            Some("4bf92f3577b34da6a3ce929d0e0e4736")
+        );
+        assert!(
+            TraceParent::parse(&format!("cc{}-what-comes", &good[2..])).is_some(),
+            "later versions may add"
+        );
+        for bad in [
+            "",
+            "00",
+            &good[..54],
+            &format!("{good}-more"),
+            &format!("ff{}", &good[2..]),
+            &good.to_uppercase(),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473g-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(TraceParent::parse(bad), None, "{bad}");
+        }
+        let made = new_traceparent(&crate::clock::SystemEntropy);
+        assert!(TraceParent::parse(&made).is_some(), "{made}");
+    }
+
+    #[tokio::test]
+    async fn a_correlation_holds_within_its_scope() {
+        assert_eq!(correlation(), None);
+        let mine = Correlation {
+            id: "r-1".into(),
+            traceparent: None,
+        };
+        let seen = mine.clone().scope(async { correlation() }).await;
+        assert_eq!(seen, Some(mine));
+        assert_eq!(correlation(), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! The HTTP side of a service: reading parameters, one error shape, middleware, management, documents, serving.
+
+mod actuator;
+pub mod credential;
+mod docs;
+mod intake;
+mod observe;
+pub mod params;
+pub mod problem;
+pub mod serve;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use params::{Files, Params, Upload};
+pub use problem::Problem;
+
+pub use crate::correlation::{Correlation, correlation};

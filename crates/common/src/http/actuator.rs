@@ -1,0 +1,244 @@
+//! Management at the root of each port, as Spring Boot's actuator names it.
+//!
+//! Asking is open, the load balancer does not route here; whatever changes something needs the operator's
+//! credential.
+
+use axum::extract::{Path, Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::credential::{self, shows};
+use super::{Params, Problem};
+use crate::Context;
+use crate::health::Report;
+use crate::settings::Credentials;
+use crate::telemetry;
+
+/// Names the changed keys that take effect with the next start only, joined by commas.
+const NEEDS_RESTART: HeaderName = HeaderName::from_static("x-needs-restart");
+/// Spring's name for all loggers together.
+const ROOT: &str = "ROOT";
+
+#[derive(Debug, Clone)]
+struct Management {
+    context: Context,
+    operator: SecretString,
+}
+
+pub(super) fn routes(context: &Context, credentials: &Credentials) -> Router {
+    let operator = credentials.operator_token.clone();
+    let changes = Router::new()
+        .route("/actuator/loggers/{name}", post(set_level))
+        .route("/actuator/refresh", post(refresh))
+        .route_layer(from_fn_with_state(operator.clone(), credential::require));
+    Router::new()
+        .route("/actuator", get(links))
+        .route("/actuator/health", get(health))
+        .route("/actuator/health/liveness", get(liveness))
+        .route("/actuator/health/readiness", get(readiness))
+        .route("/actuator/info", get(info))
+        .route("/actuator/prometheus", get(prometheus))
+        .route("/actuator/loggers", get(loggers))
+        .route("/actuator/loggers/{name}", get(logger))
+        .merge(changes)
+        .with_state(Management {
+            context: context.clone(),
+            operator,
+        })
+}
+
+async fn links() -> Json<Value> {
+    let names = ["health", "info", "prometheus", "loggers", "refresh"];
+    let links: serde_json::Map<_, _> = names
+        .into_iter()
+        .map(|name| (name.to_owned(), json!({"href": format!("/actuator/{name}")})))
+        .collect();
+    Json(json!({"_links": links}))
+}
+
+/// All checks; details for operators only.
+async fn health(State(management): State<Management>, request: Request) -> Response {
+    let report = management.context.health.report().await;
+    let details = shows(request.headers(), &management.operator);
+    let readiness = management.context.lifecycle.readiness();
+    let up = report.is_up() && readiness.ready;
+    let status = match (up, report.is_up()) {
+        (true, _) => "UP",
+        (false, true) => "OUT_OF_SERVICE",
+        (false, false) => "DOWN",
+    };
+    let body = json!({"status": status, "components": components(&report, details)});
+    (code(up), Json(body)).into_response()
+}
+
+fn components(report: &Report, details: bool) -> Value {
+    let parts = report.0.iter().map(|(name, checked)| {
+        let mut part = json!({"status": if checked.is_ok() { "UP" } else { "DOWN" }});
+        if details {
+            part["details"] = match checked {
+                Ok(details) => Value::Object(details.clone()),
+                Err(reason) => json!({"error": reason}),
+            };
+        }
+        ((*name).to_owned(), part)
+    });
+    Value::Object(parts.collect())
+}
+
+/// The process answers: no engine is asked, or a broken database would make the cluster kill every replica.
+async fn liveness(State(management): State<Management>) -> Response {
+    let alive = management.context.lifecycle.failure().is_none();
+    (code(alive), Json(json!({"status": if alive { "UP" } else { "DOWN" }}))).into_response()
+}
+
+async fn readiness(State(management): State<Management>) -> Response {
+    let readiness = management.context.lifecycle.readiness();
+    let status = if readiness.ready { "UP" } else { "OUT_OF_SERVICE" };
+    let body = json!({"status": status, "waitingFor": readiness.waiting_for, "draining": readiness.draining});
+    (code(readiness.ready), Json(body)).into_response()
+}
+
+fn code(up: bool) -> StatusCode {
+    if up {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+async fn info(State(management): State<Management>) -> Json<Value> {
+    let context = &management.context;
+    Json(json!({
+        "app": {"name": context.service, "version": env!("CARGO_PKG_VERSION")},
+        "instance": &*context.instance,
+    }))
+}
+
+async fn prometheus(State(management): State<Management>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        management.context.metrics.render(),
+    )
+}
+
+async fn loggers() -> Result<Json<Value>, Problem> {
+    let directives = levels()?.directives();
+    let loggers: serde_json::Map<_, _> = by_target(&directives)
+        .into_iter()
+        .map(|(target, level)| (target.to_owned(), described(Some(level))))
+        .collect();
+    let known = ["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+    Ok(Json(json!({"levels": known, "loggers": loggers})))
+}
+
+async fn logger(Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    let directives = levels()?.directives();
+    let levels = by_target(&directives);
+    let configured = levels
+        .iter()
+        .find(|(target, _)| *target == name)
+        .map(|(_, level)| *level);
+    Ok(Json(described(configured)))
+}
+
+fn described(level: Option<&str>) -> Value {
+    let level = level.map(str::to_uppercase);
+    json!({"configuredLevel": level, "effectiveLevel": level})
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SetLevel {
+    /// None takes the logger's own level away.
+    configured_level: Option<String>,
+}
+
+async fn set_level(Path(name): Path<String>, Params(params): Params<SetLevel>) -> Result<StatusCode, Problem> {
+    let levels = levels()?;
+    let level = params
+        .configured_level
+        .filter(|level| !level.is_empty())
+        .map(|level| level.to_lowercase());
+    let directives = with_level(&levels.directives(), &name, level.as_deref());
+    levels
+        .set(&directives)
+        .map_err(|error| Problem::invalid_parameter(error.to_string()))?;
+    tracing::info!(logger = name, directives, "log level changed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Directives in their parts: `info,sosohappy_feed=debug` is ROOT at info and one target at debug.
+fn by_target(directives: &str) -> Vec<(&str, &str)> {
+    let parts = directives.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| part.rsplit_once('=').unwrap_or((ROOT, part)))
+        .collect()
+}
+
+fn with_level(directives: &str, name: &str, level: Option<&str>) -> String {
+    let mut levels = by_target(directives);
+    levels.retain(|(target, _)| *target != name);
+    if let Some(level) = level {
+        levels.push((name, level));
+    } else if name == ROOT {
+        levels.push((ROOT, "info"));
+    }
+    let parts = levels.into_iter().map(|(target, level)| match target {
+        ROOT => level.to_owned(),
+        _ => format!("{target}={level}"),
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+fn levels() -> Result<&'static telemetry::Levels, Problem> {
+    telemetry::levels().ok_or_else(Problem::unavailable)
+}
+
+/// Answers the changed keys.
+async fn refresh(State(management): State<Management>) -> Result<Response, Problem> {
+    let refreshed = management
+        .context
+        .settings
+        .refresh()
+        .await
+        .ok_or_else(Problem::unavailable)?;
+    let refreshed = refreshed.map_err(|error| {
+        let title = "The settings stay as they were";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "refresh-failed", title).detail(error.to_string())
+    })?;
+    let mut response = Json(refreshed.changed).into_response();
+    if let Ok(keys) = HeaderValue::from_str(&refreshed.needs_restart.join(",")) {
+        response.headers_mut().insert(NEEDS_RESTART, keys);
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+#[path = "actuator_tests.rs"]
+mod served_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_set_one_by_one() {
+        assert_eq!(
+            with_level("info", "sosohappy_feed", Some("debug")),
+            "info,sosohappy_feed=debug"
+        );
+        assert_eq!(
+            with_level("info,sosohappy_feed=debug", "sosohappy_feed", Some("trace")),
+            "info,sosohappy_feed=trace"
+        );
+        assert_eq!(with_level("info,sosohappy_feed=debug", "sosohappy_feed", None), "info");
+        assert_eq!(with_level("info,hyper=warn", ROOT, Some("error")), "hyper=warn,error");
+        assert_eq!(with_level("debug", ROOT, None), "info");
+    }
+}

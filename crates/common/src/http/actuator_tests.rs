@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::http::testing::{Bed, OPERATOR, problem, test_settings};
+
+#[tokio::test]
+async fn health_aggregates_checks_and_hides_why() {
+    let bed = Bed::new(test_settings()).await;
+    bed.context
+        .health
+        .register("db", || async { Err("connection refused".to_owned()) });
+    bed.context.health.register("bus", || async {
+        Ok(serde_json::Map::from_iter([("lag".to_owned(), 3.into())]))
+    });
+    let (status, health) = bed.json("/actuator/health").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    insta::assert_snapshot!(health, @r#"{"status":"DOWN","components":{"db":{"status":"DOWN"},"bus":{"status":"UP"}}}"#);
+    let asked = bed
+        .http
+        .get(bed.at("/actuator/health"))
+        .bearer_auth(OPERATOR)
+        .send()
+        .await
+        .expect("an answer");
+    let health: Value = asked.json().await.expect("JSON");
+    insta::assert_snapshot!(health["components"], @r#"{"db":{"status":"DOWN","details":{"error":"connection refused"}},"bus":{"status":"UP","details":{"lag":3}}}"#);
+    assert_eq!(
+        bed.json("/actuator/health/liveness").await.0,
+        StatusCode::OK,
+        "liveness asks no engine"
+    );
+    assert_eq!(bed.json("/actuator/health/readiness").await.0, StatusCode::OK);
+    let gate = bed.context.lifecycle.gate("registry");
+    let (status, readiness) = bed.json("/actuator/health/readiness").await;
+    assert_eq!(
+        (status, &readiness["waitingFor"][0]),
+        (StatusCode::SERVICE_UNAVAILABLE, &Value::from("registry"))
+    );
+    gate.open();
+    assert_eq!(bed.json("/actuator/health/readiness").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn changes_need_the_operator() {
+    let bed = Bed::new(test_settings()).await;
+    let refresh = || bed.http.post(bed.at("/actuator/refresh"));
+    let refused = refresh().send().await.expect("an answer");
+    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+    assert_eq!(problem(refused).await, (401, "credential-required".to_owned()));
+    let service_token = refresh()
+        .bearer_auth("service-token-of-a-test")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(service_token.status(), 401);
+    let nothing = refresh().bearer_auth(OPERATOR).send().await.expect("an answer");
+    assert_eq!(nothing.status(), 503, "no settings are attached");
+    let level = bed
+        .http
+        .post(bed.at("/actuator/loggers/ROOT"))
+        .json(&serde_json::json!({"configuredLevel": "DEBUG"}));
+    assert_eq!(level.send().await.expect("an answer").status(), 401);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_template() {
+    let bed = Bed::new(test_settings()).await;
+    bed.get("/test-service/image/7").await;
+    bed.get("/test-service/image/8?email=kim@example.com").await;
+    bed.get("/wp-login.php").await;
+    let client = bed
+        .http
+        .get(bed.at("/test-service/slow"))
+        .timeout(Duration::from_millis(50));
+    assert!(client.send().await.is_err(), "the client leaves");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let answer = bed.get("/actuator/prometheus").await;
+    assert_eq!(
+        answer.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = answer.text().await.expect("text");
+    let count = |labels: &str| {
+        let start = format!(
+            "http_server_requests_seconds_count{{error=\"none\",exception=\"none\",{labels},application=\"test-service\"}} "
+        );
+        text.lines()
+            .find_map(|line| line.strip_prefix(&start))
+            .unwrap_or_else(|| panic!("no {labels} in {text}"))
+            .to_owned()
+    };
+    assert_eq!(
+        count(r#"method="GET",outcome="SUCCESS",status="200",uri="/test-service/image/{imageId}""#),
+        "2"
+    );
+    assert_eq!(
+        count(r#"method="GET",outcome="CLIENT_ERROR",status="404",uri="NOT_FOUND""#),
+        "1"
+    );
+    assert_eq!(
+        count(r#"method="GET",outcome="UNKNOWN",status="UNKNOWN",uri="/test-service/slow""#),
+        "1"
+    );
+    assert!(
+        !text.contains("wp-login") && !text.contains("kim@"),
+        "no path and no query becomes a label"
+    );
+}
+
+#[tokio::test]
+async fn documents_are_served() {
+    let bed = Bed::new(test_settings()).await;
+    let (_, document) = bed.json("/test-service/openapi.json").await;
+    assert_eq!(document["info"]["title"], "test-service");
+    let responses = &document["paths"]["/test-service/image/{imageId}"]["get"]["responses"];
+    let schema = &responses["default"]["content"]["application/problem+json"]["schema"]["$ref"];
+    assert_eq!(schema, "#/components/schemas/Problem");
+    assert!(document["components"]["schemas"]["Problem"]["properties"]["code"].is_object());
+    let page = bed.get("/test-service/docs/").await;
+    assert!(page.text().await.expect("text").contains("swagger-ui"));
+}

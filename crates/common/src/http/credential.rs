@@ -1,0 +1,91 @@
+//! The credentials that services and operators show.
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
+
+use super::Problem;
+
+/// Whether the request shows this credential: as a Bearer token, or as the password of Basic. Compared in
+/// constant time.
+#[must_use]
+pub fn shows(headers: &HeaderMap, credential: &SecretString) -> bool {
+    let Some((scheme, rest)) = authorization(headers) else {
+        return false;
+    };
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return same(rest.as_bytes(), credential);
+    }
+    let decoded = scheme
+        .eq_ignore_ascii_case("basic")
+        .then(|| BASE64_STANDARD.decode(rest).ok())
+        .flatten();
+    let Some(decoded) = decoded else { return false };
+    let password = decoded.splitn(2, |byte| *byte == b':').nth(1);
+    password.is_some_and(|password| same(password, credential))
+}
+
+fn authorization(headers: &HeaderMap) -> Option<(&str, &str)> {
+    let (scheme, rest) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    Some((scheme, rest.trim()))
+}
+
+fn same(shown: &[u8], credential: &SecretString) -> bool {
+    let expected = credential.expose_secret().as_bytes();
+    !expected.is_empty() && bool::from(shown.ct_eq(expected))
+}
+
+/// Middleware for `axum::middleware::from_fn_with_state`: 401 without this credential, before the body is read.
+pub async fn require(
+    axum::extract::State(credential): axum::extract::State<SecretString>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if shows(request.headers(), &credential) {
+        return next.run(request).await;
+    }
+    let title = "This needs the credential of a service or an operator";
+    let mut response = Problem::new(StatusCode::UNAUTHORIZED, "credential-required", title).into_response();
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bearer_and_basic_are_understood() {
+        let credential = SecretString::from("a-service-token-1");
+        let shown = |value: &str| {
+            let value = HeaderValue::from_str(value).expect("a header");
+            shows(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]), &credential)
+        };
+        assert!(shown("Bearer a-service-token-1"));
+        assert!(shown("bearer  a-service-token-1"));
+        assert!(shown(&format!(
+            "Basic {}",
+            BASE64_STANDARD.encode("any:a-service-token-1")
+        )));
+        assert!(!shown(&format!(
+            "Basic {}",
+            BASE64_STANDARD.encode("a-service-token-1")
+        )));
+        assert!(!shown("Bearer a-service-token-2"));
+        assert!(!shown("Bearer "));
+        assert!(!shown("a-service-token-1"));
+        assert!(!shows(&HeaderMap::new(), &credential));
+        let empty = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Bearer "))]);
+        assert!(
+            !shows(&empty, &SecretString::from("")),
+            "an empty credential lets nobody in"
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! What may come in: bytes and time of one body, and the memory that large bodies of all requests share.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+
+use super::Problem;
+use crate::settings::Server;
+
+/// A body up to this size is read without a share of the memory budget.
+const SMALL: usize = 16 * 1024;
+const WAIT: Duration = Duration::from_secs(5);
+/// The limits of routes that are not behind [`super::serve::Service`], as in the shared defaults.
+const FALLBACK_LIMIT: usize = 20 * 1024 * 1024;
+
+/// The limits of a service; a request carries them as an extension.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake {
+    body_limit: usize,
+    body_timeout: Duration,
+    budget: usize,
+    memory: Arc<Semaphore>,
+    /// How long a large body waits for its share.
+    pub(crate) wait: Duration,
+}
+
+/// A share of the memory for large bodies, given back when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Share(Option<OwnedSemaphorePermit>);
+
+/// Why a body ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cut {
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("the body did not arrive in time")]
+    TooSlow,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self {
+            body_limit: FALLBACK_LIMIT,
+            body_timeout: Duration::from_mins(1),
+            budget: FALLBACK_LIMIT,
+            memory: Arc::new(Semaphore::new(FALLBACK_LIMIT)),
+            wait: WAIT,
+        }
+    }
+}
+
+impl Intake {
+    pub(crate) fn new(settings: &Server) -> Self {
+        let budget = settings.upload_memory.min(Semaphore::MAX_PERMITS);
+        Self {
+            body_limit: settings.body_limit,
+            body_timeout: settings.body_timeout,
+            budget,
+            memory: Arc::new(Semaphore::new(budget)),
+            wait: WAIT,
+        }
+    }
+
+    /// Refuses what says itself that it is too large.
+    pub(crate) fn check_declared(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if declared_length(headers).is_some_and(|length| length > self.body_limit as u64) {
+            return Err(too_large(self.body_limit));
+        }
+        Ok(())
+    }
+
+    /// Puts the limits on a body, whoever reads it.
+    pub(crate) fn guard(&self, body: Body) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        let deadline = Instant::now() + self.body_timeout;
+        Body::new(Guarded {
+            inner: body,
+            left: self.body_limit,
+            deadline,
+            timer: None,
+        })
+    }
+
+    pub(crate) fn body_limit(&self) -> usize {
+        self.body_limit
+    }
+
+    /// Waits for memory for a body of at most `most` bytes; 503 when others hold it for too long.
+    pub(crate) async fn share(&self, headers: &HeaderMap, most: usize) -> Result<Share, Problem> {
+        let declared = declared_length(headers).and_then(|length| usize::try_from(length).ok());
+        let bytes = declared.unwrap_or(most).min(most).min(self.budget);
+        if bytes <= SMALL {
+            return Ok(Share(None));
+        }
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let permit = tokio::time::timeout(self.wait, self.memory.clone().acquire_many_owned(permits)).await;
+        match permit {
+            Ok(permit) => Ok(Share(Some(permit.expect("the semaphore is never closed")))),
+            Err(_) => Err(Problem::unavailable()),
+        }
+    }
+}
+
+impl Share {
+    /// Gives back all but `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let Some(permit) = &mut self.0 else { return };
+        if let Some(surplus) = permit.num_permits().checked_sub(bytes) {
+            drop(permit.split(surplus));
+        }
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+pub(crate) fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body-too-large",
+        "The request body is too large",
+    )
+    .detail(format!("at most {limit} bytes"))
+}
+
+/// The problem behind a failed read of a guarded body.
+pub(crate) fn read_failed(error: &(dyn std::error::Error + 'static), limit: usize) -> Problem {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(Cut::TooLarge) => return too_large(limit),
+            Some(Cut::TooSlow) => {
+                let title = "The request body did not arrive in time";
+                return Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title);
+            }
+            None => cause = error.source(),
+        }
+    }
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "unreadable-body",
+        "The request body cannot be read",
+    )
+}
+
+/// A body that ends with an error beyond its limit of bytes or of time.
+struct Guarded {
+    inner: Body,
+    left: usize,
+    deadline: Instant,
+    /// Made when the body is first waited for: most arrive with their headers.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Pending => {
+                let deadline = self.deadline;
+                let timer = self
+                    .timer
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                return timer
+                    .as_mut()
+                    .poll(cx)
+                    .map(|()| Some(Err(axum::Error::new(Cut::TooSlow))));
+            }
+            end @ Poll::Ready(_) => return end,
+        };
+        if let Some(data) = frame.data_ref() {
+            match self.left.checked_sub(data.len()) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err(axum::Error::new(Cut::TooLarge)))),
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,251 @@
+//! The middleware every request goes through: ids, limits, panics, one log line, metrics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use opentelemetry::propagation::Extractor;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use super::Problem;
+use super::intake::Intake;
+use super::problem::one_shape;
+use crate::Context;
+use crate::correlation::{Correlation, TraceParent, new_traceparent};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::HttpMetrics;
+use crate::settings::Server;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: &str = "traceparent";
+const MOST_ID_BYTES: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Observer {
+    context: Context,
+    metrics: HttpMetrics,
+    intake: Intake,
+    request_timeout: Duration,
+}
+
+impl Observer {
+    pub(super) fn new(context: &Context, settings: &Server) -> Arc<Self> {
+        Arc::new(Self {
+            context: context.clone(),
+            metrics: context.metrics.register(HttpMetrics::new()),
+            intake: Intake::new(settings),
+            request_timeout: settings.request_timeout,
+        })
+    }
+}
+
+/// Wraps a request from the outside in: request id and trace context, one log line and metrics, panic to 500,
+/// body limit and timeout.
+pub(super) async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
+    let entropy = &*observer.context.entropy;
+    let id: Arc<str> = request_id(request.headers())
+        .map_or_else(|| entropy.uuid().to_string(), str::to_owned)
+        .into();
+    let incoming = traceparent(request.headers());
+    let span = make_span(observer.context.service, &id);
+    let traceparent = incoming.map_or_else(|| new_traceparent(entropy), |parent| parent.as_str().to_owned());
+    join_trace(&span, &request, incoming.is_some(), &traceparent);
+
+    let line = Line::begin(&observer, &request, span.clone());
+    let refused = observer.intake.check_declared(request.headers());
+    let work = async {
+        if let Err(problem) = refused {
+            return problem.into_response();
+        }
+        request.extensions_mut().insert(observer.intake.clone());
+        let request = request.map(|body| observer.intake.guard(body));
+        let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+        match tokio::time::timeout(observer.request_timeout, answer).await {
+            Ok(Ok(response)) => one_shape(response),
+            // The panic hook has told why.
+            Ok(Err(_)) => Problem::internal().into_response(),
+            Err(_) => {
+                tracing::error!(
+                    seconds = observer.request_timeout.as_secs_f64(),
+                    "the handler took too long"
+                );
+                Problem::unavailable().into_response()
+            }
+        }
+    };
+    let correlation = Correlation {
+        id: id.clone(),
+        traceparent: Some(traceparent.into()),
+    };
+    let mut response = correlation.scope(work.instrument(span)).await;
+    add_headers(&mut response, &id, &observer.context.lifecycle);
+    line.end(response.status());
+    response
+}
+
+fn make_span(service: &'static str, id: &str) -> Span {
+    // Of the highest level, so that whatever is logged inside tells the request.
+    tracing::error_span!(
+        "request",
+        service,
+        request_id = id,
+        trace_id = Empty,
+        otel.name = Empty,
+        otel.kind = Empty,
+        otel.status_code = Empty,
+        http.response.status_code = Empty,
+    )
+}
+
+/// Makes the span part of the caller's trace. Without an exporter there is no layer to take the parent: the trace id in
+/// the log and in events is what is left.
+fn join_trace(span: &Span, request: &Request, has_parent: bool, traceparent: &str) {
+    use opentelemetry::trace::TraceContextExt as _;
+
+    let parent = if has_parent {
+        parent_of(request.headers())
+    } else {
+        opentelemetry::Context::new()
+    };
+    if span.set_parent(parent).is_ok() {
+        let method = method_label(request.method());
+        match request.extensions().get::<MatchedPath>() {
+            Some(route) => span.record("otel.name", format_args!("{method} {}", route.as_str())),
+            None => span.record("otel.name", method),
+        };
+        span.record("otel.kind", "server");
+        span.record(
+            "trace_id",
+            tracing::field::display(span.context().span().span_context().trace_id()),
+        );
+    } else if let Some(parent) = TraceParent::parse(traceparent) {
+        span.record("trace_id", parent.trace_id);
+    }
+}
+
+/// A client's own id is kept if it is one line of plain characters.
+fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    ((1..=MOST_ID_BYTES).contains(&id.len()) && id.bytes().all(plain)).then_some(id)
+}
+
+fn traceparent(headers: &HeaderMap) -> Option<TraceParent<'_>> {
+    TraceParent::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
+}
+
+fn parent_of(headers: &HeaderMap) -> opentelemetry::Context {
+    struct Headers<'a>(&'a HeaderMap);
+
+    impl Extractor for Headers<'_> {
+        fn get(&self, key: &str) -> Option<&str> {
+            self.0.get(key)?.to_str().ok()
+        }
+
+        fn keys(&self) -> Vec<&str> {
+            self.0.keys().map(HeaderName::as_str).collect()
+        }
+    }
+
+    opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)))
+}
+
+fn add_headers(response: &mut Response, id: &str, lifecycle: &Lifecycle) {
+    let status = response.status();
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers
+        .entry(header::X_CONTENT_TYPE_OPTIONS)
+        .or_insert(HeaderValue::from_static("nosniff"));
+    // What is left of a refused body is not read, and who leaves asks his clients to go elsewhere.
+    let close = status == StatusCode::PAYLOAD_TOO_LARGE || lifecycle.leaving();
+    if close && status != StatusCode::SWITCHING_PROTOCOLS {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "UNKNOWN",
+    }
+}
+
+/// The log line and the metrics of one request, also when its client leaves before the answer.
+struct Line<'a> {
+    observer: &'a Observer,
+    span: Span,
+    method: &'static str,
+    path: Option<MatchedPath>,
+    started: Instant,
+    status: Option<StatusCode>,
+}
+
+impl<'a> Line<'a> {
+    fn begin(observer: &'a Observer, request: &Request, span: Span) -> Self {
+        let path = request.extensions().get::<MatchedPath>().cloned();
+        Self {
+            observer,
+            span,
+            method: method_label(request.method()),
+            path,
+            started: Instant::now(),
+            status: None,
+        }
+    }
+
+    fn end(mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Micrometer's `uri`: the template, or a word that keeps the number of series small.
+    fn uri(&self) -> &str {
+        match (&self.path, self.status) {
+            (Some(path), _) if path.as_str() == "/" => "root",
+            (Some(path), _) => path.as_str(),
+            (None, Some(StatusCode::NOT_FOUND)) => "NOT_FOUND",
+            (None, Some(status)) if status.is_redirection() => "REDIRECTION",
+            (None, _) => "UNKNOWN",
+        }
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let status = self.status.map(|status| status.as_u16());
+        let uri = self.uri();
+        self.observer.metrics.record(self.method, uri, status, took);
+        let _inside = self.span.enter();
+        let (method, ms) = (self.method, took.as_secs_f64() * 1000.0);
+        match status {
+            // Asked every few seconds by machines.
+            Some(status @ 200..=299) if uri.starts_with("/actuator/") => {
+                tracing::debug!(method, uri, status, ms, "request");
+            }
+            Some(status) => tracing::info!(method, uri, status, ms, "request"),
+            None => tracing::info!(method, uri, ms, "the client left before the answer"),
+        }
+        if let Some(status) = status {
+            self.span.record("http.response.status_code", status);
+            if status >= 500 {
+                self.span.record("otel.status_code", "ERROR");
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Parameters of a request, read alike from query string, form, multipart and JSON.
+
+mod fields;
+mod multipart;
+mod read;
+
+use std::fmt;
+
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::Problem;
+use super::intake::Share;
+use crate::lenient::{self, Empty};
+
+/// Parameters from **any** of query string, `application/x-www-form-urlencoded`, `multipart/form-data` and a
+/// JSON object; a body field wins over the query. `name[0]`, `name[1]`… and a repeated `name` are the same
+/// list. Text is turned into numbers and booleans as `T` asks for; `#[serde(flatten)]` stands in the way of
+/// that. File parts are dropped; see [`Upload`].
+///
+/// Refuses with 400 `invalid-parameter` (naming the field) or `unreadable-body`, 408 `body-too-slow`, 413
+/// `body-too-large`, 415 `unsupported-body`, 503 when there is no memory for a large body.
+#[derive(Debug, Clone)]
+pub struct Params<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
+        let body = read::read(request, read::FileParts::Dropped).await?;
+        typed(&body.tree).map(Self)
+    }
+}
+
+/// A file part of a multipart body.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// The part's name without an index: `imageList` for `imageList[1]`.
+    pub field: String,
+    pub bytes: Bytes,
+}
+
+/// The file parts of a request in the order they came (by index where they have one). Their bytes count
+/// against the memory for large bodies while this value lives.
+#[derive(Debug, Default)]
+pub struct Files {
+    files: Vec<File>,
+    _share: Share,
+}
+
+impl Files {
+    /// Takes out those of one field.
+    #[must_use]
+    pub fn take(&mut self, field: &str) -> Vec<Bytes> {
+        self.files
+            .extract_if(.., |file| file.field == field)
+            .map(|file| file.bytes)
+            .collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &File> {
+        self.files.iter()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// Parameters and files of one request. The files' bytes count against `server.upload-memory` while `files`
+/// lives; 503 when it cannot be had in time. Otherwise as [`Params`].
+#[derive(Debug)]
+pub struct Upload<T> {
+    pub params: T,
+    pub files: Files,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Upload<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
+        let mut body = read::read(request, read::FileParts::Kept).await?;
+        body.share.shrink(body.files.iter().map(|file| file.bytes.len()).sum());
+        let files = Files {
+            files: body.files,
+            _share: body.share,
+        };
+        Ok(Self {
+            params: typed(&body.tree)?,
+            files,
+        })
+    }
+}
+
+fn typed<T: DeserializeOwned>(tree: &Value) -> Result<T, Problem> {
+    lenient::from_tree(tree, Empty::Text).map_err(|error| Problem::invalid_parameter(error.to_string()))
+}
+
+/// `#[serde(deserialize_with = "comma_list")]`: a list whose items may also be joined by commas. Items are
+/// trimmed, empty ones left out.
+pub fn comma_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Joined;
+
+    impl<'de> Visitor<'de> for Joined {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of texts, or one text joined by commas")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(split(text).collect())
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<String>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(text) = items.next_element::<String>()? {
+                all.extend(split(&text));
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(Joined)
+}
+
+fn split(text: &str) -> impl Iterator<Item = String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+#[path = "params/tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! From a request to a tree of parameters and a list of files.
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Map, Value};
+
+use super::File;
+use super::fields::{Fields, check_count, check_name};
+use super::multipart;
+use crate::http::Problem;
+use crate::http::intake::{Intake, Share, read_failed, too_large};
+
+/// Bytes of everything that is text: a form, a JSON body, the text parts of a multipart body.
+pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileParts {
+    Kept,
+    Dropped,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub tree: Value,
+    pub files: Vec<File>,
+    pub share: Share,
+}
+
+pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Problem> {
+    let (parts, body) = request.into_parts();
+    let mut fields = Fields::default();
+    fields.add_encoded(parts.uri.query().unwrap_or_default().as_bytes())?;
+    let mut tree = fields.into_tree();
+    let mut read = Read::default();
+    if !body.is_end_stream() {
+        let intake = parts.extensions.get::<Intake>().cloned().unwrap_or_default();
+        let (over, files, share) = read_body(&parts.headers, body, &intake, keep).await?;
+        tree.extend(over);
+        read.files = files;
+        read.share = share;
+    }
+    read.tree = Value::Object(tree);
+    Ok(read)
+}
+
+async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    intake: &Intake,
+    keep: FileParts,
+) -> Result<(Map<String, Value>, Vec<File>, Share), Problem> {
+    let encoded = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity");
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map(|kind| kind.to_str().unwrap_or_default());
+    let essence = kind
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    match essence.as_str() {
+        _ if encoded => Err(unsupported("the body is compressed")),
+        "multipart/form-data" => {
+            let boundary = multer::parse_boundary(kind.unwrap_or_default());
+            let boundary = boundary.map_err(|_| unsupported("the content type names no boundary"))?;
+            let share = intake.share(headers, intake.body_limit()).await?;
+            let (fields, files) = multipart::read(body, boundary, intake.body_limit(), keep).await?;
+            Ok((fields.into_tree(), files, share))
+        }
+        "application/x-www-form-urlencoded" => {
+            let _share = intake.share(headers, TEXT_LIMIT).await?;
+            let mut fields = Fields::default();
+            fields.add_encoded(&collect(body).await?)?;
+            Ok((fields.into_tree(), Vec::new(), Share::default()))
+        }
+        json if json == "application/json" || json.ends_with("+json") => {
+            let _share = intake.share(headers, TEXT_LIMIT).await?;
+            Ok((json_object(&collect(body).await?)?, Vec::new(), Share::default()))
+        }
+        _ => {
+            let _share = intake.share(headers, TEXT_LIMIT).await?;
+            if collect(body).await?.is_empty() {
+                return Ok(Default::default());
+            }
+            Err(unsupported("send a form, multipart or JSON"))
+        }
+    }
+}
+
+async fn collect(body: Body) -> Result<Bytes, Problem> {
+    let mut chunks = body.into_data_stream();
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| read_failed(&error, TEXT_LIMIT))?;
+        if whole.len() + chunk.len() > TEXT_LIMIT {
+            return Err(too_large(TEXT_LIMIT));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+/// An empty body is no parameters: the app sends a JSON content type with its GETs.
+fn json_object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    let tree = serde_json::from_slice(bytes);
+    let tree = tree.map_err(|error| Problem::invalid_parameter(format!("the body is no JSON: {error}")))?;
+    let Value::Object(map) = tree else {
+        return Err(Problem::invalid_parameter("the body is no JSON object"));
+    };
+    check_count(map.len())?;
+    map.keys().try_for_each(|name| check_name(name))?;
+    Ok(map)
+}
+
+fn unsupported(detail: &str) -> Problem {
+    let title = "The request body is of a kind nobody reads here";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-body", title).detail(detail)
+}

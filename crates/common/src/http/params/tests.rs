@@ -1,0 +1,399 @@
+use axum::body::Body;
+use http::{HeaderMap, Method, StatusCode, header};
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::*;
+use crate::http::intake::Intake;
+
+const BOUNDARY: &str = "XoXoBoundary";
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Post {
+    nickname: String,
+    date: i64,
+    is_public: bool,
+    ratio: f64,
+    #[serde(default)]
+    tags: Vec<String>,
+    note: Option<String>,
+}
+
+type Texts = Vec<(String, String)>;
+
+impl Post {
+    /// As a form or query string says it; `indexed` is how it writes its list.
+    fn texts(&self, indexed: bool) -> Texts {
+        let mut texts = vec![
+            ("nickname".to_owned(), self.nickname.clone()),
+            ("date".to_owned(), self.date.to_string()),
+            ("isPublic".to_owned(), self.is_public.to_string()),
+            ("ratio".to_owned(), self.ratio.to_string()),
+        ];
+        texts.extend(self.tags.iter().enumerate().map(|(index, tag)| {
+            let name = if indexed {
+                format!("tags[{index}]")
+            } else {
+                "tags".to_owned()
+            };
+            (name, tag.clone())
+        }));
+        texts.extend(self.note.iter().map(|note| ("note".to_owned(), note.clone())));
+        texts
+    }
+
+    fn json(&self) -> String {
+        json!({
+            "nickname": self.nickname, "date": self.date, "isPublic": self.is_public, "ratio": self.ratio,
+            "tags": self.tags, "note": self.note,
+        })
+        .to_string()
+    }
+}
+
+fn encoded(texts: &Texts) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(texts)
+        .finish()
+}
+
+fn text_part(name: &str, text: &str) -> Vec<u8> {
+    format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n").into_bytes()
+}
+
+fn file_part(name: &str, file: &str, bytes: &[u8]) -> Vec<u8> {
+    let disposition = format!("Content-Disposition: form-data; name=\"{name}\"; filename=\"{file}\"");
+    let mut part = format!("--{BOUNDARY}\r\n{disposition}\r\nContent-Type: image/jpeg\r\n\r\n").into_bytes();
+    part.extend_from_slice(bytes);
+    part.extend_from_slice(b"\r\n");
+    part
+}
+
+fn multipart(parts: &[Vec<u8>]) -> Request {
+    let mut body = parts.concat();
+    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+    post(&format!("multipart/form-data; boundary={BOUNDARY}"), body)
+}
+
+fn post(kind: &str, body: impl Into<Body>) -> Request {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/")
+        .header(header::CONTENT_TYPE, kind);
+    request.body(body.into()).expect("a request")
+}
+
+fn get(query: &str) -> Request {
+    Request::builder()
+        .uri(format!("/?{query}"))
+        .body(Body::empty())
+        .expect("a request")
+}
+
+async fn params<T: DeserializeOwned>(request: Request) -> Result<T, (StatusCode, String)> {
+    let params = Params::<T>::from_request(request, &()).await;
+    params.map(|Params(params)| params).map_err(told)
+}
+
+fn told(problem: Problem) -> (StatusCode, String) {
+    let status = problem.status();
+    let problem = serde_json::to_value(problem).expect("a problem is JSON");
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    (
+        status,
+        format!("{}: {detail}", problem["code"].as_str().expect("a code")),
+    )
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+prop_compose! {
+    fn posts()(
+        nickname in any::<String>(), date in any::<i64>(), is_public in any::<bool>(), eighths in any::<i32>(),
+        tags in prop::collection::vec(any::<String>(), 0..5), note in prop::option::of(any::<String>()),
+    ) -> Post {
+        // Not every float: serde_json reads the last digit of some only nearly.
+        Post { nickname, date, is_public, ratio: f64::from(eighths) / 8.0, tags, note }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn all_four_forms_say_the_same(post in posts(), indexed in any::<bool>()) {
+        let texts = post.texts(indexed);
+        let parts: Vec<_> = texts.iter().map(|(name, text)| text_part(name, text)).collect();
+        let forms = [
+            get(&encoded(&texts)),
+            self::post("application/x-www-form-urlencoded", encoded(&texts)),
+            multipart(&parts),
+            self::post("application/json; charset=utf-8", post.json()),
+        ];
+        for request in forms {
+            prop_assert_eq!(block_on(params::<Post>(request)), Ok(post.clone()));
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_an_answer(
+        query in "[!-~]{0,60}", body in prop::collection::vec(any::<u8>(), 0..300), kind in 0..4_usize,
+    ) {
+        let kinds = [
+            "application/json".to_owned(), "application/x-www-form-urlencoded".to_owned(),
+            format!("multipart/form-data; boundary={BOUNDARY}"), "text/plain".to_owned(),
+        ];
+        let Ok(uri) = format!("/?{query}").parse::<http::Uri>() else { return Ok(()) };
+        let mut request = self::post(&kinds[kind], body);
+        *request.uri_mut() = uri;
+        if let Err((status, told)) = block_on(params::<Post>(request)) {
+            prop_assert!(status.is_client_error(), "{status} {told}");
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Lists {
+    #[serde(default, deserialize_with = "comma_list")]
+    category_list: Vec<String>,
+}
+
+#[tokio::test]
+async fn lists_come_repeated_indexed_or_joined() {
+    let expected = Lists {
+        category_list: ["a", "b", "c"].map(str::to_owned).to_vec(),
+    };
+    for query in [
+        "categoryList=a&categoryList=b&categoryList=c",
+        "categoryList[2]=c&categoryList[0]=a&categoryList[1]=b",
+        "categoryList%5B0%5D=a&categoryList%5B1%5D=b&categoryList%5B2%5D=c",
+        "categoryList[]=a&categoryList[]=b&categoryList[]=c",
+        "categoryList=a,b,c",
+        "categoryList=%20a%20,,b&categoryList=c,",
+    ] {
+        assert_eq!(params::<Lists>(get(query)).await.as_ref(), Ok(&expected), "{query}");
+    }
+    let as_json = |list| post("application/json", json!({"categoryList": list}).to_string());
+    assert_eq!(
+        params::<Lists>(as_json(json!(["a", "b,c"]))).await.as_ref(),
+        Ok(&expected)
+    );
+    assert_eq!(params::<Lists>(as_json(json!("a,b,c"))).await.as_ref(), Ok(&expected));
+    assert_eq!(
+        params::<Lists>(as_json(json!(null))).await,
+        Ok(Lists {
+            category_list: Vec::new()
+        })
+    );
+    assert_eq!(
+        params::<Lists>(get("")).await,
+        Ok(Lists {
+            category_list: Vec::new()
+        })
+    );
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct One {
+    a: i64,
+}
+
+#[tokio::test]
+async fn the_body_wins_over_the_query() {
+    let mut request = post("application/json", r#"{"a": 2}"#);
+    *request.uri_mut() = "/?a=1&a=1".parse().expect("a URI");
+    assert_eq!(params::<One>(request).await, Ok(One { a: 2 }));
+}
+
+#[tokio::test]
+async fn an_empty_body_of_any_type_is_no_parameters() {
+    for kind in ["application/json", "text/plain", "application/x-www-form-urlencoded"] {
+        let mut request = post(
+            kind,
+            Body::from_stream(futures::stream::empty::<Result<Bytes, axum::Error>>()),
+        );
+        *request.uri_mut() = "/?a=1".parse().expect("a URI");
+        assert_eq!(params::<One>(request).await, Ok(One { a: 1 }), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let bad = |request| async { params::<One>(request).await.expect_err("it is wrong") };
+    let wrong = |told: &str| (StatusCode::BAD_REQUEST, format!("invalid-parameter: {told}"));
+    assert_eq!(bad(get("")).await, wrong("a: missing"));
+    assert_eq!(bad(get("a=")).await, wrong("a: a whole number (i64) is expected"));
+    assert_eq!(bad(get("a=1&a=2")).await, wrong("a: given more than once"));
+    assert_eq!(bad(get("a=%FF")).await, wrong("a field is not valid UTF-8"));
+    assert_eq!(
+        bad(post("application/json", "[1]")).await,
+        wrong("the body is no JSON object")
+    );
+    assert_eq!(
+        bad(post("application/json", "{\"a\":\"\u{fffd}\"}")).await,
+        wrong("a: a whole number (i64) is expected")
+    );
+    assert_eq!(
+        bad(multipart(&[
+            b"--XoXoBoundary\r\nContent-Disposition: form-data\r\n\r\n1\r\n".to_vec()
+        ]))
+        .await,
+        wrong("a part has no name")
+    );
+    let mut broken = text_part("a", "");
+    broken.splice(broken.len() - 2..broken.len() - 2, [0xff]);
+    assert_eq!(bad(multipart(&[broken])).await, wrong("a: not valid UTF-8"));
+    let unreadable = (StatusCode::BAD_REQUEST, "unreadable-body: ".to_owned());
+    assert_eq!(
+        bad(post(
+            &format!("multipart/form-data; boundary={BOUNDARY}"),
+            text_part("a", "1")
+        ))
+        .await,
+        unreadable
+    );
+    let (status, told) = bad(post("text/plain", "a=1")).await;
+    assert_eq!(
+        (status, told.as_str()),
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-body: send a form, multipart or JSON"
+        )
+    );
+    let mut zipped = post("application/json", "{}");
+    zipped
+        .headers_mut()
+        .insert(header::CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+    assert_eq!(bad(zipped).await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn sizes_are_bounded() {
+    let bad = |request| async { params::<One>(request).await.expect_err("it is too much") };
+    let too_many = vec!["a=1"; 1001].join("&");
+    assert_eq!(
+        bad(post("application/x-www-form-urlencoded", too_many.clone())).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    let too_many: Vec<_> = (0..1001).map(|_| text_part("a", "1")).collect();
+    assert_eq!(bad(multipart(&too_many)).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        bad(get(&format!("{}=1", "a".repeat(257)))).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    let long = "x".repeat(1024 * 1024 + 1);
+    assert_eq!(
+        bad(post("application/json", long.clone())).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    assert_eq!(
+        bad(post("application/x-www-form-urlencoded", long.clone())).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    assert_eq!(
+        bad(multipart(&[text_part("a", &long)])).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(50_000), "]".repeat(50_000));
+    assert_eq!(bad(post("application/json", deep)).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn files_come_apart_from_texts() {
+    let parts = [
+        text_part("a", "1"),
+        file_part("imageList[1]", "b.jpg", b"second\r\n--XoXo"),
+        file_part("imageList[0]", "a.jpg", b"first"),
+        file_part("profileImg", "p.jpg", &[0xff, 0xd8, 0]),
+        file_part("imageList", "", b""),
+    ];
+    let mut upload = Upload::<One>::from_request(multipart(&parts), &())
+        .await
+        .expect("it is fine");
+    assert_eq!(upload.params, One { a: 1 });
+    assert_eq!(upload.files.take("imageList"), [&b"first"[..], b"second\r\n--XoXo"]);
+    assert!(upload.files.take("imageList").is_empty());
+    assert_eq!(
+        upload.files.iter().map(|file| file.field.as_str()).collect::<Vec<_>>(),
+        ["profileImg"]
+    );
+    assert_eq!(
+        params::<One>(multipart(&parts)).await,
+        Ok(One { a: 1 }),
+        "without files they are passed over"
+    );
+}
+
+/// Two megabytes of body limit, three of memory for all.
+fn intake() -> Intake {
+    let mut server = crate::http::testing::test_settings();
+    server.body_limit = 2_000_000;
+    server.upload_memory = 3_000_000;
+    server.body_timeout = std::time::Duration::from_millis(300);
+    Intake::new(&server)
+}
+
+fn guarded(intake: &Intake, mut request: Request) -> Request {
+    request.extensions_mut().insert(intake.clone());
+    request.map(|body| intake.guard(body))
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_cut() {
+    let intake = intake();
+    let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![0; 2_000_000])]));
+    let problem = Upload::<Lists>::from_request(request, &())
+        .await
+        .expect_err("it is too large");
+    assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_LENGTH, 1_000_000_000_u64.into());
+    assert_eq!(
+        intake.check_declared(&headers).map_err(|problem| problem.status()),
+        Err(StatusCode::PAYLOAD_TOO_LARGE)
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_cut() {
+    let never = Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
+    let request = guarded(&intake(), post("application/json", never));
+    assert_eq!(
+        params::<One>(request).await.expect_err("too slow").0,
+        StatusCode::REQUEST_TIMEOUT
+    );
+}
+
+#[tokio::test]
+async fn the_memory_for_large_bodies_is_shared() {
+    let mut intake = intake();
+    intake.wait = std::time::Duration::from_millis(50);
+    // No declared length: the whole limit is set aside, and given back down to what is held.
+    let upload = |bytes: usize| {
+        let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![7; bytes])]));
+        async move { Upload::<Lists>::from_request(request, &()).await }
+    };
+    let first = upload(1_500_000).await.expect("there is room");
+    let problem = upload(10).await.expect_err("2 MB cannot be had beside 1.5 MB of 3 MB");
+    assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let mut small = guarded(&intake, multipart(&[text_part("a", "1")]));
+    small.headers_mut().insert(header::CONTENT_LENGTH, 200.into());
+    assert_eq!(
+        params::<One>(small).await,
+        Ok(One { a: 1 }),
+        "small bodies need no share"
+    );
+    drop(first);
+    let kept = upload(900_000).await.expect("there is room again");
+    let also = upload(900_000).await.expect("only what is held counts");
+    drop((kept, also));
+}

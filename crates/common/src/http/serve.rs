@@ -1,0 +1,187 @@
+//! Puts routes, middleware, management and documents together, and serves them on a port.
+
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use hyper::rt::{Sleep, Timer};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::observe::{Observer, observe};
+use super::{Problem, actuator, docs};
+use crate::Context;
+use crate::settings::{Credentials, Server};
+
+/// Header fields of one request, and bytes of the whole block: 431 beyond.
+const MOST_HEADERS: usize = 100;
+const HEADER_BYTES: usize = 32 * 1024;
+/// File descriptors kept free of connections: engines, files, sockets of our own.
+const SPARE_FILES: usize = 256;
+/// After `accept` failed, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+
+/// A service that is ready to be served.
+#[derive(Debug)]
+pub struct Service {
+    pub context: Context,
+    pub settings: Server,
+    pub router: Router,
+}
+
+impl Service {
+    /// Wraps the service's own routes (which already carry its prefix and state) into the fleet's middleware and
+    /// adds management, `/<service>/openapi.json` and `/<service>/docs`.
+    ///
+    /// From the outside in: request id and trace context, one log line and metrics a request, panic to 500,
+    /// body limit and timeout, 404 and 405 as problems.
+    #[must_use]
+    pub fn new(context: Context, settings: Server, credentials: &Credentials, routes: OpenApiRouter) -> Self {
+        let (own, document) = routes.split_for_parts();
+        let whole = own
+            .merge(docs::routes(context.service, document))
+            .merge(actuator::routes(&context, credentials))
+            .fallback(no_such_route)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(from_fn_with_state(Observer::new(&context, &settings), observe));
+        Self {
+            context,
+            settings,
+            router: whole,
+        }
+    }
+
+    /// Serves until the lifecycle drains, then lets requests in flight finish. HTTP/1.1 with a header-read
+    /// timeout; connections are counted and bounded.
+    ///
+    /// Upgraded connections are their own tasks' business: those live on [`crate::lifecycle::Lifecycle::spawn`].
+    pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
+        let _serving = self.context.lifecycle.hold("http");
+        let (draining, stopped) = (self.context.lifecycle.draining(), self.context.lifecycle.stopped());
+        let most = max_files().map_or(self.settings.connections, |files| {
+            self.settings
+                .connections
+                .min(files.saturating_sub(SPARE_FILES).max(SPARE_FILES))
+        });
+        let service = self.context.service;
+        tracing::info!(service, address = %listener.local_addr()?, connections = most, "listening");
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) if connections.len() >= most => refuse(&stream),
+                    Ok((stream, _)) => {
+                        connections.spawn(connection(stream, self.router.clone(), self.settings.clone(), draining.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(service, %error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        drop(listener);
+        let finished = async { while connections.join_next().await.is_some() {} };
+        tokio::select! {
+            () = finished => {}
+            // Dropping the set ends what is left.
+            () = stopped.cancelled() => tracing::warn!(service, "requests in flight were cut: the drain budget is spent"),
+        }
+        Ok(())
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, settings: Server, draining: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection is gone");
+        return;
+    }
+    let timer = HeaderTimer {
+        first: OnceLock::new(),
+        header: settings.header_timeout,
+        idle: settings.keep_alive_timeout,
+    };
+    let served = http1::Builder::new()
+        .timer(timer)
+        .header_read_timeout(settings.header_timeout)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = draining.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "the connection ended early");
+    }
+}
+
+/// Tells why, in as far as the socket's buffer takes it, and closes.
+fn refuse(stream: &TcpStream) {
+    if let Err(error) = stream.try_write(FULL) {
+        tracing::debug!(%error, "a connection over the limit was dropped");
+    }
+}
+
+/// hyper has one timeout for a header block and for the idle time before it. The first one of a connection
+/// counts from `accept`; later ones may idle for as long as keep-alive says.
+#[derive(Debug)]
+struct HeaderTimer {
+    first: OnceLock<()>,
+    header: Duration,
+    idle: Duration,
+}
+
+impl Timer for HeaderTimer {
+    fn sleep(&self, duration: Duration) -> std::pin::Pin<Box<dyn Sleep>> {
+        TokioTimer::new().sleep(duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> std::pin::Pin<Box<dyn Sleep>> {
+        let is_first = self.first.set(()).is_ok();
+        let deadline = if is_first {
+            deadline
+        } else {
+            deadline + self.idle.saturating_sub(self.header)
+        };
+        TokioTimer::new().sleep_until(deadline)
+    }
+}
+
+/// How many files the process may have open; none where that cannot be told.
+pub(crate) fn max_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+async fn no_such_route() -> Problem {
+    Problem::not_found("no-such-route", "There is nothing at this path")
+}
+
+async fn method_not_allowed() -> Problem {
+    let title = "This path does not answer this method";
+    Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
+}
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! Pictures people upload: type sniffed, size and pixels bounded, kept in an object store under unguessable ids.
+
+use std::io::Cursor;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use image::{ImageFormat, ImageReader};
+use object_store::aws::AmazonS3Builder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
+
+use crate::clock::Entropy;
+use crate::settings::SecretUrl;
+
+/// A JSON integer of 63 bits, random: `image/{id}` needs no token, so an id must not be guessable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct ImageId(pub i64);
+
+impl ImageId {
+    /// Never negative: the app reads a 63-bit integer.
+    fn random(entropy: &dyn Entropy) -> Self {
+        Self(i64::try_from(entropy.u64() >> 1).expect("63 bits fit"))
+    }
+
+    /// Spread over 256 folders, for file systems that dislike one large one.
+    fn path(self) -> Path {
+        let hex = format!("{:016x}", self.0);
+        Path::from_iter([&hex[14..], &hex])
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("not a JPEG, PNG, GIF or WebP picture")]
+    UnknownType,
+    #[error("the picture has more than {0} pixels")]
+    TooManyPixels(u64),
+    #[error("the picture has more than {0} bytes")]
+    TooLarge(usize),
+    #[error("images.url: {0}")]
+    Settings(String),
+    #[error("the image store failed")]
+    Store(#[from] object_store::Error),
+}
+
+/// A picture that was looked at: its type is known and it is within the limits.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pub bytes: Bytes,
+    pub content_type: &'static str,
+}
+
+impl Picture {
+    /// Looks at the header only; nothing is decoded.
+    pub fn inspect(bytes: Bytes, max_bytes: usize, max_pixels: u64) -> Result<Self, ImageError> {
+        if bytes.len() > max_bytes {
+            return Err(ImageError::TooLarge(max_bytes));
+        }
+        let (format, content_type) = sniff(&bytes).ok_or(ImageError::UnknownType)?;
+        let header = ImageReader::with_format(Cursor::new(&bytes), format).into_dimensions();
+        let (width, height) = header.map_err(|_| ImageError::UnknownType)?;
+        if u64::from(width) * u64::from(height) > max_pixels {
+            return Err(ImageError::TooManyPixels(max_pixels));
+        }
+        Ok(Self { bytes, content_type })
+    }
+}
+
+fn sniff(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
+    let format = image::guess_format(bytes).ok()?;
+    let content_type = match format {
+        ImageFormat::Jpeg => "image/jpeg",
+        ImageFormat::Png => "image/png",
+        ImageFormat::Gif => "image/gif",
+        ImageFormat::WebP => "image/webp",
+        _ => return None,
+    };
+    Some((format, content_type))
+}
+
+/// Pictures by id.
+#[derive(Debug, Clone)]
+pub struct Images {
+    store: Arc<dyn ObjectStore>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Images {
+    /// `file:<folder>`, `s3://bucket/prefix` or `gs://bucket/prefix`; credentials of the latter two from their
+    /// usual environment.
+    pub fn open(url: &SecretUrl, entropy: Arc<dyn Entropy>) -> Result<Self, ImageError> {
+        let store: Arc<dyn ObjectStore> = match url.scheme() {
+            "file" => Arc::new(open_folder(url.rest())?),
+            "s3" => {
+                let bucket = AmazonS3Builder::from_env().with_url(url.expose()).build()?;
+                Arc::new(PrefixStore::new(bucket, prefix(url.rest())))
+            }
+            "gs" => {
+                let bucket = GoogleCloudStorageBuilder::from_env().with_url(url.expose()).build()?;
+                Arc::new(PrefixStore::new(bucket, prefix(url.rest())))
+            }
+            other => {
+                return Err(ImageError::Settings(format!(
+                    "file:, s3: or gs: is expected, not `{other}:`"
+                )));
+            }
+        };
+        Ok(Self { store, entropy })
+    }
+
+    /// A new unguessable id for [`Images::put_as`].
+    #[must_use]
+    pub fn new_id(&self) -> ImageId {
+        ImageId::random(&*self.entropy)
+    }
+
+    /// Stores a picture under a new id, durably; never overwrites. A crash behind it leaves a picture nobody knows of:
+    /// who cannot have that writes down [`Images::new_id`] first and uses [`Images::put_as`].
+    pub async fn put(&self, picture: &Picture) -> Result<ImageId, ImageError> {
+        loop {
+            let id = self.new_id();
+            match self.put_as(id, picture).await {
+                Ok(()) => return Ok(id),
+                // Another picture is there: one chance in 2^63.
+                Err(ImageError::Store(object_store::Error::AlreadyExists { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Stores a picture under this id, durably; never overwrites another.
+    pub async fn put_as(&self, id: ImageId, picture: &Picture) -> Result<(), ImageError> {
+        let stored = self
+            .store
+            .put_opts(&id.path(), picture.bytes.clone().into(), PutMode::Create.into())
+            .await;
+        match stored {
+            Ok(_) => Ok(()),
+            // A retry inside the store's client may have met its own first try.
+            Err(error @ object_store::Error::AlreadyExists { .. }) => match self.get(id).await? {
+                Some(there) if there.bytes == picture.bytes => Ok(()),
+                Some(_) | None => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// None when there is no such picture.
+    pub async fn get(&self, id: ImageId) -> Result<Option<Picture>, ImageError> {
+        if id.0 < 0 {
+            return Ok(None);
+        }
+        let found = match self.store.get(&id.path()).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // Only pictures are put here, so the type is in the bytes.
+        let content_type = sniff(&found).map_or("application/octet-stream", |(_, content_type)| content_type);
+        Ok(Some(Picture {
+            bytes: found,
+            content_type,
+        }))
+    }
+
+    /// Forgets a picture; one that is not there is no error.
+    pub async fn delete(&self, id: ImageId) -> Result<(), ImageError> {
+        match self.store.delete(&id.path()).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `file:data/images`, `file:/var/images`, `file:///var/images`.
+fn open_folder(rest: &str) -> Result<LocalFileSystem, ImageError> {
+    let folder = FilePath::new(rest.strip_prefix("//").unwrap_or(rest));
+    if folder.as_os_str().is_empty() {
+        return Err(ImageError::Settings("file: needs a folder".to_owned()));
+    }
+    std::fs::create_dir_all(folder).map_err(|error| ImageError::Settings(format!("{}: {error}", folder.display())))?;
+    Ok(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true))
+}
+
+/// What follows the bucket: `//bucket/pictures` → `pictures`.
+fn prefix(rest: &str) -> Path {
+    let path = rest
+        .trim_start_matches('/')
+        .split_once('/')
+        .map_or("", |(_, path)| path);
+    Path::from(path)
+}
+
+#[cfg(test)]
+#[path = "images_tests.rs"]
+mod tests;

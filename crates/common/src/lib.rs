@@ -1,0 +1,22 @@
+//! What every service of the fleet stands on: settings, telemetry, lifecycle, HTTP and time.
+//!
+//! Nothing here knows a business rule, a topic or a table.
+
+pub mod account;
+pub mod clock;
+pub mod context;
+pub mod correlation;
+pub mod health;
+pub mod http;
+pub mod images;
+mod lenient;
+pub mod lifecycle;
+pub mod metrics;
+pub mod run;
+pub mod settings;
+pub mod telemetry;
+
+pub use account::Account;
+pub use context::Context;
+pub use http::problem::Problem;
+pub use run::run;

@@ -1,0 +1,393 @@
+//! Start order, readiness, tracked tasks and draining.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument as _;
+
+/// The name of the span around every task. Telemetry keeps it out of exported traces: a task lives as long as
+/// the process, what it does are traces of their own.
+pub(crate) const TASK_SPAN: &str = "task";
+
+/// How long a dropped task may take to unwind before [`Lifecycle::shutdown`] stops waiting for it.
+const UNWIND: Duration = Duration::from_secs(1);
+
+/// The life of one service in one process. Clones share it.
+///
+/// Two signals end it: `draining` asks tasks to finish what they hold, `stopped` tells them to leave now.
+/// A task that returns an error or panics fails the whole process: [`Lifecycle::failed`] resolves.
+#[derive(Debug, Clone)]
+pub struct Lifecycle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    service: &'static str,
+    leaving: CancellationToken,
+    draining: CancellationToken,
+    stopped: CancellationToken,
+    tracker: TaskTracker,
+    next_id: AtomicU64,
+    running: Mutex<BTreeMap<u64, &'static str>>,
+    gates: watch::Sender<BTreeMap<u64, &'static str>>,
+    failure: watch::Sender<Option<TaskFailed>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifecycle")
+            .field("service", &self.service)
+            .field("running", &self.running.lock().values().collect::<Vec<_>>())
+            .field("gates", &self.gates.borrow().values().collect::<Vec<_>>())
+            .field("draining", &self.draining.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A task that must live as long as the service ended with an error or a panic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{service}: task {task} failed: {reason}")]
+pub struct TaskFailed {
+    pub service: &'static str,
+    pub task: &'static str,
+    pub reason: String,
+}
+
+/// Holds readiness back until it is opened. Dropping it unopened keeps the service unready for good.
+#[derive(Debug)]
+pub struct Gate {
+    id: u64,
+    inner: Arc<Inner>,
+}
+
+impl Gate {
+    pub fn open(self) {
+        self.inner.gates.send_modify(|gates| {
+            gates.remove(&self.id);
+        });
+    }
+}
+
+/// What `/actuator/health/readiness` tells: every gate by name, and whether draining has begun.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    pub ready: bool,
+    pub waiting_for: Vec<&'static str>,
+    pub draining: bool,
+}
+
+impl Lifecycle {
+    #[must_use]
+    pub fn new(service: &'static str) -> Self {
+        let inner = Inner {
+            service,
+            leaving: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            next_id: AtomicU64::new(0),
+            running: Mutex::default(),
+            gates: watch::Sender::default(),
+            failure: watch::Sender::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Runs a task until it ends. It watches [`Lifecycle::draining`] itself; what still runs when the drain
+    /// budget is spent is dropped.
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let entry = Running::enter(&self.inner, name);
+        // Of the highest level, so that whatever is logged inside tells the task.
+        let span = tracing::error_span!(TASK_SPAN, service = self.inner.service, task = name);
+        let stopped = self.inner.stopped.clone();
+        self.inner.tracker.spawn(
+            async move {
+                let task = AssertUnwindSafe(task).catch_unwind();
+                let outcome = tokio::select! {
+                    biased;
+                    outcome = task => outcome,
+                    () = stopped.cancelled() => Ok(Ok(())),
+                };
+                let reason = match outcome {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => format!("{error:#}"),
+                    Err(panic) => format!("panicked: {}", panic_message(&*panic)),
+                };
+                entry.fail(reason);
+            }
+            .instrument(span),
+        );
+    }
+
+    /// Counts work that runs elsewhere as a task of this name: [`Lifecycle::shutdown`] waits until it is dropped.
+    #[must_use]
+    pub fn hold(&self, name: &'static str) -> Hold {
+        Hold {
+            entry: Running::enter(&self.inner, name),
+            _token: self.inner.tracker.token(),
+        }
+    }
+
+    /// A condition of readiness, for example `token-registry`.
+    #[must_use]
+    pub fn gate(&self, name: &'static str) -> Gate {
+        let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
+        self.inner.gates.send_modify(|gates| {
+            gates.insert(id, name);
+        });
+        Gate {
+            id,
+            inner: self.inner.clone(),
+        }
+    }
+
+    /// Cancelled when the service is asked to leave.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.inner.draining.clone()
+    }
+
+    /// Cancelled when the drain budget is spent.
+    #[must_use]
+    pub fn stopped(&self) -> CancellationToken {
+        self.inner.stopped.clone()
+    }
+
+    /// Not ready any more, though everything still works: a load balancer is given time to look elsewhere
+    /// before [`Lifecycle::shutdown`] begins.
+    pub fn leave(&self) {
+        self.inner.leaving.cancel();
+    }
+
+    /// Whether [`Lifecycle::leave`] or [`Lifecycle::shutdown`] was called.
+    #[must_use]
+    pub fn leaving(&self) -> bool {
+        self.inner.leaving.is_cancelled() || self.inner.draining.is_cancelled()
+    }
+
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let waiting_for: Vec<_> = self.inner.gates.borrow().values().copied().collect();
+        let draining = self.leaving();
+        Readiness {
+            ready: waiting_for.is_empty() && !draining && self.failure().is_none(),
+            waiting_for,
+            draining,
+        }
+    }
+
+    /// Resolves once every gate is open.
+    pub async fn ready(&self) {
+        let mut gates = self.inner.gates.subscribe();
+        gates
+            .wait_for(BTreeMap::is_empty)
+            .await
+            .expect("the sender lives in self");
+    }
+
+    /// Resolves with the name and error of the first task that failed.
+    pub async fn failed(&self) -> anyhow::Error {
+        let mut failure = self.inner.failure.subscribe();
+        let failed = failure
+            .wait_for(Option::is_some)
+            .await
+            .expect("the sender lives in self")
+            .clone();
+        failed.expect("waited for").into()
+    }
+
+    /// The first task that failed, if one did.
+    #[must_use]
+    pub fn failure(&self) -> Option<TaskFailed> {
+        self.inner.failure.borrow().clone()
+    }
+
+    /// Cancels `draining`, waits for the tasks, cancels `stopped` when the budget is spent. Answers the names
+    /// of the tasks that had to be dropped.
+    pub async fn shutdown(&self, budget: Duration) -> Vec<&'static str> {
+        self.inner.leaving.cancel();
+        self.inner.draining.cancel();
+        self.inner.tracker.close();
+        let in_time = tokio::time::timeout(budget, self.inner.tracker.wait()).await.is_ok();
+        let dropped = if in_time {
+            Vec::new()
+        } else {
+            self.inner.running.lock().values().copied().collect()
+        };
+        self.inner.stopped.cancel();
+        if !in_time && tokio::time::timeout(UNWIND, self.inner.tracker.wait()).await.is_err() {
+            tracing::warn!(service = self.inner.service, "a task does not let itself be dropped");
+        }
+        dropped
+    }
+}
+
+/// Work that [`Lifecycle::shutdown`] waits for; see [`Lifecycle::hold`].
+pub struct Hold {
+    entry: Running,
+    /// Last: when the tracker is empty, so is the list.
+    _token: TaskTrackerToken,
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hold").field(&self.entry.task).finish()
+    }
+}
+
+/// A task's entry in the list of running ones; leaves it however the task ends.
+struct Running {
+    id: u64,
+    task: &'static str,
+    inner: Arc<Inner>,
+}
+
+impl Running {
+    fn enter(inner: &Arc<Inner>, task: &'static str) -> Self {
+        let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
+        inner.running.lock().insert(id, task);
+        Self {
+            id,
+            task,
+            inner: inner.clone(),
+        }
+    }
+
+    fn fail(self, reason: String) {
+        let failed = TaskFailed {
+            service: self.inner.service,
+            task: self.task,
+            reason,
+        };
+        tracing::error!(reason = failed.reason, "the task failed");
+        self.inner.failure.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(failed);
+            is_first
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.inner.running.lock().remove(&self.id);
+    }
+}
+
+/// What a panic said, if it said it in words.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_millis(200);
+
+    #[tokio::test]
+    async fn readiness_waits_for_every_gate() {
+        let life = Lifecycle::new("test");
+        let (first, second) = (life.gate("first"), life.gate("second"));
+        assert_eq!(life.readiness().waiting_for, ["first", "second"]);
+        let ready = tokio::spawn({
+            let life = life.clone();
+            async move { life.ready().await }
+        });
+        first.open();
+        assert_eq!(life.readiness().waiting_for, ["second"]);
+        assert!(!ready.is_finished());
+        second.open();
+        ready.await.expect("no panic");
+        assert!(life.readiness().ready);
+    }
+
+    #[tokio::test]
+    async fn a_gate_dropped_unopened_keeps_the_service_unready() {
+        let life = Lifecycle::new("test");
+        drop(life.gate("store"));
+        assert_eq!(life.readiness().waiting_for, ["store"]);
+        assert!(!life.readiness().ready);
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_is_told_to_everybody_who_asks() {
+        let life = Lifecycle::new("test");
+        life.spawn("relay", async { anyhow::bail!("lease lost") });
+        let failure = life.failed().await;
+        assert_eq!(failure.to_string(), "test: task relay failed: lease lost");
+        life.spawn("reader", async { panic!("index out of range") });
+        assert!(life.shutdown(BUDGET).await.is_empty());
+        assert_eq!(life.failed().await.to_string(), failure.to_string());
+        assert!(!life.readiness().ready);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure() {
+        let life = Lifecycle::new("test");
+        life.spawn("reader", async { panic!("index {} out of range", 3) });
+        assert_eq!(
+            life.failed().await.to_string(),
+            "test: task reader failed: panicked: index 3 out of range"
+        );
+    }
+
+    #[tokio::test]
+    async fn shutdown_lets_tasks_finish_what_they_hold() {
+        let life = Lifecycle::new("test");
+        let (done, finished) = tokio::sync::oneshot::channel();
+        let draining = life.draining();
+        life.spawn("consumer", async move {
+            draining.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            done.send(()).map_err(|()| anyhow::anyhow!("nobody waits"))
+        });
+        assert!(life.shutdown(BUDGET).await.is_empty());
+        finished.await.expect("the task went through to its end");
+    }
+
+    #[tokio::test]
+    async fn shutdown_drops_and_names_what_outlasts_the_budget() {
+        let life = Lifecycle::new("test");
+        life.spawn("stuck", std::future::pending());
+        life.spawn("quick", async { Ok(()) });
+        assert_eq!(life.shutdown(BUDGET).await, ["stuck"]);
+        assert!(life.stopped().is_cancelled());
+        assert!(life.readiness().draining);
+        assert_eq!(life.failure(), None, "being dropped is no failure");
+    }
+
+    #[tokio::test]
+    async fn shutdown_waits_for_what_is_held() {
+        let life = Lifecycle::new("test");
+        let held = life.hold("http");
+        assert_eq!(life.shutdown(Duration::from_millis(20)).await, ["http"]);
+        drop(held);
+        assert!(life.shutdown(BUDGET).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn leaving_is_unready_but_not_draining() {
+        let life = Lifecycle::new("test");
+        life.leave();
+        assert!(!life.readiness().ready);
+        assert!(!life.draining().is_cancelled());
+    }
+}

@@ -1,0 +1,291 @@
+//! Starting, running and leaving a process.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use futures::future::{join_all, select_all};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::Context;
+use crate::http::serve::Service;
+use crate::lifecycle::Lifecycle;
+use crate::settings::{self, Live, Server, Shared, Sources};
+use crate::telemetry::Telemetry;
+
+/// A service's binary.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// `feed-service`: in URLs, metrics, bus destinations.
+    pub service: &'static str,
+    /// `feed`: in environment keys and the config service.
+    pub name: &'static str,
+    /// The embedded `settings.toml`.
+    pub defaults: &'static str,
+}
+
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// A TOML file of settings over the embedded defaults
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Shows the settings as they come out of all layers, secrets left out, and ends
+    #[arg(long)]
+    print_settings: bool,
+}
+
+/// The whole of a service's `main`: arguments, telemetry, settings, build, serve, drain, flush.
+///
+/// Ends on SIGTERM and SIGINT with success after draining; a second signal ends it at once. Whatever goes wrong
+/// is one line and a failure.
+pub fn run<S, B, F>(program: Program, build: B) -> ExitCode
+where
+    S: DeserializeOwned + Debug + Send + Sync + 'static,
+    B: FnOnce(Live<S>, Context) -> F,
+    F: Future<Output = anyhow::Result<Service>>,
+{
+    let matches = Arguments::command().name(program.service).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    finish(program.service, block_on(main::<S, B, F>(program, arguments, build)))
+}
+
+/// Runs a future on a runtime of its own.
+pub fn block_on<F: Future<Output = anyhow::Result<()>>>(main: F) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let outcome = runtime.block_on(main);
+    // Blocking work of libraries must not hold up the exit: what matters has been drained.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// One line for what went wrong, on standard error: there may be no log yet, or no more.
+#[must_use]
+pub fn finish(name: &str, outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write as _;
+            // Nobody is left to tell when standard error is closed.
+            let _told = writeln!(std::io::stderr(), "{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn main<S, B, F>(program: Program, arguments: Arguments, build: B) -> anyhow::Result<()>
+where
+    S: DeserializeOwned + Debug + Send + Sync + 'static,
+    B: FnOnce(Live<S>, Context) -> F,
+    F: Future<Output = anyhow::Result<Service>>,
+{
+    let sources = Sources {
+        service: program.name,
+        defaults: program.defaults,
+        file: arguments.settings,
+        overrides: Vec::new(),
+        environment: true,
+    };
+    let shared = settings::peek(&sources)?;
+    if arguments.print_settings {
+        let settings = settings::load::<S>(&sources).await?;
+        print(&format!("{:#?}\n", settings.get()));
+        return Ok(());
+    }
+    let telemetry = Telemetry::install(program.service, &shared.log, &shared.tracing)?;
+    let outcome = live(program, &sources, build).await;
+    telemetry.flush();
+    outcome
+}
+
+async fn live<S, B, F>(program: Program, sources: &Sources, build: B) -> anyhow::Result<()>
+where
+    S: DeserializeOwned + Debug + Send + Sync + 'static,
+    B: FnOnce(Live<S>, Context) -> F,
+    F: Future<Output = anyhow::Result<Service>>,
+{
+    // From the first moment, so that a signal during a long start is not lost.
+    let mut leave = Leave::listen()?;
+    let start = async {
+        let (settings, context) = prepare::<S>(program.service, sources).await?;
+        start(settings, context, build).await
+    };
+    let running = tokio::select! {
+        running = start => running?,
+        () = leave.asked() => return Ok(()),
+    };
+    supervise(vec![running], leave).await
+}
+
+/// Reads the settings and makes the context they are refreshed through.
+pub async fn prepare<S>(service: &'static str, sources: &Sources) -> anyhow::Result<(Live<S>, Context)>
+where
+    S: DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let settings = settings::load::<S>(sources).await?;
+    let port = settings.shared().map_or(0, |shared: &Shared| shared.server.port);
+    let context = Context::system(service, port);
+    context.settings.attach(&settings);
+    if let Some((levels, shared)) = crate::telemetry::levels().zip(settings.shared())
+        && levels.directives() != shared.log.level
+    {
+        // The config service may say otherwise than the layers telemetry was installed by.
+        levels.set(&shared.log.level)?;
+    }
+    tracing::debug!(service, settings = ?settings.get(), "settings");
+    Ok((settings, context))
+}
+
+/// Builds a service, binds its port and serves it. What was spawned ends when the build fails.
+pub async fn start<S, B, F>(settings: Live<S>, context: Context, build: B) -> anyhow::Result<Running>
+where
+    B: FnOnce(Live<S>, Context) -> F,
+    F: Future<Output = anyhow::Result<Service>>,
+{
+    let lifecycle = context.lifecycle.clone();
+    let started = async {
+        let service = build(settings, context).await?;
+        let listener = bind(&service.settings).await?;
+        Running::serve(service, listener)
+    };
+    let started = started.await;
+    if started.is_err() {
+        lifecycle.shutdown(Duration::ZERO).await;
+    }
+    started
+}
+
+/// Binds the port of a service.
+pub async fn bind(settings: &Server) -> anyhow::Result<TcpListener> {
+    let address = (settings.host, settings.port);
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("server.port: cannot listen on {}:{}", settings.host, settings.port))
+}
+
+/// A service that is being served.
+#[derive(Debug)]
+pub struct Running {
+    pub service: &'static str,
+    /// Where it listens; tells the port when the settings said 0.
+    pub address: std::net::SocketAddr,
+    pub lifecycle: Lifecycle,
+    settings: Server,
+    serving: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Serves on a task.
+    pub fn serve(service: Service, listener: TcpListener) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let (name, lifecycle) = (service.context.service, service.context.lifecycle.clone());
+        let settings = service.settings.clone();
+        Ok(Self {
+            service: name,
+            address,
+            lifecycle,
+            settings,
+            serving: tokio::spawn(service.serve(listener)),
+        })
+    }
+
+    /// Resolves with the first thing that goes wrong: a task that failed, or the port that is served no more.
+    async fn failed(&mut self) -> anyhow::Error {
+        let service = self.service;
+        tokio::select! {
+            failure = self.lifecycle.failed() => failure,
+            ended = &mut self.serving => match ended {
+                Ok(Ok(())) => anyhow::anyhow!("{service}: stopped serving unasked"),
+                Ok(Err(error)) => error.context(service),
+                Err(panic) => anyhow::Error::new(panic).context(service),
+            },
+        }
+    }
+
+    /// Unready first, then, after `server.drain-delay`, no new connections, requests in flight and tasks until
+    /// `server.drain-budget` is spent. An error says what had to be dropped or failed meanwhile.
+    pub async fn drain(mut self) -> anyhow::Result<()> {
+        self.lifecycle.leave();
+        tokio::time::sleep(self.settings.drain_delay).await;
+        let dropped = self.lifecycle.shutdown(self.settings.drain_budget).await;
+        if !self.serving.is_finished() {
+            (&mut self.serving).await??;
+        }
+        anyhow::ensure!(
+            dropped.is_empty(),
+            "{}: dropped after the drain budget: {}",
+            self.service,
+            dropped.join(", ")
+        );
+        match self.lifecycle.failure() {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct Leave {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Leave {
+    /// From now on the signals do not end the process by themselves.
+    pub fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves with the next signal.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits for a signal or for something to go wrong, then drains all services together. A second signal ends
+/// the wait.
+pub async fn supervise(mut services: Vec<Running>, mut leave: Leave) -> anyhow::Result<()> {
+    let failure = {
+        let failed = select_all(services.iter_mut().map(|service| Box::pin(service.failed())));
+        tokio::select! {
+            (failure, ..) = failed => Some(failure),
+            () = leave.asked() => None,
+        }
+    };
+    if let Some(failure) = &failure {
+        tracing::error!(reason = format!("{failure:#}"), "leaving: something failed");
+    } else {
+        tracing::info!("leaving: asked to");
+    }
+    let drained = tokio::select! {
+        drained = join_all(services.into_iter().map(Running::drain)) => drained,
+        () = leave.asked() => vec![Err(anyhow::anyhow!("asked twice to leave: not drained"))],
+    };
+    match failure {
+        Some(failure) => Err(failure),
+        None => drained.into_iter().collect(),
+    }
+}
+
+fn print(text: &str) {
+    use std::io::Write as _;
+    // A closed pipe ends the output, which is what its reader wants.
+    let _told = std::io::stdout().write_all(text.as_bytes());
+}

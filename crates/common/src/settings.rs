@@ -1,0 +1,59 @@
+//! Layered, typed settings: embedded defaults, a file, the config service, the environment.
+//!
+//! The shared sections and their commented defaults live in `settings/shared.toml`, those of a service in its
+//! own `settings.toml`. Keys are kebab-case; in the environment `SOSOHAPPY_<SERVICE>__SECTION__KEY`, with `_`
+//! for `-`. Unknown keys are refused; in the config service, which Spring services share, they are named in a
+//! warning and ignored. Nonsense values are refused where they are read, by the functions of [`valid`].
+//!
+//! A defaults file begins with `live = ["section.key", …]`: what takes effect as soon as it is re-read. Every
+//! other change is reported as "needs restart".
+
+mod layers;
+mod live;
+mod remote;
+mod secret_url;
+mod sections;
+pub mod valid;
+
+use std::path::PathBuf;
+
+pub use live::{Live, Refreshed, Refresher};
+pub use secret_url::SecretUrl;
+pub use sections::{
+    Access, AccessTokenForm, ConfigClient, Credentials, Events, Log, LogFormat, Server, Shared, Tracing,
+};
+use serde::de::DeserializeOwned;
+
+/// Where the settings of a service come from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// `auth`, `feed`, … : the name in environment keys.
+    pub service: &'static str,
+    /// The service's embedded `settings.toml`.
+    pub defaults: &'static str,
+    /// An optional file over the defaults.
+    pub file: Option<PathBuf>,
+    /// Keys set by the launcher or a test, `("database.url", "sqlite:…")`, over the file and under the environment.
+    pub overrides: Vec<(String, String)>,
+    /// Whether the process environment is read; tests in one process say no.
+    pub environment: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("{path}: {reason}")]
+    Invalid { path: String, reason: String },
+    #[error("cannot read settings from {origin}: {reason}")]
+    Unreadable { origin: String, reason: String },
+}
+
+/// Reads all layers once; the config service is asked when `config.url` is set.
+pub async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
+    live::load(sources).await
+}
+
+/// The shared sections from the layers that are at hand (all but the config service): what is needed to log
+/// while the config service is waited for.
+pub fn peek(sources: &Sources) -> Result<Shared, SettingsError> {
+    layers::Layers::at_hand(sources)?.shared()
+}

@@ -1,0 +1,329 @@
+//! The layers as trees of values, one over the other, and the typed settings they come to.
+
+use config::{Config, FileFormat};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{SettingsError, Shared, Sources};
+use crate::lenient::{self, Empty, Kind};
+
+const SHARED: &str = include_str!("shared.toml");
+/// The key of a defaults file that lists what takes effect while running.
+const LIVE: &str = "live";
+
+/// One source of settings.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    /// For error messages: a file, `the environment`, a source of the config service.
+    name: String,
+    tree: Value,
+    /// Whether others keep their keys there too, so that unknown ones are no mistake.
+    foreign: bool,
+}
+
+/// All layers of a service, lowest first.
+#[derive(Debug, Clone)]
+pub(super) struct Layers {
+    service: &'static str,
+    stack: Vec<Layer>,
+    live: Vec<String>,
+}
+
+/// What the layers come to.
+#[derive(Debug)]
+pub(super) struct Typed<S> {
+    pub settings: S,
+    pub merged: Value,
+    /// Unknown keys of the config service, with the source that has them.
+    pub ignored: Vec<String>,
+}
+
+impl Layer {
+    fn toml(name: &str, text: &str) -> Result<Self, SettingsError> {
+        let unreadable = |error| unreadable(name, &error);
+        let source = config::File::from_str(text, FileFormat::Toml);
+        let config = Config::builder().add_source(source).build().map_err(unreadable)?;
+        Ok(Self {
+            name: name.to_owned(),
+            tree: to_tree(config, name)?,
+            foreign: false,
+        })
+    }
+
+    /// Keys as paths, `server.port` or `config.profiles[0]`.
+    pub(super) fn flat<V: Into<config::Value>>(
+        name: &str,
+        entries: impl IntoIterator<Item = (String, V)>,
+    ) -> Result<Self, SettingsError> {
+        let mut builder = Config::builder();
+        for (key, value) in entries {
+            builder = builder
+                .set_override(&key, value)
+                .map_err(|error| SettingsError::Invalid {
+                    path: key,
+                    reason: format!("not a key (in {name}): {error}"),
+                })?;
+        }
+        let config = builder.build().map_err(|error| unreadable(name, &error))?;
+        Ok(Self {
+            name: name.to_owned(),
+            tree: to_tree(config, name)?,
+            foreign: false,
+        })
+    }
+
+    /// A source of the config service. Keys that are no paths of ours are left out and answered.
+    pub(super) fn foreign(name: String, entries: Map<String, Value>) -> (Self, Vec<String>) {
+        let mut builder = Config::builder();
+        let mut left_out = Vec::new();
+        for (key, value) in entries {
+            match builder.clone().set_override(&key, to_config(value)) {
+                Ok(more) => builder = more,
+                Err(_) => left_out.push(key),
+            }
+        }
+        let tree = builder.build().ok().and_then(|config| to_tree(config, &name).ok());
+        let tree = tree.unwrap_or_else(|| Value::Object(Map::new()));
+        (
+            Self {
+                name,
+                tree,
+                foreign: true,
+            },
+            left_out,
+        )
+    }
+
+    /// `SOSOHAPPY_<SERVICE>__SECTION__KEY`, and the two credentials every process of a fleet shares.
+    fn environment(service: &str, variables: Option<&config::Map<String, String>>) -> Result<Self, SettingsError> {
+        use config::Source as _;
+
+        let name = "the environment";
+        let collect = |prefix: &str, prefix_separator: &str, separator: &str| {
+            let source = config::Environment::with_prefix(prefix)
+                .prefix_separator(prefix_separator)
+                .separator(separator)
+                .source(variables.cloned());
+            source.collect().map_err(|error| unreadable(name, &error))
+        };
+        let shared = collect("SOSOHAPPY", "_", "__")?;
+        let mut entries: Vec<(String, config::Value)> = Vec::new();
+        for key in ["service_token", "operator_token"] {
+            if let Some(value) = shared.get(key) {
+                entries.push((format!("credentials.{}", key.replace('_', "-")), value.clone()));
+            }
+        }
+        let own = collect(&format!("SOSOHAPPY_{service}"), "__", "__")?;
+        entries.extend(own.into_iter().map(|(key, value)| (key.replace('_', "-"), value)));
+        Self::flat(name, entries)
+    }
+}
+
+impl Layers {
+    /// Everything but the config service.
+    pub(super) fn at_hand(sources: &Sources) -> Result<Self, SettingsError> {
+        let mut live = Vec::new();
+        let mut defaults = Vec::new();
+        for (name, text) in [("shared.toml", SHARED), ("settings.toml", sources.defaults)] {
+            let mut layer = Layer::toml(name, text)?;
+            if let Some(Value::Array(keys)) = layer.tree.as_object_mut().and_then(|tree| tree.remove(LIVE)) {
+                live.extend(keys.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+            defaults.push(layer);
+        }
+        let mut layers = Self {
+            service: sources.service,
+            stack: defaults,
+            live,
+        };
+        if let Some(path) = &sources.file {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
+                origin: name.clone(),
+                reason: error.to_string(),
+            })?;
+            layers.stack.push(Layer::toml(&name, &text)?);
+        }
+        layers
+            .stack
+            .push(Layer::flat("the launcher", sources.overrides.iter().cloned())?);
+        if sources.environment {
+            layers.stack.push(Layer::environment(sources.service, None)?);
+        }
+        Ok(layers)
+    }
+
+    /// Puts the sources of the config service (lowest first) under the environment.
+    pub(super) fn insert_remote(&mut self, remote: Vec<Layer>, environment: bool) {
+        let at = self.stack.len() - usize::from(environment);
+        self.stack.splice(at..at, remote);
+    }
+
+    pub(super) fn shared(&self) -> Result<Shared, SettingsError> {
+        let merged = self.merged();
+        lenient::from_tree(&merged, Empty::Nothing).map_err(|error| self.invalid(error))
+    }
+
+    /// Whether a change of this key takes effect without a restart.
+    pub(super) fn is_live(&self, key: &str) -> bool {
+        self.live.iter().any(|live| {
+            key.strip_prefix(live.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
+    pub(super) fn typed<S: DeserializeOwned>(&mut self) -> Result<Typed<S>, SettingsError> {
+        let mut ignored = Vec::new();
+        loop {
+            let merged = self.merged();
+            let error = match lenient::from_tree(&merged, Empty::Nothing) {
+                Ok(settings) => {
+                    return Ok(Typed {
+                        settings,
+                        merged,
+                        ignored,
+                    });
+                }
+                Err(error) => error,
+            };
+            let owner = self
+                .stack
+                .iter_mut()
+                .rev()
+                .find(|layer| lookup(&layer.tree, &error.path).is_some());
+            match owner {
+                Some(layer) if layer.foreign && error.kind == Kind::Unknown => {
+                    remove(&mut layer.tree, &error.path);
+                    ignored.push(format!("{} (in {})", error.path, layer.name));
+                }
+                _ => return Err(self.invalid(error)),
+            }
+        }
+    }
+
+    fn merged(&self) -> Value {
+        let mut merged = Value::Object(Map::new());
+        for layer in &self.stack {
+            merge(&mut merged, &layer.tree);
+        }
+        merged
+    }
+
+    fn invalid(&self, error: lenient::Error) -> SettingsError {
+        let owner = self
+            .stack
+            .iter()
+            .rev()
+            .find(|layer| lookup(&layer.tree, &error.path).is_some());
+        let reason = match (&error.kind, owner) {
+            (Kind::Missing, _) => format!("missing; set it in a file or as {}", self.variable(&error.path)),
+            (kind, Some(layer)) => format!("{kind} (in {})", layer.name),
+            (kind, None) => kind.to_string(),
+        };
+        SettingsError::Invalid {
+            path: error.path,
+            reason,
+        }
+    }
+
+    /// The environment variable of a key.
+    fn variable(&self, path: &str) -> String {
+        let screaming = |text: &str| text.to_uppercase().replace('-', "_");
+        match path {
+            "credentials.service-token" | "credentials.operator-token" => {
+                format!("SOSOHAPPY_{}", screaming(path.trim_start_matches("credentials.")))
+            }
+            _ => format!(
+                "SOSOHAPPY_{}__{}",
+                screaming(self.service),
+                screaming(path).replace('.', "__")
+            ),
+        }
+    }
+}
+
+/// Groups are merged key by key; anything else, lists included, is replaced as a whole.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+fn lookup<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+    // An item of a list belongs to whoever set the list.
+    let keys = path.split('[').next().unwrap_or_default();
+    keys.split('.').try_fold(tree, |node, key| node.as_object()?.get(key))
+}
+
+fn remove(tree: &mut Value, path: &str) {
+    let mut keys: Vec<_> = path.split('.').collect();
+    let Some(last) = keys.pop() else { return };
+    let parent = keys
+        .into_iter()
+        .try_fold(tree, |node, key| node.as_object_mut()?.get_mut(key));
+    if let Some(parent) = parent.and_then(Value::as_object_mut) {
+        parent.remove(last);
+    }
+}
+
+/// Leaves by path, for comparing.
+pub(super) fn flatten(tree: &Value) -> std::collections::BTreeMap<String, Value> {
+    fn walk(prefix: &str, node: &Value, leaves: &mut std::collections::BTreeMap<String, Value>) {
+        match node {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let path = if prefix.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{prefix}.{key}")
+                    };
+                    walk(&path, value, leaves);
+                }
+            }
+            leaf => {
+                leaves.insert(prefix.to_owned(), leaf.clone());
+            }
+        }
+    }
+    let mut leaves = std::collections::BTreeMap::new();
+    walk("", tree, &mut leaves);
+    leaves
+}
+
+fn to_tree(config: Config, name: &str) -> Result<Value, SettingsError> {
+    config.try_deserialize().map_err(|error| unreadable(name, &error))
+}
+
+fn to_config(value: Value) -> config::Value {
+    let kind = match value {
+        Value::Null => config::ValueKind::Nil,
+        Value::Bool(yes) => yes.into(),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => whole.into(),
+            (None, Some(float)) => float.into(),
+            (None, None) => number.to_string().into(),
+        },
+        Value::String(text) => text.into(),
+        Value::Array(items) => config::ValueKind::Array(items.into_iter().map(to_config).collect()),
+        Value::Object(map) => {
+            config::ValueKind::Table(map.into_iter().map(|(key, value)| (key, to_config(value))).collect())
+        }
+    };
+    config::Value::new(None, kind)
+}
+
+fn unreadable(origin: &str, error: &config::ConfigError) -> SettingsError {
+    SettingsError::Unreadable {
+        origin: origin.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "layers_tests.rs"]
+mod tests;

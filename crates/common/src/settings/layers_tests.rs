@@ -1,0 +1,295 @@
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use super::*;
+use crate::settings::{Live, Log, SecretUrl, Server, load, valid};
+
+const DEFAULTS: &str = r#"
+live = ["limits"]
+
+[server]
+port = 8891
+
+[database]
+url = "sqlite:data/feed.db"
+
+[limits]
+posts = 5
+words = ["a", "b"]
+"#;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Settings {
+    server: Server,
+    log: Log,
+    tracing: crate::settings::Tracing,
+    events: crate::settings::Events,
+    credentials: crate::settings::Credentials,
+    config: crate::settings::ConfigClient,
+    database: Database,
+    limits: Limits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Database {
+    url: SecretUrl,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Limits {
+    #[serde(deserialize_with = "valid::at_least_one")]
+    posts: u32,
+    words: Vec<String>,
+}
+
+fn sources(overrides: &[(&str, &str)]) -> Sources {
+    let mut all = vec![
+        ("credentials.service-token", "service-token-of-a-test"),
+        ("credentials.operator-token", "operator-token-of-a-test"),
+    ];
+    all.extend(overrides);
+    let overrides = all
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    Sources {
+        service: "feed",
+        defaults: DEFAULTS,
+        file: None,
+        overrides,
+        environment: false,
+    }
+}
+
+async fn read(overrides: &[(&str, &str)]) -> Result<Live<Settings>, String> {
+    load(&sources(overrides)).await.map_err(|error| error.to_string())
+}
+
+fn with_environment(variables: &[(&str, &str)]) -> Result<Settings, String> {
+    let mut layers = Layers::at_hand(&sources(&[("limits.posts", "7")])).map_err(|error| error.to_string())?;
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    layers
+        .stack
+        .push(Layer::environment("feed", Some(&variables)).map_err(|error| error.to_string())?);
+    layers
+        .typed()
+        .map(|typed| typed.settings)
+        .map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn defaults_come_over_shared_defaults() {
+    let settings = read(&[]).await.expect("the defaults are complete").get();
+    assert_eq!(
+        (settings.server.port, settings.server.drain_budget),
+        (8891, Duration::from_secs(20))
+    );
+    assert_eq!(settings.database.url.expose(), "sqlite:data/feed.db");
+    assert_eq!((settings.limits.posts, settings.limits.words.len()), (5, 2));
+    assert_eq!(
+        (settings.config.url.as_ref(), settings.config.profiles.as_slice()),
+        (None, &["default".to_owned()][..])
+    );
+    assert_eq!(settings.events.topics.len(), 0);
+    assert_eq!(settings.log.level, "info");
+    assert_eq!(settings.tracing.otlp_endpoint, None);
+}
+
+#[tokio::test]
+async fn a_file_comes_over_defaults_and_under_overrides() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("feed.toml");
+    std::fs::write(&file, "[limits]\nposts = 6\nwords = [\"c\"]\n[server]\nport = 1\n").expect("written");
+    let mut sources = sources(&[("server.port", "2"), ("log.level", "warn,hyper=off")]);
+    sources.file = Some(file.clone());
+    let settings = load::<Settings>(&sources).await.expect("valid").get();
+    assert_eq!((settings.server.port, settings.limits.posts), (2, 6));
+    assert_eq!(settings.limits.words, ["c"], "a list is replaced as a whole");
+
+    std::fs::write(&file, "[limits]\npost = 6\n").expect("written");
+    let told = load::<Settings>(&sources)
+        .await
+        .expect_err("a typing error")
+        .to_string();
+    assert_eq!(told, format!("limits.post: unknown key (in {})", file.display()));
+    std::fs::write(&file, "[limits\n").expect("written");
+    let told = load::<Settings>(&sources).await.expect_err("not TOML").to_string();
+    assert!(
+        told.starts_with(&format!("cannot read settings from {}: ", file.display())),
+        "{told}"
+    );
+    std::fs::write(&file, "live = [\"server\"]\n").expect("written");
+    let told = load::<Settings>(&sources).await.expect_err("not for files").to_string();
+    assert_eq!(told, format!("live: unknown key (in {})", file.display()));
+    sources.file = Some(folder.path().join("none.toml"));
+    assert!(
+        load::<Settings>(&sources).await.is_err(),
+        "a file that was asked for must be there"
+    );
+}
+
+#[test]
+fn the_environment_comes_last() {
+    let settings = with_environment(&[
+        ("SOSOHAPPY_FEED__LIMITS__POSTS", "8"),
+        ("SOSOHAPPY_FEED__SERVER__BODY_LIMIT", "1000"),
+        ("SOSOHAPPY_FEED__CONFIG__PROFILES", "default,prod"),
+        ("SOSOHAPPY_FEED__TRACING__OTLP_ENDPOINT", ""),
+        ("SOSOHAPPY_AUTH__LIMITS__POSTS", "9"),
+        ("SOSOHAPPY_SERVICE_TOKEN", "service-token-of-the-fleet"),
+        ("SOSOHAPPY_OPERATOR_TOKEN", "operator-token-of-the-fleet"),
+        ("SOSOHAPPY_FEED__CREDENTIALS__OPERATOR_TOKEN", "operator-token-of-feed"),
+        ("SOSOHAPPY_DATA", "/var/lib/sosohappy"),
+    ]);
+    let settings = settings.expect("valid");
+    assert_eq!((settings.limits.posts, settings.server.body_limit), (8, 1000));
+    assert_eq!(settings.config.profiles, ["default", "prod"]);
+    assert_eq!(
+        settings.credentials.service_token.expose_secret(),
+        "service-token-of-the-fleet"
+    );
+    assert_eq!(
+        settings.credentials.operator_token.expose_secret(),
+        "operator-token-of-feed"
+    );
+    let told = with_environment(&[("SOSOHAPPY_FEED__LIMITS__POST", "8")]).expect_err("a typing error");
+    assert_eq!(told, "limits.post: unknown key (in the environment)");
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_with_its_place() {
+    for (key, value, told) in [
+        (
+            "limits.posts",
+            "0",
+            "limits.posts: must be at least 1 (in the launcher)",
+        ),
+        (
+            "limits.posts",
+            "many",
+            "limits.posts: a whole number (u32) is expected (in the launcher)",
+        ),
+        (
+            "tracing.sample-ratio",
+            "1.5",
+            "tracing.sample-ratio: must be between 0 and 1 (in the launcher)",
+        ),
+        (
+            "server.body-timeout",
+            "0s",
+            "server.body-timeout: must be longer than nothing (in the launcher)",
+        ),
+        ("server.prot", "1", "server.prot: unknown key (in the launcher)"),
+        (
+            "credentials.service-token",
+            "short",
+            "credentials.service-token: must have at least 16 characters (in the launcher)",
+        ),
+        (
+            "log.format",
+            "xml",
+            "log.format: unknown variant `xml`, expected `pretty` or `json` (in the launcher)",
+        ),
+    ] {
+        assert_eq!(read(&[(key, value)]).await.expect_err(key), told);
+    }
+    let told = read(&[("log.level", "info,=loud")]).await.expect_err("no level");
+    assert!(told.starts_with("log.level: "), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_missing_says_where_to_put_it() {
+    let mut sources = sources(&[]);
+    sources.overrides.clear();
+    let told = load::<Settings>(&sources)
+        .await
+        .expect_err("no credentials")
+        .to_string();
+    assert_eq!(
+        told,
+        "credentials.service-token: missing; set it in a file or as SOSOHAPPY_SERVICE_TOKEN"
+    );
+    sources = self::sources(&[]);
+    sources.defaults = "[server]\nport = 1\n";
+    let told = load::<Settings>(&sources).await.expect_err("no database").to_string();
+    assert_eq!(
+        told,
+        "database: missing; set it in a file or as SOSOHAPPY_FEED__DATABASE"
+    );
+}
+
+#[tokio::test]
+async fn secrets_do_not_show() {
+    let settings = read(&[("database.url", "mysql://feed:hunter2@db/feed")])
+        .await
+        .expect("valid")
+        .get();
+    let shown = format!("{settings:?}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("token-of-a-test"),
+        "{shown}"
+    );
+    assert!(shown.contains("mysql:[redacted]"), "{shown}");
+}
+
+#[test]
+fn foreign_keys_are_ignored_only_where_others_live() {
+    let mut layers = Layers::at_hand(&sources(&[])).expect("at hand");
+    let source = serde_json::json!({
+        "spring.datasource.url": "jdbc:mysql://db/feed", "server.servlet.context-path": "/feed-service",
+        "limits.posts": 9, "limits.words[0]": "x", "odd key": true,
+    });
+    let Value::Object(source) = source else {
+        unreachable!("it is an object")
+    };
+    let (layer, left_out) = Layer::foreign("feed-config.yml".to_owned(), source);
+    layers.insert_remote(vec![layer], false);
+    let mut typed = layers.typed::<Settings>().expect("foreign keys stand in nobody's way");
+    typed.ignored.sort();
+    assert_eq!(left_out, ["odd key"]);
+    assert_eq!(
+        typed.ignored,
+        ["server.servlet (in feed-config.yml)", "spring (in feed-config.yml)"]
+    );
+    assert_eq!(
+        (typed.settings.limits.posts, typed.settings.limits.words),
+        (9, vec!["x".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn a_refresh_changes_all_or_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("feed.toml");
+    std::fs::write(&file, "[limits]\nposts = 6\n").expect("written");
+    let sources = Sources {
+        file: Some(file.clone()),
+        ..sources(&[])
+    };
+    let live = load::<Settings>(&sources).await.expect("valid");
+    let mut changes = live.subscribe();
+    assert_eq!(live.refresh().await.expect("valid").changed, Vec::<String>::new());
+    assert!(!changes.has_changed().expect("alive"));
+
+    std::fs::write(&file, "[limits]\nposts = 7\n[server]\nport = 1\n").expect("written");
+    let refreshed = live.refresh().await.expect("valid");
+    assert_eq!(refreshed.changed, ["limits.posts", "server.port"]);
+    assert_eq!(refreshed.needs_restart, ["server.port"]);
+    assert_eq!(changes.borrow_and_update().limits.posts, 7);
+
+    std::fs::write(&file, "[limits]\nposts = 0\n[server]\nport = 2\n").expect("written");
+    live.refresh().await.expect_err("nonsense");
+    assert_eq!((live.get().limits.posts, live.get().server.port), (7, 1));
+    Live::new(())
+        .refresh()
+        .await
+        .expect_err("there is nothing to read from");
+}

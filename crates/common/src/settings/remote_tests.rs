@@ -1,0 +1,157 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::*;
+use crate::settings::{Live, Sources, load};
+
+const TOKEN: &str = "service-token-of-a-test";
+
+#[derive(Debug, Deserialize)]
+struct Settings {
+    limits: Limits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    posts: u32,
+    words: Vec<String>,
+}
+
+/// A config service on loopback that answers with what `answer` makes of the number of the question.
+async fn config_service(answer: impl Fn(usize) -> Response + Clone + Send + Sync + 'static) -> String {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let handler = move |Path((app, profiles)): Path<(String, String)>, headers: HeaderMap| async move {
+        if !crate::http::credential::shows(&headers, &TOKEN.into()) {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        assert_eq!((app.as_str(), profiles.as_str()), ("feed-config", "default,prod"));
+        answer(asked.fetch_add(1, Ordering::SeqCst))
+    };
+    let router = Router::new().route("/config-service/{app}/{profiles}", get(handler));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}/config-service")
+}
+
+async fn ask(url: &str, token: &str, wait: &str) -> Result<Live<Settings>, String> {
+    let overrides = [
+        ("config.url", url),
+        ("config.profiles", "default,prod"),
+        ("config.wait", wait),
+        ("server.port", "0"),
+        ("credentials.service-token", token),
+        ("credentials.operator-token", "operator-token-of-a-test"),
+    ];
+    let overrides = overrides
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .to_vec();
+    let defaults = "live = [\"limits\"]\n[limits]\nposts = 5\nwords = [\"a\", \"b\", \"c\"]\n";
+    load(&Sources {
+        service: "feed",
+        defaults,
+        file: None,
+        overrides,
+        environment: false,
+    })
+    .await
+    .map_err(|error| error.to_string())
+}
+
+fn environment(posts: usize) -> Response {
+    axum::Json(json!({
+        "name": "feed-config", "profiles": ["default", "prod"], "label": null, "version": null, "state": null,
+        "propertySources": [
+            {"name": "file:/config/feed-config-prod.yml", "source": {"limits.posts": posts, "spring.application.name": "feed"}},
+            {"name": "file:/config/feed-config.yml", "source": {"limits.posts": 1, "limits.words[0]": "x", "limits.words[1]": "y"}},
+        ],
+    }))
+    .into_response()
+}
+
+#[tokio::test]
+async fn its_first_source_wins() {
+    let url = config_service(|_| environment(70)).await;
+    let settings = ask(&url, TOKEN, "5s").await.expect("valid").get();
+    assert_eq!(
+        (settings.limits.posts, settings.limits.words.as_slice()),
+        (70, &["x".to_owned(), "y".to_owned()][..])
+    );
+}
+
+#[tokio::test]
+async fn it_is_waited_for_while_it_starts() {
+    let unready = || StatusCode::SERVICE_UNAVAILABLE.into_response();
+    let url = config_service(move |asked| if asked < 2 { unready() } else { environment(8) }).await;
+    assert_eq!(ask(&url, TOKEN, "5s").await.expect("valid").get().limits.posts, 8);
+    let url = config_service(move |_| unready()).await;
+    let told = ask(&url, TOKEN, "200ms").await.expect_err("it never comes");
+    let expected = "no answer within 0.2s: it answered 503 Service Unavailable";
+    assert_eq!(
+        told,
+        format!("cannot read settings from the config service at {url}: {expected}")
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_is_one_clear_line() {
+    let told = ask("http://127.0.0.1:9/config-service", TOKEN, "100ms")
+        .await
+        .expect_err("nobody listens");
+    assert!(
+        told.contains("no answer within 0.1s: ") && told.contains("refused"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn what_it_refuses_is_not_asked_again() {
+    let url = config_service(|_| environment(8)).await;
+    let told = ask(&url, "another-token-of-a-test", "60s")
+        .await
+        .expect_err("not its token");
+    assert!(told.ends_with("credentials.service-token is not its own"), "{told}");
+}
+
+#[tokio::test]
+async fn not_found_is_no_configuration() {
+    let url = config_service(|_| StatusCode::NOT_FOUND.into_response()).await;
+    assert_eq!(
+        ask(&url, TOKEN, "5s")
+            .await
+            .expect("the defaults do")
+            .get()
+            .limits
+            .posts,
+        5
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_value_is_named_with_its_source() {
+    let wrong =
+        || axum::Json(json!({"propertySources": [{"name": "feed-config.yml", "source": {"limits.posts": "x"}}]}));
+    let url = config_service(move |_| wrong().into_response()).await;
+    let told = ask(&url, TOKEN, "5s").await.expect_err("not a number");
+    assert_eq!(
+        told,
+        "limits.posts: a whole number (u32) is expected (in config service, feed-config.yml)"
+    );
+}
+
+#[tokio::test]
+async fn a_refresh_asks_it_again() {
+    let url = config_service(|asked| environment(10 + asked)).await;
+    let live = ask(&url, TOKEN, "5s").await.expect("valid");
+    assert_eq!(live.refresh().await.expect("it answers").changed, ["limits.posts"]);
+    assert_eq!(live.get().limits.posts, 11);
+}

@@ -1,0 +1,145 @@
+//! The sections every service has.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use super::{SecretUrl, valid};
+use crate::http::params::comma_list;
+
+/// The HTTP port of a service and the limits on what comes in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Server {
+    pub host: std::net::IpAddr,
+    pub port: u16,
+    /// Connections at once, sockets not counted; more are answered 503 and closed.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub connections: usize,
+    /// From accept to the end of the first header block.
+    #[serde(deserialize_with = "valid::duration")]
+    pub header_timeout: Duration,
+    /// From an answer to the end of the next header block on the same connection. Longer than the load
+    /// balancer's, so that it is never ours to close a connection it is about to use.
+    #[serde(deserialize_with = "valid::duration")]
+    pub keep_alive_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    #[serde(deserialize_with = "valid::duration")]
+    pub body_timeout: Duration,
+    /// From the end of the headers to the head of the answer; 503 then.
+    #[serde(deserialize_with = "valid::duration")]
+    pub request_timeout: Duration,
+    /// Bytes of one request body.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub body_limit: usize,
+    /// Bytes of large bodies held in memory at once by this service; who finds it full waits, then gets 503.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub upload_memory: usize,
+    /// After SIGTERM: unready but still serving for this long, so that a load balancer looks elsewhere.
+    #[serde(deserialize_with = "valid::duration_or_zero")]
+    pub drain_delay: Duration,
+    /// Time for requests, sockets and consumers to finish after that.
+    #[serde(deserialize_with = "valid::duration")]
+    pub drain_budget: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+/// Log level by target, `info,sosohappy_feed=debug`; changes live.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Log {
+    #[serde(deserialize_with = "valid::log_directives")]
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// Where spans go; empty for nowhere.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tracing {
+    /// Base of the collector, `http://127.0.0.1:4318`; spans go to `/v1/traces` below it.
+    pub otlp_endpoint: Option<Url>,
+    /// Share of traces kept, 0 to 1.
+    #[serde(deserialize_with = "valid::ratio")]
+    pub sample_ratio: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessTokenForm {
+    /// `sha256:<hex>` of the token.
+    Digest,
+    /// The token itself, for a mixed fleet with Spring services.
+    Raw,
+}
+
+/// The bus between services.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Events {
+    /// `journal:<file>` or `kafka:<host:port>[,<host:port>…]`.
+    pub url: SecretUrl,
+    /// Put before every topic and group name; empty in production, random in tests.
+    pub prefix: String,
+    /// Wire names that differ from the defaults, by default name.
+    #[serde(default)]
+    pub topics: BTreeMap<String, String>,
+    pub access_token_form: AccessTokenForm,
+}
+
+/// The credentials inside the fleet.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Credentials {
+    /// What services show each other.
+    #[serde(deserialize_with = "valid::credential")]
+    pub service_token: SecretString,
+    /// What operators show for changes through management endpoints.
+    #[serde(deserialize_with = "valid::credential")]
+    pub operator_token: SecretString,
+}
+
+/// How a service finds the config service; `url` empty for not at all.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConfigClient {
+    pub url: Option<Url>,
+    #[serde(deserialize_with = "comma_list")]
+    pub profiles: Vec<String>,
+    /// How long to wait for it at start.
+    #[serde(deserialize_with = "valid::duration")]
+    pub wait: Duration,
+}
+
+/// How feed, dm and notice know who calls.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Access {
+    /// Where auth answers introspection, for example `http://127.0.0.1:8890`.
+    pub auth_url: Url,
+    #[serde(deserialize_with = "valid::duration")]
+    pub introspection_timeout: Duration,
+    /// The longest life of an access token; how far back the registry reads.
+    #[serde(deserialize_with = "valid::duration")]
+    pub token_lifetime: Duration,
+}
+
+/// The sections that starting and stopping a process needs, whatever the service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Shared {
+    pub server: Server,
+    pub log: Log,
+    pub tracing: Tracing,
+    pub credentials: Credentials,
+    pub config: ConfigClient,
+}

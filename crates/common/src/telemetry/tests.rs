@@ -1,0 +1,184 @@
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::routing::get;
+use serde_json::Value;
+use tower::ServiceExt as _;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::*;
+use crate::Context;
+use crate::http::serve::Service;
+use crate::http::testing::test_settings;
+use crate::settings::Credentials;
+
+#[derive(Debug, Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn take(&self) -> Vec<Value> {
+        let bytes = std::mem::take(&mut *self.0.lock());
+        let text = String::from_utf8(bytes).expect("text");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+            .collect()
+    }
+}
+
+fn log(level: &str) -> Log {
+    Log {
+        level: level.to_owned(),
+        format: LogFormat::Json,
+    }
+}
+
+fn no_spans() -> Tracing {
+    Tracing {
+        otlp_endpoint: None,
+        sample_ratio: 1.0,
+    }
+}
+
+fn service() -> Service {
+    let credentials = Credentials {
+        service_token: "s".repeat(16).into(),
+        operator_token: "o".repeat(16).into(),
+    };
+    let work = || async {
+        tracing::debug!("looking");
+        tracing::info!(posts = 3, "found");
+    };
+    let routes = OpenApiRouter::new().route("/test-service/posts/{id}", get(work));
+    Service::new(
+        Context::system("test-service", 0),
+        test_settings(),
+        &credentials,
+        routes,
+    )
+}
+
+async fn ask(service: &Service) {
+    let request = http::Request::builder()
+        .uri("/test-service/posts/kim@example.com?nickname=kim&token=s3cret")
+        .header("x-request-id", "r-1")
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let request = request.body(Body::empty()).expect("a request");
+    let answer = service.router.clone().oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn one_line_a_request_and_nobody_in_it() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let built = build("test-service", &log("info"), &no_spans(), move || writer.clone(), false).expect("valid");
+    let _installed = tracing::subscriber::set_default(built.subscriber);
+    let service = service();
+    ask(&service).await;
+    let told = lines.take();
+    let shown = format!("{told:?}");
+    assert!(!shown.contains("kim") && !shown.contains("s3cret"), "{shown}");
+    let [found, request] = told.as_slice() else {
+        panic!("{shown}")
+    };
+    assert_eq!((&found["message"], &found["posts"]), (&"found".into(), &3.into()));
+    for line in [found, request] {
+        assert_eq!(line["span"]["request_id"], "r-1");
+        assert_eq!(line["span"]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(line["span"]["service"], "test-service");
+    }
+    assert_eq!(request["message"], "request");
+    assert_eq!((&request["method"], &request["status"]), (&"GET".into(), &200.into()));
+    assert_eq!(request["uri"], "/test-service/posts/{id}");
+    assert!(request["ms"].is_f64(), "{request}");
+
+    built.levels.set("warn,sosohappy_common=debug").expect("valid");
+    ask(&service).await;
+    let messages: Vec<_> = lines.take().iter().map(|line| line["message"].clone()).collect();
+    assert_eq!(messages, ["looking", "found", "request"]);
+    built.levels.set("error").expect("valid");
+    let failing = crate::lifecycle::Lifecycle::new("feed-service");
+    failing.spawn("relay", async { anyhow::bail!("lease lost") });
+    failing.failed().await;
+    assert_eq!(
+        lines.take()[0]["span"]["task"],
+        "relay",
+        "spans do not depend on the level"
+    );
+    built.levels.set("warn,sosohappy_common=debug").expect("valid");
+    for wrong in ["", "inof", "info,hyper", "info,hyper=", "hyper=loud", "info,,warn"] {
+        built.levels.set(wrong).expect_err(wrong);
+    }
+    assert_eq!(built.levels.directives(), "warn,sosohappy_common=debug");
+}
+
+#[tokio::test]
+async fn the_lines_of_a_task_tell_whose_they_are() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let built = build("test-service", &log("info"), &no_spans(), move || writer.clone(), false).expect("valid");
+    let _installed = tracing::subscriber::set_default(built.subscriber);
+    let life = crate::lifecycle::Lifecycle::new("feed-service");
+    life.spawn("relay", async { anyhow::bail!("lease lost") });
+    life.failed().await;
+    let told = lines.take();
+    assert_eq!(
+        (&told[0]["span"]["service"], &told[0]["span"]["task"]),
+        (&"feed-service".into(), &"relay".into())
+    );
+    assert_eq!(
+        (&told[0]["level"], &told[0]["reason"]),
+        (&"ERROR".into(), &"lease lost".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_go_to_the_collector_and_continue_the_trace() {
+    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let collect = move |body: bytes::Bytes| async move {
+        sender.send(body.to_vec()).expect("the test listens");
+    };
+    let collector = axum::Router::new().route("/v1/traces", axum::routing::post(collect));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("bound"))
+        .parse()
+        .expect("a URL");
+    tokio::spawn(async move { axum::serve(listener, collector).await });
+
+    let tracing = Tracing {
+        otlp_endpoint: Some(endpoint),
+        sample_ratio: 0.0,
+    };
+    let built = build("test-service", &log("info"), &tracing, io::sink, false).expect("valid");
+    let telemetry = Telemetry {
+        exporter: built.exporter,
+    };
+    let installed = tracing::subscriber::set_default(built.subscriber);
+    // The caller's trace is sampled, whatever our own ratio.
+    ask(&service()).await;
+    drop(installed);
+    tokio::task::spawn_blocking(move || telemetry.flush())
+        .await
+        .expect("no panic");
+    let spans = received.recv().await.expect("spans arrive");
+    let has = |needle: &[u8]| spans.windows(needle.len()).any(|window| window == needle);
+    assert!(has(b"GET /test-service/posts/{id}"), "the span is named by its route");
+    assert!(
+        has(&hex::decode("4bf92f3577b34da6a3ce929d0e0e4736").expect("hex")),
+        "it is in the caller's trace"
+    );
+    assert!(has(b"test-service"), "the service is named");
+    assert!(!has(b"kim@example.com"), "no path goes out");
+}
