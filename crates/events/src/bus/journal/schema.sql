@@ -1,0 +1,65 @@
+-- The journal: an append-only log of records. `seq` counts all records of the file in the order they were committed,
+-- and is the offset of a record in its partition. Statements run one by one, each may run again.
+
+CREATE TABLE IF NOT EXISTS counters (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+
+INSERT OR IGNORE INTO counters (name, value) VALUES ('seq', 0);
+
+CREATE TABLE IF NOT EXISTS topics (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+
+CREATE TABLE IF NOT EXISTS records (
+    topic INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    stamp INTEGER NOT NULL,
+    key BLOB,
+    value BLOB,
+    headers BLOB NOT NULL,
+    PRIMARY KEY (topic, seq)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS records_by_stamp ON records (topic, stamp);
+
+-- What a group has done: a later member begins behind `done`.
+CREATE TABLE IF NOT EXISTS offsets (
+    grp TEXT NOT NULL,
+    topic INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    PRIMARY KEY (grp, topic, part)
+) WITHOUT ROWID;
+
+-- Processes that have the file open. Each holds the lock of a file of its own: whose lock is free is dead.
+CREATE TABLE IF NOT EXISTS processes (
+    id TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+-- Raised whenever a member of the group comes, goes or gives a partition up.
+CREATE TABLE IF NOT EXISTS generations (
+    grp TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS members (
+    grp TEXT NOT NULL,
+    topic INTEGER NOT NULL,
+    member TEXT NOT NULL,
+    process TEXT NOT NULL,
+    PRIMARY KEY (grp, topic, member)
+) WITHOUT ROWID;
+
+-- Who reads a partition for its group; `since` is the generation it was claimed in.
+CREATE TABLE IF NOT EXISTS claims (
+    grp TEXT NOT NULL,
+    topic INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    member TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (grp, topic, part)
+) WITHOUT ROWID;

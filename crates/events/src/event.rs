@@ -1,0 +1,306 @@
+//! What every event has.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use sha2::Digest as _;
+use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
+use sosohappy_common::correlation::correlation;
+use uuid::Uuid;
+
+use crate::{Header, Outgoing, Record, Topic};
+
+/// Names one happening for good: consumers remember it and apply nothing twice.
+///
+/// A record without the header (from a Spring service) gets one derived from topic, partition, offset and time stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub Uuid);
+
+impl EventId {
+    /// A new id (UUID version 7): those made later sort later, to the millisecond.
+    #[must_use]
+    pub fn new(context: &Context) -> Self {
+        let mut random = [0; 10];
+        context.entropy.fill(&mut random);
+        let millis = u64::try_from(context.clock.now().as_millisecond()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// The id of a record that names none. The time stamp is in it because a topic that was deleted and made again
+    /// counts its offsets from zero.
+    #[must_use]
+    fn of_position(record: &Record) -> Self {
+        let digest = sha2::Sha256::new()
+            .chain_update(record.topic.default_name())
+            .chain_update(record.partition.to_be_bytes())
+            .chain_update(record.offset.to_be_bytes())
+            .chain_update(record.timestamp.as_millisecond().to_be_bytes())
+            .finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for EventId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A record whose bytes are not what its topic promises. It goes to the dead-letter topic at once.
+///
+/// The text never quotes the record: it is logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
+impl Malformed {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+/// An event owns its topic, name, version, key and encoding.
+pub trait Event: Sized + Send + Sync + 'static {
+    const TOPIC: Topic;
+    /// Past tense, for the `event-type` header.
+    const TYPE: &'static str;
+    const VERSION: u16 = 1;
+
+    /// Orders events: those of one key stay in order.
+    fn key(&self) -> Option<String>;
+    fn value(&self) -> Option<Vec<u8>>;
+    /// What is new beside the first fleet's bytes.
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// What the event is about, for the `aggregate-id` header.
+    fn aggregate(&self) -> String;
+    fn decode(record: &Record) -> Result<Self, Malformed>;
+}
+
+/// An event and what its record told beside it.
+#[derive(Debug, Clone)]
+pub struct Envelope<E> {
+    pub event: E,
+    pub meta: Meta,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    pub id: EventId,
+    /// To the millisecond, as the wire carries it.
+    pub occurred_at: Timestamp,
+    pub correlation_id: Option<String>,
+    pub traceparent: Option<String>,
+    /// Whether the record came without our headers, from a service of the first fleet.
+    pub foreign: bool,
+}
+
+impl Meta {
+    fn decode(record: &Record) -> Result<Self, Malformed> {
+        let owned = |name| record.header(name).map(str::to_owned);
+        let id = record.header(Header::EVENT_ID).and_then(|id| id.parse().ok());
+        let occurred_at = match (&id, record.header(Header::OCCURRED_AT)) {
+            (Some(_), Some(_)) => record.header_millis(Header::OCCURRED_AT)?.unwrap_or(record.timestamp),
+            _ => record.timestamp,
+        };
+        Ok(Self {
+            foreign: id.is_none(),
+            id: id.unwrap_or_else(|| EventId::of_position(record)),
+            occurred_at,
+            correlation_id: owned(Header::CORRELATION_ID),
+            traceparent: owned(Header::TRACEPARENT),
+        })
+    }
+}
+
+impl<E: Event> Envelope<E> {
+    /// A new happening, now, with the trace and correlation of the current request or consumed event.
+    #[must_use]
+    pub fn new(event: E, context: &Context) -> Self {
+        let correlation = correlation();
+        let meta = Meta {
+            id: EventId::new(context),
+            occurred_at: now_in_millis(&*context.clock),
+            correlation_id: correlation.as_ref().map(|current| current.id.as_ref().to_owned()),
+            traceparent: correlation.and_then(|current| Some(current.traceparent?.as_ref().to_owned())),
+            foreign: false,
+        };
+        Self { event, meta }
+    }
+
+    #[must_use]
+    pub fn to_outgoing(&self) -> Outgoing {
+        let mut headers = vec![
+            (Header::EVENT_ID.to_owned(), self.meta.id.to_string()),
+            (Header::EVENT_TYPE.to_owned(), E::TYPE.to_owned()),
+            (Header::EVENT_VERSION.to_owned(), E::VERSION.to_string()),
+            (Header::AGGREGATE_ID.to_owned(), self.event.aggregate()),
+            (
+                Header::OCCURRED_AT.to_owned(),
+                self.meta.occurred_at.as_millisecond().to_string(),
+            ),
+        ];
+        let optional = [
+            (Header::CORRELATION_ID, &self.meta.correlation_id),
+            (Header::TRACEPARENT, &self.meta.traceparent),
+        ];
+        headers.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))),
+        );
+        headers.extend(
+            self.event
+                .headers()
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+        Outgoing {
+            topic: E::TOPIC.default_name().to_owned(),
+            key: self.event.key(),
+            value: self.event.value(),
+            headers,
+        }
+    }
+
+    pub fn decode(record: &Record) -> Result<Self, Malformed> {
+        if let Some(kind) = record.header(Header::EVENT_TYPE)
+            && kind != E::TYPE
+        {
+            return Err(Malformed::new(format!("the header `event-type` is not {}", E::TYPE)));
+        }
+        if let Some(version) = record.header(Header::EVENT_VERSION) {
+            let version: u16 = version
+                .parse()
+                .map_err(|_| Malformed::new("the header `event-version` is no number"))?;
+            if version > E::VERSION {
+                return Err(Malformed::new(format!(
+                    "version {version} is newer than {}",
+                    E::VERSION
+                )));
+            }
+        }
+        Ok(Self {
+            meta: Meta::decode(record)?,
+            event: E::decode(record)?,
+        })
+    }
+}
+
+/// The wire carries milliseconds: an event must not change when it is read again.
+fn now_in_millis(clock: &dyn Clock) -> Timestamp {
+    let now = clock.now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use sosohappy_common::clock::ManualClock;
+    use sosohappy_common::correlation::Correlation;
+
+    use super::*;
+    use crate::record::tests::record_of;
+    use crate::types::AccountResigned;
+
+    fn context() -> Context {
+        let clock = ManualClock::at(Timestamp::from_millisecond(1_700_000_000_123).unwrap());
+        Context {
+            clock,
+            ..Context::system("test", 0)
+        }
+    }
+
+    fn resigned() -> AccountResigned {
+        AccountResigned {
+            account: "kim@example.com+kakao".parse().unwrap(),
+            nickname: "별이".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_told_beside_the_event_comes_back() {
+        let correlation = Correlation {
+            id: "request-1".into(),
+            traceparent: Some(Arc::from("00-aa-bb-01")),
+        };
+        let sent = correlation.scope(async { Envelope::new(resigned(), &context()) }).await;
+        assert_eq!(sent.meta.correlation_id.as_deref(), Some("request-1"));
+        let read = Envelope::<AccountResigned>::decode(&record_of(&sent.to_outgoing())).unwrap();
+        assert_eq!((read.event, read.meta), (sent.event, sent.meta));
+    }
+
+    #[test]
+    fn ids_are_of_version_7_and_carry_the_clocks_time() {
+        let id = EventId::new(&context()).0;
+        assert_eq!(id.get_version_num(), 7);
+        assert_eq!(id.get_timestamp().unwrap().to_unix(), (1_700_000_000, 123_000_000));
+    }
+
+    #[test]
+    fn a_foreign_record_has_the_same_id_each_time_it_is_read_and_its_own() {
+        let mut record = record_of(&Envelope::new(resigned(), &context()).to_outgoing());
+        record.headers.clear();
+        let first = Envelope::<AccountResigned>::decode(&record).unwrap().meta;
+        assert!(first.foreign);
+        assert_eq!(first.occurred_at, record.timestamp);
+        assert_eq!(Envelope::<AccountResigned>::decode(&record).unwrap().meta, first);
+        let mut ids = HashSet::from([first.id]);
+        let others = [
+            Record {
+                offset: record.offset + 1,
+                ..record.clone()
+            },
+            Record {
+                partition: record.partition + 1,
+                ..record.clone()
+            },
+            Record {
+                topic: Topic::Erased,
+                ..record.clone()
+            },
+            Record {
+                timestamp: Timestamp::UNIX_EPOCH,
+                ..record.clone()
+            },
+        ];
+        for other in others {
+            assert!(ids.insert(EventId::of_position(&other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_or_another_type_is_not_guessed_at() {
+        let sent = Envelope::new(resigned(), &context()).to_outgoing();
+        for (header, value) in [
+            (Header::EVENT_VERSION, "2"),
+            (Header::EVENT_VERSION, "one"),
+            (Header::EVENT_TYPE, "Erased"),
+            (Header::OCCURRED_AT, "noon"),
+        ] {
+            let mut record = record_of(&sent);
+            record
+                .headers
+                .push((header.to_owned(), value.as_bytes().to_vec().into()));
+            assert!(
+                Envelope::<AccountResigned>::decode(&record).is_err(),
+                "{header}: {value}"
+            );
+        }
+    }
+}

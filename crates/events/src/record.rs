@@ -1,0 +1,142 @@
+//! What travels: a key, a value and headers, all plain bytes.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Malformed, Topic};
+
+/// Header names on everything we publish. A Spring service sends none.
+#[derive(Debug, Clone, Copy)]
+pub struct Header;
+
+impl Header {
+    pub const EVENT_ID: &'static str = "event-id";
+    pub const EVENT_TYPE: &'static str = "event-type";
+    pub const EVENT_VERSION: &'static str = "event-version";
+    pub const AGGREGATE_ID: &'static str = "aggregate-id";
+    pub const CORRELATION_ID: &'static str = "correlation-id";
+    pub const TRACEPARENT: &'static str = "traceparent";
+    /// Milliseconds since the epoch.
+    pub const OCCURRED_AT: &'static str = "occurred-at";
+
+    /// On dead letters only: why, for which group, and where the record stood.
+    pub const DLT_REASON: &'static str = "dlt-reason";
+    pub const DLT_GROUP: &'static str = "dlt-group";
+    pub const DLT_PARTITION: &'static str = "dlt-partition";
+    pub const DLT_OFFSET: &'static str = "dlt-offset";
+    /// The bytes the value had before it was cut to fit the dead-letter topic.
+    pub const DLT_VALUE_BYTES: &'static str = "dlt-value-bytes";
+}
+
+/// Bytes of key, value and headers of one record: what a broker takes by default. Dead letters may be
+/// [`MAX_DEAD_LETTER_BYTES`], since they carry a record of full size and the reason.
+pub const MAX_RECORD_BYTES: usize = 1_000_000;
+
+pub const MAX_DEAD_LETTER_BYTES: usize = 2_000_000;
+
+/// A record on its way out; what an outbox row holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// [`Topic::default_name`]; the bus turns it into the wire name.
+    pub topic: String,
+    pub key: Option<String>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, String)>,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub topic: Topic,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    pub headers: Vec<(String, Bytes)>,
+    /// When the broker or the producer stamped it.
+    pub timestamp: Timestamp,
+}
+
+impl Record {
+    /// The last header of that name, if it is UTF-8.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// A header that is a time in milliseconds since the epoch.
+    pub fn header_millis(&self, name: &str) -> Result<Option<Timestamp>, Malformed> {
+        self.header_as(name, |text| Timestamp::from_millisecond(text.parse().ok()?).ok())
+    }
+
+    /// A header of which `parse` makes a value; `None` where there is no such header.
+    pub(crate) fn header_as<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Malformed> {
+        let Some(text) = self.header(name) else { return Ok(None) };
+        parse(text)
+            .map(Some)
+            .ok_or_else(|| Malformed::new(format!("the header `{name}` is wrong")))
+    }
+
+    pub fn key_text(&self) -> Result<&str, Malformed> {
+        let key = self.key.as_deref().ok_or_else(|| Malformed::new("the key is null"))?;
+        std::str::from_utf8(key).map_err(|_| Malformed::new("the key is not UTF-8"))
+    }
+
+    pub fn value_text(&self) -> Result<&str, Malformed> {
+        let value = self
+            .value
+            .as_deref()
+            .ok_or_else(|| Malformed::new("the value is null"))?;
+        std::str::from_utf8(value).map_err(|_| Malformed::new("the value is not UTF-8"))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The record a reader gets of what was sent.
+    pub(crate) fn record_of(sent: &Outgoing) -> Record {
+        let topic = Topic::ALL
+            .into_iter()
+            .find(|topic| topic.default_name() == sent.topic)
+            .unwrap();
+        Record {
+            topic,
+            partition: 3,
+            offset: 14,
+            key: sent.key.clone().map(Bytes::from),
+            value: sent.value.clone().map(Bytes::from),
+            headers: sent
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), Bytes::from(value.clone())))
+                .collect(),
+            timestamp: Timestamp::from_millisecond(1_700_000_000_500).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_last_header_of_a_name_counts() {
+        let mut record = record_of(&Outgoing {
+            topic: "notice".into(),
+            key: None,
+            value: None,
+            headers: vec![],
+        });
+        for value in [&b"one"[..], b"two"] {
+            record.headers.push(("name".into(), Bytes::from_static(value)));
+        }
+        assert_eq!(record.header("name"), Some("two"));
+        assert_eq!(record.header("Name"), None);
+        record.headers.push(("name".into(), Bytes::from_static(b"\xff")));
+        assert_eq!(record.header("name"), None);
+        assert!(record.key_text().is_err() && record.value_text().is_err());
+    }
+}

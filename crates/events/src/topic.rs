@@ -1,0 +1,111 @@
+//! The topics, in one table.
+
+use std::time::Duration;
+
+/// A topic of the fleet. Its wire name may differ by settings (`events.topics`, `events.prefix`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    AccessToken,
+    Expired,
+    Resign,
+    NoticeLike,
+    ConfigBus,
+    EmailAndNickname,
+    DeviceToken,
+    DirectMessage,
+    Relation,
+    AccountState,
+    Erased,
+    Notice,
+}
+
+/// How a topic is kept by the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Records older than this go.
+    For(Duration),
+    /// The last record of each key stays.
+    Compacted,
+}
+
+/// Partitions of a topic we make on Kafka: six are shared out evenly among two, three or six replicas, and every
+/// replica reads all of them for the state topics, so that more would only cost. A topic that exists keeps its own.
+pub const PARTITIONS: i32 = 6;
+
+/// What follows a topic's wire name for its dead letters.
+pub const DEAD_LETTER_SUFFIX: &str = ".dlt";
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// How long dead letters wait for somebody to look at them.
+pub const DEAD_LETTER_RETENTION: Duration = DAY.saturating_mul(30);
+
+/// How long a compacted topic keeps the null value that forgets a key: longer than any consumer may be away.
+pub const TOMBSTONE_RETENTION: Duration = DAY.saturating_mul(7);
+
+/// Names of tasks and gates are static: one table gives a prefix to each topic's name.
+macro_rules! named {
+    ($topic:expr, $prefix:literal) => {
+        match $topic {
+            Topic::AccessToken => concat!($prefix, "accessToken"),
+            Topic::Expired => concat!($prefix, "expired"),
+            Topic::Resign => concat!($prefix, "resign"),
+            Topic::NoticeLike => concat!($prefix, "noticeLike"),
+            Topic::ConfigBus => concat!($prefix, "configBus"),
+            Topic::EmailAndNickname => concat!($prefix, "emailAndNickname"),
+            Topic::DeviceToken => concat!($prefix, "deviceToken"),
+            Topic::DirectMessage => concat!($prefix, "directMessage"),
+            Topic::Relation => concat!($prefix, "relation"),
+            Topic::AccountState => concat!($prefix, "accountState"),
+            Topic::Erased => concat!($prefix, "erased"),
+            Topic::Notice => concat!($prefix, "notice"),
+        }
+    };
+}
+
+impl Topic {
+    pub const ALL: [Self; 12] = [
+        Self::AccessToken,
+        Self::Expired,
+        Self::Resign,
+        Self::NoticeLike,
+        Self::ConfigBus,
+        Self::EmailAndNickname,
+        Self::DeviceToken,
+        Self::DirectMessage,
+        Self::Relation,
+        Self::AccountState,
+        Self::Erased,
+        Self::Notice,
+    ];
+
+    /// The name on the wire unless settings say otherwise.
+    #[must_use]
+    pub const fn default_name(self) -> &'static str {
+        named!(self, "")
+    }
+
+    /// The name of the task that consumes it in a group.
+    #[must_use]
+    pub const fn consumer_name(self) -> &'static str {
+        named!(self, "consumer-")
+    }
+
+    /// The name of the task that reads it for every replica, and of the gate it holds readiness back with.
+    #[must_use]
+    pub const fn reader_name(self) -> &'static str {
+        named!(self, "reader-")
+    }
+
+    #[must_use]
+    pub const fn retention(self) -> Retention {
+        match self {
+            Self::AccessToken | Self::Expired => Retention::For(DAY.saturating_mul(2)),
+            Self::ConfigBus => Retention::For(DAY),
+            Self::Resign | Self::NoticeLike | Self::DirectMessage | Self::Erased | Self::Notice => {
+                Retention::For(DAY.saturating_mul(7))
+            }
+            Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The events, one file each. `../../docs/events.md` tells them in words.
+
+mod access_token;
+mod account_state;
+mod config_bus;
+mod device_token;
+mod direct_message;
+mod email_and_nickname;
+mod erased;
+mod expired;
+mod notice;
+mod notice_like;
+mod parse;
+mod relation;
+mod resign;
+
+pub use access_token::{AccessTokenIssued, Role, SessionId, TokenDigest};
+pub use account_state::{AccountStateChanged, State};
+pub use config_bus::BusMessage;
+pub use device_token::DeviceTokenSet;
+pub use direct_message::{DirectMessageSent, Recipient};
+pub use email_and_nickname::NicknameSet;
+pub use erased::AccountErased;
+pub use expired::SessionExpired;
+pub use notice::NoticeRaised;
+pub use notice_like::PostLiked;
+pub use relation::{Relation, RelationChanged};
+pub use resign::AccountResigned;

@@ -1,0 +1,108 @@
+//! `directMessage`: a message was stored; it goes to the receiver's sockets, or to the push gateway.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use sosohappy_common::Account;
+
+use super::parse;
+use crate::{Event, Header, Malformed, Record, Topic};
+
+/// Who a message is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    Account(Account),
+    /// A Spring service keys the record by the push token, and sends it only to push.
+    PushToken(String),
+}
+
+const MESSAGE_ID: &str = "message-id";
+const SENDER_ACCOUNT: &str = "sender-account";
+const RECEIVER_ONLINE: &str = "receiver-online";
+
+/// Key: the receiver's account. Value: the message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`,
+/// `sender-account`, `receiver-online` (`true` when a socket of the receiver was open somewhere).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectMessageSent {
+    pub recipient: Recipient,
+    pub message_id: Option<String>,
+    pub sender_account: Option<Account>,
+    pub receiver_online: bool,
+    /// The frame as sockets carry it.
+    pub frame: String,
+}
+
+/// What a frame must have; it travels as it was written, with whatever else is in it.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only whether it can be read counts")]
+struct Frame<'a> {
+    #[serde(borrow)]
+    sender: Cow<'a, str>,
+    #[serde(borrow)]
+    receiver: Cow<'a, str>,
+    date: i64,
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+}
+
+impl Recipient {
+    /// Push tokens of FCM and APNs have neither `@` nor `+`. Our own records name accounts, whatever they look like.
+    fn decode(key: &str, ours: bool) -> Result<Self, Malformed> {
+        match key.parse() {
+            Ok(account) if ours || key.contains('@') => Ok(Self::Account(account)),
+            _ if key.is_empty() => Err(Malformed::new("the key is empty")),
+            _ => Ok(Self::PushToken(key.to_owned())),
+        }
+    }
+}
+
+impl Event for DirectMessageSent {
+    const TOPIC: Topic = Topic::DirectMessage;
+    const TYPE: &'static str = "DirectMessageSent";
+
+    fn key(&self) -> Option<String> {
+        Some(self.aggregate())
+    }
+
+    fn value(&self) -> Option<Vec<u8>> {
+        Some(self.frame.clone().into_bytes())
+    }
+
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        let optional = [
+            (MESSAGE_ID, self.message_id.clone()),
+            (
+                SENDER_ACCOUNT,
+                self.sender_account.as_ref().map(|account| account.as_str().to_owned()),
+            ),
+            (RECEIVER_ONLINE, Some(self.receiver_online.to_string())),
+        ];
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+
+    fn aggregate(&self) -> String {
+        match &self.recipient {
+            Recipient::Account(account) => account.as_str().to_owned(),
+            Recipient::PushToken(token) => token.clone(),
+        }
+    }
+
+    fn decode(record: &Record) -> Result<Self, Malformed> {
+        parse::json::<Frame<'_>>(record)?;
+        Ok(Self {
+            recipient: Recipient::decode(
+                record.key_text()?,
+                record.header(Header::EVENT_TYPE) == Some(Self::TYPE),
+            )?,
+            message_id: record.header(MESSAGE_ID).map(str::to_owned),
+            sender_account: parse::header_account(record, SENDER_ACCOUNT)?,
+            receiver_online: record
+                .header_as(RECEIVER_ONLINE, |text| text.parse().ok())?
+                .unwrap_or(false),
+            frame: record.value_text()?.to_owned(),
+        })
+    }
+}

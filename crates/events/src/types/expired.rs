@@ -1,0 +1,46 @@
+//! `expired`: an access token's life ended, or a session was closed.
+
+use sosohappy_common::Account;
+
+use super::{SessionId, parse};
+use crate::{Event, Malformed, Record, Topic};
+
+/// Key: account. Value: null. Header `session-id` names the session whose tokens issued **up to the event's time** are
+/// over; a session that goes on (re-issue) carries later tokens, which stay. A Spring service names none: then nothing
+/// is closed, since expiry is enforced on read anyway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionExpired {
+    pub account: Account,
+    pub session: Option<SessionId>,
+}
+
+impl Event for SessionExpired {
+    const TOPIC: Topic = Topic::Expired;
+    const TYPE: &'static str = "SessionExpired";
+
+    fn key(&self) -> Option<String> {
+        Some(self.account.as_str().to_owned())
+    }
+
+    fn value(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        self.session
+            .map(|session| (parse::SESSION_ID, session.to_string()))
+            .into_iter()
+            .collect()
+    }
+
+    fn aggregate(&self) -> String {
+        self.account.as_str().to_owned()
+    }
+
+    fn decode(record: &Record) -> Result<Self, Malformed> {
+        Ok(Self {
+            account: parse::key_account(record)?,
+            session: parse::header_session(record)?,
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! What several events read alike. Messages of errors never quote what was read.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sosohappy_common::Account;
+
+use super::SessionId;
+use crate::{Event, Malformed, Record};
+
+/// Characters of the longest nickname there is in the fleet.
+const NICKNAME_CHARS: usize = 100;
+
+/// The header that names a session.
+pub(super) const SESSION_ID: &str = "session-id";
+
+/// The smallest and largest 16-digit date.
+const DATES: std::ops::RangeInclusive<i64> = 2_000_000_000_000_000..=9_999_999_999_999_999;
+
+pub(super) fn account(text: &str, what: &str) -> Result<Account, Malformed> {
+    text.parse()
+        .map_err(|_| Malformed::new(format!("{what} is no account")))
+}
+
+pub(super) fn key_account(record: &Record) -> Result<Account, Malformed> {
+    account(record.key_text()?, "the key")
+}
+
+/// An account in a header of ours.
+pub(super) fn header_account(record: &Record, name: &str) -> Result<Option<Account>, Malformed> {
+    record.header_as(name, |text| text.parse().ok())
+}
+
+pub(super) fn header_session(record: &Record) -> Result<Option<SessionId>, Malformed> {
+    record.header_as(SESSION_ID, |text| text.parse().ok())
+}
+
+/// Bounded here, so that no store meets a nickname that does not fit into its column.
+pub(super) fn nickname(text: &str, what: &str) -> Result<String, Malformed> {
+    if text.is_empty() || text.chars().count() > NICKNAME_CHARS {
+        return Err(Malformed::new(format!(
+            "{what} is no nickname of 1 to {NICKNAME_CHARS} characters"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn date(text: &str) -> Result<i64, Malformed> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let date = text.parse().ok().filter(|date| digits && DATES.contains(date));
+    date.ok_or_else(|| Malformed::new("the date is not one of 16 digits"))
+}
+
+pub(super) fn to_json(event: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(event).expect("the event is made of strings and numbers")
+}
+
+/// Reads the value as JSON, and holds the key to what the event says of it.
+pub(super) fn from_json<E: Event + DeserializeOwned>(record: &Record) -> Result<E, Malformed> {
+    let event: E = json(record)?;
+    if event.key().as_deref() != Some(record.key_text()?) {
+        return Err(Malformed::new("the key is not what the value says"));
+    }
+    Ok(event)
+}
+
+pub(super) fn json<'a, T: Deserialize<'a>>(record: &'a Record) -> Result<T, Malformed> {
+    serde_json::from_str(record.value_text()?).map_err(|error| {
+        // The error's own text may quote the value.
+        let (line, column) = (error.line(), error.column());
+        Malformed::new(format!(
+            "the value is not the event's JSON ({:?} at {line}:{column})",
+            error.classify()
+        ))
+    })
+}

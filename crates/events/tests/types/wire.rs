@@ -1,0 +1,369 @@
+//! Each event's bytes, ours and those of a Spring service.
+
+use sosohappy_common::Context;
+use sosohappy_events::types::{
+    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, DeviceTokenSet,
+    DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, Role,
+    SessionExpired, SessionId, State, TokenDigest,
+};
+use sosohappy_events::{Envelope, Event, EventId, Topic};
+
+use crate::{KIM, LEE, account, golden, millis, read, record, spring, with_headers};
+
+#[test]
+fn every_envelope_says_what_it_is() {
+    let event = AccountResigned {
+        account: account(KIM),
+        nickname: "별이".into(),
+    };
+    let envelope = Envelope::new(event, &Context::system("test", 0));
+    let headers = envelope.to_outgoing().headers;
+    let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["event-id", "event-type", "event-version", "aggregate-id", "occurred-at"]
+    );
+    assert_eq!(headers[0].1, envelope.meta.id.to_string());
+    assert_eq!(headers[1].1, "AccountResigned");
+    assert_eq!(headers[2].1, "1");
+    assert_eq!(headers[3].1, KIM);
+    assert_eq!(headers[4].1, envelope.meta.occurred_at.as_millisecond().to_string());
+}
+
+#[test]
+fn access_token() {
+    let digest = TokenDigest::of("abc");
+    let hex = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let event = AccessTokenIssued {
+        account: account(KIM),
+        digest,
+        raw: None,
+        session: SessionId(0xbeef),
+        role: Role::Admin,
+        issued_at: millis(1_700_000_000_001),
+        expires_at: Some(millis(1_700_036_000_001)),
+    };
+    let headers = [
+        ("session-id", "000000000000beef"),
+        ("issued-at", "1700000000001"),
+        ("role", "admin"),
+        ("expires-at", "1700036000001"),
+    ];
+    golden(&event, Some(KIM), Some(hex), &headers);
+
+    // In a mixed fleet the token itself travels, and means the same to our readers.
+    let raw = AccessTokenIssued {
+        raw: Some("abc".into()),
+        ..event.clone()
+    };
+    let sent = Envelope::new(raw, &Context::system("test", 0)).to_outgoing();
+    assert_eq!(sent.value.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(
+        Envelope::<AccessTokenIssued>::decode(&read(&sent)).unwrap().event,
+        event
+    );
+    assert!(
+        !format!(
+            "{:?}",
+            AccessTokenIssued {
+                raw: Some("abc".into()),
+                ..event
+            }
+        )
+        .contains("abc")
+    );
+}
+
+#[test]
+fn an_access_token_of_a_spring_service_tells_its_own_life() {
+    // {"alg":"HS512"} . {"sub":"AccessToken","exp":1700036000,"email":"kim@example.com+kakao"} . signature
+    let jwt = "eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiJBY2Nlc3NUb2tlbiIsImV4cCI6MTcwMDAzNjAwMCwiZW1haWwiOiJraW1AZXhhbXBsZS5jb20ra2FrYW8ifQ.c2ln";
+    let event: AccessTokenIssued = spring(KIM, Some(jwt)).unwrap();
+    assert_eq!(event.digest, TokenDigest::of(jwt));
+    assert_eq!(event.session, SessionId::of_digest(&event.digest));
+    assert_eq!((event.role, event.raw), (Role::User, None));
+    assert_eq!(event.issued_at, millis(1_700_000_000_000), "the record's time stamp");
+    assert_eq!(event.expires_at, Some(millis(1_700_036_000_000)));
+
+    let opaque: AccessTokenIssued = spring(KIM, Some("not-a-jwt")).unwrap();
+    assert_eq!(opaque.expires_at, None);
+    for wrong in [Some("sha256:12"), Some(""), None] {
+        assert!(spring::<AccessTokenIssued>(KIM, wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn expired() {
+    let event = SessionExpired {
+        account: account(KIM),
+        session: Some(SessionId(1)),
+    };
+    golden(&event, Some(KIM), None, &[("session-id", "0000000000000001")]);
+    assert_eq!(
+        spring::<SessionExpired>(KIM, None).unwrap(),
+        SessionExpired {
+            account: account(KIM),
+            session: None
+        }
+    );
+    let wrong = with_headers(
+        record(Topic::Expired, Some(KIM.as_bytes()), None),
+        &[("session-id", "1")],
+    );
+    assert!(
+        SessionExpired::decode(&wrong).is_err(),
+        "a session that cannot be read closes nobody's"
+    );
+}
+
+#[test]
+fn resign() {
+    golden(
+        &AccountResigned {
+            account: account(KIM),
+            nickname: "별이".into(),
+        },
+        Some(KIM),
+        Some("별이"),
+        &[],
+    );
+    assert!(spring::<AccountResigned>(KIM, None).is_err());
+    assert!(spring::<AccountResigned>("nobody", Some("별이")).is_err());
+}
+
+#[test]
+fn nickname() {
+    golden(
+        &NicknameSet {
+            account: account(KIM),
+            nickname: Some("별🩷이".into()),
+        },
+        Some(KIM),
+        Some("별🩷이"),
+        &[],
+    );
+    golden(
+        &NicknameSet {
+            account: account(KIM),
+            nickname: None,
+        },
+        Some(KIM),
+        None,
+        &[],
+    );
+    assert!(spring::<NicknameSet>(KIM, Some("")).is_err());
+    assert!(spring::<NicknameSet>(KIM, Some(&"가".repeat(101))).is_err());
+    assert!(spring::<NicknameSet>(KIM, Some(&"가".repeat(100))).is_ok());
+}
+
+#[test]
+fn device_token() {
+    let event = DeviceTokenSet {
+        account: account(KIM),
+        token: Some("fcm:abc".into()),
+        session: Some(SessionId(2)),
+    };
+    golden(
+        &event,
+        Some(KIM),
+        Some("fcm:abc"),
+        &[("session-id", "0000000000000002")],
+    );
+    golden(
+        &DeviceTokenSet {
+            account: account(KIM),
+            token: None,
+            session: None,
+        },
+        Some(KIM),
+        None,
+        &[],
+    );
+}
+
+#[test]
+fn like() {
+    let event = PostLiked {
+        liker: "달이".into(),
+        liker_account: Some(account(LEE)),
+        author: "a,b".into(),
+        author_account: Some(account(KIM)),
+        date: 2_023_090_513_248_392,
+    };
+    golden(
+        &event,
+        Some("달이"),
+        Some("a,b,2023090513248392"),
+        &[("liker-account", LEE), ("author-account", KIM)],
+    );
+
+    let by_nickname: PostLiked = spring("admin", Some("별이,2023090513248392")).unwrap();
+    assert_eq!(
+        (by_nickname.author.as_str(), by_nickname.author_account),
+        ("별이", None)
+    );
+    let by_account: PostLiked = spring("admin", Some(&format!("{KIM},2023090513248392"))).unwrap();
+    assert_eq!(
+        (by_account.author.as_str(), by_account.author_account),
+        (KIM, Some(account(KIM)))
+    );
+    for wrong in [
+        "별이",
+        "별이,",
+        ",2023090513248392",
+        "별이,202309051324839",
+        "별이,+023090513248392",
+        "별이,1999090513248392",
+    ] {
+        assert!(spring::<PostLiked>("admin", Some(wrong)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn direct_message() {
+    let frame = r#"{"sender":"별이","receiver":"달이","date":2023090513248392,"text":"안녕 \"너\""}"#;
+    let event = DirectMessageSent {
+        recipient: Recipient::Account(account(LEE)),
+        message_id: Some("m-1".into()),
+        sender_account: Some(account(KIM)),
+        receiver_online: true,
+        frame: frame.into(),
+    };
+    golden(
+        &event,
+        Some(LEE),
+        Some(frame),
+        &[
+            ("message-id", "m-1"),
+            ("sender-account", KIM),
+            ("receiver-online", "true"),
+        ],
+    );
+
+    let pushed: DirectMessageSent = spring("cX3:APA91b_tok-en", Some(frame)).unwrap();
+    assert_eq!(pushed.recipient, Recipient::PushToken("cX3:APA91b_tok-en".into()));
+    assert!(!pushed.receiver_online);
+    assert_eq!(
+        spring::<DirectMessageSent>(LEE, Some(frame)).unwrap().recipient,
+        Recipient::Account(account(LEE))
+    );
+    for wrong in [
+        "",
+        "[]",
+        "{}",
+        r#"{"sender":"a","receiver":"b","date":"today","text":"c"}"#,
+        r#"{"sender":1,"receiver":"b","date":2,"text":"c"}"#,
+    ] {
+        assert!(spring::<DirectMessageSent>("token", Some(wrong)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn bus_message() {
+    let text = r#"{"type":"RefreshRemoteApplicationEvent","timestamp":1700000000000,"originService":"config-service:8888:ab12","destinationService":"feed-service:**","id":"7f1c"}"#;
+    let event = BusMessage {
+        kind: "RefreshRemoteApplicationEvent".into(),
+        timestamp: 1_700_000_000_000,
+        origin_service: "config-service:8888:ab12".into(),
+        destination_service: Some("feed-service:**".into()),
+        id: "7f1c".into(),
+        rest: serde_json::Map::new(),
+    };
+    golden(&event, None, Some(text), &[]);
+    let bytes_only = record(Topic::ConfigBus, None, Some(text.as_bytes()));
+    assert_eq!(BusMessage::decode(&bytes_only).unwrap(), event);
+}
+
+#[test]
+fn bus_messages_of_both_cases_are_read_and_camel_case_is_written() {
+    let snake = br#"{"type":"AckRemoteApplicationEvent","timestamp":1,"origin_service":"feed-service:8891:x","destination_service":"**","id":"2","ack_id":"7f1c","ack_destination_service":"feed-service:**","event":"org.springframework.cloud.bus.event.RefreshRemoteApplicationEvent"}"#;
+    let event = BusMessage::decode(&record(Topic::ConfigBus, None, Some(snake))).unwrap();
+    assert_eq!(event.rest["ackId"], "7f1c");
+    let written: serde_json::Value = serde_json::from_slice(&event.value().unwrap()).unwrap();
+    let written: std::collections::BTreeSet<_> = written.as_object().unwrap().keys().map(String::as_str).collect();
+    let camel = [
+        "ackDestinationService",
+        "ackId",
+        "destinationService",
+        "event",
+        "id",
+        "originService",
+        "timestamp",
+        "type",
+    ];
+    assert!(written.iter().eq(&camel), "{written:?}");
+}
+
+#[test]
+fn relation() {
+    let event = |relation| RelationChanged {
+        relation,
+        account: account(KIM),
+        other: account(LEE),
+    };
+    let key = |what: &str| format!("{KIM},{LEE},{what}");
+    let value = |what: &str| format!(r#"{{"relation":"{what}","account":"{KIM}","other":"{LEE}"}}"#);
+    golden(&event(Relation::Block), Some(&key("block")), Some(&value("block")), &[]);
+    golden(
+        &event(Relation::Unblock),
+        Some(&key("block")),
+        Some(&value("unblock")),
+        &[],
+    );
+    // An unfollow must not push a block out of the compacted topic.
+    golden(
+        &event(Relation::Unfollow),
+        Some(&key("follow")),
+        Some(&value("unfollow")),
+        &[],
+    );
+    assert!(
+        spring::<RelationChanged>(KIM, Some(&value("block"))).is_err(),
+        "another key"
+    );
+}
+
+#[test]
+fn account_state() {
+    let event = AccountStateChanged {
+        account: account(KIM),
+        state: State::Suspended,
+    };
+    golden(
+        &event,
+        Some(KIM),
+        Some(&format!(r#"{{"account":"{KIM}","state":"suspended"}}"#)),
+        &[],
+    );
+}
+
+#[test]
+fn erased() {
+    let resignation: EventId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+    let event = AccountErased {
+        account: account(KIM),
+        service: "feed-service".into(),
+        resignation,
+    };
+    let value = format!(
+        r#"{{"account":"{KIM}","service":"feed-service","resignation":"01890a5d-ac96-774b-bcce-b302099a8057"}}"#
+    );
+    golden(&event, Some(KIM), Some(&value), &[]);
+}
+
+#[test]
+fn notice() {
+    let event = NoticeRaised {
+        receiver: account(KIM),
+        topic: "comment".into(),
+        data: serde_json::json!({"by": "달이"}),
+    };
+    golden(
+        &event,
+        Some(KIM),
+        Some(&format!(
+            r#"{{"receiver":"{KIM}","topic":"comment","data":{{"by":"달이"}}}}"#
+        )),
+        &[],
+    );
+}
