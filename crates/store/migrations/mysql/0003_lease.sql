@@ -1,0 +1,5 @@
+CREATE TABLE lease (
+    name VARCHAR(200) NOT NULL PRIMARY KEY,
+    holder VARCHAR(200) NOT NULL,
+    expires_at BIGINT NOT NULL
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin

@@ -1,0 +1,11 @@
+-- The last word on the nickname of an account. Without one the row remembers a resignation, so that a late older
+-- event brings nothing back.
+CREATE TABLE directory (
+    account TEXT NOT NULL PRIMARY KEY,
+    nickname TEXT,
+    changed_at INTEGER NOT NULL,
+    resigned_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX directory_nickname ON directory (nickname) WHERE nickname IS NOT NULL;
+CREATE INDEX directory_resigned_at ON directory (resigned_at) WHERE resigned_at IS NOT NULL;

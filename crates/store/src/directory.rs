@@ -1,0 +1,72 @@
+//! What a service knows of accounts that auth owns: nicknames and who blocks whom. Fed by events, last word wins.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::Relation;
+
+use crate::StoreError;
+
+/// The longest nickname that is kept, in bytes; a longer one is [`StoreError::Unfit`].
+pub const MAX_NICKNAME: usize = 1000;
+
+/// One suite of tests runs on all three adapters. Times are compared in milliseconds; of two words at the same one
+/// the later call wins, but only a later moment undoes a resignation.
+#[async_trait]
+pub trait Directory: std::fmt::Debug + Send + Sync {
+    /// An older word than the one known changes nothing. `None`: the account resigned at that moment.
+    async fn set_nickname(&self, account: &Account, nickname: Option<&str>, at: Timestamp) -> Result<(), StoreError>;
+
+    /// The account that bears it; of two (a rename on its way) the one that took it last. Compared byte by byte.
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError>;
+
+    /// In the order asked; `None` where unknown or resigned.
+    async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError>;
+
+    /// An older word on the same pair changes nothing, nor does one from before either of them resigned.
+    async fn set_relation(
+        &self,
+        relation: Relation,
+        account: &Account,
+        other: &Account,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Whether either blocks the other.
+    async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError>;
+
+    /// Everybody whom this account blocks or who blocks it, each once, in no order.
+    async fn blocked_with(&self, account: &Account) -> Result<Vec<Account>, StoreError>;
+
+    /// The account resigned at that moment: forgets its nickname and its relations up to then. Idempotent; events from
+    /// before the moment that come late bring nothing back.
+    async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError>;
+}
+
+/// Which relation it is about, and whether it holds.
+pub(crate) fn kind_of(relation: Relation) -> (&'static str, bool) {
+    match relation {
+        Relation::Block => (BLOCK, true),
+        Relation::Unblock => (BLOCK, false),
+        Relation::Follow => (FOLLOW, true),
+        Relation::Unfollow => (FOLLOW, false),
+    }
+}
+
+pub(crate) const BLOCK: &str = "block";
+const FOLLOW: &str = "follow";
+
+pub(crate) fn check_length(nickname: Option<&str>) -> Result<(), StoreError> {
+    match nickname {
+        Some(name) if name.len() > MAX_NICKNAME => Err(StoreError::Unfit(anyhow::anyhow!(
+            "the nickname has {} bytes",
+            name.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn parse_account(text: &str) -> Result<Account, StoreError> {
+    text.parse()
+        .map_err(|_| StoreError::Failed(anyhow::anyhow!("an account in the database is not one")))
+}

@@ -1,0 +1,169 @@
+//! `MongoDB` through the official driver, `w: majority` everywhere, single-document atomicity preferred.
+//!
+//! Times in documents are milliseconds since the epoch, as in the tables of the SQL engines.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use mongodb::bson::{Document, doc};
+use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
+use mongodb::{Client, Collection, IndexModel};
+use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
+use sosohappy_common::settings::SecretUrl;
+use sosohappy_events::outbox::Outbox;
+
+use crate::{Directory, Presence, StoreError, retry};
+
+mod directory;
+mod lease;
+mod outbox;
+mod presence;
+mod sweeper;
+
+pub use outbox::{OUTBOX, outbox_field};
+
+/// How long an operation waits for a server that can do it.
+const SERVER_SELECTION: Duration = Duration::from_secs(5);
+
+/// An open database with the fleet's shared collections and indexes. Clones share it.
+#[derive(Clone)]
+pub struct Database(Arc<Inner>);
+
+struct Inner {
+    database: mongodb::Database,
+    clock: Arc<dyn Clock>,
+    instance: Arc<str>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Database").field(&self.0.database.name()).finish()
+    }
+}
+
+impl Database {
+    /// Connects (`mongodb://…/<database>`) and makes the shared indexes. Waits half a minute for a server that is still
+    /// starting.
+    pub async fn open(url: &SecretUrl, context: &Context) -> Result<Self, StoreError> {
+        let mut options = ClientOptions::parse(url.expose())
+            .await
+            .map_err(|error| settings(&error))?;
+        let Some(name) = options.default_database.clone() else {
+            return Err(StoreError::Settings("expected mongodb://host:port/database".to_owned()));
+        };
+        options.app_name.get_or_insert_with(|| context.service.to_owned());
+        options.server_selection_timeout.get_or_insert(SERVER_SELECTION);
+        options.connect_timeout.get_or_insert(SERVER_SELECTION);
+        options.write_concern = Some(
+            WriteConcern::builder()
+                .w(Acknowledgment::Majority)
+                .journal(true)
+                .build(),
+        );
+        options.read_concern = Some(ReadConcern::majority());
+        options.retry_writes = Some(true);
+        let client = Client::with_options(options).map_err(|error| settings(&error))?;
+
+        let database = client.database(&name);
+        let this = Self(Arc::new(Inner {
+            database,
+            clock: context.clock.clone(),
+            instance: context.instance.clone(),
+        }));
+        retry::patiently(|| async {
+            directory::make_indexes(&this).await?;
+            presence::make_indexes(&this).await
+        })
+        .await?;
+        Ok(this)
+    }
+
+    /// With read and write concern majority.
+    #[must_use]
+    pub fn database(&self) -> &mongodb::Database {
+        &self.0.database
+    }
+
+    /// Publishes the [`OUTBOX`] field of documents of these collections in the order of their `_id` (a string that
+    /// grows with time), then unsets it. Makes the index it needs when it is first read.
+    #[must_use]
+    pub fn outbox(&self, collections: &[&str]) -> Arc<dyn Outbox> {
+        Arc::new(outbox::MongoOutbox::new(self.clone(), collections))
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> Arc<dyn Directory> {
+        Arc::new(directory::MongoDirectory(self.clone()))
+    }
+
+    #[must_use]
+    pub fn presence(&self) -> Arc<dyn Presence> {
+        Arc::new(presence::MongoPresence(self.clone()))
+    }
+
+    /// Takes or renews a named lease; false while another holds it. Times are those of this replica's clock: the
+    /// clocks of replicas must not differ by more than a fraction of `ttl`.
+    pub async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        lease::take(self, name, holder, ttl).await
+    }
+
+    /// Gives a lease back before its time, if `holder` still has it.
+    pub async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        lease::release(self, name, holder).await
+    }
+
+    /// Spawns the task that forgets run-out leases and presence, and resignations nobody can contradict any more. One
+    /// of the replicas does it.
+    pub fn spawn_sweeper(&self, context: &Context) {
+        sweeper::spawn(self, context);
+    }
+
+    /// Does what [`Self::spawn_sweeper`] does every ten minutes.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        sweeper::sweep(self).await
+    }
+
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.0.database.run_command(doc! { "ping": 1 }).await?;
+        Ok(())
+    }
+
+    fn collection(&self, name: &str) -> Collection<Document> {
+        self.0.database.collection(name)
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    fn instance(&self) -> &str {
+        &self.0.instance
+    }
+}
+
+/// The driver's words about a URL may hold what is in it.
+fn settings(error: &mongodb::error::Error) -> StoreError {
+    use mongodb::error::ErrorKind;
+    match error.kind.as_ref() {
+        ErrorKind::InvalidArgument { .. } => {
+            StoreError::Settings("expected mongodb://user:password@host:port/database".to_owned())
+        }
+        _ => StoreError::Failed(anyhow!("the MongoDB client could not be made: {error}")),
+    }
+}
+
+fn index(name: &str, keys: Document) -> IndexModel {
+    IndexModel::builder()
+        .keys(keys)
+        .options(IndexOptions::builder().name(name.to_owned()).build())
+        .build()
+}
+
+/// Whether an upsert under a condition met a document that does not fulfil it (or one that was made at the same
+/// moment).
+fn is_taken<T>(result: &Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Conflict(_)))
+}

@@ -1,0 +1,220 @@
+//! The directory of accounts. Each word is one atomic update under the condition that it is the last one.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use mongodb::bson::{Document, doc};
+use sosohappy_common::Account;
+use sosohappy_events::types::Relation;
+
+use super::{Database, index, is_taken};
+use crate::directory::{BLOCK, check_length, kind_of, parse_account};
+use crate::{Directory, StoreError};
+
+/// `_id` (account), `nickname`, `changed_at`, `resigned_at`.
+const ACCOUNTS: &str = "directory";
+
+/// `_id` (account, other, kind), `account`, `other`, `kind`, `active`, `changed_at`.
+const RELATIONS: &str = "directory_relation";
+
+/// How many accounts one query asks for.
+const BATCH: usize = 1000;
+
+pub(super) async fn make_indexes(database: &Database) -> Result<(), StoreError> {
+    let accounts = [
+        index("directory_nickname", doc! { "nickname": 1, "changed_at": -1 }),
+        index("directory_resigned_at", doc! { "resigned_at": 1 }),
+    ];
+    database.collection(ACCOUNTS).create_indexes(accounts).await?;
+    let relations = [
+        index("directory_relation_account", doc! { "account": 1 }),
+        index("directory_relation_other", doc! { "other": 1 }),
+    ];
+    database.collection(RELATIONS).create_indexes(relations).await?;
+    Ok(())
+}
+
+#[derive(Debug)]
+pub(super) struct MongoDirectory(pub Database);
+
+impl MongoDirectory {
+    async fn set_resigned(&self, account: &Account, at: i64) -> Result<(), StoreError> {
+        let accounts = self.0.collection(ACCOUNTS);
+        let moment = doc! {
+            "$max": { "resigned_at": at },
+            "$setOnInsert": { "nickname": null, "changed_at": at },
+        };
+        upsert(&self.0, ACCOUNTS, doc! { "_id": account.as_str() }, moment).await?;
+        // From here on no older name gets in; the one that is there goes.
+        let older = doc! { "_id": account.as_str(), "changed_at": { "$lte": at } };
+        accounts
+            .update_one(older, doc! { "$set": { "nickname": null, "changed_at": at } })
+            .await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Directory for MongoDirectory {
+    async fn set_nickname(&self, account: &Account, nickname: Option<&str>, at: Timestamp) -> Result<(), StoreError> {
+        check_length(nickname)?;
+        let at = at.as_millisecond();
+        let Some(nickname) = nickname else {
+            return self.set_resigned(account, at).await;
+        };
+        let last_word = doc! {
+            "_id": account.as_str(),
+            "changed_at": { "$lte": at },
+            "$or": [{ "resigned_at": null }, { "resigned_at": { "$lt": at } }],
+        };
+        upsert(
+            &self.0,
+            ACCOUNTS,
+            last_word,
+            doc! { "$set": { "nickname": nickname, "changed_at": at } },
+        )
+        .await
+    }
+
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError> {
+        let found = self
+            .0
+            .collection(ACCOUNTS)
+            .find_one(doc! { "nickname": nickname })
+            .sort(doc! { "changed_at": -1, "_id": 1 })
+            .await?;
+        found.map(|account| parse_account(text(&account, "_id")?)).transpose()
+    }
+
+    async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError> {
+        let mut known: HashMap<String, String> = HashMap::with_capacity(accounts.len());
+        for accounts in accounts.chunks(BATCH) {
+            let ids: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+            let asked = doc! { "_id": { "$in": ids }, "nickname": { "$ne": null } };
+            let mut found = self.0.collection(ACCOUNTS).find(asked).await?;
+            while let Some(account) = found.try_next().await? {
+                known.insert(
+                    text(&account, "_id")?.to_owned(),
+                    text(&account, "nickname")?.to_owned(),
+                );
+            }
+        }
+        Ok(accounts
+            .iter()
+            .map(|account| known.get(account.as_str()).cloned())
+            .collect())
+    }
+
+    async fn set_relation(
+        &self,
+        relation: Relation,
+        account: &Account,
+        other: &Account,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (kind, active) = kind_of(relation);
+        let at = at.as_millisecond();
+        let id = relation_id(account, other, kind);
+        let word = doc! {
+            "account": account.as_str(),
+            "other": other.as_str(),
+            "kind": kind,
+            "active": active,
+            "changed_at": at,
+        };
+        let last_word = doc! { "_id": &id, "changed_at": { "$lte": at } };
+        upsert(&self.0, RELATIONS, last_word, doc! { "$set": word }).await?;
+
+        // First written, then compared: of a resignation that is being applied at this moment either its mark is seen
+        // here, or it sees and deletes ours.
+        let resigned = doc! {
+            "_id": { "$in": [account.as_str(), other.as_str()] },
+            "resigned_at": { "$gte": at },
+        };
+        let last = self
+            .0
+            .collection(ACCOUNTS)
+            .find_one(resigned)
+            .sort(doc! { "resigned_at": -1 })
+            .await?;
+        if let Some(last) = last {
+            let moment = last
+                .get_i64("resigned_at")
+                .map_err(|error| StoreError::Failed(error.into()))?;
+            let before = doc! { "_id": &id, "changed_at": { "$lte": moment } };
+            self.0.collection(RELATIONS).delete_one(before).await?;
+        }
+        Ok(())
+    }
+
+    async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {
+        let either = [relation_id(one, other, BLOCK), relation_id(other, one, BLOCK)];
+        let blocked = doc! { "_id": { "$in": either.as_slice() }, "active": true };
+        Ok(self.0.collection(RELATIONS).find_one(blocked).await?.is_some())
+    }
+
+    async fn blocked_with(&self, account: &Account) -> Result<Vec<Account>, StoreError> {
+        let account = account.as_str();
+        let blocks = doc! { "$or": [{ "account": account }, { "other": account }], "kind": BLOCK, "active": true };
+        let mut found = self.0.collection(RELATIONS).find(blocks).await?;
+        let mut others = Vec::new();
+        while let Some(block) = found.try_next().await? {
+            let (acting, other) = (text(&block, "account")?, text(&block, "other")?);
+            others.push(parse_account(if acting == account { other } else { acting })?);
+        }
+        others.sort();
+        others.dedup();
+        Ok(others)
+    }
+
+    async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError> {
+        let at = at.as_millisecond();
+        self.set_resigned(account, at).await?;
+        let account = account.as_str();
+        let relations = doc! { "$or": [{ "account": account }, { "other": account }], "changed_at": { "$lte": at } };
+        self.0.collection(RELATIONS).delete_many(relations).await?;
+        Ok(())
+    }
+}
+
+/// Updates the document if it fulfils the condition, makes it if there is none, and leaves it alone otherwise: a
+/// condition that is not fulfilled makes the server insert, which the `_id` forbids.
+async fn upsert(
+    database: &Database,
+    collection: &str,
+    condition: Document,
+    update: Document,
+) -> Result<(), StoreError> {
+    let collection = database.collection(collection);
+    let first = collection
+        .update_one(condition.clone(), update.clone())
+        .upsert(true)
+        .await
+        .map_err(StoreError::from);
+    if is_taken(&first) {
+        // Or the document was made by somebody else between the server's look and its insert: then it is there now.
+        collection.update_one(condition, update).await?;
+        return Ok(());
+    }
+    first.map(|_| ())
+}
+
+/// An account has no control characters.
+fn relation_id(account: &Account, other: &Account, kind: &str) -> String {
+    format!("{}\u{1f}{}\u{1f}{kind}", account.as_str(), other.as_str())
+}
+
+fn text<'a>(document: &'a Document, field: &str) -> Result<&'a str, StoreError> {
+    document
+        .get_str(field)
+        .map_err(|error| StoreError::Failed(error.into()))
+}
+
+/// Forgets resignations from before that moment.
+pub(super) async fn sweep(database: &Database, before: i64) -> Result<(), StoreError> {
+    let old = doc! { "nickname": null, "resigned_at": { "$lt": before } };
+    database.collection(ACCOUNTS).delete_many(old).await?;
+    Ok(())
+}

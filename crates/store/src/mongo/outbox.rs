@@ -1,0 +1,195 @@
+//! Events that are a field of the document that makes them true, until they are published.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use mongodb::IndexModel;
+use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
+use mongodb::options::IndexOptions;
+use sosohappy_events::outbox::{Outbox, OutboxError, Pending};
+use sosohappy_events::{Header, Outgoing};
+use tokio::sync::OnceCell;
+
+use super::Database;
+use crate::StoreError;
+use crate::time::elapsed;
+
+/// The field of a document that holds an event until it is published.
+pub const OUTBOX: &str = "outbox";
+
+/// The relay's lease.
+const LEASE: &str = "event-outbox";
+
+/// Inside [`OUTBOX`], always true: the partial index begins with it and goes on with `_id`, so that the oldest
+/// unpublished documents are found in order however many published ones there are.
+const PENDING: &str = "outbox.pending";
+
+/// Between the collection and the `_id` in [`Pending::row`]; no name of a collection has it.
+const SEPARATOR: char = '\u{1f}';
+
+/// The value of an [`OUTBOX`] field.
+#[must_use]
+pub fn outbox_field(record: &Outgoing) -> Bson {
+    let headers: Vec<Document> = record
+        .headers
+        .iter()
+        .map(|(name, value)| doc! { "name": name, "value": value })
+        .collect();
+    let value = record.value.clone().map(|bytes| Binary {
+        subtype: BinarySubtype::Generic,
+        bytes,
+    });
+    Bson::Document(doc! {
+        "pending": true,
+        "topic": &record.topic,
+        "key": record.key.clone(),
+        "value": value,
+        "headers": headers,
+    })
+}
+
+#[derive(Debug)]
+pub(super) struct MongoOutbox {
+    database: Database,
+    collections: Vec<String>,
+    indexed: OnceCell<()>,
+}
+
+impl MongoOutbox {
+    pub(super) fn new(database: Database, collections: &[&str]) -> Self {
+        let collections = collections.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            database,
+            collections,
+            indexed: OnceCell::new(),
+        }
+    }
+
+    async fn make_indexes(&self) -> anyhow::Result<()> {
+        for name in &self.collections {
+            let options = IndexOptions::builder()
+                .name("outbox_pending".to_owned())
+                .partial_filter_expression(doc! { PENDING: true })
+                .build();
+            let index = IndexModel::builder()
+                .keys(doc! { PENDING: 1, "_id": 1 })
+                .options(options)
+                .build();
+            self.database.collection(name).create_index(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn pending_of(
+        &self,
+        collection: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> anyhow::Result<Vec<(String, Pending)>> {
+        let documents: Vec<Document> = self
+            .database
+            .collection(collection)
+            .find(doc! { PENDING: true })
+            .sort(doc! { "_id": 1 })
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .projection(doc! { OUTBOX: 1 })
+            .await?
+            .try_collect()
+            .await?;
+        documents
+            .into_iter()
+            .map(|document| pending(collection, &document, now))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Outbox for MongoOutbox {
+    async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, OutboxError> {
+        Ok(self.database.lease(LEASE, holder, ttl).await?)
+    }
+
+    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, OutboxError> {
+        self.indexed
+            .get_or_try_init(|| self.make_indexes())
+            .await
+            .map_err(OutboxError)?;
+        let now = self.database.now();
+        let mut all = Vec::new();
+        for collection in &self.collections {
+            all.extend(self.pending_of(collection, limit, now).await.map_err(OutboxError)?);
+        }
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all.truncate(limit);
+        Ok(all.into_iter().map(|(_, pending)| pending).collect())
+    }
+
+    async fn published(&self, rows: &[String]) -> Result<(), OutboxError> {
+        for collection in &self.collections {
+            let ids: Vec<&str> = rows
+                .iter()
+                .filter_map(|row| row.split_once(SEPARATOR))
+                .filter_map(|(name, id)| (name == collection).then_some(id))
+                .collect();
+            if ids.is_empty() {
+                continue;
+            }
+            self.database
+                .collection(collection)
+                .update_many(doc! { "_id": { "$in": ids } }, doc! { "$unset": { OUTBOX: "" } })
+                .await
+                .map_err(StoreError::from)?;
+        }
+        Ok(())
+    }
+}
+
+fn pending(collection: &str, document: &Document, now: Timestamp) -> anyhow::Result<(String, Pending)> {
+    let id = document
+        .get_str("_id")
+        .map_err(|_| anyhow!("a document of {collection} has no string as its _id"))?;
+    let record = record(document).with_context(|| format!("the outbox field of {id} in {collection}"))?;
+    let age = written_at(&record).map_or(Duration::ZERO, |written| elapsed(written, now));
+    Ok((
+        id.to_owned(),
+        Pending {
+            row: format!("{collection}{SEPARATOR}{id}"),
+            record,
+            age,
+        },
+    ))
+}
+
+fn record(document: &Document) -> anyhow::Result<Outgoing> {
+    let field = document.get_document(OUTBOX)?;
+    let key = match field.get("key") {
+        Some(Bson::String(key)) => Some(key.clone()),
+        Some(Bson::Null) | None => None,
+        Some(_) => bail!("the key is no string"),
+    };
+    let value = match field.get("value") {
+        Some(Bson::Binary(value)) => Some(value.bytes.clone()),
+        Some(Bson::Null) | None => None,
+        Some(_) => bail!("the value is not binary"),
+    };
+    let headers = field.get_array("headers")?.iter().map(|header| {
+        let header = header.as_document().context("a header is no document")?;
+        Ok((header.get_str("name")?.to_owned(), header.get_str("value")?.to_owned()))
+    });
+    let headers = headers.collect::<anyhow::Result<_>>()?;
+    Ok(Outgoing {
+        topic: field.get_str("topic")?.to_owned(),
+        key,
+        value,
+        headers,
+    })
+}
+
+/// In milliseconds since the epoch: a document is written when its event happens.
+fn written_at(record: &Outgoing) -> Option<i64> {
+    let (_, text) = record.headers.iter().find(|(name, _)| name == Header::OCCURRED_AT)?;
+    text.parse().ok()
+}

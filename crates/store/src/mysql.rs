@@ -1,0 +1,22 @@
+//! `MySQL` and `MariaDB`: see the crate's page; the same items as its sibling.
+
+pub type Engine = sqlx::MySql;
+pub type Pool = sqlx::Pool<Engine>;
+pub type Tx = sqlx::Transaction<'static, Engine>;
+
+/// Locks the rows a SELECT reads until the transaction ends; empty where a write transaction locks the database.
+pub const FOR_UPDATE: &str = " FOR UPDATE";
+
+/// [`FOR_UPDATE`], but passes over rows that another transaction has locked.
+pub const SKIP_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
+
+mod connect;
+mod dialect;
+#[path = "sql.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text, compiled for both engines")]
+mod sql;
+
+pub use crate::Timer;
+pub use sql::{
+    Database, directory, enqueue, first_time, timers::clear_timer, timers::set_timer, timers::take_due_timers,
+};

@@ -1,0 +1,38 @@
+//! The statements that differ. `VALUES(…)` in an upsert is the one form that both `MySQL` and `MariaDB` understand,
+//! and its assignments happen from left to right: what a condition looks at is assigned last.
+
+pub(super) const SET_NICKNAME: &str = "
+    INSERT INTO directory (account, nickname, changed_at) VALUES (?, ?, ?)
+    ON DUPLICATE KEY UPDATE
+        nickname = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
+            VALUES(nickname), nickname),
+        changed_at = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
+            VALUES(changed_at), changed_at)";
+
+pub(super) const SET_RESIGNED: &str = "
+    INSERT INTO directory (account, nickname, changed_at, resigned_at) VALUES (?, NULL, ?, ?)
+    ON DUPLICATE KEY UPDATE
+        nickname = IF(changed_at <= VALUES(changed_at), NULL, nickname),
+        changed_at = GREATEST(changed_at, VALUES(changed_at)),
+        resigned_at = GREATEST(COALESCE(resigned_at, VALUES(resigned_at)), VALUES(resigned_at))";
+
+pub(super) const SET_RELATION: &str = "
+    INSERT INTO directory_relation (account, other, kind, active, changed_at) VALUES (?, ?, ?, ?, ?)
+    ON DUPLICATE KEY UPDATE
+        active = IF(VALUES(changed_at) >= changed_at, VALUES(active), active),
+        changed_at = GREATEST(changed_at, VALUES(changed_at))";
+
+/// Waits for a transaction that is writing one of the rows at this moment.
+pub(super) const LAST_RESIGNED: &str =
+    "SELECT resigned_at FROM directory WHERE account IN (?, ?) AND resigned_at IS NOT NULL FOR UPDATE";
+
+/// Follows the rows of an INSERT.
+pub(super) const HOLD_AGAIN: &str = " ON DUPLICATE KEY UPDATE held_until = VALUES(held_until)";
+
+pub(super) const SET_TIMER: &str = "
+    INSERT INTO timer (kind, timer_key, fire_at) VALUES (?, ?, ?)
+    ON DUPLICATE KEY UPDATE fire_at = VALUES(fire_at)";
+
+pub(super) const DUE_TIMERS: &str = "
+    SELECT timer_key, fire_at FROM timer WHERE kind = ? AND fire_at <= ? ORDER BY fire_at, timer_key LIMIT ?
+    FOR UPDATE SKIP LOCKED";

@@ -1,0 +1,99 @@
+//! Whole transactions tried again when the database rolled them back.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+
+use crate::StoreError;
+
+/// An error that may go away when the whole transaction is tried again at once. A service's own error says so of the
+/// [`StoreError`] inside it.
+pub trait Transient {
+    fn is_transient(&self) -> bool;
+}
+
+impl Transient for StoreError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Retry(_))
+    }
+}
+
+/// Runs `work` until it succeeds, fails for good, or was rolled back eight times (about half a second). `work` begins
+/// its own transaction each time and does nothing outside it that must not happen twice.
+pub async fn retrying<T, E, W, F>(work: W) -> Result<T, E>
+where
+    W: FnMut() -> F,
+    F: Future<Output = Result<T, E>>,
+    E: Transient,
+{
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(5))
+        .with_max_delay(Duration::from_millis(200))
+        .with_max_times(7)
+        .with_jitter();
+    work.retry(backoff).when(E::is_transient).await
+}
+
+/// For the first connection: engines that start together with us may need a while, and so may another process that
+/// has the database locked. Half a minute.
+pub(crate) async fn patiently<T, W, F>(work: W) -> Result<T, StoreError>
+where
+    W: FnMut() -> F,
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(2))
+        .with_total_delay(Some(Duration::from_secs(30)))
+        .without_max_times()
+        .with_jitter();
+    work.retry(backoff)
+        .when(away)
+        .notify(|error, delay| tracing::info!(%error, ?delay, "the database is away: trying again"))
+        .await
+}
+
+fn away(error: &StoreError) -> bool {
+    use mongodb::error::ErrorKind;
+
+    match error {
+        StoreError::Retry(_) => true,
+        StoreError::Failed(cause) => match (cause.downcast_ref(), cause.downcast_ref::<mongodb::error::Error>()) {
+            (Some(sqlx::Error::Io(_)), _) => true,
+            (_, Some(error)) => matches!(*error.kind, ErrorKind::Io(_) | ErrorKind::ServerSelection { .. }),
+            _ => false,
+        },
+        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How often work is tried that fails so many times, and whether it succeeds in the end.
+    async fn tries(failures: u32, error: fn() -> StoreError) -> (u32, bool) {
+        let tries = Cell::new(0);
+        let outcome = retrying(|| async {
+            tries.set(tries.get() + 1);
+            if tries.get() <= failures { Err(error()) } else { Ok(()) }
+        });
+        let succeeded = outcome.await.is_ok();
+        (tries.get(), succeeded)
+    }
+
+    #[tokio::test]
+    async fn only_what_was_rolled_back_is_tried_again() {
+        let rolled_back = || StoreError::Retry(anyhow::anyhow!("deadlock"));
+        assert_eq!(tries(0, rolled_back).await, (1, true));
+        assert_eq!(tries(3, rolled_back).await, (4, true));
+        assert_eq!(tries(100, rolled_back).await, (8, false));
+        assert_eq!(
+            tries(3, || StoreError::Conflict("post_account_day".to_owned())).await,
+            (1, false)
+        );
+    }
+}

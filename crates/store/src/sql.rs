@@ -1,0 +1,148 @@
+//! The text that both SQL engines share. It is compiled once inside `sqlite.rs` and once inside `mysql.rs`, which say
+//! what `Engine`, `Tx`, `connect` and `dialect` are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
+use sosohappy_common::settings::SecretUrl;
+use sosohappy_events::outbox::Outbox;
+use sqlx::migrate::Migrator;
+
+use super::connect::Pools;
+use super::{Engine, Pool, Tx, dialect};
+use crate::pool_metrics::{self, Pending, Seen};
+use crate::{Directory, Presence, StoreError};
+
+#[path = "sql/directory.rs"]
+pub mod directory;
+#[path = "sql/inbox.rs"]
+mod inbox;
+#[path = "sql/lease.rs"]
+mod lease;
+#[path = "sql/outbox.rs"]
+mod outbox;
+#[path = "sql/presence.rs"]
+mod presence;
+#[path = "sql/sweeper.rs"]
+mod sweeper;
+#[path = "sql/timers.rs"]
+pub(super) mod timers;
+
+pub use inbox::first_time;
+pub use outbox::enqueue;
+
+/// An open database with the fleet's shared tables and the service's own. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Database(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pools: Pools,
+    pending: Pending,
+    clock: Arc<dyn Clock>,
+    instance: Arc<str>,
+}
+
+impl Database {
+    /// Opens the pool, runs the shared migrations, then the service's (its `migrations/<engine>`, versions from
+    /// 1000), one replica at a time. Waits half a minute for an engine that is still starting. Makes the file
+    /// (`SQLite`) or database (`MySQL`) of the URL if it is missing, and registers the pool's metrics: once a
+    /// context.
+    pub async fn open(
+        url: &SecretUrl,
+        max_connections: u32,
+        migrations: &Migrator,
+        context: &Context,
+    ) -> Result<Self, StoreError> {
+        let pools = Pools::open(url, max_connections, migrations).await?;
+        let pending = Pending::default();
+        let seen = pools.labelled().into_iter().map(|(label, pool, waits)| Seen {
+            label,
+            pool: pool.clone(),
+            pending: waits.then(|| pending.clone()),
+        });
+        pool_metrics::register::<Engine>(&context.metrics, seen.collect());
+        Ok(Self(Arc::new(Inner {
+            pools,
+            pending,
+            clock: context.clock.clone(),
+            instance: context.instance.clone(),
+        })))
+    }
+
+    /// For reads outside a transaction. It refuses to write on `SQLite`.
+    #[must_use]
+    pub fn reader(&self) -> &Pool {
+        &self.0.pools.reader
+    }
+
+    /// A write transaction (`BEGIN IMMEDIATE` on `SQLite`, READ COMMITTED on `MySQL`). Dropped without a commit it is
+    /// rolled back.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        let _waiting = self.0.pending.wait();
+        Ok(self.0.pools.begin().await?)
+    }
+
+    /// Rows of [`enqueue`], for the relay.
+    #[must_use]
+    pub fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::new(outbox::SqlOutbox(self.clone()))
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> Arc<dyn Directory> {
+        Arc::new(directory::SqlDirectory(self.clone()))
+    }
+
+    #[must_use]
+    pub fn presence(&self) -> Arc<dyn Presence> {
+        Arc::new(presence::SqlPresence(self.clone()))
+    }
+
+    /// Takes or renews a named lease; false while another holds it. Times are those of this replica's clock: the
+    /// clocks of replicas must not differ by more than a fraction of `ttl`.
+    pub async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        lease::take(self, name, holder, ttl).await
+    }
+
+    /// Gives a lease back before its time, if `holder` still has it.
+    pub async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        lease::release(self, name, holder).await
+    }
+
+    /// Spawns the task that forgets old inbox rows, run-out leases and presence, and resignations nobody can
+    /// contradict any more. One of the replicas does it.
+    pub fn spawn_sweeper(&self, context: &Context) {
+        sweeper::spawn(self, context);
+    }
+
+    /// Does what [`Self::spawn_sweeper`] does every ten minutes.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        sweeper::sweep(self).await
+    }
+
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(self.reader()).await?;
+        Ok(())
+    }
+
+    /// Closes all connections; what comes later fails.
+    pub async fn close(&self) {
+        self.0.pools.close().await;
+    }
+
+    /// A single statement that needs no transaction around it.
+    fn writer(&self) -> &Pool {
+        &self.0.pools.writer
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.0.clock.now()
+    }
+
+    fn instance(&self) -> &str {
+        &self.0.instance
+    }
+}

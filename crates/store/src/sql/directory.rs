@@ -1,0 +1,192 @@
+//! The directory of accounts, inside a transaction of the service or on its own.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::Relation;
+use sqlx::{QueryBuilder, Row as _};
+
+use super::{Database, Engine, Tx, dialect};
+use crate::directory::{BLOCK, check_length, kind_of, parse_account};
+use crate::retry::retrying;
+use crate::{Directory, StoreError};
+
+/// How many accounts one statement asks for.
+const BATCH: usize = 500;
+
+/// [`Directory::set_nickname`] in a transaction.
+pub async fn set_nickname(
+    tx: &mut Tx,
+    account: &Account,
+    nickname: Option<&str>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    check_length(nickname)?;
+    let at = at.as_millisecond();
+    let statement = match nickname {
+        Some(nickname) => sqlx::query(dialect::SET_NICKNAME)
+            .bind(account.as_str())
+            .bind(nickname)
+            .bind(at),
+        None => sqlx::query(dialect::SET_RESIGNED)
+            .bind(account.as_str())
+            .bind(at)
+            .bind(at),
+    };
+    statement.execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// [`Directory::set_relation`] in a transaction.
+pub async fn set_relation(
+    tx: &mut Tx,
+    relation: Relation,
+    account: &Account,
+    other: &Account,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let (kind, active) = kind_of(relation);
+    sqlx::query(dialect::SET_RELATION)
+        .bind(account.as_str())
+        .bind(other.as_str())
+        .bind(kind)
+        .bind(active)
+        .bind(at.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+
+    // First written, then compared: of a resignation that is being applied at this moment either its row is seen
+    // here, or it sees and deletes ours.
+    let resigned: Vec<i64> = sqlx::query_scalar(dialect::LAST_RESIGNED)
+        .bind(account.as_str())
+        .bind(other.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
+    if let Some(moment) = resigned.into_iter().max() {
+        sqlx::query("DELETE FROM directory_relation WHERE account = ? AND other = ? AND kind = ? AND changed_at <= ?")
+            .bind(account.as_str())
+            .bind(other.as_str())
+            .bind(kind)
+            .bind(moment)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// [`Directory::erase`] in a transaction.
+pub async fn erase(tx: &mut Tx, account: &Account, at: Timestamp) -> Result<(), StoreError> {
+    set_nickname(tx, account, None, at).await?;
+    for statement in [
+        "DELETE FROM directory_relation WHERE account = ? AND changed_at <= ?",
+        "DELETE FROM directory_relation WHERE other = ? AND changed_at <= ?",
+    ] {
+        sqlx::query(statement)
+            .bind(account.as_str())
+            .bind(at.as_millisecond())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+pub(super) struct SqlDirectory(pub Database);
+
+#[async_trait]
+impl Directory for SqlDirectory {
+    async fn set_nickname(&self, account: &Account, nickname: Option<&str>, at: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            set_nickname(&mut tx, account, nickname, at).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError> {
+        let row =
+            sqlx::query("SELECT account FROM directory WHERE nickname = ? ORDER BY changed_at DESC, account LIMIT 1")
+                .bind(nickname)
+                .fetch_optional(self.0.reader())
+                .await?;
+        row.map(|row| parse_account(row.try_get_unchecked(0)?)).transpose()
+    }
+
+    async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError> {
+        let mut known: HashMap<String, String> = HashMap::with_capacity(accounts.len());
+        for accounts in accounts.chunks(BATCH) {
+            let mut select = QueryBuilder::<Engine>::new(
+                "SELECT account, nickname FROM directory WHERE nickname IS NOT NULL AND account IN (",
+            );
+            let mut list = select.separated(", ");
+            for account in accounts {
+                list.push_bind(account.as_str());
+            }
+            for row in select.push(")").build().fetch_all(self.0.reader()).await? {
+                known.insert(row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
+            }
+        }
+        Ok(accounts
+            .iter()
+            .map(|account| known.get(account.as_str()).cloned())
+            .collect())
+    }
+
+    async fn set_relation(
+        &self,
+        relation: Relation,
+        account: &Account,
+        other: &Account,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            set_relation(&mut tx, relation, account, other, at).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT 1 FROM directory_relation WHERE kind = ? AND active
+                AND ((account = ? AND other = ?) OR (account = ? AND other = ?)) LIMIT 1",
+        )
+        .bind(BLOCK)
+        .bind(one.as_str())
+        .bind(other.as_str())
+        .bind(other.as_str())
+        .bind(one.as_str())
+        .fetch_optional(self.0.reader())
+        .await?;
+        Ok(row.is_some())
+    }
+
+    async fn blocked_with(&self, account: &Account) -> Result<Vec<Account>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT other FROM directory_relation WHERE account = ? AND kind = ? AND active
+            UNION SELECT account FROM directory_relation WHERE other = ? AND kind = ? AND active",
+        )
+        .bind(account.as_str())
+        .bind(BLOCK)
+        .bind(account.as_str())
+        .bind(BLOCK)
+        .fetch_all(self.0.reader())
+        .await?;
+        rows.iter()
+            .map(|row| parse_account(row.try_get_unchecked(0)?))
+            .collect()
+    }
+
+    async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            erase(&mut tx, account, at).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+}

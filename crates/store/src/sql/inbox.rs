@@ -1,0 +1,24 @@
+//! What was applied is not applied again.
+
+use jiff::Timestamp;
+use sosohappy_events::EventId;
+
+use super::Tx;
+use crate::StoreError;
+
+/// Remembers that `consumer` applies this event in this transaction; false when it did before. Of two replicas at
+/// once the second waits for the first. `consumer` has at most 100 bytes. Kept for 8 days.
+pub async fn first_time(tx: &mut Tx, consumer: &str, id: EventId, now: Timestamp) -> Result<bool, StoreError> {
+    // An upsert would not tell a new row from a known one on MySQL: sqlx asks it for rows found, not rows changed.
+    let inserted = sqlx::query("INSERT INTO event_inbox (consumer, event_id, applied_at) VALUES (?, ?, ?)")
+        .bind(consumer)
+        .bind(id.0.as_bytes().as_slice())
+        .bind(now.as_millisecond())
+        .execute(&mut **tx)
+        .await;
+    match inserted.map_err(StoreError::from) {
+        Ok(_) => Ok(true),
+        Err(StoreError::Conflict(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,21 @@
+//! `SQLite`: see the crate's page; the same items as its sibling.
+
+pub type Engine = sqlx::Sqlite;
+pub type Pool = sqlx::Pool<Engine>;
+pub type Tx = sqlx::Transaction<'static, Engine>;
+
+/// Locks the rows a SELECT reads until the transaction ends; empty where a write transaction locks the database.
+pub const FOR_UPDATE: &str = "";
+
+/// [`FOR_UPDATE`], but passes over rows that another transaction has locked.
+pub const SKIP_LOCKED: &str = "";
+
+mod connect;
+mod dialect;
+#[path = "sql.rs"]
+mod sql;
+
+pub use crate::Timer;
+pub use sql::{
+    Database, directory, enqueue, first_time, timers::clear_timer, timers::set_timer, timers::take_due_timers,
+};

@@ -1,0 +1,33 @@
+//! The statements that differ.
+
+pub(super) const SET_NICKNAME: &str = "
+    INSERT INTO directory (account, nickname, changed_at) VALUES (?, ?, ?)
+    ON CONFLICT (account) DO UPDATE SET nickname = excluded.nickname, changed_at = excluded.changed_at
+    WHERE excluded.changed_at >= directory.changed_at
+        AND (directory.resigned_at IS NULL OR excluded.changed_at > directory.resigned_at)";
+
+pub(super) const SET_RESIGNED: &str = "
+    INSERT INTO directory (account, nickname, changed_at, resigned_at) VALUES (?, NULL, ?, ?)
+    ON CONFLICT (account) DO UPDATE SET
+        nickname = CASE WHEN directory.changed_at <= excluded.changed_at THEN NULL ELSE directory.nickname END,
+        changed_at = MAX(directory.changed_at, excluded.changed_at),
+        resigned_at = MAX(COALESCE(directory.resigned_at, excluded.resigned_at), excluded.resigned_at)";
+
+pub(super) const SET_RELATION: &str = "
+    INSERT INTO directory_relation (account, other, kind, active, changed_at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (account, other, kind) DO UPDATE SET active = excluded.active, changed_at = excluded.changed_at
+    WHERE excluded.changed_at >= directory_relation.changed_at";
+
+/// What another transaction is writing at this moment counts too: a write transaction locks the whole database.
+pub(super) const LAST_RESIGNED: &str =
+    "SELECT resigned_at FROM directory WHERE account IN (?, ?) AND resigned_at IS NOT NULL";
+
+/// Follows the rows of an INSERT.
+pub(super) const HOLD_AGAIN: &str = " ON CONFLICT (account, instance) DO UPDATE SET held_until = excluded.held_until";
+
+pub(super) const SET_TIMER: &str = "
+    INSERT INTO timer (kind, timer_key, fire_at) VALUES (?, ?, ?)
+    ON CONFLICT (kind, timer_key) DO UPDATE SET fire_at = excluded.fire_at";
+
+pub(super) const DUE_TIMERS: &str =
+    "SELECT timer_key, fire_at FROM timer WHERE kind = ? AND fire_at <= ? ORDER BY fire_at, timer_key LIMIT ?";

@@ -1,0 +1,24 @@
+//! Instants in tables and documents: milliseconds since the epoch.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+use crate::StoreError;
+
+pub(crate) fn instant(millis: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(millis)
+        .context("a time in the database is out of range")
+        .map_err(StoreError::Failed)
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds from `earlier` to `later`; nothing if a clock was set back between them.
+pub(crate) fn elapsed(earlier: i64, later: Timestamp) -> Duration {
+    let millis = later.as_millisecond().saturating_sub(earlier);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}

@@ -1,0 +1,105 @@
+//! The SQL stores' own promises on `MySQL`, and what only it has.
+
+use std::sync::Arc;
+
+use sosohappy_store::{StoreError, mysql as engine};
+
+use crate::bed::{Bed, Engine, Store, run, things};
+
+const ENGINE: Engine = Engine::Mysql;
+
+#[path = "sql.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text, compiled for both engines")]
+mod sql;
+
+fn of(store: &Store) -> &engine::Database {
+    match store {
+        Store::Mysql(database) => database,
+        _ => unreachable!("opened by its bed"),
+    }
+}
+
+/// A process was killed after the change of a table, which commits at once, or before it.
+#[tokio::test]
+async fn an_interrupted_migration_is_done_again() {
+    run(ENGINE, async |bed: Arc<Bed>| {
+        let store = bed.replica().await;
+        let mut tx = of(&store).begin().await.unwrap();
+        for statement in [
+            "DROP TABLE timer",
+            "DROP INDEX thing_account_day ON thing",
+            "UPDATE _sqlx_migrations SET success = FALSE WHERE version IN (4, 6, 1001)",
+        ] {
+            sqlx::query(statement).execute(&mut *tx).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+
+        let store = bed.replica().await;
+        let begun: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM _sqlx_migrations WHERE success = FALSE")
+            .fetch_one(of(&store).reader())
+            .await
+            .unwrap();
+        assert_eq!(begun, 0);
+        let timers: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM timer")
+            .fetch_one(of(&store).reader())
+            .await
+            .unwrap();
+        assert_eq!(timers, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deadlock_may_be_tried_again() {
+    run(ENGINE, async |bed: Arc<Bed>| {
+        let store = bed.replica().await;
+        let database = of(&store);
+        let mut tx = database.begin().await.unwrap();
+        sqlx::query("INSERT INTO thing (id, account, day) VALUES (1, 'a', 1), (2, 'b', 1)")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+
+        let update = async |tx: &mut engine::Tx, id: i64| -> Result<(), StoreError> {
+            sqlx::query("UPDATE thing SET day = day + 1 WHERE id = ?")
+                .bind(id)
+                .execute(&mut **tx)
+                .await?;
+            Ok(())
+        };
+        let (mut one, mut other) = (database.begin().await.unwrap(), database.begin().await.unwrap());
+        update(&mut one, 1).await.unwrap();
+        update(&mut other, 2).await.unwrap();
+        let (first, second) = tokio::join!(update(&mut one, 2), update(&mut other, 1));
+        let refused: Vec<_> = [first, second].into_iter().filter_map(Result::err).collect();
+        assert!(matches!(refused.as_slice(), [StoreError::Retry(_)]), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_long_is_unfit() {
+    run(ENGINE, async |bed: Arc<Bed>| {
+        let store = bed.replica().await;
+        let mut tx = of(&store).begin().await.unwrap();
+        let insert = sqlx::query("INSERT INTO thing (id, account, day) VALUES (1, ?, 1)").bind("a".repeat(51));
+        let refused = insert.execute(&mut *tx).await.map_err(StoreError::from);
+        assert!(matches!(refused, Err(StoreError::Unfit(_))), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_url_names_a_database() {
+    let context = sosohappy_common::Context::system("test-service", 0);
+    for url in [
+        "mysql://root@127.0.0.1:1",
+        "mysql://root@127.0.0.1:1/",
+        "sqlite:a.db",
+        "",
+    ] {
+        let refused = engine::Database::open(&url.into(), 1, &things(), &context).await;
+        assert!(matches!(refused, Err(StoreError::Settings(_))), "{url}");
+    }
+}
