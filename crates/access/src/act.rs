@@ -1,0 +1,102 @@
+//! The owner rule: a parameter that names the actor is the caller's own, or nothing happens.
+
+use axum::RequestExt;
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+use sosohappy_common::Problem;
+use sosohappy_common::http::{Files, Params, Upload};
+
+use crate::protect::KnownNames;
+use crate::{Caller, Denied, Names};
+
+/// How a request names who acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acting<'a> {
+    /// By account: `email`.
+    Account(&'a str),
+    /// By nickname: `nickname` in own-data calls, `srcNickname`, `sender`. Asked of the directory, then of auth (a nickname that
+    /// was changed a moment ago).
+    Nickname(&'a str),
+    /// It does not: the caller acts.
+    Caller,
+}
+
+/// Request parameters say who they claim to act for; one line a request type.
+pub trait Actor {
+    fn acting(&self) -> Acting<'_>;
+}
+
+/// The caller and parameters that are theirs. 403 `not-yourself` otherwise.
+#[derive(Debug, Clone)]
+pub struct Act<T> {
+    pub caller: Caller,
+    pub params: T,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Actor + Send> FromRequest<S> for Act<T> {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let (caller, names) = known(&mut request).await?;
+        let Params(params) = Params::<T>::from_request(request, state).await?;
+        own(&caller, names.0.as_ref(), params.acting()).await?;
+        Ok(Self { caller, params })
+    }
+}
+
+/// [`Act`] with the files of a multipart body.
+#[derive(Debug)]
+pub struct ActUpload<T> {
+    pub caller: Caller,
+    pub params: T,
+    pub files: Files,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Actor + Send> FromRequest<S> for ActUpload<T> {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let (caller, names) = known(&mut request).await?;
+        let upload = Upload::<T>::from_request(request, state).await?;
+        own(&caller, names.0.as_ref(), upload.params.acting()).await?;
+        Ok(Self {
+            caller,
+            params: upload.params,
+            files: upload.files,
+        })
+    }
+}
+
+async fn known(request: &mut Request) -> Result<(Caller, KnownNames), Problem> {
+    let caller = request.extract_parts::<Caller>().await?;
+    let names = request
+        .extensions()
+        .get::<KnownNames>()
+        .cloned()
+        .ok_or_else(Problem::access_denied)?;
+    Ok((caller, names))
+}
+
+/// 403 `not-yourself` unless what the request names is the caller. For handlers that read their parameters by another extractor
+/// (a socket's handshake).
+pub async fn own(caller: &Caller, names: &dyn Names, acting: Acting<'_>) -> Result<(), Problem> {
+    match acting {
+        Acting::Caller => Ok(()),
+        Acting::Account(account) if account == caller.account.as_str() => Ok(()),
+        Acting::Account(_) => Err(Problem::not_yourself()),
+        Acting::Nickname(nickname) => own_nickname(caller, names, nickname).await,
+    }
+}
+
+async fn own_nickname(caller: &Caller, names: &dyn Names, nickname: &str) -> Result<(), Problem> {
+    let known = names.account_of(nickname).await?;
+    if known.as_ref() == Some(&caller.account) {
+        return Ok(());
+    }
+    match names.account_of_fresh(nickname).await {
+        Ok(account) if account.as_ref() == Some(&caller.account) => Ok(()),
+        // With auth away the last known counts: the nickname is somebody else's. Nobody's may yet be the caller's.
+        Err(Denied::Unavailable) if known.is_none() => Err(Problem::unavailable()),
+        Ok(_) | Err(Denied::Unavailable | Denied::Refused) => Err(Problem::not_yourself()),
+    }
+}

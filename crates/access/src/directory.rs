@@ -1,0 +1,181 @@
+//! Names from the service's own directory, with a bounded cache, and auth behind it; the consumers that feed the directory.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use moka::future::Cache;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::consume::{Consumer, HandleError, spawn_consumer};
+use sosohappy_events::types::{NicknameSet, RelationChanged};
+use sosohappy_events::{Bus, Envelope};
+use sosohappy_store::{Directory, StoreError};
+
+use crate::introspection::{AuthClient, may_be};
+use crate::{Denied, Names};
+
+/// How long a name may be told from memory. A rename is seen by the replica that consumes it at once, by the others then.
+const CACHED: Duration = Duration::from_secs(2);
+
+/// Names remembered each way.
+const CACHE_ENTRIES: u64 = 50_000;
+
+/// Calls to auth at once for one list of accounts.
+const LOOKUPS_AT_ONCE: usize = 8;
+
+/// [`crate::Names`] over a [`Directory`]. Clones share the cache, which remembers only what is known: who signs up is seen at once.
+#[derive(Debug, Clone)]
+pub struct DirectoryNames {
+    directory: Arc<dyn Directory>,
+    auth: AuthClient,
+    accounts: Cache<String, Account>,
+    nicknames: Cache<Account, String>,
+}
+
+impl DirectoryNames {
+    #[must_use]
+    pub fn new(directory: Arc<dyn Directory>, auth: AuthClient) -> Self {
+        Self {
+            directory,
+            auth,
+            accounts: Cache::builder()
+                .max_capacity(CACHE_ENTRIES)
+                .time_to_live(CACHED)
+                .build(),
+            nicknames: Cache::builder()
+                .max_capacity(CACHE_ENTRIES)
+                .time_to_live(CACHED)
+                .build(),
+        }
+    }
+
+    /// What the directory does not know is asked of auth; with auth away it stays unknown, for a list with a gap is better than
+    /// none.
+    async fn name(&self, accounts: &[Account]) -> Result<HashMap<Account, String>, Denied> {
+        let mut named = HashMap::with_capacity(accounts.len());
+        let mut unknown = Vec::new();
+        let nicknames = self
+            .directory
+            .nicknames_of(accounts)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        for (account, nickname) in accounts.iter().cloned().zip(nicknames) {
+            match nickname {
+                Some(nickname) => _ = named.insert(account, nickname),
+                None => unknown.push(account),
+            }
+        }
+        let mut answers = stream::iter(unknown)
+            .map(async |account| {
+                let answer = self.auth.lookup_account(&account).await;
+                (account, answer)
+            })
+            .buffer_unordered(LOOKUPS_AT_ONCE);
+        while let Some((account, answer)) = answers.next().await {
+            if let Ok(Some(nickname)) = answer {
+                named.insert(account, nickname);
+            }
+        }
+        for (account, nickname) in &named {
+            self.nicknames.insert(account.clone(), nickname.clone()).await;
+        }
+        Ok(named)
+    }
+}
+
+#[async_trait]
+impl Names for DirectoryNames {
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        if !may_be(nickname) {
+            return Ok(None);
+        }
+        if let Some(account) = self.accounts.get(nickname).await {
+            return Ok(Some(account));
+        }
+        let account = match self
+            .directory
+            .account_of(nickname)
+            .await
+            .map_err(|error| unavailable(&error))?
+        {
+            Some(account) => Some(account),
+            None => self.auth.lookup_nickname(nickname).await?,
+        };
+        if let Some(account) = &account {
+            self.accounts.insert(nickname.to_owned(), account.clone()).await;
+        }
+        Ok(account)
+    }
+
+    async fn account_of_fresh(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        let account = self.auth.lookup_nickname_now(nickname).await?;
+        match &account {
+            Some(account) => self.accounts.insert(nickname.to_owned(), account.clone()).await,
+            None => self.accounts.invalidate(nickname).await,
+        }
+        Ok(account)
+    }
+
+    async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, Denied> {
+        let mut named = HashMap::with_capacity(accounts.len());
+        let mut missing = HashSet::new();
+        for account in accounts {
+            if named.contains_key(account) || missing.contains(account) {
+                continue;
+            }
+            match self.nicknames.get(account).await {
+                Some(nickname) => _ = named.insert(account.clone(), nickname),
+                None => _ = missing.insert(account.clone()),
+            }
+        }
+        if !missing.is_empty() {
+            let missing: Vec<Account> = missing.into_iter().collect();
+            named.extend(self.name(&missing).await?);
+        }
+        Ok(accounts.iter().map(|account| named.get(account).cloned()).collect())
+    }
+}
+
+fn unavailable(error: &StoreError) -> Denied {
+    tracing::error!(error = error as &dyn std::error::Error, "the directory cannot be read");
+    Denied::Unavailable
+}
+
+/// Consumes `emailAndNickname` and `relation` into the directory, and forgets what the cache says of them.
+pub fn spawn_directory_consumers(context: &Context, bus: &Arc<dyn Bus>, names: &DirectoryNames) {
+    spawn_consumer::<NicknameSet>(context, bus.clone(), NicknameConsumer(names.clone()));
+    spawn_consumer::<RelationChanged>(context, bus.clone(), RelationConsumer(names.directory.clone()));
+}
+
+struct NicknameConsumer(DirectoryNames);
+
+#[async_trait]
+impl Consumer<NicknameSet> for NicknameConsumer {
+    async fn handle(&self, Envelope { event, meta }: Envelope<NicknameSet>) -> Result<(), HandleError> {
+        let names = &self.0;
+        let nickname = event.nickname.as_deref();
+        names
+            .directory
+            .set_nickname(&event.account, nickname, meta.occurred_at)
+            .await?;
+        names.nicknames.invalidate(&event.account).await;
+        if let Some(nickname) = nickname {
+            names.accounts.invalidate(nickname).await;
+        }
+        Ok(())
+    }
+}
+
+struct RelationConsumer(Arc<dyn Directory>);
+
+#[async_trait]
+impl Consumer<RelationChanged> for RelationConsumer {
+    async fn handle(&self, Envelope { event, meta }: Envelope<RelationChanged>) -> Result<(), HandleError> {
+        Ok(self
+            .0
+            .set_relation(event.relation, &event.account, &event.other, meta.occurred_at)
+            .await?)
+    }
+}

@@ -1,0 +1,67 @@
+//! Asking auth: `POST /auth-service/introspect` (RFC 7662 in spirit) and `POST /auth-service/lookup`, with the service credential,
+//! a timeout, a circuit breaker, single flight and a negative cache of a second.
+
+mod client;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::AuthClient;
+pub(crate) use client::may_be;
+
+/// `POST /auth-service/introspect`, JSON. The token travels as its digest.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IntrospectRequest {
+    pub account: String,
+    /// `sha256:<hex>` of the access token.
+    pub token_digest: String,
+}
+
+/// Times in milliseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IntrospectResponse {
+    pub active: bool,
+    /// 16 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+    /// `user` or `admin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+impl IntrospectResponse {
+    /// No such token, or no longer: the answer does not tell which.
+    #[must_use]
+    pub const fn inactive() -> Self {
+        Self {
+            active: false,
+            session: None,
+            issued_at: None,
+            expires_at: None,
+            role: None,
+        }
+    }
+}
+
+/// `POST /auth-service/lookup`, JSON: one of the two.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LookupRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nickname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+}
+
+/// Both, or both null when there is no such account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LookupResponse {
+    pub account: Option<String>,
+    pub nickname: Option<String>,
+}

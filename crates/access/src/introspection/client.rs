@@ -1,0 +1,321 @@
+//! The client of feed, dm and notice: a call to auth is short, shared by those who ask the same, and not made at all while auth
+//! does not answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use failsafe::backoff::{EqualJittered, equal_jittered};
+use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
+use failsafe::{Config, StateMachine};
+use http::{HeaderValue, StatusCode, header};
+use moka::future::Cache;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sosohappy_common::settings::Access;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::types::TokenDigest;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
+use crate::Denied;
+use crate::metrics::AuthMetrics;
+
+/// How long a "no" is believed: a token that is being issued right now shall not be shut out for longer.
+const NEGATIVE: Duration = Duration::from_secs(1);
+
+/// "No"s remembered.
+const NEGATIVE_ENTRIES: u64 = 50_000;
+
+/// Calls under way at once: a storm of unknown tokens must not become a storm on auth.
+const CALLS_AT_ONCE: usize = 64;
+
+/// Failures in a row that open the breaker, and for how long it then stays open, at first and at most.
+const FAILURES: u32 = 5;
+const OPEN_AT_FIRST: Duration = Duration::from_secs(1);
+const OPEN_AT_MOST: Duration = Duration::from_secs(5);
+
+/// The longest nickname auth gives.
+const NICKNAME_CHARS: usize = 100;
+
+/// Speaks to auth for feed, dm and notice. Clones share breaker and caches.
+#[derive(Clone)]
+pub struct AuthClient(Arc<Inner>);
+
+struct Inner {
+    http: reqwest::Client,
+    introspect: Url,
+    lookup: Url,
+    credential: HeaderValue,
+    timeout: Duration,
+    calls: Semaphore,
+    breaker: StateMachine<ConsecutiveFailures<EqualJittered>, ()>,
+    inactive: Cache<(Account, [u8; 32]), IntrospectResponse>,
+    accounts: Cache<String, Option<Account>>,
+    nicknames: Cache<Account, Option<String>>,
+    metrics: AuthMetrics,
+}
+
+/// Why a call brought nothing. The parts that matter to an operator, none that name a person.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("no answer in time")]
+    Timeout,
+    #[error("auth cannot be reached")]
+    Transport(#[source] reqwest::Error),
+    #[error("auth answered {0}")]
+    Status(StatusCode),
+    #[error("the answer is not what the contract says")]
+    Answer,
+}
+
+impl AuthClient {
+    /// Fails when `access.auth-url` is no base for a URL or the service token cannot be a header.
+    pub fn new(settings: &Access, service_token: &SecretString, context: &Context) -> anyhow::Result<Self> {
+        let mut credential = HeaderValue::try_from(format!("Bearer {}", service_token.expose_secret()))
+            .map_err(|_| anyhow::anyhow!("credentials.service-token cannot be sent as a header"))?;
+        credential.set_sensitive(true);
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("the client for auth cannot be made")?;
+        Ok(Self(Arc::new(Inner {
+            http,
+            introspect: settings
+                .auth_url
+                .join("/auth-service/introspect")
+                .context("access.auth-url")?,
+            lookup: settings
+                .auth_url
+                .join("/auth-service/lookup")
+                .context("access.auth-url")?,
+            credential,
+            timeout: settings.introspection_timeout,
+            calls: Semaphore::new(CALLS_AT_ONCE),
+            breaker: Config::new()
+                .failure_policy(consecutive_failures(
+                    FAILURES,
+                    equal_jittered(OPEN_AT_FIRST, OPEN_AT_MOST),
+                ))
+                .build(),
+            inactive: negative_cache(),
+            accounts: negative_cache(),
+            nicknames: negative_cache(),
+            metrics: AuthMetrics::new(&context.metrics),
+        })))
+    }
+
+    /// Whether a token of this digest is this account's and alive. An inactive answer is believed for a second; an active one is
+    /// the caller's to remember.
+    pub async fn introspect(&self, account: &Account, digest: &TokenDigest) -> Result<IntrospectResponse, Denied> {
+        let inner = &self.0;
+        let key = (account.clone(), digest.0);
+        let answer = inner
+            .inactive
+            .try_get_with(key.clone(), async {
+                let request = IntrospectRequest {
+                    account: account.as_str().to_owned(),
+                    token_digest: digest.to_string(),
+                };
+                let answer = inner.call(&inner.introspect, &request).await;
+                let answer = answer.map(|answer| answer.unwrap_or_else(IntrospectResponse::inactive));
+                let outcome = match &answer {
+                    Ok(answer) if answer.active => "active",
+                    Ok(_) => "inactive",
+                    Err(_) => "unavailable",
+                };
+                inner.metrics.introspections.with_label_values(&[outcome]).inc();
+                answer
+            })
+            .await
+            .map_err(|denied| *denied)?;
+        if answer.active {
+            inner.inactive.invalidate(&key).await;
+        }
+        Ok(answer)
+    }
+
+    /// Who bears this nickname; that nobody does is believed for a second.
+    pub async fn lookup_nickname(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        if !may_be(nickname) {
+            return Ok(None);
+        }
+        let cache = &self.0.accounts;
+        let account = cache
+            .try_get_with_by_ref(nickname, self.lookup_nickname_now(nickname))
+            .await
+            .map_err(|denied| *denied)?;
+        if account.is_some() {
+            cache.invalidate(nickname).await;
+        }
+        Ok(account)
+    }
+
+    /// Like [`AuthClient::lookup_nickname`], believing nothing that was said before.
+    pub async fn lookup_nickname_now(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        if !may_be(nickname) {
+            return Ok(None);
+        }
+        let answer = self
+            .0
+            .look_up(&LookupRequest {
+                nickname: Some(nickname.to_owned()),
+                account: None,
+            })
+            .await?;
+        match answer.account.map(|account| account.parse()).transpose() {
+            Ok(account) => Ok(account),
+            Err(error) => {
+                tracing::error!(%error, "auth answered a lookup with something that is no account");
+                Err(Denied::Unavailable)
+            }
+        }
+    }
+
+    /// The present nickname; that there is no such account is believed for a second.
+    pub async fn lookup_account(&self, account: &Account) -> Result<Option<String>, Denied> {
+        let cache = &self.0.nicknames;
+        let request = LookupRequest {
+            nickname: None,
+            account: Some(account.as_str().to_owned()),
+        };
+        let nickname = cache
+            .try_get_with_by_ref(account, async {
+                self.0.look_up(&request).await.map(|answer| answer.nickname)
+            })
+            .await
+            .map_err(|denied| *denied)?;
+        if nickname.is_some() {
+            cache.invalidate(account).await;
+        }
+        Ok(nickname)
+    }
+}
+
+impl Inner {
+    async fn look_up(&self, request: &LookupRequest) -> Result<LookupResponse, Denied> {
+        let answer = self.call(&self.lookup, request).await;
+        let answer = answer.map(|answer| {
+            answer.unwrap_or(LookupResponse {
+                account: None,
+                nickname: None,
+            })
+        });
+        let outcome = match &answer {
+            Ok(LookupResponse {
+                account: Some(_),
+                nickname: Some(_),
+            }) => "found",
+            Ok(_) => "unknown",
+            Err(_) => "unavailable",
+        };
+        self.metrics.lookups.with_label_values(&[outcome]).inc();
+        answer
+    }
+
+    /// `None` when auth does not know the question: a Spring auth has neither call, and then the topics are all there is.
+    async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        url: &Url,
+        request: &Q,
+    ) -> Result<Option<A>, Denied> {
+        if !self.breaker.is_call_permitted() {
+            self.metrics.rejected.inc();
+            return Err(Denied::Unavailable);
+        }
+        // A full house says nothing of auth, so it is no failure to the breaker.
+        let Ok(Ok(_permit)) = tokio::time::timeout(self.timeout, self.calls.acquire()).await else {
+            self.metrics.rejected.inc();
+            return Err(Denied::Unavailable);
+        };
+        let timer = self.metrics.seconds.start_timer();
+        let answer = match tokio::time::timeout(self.timeout, self.attempt(url, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CallError::Timeout),
+        };
+        timer.observe_duration();
+        match answer {
+            Ok(answer) => {
+                self.breaker.on_success();
+                Ok(answer)
+            }
+            Err(error) => {
+                self.breaker.on_error();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    path = url.path(),
+                    "auth could not be asked"
+                );
+                Err(Denied::Unavailable)
+            }
+        }
+    }
+
+    /// Asks once more when the connection broke: a pooled one may have been closed by an auth that was replaced. Nothing is
+    /// changed by asking twice.
+    async fn attempt<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        url: &Url,
+        request: &Q,
+    ) -> Result<Option<A>, CallError> {
+        match self.ask(url, request).await {
+            Err(CallError::Transport(error)) if !error.is_connect() => self.ask(url, request).await,
+            answer => answer,
+        }
+    }
+
+    async fn ask<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        url: &Url,
+        request: &Q,
+    ) -> Result<Option<A>, CallError> {
+        let request = self
+            .http
+            .post(url.clone())
+            .header(header::AUTHORIZATION, &self.credential)
+            .json(request);
+        let answer = request.send().await.map_err(CallError::Transport)?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => {
+                tracing::warn!(
+                    path = url.path(),
+                    "auth does not know this call; is access.auth-url right?"
+                );
+                return Ok(None);
+            }
+            other => return Err(CallError::Status(other)),
+        }
+        let body = answer.bytes().await.map_err(CallError::Transport)?;
+        // The parser's message would quote the body.
+        serde_json::from_slice(&body).map(Some).map_err(|_| CallError::Answer)
+    }
+}
+
+/// Whether anybody can bear this nickname; what nobody can is neither asked nor remembered.
+pub(crate) fn may_be(nickname: &str) -> bool {
+    !nickname.is_empty() && nickname.chars().nth(NICKNAME_CHARS).is_none()
+}
+
+fn negative_cache<K, V>() -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(NEGATIVE_ENTRIES)
+        .time_to_live(NEGATIVE)
+        .build()
+}
+
+impl fmt::Debug for AuthClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthClient")
+            .field("breaker", &self.0.breaker)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,52 @@
+//! Who calls, and what they may do: the `Caller`, the token registry, introspection, and the rule that nobody acts for
+//! somebody else.
+//!
+//! A service puts its closed routes through [`protect`]; handlers take [`Act`] (or [`ActUpload`]) and so cannot read
+//! parameters without the owner rule having been applied. feed, dm and notice get everything behind it from [`identity`].
+
+pub mod act;
+pub mod authenticate;
+pub mod caller;
+pub mod directory;
+pub mod introspection;
+mod metrics;
+pub mod names;
+pub mod protect;
+pub mod registry;
+
+use std::sync::Arc;
+
+use sosohappy_common::Context;
+use sosohappy_common::settings::{Access, Credentials};
+use sosohappy_events::Bus;
+use sosohappy_store::Directory;
+
+pub use act::{Act, ActUpload, Acting, Actor};
+pub use authenticate::{Authenticator, Denied, Identity};
+pub use caller::Caller;
+pub use directory::DirectoryNames;
+pub use introspection::AuthClient;
+pub use names::Names;
+pub use protect::protect;
+pub use registry::Registry;
+
+/// Everything a service that is not auth needs to know who calls: starts the token registry (readiness waits for it), the
+/// consumers that feed the directory, and the way to auth for what neither knows.
+///
+/// Fails when `access.auth-url` is no base for a URL or the service token cannot be a header.
+pub fn identity(
+    context: &Context,
+    settings: &Access,
+    credentials: &Credentials,
+    bus: &Arc<dyn Bus>,
+    directory: Arc<dyn Directory>,
+) -> anyhow::Result<Identity> {
+    let auth = AuthClient::new(settings, &credentials.service_token, context)?;
+    let registry = Registry::start(context, settings, bus, auth.clone());
+    let names = DirectoryNames::new(directory, auth);
+    directory::spawn_directory_consumers(context, bus, &names);
+    Ok(Identity {
+        authenticator: Arc::new(registry),
+        names: Arc::new(names),
+    })
+}

@@ -1,0 +1,122 @@
+//! From headers to caller, in front of every closed route.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, header};
+use sosohappy_common::{Account, Problem};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{Identity, Names};
+
+/// The header that names the account.
+const EMAIL: &str = "email";
+
+/// No token of ours is longer; what is, is not worth a digest.
+const TOKEN_BYTES: usize = 4096;
+
+/// Lets extractors behind [`protect`] resolve the nicknames they are given.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownNames(pub Arc<dyn Names>);
+
+/// Closes these routes: a request without a live token (headers `Authorization: Bearer` and `email`) is 403 before its body is read.
+/// Documents the two headers and the 403 on each of the routes.
+///
+/// # Panics
+/// When there is no route to close.
+#[must_use]
+pub fn protect<S: Clone + Send + Sync + 'static>(routes: OpenApiRouter<S>, identity: Identity) -> OpenApiRouter<S> {
+    let mut routes = routes.route_layer(from_fn_with_state(identity, let_in));
+    document(routes.get_openapi_mut());
+    routes
+}
+
+async fn let_in(State(identity): State<Identity>, mut request: Request, next: Next) -> Response {
+    let Some((account, token)) = credentials(request.headers()) else {
+        return Problem::access_denied().into_response();
+    };
+    match identity.authenticator.authenticate(&account, token).await {
+        Ok(caller) => {
+            let extensions = request.extensions_mut();
+            extensions.insert(caller);
+            extensions.insert(KnownNames(identity.names));
+            next.run(request).await
+        }
+        Err(denied) => Problem::from(denied).into_response(),
+    }
+}
+
+/// Account and bearer token. A header given twice names nobody: proxies disagree about which of the two counts.
+fn credentials(headers: &HeaderMap) -> Option<(Account, &str)> {
+    let account = single(headers, EMAIL)?.parse().ok()?;
+    let (scheme, token) = single(headers, header::AUTHORIZATION.as_str())?.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    let fits = scheme.eq_ignore_ascii_case("bearer") && (1..=TOKEN_BYTES).contains(&token.len());
+    (fits && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some((account, token))
+}
+
+fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    // `to_str` takes visible ASCII only, and an address may hold more.
+    values
+        .next()
+        .is_none()
+        .then(|| std::str::from_utf8(value.as_bytes()).ok())
+        .flatten()
+}
+
+fn document(openapi: &mut OpenApi) {
+    let components = openapi.components.get_or_insert_default();
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.description = Some("The access token of `signIn` or `reIssueToken`".into());
+    components
+        .security_schemes
+        .insert("accessToken".into(), SecurityScheme::Http(bearer).into());
+    let account = ApiKeyValue::with_description(EMAIL, "The account, `email+provider`, as `signIn` answered it");
+    components
+        .security_schemes
+        .insert("account".into(), SecurityScheme::ApiKey(ApiKey::Header(account)).into());
+    components
+        .schemas
+        .entry(Problem::name().into_owned())
+        .or_insert_with(Problem::schema);
+
+    let none: [&str; 0] = [];
+    let requirement = SecurityRequirement::new("accessToken", none).add("account", none);
+    let problem = ContentBuilder::new()
+        .schema(Some(utoipa::openapi::Ref::from_schema_name(Problem::name())))
+        .build();
+    let denied = ResponseBuilder::new()
+        .description("The access token is missing, wrong or expired, or the request acts for somebody else")
+        .content("application/problem+json", problem)
+        .build();
+    for operation in openapi.paths.paths.values_mut().flat_map(operations) {
+        operation.security = Some(vec![requirement.clone()]);
+        operation
+            .responses
+            .responses
+            .entry("403".into())
+            .or_insert_with(|| RefOr::T(denied.clone()));
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.patch,
+        &mut item.head,
+        &mut item.options,
+    ]
+    .into_iter()
+    .filter_map(Option::as_mut)
+}

@@ -1,0 +1,166 @@
+//! The token registry: live access tokens of everybody, in memory of every replica, fed by topics.
+
+mod claims;
+mod consumers;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::clock::Clock;
+use sosohappy_common::settings::Access;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::Bus;
+use sosohappy_events::bus::Start;
+use sosohappy_events::consume::spawn_reader;
+use sosohappy_events::types::{AccessTokenIssued, AccountResigned, AccountStateChanged, SessionExpired, TokenDigest};
+
+use crate::introspection::{AuthClient, IntrospectResponse};
+use crate::metrics::RegistryMetrics;
+use crate::{Authenticator, Caller, Denied};
+use table::{Table, Token, Verdict};
+
+/// Clocks of producers, brokers and this replica may differ by this much.
+const SKEW: Duration = Duration::from_mins(5);
+
+/// How often what has run out is forgotten. Expiry itself is enforced on read.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Live access tokens by digest; at most 96 B each, a lookup without I/O. Clones share the table.
+#[derive(Debug, Clone)]
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    table: Table,
+    clock: Arc<dyn Clock>,
+    lifetime: Duration,
+    auth: AuthClient,
+    metrics: RegistryMetrics,
+}
+
+impl Registry {
+    /// Starts the readers of `accessToken`, `expired`, `resign` and `accountState`: every replica reads every partition from
+    /// `now − token lifetime`, and readiness waits until they have caught up.
+    #[must_use]
+    pub fn start(context: &Context, settings: &Access, bus: &Arc<dyn Bus>, auth: AuthClient) -> Self {
+        let registry = Self(Arc::new(Inner {
+            table: Table::default(),
+            clock: context.clock.clone(),
+            lifetime: settings.token_lifetime,
+            auth,
+            metrics: RegistryMetrics::new(&context.metrics),
+        }));
+        let horizon = Start::At(registry.0.horizon());
+        spawn_reader::<AccessTokenIssued>(context, bus.clone(), horizon, registry.clone());
+        spawn_reader::<SessionExpired>(context, bus.clone(), horizon, registry.clone());
+        spawn_reader::<AccountResigned>(context, bus.clone(), horizon, registry.clone());
+        // A state, kept by compaction: the last word may be older than any token.
+        spawn_reader::<AccountStateChanged>(context, bus.clone(), Start::Earliest, registry.clone());
+
+        let draining = context.lifecycle.draining();
+        let swept = registry.clone();
+        context.lifecycle.spawn("token-registry-sweep", async move {
+            let mut tick = tokio::time::interval(SWEEP);
+            while draining.run_until_cancelled(tick.tick()).await.is_some() {
+                swept.0.sweep();
+            }
+            Ok(())
+        });
+        registry
+    }
+
+    /// Asks auth for a token no topic has brought yet, and remembers a living one.
+    async fn ask(&self, account: &Account, digest: &TokenDigest) -> Result<Verdict, Denied> {
+        let answer = self.0.auth.introspect(account, digest).await?;
+        if !answer.active {
+            return Ok(Verdict::Refused);
+        }
+        let token = token(&answer).ok_or_else(|| {
+            tracing::error!("auth called a token active and did not say whose or for how long");
+            Denied::Unavailable
+        })?;
+        self.0.remember(account, digest, token);
+        // Through the table again: a tombstone may have arrived while auth was asked.
+        Ok(self.0.table.admit(account, digest, self.0.now_ms()))
+    }
+}
+
+impl Inner {
+    fn now_ms(&self) -> i64 {
+        self.clock.now().as_millisecond()
+    }
+
+    /// Before this moment no token was issued that can still be alive.
+    fn horizon(&self) -> Timestamp {
+        self.clock
+            .now()
+            .checked_sub(self.lifetime.saturating_add(SKEW))
+            .unwrap_or(Timestamp::MIN)
+    }
+
+    fn remember(&self, account: &Account, digest: &TokenDigest, token: Token) {
+        if self.table.issue(account, digest, token) {
+            self.metrics.tokens.inc();
+        }
+    }
+
+    fn sweep(&self) {
+        self.table.sweep(self.now_ms(), self.horizon().as_millisecond());
+        self.metrics
+            .tokens
+            .set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
+    }
+}
+
+#[async_trait]
+impl Authenticator for Registry {
+    async fn authenticate(&self, account: &Account, token: &str) -> Result<Caller, Denied> {
+        let inner = &self.0;
+        let digest = TokenDigest::of(token);
+        let now_ms = inner.now_ms();
+        let verdict = match inner.table.admit(account, &digest, now_ms) {
+            Verdict::Unknown => {
+                inner.metrics.misses.inc();
+                if !claims::plausible(token, account, now_ms) {
+                    return Err(Denied::Refused);
+                }
+                self.ask(account, &digest).await?
+            }
+            Verdict::Refused => {
+                inner.metrics.refused.inc();
+                Verdict::Refused
+            }
+            admitted @ Verdict::Admitted(_) => {
+                inner.metrics.hits.inc();
+                admitted
+            }
+        };
+        match verdict {
+            Verdict::Admitted(token) => Ok(Caller {
+                account: account.clone(),
+                session: token.session,
+                role: token.role,
+                issued_at: Timestamp::from_millisecond(token.issued_ms).unwrap_or(Timestamp::MIN),
+                expires_at: Timestamp::from_millisecond(token.expires_ms).unwrap_or(Timestamp::MAX),
+            }),
+            Verdict::Refused | Verdict::Unknown => Err(Denied::Refused),
+        }
+    }
+}
+
+/// What an active answer must hold.
+fn token(answer: &IntrospectResponse) -> Option<Token> {
+    Some(Token {
+        session: answer.session.as_deref()?.parse().ok()?,
+        role: answer.role.as_deref()?.parse().ok()?,
+        issued_ms: answer.issued_at?,
+        expires_ms: answer.expires_at?,
+    })
+}
+
+#[cfg(test)]
+#[path = "registry/registry_tests.rs"]
+mod tests;

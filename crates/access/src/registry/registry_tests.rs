@@ -1,0 +1,311 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use sosohappy_common::clock::ManualClock;
+use sosohappy_events::consume::Consumer;
+use sosohappy_events::types::{Role, SessionId};
+use sosohappy_events::{Envelope, Event};
+
+use super::*;
+use crate::introspection::IntrospectRequest;
+
+const LIFETIME: Duration = Duration::from_hours(1);
+
+/// Auth as a test wants it: what it answers next, how often it was asked.
+#[derive(Debug, Default)]
+struct Auth {
+    active: Mutex<Option<IntrospectResponse>>,
+    delay: Mutex<Duration>,
+    asked: AtomicUsize,
+}
+
+async fn introspect(
+    State(auth): State<Arc<Auth>>,
+    headers: HeaderMap,
+    Json(request): Json<IntrospectRequest>,
+) -> Result<Json<IntrospectResponse>, StatusCode> {
+    auth.asked.fetch_add(1, Ordering::SeqCst);
+    let delay = *auth.delay.lock();
+    tokio::time::sleep(delay).await;
+    if headers["authorization"] != "Bearer fleet" || !request.token_digest.starts_with("sha256:") {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    Ok(Json(
+        auth.active.lock().clone().unwrap_or_else(IntrospectResponse::inactive),
+    ))
+}
+
+struct Bench {
+    auth: Arc<Auth>,
+    clock: Arc<ManualClock>,
+    context: Context,
+    registry: Registry,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+async fn bench() -> Bench {
+    let auth = Arc::new(Auth::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let routes = Router::new()
+        .route("/auth-service/introspect", post(introspect))
+        .with_state(auth.clone());
+    let serving = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
+    let mut context = Context::system("feed-service", 0);
+    context.clock = clock.clone();
+    let settings = Access {
+        auth_url: url.parse().unwrap(),
+        introspection_timeout: Duration::from_millis(300),
+        token_lifetime: LIFETIME,
+    };
+    let client = AuthClient::new(&settings, &SecretString::from("fleet"), &context).unwrap();
+    let registry = Registry(Arc::new(Inner {
+        table: Table::default(),
+        clock: context.clock.clone(),
+        lifetime: LIFETIME,
+        auth: client,
+        metrics: RegistryMetrics::new(&context.metrics),
+    }));
+    Bench {
+        auth,
+        clock,
+        context,
+        registry,
+        serving,
+    }
+}
+
+impl Bench {
+    fn kim() -> Account {
+        "kim@example.com+kakao".parse().unwrap()
+    }
+
+    /// A JWT by its looks, alive for another minute.
+    fn token(&self, jti: u32) -> String {
+        let exp = self.clock.now().as_second() + 60;
+        let claims = format!(r#"{{"email":"kim@example.com+kakao","exp":{exp},"jti":{jti}}}"#);
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    fn answers(&self, session: u64) {
+        let now = self.clock.now().as_millisecond();
+        *self.auth.active.lock() = Some(IntrospectResponse {
+            active: true,
+            session: Some(format!("{session:016x}")),
+            issued_at: Some(now),
+            expires_at: Some(now + 60_000),
+            role: Some("admin".into()),
+        });
+    }
+
+    async fn check(&self, token: &str) -> Result<Caller, Denied> {
+        self.registry.authenticate(&Self::kim(), token).await
+    }
+
+    async fn tell<E: Event>(&self, event: E)
+    where
+        Registry: Consumer<E>,
+    {
+        self.registry.handle(Envelope::new(event, &self.context)).await.unwrap();
+    }
+
+    fn asked(&self) -> usize {
+        self.auth.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn issued(token: &str, now: Timestamp) -> AccessTokenIssued {
+    AccessTokenIssued {
+        account: Bench::kim(),
+        digest: TokenDigest::of(token),
+        raw: None,
+        session: SessionId(9),
+        role: Role::User,
+        issued_at: now,
+        expires_at: Some(now + Duration::from_mins(1)),
+    }
+}
+
+#[tokio::test]
+async fn what_a_topic_brought_is_admitted_without_a_call() {
+    let bench = bench().await;
+    bench.tell(issued("opaque", bench.clock.now())).await;
+
+    let caller = bench.check("opaque").await.unwrap();
+    assert_eq!((caller.session, caller.role), (SessionId(9), Role::User));
+    assert_eq!(bench.check("forged").await, Err(Denied::Refused));
+    assert_eq!(
+        bench
+            .registry
+            .authenticate(&"lee@example.com+kakao".parse().unwrap(), "opaque")
+            .await,
+        Err(Denied::Refused)
+    );
+    bench.clock.advance(Duration::from_mins(1));
+    assert_eq!(bench.check("opaque").await, Err(Denied::Refused));
+    assert_eq!(bench.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_token_of_a_moment_ago_is_asked_of_auth_once() {
+    let bench = bench().await;
+    bench.answers(5);
+    *bench.auth.delay.lock() = Duration::from_millis(50);
+    let token = bench.token(1);
+
+    let all = futures::future::join_all((0..20).map(|_| bench.check(&token))).await;
+    for caller in all {
+        assert_eq!(
+            caller.map(|caller| (caller.session, caller.role)),
+            Ok((SessionId(5), Role::Admin))
+        );
+    }
+    bench.check(&token).await.unwrap();
+    assert_eq!(bench.asked(), 1);
+
+    bench.clock.advance(Duration::from_millis(1));
+    bench
+        .tell(SessionExpired {
+            account: Bench::kim(),
+            session: Some(SessionId(5)),
+        })
+        .await;
+    assert_eq!(bench.check(&token).await, Err(Denied::Refused));
+    assert_eq!(bench.asked(), 1, "a known tombstone needs no call");
+}
+
+#[tokio::test]
+async fn a_no_is_believed_for_a_second() {
+    let bench = bench().await;
+    let token = bench.token(1);
+    assert_eq!(bench.check(&token).await, Err(Denied::Refused));
+    assert_eq!(bench.check(&token).await, Err(Denied::Refused));
+    assert_eq!(bench.asked(), 1);
+
+    bench.answers(5);
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    assert!(bench.check(&token).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_session_closed_while_auth_was_asked_stays_closed() {
+    let bench = bench().await;
+    bench.answers(5);
+    *bench.auth.delay.lock() = Duration::from_millis(100);
+    let token = bench.token(1);
+    let (verdict, ()) = tokio::join!(bench.check(&token), async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        bench
+            .tell(SessionExpired {
+                account: Bench::kim(),
+                session: Some(SessionId(5)),
+            })
+            .await;
+    });
+    assert_eq!(verdict, Err(Denied::Refused));
+}
+
+#[tokio::test]
+async fn with_auth_away_what_is_known_goes_on_and_the_rest_is_told_to_wait() {
+    let bench = bench().await;
+    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.serving.abort();
+    *bench.auth.delay.lock() = Duration::from_secs(5);
+
+    for jti in 0..5 {
+        assert_eq!(bench.check(&bench.token(jti)).await, Err(Denied::Unavailable));
+    }
+    let begun = std::time::Instant::now();
+    for jti in 5..25 {
+        assert_eq!(bench.check(&bench.token(jti)).await, Err(Denied::Unavailable));
+    }
+    assert!(
+        begun.elapsed() < Duration::from_millis(200),
+        "an open breaker answers at once, not after {:?}",
+        begun.elapsed()
+    );
+    assert!(bench.check("opaque").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_slow_auth_is_not_waited_for() {
+    let bench = bench().await;
+    *bench.auth.delay.lock() = Duration::from_secs(5);
+    let begun = std::time::Instant::now();
+    assert_eq!(bench.check(&bench.token(1)).await, Err(Denied::Unavailable));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_late_expired_of_an_older_token_leaves_the_newer_one() {
+    let bench = bench().await;
+    let old = SessionExpired {
+        account: Bench::kim(),
+        session: Some(SessionId(9)),
+    };
+    let closing = Envelope::new(old, &bench.context);
+    bench.clock.advance(Duration::from_millis(1));
+    bench.tell(issued("newer", bench.clock.now())).await;
+    bench.registry.handle(closing).await.unwrap();
+    assert!(bench.check("newer").await.is_ok());
+
+    bench
+        .tell(SessionExpired {
+            account: Bench::kim(),
+            session: None,
+        })
+        .await;
+    assert!(
+        bench.check("newer").await.is_ok(),
+        "a Spring service names no session and closes nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_suspended_account_stays_outside_until_it_is_restored() {
+    let bench = bench().await;
+    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench
+        .tell(AccountStateChanged {
+            account: Bench::kim(),
+            state: sosohappy_events::types::State::Suspended,
+        })
+        .await;
+    assert_eq!(bench.check("opaque").await, Err(Denied::Refused));
+    bench.clock.advance(Duration::from_millis(1));
+    bench
+        .tell(AccountStateChanged {
+            account: Bench::kim(),
+            state: sosohappy_events::types::State::Restored,
+        })
+        .await;
+    assert!(bench.check("opaque").await.is_ok());
+
+    bench
+        .tell(AccountResigned {
+            account: Bench::kim(),
+            nickname: "kim".into(),
+        })
+        .await;
+    assert_eq!(bench.check("opaque").await, Err(Denied::Refused));
+}
+
+#[tokio::test]
+async fn what_is_over_is_swept_and_counted() {
+    let bench = bench().await;
+    bench.tell(issued("one", bench.clock.now())).await;
+    bench.tell(issued("one", bench.clock.now())).await;
+    bench.tell(issued("two", bench.clock.now())).await;
+    assert_eq!(bench.registry.0.metrics.tokens.get(), 2);
+    bench.clock.advance(Duration::from_secs(61));
+    bench.registry.0.sweep();
+    assert_eq!(bench.registry.0.metrics.tokens.get(), 0);
+}

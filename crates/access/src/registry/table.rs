@@ -1,0 +1,208 @@
+//! The table itself: no clock, no I/O.
+//!
+//! A token is admitted when it is known, not expired, and no tombstone (a closed session, a resigned or suspended account)
+//! covers its moment of issue. Tombstones are kept apart and consulted on read, so the order in which topics arrive changes
+//! nothing.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use hashbrown::{HashMap, HashTable, hash_table::Entry};
+use parking_lot::RwLock;
+use sosohappy_common::Account;
+use sosohappy_events::types::{Role, SessionId, State, TokenDigest};
+
+/// Bounds what one growing table moves at a time, and who waits for it.
+const SHARDS: usize = 16;
+
+/// Half of the token's SHA-256, veiled by 128 secret bits of the account: to be taken for somebody else, one would have to
+/// present a token whose digest differs from a live one's by a number that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key([u64; 2]);
+
+impl Key {
+    /// The second half chooses the shard, the first the bucket.
+    fn shard(self) -> usize {
+        usize::try_from(self.0[1] % SHARDS as u64).expect("less than the number of shards")
+    }
+}
+
+/// 40 bytes, and one more in the table's control bytes. The derived order decides between two records that disagree about
+/// the same token: the one that ends earlier holds, whichever came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    key: Key,
+    expires_ms: i64,
+    /// Milliseconds since the epoch, doubled, plus one for an administrator.
+    issued: i64,
+    session: u64,
+}
+
+impl Slot {
+    fn issued_ms(&self) -> i64 {
+        self.issued >> 1
+    }
+}
+
+/// A live token. Times in milliseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    pub session: SessionId,
+    pub role: Role,
+    pub issued_ms: i64,
+    pub expires_ms: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Admitted(Token),
+    /// Known, and over.
+    Refused,
+    Unknown,
+}
+
+/// What is known against an account as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Mark {
+    resigned_ms: Option<i64>,
+    /// The last word on suspension; of two at the same moment the stricter.
+    state: Option<(i64, bool)>,
+}
+
+impl Mark {
+    fn covers(&self, issued_ms: i64) -> bool {
+        self.resigned_ms.is_some_and(|at| issued_ms <= at) || matches!(self.state, Some((_, true)))
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Table {
+    shards: [RwLock<HashTable<Slot>>; SHARDS],
+    /// Session to the latest moment it was closed at.
+    closed: RwLock<HashMap<u64, i64>>,
+    marks: RwLock<HashMap<Account, Mark>>,
+    /// `SipHash` under keys of this process, one for each half of a [`Key`].
+    veils: [RandomState; 2],
+}
+
+impl Table {
+    fn key(&self, account: &Account, digest: &TokenDigest) -> Key {
+        let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| digest.0[at + byte]));
+        let [first, second] = &self.veils;
+        Key([half(0) ^ first.hash_one(account), half(8) ^ second.hash_one(account)])
+    }
+
+    /// Whether this token is this account's at `now_ms`.
+    pub fn admit(&self, account: &Account, digest: &TokenDigest, now_ms: i64) -> Verdict {
+        let key = self.key(account, digest);
+        let Some(slot) = self.shards[key.shard()]
+            .read()
+            .find(key.0[0], |slot| slot.key == key)
+            .copied()
+        else {
+            return Verdict::Unknown;
+        };
+        let issued_ms = slot.issued_ms();
+        if slot.expires_ms <= now_ms
+            || self.closed.read().get(&slot.session).is_some_and(|at| issued_ms <= *at)
+            || self
+                .marks
+                .read()
+                .get(account)
+                .is_some_and(|mark| mark.covers(issued_ms))
+        {
+            return Verdict::Refused;
+        }
+        let role = if slot.issued & 1 == 1 { Role::Admin } else { Role::User };
+        Verdict::Admitted(Token {
+            session: SessionId(slot.session),
+            role,
+            issued_ms,
+            expires_ms: slot.expires_ms,
+        })
+    }
+
+    /// Remembers a token; true when it was not known.
+    pub fn issue(&self, account: &Account, digest: &TokenDigest, token: Token) -> bool {
+        let key = self.key(account, digest);
+        let issued = (token.issued_ms << 1) | i64::from(token.role == Role::Admin);
+        let slot = Slot {
+            key,
+            expires_ms: token.expires_ms,
+            issued,
+            session: token.session.0,
+        };
+        let mut shard = self.shards[key.shard()].write();
+        match shard.entry(key.0[0], |known| known.key == key, |slot| slot.key.0[0]) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                *known = slot.min(*known);
+                false
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(slot);
+                true
+            }
+        }
+    }
+
+    /// Closes the session's tokens issued up to that moment.
+    pub fn close(&self, session: SessionId, at_ms: i64) {
+        let mut closed = self.closed.write();
+        let known = closed.entry(session.0).or_insert(at_ms);
+        *known = at_ms.max(*known);
+    }
+
+    /// Closes all of the account's tokens issued up to that moment.
+    pub fn resign(&self, account: &Account, at_ms: i64) {
+        let mut marks = self.marks.write();
+        let mark = marks.entry(account.clone()).or_default();
+        mark.resigned_ms = mark.resigned_ms.max(Some(at_ms));
+    }
+
+    /// Suspends the account, or restores it.
+    pub fn set_state(&self, account: &Account, state: State, at_ms: i64) {
+        let mut marks = self.marks.write();
+        let mark = marks.entry(account.clone()).or_default();
+        mark.state = mark.state.max(Some((at_ms, state == State::Suspended)));
+    }
+
+    /// Forgets what has run out: tokens that are over, and everything issued before `horizon_ms`, a token's longest life ago.
+    ///
+    /// A tombstone older than the horizon covers only tokens that are gone with it; should auth give tokens a longer life than
+    /// this service was told, the rest of it is asked of auth.
+    pub fn sweep(&self, now_ms: i64, horizon_ms: i64) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            shard.retain(|slot| slot.expires_ms > now_ms && slot.issued_ms() >= horizon_ms);
+            if shard.len() < shard.capacity() / 4 {
+                let room = shard.len() * 2;
+                shard.shrink_to(room, |slot| slot.key.0[0]);
+            }
+        }
+        self.closed.write().retain(|_, at| *at >= horizon_ms);
+        self.marks.write().retain(|_, mark| {
+            mark.resigned_ms = mark.resigned_ms.filter(|at| *at >= horizon_ms);
+            mark.state = mark.state.filter(|(at, suspended)| *suspended || *at >= horizon_ms);
+            *mark != Mark::default()
+        });
+    }
+
+    /// Tokens held, expired ones included until they are swept.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Bytes the tokens take.
+    #[cfg(test)]
+    fn allocated(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.read().allocation_size())
+            .sum::<usize>()
+            + size_of::<Self>()
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

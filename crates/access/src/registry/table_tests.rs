@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const LIFETIME: i64 = 100;
+
+fn account(number: u8) -> Account {
+    format!("person{number}@example.com+kakao").parse().unwrap()
+}
+
+fn digest(number: u64) -> TokenDigest {
+    TokenDigest::of(&format!("token {number}"))
+}
+
+fn token(session: u64, issued_ms: i64, expires_ms: i64) -> Token {
+    Token {
+        session: SessionId(session),
+        role: Role::User,
+        issued_ms,
+        expires_ms,
+    }
+}
+
+/// What the topics may say, and a sweep in between.
+#[derive(Debug, Clone)]
+enum Told {
+    Issued { number: u64, account: u8, token: Token },
+    Closed { session: u64, at: i64 },
+    Resigned { account: u8, at: i64 },
+    State { account: u8, suspended: bool, at: i64 },
+    Swept,
+}
+
+/// When the property looks; sweeps happen then, so that only what is over may be forgotten.
+const NOW: i64 = 150;
+
+fn apply(table: &Table, told: &Told) {
+    match told {
+        Told::Issued {
+            number,
+            account: of,
+            token,
+        } => {
+            if token.issued_ms >= NOW - LIFETIME {
+                table.issue(&account(*of), &digest(*number), *token);
+            }
+        }
+        Told::Closed { session, at } => table.close(SessionId(*session), *at),
+        Told::Resigned { account: of, at } => table.resign(&account(*of), *at),
+        Told::State {
+            account: of,
+            suspended,
+            at,
+        } => {
+            let state = if *suspended { State::Suspended } else { State::Restored };
+            table.set_state(&account(*of), state, *at);
+        }
+        Told::Swept => table.sweep(NOW, NOW - LIFETIME),
+    }
+}
+
+/// The rule in words, over the whole set, without an order.
+fn admitted(all: &[Told], of: u8, token: &Token) -> bool {
+    let suspended = all
+        .iter()
+        .filter_map(|told| match told {
+            Told::State { account, suspended, at } if *account == of => Some((*at, *suspended)),
+            _ => None,
+        })
+        .max();
+    token.expires_ms > NOW
+        && !matches!(suspended, Some((_, true)))
+        && !all.iter().any(|told| match told {
+            Told::Closed { session, at } => *session == token.session.0 && token.issued_ms <= *at,
+            Told::Resigned { account, at } => *account == of && token.issued_ms <= *at,
+            Told::Issued { .. } | Told::State { .. } | Told::Swept => false,
+        })
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    // Sessions belong to one account: session = account * 2 + device.
+    prop_oneof![
+        4 => (0..3_u8, 0..2_u64, 40..160_i64, 1..=LIFETIME, any::<bool>()).prop_map(|(account, device, issued_ms, life, admin)| {
+            let session = u64::from(account) * 2 + device;
+            let role = if admin { Role::Admin } else { Role::User };
+            let token = Token { session: SessionId(session), role, issued_ms, expires_ms: issued_ms + life };
+            Told::Issued { number: 0, account, token }
+        }),
+        2 => (0..6_u64, 40..160_i64).prop_map(|(session, at)| Told::Closed { session, at }),
+        1 => (0..3_u8, 40..160_i64).prop_map(|(account, at)| Told::Resigned { account, at }),
+        1 => (0..3_u8, any::<bool>(), 40..160_i64).prop_map(|(account, suspended, at)| Told::State { account, suspended, at }),
+        1 => Just(Told::Swept),
+    ]
+}
+
+fn history() -> impl Strategy<Value = (Vec<Told>, Vec<Told>)> {
+    prop::collection::vec(told(), 1..24).prop_flat_map(|mut all| {
+        for (index, told) in all.iter_mut().enumerate() {
+            if let Told::Issued { number, .. } = told {
+                *number = index as u64;
+            }
+        }
+        // Redelivered in full, in any order.
+        let twice: Vec<Told> = all.iter().chain(&all).cloned().collect();
+        (Just(all), Just(twice).prop_shuffle())
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_interleaving_gives_the_same_admissions((all, order) in history()) {
+        let table = Table::default();
+        for told in &order {
+            apply(&table, told);
+        }
+        for told in &all {
+            let Told::Issued { number, account: of, token } = told else { continue };
+            let verdict = table.admit(&account(*of), &digest(*number), NOW);
+            let expected = admitted(&all, *of, token);
+            prop_assert_eq!(matches!(verdict, Verdict::Admitted(_)), expected, "{:?} gave {:?}", told, verdict);
+            if let Verdict::Admitted(found) = verdict {
+                prop_assert_eq!(found, *token);
+            }
+            let other = table.admit(&account((*of + 1) % 3), &digest(*number), NOW);
+            prop_assert_eq!(other, Verdict::Unknown, "a token lets in nobody else");
+        }
+    }
+}
+
+#[test]
+fn a_re_issued_token_outlives_the_closing_of_the_older_one() {
+    let table = Table::default();
+    table.issue(&account(1), &digest(1), token(7, 1_000, 9_000));
+    table.issue(&account(1), &digest(2), token(7, 2_001, 9_000));
+    table.close(SessionId(7), 2_000);
+
+    assert_eq!(table.admit(&account(1), &digest(1), 3_000), Verdict::Refused);
+    assert_eq!(
+        table.admit(&account(1), &digest(2), 3_000),
+        Verdict::Admitted(token(7, 2_001, 9_000))
+    );
+}
+
+#[test]
+fn who_signs_up_again_comes_in_with_the_new_token_only() {
+    let table = Table::default();
+    table.resign(&account(1), 2_000);
+    table.issue(&account(1), &digest(1), token(7, 2_000, 9_000));
+    table.issue(&account(1), &digest(2), token(8, 2_001, 9_000));
+
+    assert_eq!(table.admit(&account(1), &digest(1), 3_000), Verdict::Refused);
+    assert!(matches!(
+        table.admit(&account(1), &digest(2), 3_000),
+        Verdict::Admitted(_)
+    ));
+}
+
+#[test]
+fn the_last_moment_of_a_token_is_exact() {
+    let table = Table::default();
+    table.issue(&account(1), &digest(1), token(7, 1_000, 2_000));
+    assert!(matches!(
+        table.admit(&account(1), &digest(1), 1_999),
+        Verdict::Admitted(_)
+    ));
+    assert_eq!(table.admit(&account(1), &digest(1), 2_000), Verdict::Refused);
+}
+
+#[test]
+fn a_sweep_gives_the_memory_of_old_tokens_back() {
+    let table = Table::default();
+    for number in 0..100_000 {
+        table.issue(&account(1), &digest(number), token(number, 1_000, 2_000));
+    }
+    let full = table.allocated();
+    table.close(SessionId(1), 1_500);
+    table.sweep(2_000, 1_900);
+    assert_eq!(table.len(), 0);
+    assert!(table.closed.read().is_empty());
+    assert!(
+        table.allocated() < full / 20,
+        "{} of {full} bytes are still held",
+        table.allocated()
+    );
+}
+
+#[test]
+fn a_million_tokens_take_at_most_96_bytes_each() {
+    const TOKENS: u64 = 1_000_000;
+    let table = Table::default();
+    let kim = account(1);
+    for number in 0..TOKENS {
+        table.issue(&kim, &digest(number), token(number, 1_000, 9_000));
+    }
+    let each = table.allocated() as u64 / TOKENS;
+    println!("{each} B a token at {TOKENS} tokens");
+    assert!(each <= 96, "{each} B a token");
+
+    let bearer = "x".repeat(300);
+    let checks = 20_000_u32;
+    let begun = std::time::Instant::now();
+    for _ in 0..checks {
+        std::hint::black_box(table.admit(&kim, &TokenDigest::of(std::hint::black_box(&bearer)), 2_000));
+    }
+    let check = begun.elapsed() / checks;
+    let begun = std::time::Instant::now();
+    for _ in 0..checks {
+        std::hint::black_box(TokenDigest::of(std::hint::black_box(&bearer)));
+    }
+    println!(
+        "a check takes {check:?}, of which the token's SHA-256 {:?}",
+        begun.elapsed() / checks
+    );
+}

@@ -1,0 +1,216 @@
+//! Names over a real directory, with an auth behind it that a test can change, slow down or take away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use sosohappy_access::introspection::{LookupRequest, LookupResponse};
+use sosohappy_access::{AuthClient, Denied, DirectoryNames, Names};
+use sosohappy_common::settings::Access;
+use sosohappy_common::{Account, Context};
+use sosohappy_store::{Directory, sqlite};
+
+#[derive(Debug, Default)]
+struct Auth {
+    /// Account to nickname.
+    people: Mutex<HashMap<String, String>>,
+    /// A Spring auth has no such call.
+    is_spring: Mutex<bool>,
+    asked: AtomicUsize,
+}
+
+async fn lookup(
+    State(auth): State<Arc<Auth>>,
+    Json(request): Json<LookupRequest>,
+) -> Result<Json<LookupResponse>, StatusCode> {
+    auth.asked.fetch_add(1, Ordering::SeqCst);
+    if *auth.is_spring.lock() {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    let people = auth.people.lock();
+    let found = people.iter().find(|(account, nickname)| {
+        request.account.as_ref() == Some(account) || request.nickname.as_ref() == Some(nickname)
+    });
+    Ok(Json(LookupResponse {
+        account: found.map(|(account, _)| account.clone()),
+        nickname: found.map(|(_, name)| name.clone()),
+    }))
+}
+
+struct Bench {
+    auth: Arc<Auth>,
+    directory: Arc<dyn Directory>,
+    names: DirectoryNames,
+    serving: tokio::task::JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+async fn bench() -> Bench {
+    let auth = Arc::new(Auth::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback has a free port");
+    let url = format!(
+        "http://{}",
+        listener.local_addr().expect("a bound listener has an address")
+    );
+    let routes = Router::new()
+        .route("/auth-service/lookup", post(lookup))
+        .with_state(auth.clone());
+    let serving = tokio::spawn(async move { axum::serve(listener, routes).await.expect("it serves") });
+
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let context = Context::system("feed-service", 0);
+    let file = format!("sqlite:{}/names.db", folder.path().display());
+    let database = sqlite::Database::open(&file.as_str().into(), 2, &sqlx::migrate::Migrator::DEFAULT, &context).await;
+    let directory = database.expect("the database opens").directory();
+    let settings = Access {
+        auth_url: url.parse().expect("a valid URL"),
+        introspection_timeout: Duration::from_millis(300),
+        token_lifetime: Duration::from_hours(1),
+    };
+    let client = AuthClient::new(&settings, &SecretString::from("fleet"), &context).expect("a client");
+    let names = DirectoryNames::new(directory.clone(), client);
+    Bench {
+        auth,
+        directory,
+        names,
+        serving,
+        _folder: folder,
+    }
+}
+
+impl Bench {
+    async fn told(&self, who: &str, nickname: Option<&str>, second: i64) {
+        let at = Timestamp::from_second(second).expect("a valid time");
+        self.directory
+            .set_nickname(&account(who), nickname, at)
+            .await
+            .expect("the directory takes names");
+    }
+
+    fn at_auth(&self, who: &str, nickname: &str) {
+        self.auth
+            .people
+            .lock()
+            .insert(account(who).as_str().to_owned(), nickname.to_owned());
+    }
+
+    fn asked(&self) -> usize {
+        self.auth.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn account(name: &str) -> Account {
+    format!("{name}@example.com+kakao")
+        .parse()
+        .expect("a test account is valid")
+}
+
+#[tokio::test]
+async fn what_the_directory_knows_is_not_asked() {
+    let bench = bench().await;
+    bench.told("kim", Some("kimchi"), 1).await;
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
+    assert_eq!(
+        bench.names.nicknames_of(&[account("kim")]).await,
+        Ok(vec![Some("kimchi".to_owned())])
+    );
+    assert_eq!(bench.asked(), 0);
+}
+
+#[tokio::test]
+async fn what_it_does_not_know_is_asked_and_a_no_is_believed_for_a_second_only() {
+    let bench = bench().await;
+    assert_eq!(bench.names.account_of("new").await, Ok(None));
+    assert_eq!(bench.names.account_of("new").await, Ok(None));
+    assert_eq!(bench.asked(), 1);
+
+    bench.at_auth("kim", "new");
+    assert_eq!(
+        bench.names.account_of_fresh("new").await,
+        Ok(Some(account("kim"))),
+        "asked again at once"
+    );
+    assert_eq!(bench.names.account_of("new").await, Ok(Some(account("kim"))));
+    assert_eq!(bench.asked(), 2);
+
+    assert_eq!(bench.names.account_of("newer").await, Ok(None));
+    bench.at_auth("lee", "newer");
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    assert_eq!(bench.names.account_of("newer").await, Ok(Some(account("lee"))));
+}
+
+#[tokio::test]
+async fn a_list_of_names_keeps_its_order_and_its_gaps() {
+    let bench = bench().await;
+    bench.told("kim", Some("kimchi"), 1).await;
+    bench.told("gone", Some("was here"), 1).await;
+    bench.told("gone", None, 2).await;
+    bench.at_auth("lee", "lee the first");
+    let asked = ["lee", "gone", "kim", "lee", "nobody"].map(account);
+    let names = bench.names.nicknames_of(&asked).await.expect("names can be told");
+    let expected = [Some("lee the first"), None, Some("kimchi"), Some("lee the first"), None];
+    assert_eq!(names, expected.map(|name| name.map(str::to_owned)));
+    let calls = bench.asked();
+    assert_eq!(calls, 3, "one for each that the directory does not know");
+    bench.names.nicknames_of(&asked).await.expect("names can be told");
+    assert_eq!(bench.asked(), calls);
+}
+
+#[tokio::test]
+async fn a_rename_is_seen_when_the_cache_has_run_out() {
+    let bench = bench().await;
+    bench.told("kim", Some("before"), 1).await;
+    assert_eq!(
+        bench.names.nicknames_of(&[account("kim")]).await,
+        Ok(vec![Some("before".to_owned())])
+    );
+    bench.told("kim", Some("after"), 2).await;
+    tokio::time::sleep(Duration::from_millis(2_050)).await;
+    assert_eq!(
+        bench.names.nicknames_of(&[account("kim")]).await,
+        Ok(vec![Some("after".to_owned())])
+    );
+    assert_eq!(bench.names.account_of("after").await, Ok(Some(account("kim"))));
+}
+
+#[tokio::test]
+async fn with_auth_away_the_directory_goes_on() {
+    let bench = bench().await;
+    bench.told("kim", Some("kimchi"), 1).await;
+    bench.serving.abort();
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
+    assert_eq!(bench.names.account_of("somebody").await, Err(Denied::Unavailable));
+    let names = bench.names.nicknames_of(&[account("kim"), account("lee")]).await;
+    assert_eq!(
+        names,
+        Ok(vec![Some("kimchi".to_owned()), None]),
+        "a list with a gap is better than none"
+    );
+}
+
+#[tokio::test]
+async fn beside_a_spring_auth_the_topics_are_all_there_is() {
+    let bench = bench().await;
+    *bench.auth.is_spring.lock() = true;
+    bench.told("kim", Some("kimchi"), 1).await;
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
+    assert_eq!(bench.names.account_of("somebody").await, Ok(None));
+}
+
+#[tokio::test]
+async fn nicknames_that_cannot_be_are_nobodys() {
+    let bench = bench().await;
+    assert_eq!(bench.names.account_of("").await, Ok(None));
+    assert_eq!(bench.names.account_of(&"가".repeat(101)).await, Ok(None));
+    assert_eq!(bench.asked(), 0);
+}

@@ -1,0 +1,152 @@
+//! The registry over a bus: what was published before a replica started, and what comes while it runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use sosohappy_access::{AuthClient, Authenticator, Denied, Registry};
+use sosohappy_common::settings::{Access, AccessTokenForm, Events};
+use sosohappy_common::{Account, Context};
+use sosohappy_events::types::{AccessTokenIssued, AccountResigned, Role, SessionExpired, SessionId, TokenDigest};
+use sosohappy_events::{Bus, Envelope, Event, Topic};
+
+struct Bench {
+    bus: Arc<dyn Bus>,
+    context: Context,
+    _folder: tempfile::TempDir,
+}
+
+async fn bench() -> Bench {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let context = Context::system("test", 0);
+    let events = Events {
+        url: format!("journal:{}/events.db", folder.path().display()).as_str().into(),
+        prefix: String::new(),
+        topics: BTreeMap::new(),
+        access_token_form: AccessTokenForm::Digest,
+    };
+    let bus = sosohappy_events::open(&events, &context)
+        .await
+        .expect("the journal opens");
+    bus.create_topics(&Topic::ALL).await.expect("topics can be made");
+    Bench {
+        bus,
+        context,
+        _folder: folder,
+    }
+}
+
+fn kim() -> Account {
+    "kim@example.com+kakao".parse().expect("a test account is valid")
+}
+
+impl Bench {
+    async fn publish<E: Event>(&self, event: E) {
+        let envelope = Envelope::new(event, &self.context);
+        self.bus
+            .publish(&[envelope.to_outgoing()])
+            .await
+            .expect("the journal takes events");
+    }
+
+    async fn issue(&self, token: &str, session: u64, issued_at: Timestamp, life: Duration) {
+        let event = AccessTokenIssued {
+            account: kim(),
+            digest: TokenDigest::of(token),
+            raw: None,
+            session: SessionId(session),
+            role: Role::User,
+            issued_at,
+            expires_at: Some(issued_at + life),
+        };
+        self.publish(event).await;
+    }
+
+    /// A replica that starts now and cannot ask auth; ready when this returns.
+    async fn replica(&self) -> Registry {
+        let context = Context::system("feed-service", 0);
+        let settings = Access {
+            // Nobody listens on the discard port.
+            auth_url: "http://127.0.0.1:9".parse().expect("a valid URL"),
+            introspection_timeout: Duration::from_millis(300),
+            token_lifetime: Duration::from_hours(1),
+        };
+        let auth = AuthClient::new(&settings, &SecretString::from("fleet"), &context).expect("a client");
+        let registry = Registry::start(&context, &settings, &self.bus, auth);
+        let ready = tokio::time::timeout(Duration::from_secs(20), context.lifecycle.ready()).await;
+        assert!(ready.is_ok(), "not ready: {:?}", context.lifecycle.readiness());
+        registry
+    }
+
+    fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+}
+
+async fn is_admitted(registry: &Registry, token: &str) -> bool {
+    registry.authenticate(&kim(), token).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_ready_knows_what_was_published_before() {
+    let bench = bench().await;
+    let (now, hour) = (bench.now(), Duration::from_mins(50));
+    bench.issue("alive", 1, now, hour).await;
+    bench.issue("closed", 2, now, hour).await;
+    bench
+        .issue("over", 3, now - Duration::from_secs(100), Duration::from_secs(99))
+        .await;
+    bench
+        .publish(SessionExpired {
+            account: kim(),
+            session: Some(SessionId(2)),
+        })
+        .await;
+
+    // Every replica knows all of it.
+    for _ in 0..2 {
+        let registry = bench.replica().await;
+        assert!(is_admitted(&registry, "alive").await);
+        for token in ["closed", "over", "never issued"] {
+            assert_eq!(
+                registry.authenticate(&kim(), token).await,
+                Err(Denied::Refused),
+                "{token}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_replica_hears_of_everything() {
+    let bench = bench().await;
+    let registry = bench.replica().await;
+    bench.issue("first", 1, bench.now(), Duration::from_mins(1)).await;
+    until(async || is_admitted(&registry, "first").await).await;
+    bench
+        .publish(AccountResigned {
+            account: kim(),
+            nickname: "kim".to_owned(),
+        })
+        .await;
+    until(async || !is_admitted(&registry, "first").await).await;
+
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    bench
+        .issue("signed up again", 2, bench.now(), Duration::from_mins(1))
+        .await;
+    until(async || is_admitted(&registry, "signed up again").await).await;
+    assert!(!is_admitted(&registry, "first").await);
+}
+
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came");
+}
