@@ -1,0 +1,86 @@
+//! Why a socket is closed, and whether its client shall come back.
+
+use axum::extract::ws::{CloseFrame, Utf8Bytes};
+
+/// RFC 6455 section 7.4.1, and the private range where no code fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Close {
+    /// 1012: the replica leaves; reconnect now.
+    Restart,
+    /// 1013: the client could not keep up, or too many sockets; reconnect later and read the history.
+    TooSlow,
+    /// 1013: neither a frame nor a pong for too long; reconnect.
+    Idle,
+    /// 1002: not WebSocket, for example a frame without a mask.
+    Protocol,
+    /// 1007: no nickname, or a frame that is not what the protocol says.
+    BadFrame,
+    /// 1008: the nickname is somebody else's, the session was closed, the account resigned: do not come back with this token.
+    Policy,
+    /// 4403: the access token's life ended; re-issue, then reconnect.
+    TokenExpired,
+    /// 1009: a frame over the limit.
+    TooLarge,
+    /// 1000: the client said good-bye.
+    Normal,
+}
+
+impl Close {
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::Protocol => 1002,
+            Self::BadFrame => 1007,
+            Self::Policy => 1008,
+            Self::TooLarge => 1009,
+            Self::Restart => 1012,
+            Self::TooSlow | Self::Idle => 1013,
+            Self::TokenExpired => 4403,
+        }
+    }
+
+    /// The value of the metrics' `reason` label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Protocol => "protocol",
+            Self::BadFrame => "bad-frame",
+            Self::Policy => "policy",
+            Self::TooLarge => "too-large",
+            Self::Restart => "restart",
+            Self::TooSlow => "too-slow",
+            Self::Idle => "idle",
+            Self::TokenExpired => "token-expired",
+        }
+    }
+
+    /// What the client is told beside the code; at most 123 bytes.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Normal => "",
+            Self::Protocol => "not the WebSocket protocol",
+            Self::BadFrame => "not a frame of this socket",
+            Self::Policy => "not allowed",
+            Self::TooLarge => "the frame is too large",
+            Self::Restart => "reconnect now",
+            Self::TooSlow => "cannot keep up, reconnect later",
+            Self::Idle => "nothing heard, reconnect",
+            Self::TokenExpired => "the access token ended, re-issue it and reconnect",
+        }
+    }
+
+    pub(crate) fn frame(self) -> CloseFrame {
+        CloseFrame {
+            code: self.code(),
+            reason: Utf8Bytes::from_static(self.text()),
+        }
+    }
+
+    /// Whether the client did nothing wrong: what is queued for it is still written, and what it has sent until it learns of
+    /// the closing is still handled, so that a restart loses no frame in either direction.
+    pub(crate) const fn is_gentle(self) -> bool {
+        matches!(self, Self::Restart)
+    }
+}

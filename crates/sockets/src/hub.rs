@@ -1,0 +1,332 @@
+//! The sockets of this replica, by account.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::Utf8Bytes;
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use sosohappy_access::Caller;
+use sosohappy_common::settings::valid;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::types::SessionId;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::Close;
+use crate::endings::Endings;
+use crate::mailbox::{Mailbox, Pushed};
+use crate::metrics::SocketMetrics;
+
+/// Bounds of every socket.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Bytes of one frame from a client.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub frame_bytes: usize,
+    /// Frames waiting for one client before it is cut.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub queue: usize,
+    /// Sockets of one account; one more cuts the oldest.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub per_account: usize,
+    /// Sockets of this replica; one more is refused.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub total: usize,
+    #[serde(deserialize_with = "valid::duration")]
+    pub ping_every: Duration,
+    /// Without any frame or pong for this long a socket is dead.
+    #[serde(deserialize_with = "valid::duration")]
+    pub idle_timeout: Duration,
+    /// One write that takes longer cuts the client.
+    #[serde(deserialize_with = "valid::duration")]
+    pub write_timeout: Duration,
+    /// Over how long the closings of a drain are spread; well within `server.drain-budget`.
+    #[serde(deserialize_with = "valid::duration_or_zero", default = "drain_over")]
+    pub drain_over: Duration,
+}
+
+const fn drain_over() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// Bytes of one frame to a client. A service's frames are far below; the bound keeps a client that does not read from
+/// collecting more than this in its write buffer.
+pub const FRAME_OUT_BYTES: usize = 60 * 1024;
+
+/// How much the clocks of two replicas may differ before [`Hub::send_as_of`] takes new for old.
+const SKEW: Duration = Duration::from_millis(250);
+
+/// Clones share the sockets.
+#[derive(Debug, Clone)]
+pub struct Hub(pub(crate) Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub limits: Limits,
+    pub context: Context,
+    pub metrics: SocketMetrics,
+    pub tasks: TaskTracker,
+    /// What [`Shared::tick`] counts from.
+    started: Instant,
+    next_id: AtomicU64,
+    pub book: RwLock<Book>,
+}
+
+/// Sockets that are not being closed.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub accounts: HashMap<Account, Vec<Arc<Socket>>>,
+    pub total: usize,
+    endings: Endings,
+    /// Set by the drain under the book's lock: who comes later is refused, so that the drain misses nobody.
+    pub draining: bool,
+}
+
+/// What the hub knows of a socket; its task holds the connection.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    id: u64,
+    pub caller: Caller,
+    /// When its handshake was accepted.
+    since: Timestamp,
+    pub mailbox: Mailbox,
+    /// The tick of the last sign of life; [`Socket::BUSY`] while a frame of the client is worked on.
+    seen: AtomicU64,
+    /// The tick of the next ping.
+    pub next_ping: AtomicU64,
+}
+
+impl Socket {
+    /// A client is not idle while we are the ones who do not read.
+    const BUSY: u64 = u64::MAX;
+
+    pub fn seen(&self, tick: u64) {
+        self.seen.store(tick, Ordering::Relaxed);
+    }
+
+    pub fn busy(&self) {
+        self.seen.store(Self::BUSY, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the last sign of life.
+    pub fn silent_for(&self, tick: u64) -> u64 {
+        tick.saturating_sub(self.seen.load(Ordering::Relaxed))
+    }
+}
+
+/// A socket's place in the hub; it leaves when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    hub: Hub,
+    pub socket: Arc<Socket>,
+    /// How it ended, for the metrics: without a word, unless its task says otherwise.
+    pub end: &'static str,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hub.0.book.write().remove(&self.socket);
+        self.hub.0.metrics.open.dec();
+        self.hub.0.metrics.closed(self.end);
+    }
+}
+
+impl Book {
+    /// Takes a socket out, if it is there.
+    fn remove(&mut self, socket: &Socket) {
+        let Some(sockets) = self.accounts.get_mut(&socket.caller.account) else {
+            return;
+        };
+        let before = sockets.len();
+        sockets.retain(|other| other.id != socket.id);
+        self.total -= before - sockets.len();
+        if sockets.is_empty() {
+            self.accounts.remove(&socket.caller.account);
+        }
+    }
+}
+
+impl Shared {
+    /// Milliseconds since the hub was made.
+    pub fn tick(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Takes a socket out and tells its task to close.
+    pub fn cut(&self, socket: &Socket, reason: Close) {
+        self.book.write().remove(socket);
+        socket.mailbox.close(reason);
+    }
+}
+
+impl Hub {
+    /// Spawns the one task that pings, cuts the idle and the expired, and drains (1012 in jittered batches) on the context's
+    /// lifecycle.
+    ///
+    /// # Panics
+    /// When a context gets a second hub: a service has one.
+    #[must_use]
+    pub fn new(context: &Context, limits: Limits) -> Self {
+        let hub = Self(Arc::new(Shared {
+            limits,
+            context: context.clone(),
+            metrics: SocketMetrics::register(&context.metrics),
+            tasks: TaskTracker::new(),
+            started: Instant::now(),
+            next_id: AtomicU64::new(0),
+            book: RwLock::default(),
+        }));
+        let task = hub.clone();
+        context.lifecycle.spawn("sockets", async move {
+            crate::sweep::until_draining(&task).await;
+            crate::drain::drain(&task).await;
+            Ok(())
+        });
+        hub
+    }
+
+    /// Queues a text frame on every socket of the account here; answers on how many. A socket whose queue is full is cut.
+    /// Frames of one account arrive in the order of the calls. A frame over [`FRAME_OUT_BYTES`] is logged and not sent.
+    #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
+    pub fn send(&self, account: &Account, frame: &str) -> usize {
+        self.send_where(account, frame, |_| true)
+    }
+
+    /// [`Hub::send`] on the sockets only that were there when it happened: a client that came later has it from the history.
+    /// A socket is there from before its client learns that the handshake was accepted.
+    ///
+    /// So what a replica has shown and then died of is not shown again by the next one.
+    #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
+    pub fn send_as_of(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
+        let until = happened_at.checked_add(SKEW).unwrap_or(Timestamp::MAX);
+        self.send_where(account, frame, |socket| socket.since <= until)
+    }
+
+    fn send_where(&self, account: &Account, frame: &str, is_for: impl Fn(&Socket) -> bool) -> usize {
+        if frame.len() > FRAME_OUT_BYTES {
+            tracing::error!(bytes = frame.len(), "a frame to a client is too large and was not sent");
+            return 0;
+        }
+        let mut queued = 0;
+        let mut full = Vec::new();
+        {
+            let book = self.0.book.read();
+            let Some(sockets) = book.accounts.get(account) else {
+                return 0;
+            };
+            let frame = Utf8Bytes::from(frame);
+            for socket in sockets.iter().filter(|socket| is_for(socket)) {
+                match socket.mailbox.push(frame.clone(), self.0.limits.queue) {
+                    Pushed::Queued => queued += 1,
+                    Pushed::Full => full.push(socket.clone()),
+                    Pushed::Closing => {}
+                }
+            }
+        }
+        for socket in full {
+            self.0.cut(&socket, Close::TooSlow);
+        }
+        queued
+    }
+
+    /// Whether the account has a socket here that is not being closed.
+    #[must_use]
+    pub fn online(&self, account: &Account) -> bool {
+        self.0.book.read().accounts.contains_key(account)
+    }
+
+    /// Accounts with a socket here, for presence.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Account> {
+        self.0.book.read().accounts.keys().cloned().collect()
+    }
+
+    /// Closes the session's sockets whose token was issued up to then (the event's time): those here, and those of
+    /// handshakes still under way. A token re-issued since keeps its sockets.
+    pub fn close_session(&self, account: &Account, session: SessionId, issued_until: Timestamp, reason: Close) {
+        self.close(account, Some(session), issued_until, reason);
+    }
+
+    /// [`Hub::close_session`] for all sessions of an account: who signs up again since then stays.
+    pub fn close_account(&self, account: &Account, issued_until: Timestamp, reason: Close) {
+        self.close(account, None, issued_until, reason);
+    }
+
+    fn close(&self, account: &Account, session: Option<SessionId>, issued_until: Timestamp, reason: Close) {
+        let mut book = self.0.book.write();
+        book.endings
+            .note(account, session, issued_until, reason, Instant::now());
+        let over = |socket: &&Arc<Socket>| {
+            session.is_none_or(|session| socket.caller.session == session) && socket.caller.issued_at <= issued_until
+        };
+        let ended: Vec<_> = book
+            .accounts
+            .get(account)
+            .into_iter()
+            .flatten()
+            .filter(over)
+            .cloned()
+            .collect();
+        for socket in ended {
+            book.remove(&socket);
+            socket.mailbox.close(reason);
+        }
+    }
+
+    /// Gives a socket its place, or says why it gets none.
+    pub(crate) fn enter(&self, caller: Caller) -> Result<Place, Close> {
+        let shared = &self.0;
+        let (now, tick) = (shared.context.clock.now(), shared.tick());
+        if caller.expires_at <= now {
+            return Err(Close::TokenExpired);
+        }
+        let mut book = shared.book.write();
+        if book.draining {
+            return Err(Close::Restart);
+        }
+        if let Some(reason) = book.endings.reason(&caller) {
+            return Err(reason);
+        }
+        let sockets = book.accounts.get(&caller.account);
+        // A phone that lost its network leaves sockets behind that only time would find dead: the newest is the one in use.
+        let oldest = sockets
+            .filter(|open| open.len() >= shared.limits.per_account)
+            .and_then(|open| open.first().cloned());
+        if let Some(oldest) = oldest {
+            book.remove(&oldest);
+            oldest.mailbox.close(Close::TooSlow);
+        } else if book.total >= shared.limits.total {
+            return Err(Close::TooSlow);
+        }
+        let ping_every = u64::try_from(shared.limits.ping_every.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        // A random first interval spreads the pings of sockets that came in one wave.
+        let first_ping = tick.saturating_add(1 + shared.context.entropy.u64() % ping_every);
+        let socket = Arc::new(Socket {
+            id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+            caller,
+            since: now,
+            mailbox: Mailbox::default(),
+            seen: AtomicU64::new(tick),
+            next_ping: AtomicU64::new(first_ping),
+        });
+        book.accounts
+            .entry(socket.caller.account.clone())
+            .or_default()
+            .push(socket.clone());
+        book.total += 1;
+        drop(book);
+        shared.metrics.open.inc();
+        shared.metrics.opened.inc();
+        Ok(Place {
+            hub: self.clone(),
+            socket,
+            end: "gone",
+        })
+    }
+}

@@ -1,0 +1,22 @@
+//! What dm and notice share: sockets by account, one task and one bounded queue each, pings, slow-reader cut, closing on
+//! expiry and on drain.
+//!
+//! A socket costs one task, a mailbox without buffers while it is empty, and 4 KiB for reading. Everything periodic (pings,
+//! idle and expired sockets) is done by one task a [`Hub`].
+
+pub mod close;
+mod drain;
+mod endings;
+pub mod hub;
+mod mailbox;
+mod metrics;
+pub mod over;
+pub mod presence;
+pub mod session;
+mod sweep;
+
+pub use close::Close;
+pub use hub::{Hub, Limits};
+pub use over::spawn_closers;
+pub use presence::Present;
+pub use session::{Protocol, upgrade};

@@ -1,0 +1,139 @@
+//! What waits for one socket's task.
+
+use std::collections::VecDeque;
+
+use axum::extract::ws::Utf8Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::Close;
+
+/// A bounded queue of frames, a ping that overtakes them, and a closing. Holds no buffer while it is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Utf8Bytes>,
+    ping: bool,
+    closing: Option<Close>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Queued,
+    Full,
+    Closing,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    Ping,
+    Frame(Utf8Bytes),
+    Close(Close),
+    Nothing,
+}
+
+impl Mailbox {
+    pub fn push(&self, frame: Utf8Bytes, limit: usize) -> Pushed {
+        let mut state = self.state.lock();
+        if state.closing.is_some() {
+            return Pushed::Closing;
+        }
+        if state.frames.len() >= limit {
+            return Pushed::Full;
+        }
+        state.frames.push_back(frame);
+        drop(state);
+        self.changed.notify_one();
+        Pushed::Queued
+    }
+
+    pub fn ping(&self) {
+        self.state.lock().ping = true;
+        self.changed.notify_one();
+    }
+
+    /// The first reason stays. Frames that wait are written before a gentle closing and dropped before any other.
+    pub fn close(&self, reason: Close) {
+        let mut state = self.state.lock();
+        if state.closing.is_none() {
+            state.closing = Some(reason);
+            if !reason.is_gentle() {
+                state.frames = VecDeque::new();
+            }
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    pub fn take(&self) -> Next {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.ping) && state.closing.is_none() {
+            return Next::Ping;
+        }
+        if let Some(frame) = state.frames.pop_front() {
+            if state.frames.is_empty() {
+                state.frames = VecDeque::new();
+            }
+            return Next::Frame(frame);
+        }
+        state.closing.map_or(Next::Nothing, Next::Close)
+    }
+
+    /// Resolves when something was put in since the last call; the one caller is the socket's task. Safe to cancel.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(mailbox: &Mailbox, text: &'static str) -> Pushed {
+        mailbox.push(Utf8Bytes::from_static(text), 2)
+    }
+
+    #[test]
+    fn keeps_order_and_bound() {
+        let mailbox = Mailbox::default();
+        assert_eq!(push(&mailbox, "a"), Pushed::Queued);
+        assert_eq!(push(&mailbox, "b"), Pushed::Queued);
+        assert_eq!(push(&mailbox, "c"), Pushed::Full);
+        assert_eq!(mailbox.take(), Next::Frame("a".into()));
+        assert_eq!(mailbox.take(), Next::Frame("b".into()));
+        assert_eq!(mailbox.take(), Next::Nothing);
+    }
+
+    #[test]
+    fn a_restart_lets_waiting_frames_go_first() {
+        let mailbox = Mailbox::default();
+        push(&mailbox, "a");
+        mailbox.close(Close::Restart);
+        mailbox.close(Close::Policy);
+        assert_eq!(push(&mailbox, "b"), Pushed::Closing);
+        assert_eq!(mailbox.take(), Next::Frame("a".into()));
+        assert_eq!(mailbox.take(), Next::Close(Close::Restart));
+    }
+
+    #[test]
+    fn any_other_closing_drops_them() {
+        let mailbox = Mailbox::default();
+        push(&mailbox, "a");
+        mailbox.close(Close::Policy);
+        assert_eq!(mailbox.take(), Next::Close(Close::Policy));
+    }
+
+    #[tokio::test]
+    async fn tells_of_what_came_before_the_wait() {
+        let mailbox = Mailbox::default();
+        mailbox.ping();
+        mailbox.changed().await;
+        assert_eq!(mailbox.take(), Next::Ping);
+        assert_eq!(mailbox.take(), Next::Nothing);
+    }
+}

@@ -1,0 +1,56 @@
+//! The sockets' metrics, declared once a service.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
+use sosohappy_common::metrics::Metrics;
+
+#[derive(Debug, Clone)]
+pub(crate) struct SocketMetrics {
+    pub open: IntGauge,
+    pub opened: IntCounter,
+    closed: IntCounterVec,
+    refused: IntCounterVec,
+    pub frames_in: IntCounter,
+    pub frames_out: IntCounter,
+}
+
+impl SocketMetrics {
+    pub fn register(metrics: &Metrics) -> Self {
+        let counters = |name: &str, help: &str, label: &str| {
+            IntCounterVec::new(Opts::new(name, help), &[label]).expect("a static metric is valid")
+        };
+        let frames = metrics.register(counters(
+            "sosohappy_socket_frames_total",
+            "Text frames by direction, in or out.",
+            "direction",
+        ));
+        Self {
+            open: metrics.register(
+                IntGauge::new("sosohappy_sockets_open", "Sockets open now.").expect("a static metric is valid"),
+            ),
+            opened: metrics.register(
+                IntCounter::new("sosohappy_sockets_opened_total", "Sockets that were opened.")
+                    .expect("a static metric is valid"),
+            ),
+            closed: metrics.register(counters(
+                "sosohappy_sockets_closed_total",
+                "Sockets that ended, by reason; `gone` without a closing.",
+                "reason",
+            )),
+            refused: metrics.register(counters(
+                "sosohappy_sockets_refused_total",
+                "Handshakes that were closed at once, by reason.",
+                "reason",
+            )),
+            frames_in: frames.with_label_values(&["in"]),
+            frames_out: frames.with_label_values(&["out"]),
+        }
+    }
+
+    pub fn closed(&self, reason: &str) {
+        self.closed.with_label_values(&[reason]).inc();
+    }
+
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+}

@@ -1,0 +1,306 @@
+//! One task a socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, SinkExt as _};
+use sosohappy_access::Caller;
+
+use crate::hub::{FRAME_OUT_BYTES, Place, Socket};
+use crate::mailbox::Next;
+use crate::{Close, Hub};
+
+/// What a service does with the frames of its sockets.
+pub trait Protocol: Send + Sync + 'static {
+    /// The client has its connection. Frames to it are written while this is at work; frames of the client wait for it.
+    fn opened(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
+
+    /// A text frame came in. `Some` is sent back on this socket only. `Err` closes it. The next frame of this socket waits
+    /// for the answer; frames to it do not.
+    fn frame(&self, caller: &Caller, text: &str) -> impl Future<Output = Result<Option<String>, Close>> + Send;
+
+    /// The socket has left the hub.
+    fn closed(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
+}
+
+/// Bytes read or written at once, and what an idle socket holds for reading.
+const BUFFER: usize = 4 * 1024;
+/// How long a closing waits for the client's answer to it.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Frames written before the client is listened to again.
+const TURN: usize = 64;
+
+/// Accepts the handshake with 4 KiB read and write buffers and the hub's frame limit, and runs the socket until it is closed by the
+/// client, the hub, the token's expiry or the drain. A `refusal` completes the handshake and closes at once: a browser or the app
+/// learns the reason only so.
+///
+/// The socket is in the hub before the answer is made: what happens after the client has it reaches the client.
+pub fn upgrade<P: Protocol>(
+    upgrade: WebSocketUpgrade,
+    hub: Hub,
+    caller: Caller,
+    protocol: Arc<P>,
+    refusal: Option<Close>,
+) -> Response {
+    let frame_bytes = hub.0.limits.frame_bytes;
+    let place = refusal.map_or_else(|| hub.enter(caller), Err);
+    let tracked = hub.0.tasks.token();
+    let upgrade = upgrade
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_write_buffer_size(FRAME_OUT_BYTES + BUFFER)
+        .max_message_size(frame_bytes)
+        .max_frame_size(frame_bytes)
+        .on_failed_upgrade(|error| tracing::debug!(%error, "a socket's handshake was not completed"));
+    upgrade.on_upgrade(async move |connection| {
+        let _tracked = tracked;
+        match place {
+            Ok(place) => run(connection, hub, place, protocol).await,
+            Err(reason) => refuse(connection, &hub, reason).await,
+        }
+    })
+}
+
+async fn run<P: Protocol>(connection: WebSocket, hub: Hub, mut place: Place, protocol: Arc<P>) {
+    let known = place.socket.clone();
+    let mut session = Session {
+        hub: &hub,
+        known: &known,
+        protocol: &*protocol,
+        connection,
+        broken: false,
+    };
+    known.busy();
+    // On the heap and only while there is one: an idle socket's task stays small.
+    let mut work: Option<Work<'_>> = Some(Box::pin(protocol.opened(&known.caller).map(|()| Ok(None))));
+    let end = session.serve(&mut work).await;
+    place.end = end.label();
+    drop(place);
+    // The farewell may wait for the client, what the service does about it may wait for a store: neither for the other.
+    let farewell = Box::pin(session.farewell(end, work));
+    futures::join!(farewell, Box::pin(protocol.closed(&known.caller)));
+}
+
+async fn refuse(mut connection: WebSocket, hub: &Hub, reason: Close) {
+    hub.0.metrics.refused(reason.label());
+    let closing = connection.send(Message::Close(Some(reason.frame())));
+    if let Ok(Ok(())) = tokio::time::timeout(FAREWELL, closing).await {
+        let silence = async { while let Some(Ok(_)) = connection.recv().await {} };
+        // A client that does not answer the closing is left.
+        let _ = tokio::time::timeout(FAREWELL, silence).await;
+    }
+}
+
+/// What the service does about one frame.
+type Work<'a> = BoxFuture<'a, Result<Option<String>, Close>>;
+
+/// How a socket ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// We close it.
+    Ours(Close),
+    /// The client closed it.
+    Theirs,
+    /// The connection is no more.
+    Gone,
+}
+
+impl End {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Ours(reason) => reason.label(),
+            Self::Theirs => Close::Normal.label(),
+            Self::Gone => "gone",
+        }
+    }
+
+    const fn is_gentle(self) -> bool {
+        matches!(self, Self::Ours(reason) if reason.is_gentle())
+    }
+
+    /// Whether the client may not act any more.
+    const fn forbids(self) -> bool {
+        matches!(self, Self::Ours(Close::Policy | Close::TokenExpired))
+    }
+}
+
+struct Session<'a, P> {
+    hub: &'a Hub,
+    known: &'a Socket,
+    protocol: &'a P,
+    connection: WebSocket,
+    /// Reading failed: nothing more can be read from this connection.
+    broken: bool,
+}
+
+impl<'a, P: Protocol> Session<'a, P> {
+    async fn serve(&mut self, work: &mut Option<Work<'a>>) -> End {
+        loop {
+            let more = match self.write_turn().await {
+                Ok(more) => more,
+                Err(end) => return end,
+            };
+            tokio::select! {
+                biased;
+                done = done(work), if work.is_some() => {
+                    *work = None;
+                    self.known.seen(self.hub.0.tick());
+                    match done {
+                        Ok(None) => {}
+                        Ok(Some(answer)) => {
+                            if let Err(end) = self.write(Message::Text(answer.into())).await {
+                                return end;
+                            }
+                        }
+                        Err(reason) => return End::Ours(reason),
+                    }
+                }
+                message = self.connection.recv(), if work.is_none() => match self.received(message) {
+                    Ok(None) => {}
+                    Ok(Some(text)) => *work = Some(self.handle(text)),
+                    Err(end) => return end,
+                },
+                () = self.known.mailbox.changed(), if !more => {}
+                () = std::future::ready(()), if more => {}
+            }
+        }
+    }
+
+    fn handle(&self, text: Utf8Bytes) -> Work<'a> {
+        self.known.busy();
+        let (protocol, caller) = (self.protocol, &self.known.caller);
+        Box::pin(async move { protocol.frame(caller, &text).await })
+    }
+
+    /// Looks at what was read; a text frame is handed back.
+    fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, End> {
+        self.known.seen(self.hub.0.tick());
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                // The sweep comes by once a second; a token that ended in between sends nothing any more.
+                if self.known.caller.expires_at <= self.hub.0.context.clock.now() {
+                    return Err(End::Ours(Close::TokenExpired));
+                }
+                self.hub.0.metrics.frames_in.inc();
+                Ok(Some(text))
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+            Some(Ok(Message::Binary(_))) => Err(End::Ours(Close::BadFrame)),
+            Some(Ok(Message::Close(_))) => Err(End::Theirs),
+            Some(Err(error)) => {
+                self.broken = true;
+                Err(why(error))
+            }
+            None => Err(End::Gone),
+        }
+    }
+
+    /// Writes what waits, a turn at most; answers whether there may be more.
+    async fn write_turn(&mut self) -> Result<bool, End> {
+        let mut written = 0;
+        let mut more = true;
+        while more && written < TURN {
+            let message = match self.known.mailbox.take() {
+                Next::Frame(frame) => {
+                    self.hub.0.metrics.frames_out.inc();
+                    Message::Text(frame)
+                }
+                Next::Ping => Message::Ping(axum::body::Bytes::new()),
+                Next::Close(reason) => {
+                    self.flush(written).await?;
+                    return Err(End::Ours(reason));
+                }
+                Next::Nothing => {
+                    more = false;
+                    continue;
+                }
+            };
+            in_time(self.hub.0.limits.write_timeout, self.connection.feed(message)).await?;
+            written += 1;
+        }
+        self.flush(written).await?;
+        Ok(more)
+    }
+
+    async fn flush(&mut self, written: usize) -> Result<(), End> {
+        if written == 0 {
+            return Ok(());
+        }
+        in_time(self.hub.0.limits.write_timeout, self.connection.flush()).await
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), End> {
+        self.hub.0.metrics.frames_out.inc();
+        in_time(self.hub.0.limits.write_timeout, self.connection.send(message)).await
+    }
+
+    /// The closing handshake. A frame that is being worked on is brought to its end, unless its sender may no longer send; on a
+    /// gentle closing so are those the client sent before it knew, in order, for as long as the drain may take.
+    async fn farewell(mut self, end: End, work: Option<Work<'a>>) {
+        let told = match end {
+            End::Ours(reason) => {
+                let closing = self.connection.send(Message::Close(Some(reason.frame())));
+                matches!(tokio::time::timeout(FAREWELL, closing).await, Ok(Ok(())))
+            }
+            End::Theirs => true,
+            End::Gone => false,
+        };
+        let stopped = self.hub.0.context.lifecycle.stopped();
+        let rest = async {
+            if let Some(work) = work.filter(|_| !end.forbids()) {
+                let _answer_nobody_gets = work.await;
+            }
+            if self.broken && told {
+                // What the client still sends stays unread, and leaving now would reset the connection before the closing
+                // reached it.
+                tokio::time::sleep(FAREWELL / 4).await;
+            }
+            // A client that does not answer the closing is left.
+            while told && let Ok(Some(Ok(message))) = tokio::time::timeout(FAREWELL, self.connection.recv()).await {
+                let Message::Text(text) = message else { continue };
+                if end.is_gentle() && self.handle(text).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // What is cut off here was not acknowledged.
+        if end.is_gentle() {
+            stopped.run_until_cancelled(rest).await;
+        } else {
+            let _ = tokio::time::timeout(FAREWELL, rest).await;
+        }
+    }
+}
+
+async fn done(work: &mut Option<Work<'_>>) -> Result<Option<String>, Close> {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One write; a client that does not take it in time is too slow.
+async fn in_time(within: Duration, write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), End> {
+    match tokio::time::timeout(within, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => Err(End::Ours(Close::TooSlow)),
+    }
+}
+
+fn why(error: axum::Error) -> End {
+    use tungstenite::Error;
+    let Ok(error) = error.into_inner().downcast::<Error>() else {
+        return End::Gone;
+    };
+    match *error {
+        Error::Capacity(_) => End::Ours(Close::TooLarge),
+        Error::Utf8(_) => End::Ours(Close::BadFrame),
+        Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
+        Error::Protocol(_) => End::Ours(Close::Protocol),
+        _ => End::Gone,
+    }
+}

@@ -1,0 +1,148 @@
+use std::time::{Duration, Instant};
+
+use futures::SinkExt as _;
+use sosohappy_sockets::Limits;
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::MaybeTlsStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{Fleet, account, limits, until};
+
+/// Fills kernel buffers (of a few MB on loopback) and the queue of a client that does not read.
+fn flood(fleet: &Fleet, name: &str) {
+    let frame = "x".repeat(50_000);
+    for _ in 0..20_000 {
+        if fleet.hub.send(&account(name), &frame) == 0 {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("the queue never filled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_is_cut_and_others_are_served() {
+    let fleet = Fleet::start(limits()).await;
+    let stuck = fleet.connect("name=kim").await;
+    let mut other = fleet.connect("name=lee").await;
+    flood(&fleet, "kim");
+    assert!(!fleet.hub.online(&account("kim")), "cut at once");
+    let begun = Instant::now();
+    other.send("echo still here").await;
+    assert_eq!(other.text().await, "still here");
+    fleet.hub.send(&account("lee"), "and served");
+    assert_eq!(other.text().await, "and served");
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    until("its task has ended", || *fleet.notes.closed.lock() == 1).await;
+    assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "too-slow", 1));
+    drop(stuck);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_too_slowly_is_cut_by_the_write_timeout() {
+    let fleet = Fleet::start(Limits {
+        queue: 1_000_000,
+        write_timeout: Duration::from_millis(500),
+        ..limits()
+    })
+    .await;
+    let slow = fleet.connect("name=kim").await;
+    let frame = "x".repeat(50_000);
+    for _ in 0..400 {
+        fleet.hub.send(&account("kim"), &frame);
+    }
+    let MaybeTlsStream::Plain(stream) = slow.0.get_ref() else {
+        panic!("not over TLS")
+    };
+    let mut byte = [0];
+    until("it is cut", || {
+        let _ = stream.try_read(&mut byte);
+        *fleet.notes.closed.lock() == 1
+    })
+    .await;
+    assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "too-slow", 1));
+}
+
+#[tokio::test]
+async fn a_frame_over_the_limit_closes_with_1009() {
+    let fleet = Fleet::start(limits()).await;
+    let mut phone = fleet.connect("name=kim").await;
+    phone.send(&format!("echo {}", "x".repeat(16 * 1024 - 5))).await;
+    assert_eq!(phone.text().await.len(), 16 * 1024 - 5);
+    phone.send(&"x".repeat(16 * 1024 + 1)).await;
+    assert_eq!(phone.closed().await, 1009);
+    let mut phone = fleet.connect("name=kim").await;
+    phone.send(&"x".repeat(3_000_000)).await;
+    assert_eq!(phone.closed().await, 1009);
+}
+
+#[tokio::test]
+async fn what_is_not_text_or_not_websocket_is_told_so() {
+    let fleet = Fleet::start(limits()).await;
+    let mut phone = fleet.connect("name=kim").await;
+    phone.0.send(Message::binary(vec![1, 2, 3])).await.unwrap();
+    assert_eq!(phone.closed().await, 1007);
+    let mut phone = fleet.connect("name=kim").await;
+    phone.send("bad").await;
+    assert_eq!(phone.closed().await, 1007);
+    for (bytes, code) in [
+        // A text frame, masked with zeros, of one byte that is not UTF-8.
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xff][..], 1007),
+        // A text frame without a mask.
+        (&[0x81, 0x01, b'x'][..], 1002),
+        // A reserved opcode.
+        (&[0x83, 0x80, 0, 0, 0, 0][..], 1002),
+    ] {
+        let mut phone = fleet.connect("name=kim").await;
+        let MaybeTlsStream::Plain(stream) = phone.0.get_mut() else {
+            panic!("not over TLS")
+        };
+        stream.write_all(bytes).await.unwrap();
+        assert_eq!(phone.closed().await, code, "{bytes:x?}");
+    }
+}
+
+#[tokio::test]
+async fn one_socket_more_cuts_the_accounts_oldest() {
+    let fleet = Fleet::start(limits()).await;
+    let mut first = fleet.connect("name=kim").await;
+    let _second = fleet.connect("name=kim").await;
+    let _third = fleet.connect("name=kim").await;
+    let mut fourth = fleet.connect("name=kim").await;
+    assert_eq!(first.closed().await, 1013);
+    assert_eq!(fleet.hub.send(&account("kim"), "hello"), 3);
+    assert_eq!(fourth.text().await, "hello");
+}
+
+#[tokio::test]
+async fn one_socket_more_than_the_replica_holds_is_refused() {
+    let fleet = Fleet::start(Limits { total: 2, ..limits() }).await;
+    let _one = fleet.connect("name=kim").await;
+    let two = fleet.connect("name=lee").await;
+    let mut three = fleet.connect_only("name=park").await;
+    assert_eq!(three.closed().await, 1013);
+    assert!(fleet.counted("sosohappy_sockets_refused_total", "reason", "too-slow", 1));
+    drop(two);
+    until("there is room", || *fleet.notes.closed.lock() == 1).await;
+    fleet.connect("name=park").await;
+}
+
+#[tokio::test]
+async fn a_frame_too_large_for_any_client_is_not_sent() {
+    let fleet = Fleet::start(limits()).await;
+    let mut phone = fleet.connect("name=kim").await;
+    assert_eq!(
+        fleet.hub.send(
+            &account("kim"),
+            &"x".repeat(sosohappy_sockets::hub::FRAME_OUT_BYTES + 1)
+        ),
+        0
+    );
+    assert_eq!(
+        fleet
+            .hub
+            .send(&account("kim"), &"x".repeat(sosohappy_sockets::hub::FRAME_OUT_BYTES)),
+        1
+    );
+    assert_eq!(phone.text().await.len(), sosohappy_sockets::hub::FRAME_OUT_BYTES);
+}

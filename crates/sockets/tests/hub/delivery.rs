@@ -1,0 +1,120 @@
+use std::time::{Duration, Instant};
+
+use crate::support::{Fleet, account, limits, until};
+
+#[tokio::test]
+async fn frames_arrive_in_the_order_sent_on_every_socket_of_the_account() {
+    let fleet = Fleet::start(sosohappy_sockets::Limits {
+        queue: 1000,
+        ..limits()
+    })
+    .await;
+    let mut phone = fleet.connect("name=kim").await;
+    let mut tablet = fleet.connect("name=kim&session=2").await;
+    let mut other = fleet.connect("name=lee").await;
+    for number in 0..500 {
+        assert_eq!(fleet.hub.send(&account("kim"), &number.to_string()), 2);
+    }
+    assert_eq!(fleet.hub.send(&account("lee"), "for lee"), 1);
+    assert_eq!(fleet.hub.send(&account("park"), "for nobody"), 0);
+    for number in 0..500 {
+        assert_eq!(phone.text().await, number.to_string());
+        assert_eq!(tablet.text().await, number.to_string());
+    }
+    assert_eq!(other.text().await, "for lee");
+    assert!(fleet.counted("sosohappy_socket_frames_total", "direction", "out", 1001));
+}
+
+#[tokio::test]
+async fn answers_come_back_on_the_same_socket_in_order() {
+    let fleet = Fleet::start(limits()).await;
+    let mut phone = fleet.connect("name=kim").await;
+    let mut tablet = fleet.connect("name=kim&session=2").await;
+    for number in 0..100 {
+        phone.send(&format!("echo {number}")).await;
+    }
+    for number in 0..100 {
+        assert_eq!(phone.text().await, number.to_string());
+    }
+    tablet.send("echo tablet").await;
+    assert_eq!(tablet.text().await, "tablet");
+}
+
+#[tokio::test]
+async fn frames_reach_a_client_whose_own_frame_is_being_worked_on() {
+    let fleet = Fleet::start(limits()).await;
+    let mut phone = fleet.connect("name=kim").await;
+    let begun = Instant::now();
+    phone.send("slow 2000").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fleet.hub.send(&account("kim"), "meanwhile");
+    assert_eq!(phone.text().await, "meanwhile");
+    assert!(
+        begun.elapsed() < Duration::from_millis(1500),
+        "waited for the slow frame: {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn presence_follows_the_sockets() {
+    let fleet = Fleet::start(limits()).await;
+    assert!(!fleet.hub.online(&account("kim")));
+    let mut phone = fleet.connect("name=kim").await;
+    let tablet = fleet.connect("name=kim&session=2").await;
+    assert_eq!(fleet.hub.accounts(), [account("kim")]);
+    phone.0.close(None).await.unwrap();
+    until("one socket is gone", || *fleet.notes.closed.lock() == 1).await;
+    assert!(fleet.hub.online(&account("kim")));
+    drop(tablet);
+    until("both are gone", || *fleet.notes.closed.lock() == 2).await;
+    assert!(!fleet.hub.online(&account("kim")));
+    assert!(fleet.hub.accounts().is_empty());
+    assert!(fleet.counted("sosohappy_sockets_open", "application", "test-service", 0));
+    assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "normal", 1));
+    assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "gone", 1));
+}
+
+#[tokio::test]
+async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
+    let fleet = Fleet::start(limits()).await;
+    let before = fleet.context.clock.now();
+    let mut early = fleet.connect("name=kim&session=1").await;
+    // More than the clocks of two replicas may differ.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let between = fleet.context.clock.now();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut late = fleet.connect("name=kim&session=2").await;
+    assert_eq!(
+        fleet
+            .hub
+            .send_as_of(&account("kim"), "older than both", before - Duration::from_secs(1)),
+        0
+    );
+    assert_eq!(fleet.hub.send_as_of(&account("kim"), "for the first", between), 1);
+    assert_eq!(
+        fleet
+            .hub
+            .send_as_of(&account("kim"), "for both", fleet.context.clock.now()),
+        2
+    );
+    assert_eq!(early.text().await, "for the first");
+    assert_eq!(early.text().await, "for both");
+    assert_eq!(late.text().await, "for both");
+}
+
+#[tokio::test]
+async fn a_client_that_has_its_connection_misses_nothing() {
+    let fleet = Fleet::start(limits()).await;
+    for number in 0..50 {
+        let mut client = fleet.connect_only(&format!("name=person{number}")).await;
+        let now = fleet.context.clock.now();
+        assert_eq!(
+            fleet
+                .hub
+                .send_as_of(&account(&format!("person{number}")), "at once", now),
+            1
+        );
+        assert_eq!(client.text().await, "at once");
+    }
+}

@@ -1,0 +1,192 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State, WebSocketUpgrade};
+use axum::response::Response;
+use axum::routing::get;
+use futures::{SinkExt as _, StreamExt as _};
+use parking_lot::Mutex;
+use sosohappy_access::Caller;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::types::{Role, SessionId};
+use sosohappy_sockets::{Close, Hub, Limits, Protocol, upgrade};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+pub fn limits() -> Limits {
+    Limits {
+        frame_bytes: 16 * 1024,
+        queue: 8,
+        per_account: 3,
+        total: 100,
+        ping_every: Duration::from_secs(20),
+        idle_timeout: Duration::from_mins(1),
+        write_timeout: Duration::from_secs(5),
+        drain_over: Duration::from_millis(300),
+    }
+}
+
+/// Answers `echo …`, works on `slow <ms> …`, refuses `bad`, keeps everything it was told.
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub frames: Mutex<Vec<String>>,
+    pub opened: Mutex<usize>,
+    pub closed: Mutex<usize>,
+}
+
+impl Protocol for Notes {
+    async fn opened(&self, _caller: &Caller) {
+        *self.opened.lock() += 1;
+    }
+
+    async fn frame(&self, _caller: &Caller, text: &str) -> Result<Option<String>, Close> {
+        if let Some(rest) = text.strip_prefix("slow ") {
+            let millis = rest.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+        self.frames.lock().push(text.to_owned());
+        match text {
+            "bad" => Err(Close::BadFrame),
+            _ => Ok(text.strip_prefix("echo ").map(str::to_owned)),
+        }
+    }
+
+    async fn closed(&self, _caller: &Caller) {
+        *self.closed.lock() += 1;
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    pub hub: Hub,
+    pub notes: Arc<Notes>,
+    pub context: Context,
+    pub url: String,
+}
+
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Who {
+    name: String,
+    #[serde(default)]
+    session: u64,
+    #[serde(default = "hour")]
+    lives_ms: i64,
+    #[serde(default)]
+    refuse: bool,
+}
+
+const fn hour() -> i64 {
+    3_600_000
+}
+
+pub fn account(name: &str) -> Account {
+    format!("{name}@example.com+kakao").parse().unwrap()
+}
+
+async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket: WebSocketUpgrade) -> Response {
+    let issued_at = fleet.context.clock.now();
+    let caller = Caller {
+        account: account(&who.name),
+        session: SessionId(who.session),
+        role: Role::User,
+        issued_at,
+        expires_at: issued_at + Duration::from_millis(who.lives_ms.unsigned_abs()),
+    };
+    upgrade(
+        socket,
+        fleet.hub,
+        caller,
+        fleet.notes,
+        who.refuse.then_some(Close::Policy),
+    )
+}
+
+impl Fleet {
+    pub async fn start(limits: Limits) -> Self {
+        let context = Context::system("test-service", 0);
+        let hub = Hub::new(&context, limits);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let fleet = Self {
+            hub,
+            notes: Arc::default(),
+            context,
+            url,
+        };
+        let app = Router::new().route("/", get(connect_here)).with_state(fleet.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        fleet
+    }
+
+    /// Connects and waits until the hub knows the socket.
+    pub async fn connect(&self, query: &str) -> Client {
+        let opened = *self.notes.opened.lock();
+        let client = self.connect_only(query).await;
+        until("the socket is open", || *self.notes.opened.lock() > opened).await;
+        client
+    }
+
+    pub async fn connect_only(&self, query: &str) -> Client {
+        let (stream, _) = tokio_tungstenite::connect_async(format!("{}/?{query}", self.url))
+            .await
+            .unwrap();
+        Client(stream)
+    }
+
+    /// Whether a metric with this label has this value.
+    pub fn counted(&self, name: &str, label: &str, value: &str, count: u64) -> bool {
+        let (label, count) = (format!("{label}=\"{value}\""), format!(" {count}"));
+        let rendered = self.context.metrics.render();
+        rendered
+            .lines()
+            .any(|line| line.starts_with(name) && line.contains(&label) && line.ends_with(&count))
+    }
+}
+
+pub struct Client(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    pub async fn send(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    pub async fn next(&mut self) -> Message {
+        tokio::time::timeout(PATIENCE, self.0.next())
+            .await
+            .expect("in time")
+            .expect("still open")
+            .expect("no error")
+    }
+
+    /// The next text, past pings.
+    pub async fn text(&mut self) -> String {
+        loop {
+            match self.next().await {
+                Message::Text(text) => return text.as_str().to_owned(),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("expected a text, got {other:?}"),
+            }
+        }
+    }
+
+    /// The close code, past whatever comes before it.
+    pub async fn closed(&mut self) -> u16 {
+        loop {
+            if let Message::Close(frame) = self.next().await {
+                return frame.expect("with a code").code.into();
+            }
+        }
+    }
+}
+
+pub async fn until(what: &str, mut ask: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !ask() {
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
