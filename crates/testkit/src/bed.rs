@@ -1,0 +1,241 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
+use sosohappy_common::http::serve::Service;
+use sosohappy_common::settings::{self, Live, Sources};
+use sosohappy_common::{Account, Context};
+use sosohappy_events::types::{AccessTokenIssued, NicknameSet, Role, SessionId, TokenDigest};
+use sosohappy_events::{Bus, Envelope, Event, Topic};
+
+use crate::engines::Real;
+use crate::fake_auth::{FakeAuth, Known};
+use crate::{EngineSet, Running};
+
+/// One test's engines, credentials and fake auth.
+#[derive(Debug)]
+pub struct Bed {
+    pub set: EngineSet,
+    pub service_token: String,
+    pub operator_token: String,
+    folder: tempfile::TempDir,
+    prefix: String,
+    real: Option<Real>,
+    auth: FakeAuth,
+    /// What tests use to publish and read events beside the services.
+    pub context: Context,
+    pub bus: Arc<dyn Bus>,
+}
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub account: Account,
+    pub nickname: String,
+    pub token: String,
+    pub session: SessionId,
+}
+
+impl Person {
+    /// Adds the credentials the app sends.
+    pub fn sign(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        request.bearer_auth(&self.token).header("email", self.account.as_str())
+    }
+}
+
+impl Bed {
+    pub async fn new(set: EngineSet) -> Self {
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let prefix = format!("test_{}_", entropy.hex(6));
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let real = (set == EngineSet::Real).then(|| Real::from_environment(prefix.clone()));
+        let service_token = entropy.hex(16);
+        let auth = FakeAuth::start(&service_token).await;
+        let context = Context::system("test", 0);
+        let events = settings::Events {
+            url: events_url(real.as_ref(), folder.path()).as_str().into(),
+            prefix: prefix.clone(),
+            topics: std::collections::BTreeMap::new(),
+            access_token_form: settings::AccessTokenForm::Digest,
+        };
+        let bus = sosohappy_events::open(&events, &context).await.expect("the bus opens");
+        bus.create_topics(&Topic::ALL).await.expect("topics can be made");
+        Self {
+            set,
+            service_token,
+            operator_token: entropy.hex(16),
+            folder,
+            prefix,
+            real,
+            auth,
+            context,
+            bus,
+        }
+    }
+
+    /// The settings of a service (`auth`, `feed`, …) on this bed's engines, with `more` over them.
+    pub async fn settings<S: serde::de::DeserializeOwned>(
+        &self,
+        service: &'static str,
+        defaults: &'static str,
+        more: &[(&str, &str)],
+    ) -> Live<S> {
+        let mut overrides = self.overrides(service);
+        overrides.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let sources = Sources {
+            service,
+            defaults,
+            file: None,
+            overrides,
+            environment: false,
+        };
+        settings::load(&sources)
+            .await
+            .expect("the settings of a test are valid")
+    }
+
+    fn overrides(&self, service: &str) -> Vec<(String, String)> {
+        let folder = self.folder.path().display();
+        let sqlite = |name: &str| format!("sqlite:{folder}/{name}.db");
+        let mut settings = vec![
+            ("server.port", "0".to_owned()),
+            ("events.url", events_url(self.real.as_ref(), self.folder.path())),
+            ("events.prefix", self.prefix.clone()),
+            ("credentials.service-token", self.service_token.clone()),
+            ("credentials.operator-token", self.operator_token.clone()),
+        ];
+        match service {
+            "auth" | "feed" => {
+                let url = self
+                    .real
+                    .as_ref()
+                    .map_or_else(|| sqlite(service), |real| real.mysql_url(service));
+                settings.push(("database.url", url));
+                settings.push(("images.url", format!("file:{folder}/{service}-images")));
+            }
+            "dm" | "notice" => {
+                let url = self
+                    .real
+                    .as_ref()
+                    .map_or_else(|| sqlite(service), |real| real.mongodb_url(service));
+                settings.push((if service == "dm" { "messages.url" } else { "inbox.url" }, url));
+            }
+            _ => settings.push(("source.url", format!("file:{folder}/config"))),
+        }
+        if matches!(service, "feed" | "dm" | "notice") {
+            settings.push(("access.auth-url", self.auth.url.clone()));
+        }
+        settings
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
+    /// The folder of this test; it goes with it.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// The brokers (`host:port`) and the prefix of this bed's topics, when it stands on the real engines.
+    #[must_use]
+    pub fn kafka(&self) -> Option<(&str, &str)> {
+        let real = self.real.as_ref()?;
+        Some((
+            real.kafka.trim_start_matches("kafka:").trim_start_matches("//"),
+            &self.prefix,
+        ))
+    }
+
+    /// A context of its own for a service, on the machine's clock.
+    #[must_use]
+    pub fn context(&self, service: &'static str) -> Context {
+        Context::system(service, 0)
+    }
+
+    pub async fn start(&self, service: anyhow::Result<Service>) -> Running {
+        Running::start(service.expect("the service can be built")).await
+    }
+
+    /// Signs somebody in: a nickname and a token on the topics, and known to the fake auth at once.
+    pub async fn person(&self, account: &str, nickname: &str) -> Person {
+        let account: Account = account.parse().expect("a test account is valid");
+        let session = SessionId(self.context.entropy.u64());
+        let issued_at = SystemClock.now();
+        let expires_at = issued_at + Duration::from_hours(1);
+        let token = self.bearer(&account, expires_at.as_second());
+        self.rename(&account, nickname).await;
+        self.auth.add_token(
+            account.as_str(),
+            &token,
+            Known {
+                session,
+                issued_at: issued_at.as_millisecond(),
+                expires_at: expires_at.as_millisecond(),
+                role: "user",
+            },
+        );
+        self.publish(AccessTokenIssued {
+            account: account.clone(),
+            digest: TokenDigest::of(&token),
+            raw: None,
+            session,
+            role: Role::User,
+            issued_at,
+            expires_at: Some(expires_at),
+        })
+        .await;
+        Person {
+            account,
+            nickname: nickname.to_owned(),
+            token,
+            session,
+        }
+    }
+
+    /// A token in the shape of auth's: services turn away what is no JWT of that account without asking auth.
+    fn bearer(&self, account: &Account, exp: i64) -> String {
+        let claims = serde_json::json!({ "sub": "AccessToken", "email": account, "exp": exp });
+        let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+        format!("e30.{claims}.{}", self.context.entropy.hex(24))
+    }
+
+    /// Gives an account another nickname.
+    pub async fn rename(&self, account: &Account, nickname: &str) {
+        self.auth.set_nickname(account.as_str(), Some(nickname));
+        self.publish(NicknameSet {
+            account: account.clone(),
+            nickname: Some(nickname.to_owned()),
+        })
+        .await;
+    }
+
+    /// Makes the fake auth forget somebody, as auth does on a resignation; the events are the test's to publish.
+    pub fn forget(&self, person: &Person) {
+        self.auth.set_nickname(person.account.as_str(), None);
+        self.auth.forget_tokens(person.account.as_str());
+    }
+
+    /// Publishes an event as another service would; answers the envelope, to publish the very same again.
+    pub async fn publish<E: Event>(&self, event: E) -> Envelope<E> {
+        let envelope = Envelope::new(event, &self.context);
+        self.publish_again(&envelope).await;
+        envelope
+    }
+
+    pub async fn publish_again<E: Event>(&self, envelope: &Envelope<E>) {
+        self.bus
+            .publish(&[envelope.to_outgoing()])
+            .await
+            .expect("the bus takes events");
+    }
+}
+
+fn events_url(real: Option<&Real>, folder: &std::path::Path) -> String {
+    real.map_or_else(
+        || format!("journal:{}/events.db", folder.display()),
+        |real| real.kafka.clone(),
+    )
+}

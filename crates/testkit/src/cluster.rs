@@ -1,0 +1,206 @@
+//! The two shapes a fleet runs in, as processes that can be killed: one on the embedded engines, eight on the real ones.
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use sosohappy_common::clock::{Entropy, SystemEntropy};
+
+use crate::engines::Real;
+pub use process::{Process, free_port};
+
+/// Where one replica of each service listens on loopback.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports {
+    pub auth: u16,
+    pub feed: u16,
+    pub dm: u16,
+    pub notice: u16,
+}
+
+/// A running fleet. Its processes end and its data goes when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    processes: BTreeMap<String, Process>,
+    /// Two of feed, dm and notice; the same twice where there is only one.
+    pub replicas: [Ports; 2],
+    folder: tempfile::TempDir,
+    real: Option<Real>,
+}
+
+impl Cluster {
+    /// `fleet --data <empty folder>`, the binary from this folder.
+    pub async fn embedded(binaries: &Path) -> Self {
+        Self::embedded_with(binaries, &[]).await
+    }
+
+    /// [`Cluster::embedded`] with settings by environment.
+    pub async fn embedded_with(binaries: &Path, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let ports: [u16; 5] = std::array::from_fn(|_| free_port());
+        let environment = ["CONFIG", "AUTH", "FEED", "DM", "NOTICE"]
+            .iter()
+            .zip(ports)
+            .map(|(name, port)| (format!("SOSOHAPPY_{name}__SERVER__PORT"), port.to_string()))
+            .chain(
+                settings
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+            )
+            .collect();
+        let arguments = vec!["--data".to_owned(), folder.path().join("data").display().to_string()];
+        let binary = binaries.join("fleet");
+        let process = Process::start("fleet", &binary, arguments, environment, folder.path(), ports.to_vec()).await;
+        let [_, auth, feed, dm, notice] = ports;
+        let replica = Ports { auth, feed, dm, notice };
+        let processes = BTreeMap::from([("fleet".to_owned(), process)]);
+        Self {
+            processes,
+            replicas: [replica; 2],
+            folder,
+            real: None,
+        }
+    }
+
+    /// Each service a process, two replicas of feed, dm and notice, on Kafka, MariaDB and the MongoDB-protocol server.
+    pub async fn real(binaries: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let entropy: &dyn Entropy = &SystemEntropy;
+        let real = Real::from_environment(format!("test_{}_", entropy.hex(6)));
+        let replica = || Ports {
+            auth: 0,
+            feed: free_port(),
+            dm: free_port(),
+            notice: free_port(),
+        };
+        let auth = free_port();
+        let replicas = [replica(), replica()].map(|replica| Ports { auth, ..replica });
+        let mut cluster = Self {
+            processes: BTreeMap::new(),
+            replicas,
+            folder,
+            real: Some(real),
+        };
+
+        let secrets = BTreeMap::from([
+            ("SOSOHAPPY_SERVICE_TOKEN".to_owned(), entropy.hex(16)),
+            ("SOSOHAPPY_OPERATOR_TOKEN".to_owned(), entropy.hex(16)),
+        ]);
+        let config = free_port();
+        let at_config = ("CONFIG__URL", format!("http://127.0.0.1:{config}/config-service"));
+        let source = ("SOURCE__URL", format!("file:{}", cluster.path("config")));
+        cluster
+            .spawn("config", "config", binaries, config, &secrets, vec![source])
+            .await;
+        let images = ("IMAGES__URL", format!("file:{}", cluster.path("auth-images")));
+        let own = vec![
+            at_config.clone(),
+            images,
+            ("DATABASE__URL", cluster.engines().mysql_url("auth")),
+        ];
+        cluster.spawn("auth", "auth", binaries, auth, &secrets, own).await;
+
+        let at_auth = ("ACCESS__AUTH_URL", format!("http://127.0.0.1:{auth}"));
+        for (number, ports) in replicas.iter().enumerate() {
+            let number = number + 1;
+            let both = [at_config.clone(), at_auth.clone()];
+            let images = ("IMAGES__URL", format!("file:{}", cluster.path("feed-images")));
+            let own = [
+                &both[..],
+                &[images, ("DATABASE__URL", cluster.engines().mysql_url("feed"))],
+            ]
+            .concat();
+            cluster
+                .spawn(&format!("feed-{number}"), "feed", binaries, ports.feed, &secrets, own)
+                .await;
+            let own = [&both[..], &[("MESSAGES__URL", cluster.engines().mongodb_url("dm"))]].concat();
+            cluster
+                .spawn(&format!("dm-{number}"), "dm", binaries, ports.dm, &secrets, own)
+                .await;
+            let own = [&both[..], &[("INBOX__URL", cluster.engines().mongodb_url("notice"))]].concat();
+            cluster
+                .spawn(
+                    &format!("notice-{number}"),
+                    "notice",
+                    binaries,
+                    ports.notice,
+                    &secrets,
+                    own,
+                )
+                .await;
+        }
+        cluster
+    }
+
+    async fn spawn(
+        &mut self,
+        name: &str,
+        service: &str,
+        binaries: &Path,
+        port: u16,
+        secrets: &BTreeMap<String, String>,
+        settings: Vec<(&str, String)>,
+    ) {
+        let upper = service.to_uppercase();
+        let events = [
+            ("SERVER__PORT", port.to_string()),
+            ("EVENTS__URL", self.engines().kafka.clone()),
+            ("EVENTS__PREFIX", self.engines().prefix.clone()),
+        ];
+        let mut environment = secrets.clone();
+        let settings = events.into_iter().chain(settings);
+        environment.extend(settings.map(|(key, value)| (format!("SOSOHAPPY_{upper}__{key}"), value)));
+        let binary = binaries.join(format!("sosohappy-{service}"));
+        let process = Process::start(name, &binary, Vec::new(), environment, self.folder.path(), vec![port]).await;
+        self.processes.insert(name.to_owned(), process);
+    }
+
+    fn engines(&self) -> &Real {
+        self.real
+            .as_ref()
+            .expect("a cluster of processes stands on the real engines")
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Every process by name.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.processes.keys().cloned().collect()
+    }
+
+    /// SIGKILL, between any two lines.
+    ///
+    /// # Panics
+    /// When there is no process of that name.
+    pub fn kill(&mut self, name: &str) {
+        self.process(name).kill();
+    }
+
+    /// Starts it again on the same ports and data; answers how long it took to be ready.
+    pub async fn restart(&mut self, name: &str) -> Duration {
+        self.process(name).restart().await
+    }
+
+    fn process(&mut self, name: &str) -> &mut Process {
+        self.processes
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("there is no process {name}"))
+    }
+
+    /// Bytes resident in all processes together.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        self.processes.values().map(Process::resident).sum()
+    }
+
+    /// What every process wrote to its log.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        self.processes.values().map(Process::log_text).collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! The two engine sets, and the databases and topics of one test, which delete themselves.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+/// Which engines a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineSet {
+    /// SQLite files and the journal.
+    Embedded,
+    /// Kafka, MariaDB and a MongoDB-protocol server, from `scripts/engines`.
+    Real,
+}
+
+const KAFKA: &str = "SOSOHAPPY_TEST_KAFKA";
+const MYSQL: &str = "SOSOHAPPY_TEST_MYSQL";
+const MONGODB: &str = "SOSOHAPPY_TEST_MONGODB";
+
+impl EngineSet {
+    /// Whether the real engines are named in the environment. Says so when they are not, and fails where they must be there.
+    #[must_use]
+    pub fn real_is_there() -> bool {
+        let missing: Vec<_> = [KAFKA, MYSQL, MONGODB]
+            .into_iter()
+            .filter(|name| std::env::var_os(name).is_none())
+            .collect();
+        if missing.is_empty() {
+            return true;
+        }
+        assert!(
+            std::env::var_os("SOSOHAPPY_TEST_REQUIRE_ENGINES").is_none(),
+            "real engines are required, but {} is not set: eval \"$(scripts/engines env)\"",
+            missing.join(", ")
+        );
+        eprintln!("skipped: {} is not set (scripts/engines up)", missing.join(", "));
+        false
+    }
+}
+
+/// The URLs of the real engines for one test.
+#[derive(Debug, Clone)]
+pub(crate) struct Real {
+    pub kafka: String,
+    mysql: String,
+    mongodb: String,
+    /// In every database and topic name.
+    pub prefix: String,
+}
+
+impl Real {
+    pub fn from_environment(prefix: String) -> Self {
+        let read = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        Self {
+            kafka: read(KAFKA),
+            mysql: read(MYSQL),
+            mongodb: read(MONGODB),
+            prefix,
+        }
+    }
+
+    pub fn mysql_url(&self, service: &str) -> String {
+        with_database(&self.mysql, &self.database(service))
+    }
+
+    pub fn mongodb_url(&self, service: &str) -> String {
+        with_database(&self.mongodb, &self.database(service))
+    }
+
+    fn database(&self, service: &str) -> String {
+        format!("{}{service}", self.prefix)
+    }
+
+    /// Drops every database and topic that carries the prefix.
+    async fn clean_up(&self) -> anyhow::Result<()> {
+        let pool = sqlx::MySqlPool::connect(&self.mysql).await?;
+        for service in ["auth", "feed"] {
+            let drop = format!("DROP DATABASE IF EXISTS `{}`", self.database(service));
+            sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&pool).await?;
+        }
+        pool.close().await;
+
+        let client = mongodb::Client::with_uri_str(&self.mongodb).await?;
+        for service in ["dm", "notice"] {
+            client.database(&self.database(service)).drop().await?;
+        }
+
+        let mut settings = ClientConfig::new();
+        settings.set(
+            "bootstrap.servers",
+            self.kafka.trim_start_matches("kafka:").trim_start_matches("//"),
+        );
+        let prefix = self.prefix.clone();
+        let mine = tokio::task::spawn_blocking({
+            let settings = settings.clone();
+            move || -> anyhow::Result<Vec<String>> {
+                let consumer: BaseConsumer = settings.create()?;
+                let metadata = consumer.fetch_metadata(None, Duration::from_secs(10))?;
+                let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+                Ok(names.filter(|name| name.starts_with(&prefix)).collect())
+            }
+        })
+        .await??;
+        if !mine.is_empty() {
+            let admin: AdminClient<DefaultClientContext> = settings.create()?;
+            let names: Vec<_> = mine.iter().map(String::as_str).collect();
+            admin.delete_topics(&names, &AdminOptions::new()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let real = self.clone();
+        let real = std::mem::ManuallyDrop::new(real);
+        let cleaned = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), real.clean_up()).await? })
+        });
+        match cleaned.join() {
+            Ok(Ok(())) => {}
+            other => eprintln!("a test's databases or topics stay behind: {other:?}"),
+        }
+    }
+}
+
+/// The URL with its path replaced; a query stays.
+fn with_database(url: &str, database: &str) -> String {
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
+    let authority_start = base.find("://").map_or(0, |at| at + 3);
+    let authority_end = base[authority_start..]
+        .find('/')
+        .map_or(base.len(), |at| authority_start + at);
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    format!("{}/{database}{query}", &base[..authority_end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_database;
+
+    #[test]
+    fn the_database_goes_into_the_path() {
+        assert_eq!(
+            with_database("mysql://root@127.0.0.1:3306", "x"),
+            "mysql://root@127.0.0.1:3306/x"
+        );
+        assert_eq!(
+            with_database("mongodb://h:1/?directConnection=true", "x"),
+            "mongodb://h:1/x?directConnection=true"
+        );
+        assert_eq!(with_database("mysql://h/old", "x"), "mysql://h/x");
+    }
+}

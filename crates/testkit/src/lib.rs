@@ -1,0 +1,46 @@
+//! What tests of the services stand on: engines that clean up after themselves, a fake auth for the services behind it, running
+//! services, sockets.
+//!
+//! ```ignore
+//! async fn saves_a_post(bed: Bed) {
+//!     let kim = bed.person("kim@example.com+kakao", "kim").await;
+//!     let feed = bed.start(sosohappy_feed::build(...)).await;
+//!     ...
+//! }
+//! on_both_engines!(saves_a_post);
+//! ```
+
+mod bed;
+mod cluster;
+mod engines;
+mod eventually;
+mod fake_auth;
+mod running;
+mod socket;
+
+pub use bed::{Bed, Person};
+pub use cluster::{Cluster, Ports, Process, free_port};
+pub use engines::EngineSet;
+pub use eventually::eventually;
+pub use running::Running;
+pub use socket::Socket;
+
+/// Makes a test for each engine set of `async fn name(bed: Bed)`: `name::embedded` and `name::real`.
+#[macro_export]
+macro_rules! on_both_engines {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                super::$test($crate::Bed::new($crate::EngineSet::Embedded).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn real() {
+                if $crate::EngineSet::real_is_there() {
+                    super::$test($crate::Bed::new($crate::EngineSet::Real).await).await;
+                }
+            }
+        }
+    )+};
+}

@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use sosohappy_common::Context;
+use sosohappy_common::http::serve::Service;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A service on a free port of loopback, ready. Stops when dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// `http://127.0.0.1:<port>`.
+    pub url: String,
+    pub context: Context,
+    serving: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Running {
+    /// Serves and waits until every gate is open.
+    ///
+    /// # Panics
+    /// When it is not ready within 30 s.
+    pub async fn start(service: Service) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback has a free port");
+        let url = format!(
+            "http://{}",
+            listener.local_addr().expect("a bound listener has an address")
+        );
+        let context = service.context.clone();
+        let serving = tokio::spawn(service.serve(listener));
+        let ready = tokio::time::timeout(Duration::from_secs(30), context.lifecycle.ready()).await;
+        assert!(
+            ready.is_ok(),
+            "{} is not ready: {:?}",
+            context.service,
+            context.lifecycle.readiness()
+        );
+        Self {
+            url,
+            context,
+            serving: Some(serving),
+        }
+    }
+
+    #[must_use]
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// The socket's address for a path.
+    #[must_use]
+    pub fn socket_at(&self, path: &str) -> String {
+        format!("ws{}{path}", self.url.trim_start_matches("http"))
+    }
+
+    /// Drains as on SIGTERM.
+    pub async fn stop(mut self) {
+        self.context.lifecycle.shutdown(Duration::from_secs(5)).await;
+        if let Some(serving) = self.serving.take() {
+            serving
+                .await
+                .expect("serving does not panic")
+                .expect("serving ends well");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.context.lifecycle.draining().cancel();
+        self.context.lifecycle.stopped().cancel();
+    }
+}
