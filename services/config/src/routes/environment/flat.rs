@@ -1,0 +1,77 @@
+use std::fmt::Write as _;
+
+use axum::extract::{Path, Query as UrlQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::header;
+use serde::Deserialize;
+use serde_json::Value;
+use sosohappy_common::Problem;
+use utoipa::IntoParams;
+
+use crate::App;
+use crate::credentials::Reader;
+use crate::domain::flat::{Properties, nest};
+use crate::domain::placeholders;
+use crate::domain::query::{Form, Query};
+use crate::error::Error;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct FlatParameters {
+    /// Whether `${…}` is resolved in flat forms; true by default.
+    #[serde(default = "yes")]
+    pub resolve_placeholders: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The merged settings of an application as one text: `{application}-{profiles}.{yml,yaml,properties,json}`.
+#[utoipa::path(
+    get,
+    path = "/{application}",
+    tag = "environment",
+    params(("application" = String, Path, description = "`feed-config-prod.yml`"), FlatParameters),
+    responses((status = 200, content_type = "text/plain", body = String), (status = 400, body = Problem), (status = 401, body = Problem))
+)]
+pub async fn show_flat(
+    _: Reader,
+    State(app): State<App>,
+    Path(file): Path<String>,
+    UrlQuery(parameters): UrlQuery<FlatParameters>,
+) -> Result<Response, Error> {
+    let (query, form) = Query::flat(&file, None)?;
+    render(&app, query, form, &parameters)
+}
+
+pub fn render(app: &App, query: Query, form: Form, parameters: &FlatParameters) -> Result<Response, Error> {
+    let mut properties = app.environment(query)?.merged();
+    if parameters.resolve_placeholders {
+        placeholders::resolve(&mut properties);
+    }
+    let (media_type, text) = match form {
+        Form::Yaml => ("text/plain; charset=utf-8", yaml(&properties)),
+        Form::Properties => ("text/plain; charset=utf-8", lines(&properties)),
+        Form::Json => ("application/json", nest(&properties).to_string()),
+    };
+    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
+}
+
+fn yaml(properties: &Properties) -> String {
+    serde_yaml_ng::to_string(&nest(properties)).expect("a JSON value is always YAML")
+}
+
+/// `key: value`, a line each, as Spring writes them.
+fn lines(properties: &Properties) -> String {
+    let mut text = String::new();
+    for (key, value) in properties {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        writeln!(text, "{key}: {value}").expect("writing to a String never fails");
+    }
+    text
+}

@@ -1,0 +1,86 @@
+//! The config service as a Spring client and an operator see it.
+
+mod encryption;
+mod environment;
+
+use sosohappy_testkit::{Bed, EngineSet, Running};
+
+/// A running config service over a folder with these files.
+#[derive(Debug)]
+pub struct Fixture {
+    pub bed: Bed,
+    pub config: Running,
+    http: reqwest::Client,
+}
+
+impl Fixture {
+    pub async fn new(files: &[(&str, &str)], settings: &[(&str, &str)]) -> Self {
+        let bed = Bed::new(EngineSet::Embedded).await;
+        for (path, text) in files {
+            write(&bed, path, text);
+        }
+        let settings = bed.settings("config", sosohappy_config::DEFAULTS, settings).await;
+        let context = bed.context(sosohappy_config::SERVICE);
+        let service = sosohappy_config::build(settings, context, bed.bus.clone()).await;
+        let config = bed.start(service).await;
+        Self {
+            bed,
+            config,
+            http: reqwest::Client::new(),
+        }
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        write(&self.bed, path, text);
+    }
+
+    /// A GET as a service of the fleet, its token as the Basic password.
+    pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.anonymous(path)
+            .basic_auth("feed-service", Some(&self.bed.service_token))
+    }
+
+    pub fn anonymous(&self, path: &str) -> reqwest::RequestBuilder {
+        self.http.get(self.config.at(&format!("/config-service{path}")))
+    }
+
+    /// A POST of a text with a token as Bearer.
+    pub fn post(&self, path: &str, token: &str, body: &str) -> reqwest::RequestBuilder {
+        let url = self.config.at(&format!("/config-service{path}"));
+        self.http.post(url).bearer_auth(token).body(body.to_owned())
+    }
+
+    pub async fn json(&self, path: &str) -> serde_json::Value {
+        self.get(path)
+            .send()
+            .await
+            .unwrap()
+            .error_for_status()
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
+    }
+
+    pub async fn text(&self, path: &str) -> String {
+        self.get(path)
+            .send()
+            .await
+            .unwrap()
+            .error_for_status()
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+    }
+
+    pub async fn status(&self, path: &str) -> u16 {
+        self.get(path).send().await.unwrap().status().as_u16()
+    }
+}
+
+fn write(bed: &Bed, path: &str, text: &str) {
+    let file = bed.folder().join("config").join(path);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, text).unwrap();
+}
