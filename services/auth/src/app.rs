@@ -1,0 +1,71 @@
+//! What handlers, consumers and timers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sosohappy_common::Context;
+use sosohappy_common::images::Images;
+use sosohappy_common::settings::{AccessTokenForm, Live};
+use sosohappy_events::outbox::RelayHandle;
+use sosohappy_events::{Envelope, Event};
+
+use crate::domain::hash::AccountHasher;
+use crate::domain::person::Person;
+use crate::domain::profile::Nickname;
+use crate::error::Error;
+use crate::keys::Keyring;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::store::{Store, Transaction};
+
+#[derive(Debug)]
+pub struct App {
+    pub context: Context,
+    pub settings: Live<Settings>,
+    pub store: Arc<dyn Store>,
+    pub images: Images,
+    pub keyring: Keyring,
+    pub hasher: AccountHasher,
+    pub relay: RelayHandle,
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// In milliseconds, as tables and events have it.
+    pub fn now(&self) -> Timestamp {
+        let now = self.context.clock.now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    /// Who bears this nickname; nobody bears what cannot be one.
+    pub async fn bearer_of(&self, nickname: &str) -> Result<Option<Person>, Error> {
+        match Nickname::try_from(nickname.to_owned()) {
+            Ok(nickname) => Ok(self.store.person_named(&nickname).await?),
+            Err(_) => Ok(None),
+        }
+    }
+
+    pub fn sends_raw_tokens(&self) -> bool {
+        self.settings.get().events.access_token_form == AccessTokenForm::Raw
+    }
+
+    /// Writes an event that happened at that time into the transaction that makes it true.
+    pub async fn enqueue<E: Event>(&self, tx: &mut dyn Transaction, event: E, at: Timestamp) -> Result<(), Error> {
+        let mut envelope = Envelope::new(event, &self.context);
+        envelope.meta.occurred_at = at;
+        Ok(tx.enqueue(&envelope.to_outgoing(), self.now()).await?)
+    }
+
+    /// Commits, and wakes the relay for what was enqueued.
+    pub async fn commit(&self, tx: Box<dyn Transaction>) -> Result<(), Error> {
+        tx.commit().await?;
+        self.relay.wake();
+        Ok(())
+    }
+}
+
+/// That long after, or the end of time.
+pub fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}

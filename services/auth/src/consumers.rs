@@ -1,0 +1,14 @@
+//! The other way in: one file an event.
+
+mod erased;
+
+use std::sync::Arc;
+
+use sosohappy_events::Bus;
+use sosohappy_events::consume::spawn_consumer;
+
+use crate::app::App;
+
+pub fn spawn(app: &Arc<App>, bus: &Arc<dyn Bus>) {
+    spawn_consumer(&app.context, bus.clone(), erased::CountReceipt(app.clone()));
+}

@@ -1,0 +1,10 @@
+//! Validated types and rules; no I/O.
+
+pub mod challenge;
+pub mod claims;
+pub mod hash;
+pub mod person;
+pub mod profile;
+pub mod provider;
+pub mod session;
+pub mod stamp;

@@ -1,0 +1,41 @@
+//! Who vouches for people.
+
+use sosohappy_common::Account;
+use sosohappy_common::account::InvalidAccount;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    Apple,
+    Google,
+    Kakao,
+}
+
+impl Provider {
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Apple, Self::Google, Self::Kakao]
+            .into_iter()
+            .find(|provider| provider.as_str() == name)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Apple => "apple",
+            Self::Google => "google",
+            Self::Kakao => "kakao",
+        }
+    }
+
+    /// The `iss` of the provider's own ID tokens.
+    pub fn issuer(self) -> &'static str {
+        match self {
+            Self::Apple => "https://appleid.apple.com",
+            Self::Google => "https://accounts.google.com",
+            Self::Kakao => "https://kauth.kakao.com",
+        }
+    }
+
+    /// The account of this address here: the same address at another provider is another account.
+    pub fn account_of(self, email: &str) -> Result<Account, InvalidAccount> {
+        format!("{email}+{}", self.as_str()).parse()
+    }
+}

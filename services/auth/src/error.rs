@@ -1,0 +1,114 @@
+//! What the auth service answers when it cannot answer.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use sosohappy_access::Denied;
+use sosohappy_common::Problem;
+use sosohappy_common::account::InvalidAccount;
+use sosohappy_common::images::ImageError;
+use sosohappy_store::{StoreError, Transient};
+
+use crate::domain::challenge::InvalidChallenge;
+use crate::domain::profile::{InvalidIntroduction, InvalidNickname};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    InvalidParameter(&'static str),
+    #[error(transparent)]
+    InvalidAccount(#[from] InvalidAccount),
+    #[error(transparent)]
+    InvalidChallenge(#[from] InvalidChallenge),
+    #[error(transparent)]
+    InvalidNickname(#[from] InvalidNickname),
+    #[error(transparent)]
+    InvalidIntroduction(#[from] InvalidIntroduction),
+    #[error("provider: apple, google or kakao")]
+    UnknownProvider,
+    /// The code is unknown, used or too old, or the verifier does not answer its challenge.
+    #[error("the authorize code is not valid")]
+    InvalidCode,
+    /// The account belongs to somebody else at the provider.
+    #[error("this account is linked to another identity")]
+    OtherIdentity,
+    #[error("the refresh token is missing, wrong or expired")]
+    RefreshRefused,
+    #[error("the account is unknown or has resigned")]
+    UnknownAccount,
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Transient for Error {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::InvalidParameter(_)
+            | Error::InvalidAccount(_)
+            | Error::InvalidChallenge(_)
+            | Error::InvalidNickname(_)
+            | Error::InvalidIntroduction(_) => Problem::invalid_parameter(error.to_string()),
+            Error::UnknownProvider => Problem::new(
+                StatusCode::FORBIDDEN,
+                "unknown-provider",
+                "Nobody can sign in through this provider",
+            )
+            .detail(error.to_string()),
+            Error::InvalidCode => Problem::new(
+                StatusCode::FORBIDDEN,
+                "invalid-code",
+                "The authorize code or its verifier is wrong or too old",
+            ),
+            Error::OtherIdentity => Problem::new(
+                StatusCode::FORBIDDEN,
+                "other-identity",
+                "The account is linked to another identity",
+            ),
+            Error::RefreshRefused => Problem::new(
+                StatusCode::FORBIDDEN,
+                "refresh-denied",
+                "The refresh token is missing, wrong or expired",
+            ),
+            Error::UnknownAccount => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unknown-account",
+                "The account is unknown or has resigned",
+            ),
+            Error::Image(ImageError::UnknownType | ImageError::TooManyPixels(_) | ImageError::TooLarge(_)) => {
+                Problem::invalid_parameter(error.to_string())
+            }
+            Error::Image(ImageError::Store(_)) | Error::Store(StoreError::Retry(_) | StoreError::Failed(_)) => {
+                Problem::unavailable()
+            }
+            Error::Image(ImageError::Settings(_))
+            | Error::Store(StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_)) => {
+                Problem::internal()
+            }
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let problem = Problem::from(&self);
+        if problem.status().is_server_error() {
+            tracing::error!(error = &self as &dyn std::error::Error, "the request failed");
+        }
+        problem.into_response()
+    }
+}
+
+/// For the ports that the access rules ask.
+impl From<Error> for Denied {
+    fn from(error: Error) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "it cannot be told who calls");
+        Self::Unavailable
+    }
+}

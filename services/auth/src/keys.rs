@@ -1,0 +1,168 @@
+//! The signing keys, and tokens made and read with them.
+
+use std::collections::HashMap;
+
+use anyhow::{bail, ensure};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use secrecy::ExposeSecret as _;
+
+use crate::domain::claims::{Claims, Kind};
+use crate::settings::SigningKey;
+
+/// RFC 7518, section 3.2: a key is at least as long as the digest, which is 64 bytes for HS512.
+pub const SECRET_BYTES: usize = 64;
+
+/// The first key signs, all verify.
+pub struct Keyring {
+    signing: (Header, EncodingKey),
+    verifying: HashMap<String, DecodingKey>,
+    validation: Validation,
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyring")
+            .field("kids", &self.verifying.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    pub fn from_settings(keys: &[SigningKey]) -> anyhow::Result<Self> {
+        let keys = keys
+            .iter()
+            .map(|key| (key.kid.as_str(), key.secret.expose_secret().as_bytes()));
+        Self::new(keys)
+    }
+
+    /// The key that the replicas share through their database. Its name tells it from those of the settings.
+    pub fn from_stored(secret: &[u8]) -> anyhow::Result<Self> {
+        Self::new([("stored", secret)])
+    }
+
+    fn new<'k>(keys: impl IntoIterator<Item = (&'k str, &'k [u8])>) -> anyhow::Result<Self> {
+        let mut signing = None;
+        let mut verifying = HashMap::new();
+        for (kid, secret) in keys {
+            ensure!(
+                secret.len() >= SECRET_BYTES,
+                "tokens.keys: the secret of {kid:?} is shorter than {SECRET_BYTES} bytes"
+            );
+            if verifying
+                .insert(kid.to_owned(), DecodingKey::from_secret(secret))
+                .is_some()
+            {
+                bail!("tokens.keys: {kid:?} is there twice");
+            }
+            signing.get_or_insert_with(|| {
+                let header = Header {
+                    kid: Some(kid.to_owned()),
+                    ..Header::new(Algorithm::HS512)
+                };
+                (header, EncodingKey::from_secret(secret))
+            });
+        }
+        let Some(signing) = signing else {
+            bail!("tokens.keys is empty")
+        };
+        // Expiry is a matter of the service's own clock and of what the store knows.
+        let mut validation = Validation::new(Algorithm::HS512);
+        validation.validate_exp = false;
+        validation.required_spec_claims.clear();
+        Ok(Self {
+            signing,
+            verifying,
+            validation,
+        })
+    }
+
+    /// The same claims give the same token for as long as the key stays in front.
+    pub fn sign(&self, claims: &Claims) -> String {
+        let (header, key) = &self.signing;
+        jsonwebtoken::encode(header, claims, key).expect("plain claims and a symmetric key always make a token")
+    }
+
+    /// The claims of a token of that kind that one of the keys has signed; whether it still lives is for the store to say.
+    pub fn read(&self, token: &str, kind: Kind) -> Option<Claims> {
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        let key = self.verifying.get(&header.kid?)?;
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &self.validation)
+            .ok()?
+            .claims;
+        (claims.sub == kind).then_some(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use sosohappy_events::types::SessionId;
+
+    use super::*;
+
+    fn claims() -> Claims {
+        let account = "kim@example.com+kakao".parse().unwrap();
+        let at = Timestamp::from_second(1_700_000_000).unwrap();
+        Claims::access(&account, SessionId(0xabc), "00".repeat(16), at, at)
+    }
+
+    fn secret(letter: &str) -> SigningKey {
+        SigningKey {
+            kid: letter.to_owned(),
+            secret: letter.repeat(SECRET_BYTES).into(),
+        }
+    }
+
+    #[test]
+    fn a_token_is_what_was_signed_and_of_its_kind_only() {
+        let keys = Keyring::from_settings(&[secret("a")]).unwrap();
+        let token = keys.sign(&claims());
+        assert_eq!(keys.read(&token, Kind::AccessToken), Some(claims()));
+        assert_eq!(keys.read(&token, Kind::RefreshToken), None);
+        assert_eq!(keys.sign(&claims()), token, "the same claims give the same token");
+    }
+
+    #[test]
+    fn an_old_key_verifies_until_it_is_taken_away() {
+        let old = Keyring::from_settings(&[secret("a")]).unwrap();
+        let token = old.sign(&claims());
+        let rotated = Keyring::from_settings(&[secret("b"), secret("a")]).unwrap();
+        assert_eq!(rotated.read(&token, Kind::AccessToken), Some(claims()));
+        assert_ne!(rotated.sign(&claims()), token);
+        let gone = Keyring::from_settings(&[secret("b")]).unwrap();
+        assert_eq!(gone.read(&token, Kind::AccessToken), None);
+    }
+
+    #[test]
+    fn nothing_forged_is_read() {
+        let keys = Keyring::from_settings(&[secret("a")]).unwrap();
+        let other = Keyring::new([("a", "b".repeat(SECRET_BYTES).as_bytes())]).unwrap();
+        let weaker = Header {
+            kid: Some("a".to_owned()),
+            ..Header::new(Algorithm::HS256)
+        };
+        let key = EncodingKey::from_secret("a".repeat(SECRET_BYTES).as_bytes());
+        let none = "eyJhbGciOiJub25lIiwia2lkIjoiYSJ9.e30.";
+        let forged = [
+            other.sign(&claims()),
+            jsonwebtoken::encode(&weaker, &claims(), &key).unwrap(),
+            none.into(),
+            String::new(),
+        ];
+        for token in forged {
+            assert_eq!(keys.read(&token, Kind::AccessToken), None, "{token}");
+        }
+    }
+
+    #[test]
+    fn weak_doubled_and_missing_keys_are_refused_without_showing_them() {
+        let short = SigningKey {
+            kid: "a".to_owned(),
+            secret: "hush".into(),
+        };
+        let error = Keyring::from_settings(&[short]).unwrap_err().to_string();
+        assert!(error.contains("\"a\"") && !error.contains("hush"), "{error}");
+        assert!(Keyring::from_settings(&[secret("a"), secret("a")]).is_err());
+        assert!(Keyring::from_settings(&[]).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! The auth service: accounts, sessions and their tokens, profiles, blocks, and leaving for good.
+
+mod app;
+mod authenticate;
+mod consumers;
+mod domain;
+mod error;
+mod keys;
+mod metrics;
+mod resignations;
+mod routes;
+mod sessions;
+mod settings;
+mod store;
+mod timers;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Map;
+use sosohappy_common::Context;
+use sosohappy_common::http::serve::Service;
+use sosohappy_common::images::Images;
+use sosohappy_common::settings::Live;
+use sosohappy_events::Bus;
+use sosohappy_events::outbox::spawn_relay;
+
+use crate::app::App;
+use crate::domain::hash::AccountHasher;
+use crate::keys::{Keyring, SECRET_BYTES};
+use crate::metrics::Metrics;
+pub use crate::settings::Settings;
+use crate::settings::{Proof, SignIn};
+use crate::store::Store;
+
+pub const SERVICE: &str = "auth-service";
+pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// Opens the store and puts the service together; relay, consumer and timers live on the context.
+pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
+    let current = settings.get();
+    check_proof(&current.sign_in)?;
+    let store = store::open(&current.database.url, current.database.max_connections, &context).await?;
+    let hash_key = shared_secret(store.as_ref(), &context, "account-hash").await?;
+    let keyring = match current.tokens.keys.as_slice() {
+        [] => Keyring::from_stored(&shared_secret(store.as_ref(), &context, "signing-key").await?)?,
+        keys => Keyring::from_settings(keys)?,
+    };
+    let app = Arc::new(App {
+        images: Images::open(&current.images.url, context.entropy.clone()).context("images.url")?,
+        keyring,
+        hasher: AccountHasher::new(&hash_key),
+        relay: spawn_relay(&context, bus.clone(), store.outbox()),
+        metrics: Metrics::register(&context.metrics),
+        store,
+        settings,
+        context: context.clone(),
+    });
+    register_health(&app);
+    consumers::spawn(&app, &bus);
+    timers::spawn(&app);
+    let routes = routes::routes(app, current.credentials.service_token.clone());
+    Ok(Service::new(
+        context,
+        current.server.clone(),
+        &current.credentials,
+        routes,
+    ))
+}
+
+/// The database, and how many resignations wait for a service: those are for operators to see, and no reason to be down.
+fn register_health(app: &Arc<App>) {
+    let asked = app.store.clone();
+    app.context.health.register("db", move || {
+        let store = asked.clone();
+        async move {
+            store
+                .ping()
+                .await
+                .map(|()| Map::new())
+                .map_err(|error| error.to_string())
+        }
+    });
+    let asked = app.store.clone();
+    app.context.health.register("resignations", move || {
+        let store = asked.clone();
+        async move {
+            let unfinished = store
+                .unfinished_resignations()
+                .await
+                .map_err(|error| error.to_string())?;
+            let oldest = unfinished.oldest.map(|oldest| oldest.to_string());
+            Ok(Map::from_iter([
+                ("unfinished".into(), unfinished.count.into()),
+                ("oldest".into(), oldest.into()),
+            ]))
+        }
+    });
+}
+
+fn check_proof(settings: &SignIn) -> anyhow::Result<()> {
+    ensure!(
+        settings.proof == Proof::None,
+        "sign-in.proof = \"id-token\" is not built yet; only \"none\" is, which believes whatever the app claims"
+    );
+    tracing::warn!(
+        "sign-in.proof = \"none\": anybody who knows an address and its provider id can sign in as that person"
+    );
+    Ok(())
+}
+
+/// A secret that was made up once and is the same for all replicas, whoever of them was first.
+async fn shared_secret(store: &dyn Store, context: &Context, name: &str) -> anyhow::Result<Vec<u8>> {
+    let mut candidate = [0; SECRET_BYTES];
+    context.entropy.fill(&mut candidate);
+    Ok(store.secret(name, &candidate).await?)
+}

@@ -1,0 +1,17 @@
+use std::process::ExitCode;
+
+use sosohappy_auth::{DEFAULTS, SERVICE, Settings, build};
+use sosohappy_common::run::{Program, run};
+use sosohappy_common::settings::Live;
+
+fn main() -> ExitCode {
+    let program = Program {
+        service: SERVICE,
+        name: "auth",
+        defaults: DEFAULTS,
+    };
+    run(program, async |settings: Live<Settings>, context| {
+        let bus = sosohappy_events::open(&settings.get().events, &context).await?;
+        build(settings, context, bus).await
+    })
+}

@@ -1,0 +1,49 @@
+//! What auth counts.
+
+use prometheus::{Gauge, IntCounterVec, IntGauge, Opts};
+use sosohappy_common::metrics::Metrics as Registry;
+
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    pub sign_ins: IntCounterVec,
+    pub reissues: IntCounterVec,
+    pub unfinished_resignations: IntGauge,
+    pub oldest_resignation: Gauge,
+    pub task_failures: IntCounterVec,
+}
+
+impl Metrics {
+    pub fn register(registry: &Registry) -> Self {
+        let counter = |name, help, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels).expect("a static metric is valid");
+            registry.register(counter)
+        };
+        let unfinished = IntGauge::new(
+            "auth_resignations_unfinished",
+            "Resignations that some service has not acknowledged",
+        );
+        let oldest = Gauge::new(
+            "auth_resignation_oldest_seconds",
+            "Age of the oldest unfinished resignation, 0 without one",
+        );
+        Self {
+            sign_ins: counter(
+                "auth_sign_ins_total",
+                "Sign-ins by provider and outcome: new (an account was made), known, refused, failed",
+                &["provider", "outcome"],
+            ),
+            reissues: counter(
+                "auth_reissues_total",
+                "Re-issues by outcome: rotated, repeated (a lost reply), reused (a theft, the session was closed), refused",
+                &["outcome"],
+            ),
+            unfinished_resignations: registry.register(unfinished.expect("a static metric is valid")),
+            oldest_resignation: registry.register(oldest.expect("a static metric is valid")),
+            task_failures: counter(
+                "auth_task_failures_total",
+                "Rounds of a background task that failed",
+                &["task"],
+            ),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Every URL of the auth service.
+
+mod account;
+mod block;
+mod fleet;
+mod profile;
+mod session;
+
+use std::sync::Arc;
+
+use axum::middleware::from_fn_with_state;
+use secrecy::SecretString;
+use sosohappy_access::protect;
+use sosohappy_common::http::credential;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::authenticate::identity;
+
+pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
+    let open = OpenApiRouter::new()
+        .routes(routes!(session::get_authorize_code::get_authorize_code))
+        .routes(routes!(session::sign_in::sign_in))
+        .routes(routes!(session::reissue_token::reissue_token));
+    let closed = OpenApiRouter::new()
+        .routes(routes!(session::sign_out::sign_out))
+        .routes(routes!(profile::check_duplicate_nickname::check_duplicate_nickname))
+        .routes(routes!(profile::set_profile::set_profile))
+        .routes(routes!(profile::find_profile_img::find_profile_img))
+        .routes(routes!(profile::find_introduction::find_introduction))
+        .routes(routes!(account::resign::resign))
+        .routes(routes!(block::block::block))
+        .routes(routes!(block::unblock::unblock));
+    let fleet = OpenApiRouter::new()
+        .routes(routes!(fleet::introspect::introspect))
+        .routes(routes!(fleet::lookup::lookup))
+        .route_layer(from_fn_with_state(service_token, credential::require));
+
+    let all = open.merge(protect(closed, identity(&app))).merge(fleet);
+    OpenApiRouter::new().nest("/auth-service", all).with_state(app)
+}

@@ -1,0 +1,25 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use sosohappy_access::Act;
+use sosohappy_common::Problem;
+use sosohappy_events::types::Relation;
+
+use super::{Blocked, Pair, set};
+use crate::app::App;
+use crate::error::Error;
+
+/// Blocks somebody: neither sees or reaches the other any more.
+#[utoipa::path(
+    post,
+    path = "/block",
+    tag = "block",
+    request_body = Pair,
+    responses((status = 200, body = Blocked), (status = 400, body = Problem)),
+)]
+pub async fn block(State(app): State<Arc<App>>, act: Act<Pair>) -> Result<Json<Blocked>, Error> {
+    set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Block)
+        .await
+        .map(Json)
+}

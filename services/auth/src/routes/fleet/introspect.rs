@@ -1,0 +1,38 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use sosohappy_access::introspection::{IntrospectRequest, IntrospectResponse};
+use sosohappy_common::http::{Params, Problem};
+use sosohappy_events::types::TokenDigest;
+
+use crate::app::App;
+use crate::authenticate::live_token;
+use crate::error::Error;
+
+/// Whether a token lives and is this account's, for a service whose registry does not know it yet.
+#[utoipa::path(
+    post,
+    path = "/introspect",
+    tag = "fleet",
+    request_body = IntrospectRequest,
+    responses((status = 200, body = IntrospectResponse), (status = 400, body = Problem), (status = 401, body = Problem)),
+)]
+pub async fn introspect(
+    State(app): State<Arc<App>>,
+    Params(request): Params<IntrospectRequest>,
+) -> Result<Json<IntrospectResponse>, Error> {
+    let account = request.account.parse()?;
+    let digest: TokenDigest = request
+        .token_digest
+        .parse()
+        .map_err(|_| Error::InvalidParameter("tokenDigest: sha256:<64 hex digits>"))?;
+    let token = live_token(&app, &account, &digest).await?;
+    Ok(Json(IntrospectResponse {
+        active: token.is_some(),
+        session: token.as_ref().map(|token| token.session.to_string()),
+        issued_at: token.as_ref().map(|token| token.issued_at.as_millisecond()),
+        expires_at: token.as_ref().map(|token| token.expires_at.as_millisecond()),
+        role: token.map(|token| token.role.to_string()),
+    }))
+}

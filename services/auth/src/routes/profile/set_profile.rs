@@ -1,0 +1,143 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use sosohappy_access::{ActUpload, Acting, Actor};
+use sosohappy_common::images::{ImageId, Picture};
+use sosohappy_common::{Account, Problem};
+use sosohappy_events::types::NicknameSet;
+use sosohappy_store::retrying;
+use utoipa::ToSchema;
+
+use crate::app::{App, later};
+use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::stamp;
+use crate::error::Error;
+
+/// How long a picture may wait to become somebody's photo before it is taken for the remains of a crash. Far more than a
+/// request lives.
+const UPLOAD_TIME: Duration = Duration::from_hours(1);
+
+#[derive(Debug, Deserialize)]
+pub struct Profile {
+    email: String,
+    nickname: String,
+    introduction: Option<String>,
+}
+
+/// The multipart form of the app.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documents what `Profile` and the files are read from")]
+pub struct ProfileForm {
+    /// The caller's own account.
+    #[schema(example = "kim@example.com+kakao")]
+    email: String,
+    /// 1 to 100 characters.
+    nickname: String,
+    /// Up to 1,000 characters; the old one stays when it is left out.
+    introduction: Option<String>,
+    /// JPEG, PNG, GIF or WebP; the old one stays when it is left out.
+    #[schema(rename = "profileImg", value_type = Option<String>, format = Binary)]
+    profile_img: Option<Vec<u8>>,
+}
+
+impl Actor for Profile {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Account(&self.email)
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProfileSet {
+    #[schema(value_type = String)]
+    email: Account,
+    /// False when somebody else bears the nickname.
+    success: bool,
+}
+
+/// Sets nickname, introduction and photo.
+#[utoipa::path(
+    post,
+    path = "/setProfile",
+    tag = "profile",
+    request_body(content = ProfileForm, content_type = "multipart/form-data"),
+    responses((status = 200, body = ProfileSet), (status = 400, body = Problem), (status = 401, body = Problem)),
+)]
+pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -> Result<Json<ProfileSet>, Error> {
+    let ActUpload {
+        caller,
+        params,
+        mut files,
+    } = act;
+    let nickname = Nickname::try_from(params.nickname)?;
+    let introduction = params.introduction.map(Introduction::try_from).transpose()?;
+    let limits = &app.settings.get().images;
+    // The app sends an empty part when there is no new photo.
+    let photo = files.take("profileImg").into_iter().find(|bytes| !bytes.is_empty());
+    let picture = photo
+        .map(|bytes| Picture::inspect(bytes, limits.max_bytes, limits.max_pixels))
+        .transpose()?;
+
+    let bearer = app.store.person_named(&nickname).await?;
+    let mut success = bearer.is_none_or(|person| person.account == caller.account);
+    if success {
+        let image = match picture {
+            Some(picture) => Some(store(&app, &picture).await?),
+            None => None,
+        };
+        success = retrying(|| set(&app, &caller.account, &nickname, introduction.as_ref(), image)).await?;
+    }
+    Ok(Json(ProfileSet {
+        email: caller.account,
+        success,
+    }))
+}
+
+/// Stores a picture that is discarded later unless it becomes somebody's photo, whatever happens to this process.
+async fn store(app: &App, picture: &Picture) -> Result<ImageId, Error> {
+    let image = app.images.new_id();
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        tx.discard_image(image, later(app.now(), UPLOAD_TIME)).await?;
+        tx.commit().await
+    })
+    .await?;
+    app.images.put_as(image, picture).await?;
+    Ok(image)
+}
+
+/// False when somebody else was quicker with the nickname.
+async fn set(
+    app: &App,
+    account: &Account,
+    nickname: &Nickname,
+    introduction: Option<&Introduction>,
+    image: Option<ImageId>,
+) -> Result<bool, Error> {
+    let mut tx = app.store.begin().await?;
+    let person = tx.person(account).await?.ok_or(Error::UnknownAccount)?;
+    let introduction = introduction.unwrap_or(&person.introduction);
+    if !tx
+        .set_profile(account, nickname, introduction, image.or(person.image))
+        .await?
+    {
+        return Ok(false);
+    }
+    let at = stamp::after(person.changed_at, app.now());
+    if let Some(image) = image {
+        tx.keep_image(image).await?;
+        if let Some(old) = person.image {
+            tx.discard_image(old, app.now()).await?;
+        }
+    }
+    tx.stamp_person(account, at).await?;
+    let renamed = NicknameSet {
+        account: account.clone(),
+        nickname: Some(nickname.as_str().to_owned()),
+    };
+    app.enqueue(tx.as_mut(), renamed, at).await?;
+    app.commit(tx).await?;
+    Ok(true)
+}

@@ -1,0 +1,49 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::http::{Params, Problem};
+use utoipa::ToSchema;
+
+use crate::app::{App, later};
+use crate::domain::challenge::Challenge;
+use crate::error::Error;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// SHA-512 of the verifier in hex, or with `S256` its SHA-256 in unpadded base64url.
+    code_challenge: String,
+    /// `SHA512` (also when left out) or `S256` (RFC 7636).
+    code_challenge_method: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorizeCode {
+    /// Good for one sign-in within ten minutes.
+    authorize_code: String,
+}
+
+/// A code for `signIn`, which only the maker of the challenge can use.
+#[utoipa::path(
+    post,
+    path = "/getAuthorizeCode",
+    tag = "session",
+    request_body = Asked,
+    responses((status = 200, body = AuthorizeCode), (status = 400, body = Problem)),
+)]
+pub async fn get_authorize_code(
+    State(app): State<Arc<App>>,
+    Params(asked): Params<Asked>,
+) -> Result<Json<AuthorizeCode>, Error> {
+    let challenge = Challenge::parse(&asked.code_challenge, asked.code_challenge_method.as_deref())?;
+    let authorize_code = app.context.entropy.hex(32);
+    let expires_at = later(app.now(), app.settings.get().sign_in.code_lifetime);
+    app.store
+        .put_code(&Sha256::digest(&authorize_code).into(), &challenge, expires_at)
+        .await?;
+    Ok(Json(AuthorizeCode { authorize_code }))
+}

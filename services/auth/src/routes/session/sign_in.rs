@@ -1,0 +1,195 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::Account;
+use sosohappy_common::http::{Params, Problem};
+use sosohappy_events::types::{DeviceTokenSet, NicknameSet, Role};
+use sosohappy_store::retrying;
+use utoipa::ToSchema;
+
+use super::TokenHeaders;
+use crate::app::App;
+use crate::domain::person::{Identity, Person};
+use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::provider::Provider;
+use crate::domain::stamp;
+use crate::error::Error;
+use crate::sessions::{self, Tokens};
+use crate::store::Transaction;
+
+/// Bytes; what is longer is not from any push gateway, or not from a provider.
+const DEVICE_TOKEN_BYTES: usize = 4096;
+const SUBJECT_CHARS: usize = 255;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningIn {
+    email: String,
+    /// `apple`, `google` or `kakao`.
+    provider: String,
+    /// Who the person is at the provider.
+    provider_id: String,
+    /// What the challenge of `getAuthorizeCode` was made of.
+    code_verifier: String,
+    authorize_code: String,
+    /// The push token of the device.
+    device_token: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SignedIn {
+    /// Empty while the profile is not set.
+    nickname: String,
+}
+
+/// Signs in, and up where there is no account yet.
+#[utoipa::path(
+    post,
+    path = "/signIn",
+    tag = "session",
+    request_body = SigningIn,
+    responses(
+        (status = 200, body = SignedIn, headers(
+            ("authorization" = String, description = "`Bearer <access token>`"),
+            ("authorization-refresh" = String, description = "`Bearer <refresh token>`"),
+            ("email" = String, description = "The account, `email+provider`"),
+        )),
+        (status = 400, body = Problem),
+        (status = 403, body = Problem),
+    ),
+)]
+pub async fn sign_in(
+    State(app): State<Arc<App>>,
+    Params(request): Params<SigningIn>,
+) -> Result<(TokenHeaders, Json<SignedIn>), Error> {
+    let provider = Provider::parse(&request.provider).ok_or(Error::UnknownProvider)?;
+    let claim = Claim::of(provider, &request)?;
+    let outcome = admit(&app, &request, &claim).await;
+    let counted = match &outcome {
+        Ok(admitted) if admitted.is_new => "new",
+        Ok(_) => "known",
+        Err(Error::InvalidCode | Error::OtherIdentity) => "refused",
+        Err(_) => "failed",
+    };
+    app.metrics
+        .sign_ins
+        .with_label_values(&[provider.as_str(), counted])
+        .inc();
+    let Admitted { tokens, nickname, .. } = outcome?;
+    Ok((TokenHeaders(tokens), Json(SignedIn { nickname })))
+}
+
+/// Who somebody says they are. With `sign-in.proof = "none"` it is believed as far as it fits what is known.
+struct Claim {
+    account: Account,
+    identity: Identity,
+    device_token: Option<String>,
+}
+
+impl Claim {
+    fn of(provider: Provider, request: &SigningIn) -> Result<Self, Error> {
+        if !(1..=SUBJECT_CHARS).contains(&request.provider_id.chars().count()) {
+            return Err(Error::InvalidParameter("providerId: 1 to 255 characters"));
+        }
+        let device_token = request.device_token.clone().filter(|token| !token.is_empty());
+        if device_token
+            .as_ref()
+            .is_some_and(|token| token.len() > DEVICE_TOKEN_BYTES)
+        {
+            return Err(Error::InvalidParameter("deviceToken: up to 4096 bytes"));
+        }
+        let identity = Identity {
+            issuer: provider.issuer().to_owned(),
+            subject: Some(request.provider_id.clone()),
+        };
+        Ok(Self {
+            account: provider.account_of(&request.email)?,
+            identity,
+            device_token,
+        })
+    }
+}
+
+struct Admitted {
+    tokens: Tokens,
+    nickname: String,
+    is_new: bool,
+}
+
+async fn admit(app: &App, request: &SigningIn, claim: &Claim) -> Result<Admitted, Error> {
+    // The code is spent even if what follows goes wrong: nobody gets a second guess.
+    let code = Sha256::digest(&request.authorize_code).into();
+    let challenge = app.store.take_code(&code, app.now()).await?.ok_or(Error::InvalidCode)?;
+    if !challenge.is_answered_by(&request.code_verifier) {
+        return Err(Error::InvalidCode);
+    }
+    retrying(|| admit_once(app, claim)).await
+}
+
+async fn admit_once(app: &App, claim: &Claim) -> Result<Admitted, Error> {
+    let mut tx = app.store.begin().await?;
+    let known = tx.person(&claim.account).await?;
+    let is_new = known.is_none();
+    let person = match known {
+        Some(person) if !person.identity.agrees_with(&claim.identity) => return Err(Error::OtherIdentity),
+        Some(mut person) => {
+            person.changed_at = stamp::after(person.changed_at, app.now());
+            tx.stamp_person(&person.account, person.changed_at).await?;
+            if person.identity != claim.identity {
+                tx.link_person(&person.account, &claim.identity).await?;
+            }
+            person
+        }
+        None => sign_up(app, tx.as_mut(), claim).await?,
+    };
+
+    let at = person.changed_at;
+    let (session, tokens) = sessions::open(app, tx.as_mut(), &person, at).await?;
+    let (account, nickname) = (person.account, person.nickname.as_str().to_owned());
+    app.enqueue(
+        tx.as_mut(),
+        NicknameSet {
+            account: account.clone(),
+            nickname: Some(nickname.clone()),
+        },
+        at,
+    )
+    .await?;
+    if claim.device_token.is_some() {
+        let device = DeviceTokenSet {
+            account,
+            token: claim.device_token.clone(),
+            session: Some(session),
+        };
+        app.enqueue(tx.as_mut(), device, at).await?;
+    }
+    app.commit(tx).await?;
+    Ok(Admitted {
+        tokens,
+        nickname: if person.profile_set { nickname } else { String::new() },
+        is_new,
+    })
+}
+
+/// A fresh account under a random nickname. Whoever resigned under this address before has nothing to do with it, but what
+/// happened then happened earlier.
+async fn sign_up(app: &App, tx: &mut dyn Transaction, claim: &Claim) -> Result<Person, Error> {
+    let now = app.now();
+    let resigned_at = tx.last_resignation(&app.hasher.hash(&claim.account)).await?;
+    let person = Person {
+        account: claim.account.clone(),
+        identity: claim.identity.clone(),
+        nickname: Nickname::fresh(app.context.entropy.uuid()),
+        profile_set: false,
+        introduction: Introduction::default(),
+        image: None,
+        role: Role::User,
+        changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), now),
+    };
+    tx.insert_person(&person, now).await?;
+    Ok(person)
+}

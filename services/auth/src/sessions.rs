@@ -1,0 +1,253 @@
+//! Sessions and their tokens: opened at sign-in, renewed at re-issue, closed by their owner, by a thief's mistake or by time.
+
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::{AccessTokenIssued, DeviceTokenSet, Role, SessionExpired, SessionId, TokenDigest};
+use sosohappy_store::{Timer, retrying};
+
+use crate::app::{App, later};
+use crate::domain::claims::{Claims, Kind};
+use crate::domain::person::Person;
+use crate::domain::session::{Presented, Refresh, RefreshId, Session};
+use crate::domain::stamp;
+use crate::error::Error;
+use crate::store::{AccessToken, Transaction};
+
+/// Fires when the last access token of a session has expired; its key is the session.
+pub const ACCESS_TIMER: &str = "access-token";
+
+/// Fires when the last refresh token of a session has expired; its key is the session.
+pub const REFRESH_TIMER: &str = "refresh-token";
+
+/// What a client gets to go on with.
+#[derive(Clone)]
+pub struct Tokens {
+    pub account: Account,
+    pub access: String,
+    pub refresh: String,
+}
+
+/// Opens a session for somebody who has proven who they are. Devices beyond the limit lose the session that was quiet for
+/// longest.
+pub async fn open(
+    app: &App,
+    tx: &mut dyn Transaction,
+    person: &Person,
+    at: Timestamp,
+) -> Result<(SessionId, Tokens), Error> {
+    let settings = app.settings.get();
+    let others = tx.sessions_of(&person.account).await?;
+    let too_many = (others.len() + 1).saturating_sub(settings.sessions.per_account);
+    for surplus in &others[..too_many] {
+        close(app, tx, surplus).await?;
+    }
+    let session = Session {
+        id: SessionId(app.context.entropy.u64()),
+        account: person.account.clone(),
+        stamped_at: at,
+        refresh: new_refresh(app, at),
+        previous: None,
+    };
+    tx.insert_session(&session).await?;
+    let tokens = issue(app, tx, &session, person.role).await?;
+    Ok((session.id, tokens))
+}
+
+/// Fresh tokens for the bearer of a refresh token. A token that was replaced long ago closes the session: whoever shows it, or
+/// whoever has its successor, has stolen it.
+pub async fn renew(app: &App, account: &Account, refresh: &str) -> Result<Tokens, Error> {
+    let shown = app
+        .keyring
+        .read(refresh, Kind::RefreshToken)
+        .filter(|claims| claims.email == *account);
+    let renewed = match shown {
+        Some(claims) => retrying(|| renew_once(app, &claims)).await?,
+        None => Renewed::Refused,
+    };
+    app.metrics.reissues.with_label_values(&[renewed.outcome()]).inc();
+    match renewed {
+        Renewed::Rotated(tokens) | Renewed::Repeated(tokens) => Ok(tokens),
+        Renewed::Refused | Renewed::Reused => Err(Error::RefreshRefused),
+    }
+}
+
+enum Renewed {
+    Rotated(Tokens),
+    Repeated(Tokens),
+    Refused,
+    Reused,
+}
+
+impl Renewed {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Rotated(_) => "rotated",
+            Self::Repeated(_) => "repeated",
+            Self::Refused => "refused",
+            Self::Reused => "reused",
+        }
+    }
+}
+
+async fn renew_once(app: &App, shown: &Claims) -> Result<Renewed, Error> {
+    let mut tx = app.store.begin().await?;
+    let Some(person) = tx.person(&shown.email).await? else {
+        return Ok(Renewed::Refused);
+    };
+    let session = tx
+        .session(shown.sid)
+        .await?
+        .filter(|session| session.account == person.account);
+    let Some(mut session) = session else {
+        return Ok(Renewed::Refused);
+    };
+
+    let now = app.now();
+    let shown = RefreshId(shown.jti.clone());
+    let presented = session.judge(&shown, now, app.settings.get().tokens.rotation_grace);
+    let answer = match presented {
+        Presented::Expired => return Ok(Renewed::Refused),
+        Presented::Reused => {
+            tracing::warn!(session = %session.id, "a replaced refresh token was shown again: the session is closed");
+            close(app, tx.as_mut(), &session).await?;
+            app.commit(tx).await?;
+            return Ok(Renewed::Reused);
+        }
+        Presented::Repeated => Renewed::Repeated,
+        Presented::Living => {
+            session.refresh = new_refresh(app, now);
+            session.previous = Some((shown, now));
+            Renewed::Rotated
+        }
+    };
+    session.stamped_at = stamp::after(session.stamped_at, now);
+    tx.update_session(&session).await?;
+    let tokens = issue(app, tx.as_mut(), &session, person.role).await?;
+    app.commit(tx).await?;
+    Ok(answer(tokens))
+}
+
+fn new_refresh(app: &App, at: Timestamp) -> Refresh {
+    let expires_at = later(at, app.settings.get().tokens.refresh_lifetime);
+    Refresh {
+        id: RefreshId(app.context.entropy.hex(16)),
+        issued_at: at,
+        expires_at,
+    }
+}
+
+/// A new access token, and the living refresh token beside it. The timers wait for the end of both.
+async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Role) -> Result<Tokens, Error> {
+    let issued_at = session.stamped_at;
+    let expires_at = later(issued_at, app.settings.get().tokens.access_lifetime);
+    let token_id = app.context.entropy.hex(16);
+    let account = &session.account;
+    let access = app
+        .keyring
+        .sign(&Claims::access(account, session.id, token_id, issued_at, expires_at));
+    let digest = TokenDigest::of(&access);
+    let token = AccessToken {
+        account: account.clone(),
+        session: session.id,
+        role,
+        issued_at,
+        expires_at,
+    };
+    tx.insert_access_token(&digest, &token).await?;
+
+    let last_expiry = tx.last_expiry(session.id).await?.unwrap_or(expires_at);
+    set_timer(tx, ACCESS_TIMER, session.id, last_expiry).await?;
+    set_timer(tx, REFRESH_TIMER, session.id, session.refresh.expires_at).await?;
+    let issued = AccessTokenIssued {
+        account: account.clone(),
+        digest,
+        raw: app.sends_raw_tokens().then(|| access.clone()),
+        session: session.id,
+        role,
+        issued_at,
+        expires_at: Some(expires_at),
+    };
+    app.enqueue(tx, issued, issued_at).await?;
+
+    let Refresh {
+        id,
+        issued_at,
+        expires_at,
+    } = &session.refresh;
+    let refresh = app
+        .keyring
+        .sign(&Claims::refresh(account, session.id, id, *issued_at, *expires_at));
+    Ok(Tokens {
+        account: account.clone(),
+        access,
+        refresh,
+    })
+}
+
+/// Ends a session: no token of it works any more, anywhere, and its device is not pushed to.
+pub async fn close(app: &App, tx: &mut dyn Transaction, session: &Session) -> Result<(), Error> {
+    let at = stamp::after(session.stamped_at, app.now());
+    tx.delete_session(session.id).await?;
+    tx.clear_timer(ACCESS_TIMER, &session.id.to_string()).await?;
+    tx.clear_timer(REFRESH_TIMER, &session.id.to_string()).await?;
+    let account = session.account.clone();
+    app.enqueue(
+        tx,
+        SessionExpired {
+            account: account.clone(),
+            session: Some(session.id),
+        },
+        at,
+    )
+    .await?;
+    app.enqueue(
+        tx,
+        DeviceTokenSet {
+            account,
+            token: None,
+            session: Some(session.id),
+        },
+        at,
+    )
+    .await
+}
+
+/// The last access token of a session has expired. The session goes on: its refresh token still lives.
+pub async fn expire(app: &App, tx: &mut dyn Transaction, session: SessionId) -> Result<(), Error> {
+    let Some(mut session) = tx.session(session).await? else {
+        return Ok(());
+    };
+    let now = app.now();
+    if let Some(last) = tx.last_expiry(session.id).await?.filter(|last| *last > now) {
+        return set_timer(tx, ACCESS_TIMER, session.id, last).await;
+    }
+    session.stamped_at = stamp::after(session.stamped_at, now);
+    tx.delete_access_tokens(session.id).await?;
+    tx.update_session(&session).await?;
+    let expired = SessionExpired {
+        account: session.account.clone(),
+        session: Some(session.id),
+    };
+    app.enqueue(tx, expired, session.stamped_at).await
+}
+
+/// The last refresh token of a session has expired.
+pub async fn run_out(app: &App, tx: &mut dyn Transaction, session: SessionId) -> Result<(), Error> {
+    let Some(session) = tx.session(session).await? else {
+        return Ok(());
+    };
+    if session.refresh.expires_at > app.now() {
+        return set_timer(tx, REFRESH_TIMER, session.id, session.refresh.expires_at).await;
+    }
+    close(app, tx, &session).await
+}
+
+async fn set_timer(tx: &mut dyn Transaction, kind: &str, session: SessionId, fire_at: Timestamp) -> Result<(), Error> {
+    Ok(tx
+        .set_timer(&Timer {
+            kind: kind.to_owned(),
+            key: session.to_string(),
+            fire_at,
+        })
+        .await?)
+}

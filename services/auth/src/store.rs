@@ -1,0 +1,187 @@
+//! What auth keeps, as a port: reads by themselves, writes in transactions that also hold their events. Adapters for `SQLite` and `MySQL`
+//! over one text.
+
+mod mysql;
+mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::images::ImageId;
+use sosohappy_common::settings::SecretUrl;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::outbox::Outbox;
+use sosohappy_events::types::{Role, SessionId, TokenDigest};
+use sosohappy_events::{EventId, Outgoing};
+use sosohappy_store::{StoreError, Timer};
+
+use crate::domain::challenge::Challenge;
+use crate::domain::person::{Identity, Person};
+use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::session::Session;
+
+/// SHA-256 of an authorize code.
+pub type CodeDigest = [u8; 32];
+
+/// A live or past access token, with what a service needs to know of its bearer.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    pub account: Account,
+    pub session: SessionId,
+    pub role: Role,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+/// A resignation that not every service has acknowledged yet.
+#[derive(Debug, Clone)]
+pub struct Resignation {
+    /// The id of the `resign` event.
+    pub id: EventId,
+    pub account: Account,
+    pub nickname: String,
+    pub resigned_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unfinished {
+    pub count: i64,
+    pub oldest: Option<Timestamp>,
+}
+
+#[async_trait]
+pub trait Store: std::fmt::Debug + Send + Sync {
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
+
+    async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError>;
+
+    async fn person_named(&self, nickname: &Nickname) -> Result<Option<Person>, StoreError>;
+
+    async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError>;
+
+    async fn put_code(
+        &self,
+        digest: &CodeDigest,
+        challenge: &Challenge,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// The challenge of a code that lives; of several who take the same code one gets it.
+    async fn take_code(&self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError>;
+
+    async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError>;
+
+    /// The secret of that name; the candidate becomes it when there is none.
+    async fn secret(&self, name: &str, candidate: &[u8]) -> Result<Vec<u8>, StoreError>;
+
+    async fn unfinished_resignations(&self) -> Result<Unfinished, StoreError>;
+
+    async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError>;
+
+    async fn forget_discarded_image(&self, image: ImageId) -> Result<(), StoreError>;
+
+    fn outbox(&self) -> Arc<dyn Outbox>;
+
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Nothing of it is there before [`Transaction::commit`], and nothing after it was dropped. A row that is read stays as it is until
+/// the end. The order of locks is person, session, resignation.
+#[async_trait]
+pub trait Transaction: Send {
+    async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError>;
+
+    /// [`StoreError::Retry`] when somebody else was quicker.
+    async fn insert_person(&mut self, person: &Person, now: Timestamp) -> Result<(), StoreError>;
+
+    async fn link_person(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError>;
+
+    async fn stamp_person(&mut self, account: &Account, at: Timestamp) -> Result<(), StoreError>;
+
+    /// False when the nickname is somebody else's; the transaction is of no use then.
+    async fn set_profile(
+        &mut self,
+        account: &Account,
+        nickname: &Nickname,
+        introduction: &Introduction,
+        image: Option<ImageId>,
+    ) -> Result<bool, StoreError>;
+
+    /// With sessions, tokens and blocks.
+    async fn delete_person(&mut self, account: &Account) -> Result<(), StoreError>;
+
+    async fn session(&mut self, session: SessionId) -> Result<Option<Session>, StoreError>;
+
+    /// The one that was quiet for longest first.
+    async fn sessions_of(&mut self, account: &Account) -> Result<Vec<Session>, StoreError>;
+
+    async fn insert_session(&mut self, session: &Session) -> Result<(), StoreError>;
+
+    async fn update_session(&mut self, session: &Session) -> Result<(), StoreError>;
+
+    /// With its tokens.
+    async fn delete_session(&mut self, session: SessionId) -> Result<(), StoreError>;
+
+    async fn insert_access_token(&mut self, digest: &TokenDigest, token: &AccessToken) -> Result<(), StoreError>;
+
+    /// When the last of its access tokens ends.
+    async fn last_expiry(&mut self, session: SessionId) -> Result<Option<Timestamp>, StoreError>;
+
+    async fn delete_access_tokens(&mut self, session: SessionId) -> Result<(), StoreError>;
+
+    /// False when it was so already.
+    async fn insert_block(&mut self, account: &Account, other: &Account, since: Timestamp) -> Result<bool, StoreError>;
+
+    /// False when it was so already.
+    async fn delete_block(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError>;
+
+    /// Who blocks whom, where the account is one of the two.
+    async fn blocks_around(&mut self, account: &Account) -> Result<Vec<(Account, Account)>, StoreError>;
+
+    async fn insert_resignation(
+        &mut self,
+        resignation: &Resignation,
+        account_hash: &[u8; 32],
+    ) -> Result<(), StoreError>;
+
+    /// When an account of that hash last resigned.
+    async fn last_resignation(&mut self, account_hash: &[u8; 32]) -> Result<Option<Timestamp>, StoreError>;
+
+    async fn is_resignation(&mut self, id: EventId) -> Result<bool, StoreError>;
+
+    async fn unfinished_resignation(&mut self, id: EventId) -> Result<Option<Resignation>, StoreError>;
+
+    async fn insert_receipt(&mut self, id: EventId, service: &str, at: Timestamp) -> Result<(), StoreError>;
+
+    async fn receipts(&mut self, id: EventId) -> Result<Vec<String>, StoreError>;
+
+    /// Forgets who it was.
+    async fn complete_resignation(&mut self, id: EventId, at: Timestamp) -> Result<(), StoreError>;
+
+    /// The picture goes from the object store once that time has come, unless it is kept before.
+    async fn discard_image(&mut self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError>;
+
+    async fn keep_image(&mut self, image: ImageId) -> Result<(), StoreError>;
+
+    async fn set_timer(&mut self, timer: &Timer) -> Result<(), StoreError>;
+
+    async fn clear_timer(&mut self, kind: &str, key: &str) -> Result<(), StoreError>;
+
+    async fn take_due_timers(&mut self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<Timer>, StoreError>;
+
+    async fn enqueue(&mut self, record: &Outgoing, now: Timestamp) -> Result<(), StoreError>;
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// Opens the engine that the URL names.
+pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Arc<dyn Store>, StoreError> {
+    match url.scheme() {
+        "sqlite" => Ok(Arc::new(sqlite::open(url, max_connections, context).await?)),
+        "mysql" => Ok(Arc::new(mysql::open(url, max_connections, context).await?)),
+        other => Err(StoreError::Settings(format!(
+            "auth keeps its accounts in sqlite: or mysql:, not in {other}:"
+        ))),
+    }
+}

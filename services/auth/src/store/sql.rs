@@ -1,0 +1,191 @@
+//! The text that both SQL engines share: reads outside a transaction, and codes and secrets, which need no event. It is compiled
+//! once inside `sqlite.rs` and once inside `mysql.rs`, which say what `engine` and `MIGRATIONS` are.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::images::ImageId;
+use sosohappy_common::settings::SecretUrl;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::outbox::Outbox;
+use sosohappy_events::types::TokenDigest;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+
+use super::{MIGRATIONS, engine};
+use crate::domain::challenge::{Challenge, Method};
+use crate::domain::person::Person;
+use crate::domain::profile::Nickname;
+use crate::store::{AccessToken, CodeDigest, Store, Transaction, Unfinished};
+
+#[path = "sql/rows.rs"]
+mod rows;
+#[path = "sql/transaction.rs"]
+mod transaction;
+
+type Row = <engine::Engine as sqlx::Database>::Row;
+
+pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<SqlStore, StoreError> {
+    let database = engine::Database::open(url, max_connections, &MIGRATIONS, context).await?;
+    database.spawn_sweeper(context);
+    Ok(SqlStore(database))
+}
+
+#[derive(Debug)]
+pub struct SqlStore(engine::Database);
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError> {
+        Ok(Box::new(transaction::SqlTransaction(self.0.begin().await?)))
+    }
+
+    async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError> {
+        let row = sqlx::query(rows::select(rows::PERSON, "account = ?"))
+            .bind(account.as_str())
+            .fetch_optional(self.0.reader())
+            .await?;
+        rows::person(row.as_ref(), |person| person.account == *account)
+    }
+
+    async fn person_named(&self, nickname: &Nickname) -> Result<Option<Person>, StoreError> {
+        let row = sqlx::query(rows::select(rows::PERSON, "nickname = ?"))
+            .bind(nickname.as_str())
+            .fetch_optional(self.0.reader())
+            .await?;
+        rows::person(row.as_ref(), |person| person.nickname == *nickname)
+    }
+
+    async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError> {
+        let row = sqlx::query(
+            "SELECT account.account, account.role, session.session, access_token.issued_at, access_token.expires_at
+            FROM access_token
+            JOIN session ON session.session = access_token.session
+            JOIN account ON account.account = session.account
+            WHERE access_token.digest = ?",
+        )
+        .bind(digest.0.as_slice())
+        .fetch_optional(self.0.reader())
+        .await?;
+        row.as_ref().map(rows::access_token).transpose()
+    }
+
+    async fn put_code(
+        &self,
+        digest: &CodeDigest,
+        challenge: &Challenge,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query("INSERT INTO authorize_code (digest, method, challenge, expires_at) VALUES (?, ?, ?, ?)")
+                .bind(digest.as_slice())
+                .bind(challenge.method.as_str())
+                .bind(&challenge.text)
+                .bind(expires_at.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn take_code(&self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            let row = sqlx::query("SELECT method, challenge, expires_at FROM authorize_code WHERE digest = ?")
+                .bind(digest.as_slice())
+                .fetch_optional(&mut *tx)
+                .await?;
+            let Some(row) = row else { return Ok(None) };
+            let deleted = sqlx::query("DELETE FROM authorize_code WHERE digest = ?")
+                .bind(digest.as_slice())
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            // Who deletes the row has the code; on MySQL two may have read it.
+            let taken = deleted.rows_affected() == 1 && rows::instant(&row, "expires_at")? > now;
+            if !taken {
+                return Ok(None);
+            }
+            let method = Method::parse(&rows::text(&row, "method")?).ok_or_else(|| rows::broken("method"))?;
+            Ok(Some(Challenge {
+                method,
+                text: rows::text(&row, "challenge")?,
+            }))
+        })
+        .await
+    }
+
+    async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query("DELETE FROM authorize_code WHERE expires_at < ?")
+                .bind(expired_before.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn secret(&self, name: &str, candidate: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let inserted = retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query("INSERT INTO secret (name, secret) VALUES (?, ?)")
+                .bind(name)
+                .bind(candidate)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await;
+        match inserted {
+            Ok(()) | Err(StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let row = sqlx::query("SELECT secret FROM secret WHERE name = ?")
+            .bind(name)
+            .fetch_one(self.0.reader())
+            .await?;
+        Ok(row.try_get_unchecked(0)?)
+    }
+
+    async fn unfinished_resignations(&self) -> Result<Unfinished, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*), MIN(resigned_at) FROM resignation WHERE completed_at IS NULL")
+            .fetch_one(self.0.reader())
+            .await?;
+        let oldest: Option<i64> = row.try_get(1)?;
+        Ok(Unfinished {
+            count: row.try_get(0)?,
+            oldest: oldest.map(rows::from_millis).transpose()?,
+        })
+    }
+
+    async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError> {
+        let images = sqlx::query_scalar("SELECT image FROM discarded_image WHERE due_at <= ? ORDER BY due_at LIMIT ?")
+            .bind(now.as_millisecond())
+            .bind(i64::from(limit))
+            .fetch_all(self.0.reader())
+            .await?;
+        Ok(images.into_iter().map(ImageId).collect())
+    }
+
+    async fn forget_discarded_image(&self, image: ImageId) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.begin().await?;
+            tx.keep_image(image).await?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    fn outbox(&self) -> Arc<dyn Outbox> {
+        self.0.outbox()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.ping().await
+    }
+}

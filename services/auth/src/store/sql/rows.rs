@@ -1,0 +1,103 @@
+//! From rows to types. `MySQL` pads what it compares with blanks, so a row that was found by a text may hold another: readers say
+//! what they mean.
+
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_common::images::ImageId;
+use sosohappy_events::types::SessionId;
+use sosohappy_store::StoreError;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{Row, engine};
+use crate::domain::person::{Identity, Person};
+use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::session::{Refresh, RefreshId, Session};
+use crate::store::AccessToken;
+
+pub const PERSON: &str =
+    "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, changed_at FROM account";
+
+pub const SESSION: &str = "SELECT session, account, stamped_at, refresh_id, refresh_issued_at, refresh_expires_at,
+    previous_refresh_id, rotated_at FROM session";
+
+/// The rows of a table that fulfil a condition. Safe: both parts are written here, values are bound.
+pub fn select(table: &'static str, condition: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!("{table} WHERE {condition}"))
+}
+
+/// [`select`]ed rows that stay as they are until the transaction ends.
+pub fn lock(table: &'static str, condition: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!("{table} WHERE {condition}{}", engine::FOR_UPDATE))
+}
+
+pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Option<Person>, StoreError> {
+    let Some(row) = row else { return Ok(None) };
+    let image: Option<i64> = row.try_get("image")?;
+    let person = Person {
+        account: account(row, "account")?,
+        identity: Identity {
+            issuer: text(row, "issuer")?,
+            subject: row.try_get_unchecked("subject")?,
+        },
+        nickname: Nickname::stored(text(row, "nickname")?),
+        profile_set: row.try_get_unchecked("profile_set")?,
+        introduction: Introduction::stored(text(row, "introduction")?),
+        image: image.map(ImageId),
+        role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
+        changed_at: instant(row, "changed_at")?,
+    };
+    Ok(Some(person).filter(meant))
+}
+
+pub fn session(row: &Row) -> Result<Session, StoreError> {
+    let previous: Option<String> = row.try_get_unchecked("previous_refresh_id")?;
+    let rotated_at: Option<i64> = row.try_get("rotated_at")?;
+    let rotated_at = rotated_at.map(from_millis).transpose()?;
+    Ok(Session {
+        id: session_id(row)?,
+        account: account(row, "account")?,
+        stamped_at: instant(row, "stamped_at")?,
+        refresh: Refresh {
+            id: RefreshId(text(row, "refresh_id")?),
+            issued_at: instant(row, "refresh_issued_at")?,
+            expires_at: instant(row, "refresh_expires_at")?,
+        },
+        previous: previous.map(RefreshId).zip(rotated_at),
+    })
+}
+
+pub fn access_token(row: &Row) -> Result<AccessToken, StoreError> {
+    Ok(AccessToken {
+        account: account(row, "account")?,
+        session: session_id(row)?,
+        role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
+        issued_at: instant(row, "issued_at")?,
+        expires_at: instant(row, "expires_at")?,
+    })
+}
+
+fn session_id(row: &Row) -> Result<SessionId, StoreError> {
+    text(row, "session")?.parse().map_err(|_| broken("session"))
+}
+
+pub fn account(row: &Row, column: &str) -> Result<Account, StoreError> {
+    text(row, column)?.parse().map_err(|_| broken(column))
+}
+
+pub fn text(row: &Row, column: &str) -> Result<String, StoreError> {
+    // Unchecked: MySQL reports text of a binary collation as bytes.
+    Ok(row.try_get_unchecked(column)?)
+}
+
+pub fn instant(row: &Row, column: &str) -> Result<Timestamp, StoreError> {
+    from_millis(row.try_get(column)?)
+}
+
+pub fn from_millis(millis: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(millis).map_err(|_| broken("a time"))
+}
+
+/// A value that nothing of ours has written.
+pub fn broken(what: &str) -> StoreError {
+    StoreError::Failed(anyhow::anyhow!("{what} in the database is not what auth has written"))
+}

@@ -1,0 +1,338 @@
+//! Everything that changes together with its events.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_common::images::ImageId;
+use sosohappy_events::types::{SessionId, TokenDigest};
+use sosohappy_events::{EventId, Outgoing};
+use sosohappy_store::{StoreError, Timer};
+use sqlx::Row as _;
+
+use super::{engine, rows};
+use crate::domain::person::{Identity, Person};
+use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::session::Session;
+use crate::store::{AccessToken, Resignation, Transaction};
+
+pub struct SqlTransaction(pub engine::Tx);
+
+type Query<'q> = sqlx::query::Query<'q, engine::Engine, <engine::Engine as sqlx::Database>::Arguments>;
+
+impl SqlTransaction {
+    /// How many rows it changed or found.
+    async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
+        Ok(query.execute(&mut *self.0).await?.rows_affected())
+    }
+}
+
+#[async_trait]
+impl Transaction for SqlTransaction {
+    async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError> {
+        let row = sqlx::query(rows::lock(rows::PERSON, "account = ?"))
+            .bind(account.as_str())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        rows::person(row.as_ref(), |person| person.account == *account)
+    }
+
+    async fn insert_person(&mut self, person: &Person, now: Timestamp) -> Result<(), StoreError> {
+        let insert = sqlx::query(
+            "INSERT INTO account (account, issuer, subject, nickname, profile_set, introduction, image, role, created_at,
+            changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(person.account.as_str())
+        .bind(&person.identity.issuer)
+        .bind(&person.identity.subject)
+        .bind(person.nickname.as_str())
+        .bind(person.profile_set)
+        .bind(person.introduction.as_str())
+        .bind(person.image.map(|image| image.0))
+        .bind(person.role.as_str())
+        .bind(now.as_millisecond())
+        .bind(person.changed_at.as_millisecond());
+        match self.run(insert).await {
+            Ok(_) => Ok(()),
+            // There was no row to lock, so two sign-ins of a new account may both have come here.
+            Err(StoreError::Conflict(rule)) => Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn link_person(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE account SET issuer = ?, subject = ? WHERE account = ?")
+            .bind(&identity.issuer)
+            .bind(&identity.subject)
+            .bind(account.as_str());
+        self.run(update).await?;
+        Ok(())
+    }
+
+    async fn stamp_person(&mut self, account: &Account, at: Timestamp) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE account SET changed_at = ? WHERE account = ?")
+            .bind(at.as_millisecond())
+            .bind(account.as_str());
+        self.run(update).await?;
+        Ok(())
+    }
+
+    async fn set_profile(
+        &mut self,
+        account: &Account,
+        nickname: &Nickname,
+        introduction: &Introduction,
+        image: Option<ImageId>,
+    ) -> Result<bool, StoreError> {
+        let update = sqlx::query(
+            "UPDATE account SET nickname = ?, introduction = ?, image = ?, profile_set = ? WHERE account = ?",
+        )
+        .bind(nickname.as_str())
+        .bind(introduction.as_str())
+        .bind(image.map(|image| image.0))
+        .bind(true)
+        .bind(account.as_str());
+        match self.run(update).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_person(&mut self, account: &Account) -> Result<(), StoreError> {
+        self.run(sqlx::query("DELETE FROM account WHERE account = ?").bind(account.as_str()))
+            .await?;
+        Ok(())
+    }
+
+    async fn session(&mut self, session: SessionId) -> Result<Option<Session>, StoreError> {
+        let row = sqlx::query(rows::lock(rows::SESSION, "session = ?"))
+            .bind(session.to_string())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        row.as_ref().map(rows::session).transpose()
+    }
+
+    async fn sessions_of(&mut self, account: &Account) -> Result<Vec<Session>, StoreError> {
+        let found = sqlx::query(rows::lock(rows::SESSION, "account = ? ORDER BY stamped_at, session"))
+            .bind(account.as_str())
+            .fetch_all(&mut *self.0)
+            .await?;
+        found.iter().map(rows::session).collect()
+    }
+
+    async fn insert_session(&mut self, session: &Session) -> Result<(), StoreError> {
+        let insert = sqlx::query(
+            "INSERT INTO session (stamped_at, refresh_id, refresh_issued_at, refresh_expires_at, previous_refresh_id, rotated_at,
+            account, session) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        );
+        self.run(
+            bind_session(insert, session)
+                .bind(session.account.as_str())
+                .bind(session.id.to_string()),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn update_session(&mut self, session: &Session) -> Result<(), StoreError> {
+        let update = sqlx::query(
+            "UPDATE session SET stamped_at = ?, refresh_id = ?, refresh_issued_at = ?, refresh_expires_at = ?,
+            previous_refresh_id = ?, rotated_at = ? WHERE session = ?",
+        );
+        self.run(bind_session(update, session).bind(session.id.to_string()))
+            .await?;
+        Ok(())
+    }
+
+    async fn delete_session(&mut self, session: SessionId) -> Result<(), StoreError> {
+        self.run(sqlx::query("DELETE FROM session WHERE session = ?").bind(session.to_string()))
+            .await?;
+        Ok(())
+    }
+
+    async fn insert_access_token(&mut self, digest: &TokenDigest, token: &AccessToken) -> Result<(), StoreError> {
+        let insert =
+            sqlx::query("INSERT INTO access_token (digest, session, issued_at, expires_at) VALUES (?, ?, ?, ?)")
+                .bind(digest.0.as_slice())
+                .bind(token.session.to_string())
+                .bind(token.issued_at.as_millisecond())
+                .bind(token.expires_at.as_millisecond());
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn last_expiry(&mut self, session: SessionId) -> Result<Option<Timestamp>, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar("SELECT MAX(expires_at) FROM access_token WHERE session = ?")
+            .bind(session.to_string())
+            .fetch_one(&mut *self.0)
+            .await?;
+        last.map(rows::from_millis).transpose()
+    }
+
+    async fn delete_access_tokens(&mut self, session: SessionId) -> Result<(), StoreError> {
+        self.run(sqlx::query("DELETE FROM access_token WHERE session = ?").bind(session.to_string()))
+            .await?;
+        Ok(())
+    }
+
+    async fn insert_block(&mut self, account: &Account, other: &Account, since: Timestamp) -> Result<bool, StoreError> {
+        let insert = sqlx::query("INSERT INTO block (account, other, since) VALUES (?, ?, ?)")
+            .bind(account.as_str())
+            .bind(other.as_str())
+            .bind(since.as_millisecond());
+        match self.run(insert).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_block(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError> {
+        let delete = sqlx::query("DELETE FROM block WHERE account = ? AND other = ?")
+            .bind(account.as_str())
+            .bind(other.as_str());
+        Ok(self.run(delete).await? > 0)
+    }
+
+    async fn blocks_around(&mut self, account: &Account) -> Result<Vec<(Account, Account)>, StoreError> {
+        let found = sqlx::query("SELECT account, other FROM block WHERE account = ? OR other = ?")
+            .bind(account.as_str())
+            .bind(account.as_str())
+            .fetch_all(&mut *self.0)
+            .await?;
+        found
+            .iter()
+            .map(|row| Ok((rows::account(row, "account")?, rows::account(row, "other")?)))
+            .collect()
+    }
+
+    async fn insert_resignation(
+        &mut self,
+        resignation: &Resignation,
+        account_hash: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        let insert = sqlx::query(
+            "INSERT INTO resignation (resignation, account_hash, account, nickname, resigned_at) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(resignation.id.to_string())
+        .bind(account_hash.as_slice())
+        .bind(resignation.account.as_str())
+        .bind(&resignation.nickname)
+        .bind(resignation.resigned_at.as_millisecond());
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn last_resignation(&mut self, account_hash: &[u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar("SELECT MAX(resigned_at) FROM resignation WHERE account_hash = ?")
+            .bind(account_hash.as_slice())
+            .fetch_one(&mut *self.0)
+            .await?;
+        last.map(rows::from_millis).transpose()
+    }
+
+    async fn is_resignation(&mut self, id: EventId) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM resignation WHERE resignation = ?")
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn unfinished_resignation(&mut self, id: EventId) -> Result<Option<Resignation>, StoreError> {
+        let select = "SELECT account, nickname, resigned_at FROM resignation";
+        let row = sqlx::query(rows::lock(select, "resignation = ? AND completed_at IS NULL"))
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        let resignation = |row| {
+            Ok(Resignation {
+                id,
+                account: rows::account(row, "account")?,
+                nickname: rows::text(row, "nickname")?,
+                resigned_at: rows::instant(row, "resigned_at")?,
+            })
+        };
+        row.as_ref().map(resignation).transpose()
+    }
+
+    async fn insert_receipt(&mut self, id: EventId, service: &str, at: Timestamp) -> Result<(), StoreError> {
+        let insert =
+            sqlx::query("INSERT INTO resignation_receipt (resignation, service, received_at) VALUES (?, ?, ?)")
+                .bind(id.to_string())
+                .bind(service)
+                .bind(at.as_millisecond());
+        match self.run(insert).await {
+            Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn receipts(&mut self, id: EventId) -> Result<Vec<String>, StoreError> {
+        let found = sqlx::query("SELECT service FROM resignation_receipt WHERE resignation = ?")
+            .bind(id.to_string())
+            .fetch_all(&mut *self.0)
+            .await?;
+        found.iter().map(|row| Ok(row.try_get_unchecked(0)?)).collect()
+    }
+
+    async fn complete_resignation(&mut self, id: EventId, at: Timestamp) -> Result<(), StoreError> {
+        let update = sqlx::query(
+            "UPDATE resignation SET account = NULL, nickname = NULL, completed_at = ? WHERE resignation = ?",
+        )
+        .bind(at.as_millisecond())
+        .bind(id.to_string());
+        self.run(update).await?;
+        Ok(())
+    }
+
+    async fn discard_image(&mut self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError> {
+        let insert = sqlx::query("INSERT INTO discarded_image (image, due_at) VALUES (?, ?)")
+            .bind(image.0)
+            .bind(due_at.as_millisecond());
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn keep_image(&mut self, image: ImageId) -> Result<(), StoreError> {
+        self.run(sqlx::query("DELETE FROM discarded_image WHERE image = ?").bind(image.0))
+            .await?;
+        Ok(())
+    }
+
+    async fn set_timer(&mut self, timer: &Timer) -> Result<(), StoreError> {
+        engine::set_timer(&mut self.0, timer).await
+    }
+
+    async fn clear_timer(&mut self, kind: &str, key: &str) -> Result<(), StoreError> {
+        engine::clear_timer(&mut self.0, kind, key).await
+    }
+
+    async fn take_due_timers(&mut self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<Timer>, StoreError> {
+        engine::take_due_timers(&mut self.0, kind, now, limit).await
+    }
+
+    async fn enqueue(&mut self, record: &Outgoing, now: Timestamp) -> Result<(), StoreError> {
+        engine::enqueue(&mut self.0, record, now).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+/// Everything of a session that changes.
+fn bind_session<'q>(query: Query<'q>, session: &'q Session) -> Query<'q> {
+    let (previous, rotated_at) = session
+        .previous
+        .as_ref()
+        .map(|(id, at)| (id.0.as_str(), at.as_millisecond()))
+        .unzip();
+    query
+        .bind(session.stamped_at.as_millisecond())
+        .bind(&session.refresh.id.0)
+        .bind(session.refresh.issued_at.as_millisecond())
+        .bind(session.refresh.expires_at.as_millisecond())
+        .bind(previous)
+        .bind(rotated_at)
+}

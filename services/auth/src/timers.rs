@@ -1,0 +1,142 @@
+//! What happens by itself: tokens and sessions end, resignations are called for again, old codes and pictures go.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sosohappy_store::retrying;
+
+use crate::app::App;
+use crate::error::Error;
+use crate::store::Transaction;
+use crate::{resignations, sessions};
+
+/// How late a timer may be.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Timers of one transaction. On `SQLite` it keeps all other writers waiting.
+const BATCH: u32 = 20;
+
+/// Old codes and pictures only take up space.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
+
+/// Pictures of one round.
+const PICTURES: u32 = 100;
+
+pub fn spawn(app: &Arc<App>) {
+    let lifecycle = &app.context.lifecycle;
+    lifecycle.spawn("timers", {
+        let app = app.clone();
+        async move {
+            while goes_on(&app, EVERY).await {
+                for due in Due::ALL {
+                    report(&app, due.kind(), fire_all(&app, due).await);
+                }
+            }
+            Ok(())
+        }
+    });
+    lifecycle.spawn("housekeeping", {
+        let app = app.clone();
+        async move {
+            while goes_on(&app, HOUSEKEEPING_EVERY).await {
+                report(&app, "resignation-gauges", look_at_resignations(&app).await);
+                report(&app, "discarded-images", forget_images(&app).await);
+                report(
+                    &app,
+                    "authorize-codes",
+                    app.store.forget_codes(app.now()).await.map_err(Error::from),
+                );
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Waits for the next round; false when the service drains.
+async fn goes_on(app: &App, every: Duration) -> bool {
+    let draining = app.context.lifecycle.draining();
+    tokio::time::timeout(every, draining.cancelled()).await.is_err()
+}
+
+/// A round that failed is tried again at the next one.
+fn report(app: &App, task: &'static str, round: Result<(), Error>) {
+    if let Err(error) = round {
+        app.metrics.task_failures.with_label_values(&[task]).inc();
+        tracing::warn!(
+            task,
+            error = &error as &dyn std::error::Error,
+            "a background task failed"
+        );
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    AccessToken,
+    RefreshToken,
+    Resignation,
+}
+
+impl Due {
+    const ALL: [Self; 3] = [Self::AccessToken, Self::RefreshToken, Self::Resignation];
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::AccessToken => sessions::ACCESS_TIMER,
+            Self::RefreshToken => sessions::REFRESH_TIMER,
+            Self::Resignation => resignations::TIMER,
+        }
+    }
+
+    async fn fire(self, app: &App, tx: &mut dyn Transaction, key: &str) -> Result<(), Error> {
+        match self {
+            Self::AccessToken => sessions::expire(app, tx, own(key)).await,
+            Self::RefreshToken => sessions::run_out(app, tx, own(key)).await,
+            Self::Resignation => resignations::remind(app, tx, own(key)).await,
+        }
+    }
+}
+
+/// The key of a timer that this service has set.
+fn own<T: FromStr<Err: std::fmt::Debug>>(key: &str) -> T {
+    key.parse()
+        .expect("the keys of these kinds of timers are written from this very type")
+}
+
+async fn fire_all(app: &App, due: Due) -> Result<(), Error> {
+    while retrying(|| fire_some(app, due)).await? == BATCH as usize {}
+    Ok(())
+}
+
+/// Takes and fires a batch in one transaction; how many there were.
+async fn fire_some(app: &App, due: Due) -> Result<usize, Error> {
+    let mut tx = app.store.begin().await?;
+    let timers = tx.take_due_timers(due.kind(), app.now(), BATCH).await?;
+    for timer in &timers {
+        due.fire(app, tx.as_mut(), &timer.key).await?;
+    }
+    if !timers.is_empty() {
+        app.commit(tx).await?;
+    }
+    Ok(timers.len())
+}
+
+async fn look_at_resignations(app: &App) -> Result<(), Error> {
+    let unfinished = app.store.unfinished_resignations().await?;
+    app.metrics.unfinished_resignations.set(unfinished.count);
+    let age = unfinished
+        .oldest
+        .map_or(0.0, |oldest| app.now().duration_since(oldest).as_secs_f64());
+    app.metrics.oldest_resignation.set(age);
+    Ok(())
+}
+
+/// The object store forgets first: should the process die in between, it is asked again, which does no harm.
+async fn forget_images(app: &App) -> Result<(), Error> {
+    for image in app.store.discarded_images(app.now(), PICTURES).await? {
+        app.images.delete(image).await?;
+        app.store.forget_discarded_image(image).await?;
+    }
+    Ok(())
+}

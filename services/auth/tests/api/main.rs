@@ -1,0 +1,9 @@
+//! The auth service from outside, on both engine sets.
+
+mod block;
+mod fleet;
+mod profile;
+mod resign;
+mod session;
+mod support;
+mod time;

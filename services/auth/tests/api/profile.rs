@@ -1,0 +1,254 @@
+//! What people show of themselves.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+use sosohappy_events::types::NicknameSet;
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use crate::support::{Answer, Auth, Ground, KIM, LEE, Person, send};
+
+on_both_engines!(
+    a_profile_is_what_was_set_last,
+    a_photo_is_kept_until_it_is_replaced,
+    every_form_of_request_is_read,
+    a_nickname_has_one_bearer,
+    whose_nickname_it_is_stays_secret,
+    unknown_people_show_nothing,
+    nobody_sets_the_profile_of_somebody_else,
+    what_does_not_fit_is_refused,
+);
+
+/// A picture of one pixel.
+fn png(level: u8) -> Vec<u8> {
+    let header = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let mut bytes = BASE64_STANDARD.decode(header).expect("base64");
+    bytes.push(level);
+    bytes
+}
+
+fn photo(person: &Person, nickname: &str, bytes: Vec<u8>) -> Form {
+    let part = Part::bytes(bytes)
+        .file_name("profile.png")
+        .mime_str("image/png")
+        .expect("a media type");
+    Form::new()
+        .text("email", person.account.clone())
+        .text("nickname", nickname.to_owned())
+        .text("introduction", "안녕하세요")
+        .part("profileImg", part)
+}
+
+impl Auth {
+    async fn set_photo(&self, person: &Person, nickname: &str, bytes: Vec<u8>) -> Answer {
+        send(person.sign(self.post("setProfile").multipart(photo(person, nickname, bytes)))).await
+    }
+
+    async fn photo(&self, asker: &Person, nickname: &str) -> Value {
+        send(asker.sign(self.post("findProfileImg").form(&[("nickname", nickname)])))
+            .await
+            .expect(200)
+            .body
+    }
+
+    async fn introduction(&self, asker: &Person, nickname: &str) -> Value {
+        send(asker.sign(self.post("findIntroduction").form(&[("nickname", nickname)])))
+            .await
+            .expect(200)
+            .body
+    }
+
+    async fn is_present(&self, asker: &Person, nickname: &str) -> Answer {
+        send(asker.sign(self.get("checkDuplicateNickname").query(&[("nickname", nickname)]))).await
+    }
+}
+
+/// Pictures in the object store of this ground.
+pub fn stored_pictures(ground: &Ground) -> usize {
+    fn count(folder: &std::path::Path) -> usize {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return 0;
+        };
+        entries
+            .map(|entry| entry.expect("readable").path())
+            .map(|path| if path.is_dir() { count(&path) } else { 1 })
+            .sum()
+    }
+    count(&ground.bed.folder().join("auth-images"))
+}
+
+async fn a_profile_is_what_was_set_last(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(KIM).await;
+    auth.set_photo(&kim, "소소한 김", png(1)).await.expect(200);
+    assert_eq!(
+        auth.introduction(&kim, "소소한 김").await,
+        json!({ "introduction": "안녕하세요" })
+    );
+    assert!(auth.set_nickname(&kim, "kim").await);
+    assert_eq!(
+        auth.introduction(&kim, "kim").await,
+        json!({ "introduction": "안녕하세요" }),
+        "left out, so kept"
+    );
+    assert_eq!(
+        auth.introduction(&kim, "소소한 김").await,
+        json!({ "introduction": "" })
+    );
+    assert_eq!(auth.sign_in(KIM).await.nickname, "kim");
+
+    let mut names = ground.watch::<NicknameSet>().await;
+    let mut last = names.next().await.meta.occurred_at;
+    for nickname in ["소소한 김", "kim", "kim"] {
+        let event = names.next().await;
+        assert_eq!(
+            (event.event.account.as_str(), event.event.nickname.as_deref()),
+            (&*kim.account, Some(nickname))
+        );
+        assert!(event.meta.occurred_at > last);
+        last = event.meta.occurred_at;
+    }
+}
+
+async fn a_photo_is_kept_until_it_is_replaced(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    assert_eq!(
+        auth.photo(&kim, "kim").await,
+        json!({ "nickname": "kim", "profileImg": null })
+    );
+    for level in [1, 2] {
+        auth.set_photo(&kim, "kim", png(level)).await.expect(200);
+        let expected = json!({ "nickname": "kim", "profileImg": BASE64_STANDARD.encode(png(level)) });
+        assert_eq!(auth.photo(&kim, "kim").await, expected);
+    }
+    auth.set_photo(&kim, "kim", Vec::new()).await.expect(200);
+    assert_eq!(
+        auth.photo(&kim, "kim").await["profileImg"],
+        BASE64_STANDARD.encode(png(2)),
+        "an empty part is no photo"
+    );
+    eventually("the replaced picture goes", async || {
+        (stored_pictures(&ground) == 1).then_some(())
+    })
+    .await;
+    assert_eq!(
+        auth.photo(&kim, "kim").await["profileImg"],
+        BASE64_STANDARD.encode(png(2))
+    );
+}
+
+async fn every_form_of_request_is_read(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(KIM).await;
+    let fields = |nickname| json!({ "email": kim.account, "nickname": nickname, "introduction": nickname });
+    let requests = [
+        ("query", auth.post("setProfile").query(&fields("query"))),
+        ("form", auth.post("setProfile").form(&fields("form"))),
+        ("json", auth.post("setProfile").json(&fields("json"))),
+    ];
+    for (nickname, request) in requests {
+        let answer = send(kim.sign(request)).await.expect(200);
+        assert_eq!(answer.body, json!({ "email": kim.account, "success": true }));
+        assert_eq!(auth.introduction(&kim, nickname).await["introduction"], nickname);
+    }
+}
+
+async fn a_nickname_has_one_bearer(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let (kim, lee) = (one.sign_in(KIM).await, one.sign_in(LEE).await);
+    assert!(one.set_nickname(&kim, "taken").await);
+    assert!(!other.set_nickname(&lee, "taken").await);
+    let refused = other.set_photo(&lee, "taken", png(1)).await.expect(200);
+    assert_eq!(refused.body, json!({ "email": lee.account, "success": false }));
+
+    for round in 0..8 {
+        let nickname = format!("wanted-{round}");
+        let (kims, lees) = tokio::join!(
+            one.set_nickname(&kim, &nickname),
+            other.set_photo(&lee, &nickname, png(round))
+        );
+        let lees = lees.expect(200).body["success"].as_bool().unwrap();
+        assert!(kims != lees, "one of the two has {nickname}: {kims} {lees}");
+        let winner = if kims { &kim } else { &lee };
+        assert_eq!(one.is_present(winner, &nickname).await.body["email"], winner.account);
+    }
+}
+
+async fn whose_nickname_it_is_stays_secret(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let own = auth.is_present(&kim, "kim").await.expect(200);
+    assert_eq!(own.body, json!({ "email": kim.account, "isPresent": true }));
+    let others = auth.is_present(&lee, "kim").await.expect(200);
+    assert_eq!(others.body, json!({ "email": null, "isPresent": true }));
+    for nickname in ["free", "KIM", "kim "] {
+        let free = auth.is_present(&lee, nickname).await.expect(200);
+        assert_eq!(free.body, json!({ "email": null, "isPresent": false }), "{nickname:?}");
+    }
+    auth.is_present(&lee, "").await.expect(400);
+}
+
+async fn unknown_people_show_nothing(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(KIM).await;
+    assert_eq!(
+        auth.photo(&kim, "nobody").await,
+        json!({ "nickname": null, "profileImg": null })
+    );
+    assert_eq!(auth.introduction(&kim, "nobody").await, json!({ "introduction": "" }));
+    assert_eq!(
+        auth.introduction(&kim, &"행".repeat(10_000)).await,
+        json!({ "introduction": "" })
+    );
+    for call in ["findProfileImg", "findIntroduction", "setProfile", "resign", "signOut"] {
+        let answer = send(auth.post(call).form(&[("nickname", "nobody")])).await.expect(403);
+        assert_eq!(answer.code(), "access-denied");
+    }
+}
+
+async fn nobody_sets_the_profile_of_somebody_else(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let answer = send(lee.sign(auth.post("setProfile").multipart(photo(&kim, "hers", png(1)))))
+        .await
+        .expect(403);
+    assert_eq!(answer.code(), "not-yourself");
+    assert_eq!(
+        auth.photo(&kim, "kim").await,
+        json!({ "nickname": "kim", "profileImg": null })
+    );
+    assert_eq!(stored_pictures(&ground), 0);
+}
+
+async fn what_does_not_fit_is_refused(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("images.max-bytes", "1000")]).await;
+    let kim = auth.person(KIM, "kim").await;
+    let long = "행".repeat(101);
+    for nickname in ["", " ", "a\u{7}b", "lee@example.com+google", &long] {
+        let fields = [("email", kim.account.as_str()), ("nickname", nickname)];
+        let answer = send(kim.sign(auth.post("setProfile").form(&fields))).await.expect(400);
+        assert_eq!(answer.code(), "invalid-parameter", "{nickname:?}");
+    }
+    let fields = [
+        ("email", kim.account.clone()),
+        ("nickname", "kim".into()),
+        ("introduction", "소".repeat(1001)),
+    ];
+    send(kim.sign(auth.post("setProfile").form(&fields))).await.expect(400);
+    auth.set_photo(&kim, "kim", b"<svg/>".to_vec()).await.expect(400);
+    let mut large = png(1);
+    large.resize(2000, 0);
+    auth.set_photo(&kim, "kim", large).await.expect(400);
+    assert_eq!(stored_pictures(&ground), 0);
+    assert!(auth.set_nickname(&kim, &"🩷".repeat(100)).await);
+}

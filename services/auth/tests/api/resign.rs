@@ -1,0 +1,291 @@
+//! Leaving for good.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sosohappy_events::types::{
+    AccountErased, AccountResigned, DeviceTokenSet, NicknameSet, Relation, RelationChanged, SessionExpired,
+};
+use sosohappy_events::{Envelope, EventId};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use crate::profile::stored_pictures;
+use crate::support::{Auth, Ground, KIM, LEE, Person, send};
+
+on_both_engines!(
+    whoever_resigns_is_gone_at_once,
+    everybody_is_told_of_a_resignation,
+    signing_up_again_starts_empty,
+    one_of_many_resigns,
+    nobody_resigns_for_somebody_else,
+    a_resignation_is_called_for_until_every_service_has_erased,
+    receipts_count_once_and_only_for_resignations,
+);
+
+const SERVICES: [&str; 3] = ["feed-service", "dm-service", "notice-service"];
+
+impl Auth {
+    async fn unfinished(&self) -> String {
+        let metrics = self
+            .client
+            .get(self.running.at("/actuator/prometheus"))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("auth_resignations_unfinished"));
+        line.expect("the gauge").rsplit(' ').next().expect("a value").to_owned()
+    }
+
+    async fn expect_unfinished(&self, count: &str) {
+        eventually("the gauge follows", async || {
+            (self.unfinished().await == count).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Ground {
+    async fn acknowledge(&self, resigned: &Envelope<AccountResigned>, service: &str) -> Envelope<AccountErased> {
+        let account = resigned.event.account.clone();
+        self.bed
+            .publish(AccountErased {
+                account,
+                service: service.to_owned(),
+                resignation: resigned.meta.id,
+            })
+            .await
+    }
+}
+
+async fn with_photo(auth: &Auth, person: &Person) {
+    let png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, png).unwrap();
+    let form = reqwest::multipart::Form::new()
+        .text("email", person.account.clone())
+        .text("nickname", person.nickname.clone())
+        .text("introduction", "about me")
+        .part("profileImg", reqwest::multipart::Part::bytes(bytes).file_name("me.png"));
+    send(person.sign(auth.post("setProfile").multipart(form)))
+        .await
+        .expect(200);
+}
+
+async fn whoever_resigns_is_gone_at_once(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let (phone, lee) = (one.person(KIM, "kim").await, one.person(LEE, "lee").await);
+    with_photo(&one, &phone).await;
+    let tablet = one.sign_in(KIM).await;
+
+    let answer = one.resign(&phone).await.expect(200);
+    assert_eq!(answer.body, json!({ "email": phone.account, "success": true }));
+    for auth in [&one, &other] {
+        for device in [&phone, &tablet] {
+            assert!(!auth.admits(device).await);
+            auth.try_reissue(&device.account, &device.refresh).await.expect(403);
+        }
+    }
+    let photo = send(lee.sign(one.post("findProfileImg").form(&[("nickname", "kim")])))
+        .await
+        .expect(200);
+    assert_eq!(photo.body, json!({ "nickname": null, "profileImg": null }));
+    assert!(other.set_nickname(&lee, "kim").await, "the nickname is free");
+    eventually("the photo goes", async || (stored_pictures(&ground) == 0).then_some(())).await;
+}
+
+async fn everybody_is_told_of_a_resignation(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    for (by, source, destination) in [(&kim, "kim", "lee"), (&lee, "lee", "kim")] {
+        let pair = json!({ "srcNickname": source, "dstNickname": destination });
+        send(by.sign(auth.post("block").json(&pair))).await.expect(200);
+    }
+    auth.resign(&kim).await.expect(200);
+
+    let resigned = ground.watch::<AccountResigned>().await.next().await;
+    assert_eq!(
+        (resigned.event.account.as_str(), resigned.event.nickname.as_str()),
+        (&*kim.account, "kim")
+    );
+    let at = resigned.meta.occurred_at;
+
+    let mut names = ground.watch::<NicknameSet>().await;
+    let nameless = eventually("the name goes", async || {
+        let event = names.next().await;
+        event.event.nickname.is_none().then_some(event)
+    })
+    .await;
+    assert_eq!(
+        (nameless.event.account.as_str(), nameless.meta.occurred_at),
+        (&*kim.account, at)
+    );
+
+    let mut devices = ground.watch::<DeviceTokenSet>().await;
+    let forgotten = eventually("all devices go", async || {
+        let event = devices.next().await.event;
+        (event.token.is_none() && event.session.is_none()).then_some(event)
+    })
+    .await;
+    assert_eq!(forgotten.account.as_str(), kim.account);
+
+    let closed = ground.watch::<SessionExpired>().await.next().await;
+    assert_eq!(closed.event.account.as_str(), kim.account);
+    assert!(closed.meta.occurred_at <= at);
+
+    // Two pairs of people are two keys, which have no order between them.
+    let mut relations = ground.watch::<RelationChanged>().await;
+    let mut lifted = Vec::new();
+    for _ in 0..4 {
+        let changed = relations.next().await;
+        if changed.event.relation == Relation::Unblock {
+            assert_eq!(changed.meta.occurred_at, at);
+            lifted.push(changed.event.account.as_str().to_owned());
+        }
+    }
+    lifted.sort();
+    assert_eq!(lifted, [kim.account, lee.account], "in both directions");
+}
+
+async fn signing_up_again_starts_empty(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    with_photo(&auth, &kim).await;
+    auth.resign(&kim).await.expect(200);
+    let resigned = ground.watch::<AccountResigned>().await.next().await;
+
+    // Under the same address may come somebody else: the provider gave it away again.
+    let again = auth.sign_in((KIM.0, KIM.1, "another-subject")).await;
+    assert_eq!((again.account.as_str(), again.nickname.as_str()), (&*kim.account, ""));
+    assert!(auth.admits(&again).await && !auth.admits(&kim).await);
+    assert!(auth.set_nickname(&again, "kim").await);
+    let photo = send(lee.sign(auth.post("findProfileImg").form(&[("nickname", "kim")])))
+        .await
+        .expect(200);
+    assert_eq!(photo.body, json!({ "nickname": "kim", "profileImg": null }));
+    let told = send(lee.sign(auth.post("findIntroduction").form(&[("nickname", "kim")])))
+        .await
+        .expect(200);
+    assert_eq!(told.body, json!({ "introduction": "" }));
+
+    let mut names = ground.watch::<NicknameSet>().await;
+    let later = eventually("the new name is told", async || {
+        let event = names.next().await;
+        let is_later = event.meta.occurred_at > resigned.meta.occurred_at;
+        (is_later && event.event.account.as_str() == kim.account).then_some(event)
+    })
+    .await;
+    assert!(
+        later.event.nickname.is_some(),
+        "what comes after the resignation is later, though the clock stands still"
+    );
+}
+
+async fn one_of_many_resigns(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let kim = one.person(KIM, "kim").await;
+    let answers = futures::future::join_all((0..6).map(|number| {
+        if number % 2 == 0 {
+            one.resign(&kim)
+        } else {
+            other.resign(&kim)
+        }
+    }))
+    .await;
+    assert_eq!(
+        answers.iter().filter(|answer| answer.status == 200).count(),
+        1,
+        "{answers:?}"
+    );
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        let told = (answer.status.as_u16(), answer.code());
+        assert!(
+            matches!(told, (401, "unknown-account") | (403, "access-denied")),
+            "{answer:?}"
+        );
+    }
+    let mut resigned = ground.watch::<AccountResigned>().await;
+    resigned.next().await;
+    resigned.expect_silence().await;
+}
+
+async fn nobody_resigns_for_somebody_else(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let answer = send(lee.sign(auth.post("resign").form(&[("email", &kim.account)])))
+        .await
+        .expect(403);
+    assert_eq!(answer.code(), "not-yourself");
+    send(lee.sign(auth.post("resign"))).await.expect(400);
+    assert!(auth.admits(&kim).await && auth.admits(&lee).await);
+}
+
+async fn a_resignation_is_called_for_until_every_service_has_erased(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    auth.resign(&kim).await.expect(200);
+    let mut resignations = ground.watch::<AccountResigned>().await;
+    let first = resignations.next().await;
+    auth.expect_unfinished("1").await;
+    let health = auth
+        .client
+        .get(auth.running.at("/actuator/health"))
+        .bearer_auth(&ground.bed.operator_token);
+    let health = send(health).await.expect(200).body;
+    assert_eq!(
+        health["components"]["resignations"]["details"]["unfinished"], 1,
+        "{health}"
+    );
+    for service in &SERVICES[..2] {
+        ground.acknowledge(&first, service).await;
+    }
+    resignations.expect_silence().await;
+
+    ground.clock.advance(Duration::from_mins(10));
+    let again = resignations.next().await;
+    assert_eq!(again.event, first.event);
+    assert_eq!(
+        (again.meta.id, again.meta.occurred_at),
+        (first.meta.id, first.meta.occurred_at),
+        "the very same event"
+    );
+
+    ground.acknowledge(&first, SERVICES[2]).await;
+    auth.expect_unfinished("0").await;
+    ground.clock.advance(Duration::from_mins(100));
+    resignations.expect_silence().await;
+}
+
+async fn receipts_count_once_and_only_for_resignations(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    auth.resign(&kim).await.expect(200);
+    let resigned = ground.watch::<AccountResigned>().await.next().await;
+    auth.expect_unfinished("1").await;
+
+    let mut unknown = resigned.clone();
+    unknown.meta.id = EventId(ground.bed.context.entropy.uuid());
+    for service in SERVICES {
+        ground.acknowledge(&unknown, service).await;
+    }
+    let receipt = ground.acknowledge(&resigned, SERVICES[0]).await;
+    for _ in 0..3 {
+        ground.bed.publish_again(&receipt).await;
+        ground.acknowledge(&resigned, SERVICES[0]).await;
+    }
+    ground.acknowledge(&resigned, SERVICES[1]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    auth.expect_unfinished("1").await;
+    ground.acknowledge(&resigned, SERVICES[2]).await;
+    auth.expect_unfinished("0").await;
+}

@@ -1,0 +1,387 @@
+//! In and out: codes, sign-in, re-issue, sign-out.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
+use sosohappy_events::types::{AccessTokenIssued, DeviceTokenSet, NicknameSet, Role, SessionExpired, TokenDigest};
+use sosohappy_testkit::{Bed, on_both_engines};
+use std::time::Duration;
+
+use crate::support::{Ground, KIM, LEE, send, sha512};
+
+on_both_engines!(
+    signing_up_gives_tokens_that_work_and_tells_everybody,
+    signing_in_again_opens_another_session,
+    a_code_is_good_for_one_sign_in_of_its_maker,
+    one_of_many_takes_a_code,
+    people_sign_up_once_however_often_they_try,
+    nobody_signs_in_as_somebody_else,
+    wrong_parameters_are_told,
+    a_mixed_fleet_gets_the_token_itself,
+    reissuing_replaces_the_refresh_token,
+    a_lost_answer_is_forgiven,
+    a_stolen_refresh_token_closes_the_session,
+    signing_out_ends_one_session,
+    one_device_too_many_costs_the_quietest_one,
+    a_restart_changes_nothing_for_people,
+    unproven_sign_in_is_the_only_one_yet,
+);
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn claims(token: &str) -> (Value, Value) {
+    let mut parts = token
+        .split('.')
+        .map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).expect("base64url"));
+    let mut part = || serde_json::from_slice(&parts.next().expect("three parts")).expect("JSON");
+    (part(), part())
+}
+
+async fn signing_up_gives_tokens_that_work_and_tells_everybody(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let answer = auth.try_sign_in(KIM).await.expect(200);
+    assert_eq!(
+        answer.body,
+        serde_json::json!({ "nickname": "" }),
+        "the profile is not set"
+    );
+    let kim = auth.sign_in(KIM).await;
+    assert_eq!(kim.account, "kim@example.com+kakao");
+    assert!(auth.admits(&kim).await);
+
+    let (header, claims) = claims(&kim.access);
+    assert_eq!((&header["alg"], header["kid"].is_string()), (&"HS512".into(), true));
+    assert_eq!(
+        (&claims["sub"], &claims["email"]),
+        (&"AccessToken".into(), &kim.account.clone().into())
+    );
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        36_000
+    );
+    assert_eq!(self::claims(&kim.refresh).1["sub"], "RefreshToken");
+
+    let mut issued = ground.watch::<AccessTokenIssued>().await;
+    let first = issued.next().await.event;
+    let second = issued.next().await.event;
+    assert_eq!(second.account.as_str(), kim.account);
+    assert_eq!(second.digest, TokenDigest::of(&kim.access));
+    assert_eq!(second.role, Role::User);
+    assert_eq!(second.session.to_string(), claims["sid"].as_str().unwrap());
+    assert_eq!(second.expires_at, Some(second.issued_at + 10 * HOUR));
+    assert_ne!(first.session, second.session);
+
+    let mut names = ground.watch::<NicknameSet>().await;
+    let (before, after) = (names.next().await, names.next().await);
+    assert_eq!(
+        before.event.nickname.as_ref().map(String::len),
+        Some(36),
+        "a random UUID"
+    );
+    assert_eq!(before.event, after.event);
+    assert!(
+        before.meta.occurred_at < after.meta.occurred_at,
+        "later even though the clock stands still"
+    );
+
+    let mut devices = ground.watch::<DeviceTokenSet>().await;
+    let device = devices.next().await.event;
+    assert_eq!(
+        (device.token.as_deref(), device.session),
+        (Some("a-push-token"), Some(first.session))
+    );
+}
+
+async fn signing_in_again_opens_another_session(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let phone = auth.person(KIM, "kim").await;
+    let tablet = auth.sign_in(KIM).await;
+    assert_eq!(tablet.nickname, "kim");
+    assert!(auth.admits(&phone).await && auth.admits(&tablet).await);
+}
+
+async fn a_code_is_good_for_one_sign_in_of_its_maker(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let code = auth.code("verifier").await;
+    auth.sign_in_with(KIM, &code, "verifier").await.expect(200);
+    let again = auth.sign_in_with(KIM, &code, "verifier").await.expect(403);
+    assert_eq!(again.code(), "invalid-code");
+
+    let code = auth.code("verifier").await;
+    auth.sign_in_with(KIM, &code, "another").await.expect(403);
+    auth.sign_in_with(KIM, &code, "verifier").await.expect(403);
+    auth.sign_in_with(KIM, "made-up", "verifier").await.expect(403);
+
+    let (early, late) = (auth.code("verifier").await, auth.code("verifier").await);
+    ground.clock.advance(Duration::from_secs(599));
+    auth.sign_in_with(KIM, &early, "verifier").await.expect(200);
+    ground.clock.advance(Duration::from_secs(1));
+    auth.sign_in_with(KIM, &late, "verifier").await.expect(403);
+
+    let challenge = [
+        ("codeChallenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+        ("codeChallengeMethod", "S256"),
+    ];
+    let asked = send(auth.post("getAuthorizeCode").query(&challenge)).await.expect(200);
+    let code = asked.body["authorizeCode"].as_str().unwrap();
+    auth.sign_in_with(KIM, code, "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+        .await
+        .expect(200);
+}
+
+async fn one_of_many_takes_a_code(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    for _ in 0..5 {
+        let code = one.code("verifier").await;
+        let tries = (0..8).map(|number| {
+            let auth = if number % 2 == 0 { &one } else { &other };
+            auth.sign_in_with(KIM, &code, "verifier")
+        });
+        let answers = futures::future::join_all(tries).await;
+        let admitted = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(admitted, 1, "{answers:?}");
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.status == 200 || answer.status == 403),
+            "{answers:?}"
+        );
+    }
+}
+
+async fn people_sign_up_once_however_often_they_try(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let tries = (0..8).map(|number| {
+        if number % 2 == 0 {
+            one.sign_in(KIM)
+        } else {
+            other.sign_in(KIM)
+        }
+    });
+    let people = futures::future::join_all(tries).await;
+    let mut names = ground.watch::<NicknameSet>().await;
+    let first = names.next().await.event;
+    let mut last = None;
+    for _ in 1..people.len() {
+        let next = names.next().await;
+        assert_eq!(next.event, first, "there is one account");
+        assert!(
+            last.is_none_or(|last| last < next.meta.occurred_at),
+            "names come in the order of their times"
+        );
+        last = Some(next.meta.occurred_at);
+    }
+    for person in &people {
+        assert!(one.admits(person).await && other.admits(person).await);
+    }
+}
+
+async fn nobody_signs_in_as_somebody_else(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(KIM).await;
+    let stranger = auth
+        .try_sign_in(("kim@example.com", "kakao", "somebody-else"))
+        .await
+        .expect(403);
+    assert_eq!(stranger.code(), "other-identity");
+    let namesake = auth.sign_in(("kim@example.com", "google", "kim-at-google")).await;
+    assert_eq!(namesake.account, "kim@example.com+google");
+
+    let unknown = auth
+        .try_sign_in(("kim@example.com", "myspace", "kim-at-kakao"))
+        .await
+        .expect(403);
+    assert_eq!(unknown.code(), "unknown-provider");
+
+    // Tokens of one account are worth nothing for another, nor is one kind of token for the other.
+    let mixed = crate::support::Person {
+        account: namesake.account.clone(),
+        ..kim.clone()
+    };
+    assert!(!auth.admits(&mixed).await);
+    assert!(
+        !auth
+            .admits(&crate::support::Person {
+                access: kim.refresh.clone(),
+                ..kim.clone()
+            })
+            .await
+    );
+    auth.try_reissue(&namesake.account, &kim.refresh).await.expect(403);
+    auth.try_reissue(&kim.account, &kim.access).await.expect(403);
+    auth.try_reissue(&kim.account, "nonsense").await.expect(403);
+    send(auth.get("reIssueToken").header("email", &kim.account))
+        .await
+        .expect(403);
+    assert!(auth.admits(&kim).await);
+}
+
+async fn wrong_parameters_are_told(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    for fields in [vec![], vec![("codeChallenge", "abc")], vec![("codeChallenge", "")]] {
+        let answer = send(auth.post("getAuthorizeCode").form(&fields)).await.expect(400);
+        assert_eq!(answer.code(), "invalid-parameter");
+    }
+    let challenge = sha512("verifier");
+    let plain = [("codeChallenge", challenge.as_str()), ("codeChallengeMethod", "plain")];
+    send(auth.post("getAuthorizeCode").form(&plain)).await.expect(400);
+    send(auth.post("signIn").json(&serde_json::json!({ "provider": "kakao" })))
+        .await
+        .expect(400);
+    for who in [
+        ("", "kakao", "x"),
+        ("kim@example.com", "kakao", ""),
+        (&*"k".repeat(250), "kakao", "x"),
+    ] {
+        auth.try_sign_in(who).await.expect(400);
+    }
+}
+
+async fn a_mixed_fleet_gets_the_token_itself(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("events.access-token-form", "raw")]).await;
+    let kim = auth.sign_in(KIM).await;
+    let record = ground.watch::<AccessTokenIssued>().await.record().await;
+    assert_eq!(record.key_text().unwrap(), kim.account);
+    assert_eq!(record.value_text().unwrap(), kim.access);
+}
+
+async fn reissuing_replaces_the_refresh_token(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let first = auth.sign_in(KIM).await;
+    ground.clock.advance(HOUR);
+    let second = auth.reissue(&first).await;
+    assert_eq!(second.account, first.account);
+    assert_ne!(second.access, first.access);
+    assert_ne!(second.refresh, first.refresh);
+    assert!(auth.admits(&second).await);
+    assert!(
+        auth.admits(&first).await,
+        "the old access token lives until its own end"
+    );
+
+    let mut issued = ground.watch::<AccessTokenIssued>().await;
+    let (before, after) = (issued.next().await.event, issued.next().await.event);
+    assert_eq!(before.session, after.session);
+    assert_eq!(after.digest, TokenDigest::of(&second.access));
+    assert_eq!(after.issued_at, before.issued_at + HOUR);
+}
+
+async fn a_lost_answer_is_forgiven(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let first = one.sign_in(KIM).await;
+    let lost = one.reissue(&first).await;
+    ground.clock.advance(Duration::from_secs(90));
+    let again = other.reissue(&first).await;
+    assert_eq!(
+        again.refresh, lost.refresh,
+        "the same successor, so the chain does not fork"
+    );
+    assert!(one.admits(&again).await);
+
+    let crossing = (0..6).map(|number| {
+        if number % 2 == 0 {
+            one.reissue(&again)
+        } else {
+            other.reissue(&again)
+        }
+    });
+    let crossed = futures::future::join_all(crossing).await;
+    assert!(crossed.iter().all(|person| person.refresh == crossed[0].refresh));
+    assert_ne!(crossed[0].refresh, again.refresh);
+    for person in &crossed {
+        assert!(one.admits(person).await);
+    }
+}
+
+async fn a_stolen_refresh_token_closes_the_session(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let stolen = auth.sign_in(KIM).await;
+    let owner = auth.reissue(&stolen).await;
+    let elsewhere = auth.sign_in(KIM).await;
+    ground.clock.advance(Duration::from_secs(121));
+    auth.try_reissue(&stolen.account, &stolen.refresh).await.expect(403);
+    auth.try_reissue(&owner.account, &owner.refresh).await.expect(403);
+    assert!(!auth.admits(&owner).await && !auth.admits(&stolen).await);
+    assert!(auth.admits(&elsewhere).await, "another session is not touched");
+
+    let session = ground.watch::<AccessTokenIssued>().await.next().await.event.session;
+    let mut expired = ground.watch::<SessionExpired>().await;
+    let event = expired.next().await;
+    assert_eq!(
+        (event.event.account.as_str(), event.event.session),
+        (stolen.account.as_str(), Some(session))
+    );
+    expired.expect_silence().await;
+}
+
+async fn signing_out_ends_one_session(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (phone, tablet) = (auth.sign_in(KIM).await, auth.sign_in(KIM).await);
+    let answer = send(phone.sign(auth.post("signOut"))).await.expect(200);
+    assert_eq!(answer.body, serde_json::json!({ "success": true }));
+    assert!(!auth.admits(&phone).await && auth.admits(&tablet).await);
+    auth.try_reissue(&phone.account, &phone.refresh).await.expect(403);
+    auth.reissue(&tablet).await;
+
+    let session = ground.watch::<AccessTokenIssued>().await.next().await.event;
+    let event = ground.watch::<SessionExpired>().await.next().await;
+    assert_eq!(event.event.session, Some(session.session));
+    assert!(
+        event.meta.occurred_at > session.issued_at,
+        "it covers every token of the session"
+    );
+}
+
+async fn one_device_too_many_costs_the_quietest_one(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("sessions.per-account", "2")]).await;
+    let first = auth.sign_in(KIM).await;
+    ground.clock.advance(HOUR);
+    let second = auth.sign_in(KIM).await;
+    ground.clock.advance(HOUR);
+    let first = auth.reissue(&first).await;
+    ground.clock.advance(HOUR);
+    let third = auth.sign_in(KIM).await;
+    assert!(auth.admits(&first).await && auth.admits(&third).await);
+    assert!(!auth.admits(&second).await);
+    let lee = auth.sign_in(LEE).await;
+    assert!(
+        auth.admits(&lee).await && auth.admits(&first).await,
+        "others are not counted"
+    );
+}
+
+async fn a_restart_changes_nothing_for_people(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    let code = auth.code("verifier").await;
+    auth.running.stop().await;
+
+    let auth = ground.auth().await;
+    assert!(auth.admits(&kim).await, "the signing key is kept");
+    auth.reissue(&kim).await;
+    let answer = auth.sign_in_with(KIM, &code, "verifier").await.expect(200);
+    assert_eq!(answer.body["nickname"], "kim");
+}
+
+async fn unproven_sign_in_is_the_only_one_yet(bed: Bed) {
+    let ground = Ground::new(bed);
+    let error = ground
+        .build(&[("sign-in.proof", "id-token")])
+        .await
+        .expect_err("not built");
+    assert!(error.to_string().contains("id-token"), "{error}");
+}

@@ -1,0 +1,265 @@
+//! Replicas of auth on one bed, people signing in, and the events they cause.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::Value;
+use sha2::{Digest as _, Sha512};
+use sosohappy_common::Context;
+use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
+use sosohappy_events::bus::{Reader, Start};
+use sosohappy_events::{Envelope, Event, Record};
+use sosohappy_testkit::{Bed, Running, eventually};
+
+pub const KIM: (&str, &str, &str) = ("kim@example.com", "kakao", "kim-at-kakao");
+pub const LEE: (&str, &str, &str) = ("lee@example.com", "google", "lee-at-google");
+
+/// A bed, and a clock that all replicas on it share and that stands still.
+pub struct Ground {
+    pub bed: Bed,
+    pub clock: Arc<ManualClock>,
+}
+
+impl Ground {
+    pub fn new(bed: Bed) -> Self {
+        Self {
+            bed,
+            clock: ManualClock::at(SystemClock.now()),
+        }
+    }
+
+    pub async fn build(&self, more: &[(&str, &str)]) -> anyhow::Result<sosohappy_common::http::serve::Service> {
+        let settings = self.bed.settings("auth", sosohappy_auth::DEFAULTS, more).await;
+        let context = Context {
+            clock: self.clock.clone(),
+            ..self.bed.context(sosohappy_auth::SERVICE)
+        };
+        sosohappy_auth::build(settings, context, self.bed.bus.clone()).await
+    }
+
+    pub async fn auth(&self) -> Auth {
+        self.auth_with(&[]).await
+    }
+
+    pub async fn auth_with(&self, more: &[(&str, &str)]) -> Auth {
+        let running = self.bed.start(self.build(more).await).await;
+        Auth {
+            running,
+            client: reqwest::Client::new(),
+        }
+    }
+
+    /// Every event of a kind from the beginning.
+    pub async fn watch<E: Event>(&self) -> Watch<E> {
+        // A topic that was just made may have no leader yet.
+        let reader = eventually("the topic can be read", async || {
+            self.bed.bus.read(&[E::TOPIC], Start::Earliest).await.ok()
+        })
+        .await;
+        Watch {
+            reader,
+            kind: PhantomData,
+        }
+    }
+}
+
+pub struct Watch<E> {
+    reader: Box<dyn Reader>,
+    kind: PhantomData<E>,
+}
+
+impl<E: Event> Watch<E> {
+    pub async fn record(&mut self) -> Record {
+        let next = tokio::time::timeout(Duration::from_secs(15), self.reader.next()).await;
+        next.unwrap_or_else(|_| panic!("no {} came", E::TYPE))
+            .expect("the bus can be read")
+    }
+
+    pub async fn next(&mut self) -> Envelope<E> {
+        Envelope::decode(&self.record().await).expect("auth writes what it means")
+    }
+
+    /// Nothing comes for longer than two rounds of the timers take.
+    pub async fn expect_silence(&mut self) {
+        let next = tokio::time::timeout(Duration::from_millis(1500), self.reader.next()).await;
+        assert!(next.is_err(), "an unexpected {}", E::TYPE);
+    }
+}
+
+/// One replica.
+pub struct Auth {
+    pub running: Running,
+    pub client: reqwest::Client,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    /// Null when there is none.
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no header {name}: {self:?}"))
+            .to_str()
+            .expect("ASCII")
+    }
+
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    pub fn code(&self) -> &str {
+        self.body["code"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no problem: {self:?}"))
+    }
+}
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub account: String,
+    pub access: String,
+    pub refresh: String,
+    pub nickname: String,
+}
+
+impl Person {
+    fn of(answer: &Answer) -> Self {
+        let bearer = |name| {
+            answer
+                .header(name)
+                .strip_prefix("Bearer ")
+                .expect("a bearer token")
+                .to_owned()
+        };
+        Self {
+            account: answer.header("email").to_owned(),
+            access: bearer("authorization"),
+            refresh: bearer("authorization-refresh"),
+            nickname: answer.body["nickname"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub fn sign(&self, request: RequestBuilder) -> RequestBuilder {
+        request.bearer_auth(&self.access).header("Email", &self.account)
+    }
+}
+
+pub async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.expect("auth answers");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let bytes = response.bytes().await.expect("a whole body");
+    let body = if bytes.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    Answer { status, headers, body }
+}
+
+pub fn sha512(text: &str) -> String {
+    hex::encode(Sha512::digest(text))
+}
+
+impl Auth {
+    pub fn post(&self, call: &str) -> RequestBuilder {
+        self.client.post(self.running.at(&format!("/auth-service/{call}")))
+    }
+
+    pub fn get(&self, call: &str) -> RequestBuilder {
+        self.client.get(self.running.at(&format!("/auth-service/{call}")))
+    }
+
+    /// A code for that verifier.
+    pub async fn code(&self, verifier: &str) -> String {
+        let asked = send(
+            self.post("getAuthorizeCode")
+                .form(&[("codeChallenge", sha512(verifier))]),
+        )
+        .await
+        .expect(200);
+        asked.body["authorizeCode"].as_str().expect("a code").to_owned()
+    }
+
+    pub async fn sign_in_with(&self, who: (&str, &str, &str), code: &str, verifier: &str) -> Answer {
+        let (email, provider, subject) = who;
+        let fields = [
+            ("email", email),
+            ("provider", provider),
+            ("providerId", subject),
+            ("codeVerifier", verifier),
+            ("authorizeCode", code),
+            ("authorizationCode", ""),
+            ("deviceToken", "a-push-token"),
+        ];
+        let form = fields
+            .into_iter()
+            .fold(reqwest::multipart::Form::new(), |form, (name, value)| {
+                form.text(name.to_owned(), value.to_owned())
+            });
+        send(self.post("signIn").multipart(form)).await
+    }
+
+    pub async fn try_sign_in(&self, who: (&str, &str, &str)) -> Answer {
+        let code = self.code("abcdefghijklmnopqrst").await;
+        self.sign_in_with(who, &code, "abcdefghijklmnopqrst").await
+    }
+
+    pub async fn sign_in(&self, who: (&str, &str, &str)) -> Person {
+        Person::of(&self.try_sign_in(who).await.expect(200))
+    }
+
+    /// Signed in, under a nickname of their own.
+    pub async fn person(&self, who: (&str, &str, &str), nickname: &str) -> Person {
+        let person = self.sign_in(who).await;
+        self.set_nickname(&person, nickname).await;
+        Person {
+            nickname: nickname.to_owned(),
+            ..person
+        }
+    }
+
+    /// Whether it was free.
+    pub async fn set_nickname(&self, person: &Person, nickname: &str) -> bool {
+        let fields = [("email", person.account.as_str()), ("nickname", nickname)];
+        let answer = send(person.sign(self.post("setProfile").form(&fields)))
+            .await
+            .expect(200);
+        assert_eq!(answer.body["email"], person.account);
+        answer.body["success"].as_bool().expect("a truth value")
+    }
+
+    pub async fn try_reissue(&self, account: &str, refresh: &str) -> Answer {
+        let request = self.get("reIssueToken").header("email", account);
+        send(request.header("Authorization-refresh", format!("Bearer {refresh}"))).await
+    }
+
+    pub async fn reissue(&self, person: &Person) -> Person {
+        let answer = self.try_reissue(&person.account, &person.refresh).await.expect(200);
+        Person {
+            nickname: person.nickname.clone(),
+            ..Person::of(&answer)
+        }
+    }
+
+    /// Whether the person's access token lets them in.
+    pub async fn admits(&self, person: &Person) -> bool {
+        let request = self.get("checkDuplicateNickname").query(&[("nickname", "nobody")]);
+        let answer = send(person.sign(request)).await;
+        assert!(answer.status == 200 || answer.code() == "access-denied", "{answer:?}");
+        answer.status == 200
+    }
+
+    pub async fn resign(&self, person: &Person) -> Answer {
+        send(person.sign(self.post("resign").form(&[("email", &person.account)]))).await
+    }
+}

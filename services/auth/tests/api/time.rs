@@ -1,0 +1,95 @@
+//! What happens by itself.
+
+use std::time::Duration;
+
+use sosohappy_events::types::{AccessTokenIssued, DeviceTokenSet, SessionExpired};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use crate::support::{Ground, KIM, LEE};
+
+on_both_engines!(
+    an_access_token_ends_and_everybody_is_told,
+    a_session_that_goes_on_is_not_told_to_be_over,
+    timers_outlive_the_process,
+    an_unused_session_ends,
+);
+
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+async fn an_access_token_ends_and_everybody_is_told(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, _other) = (ground.auth().await, ground.auth().await);
+    let kim = one.sign_in(KIM).await;
+    let issued = ground.watch::<AccessTokenIssued>().await.next().await.event;
+    let mut expired = ground.watch::<SessionExpired>().await;
+    ground.clock.advance(9 * HOUR);
+    ground.clock.advance(Duration::from_millis(3_599_999));
+    assert!(one.admits(&kim).await);
+    ground.clock.advance(Duration::from_millis(1));
+    assert!(!one.admits(&kim).await);
+    let event = expired.next().await;
+    assert_eq!(
+        (event.event.account.as_str(), event.event.session),
+        (kim.account.as_str(), Some(issued.session))
+    );
+    assert!(event.meta.occurred_at > issued.issued_at);
+    expired.expect_silence().await;
+
+    let renewed = one.reissue(&kim).await;
+    assert!(one.admits(&renewed).await, "only the access token was over");
+    let mut tokens = ground.watch::<AccessTokenIssued>().await;
+    tokens.next().await;
+    let token = tokens.next().await.event;
+    assert!(
+        token.issued_at > event.meta.occurred_at,
+        "an `expired` never covers a token that came after it"
+    );
+}
+
+async fn a_session_that_goes_on_is_not_told_to_be_over(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let first = auth.sign_in(KIM).await;
+    ground.clock.advance(9 * HOUR);
+    let second = auth.reissue(&first).await;
+    ground.clock.advance(2 * HOUR);
+    assert!(!auth.admits(&first).await && auth.admits(&second).await);
+    let mut expired = ground.watch::<SessionExpired>().await;
+    expired.expect_silence().await;
+    ground.clock.advance(8 * HOUR);
+    assert_eq!(expired.next().await.event.account.as_str(), first.account);
+}
+
+async fn timers_outlive_the_process(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.sign_in(KIM).await, auth.sign_in(LEE).await);
+    auth.running.stop().await;
+    ground.clock.advance(11 * HOUR);
+    let _auth = ground.auth().await;
+    let mut expired = ground.watch::<SessionExpired>().await;
+    let mut told = [expired.next().await.event.account, expired.next().await.event.account].map(String::from);
+    told.sort();
+    assert_eq!(told, [kim.account, lee.account]);
+    expired.expect_silence().await;
+}
+
+async fn an_unused_session_ends(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(KIM).await;
+    ground.clock.advance(59 * DAY);
+    let kim = auth.reissue(&kim).await;
+    ground.clock.advance(59 * DAY);
+    let kim = auth.reissue(&kim).await;
+    ground.clock.advance(60 * DAY);
+    auth.try_reissue(&kim.account, &kim.refresh).await.expect(403);
+    let mut devices = ground.watch::<DeviceTokenSet>().await;
+    let told = eventually("the device of a session that is over is forgotten", async || {
+        let event = devices.next().await.event;
+        event.token.is_none().then_some(event)
+    })
+    .await;
+    assert!(told.session.is_some());
+}
