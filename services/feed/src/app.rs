@@ -1,0 +1,48 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sosohappy_access::{Caller, Names};
+use sosohappy_common::images::Images;
+use sosohappy_common::settings::Live;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::outbox::RelayHandle;
+
+use crate::domain::{Nickname, Writer};
+use crate::error::Error;
+use crate::housekeeping::GarbageHandle;
+use crate::metrics::FeedMetrics;
+use crate::settings::Settings;
+use crate::store::Store;
+
+#[derive(Debug, Clone)]
+pub struct App {
+    pub settings: Live<Settings>,
+    pub context: Context,
+    pub store: Arc<dyn Store>,
+    pub images: Images,
+    pub names: Arc<dyn Names>,
+    pub relay: RelayHandle,
+    pub garbage: GarbageHandle,
+    pub metrics: FeedMetrics,
+}
+
+impl App {
+    pub fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    /// Who bears this nickname now.
+    pub async fn account_of(&self, nickname: &Nickname) -> Result<Option<Account>, Error> {
+        Ok(self.names.account_of(nickname.as_str()).await?)
+    }
+}
+
+/// The caller as the one who writes.
+pub fn writer(caller: Caller) -> Writer {
+    Writer {
+        account: caller.account,
+        authorized_at: caller.issued_at,
+    }
+}

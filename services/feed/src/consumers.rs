@@ -1,0 +1,3 @@
+//! The events feed listens to, one file each.
+
+pub mod resigned;

@@ -1,0 +1,45 @@
+//! `resign`: posts, pictures and likes of the person go, and auth gets a receipt.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sosohappy_common::Context;
+use sosohappy_events::Envelope;
+use sosohappy_events::consume::{Consumer, HandleError};
+use sosohappy_events::outbox::RelayHandle;
+use sosohappy_events::types::{AccountErased, AccountResigned};
+use sosohappy_store::Directory;
+
+use crate::SERVICE;
+use crate::housekeeping::GarbageHandle;
+use crate::store::Store;
+
+#[derive(Debug)]
+pub struct Resigned {
+    pub store: Arc<dyn Store>,
+    pub directory: Arc<dyn Directory>,
+    pub context: Context,
+    pub relay: RelayHandle,
+    pub garbage: GarbageHandle,
+}
+
+#[async_trait]
+impl Consumer<AccountResigned> for Resigned {
+    async fn handle(&self, Envelope { event, meta }: Envelope<AccountResigned>) -> Result<(), HandleError> {
+        // Before the receipt says that everything is gone; to do it twice changes nothing.
+        self.directory.erase(&event.account, meta.occurred_at).await?;
+        let receipt = AccountErased {
+            account: event.account,
+            service: SERVICE.to_owned(),
+            resignation: meta.id,
+        };
+        let record = Envelope::new(receipt.clone(), &self.context).to_outgoing();
+        let now = self.context.clock.now();
+        self.store
+            .erase(&receipt.account, meta.occurred_at, meta.id, &record, now)
+            .await?;
+        self.relay.wake();
+        self.garbage.wake();
+        Ok(())
+    }
+}

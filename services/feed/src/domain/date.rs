@@ -1,0 +1,277 @@
+//! Dates as the app writes them: sixteen digits `yyyyMMddHHmmssSS` of local time, one JSON integer.
+//!
+//! Nothing here knows a time zone: the day of a post is the day its author read off the phone. The time of day only orders
+//! posts, so its digits are taken as they come; the calendar part a call works with has to exist.
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+const DIGITS_BELOW_DAY: i64 = 100_000_000;
+const FIRST: i64 = 2_000_000_000_000_000;
+const LAST: i64 = 9_999_999_999_999_999;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidDate {
+    #[error("a date has 16 digits, yyyyMMddHHmmssSS, from {FIRST} to {LAST}")]
+    Range,
+    #[error("the first 8 digits of a date are a day of the calendar")]
+    NoSuchDay,
+    #[error("digits 5 and 6 of a date are a month, 01 to 12")]
+    NoSuchMonth,
+}
+
+fn in_range(date: i64) -> Result<i64, InvalidDate> {
+    if (FIRST..=LAST).contains(&date) {
+        Ok(date)
+    } else {
+        Err(InvalidDate::Range)
+    }
+}
+
+/// When a post was written, as its author's phone told it; its day exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "i64", into = "i64")]
+#[schema(value_type = i64, minimum = 2_000_010_100_000_000_i64, maximum = 9_999_123_199_999_999_i64, example = 2_023_090_513_248_392_i64)]
+pub struct PostDate(i64);
+
+impl PostDate {
+    #[must_use]
+    pub fn day(self) -> Day {
+        Day(i32::try_from(self.0 / DIGITS_BELOW_DAY).expect("eight digits fit"))
+    }
+}
+
+impl TryFrom<i64> for PostDate {
+    type Error = InvalidDate;
+
+    fn try_from(date: i64) -> Result<Self, InvalidDate> {
+        let date = in_range(date)?;
+        Day::try_from(i32::try_from(date / DIGITS_BELOW_DAY).expect("eight digits fit"))?;
+        Ok(Self(date))
+    }
+}
+
+impl From<PostDate> for i64 {
+    fn from(date: PostDate) -> Self {
+        date.0
+    }
+}
+
+/// A day of the calendar as eight digits, `yyyyMMdd`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(i32);
+
+impl Day {
+    /// From 1 to 31.
+    #[must_use]
+    pub fn of_month(self) -> u8 {
+        u8::try_from(self.0 % 100).expect("two digits fit")
+    }
+
+    #[must_use]
+    pub fn month(self) -> Month {
+        Month(self.0 / 100)
+    }
+
+    /// The first and the last date a post of this day can have.
+    #[must_use]
+    pub fn dates(self) -> (i64, i64) {
+        let first = i64::from(self.0) * DIGITS_BELOW_DAY;
+        (first, first + DIGITS_BELOW_DAY - 1)
+    }
+}
+
+impl TryFrom<i32> for Day {
+    type Error = InvalidDate;
+
+    fn try_from(day: i32) -> Result<Self, InvalidDate> {
+        let part = |digits: i32| i8::try_from(digits % 100).map_err(|_| InvalidDate::NoSuchDay);
+        let year = i16::try_from(day / 10_000).map_err(|_| InvalidDate::NoSuchDay)?;
+        if !(2000..=9999).contains(&year) {
+            return Err(InvalidDate::Range);
+        }
+        Date::new(year, part(day / 100)?, part(day)?).map_err(|_| InvalidDate::NoSuchDay)?;
+        Ok(Self(day))
+    }
+}
+
+impl From<Day> for i32 {
+    fn from(day: Day) -> Self {
+        day.0
+    }
+}
+
+/// A month as six digits, `yyyyMM`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month(i32);
+
+impl Month {
+    /// From 1 to 12.
+    #[must_use]
+    pub fn of_year(self) -> u8 {
+        u8::try_from(self.0 % 100).expect("two digits fit")
+    }
+
+    /// 28 to 31.
+    #[must_use]
+    pub fn length(self) -> u8 {
+        let year = i16::try_from(self.0 / 100).expect("four digits fit");
+        let month = i8::try_from(self.0 % 100).expect("two digits fit");
+        let date = Date::new(year, month, 1).expect("every month of these years exists");
+        u8::try_from(date.days_in_month()).expect("a month is short")
+    }
+}
+
+/// From one day to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days {
+    pub first: Day,
+    pub last: Day,
+}
+
+impl From<Month> for Days {
+    fn from(month: Month) -> Self {
+        Self {
+            first: Day(month.0 * 100 + 1),
+            last: Day(month.0 * 100 + i32::from(month.length())),
+        }
+    }
+}
+
+/// A date that was given for its day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 2_000_010_100_000_000_i64, maximum = 9_999_123_199_999_999_i64, example = 2_023_090_513_248_392_i64)]
+pub struct DayOf(pub Day);
+
+impl TryFrom<i64> for DayOf {
+    type Error = InvalidDate;
+
+    fn try_from(date: i64) -> Result<Self, InvalidDate> {
+        PostDate::try_from(date).map(|date| Self(date.day()))
+    }
+}
+
+/// A date that was given for its month; the rest of it may be zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 2_000_010_000_000_000_i64, maximum = 9_999_129_999_999_999_i64, example = 2_023_090_513_248_392_i64)]
+pub struct MonthOf(pub Month);
+
+impl TryFrom<i64> for MonthOf {
+    type Error = InvalidDate;
+
+    fn try_from(date: i64) -> Result<Self, InvalidDate> {
+        let month = in_range(date)? / DIGITS_BELOW_DAY / 100;
+        if !(1..=12).contains(&(month % 100)) {
+            return Err(InvalidDate::NoSuchMonth);
+        }
+        Ok(Self(Month(i32::try_from(month).expect("six digits fit"))))
+    }
+}
+
+/// A date that was given for its year; the rest of it may be anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 2_000_000_000_000_000_i64, maximum = 9_999_999_999_999_999_i64, example = 2_023_090_513_248_392_i64)]
+pub struct YearOf(i32);
+
+impl From<YearOf> for Days {
+    fn from(year: YearOf) -> Self {
+        Self {
+            first: Day(year.0 * 10_000 + 101),
+            last: Day(year.0 * 10_000 + 1231),
+        }
+    }
+}
+
+impl TryFrom<i64> for YearOf {
+    type Error = InvalidDate;
+
+    fn try_from(date: i64) -> Result<Self, InvalidDate> {
+        let year = in_range(date)? / DIGITS_BELOW_DAY / 10_000;
+        Ok(Self(i32::try_from(year).expect("four digits fit")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn days_must_exist() {
+        for good in [2_000_010_100_000_000, 2_024_022_923_595_999, 9_999_123_199_999_999] {
+            assert_eq!(i64::from(PostDate::try_from(good).unwrap()), good);
+        }
+        for bad in [
+            2_023_022_900_000_000,
+            2_023_139_900_000_000,
+            2_023_043_100_000_000,
+            2_023_000_100_000_000,
+        ] {
+            assert_eq!(PostDate::try_from(bad), Err(InvalidDate::NoSuchDay), "{bad}");
+        }
+        for outside in [0, -1, i64::MIN, i64::MAX, FIRST - 1, LAST + 1] {
+            assert_eq!(PostDate::try_from(outside), Err(InvalidDate::Range), "{outside}");
+            assert_eq!(MonthOf::try_from(outside), Err(InvalidDate::Range), "{outside}");
+            assert_eq!(YearOf::try_from(outside), Err(InvalidDate::Range), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_month_or_a_year_may_leave_the_rest_open() {
+        let MonthOf(february) = MonthOf::try_from(2_024_020_000_000_000).unwrap();
+        assert_eq!((february.of_year(), february.length()), (2, 29));
+        assert_eq!(
+            Days::from(february),
+            Days {
+                first: Day(20_240_201),
+                last: Day(20_240_229)
+            }
+        );
+        assert_eq!(MonthOf::try_from(2_023_130_100_000_000), Err(InvalidDate::NoSuchMonth));
+
+        let year = YearOf::try_from(2_000_000_000_000_000).unwrap();
+        assert_eq!(
+            Days::from(year),
+            Days {
+                first: Day(20_000_101),
+                last: Day(20_001_231)
+            }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_calendar_day_is_taken_with_any_time(days in 0i32..2_900_000, time in 0i64..100_000_000) {
+            let date = Date::constant(2000, 1, 1).checked_add(jiff::Span::new().days(days)).unwrap();
+            let day = i64::from(date.year()) * 10_000 + i64::from(date.month()) * 100 + i64::from(date.day());
+            let post = PostDate::try_from(day * 100_000_000 + time).unwrap();
+            prop_assert_eq!(i64::from(i32::from(post.day())), day);
+            let (first, last) = post.day().dates();
+            prop_assert!((first..=last).contains(&i64::from(post)));
+            let month = Days::from(post.day().month());
+            prop_assert!((month.first..=month.last).contains(&post.day()));
+            prop_assert_eq!(month.last.of_month(), post.day().month().length());
+        }
+
+        #[test]
+        fn no_number_panics(date in any::<i64>(), near in FIRST..=LAST) {
+            for date in [date, near] {
+                let _ = (PostDate::try_from(date), DayOf::try_from(date), MonthOf::try_from(date), YearOf::try_from(date));
+            }
+        }
+
+        #[test]
+        fn what_is_a_day_is_a_day_of_its_month(date in FIRST..=LAST) {
+            if let Ok(day) = PostDate::try_from(date) {
+                let MonthOf(month) = MonthOf::try_from(date).unwrap();
+                prop_assert_eq!(day.day().month(), month);
+                prop_assert!(day.day().of_month() <= month.length());
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A post: the one small happiness of a day.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sosohappy_common::Account;
+use sosohappy_common::images::ImageId;
+use sosohappy_common::settings::valid;
+use utoipa::ToSchema;
+
+use super::PostDate;
+
+/// Bounds on what a person may write; all but the shape of a word are settings.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PostLimits {
+    /// Characters of the text.
+    pub text: usize,
+    /// Categories of one post.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub categories: usize,
+    /// Pictures of one post.
+    pub images: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPost {
+    #[error("a weather or category has 1 to 50 characters")]
+    Word,
+    #[error("categoryList: a post has at least one category")]
+    NoCategory,
+    #[error("categoryList: a post has at most {0} categories")]
+    TooManyCategories(usize),
+    #[error("text: a post has at most {0} characters")]
+    TooLong(usize),
+    #[error("imageList: a post has at most {0} pictures")]
+    TooManyImages(usize),
+}
+
+/// Not empty, without blanks around it, at most 50 characters.
+fn word(text: &str) -> Result<String, InvalidPost> {
+    let text = text.trim();
+    if (1..=50).contains(&text.chars().take(51).count()) {
+        Ok(text.to_owned())
+    } else {
+        Err(InvalidPost::Word)
+    }
+}
+
+/// `sunny`, `rainy`, or whatever else an app shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 50, example = "sunny")]
+pub struct Weather(String);
+
+impl TryFrom<String> for Weather {
+    type Error = InvalidPost;
+
+    fn try_from(text: String) -> Result<Self, InvalidPost> {
+        word(&text).map(Self)
+    }
+}
+
+impl From<Weather> for String {
+    fn from(weather: Weather) -> Self {
+        weather.0
+    }
+}
+
+impl Weather {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `coffee`, `friends`, or whatever else an app shows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 50, example = "coffee")]
+pub struct Category(String);
+
+impl TryFrom<String> for Category {
+    type Error = InvalidPost;
+
+    fn try_from(text: String) -> Result<Self, InvalidPost> {
+        word(&text).map(Self)
+    }
+}
+
+impl From<Category> for String {
+    fn from(category: Category) -> Self {
+        category.0
+    }
+}
+
+impl Category {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a person wrote, as it may be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    pub date: PostDate,
+    pub weather: Weather,
+    pub happiness: i32,
+    pub text: String,
+    pub categories: Vec<Category>,
+    pub is_public: bool,
+}
+
+impl Draft {
+    /// Bounds the text and the categories; a category named twice counts once.
+    pub fn check(mut self, limits: &PostLimits) -> Result<Self, InvalidPost> {
+        let mut seen = HashSet::new();
+        self.categories.retain(|category| seen.insert(category.clone()));
+        if self.categories.is_empty() {
+            return Err(InvalidPost::NoCategory);
+        }
+        if self.categories.len() > limits.categories {
+            return Err(InvalidPost::TooManyCategories(limits.categories));
+        }
+        if self.text.chars().take(limits.text + 1).count() > limits.text {
+            return Err(InvalidPost::TooLong(limits.text));
+        }
+        Ok(self)
+    }
+
+    #[must_use]
+    pub fn category_names(&self) -> Vec<String> {
+        self.categories
+            .iter()
+            .map(|category| category.as_str().to_owned())
+            .collect()
+    }
+}
+
+/// Who writes, and since when the token they show is theirs. A resignation takes along what was written with older tokens,
+/// whenever it was written: that tells the account that went from one that came back under the same address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    pub account: Account,
+    pub authorized_at: Timestamp,
+}
+
+/// A draft with its author and its stored pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPost {
+    pub author: Writer,
+    pub draft: Draft,
+    pub images: Vec<ImageId>,
+}
+
+/// A post as its author sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnPost {
+    pub date: PostDate,
+    pub weather: String,
+    pub happiness: i32,
+    pub text: String,
+    pub is_public: bool,
+    pub categories: Vec<String>,
+    pub images: Vec<ImageId>,
+    /// Who likes it, in the order they came.
+    pub likers: Vec<Account>,
+}
+
+/// A public post as somebody else sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenPost {
+    pub id: i64,
+    pub author: Account,
+    pub date: PostDate,
+    pub weather: String,
+    pub happiness: i32,
+    pub text: String,
+    pub categories: Vec<String>,
+    pub images: Vec<ImageId>,
+    pub is_liked: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: PostLimits = PostLimits {
+        text: 5,
+        categories: 2,
+        images: 1,
+    };
+
+    fn draft(text: &str, categories: &[&str]) -> Draft {
+        Draft {
+            date: PostDate::try_from(2_023_090_513_248_392).unwrap(),
+            weather: Weather::try_from("sunny".to_owned()).unwrap(),
+            happiness: 5,
+            text: text.to_owned(),
+            categories: categories
+                .iter()
+                .map(|name| Category::try_from((*name).to_owned()).unwrap())
+                .collect(),
+            is_public: true,
+        }
+    }
+
+    #[test]
+    fn bounds_count_characters_and_different_categories() {
+        assert!(draft("행복한하루", &["food", "sea"]).check(&LIMITS).is_ok());
+        assert_eq!(
+            draft("행복한하루!", &["food"]).check(&LIMITS),
+            Err(InvalidPost::TooLong(5))
+        );
+        assert_eq!(draft("", &[]).check(&LIMITS), Err(InvalidPost::NoCategory));
+        assert_eq!(
+            draft("", &["a", "b", "c"]).check(&LIMITS),
+            Err(InvalidPost::TooManyCategories(2))
+        );
+        let kept = draft("", &["food", "sea", "food"]).check(&LIMITS).unwrap();
+        assert_eq!(kept.categories, draft("", &["food", "sea"]).categories);
+    }
+
+    #[test]
+    fn a_word_is_neither_blank_nor_endless() {
+        for bad in ["", "  ", &"a".repeat(51)] {
+            assert_eq!(Category::try_from(bad.to_owned()), Err(InvalidPost::Word));
+            assert_eq!(Weather::try_from(bad.to_owned()), Err(InvalidPost::Word));
+        }
+        assert_eq!(Category::try_from(" 독서 ".to_owned()).unwrap().as_str(), "독서");
+    }
+}

@@ -1,0 +1,76 @@
+//! What feed answers when it cannot answer.
+
+use axum::response::{IntoResponse, Response};
+use sosohappy_access::Denied;
+use sosohappy_common::Problem;
+use sosohappy_common::images::ImageError;
+use sosohappy_store::StoreError;
+
+use crate::domain::post::InvalidPost;
+use crate::store::WriteError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Post(#[from] InvalidPost),
+    #[error("there is no such post")]
+    NoSuchPost,
+    #[error("there is no such image")]
+    NoSuchImage,
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Names(#[from] Denied),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Post(invalid) => Self::invalid_parameter(invalid.to_string()),
+            Error::NoSuchPost => Self::not_found("no-such-post", "There is no such post"),
+            Error::NoSuchImage => Self::not_found("no-such-image", "There is no such image"),
+            Error::Image(bad @ (ImageError::UnknownType | ImageError::TooManyPixels(_) | ImageError::TooLarge(_))) => {
+                Self::invalid_parameter(format!("imageList: {bad}"))
+            }
+            Error::Image(ImageError::Store(cause)) => {
+                tracing::error!(error = &cause as &dyn std::error::Error, "the image store failed");
+                Self::unavailable()
+            }
+            Error::Image(ImageError::Settings(reason)) => {
+                tracing::error!(reason, "the image store is not set up");
+                Self::internal()
+            }
+            Error::Names(denied) => denied.into(),
+            Error::Write(WriteError::Resigned) => Self::access_denied(),
+            Error::Write(WriteError::ImagesGivenUp) => {
+                tracing::warn!("an upload took longer than its pictures are kept for it");
+                Self::unavailable()
+            }
+            Error::Write(WriteError::Store(error)) | Error::Store(error) => store_problem(&error),
+        }
+    }
+}
+
+fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        // Tried again as often as is good for others.
+        StoreError::Retry(_) => {
+            tracing::warn!(error = error as &dyn std::error::Error, "the database is too busy");
+            Problem::unavailable()
+        }
+        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_) | StoreError::Failed(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "the database failed");
+            Problem::internal()
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        Problem::from(self).into_response()
+    }
+}

@@ -1,0 +1,152 @@
+//! What happens beside requests: pictures nobody has are deleted, changes of categories are folded into their totals, old resignations
+//! forgotten. Every replica does it; each step is safe to be done twice or at the same time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
+use sosohappy_common::images::{ImageId, Images};
+use sosohappy_store::StoreError;
+use tokio::sync::Notify;
+use tokio::time::{interval, sleep};
+
+use crate::metrics::FeedMetrics;
+use crate::store::Store;
+
+/// How often garbage is looked for without a wake: what a replica left that died.
+const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(5);
+const PICTURES_AT_ONCE: usize = 8;
+const PICTURES_A_ROUND: u32 = 100;
+/// When a picture is tried again that could not be deleted.
+const AFTER_A_FAILURE: Duration = Duration::from_mins(1);
+
+const FOLD_EVERY: Duration = Duration::from_secs(2);
+/// Changes folded in one transaction.
+const FOLD_AT_ONCE: u32 = 200;
+
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+/// Beyond the life of a token, for clocks that differ.
+const FORGET_AFTER: Duration = Duration::from_hours(24);
+
+/// Wakes the task that deletes pictures; whoever commits garbage calls it after the commit.
+#[derive(Debug, Clone, Default)]
+pub struct GarbageHandle(Arc<Notify>);
+
+impl GarbageHandle {
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+pub fn spawn(
+    context: &Context,
+    store: &Arc<dyn Store>,
+    images: &Images,
+    metrics: &FeedMetrics,
+    token_lifetime: Duration,
+) -> GarbageHandle {
+    let handle = GarbageHandle::default();
+    let collector = Collector {
+        store: store.clone(),
+        images: images.clone(),
+        clock: context.clock.clone(),
+        deleted: metrics.images_deleted.clone(),
+    };
+    let (woken, draining) = (handle.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("image-garbage", async move {
+        loop {
+            collector
+                .collect()
+                .await
+                .unwrap_or_else(|error| failed("pictures nobody has were not deleted", &error));
+            tokio::select! {
+                () = draining.cancelled() => return Ok(()),
+                () = woken.0.notified() => {}
+                () = sleep(LOOK_FOR_GARBAGE) => {}
+            }
+        }
+    });
+
+    let (store_to_fold, draining) = (store.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("category-fold", async move {
+        let mut tick = interval(FOLD_EVERY);
+        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            fold(store_to_fold.as_ref())
+                .await
+                .unwrap_or_else(|error| failed("categories were not added up", &error));
+        }
+        Ok(())
+    });
+
+    let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    let keep = token_lifetime.saturating_add(FORGET_AFTER);
+    context.lifecycle.spawn("forget-erasures", async move {
+        let mut tick = interval(FORGET_EVERY);
+        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
+            let forgotten = store.forget_erasures(before).await;
+            forgotten.unwrap_or_else(|error| failed("old resignations were not forgotten", &error));
+        }
+        Ok(())
+    });
+    handle
+}
+
+/// The next round tries again.
+fn failed(what: &'static str, error: &StoreError) {
+    tracing::warn!(error = error as &dyn std::error::Error, "{what}");
+}
+
+async fn fold(store: &dyn Store) -> Result<(), StoreError> {
+    while store.fold(FOLD_AT_ONCE).await? == FOLD_AT_ONCE as usize {}
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Collector {
+    store: Arc<dyn Store>,
+    images: Images,
+    clock: Arc<dyn Clock>,
+    deleted: prometheus::IntCounter,
+}
+
+impl Collector {
+    /// First from the image store, then from the ledger: a crash between the two deletes once more what is not there.
+    async fn collect(&self) -> Result<(), StoreError> {
+        loop {
+            let garbage = self.store.garbage(self.clock.now(), PICTURES_A_ROUND).await?;
+            let full = garbage.len() == PICTURES_A_ROUND as usize;
+            let tried: Vec<(ImageId, bool)> = stream::iter(garbage)
+                .map(async |image| (image, self.delete(image).await))
+                .buffer_unordered(PICTURES_AT_ONCE)
+                .collect()
+                .await;
+            let (gone, left): (Vec<_>, Vec<_>) = tried.into_iter().partition(|(_, deleted)| *deleted);
+            let ids = |list: Vec<(ImageId, bool)>| list.into_iter().map(|(image, _)| image).collect::<Vec<_>>();
+            self.deleted.inc_by(gone.len() as u64);
+            self.store.forget(&ids(gone)).await?;
+            self.store
+                .postpone(&ids(left), self.clock.now() + AFTER_A_FAILURE)
+                .await?;
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn delete(&self, image: ImageId) -> bool {
+        match self.images.delete(image).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a picture nobody has was not deleted"
+                );
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The feed service: posts, likes, pictures, and what a person's happiness comes to.
+
+mod app;
+mod consumers;
+mod domain;
+mod error;
+mod housekeeping;
+mod metrics;
+mod routes;
+mod settings;
+mod store;
+
+use std::sync::Arc;
+
+use sosohappy_common::Context;
+use sosohappy_common::http::serve::Service;
+use sosohappy_common::images::Images;
+use sosohappy_common::settings::Live;
+use sosohappy_events::Bus;
+use sosohappy_events::consume::spawn_consumer;
+use sosohappy_events::outbox::spawn_relay;
+use sosohappy_events::types::AccountResigned;
+
+use crate::app::App;
+use crate::consumers::resigned::Resigned;
+use crate::metrics::FeedMetrics;
+pub use crate::settings::Settings;
+
+pub const SERVICE: &str = "feed-service";
+pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// Opens the database and the image store, starts consumers and background tasks, and puts the service together.
+pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
+    let current = settings.get();
+    let database = store::open(&current.database.url, current.database.max_connections, &context).await?;
+    let images = Images::open(&current.images.url, context.entropy.clone())?;
+    let metrics = FeedMetrics::new(&context.metrics);
+    let asked = database.store.clone();
+    context.health.register("db", move || {
+        let store = asked.clone();
+        async move {
+            store
+                .ping()
+                .await
+                .map(|()| serde_json::Map::new())
+                .map_err(|error| error.to_string())
+        }
+    });
+
+    let relay = spawn_relay(&context, bus.clone(), database.outbox.clone());
+    let garbage = housekeeping::spawn(
+        &context,
+        &database.store,
+        &images,
+        &metrics,
+        current.access.token_lifetime,
+    );
+    let identity = sosohappy_access::identity(
+        &context,
+        &current.access,
+        &current.credentials,
+        &bus,
+        database.directory.clone(),
+    )?;
+    let resigned = Resigned {
+        store: database.store.clone(),
+        directory: database.directory,
+        context: context.clone(),
+        relay: relay.clone(),
+        garbage: garbage.clone(),
+    };
+    spawn_consumer::<AccountResigned>(&context, bus, resigned);
+
+    let app = App {
+        settings,
+        context: context.clone(),
+        store: database.store,
+        images,
+        names: identity.names.clone(),
+        relay,
+        garbage,
+        metrics,
+    };
+    Ok(Service::new(
+        context,
+        current.server.clone(),
+        &current.credentials,
+        routes::routes(app, identity),
+    ))
+}

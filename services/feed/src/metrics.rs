@@ -1,0 +1,47 @@
+//! What feed counts beside requests.
+
+use prometheus::{IntCounter, IntCounterVec, Opts};
+use sosohappy_common::metrics::Metrics;
+
+#[derive(Debug, Clone)]
+pub struct FeedMetrics {
+    pub posts_saved: IntCounter,
+    pub images_stored: IntCounter,
+    pub images_deleted: IntCounter,
+    likes: IntCounterVec,
+}
+
+impl FeedMetrics {
+    pub fn new(metrics: &Metrics) -> Self {
+        let counter = |name: &str, help: &str| {
+            metrics.register(IntCounter::new(name, help).expect("a static metric name is valid"))
+        };
+        let likes = Opts::new(
+            "feed_likes_total",
+            "Likes that were given (change=\"like\") or taken back (change=\"unlike\")",
+        );
+        let likes = metrics.register(IntCounterVec::new(likes, &["change"]).expect("static label names are valid"));
+        // Both are there from the start, at nothing.
+        for change in ["like", "unlike"] {
+            likes.with_label_values(&[change]);
+        }
+        Self {
+            posts_saved: counter(
+                "feed_posts_saved_total",
+                "Posts that were saved, new ones and replaced ones",
+            ),
+            images_stored: counter("feed_images_stored_total", "Pictures that went into posts"),
+            images_deleted: counter(
+                "feed_images_deleted_total",
+                "Pictures of deleted, replaced or failed posts that were deleted",
+            ),
+            likes,
+        }
+    }
+
+    pub fn toggled_like(&self, liked: bool) {
+        self.likes
+            .with_label_values(&[if liked { "like" } else { "unlike" }])
+            .inc();
+    }
+}

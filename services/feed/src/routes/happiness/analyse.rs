@@ -1,0 +1,44 @@
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sosohappy_access::Act;
+use sosohappy_common::Problem;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::MonthOf;
+use crate::domain::companions::recommend;
+use crate::domain::happiness::best_categories;
+use crate::error::Error;
+use crate::routes::params::OwnMonth;
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Analysis {
+    #[schema(max_items = 3, example = json!(["coffee"]))]
+    best_category_list: Vec<String>,
+    #[schema(max_items = 10, example = json!(["커피 한잔 마시고 책 읽기"]))]
+    recommend_category_list: Vec<String>,
+}
+
+/// A month's best categories, and what to do next.
+#[utoipa::path(
+    post,
+    path = "/analysisHappiness",
+    tag = "happiness",
+    request_body(content((OwnMonth = "application/x-www-form-urlencoded"), (OwnMonth = "application/json"))),
+    responses((status = 200, body = Analysis), (status = 400, body = Problem))
+)]
+pub async fn analysis_happiness(
+    State(app): State<App>,
+    Act { caller, params }: Act<OwnMonth>,
+) -> Result<Json<Analysis>, Error> {
+    let MonthOf(month) = params.date;
+    let best = best_categories(&app.store.of_posts(&caller.account, month.into()).await?);
+    let companions = app.store.companions(&best).await?;
+    let recommend_category_list = recommend(&best, companions);
+    Ok(Json(Analysis {
+        best_category_list: best,
+        recommend_category_list,
+    }))
+}

@@ -1,0 +1,4 @@
+//! Pictures of posts.
+
+pub mod find;
+pub mod show;

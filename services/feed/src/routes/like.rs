@@ -1,0 +1,3 @@
+//! Likes.
+
+pub mod update;

@@ -1,0 +1,39 @@
+//! The typed settings of the feed service; `settings.toml` has the defaults and what each means.
+
+use serde::Deserialize;
+use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+
+use crate::domain::PostLimits;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    pub server: Server,
+    pub log: Log,
+    pub tracing: Tracing,
+    pub events: Events,
+    pub credentials: Credentials,
+    pub config: ConfigClient,
+    pub access: Access,
+    pub database: DatabaseSettings,
+    pub images: ImageSettings,
+    pub post: PostLimits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DatabaseSettings {
+    pub url: SecretUrl,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub max_connections: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ImageSettings {
+    pub url: SecretUrl,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub max_bytes: usize,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub max_pixels: u64,
+}

@@ -1,0 +1,168 @@
+//! The ports to feed's tables and the outcomes a caller must tell apart. Adapters: `SQLite` and `MySQL`, over one text of statements.
+
+mod mysql;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::images::ImageId;
+use sosohappy_common::settings::SecretUrl;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::outbox::Outbox;
+use sosohappy_events::{EventId, Outgoing};
+use sosohappy_store::{Directory, StoreError, Transient};
+
+use crate::domain::companions::Companions;
+use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Writer};
+
+/// Why something was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The account resigned after the writer's token was issued.
+    #[error("the account has resigned")]
+    Resigned,
+    /// The upload took so long that its pictures were given up.
+    #[error("the pictures were given up")]
+    ImagesGivenUp,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Transient for WriteError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// Which public posts.
+#[derive(Debug, Clone)]
+pub struct Shown<'a> {
+    /// Who looks: posts of people in a block with them, whoever blocked whom, are not there.
+    pub viewer: &'a Account,
+    pub by: By<'a>,
+    pub day: Option<Day>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum By<'a> {
+    One(&'a Account),
+    /// Everybody but the viewer.
+    Others,
+}
+
+/// Makes the event of a like from the date of the post, if anybody is to hear of it.
+pub type Notice<'a> = &'a (dyn Fn(PostDate) -> Option<Outgoing> + Send + Sync);
+
+#[async_trait]
+pub trait Posts: Debug + Send + Sync {
+    /// Stores the post of that day, or puts it in the place of the one that is there: likes stay, pictures that are no longer in it
+    /// become garbage. Takes its pictures out of their reservation.
+    async fn save(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError>;
+
+    /// The author's own posts, newest first.
+    async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError>;
+
+    /// Public becomes private or the other way; false when there is no post.
+    async fn toggle_public(&self, author: &Account, day: Day) -> Result<bool, StoreError>;
+
+    /// False when there is no post.
+    async fn delete(&self, author: &Account, day: Day, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Up to `rows` public posts, newest first.
+    async fn public(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Result<Vec<SeenPost>, StoreError>;
+
+    /// The happiness of each day that has a post.
+    async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError>;
+}
+
+#[async_trait]
+pub trait Likes: Debug + Send + Sync {
+    /// Likes the author's post of that day, or no longer does; true for a like, whose notice goes with it. `None` when the liker sees no
+    /// such post: it is private, not there, or one of the two blocks the other.
+    async fn toggle(
+        &self,
+        liker: &Writer,
+        author: &Account,
+        day: Day,
+        notice: Notice<'_>,
+        now: Timestamp,
+    ) -> Result<Option<bool>, WriteError>;
+}
+
+/// Pictures that no post has: so that neither a crash nor an image store that is away leaks one for good.
+#[async_trait]
+pub trait ImageLedger: Debug + Send + Sync {
+    /// Before they are uploaded: unless a post takes them until `due`, they are garbage.
+    async fn reserve(&self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
+
+    /// No post will take them.
+    async fn give_up(&self, images: &[ImageId], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Garbage that is due; no post takes it any more.
+    async fn garbage(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError>;
+
+    /// They are deleted.
+    async fn forget(&self, images: &[ImageId]) -> Result<(), StoreError>;
+
+    /// They could not be deleted now.
+    async fn postpone(&self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+pub trait Categories: Debug + Send + Sync {
+    /// Each post's categories and happiness.
+    async fn of_posts(&self, author: &Account, days: Days) -> Result<Vec<(Vec<String>, i32)>, StoreError>;
+
+    /// What goes with these categories over all posts. Of a category with very many companions those with the least happiness may
+    /// be left out.
+    async fn companions(&self, of: &[String]) -> Result<Companions, StoreError>;
+
+    /// Folds up to so many changes into the totals; how many there were.
+    async fn fold(&self, limit: u32) -> Result<usize, StoreError>;
+}
+
+#[async_trait]
+pub trait Erasures: Debug + Send + Sync {
+    /// Erases what was written with tokens issued up to `until`, and puts the receipt into the outbox, once for each `event`.
+    async fn erase(
+        &self,
+        account: &Account,
+        until: Timestamp,
+        event: EventId,
+        receipt: &Outgoing,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Forgets resignations before then.
+    async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+pub trait Store: Posts + Likes + ImageLedger + Categories + Erasures {
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// An open database.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub store: Arc<dyn Store>,
+    pub outbox: Arc<dyn Outbox>,
+    pub directory: Arc<dyn Directory>,
+}
+
+/// Opens the database that `database.url` names and brings its tables up to date.
+pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
+    match url.scheme() {
+        "sqlite" => sqlite::open(url, max_connections, context).await,
+        "mysql" | "mariadb" => mysql::open(url, max_connections, context).await,
+        other => Err(StoreError::Settings(format!(
+            "sqlite: or mysql: is expected, not {other}:"
+        ))),
+    }
+}

@@ -1,0 +1,22 @@
+//! What `MySQL` says in its own way.
+
+#[expect(clippy::duplicate_mod, reason = "one text, compiled for both engines")]
+#[path = "sql.rs"]
+mod sql;
+
+use sosohappy_store::mysql as engine;
+use sqlx::migrate::Migrator;
+
+pub(super) use sql::open;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/mysql");
+
+/// `MariaDB` does not know `FOR SHARE`.
+const FOR_SHARE: &str = " LOCK IN SHARE MODE";
+const FOR_UPDATE_SKIP_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
+
+const ADD_TO_PAIR: &str =
+    " ON DUPLICATE KEY UPDATE happiness = happiness + VALUES(happiness), posts = posts + VALUES(posts)";
+
+const ERASED_AT_THE_LATEST: &str =
+    " ON DUPLICATE KEY UPDATE erased_until = GREATEST(erased_until, VALUES(erased_until))";

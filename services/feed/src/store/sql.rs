@@ -1,0 +1,91 @@
+//! The statements, one text for both engines; where they differ the engine's own page says how.
+
+#[path = "sql/categories.rs"]
+mod categories;
+#[path = "sql/erasures.rs"]
+mod erasures;
+#[path = "sql/images.rs"]
+mod images;
+#[path = "sql/likes.rs"]
+mod likes;
+#[path = "sql/posts.rs"]
+mod posts;
+#[path = "sql/public.rs"]
+mod public;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sosohappy_common::settings::SecretUrl;
+use sosohappy_common::{Account, Context};
+use sosohappy_store::StoreError;
+use sqlx::{Database, QueryBuilder, Row as _};
+
+use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, FOR_UPDATE_SKIP_LOCKED, MIGRATIONS, engine};
+use crate::domain::PostDate;
+use crate::store::{Opened, Store};
+
+type Row = <engine::Engine as Database>::Row;
+type Query = QueryBuilder<engine::Engine>;
+
+/// Rows of one statement that inserts many.
+const BATCH: usize = 500;
+
+#[derive(Debug, Clone)]
+pub struct SqlStore {
+    database: engine::Database,
+}
+
+pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
+    let database = engine::Database::open(url, max_connections, &MIGRATIONS, context).await?;
+    let outbox = database.outbox();
+    let directory = database.directory();
+    database.spawn_sweeper(context);
+    Ok(Opened {
+        store: Arc::new(SqlStore { database }),
+        outbox,
+        directory,
+    })
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.database.ping().await
+    }
+}
+
+/// Reads a text that may stand in a column of bytes, as accounts do on `MySQL`.
+fn text(row: &Row, column: &str) -> Result<String, StoreError> {
+    Ok(row.try_get_unchecked(column)?)
+}
+
+fn account(row: &Row, column: &str) -> Result<Account, StoreError> {
+    text(row, column)?
+        .parse()
+        .context("an account in the database is not one")
+        .map_err(StoreError::Failed)
+}
+
+fn date(row: &Row) -> Result<PostDate, StoreError> {
+    post_date(row.try_get("date")?)
+}
+
+fn post_date(date: i64) -> Result<PostDate, StoreError> {
+    PostDate::try_from(date)
+        .context("a date in the database is not one")
+        .map_err(StoreError::Failed)
+}
+
+fn read_list<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Vec<T>, StoreError> {
+    serde_json::from_str(&text(row, column)?)
+        .context("a list in the database is not one")
+        .map_err(StoreError::Failed)
+}
+
+fn write_list<T: Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).expect("a list of words or numbers is JSON")
+}

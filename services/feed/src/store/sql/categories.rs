@@ -1,0 +1,149 @@
+//! Which categories go together.
+
+use async_trait::async_trait;
+use sosohappy_common::Account;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+
+use super::{ADD_TO_PAIR, BATCH, FOR_UPDATE_SKIP_LOCKED, Query, Row, SqlStore, engine, read_list, text, write_list};
+use crate::domain::Days;
+use crate::domain::companions::{self, Change, Companions};
+use crate::store::Categories;
+
+/// Companions read of one person's best categories; recommendations are ten.
+const COMPANIONS: i64 = 300;
+
+/// Changes a reader adds up itself at most; folding keeps far fewer open.
+const OPEN_CHANGES: i64 = 10_000;
+
+#[async_trait]
+impl Categories for SqlStore {
+    async fn of_posts(&self, author: &Account, days: Days) -> Result<Vec<(Vec<String>, i32)>, StoreError> {
+        let rows = sqlx::query("SELECT categories, happiness FROM post WHERE account = ? AND day BETWEEN ? AND ?")
+            .bind(author.as_str())
+            .bind(i32::from(days.first))
+            .bind(i32::from(days.last))
+            .fetch_all(self.database.reader())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((read_list(row, "categories")?, row.try_get("happiness")?)))
+            .collect()
+    }
+
+    /// One statement sees one state: a change is either folded in or still open, never both or neither.
+    async fn companions(&self, of: &[String]) -> Result<Companions, StoreError> {
+        if of.is_empty() {
+            return Ok(Companions::default());
+        }
+        let mut query = Query::new(
+            "SELECT one, other, happiness, 0 AS posts FROM (SELECT one, other, happiness FROM category_pair WHERE one IN (",
+        );
+        let mut names = query.separated(", ");
+        for category in of {
+            names.push_bind(category);
+        }
+        query
+            .push(") ORDER BY happiness DESC, other, one LIMIT ")
+            .push_bind(COMPANIONS);
+        query.push(
+            ") folded UNION ALL SELECT categories, '', happiness, posts FROM (SELECT categories, happiness, posts ",
+        );
+        query
+            .push("FROM category_change ORDER BY id LIMIT ")
+            .push_bind(OPEN_CHANGES)
+            .push(") unfolded");
+        let mut companions = Companions::default();
+        for row in query.build().fetch_all(self.database.reader()).await? {
+            let happiness: i64 = row.try_get("happiness")?;
+            if row.try_get::<i64, _>("posts")? == 0 {
+                companions
+                    .totals
+                    .push(((text(&row, "one")?, text(&row, "other")?), happiness));
+            } else {
+                companions.changes.push(change(&row, "one")?);
+            }
+        }
+        Ok(companions)
+    }
+
+    async fn fold(&self, limit: u32) -> Result<usize, StoreError> {
+        let open: Option<i64> = sqlx::query_scalar("SELECT id FROM category_change LIMIT 1")
+            .fetch_optional(self.database.reader())
+            .await?;
+        if open.is_none() {
+            return Ok(0);
+        }
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let mut query =
+                Query::new("SELECT id, categories, happiness, posts FROM category_change ORDER BY id LIMIT ");
+            query.push_bind(i64::from(limit)).push(FOR_UPDATE_SKIP_LOCKED);
+            let rows = query.build().fetch_all(&mut *tx).await?;
+            if rows.is_empty() {
+                tx.rollback().await?;
+                return Ok(0);
+            }
+            let changes = rows
+                .iter()
+                .map(|row| change(row, "categories"))
+                .collect::<Result<Vec<_>, _>>()?;
+            add_up(&mut tx, &changes).await?;
+
+            let mut query = Query::new("DELETE FROM category_change WHERE id IN (");
+            let mut ids = query.separated(", ");
+            for row in &rows {
+                ids.push_bind(row.try_get::<i64, _>("id")?);
+            }
+            query.push(")").build().execute(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(rows.len())
+        })
+        .await
+    }
+}
+
+/// Writes down what posts add or take.
+pub(super) async fn record(tx: &mut engine::Tx, changes: &[Change]) -> Result<(), StoreError> {
+    // A single category goes with nothing.
+    let telling: Vec<&Change> = changes.iter().filter(|change| change.categories.len() > 1).collect();
+    for batch in telling.chunks(BATCH) {
+        let mut query = Query::new("INSERT INTO category_change (categories, happiness, posts) ");
+        query.push_values(batch, |mut row, change| {
+            row.push_bind(write_list(&change.categories))
+                .push_bind(change.happiness)
+                .push_bind(change.posts);
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn add_up(tx: &mut engine::Tx, changes: &[Change]) -> Result<(), StoreError> {
+    let totals: Vec<_> = companions::fold(changes).into_iter().collect();
+    for batch in totals.chunks(BATCH) {
+        let mut query = Query::new("INSERT INTO category_pair (one, other, happiness, posts) ");
+        query.push_values(batch, |mut row, ((one, other), total)| {
+            row.push_bind(one)
+                .push_bind(other)
+                .push_bind(total.happiness)
+                .push_bind(total.posts);
+        });
+        query.push(ADD_TO_PAIR).build().execute(&mut **tx).await?;
+    }
+    for ((one, other), _) in totals.iter().filter(|(_, total)| total.posts < 0) {
+        sqlx::query("DELETE FROM category_pair WHERE one = ? AND other = ? AND posts <= 0")
+            .bind(one)
+            .bind(other)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+fn change(row: &Row, categories: &str) -> Result<Change, StoreError> {
+    Ok(Change {
+        categories: read_list(row, categories)?,
+        happiness: row.try_get("happiness")?,
+        posts: row.try_get("posts")?,
+    })
+}

@@ -1,0 +1,240 @@
+//! Posts as their author writes and reads them.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_common::images::ImageId;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+
+use super::{Query, Row, SqlStore, account, categories, date, engine, erasures, images, public, read_list, write_list};
+use crate::domain::companions::Change;
+use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost};
+use crate::store::{Posts, Shown, WriteError};
+
+const ONE_A_DAY: &str = "post_account_day";
+
+#[async_trait]
+impl Posts for SqlStore {
+    async fn save(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
+        retrying(async || match self.insert(post).await {
+            Err(WriteError::Store(StoreError::Conflict(rule))) if rule == ONE_A_DAY => self.replace(post, now).await,
+            done => done,
+        })
+        .await
+    }
+
+    async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError> {
+        let reader = self.database.reader();
+        let rows = sqlx::query(
+            "SELECT id, date, weather, happiness, text, is_public, categories, images FROM post \
+             WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day DESC",
+        )
+        .bind(author.as_str())
+        .bind(i32::from(days.first))
+        .bind(i32::from(days.last))
+        .fetch_all(reader)
+        .await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut likers = self.likers(author, days).await?;
+        rows.iter()
+            .map(|row| own_post(row, likers.remove(&row.try_get("id")?).unwrap_or_default()))
+            .collect()
+    }
+
+    async fn toggle_public(&self, author: &Account, day: Day) -> Result<bool, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let toggled = sqlx::query("UPDATE post SET is_public = 1 - is_public WHERE account = ? AND day = ?")
+                .bind(author.as_str())
+                .bind(i32::from(day))
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(toggled.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn delete(&self, author: &Account, day: Day, now: Timestamp) -> Result<bool, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let Some(post) = locked(&mut tx, author, day).await? else {
+                tx.rollback().await?;
+                return Ok(false);
+            };
+            sqlx::query("DELETE FROM post WHERE id = ?")
+                .bind(post.id)
+                .execute(&mut *tx)
+                .await?;
+            categories::record(&mut tx, &[Change::went(post.categories, post.happiness)]).await?;
+            images::discard(&mut tx, &post.images, now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn public(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Result<Vec<SeenPost>, StoreError> {
+        public::page(self.database.reader(), shown, from, rows).await
+    }
+
+    async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError> {
+        let rows: Vec<(i64, i32)> =
+            sqlx::query_as("SELECT date, happiness FROM post WHERE account = ? AND day BETWEEN ? AND ?")
+                .bind(author.as_str())
+                .bind(i32::from(days.first))
+                .bind(i32::from(days.last))
+                .fetch_all(self.database.reader())
+                .await?;
+        rows.into_iter()
+            .map(|(date, happiness)| Ok((super::post_date(date)?.day(), happiness)))
+            .collect()
+    }
+}
+
+impl SqlStore {
+    /// The common case first: most saves are the first of their day.
+    async fn insert(&self, post: &NewPost) -> Result<(), WriteError> {
+        let draft = &post.draft;
+        let categories = draft.category_names();
+        let mut tx = self.database.begin().await?;
+        let inserted = sqlx::query(
+            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(post.author.account.as_str())
+        .bind(i32::from(draft.date.day()))
+        .bind(i64::from(draft.date))
+        .bind(draft.weather.as_str())
+        .bind(draft.happiness)
+        .bind(&draft.text)
+        .bind(draft.is_public)
+        .bind(write_list(&categories))
+        .bind(write_list(&post.images))
+        .bind(post.author.authorized_at.as_millisecond())
+        .execute(&mut *tx)
+        .await;
+        if let Err(error) = inserted {
+            tx.rollback().await.map_err(StoreError::from)?;
+            return Err(StoreError::from(error).into());
+        }
+        categories::record(&mut tx, &[Change::came(&categories, draft.happiness)]).await?;
+        finish(tx, post).await
+    }
+
+    async fn replace(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
+        let draft = &post.draft;
+        let names = draft.category_names();
+        let mut tx = self.database.begin().await?;
+        let Some(old) = locked(&mut tx, &post.author.account, draft.date.day()).await? else {
+            tx.rollback().await.map_err(StoreError::from)?;
+            return Err(StoreError::Retry(anyhow::anyhow!("the post went while it was to be replaced")).into());
+        };
+        sqlx::query(
+            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, made_at = ? \
+             WHERE id = ?",
+        )
+        .bind(i64::from(draft.date))
+        .bind(draft.weather.as_str())
+        .bind(draft.happiness)
+        .bind(&draft.text)
+        .bind(draft.is_public)
+        .bind(write_list(&names))
+        .bind(write_list(&post.images))
+        .bind(post.author.authorized_at.as_millisecond())
+        .bind(old.id)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::from)?;
+        if (&old.categories, old.happiness) != (&names, draft.happiness) {
+            let changes = [
+                Change::went(old.categories, old.happiness),
+                Change::came(&names, draft.happiness),
+            ];
+            categories::record(&mut tx, &changes).await?;
+        }
+        images::discard(&mut tx, &old.images, now).await?;
+        finish(tx, post).await
+    }
+
+    /// By post, in the order they came; nobody who is in a block with the author.
+    async fn likers(&self, author: &Account, days: Days) -> Result<HashMap<i64, Vec<Account>>, StoreError> {
+        let mut query = Query::new(
+            "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id WHERE p.account = ",
+        );
+        query
+            .push_bind(author.as_str())
+            .push(" AND p.day BETWEEN ")
+            .push_bind(i32::from(days.first));
+        query.push(" AND ").push_bind(i32::from(days.last));
+        public::push_not_blocked(&mut query, author, "l.account");
+        query.push(" ORDER BY l.liked_at, l.account");
+        let mut likers: HashMap<i64, Vec<Account>> = HashMap::new();
+        for row in query.build().fetch_all(self.database.reader()).await? {
+            likers
+                .entry(row.try_get("post_id")?)
+                .or_default()
+                .push(account(&row, "account")?);
+        }
+        Ok(likers)
+    }
+}
+
+/// What every save ends with.
+async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<(), WriteError> {
+    images::take(&mut tx, &post.images).await?;
+    erasures::still_here(&mut tx, &post.author).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(())
+}
+
+/// What of a post has to be undone when it goes.
+pub(super) struct Held {
+    pub(super) id: i64,
+    pub(super) happiness: i32,
+    pub(super) categories: Vec<String>,
+    pub(super) images: Vec<ImageId>,
+}
+
+pub(super) fn held(row: &Row) -> Result<Held, StoreError> {
+    Ok(Held {
+        id: row.try_get("id")?,
+        happiness: row.try_get("happiness")?,
+        categories: read_list(row, "categories")?,
+        images: read_list(row, "images")?,
+    })
+}
+
+async fn locked(tx: &mut engine::Tx, author: &Account, day: Day) -> Result<Option<Held>, StoreError> {
+    let mut query = Query::new("SELECT id, happiness, categories, images FROM post WHERE account = ");
+    query
+        .push_bind(author.as_str())
+        .push(" AND day = ")
+        .push_bind(i32::from(day))
+        .push(engine::FOR_UPDATE);
+    query
+        .build()
+        .fetch_optional(&mut **tx)
+        .await?
+        .as_ref()
+        .map(held)
+        .transpose()
+}
+
+fn own_post(row: &Row, likers: Vec<Account>) -> Result<OwnPost, StoreError> {
+    Ok(OwnPost {
+        date: date(row)?,
+        weather: row.try_get("weather")?,
+        happiness: row.try_get("happiness")?,
+        text: row.try_get("text")?,
+        is_public: row.try_get("is_public")?,
+        categories: read_list(row, "categories")?,
+        images: read_list(row, "images")?,
+        likers,
+    })
+}

@@ -1,0 +1,21 @@
+//! What `SQLite` says in its own way.
+
+#[path = "sql.rs"]
+mod sql;
+
+use sosohappy_store::sqlite as engine;
+use sqlx::migrate::Migrator;
+
+pub(super) use sql::open;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// A write transaction locks the database.
+const FOR_SHARE: &str = "";
+const FOR_UPDATE_SKIP_LOCKED: &str = "";
+
+const ADD_TO_PAIR: &str = " ON CONFLICT (one, other) DO UPDATE SET \
+    happiness = category_pair.happiness + excluded.happiness, posts = category_pair.posts + excluded.posts";
+
+const ERASED_AT_THE_LATEST: &str =
+    " ON CONFLICT (account) DO UPDATE SET erased_until = max(erased_account.erased_until, excluded.erased_until)";

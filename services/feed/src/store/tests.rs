@@ -1,0 +1,272 @@
+//! What the ports promise where requests cannot reach: time, crashes, and work that crosses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_common::images::ImageId;
+use sosohappy_events::types::AccountErased;
+use sosohappy_events::{Envelope, EventId};
+use sosohappy_testkit::{Bed, on_both_engines};
+
+use super::{Opened, Store, WriteError, open};
+use crate::domain::companions::{Companions, recommend};
+use crate::domain::{Category, Days, Draft, MonthOf, NewPost, PostDate, Weather, Writer};
+use crate::{DEFAULTS, SERVICE, Settings};
+
+on_both_engines!(
+    reserved_pictures_are_a_posts_or_garbage,
+    pictures_of_what_went_are_garbage_once,
+    categories_are_folded_once,
+    a_resignation_and_saves_that_cross_leave_nothing,
+    a_later_token_writes_and_keeps,
+);
+
+async fn store(bed: &Bed) -> Arc<dyn Store> {
+    let settings = bed.settings::<Settings>("feed", DEFAULTS, &[]).await.get();
+    let Opened { store, .. } = open(&settings.database.url, 8, &bed.context(SERVICE))
+        .await
+        .expect("the database opens");
+    store
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn writer(name: &str, authorized: i64) -> Writer {
+    let account: Account = format!("{name}@example.com+kakao").parse().unwrap();
+    Writer {
+        account,
+        authorized_at: at(authorized),
+    }
+}
+
+fn post(author: &Writer, date: i64, categories: &[&str], images: &[ImageId]) -> NewPost {
+    let draft = Draft {
+        date: PostDate::try_from(date).unwrap(),
+        weather: Weather::try_from("sunny".to_owned()).unwrap(),
+        happiness: 3,
+        text: String::new(),
+        categories: categories
+            .iter()
+            .map(|name| Category::try_from((*name).to_owned()).unwrap())
+            .collect(),
+        is_public: true,
+    };
+    NewPost {
+        author: author.clone(),
+        draft,
+        images: images.to_vec(),
+    }
+}
+
+fn month() -> Days {
+    let MonthOf(month) = MonthOf::try_from(2_023_090_000_000_000).unwrap();
+    month.into()
+}
+
+const DATE: i64 = 2_023_090_513_248_392;
+
+async fn reserved_pictures_are_a_posts_or_garbage(bed: Bed) {
+    let store = store(&bed).await;
+    let kim = writer("kim", 0);
+    let (kept, lost) = ([ImageId(1), ImageId(i64::MAX)], [ImageId(2)]);
+    store.reserve(&kept, at(10)).await.unwrap();
+    store.reserve(&lost, at(10)).await.unwrap();
+    assert!(store.garbage(at(9), 10).await.unwrap().is_empty());
+    store.save(&post(&kim, DATE, &["sea"], &kept), at(9)).await.unwrap();
+
+    assert_eq!(store.garbage(at(10), 10).await.unwrap(), lost);
+    let late = store
+        .save(&post(&kim, DATE + 100_000_000, &["sea"], &lost), at(10))
+        .await;
+    assert!(matches!(late, Err(WriteError::ImagesGivenUp)), "{late:?}");
+    let posts = store.own(&kim.account, month()).await.unwrap();
+    assert_eq!(
+        posts.iter().map(|post| post.images.clone()).collect::<Vec<_>>(),
+        [kept.to_vec()]
+    );
+
+    store.postpone(&lost, at(20)).await.unwrap();
+    assert!(store.garbage(at(19), 10).await.unwrap().is_empty());
+    assert_eq!(store.garbage(at(20), 10).await.unwrap(), lost);
+    store.forget(&lost).await.unwrap();
+    assert!(store.garbage(at(100), 10).await.unwrap().is_empty());
+
+    let given_up = [ImageId(3)];
+    store.reserve(&given_up, at(200)).await.unwrap();
+    store.give_up(&given_up, at(100)).await.unwrap();
+    assert_eq!(store.garbage(at(100), 10).await.unwrap(), given_up);
+}
+
+async fn pictures_of_what_went_are_garbage_once(bed: Bed) {
+    let store = store(&bed).await;
+    let kim = writer("kim", 0);
+    let day = PostDate::try_from(DATE).unwrap().day();
+    for (round, image) in [(0, ImageId(7)), (1, ImageId(8))] {
+        store.reserve(&[image], at(round + 10)).await.unwrap();
+        store
+            .save(&post(&kim, DATE, &["sea"], &[image]), at(round))
+            .await
+            .unwrap();
+    }
+    assert_eq!(store.garbage(at(1), 10).await.unwrap(), [ImageId(7)]);
+    let deleted = join_all((0..4).map(|_| store.delete(&kim.account, day, at(2)))).await;
+    assert_eq!(
+        deleted.into_iter().filter(|deleted| *deleted.as_ref().unwrap()).count(),
+        1
+    );
+    assert_eq!(store.garbage(at(2), 10).await.unwrap(), [ImageId(7), ImageId(8)]);
+}
+
+async fn categories_are_folded_once(bed: Bed) {
+    let store = store(&bed).await;
+    let best = ["coffee".to_owned(), "sea".to_owned()];
+    let lists: [&[&str]; 4] = [
+        &["coffee", "books"],
+        &["sea", "friends", "coffee"],
+        &["books", "sea"],
+        &["home"],
+    ];
+    for number in 0..20 {
+        let author = writer(&format!("p{number}"), 0);
+        store
+            .save(&post(&author, DATE, lists[number % lists.len()], &[]), at(0))
+            .await
+            .unwrap();
+    }
+    let before = recommend(&best, store.companions(&best).await.unwrap());
+    assert_eq!(before.len(), 5, "{before:?}");
+
+    let folded = join_all((0..4).map(|_| store.fold(4))).await;
+    let folded: usize = folded.into_iter().map(|folded| folded.unwrap()).sum();
+    let mut all = folded;
+    loop {
+        let Companions { changes, .. } = store.companions(&best).await.unwrap();
+        assert_eq!(changes.len(), 15 - all, "every change is open or folded in");
+        assert_eq!(recommend(&best, store.companions(&best).await.unwrap()), before);
+        match store.fold(4).await.unwrap() {
+            0 => break,
+            more => all += more,
+        }
+    }
+    assert_eq!(all, 15, "a single category goes with nothing");
+
+    let day = PostDate::try_from(DATE).unwrap().day();
+    for number in 0..20 {
+        assert!(
+            store
+                .delete(&writer(&format!("p{number}"), 0).account, day, at(1))
+                .await
+                .unwrap()
+        );
+    }
+    assert_eq!(
+        recommend(&best, store.companions(&best).await.unwrap()),
+        ["피드 작성하기"]
+    );
+    while store.fold(100).await.unwrap() > 0 {}
+    let Companions { totals, changes } = store.companions(&best).await.unwrap();
+    assert!(totals.is_empty() && changes.is_empty(), "{totals:?} {changes:?}");
+}
+
+async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {
+    let store = store(&bed).await;
+    let lee = writer("lee", 0);
+    store.save(&post(&lee, DATE, &["sea"], &[]), at(0)).await.unwrap();
+    let day = PostDate::try_from(DATE).unwrap().day();
+    for round in 0..10_u8 {
+        let kim = writer(&format!("kim{round}"), 0);
+        let crossing = (0..8).map(|number| {
+            let (store, kim, lee) = (store.clone(), kim.clone(), lee.clone());
+            let bed = &bed;
+            async move {
+                match number {
+                    3 => erase(bed, store.as_ref(), &kim.account, at(10), event(bed)).await,
+                    5 => drop(store.toggle(&kim, &lee.account, day, &|_| None, at(11)).await),
+                    other => drop(
+                        store
+                            .save(&post(&kim, DATE + other * 100_000_000, &["sea", "ott"], &[]), at(11))
+                            .await,
+                    ),
+                }
+            }
+        });
+        join_all(crossing).await;
+        assert!(
+            store.own(&kim.account, month()).await.unwrap().is_empty(),
+            "round {round}"
+        );
+        let likers: Vec<_> = store.own(&lee.account, month()).await.unwrap().remove(0).likers;
+        assert!(likers.is_empty(), "round {round}");
+        let late = store.save(&post(&kim, DATE, &["sea"], &[]), at(12)).await;
+        assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
+        let late = store.toggle(&kim, &lee.account, day, &|_| None, at(12)).await;
+        assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
+    }
+    while store.fold(100).await.unwrap() > 0 {}
+    assert!(store.companions(&["sea".to_owned()]).await.unwrap().totals.is_empty());
+}
+
+async fn a_later_token_writes_and_keeps(bed: Bed) {
+    let store = store(&bed).await;
+    let (before, after) = (writer("kim", 0), writer("kim", 20));
+    let lee = writer("lee", 0);
+    store.save(&post(&before, DATE, &["sea"], &[]), at(0)).await.unwrap();
+    store
+        .save(&post(&before, DATE + 100_000_000, &["sea"], &[]), at(0))
+        .await
+        .unwrap();
+    let day = PostDate::try_from(DATE).unwrap().day();
+    store
+        .toggle(&lee, &before.account, day, &|_| None, at(5))
+        .await
+        .unwrap();
+    // Back before the resignation was heard of here: the day's post is written anew.
+    store.save(&post(&after, DATE, &["coffee"], &[]), at(21)).await.unwrap();
+
+    let resignation = event(&bed);
+    erase(&bed, store.as_ref(), &before.account, at(10), resignation).await;
+    erase(&bed, store.as_ref(), &before.account, at(10), resignation).await;
+    let posts = store.own(&after.account, month()).await.unwrap();
+    assert_eq!(posts.len(), 1);
+    assert_eq!((&posts[0].categories[0][..], posts[0].likers.len()), ("coffee", 0));
+    store
+        .save(&post(&after, DATE + 100_000_000, &["sea"], &[]), at(22))
+        .await
+        .unwrap();
+
+    // An older resignation that comes late takes nothing back of what is remembered of the later one.
+    erase(&bed, store.as_ref(), &before.account, at(3), event(&bed)).await;
+    assert!(matches!(
+        store.save(&post(&writer("kim", 10), DATE, &["sea"], &[]), at(23)).await,
+        Err(WriteError::Resigned)
+    ));
+    store.forget_erasures(at(11)).await.unwrap();
+    store
+        .save(&post(&writer("kim", 10), DATE, &["sea"], &[]), at(24))
+        .await
+        .unwrap();
+}
+
+fn event(bed: &Bed) -> EventId {
+    EventId(bed.context.entropy.uuid())
+}
+
+async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp, event: EventId) {
+    let receipt = AccountErased {
+        account: account.clone(),
+        service: SERVICE.to_owned(),
+        resignation: event,
+    };
+    let record = Envelope::new(receipt, &bed.context).to_outgoing();
+    let erased = tokio::time::timeout(
+        Duration::from_secs(20),
+        store.erase(account, until, event, &record, until),
+    )
+    .await;
+    erased.expect("an erasure ends").expect("an erasure succeeds");
+}

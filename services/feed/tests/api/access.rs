@@ -1,0 +1,111 @@
+use reqwest::Method;
+use sosohappy_testkit::{Bed, on_both_engines};
+
+use super::{Feed, code, problem, read};
+
+on_both_engines!(
+    nobody_acts_without_a_token_or_for_somebody_else,
+    the_document_names_every_call
+);
+
+/// A call, the parameter that names who acts, and others it needs.
+type Call = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Every closed call that names who acts.
+const CALLS: &[Call] = &[
+    (
+        "POST saveFeed",
+        "nickname",
+        &[
+            ("weather", "sunny"),
+            ("happiness", "1"),
+            ("categoryList", "sea"),
+            ("text", ""),
+            ("isPublic", "true"),
+        ],
+    ),
+    ("POST findDayFeed", "nickname", &[]),
+    ("POST findMonthFeed", "nickname", &[]),
+    ("POST updatePublicStatus", "nickname", &[]),
+    ("POST deleteFeed", "nickname", &[]),
+    ("GET findOtherFeed", "nickname", &[]),
+    ("GET findUserFeed", "srcNickname", &[("dstNickname", "lee")]),
+    ("POST findDetailFeed", "srcNickname", &[("dstNickname", "lee")]),
+    ("POST updateLike", "srcNickname", &[("nickname", "lee")]),
+    ("POST analysisHappiness", "nickname", &[]),
+    ("POST findMonthHappiness", "nickname", &[]),
+    ("POST findYearHappiness", "nickname", &[]),
+];
+
+async fn nobody_acts_without_a_token_or_for_somebody_else(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&lee, "2023090508000000", "3", "sea").await;
+
+    for (call, actor, more) in CALLS {
+        let (method, name) = call.split_once(' ').unwrap();
+        let method: Method = method.parse().unwrap();
+        let request = |nickname: &str| {
+            let params = [(*actor, nickname), ("date", "2023090508000000")];
+            feed.client
+                .request(method.clone(), feed.at(name))
+                .query(&params)
+                .query(more)
+        };
+        assert_eq!(
+            code(&read(request("lee")).await),
+            problem(403, "access-denied"),
+            "{call} by nobody"
+        );
+        let forged = request("lee")
+            .bearer_auth(&kim.token)
+            .header("email", lee.account.as_str());
+        assert_eq!(
+            code(&read(forged).await),
+            problem(403, "access-denied"),
+            "{call} with somebody else's token"
+        );
+        assert_eq!(
+            code(&read(kim.sign(request("lee"))).await),
+            problem(403, "not-yourself"),
+            "{call} for somebody else"
+        );
+        assert_eq!(
+            code(&read(kim.sign(request("nobody"))).await),
+            problem(403, "not-yourself"),
+            "{call} for nobody"
+        );
+    }
+    let image = feed.client.post(feed.at("findFeedImage")).query(&[("imageId", "1")]);
+    assert_eq!(code(&read(image).await), problem(403, "access-denied"));
+
+    assert!(feed.likers(&lee, "2023090508000000").await.is_empty());
+    assert_eq!(
+        feed.sees(&kim).await,
+        [2_023_090_508_000_000],
+        "nothing has happened to the post"
+    );
+}
+
+async fn the_document_names_every_call(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let (_, document) = read(feed.client.get(feed.at("openapi.json"))).await;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let open = ["POST findFeedImage", "GET image/{imageId}"];
+    for call in CALLS.iter().map(|(call, ..)| *call).chain(open) {
+        let (method, name) = call.split_once(' ').unwrap();
+        let operation = &document["paths"][format!("/feed-service/{name}")][method.to_lowercase()];
+        assert!(operation.is_object(), "{call} is not documented");
+        assert_eq!(
+            operation["responses"]["403"].is_object(),
+            call != "GET image/{imageId}",
+            "{call}"
+        );
+    }
+    let pictures = &document["components"]["schemas"]["SaveFeed"]["properties"]["imageList"];
+    assert_eq!(
+        pictures["items"],
+        serde_json::json!({ "type": "string", "format": "binary" })
+    );
+}

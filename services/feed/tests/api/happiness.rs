@@ -1,0 +1,91 @@
+use serde_json::{Value, json};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use super::{Feed, code, problem};
+
+on_both_engines!(a_month_is_analysed, months_and_years_have_every_point);
+
+async fn a_month_is_analysed(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    let september = [("nickname", "kim"), ("date", "2023090000000000")];
+    let nothing = r#"{"bestCategoryList":[],"recommendCategoryList":["피드 작성하기"]}"#;
+    assert_eq!(feed.post(&kim, "analysisHappiness", &september).await.1, nothing);
+
+    feed.save(&kim, "2023090100000000", "3", "sea").await;
+    feed.save(&kim, "2023090200000000", "5", "coffee").await;
+    feed.save(&kim, "2023090300000000", "1", "home").await;
+    feed.save(&kim, "2023090400000000", "1", "home").await;
+    feed.save(&kim, "2023090500000000", "1", "game").await;
+    let alone = r#"{"bestCategoryList":["coffee","sea","home"],"recommendCategoryList":["피드 작성하기"]}"#;
+    assert_eq!(feed.post(&kim, "analysisHappiness", &september).await.1, alone);
+
+    feed.save(&lee, "2023080100000000", "4", "coffee,books").await;
+    feed.save(&lee, "2023080200000000", "5", "sea,friends").await;
+    feed.save(&lee, "2023080300000000", "3", "coffee,books").await;
+    let told = r#"{"bestCategoryList":["coffee","sea","home"],"recommendCategoryList":["커피 한잔 마시고 책 읽기","바다 보러 가고 친구 만나기"]}"#;
+    assert_eq!(
+        feed.post(&kim, "analysisHappiness", &september).await.1,
+        told,
+        "at once"
+    );
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(
+        feed.post(&kim, "analysisHappiness", &september).await.1,
+        told,
+        "and when folded in"
+    );
+
+    feed.save(&lee, "2023080100000000", "1", "movie").await;
+    feed.post(&lee, "deleteFeed", &[("nickname", "lee"), ("date", "2023080300000000")])
+        .await;
+    let without =
+        r#"{"bestCategoryList":["coffee","sea","home"],"recommendCategoryList":["바다 보러 가고 친구 만나기"]}"#;
+    eventually("what went is not recommended", async || {
+        (feed.post(&kim, "analysisHappiness", &september).await.1 == without).then_some(())
+    })
+    .await;
+}
+
+async fn months_and_years_have_every_point(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    feed.save(&kim, "2024020500000000", "4", "sea").await;
+    feed.save(&kim, "2024022900000000", "1", "sea").await;
+
+    let (_, month) = feed
+        .post(
+            &kim,
+            "findMonthHappiness",
+            &[("nickname", "kim"), ("date", "2024020000000000")],
+        )
+        .await;
+    let month: Vec<Value> = serde_json::from_str(&month).unwrap();
+    assert_eq!(month.len(), 29);
+    assert_eq!(month[0], json!({ "happiness": 0.0, "formattedDate": "1" }));
+    assert_eq!(month[4], json!({ "happiness": 4.0, "formattedDate": "5" }));
+    assert_eq!(month[28], json!({ "happiness": 1.0, "formattedDate": "29" }));
+
+    let (_, year) = feed
+        .post(
+            &kim,
+            "findYearHappiness",
+            &[("nickname", "kim"), ("date", "2024000000000000")],
+        )
+        .await;
+    let year: Vec<Value> = serde_json::from_str(&year).unwrap();
+    assert_eq!(year.len(), 12);
+    assert_eq!(year[0], json!({ "happiness": 0.0, "formattedDate": "Jan" }));
+    assert_eq!(year[1], json!({ "happiness": 2.5, "formattedDate": "Feb" }));
+    assert_eq!(year[11], json!({ "happiness": 0.0, "formattedDate": "Dec" }));
+
+    let no_month = feed
+        .post(
+            &kim,
+            "findMonthHappiness",
+            &[("nickname", "kim"), ("date", "2024130000000000")],
+        )
+        .await;
+    assert_eq!(code(&no_month), problem(400, "invalid-parameter"));
+}

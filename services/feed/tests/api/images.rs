@@ -1,0 +1,181 @@
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::{StatusCode, header};
+use serde_json::Value;
+use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+
+use super::{Feed, PNG, code, problem, read, saved};
+
+on_both_engines!(
+    pictures_are_stored_and_shown,
+    pictures_of_replaced_and_deleted_posts_go,
+    a_post_with_a_bad_picture_leaves_nothing,
+    two_saves_with_pictures_at_once_keep_one_set,
+);
+
+const DATE: &str = "2023090513248392";
+
+async fn pictures_are_stored_and_shown(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    assert_eq!(
+        feed.save_with(&kim, DATE, &[PNG, b"", PNG]).await,
+        saved(),
+        "an empty part is no picture"
+    );
+    let ids = ids(&feed, &kim).await;
+    assert_eq!(ids.len(), 2);
+    assert!(ids.iter().all(|id| *id > 0));
+
+    let shown = feed
+        .client
+        .get(feed.at(&format!("image/{}", ids[0])))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(shown.status(), StatusCode::OK);
+    assert_eq!(shown.headers()[header::CONTENT_TYPE], "image/png");
+    assert_eq!(shown.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    let etag = shown.headers()[header::ETAG].clone();
+    assert_eq!(shown.bytes().await.unwrap(), PNG);
+    let again = feed
+        .client
+        .get(feed.at(&format!("image/{}", ids[0])))
+        .header(header::IF_NONE_MATCH, etag)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        (again.status(), again.bytes().await.unwrap().len()),
+        (StatusCode::NOT_MODIFIED, 0)
+    );
+
+    let (_, text) = feed
+        .post(&kim, "findFeedImage", &[("imageId", &ids[1].to_string())])
+        .await;
+    assert_eq!(text, format!(r#"{{"image":"{}"}}"#, STANDARD.encode(PNG)));
+
+    for (id, expected) in [
+        ("1", problem(404, "no-such-image")),
+        ("-1", problem(404, "no-such-image")),
+        ("x", problem(400, "invalid-parameter")),
+    ] {
+        assert_eq!(
+            code(&read(feed.client.get(feed.at(&format!("image/{id}")))).await),
+            expected,
+            "{id}"
+        );
+        assert_eq!(
+            code(&feed.post(&kim, "findFeedImage", &[("imageId", id)]).await),
+            expected,
+            "{id}"
+        );
+    }
+}
+
+async fn pictures_of_replaced_and_deleted_posts_go(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    assert_eq!(feed.save_with(&kim, DATE, &[PNG, PNG]).await, saved());
+    let old = ids(&feed, &kim).await;
+    assert_eq!(feed.save_with(&kim, DATE, &[PNG]).await, saved());
+    let new = ids(&feed, &kim).await;
+    assert!(!old.contains(&new[0]));
+
+    eventually("the replaced pictures are gone", async || {
+        (files(&bed) == 1).then_some(())
+    })
+    .await;
+    assert_eq!(
+        read(feed.client.get(feed.at(&format!("image/{}", old[0])))).await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        feed.client
+            .get(feed.at(&format!("image/{}", new[0])))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        StatusCode::OK
+    );
+
+    feed.post(&kim, "deleteFeed", &[("nickname", "kim"), ("date", DATE)])
+        .await;
+    eventually("the deleted post's picture is gone", async || {
+        (files(&bed) == 0).then_some(())
+    })
+    .await;
+}
+
+async fn a_post_with_a_bad_picture_leaves_nothing(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let text: &[u8] = b"<html>not a picture</html>";
+    assert_eq!(
+        code(&feed.save_with(&kim, DATE, &[PNG, text]).await),
+        problem(400, "invalid-parameter")
+    );
+    assert_eq!(
+        code(&feed.save_with(&kim, DATE, &[PNG; 11]).await),
+        problem(400, "invalid-parameter")
+    );
+    assert_eq!(
+        feed.post(&kim, "findDayFeed", &[("nickname", "kim"), ("date", DATE)])
+            .await
+            .1,
+        ""
+    );
+    assert_eq!(files(&bed), 0);
+}
+
+async fn two_saves_with_pictures_at_once_keep_one_set(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let pictures: &[&[u8]] = &[PNG, PNG];
+    let (one, other) = tokio::join!(
+        feed.save_with(&kim, "2023090508000000", pictures),
+        feed.save_with(&kim, "2023090509000000", pictures)
+    );
+    assert_eq!((one, other), (saved(), saved()));
+
+    eventually("the pictures of the other one are gone", async || {
+        (files(&bed) == 2).then_some(())
+    })
+    .await;
+    for id in ids(&feed, &kim).await {
+        assert_eq!(
+            feed.client
+                .get(feed.at(&format!("image/{id}")))
+                .send()
+                .await
+                .unwrap()
+                .status(),
+            StatusCode::OK
+        );
+    }
+}
+
+async fn ids(feed: &Feed, who: &Person) -> Vec<i64> {
+    let (_, post) = feed
+        .post(who, "findDayFeed", &[("nickname", &who.nickname), ("date", DATE)])
+        .await;
+    let post: Value = serde_json::from_str(&post).unwrap();
+    serde_json::from_value(post["imageIdList"].clone()).unwrap()
+}
+
+/// Pictures in the image store.
+fn files(bed: &Bed) -> usize {
+    fn count(folder: &Path) -> usize {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return 0;
+        };
+        entries
+            .map(|entry| entry.unwrap().path())
+            .map(|path| if path.is_dir() { count(&path) } else { 1 })
+            .sum()
+    }
+    count(&bed.folder().join("feed-images"))
+}

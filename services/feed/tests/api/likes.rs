@@ -1,0 +1,103 @@
+use std::time::Duration;
+
+use futures::future::join_all;
+use sosohappy_events::bus::Start;
+use sosohappy_events::types::PostLiked;
+use sosohappy_events::{Envelope, Topic};
+use sosohappy_testkit::{Bed, on_both_engines};
+use tokio::time::timeout;
+
+use super::{Feed, code, problem};
+
+on_both_engines!(
+    a_like_is_told_and_an_unlike_is_not,
+    taps_at_once_are_all_counted,
+    a_like_needs_a_post
+);
+
+const DATE: &str = "2023090513248392";
+
+async fn a_like_is_told_and_an_unlike_is_not(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&kim, DATE, "3", "sea").await;
+    let mut notices = bed.bus.read(&[Topic::NoticeLike], Start::Earliest).await.unwrap();
+
+    assert_eq!(
+        feed.like(&kim, &kim, DATE).await.1,
+        r#"{"like":true}"#,
+        "one's own post may be liked, without a notice"
+    );
+    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":true}"#);
+    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":false}"#);
+    assert_eq!(
+        feed.like(&lee, &kim, "2023090500000000").await.1,
+        r#"{"like":true}"#,
+        "the day is enough"
+    );
+    assert_eq!(feed.likers(&kim, DATE).await, ["kim", "lee"]);
+
+    for _ in 0..2 {
+        let record = timeout(Duration::from_secs(15), notices.next())
+            .await
+            .expect("a notice comes")
+            .unwrap();
+        assert_eq!(record.key_text(), Ok("lee"));
+        assert_eq!(record.value_text(), Ok(format!("kim,{DATE}").as_str()));
+        let liked = Envelope::<PostLiked>::decode(&record).unwrap().event;
+        assert_eq!(
+            (liked.liker_account, liked.author_account),
+            (Some(lee.account.clone()), Some(kim.account.clone()))
+        );
+    }
+    assert!(
+        timeout(Duration::from_millis(700), notices.next()).await.is_err(),
+        "two likes, two notices"
+    );
+}
+
+async fn taps_at_once_are_all_counted(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    feed.save(&kim, DATE, "3", "sea").await;
+    let mut people = Vec::new();
+    for number in 0..8 {
+        people.push(
+            bed.person(&format!("p{number}@example.com+kakao"), &format!("p{number}"))
+                .await,
+        );
+    }
+
+    let taps = join_all(
+        people
+            .iter()
+            .flat_map(|person| (0..3).map(|_| feed.like(person, &kim, DATE))),
+    )
+    .await;
+    let likes = taps.iter().filter(|(_, body)| body == r#"{"like":true}"#).count();
+    let unlikes = taps.iter().filter(|(_, body)| body == r#"{"like":false}"#).count();
+    assert_eq!(
+        (likes, unlikes),
+        (16, 8),
+        "three taps are a like, an unlike and a like: {taps:?}"
+    );
+    let mut named = feed.likers(&kim, DATE).await;
+    named.sort();
+    assert_eq!(
+        named,
+        people.iter().map(|person| person.nickname.clone()).collect::<Vec<_>>()
+    );
+}
+
+async fn a_like_needs_a_post(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    assert_eq!(code(&feed.like(&lee, &kim, DATE).await), problem(404, "no-such-post"));
+    let nobody = [("srcNickname", "lee"), ("nickname", "nobody"), ("date", DATE)];
+    assert_eq!(
+        code(&feed.post(&lee, "updateLike", &nobody).await),
+        problem(404, "no-such-post")
+    );
+}

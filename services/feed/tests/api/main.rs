@@ -1,0 +1,150 @@
+//! Feed from the outside, over HTTP and the topics.
+
+mod access;
+mod happiness;
+mod images;
+mod likes;
+mod others;
+mod posts;
+mod resign;
+
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use sosohappy_testkit::{Bed, Person, Running};
+
+/// The feed service of one test, and how to call it.
+struct Feed {
+    running: Running,
+    client: Client,
+}
+
+/// Status and body of an answer.
+type Answer = (StatusCode, String);
+
+/// 1 × 1 pixels.
+const PNG: &[u8] = &[
+    0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8, 6,
+    0, 0, 0, 0x1f, 0x15, 0xc4, 0x89, 0, 0, 0, 13, b'I', b'D', b'A', b'T', 0x78, 0xda, 0x63, 0x64, 0xf8, 0xcf, 0x50,
+    0x0f, 0, 0x03, 0x86, 0x01, 0x80, 0x5a, 0x34, 0x7d, 0x6b, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60,
+    0x82,
+];
+
+impl Feed {
+    async fn start(bed: &Bed) -> Self {
+        let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &[]).await;
+        let context = bed.context(sosohappy_feed::SERVICE);
+        let running = bed
+            .start(sosohappy_feed::build(settings, context, bed.bus.clone()).await)
+            .await;
+        Self {
+            running,
+            client: Client::new(),
+        }
+    }
+
+    fn at(&self, call: &str) -> String {
+        self.running.at(&format!("/feed-service/{call}"))
+    }
+
+    /// POSTs a form, as most tests do; that all forms are read alike is tested once.
+    async fn post(&self, who: &Person, call: &str, params: &[(&str, &str)]) -> Answer {
+        read(who.sign(self.client.post(self.at(call)).form(params))).await
+    }
+
+    async fn get(&self, who: &Person, call: &str, params: &[(&str, &str)]) -> Answer {
+        read(who.sign(self.client.get(self.at(call)).query(params))).await
+    }
+
+    /// A public post of that day with one category.
+    async fn save(&self, who: &Person, date: &str, happiness: &str, categories: &str) {
+        let answer = read(who.sign(self.client.post(self.at("saveFeed")).form(&[
+            ("nickname", who.nickname.as_str()),
+            ("date", date),
+            ("weather", "sunny"),
+            ("happiness", happiness),
+            ("categoryList", categories),
+            ("text", date),
+            ("isPublic", "true"),
+        ])));
+        assert_eq!(answer.await, saved());
+    }
+
+    /// Saves as the app does, with pictures.
+    async fn save_with(&self, who: &Person, date: &str, pictures: &[&[u8]]) -> Answer {
+        let mut form = Form::new()
+            .text("nickname", who.nickname.clone())
+            .text("date", date.to_owned())
+            .text("weather", "partlyCloudy")
+            .text("happiness", "5")
+            .text("categoryList", "coffee,friends")
+            .text("text", "오늘의 행복")
+            .text("isPublic", "true");
+        for (index, picture) in pictures.iter().enumerate() {
+            let part = Part::bytes(picture.to_vec())
+                .file_name("image.png")
+                .mime_str("image/png")
+                .unwrap();
+            form = form.part(format!("imageList[{index}]"), part);
+        }
+        read(who.sign(self.client.post(self.at("saveFeed")).multipart(form))).await
+    }
+
+    /// Who likes this person's post of the day.
+    async fn likers(&self, who: &Person, date: &str) -> Vec<String> {
+        let (status, body) = self
+            .post(who, "findDayFeed", &[("nickname", &who.nickname), ("date", date)])
+            .await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let post: Value = serde_json::from_str(&body).unwrap();
+        serde_json::from_value(post["likeNicknameList"].clone()).unwrap()
+    }
+
+    async fn like(&self, who: &Person, whose: &Person, date: &str) -> Answer {
+        let params = [
+            ("srcNickname", who.nickname.as_str()),
+            ("nickname", &whose.nickname),
+            ("date", date),
+        ];
+        self.post(who, "updateLike", &params).await
+    }
+
+    /// The dates of the posts this person sees of others.
+    async fn sees(&self, who: &Person) -> Vec<i64> {
+        let (status, body) = self.get(who, "findOtherFeed", &[("nickname", &who.nickname)]).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        dates(&body)
+    }
+}
+
+fn dates(slice: &str) -> Vec<i64> {
+    let slice: Value = serde_json::from_str(slice).unwrap();
+    slice["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|post| post["date"].as_i64().unwrap())
+        .collect()
+}
+
+async fn read(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.expect("feed answers");
+    (response.status(), response.text().await.expect("the body is text"))
+}
+
+fn saved() -> Answer {
+    (StatusCode::OK, r#"{"success":true,"message":"등록 성공"}"#.to_owned())
+}
+
+/// The stable code of a problem.
+fn code(answer: &Answer) -> (u16, String) {
+    let problem: Value = serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("not a problem: {answer:?}"));
+    (
+        answer.0.as_u16(),
+        problem["code"].as_str().expect("a problem has a code").to_owned(),
+    )
+}
+
+fn problem(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
