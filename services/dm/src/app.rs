@@ -1,0 +1,21 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use sosohappy_access::Names;
+use sosohappy_common::settings::Live;
+use sosohappy_sockets::{Hub, Present};
+
+use crate::settings::Settings;
+use crate::socket::DmProtocol;
+use crate::store::Store;
+
+#[derive(Debug, Clone)]
+pub struct App {
+    pub settings: Live<Settings>,
+    pub store: Arc<dyn Store>,
+    pub names: Arc<dyn Names>,
+    pub hub: Hub,
+    pub present: Present,
+    pub protocol: Arc<DmProtocol>,
+}

@@ -1,0 +1,4 @@
+//! The events dm listens to, one file each.
+
+pub mod resigned;
+pub mod sent;

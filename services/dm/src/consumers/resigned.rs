@@ -1,0 +1,47 @@
+//! `resign`: the person's messages go, from both sides of their conversations, and auth gets a receipt.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sosohappy_common::Context;
+use sosohappy_events::Envelope;
+use sosohappy_events::consume::{Consumer, HandleError};
+use sosohappy_events::outbox::RelayHandle;
+use sosohappy_events::types::{AccountErased, AccountResigned};
+use sosohappy_store::Directory;
+
+use crate::SERVICE;
+use crate::domain::Erasure;
+use crate::store::Store;
+
+#[derive(Debug)]
+pub struct Resigned {
+    pub store: Arc<dyn Store>,
+    pub directory: Arc<dyn Directory>,
+    pub context: Context,
+    pub relay: RelayHandle,
+}
+
+#[async_trait]
+impl Consumer<AccountResigned> for Resigned {
+    async fn handle(&self, Envelope { event, meta }: Envelope<AccountResigned>) -> Result<(), HandleError> {
+        // Before the receipt says that everything is gone; to do it twice changes nothing.
+        self.directory.erase(&event.account, meta.occurred_at).await?;
+        let receipt = AccountErased {
+            account: event.account.clone(),
+            service: SERVICE.to_owned(),
+            resignation: meta.id,
+        };
+        let record = Envelope::new(receipt, &self.context).to_outgoing();
+        let now = self.context.clock.now();
+        let erasure = Erasure {
+            account: event.account,
+            until: meta.occurred_at,
+            event: meta.id,
+            now,
+        };
+        self.store.erase(&erasure, &record).await?;
+        self.relay.wake();
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! `directMessage`: every replica shows the message on the sockets it holds of the receiver.
+
+mod seen;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sosohappy_access::Names;
+use sosohappy_common::clock::Clock;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::Envelope;
+use sosohappy_events::consume::{Consumer, HandleError};
+use sosohappy_events::types::{DirectMessageSent, Recipient};
+use sosohappy_sockets::Hub;
+
+use crate::delivered::DeliveredHandle;
+use crate::domain::MessageId;
+use crate::metrics::DmMetrics;
+use crate::socket::Frame;
+use crate::store::Store;
+use seen::{Seen, Verdict};
+
+/// A record that is read again is not shown again:
+///
+/// * this replica remembers what it has read, and asks the store about what is older than its memory;
+/// * what another replica showed, or this one before it was started again, happened before the sockets here were opened.
+#[derive(Debug)]
+pub struct Sent {
+    hub: Hub,
+    store: Arc<dyn Store>,
+    names: Arc<dyn Names>,
+    delivered: DeliveredHandle,
+    clock: Arc<dyn Clock>,
+    metrics: DmMetrics,
+    seen: Mutex<Seen>,
+}
+
+impl Sent {
+    pub fn new(
+        hub: Hub,
+        store: Arc<dyn Store>,
+        names: Arc<dyn Names>,
+        delivered: DeliveredHandle,
+        context: &Context,
+        metrics: DmMetrics,
+    ) -> Self {
+        Self {
+            hub,
+            store,
+            names,
+            delivered,
+            clock: context.clock.clone(),
+            metrics,
+            seen: Mutex::default(),
+        }
+    }
+
+    async fn receiver(&self, event: &DirectMessageSent) -> Option<Account> {
+        match &event.recipient {
+            Recipient::Account(account) => Some(account.clone()),
+            // A Spring replica beside ours stored it and found nobody on its own sockets; it names a push token.
+            Recipient::PushToken(_) => {
+                let frame = Frame::parse(&event.frame)?;
+                self.names.account_of(&frame.receiver).await.ok().flatten()
+            }
+        }
+    }
+
+    /// Whether a message from before this replica's memory was never shown.
+    async fn waits(&self, message: Option<&MessageId>) -> Result<bool, HandleError> {
+        match message {
+            Some(message) => Ok(self.store.waits(message).await?),
+            None => Ok(false),
+        }
+    }
+}
+
+#[async_trait]
+impl Consumer<DirectMessageSent> for Sent {
+    async fn handle(&self, Envelope { event, meta }: Envelope<DirectMessageSent>) -> Result<(), HandleError> {
+        let verdict = self.seen.lock().verdict(meta.id, meta.occurred_at);
+        if verdict == Verdict::Seen {
+            self.metrics.repeated.inc();
+            return Ok(());
+        }
+        let Some(receiver) = self.receiver(&event).await else {
+            return Ok(());
+        };
+        let message = event.message_id.map(MessageId::stored);
+        if self.hub.online(&receiver) {
+            if verdict == Verdict::Forgotten && !self.waits(message.as_ref()).await? {
+                self.metrics.repeated.inc();
+            } else if self.hub.send_as_of(&receiver, &event.frame, meta.occurred_at) > 0 {
+                self.metrics.shown.inc();
+                let age = self.clock.now().duration_since(meta.occurred_at);
+                self.metrics.delivery.observe(age.as_secs_f64().max(0.0));
+                if let Some(message) = message {
+                    self.delivered.mark(message);
+                }
+            }
+        }
+        self.seen.lock().remember(meta.id, meta.occurred_at);
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! What a message is; no I/O.
+
+mod date;
+mod id;
+mod message;
+mod text;
+
+pub use date::MessageDate;
+pub use id::{MessageId, MessageIds};
+pub use message::{ConversationId, Erasure, Message, NewMessage, Party, Shown};
+pub use text::{InvalidText, MessageText};

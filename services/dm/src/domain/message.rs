@@ -1,0 +1,116 @@
+//! A message and the two people it is between.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::Account;
+use utoipa::ToSchema;
+
+use super::{MessageDate, MessageId, MessageText};
+
+/// Sender or receiver. Its `Debug` form does not name anybody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Party {
+    pub account: Account,
+    /// The one of the moment the message was written.
+    pub nickname: String,
+}
+
+impl std::fmt::Debug for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Party(..)")
+    }
+}
+
+/// The two accounts of a conversation, whichever is the sender: 128 bits of a SHA-256, in hex.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConversationId(String);
+
+impl ConversationId {
+    pub fn between(one: &Account, other: &Account) -> Self {
+        let (first, second) = if one <= other { (one, other) } else { (other, one) };
+        // No account has a control character in it.
+        let digest = Sha256::digest(format!("{}\u{1f}{}", first.as_str(), second.as_str()));
+        Self(hex::encode(&digest[..16]))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A message that is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    pub message: Message,
+    /// When the token was issued that it was sent with.
+    pub authorized_at: Timestamp,
+    pub stored_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub id: MessageId,
+    pub sender: Party,
+    pub receiver: Party,
+    pub date: MessageDate,
+    pub text: MessageText,
+}
+
+impl Message {
+    pub fn conversation(&self) -> ConversationId {
+        ConversationId::between(&self.sender.account, &self.receiver.account)
+    }
+
+    /// The same under other names.
+    pub fn shown(self, sender: Option<String>, receiver: Option<String>) -> Shown {
+        Shown {
+            sender: sender.unwrap_or(self.sender.nickname),
+            receiver: receiver.unwrap_or(self.receiver.nickname),
+            date: self.date,
+            text: self.text.into_string(),
+        }
+    }
+}
+
+/// A message as clients see it, in answers and in frames.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct Shown {
+    #[schema(example = "별이")]
+    pub sender: String,
+    #[schema(example = "달이")]
+    pub receiver: String,
+    pub date: MessageDate,
+    #[schema(example = "오늘 하루도 수고했어요")]
+    pub text: String,
+}
+
+/// One resignation.
+#[derive(Debug, Clone)]
+pub struct Erasure {
+    pub account: Account,
+    /// What was made up to here goes.
+    pub until: Timestamp,
+    /// Of the resignation.
+    pub event: sosohappy_events::EventId,
+    pub now: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_is_the_same_from_both_sides_and_no_other() {
+        let account = |name: &str| -> Account { name.parse().unwrap() };
+        let (kim, lee) = (account("kim@example.com+kakao"), account("lee@example.com+apple"));
+        let both = ConversationId::between(&kim, &lee);
+        assert_eq!(both, ConversationId::between(&lee, &kim));
+        assert_eq!(both.as_str().len(), 32);
+        assert_ne!(both, ConversationId::between(&kim, &kim));
+        assert_ne!(
+            ConversationId::between(&account("a+b"), &account("c+d")),
+            ConversationId::between(&account("a+bc"), &account("+d+e")),
+        );
+    }
+}

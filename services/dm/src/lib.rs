@@ -1,0 +1,113 @@
+//! The dm service: messages between two people, over sockets, and their history.
+//!
+//! A message's way: frame of the sender → stored with its event → relay → `directMessage` → every replica → sockets of the
+//! receiver. There is no short cut within a replica, so there is one order.
+
+mod app;
+mod consumers;
+mod delivered;
+mod domain;
+mod error;
+mod housekeeping;
+mod metrics;
+mod routes;
+mod settings;
+mod socket;
+mod store;
+
+use std::sync::Arc;
+
+use sosohappy_common::Context;
+use sosohappy_common::http::serve::Service;
+use sosohappy_common::settings::Live;
+use sosohappy_events::Bus;
+use sosohappy_events::bus::Start;
+use sosohappy_events::consume::{spawn_consumer, spawn_reader};
+use sosohappy_events::outbox::spawn_relay;
+use sosohappy_events::types::{AccountResigned, DirectMessageSent};
+use sosohappy_sockets::{Hub, Present, spawn_closers};
+
+use crate::app::App;
+use crate::consumers::resigned::Resigned;
+use crate::consumers::sent::Sent;
+use crate::domain::MessageIds;
+use crate::metrics::DmMetrics;
+pub use crate::settings::Settings;
+use crate::socket::DmProtocol;
+
+pub const SERVICE: &str = "dm-service";
+pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// Opens the store, starts hub, consumers and background tasks, and puts the service together.
+pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
+    let current = settings.get();
+    let opened = store::open(&current.messages, &context).await?;
+    let metrics = DmMetrics::new(&context.metrics);
+    let asked = opened.store.clone();
+    context.health.register("db", move || {
+        let store = asked.clone();
+        async move {
+            store
+                .ping()
+                .await
+                .map(|()| serde_json::Map::new())
+                .map_err(|error| error.to_string())
+        }
+    });
+
+    let relay = spawn_relay(&context, bus.clone(), opened.outbox);
+    let hub = Hub::new(&context, current.sockets);
+    let present = Present::spawn(&context, opened.presence, hub.clone());
+    spawn_closers(&context, &bus, &hub);
+    housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
+    let identity = sosohappy_access::identity(
+        &context,
+        &current.access,
+        &current.credentials,
+        &bus,
+        opened.directory.clone(),
+    )?;
+
+    let sent = Sent::new(
+        hub.clone(),
+        opened.store.clone(),
+        identity.names.clone(),
+        delivered::spawn(&context, opened.store.clone()),
+        &context,
+        metrics.clone(),
+    );
+    spawn_reader::<DirectMessageSent>(&context, bus.clone(), Start::Latest, sent);
+    let resigned = Resigned {
+        store: opened.store.clone(),
+        directory: opened.directory.clone(),
+        context: context.clone(),
+        relay: relay.clone(),
+    };
+    spawn_consumer::<AccountResigned>(&context, bus, resigned);
+
+    let protocol = DmProtocol {
+        settings: settings.clone(),
+        ids: MessageIds::new(&context),
+        context: context.clone(),
+        store: opened.store.clone(),
+        directory: opened.directory,
+        names: identity.names.clone(),
+        present: present.clone(),
+        relay,
+        metrics,
+    };
+    let app = App {
+        settings,
+        store: opened.store,
+        names: identity.names.clone(),
+        hub,
+        present,
+        protocol: Arc::new(protocol),
+    };
+    Ok(Service::new(
+        context,
+        current.server.clone(),
+        &current.credentials,
+        routes::routes(app, identity),
+    ))
+}

@@ -1,0 +1,37 @@
+//! The typed settings of the dm service; `settings.toml` has the defaults and what each means.
+
+use serde::Deserialize;
+use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_sockets::Limits;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    pub server: Server,
+    pub log: Log,
+    pub tracing: Tracing,
+    pub events: Events,
+    pub credentials: Credentials,
+    pub config: ConfigClient,
+    pub access: Access,
+    pub messages: MessageSettings,
+    pub history: HistorySettings,
+    pub sockets: Limits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MessageSettings {
+    pub url: SecretUrl,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub max_connections: u32,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub max_characters: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HistorySettings {
+    #[serde(deserialize_with = "valid::at_least_one")]
+    pub max_count: u32,
+}

@@ -1,0 +1,166 @@
+//! The protocol of the socket: frames of messages in, the same frames and errors out.
+
+mod frame;
+mod refusal;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use sosohappy_access::{Acting, Caller, Denied, Names, act};
+use sosohappy_common::correlation::Correlation;
+use sosohappy_common::settings::Live;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::Envelope;
+use sosohappy_events::outbox::RelayHandle;
+use sosohappy_events::types::{DirectMessageSent, Recipient};
+use sosohappy_sockets::{Close, Present, Protocol};
+use sosohappy_store::{Directory, StoreError};
+
+use crate::domain::{InvalidText, Message, MessageDate, MessageIds, MessageText, NewMessage, Party};
+use crate::metrics::DmMetrics;
+use crate::settings::Settings;
+use crate::store::{Store, WriteError};
+pub use frame::Frame;
+pub use refusal::Refusal;
+
+#[derive(Debug)]
+pub struct DmProtocol {
+    pub settings: Live<Settings>,
+    pub context: Context,
+    pub ids: MessageIds,
+    pub store: Arc<dyn Store>,
+    pub directory: Arc<dyn Directory>,
+    pub names: Arc<dyn Names>,
+    pub present: Present,
+    pub relay: RelayHandle,
+    pub metrics: DmMetrics,
+}
+
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotTaken {
+    /// The sender is told, the socket stays.
+    Refused(Refusal),
+    Closed(Close),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Denied> for NotTaken {
+    fn from(_denied: Denied) -> Self {
+        Self::Refused(Refusal::Unavailable)
+    }
+}
+
+impl From<StoreError> for NotTaken {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a message could not be stored"
+        );
+        Self::Refused(Refusal::Unavailable)
+    }
+}
+
+impl From<WriteError> for NotTaken {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Resigned => Self::Closed(Close::Policy),
+            WriteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl Protocol for DmProtocol {
+    /// Presence is told before the client has its connection.
+    async fn opened(&self, _caller: &Caller) {}
+
+    async fn frame(&self, caller: &Caller, text: &str) -> Result<Option<String>, Close> {
+        // Each frame is a request of its own.
+        let correlation = Correlation {
+            id: self.context.entropy.hex(16).into(),
+            traceparent: None,
+        };
+        match correlation.scope(self.take(caller, text)).await {
+            Ok(()) => Ok(None),
+            Err(NotTaken::Refused(refusal)) => {
+                self.metrics.refused(refusal);
+                Ok(Some(refusal.frame()))
+            }
+            Err(NotTaken::Closed(reason)) => Err(reason),
+        }
+    }
+
+    async fn closed(&self, caller: &Caller) {
+        self.present.closed(&caller.account).await;
+    }
+}
+
+impl DmProtocol {
+    /// Nothing is answered to a message that was taken: the published app expects nothing.
+    async fn take(&self, caller: &Caller, text: &str) -> Result<(), NotTaken> {
+        let frame = Frame::parse(text).ok_or(NotTaken::Closed(Close::BadFrame))?;
+        self.own(caller, &frame.sender).await?;
+        let date = MessageDate::try_from(frame.date).map_err(|_| Refusal::InvalidDate)?;
+        let text =
+            MessageText::new(frame.text, self.settings.get().messages.max_characters).map_err(|error| match error {
+                InvalidText::Empty => Refusal::EmptyText,
+                InvalidText::TooLong(_) => Refusal::TextTooLong,
+            })?;
+        let receiver = self
+            .names
+            .account_of(&frame.receiver)
+            .await?
+            .ok_or(Refusal::ReceiverUnknown)?;
+        if self.directory.blocked(&caller.account, &receiver).await? {
+            return Err(Refusal::Blocked.into());
+        }
+        let message = Message {
+            id: self.ids.next(),
+            sender: Party {
+                account: caller.account.clone(),
+                nickname: frame.sender,
+            },
+            receiver: Party {
+                account: receiver,
+                nickname: frame.receiver,
+            },
+            date,
+            text,
+        };
+        self.keep(caller, message).await
+    }
+
+    async fn own(&self, caller: &Caller, sender: &str) -> Result<(), NotTaken> {
+        match act::own(caller, &*self.names, Acting::Nickname(sender)).await {
+            Ok(()) => Ok(()),
+            Err(problem) if problem.status() == StatusCode::FORBIDDEN => Err(NotTaken::Closed(Close::Policy)),
+            Err(_) => Err(Refusal::Unavailable.into()),
+        }
+    }
+
+    async fn keep(&self, caller: &Caller, message: Message) -> Result<(), NotTaken> {
+        let receiver: Account = message.receiver.account.clone();
+        let event = DirectMessageSent {
+            recipient: Recipient::Account(receiver.clone()),
+            message_id: Some(message.id.to_string()),
+            sender_account: Some(caller.account.clone()),
+            receiver_online: self.present.anywhere(&receiver).await?,
+            frame: frame::render(&message.clone().shown(None, None)),
+        };
+        let event = Envelope::new(event, &self.context);
+        let message = NewMessage {
+            message,
+            authorized_at: caller.issued_at,
+            stored_at: event.meta.occurred_at,
+        };
+        self.store.keep(&message, &event.to_outgoing()).await?;
+        self.relay.wake();
+        self.metrics.stored.inc();
+        Ok(())
+    }
+}

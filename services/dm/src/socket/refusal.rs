@@ -1,0 +1,41 @@
+//! Errors that the socket survives.
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    ReceiverUnknown,
+    Blocked,
+    InvalidDate,
+    EmptyText,
+    TextTooLong,
+    Unavailable,
+}
+
+impl Refusal {
+    /// Stable; a client may match on it.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::ReceiverUnknown => "receiver-unknown",
+            Self::Blocked => "blocked",
+            Self::InvalidDate => "invalid-date",
+            Self::EmptyText => "empty-text",
+            Self::TextTooLong => "text-too-long",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::ReceiverUnknown => "nobody has this nickname",
+            Self::Blocked => "messages between the two are not possible",
+            Self::InvalidDate => "a date has 16 digits, yyyyMMddHHmmssSS",
+            Self::EmptyText => "a message says something",
+            Self::TextTooLong => "the text is too long",
+            Self::Unavailable => "the message was not stored, try again later",
+        }
+    }
+
+    pub fn frame(self) -> String {
+        serde_json::json!({ "error": { "code": self.code(), "detail": self.detail() } }).to_string()
+    }
+}

@@ -1,0 +1,94 @@
+//! The port to dm's messages. Adapters: SQLite and MongoDB.
+
+mod mongo;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::{Account, Context};
+use sosohappy_events::Outgoing;
+use sosohappy_events::outbox::Outbox;
+use sosohappy_store::{Directory, Presence, StoreError, Transient};
+
+use crate::domain::{Erasure, Message, MessageId, NewMessage};
+use crate::settings::MessageSettings;
+
+/// Why a message was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The sender resigned after the token was issued that the message was sent with.
+    #[error("the account has resigned")]
+    Resigned,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Transient for WriteError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// One suite of tests runs on both adapters.
+#[async_trait]
+pub trait Store: Debug + Send + Sync {
+    /// Stores a message and its event, both or neither.
+    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError>;
+
+    /// The newest messages between the two from before a date (exclusive), the oldest of them first.
+    async fn conversation(
+        &self,
+        one: &Account,
+        other: &Account,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError>;
+
+    /// The newest message of each of the account's conversations, newest first.
+    async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError>;
+
+    /// They were shown; the first time counts.
+    async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError>;
+
+    /// Whether the message is there and was not shown yet.
+    async fn waits(&self, message: &MessageId) -> Result<bool, StoreError>;
+
+    /// Deletes every message that the account sent or received up to the moment, and everything it sent with a token from before
+    /// it; refuses such tokens from here on; writes the receipt. The same event again changes nothing.
+    async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError>;
+
+    /// Forgets resignations from before that moment.
+    async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
+
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// An open store and what the shared crates keep in it.
+pub struct Opened {
+    pub store: Arc<dyn Store>,
+    pub outbox: Arc<dyn Outbox>,
+    pub directory: Arc<dyn Directory>,
+    pub presence: Arc<dyn Presence>,
+}
+
+/// Opens what `messages.url` names.
+pub async fn open(settings: &MessageSettings, context: &Context) -> Result<Opened, StoreError> {
+    match settings.url.scheme() {
+        "sqlite" => sqlite::open(&settings.url, settings.max_connections, context).await,
+        "mongodb" | "mongodb+srv" => mongo::open(&settings.url, context).await,
+        _ => Err(StoreError::Settings(
+            "messages.url: expected sqlite:<file> or mongodb://…/<database>".to_owned(),
+        )),
+    }
+}
+
+/// A resignation is remembered without the address.
+fn fingerprint(account: &Account) -> String {
+    hex::encode(Sha256::digest(account.as_str()))
+}

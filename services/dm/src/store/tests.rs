@@ -1,0 +1,285 @@
+//! What the port promises, on both engines.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::outbox::Outbox;
+use sosohappy_events::types::{AccountErased, DirectMessageSent, Recipient};
+use sosohappy_events::{Envelope, EventId, Outgoing};
+use sosohappy_testkit::{Bed, on_both_engines};
+
+use super::{Opened, Store, WriteError, open};
+use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party};
+use crate::{DEFAULTS, SERVICE, Settings};
+
+on_both_engines!(
+    a_message_and_its_event_are_kept_together_and_in_order,
+    a_conversation_is_paged_backwards,
+    the_newest_of_each_conversation,
+    what_was_shown_waits_no_more,
+    a_resignation_takes_both_sides_up_to_its_moment,
+    an_older_token_writes_nothing_after_a_resignation,
+    a_resignation_and_messages_that_cross_leave_nothing,
+);
+
+struct Kept {
+    store: Arc<dyn Store>,
+    outbox: Arc<dyn Outbox>,
+    ids: MessageIds,
+    context: Context,
+}
+
+impl Kept {
+    async fn open(bed: &Bed) -> Self {
+        let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
+        let context = bed.context(SERVICE);
+        let Opened { store, outbox, .. } = open(&settings.messages, &context).await.expect("the store opens");
+        Self {
+            store,
+            outbox,
+            ids: MessageIds::new(&context),
+            context,
+        }
+    }
+
+    fn message(&self, from: &str, to: &str, date: i64, stored: i64) -> NewMessage {
+        let message = Message {
+            id: self.ids.next(),
+            sender: Party {
+                account: account(from),
+                nickname: from.to_owned(),
+            },
+            receiver: Party {
+                account: account(to),
+                nickname: to.to_owned(),
+            },
+            date: MessageDate::try_from(DATE + date).unwrap(),
+            text: MessageText::stored(format!("{from} {to} {date}")),
+        };
+        NewMessage {
+            message,
+            authorized_at: at(0),
+            stored_at: at(stored),
+        }
+    }
+
+    fn event(&self, message: &NewMessage) -> Outgoing {
+        let event = DirectMessageSent {
+            recipient: Recipient::Account(message.message.receiver.account.clone()),
+            message_id: Some(message.message.id.to_string()),
+            sender_account: None,
+            receiver_online: false,
+            frame: "{}".to_owned(),
+        };
+        Envelope::new(event, &self.context).to_outgoing()
+    }
+
+    async fn keep(&self, message: &NewMessage) -> Result<(), WriteError> {
+        self.store.keep(message, &self.event(message)).await
+    }
+
+    async fn say(&self, from: &str, to: &str, date: i64, stored: i64) -> NewMessage {
+        let message = self.message(from, to, date, stored);
+        self.keep(&message).await.expect("the message is kept");
+        message
+    }
+
+    async fn conversation(&self, one: &str, other: &str, before: Option<i64>, limit: u32) -> Vec<String> {
+        let before = before.map(|before| DATE + before);
+        texts(
+            self.store
+                .conversation(&account(one), &account(other), before, limit)
+                .await
+                .unwrap(),
+        )
+    }
+
+    async fn newest(&self, name: &str) -> Vec<String> {
+        texts(self.store.newest(&account(name), 10).await.unwrap())
+    }
+
+    async fn pending(&self) -> Vec<Outgoing> {
+        self.outbox
+            .pending(1000)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|pending| pending.record)
+            .collect()
+    }
+
+    async fn erase(&self, name: &str, until: i64, event: EventId) {
+        let erasure = Erasure {
+            account: account(name),
+            until: at(until),
+            event,
+            now: at(until),
+        };
+        self.store.erase(&erasure, &self.receipt(name, event)).await.unwrap();
+    }
+
+    fn receipt(&self, name: &str, resignation: EventId) -> Outgoing {
+        let receipt = AccountErased {
+            account: account(name),
+            service: SERVICE.to_owned(),
+            resignation,
+        };
+        Envelope::new(receipt, &self.context).to_outgoing()
+    }
+}
+
+const DATE: i64 = 2_023_090_513_248_392;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn account(name: &str) -> Account {
+    format!("{name}@example.com+kakao").parse().unwrap()
+}
+
+fn texts(messages: Vec<Message>) -> Vec<String> {
+    messages.into_iter().map(|message| message.text.into_string()).collect()
+}
+
+async fn a_message_and_its_event_are_kept_together_and_in_order(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let mut events = Vec::new();
+    for number in 0..20 {
+        let message = kept.message("kim", "lee", number, number);
+        let event = kept.event(&message);
+        kept.store.keep(&message, &event).await.unwrap();
+        events.push(event);
+        let read = kept
+            .store
+            .conversation(&account("lee"), &account("kim"), None, 1)
+            .await
+            .unwrap();
+        assert_eq!(read, [message.message]);
+    }
+    assert_eq!(kept.pending().await, events);
+}
+
+async fn a_conversation_is_paged_backwards(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    for number in 0..5 {
+        kept.say("kim", "lee", number, 0).await;
+        kept.say("lee", "kim", number, 0).await;
+        kept.say("kim", "park", number, 0).await;
+    }
+    kept.say("kim", "kim", 3, 0).await;
+    assert_eq!(
+        kept.conversation("kim", "lee", None, 3).await,
+        ["lee kim 3", "kim lee 4", "lee kim 4"]
+    );
+    assert_eq!(
+        kept.conversation("lee", "kim", Some(4), 3).await,
+        ["lee kim 2", "kim lee 3", "lee kim 3"]
+    );
+    assert_eq!(
+        kept.conversation("kim", "lee", Some(1), 20).await,
+        ["kim lee 0", "lee kim 0"]
+    );
+    assert!(kept.conversation("kim", "lee", Some(0), 20).await.is_empty());
+    assert_eq!(kept.conversation("kim", "lee", None, 500).await.len(), 10);
+    assert_eq!(kept.conversation("kim", "kim", None, 20).await, ["kim kim 3"]);
+    assert!(kept.conversation("lee", "park", None, 20).await.is_empty());
+}
+
+async fn the_newest_of_each_conversation(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    assert!(kept.newest("kim").await.is_empty());
+    kept.say("kim", "lee", 5, 0).await;
+    kept.say("lee", "kim", 4, 0).await;
+    kept.say("park", "kim", 7, 0).await;
+    kept.say("kim", "kim", 1, 0).await;
+    kept.say("park", "lee", 9, 0).await;
+    assert_eq!(kept.newest("kim").await, ["park kim 7", "kim lee 5", "kim kim 1"]);
+    assert_eq!(kept.newest("lee").await, ["park lee 9", "kim lee 5"]);
+    assert_eq!(
+        texts(kept.store.newest(&account("kim"), 1).await.unwrap()),
+        ["park kim 7"]
+    );
+}
+
+async fn what_was_shown_waits_no_more(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let shown = kept.say("kim", "lee", 0, 0).await.message.id;
+    let other = kept.say("kim", "lee", 1, 0).await.message.id;
+    kept.store.delivered(&[], at(1)).await.unwrap();
+    kept.store.delivered(std::slice::from_ref(&shown), at(1)).await.unwrap();
+    assert!(!kept.store.waits(&shown).await.unwrap());
+    assert!(kept.store.waits(&other).await.unwrap());
+    assert!(!kept.store.waits(&kept.ids.next()).await.unwrap(), "not there");
+}
+
+async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    kept.say("kim", "lee", 0, 10).await;
+    kept.say("lee", "kim", 1, 20).await;
+    kept.say("kim", "kim", 2, 20).await;
+    kept.say("lee", "park", 3, 10).await;
+    kept.say("lee", "kim", 4, 21).await;
+    let before = kept.pending().await.len();
+    let event = EventId::new(&kept.context);
+    kept.erase("kim", 20, event).await;
+    assert_eq!(kept.newest("kim").await, ["lee kim 4"]);
+    assert_eq!(kept.newest("lee").await, ["lee kim 4", "lee park 3"]);
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 4"]);
+    let receipts = || async {
+        kept.pending()
+            .await
+            .into_iter()
+            .filter(|record| record.topic == "erased")
+            .count()
+    };
+    assert_eq!(receipts().await, 1);
+    assert!(kept.pending().await.len() <= before + 1);
+
+    kept.erase("kim", 20, event).await;
+    assert_eq!(receipts().await, 1, "the same event again changes nothing");
+    kept.erase("kim", 30, EventId::new(&kept.context)).await;
+    assert_eq!(receipts().await, 2);
+    assert!(kept.newest("kim").await.is_empty());
+    assert_eq!(kept.newest("lee").await, ["lee park 3"]);
+}
+
+async fn an_older_token_writes_nothing_after_a_resignation(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    let mut late = kept.message("kim", "lee", 0, 30);
+    late.authorized_at = at(20);
+    let refused = kept.keep(&late).await;
+    assert!(matches!(refused, Err(WriteError::Resigned)), "{refused:?}");
+    late.authorized_at = at(21);
+    kept.keep(&late).await.expect("who signs up again may write");
+    let to = kept.message("lee", "kim", 1, 30);
+    kept.keep(&to).await.expect("and be written to");
+    assert_eq!(
+        kept.conversation("kim", "lee", None, 20).await,
+        ["kim lee 0", "lee kim 1"]
+    );
+
+    kept.store.forget_erasures(at(20)).await.unwrap();
+    late = kept.message("kim", "lee", 2, 31);
+    assert!(kept.keep(&late).await.is_err());
+    kept.store.forget_erasures(at(21)).await.unwrap();
+    kept.keep(&late).await.expect("no token is that old any more");
+}
+
+async fn a_resignation_and_messages_that_cross_leave_nothing(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    for round in 0..5 {
+        let name = format!("kim{round}");
+        let messages: Vec<_> = (0..10).map(|number| kept.message(&name, "lee", number, 100)).collect();
+        let sending = join_all(messages.iter().map(|message| kept.keep(message)));
+        let (sent, ()) = futures::join!(sending, kept.erase(&name, 50, EventId::new(&kept.context)));
+        for result in sent {
+            assert!(matches!(result, Ok(()) | Err(WriteError::Resigned)), "{result:?}");
+        }
+        assert!(kept.newest(&name).await.is_empty(), "round {round}");
+        assert!(kept.newest("lee").await.is_empty(), "round {round}");
+    }
+}

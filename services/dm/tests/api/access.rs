@@ -1,0 +1,120 @@
+use reqwest::StatusCode;
+use serde_json::json;
+use sosohappy_events::types::SessionExpired;
+use sosohappy_testkit::{Bed, Person, Socket, eventually, on_both_engines};
+
+use super::{DATE, Dm, message, read, two};
+
+on_both_engines!(
+    only_the_caller_opens_a_socket,
+    a_frame_in_somebody_elses_name_closes_the_socket,
+    nobody_reads_somebody_elses_history,
+    a_session_that_ends_closes_its_sockets,
+);
+
+/// The status a handshake was refused with.
+async fn status(url: &str, person: Option<&Person>) -> u16 {
+    match Socket::connect(url, person).await {
+        Err(error) => {
+            let text = error.to_string();
+            text.split_whitespace()
+                .find_map(|word| word.parse().ok())
+                .unwrap_or_else(|| panic!("no status in {text}"))
+        }
+        Ok(_) => 101,
+    }
+}
+
+async fn only_the_caller_opens_a_socket(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, _) = two(&bed).await;
+    let url = |query: &str| dm.running.socket_at(&format!("/dm-service/connect-dm{query}"));
+    assert_eq!(status(&url("?nickname=kim"), None).await, 403);
+    let forged = Person {
+        token: "forged".to_owned(),
+        ..kim.clone()
+    };
+    assert_eq!(status(&url("?nickname=kim"), Some(&forged)).await, 403);
+    for (query, code) in [
+        ("", 1007),
+        ("?nickname=", 1007),
+        ("?nickname=lee", 1008),
+        ("?nickname=nobody", 1008),
+    ] {
+        let mut socket = Socket::connect(&url(query), Some(&kim))
+            .await
+            .expect("the handshake is completed");
+        assert_eq!(socket.closed().await, code, "{query}");
+    }
+    let (status, problem) = read(kim.sign(dm.client.get(dm.at("connect-dm?nickname=kim")))).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::BAD_REQUEST, &json!("not-a-websocket"))
+    );
+}
+
+async fn a_frame_in_somebody_elses_name_closes_the_socket(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let mut to = dm.connect(&lee).await;
+    for (frame, code) in [
+        (message("lee", "lee", DATE, "forged").to_string(), 1008),
+        (message("nobody", "lee", DATE, "forged").to_string(), 1008),
+        ("not JSON".to_owned(), 1007),
+        (
+            json!({ "sender": "kim", "receiver": "lee", "text": "no date" }).to_string(),
+            1007,
+        ),
+    ] {
+        let mut socket = dm.connect(&kim).await;
+        socket.send(frame.as_str()).await;
+        assert_eq!(socket.closed().await, code, "{frame}");
+    }
+    assert!(to.silent_for(std::time::Duration::from_millis(300)).await);
+    assert_eq!(dm.newest(&lee).await, json!([]));
+}
+
+async fn nobody_reads_somebody_elses_history(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, _) = two(&bed).await;
+    for (call, params) in [
+        ("findDirectMessage", &[("sender", "lee"), ("receiver", "kim")][..]),
+        ("findMultipleDirectMessage", &[("sender", "lee")]),
+    ] {
+        let (status, problem) = dm.post(&kim, call, params).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::FORBIDDEN, &json!("not-yourself")),
+            "{call}"
+        );
+        let (status, problem) = read(dm.client.post(dm.at(call)).form(params)).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::FORBIDDEN, &json!("access-denied")),
+            "{call}"
+        );
+    }
+}
+
+async fn a_session_that_ends_closes_its_sockets(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    // A second sign-in of the same account.
+    let tablet = bed.person("kim@example.com+kakao", "kim").await;
+    let (mut on_phone, mut on_tablet) = (dm.connect(&kim).await, dm.connect(&tablet).await);
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    bed.publish(SessionExpired {
+        account: kim.account.clone(),
+        session: Some(kim.session),
+    })
+    .await;
+    assert_eq!(on_phone.closed().await, 1008);
+    let mut from = dm.connect(&lee).await;
+    from.send(message("lee", "kim", DATE, "still there?").to_string()).await;
+    assert_eq!(on_tablet.json().await["text"], "still there?");
+    eventually("the token is refused", async || {
+        let url = dm.running.socket_at("/dm-service/connect-dm?nickname=kim");
+        (status(&url, Some(&kim)).await == 403).then_some(())
+    })
+    .await;
+}

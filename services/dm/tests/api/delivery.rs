@@ -1,0 +1,158 @@
+use std::time::Duration;
+
+use serde_json::json;
+use sosohappy_events::bus::Start;
+use sosohappy_events::types::{DirectMessageSent, Recipient};
+use sosohappy_events::{Outgoing, Topic};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use super::{DATE, Dm, message, next, sent, two};
+
+on_both_engines!(
+    a_message_reaches_all_sockets_of_its_receiver_and_nobody_else,
+    messages_keep_their_order,
+    a_message_to_oneself_arrives,
+    the_event_says_whether_somebody_is_there,
+    a_topic_that_is_delivered_again_shows_nothing_again,
+    what_a_spring_replica_stored_is_shown_here,
+);
+
+async fn a_message_reaches_all_sockets_of_its_receiver_and_nobody_else(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let (mut from, mut phone, mut tablet) = (dm.connect(&kim).await, dm.connect(&lee).await, dm.connect(&lee).await);
+    let mut other = dm.connect(&park).await;
+    from.send(message("kim", "lee", DATE, "안녕 \"Lee\" 🩷\n").to_string())
+        .await;
+    let frame = r#"{"sender":"kim","receiver":"lee","date":2023090513248392,"text":"안녕 \"Lee\" 🩷\n"}"#;
+    assert_eq!(phone.text().await, frame);
+    assert_eq!(tablet.text().await, frame);
+    assert!(from.silent_for(Duration::from_millis(300)).await);
+    assert!(other.silent_for(Duration::from_millis(100)).await);
+    assert_eq!(
+        dm.history(&kim, "lee").await,
+        json!([message("kim", "lee", DATE, "안녕 \"Lee\" 🩷\n")])
+    );
+}
+
+async fn messages_keep_their_order(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut one, mut other) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    for number in 0..100 {
+        one.send(message("kim", "lee", DATE, &format!("a{number}")).to_string())
+            .await;
+        other
+            .send(message("lee", "kim", DATE, &format!("b{number}")).to_string())
+            .await;
+    }
+    for number in 0..100 {
+        assert_eq!(other.json().await["text"], format!("a{number}"));
+        assert_eq!(one.json().await["text"], format!("b{number}"));
+    }
+}
+
+async fn a_message_to_oneself_arrives(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, _) = two(&bed).await;
+    let mut socket = dm.connect(&kim).await;
+    let memo = message("kim", "kim", DATE, "memo");
+    socket.send(memo.to_string()).await;
+    assert_eq!(socket.json().await, memo);
+    assert_eq!(dm.history(&kim, "kim").await, json!([memo]));
+}
+
+async fn the_event_says_whether_somebody_is_there(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let mut events = sent(&bed).await;
+    let mut from = dm.connect(&kim).await;
+    from.send(message("kim", "lee", DATE, "are you there?").to_string())
+        .await;
+    let event = next(&mut events).await.event;
+    assert_eq!(event.recipient, Recipient::Account(lee.account.clone()));
+    assert_eq!(event.sender_account.as_ref(), Some(&kim.account));
+    assert!(!event.receiver_online);
+
+    let to = dm.connect(&lee).await;
+    from.send(message("kim", "lee", DATE + 1, "now?").to_string()).await;
+    assert!(next(&mut events).await.event.receiver_online);
+    drop(to);
+    eventually("the socket is gone", async || {
+        from.send(message("kim", "lee", DATE + 2, "still?").to_string()).await;
+        (!next(&mut events).await.event.receiver_online).then_some(())
+    })
+    .await;
+}
+
+/// Publishes records of the topic as they were, a second time.
+async fn again(bed: &Bed, count: usize) {
+    let mut reader = bed.bus.read(&[Topic::DirectMessage], Start::Earliest).await.unwrap();
+    let mut records = Vec::new();
+    while records.len() < count {
+        let record = reader.next().await.unwrap();
+        let headers = record
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), String::from_utf8(value.to_vec()).unwrap()));
+        records.push(Outgoing {
+            topic: Topic::DirectMessage.default_name().to_owned(),
+            key: Some(record.key_text().unwrap().to_owned()),
+            value: record.value.as_ref().map(|value| value.to_vec()),
+            headers: headers.collect(),
+        });
+    }
+    bed.bus.publish(&records).await.unwrap();
+}
+
+async fn a_topic_that_is_delivered_again_shows_nothing_again(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    for number in 0..5 {
+        from.send(message("kim", "lee", DATE + number, "once").to_string())
+            .await;
+    }
+    for number in 0..5 {
+        assert_eq!(to.json().await["date"], DATE + number);
+    }
+    again(&bed, 5).await;
+    assert!(to.silent_for(Duration::from_secs(1)).await, "shown twice");
+    assert_eq!(dm.history(&lee, "kim").await.as_array().unwrap().len(), 5);
+    drop((from, to));
+
+    // A replica that starts again remembers nothing.
+    dm.running.stop().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let dm = Dm::start(&bed).await;
+    let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    again(&bed, 5).await;
+    from.send(message("kim", "lee", DATE + 9, "new").to_string()).await;
+    assert_eq!(to.json().await["text"], "new");
+}
+
+async fn what_a_spring_replica_stored_is_shown_here(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (_, lee) = two(&bed).await;
+    let mut to = dm.connect(&lee).await;
+    let frame = message("kim", "lee", DATE, "from Spring").to_string();
+    let record = Outgoing {
+        topic: Topic::DirectMessage.default_name().to_owned(),
+        key: Some("fcm:registration-token".to_owned()),
+        value: Some(frame.clone().into_bytes()),
+        headers: Vec::new(),
+    };
+    bed.bus.publish(&[record]).await.unwrap();
+    assert_eq!(to.text().await, frame);
+
+    bed.publish(DirectMessageSent {
+        recipient: Recipient::PushToken("token".to_owned()),
+        message_id: None,
+        sender_account: None,
+        receiver_online: false,
+        frame: message("kim", "nobody", DATE, "lost").to_string(),
+    })
+    .await;
+    assert!(to.silent_for(Duration::from_millis(300)).await);
+}

@@ -1,0 +1,135 @@
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use super::{DATE, Dm, message, multipart, read, two};
+
+on_both_engines!(
+    history_is_paged_backwards_and_read_from_any_form,
+    the_newest_message_of_each_conversation,
+    present_nicknames_are_shown,
+);
+
+fn dates(messages: &Value) -> Vec<i64> {
+    messages
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["date"].as_i64().unwrap() - DATE)
+        .collect()
+}
+
+async fn history_is_paged_backwards_and_read_from_any_form(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let mut from = dm.connect(&kim).await;
+    for number in 0..25 {
+        from.send(message("kim", "lee", DATE + number, "text").to_string())
+            .await;
+    }
+    eventually("all are stored", async || {
+        let (_, all) = dm
+            .post(
+                &kim,
+                "findDirectMessage",
+                &[("sender", "kim"), ("receiver", "lee"), ("messageCnt", "100")],
+            )
+            .await;
+        (dates(&all).len() == 25).then_some(())
+    })
+    .await;
+    assert_eq!(
+        dates(&dm.history(&lee, "kim").await),
+        (5..25).collect::<Vec<_>>(),
+        "20 unless asked for more"
+    );
+
+    let boundary = (DATE + 5).to_string();
+    let fields = [
+        ("sender", "lee".to_owned()),
+        ("receiver", "kim".to_owned()),
+        ("timeBoundary", boundary.clone()),
+        ("messageCnt", "3".to_owned()),
+    ];
+    let url = dm.at("findDirectMessage");
+    let expected = json!([
+        message("kim", "lee", DATE + 2, "text"),
+        message("kim", "lee", DATE + 3, "text"),
+        message("kim", "lee", DATE + 4, "text"),
+    ]);
+    for request in [
+        dm.client.post(&url).form(&fields),
+        dm.client.post(&url).query(&fields),
+        dm.client.post(&url).multipart(multipart(&fields)),
+        dm.client
+            .post(&url)
+            .json(&json!({ "sender": "lee", "receiver": "kim", "timeBoundary": DATE + 5, "messageCnt": 3 })),
+    ] {
+        assert_eq!(read(lee.sign(request)).await, (StatusCode::OK, expected.clone()));
+    }
+
+    for count in ["0", "501", "-1", "many"] {
+        let params = [("sender", "lee"), ("receiver", "kim"), ("messageCnt", count)];
+        let (status, problem) = dm.post(&lee, "findDirectMessage", &params).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::BAD_REQUEST, &json!("invalid-parameter")),
+            "{count}"
+        );
+    }
+    let (status, nothing) = dm
+        .post(&kim, "findDirectMessage", &[("sender", "kim"), ("receiver", "nobody")])
+        .await;
+    assert_eq!((status, nothing), (StatusCode::OK, json!([])));
+}
+
+async fn the_newest_message_of_each_conversation(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let (mut from_kim, mut from_park) = (dm.connect(&kim).await, dm.connect(&park).await);
+    from_kim.send(message("kim", "lee", DATE, "first").to_string()).await;
+    from_kim
+        .send(message("kim", "lee", DATE + 1, "second").to_string())
+        .await;
+    assert!(dm.newest(&park).await.as_array().unwrap().is_empty());
+    from_park
+        .send(message("park", "kim", DATE + 2, "third").to_string())
+        .await;
+    let expected = json!([
+        message("park", "kim", DATE + 2, "third"),
+        message("kim", "lee", DATE + 1, "second")
+    ]);
+    eventually("all are stored", async || {
+        (dm.newest(&kim).await == expected).then_some(())
+    })
+    .await;
+    assert_eq!(
+        dm.newest(&lee).await,
+        json!([message("kim", "lee", DATE + 1, "second")])
+    );
+}
+
+async fn present_nicknames_are_shown(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, mut lee) = two(&bed).await;
+    let mut from = dm.connect(&kim).await;
+    from.send(message("kim", "lee", DATE, "hello").to_string()).await;
+    eventually("it is stored", async || {
+        (dm.newest(&kim).await.as_array()?.len() == 1).then_some(())
+    })
+    .await;
+    bed.rename(&lee.account, "달이").await;
+    "달이".clone_into(&mut lee.nickname);
+    let renamed = json!([message("kim", "달이", DATE, "hello")]);
+    eventually("the new name is shown", async || {
+        (dm.newest(&kim).await == renamed).then_some(())
+    })
+    .await;
+    assert_eq!(dm.history(&kim, "달이").await, renamed);
+    assert_eq!(dm.history(&lee, "kim").await, renamed);
+    // Under the new name at once, too.
+    let mut to = dm.connect(&lee).await;
+    from.send(message("kim", "달이", DATE + 1, "again").to_string()).await;
+    assert_eq!(to.json().await, message("kim", "달이", DATE + 1, "again"));
+}

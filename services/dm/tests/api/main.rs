@@ -1,0 +1,115 @@
+//! Dm from the outside, over HTTP, sockets and the topics.
+
+mod access;
+mod delivery;
+mod history;
+mod latency;
+mod refusals;
+mod replicas;
+mod resign;
+
+use reqwest::multipart::Form;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use sosohappy_events::bus::{Reader, Start};
+use sosohappy_events::types::DirectMessageSent;
+use sosohappy_events::{Envelope, Topic};
+use sosohappy_testkit::{Bed, Person, Running, Socket};
+
+/// A replica of the dm service, and how to call it.
+struct Dm {
+    running: Running,
+    client: Client,
+}
+
+const DATE: i64 = 2_023_090_513_248_392;
+
+impl Dm {
+    async fn start(bed: &Bed) -> Self {
+        Self::start_with(bed, &[]).await
+    }
+
+    async fn start_with(bed: &Bed, settings: &[(&str, &str)]) -> Self {
+        let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, settings).await;
+        let context = bed.context(sosohappy_dm::SERVICE);
+        let running = bed
+            .start(sosohappy_dm::build(settings, context, bed.bus.clone()).await)
+            .await;
+        Self {
+            running,
+            client: Client::new(),
+        }
+    }
+
+    fn at(&self, call: &str) -> String {
+        self.running.at(&format!("/dm-service/{call}"))
+    }
+
+    async fn connect(&self, who: &Person) -> Socket {
+        let url = self
+            .running
+            .socket_at(&format!("/dm-service/connect-dm?nickname={}", who.nickname));
+        Socket::connect(&url, Some(who)).await.expect("the socket opens")
+    }
+
+    async fn post(&self, who: &Person, call: &str, params: &[(&str, &str)]) -> (StatusCode, Value) {
+        read(who.sign(self.client.post(self.at(call)).form(params))).await
+    }
+
+    async fn history(&self, who: &Person, with: &str) -> Value {
+        let (status, body) = self
+            .post(
+                who,
+                "findDirectMessage",
+                &[("sender", &who.nickname), ("receiver", with)],
+            )
+            .await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    async fn newest(&self, who: &Person) -> Value {
+        let (status, body) = self
+            .post(who, "findMultipleDirectMessage", &[("sender", &who.nickname)])
+            .await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
+    let answer = request.send().await.expect("dm answers");
+    let status = answer.status();
+    (status, answer.json().await.expect("answers are JSON"))
+}
+
+fn message(from: &str, to: &str, date: i64, text: &str) -> Value {
+    json!({ "sender": from, "receiver": to, "date": date, "text": text })
+}
+
+/// Kim and Lee, signed in.
+async fn two(bed: &Bed) -> (Person, Person) {
+    (
+        bed.person("kim@example.com+kakao", "kim").await,
+        bed.person("lee@example.com+apple", "lee").await,
+    )
+}
+
+/// Reads what dm publishes from here on.
+async fn sent(bed: &Bed) -> Box<dyn Reader> {
+    bed.bus
+        .read(&[Topic::DirectMessage], Start::Earliest)
+        .await
+        .expect("the bus reads")
+}
+
+async fn next(reader: &mut Box<dyn Reader>) -> Envelope<DirectMessageSent> {
+    let record = tokio::time::timeout(std::time::Duration::from_secs(15), reader.next()).await;
+    Envelope::decode(&record.expect("an event comes").expect("the bus reads")).expect("the event is one")
+}
+
+fn multipart(params: &[(&'static str, String)]) -> Form {
+    params
+        .iter()
+        .fold(Form::new(), |form, (name, value)| form.text(*name, value.clone()))
+}

@@ -1,0 +1,90 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sosohappy_events::types::{Relation, RelationChanged};
+use sosohappy_testkit::{Bed, Socket, eventually, on_both_engines};
+
+use super::{DATE, Dm, message, two};
+
+on_both_engines!(
+    what_is_wrong_with_a_message_is_told_and_the_socket_stays,
+    blocked_people_do_not_reach_each_other
+);
+
+/// The code of the error that a message is answered with; messages from others may come before it.
+async fn refused(socket: &mut Socket, frame: Value) -> String {
+    socket.send(frame.to_string()).await;
+    let mut answer = socket.json().await;
+    while answer["error"].is_null() {
+        answer = socket.json().await;
+    }
+    assert!(answer["error"]["detail"].is_string(), "{answer}");
+    answer["error"]["code"].as_str().expect("a code").to_owned()
+}
+
+async fn what_is_wrong_with_a_message_is_told_and_the_socket_stays(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[("messages.max-characters", "10")]).await;
+    let (kim, lee) = two(&bed).await;
+    let mut from = dm.connect(&kim).await;
+    assert_eq!(
+        refused(&mut from, message("kim", "nobody", DATE, "hello")).await,
+        "receiver-unknown"
+    );
+    assert_eq!(
+        refused(&mut from, message("kim", "", DATE, "hello")).await,
+        "receiver-unknown"
+    );
+    assert_eq!(
+        refused(&mut from, message("kim", "lee", 20_230_905, "hello")).await,
+        "invalid-date"
+    );
+    assert_eq!(refused(&mut from, message("kim", "lee", DATE, " ")).await, "empty-text");
+    assert_eq!(
+        refused(&mut from, message("kim", "lee", DATE, "12345678901")).await,
+        "text-too-long"
+    );
+    assert_eq!(dm.newest(&kim).await, json!([]));
+    let good = message("kim", "lee", DATE, "🩷🩷🩷🩷🩷🩷🩷🩷🩷🩷");
+    from.send(good.to_string()).await;
+    eventually("it is stored", async || {
+        (dm.history(&lee, "kim").await == json!([good])).then_some(())
+    })
+    .await;
+}
+
+async fn blocked_people_do_not_reach_each_other(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut one, mut other) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    let block = |relation| RelationChanged {
+        relation,
+        account: lee.account.clone(),
+        other: kim.account.clone(),
+    };
+    bed.publish(block(Relation::Block)).await;
+    let mut date = DATE;
+    eventually("the block is known", async || {
+        date += 1;
+        one.send(message("kim", "lee", date, "hello?").to_string()).await;
+        if one.silent_for(Duration::from_millis(100)).await {
+            None
+        } else {
+            Some(())
+        }
+    })
+    .await;
+    let before = dm.history(&kim, "lee").await;
+    assert_eq!(refused(&mut one, message("kim", "lee", DATE, "hello")).await, "blocked");
+    assert_eq!(
+        refused(&mut other, message("lee", "kim", DATE, "hello")).await,
+        "blocked"
+    );
+    assert_eq!(dm.history(&kim, "lee").await, before);
+
+    bed.publish(block(Relation::Unblock)).await;
+    eventually("the block is gone", async || {
+        one.send(message("kim", "lee", DATE, "friends?").to_string()).await;
+        one.silent_for(Duration::from_millis(200)).await.then_some(())
+    })
+    .await;
+}
