@@ -1,0 +1,37 @@
+//! The events notice listens to, one file each. Readers get every record at every replica, for the sockets there; consumers share
+//! the records, for the store.
+
+mod device_token;
+mod direct_message;
+mod notice;
+mod notice_like;
+mod resign;
+
+use std::sync::Arc;
+
+use sosohappy_events::Bus;
+use sosohappy_events::bus::Start;
+use sosohappy_events::consume::{spawn_consumer, spawn_reader};
+use sosohappy_events::outbox::RelayHandle;
+use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, NoticeRaised, PostLiked};
+
+use crate::delivery::Delivery;
+
+pub fn spawn(bus: &Arc<dyn Bus>, delivery: &Delivery, relay: RelayHandle) {
+    let context = &delivery.context;
+    spawn_reader::<PostLiked>(context, bus.clone(), Start::Latest, notice_like::Show(delivery.clone()));
+    spawn_reader::<NoticeRaised>(context, bus.clone(), Start::Latest, notice::Show(delivery.clone()));
+
+    spawn_consumer::<PostLiked>(context, bus.clone(), notice_like::Keep(delivery.clone()));
+    spawn_consumer::<NoticeRaised>(context, bus.clone(), notice::Keep(delivery.clone()));
+    spawn_consumer::<DirectMessageSent>(context, bus.clone(), direct_message::Push(delivery.clone()));
+    spawn_consumer::<DeviceTokenSet>(context, bus.clone(), device_token::Change(delivery.store.clone()));
+    spawn_consumer::<AccountResigned>(
+        context,
+        bus.clone(),
+        resign::Erase {
+            delivery: delivery.clone(),
+            relay,
+        },
+    );
+}

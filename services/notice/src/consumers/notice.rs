@@ -1,0 +1,49 @@
+//! `notice`: any other notice, as the service that raised it wrote it.
+
+use async_trait::async_trait;
+use sosohappy_events::Envelope;
+use sosohappy_events::consume::{Consumer, HandleError};
+use sosohappy_events::types::NoticeRaised;
+
+use crate::delivery::Delivery;
+use crate::domain::{Content, Notice};
+
+/// At every replica.
+pub struct Show(pub Delivery);
+
+#[async_trait]
+impl Consumer<NoticeRaised> for Show {
+    async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
+        self.0.show(&notice(raised)?).await
+    }
+}
+
+/// At one replica.
+pub struct Keep(pub Delivery);
+
+#[async_trait]
+impl Consumer<NoticeRaised> for Keep {
+    async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
+        self.0.keep(&notice(raised)?).await
+    }
+}
+
+/// Bytes of a notice's data; a frame is a line of text, not a file.
+const MOST_DATA: usize = 16 * 1024;
+
+fn notice(Envelope { event, meta }: Envelope<NoticeRaised>) -> Result<Notice, HandleError> {
+    if event.topic.len() + event.data.to_string().len() > MOST_DATA {
+        return Err(HandleError::Rejected(format!(
+            "the notice has more than {MOST_DATA} bytes"
+        )));
+    }
+    Ok(Notice {
+        event: meta.id,
+        receiver: event.receiver,
+        occurred_at: meta.occurred_at,
+        content: Content::Other {
+            topic: event.topic,
+            data: event.data,
+        },
+    })
+}

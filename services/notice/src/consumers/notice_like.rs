@@ -1,0 +1,64 @@
+//! `noticeLike`: the author of a post is told who liked it.
+
+use async_trait::async_trait;
+use sosohappy_common::Account;
+use sosohappy_events::Envelope;
+use sosohappy_events::consume::{Consumer, HandleError};
+use sosohappy_events::types::PostLiked;
+
+use crate::delivery::{Delivery, cannot_tell};
+use crate::domain::{Content, Notice};
+
+/// At every replica.
+pub struct Show(pub Delivery);
+
+#[async_trait]
+impl Consumer<PostLiked> for Show {
+    async fn handle(&self, like: Envelope<PostLiked>) -> Result<(), HandleError> {
+        match notice(&self.0, like).await? {
+            Some(notice) => self.0.show(&notice).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// At one replica.
+pub struct Keep(pub Delivery);
+
+#[async_trait]
+impl Consumer<PostLiked> for Keep {
+    async fn handle(&self, like: Envelope<PostLiked>) -> Result<(), HandleError> {
+        match notice(&self.0, like).await? {
+            Some(notice) => self.0.keep(&notice).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// A record of a Spring feed names people by nickname only; nobody who bears one now is told or shown nothing.
+async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option<Notice>, HandleError> {
+    let Envelope { event, meta } = like;
+    let Some(receiver) = who(delivery, event.author_account, &event.author).await? else {
+        return Ok(None);
+    };
+    let Some(liker) = who(delivery, event.liker_account, &event.liker).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Notice {
+        event: meta.id,
+        receiver,
+        occurred_at: meta.occurred_at,
+        content: Content::Like {
+            liker,
+            known_as: event.liker,
+            date: event.date,
+        },
+    }))
+}
+
+async fn who(delivery: &Delivery, account: Option<Account>, nickname: &str) -> Result<Option<Account>, HandleError> {
+    match account {
+        Some(account) => Ok(Some(account)),
+        None => delivery.names.account_of(nickname).await.map_err(cannot_tell),
+    }
+}

@@ -1,0 +1,194 @@
+//! A notice's way to its receiver: every replica shows it on the sockets it holds, one of them keeps it and sees to the push.
+//!
+//! Whoever comes first puts it into the inbox; the time it was put there tells a repeated record from a new one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use jiff::Timestamp;
+use moka::future::Cache;
+use sosohappy_access::{Denied, Names};
+use sosohappy_common::settings::Live;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::EventId;
+use sosohappy_events::consume::HandleError;
+use sosohappy_sockets::{Hub, Present};
+use sosohappy_store::Directory;
+
+use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
+use crate::metrics::{NoticeMetrics, Outcome};
+use crate::push::PushHandle;
+use crate::settings::Settings;
+use crate::store::{Added, Store};
+
+/// A notice that was put into the inbox this long ago was shown, or pushed, then.
+const FRESH: Duration = Duration::from_secs(30);
+
+/// Notices that this replica remembers to have shown, for as long as a repetition could be taken for new.
+const SHOWN: u64 = 20_000;
+
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub settings: Live<Settings>,
+    pub context: Context,
+    pub store: Arc<dyn Store>,
+    pub directory: Arc<dyn Directory>,
+    pub names: Arc<dyn Names>,
+    pub hub: Hub,
+    pub present: Present,
+    pub pushes: PushHandle,
+    pub metrics: NoticeMetrics,
+    pub shown: Shown,
+    /// When the inbox was made.
+    pub born: Timestamp,
+}
+
+/// What this replica has shown a moment ago.
+#[derive(Debug, Clone)]
+pub struct Shown(Cache<EventId, ()>);
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(SHOWN).time_to_live(FRESH * 2).build())
+    }
+}
+
+impl Delivery {
+    /// Shows it on the receiver's sockets here, if there are any.
+    pub async fn show(&self, notice: &Notice) -> Result<(), HandleError> {
+        if !self.hub.online(&notice.receiver) {
+            return Ok(());
+        }
+        if self.shown.0.contains_key(&notice.event) {
+            // Or the attempt that showed it could not say so.
+            return self.settle(notice).await;
+        }
+        if !self.is_for(notice).await? {
+            self.metrics.notice(Outcome::Nobody);
+            return Ok(());
+        }
+        let now = self.now();
+        let Some(stored_at) = self.put(notice, now).await? else {
+            self.metrics.notice(Outcome::Over);
+            return Ok(());
+        };
+        if now.duration_since(stored_at).unsigned_abs() > FRESH {
+            self.metrics.notice(Outcome::Repeated);
+            return Ok(());
+        }
+        let frame = notice.content.frame(&self.actor(notice).await?);
+        if self.hub.send(&notice.receiver, &frame) == 0 {
+            return Ok(());
+        }
+        self.shown.0.insert(notice.event, ()).await;
+        self.metrics.notice(Outcome::Shown);
+        self.settle(notice).await
+    }
+
+    /// Keeps it and queues the push: for somebody who is away at once, for somebody with a socket after a while in which the socket's
+    /// replica says that it was shown.
+    pub async fn keep(&self, notice: &Notice) -> Result<(), HandleError> {
+        if !self.is_for(notice).await? {
+            return Ok(());
+        }
+        let now = self.now();
+        if self.put(notice, now).await?.is_none() {
+            return Ok(());
+        }
+        self.metrics.notice(Outcome::Kept);
+        let Content::Like { date, .. } = &notice.content else {
+            // The contract has no words for a push of anything else.
+            return Ok(());
+        };
+        let push = WaitingPush {
+            event: notice.event,
+            target: Target::Account(notice.receiver.clone()),
+            actor: notice.content.actor().cloned(),
+            content: PushContent::Like { date: *date },
+            occurred_at: notice.occurred_at,
+            queued_at: now,
+            attempts: 0,
+        };
+        let wait = if self.present.anywhere(&notice.receiver).await? {
+            self.settings.get().push.grace
+        } else {
+            Duration::ZERO
+        };
+        self.queue(&push, wait).await
+    }
+
+    /// Unless it is too late for a push, or happened before this inbox was there: then the first fleet's notice has pushed it.
+    pub async fn queue(&self, push: &WaitingPush, wait: Duration) -> Result<(), HandleError> {
+        if push.occurred_at < self.born
+            || is_older(push.occurred_at, self.settings.get().push.give_up_after, push.queued_at)
+        {
+            return Ok(());
+        }
+        self.store.queue(push, push.queued_at + wait).await?;
+        if wait.is_zero() {
+            self.pushes.wake();
+        }
+        Ok(())
+    }
+
+    /// Whether one of the two blocks the other; nobody hears of whom they block.
+    pub async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, HandleError> {
+        Ok(self.directory.blocked(one, other).await?)
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    /// Nobody is told of their own doing, or of that of somebody they block or who blocks them.
+    async fn is_for(&self, notice: &Notice) -> Result<bool, HandleError> {
+        let Some(actor) = notice.content.actor() else {
+            return Ok(true);
+        };
+        Ok(*actor != notice.receiver && !self.blocked(actor, &notice.receiver).await?)
+    }
+
+    /// When it was put into the inbox; `None` when it does not belong there (any more).
+    async fn put(&self, notice: &Notice, now: Timestamp) -> Result<Option<Timestamp>, HandleError> {
+        // What the inbox has forgotten cannot be recognised there.
+        if is_older(notice.occurred_at, self.settings.get().inbox.retention, now) {
+            return Ok(None);
+        }
+        match self.store.add(notice, now).await? {
+            Added::Kept { stored_at, .. } => Ok(Some(stored_at)),
+            Added::Erased => Ok(None),
+        }
+    }
+
+    /// The actor's present nickname, or the one they did it under.
+    async fn actor(&self, notice: &Notice) -> Result<String, HandleError> {
+        match &notice.content {
+            Content::Like { liker, known_as, .. } => {
+                let names = self
+                    .names
+                    .nicknames_of(std::slice::from_ref(liker))
+                    .await
+                    .map_err(cannot_tell)?;
+                Ok(names.into_iter().next().flatten().unwrap_or_else(|| known_as.clone()))
+            }
+            Content::Other { .. } => Ok(String::new()),
+        }
+    }
+
+    async fn settle(&self, notice: &Notice) -> Result<(), HandleError> {
+        match notice.content {
+            Content::Like { .. } => Ok(self.store.settle(notice.event, self.now()).await?),
+            Content::Other { .. } => Ok(()),
+        }
+    }
+}
+
+fn is_older(at: Timestamp, than: Duration, now: Timestamp) -> bool {
+    now.duration_since(at) > jiff::SignedDuration::try_from(than).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+/// A name that nobody can tell now.
+pub fn cannot_tell(denied: Denied) -> HandleError {
+    HandleError::Unavailable(anyhow!("names: {denied}"))
+}

@@ -1,0 +1,129 @@
+//! A notice, and the frame that shows it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use sosohappy_common::Account;
+use sosohappy_events::EventId;
+
+/// The topic of a like's frame.
+pub const LIKE: &str = "like";
+
+/// Something one person is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    pub event: EventId,
+    pub receiver: Account,
+    pub occurred_at: Timestamp,
+    pub content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Somebody likes the receiver's post of that 16-digit date; `known_as` is the nickname they did it under.
+    Like {
+        liker: Account,
+        known_as: String,
+        date: i64,
+    },
+    /// A frame as another service made it.
+    Other { topic: String, data: Value },
+}
+
+#[derive(Serialize)]
+struct Frame<'a, D> {
+    topic: &'a str,
+    data: D,
+}
+
+#[derive(Serialize)]
+struct LikeData<'a> {
+    liker: &'a str,
+    date: i64,
+}
+
+#[derive(Serialize)]
+struct StoredLike {
+    date: i64,
+}
+
+impl Content {
+    /// Whose doing it is, where that is known.
+    pub fn actor(&self) -> Option<&Account> {
+        match self {
+            Self::Like { liker, .. } => Some(liker),
+            Self::Other { .. } => None,
+        }
+    }
+
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Like { .. } => LIKE,
+            Self::Other { topic, .. } => topic,
+        }
+    }
+
+    /// The data as it is kept: without the actor's nickname, which changes.
+    pub fn stored(&self) -> String {
+        match self {
+            Self::Like { date, .. } => json(&StoredLike { date: *date }),
+            Self::Other { data, .. } => data.to_string(),
+        }
+    }
+
+    /// The frame as sockets carry it, with the actor's present nickname.
+    pub fn frame(&self, nickname: &str) -> String {
+        match self {
+            Self::Like { date, .. } => json(&Frame {
+                topic: LIKE,
+                data: LikeData {
+                    liker: nickname,
+                    date: *date,
+                },
+            }),
+            Self::Other { topic, data } => json(&Frame { topic, data }),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings, numbers and JSON values are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_like_is_shown_to_the_letter() {
+        let liker = "kim@example.com+kakao".parse().unwrap();
+        let like = Content::Like {
+            liker,
+            known_as: "kim".into(),
+            date: 2_023_090_513_248_392,
+        };
+        assert_eq!(
+            like.frame("admin"),
+            r#"{"topic":"like","data":{"liker":"admin","date":2023090513248392}}"#
+        );
+        assert_eq!(like.stored(), r#"{"date":2023090513248392}"#);
+        assert_eq!(
+            like.frame(r#"a"b"#),
+            r#"{"topic":"like","data":{"liker":"a\"b","date":2023090513248392}}"#
+        );
+    }
+
+    #[test]
+    fn another_notice_is_passed_on_as_it_is() {
+        let data = serde_json::json!({ "postId": 7, "nickname": "kim" });
+        let comment = Content::Other {
+            topic: "comment".into(),
+            data,
+        };
+        assert_eq!(
+            comment.frame(""),
+            r#"{"topic":"comment","data":{"postId":7,"nickname":"kim"}}"#
+        );
+        assert_eq!(comment.stored(), r#"{"postId":7,"nickname":"kim"}"#);
+    }
+}

@@ -1,0 +1,39 @@
+//! Forgets what is old enough.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sosohappy_common::Context;
+use sosohappy_common::settings::Live;
+use tokio::time::MissedTickBehavior;
+
+use crate::settings::Settings;
+use crate::store::{Horizons, Store};
+
+const EVERY: Duration = Duration::from_mins(10);
+
+/// Longer than any topic keeps what could come again.
+const MEMORY: Duration = Duration::from_hours(30 * 24);
+
+pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>) {
+    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("notice-housekeeping", async move {
+        let mut rounds = tokio::time::interval(EVERY);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while draining.run_until_cancelled(rounds.tick()).await.is_some() {
+            let before = |age: Duration| clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
+            let horizons = Horizons {
+                notices: before(settings.get().inbox.retention),
+                memory: before(MEMORY),
+            };
+            if let Err(error) = store.sweep(horizons).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "old notices could not be forgotten"
+                );
+            }
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,102 @@
+//! The notice service: who liked what reaches its author, on a socket or as a push.
+
+mod app;
+mod consumers;
+mod delivery;
+mod domain;
+mod housekeeping;
+mod metrics;
+mod push;
+mod routes;
+mod settings;
+mod socket;
+mod store;
+
+use std::sync::Arc;
+
+use sosohappy_common::Context;
+use sosohappy_common::http::serve::Service;
+use sosohappy_common::settings::Live;
+use sosohappy_events::Bus;
+use sosohappy_events::outbox::spawn_relay;
+use sosohappy_sockets::{Hub, Present, spawn_closers};
+
+use crate::app::App;
+use crate::delivery::{Delivery, Shown};
+use crate::metrics::NoticeMetrics;
+use crate::push::{PushHandle, Worker};
+pub use crate::settings::Settings;
+use crate::socket::NoticeProtocol;
+
+pub const SERVICE: &str = "notice-service";
+pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// Opens the inbox and the push gateway, starts consumers and background tasks, and puts the service together.
+pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
+    let current = settings.get();
+    let gateway = push::open(&current.push.url)?;
+    let inbox = store::open(&current.inbox, &context).await?;
+    let born = inbox.store.born(context.clock.now()).await?;
+    let metrics = NoticeMetrics::new(&context.metrics);
+    let asked = inbox.store.clone();
+    context.health.register("db", move || {
+        let store = asked.clone();
+        async move {
+            store
+                .ping()
+                .await
+                .map(|()| serde_json::Map::new())
+                .map_err(|error| error.to_string())
+        }
+    });
+
+    let identity = sosohappy_access::identity(
+        &context,
+        &current.access,
+        &current.credentials,
+        &bus,
+        inbox.directory.clone(),
+    )?;
+    let hub = Hub::new(&context, current.sockets);
+    let present = Present::spawn(&context, inbox.presence, hub.clone());
+    let relay = spawn_relay(&context, bus.clone(), inbox.outbox);
+    let pushes = PushHandle::default();
+    let worker = Worker {
+        settings: settings.clone(),
+        context: context.clone(),
+        store: inbox.store.clone(),
+        names: identity.names.clone(),
+        gateway,
+        metrics: metrics.clone(),
+        woken: pushes.clone(),
+    };
+    worker.spawn();
+    housekeeping::spawn(&context, settings.clone(), inbox.store.clone());
+    let delivery = Delivery {
+        settings,
+        context: context.clone(),
+        store: inbox.store,
+        directory: inbox.directory,
+        names: identity.names.clone(),
+        hub: hub.clone(),
+        present: present.clone(),
+        pushes,
+        metrics,
+        shown: Shown::default(),
+        born,
+    };
+    consumers::spawn(&bus, &delivery, relay);
+    spawn_closers(&context, &bus, &hub);
+
+    let app = App {
+        hub,
+        names: identity.names.clone(),
+        protocol: Arc::new(NoticeProtocol(present)),
+    };
+    Ok(Service::new(
+        context,
+        current.server.clone(),
+        &current.credentials,
+        routes::routes(app, identity),
+    ))
+}

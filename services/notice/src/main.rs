@@ -1,0 +1,17 @@
+use std::process::ExitCode;
+
+use sosohappy_common::run::{Program, run};
+use sosohappy_common::settings::Live;
+use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
+
+fn main() -> ExitCode {
+    let program = Program {
+        service: SERVICE,
+        name: "notice",
+        defaults: DEFAULTS,
+    };
+    run(program, async |settings: Live<Settings>, context| {
+        let bus = sosohappy_events::open(&settings.get().events, &context).await?;
+        build(settings, context, bus).await
+    })
+}

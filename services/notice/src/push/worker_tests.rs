@@ -1,0 +1,289 @@
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use sosohappy_access::Denied;
+use sosohappy_common::clock::ManualClock;
+use sosohappy_events::EventId;
+use sosohappy_testkit::{Bed, EngineSet};
+
+use super::*;
+use crate::store::{self, DeviceChange};
+use crate::{DEFAULTS, Settings};
+
+#[derive(Debug, Default)]
+struct Fake {
+    answers: Mutex<HashMap<String, fn() -> PushError>>,
+    sent: Mutex<Vec<(String, EventId, PushText)>>,
+}
+
+#[async_trait]
+impl Gateway for Fake {
+    async fn push(&self, device: &str, event: EventId, text: &PushText) -> Result<(), PushError> {
+        if let Some(error) = self.answers.lock().get(device) {
+            return Err(error());
+        }
+        self.sent.lock().push((device.to_owned(), event, text.clone()));
+        Ok(())
+    }
+}
+
+/// Everybody is called by what stands before the `@`; `away` has no name that anybody could tell.
+#[derive(Debug)]
+struct ByAddress;
+
+#[async_trait]
+impl Names for ByAddress {
+    async fn account_of(&self, _nickname: &str) -> Result<Option<Account>, Denied> {
+        Ok(None)
+    }
+
+    async fn account_of_fresh(&self, _nickname: &str) -> Result<Option<Account>, Denied> {
+        Ok(None)
+    }
+
+    async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, Denied> {
+        let name = |account: &Account| {
+            account
+                .as_str()
+                .split('@')
+                .next()
+                .filter(|name| *name != "away")
+                .map(str::to_owned)
+        };
+        Ok(accounts.iter().map(name).collect())
+    }
+}
+
+struct Bench {
+    worker: Worker,
+    gateway: Arc<Fake>,
+    clock: Arc<ManualClock>,
+    _bed: Bed,
+}
+
+async fn bench() -> Bench {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
+    let mut context = bed.context("notice-service");
+    context.clock = clock.clone();
+    let store = store::open(&settings.get().inbox, &context).await.unwrap().store;
+    let gateway = Arc::new(Fake::default());
+    let worker = Worker {
+        settings,
+        metrics: NoticeMetrics::new(&context.metrics),
+        context,
+        store,
+        names: Arc::new(ByAddress),
+        gateway: gateway.clone(),
+        woken: PushHandle::default(),
+    };
+    Bench {
+        worker,
+        gateway,
+        clock,
+        _bed: bed,
+    }
+}
+
+fn account(name: &str) -> Account {
+    format!("{name}@example.com+kakao").parse().unwrap()
+}
+
+impl Bench {
+    async fn device(&self, who: &str, session: u64, token: &str) {
+        let (session, at) = (
+            Some(sosohappy_events::types::SessionId(session)),
+            self.worker.context.clock.now(),
+        );
+        let change = DeviceChange {
+            account: account(who),
+            session,
+            token: Some(token.to_owned()),
+            at,
+        };
+        self.worker.store.change(&change).await.unwrap();
+    }
+
+    async fn queue(&self, target: Target, actor: Option<&str>, content: PushContent) -> EventId {
+        let now = self.worker.context.clock.now();
+        let event = EventId::new(&self.worker.context);
+        let actor = actor.map(account);
+        let push = WaitingPush {
+            event,
+            target,
+            actor,
+            content,
+            occurred_at: now,
+            queued_at: now,
+            attempts: 0,
+        };
+        self.worker.store.queue(&push, now).await.unwrap();
+        event
+    }
+
+    async fn like(&self, liker: &str, author: &str) -> EventId {
+        let content = PushContent::Like {
+            date: 2_023_090_513_248_392,
+        };
+        self.queue(Target::Account(account(author)), Some(liker), content).await
+    }
+
+    async fn after(&self, time: Duration) -> usize {
+        self.clock.advance(time);
+        self.worker.round().await.unwrap()
+    }
+
+    fn sent(&self) -> Vec<(String, EventId, PushText)> {
+        std::mem::take(&mut self.gateway.sent.lock())
+    }
+
+    fn counted(&self, outcome: &str) -> bool {
+        let counted = format!(r#"outcome="{outcome}""#);
+        self.worker
+            .context
+            .metrics
+            .render()
+            .lines()
+            .any(|line| line.starts_with("notice_pushes_total") && line.contains(&counted))
+    }
+}
+
+const SOON: Duration = Duration::from_millis(1);
+
+#[tokio::test]
+async fn a_like_goes_to_every_device_in_the_names_of_now() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    bench.device("kim", 2, "pad").await;
+    let event = bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+
+    let mut sent = bench.sent();
+    sent.sort_by(|one, other| one.0.cmp(&other.0));
+    let text = PushText::like("lee", "kim", 2_023_090_513_248_392);
+    assert_eq!(
+        sent,
+        [
+            ("pad".to_owned(), event, text.clone()),
+            ("phone".to_owned(), event, text)
+        ]
+    );
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0, "and never again");
+    assert!(bench.counted("sent"));
+}
+
+#[tokio::test]
+async fn a_message_is_signed_with_the_senders_present_name() {
+    let bench = bench().await;
+    let frame = r#"{"sender":"before","receiver":"kim","date":2023090513248392,"text":"안녕"}"#;
+    let message = || PushContent::Message {
+        frame: frame.to_owned(),
+    };
+    bench.queue(Target::Token("fcm".into()), None, message()).await;
+    bench.after(SOON).await;
+    assert_eq!(
+        bench.sent()[0].2,
+        PushText::message("before", "안녕", frame),
+        "a Spring dm names no account"
+    );
+
+    bench.queue(Target::Token("fcm".into()), Some("now"), message()).await;
+    bench.after(SOON).await;
+    assert_eq!(bench.sent()[0].2, PushText::message("now", "안녕", frame));
+}
+
+#[tokio::test]
+async fn without_a_device_there_is_nothing_to_do() {
+    let bench = bench().await;
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    bench.device("kim", 1, "phone").await;
+    assert_eq!(bench.after(Duration::from_mins(2)).await, 0);
+    assert!(bench.counted("no-device"));
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_away_is_tried_again_and_given_up_in_the_end() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    bench
+        .gateway
+        .answers
+        .lock()
+        .insert("phone".into(), || PushError::Unavailable(anyhow::anyhow!("down")));
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.after(Duration::from_secs(1)).await, 0, "not at once");
+    assert_eq!(bench.after(Duration::from_secs(2)).await, 1);
+
+    bench.gateway.answers.lock().clear();
+    assert_eq!(bench.after(Duration::from_secs(10)).await, 1);
+    assert_eq!(bench.sent().len(), 1);
+
+    bench
+        .gateway
+        .answers
+        .lock()
+        .insert("phone".into(), || PushError::Unavailable(anyhow::anyhow!("down")));
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(Duration::from_hours(25)).await, 1);
+    bench.gateway.answers.lock().clear();
+    assert_eq!(bench.after(Duration::from_hours(25)).await, 0);
+    assert!(bench.counted("given-up"));
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_is_forgotten_and_the_others_are_served() {
+    let bench = bench().await;
+    bench.device("kim", 1, "gone").await;
+    bench.device("kim", 2, "picky").await;
+    bench.device("kim", 3, "phone").await;
+    bench.gateway.answers.lock().insert("gone".into(), || PushError::Gone);
+    bench
+        .gateway
+        .answers
+        .lock()
+        .insert("picky".into(), || PushError::Refused("too long".into()));
+    bench.like("lee", "kim").await;
+    bench.after(SOON).await;
+    assert_eq!(bench.sent().len(), 1);
+    let mut left = bench.worker.store.of(&account("kim")).await.unwrap();
+    left.sort();
+    assert_eq!(left, ["phone", "picky"]);
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+}
+
+#[tokio::test]
+async fn a_push_whose_names_nobody_can_tell_waits() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    bench.like("away", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.sent(), []);
+    assert!(bench.counted("postponed"));
+    assert_eq!(bench.after(Duration::from_secs(3)).await, 1);
+}
+
+#[tokio::test]
+async fn a_push_whose_replica_died_goes_from_another() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    bench.like("lee", "kim").await;
+    let now = bench.worker.context.clock.now();
+    assert_eq!(
+        bench
+            .worker
+            .store
+            .take_due(now, now + TAKEN_FOR, BATCH)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(bench.after(SOON).await, 0);
+    assert_eq!(bench.after(TAKEN_FOR).await, 1);
+    assert_eq!(bench.sent().len(), 1);
+}

@@ -1,0 +1,16 @@
+//! Every URL of the notice service.
+
+mod connect;
+
+use sosohappy_access::{Identity, protect};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+
+pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
+    let closed = OpenApiRouter::new().routes(routes!(connect::connect_notice));
+    OpenApiRouter::new()
+        .nest("/notice-service", protect(closed, identity))
+        .with_state(app)
+}

@@ -1,0 +1,171 @@
+//! The port to what notice keeps: notices, devices, pushes that wait. Adapters: `SQLite` and `MongoDB`, one suite of tests on both.
+
+mod mongo;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use anyhow::bail;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::outbox::Outbox;
+use sosohappy_events::types::SessionId;
+use sosohappy_events::{EventId, Outgoing};
+use sosohappy_store::{Directory, Presence, StoreError};
+
+use crate::domain::{Notice, Target, WaitingPush};
+use crate::settings::InboxSettings;
+
+/// What became of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// It is there, now or since `stored_at`, as the receiver's notice of that number.
+    Kept { seq: i64, stored_at: Timestamp },
+    /// The receiver or the actor resigned after it happened.
+    Erased,
+}
+
+/// A device of an account, or that it is one no longer.
+#[derive(Debug, Clone)]
+pub struct DeviceChange {
+    pub account: Account,
+    /// `None` from a Spring service: with a token the account's one device, without one all of its devices.
+    pub session: Option<SessionId>,
+    pub token: Option<String>,
+    pub at: Timestamp,
+}
+
+/// One resignation, and the receipt for it.
+#[derive(Debug, Clone)]
+pub struct Erasure {
+    pub account: Account,
+    /// The event of the resignation.
+    pub event: EventId,
+    pub at: Timestamp,
+    pub receipt: Outgoing,
+}
+
+/// Devices of one account that get its pushes: tokens of devices that are no more are not all known to be so.
+const MOST_DEVICES: usize = 20;
+
+/// Up to when what is forgotten.
+#[derive(Debug, Clone, Copy)]
+pub struct Horizons {
+    pub notices: Timestamp,
+    /// Memory against repeated and late events: longer than any topic keeps them.
+    pub memory: Timestamp,
+}
+
+#[async_trait]
+pub trait Notices: Debug + Send + Sync {
+    /// Keeps a notice under the receiver's next number, once an event, however often and by however many it is added.
+    /// Numbers of one receiver are seen in their order.
+    async fn add(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError>;
+}
+
+#[async_trait]
+pub trait Devices: Debug + Send + Sync {
+    /// The last word on a session counts; a push token is its last owner's alone.
+    async fn change(&self, change: &DeviceChange) -> Result<(), StoreError>;
+
+    /// Push tokens, each once, the newest first, at most [`MOST_DEVICES`].
+    async fn of(&self, account: &Account) -> Result<Vec<String>, StoreError>;
+
+    /// The gateway knows this token no more.
+    async fn forget(&self, token: &str) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+pub trait Pushes: Debug + Send + Sync {
+    /// Makes it wait until `due`; nothing if that event was queued or settled before, or somebody in it resigned since.
+    async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError>;
+
+    /// It went, or need not go: now and whenever it is queued later.
+    async fn settle(&self, event: EventId, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Those that are due, with the attempt counted. They are due again at `again` unless they are settled until then.
+    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError>;
+
+    /// It could not go now.
+    async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+pub trait Store: Notices + Devices + Pushes {
+    /// Erases what the account received and caused up to the moment, its devices, and what the directory knows of it, and writes the
+    /// receipt: once an event, however often it is called.
+    async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
+
+    /// When this inbox was opened for the first time, by whichever replica.
+    async fn born(&self, now: Timestamp) -> Result<Timestamp, StoreError>;
+
+    /// Forgets what is older.
+    async fn sweep(&self, horizons: Horizons) -> Result<(), StoreError>;
+
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// An open store and what the fleet shares in it.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub store: Arc<dyn Store>,
+    pub outbox: Arc<dyn Outbox>,
+    pub directory: Arc<dyn Directory>,
+    pub presence: Arc<dyn Presence>,
+}
+
+/// Opens what `inbox.url` names.
+pub async fn open(settings: &InboxSettings, context: &Context) -> anyhow::Result<Opened> {
+    match settings.url.scheme() {
+        "sqlite" => Ok(sqlite::open(settings, context).await?),
+        "mongodb" | "mongodb+srv" => Ok(mongo::open(settings, context).await?),
+        _ => bail!("inbox.url: expected sqlite:<file> or mongodb://<host>/<database>"),
+    }
+}
+
+/// Where a target is kept: account, token.
+fn columns(target: &Target) -> (Option<&str>, Option<&str>) {
+    match target {
+        Target::Account(account) => (Some(account.as_str()), None),
+        Target::Token(token) => (None, Some(token)),
+    }
+}
+
+fn target(account: Option<String>, token: Option<String>) -> Result<Target, StoreError> {
+    match (account, token) {
+        (Some(account), _) => Ok(Target::Account(parse_account(&account)?)),
+        (None, Some(token)) => Ok(Target::Token(token)),
+        (None, None) => Err(broken("a push has no target")),
+    }
+}
+
+/// A push that cannot be read must not keep the others: it stays, is tried again later, and is forgotten in the end.
+fn readable(push: Result<WaitingPush, StoreError>) -> Option<WaitingPush> {
+    push.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "a waiting push cannot be read"))
+        .ok()
+}
+
+fn parse_account(text: &str) -> Result<Account, StoreError> {
+    text.parse().map_err(|_| broken("an account is not one"))
+}
+
+fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(millis).map_err(|_| broken("a time is not one"))
+}
+
+fn session_key(session: Option<SessionId>) -> String {
+    session.map(|session| session.to_string()).unwrap_or_default()
+}
+
+fn broken(what: &'static str) -> StoreError {
+    StoreError::Failed(anyhow::anyhow!("in the database {what}"))
+}
+
+/// An inbox without notices begins at the present second: should all be forgotten meanwhile, no number comes twice.
+fn next_seq(last: Option<i64>, now: Timestamp) -> i64 {
+    last.unwrap_or_else(|| now.as_second()) + 1
+}

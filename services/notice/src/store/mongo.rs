@@ -1,0 +1,115 @@
+//! Notices in `MongoDB`. Each step is one atomic write of one document; what takes several is written so that whoever comes in
+//! between, or after a crash, ends at the same.
+
+mod devices;
+mod erasure;
+mod marks;
+mod notices;
+mod pushes;
+
+use std::sync::Arc;
+
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
+use mongodb::{Collection, IndexModel};
+use sosohappy_common::Context;
+use sosohappy_store::StoreError;
+use sosohappy_store::mongo::Database;
+
+use super::{Opened, broken};
+use crate::settings::InboxSettings;
+
+/// `_id` (event), `account`, `seq`, `actor`, `topic`, `data`, `occurred_at`, `stored_at`.
+const NOTICES: &str = "notice";
+/// `_id` (account, session), `account`, `token`, `changed_at`.
+const DEVICES: &str = "device";
+/// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`.
+const PUSHES: &str = "push";
+/// `_id` (account), `erased_until`, `devices_forgotten_until`, `marked_at`.
+const MARKS: &str = "account_mark";
+/// `_id` (the event of the resignation), `written_at`, `outbox`.
+const RECEIPTS: &str = "receipt";
+/// `_id` (`inbox`), `born_at`.
+const BIRTHS: &str = "birth";
+
+#[derive(Debug)]
+struct MongoStore {
+    database: Database,
+}
+
+pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<Opened, StoreError> {
+    let database = Database::open(&settings.url, context).await?;
+    database.spawn_sweeper(context);
+    let store = MongoStore {
+        database: database.clone(),
+    };
+    store.make_indexes().await?;
+    Ok(Opened {
+        store: Arc::new(store),
+        outbox: database.outbox(&[RECEIPTS]),
+        directory: database.directory(),
+        presence: database.presence(),
+    })
+}
+
+impl MongoStore {
+    fn collection(&self, name: &str) -> Collection<Document> {
+        self.database.database().collection(name)
+    }
+
+    async fn make_indexes(&self) -> Result<(), StoreError> {
+        let indexes = [
+            (NOTICES, "notice_account_seq", doc! { "account": 1, "seq": 1 }),
+            (NOTICES, "notice_actor", doc! { "actor": 1 }),
+            (NOTICES, "notice_stored_at", doc! { "stored_at": 1 }),
+            (DEVICES, "device_account", doc! { "account": 1 }),
+            (DEVICES, "device_token", doc! { "token": 1 }),
+            (DEVICES, "device_changed_at", doc! { "changed_at": 1 }),
+            (PUSHES, "push_due_at", doc! { "due_at": 1 }),
+            (PUSHES, "push_account", doc! { "account": 1 }),
+            (PUSHES, "push_actor", doc! { "actor": 1 }),
+            (PUSHES, "push_queued_at", doc! { "queued_at": 1 }),
+            (MARKS, "account_mark_marked_at", doc! { "marked_at": 1 }),
+            (RECEIPTS, "receipt_written_at", doc! { "written_at": 1 }),
+        ];
+        for (collection, name, keys) in indexes {
+            let options = IndexOptions::builder()
+                .name(name.to_owned())
+                .unique((name == notices::SEQUENCE).then_some(true))
+                .build();
+            self.collection(collection)
+                .create_index(IndexModel::builder().keys(keys).options(options).build())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Updates the document that fulfils the condition, makes it if there is none of that `_id`, and leaves it alone
+    /// otherwise: then the server tries to insert, which the `_id` forbids. Whether anything was written.
+    async fn upsert(&self, collection: &str, condition: Document, update: Document) -> Result<bool, StoreError> {
+        let collection = self.collection(collection);
+        let first = collection
+            .update_one(condition.clone(), update.clone())
+            .upsert(true)
+            .await
+            .map_err(StoreError::from);
+        let written = match first {
+            // Or the document was made by somebody else between the server's look and its insert: then it is there now.
+            Err(StoreError::Conflict(_)) => collection.update_one(condition, update).await?,
+            other => other?,
+        };
+        Ok(written.matched_count > 0 || written.upserted_id.is_some())
+    }
+}
+
+fn text<'a>(document: &'a Document, field: &str) -> Result<&'a str, StoreError> {
+    document.get_str(field).map_err(|_| broken("a field is no text"))
+}
+
+fn number(document: &Document, field: &str) -> Result<i64, StoreError> {
+    match document.get(field) {
+        Some(mongodb::bson::Bson::Int64(number)) => Ok(*number),
+        Some(mongodb::bson::Bson::Int32(number)) => Ok(i64::from(*number)),
+        _ => Err(broken("a field is no number")),
+    }
+}

@@ -1,0 +1,83 @@
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use mongodb::bson::{Document, doc};
+use sosohappy_common::Account;
+use sosohappy_store::StoreError;
+
+use super::{DEVICES, MongoStore, number, text};
+use crate::store::{DeviceChange, Devices, MOST_DEVICES, session_key};
+
+#[async_trait]
+impl Devices for MongoStore {
+    async fn change(&self, change: &DeviceChange) -> Result<(), StoreError> {
+        let account = &change.account;
+        let at = change.at.as_millisecond();
+        let devices = self.collection(DEVICES);
+        if change.token.is_none() && change.session.is_none() {
+            self.mark(account, "devices_forgotten_until", change.at).await?;
+            devices
+                .delete_many(doc! { "account": account.as_str(), "changed_at": { "$lte": at } })
+                .await?;
+            return Ok(());
+        }
+
+        let id = format!("{}\u{1f}{}", account.as_str(), session_key(change.session));
+        let word = doc! { "account": account.as_str(), "token": change.token.as_deref(), "changed_at": at };
+        let older = doc! { "_id": &id, "changed_at": { "$lt": at } };
+        if self.upsert(DEVICES, older, doc! { "$set": word }).await?
+            && self.are_devices_forgotten(account, change.at).await?
+        {
+            devices.delete_one(doc! { "_id": &id, "changed_at": at }).await?;
+            return Ok(());
+        }
+        // Also when nothing was written just now: a crash may have come between the two writes.
+        if let Some(token) = &change.token {
+            self.leave_to_the_last_owner(token).await?;
+        }
+        Ok(())
+    }
+
+    async fn of(&self, account: &Account) -> Result<Vec<String>, StoreError> {
+        let with_token = doc! { "account": account.as_str(), "token": { "$ne": null } };
+        let newest_first = doc! { "changed_at": -1, "token": 1 };
+        let mut found = self.collection(DEVICES).find(with_token).sort(newest_first).await?;
+        let mut tokens: Vec<String> = Vec::new();
+        while tokens.len() < MOST_DEVICES
+            && let Some(device) = found.try_next().await?
+        {
+            let token = text(&device, "token")?;
+            if !tokens.iter().any(|known| known == token) {
+                tokens.push(token.to_owned());
+            }
+        }
+        Ok(tokens)
+    }
+
+    async fn forget(&self, token: &str) -> Result<(), StoreError> {
+        let no_token = doc! { "$set": { "token": null } };
+        self.collection(DEVICES)
+            .update_many(doc! { "token": token }, no_token)
+            .await?;
+        Ok(())
+    }
+}
+
+impl MongoStore {
+    /// Of all who have this token only the one who got it last keeps it.
+    async fn leave_to_the_last_owner(&self, token: &str) -> Result<(), StoreError> {
+        let devices = self.collection(DEVICES);
+        let owners: Vec<Document> = devices
+            .find(doc! { "token": token })
+            .sort(doc! { "changed_at": -1, "_id": 1 })
+            .await?
+            .try_collect()
+            .await?;
+        for former in owners.iter().skip(1) {
+            // Only the state that was seen: a later word on that session stays.
+            let seen =
+                doc! { "_id": text(former, "_id")?, "token": token, "changed_at": number(former, "changed_at")? };
+            devices.update_one(seen, doc! { "$set": { "token": null } }).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+//! Up to when an account is erased. Whoever writes something of an account looks here afterwards: either the mark is seen then,
+//! or the erasure, which marks first, sees what was written.
+
+use jiff::Timestamp;
+use mongodb::bson::{Document, doc};
+use sosohappy_common::Account;
+use sosohappy_store::StoreError;
+
+use super::{MARKS, MongoStore};
+
+impl MongoStore {
+    /// Whether one of them resigned at that moment or later.
+    pub(super) async fn is_erased(
+        &self,
+        accounts: [Option<&Account>; 2],
+        occurred_at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let accounts: Vec<&str> = accounts.into_iter().flatten().map(Account::as_str).collect();
+        let erased = doc! { "_id": { "$in": accounts }, "erased_until": { "$gte": occurred_at.as_millisecond() } };
+        Ok(self.collection(MARKS).find_one(erased).await?.is_some())
+    }
+
+    pub(super) async fn are_devices_forgotten(&self, account: &Account, at: Timestamp) -> Result<bool, StoreError> {
+        let since = doc! { "$gte": at.as_millisecond() };
+        let either = [
+            doc! { "erased_until": since.clone() },
+            doc! { "devices_forgotten_until": since },
+        ];
+        let forgotten = doc! { "_id": account.as_str(), "$or": either.as_slice() };
+        Ok(self.collection(MARKS).find_one(forgotten).await?.is_some())
+    }
+
+    pub(super) async fn mark(&self, account: &Account, field: &str, at: Timestamp) -> Result<(), StoreError> {
+        let mut later = Document::new();
+        later.insert(field, at.as_millisecond());
+        later.insert("marked_at", at.as_millisecond());
+        self.upsert(MARKS, doc! { "_id": account.as_str() }, doc! { "$max": later })
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! Notices in an `SQLite` file.
+
+mod devices;
+mod erasure;
+mod notices;
+mod pushes;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sosohappy_common::{Account, Context};
+use sosohappy_store::StoreError;
+use sosohappy_store::sqlite::{Database, Tx};
+use sqlx::migrate::Migrator;
+
+use super::Opened;
+use crate::settings::InboxSettings;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+#[derive(Debug)]
+struct SqliteStore {
+    database: Database,
+}
+
+pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<Opened, StoreError> {
+    let database = Database::open(&settings.url, settings.max_connections, &MIGRATIONS, context).await?;
+    database.spawn_sweeper(context);
+    Ok(Opened {
+        outbox: database.outbox(),
+        directory: database.directory(),
+        presence: database.presence(),
+        store: Arc::new(SqliteStore { database }),
+    })
+}
+
+/// Whether one of them resigned at that moment or later.
+async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Timestamp) -> Result<bool, StoreError> {
+    let [one, other] = accounts.map(|account| account.map(Account::as_str));
+    let erased: Option<i64> = sqlx::query_scalar(
+        "SELECT erased_until FROM account_mark WHERE account IN (?, ?) AND erased_until >= ? LIMIT 1",
+    )
+    .bind(one)
+    .bind(other)
+    .bind(occurred_at.as_millisecond())
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(erased.is_some())
+}

@@ -1,0 +1,110 @@
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_store::sqlite::Tx;
+use sosohappy_store::{StoreError, retrying};
+
+use super::SqliteStore;
+use crate::store::{DeviceChange, Devices, MOST_DEVICES, session_key};
+
+#[async_trait]
+impl Devices for SqliteStore {
+    async fn change(&self, change: &DeviceChange) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            match &change.token {
+                None if change.session.is_none() => forget_all(&mut tx, &change.account, change.at).await?,
+                token => set(&mut tx, change, token.as_deref()).await?,
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn of(&self, account: &Account) -> Result<Vec<String>, StoreError> {
+        let tokens = sqlx::query_scalar(
+            "SELECT token FROM device WHERE account = ? AND token IS NOT NULL
+            GROUP BY token ORDER BY MAX(changed_at) DESC, token LIMIT ?",
+        )
+        .bind(account.as_str())
+        .bind(i64::try_from(MOST_DEVICES).unwrap_or(i64::MAX))
+        .fetch_all(self.database.reader())
+        .await?;
+        Ok(tokens)
+    }
+
+    async fn forget(&self, token: &str) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("UPDATE device SET token = NULL WHERE token = ?")
+                .bind(token)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+}
+
+async fn set(tx: &mut Tx, change: &DeviceChange, token: Option<&str>) -> Result<(), StoreError> {
+    let at = change.at.as_millisecond();
+    let marked: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM account_mark WHERE account = ? AND (erased_until >= ? OR devices_forgotten_until >= ?)",
+    )
+    .bind(change.account.as_str())
+    .bind(at)
+    .bind(at)
+    .fetch_optional(&mut **tx)
+    .await?;
+    if marked.is_some() {
+        return Ok(());
+    }
+    let newer: Option<i64> = sqlx::query_scalar("SELECT 1 FROM device WHERE token = ? AND changed_at > ? LIMIT 1")
+        .bind(token)
+        .bind(at)
+        .fetch_optional(&mut **tx)
+        .await?;
+    // Somebody else signed in on the device since.
+    let token = token.filter(|_| newer.is_none());
+    let changed = sqlx::query(
+        "INSERT INTO device (account, session, token, changed_at) VALUES (?, ?, ?, ?)
+        ON CONFLICT (account, session) DO UPDATE SET token = excluded.token, changed_at = excluded.changed_at
+        WHERE excluded.changed_at > device.changed_at",
+    )
+    .bind(change.account.as_str())
+    .bind(session_key(change.session))
+    .bind(token)
+    .bind(at)
+    .execute(&mut **tx)
+    .await?;
+    if changed.rows_affected() > 0 {
+        sqlx::query("UPDATE device SET token = NULL WHERE token = ? AND NOT (account = ? AND session = ?)")
+            .bind(token)
+            .bind(change.account.as_str())
+            .bind(session_key(change.session))
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn forget_all(tx: &mut Tx, account: &Account, at: Timestamp) -> Result<(), StoreError> {
+    let at = at.as_millisecond();
+    sqlx::query(
+        "INSERT INTO account_mark (account, devices_forgotten_until, marked_at) VALUES (?, ?, ?)
+        ON CONFLICT (account) DO UPDATE SET
+            devices_forgotten_until = MAX(COALESCE(account_mark.devices_forgotten_until, excluded.devices_forgotten_until), excluded.devices_forgotten_until),
+            marked_at = MAX(account_mark.marked_at, excluded.marked_at)",
+    )
+    .bind(account.as_str())
+    .bind(at)
+    .bind(at)
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query("DELETE FROM device WHERE account = ? AND changed_at <= ?")
+        .bind(account.as_str())
+        .bind(at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,89 @@
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_store::sqlite::{directory, enqueue, first_time};
+use sosohappy_store::{StoreError, retrying};
+
+use super::SqliteStore;
+use crate::store::{Erasure, Horizons, Store, timestamp};
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
+        retrying(|| self.erase_once(erasure, now)).await
+    }
+
+    async fn born(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let born_at = retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("INSERT INTO birth (id, born_at) VALUES (1, ?) ON CONFLICT (id) DO NOTHING")
+                .bind(now.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            let born_at: i64 = sqlx::query_scalar("SELECT born_at FROM birth WHERE id = 1")
+                .fetch_one(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(born_at)
+        })
+        .await?;
+        timestamp(born_at)
+    }
+
+    async fn sweep(&self, horizons: Horizons) -> Result<(), StoreError> {
+        let memory = horizons.memory.as_millisecond();
+        for (statement, before) in [
+            (
+                "DELETE FROM notice WHERE stored_at < ?",
+                horizons.notices.as_millisecond(),
+            ),
+            ("DELETE FROM push WHERE queued_at < ?", memory),
+            ("DELETE FROM device WHERE token IS NULL AND changed_at < ?", memory),
+            ("DELETE FROM account_mark WHERE marked_at < ?", memory),
+        ] {
+            retrying(|| async {
+                let mut tx = self.database.begin().await?;
+                sqlx::query(statement).bind(before).execute(&mut *tx).await?;
+                Ok::<_, StoreError>(tx.commit().await?)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.database.ping().await
+    }
+}
+
+impl SqliteStore {
+    async fn erase_once(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        if !first_time(&mut tx, "resign", erasure.event, now).await? {
+            return Ok(());
+        }
+        let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
+        sqlx::query(
+            "INSERT INTO account_mark (account, erased_until, marked_at) VALUES (?, ?, ?)
+            ON CONFLICT (account) DO UPDATE SET
+                erased_until = MAX(COALESCE(account_mark.erased_until, excluded.erased_until), excluded.erased_until),
+                marked_at = MAX(account_mark.marked_at, excluded.marked_at)",
+        )
+        .bind(account)
+        .bind(at)
+        .bind(at)
+        .execute(&mut *tx)
+        .await?;
+        for statement in [
+            "DELETE FROM notice WHERE account = ? AND occurred_at <= ?",
+            "DELETE FROM notice WHERE actor = ? AND occurred_at <= ?",
+            "DELETE FROM device WHERE account = ? AND changed_at <= ?",
+            "DELETE FROM push WHERE account = ? AND occurred_at <= ?",
+            "DELETE FROM push WHERE actor = ? AND occurred_at <= ?",
+        ] {
+            sqlx::query(statement).bind(account).bind(at).execute(&mut *tx).await?;
+        }
+        directory::erase(&mut tx, &erasure.account, erasure.at).await?;
+        enqueue(&mut tx, &erasure.receipt, now).await?;
+        Ok(tx.commit().await?)
+    }
+}

@@ -1,0 +1,425 @@
+//! The contract of a store, on every adapter.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sosohappy_events::types::AccountErased;
+use sosohappy_events::{Envelope, Event as _, Topic};
+use sosohappy_testkit::{Bed, on_both_engines};
+
+use super::*;
+use crate::domain::{Content, PushContent};
+use crate::{DEFAULTS, Settings};
+
+struct Bench {
+    opened: Opened,
+    context: Context,
+    _bed: Bed,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.opened.store
+    }
+}
+
+async fn bench(bed: Bed) -> Bench {
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let context = bed.context("notice-service");
+    let opened = open(&settings.get().inbox, &context).await.expect("the inbox opens");
+    Bench {
+        opened,
+        context,
+        _bed: bed,
+    }
+}
+
+impl Bench {
+    fn event(&self) -> EventId {
+        EventId::new(&self.context)
+    }
+
+    fn like(&self, liker: &str, receiver: &str, second: i64) -> Notice {
+        Notice {
+            event: self.event(),
+            receiver: account(receiver),
+            occurred_at: at(second),
+            content: Content::Like {
+                liker: account(liker),
+                known_as: liker.to_owned(),
+                date: 2_023_090_513_248_392,
+            },
+        }
+    }
+
+    fn push(&self, actor: &str, receiver: &str, second: i64) -> WaitingPush {
+        WaitingPush {
+            event: self.event(),
+            target: Target::Account(account(receiver)),
+            actor: Some(account(actor)),
+            content: PushContent::Like {
+                date: 2_023_090_513_248_392,
+            },
+            occurred_at: at(second),
+            queued_at: at(second),
+            attempts: 0,
+        }
+    }
+
+    async fn seq(&self, notice: &Notice, second: i64) -> i64 {
+        match self.add(notice, at(second)).await.unwrap() {
+            Added::Kept { seq, .. } => seq,
+            Added::Erased => panic!("the notice is erased"),
+        }
+    }
+
+    async fn device(&self, who: &str, session: Option<u64>, token: Option<&str>, second: i64) {
+        let session = session.map(SessionId);
+        let change = DeviceChange {
+            account: account(who),
+            session,
+            token: token.map(str::to_owned),
+            at: at(second),
+        };
+        self.change(&change).await.unwrap();
+    }
+
+    async fn devices(&self, who: &str) -> Vec<String> {
+        self.of(&account(who)).await.unwrap()
+    }
+
+    fn erasure(&self, who: &str, second: i64) -> Erasure {
+        let (account, event) = (account(who), self.event());
+        let receipt = AccountErased {
+            account: account.clone(),
+            service: "notice-service".to_owned(),
+            resignation: event,
+        };
+        let receipt = Envelope::new(receipt, &self.context).to_outgoing();
+        Erasure {
+            account,
+            event,
+            at: at(second),
+            receipt,
+        }
+    }
+
+    async fn due(&self, second: i64) -> Vec<WaitingPush> {
+        self.take_due(at(second), at(second + 60), 100).await.unwrap()
+    }
+}
+
+fn account(name: &str) -> Account {
+    format!("{name}@example.com+kakao").parse().unwrap()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+async fn a_notice_is_kept_once_and_numbered_in_order(bed: Bed) {
+    let bench = bench(bed).await;
+    let (first, second) = (bench.like("lee", "kim", 0), bench.like("park", "kim", 1));
+    let seq = bench.seq(&first, 1).await;
+    assert_eq!(bench.seq(&second, 2).await, seq + 1);
+    assert_eq!(
+        bench.add(&first, at(500)).await.unwrap(),
+        Added::Kept { seq, stored_at: at(1) }
+    );
+    assert_eq!(
+        bench.add(&second, at(500)).await.unwrap(),
+        Added::Kept {
+            seq: seq + 1,
+            stored_at: at(2)
+        }
+    );
+    let other = Notice {
+        event: bench.event(),
+        receiver: account("kim"),
+        occurred_at: at(3),
+        content: Content::Other {
+            topic: "comment".into(),
+            data: serde_json::json!({ "postId": 1 }),
+        },
+    };
+    assert_eq!(bench.seq(&other, 3).await, seq + 2);
+}
+
+async fn many_at_once_leave_no_gap_and_no_double(bed: Bed) {
+    let bench = bench(bed).await;
+    let likes: Vec<Notice> = (0..12).map(|number| bench.like("lee", "kim", number)).collect();
+    // Each by two replicas.
+    let added = futures::future::join_all(likes.iter().chain(&likes).map(|like| async {
+        loop {
+            match bench.add(like, at(100)).await {
+                Ok(Added::Kept { seq, .. }) => break seq,
+                Ok(Added::Erased) => panic!("nobody resigned"),
+                Err(StoreError::Retry(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }))
+    .await;
+    let (first, again) = added.split_at(likes.len());
+    assert_eq!(first, again, "both replicas are told the same number");
+    let mut numbers = first.to_vec();
+    numbers.sort_unstable();
+    let expected: Vec<i64> = (numbers[0]..numbers[0] + 12).collect();
+    assert_eq!(numbers, expected);
+}
+
+async fn numbers_never_come_twice(bed: Bed) {
+    let bench = bench(bed).await;
+    let seq = bench.seq(&bench.like("lee", "kim", 0), 0).await;
+    bench
+        .sweep(Horizons {
+            notices: at(10),
+            memory: at(-1_000),
+        })
+        .await
+        .unwrap();
+    let later = bench.seq(&bench.like("lee", "kim", 20), 20).await;
+    assert!(later > seq, "{later} after {seq}");
+}
+
+async fn a_push_waits_is_taken_and_settled_once(bed: Bed) {
+    let bench = bench(bed).await;
+    let push = bench.push("lee", "kim", 0);
+    bench.queue(&push, at(5)).await.unwrap();
+    bench.queue(&push, at(0)).await.unwrap();
+    assert_eq!(bench.due(4).await, []);
+
+    let taken = bench.due(5).await;
+    assert_eq!(
+        taken,
+        [WaitingPush {
+            attempts: 1,
+            ..push.clone()
+        }]
+    );
+    assert_eq!(bench.due(6).await, [], "another replica has it");
+    assert_eq!(bench.due(65).await.len(), 1, "that replica died");
+
+    bench.postpone(push.event, at(300)).await.unwrap();
+    assert_eq!(bench.due(299).await, []);
+    bench.settle(push.event, at(299)).await.unwrap();
+    bench.postpone(push.event, at(0)).await.unwrap();
+    bench.queue(&push, at(0)).await.unwrap();
+    assert_eq!(bench.due(10_000).await, []);
+}
+
+async fn what_was_shown_before_it_was_queued_is_not_pushed(bed: Bed) {
+    let bench = bench(bed).await;
+    let push = bench.push("lee", "kim", 0);
+    bench.settle(push.event, at(0)).await.unwrap();
+    bench.settle(push.event, at(1)).await.unwrap();
+    bench.queue(&push, at(0)).await.unwrap();
+    assert_eq!(bench.due(100).await, []);
+}
+
+async fn two_workers_never_take_the_same_push(bed: Bed) {
+    let bench = bench(bed).await;
+    for number in 0..20 {
+        bench.queue(&bench.push("lee", "kim", number), at(30)).await.unwrap();
+    }
+    let (one, other) = tokio::join!(bench.take_due(at(30), at(90), 15), bench.take_due(at(30), at(90), 15));
+    let mut taken: Vec<EventId> = one
+        .unwrap()
+        .into_iter()
+        .chain(other.unwrap())
+        .map(|push| push.event)
+        .collect();
+    let count = taken.len();
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!((taken.len(), count), (20, 20));
+}
+
+async fn a_message_for_a_push_token_comes_back_whole(bed: Bed) {
+    let bench = bench(bed).await;
+    let push = WaitingPush {
+        target: Target::Token("fcm-token".into()),
+        actor: None,
+        content: PushContent::Message {
+            frame: r#"{"text":"안녕 🩷"}"#.into(),
+        },
+        ..bench.push("lee", "kim", 0)
+    };
+    bench.queue(&push, at(0)).await.unwrap();
+    assert_eq!(bench.due(0).await, [WaitingPush { attempts: 1, ..push }]);
+}
+
+async fn a_device_is_its_last_owners(bed: Bed) {
+    let bench = bench(bed).await;
+    bench.device("kim", Some(1), Some("phone"), 1).await;
+    bench.device("kim", Some(2), Some("pad"), 2).await;
+    assert_eq!(bench.devices("kim").await, ["pad", "phone"]);
+    bench.device("kim", Some(3), Some("phone"), 3).await;
+    assert_eq!(
+        bench.devices("kim").await,
+        ["phone", "pad"],
+        "signed in again on the same phone"
+    );
+
+    bench.device("lee", Some(4), Some("phone"), 4).await;
+    assert_eq!(bench.devices("kim").await, ["pad"]);
+    assert_eq!(bench.devices("lee").await, ["phone"]);
+
+    // Everything again, and something old that comes late.
+    bench.device("kim", Some(1), Some("phone"), 1).await;
+    bench.device("kim", Some(3), Some("phone"), 3).await;
+    bench.device("park", Some(5), Some("phone"), 2).await;
+    assert_eq!(bench.devices("kim").await, ["pad"]);
+    assert_eq!(bench.devices("park").await, [""; 0]);
+    assert_eq!(bench.devices("lee").await, ["phone"]);
+}
+
+async fn the_last_word_on_a_device_counts(bed: Bed) {
+    let bench = bench(bed).await;
+    bench.device("kim", Some(1), Some("new"), 5).await;
+    bench.device("kim", Some(1), Some("old"), 4).await;
+    assert_eq!(bench.devices("kim").await, ["new"]);
+    bench.device("kim", Some(1), None, 6).await;
+    bench.device("kim", Some(1), Some("new"), 5).await;
+    assert_eq!(bench.devices("kim").await, [""; 0]);
+
+    bench.device("kim", None, Some("spring"), 7).await;
+    bench.device("kim", Some(2), Some("pad"), 8).await;
+    bench.device("kim", None, None, 7).await;
+    assert_eq!(
+        bench.devices("kim").await,
+        ["pad"],
+        "forgets what was known at that moment"
+    );
+    bench.device("kim", None, Some("spring"), 7).await;
+    assert_eq!(bench.devices("kim").await, ["pad"]);
+    bench.forget("pad").await.unwrap();
+    assert_eq!(bench.devices("kim").await, [""; 0]);
+}
+
+async fn an_erasure_takes_everything_up_to_its_moment(bed: Bed) {
+    let bench = bench(bed).await;
+    let (received, caused) = (bench.like("lee", "kim", 1), bench.like("kim", "park", 2));
+    let (between, later) = (bench.like("lee", "park", 3), bench.like("lee", "kim", 20));
+    for notice in [&received, &caused, &between, &later] {
+        bench.seq(notice, 20).await;
+    }
+    bench.device("kim", Some(1), Some("phone"), 1).await;
+    bench.device("kim", Some(2), Some("new phone"), 20).await;
+    for push in [bench.push("lee", "kim", 1), bench.push("kim", "park", 2)] {
+        bench.queue(&push, at(30)).await.unwrap();
+    }
+    let stays = bench.push("lee", "park", 3);
+    bench.queue(&stays, at(30)).await.unwrap();
+    let directory = &bench.opened.directory;
+    directory
+        .set_nickname(&account("kim"), Some("kim"), at(0))
+        .await
+        .unwrap();
+
+    let erasure = bench.erasure("kim", 10);
+    bench.erase(&erasure, at(30)).await.unwrap();
+    bench.erase(&erasure, at(31)).await.unwrap();
+
+    assert_eq!(bench.add(&received, at(40)).await.unwrap(), Added::Erased);
+    assert_eq!(bench.add(&caused, at(40)).await.unwrap(), Added::Erased);
+    assert!(matches!(bench.add(&between, at(40)).await.unwrap(), Added::Kept { stored_at, .. } if stored_at == at(20)));
+    assert!(matches!(bench.add(&later, at(40)).await.unwrap(), Added::Kept { stored_at, .. } if stored_at == at(20)));
+    assert_eq!(bench.devices("kim").await, ["new phone"]);
+    bench.device("kim", Some(1), Some("phone"), 1).await;
+    assert_eq!(bench.devices("kim").await, ["new phone"]);
+    bench.queue(&bench.push("lee", "kim", 5), at(30)).await.unwrap();
+    bench.queue(&bench.push("kim", "park", 10), at(30)).await.unwrap();
+    assert_eq!(bench.due(50).await, [WaitingPush { attempts: 1, ..stays }]);
+    assert_eq!(directory.nicknames_of(&[account("kim")]).await.unwrap(), [None]);
+
+    let receipts = bench.opened.outbox.pending(10).await.unwrap();
+    let receipts: Vec<_> = receipts.into_iter().map(|pending| pending.record).collect();
+    assert_eq!(receipts, [erasure.receipt], "one, though it was erased twice");
+    assert_eq!(receipts[0].topic, Topic::Erased.default_name());
+    assert_eq!(AccountErased::TOPIC, Topic::Erased);
+}
+
+async fn only_what_is_old_is_swept(bed: Bed) {
+    let bench = bench(bed).await;
+    let (old, young) = (bench.like("lee", "kim", 0), bench.like("lee", "kim", 50));
+    bench.seq(&old, 0).await;
+    bench.seq(&young, 50).await;
+    let settled = bench.push("lee", "kim", 50);
+    bench.settle(settled.event, at(50)).await.unwrap();
+    bench.device("kim", Some(1), Some("phone"), 1).await;
+    bench.device("kim", Some(2), None, 1).await;
+    bench.erase(&bench.erasure("park", 50), at(50)).await.unwrap();
+
+    bench
+        .sweep(Horizons {
+            notices: at(40),
+            memory: at(40),
+        })
+        .await
+        .unwrap();
+
+    assert!(matches!(bench.add(&old, at(60)).await.unwrap(), Added::Kept { stored_at, .. } if stored_at == at(60)));
+    assert!(matches!(bench.add(&young, at(60)).await.unwrap(), Added::Kept { stored_at, .. } if stored_at == at(50)));
+    bench.queue(&settled, at(50)).await.unwrap();
+    assert_eq!(bench.due(100).await, []);
+    assert_eq!(bench.devices("kim").await, ["phone"], "however old");
+    assert_eq!(
+        bench.add(&bench.like("lee", "park", 49), at(60)).await.unwrap(),
+        Added::Erased
+    );
+    assert_eq!(
+        bench.opened.outbox.pending(10).await.unwrap().len(),
+        1,
+        "a receipt that has not gone stays"
+    );
+}
+
+async fn an_inbox_is_born_once(bed: Bed) {
+    let bench = bench(bed).await;
+    let (one, other) = tokio::join!(bench.born(at(1)), bench.born(at(2)));
+    let born = one.unwrap();
+    assert_eq!(other.unwrap(), born);
+    assert_eq!(bench.born(at(100)).await.unwrap(), born);
+}
+
+async fn what_it_keeps_survives_a_restart(bed: Bed) {
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let like = {
+        let context = bed.context("notice-service");
+        let opened = open(&settings.get().inbox, &context).await.unwrap();
+        let like = Notice {
+            event: EventId::new(&context),
+            receiver: account("kim"),
+            occurred_at: at(0),
+            content: Content::Like {
+                liker: account("lee"),
+                known_as: "lee".into(),
+                date: 2_023_090_513_248_392,
+            },
+        };
+        opened.store.add(&like, at(0)).await.unwrap();
+        like
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let bench = bench(bed).await;
+    assert!(matches!(bench.add(&like, at(60)).await.unwrap(), Added::Kept { stored_at, .. } if stored_at == at(0)));
+}
+
+on_both_engines!(
+    a_device_is_its_last_owners,
+    a_message_for_a_push_token_comes_back_whole,
+    a_notice_is_kept_once_and_numbered_in_order,
+    a_push_waits_is_taken_and_settled_once,
+    an_erasure_takes_everything_up_to_its_moment,
+    an_inbox_is_born_once,
+    many_at_once_leave_no_gap_and_no_double,
+    numbers_never_come_twice,
+    only_what_is_old_is_swept,
+    the_last_word_on_a_device_counts,
+    two_workers_never_take_the_same_push,
+    what_it_keeps_survives_a_restart,
+    what_was_shown_before_it_was_queued_is_not_pushed,
+);

@@ -1,0 +1,158 @@
+use std::time::Duration;
+
+use sosohappy_events::types::{AccountStateChanged, SessionExpired, State};
+use sosohappy_testkit::{Bed, Running, Socket, on_both_engines};
+use tokio_tungstenite::tungstenite;
+
+use crate::fleet::{DATE, connect, frame, kim, lee, like, replica};
+
+async fn a_socket_needs_its_owners_token_and_nickname(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+
+    for (query, code) in [
+        ("", 1007),
+        ("?nickname=", 1007),
+        ("?nickname=lee", 1008),
+        ("?nickname=nobody", 1008),
+    ] {
+        let url = notice.socket_at(&format!("/notice-service/connect-notice{query}"));
+        let mut socket = Socket::connect(&url, Some(&kim))
+            .await
+            .expect("the handshake is completed");
+        assert_eq!(socket.closed().await, code, "{query}");
+    }
+
+    let url = notice.socket_at("/notice-service/connect-notice?nickname=kim");
+    assert_eq!(refused(&url, None).await, 403);
+    let forged = sosohappy_testkit::Person {
+        token: "e30.e30.forged".into(),
+        ..kim.clone()
+    };
+    assert_eq!(refused(&url, Some(&forged)).await, 403);
+    let stolen = sosohappy_testkit::Person {
+        token: lee.token,
+        ..kim
+    };
+    assert_eq!(refused(&url, Some(&stolen)).await, 403);
+}
+
+async fn refused(url: &str, person: Option<&sosohappy_testkit::Person>) -> u16 {
+    match Socket::connect(url, person).await {
+        Err(tungstenite::Error::Http(answer)) => {
+            let body = answer
+                .body()
+                .as_deref()
+                .map(String::from_utf8_lossy)
+                .unwrap_or_default();
+            assert!(body.contains(r#""code":"access-denied""#), "{body}");
+            answer.status().as_u16()
+        }
+        other => panic!("expected a refused handshake, got {other:?}"),
+    }
+}
+
+async fn what_is_no_handshake_is_a_bad_request(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    let url = notice.at("/notice-service/connect-notice?nickname=kim");
+    let answer = kim
+        .sign(reqwest::Client::new().get(&url))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 400);
+    assert_eq!(
+        answer.json::<serde_json::Value>().await.expect("a problem")["code"],
+        "not-a-websocket"
+    );
+    assert_eq!(reqwest::get(&url).await.expect("an answer").status(), 403);
+}
+
+async fn a_nickname_of_a_moment_ago_is_the_callers_own(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (mut kim, lee) = (kim(&bed).await, lee(&bed).await);
+    bed.rename(&kim.account, "kimchi").await;
+    "kimchi".clone_into(&mut kim.nickname);
+    let mut socket = connect(&notice, &kim).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+}
+
+async fn a_closed_session_closes_its_sockets_only(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (phone, pad, lee) = (kim(&bed).await, kim(&bed).await, lee(&bed).await);
+    let (mut on_phone, mut on_pad) = (connect(&notice, &phone).await, connect(&notice, &pad).await);
+
+    bed.publish(SessionExpired {
+        account: phone.account.clone(),
+        session: Some(phone.session),
+    })
+    .await;
+    assert_eq!(on_phone.closed().await, 1008);
+    bed.publish(like(&lee, &pad, DATE)).await;
+    assert_eq!(on_pad.text().await, frame("lee", DATE));
+
+    let url = notice.socket_at("/notice-service/connect-notice?nickname=kim");
+    assert_eq!(refused(&url, Some(&phone)).await, 403);
+}
+
+async fn a_suspended_account_loses_its_sockets(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    let mut socket = connect(&notice, &kim).await;
+    bed.publish(AccountStateChanged {
+        account: kim.account.clone(),
+        state: State::Suspended,
+    })
+    .await;
+    assert_eq!(socket.closed().await, 1008);
+}
+
+async fn a_replica_that_leaves_says_so(bed: Bed) {
+    let notice: Running = replica(&bed, &[("sockets.drain-over", "100ms")]).await;
+    let kim = kim(&bed).await;
+    let mut socket = connect(&notice, &kim).await;
+    let leaving = tokio::spawn(notice.stop());
+    assert_eq!(socket.closed().await, 1012);
+    tokio::time::timeout(Duration::from_secs(10), leaving)
+        .await
+        .expect("it leaves in time")
+        .expect("it leaves well");
+}
+
+async fn what_a_client_says_is_not_answered(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = connect(&notice, &kim).await;
+    socket.send("hello?").await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    socket.send("x".repeat(20_000)).await;
+    assert_eq!(socket.closed().await, 1009);
+}
+
+async fn the_document_names_the_socket(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let document: serde_json::Value = reqwest::get(notice.at("/notice-service/openapi.json"))
+        .await
+        .expect("the document is open")
+        .json()
+        .await
+        .expect("the document is JSON");
+    let connect = &document["paths"]["/notice-service/connect-notice"]["get"];
+    assert_eq!(connect["parameters"][0]["name"], "nickname");
+    assert!(connect["security"][0]["accessToken"].is_array(), "{connect}");
+    assert!(connect["responses"]["403"].is_object(), "{connect}");
+}
+
+on_both_engines!(
+    a_closed_session_closes_its_sockets_only,
+    a_nickname_of_a_moment_ago_is_the_callers_own,
+    a_replica_that_leaves_says_so,
+    a_socket_needs_its_owners_token_and_nickname,
+    a_suspended_account_loses_its_sockets,
+    the_document_names_the_socket,
+    what_a_client_says_is_not_answered,
+    what_is_no_handshake_is_a_bad_request,
+);

@@ -1,0 +1,122 @@
+//! A bed with a notice service on it, and what its tests say often.
+
+use std::time::Duration;
+
+use sosohappy_events::types::{DeviceTokenSet, PostLiked};
+use sosohappy_events::{Envelope, Event, Outgoing};
+use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
+use sosohappy_testkit::{Bed, Person, Running, Socket, eventually};
+
+pub const DATE: i64 = 2_023_090_513_248_392;
+
+/// Longer than an event takes; what has not come by then does not come.
+pub const QUIET: Duration = Duration::from_millis(700);
+
+/// Starts a replica.
+pub async fn replica(bed: &Bed, more: &[(&str, &str)]) -> Running {
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, more).await;
+    bed.start(build(settings, bed.context(SERVICE), bed.bus.clone()).await)
+        .await
+}
+
+pub async fn connect(notice: &Running, person: &Person) -> Socket {
+    let url = notice.socket_at(&format!("/notice-service/connect-notice?nickname={}", person.nickname));
+    Socket::connect(&url, Some(person)).await.expect("the socket opens")
+}
+
+pub async fn kim(bed: &Bed) -> Person {
+    bed.person("kim@example.com+kakao", "kim").await
+}
+
+pub async fn lee(bed: &Bed) -> Person {
+    bed.person("lee@example.com+google", "lee").await
+}
+
+/// As feed publishes it.
+pub fn like(liker: &Person, author: &Person, date: i64) -> PostLiked {
+    PostLiked {
+        liker: liker.nickname.clone(),
+        liker_account: Some(liker.account.clone()),
+        author: author.nickname.clone(),
+        author_account: Some(author.account.clone()),
+        date,
+    }
+}
+
+pub fn frame(liker: &str, date: i64) -> String {
+    format!(r#"{{"topic":"like","data":{{"liker":"{liker}","date":{date}}}}}"#)
+}
+
+/// As a Spring service publishes: plain bytes, no headers.
+pub async fn publish_plain<E: Event>(bed: &Bed, key: &str, value: &[u8]) {
+    let record = Outgoing {
+        topic: E::TOPIC.default_name().to_owned(),
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+        headers: Vec::new(),
+    };
+    bed.bus.publish(&[record]).await.expect("the bus takes records");
+}
+
+pub async fn device(bed: &Bed, person: &Person, token: &str) {
+    let (account, session) = (person.account.clone(), Some(person.session));
+    bed.publish(DeviceTokenSet {
+        account,
+        token: Some(token.to_owned()),
+        session,
+    })
+    .await;
+}
+
+/// What the metric counts now, over all its other labels.
+pub async fn counted(notice: &Running, metric: &str, labels: &[(&str, &str)]) -> u64 {
+    let text = reqwest::get(notice.at("/actuator/prometheus"))
+        .await
+        .expect("metrics are open")
+        .text()
+        .await
+        .expect("text");
+    text.lines()
+        .filter(|line| line.starts_with(&format!("{metric}{{")))
+        .filter(|line| {
+            labels
+                .iter()
+                .all(|(name, value)| line.contains(&format!(r#"{name}="{value}""#)))
+        })
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+pub async fn pushes(notice: &Running, kind: &str, outcome: &str) -> u64 {
+    counted(notice, "notice_pushes_total", &[("kind", kind), ("outcome", outcome)]).await
+}
+
+/// Waits until the consumers have applied that many events of a topic.
+pub async fn applied(notice: &Running, topic: &str, at_least: u64) {
+    eventually(&format!("{at_least} of {topic} applied"), async || {
+        let labels = [("topic", topic), ("kind", "consumer"), ("outcome", "applied")];
+        (counted(notice, "events_consumed_total", &labels).await >= at_least).then_some(())
+    })
+    .await;
+}
+
+/// The first event on a topic that fits.
+pub async fn find<E: Event>(bed: &Bed, fits: impl Fn(&E) -> bool) -> Envelope<E> {
+    let mut reader = bed
+        .bus
+        .read(&[E::TOPIC], sosohappy_events::bus::Start::Earliest)
+        .await
+        .expect("the bus can be read");
+    let found = async {
+        loop {
+            let record = reader.next().await.expect("the bus can be read");
+            let envelope = Envelope::<E>::decode(&record).expect("our own events can be read");
+            if fits(&envelope.event) {
+                return envelope;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), found)
+        .await
+        .expect("the event was published")
+}

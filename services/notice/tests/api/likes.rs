@@ -1,0 +1,151 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sosohappy_common::clock::{Clock, SystemClock};
+use sosohappy_events::types::{PostLiked, Relation, RelationChanged};
+use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use crate::fleet::{DATE, QUIET, applied, connect, counted, frame, kim, lee, like, publish_plain, replica};
+
+async fn a_like_reaches_every_socket_of_the_author_on_every_replica(bed: Bed) {
+    let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut sockets = [
+        connect(&one, &kim).await,
+        connect(&one, &kim).await,
+        connect(&other, &kim).await,
+    ];
+    let mut of_lee = connect(&one, &lee).await;
+
+    bed.publish(like(&lee, &kim, DATE)).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    for socket in &mut sockets {
+        assert_eq!(socket.text().await, frame("lee", DATE));
+        assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    }
+    for socket in sockets.iter_mut().chain([&mut of_lee]) {
+        assert!(socket.silent_for(QUIET).await);
+    }
+}
+
+async fn a_record_that_comes_again_is_not_shown_again(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = connect(&notice, &kim).await;
+    let first = bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    bed.publish_again(&first).await;
+    bed.publish_again(&first).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    assert!(socket.silent_for(QUIET).await);
+}
+
+/// The machine's clock, set forward.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + self.0
+    }
+}
+
+async fn what_was_shown_long_ago_is_not_shown_by_a_new_replica(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = connect(&notice, &kim).await;
+    let first = bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    // Otherwise the two would tell the time of the next like differently.
+    notice.stop().await;
+
+    let mut context = bed.context(SERVICE);
+    context.clock = Arc::new(Ahead(Duration::from_secs(31)));
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let later = bed.start(build(settings, context, bed.bus.clone()).await).await;
+    let mut socket = connect(&later, &kim).await;
+    bed.publish_again(&first).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    assert_eq!(counted(&later, "notices_total", &[("outcome", "repeated")]).await, 1);
+}
+
+async fn nobody_is_told_of_their_own_like_or_of_one_across_a_block(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let park = bed.person("park@example.com+apple", "park").await;
+    let mut socket = connect(&notice, &kim).await;
+    for (relation, account, other) in [
+        (Relation::Block, &kim, &lee),
+        (Relation::Block, &park, &kim),
+        (Relation::Unblock, &park, &kim),
+    ] {
+        bed.publish(RelationChanged {
+            relation,
+            account: account.account.clone(),
+            other: other.account.clone(),
+        })
+        .await;
+    }
+    applied(&notice, "relation", 3).await;
+
+    bed.publish(like(&kim, &kim, DATE)).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    bed.publish(like(&park, &kim, DATE + 2)).await;
+    assert_eq!(socket.text().await, frame("park", DATE + 2));
+    assert!(socket.silent_for(QUIET).await);
+    assert_eq!(counted(&notice, "notices_total", &[("outcome", "nobody")]).await, 2);
+}
+
+async fn a_like_is_shown_under_the_present_nickname(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = connect(&notice, &kim).await;
+    applied(&notice, "emailAndNickname", 2).await;
+    bed.rename(&lee.account, "lee the second").await;
+    applied(&notice, "emailAndNickname", 3).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(socket.text().await, frame("lee the second", DATE));
+}
+
+async fn a_spring_feed_is_understood(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, _lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = connect(&notice, &kim).await;
+    publish_plain::<PostLiked>(&bed, "lee", format!("kim,{DATE}").as_bytes()).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    publish_plain::<PostLiked>(&bed, "lee", format!("kim@example.com+kakao,{}", DATE + 1).as_bytes()).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    publish_plain::<PostLiked>(&bed, "nobody", format!("kim,{DATE}").as_bytes()).await;
+    publish_plain::<PostLiked>(&bed, "lee", format!("nobody,{DATE}").as_bytes()).await;
+    assert!(socket.silent_for(QUIET).await);
+}
+
+async fn poison_goes_to_the_dead_letters_and_the_rest_goes_on(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = connect(&notice, &kim).await;
+    let long = "x".repeat(100_000);
+    for poison in [b"no comma", &b"\xff\xfe,1"[..], b"kim,20230905", b"", long.as_bytes()] {
+        publish_plain::<PostLiked>(&bed, "lee", poison).await;
+    }
+    bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    eventually("five dead letters", async || {
+        (counted(&notice, "events_dead_letters_total", &[("topic", "noticeLike")]).await == 5).then_some(())
+    })
+    .await;
+}
+
+on_both_engines!(
+    a_like_is_shown_under_the_present_nickname,
+    a_like_reaches_every_socket_of_the_author_on_every_replica,
+    a_record_that_comes_again_is_not_shown_again,
+    a_spring_feed_is_understood,
+    nobody_is_told_of_their_own_like_or_of_one_across_a_block,
+    poison_goes_to_the_dead_letters_and_the_rest_goes_on,
+    what_was_shown_long_ago_is_not_shown_by_a_new_replica,
+);

@@ -1,0 +1,8 @@
+//! The notice service from the outside: events in, frames and receipts out, on both engine sets.
+
+mod connect;
+mod fleet;
+mod likes;
+mod notices;
+mod pushes;
+mod resign;

@@ -1,0 +1,170 @@
+use std::time::Duration;
+
+use sosohappy_events::types::{DirectMessageSent, Recipient, Relation, RelationChanged};
+use sosohappy_notice::{DEFAULTS, Settings};
+use sosohappy_testkit::{Bed, EngineSet, Person, eventually, on_both_engines};
+
+use crate::fleet::{DATE, applied, connect, device, frame, kim, lee, like, publish_plain, pushes, replica};
+
+const MESSAGE: &str = r#"{"sender":"lee","receiver":"kim","date":2023090513248392,"text":"안녕"}"#;
+
+fn message(sender: &Person, receiver: &Person, receiver_online: bool) -> DirectMessageSent {
+    DirectMessageSent {
+        recipient: Recipient::Account(receiver.account.clone()),
+        message_id: None,
+        sender_account: Some(sender.account.clone()),
+        receiver_online,
+        frame: MESSAGE.to_owned(),
+    }
+}
+
+async fn who_is_away_gets_a_push_once(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    let first = bed.publish(like(&lee, &kim, DATE)).await;
+    eventually("the push goes", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+
+    bed.publish_again(&first).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    eventually("the next push goes", async || {
+        (pushes(&notice, "like", "sent").await >= 2).then_some(())
+    })
+    .await;
+    applied(&notice, "noticeLike", 3).await;
+    assert_eq!(pushes(&notice, "like", "sent").await, 2);
+}
+
+async fn who_is_there_gets_a_frame_and_no_push(bed: Bed) {
+    let (one, other) = (
+        replica(&bed, &[("push.grace", "1s")]).await,
+        replica(&bed, &[("push.grace", "1s")]).await,
+    );
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    eventually("the device is known", async || {
+        let known = [&one, &other].map(|replica| {
+            let labels = [("topic", "deviceToken"), ("kind", "consumer"), ("outcome", "applied")];
+            async move { crate::fleet::counted(replica, "events_consumed_total", &labels).await }
+        });
+        let mut sum = 0;
+        for count in known {
+            sum += count.await;
+        }
+        (sum == 1).then_some(())
+    })
+    .await;
+    let mut socket = connect(&one, &kim).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        pushes(&one, "like", "sent").await + pushes(&other, "like", "sent").await,
+        0
+    );
+}
+
+/// The other replica holds kim's socket and hears of nothing, as one that was killed a moment ago.
+async fn who_seems_to_be_there_gets_a_push_after_a_while(bed: Bed) {
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let deaf_bed = Bed::new(EngineSet::Embedded).await;
+    let deaf = replica(&deaf_bed, &[("inbox.url", settings.get().inbox.url.expose())]).await;
+    let mut socket = connect(&deaf, &kim(&deaf_bed).await).await;
+
+    let notice = replica(&bed, &[("push.grace", "1s")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    applied(&notice, "noticeLike", 1).await;
+    assert_eq!(
+        pushes(&notice, "like", "sent").await + pushes(&deaf, "like", "sent").await,
+        0,
+        "not at once"
+    );
+    eventually("the push goes all the same", async || {
+        // Either of the two makes it: they share the inbox.
+        (pushes(&notice, "like", "sent").await + pushes(&deaf, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    assert!(socket.silent_for(Duration::from_millis(10)).await);
+}
+
+async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let park = bed.person("park@example.com+apple", "park").await;
+    device(&bed, &kim, "phone").await;
+    device(&bed, &park, "pad").await;
+    let (account, other) = (park.account.clone(), lee.account.clone());
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account,
+        other,
+    })
+    .await;
+    applied(&notice, "deviceToken", 2).await;
+    applied(&notice, "relation", 1).await;
+
+    bed.publish(message(&lee, &kim, true)).await;
+    bed.publish(message(&kim, &kim, false)).await;
+    bed.publish(message(&lee, &park, false)).await;
+    applied(&notice, "directMessage", 3).await;
+    let first = bed.publish(message(&lee, &kim, false)).await;
+    bed.publish_again(&first).await;
+    publish_plain::<DirectMessageSent>(&bed, "spring-push-token", MESSAGE.as_bytes()).await;
+    applied(&notice, "directMessage", 6).await;
+    eventually("the two pushes go", async || {
+        (pushes(&notice, "message", "sent").await == 2).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(pushes(&notice, "message", "sent").await, 2);
+}
+
+/// A fleet that is moved over: the first fleet's notice has pushed what is on the topics already.
+async fn what_happened_before_the_inbox_was_there_is_not_pushed(bed: Bed) {
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    bed.publish(message(&lee, &kim, false)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+
+    let notice = replica(&bed, &[]).await;
+    applied(&notice, "deviceToken", 1).await;
+    applied(&notice, "directMessage", 1).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    applied(&notice, "noticeLike", 2).await;
+    eventually("the new like is pushed", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(pushes(&notice, "message", "sent").await, 0);
+    assert_eq!(
+        crate::fleet::counted(&notice, "notices_total", &[("outcome", "kept")]).await,
+        2
+    );
+}
+
+async fn without_a_device_nothing_is_sent(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    bed.publish(like(&lee, &kim, DATE)).await;
+    eventually("it is looked at", async || {
+        (pushes(&notice, "like", "no-device").await == 1).then_some(())
+    })
+    .await;
+}
+
+on_both_engines!(
+    a_message_is_pushed_to_who_was_away_when_it_was_sent,
+    who_is_away_gets_a_push_once,
+    who_is_there_gets_a_frame_and_no_push,
+    who_seems_to_be_there_gets_a_push_after_a_while,
+    what_happened_before_the_inbox_was_there_is_not_pushed,
+    without_a_device_nothing_is_sent,
+);

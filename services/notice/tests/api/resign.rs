@@ -1,0 +1,88 @@
+use sosohappy_events::types::{AccountErased, AccountResigned};
+use sosohappy_events::{Envelope, Event as _, bus::Start};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use crate::fleet::{DATE, QUIET, applied, connect, device, find, frame, kim, lee, like, pushes, replica};
+
+async fn a_resignation_closes_erases_and_is_acknowledged(bed: Bed) {
+    let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut sockets = [connect(&one, &kim).await, connect(&other, &kim).await];
+    let mut of_lee = connect(&one, &lee).await;
+    let before = Envelope::new(like(&kim, &lee, DATE), &bed.context);
+
+    bed.forget(&kim);
+    let resignation = bed
+        .publish(AccountResigned {
+            account: kim.account.clone(),
+            nickname: kim.nickname.clone(),
+        })
+        .await;
+    for socket in &mut sockets {
+        assert_eq!(socket.closed().await, 1008);
+    }
+    let receipt = find::<AccountErased>(&bed, |receipt| receipt.service == "notice-service").await;
+    assert_eq!(
+        (&receipt.event.account, receipt.event.resignation),
+        (&kim.account, resignation.meta.id)
+    );
+
+    // What they did before comes late, and changes nothing.
+    bed.publish_again(&before).await;
+    assert!(of_lee.silent_for(QUIET).await);
+}
+
+async fn the_resignation_again_gives_no_second_receipt(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    let resignation = bed
+        .publish(AccountResigned {
+            account: kim.account.clone(),
+            nickname: kim.nickname.clone(),
+        })
+        .await;
+    bed.publish_again(&resignation).await;
+    applied(&notice, "resign", 2).await;
+    find::<AccountErased>(&bed, |_| true).await;
+
+    let mut reader = bed
+        .bus
+        .read(&[AccountErased::TOPIC], Start::Earliest)
+        .await
+        .expect("the bus can be read");
+    reader.next().await.expect("the first receipt is there");
+    let second = tokio::time::timeout(QUIET, reader.next()).await;
+    assert!(second.is_err(), "{second:?}");
+}
+
+async fn who_signs_up_again_starts_anew(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (before, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &before, "old phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    bed.forget(&before);
+    bed.publish(AccountResigned {
+        account: before.account.clone(),
+        nickname: before.nickname.clone(),
+    })
+    .await;
+    find::<AccountErased>(&bed, |_| true).await;
+    // The next moment: times are told in milliseconds.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+
+    let again = kim(&bed).await;
+    bed.publish(like(&lee, &again, DATE)).await;
+    eventually("no device of before gets a push", async || {
+        (pushes(&notice, "like", "no-device").await == 1).then_some(())
+    })
+    .await;
+    let mut socket = connect(&notice, &again).await;
+    bed.publish(like(&lee, &again, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+}
+
+on_both_engines!(
+    a_resignation_closes_erases_and_is_acknowledged,
+    the_resignation_again_gives_no_second_receipt,
+    who_signs_up_again_starts_anew,
+);
