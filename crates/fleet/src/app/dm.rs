@@ -1,0 +1,53 @@
+use reqwest::multipart::Form;
+use serde::{Deserialize, Serialize};
+
+use super::{Phone, Socket, expect_json};
+
+/// A message as sockets and histories carry it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub sender: String,
+    pub receiver: String,
+    pub date: i64,
+    pub text: String,
+}
+
+impl Phone {
+    pub async fn connect_dm(&self) -> anyhow::Result<Socket> {
+        Socket::connect(
+            &self.addresses.dm,
+            "/dm-service/connect-dm",
+            &self.nickname,
+            self.tokens()?,
+        )
+        .await
+    }
+
+    pub async fn connect_notice(&self) -> anyhow::Result<Socket> {
+        Socket::connect(
+            &self.addresses.notice,
+            "/notice-service/connect-notice",
+            &self.nickname,
+            self.tokens()?,
+        )
+        .await
+    }
+
+    /// Oldest first.
+    pub async fn history_with(&self, other: &str, before: i64) -> anyhow::Result<Vec<Message>> {
+        let url = format!("{}/dm-service/findDirectMessage", self.addresses.dm);
+        let form = Form::new()
+            .text("sender", self.nickname.clone())
+            .text("receiver", other.to_owned())
+            .text("timeBoundary", before.to_string())
+            .text("messageCnt", "20");
+        expect_json(self.signed(self.http.post(url))?.multipart(form).send().await?).await
+    }
+
+    /// The newest message of each conversation, newest first.
+    pub async fn conversations(&self) -> anyhow::Result<Vec<Message>> {
+        let url = format!("{}/dm-service/findMultipleDirectMessage", self.addresses.dm);
+        let form = Form::new().text("sender", self.nickname.clone());
+        expect_json(self.signed(self.http.post(url))?.multipart(form).send().await?).await
+    }
+}

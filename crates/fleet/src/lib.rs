@@ -1,0 +1,6 @@
+//! The launcher: all five services in one process, and `demo`, a scripted client that behaves like the app.
+
+pub mod app;
+pub mod demo;
+pub mod launch;
+pub mod secrets;

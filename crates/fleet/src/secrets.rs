@@ -1,0 +1,82 @@
+//! The credentials of a fleet that was given none: made up once, kept in the data folder.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use sosohappy_common::clock::{Entropy, SystemEntropy};
+
+/// What services show each other, and what operators show.
+#[derive(Clone)]
+pub struct Secrets {
+    pub service_token: String,
+    pub operator_token: String,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+impl Secrets {
+    /// From `SOSOHAPPY_SERVICE_TOKEN` and `SOSOHAPPY_OPERATOR_TOKEN`, else from the files `service-token` and
+    /// `operator-token` of the data folder (mode 0600), which are made when missing.
+    pub fn find(data: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            service_token: find("SOSOHAPPY_SERVICE_TOKEN", &data.join("service-token"))?,
+            operator_token: find("SOSOHAPPY_OPERATOR_TOKEN", &data.join("operator-token"))?,
+        })
+    }
+}
+
+fn find(variable: &str, file: &Path) -> anyhow::Result<String> {
+    if let Ok(given) = std::env::var(variable)
+        && !given.is_empty()
+    {
+        return Ok(given);
+    }
+    let context = || format!("{}", file.display());
+    match std::fs::read_to_string(file) {
+        Ok(kept) if !kept.trim().is_empty() => return Ok(kept.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(context),
+    }
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let made = entropy.hex(32);
+    // Written beside and renamed: a crash leaves either nothing or the whole secret.
+    let beside = file.with_extension("new");
+    let mut open = std::fs::OpenOptions::new();
+    let mut written = open
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)
+        .with_context(context)?;
+    written
+        .write_all(made.as_bytes())
+        .and_then(|()| written.sync_all())
+        .with_context(context)?;
+    std::fs::rename(&beside, file).with_context(context)?;
+    Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_made_up_secret_is_kept_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("service-token");
+        let made = find("SOSOHAPPY_NOT_SET", &file).unwrap();
+        assert_eq!(made.len(), 64);
+        assert_eq!(find("SOSOHAPPY_NOT_SET", &file).unwrap(), made);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

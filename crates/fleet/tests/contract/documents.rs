@@ -1,0 +1,65 @@
+use reqwest::StatusCode;
+use sosohappy_fleet::app::Addresses;
+use sosohappy_testkit::Cluster;
+
+use crate::{addresses, binaries, routes};
+
+/// Everything documented is routed: neither its path nor its method is unknown to the service.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_documented_is_routed() {
+    let fleet = Cluster::embedded(binaries()).await;
+    for route in routes::all(&addresses(fleet.replicas[0])).await {
+        let response = reqwest::Client::new()
+            .request(route.method.clone(), &route.url)
+            .send()
+            .await
+            .unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        let unknown = status == StatusCode::METHOD_NOT_ALLOWED || text.contains("\"no-such-route\"");
+        assert!(!unknown, "{} {} answered {status}: {text}", route.method, route.path);
+    }
+}
+
+/// And everything routed is documented: services route by `routes!`, which takes path and method from the document.
+#[test]
+fn what_is_routed_is_documented() {
+    let services = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services");
+    let mut seen = 0;
+    for service in ["auth", "config", "dm", "feed", "notice"] {
+        let text = std::fs::read_to_string(services.join(service).join("src/routes.rs")).unwrap();
+        seen += text.matches("routes!(").count();
+        for undocumented in [".route(", ".route_service(", ".nest_service(", ".fallback("] {
+            assert!(
+                !text.contains(undocumented),
+                "{service} routes with {undocumented}…) past its document"
+            );
+        }
+    }
+    assert!(seen > 25, "only {seen} routes were found");
+}
+
+/// The page to read and try the API comes with everything it needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pages_are_in_the_binary() {
+    let fleet = Cluster::embedded(binaries()).await;
+    let Addresses { auth, feed, dm, notice } = addresses(fleet.replicas[0]);
+    for (service, address) in [("auth", auth), ("feed", feed), ("dm", dm), ("notice", notice)] {
+        let page = reqwest::get(format!("{address}/{service}-service/docs/"))
+            .await
+            .unwrap()
+            .error_for_status()
+            .unwrap();
+        let html = page.text().await.unwrap();
+        let scripts: Vec<_> = html
+            .split("src=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        assert!(!scripts.is_empty(), "{service}: {html}");
+        for script in scripts {
+            assert!(!script.contains("://"), "{service} loads {script} from elsewhere");
+            let url = format!("{address}/{service}-service/docs/{}", script.trim_start_matches("./"));
+            reqwest::get(url).await.unwrap().error_for_status().unwrap();
+        }
+    }
+}

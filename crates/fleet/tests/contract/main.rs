@@ -1,0 +1,27 @@
+//! What holds for every route of the fleet, read off the documents that the services make of themselves.
+
+mod documents;
+mod refusals;
+mod routes;
+
+use std::path::Path;
+
+use sosohappy_fleet::app::Addresses;
+use sosohappy_testkit::Ports;
+
+/// Where this workspace's binaries are.
+fn binaries() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_fleet"))
+        .parent()
+        .expect("a binary is in a folder")
+}
+
+fn addresses(ports: Ports) -> Addresses {
+    let at = |port: u16| format!("http://127.0.0.1:{port}");
+    Addresses {
+        auth: at(ports.auth),
+        feed: at(ports.feed),
+        dm: at(ports.dm),
+        notice: at(ports.notice),
+    }
+}

@@ -1,0 +1,202 @@
+//! Every route × (nobody, forged, expired, someone else, owner): who may not come in gets 403 as a problem, and nobody gets a
+//! 500.
+
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+use sosohappy_fleet::app::{Addresses, Phone, Tokens};
+use sosohappy_testkit::Cluster;
+
+use crate::routes::{self, Route};
+use crate::{addresses, binaries};
+
+/// Somebody who is signed in and has a nickname.
+struct Person {
+    nickname: String,
+    tokens: Tokens,
+}
+
+async fn person(addresses: &Addresses, name: &str) -> Person {
+    let mut phone = Phone::new(addresses.clone(), &format!("{name}@example.com"), "google").unwrap();
+    phone.sign_in().await.unwrap();
+    phone
+        .set_profile(name, "hello", &sosohappy_fleet::demo::picture(0))
+        .await
+        .unwrap();
+    Person {
+        nickname: name.to_owned(),
+        tokens: phone.tokens.unwrap(),
+    }
+}
+
+impl Route {
+    /// A value for every parameter, acting as `actor`. A parameter that is not known here wants a line here.
+    fn values(&self, actor: &Person, other: &Person) -> Vec<(String, String)> {
+        let names_actor_by_nickname = self.actor_parameter() == Some("nickname");
+        let value = |name: &str| -> Option<String> {
+            let text = match name {
+                "email" => &actor.tokens.account,
+                "srcNickname" | "sender" => &actor.nickname,
+                "nickname" if names_actor_by_nickname => &actor.nickname,
+                "nickname" | "dstNickname" | "receiver" => &other.nickname,
+                "date" | "timeBoundary" => "2026030112000000",
+                "weather" => "sunny",
+                "happiness" => "5",
+                "categoryList" => "coffee",
+                "text" | "introduction" => "a small happiness",
+                "isPublic" => "true",
+                "page" => "0",
+                "size" => "7",
+                "messageCnt" => "20",
+                "imageId" => "1",
+                "provider" => "google",
+                "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest" => {
+                    "something"
+                }
+                "codeChallengeMethod"
+                | "authorizationCode"
+                | "deviceToken"
+                | "idToken"
+                | "nonce"
+                | "cursor"
+                | "imageList"
+                | "profileImg" => return None,
+                unknown => panic!("{}: no value for the parameter {unknown}", self.path),
+            };
+            Some(text.to_owned())
+        };
+        self.parameters
+            .iter()
+            .filter_map(|name| Some((name.clone(), value(name)?)))
+            .collect()
+    }
+
+    /// The parameter that names who acts, if there is one.
+    fn actor_parameter(&self) -> Option<&str> {
+        let others = ["findProfileImg", "findIntroduction", "checkDuplicateNickname"];
+        let about_others = others.iter().any(|call| self.path.ends_with(call));
+        let names = ["srcNickname", "sender", "email", "nickname"];
+        let found = names.into_iter().find(|name| self.parameters.contains(*name))?;
+        (!about_others).then_some(found)
+    }
+
+    /// Asks with somebody's credentials, or none.
+    async fn ask(&self, tokens: Option<(&str, &str)>, values: &[(String, String)]) -> Response {
+        let mut request = reqwest::Client::new().request(self.method.clone(), &self.url);
+        if let Some((account, access)) = tokens {
+            request = request.header("email", account).header("Authorization", access);
+        }
+        let request = if self.method == reqwest::Method::GET {
+            request.query(values)
+        } else {
+            request.form(values)
+        };
+        request.send().await.unwrap()
+    }
+}
+
+async fn is_refused(route: &Route, who: &str, response: Response) {
+    let (status, media_type) = (response.status(), response.headers().get("content-type").cloned());
+    let text = response.text().await.unwrap();
+    assert_eq!(
+        status,
+        StatusCode::FORBIDDEN,
+        "{} {} for {who}: {text}",
+        route.method,
+        route.path
+    );
+    assert_eq!(
+        media_type.unwrap(),
+        "application/problem+json",
+        "{} for {who}",
+        route.path
+    );
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    let code = problem["code"].as_str().unwrap();
+    let expected = if who == "someone else" {
+        "not-yourself"
+    } else {
+        "access-denied"
+    };
+    assert_eq!(code, expected, "{} for {who}", route.path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_lets_in_whom_it_should() {
+    let fleet = Cluster::embedded(binaries()).await;
+    let addresses = &addresses(fleet.replicas[0]);
+    let other = person(addresses, "other").await;
+    let mut acting = 0;
+    for (number, route) in routes::all(addresses).await.into_iter().enumerate() {
+        // Somebody new for each: some routes end a session or an account.
+        let owner = person(addresses, &format!("owner{number}")).await;
+        let mine = route.values(&owner, &other);
+        let (account, access) = (owner.tokens.account.as_str(), owner.tokens.access.as_str());
+        if route.closed {
+            is_refused(&route, "nobody", route.ask(None, &mine).await).await;
+            let forged = [
+                "Bearer forged".to_owned(),
+                access.replace('.', "x"),
+                format!("{}AAAA", &access[..access.len() - 4]),
+                access.trim_start_matches("Bearer ").to_owned(),
+                other.tokens.access.clone(),
+            ];
+            for token in &forged {
+                is_refused(&route, "forged", route.ask(Some((account, token)), &mine).await).await;
+            }
+            is_refused(
+                &route,
+                "forged",
+                route.ask(Some((&other.tokens.account, access)), &mine).await,
+            )
+            .await;
+
+            // A socket is told by a close code: its handshake is tried in the tests of the services.
+            if route.actor_parameter().is_some() && !route.path.contains("/connect-") {
+                acting += 1;
+                let theirs = route.values(&other, &owner);
+                is_refused(
+                    &route,
+                    "someone else",
+                    route.ask(Some((account, access)), &theirs).await,
+                )
+                .await;
+            }
+        }
+        let response = route.ask(Some((account, access)), &mine).await;
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(
+            status.as_u16() < 500,
+            "{} {} for the owner: {status} {text}",
+            route.method,
+            route.path
+        );
+        if route.closed {
+            let denied = status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED;
+            assert!(
+                !denied,
+                "{} {} for the owner: {status} {text}",
+                route.method, route.path
+            );
+        }
+    }
+    assert!(acting > 15, "only {acting} routes were tried as somebody else");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_token_lets_nobody_in() {
+    let lifetime = [("SOSOHAPPY_AUTH__TOKENS__ACCESS_LIFETIME", "2s")];
+    let fleet = Cluster::embedded_with(binaries(), &lifetime).await;
+    let addresses = &addresses(fleet.replicas[0]);
+    let (owner, other) = (person(addresses, "owner").await, person(addresses, "other").await);
+    tokio::time::sleep(std::time::Duration::from_millis(2_200)).await;
+    for route in routes::all(addresses).await.into_iter().filter(|route| route.closed) {
+        let tokens = (owner.tokens.account.as_str(), owner.tokens.access.as_str());
+        is_refused(
+            &route,
+            "expired",
+            route.ask(Some(tokens), &route.values(&owner, &other)).await,
+        )
+        .await;
+    }
+}

@@ -1,0 +1,87 @@
+//! Listens on a socket, reconnecting as the app does, and keeps every frame.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use sosohappy_fleet::app::{Phone, Socket};
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
+
+/// What a phone was shown.
+#[derive(Debug)]
+pub struct Shown {
+    pub frames: Vec<String>,
+    pub reconnects: usize,
+}
+
+/// Which socket to listen on.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Notices,
+    Messages,
+}
+
+impl Kind {
+    async fn connect(self, phone: &Phone) -> anyhow::Result<Socket> {
+        match self {
+            Self::Notices => phone.connect_notice().await,
+            Self::Messages => phone.connect_dm().await,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Collector {
+    frames: Arc<Mutex<Vec<String>>>,
+    reconnects: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Collector {
+    /// Resolves once the first socket is open.
+    pub async fn start(phone: Phone, kind: Kind) -> Self {
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let reconnects = Arc::new(AtomicUsize::new(0));
+        let (opened, open) = oneshot::channel();
+        let task = tokio::spawn({
+            let (frames, reconnects) = (frames.clone(), reconnects.clone());
+            async move {
+                let mut opened = Some(opened);
+                loop {
+                    if let Ok(mut socket) = kind.connect(&phone).await {
+                        match opened.take() {
+                            Some(opened) => opened.send(()).expect("the test waits for the socket"),
+                            None => _ = reconnects.fetch_add(1, Ordering::SeqCst),
+                        }
+                        while let Ok(frame) = socket.text().await {
+                            frames.lock().await.push(frame);
+                        }
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        });
+        open.await.expect("the socket opens");
+        Self {
+            frames,
+            reconnects,
+            task,
+        }
+    }
+
+    /// Waits until that many frames came or none has come for a while, and a little longer for one too many.
+    pub async fn settle(self, expected: usize) -> Shown {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.frames.lock().await.len() < expected && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        self.task.abort();
+        let frames = std::mem::take(&mut *self.frames.lock().await);
+        Shown {
+            frames,
+            reconnects: self.reconnects.load(Ordering::SeqCst),
+        }
+    }
+}
