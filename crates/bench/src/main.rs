@@ -1,0 +1,69 @@
+//! `make bench`: measures the fleet side by side with what it stands on, in the same run, and writes `docs/performance.md`.
+
+mod access;
+mod like;
+mod report;
+mod route;
+mod sockets;
+mod start;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sosohappy_common::run::{block_on, finish};
+use sosohappy_fleet::app::Addresses;
+use sosohappy_testkit::{EngineSet, Ports};
+
+use crate::report::Report;
+
+/// Measures the fleet against baselines in the same run.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Where the figures go
+    #[arg(long, default_value = "docs/performance.md", value_name = "FILE")]
+    report: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A bare axum route, the baseline of our smallest one, in a process of its own
+    #[command(hide = true)]
+    Bare { port: u16 },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
+        None => block_on(measure(arguments.report)),
+    };
+    finish("bench", outcome)
+}
+
+async fn measure(file: PathBuf) -> anyhow::Result<()> {
+    let executable = std::env::current_exe()?;
+    let binaries = executable.parent().unwrap_or(Path::new("."));
+    let mut report = Report::default();
+    access::measure(&mut report).await?;
+    route::measure(&mut report, binaries).await?;
+    start::measure(&mut report, binaries).await?;
+    like::measure(&mut report, binaries, EngineSet::Embedded).await?;
+    if EngineSet::real_is_there() {
+        like::measure(&mut report, binaries, EngineSet::Real).await?;
+    }
+    sockets::measure(&mut report, binaries).await?;
+    report.write(&file)
+}
+
+fn addresses(ports: Ports) -> Addresses {
+    let at = |port: u16| format!("http://127.0.0.1:{port}");
+    Addresses {
+        auth: at(ports.auth),
+        feed: at(ports.feed),
+        dm: at(ports.dm),
+        notice: at(ports.notice),
+    }
+}

@@ -1,0 +1,82 @@
+//! Figures as they come, and the page they end on.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// One measured figure beside its baseline and target.
+#[derive(Debug)]
+pub struct Row {
+    pub what: String,
+    pub measured: String,
+    pub baseline: String,
+    pub target: &'static str,
+    pub met: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Report(Vec<Row>);
+
+impl Report {
+    /// Keeps the figure and tells it at once.
+    pub fn add(&mut self, row: Row) {
+        let verdict = if row.met { "met" } else { "MISSED" };
+        println!(
+            "{}: {} (baseline {}; target {}: {verdict})",
+            row.what, row.measured, row.baseline, row.target
+        );
+        self.0.push(row);
+    }
+
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let mut text = String::from(
+            "# Performance\n\nWritten by `make bench`, not by hand: each figure and its baseline come from one run, interleaved, on one \
+             machine with two cores. Ratios hold from machine to machine, absolute times do not.\n\n\
+             | what | measured | baseline in the same run | target | |\n| --- | --- | --- | --- | --- |\n",
+        );
+        for Row {
+            what,
+            measured,
+            baseline,
+            target,
+            met,
+        } in &self.0
+        {
+            let verdict = if *met { "met" } else { "**missed**" };
+            writeln!(text, "| {what} | {measured} | {baseline} | {target} | {verdict} |")?;
+        }
+        std::fs::write(file, text)?;
+        println!("written to {}", file.display());
+        Ok(())
+    }
+}
+
+/// Sorted samples.
+#[derive(Debug)]
+pub struct Samples(Vec<Duration>);
+
+impl Samples {
+    pub fn new(mut samples: Vec<Duration>) -> Self {
+        samples.sort_unstable();
+        Self(samples)
+    }
+
+    /// The sample below which that share of all lies; zero without samples.
+    pub fn quantile(&self, per_mille: usize) -> Duration {
+        let last = self.0.len().saturating_sub(1);
+        self.0.get(last * per_mille / 1000).copied().unwrap_or_default()
+    }
+
+    pub fn median(&self) -> Duration {
+        self.quantile(500)
+    }
+}
+
+/// How many times as long.
+pub fn ratio(one: Duration, other: Duration) -> f64 {
+    one.as_secs_f64() / other.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+pub fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,109 @@
+//! Our smallest route behind the whole middleware, against a bare axum route with a static body; each in a process of its own.
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use axum::Router;
+use axum::routing::get;
+use futures::future::try_join_all;
+use sosohappy_testkit::{Cluster, free_port};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::report::{Report, Row};
+
+const CONNECTIONS: usize = 16;
+const ROUND: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 5;
+
+pub async fn serve_bare(port: u16) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    axum::serve(listener, Router::new().route("/", get(async || r#"{"status":"UP"}"#))).await?;
+    Ok(())
+}
+
+/// The baseline's process; ends when dropped.
+struct Bare(Child);
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody to tell.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()> {
+    let fleet = Cluster::embedded_with(
+        binaries,
+        &[
+            ("SOSOHAPPY_FEED__LOG__LEVEL", "warn"),
+            ("SOSOHAPPY_CONFIG__LOG__LEVEL", "warn"),
+        ],
+    )
+    .await;
+    let ours = fleet.replicas[0].feed;
+    let bare = free_port();
+    let child = Command::new(std::env::current_exe()?)
+        .args(["bare", &bare.to_string()])
+        .spawn()?;
+    let _bare = Bare(child);
+    while TcpStream::connect(("127.0.0.1", bare)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    let (mut rates, mut baselines) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        rates.push(rate(ours, "/actuator/health/liveness").await?);
+        baselines.push(rate(bare, "/").await?);
+    }
+    let (rate, baseline) = (median(rates), median(baselines));
+    let share = rate / baseline;
+    report.add(Row {
+        what: "smallest route, whole middleware".to_owned(),
+        measured: format!("{rate:.0} requests/s, {share:.2} of the baseline"),
+        baseline: format!("{baseline:.0} requests/s, bare axum"),
+        target: "≥ 0.6",
+        met: share >= 0.6,
+    });
+    Ok(())
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// Requests a second over keep-alive connections.
+async fn rate(port: u16, path: &str) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    let answered = try_join_all((0..CONNECTIONS).map(|_| tokio::spawn(ask(port, path.to_owned(), began)))).await?;
+    let answered: u32 = answered.into_iter().sum::<anyhow::Result<u32>>()?;
+    Ok(f64::from(answered) / began.elapsed().as_secs_f64())
+}
+
+/// Asks until the round is over. The client does as little as it can: answers are all of one length.
+async fn ask(port: u16, path: String, began: Instant) -> anyhow::Result<u32> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
+    connection.set_nodelay(true)?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    let mut first = vec![0; 4096];
+    let length = connection.read(&mut first).await?;
+    let head = String::from_utf8_lossy(&first[..length]);
+    ensure!(
+        head.starts_with("HTTP/1.1 200") && head.contains("\r\n\r\n"),
+        "unexpected answer: {head}"
+    );
+    let mut answer = vec![0; length];
+    let mut answered = 0;
+    while began.elapsed() < ROUND {
+        connection.write_all(request.as_bytes()).await?;
+        connection.read_exact(&mut answer).await.context("an answer was cut")?;
+        ensure!(answer.starts_with(b"HTTP/1.1 200"), "answers differ in length");
+        answered += 1;
+    }
+    Ok(answered)
+}
