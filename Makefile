@@ -1,0 +1,58 @@
+# `make` says what there is.
+
+# Outside the clone, so that a fresh clone does not build everything anew.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sosohappy
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+FLEET := $(CARGO_TARGET_DIR)/release/fleet
+# Passed on to what is run: make run ARGS="--data /var/lib/sosohappy"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing for building
+	@scripts/setup
+
+run: setup ## build and run the whole fleet, embedded engines
+	cargo build --release --locked -p sosohappy-fleet
+	@exec $(FLEET) run $(ARGS)
+
+demo: ## a scripted client against the running fleet
+	@test -x $(FLEET) || { echo "nothing is built yet: make run, then make demo beside it"; exit 1; }
+	@exec $(FLEET) demo $(ARGS)
+
+test: ## everything that must hold, with real engines: what CI runs
+	@scripts/test $(ARGS)
+
+test-fast: ## the tests on embedded engines only
+	env -u SOSOHAPPY_TEST_KAFKA -u SOSOHAPPY_TEST_MYSQL -u SOSOHAPPY_TEST_MONGODB -u SOSOHAPPY_TEST_REQUIRE_ENGINES \
+		cargo test --workspace --locked $(ARGS)
+
+engines-up: ## start Kafka, MariaDB and a MongoDB server for the tests
+	@scripts/engines up $(ARGS)
+
+engines-down: ## stop them
+	@scripts/engines down $(ARGS)
+
+bench: setup ## measure the figures side by side with their baselines
+	cargo build --release --locked --workspace --bins
+	@$(CARGO_TARGET_DIR)/release/bench $(ARGS)
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## formatting, clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+docs: ## build the documentation of all crates
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+
+check-deps: ## licences, bans, duplicates and sources of the dependencies
+	@scripts/check-deps
+
+clean: ## forget what was built
+	cargo clean

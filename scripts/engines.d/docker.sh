@@ -1,0 +1,20 @@
+# The engines as containers, wherever a docker engine answers. Sourced by scripts/engines.
+# shellcheck shell=bash
+
+docker_answers() { has docker && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
+
+# Every data folder has containers of its own, named after a checksum of its path.
+compose() {
+    local project engine
+    project=sosohappy-engines-$(printf '%s' "$ENGINES_DIR" | cksum | cut -d ' ' -f 1)
+    (
+        for engine in kafka mysql mongodb; do
+            export "SOSOHAPPY_$(upper "$engine")_PORT=$(cat "$ENGINES_DIR/$engine/port" 2>/dev/null || say 0)"
+        done
+        exec docker compose -p "$project" -f "$ROOT/docker/engines.yaml" "$@"
+    )
+}
+
+docker_up() { told "start containers and wait until they answer: $*" compose up --detach --wait --wait-timeout 300 "$@"; }
+
+docker_running() { [ -n "$(compose ps --quiet --status running "$1" 2>/dev/null)" ]; }

@@ -1,0 +1,41 @@
+# Apache Kafka: one node in KRaft mode, from its own jars. Sourced by scripts/engines.
+# shellcheck shell=bash
+
+KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$ENGINES_D/kafka-pom.xml")
+KAFKA_HOME=$CACHE/tools/kafka-$KAFKA_VERSION
+
+kafka_url() { say "kafka:127.0.0.1:$1"; }
+
+kafka_prepare() {
+    has java || fail "Kafka needs a Java 17 runtime: run scripts/setup test"
+    [ -e "$KAFKA_HOME/.filled" ] && return
+    has mvn || fail "Kafka's jars are fetched with Maven: run scripts/setup test"
+    told "fetch the jars of Kafka $KAFKA_VERSION" once "$KAFKA_HOME" \
+        mvn -B -ntp -f "$ENGINES_D/kafka-pom.xml" dependency:copy-dependencies -DoutputDirectory="$KAFKA_HOME/jars"
+}
+
+kafka_java() { java -Dlog4j2.configurationFile="$ENGINES_D/kafka-log4j2.properties" -cp "$KAFKA_HOME/jars/*" "$@"; }
+
+kafka_launch() {
+    local folder=$1 port=$2 controller
+    controller=$(free_port)
+    {
+        cat "$ENGINES_D/kafka.properties"
+        say "log.dirs=$folder/data"
+        say "listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller"
+        say "advertised.listeners=PLAINTEXT://127.0.0.1:$port"
+        say "controller.quorum.voters=1@127.0.0.1:$controller"
+    } >"$folder/server.properties"
+    # The cluster id is any 16 bytes in base64; each data folder is a cluster of its own.
+    [ -e "$folder/data/meta.properties" ] ||
+        told "format Kafka's log folder" kafka_java kafka.tools.StorageTool format \
+            --cluster-id sosohappy-engines-000A --config "$folder/server.properties"
+    # Java loads Kafka's 6,000 classes in half the time from an archive, which the first orderly stop leaves behind.
+    local archive=$KAFKA_HOME/classes.jsa classes=-XX:ArchiveClassesAtExit
+    [ -e "$archive" ] && classes=-XX:SharedArchiveFile
+    launched "$folder" java -Xms256m -Xmx512m "$classes=$archive" -Xlog:cds=off -Xlog:cds+dynamic=off -Xshare:auto \
+        -Dlog4j2.configurationFile="$ENGINES_D/kafka-log4j2.properties" -Dsosohappy.data="$folder/data" \
+        -cp "$KAFKA_HOME/jars/*" kafka.Kafka "$folder/server.properties"
+}
+
+kafka_answers() { python3 "$ENGINES_D/kafka_answers.py" 127.0.0.1 "$1"; }

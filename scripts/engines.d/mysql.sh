@@ -1,0 +1,32 @@
+# MariaDB, from the system's packages: mariadbd and its client, without the service. Sourced by scripts/engines.
+# shellcheck shell=bash
+
+PATH=$PATH:/usr/sbin:/usr/local/sbin
+
+mysql_url() { say "mysql://root@127.0.0.1:$1/sosohappy"; }
+
+mysql_prepare() {
+    if ! { has mariadbd && has mariadb-install-db && has mariadb; }; then
+        fail "MariaDB is not installed: run scripts/setup test"
+    fi
+}
+
+mysql_launch() {
+    local folder=$1 port=$2
+    if [ ! -e "$folder/data/.made" ]; then
+        rm -rf "$folder/data"
+        told "make MariaDB's data folder" mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$folder/data" \
+            --auth-root-authentication-method=normal --skip-test-db
+        touch "$folder/data/.made"
+    fi
+    say "CREATE DATABASE IF NOT EXISTS sosohappy CHARACTER SET utf8mb4;" >"$folder/init.sql"
+    # The socket's name is relative to the data folder: a full path may be longer than a socket's name can be.
+    launched "$folder" mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/data" --init-file="$folder/init.sql" \
+        --bind-address=127.0.0.1 --port="$port" --socket=mysql.sock --pid-file=mariadbd.pid --skip-name-resolve \
+        --character-set-server=utf8mb4 --innodb-flush-log-at-trx-commit=1 --max-connections=500
+}
+
+mysql_answers() {
+    mariadb --no-defaults --protocol=tcp --host=127.0.0.1 --port="$1" --user=root --connect-timeout=2 \
+        --execute='SELECT 1' sosohappy >/dev/null 2>&1
+}

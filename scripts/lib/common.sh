@@ -1,0 +1,47 @@
+# What every script here shares: where things are kept, and how a step is told. Sourced, not run.
+# shellcheck shell=bash
+
+# shellcheck disable=SC2034 # for whoever sources this
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Everything that is downloaded or built lives outside the clone, so that a second run, and a second clone, is quick.
+CACHE=${SOSOHAPPY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sosohappy}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+
+say() { printf '%s\n' "$*"; }
+
+warn() { printf '%s\n' "$*" >&2; }
+
+fail() {
+    warn "error: $*"
+    exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# told TEXT COMMAND…: runs the command and says one line with its seconds; its output goes to a file that is shown if it fails.
+told() {
+    local text=$1 began=$SECONDS log status=0
+    shift
+    log=$(mktemp)
+    printf '%s … ' "$text"
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    if [ "$status" -eq 0 ]; then
+        say "$((SECONDS - began)) s"
+    else
+        say "failed after $((SECONDS - began)) s"
+        tail -n 40 "$log" >&2
+    fi
+    rm -f "$log"
+    return "$status"
+}
+
+# once FOLDER COMMAND…: fills a cache folder once. It counts as filled only when the command has ended well, so a download
+# that was cut off is begun anew.
+once() {
+    local folder=$1
+    shift
+    [ -e "$folder/.filled" ] && return 0
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    "$@" && touch "$folder/.filled"
+}
