@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use sosohappy_access::{Acting, Caller, Denied, Names, act};
+use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context};
 use sosohappy_events::Envelope;
 use sosohappy_events::outbox::RelayHandle;
 use sosohappy_events::types::{DirectMessageSent, Recipient};
@@ -116,7 +116,11 @@ impl DmProtocol {
             .account_of(&frame.receiver)
             .await?
             .ok_or(Refusal::ReceiverUnknown)?;
-        if self.directory.blocked(&caller.account, &receiver).await? {
+        let (blocked, online) = futures::try_join!(
+            self.directory.blocked(&caller.account, &receiver),
+            self.present.anywhere(&receiver)
+        )?;
+        if blocked {
             return Err(Refusal::Blocked.into());
         }
         let message = Message {
@@ -132,7 +136,7 @@ impl DmProtocol {
             date,
             text,
         };
-        self.keep(caller, message).await
+        self.keep(caller, message, online).await
     }
 
     async fn own(&self, caller: &Caller, sender: &str) -> Result<(), NotTaken> {
@@ -143,13 +147,12 @@ impl DmProtocol {
         }
     }
 
-    async fn keep(&self, caller: &Caller, message: Message) -> Result<(), NotTaken> {
-        let receiver: Account = message.receiver.account.clone();
+    async fn keep(&self, caller: &Caller, message: Message, receiver_online: bool) -> Result<(), NotTaken> {
         let event = DirectMessageSent {
-            recipient: Recipient::Account(receiver.clone()),
+            recipient: Recipient::Account(message.receiver.account.clone()),
             message_id: Some(message.id.to_string()),
             sender_account: Some(caller.account.clone()),
-            receiver_online: self.present.anywhere(&receiver).await?,
+            receiver_online,
             frame: frame::render(&message.clone().shown(None, None)),
         };
         let event = Envelope::new(event, &self.context);

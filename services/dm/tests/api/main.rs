@@ -3,7 +3,6 @@
 mod access;
 mod delivery;
 mod history;
-mod latency;
 mod refusals;
 mod replicas;
 mod resign;
