@@ -5,7 +5,7 @@ use http::request::Parts;
 use sosohappy_common::{Account, Problem};
 use sosohappy_events::types::{Role, SessionId};
 
-/// Present on every route behind [`crate::protect`].
+/// Present on every route behind [`crate::protect()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub account: Account,

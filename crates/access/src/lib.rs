@@ -1,7 +1,7 @@
 //! Who calls, and what they may do: the `Caller`, the token registry, introspection, and the rule that nobody acts for
 //! somebody else.
 //!
-//! A service puts its closed routes through [`protect`]; handlers take [`Act`] (or [`ActUpload`]) and so cannot read
+//! A service puts its closed routes through [`protect()`]; handlers take [`Act`] (or [`ActUpload`]) and so cannot read
 //! parameters without the owner rule having been applied. feed, dm and notice get everything behind it from [`identity`].
 
 pub mod act;

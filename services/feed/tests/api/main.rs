@@ -32,7 +32,9 @@ const PNG: &[u8] = &[
 
 impl Feed {
     async fn start(bed: &Bed) -> Self {
-        let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &[]).await;
+        // Auth is asked about people the topics have not brought yet; a busy machine may need longer than a fleet should.
+        let patient = [("access.introspection-timeout", "10s")];
+        let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &patient).await;
         let context = bed.context(sosohappy_feed::SERVICE);
         let running = bed
             .start(sosohappy_feed::build(settings, context, bed.bus.clone()).await)
