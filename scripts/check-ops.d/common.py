@@ -1,0 +1,79 @@
+"""What the checks share: the repository, its settings and topics, and a list of complaints."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = {"config": 8888, "dm": 8889, "auth": 8890, "feed": 8891, "notice": 8892}
+
+complaints = []
+
+
+def check(holds, complaint):
+    """Notes the complaint unless it holds; answers whether it does."""
+    if not holds:
+        complaints.append(complaint)
+    return holds
+
+
+def finish(summary):
+    for complaint in complaints:
+        print(f"error: {complaint}", file=sys.stderr)
+    if complaints:
+        sys.exit(f"{len(complaints)} complaints")
+    print(summary)
+
+
+def load(path):
+    # libyaml where PyYAML was built with it: ten times as fast.
+    return list(yaml.load_all(Path(path).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def parse(text):
+    return [document for document in yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if document]
+
+
+def settings(service):
+    """All keys of a service as in its files, `server.drain-delay`, with their defaults; None for commented ones."""
+    found = {}
+    for path in (ROOT / "crates/common/src/settings/shared.toml", ROOT / f"services/{service}/src/settings.toml"):
+        text = path.read_text()
+        for section, values in tomllib.loads(text).items():
+            if isinstance(values, dict):
+                found |= {f"{section}.{key}": value for key, value in values.items()}
+        section = None
+        for line in text.splitlines():
+            if match := re.fullmatch(r"\[([a-z-]+)\]", line):
+                section = match[1]
+            elif match := re.fullmatch(r"# ([a-z-]+) = .*", line):
+                found.setdefault(f"{section}.{match[1]}", None)
+    return found
+
+
+def setting_of(variable, service):
+    """The key an environment variable sets, or None if it is not one of this service."""
+    prefix = f"SOSOHAPPY_{service.upper()}__"
+    if not variable.startswith(prefix):
+        return None
+    return variable[len(prefix):].lower().replace("__", ".").replace("_", "-")
+
+
+def seconds(text):
+    """A duration as settings write it: 5s, 2m, 1h."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
+    return int(match[1]) * units[match[2]]
+
+
+def partitions():
+    source = (ROOT / "crates/events/src/topic.rs").read_text()
+    return int(re.search(r"pub const PARTITIONS: i32 = (\d+);", source)[1])
+
+
+def run(*command, **more):
+    return subprocess.run(command, check=True, text=True, capture_output=True, **more).stdout

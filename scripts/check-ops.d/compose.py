@@ -1,0 +1,51 @@
+"""Holds docker/compose.yaml and the Dockerfile to the services and to what is in the tree."""
+
+import re
+
+from common import ROOT, SERVICES, check, finish, load, seconds, setting_of, settings
+
+
+def main():
+    compose = load(ROOT / "docker/compose.yaml")[0]
+    services, volumes = compose["services"], set(compose["volumes"])
+    used = set()
+    for name, service in services.items():
+        image = service["image"]
+        check("build" in service or ":" in image.rsplit("/", 1)[-1] and not image.endswith(":latest"), f"{name}: any {image} will do")
+        for other in service.get("depends_on", []):
+            check(other in services, f"{name} waits for {other}, which there is not")
+            condition = service["depends_on"][other]["condition"] if isinstance(service["depends_on"], dict) else ""
+            check(condition != "service_healthy" or "healthcheck" in services.get(other, {}), f"{name} waits for the health of {other}, which has no check")
+        for port in service.get("ports", []):
+            check(port.startswith("127.0.0.1:"), f"{name}: {port} is open to everybody")
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            if source.startswith("."):
+                check((ROOT / "docker" / source).exists(), f"{name}: {source} is not in the tree")
+            else:
+                used.add(source)
+    check(used == volumes, f"volumes named {sorted(volumes)}, used {sorted(used)}")
+
+    dockerfile = (ROOT / "docker/Dockerfile").read_text()
+    for name, port in SERVICES.items():
+        service, known = services[name], settings(name)
+        for variable in service["environment"]:
+            key = setting_of(variable, name)
+            check(key in known or variable in ("SOSOHAPPY_SERVICE_TOKEN", "SOSOHAPPY_OPERATOR_TOKEN"), f"{name}: {variable} is no setting of it")
+        check(service["ports"] == [f"127.0.0.1:{port}:{port}"], f"{name}: not on its port")
+        check(service["build"]["args"]["BINARY"] == f"sosohappy-{name}" and f"/sosohappy-{name}" in dockerfile, f"{name}: another binary")
+        check(service.get("read_only") and service.get("cap_drop") == ["ALL"], f"{name}: not hardened")
+        leave = seconds(known["server.drain-delay"]) + seconds(known["server.drain-budget"]) + 2
+        check(seconds(service["stop_grace_period"]) > leave, f"{name}: killed before it is drained, which takes {leave:g} s")
+        check(f"{name}:{port}" in services["ready"]["healthcheck"]["test"][-1], f"{name}: nobody looks whether it is ready")
+    scraped = {target for job in load(ROOT / "monitoring/prometheus/prometheus.yml")[0]["scrape_configs"] for config in job["static_configs"] for target in config["targets"]}
+    check({f"{name}:{port}" for name, port in SERVICES.items()} <= scraped, f"Prometheus scrapes {sorted(scraped)}")
+    check({target.split(":")[0] for target in scraped} - {"127.0.0.1"} <= services.keys(), f"Prometheus scrapes somebody who is not there: {sorted(scraped)}")
+
+    stages = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    check(stages[-1].startswith("gcr.io/distroless/") and stages[-1].endswith(":nonroot"), f"the last image is {stages[-1]}")
+    check(re.search(r"^USER 65532:65532$", dockerfile, re.MULTILINE), "the image runs as somebody else")
+    finish(f"{len(services)} containers")
+
+
+main()

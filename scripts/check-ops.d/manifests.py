@@ -1,0 +1,322 @@
+"""Builds every composition of k8s/, validates it strictly, and asserts on the rendered objects what they must hold to.
+
+usage: manifests.py KUSTOMIZE DEFINITIONS    the folder of the CustomResourceDefinitions
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jsonschema
+import kubernetes_validate
+from common import ROOT, SERVICES, check, finish, load, parse, partitions, seconds, setting_of, settings
+
+VERSIONS = ("1.30", "1.33", "1.37")
+K8S = ROOT / "k8s"
+# What operators define themselves; no validator bundles it.
+CUSTOM = re.compile(r"(gateway\.networking\.k8s\.io|monitoring\.coreos\.com|external-secrets\.io)/")
+# What a database URL of a Secret points at; `scripts/deploy secrets` writes them.
+BEHIND_SECRETS = {"auth-database": ("mysql", 3306), "feed-database": ("mysql", 3306), "dm-messages": ("mongodb", 27017), "notice-inbox": ("mongodb", 27017)}
+# Among themselves.
+ENGINE_EDGES = {("kafka", "kafka", 9092), ("kafka", "kafka", 9093), ("mongodb", "mongodb", 27017)}
+NAME = "app.kubernetes.io/name"
+
+
+def build(kustomize, folder):
+    built = subprocess.run([kustomize, "build", folder], text=True, capture_output=True)
+    return parse(built.stdout) if check(built.returncode == 0, f"{folder}: {built.stderr.strip()}") else []
+
+
+def compositions(kustomize):
+    """Both overlays as they are, and each component over the base of dev."""
+    with tempfile.TemporaryDirectory() as work:
+        todo = {path.name: path for path in sorted((K8S / "overlays").iterdir())}
+        for component in sorted((K8S / "components").iterdir()):
+            folder = Path(work) / component.name
+            folder.mkdir()
+            where = lambda path: os.path.relpath(path, folder.resolve())
+            lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources:", f"  - {where(K8S / 'base')}", "components:", f"  - {where(component)}"]
+            (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
+            todo[f"base with {component.name}"] = folder
+        with ThreadPoolExecutor(2) as pool:
+            built = pool.map(lambda folder: build(kustomize, str(folder)), todo.values())
+            return dict(zip(todo, built, strict=True))
+
+
+@cache
+def definition(version, kind):
+    """The schema of a kind, made strict: what it does not name is refused."""
+    group, version = version.split("/")
+    for path in Path(sys.argv[2]).rglob("*.yaml"):
+        text = path.read_text()
+        if f"kind: {kind}\n" not in text or group not in text:
+            continue
+        for found in parse(text):
+            spec = found.get("spec", {})
+            if found["kind"] == "CustomResourceDefinition" and spec["group"] == group and spec["names"]["kind"] == kind:
+                for offered in spec["versions"]:
+                    if offered["name"] == version and offered["served"]:
+                        schema = offered["schema"]["openAPIV3Schema"]
+                        schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
+                        return strict(schema)
+    return None
+
+
+def strict(schema):
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: {name: strict(part) for name, part in value.items()} if key == "properties" else strict(value) for key, value in schema.items()}
+    if isinstance(made.get("properties"), dict) and made.get("type") == "object" and not made.get("x-kubernetes-preserve-unknown-fields"):
+        made.setdefault("additionalProperties", False)
+    if made.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+    return made
+
+
+class Composition:
+    seen = set()
+
+    def __init__(self, title, objects):
+        self.title, self.objects = title, objects
+
+    def of(self, *kinds):
+        return [item for item in self.objects if item["kind"] in kinds]
+
+    def check(self, holds, thing, words):
+        return check(holds, f"{self.title}: {thing['kind']} {thing['metadata']['name']}: {words}")
+
+    def pods(self):
+        return [(item, item["spec"]["template"]) for item in self.of("Deployment", "StatefulSet", "DaemonSet", "Job")]
+
+    def settings_of(self, workload):
+        """The environment of the first container, ConfigMaps unfolded; a Secret's value is its reference."""
+        maps = {item["metadata"]["name"]: item.get("data", {}) for item in self.of("ConfigMap")}
+        container = workload["spec"]["template"]["spec"]["containers"][0]
+        found = {}
+        for source in container.get("envFrom", []):
+            if "configMapRef" in source and self.check(source["configMapRef"]["name"] in maps, workload, f"no ConfigMap {source['configMapRef']['name']}"):
+                found |= maps[source["configMapRef"]["name"]]
+        for variable in container.get("env", []):
+            found[variable["name"]] = variable.get("value") or variable.get("valueFrom", {}).get("secretKeyRef")
+        return found
+
+    def all(self):
+        self.valid()
+        self.unique()
+        self.restricted()
+        self.services()
+        self.edges()
+        self.selectors()
+        self.routes()
+        for item in self.of("Secret"):
+            self.check(False, item, "no secret lives in this tree")
+
+    def valid(self):
+        for item in self.objects:
+            # Compositions have most objects in common.
+            text = json.dumps(item, sort_keys=True)
+            if text in Composition.seen:
+                continue
+            Composition.seen.add(text)
+            if CUSTOM.match(item["apiVersion"]):
+                schema = definition(item["apiVersion"], item["kind"])
+                if self.check(schema, item, f"nobody defines this kind in {item['apiVersion']}"):
+                    for error in jsonschema.Draft202012Validator(schema).iter_errors(item):
+                        self.check(False, item, f"not valid: {error.json_path}: {error.message}")
+                continue
+            for version in VERSIONS:
+                try:
+                    kubernetes_validate.validate(item, version, strict=True)
+                except kubernetes_validate.ValidationError as error:
+                    self.check(False, item, f"not valid in {version}: {error.message}")
+
+    def unique(self):
+        seen = set()
+        for item in self.objects:
+            key = (item["apiVersion"], item["kind"], item["metadata"]["name"])
+            self.check(key not in seen, item, "is there twice")
+            seen.add(key)
+
+    def restricted(self):
+        """Pod Security "restricted", and more."""
+        for workload, template in self.pods():
+            pod = template["spec"]
+            context = pod.get("securityContext", {})
+            tell = lambda holds, words: self.check(holds, workload, words)
+            tell(context.get("runAsNonRoot") is True and context.get("runAsUser", 0) > 0, "must not run as root")
+            tell(context.get("seccompProfile", {}).get("type") == "RuntimeDefault", "no seccomp profile")
+            tell(pod.get("automountServiceAccountToken") is False, "carries a token for the cluster")
+            tell(pod.get("enableServiceLinks") is False, "has variables of every Service in its environment")
+            tell(not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), "shares something of the host's")
+            tell(pod.get("priorityClassName"), "no priority")
+            allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+            for volume in pod.get("volumes", []):
+                tell(set(volume) - {"name"} <= allowed, f"volume {volume['name']} is of a kind that is not allowed")
+            for container in pod.get("initContainers", []) + pod["containers"]:
+                own = container.get("securityContext", {})
+                words = f"container {container['name']}: "
+                tell(own.get("allowPrivilegeEscalation") is False, words + "may gain privileges")
+                tell(own.get("capabilities", {}).get("drop") == ["ALL"], words + "keeps capabilities")
+                tell(own.get("readOnlyRootFilesystem") is True or container["name"] == "kafka", words + "may write its image")
+                tell({"cpu", "memory"} <= set(container["resources"].get("requests", {})), words + "asks for nothing")
+                tell("memory" in container["resources"].get("limits", {}), words + "has no limit of memory")
+                tell(not container["image"].endswith(":latest"), words + "any image will do")
+
+    def services(self):
+        deployments = {item["metadata"]["name"]: item for item in self.of("Deployment") if item["metadata"]["labels"].get("app.kubernetes.io/component") == "service"}
+        if not check(deployments.keys() == SERVICES.keys(), f"{self.title}: the services are {sorted(deployments)}"):
+            return
+        for name, deployment in deployments.items():
+            tell = lambda holds, words: self.check(holds, deployment, words)
+            pod = deployment["spec"]["template"]["spec"]
+            server = pod["containers"][0]
+            known, environment = settings(name), self.settings_of(deployment)
+            for variable in environment:
+                key = setting_of(variable, name)
+                tell(key in known or variable in ("SOSOHAPPY_SERVICE_TOKEN", "SOSOHAPPY_OPERATOR_TOKEN"), f"{variable} is no setting of it")
+            effective = lambda key: environment.get(f"SOSOHAPPY_{name.upper()}__{key.upper().replace('.', '__').replace('-', '_')}", known[key])
+
+            tell(server["ports"] == [{"name": "http", "containerPort": known["server.port"]}], "listens on another port than its settings say")
+            tell(known["server.port"] == SERVICES[name], "its port is not the one of the contract")
+            tell(effective("server.host") == "0.0.0.0", "listens on loopback only")
+            for probe, what in (("startupProbe", "liveness"), ("livenessProbe", "liveness"), ("readinessProbe", "readiness")):
+                tell(server[probe]["httpGet"] == {"path": f"/actuator/health/{what}", "port": "http"}, f"{probe} asks something else")
+            stop = server["lifecycle"]["preStop"]["sleep"]["seconds"]
+            # Beyond the budget: one second for tasks to unwind, one for the runtime.
+            need = stop + seconds(effective("server.drain-delay")) + seconds(effective("server.drain-budget")) + 2
+            tell(pod["terminationGracePeriodSeconds"] > need, f"is killed before it is drained: needs more than {need:g} s")
+            tell(seconds(effective("server.drain-delay")) > 0, "leaves before load balancers look elsewhere")
+            strategy = deployment["spec"]["strategy"]
+            tell(strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}, "a roll-out takes replicas away")
+            tell({spread["topologyKey"] for spread in pod["topologySpreadConstraints"]} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}, "is not spread out")
+            tell(pod["serviceAccountName"] == name, "has not its own account")
+            tell(pod["priorityClassName"] == ("sosohappy-config" if name == "config" else "sosohappy-fleet"), "has another priority")
+            tell("replicas" not in deployment["spec"] or not self.of("HorizontalPodAutoscaler"), "a deployment would undo the autoscaler's work")
+            if name in ("auth", "feed") and not self.title.startswith("base"):
+                scheme = effective("images.url").split(":")[0]
+                tell(scheme in (("file",) if self.title == "dev" else ("s3", "gs")), "several replicas need one store of pictures")
+        for scaler in self.of("HorizontalPodAutoscaler"):
+            self.check(scaler["spec"]["maxReplicas"] <= partitions(), scaler, f"more consumers than the {partitions()} partitions of a topic")
+            self.check(scaler["spec"]["minReplicas"] >= 2, scaler, "one replica is none during a roll-out")
+        if self.title == "production":
+            for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget"):
+                names = {item["metadata"]["name"] for item in self.of(kind)}
+                check(SERVICES.keys() <= names, f"production: not every service has a {kind}")
+
+    def edges(self):
+        """Who may speak to whom is exactly who does."""
+        pods = {template["metadata"]["labels"][NAME]: template["metadata"]["labels"] for _, template in self.pods()}
+        policies = [item for item in self.of("NetworkPolicy")]
+        check(any(item["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for item in policies), f"{self.title}: nothing is denied by default")
+
+        def allowed(direction, peers):
+            found = set()
+            for policy in policies:
+                for rule in policy["spec"].get(direction, []):
+                    ends = [peer["podSelector"] for peer in rule.get(peers, []) if set(peer) == {"podSelector"}]
+                    self.check(rule.get(peers) and rule.get("ports"), policy, "a rule without peers or ports allows everything")
+                    for me in pods:
+                        if matches(policy["spec"]["podSelector"], pods[me]):
+                            for other in pods:
+                                if any(matches(end, pods[other]) for end in ends):
+                                    found |= {(me, other, port["port"]) for port in rule["ports"]}
+            return found
+
+        may = allowed("egress", "to")
+        heard = {(other, me, port) for me, other, port in allowed("ingress", "from")}
+        used = set(ENGINE_EDGES)
+        for deployment in self.of("Deployment"):
+            name = deployment["metadata"]["name"]
+            if name not in SERVICES:
+                continue
+            for variable, value in self.settings_of(deployment).items():
+                if isinstance(value, dict):
+                    if value["name"] in BEHIND_SECRETS:
+                        used.add((name, *BEHIND_SECRETS[value["name"]]))
+                elif variable.endswith("__EVENTS__URL"):
+                    host, port = value.removeprefix("kafka:").split(":")
+                    used.add((name, host, int(port)))
+                elif variable.endswith(("__CONFIG__URL", "__AUTH_URL")):
+                    url = urlsplit(value)
+                    used.add((name, url.hostname, url.port))
+        check(may == used, f"{self.title}: going out, allowed but not used {sorted(may - used)}, used but not allowed {sorted(used - may)}")
+        check(heard == used, f"{self.title}: coming in, allowed but not used {sorted(heard - used)}, used but not allowed {sorted(used - heard)}")
+
+    def selectors(self):
+        templates = [template["metadata"]["labels"] for _, template in self.pods()]
+        for item in self.of("Service"):
+            meant = [labels for labels in templates if item["spec"]["selector"].items() <= labels.items()]
+            self.check(len(meant) == 1, item, f"selects {len(meant)} workloads")
+        for item in self.of("PodDisruptionBudget"):
+            meant = [labels for labels in templates if matches(item["spec"]["selector"], labels)]
+            self.check(len(meant) == 1, item, f"protects {len(meant)} workloads")
+        for workload, template in self.pods():
+            if workload["kind"] != "Job":
+                self.check(matches(workload["spec"]["selector"], template["metadata"]["labels"]), workload, "does not select its own pods")
+                others = [labels for labels in templates if matches(workload["spec"]["selector"], labels)]
+                self.check(len(others) == 1, workload, "selects the pods of others")
+        for item in self.of("HorizontalPodAutoscaler"):
+            target = item["spec"]["scaleTargetRef"]
+            self.check(any(workload["kind"] == target["kind"] and workload["metadata"]["name"] == target["name"] for workload, _ in self.pods()), item, "scales nothing")
+
+    def routes(self):
+        ports = {item["metadata"]["name"]: item["spec"]["ports"][0]["port"] for item in self.of("Service")}
+        for kind in ("HTTPRoute", "Ingress"):
+            prefixes = {}
+            for item in self.of(kind):
+                if kind == "HTTPRoute":
+                    rules = [rule for rule in item["spec"]["rules"] if "backendRefs" in rule]
+                    found = [(match["path"]["value"], end["name"], end["port"]) for rule in rules for match in rule["matches"] for end in rule["backendRefs"]]
+                else:
+                    paths = [path for rule in item["spec"]["rules"] for path in rule["http"]["paths"]]
+                    found = [(path["path"], path["backend"]["service"]["name"], ports[path["backend"]["service"]["name"]]) for path in paths]
+                for path, name, port in found:
+                    self.check(ports.get(name) == port, item, f"{name}:{port} is no port of a Service")
+                    self.check(path == f"/{name}-service" or path.startswith(f"/{name}-service/"), item, f"{path} goes to {name}")
+                    prefixes.setdefault(path, name)
+            if prefixes:
+                missing = {f"/{name}-service" for name in SERVICES} - prefixes.keys()
+                check(not missing, f"{self.title}: {kind}: no way to {sorted(missing)}")
+
+
+def matches(selector, labels):
+    for rule in selector.get("matchExpressions", []):
+        if rule["operator"] != "In" or labels.get(rule["key"]) not in rule["values"]:
+            return False
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def secrets():
+    """What pods read is what `scripts/deploy secrets` makes and what the external-secrets component fetches."""
+    script = (ROOT / "scripts/deploy").read_text().replace("\\\n", " ")
+    made = {name: set(re.findall(r' ([a-z-]+) "', rest + " ")) for name, rest in re.findall(r"make_secret ([a-z-]+)((?: +[a-z-]+ \"[^\n]*?\")+)\n", script)}
+    fetched = {item["metadata"]["name"]: {entry["secretKey"] for entry in item["spec"].get("data", [])} for item in load(K8S / "components/external-secrets/secrets.yaml")}
+    fetched.pop("images-credentials")
+    check(made == fetched, f"scripts/deploy makes {made}, external-secrets fetches {fetched}")
+    return made
+
+
+def main():
+    made = secrets()
+    built = compositions(sys.argv[1])
+    for title, objects in built.items():
+        composition = Composition(title, objects)
+        composition.all()
+        for workload, template in composition.pods():
+            for container in template["spec"].get("initContainers", []) + template["spec"]["containers"]:
+                for variable in container.get("env", []):
+                    if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                        composition.check(reference["key"] in made.get(reference["name"], ()), workload, f"nobody makes {reference['key']} of Secret {reference['name']}")
+    finish(f"{len(built)} compositions, {sum(map(len, built.values()))} objects, valid in {', '.join(VERSIONS)}; edges as used")
+
+
+main()

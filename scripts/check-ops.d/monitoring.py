@@ -1,0 +1,112 @@
+"""Holds rules, alerts, dashboards and runbook to each other and to the metrics that the sources declare.
+
+usage: monitoring.py PROMTOOL [--write]    --write renews k8s/components/monitoring/rules.yaml
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+from common import ROOT, SERVICES, check, finish, load
+
+MONITORING = ROOT / "monitoring"
+RULES = MONITORING / "prometheus/rules"
+WRAPPED = ROOT / "k8s/components/monitoring/rules.yaml"
+# Of Prometheus itself, and of the prometheus crate's process collector.
+GIVEN = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds", "process_max_fds", "process_start_time_seconds", "process_threads"}
+WORDS = {"and", "or", "unless", "by", "without", "offset", "on", "ignoring", "group_left", "group_right", "bool", "inf", "nan"}
+
+
+def declared():
+    """Every name that a source registers, as it is exposed."""
+    names = set(GIVEN)
+    for path in [*ROOT.glob("crates/*/src/**/*.rs"), *ROOT.glob("services/*/src/**/*.rs")]:
+        if "metrics" not in path.name and "metrics" not in path.parts:
+            continue
+        text = path.read_text().split("#[cfg(test)]")[0]
+        literals = set(re.findall(r'"([a-z]+(?:_[a-z]+)+|[a-z]+_total)"', text))
+        names |= literals
+        if "Histogram" in text:
+            # Only a histogram's own literal ends in the unit.
+            names |= {f"{name}{suffix}" for name in literals if name.endswith("_seconds") for suffix in ("_bucket", "_count", "_sum")}
+        if '"{name}_max"' in text:
+            names.add("http_server_requests_seconds_max")
+    return names
+
+
+def asked(expression):
+    """The metrics an expression names."""
+    bare = re.sub(r'"[^"]*"', "", expression)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
+    bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
+    bare = re.sub(r"\boffset\s+\w+", " ", bare)
+    names = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\w*\s*\()", bare)
+    return {name for name in names if name.lower() not in WORDS and not re.search(rf"\b{re.escape(name)}\s*\(", bare)}
+
+
+def main():
+    promtool, write = sys.argv[1], "--write" in sys.argv
+    groups = [group for path in sorted(RULES.glob("*.yml")) for group in load(path)[0]["groups"]]
+    rules = [rule for group in groups for rule in group["rules"]]
+    records = {rule["record"] for rule in rules if "record" in rule}
+    alerts = {rule["alert"]: rule for rule in rules if "alert" in rule}
+    known = declared() | records
+
+    queries = [(rule.get("record") or rule["alert"], rule["expr"]) for rule in rules]
+    dashboards = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
+    check({path.stem for path in dashboards} == {"fleet", *SERVICES}, f"dashboards are {[path.stem for path in dashboards]}")
+    sources = {source["uid"] for source in load(MONITORING / "grafana/provisioning/datasources/sosohappy.yaml")[0]["datasources"]}
+    for path in dashboards:
+        board = json.loads(path.read_text())
+        check(board["uid"] == path.stem, f"{path.name}: its uid is {board['uid']}")
+        ids = [panel["id"] for panel in board["panels"]]
+        check(len(ids) == len(set(ids)), f"{path.name}: panels share an id")
+        for panel in board["panels"]:
+            for target in panel.get("targets", []):
+                check(target["datasource"]["uid"] in sources, f"{path.name}: {panel['title']}: no data source {target['datasource']['uid']}")
+                if target["datasource"]["type"] == "prometheus":
+                    queries.append((f"{path.name}: {panel['title']}", target["expr"]))
+    for where, expression in queries:
+        unknown = asked(expression) - known
+        check(not unknown, f"{where}: nobody exposes {sorted(unknown)}")
+        for application in re.findall(r'application="([^"]*)"', expression):
+            check(application.removesuffix("-service") in SERVICES and application.endswith("-service"), f"{where}: no application {application}")
+
+    # The query language itself, dashboards included.
+    with tempfile.TemporaryDirectory() as work:
+        path = Path(work) / "queries.yml"
+        listed = [{"record": f"query:{number}", "expr": expression} for number, (_, expression) in enumerate(queries)]
+        path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": listed}]}))
+        said = subprocess.run([promtool, "check", "rules", str(path)], text=True, capture_output=True)
+        check(said.returncode == 0, f"queries: {said.stdout}{said.stderr}")
+        said = subprocess.run([promtool, "check", "config", str(MONITORING / "prometheus/prometheus.yml")], text=True, capture_output=True)
+        check(said.returncode == 0, f"prometheus.yml: {said.stdout}{said.stderr}")
+
+    sections = re.findall(r"^## (\S+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
+    check(sections == list(alerts), f"docs/runbook.md and the alerts differ: {sorted(set(sections) ^ set(alerts))}, or their order does")
+    fired = set()
+    for path in sorted((MONITORING / "prometheus/tests").glob("*.yml")):
+        for test in load(path)[0]["tests"]:
+            for case in test["promql_expr_test"]:
+                for sample in case["exp_samples"]:
+                    fired |= set(re.findall(r'alertname="(\w+)"', sample["labels"]))
+    check(fired == set(alerts), f"no test fires {sorted(set(alerts) - fired)}; no alert is called {sorted(fired - set(alerts))}")
+    for name, rule in alerts.items():
+        check(rule["labels"] in ({"severity": "page"}, {"severity": "ticket"}), f"{name}: neither page nor ticket")
+        check(rule["annotations"].get("runbook_url") == f"docs/runbook.md#{name.lower()}", f"{name}: another runbook")
+        check({"summary", "description"} <= rule["annotations"].keys(), f"{name}: says nothing")
+
+    wrapped = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": "fleet"}, "spec": {"groups": groups}}
+    header = "# Made of monitoring/prometheus/rules by `scripts/check-ops --write`; change those.\n"
+    text = header + yaml.safe_dump(wrapped, sort_keys=False, width=1000, allow_unicode=True)
+    if write:
+        WRAPPED.write_text(text)
+    check(WRAPPED.exists() and WRAPPED.read_text() == text, "k8s/components/monitoring/rules.yaml is not what monitoring/prometheus/rules says: scripts/check-ops --write")
+    finish(f"{len(records)} recording rules, {len(alerts)} alerts, {len(dashboards)} dashboards, {len(queries)} queries over metrics that exist")
+
+
+main()
