@@ -11,11 +11,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use crate::bus::BusError;
+use crate::bus::declared::OVERHEAD;
 use crate::record::MAX_DEAD_LETTER_BYTES;
 use crate::{Record, Topic};
-
-/// Room for what the broker counts beside key, value and headers.
-pub(super) const OVERHEAD: usize = 48_588;
 
 /// A consumer that says nothing for this long has died, and its partitions go to others: the least a broker allows by
 /// default.
