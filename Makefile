@@ -8,7 +8,7 @@ FLEET := $(CARGO_TARGET_DIR)/release/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps check-ops clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ docs: ## build the documentation of all crates
 
 check-deps: ## licences, bans, duplicates and sources of the dependencies
 	@scripts/check-deps
+
+check-ops: ## images, manifests, monitoring and the pipeline, as far as a machine without a cluster can
+	@scripts/check-ops $(ARGS)
 
 clean: ## forget what was built
 	cargo clean
