@@ -85,7 +85,7 @@ struct Topics {
     /// Fail when a topic is there but not as declared
     #[arg(long)]
     strict: bool,
-    /// Ask no broker: print them as KafkaTopic resources of this Strimzi cluster
+    /// Ask no broker: print them as resources of this Strimzi cluster
     #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["url", "dry_run", "strict"])]
     strimzi: Option<String>,
 }

@@ -45,31 +45,27 @@ pub async fn run(wanted: Wanted, dry_run: bool, strict: bool) -> anyhow::Result<
 }
 
 fn tell(compared: &[Comparison]) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for Comparison { topic, state } in compared {
-        let word = match state {
-            State::Made => "made",
-            State::Missing => "missing",
-            State::Same => "same",
-            State::Differs(_) => "differs",
+        let (word, differences) = match state {
+            State::Made => ("made", &[][..]),
+            State::Missing => ("missing", &[][..]),
+            State::Same => ("same", &[][..]),
+            State::Differs(differences) => ("differs", &differences[..]),
         };
-        text += &format!("{word:<8} {topic}\n");
-        if let State::Differs(differences) = state {
-            for difference in differences {
-                text += &format!("         {difference}\n");
-            }
-        }
+        lines.push(format!("{word:<8} {topic}\n"));
+        lines.extend(differences.iter().map(|difference| format!("         {difference}\n")));
     }
     let count = |wanted: fn(&State) -> bool| compared.iter().filter(|one| wanted(&one.state)).count();
-    text += &format!(
+    lines.push(format!(
         "{} topics: {} made, {} missing, {} as declared, {} differ\n",
         compared.len(),
         count(|state| *state == State::Made),
         count(|state| *state == State::Missing),
         count(|state| *state == State::Same),
         count(|state| matches!(state, State::Differs(_))),
-    );
-    text
+    ));
+    lines.concat()
 }
 
 /// The topics as `KafkaTopic` resources of that cluster, for the Strimzi operator to make.

@@ -39,6 +39,11 @@ pub(super) struct Typed<S> {
 }
 
 impl Layer {
+    /// Its values by path.
+    pub(super) fn leaves(&self) -> std::collections::BTreeMap<String, Value> {
+        flatten(&self.tree)
+    }
+
     fn toml(name: &str, text: &str) -> Result<Self, SettingsError> {
         let unreadable = |error| unreadable(name, &error);
         let source = config::File::from_str(text, FileFormat::Toml);

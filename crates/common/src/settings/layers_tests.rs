@@ -283,6 +283,13 @@ async fn a_refresh_changes_all_or_nothing() {
     let refreshed = live.refresh().await.expect("valid");
     assert_eq!(refreshed.changed, ["limits.posts", "server.port"]);
     assert_eq!(refreshed.needs_restart, ["server.port"]);
+    assert_eq!((refreshed.waiting, refreshed.fingerprint), (1, 0));
+    let again = live.refresh().await.expect("valid");
+    assert_eq!(
+        (again.changed.len(), again.waiting),
+        (0, 1),
+        "the port still waits for a restart"
+    );
     assert_eq!(changes.borrow_and_update().limits.posts, 7);
 
     std::fs::write(&file, "[limits]\nposts = 0\n[server]\nport = 2\n").expect("written");

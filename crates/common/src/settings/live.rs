@@ -1,5 +1,6 @@
 //! Settings that can be re-read while the service runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::layers::{Layers, Typed, flatten};
 use super::{SettingsError, Shared, Sources, remote};
+use crate::metrics::{Metrics, SettingsMetrics};
 
 /// How long a refresh waits for the config service; at start it is `config.wait`.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
@@ -32,6 +34,10 @@ struct Origin {
     sources: Sources,
     /// The values behind the current settings. Held for the length of a refresh: one at a time.
     merged: Mutex<Value>,
+    /// The values the process has started with, as leaves by path.
+    started: BTreeMap<String, Value>,
+    /// Of what the config service answered at start.
+    fingerprint: u64,
     shared: Shared,
 }
 
@@ -49,6 +55,10 @@ pub struct Refreshed {
     pub changed: Vec<String>,
     /// Those of the changed ones that take effect with the next start only.
     pub needs_restart: Vec<String>,
+    /// How many keys, whenever they changed, wait for the next start.
+    pub waiting: usize,
+    /// Of what the config service answered; the same in every replica that was answered the same. 0 without one.
+    pub fingerprint: u64,
 }
 
 impl<S> Clone for Live<S> {
@@ -102,20 +112,24 @@ impl<S: DeserializeOwned> Live<S> {
             });
         };
         let mut merged = origin.merged.lock().await;
-        let (layers, typed) = read(&origin.sources, Some(REFRESH_WAIT)).await?;
-        let (before, after) = (flatten(&merged), flatten(&typed.merged));
-        let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        let changed: Vec<String> = keys
-            .into_iter()
-            .filter(|&key| before.get(key) != after.get(key))
-            .cloned()
-            .collect();
+        let (layers, typed, fingerprint) = read(&origin.sources, Some(REFRESH_WAIT)).await?;
+        let after = flatten(&typed.merged);
+        let changed = differing(&flatten(&merged), &after);
         let needs_restart = changed.iter().filter(|key| !layers.is_live(key)).cloned().collect();
+        let waiting = differing(&origin.started, &after)
+            .iter()
+            .filter(|key| !layers.is_live(key))
+            .count();
         if !changed.is_empty() {
             self.inner.current.send_replace(Arc::new(typed.settings));
             *merged = typed.merged;
         }
-        Ok(Refreshed { changed, needs_restart })
+        Ok(Refreshed {
+            changed,
+            needs_restart,
+            waiting,
+            fingerprint,
+        })
     }
 
     /// The log directives of this moment.
@@ -125,10 +139,21 @@ impl<S: DeserializeOwned> Live<S> {
     }
 }
 
+/// The keys whose values are not the same on both sides, sorted.
+fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Vec<String> {
+    let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    keys.into_iter()
+        .filter(|&key| before.get(key) != after.get(key))
+        .cloned()
+        .collect()
+}
+
 pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
-    let (layers, typed) = read::<S>(sources, None).await?;
+    let (layers, typed, fingerprint) = read::<S>(sources, None).await?;
     let origin = Origin {
         sources: sources.clone(),
+        started: flatten(&typed.merged),
+        fingerprint,
         merged: Mutex::new(typed.merged),
         shared: layers.shared()?,
     };
@@ -141,15 +166,16 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
     })
 }
 
-/// Reads all layers; `wait` over `config.wait`.
+/// Reads all layers, and takes the fingerprint of the config service's; `wait` over `config.wait`.
 async fn read<S: DeserializeOwned>(
     sources: &Sources,
     wait: Option<Duration>,
-) -> Result<(Layers, Typed<S>), SettingsError> {
+) -> Result<(Layers, Typed<S>, u64), SettingsError> {
     let mut layers = Layers::at_hand(sources)?;
     let shared = layers.shared()?;
     let wait = wait.unwrap_or(shared.config.wait);
     let remote = remote::fetch(sources.service, &shared.config, &shared.credentials, wait).await?;
+    let fingerprint = remote.fingerprint();
     layers.insert_remote(remote.layers, sources.environment);
     let mut typed = layers.typed()?;
     typed.ignored.extend(remote.left_out);
@@ -157,13 +183,13 @@ async fn read<S: DeserializeOwned>(
         // Spring's own keys live beside ours in the same files.
         tracing::warn!(service = sources.service, keys = ?typed.ignored, "unknown settings are ignored");
     }
-    Ok((layers, typed))
+    Ok((layers, typed, fingerprint))
 }
 
 /// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Refresher {
-    target: Arc<OnceLock<Box<dyn Target>>>,
+    target: Arc<OnceLock<(Box<dyn Target>, SettingsMetrics)>>,
 }
 
 #[async_trait]
@@ -188,22 +214,37 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
 }
 
 impl Refresher {
-    /// Says which settings are meant. The first one stays.
-    pub fn attach<S>(&self, settings: &Live<S>)
+    /// Says which settings are meant, and where they are counted. The first one stays.
+    pub fn attach<S>(&self, settings: &Live<S>, metrics: &Metrics)
     where
         S: DeserializeOwned + fmt::Debug + Send + Sync + 'static,
     {
-        self.target.get_or_init(|| Box::new(settings.clone()));
+        self.target.get_or_init(|| {
+            let metrics = SettingsMetrics::register(metrics);
+            metrics.runs_on(settings.inner.origin.as_ref().map_or(0, |origin| origin.fingerprint), 0);
+            (Box::new(settings.clone()), metrics)
+        });
     }
 
     /// Re-reads the settings; none when nothing is attached.
     pub async fn refresh(&self) -> Option<Result<Refreshed, SettingsError>> {
-        let refreshed = self.target.get()?.refresh().await;
+        let (target, metrics) = self.target.get()?;
+        let refreshed = target.refresh().await;
         match &refreshed {
-            Ok(Refreshed { changed, needs_restart }) => {
+            Ok(Refreshed {
+                changed,
+                needs_restart,
+                waiting,
+                fingerprint,
+            }) => {
+                metrics.read_again(!changed.is_empty());
+                metrics.runs_on(*fingerprint, *waiting);
                 tracing::info!(?changed, ?needs_restart, "settings were read again");
             }
-            Err(error) => tracing::error!(%error, "settings stay as they were"),
+            Err(error) => {
+                metrics.failed();
+                tracing::error!(%error, "settings stay as they were");
+            }
         }
         Some(refreshed)
     }

@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::layers::Layer;
 use super::{ConfigClient, Credentials, SettingsError};
@@ -33,6 +34,25 @@ struct PropertySource {
 pub(super) struct Remote {
     pub layers: Vec<Layer>,
     pub left_out: Vec<String>,
+}
+
+impl Remote {
+    /// The same for the same keys and values, whatever their order; 0 for none. It has 48 bits, so that a gauge holds it whole.
+    pub fn fingerprint(&self) -> u64 {
+        if self.layers.is_empty() {
+            return 0;
+        }
+        let mut digest = Sha256::new();
+        for layer in &self.layers {
+            for (key, value) in layer.leaves() {
+                digest.update(format!("{key}={value}\n"));
+            }
+            digest.update("\n");
+        }
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&digest.finalize()[..6]);
+        u64::from_be_bytes(bytes)
+    }
 }
 
 enum Failure {

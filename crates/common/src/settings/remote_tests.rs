@@ -155,3 +155,14 @@ async fn a_refresh_asks_it_again() {
     assert_eq!(live.refresh().await.expect("it answers").changed, ["limits.posts"]);
     assert_eq!(live.get().limits.posts, 11);
 }
+
+#[tokio::test]
+async fn replicas_that_were_answered_the_same_show_the_same_fingerprint() {
+    let url = config_service(|asked| environment(if asked < 4 { 10 } else { 11 })).await;
+    let one = ask(&url, TOKEN, "5s").await.expect("valid");
+    let other = ask(&url, TOKEN, "5s").await.expect("valid");
+    let before = one.refresh().await.expect("it answers").fingerprint;
+    assert_ne!(before, 0);
+    assert_eq!(other.refresh().await.expect("it answers").fingerprint, before);
+    assert_ne!(one.refresh().await.expect("it answers").fingerprint, before);
+}

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use crate::bus::BusError;
@@ -134,8 +134,12 @@ impl ClientContext for Client {
         }
     }
 
-    /// Connections that are lost are made again by librdkafka; nothing has to be done.
+    /// Connections that are lost are made again by librdkafka; nothing has to be done. The end of a partition, which readers ask to be
+    /// told of, comes by here too.
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         tracing::warn!(target: "librdkafka", %error, "{reason}");
     }
 }
