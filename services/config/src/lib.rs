@@ -14,6 +14,7 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
+use sosohappy_events::refresh::spawn_refresh;
 
 use crate::domain::cipher::Cipher;
 use crate::domain::environment::Environment;
@@ -50,7 +51,7 @@ impl App {
 }
 
 /// Reads the source and puts the service together. It needs nothing else to be running.
-pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
+pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let source = Source::open(&current.source.url).await?;
     source.spawn_watch(&context, current.source.poll);
@@ -58,6 +59,7 @@ pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus
         Some(key) => Some(Arc::new(Cipher::new(key.expose_secret(), &current.encrypt.salt)?)),
         None => None,
     };
+    spawn_refresh(&context, bus, current.config.poll);
     let app = App {
         settings,
         context: context.clone(),
