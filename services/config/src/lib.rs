@@ -1,5 +1,6 @@
 //! The config service: Spring Cloud Config's HTTP contract over a folder of files held in memory.
 
+mod convergence;
 mod credentials;
 mod domain;
 mod error;
@@ -16,6 +17,7 @@ use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
 use sosohappy_events::refresh::spawn_refresh;
 
+use crate::convergence::Convergence;
 use crate::domain::cipher::Cipher;
 use crate::domain::environment::Environment;
 use crate::domain::query::Query;
@@ -33,6 +35,7 @@ struct App {
     context: Context,
     source: Source,
     cipher: Option<Arc<Cipher>>,
+    convergence: Convergence,
 }
 
 impl App {
@@ -59,12 +62,17 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         Some(key) => Some(Arc::new(Cipher::new(key.expose_secret(), &current.encrypt.salt)?)),
         None => None,
     };
-    spawn_refresh(&context, bus, current.config.poll);
+    spawn_refresh(&context, bus.clone(), current.config.poll);
+    let served = source.clone();
+    let convergence = Convergence::spawn(&context, bus, settings.clone(), move || {
+        served.snapshot().version.clone()
+    });
     let app = App {
         settings,
         context: context.clone(),
         source,
         cipher,
+        convergence,
     };
     Ok(Service::new(
         context,
