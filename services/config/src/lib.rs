@@ -1,5 +1,6 @@
 //! The config service: Spring Cloud Config's HTTP contract over a folder of files held in memory.
 
+mod convergence;
 mod credentials;
 mod domain;
 mod error;
@@ -14,7 +15,9 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
+use sosohappy_events::refresh::spawn_refresh;
 
+use crate::convergence::Convergence;
 use crate::domain::cipher::Cipher;
 use crate::domain::environment::Environment;
 use crate::domain::query::Query;
@@ -32,6 +35,7 @@ struct App {
     context: Context,
     source: Source,
     cipher: Option<Arc<Cipher>>,
+    convergence: Convergence,
 }
 
 impl App {
@@ -50,7 +54,7 @@ impl App {
 }
 
 /// Reads the source and puts the service together. It needs nothing else to be running.
-pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
+pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let source = Source::open(&current.source.url).await?;
     source.spawn_watch(&context, current.source.poll);
@@ -58,11 +62,17 @@ pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus
         Some(key) => Some(Arc::new(Cipher::new(key.expose_secret(), &current.encrypt.salt)?)),
         None => None,
     };
+    spawn_refresh(&context, bus.clone(), current.config.poll);
+    let served = source.clone();
+    let convergence = Convergence::spawn(&context, bus, settings.clone(), move || {
+        served.snapshot().version.clone()
+    });
     let app = App {
         settings,
         context: context.clone(),
         source,
         cipher,
+        convergence,
     };
     Ok(Service::new(
         context,

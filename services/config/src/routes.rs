@@ -1,5 +1,6 @@
 //! Every URL of the config service.
 
+mod convergence;
 mod encryption;
 mod environment;
 
@@ -10,6 +11,7 @@ use crate::App;
 
 pub fn routes(app: App) -> OpenApiRouter {
     let routes = OpenApiRouter::new()
+        .routes(routes!(convergence::show::show_convergence))
         .routes(routes!(environment::flat::show_flat))
         .routes(routes!(environment::show::show_environment))
         .routes(routes!(environment::show::show_environment_at_label))

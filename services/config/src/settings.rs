@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing};
+use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -18,6 +18,7 @@ pub struct Settings {
     pub config: ConfigClient,
     pub source: SourceSettings,
     pub encrypt: Encrypt,
+    pub convergence: ConvergenceSettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,15 @@ pub struct SourceSettings {
     #[serde(with = "humantime_serde")]
     pub poll: Duration,
     pub accept_empty: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConvergenceSettings {
+    #[serde(deserialize_with = "valid::duration")]
+    pub late_after: Duration,
+    #[serde(deserialize_with = "valid::duration")]
+    pub forget_after: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,19 +1,21 @@
 use prometheus::{IntCounterVec, IntGauge, Opts};
 
 use super::Metrics;
+use crate::settings::Refreshed;
 
-/// Which settings a replica runs on.
+/// What becomes of changed settings in a replica.
 #[derive(Debug, Clone)]
 pub(crate) struct SettingsMetrics {
-    fingerprint: IntGauge,
     waiting: IntGauge,
     refreshes: IntCounterVec,
 }
 
 impl SettingsMetrics {
     pub fn register(metrics: &Metrics) -> Self {
-        let gauge =
-            |name: &str, help: &str| metrics.register(IntGauge::new(name, help).expect("a static metric is valid"));
+        let waiting = IntGauge::new(
+            "settings_waiting_for_restart",
+            "Settings that have changed since the start and take effect with the next one",
+        );
         let refreshes = Opts::new(
             "settings_refreshes_total",
             "Times the settings were read again, by outcome: changed, same, failed (they stay as they were)",
@@ -25,30 +27,55 @@ impl SettingsMetrics {
             refreshes.with_label_values(&[outcome]);
         }
         Self {
-            fingerprint: gauge(
-                "settings_fingerprint",
-                "Of what the config service answered; replicas of a service that show different ones run on different settings",
-            ),
-            waiting: gauge(
-                "settings_waiting_for_restart",
-                "Settings that have changed since the start and take effect with the next one",
-            ),
+            waiting: metrics.register(waiting.expect("a static metric is valid")),
             refreshes,
         }
     }
 
-    /// The fingerprint has 48 bits: nothing is lost on its way into a gauge.
-    pub fn runs_on(&self, fingerprint: u64, waiting: usize) {
-        self.fingerprint.set(i64::try_from(fingerprint).unwrap_or(i64::MAX));
-        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-    }
-
-    pub fn read_again(&self, changed: bool) {
-        let outcome = if changed { "changed" } else { "same" };
+    /// None for settings that could not be read.
+    pub fn read_again(&self, refreshed: Option<&Refreshed>) {
+        let outcome = match refreshed {
+            Some(refreshed) if refreshed.changed.is_empty() => "same",
+            Some(_) => "changed",
+            None => "failed",
+        };
         self.refreshes.with_label_values(&[outcome]).inc();
+        if let Some(refreshed) = refreshed {
+            self.waiting
+                .set(i64::try_from(refreshed.needs_restart.len()).unwrap_or(i64::MAX));
+        }
     }
+}
 
-    pub fn failed(&self) {
-        self.refreshes.with_label_values(&["failed"]).inc();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_stays_until_it_is_taken_back() {
+        let metrics = Metrics::new("feed-service");
+        let settings = SettingsMetrics::register(&metrics);
+        let refreshed = Refreshed {
+            changed: vec!["server.port".to_owned()],
+            needs_restart: vec!["server.port".to_owned()],
+            ..Refreshed::default()
+        };
+        settings.read_again(Some(&refreshed));
+        settings.read_again(None);
+        let text = metrics.render();
+        assert!(
+            text.contains("settings_waiting_for_restart{application=\"feed-service\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("settings_refreshes_total{application=\"feed-service\",outcome=\"failed\"} 1"),
+            "{text}"
+        );
+        settings.read_again(Some(&Refreshed::default()));
+        let text = metrics.render();
+        assert!(
+            text.contains("settings_waiting_for_restart{application=\"feed-service\"} 0"),
+            "{text}"
+        );
     }
 }

@@ -39,11 +39,6 @@ pub(super) struct Typed<S> {
 }
 
 impl Layer {
-    /// Its values by path.
-    pub(super) fn leaves(&self) -> std::collections::BTreeMap<String, Value> {
-        flatten(&self.tree)
-    }
-
     fn toml(name: &str, text: &str) -> Result<Self, SettingsError> {
         let unreadable = |error| unreadable(name, &error);
         let source = config::File::from_str(text, FileFormat::Toml);
@@ -162,6 +157,13 @@ impl Layers {
     pub(super) fn insert_remote(&mut self, remote: Vec<Layer>, environment: bool) {
         let at = self.stack.len() - usize::from(environment);
         self.stack.splice(at..at, remote);
+    }
+
+    /// Puts keys over all layers; those that are no paths of ours are answered.
+    pub(super) fn set(&mut self, entries: Map<String, Value>) -> Vec<String> {
+        let (layer, left_out) = Layer::foreign("set while running".to_owned(), entries);
+        self.stack.push(layer);
+        left_out
     }
 
     pub(super) fn shared(&self) -> Result<Shared, SettingsError> {

@@ -139,8 +139,7 @@ impl Relay {
             if !self.keep(&mut lease).await {
                 return End::LeaseLost;
             }
-            if self.draining.is_cancelled()
-                && drains_since.get_or_insert_with(Instant::now).elapsed() >= LONGEST_LINGER
+            if self.draining.is_cancelled() && drains_since.get_or_insert_with(Instant::now).elapsed() >= LONGEST_LINGER
             {
                 return End::Drained;
             }

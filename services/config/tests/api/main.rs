@@ -1,5 +1,6 @@
 //! The config service as a Spring client and an operator see it.
 
+mod convergence;
 mod encryption;
 mod environment;
 
