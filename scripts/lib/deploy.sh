@@ -89,6 +89,9 @@ apply_labelled() { change apply --filename "$WORK/rendered.yaml" --selector "$1"
 
 rolled_out() { change rollout status "$1" --timeout "$PATIENCE"; }
 
+# Where traffic goes now: blue, green, or nothing for a fleet that was rolled out without colours.
+live() { [ -n "$DRY" ] || kube get service feed --output 'jsonpath={.spec.selector.sosohappy/colour}' 2>/dev/null || true; }
+
 rendered_has() { grep -A 4 "^kind: $1\$" "$WORK/rendered.yaml" | grep -q "^  name: $2\$"; }
 
 # Engines, settings and policies, then the topics; the services come after them.
