@@ -3,6 +3,7 @@
 mod http;
 mod log;
 mod process;
+mod settings;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use prometheus::core::Collector;
 use prometheus::{Registry, TextEncoder};
 
 pub(crate) use http::HttpMetrics;
+pub(crate) use settings::SettingsMetrics;
 
 /// The metrics of one service. Clones share the registry.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! The port between services, and its two adapters.
 
 mod dead_letter;
+mod declared;
 mod journal;
 mod kafka;
 mod names;
@@ -16,6 +17,8 @@ use sosohappy_common::settings::Events;
 use crate::{Outgoing, Record, Topic};
 
 pub(crate) use dead_letter::dead_letter_of;
+pub use declared::{Declared, declared};
+pub use kafka::{Comparison, Difference, State, compare};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {

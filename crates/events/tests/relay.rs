@@ -357,3 +357,23 @@ async fn nothing_is_lost_or_out_of_order_wherever_a_relay_dies() {
         assert_eq!(firsts, numbers(0..300), "killed after {millis} ms, {deaths} times");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_leaves_though_others_go_on_writing() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (context, _handle) = relay(&bus, &outbox);
+    outbox.write(event(0));
+    emptied(&outbox).await;
+    let another_replica = tokio::spawn({
+        let outbox = outbox.clone();
+        async move {
+            loop {
+                outbox.write(event(1));
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let dropped = context.lifecycle.shutdown(Duration::from_secs(20)).await;
+    another_replica.abort();
+    assert!(dropped.is_empty(), "{dropped:?}");
+}

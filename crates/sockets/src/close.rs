@@ -26,6 +26,18 @@ pub enum Close {
 }
 
 impl Close {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Restart,
+        Self::TooSlow,
+        Self::Idle,
+        Self::Protocol,
+        Self::BadFrame,
+        Self::Policy,
+        Self::TokenExpired,
+        Self::TooLarge,
+        Self::Normal,
+    ];
+
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {

@@ -61,8 +61,10 @@ async fn goes_on(app: &App, every: Duration) -> bool {
 
 /// A round that failed is tried again at the next one.
 fn report(app: &App, task: &'static str, round: Result<(), Error>) {
+    // There from the first round on, at nothing.
+    let failures = app.metrics.task_failures.with_label_values(&[task]);
     if let Err(error) = round {
-        app.metrics.task_failures.with_label_values(&[task]).inc();
+        failures.inc();
         tracing::warn!(
             task,
             error = &error as &dyn std::error::Error,

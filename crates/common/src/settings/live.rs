@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::layers::{Layers, Typed, flatten};
 use super::{SettingsError, Shared, Sources, remote};
+use crate::metrics::{Metrics, SettingsMetrics};
 
 /// How long a refresh waits for the config service; at start it is `config.wait`.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
@@ -232,7 +233,7 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
 /// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Refresher {
-    target: Arc<OnceLock<Box<dyn Target>>>,
+    target: Arc<OnceLock<(Box<dyn Target>, SettingsMetrics)>>,
 }
 
 #[async_trait]
@@ -262,12 +263,13 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
 }
 
 impl Refresher {
-    /// Says which settings are meant. The first one stays.
-    pub fn attach<S>(&self, settings: &Live<S>)
+    /// Says which settings are meant, and where they are counted. The first one stays.
+    pub fn attach<S>(&self, settings: &Live<S>, metrics: &Metrics)
     where
         S: DeserializeOwned + fmt::Debug + Send + Sync + 'static,
     {
-        self.target.get_or_init(|| Box::new(settings.clone()));
+        self.target
+            .get_or_init(|| (Box::new(settings.clone()), SettingsMetrics::register(metrics)));
     }
 
     /// Re-reads the settings; none when nothing is attached.
@@ -277,7 +279,9 @@ impl Refresher {
 
     /// Re-reads the settings with these keys over all layers, see [`Live::set`]; none when nothing is attached.
     pub async fn set(&self, values: Map<String, Value>) -> Option<Result<Refreshed, SettingsError>> {
-        let refreshed = self.target.get()?.set(values).await;
+        let (target, metrics) = self.target.get()?;
+        let refreshed = target.set(values).await;
+        metrics.read_again(refreshed.as_ref().ok());
         match &refreshed {
             Ok(Refreshed { changed, .. }) if changed.is_empty() => {}
             Ok(Refreshed {
@@ -292,6 +296,6 @@ impl Refresher {
 
     /// The version of the config service's answer that the settings are of.
     pub async fn version(&self) -> Option<String> {
-        self.target.get()?.version().await
+        self.target.get()?.0.version().await
     }
 }

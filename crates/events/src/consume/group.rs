@@ -16,6 +16,8 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
 ) -> anyhow::Result<()> {
     let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining());
     let group = format!("{}.{topic}", context.service);
+    // There from the start, at nothing.
+    handling.metrics.dead_letters.with_label_values(&[topic]);
     let mut delays = backoff();
     loop {
         let joined = tokio::select! {

@@ -32,6 +32,10 @@ const BUSY: Duration = Duration::from_secs(2);
 /// How long a relay that drains looks for more after it has found nothing: requests in flight may still write.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long it publishes after that at most: where another replica writes all the time there is always something, and it is for the
+/// relay over there.
+const LONGEST_LINGER: Duration = Duration::from_secs(2);
+
 /// How often a relay without the lease tries to get it.
 const TRY: Duration = Duration::from_secs(1);
 
@@ -134,6 +138,10 @@ impl Relay {
         loop {
             if !self.keep(&mut lease).await {
                 return End::LeaseLost;
+            }
+            if self.draining.is_cancelled() && drains_since.get_or_insert_with(Instant::now).elapsed() >= LONGEST_LINGER
+            {
+                return End::Drained;
             }
             let pending = self.outbox.pending(BATCH + stuck.len()).await.map(|mut pending| {
                 self.look_at(&pending);
@@ -261,6 +269,8 @@ impl Relay {
         }
         for pending in sent {
             self.metrics.published.with_label_values(&[&pending.record.topic]).inc();
+            // There with the first record of a topic, at nothing.
+            self.metrics.refused.with_label_values(&[&pending.record.topic]);
         }
         true
     }

@@ -12,6 +12,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    pub const ALL: [Self; 6] = [
+        Self::ReceiverUnknown,
+        Self::Blocked,
+        Self::InvalidDate,
+        Self::EmptyText,
+        Self::TextTooLong,
+        Self::Unavailable,
+    ];
+
     /// Stable; a client may match on it.
     pub const fn code(self) -> &'static str {
         match self {
