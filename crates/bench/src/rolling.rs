@@ -81,10 +81,11 @@ fn verdict(seen: &Seen) -> anyhow::Result<()> {
 
 fn text(seen: &Seen, took: Duration, leave: Duration, come: Duration) -> String {
     let failed = seen.failures.len();
+    let build = if cfg!(debug_assertions) { ", debug binaries" } else { "" };
     #[expect(clippy::cast_precision_loss, reason = "some thousand requests")]
     let availability = 100.0 * (seen.requests - failed) as f64 / seen.requests as f64;
     format!(
-        "Written by `bench rolling`: two replicas of each of the five services as processes behind HAProxy, which asks their readiness five \
+        "Written by `bench rolling`{build}: two replicas of each of the five services as processes behind HAProxy, which asks their readiness five \
          times a second and tries nothing twice; Kafka, MariaDB and SecantusDB on the same two cores. Each of the ten is sent SIGTERM and \
          started again, one after the other, while people write, like and talk.\n\n\
          | what | measured | promise |\n| --- | --- | --- |\n\

@@ -3,7 +3,6 @@
 mod http;
 mod log;
 mod process;
-mod settings;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -15,7 +14,6 @@ use prometheus::core::Collector;
 use prometheus::{Registry, TextEncoder};
 
 pub(crate) use http::HttpMetrics;
-pub(crate) use settings::SettingsMetrics;
 
 /// The metrics of one service. Clones share the registry.
 #[derive(Clone)]

@@ -135,7 +135,7 @@ where
     let settings = settings::load::<S>(sources).await?;
     let port = settings.shared().map_or(0, |shared: &Shared| shared.server.port);
     let context = Context::system(service, port);
-    context.settings.attach(&settings, &context.metrics);
+    context.settings.attach(&settings);
     if let Some((levels, shared)) = crate::telemetry::levels().zip(settings.shared())
         && levels.directives() != shared.log.level
     {

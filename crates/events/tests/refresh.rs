@@ -58,7 +58,7 @@ impl Instance {
         };
         let settings = settings::load::<Settings>(&sources).await.unwrap();
         let context = Context::system(service, 1);
-        context.settings.attach(&settings, &context.metrics);
+        context.settings.attach(&settings);
         spawn_refresh(&context, bus.clone(), poll);
         Self {
             context,

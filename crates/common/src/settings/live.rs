@@ -12,7 +12,6 @@ use tokio::sync::{Mutex, watch};
 
 use super::layers::{Layers, Typed, flatten};
 use super::{SettingsError, Shared, Sources, remote};
-use crate::metrics::{Metrics, SettingsMetrics};
 
 /// How long a refresh waits for the config service; at start it is `config.wait`.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
@@ -233,7 +232,7 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
 /// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Refresher {
-    target: Arc<OnceLock<(Box<dyn Target>, SettingsMetrics)>>,
+    target: Arc<OnceLock<Box<dyn Target>>>,
 }
 
 #[async_trait]
@@ -263,13 +262,12 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
 }
 
 impl Refresher {
-    /// Says which settings are meant, and where they are counted. The first one stays.
-    pub fn attach<S>(&self, settings: &Live<S>, metrics: &Metrics)
+    /// Says which settings are meant. The first one stays.
+    pub fn attach<S>(&self, settings: &Live<S>)
     where
         S: DeserializeOwned + fmt::Debug + Send + Sync + 'static,
     {
-        self.target
-            .get_or_init(|| (Box::new(settings.clone()), SettingsMetrics::register(metrics)));
+        self.target.get_or_init(|| Box::new(settings.clone()));
     }
 
     /// Re-reads the settings; none when nothing is attached.
@@ -279,9 +277,7 @@ impl Refresher {
 
     /// Re-reads the settings with these keys over all layers, see [`Live::set`]; none when nothing is attached.
     pub async fn set(&self, values: Map<String, Value>) -> Option<Result<Refreshed, SettingsError>> {
-        let (target, metrics) = self.target.get()?;
-        let refreshed = target.set(values).await;
-        metrics.read_again(refreshed.as_ref().ok());
+        let refreshed = self.target.get()?.set(values).await;
         match &refreshed {
             Ok(Refreshed { changed, .. }) if changed.is_empty() => {}
             Ok(Refreshed {
@@ -296,6 +292,6 @@ impl Refresher {
 
     /// The version of the config service's answer that the settings are of.
     pub async fn version(&self) -> Option<String> {
-        self.target.get()?.0.version().await
+        self.target.get()?.version().await
     }
 }
