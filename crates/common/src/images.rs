@@ -11,7 +11,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
+use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, PutMode};
 
 use crate::clock::Entropy;
 use crate::settings::SecretUrl;
@@ -83,6 +83,22 @@ fn sniff(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
     Some((format, content_type))
 }
 
+/// A picture in the store, of which nothing is in memory yet.
+#[derive(Debug)]
+pub struct Stored(GetResult);
+
+impl Stored {
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        usize::try_from(self.0.meta.size).unwrap_or(usize::MAX)
+    }
+
+    pub async fn read(self) -> Result<Bytes, ImageError> {
+        Ok(self.0.bytes().await?)
+    }
+}
+
 /// Pictures by id.
 #[derive(Debug, Clone)]
 pub struct Images {
@@ -119,21 +135,8 @@ impl Images {
         ImageId::random(&*self.entropy)
     }
 
-    /// Stores a picture under a new id, durably; never overwrites. A crash behind it leaves a picture nobody knows of:
-    /// who cannot have that writes down [`Images::new_id`] first and uses [`Images::put_as`].
-    pub async fn put(&self, picture: &Picture) -> Result<ImageId, ImageError> {
-        loop {
-            let id = self.new_id();
-            match self.put_as(id, picture).await {
-                Ok(()) => return Ok(id),
-                // Another picture is there: one chance in 2^63.
-                Err(ImageError::Store(object_store::Error::AlreadyExists { .. })) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Stores a picture under this id, durably; never overwrites another.
+    /// Stores a picture under this id, durably; never overwrites another. A crash behind it leaves a picture nobody knows of:
+    /// who cannot have that writes the id down first.
     pub async fn put_as(&self, id: ImageId, picture: &Picture) -> Result<(), ImageError> {
         let stored = self
             .store
@@ -150,16 +153,24 @@ impl Images {
         }
     }
 
-    /// None when there is no such picture.
-    pub async fn get(&self, id: ImageId) -> Result<Option<Picture>, ImageError> {
+    /// A picture that can be read; none when there is no such picture.
+    pub async fn find(&self, id: ImageId) -> Result<Option<Stored>, ImageError> {
         if id.0 < 0 {
             return Ok(None);
         }
-        let found = match self.store.get(&id.path()).await {
-            Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        match self.store.get(&id.path()).await {
+            Ok(found) => Ok(Some(Stored(found))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// None when there is no such picture.
+    pub async fn get(&self, id: ImageId) -> Result<Option<Picture>, ImageError> {
+        let Some(found) = self.find(id).await? else {
+            return Ok(None);
         };
+        let found = found.read().await?;
         // Only pictures are put here, so the type is in the bytes.
         let content_type = sniff(&found).map_or("application/octet-stream", |(_, content_type)| content_type);
         Ok(Some(Picture {
