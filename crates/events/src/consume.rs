@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Stage;
 
 pub use crate::bus::Start;
 use crate::{Bus, Envelope, Event};
@@ -47,9 +48,11 @@ pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: 
         context.service,
         E::TYPE
     );
-    context
-        .lifecycle
-        .spawn(E::TOPIC.consumer_name(), group::run(context.clone(), bus, handling));
+    context.lifecycle.spawn_at(
+        Stage::Consuming,
+        E::TOPIC.consumer_name(),
+        group::run(context.clone(), bus, handling),
+    );
 }
 
 /// Spawns a reader that gives **every replica** every record. The gate named after the topic holds readiness
@@ -60,7 +63,8 @@ pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: 
 pub fn spawn_reader<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, consumer: impl Consumer<E>) {
     let gate = context.lifecycle.gate(E::TOPIC.reader_name());
     let handling = Handling::new(context, consumer, "reader");
-    context.lifecycle.spawn(
+    context.lifecycle.spawn_at(
+        Stage::Consuming,
         E::TOPIC.reader_name(),
         reading::run(context.clone(), bus, start, gate, handling),
     );
