@@ -4,7 +4,9 @@ use std::io::Cursor;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use image::{ImageFormat, ImageReader};
 use object_store::aws::AmazonS3Builder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -94,8 +96,51 @@ impl Stored {
         usize::try_from(self.0.meta.size).unwrap_or(usize::MAX)
     }
 
+    /// As it comes from the store: a picture need not be in memory as a whole.
+    pub async fn stream(self) -> Result<Reading, ImageError> {
+        let size = self.0.meta.size;
+        let mut chunks = self.0.into_stream().map_err(ImageError::from).boxed();
+        let mut first = BytesMut::new();
+        // Only pictures are put here, so the type is in the bytes.
+        while first.len() < SNIFFED
+            && let Some(chunk) = chunks.try_next().await?
+        {
+            first.extend_from_slice(&chunk);
+        }
+        let content_type = sniff(&first).map_or("application/octet-stream", |(_, content_type)| content_type);
+        let first = stream::iter([Ok(first.freeze())]);
+        Ok(Reading {
+            size,
+            content_type,
+            chunks: first.chain(chunks).boxed(),
+        })
+    }
+
     pub async fn read(self) -> Result<Bytes, ImageError> {
         Ok(self.0.bytes().await?)
+    }
+}
+
+/// The bytes that tell a picture's type.
+const SNIFFED: usize = 64;
+
+/// The bytes of a picture, some at a time.
+pub type Chunks = BoxStream<'static, Result<Bytes, ImageError>>;
+
+/// A picture that is being read.
+pub struct Reading {
+    /// In bytes.
+    pub size: u64,
+    pub content_type: &'static str,
+    pub chunks: Chunks,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading")
+            .field("size", &self.size)
+            .field("content_type", &self.content_type)
+            .finish_non_exhaustive()
     }
 }
 
@@ -177,6 +222,18 @@ impl Images {
             bytes: found,
             content_type,
         }))
+    }
+
+    /// Whether there is such a picture.
+    pub async fn exists(&self, id: ImageId) -> Result<bool, ImageError> {
+        if id.0 < 0 {
+            return Ok(false);
+        }
+        match self.store.head(&id.path()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Forgets a picture; one that is not there is no error.
