@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
+use mongodb::bson::{Document, doc};
+use sosohappy_access::{Denied, Names};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::outbox::Outbox;
 use sosohappy_events::types::AccountErased;
@@ -14,7 +17,7 @@ use sosohappy_testkit::{Bed, on_both_engines};
 use super::{Opened, Store, WriteError, open};
 use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Unshown};
 use crate::socket::event;
-use crate::{DEFAULTS, SERVICE, Settings};
+use crate::{DEFAULTS, SERVICE, Settings, first_fleet};
 
 on_both_engines!(
     a_message_and_its_event_are_kept_together_and_in_order,
@@ -26,6 +29,7 @@ on_both_engines!(
     who_is_not_shown_a_message_in_time_gets_a_push_once,
     nobody_writes_to_somebody_who_has_resigned,
     a_large_resignation_goes_in_steps,
+    what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
     a_resignation_and_messages_that_cross_leave_nothing,
 );
 
@@ -353,6 +357,61 @@ async fn a_large_resignation_goes_in_steps(bed: Bed) {
     assert!(kept.newest("kim").await.is_empty());
     assert_eq!(kept.newest("p0").await, ["p0 p1 7"]);
     assert_eq!(kept.pending().await.len(), 2, "one message and the receipt");
+}
+
+/// Who bears a name here has the account of that name; `nobody` nobody.
+#[derive(Debug)]
+struct Plainly;
+
+#[async_trait]
+impl Names for Plainly {
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        Ok((nickname != "nobody").then(|| account(nickname)))
+    }
+
+    async fn account_of_fresh(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        self.account_of(nickname).await
+    }
+
+    async fn nicknames_of(&self, _: &[Account]) -> Result<Vec<Option<String>>, Denied> {
+        Err(Denied::Unavailable)
+    }
+}
+
+/// Only its document store can hold what it wrote.
+async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
+    if settings.messages.url.scheme() != "mongodb" {
+        first_fleet::claim(&*kept.store, &Plainly, at(0)).await.unwrap();
+        return;
+    }
+    let database = sosohappy_store::mongo::Database::open(&settings.messages.url, &kept.context);
+    let database = database.await.unwrap();
+    let messages = database.database().collection::<Document>("message");
+    for (from, to, date) in [("kim", "lee", 1), ("lee", "kim", 2), ("park", "lee", 3), ("nobody", "kim", 4), ("kim", "nobody", 5)] {
+        let mut room = [from, to];
+        room.sort_unstable();
+        let text = format!("{from} {to} {date}");
+        let message =
+            doc! { "messageRoomId": room.join(","), "date": DATE + date, "sender": from, "receiver": to, "text": text };
+        messages.insert_one(message).await.unwrap();
+    }
+    messages.insert_one(doc! { "sender": "kim", "receiver": "lee", "date": 1 }).await.unwrap();
+    kept.say("kim", "lee", 6, 10).await;
+
+    for _ in 0..2 {
+        first_fleet::claim(&*kept.store, &Plainly, Timestamp::UNIX_EPOCH).await.unwrap();
+    }
+    assert_eq!(
+        kept.conversation("kim", "lee", None, 20).await,
+        ["kim lee 1", "lee kim 2", "kim lee 6"]
+    );
+    assert_eq!(kept.newest("lee").await, ["kim lee 6", "park lee 3"]);
+
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert_eq!(kept.newest("lee").await, ["park lee 3"]);
+    assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 1, "also what nobody could claim");
 }
 
 async fn an_older_token_writes_nothing_after_a_resignation(bed: Bed) {
