@@ -69,14 +69,14 @@ impl Categories for SqlStore {
     }
 
     async fn fold(&self, limit: u32) -> Result<usize, StoreError> {
-        // One replica at a time, in order: others would only wait for its rows.
-        if !self.database.lease(FOLDING, &self.instance, FOLDING_FOR).await? {
-            return Ok(0);
-        }
         let open: Option<i64> = sqlx::query_scalar("SELECT id FROM category_change LIMIT 1")
             .fetch_optional(self.database.reader())
             .await?;
         if open.is_none() {
+            return Ok(0);
+        }
+        // One replica at a time, in order: others would only wait for its rows.
+        if !self.database.lease(FOLDING, &self.instance, FOLDING_FOR).await? {
             return Ok(0);
         }
         retrying(async || {
