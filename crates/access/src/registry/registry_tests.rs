@@ -35,7 +35,10 @@ async fn introspect(
     auth.asked.fetch_add(1, Ordering::SeqCst);
     let delay = *auth.delay.lock();
     tokio::time::sleep(delay).await;
-    if *auth.refusing.lock() || headers["authorization"] != "Bearer fleet" || !request.token_digest.starts_with("sha256:") {
+    if *auth.refusing.lock()
+        || headers["authorization"] != "Bearer fleet"
+        || !request.token_digest.starts_with("sha256:")
+    {
         return Err(StatusCode::FORBIDDEN);
     }
     Ok(Json(

@@ -47,7 +47,9 @@ impl<I> Progress<I> {
             return outcome;
         }
         let timeout = self.timeout;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(waiting.as_mut().poll(cx));
         let told = "the client has not read for too long";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, told)))

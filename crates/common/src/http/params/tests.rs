@@ -382,7 +382,9 @@ async fn the_memory_for_large_bodies_is_shared() {
         async move { Upload::<Lists>::from_request(request, &()).await }
     };
     let first = upload(1_500_000).await.expect("there is room");
-    let problem = upload(1_600_000).await.expect_err("1.6 MB cannot be had beside 1.5 MB of 3 MB");
+    let problem = upload(1_600_000)
+        .await
+        .expect_err("1.6 MB cannot be had beside 1.5 MB of 3 MB");
     assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
     let kept = upload(900_000).await.expect("only what is held counts");
     let full = [first, kept, upload(500_000).await.expect("the last of the room")];
@@ -414,7 +416,9 @@ async fn who_only_announces_a_body_holds_no_memory() {
         .collect();
     tokio::task::yield_now().await;
     let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![7; 1_900_000])]));
-    Upload::<Lists>::from_request(request, &()).await.expect("there is room");
+    Upload::<Lists>::from_request(request, &())
+        .await
+        .expect("there is room");
     for task in announced {
         assert!(task.await.expect("it ends"), "they are too slow");
     }
