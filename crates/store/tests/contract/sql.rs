@@ -125,7 +125,9 @@ async fn a_cancelled_statement_costs_no_connection(bed: Arc<Bed>) {
         .unwrap();
     for number in 0..400_u64 {
         // A text of its own is prepared anew.
-        let text = AssertSqlSafe(format!("SELECT id, account, {number} FROM thing WHERE id = ? OR day = ?"));
+        let text = AssertSqlSafe(format!(
+            "SELECT id, account, {number} FROM thing WHERE id = ? OR day = ?"
+        ));
         let text = text.into_sql_str();
         let budget = Duration::from_micros(number % 40 * 25);
         let select = async {
