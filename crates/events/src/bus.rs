@@ -48,7 +48,7 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
     /// Resolves when all are durable, in the given order per key. On an error any number of them may have
     /// been published.
     ///
-    /// While a broker is away it waits, and keeps the order of what waits; dropped, it may still publish.
+    /// While a broker is away it waits, and keeps the order of what waits. Dropped, it takes back what the broker does not have yet.
     async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError>;
 
     /// Joins a consumer group: each record goes to one member, partitions are shared out, order is kept per

@@ -23,6 +23,8 @@ struct Rows {
     unpublished: BTreeMap<u64, Outgoing>,
     written: u64,
     lease: Option<(String, Instant)>,
+    /// How long the next look takes.
+    pending_takes: Duration,
     /// Answers an error this many times.
     forget_fails: u32,
     pending_fails: u32,
@@ -71,10 +73,15 @@ impl Outbox for MemoryOutbox {
 
     async fn pending(&self, limit: usize) -> Result<Vec<Pending>, OutboxError> {
         sleep(Duration::from_millis(1)).await;
-        let mut rows = self.0.lock();
-        broken(&mut rows.pending_fails)?;
-        let pending = rows.unpublished.iter().take(limit);
-        Ok(pending
+        let (unpublished, takes) = {
+            let mut rows = self.0.lock();
+            broken(&mut rows.pending_fails)?;
+            (rows.unpublished.clone(), std::mem::take(&mut rows.pending_takes))
+        };
+        sleep(takes).await;
+        Ok(unpublished
+            .iter()
+            .take(limit)
             .map(|(row, record)| Pending {
                 row: row.to_string(),
                 record: record.clone(),
@@ -265,6 +272,21 @@ async fn a_relay_without_the_lease_publishes_nothing() {
     assert_eq!(bus.values(), Vec::<String>::new());
     emptied(&outbox).await;
     assert_eq!(bus.values(), ["0"], "when the other is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_before_the_lease_ended_is_not_published_after_it() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    outbox.0.lock().pending_takes = LEASE * 2;
+    outbox.write(event(0));
+    let (first, _) = relay(&bus, &outbox);
+    sleep(LEASE + Duration::from_millis(100)).await;
+    let (_second, _) = relay(&bus, &outbox);
+    emptied(&outbox).await;
+    // It has published this one and whatever came since; the first relay still holds what it saw.
+    sleep(LEASE * 3).await;
+    assert_eq!(bus.values(), ["0"]);
+    assert!(first.lifecycle.failure().is_none());
 }
 
 #[tokio::test(start_paused = true)]

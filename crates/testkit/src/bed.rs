@@ -124,6 +124,9 @@ impl Bed {
             }
             _ => settings.push(("source.url", format!("file:{folder}/config"))),
         }
+        if service == "auth" {
+            settings.push(("sign-in.proof", "none".to_owned()));
+        }
         if matches!(service, "feed" | "dm" | "notice") {
             settings.push(("access.auth-url", self.auth.url.clone()));
         }

@@ -101,6 +101,7 @@ impl Cluster {
             at_config.clone(),
             images,
             ("DATABASE__URL", cluster.engines().mysql_url("auth")),
+            ("SIGN_IN__PROOF", "none".to_owned()),
         ];
         cluster.spawn("auth", "auth", binaries, auth, &secrets, own).await;
 

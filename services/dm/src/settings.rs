@@ -1,5 +1,7 @@
 //! The typed settings of the dm service; `settings.toml` has the defaults and what each means.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
 use sosohappy_sockets::Limits;
@@ -27,6 +29,8 @@ pub struct MessageSettings {
     pub max_connections: u32,
     #[serde(deserialize_with = "valid::at_least_one")]
     pub max_characters: usize,
+    #[serde(deserialize_with = "valid::duration_or_zero")]
+    pub shown_within: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]

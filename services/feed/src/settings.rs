@@ -1,7 +1,9 @@
 //! The typed settings of the feed service; `settings.toml` has the defaults and what each means.
 
 use serde::Deserialize;
-use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_common::settings::{
+    Access, ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, valid,
+};
 
 use crate::domain::PostLimits;
 
@@ -15,17 +17,9 @@ pub struct Settings {
     pub credentials: Credentials,
     pub config: ConfigClient,
     pub access: Access,
-    pub database: DatabaseSettings,
+    pub database: Database,
     pub images: ImageSettings,
     pub post: PostLimits,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DatabaseSettings {
-    pub url: SecretUrl,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    pub max_connections: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -9,6 +9,8 @@ pub enum Refusal {
     EmptyText,
     TextTooLong,
     Unavailable,
+    /// It took so long that it was given up, stored or not.
+    Overdue,
 }
 
 impl Refusal {
@@ -29,7 +31,7 @@ impl Refusal {
             Self::InvalidDate => "invalid-date",
             Self::EmptyText => "empty-text",
             Self::TextTooLong => "text-too-long",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::Overdue => "unavailable",
         }
     }
 
@@ -41,6 +43,7 @@ impl Refusal {
             Self::EmptyText => "a message says something",
             Self::TextTooLong => "the text is too long",
             Self::Unavailable => "the message was not stored, try again later",
+            Self::Overdue => "it took too long: look at the history before trying again",
         }
     }
 
