@@ -59,7 +59,7 @@ impl Delivery {
     /// Shows it on the receiver's sockets here, if there are any.
     ///
     /// A copy of the record is not shown again, wherever the receiver's socket was when the first one came: what this replica has read
-    /// it remembers, and what happened before it was started was others' to show.
+    /// it remembers, and what was in the inbox before it was started was others' to show.
     pub async fn show(&self, notice: &Notice) -> Result<(), HandleError> {
         match self.read.0.get(&notice.event).await {
             // The attempt that showed it could not say so.
@@ -70,7 +70,7 @@ impl Delivery {
             }
             None => {}
         }
-        let shown = notice.occurred_at >= self.started && self.show_now(notice).await?;
+        let shown = self.show_now(notice).await?;
         self.read.0.insert(notice.event, shown).await;
         if shown {
             self.metrics.notice(Outcome::Shown);
@@ -92,7 +92,7 @@ impl Delivery {
             self.metrics.notice(Outcome::Over);
             return Ok(false);
         };
-        if now.duration_since(stored_at).unsigned_abs() > FRESH {
+        if stored_at < self.started || now.duration_since(stored_at).unsigned_abs() > FRESH {
             self.metrics.notice(Outcome::Repeated);
             return Ok(false);
         }
