@@ -220,6 +220,20 @@ impl Hub {
         self.send_where(account, frame, |socket| socket.since <= until)
     }
 
+    /// [`Hub::send_as_of`] without allowance for clocks: for what others may have shown already.
+    #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
+    pub fn send_before(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
+        self.send_where(account, frame, |socket| socket.since <= happened_at)
+    }
+
+    /// Whether the account has a socket here that is younger than this.
+    #[must_use]
+    pub fn opened_since(&self, account: &Account, moment: Timestamp) -> bool {
+        let book = self.0.book.read();
+        let sockets = book.accounts.get(account);
+        sockets.is_some_and(|sockets| sockets.iter().any(|socket| socket.since > moment))
+    }
+
     fn send_where(&self, account: &Account, frame: &str, is_for: impl Fn(&Socket) -> bool) -> usize {
         if frame.len() > FRAME_OUT_BYTES {
             tracing::error!(bytes = frame.len(), "a frame to a client is too large and was not sent");

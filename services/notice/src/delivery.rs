@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use jiff::Timestamp;
 use moka::future::Cache;
-use sosohappy_access::{Denied, Names};
+use sosohappy_access::Names;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
@@ -25,8 +24,8 @@ use crate::store::{Added, Store};
 /// A notice that was put into the inbox this long ago was shown, or pushed, then.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// Notices that this replica remembers to have shown, for as long as a repetition could be taken for new.
-const SHOWN: u64 = 20_000;
+/// Notices that this replica remembers to have read, for as long as a repetition could be taken for new.
+const READ: u64 = 20_000;
 
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -39,51 +38,66 @@ pub struct Delivery {
     pub present: Present,
     pub pushes: PushHandle,
     pub metrics: NoticeMetrics,
-    pub shown: Shown,
+    pub read: Read,
+    /// When this replica was started.
+    pub started: Timestamp,
     /// When the inbox was made.
     pub born: Timestamp,
 }
 
-/// What this replica has shown a moment ago.
+/// What this replica has read a moment ago, and whether it has shown it.
 #[derive(Debug, Clone)]
-pub struct Shown(Cache<EventId, ()>);
+pub struct Read(Cache<EventId, bool>);
 
-impl Default for Shown {
+impl Default for Read {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(SHOWN).time_to_live(FRESH * 2).build())
+        Self(Cache::builder().max_capacity(READ).time_to_live(FRESH * 2).build())
     }
 }
 
 impl Delivery {
     /// Shows it on the receiver's sockets here, if there are any.
+    ///
+    /// A copy of the record is not shown again, wherever the receiver's socket was when the first one came: what this replica has read
+    /// it remembers, and what was in the inbox before it was started was others' to show.
     pub async fn show(&self, notice: &Notice) -> Result<(), HandleError> {
-        if !self.hub.online(&notice.receiver) {
-            return Ok(());
+        match self.read.0.get(&notice.event).await {
+            // The attempt that showed it could not say so.
+            Some(true) => return self.settle(notice).await,
+            Some(false) => {
+                self.metrics.notice(Outcome::Repeated);
+                return Ok(());
+            }
+            None => {}
         }
-        if self.shown.0.contains_key(&notice.event) {
-            // Or the attempt that showed it could not say so.
-            return self.settle(notice).await;
+        let shown = self.show_now(notice).await?;
+        self.read.0.insert(notice.event, shown).await;
+        if shown {
+            self.metrics.notice(Outcome::Shown);
+            self.settle(notice).await?;
+        }
+        Ok(())
+    }
+
+    async fn show_now(&self, notice: &Notice) -> Result<bool, HandleError> {
+        if !self.hub.online(&notice.receiver) {
+            return Ok(false);
         }
         if !self.is_for(notice).await? {
             self.metrics.notice(Outcome::Nobody);
-            return Ok(());
+            return Ok(false);
         }
         let now = self.now();
         let Some(stored_at) = self.put(notice, now).await? else {
             self.metrics.notice(Outcome::Over);
-            return Ok(());
+            return Ok(false);
         };
-        if now.duration_since(stored_at).unsigned_abs() > FRESH {
+        if stored_at < self.started || now.duration_since(stored_at).unsigned_abs() > FRESH {
             self.metrics.notice(Outcome::Repeated);
-            return Ok(());
+            return Ok(false);
         }
-        let frame = notice.content.frame(&self.actor(notice).await?);
-        if self.hub.send(&notice.receiver, &frame) == 0 {
-            return Ok(());
-        }
-        self.shown.0.insert(notice.event, ()).await;
-        self.metrics.notice(Outcome::Shown);
-        self.settle(notice).await
+        let frame = notice.content.frame(&self.actor(notice).await);
+        Ok(self.hub.send(&notice.receiver, &frame) > 0)
     }
 
     /// Keeps it and queues the push: for somebody who is away at once, for somebody with a socket after a while in which the socket's
@@ -162,17 +176,14 @@ impl Delivery {
     }
 
     /// The actor's present nickname, or the one they did it under.
-    async fn actor(&self, notice: &Notice) -> Result<String, HandleError> {
+    async fn actor(&self, notice: &Notice) -> String {
         match &notice.content {
             Content::Like { liker, known_as, .. } => {
-                let names = self
-                    .names
-                    .nicknames_of(std::slice::from_ref(liker))
-                    .await
-                    .map_err(cannot_tell)?;
-                Ok(names.into_iter().next().flatten().unwrap_or_else(|| known_as.clone()))
+                let names = self.names.nicknames_of(std::slice::from_ref(liker)).await;
+                let present = names.ok().and_then(|names| names.into_iter().next().flatten());
+                present.unwrap_or_else(|| known_as.clone())
             }
-            Content::Other { .. } => Ok(String::new()),
+            Content::Other { .. } => String::new(),
         }
     }
 
@@ -186,9 +197,4 @@ impl Delivery {
 
 fn is_older(at: Timestamp, than: Duration, now: Timestamp) -> bool {
     now.duration_since(at) > jiff::SignedDuration::try_from(than).unwrap_or(jiff::SignedDuration::MAX)
-}
-
-/// A name that nobody can tell now.
-pub fn cannot_tell(denied: Denied) -> HandleError {
-    HandleError::Unavailable(anyhow!("names: {denied}"))
 }

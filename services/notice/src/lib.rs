@@ -23,7 +23,7 @@ use sosohappy_events::refresh::spawn_refresh;
 use sosohappy_sockets::{Hub, Present, spawn_closers};
 
 use crate::app::App;
-use crate::delivery::{Delivery, Shown};
+use crate::delivery::{Delivery, Read};
 use crate::metrics::NoticeMetrics;
 use crate::push::{PushHandle, Worker};
 pub use crate::settings::Settings;
@@ -83,7 +83,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         present: present.clone(),
         pushes,
         metrics,
-        shown: Shown::default(),
+        read: Read::default(),
+        started: context.clock.now(),
         born,
     };
     consumers::spawn(&bus, &delivery, relay);

@@ -96,6 +96,7 @@ mod session_text {
 
     use super::SessionId;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
     pub(super) fn serialize<S: Serializer>(session: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(session)
     }

@@ -389,7 +389,13 @@ async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
     let database = sosohappy_store::mongo::Database::open(&settings.messages.url, &kept.context);
     let database = database.await.unwrap();
     let messages = database.database().collection::<Document>("message");
-    for (from, to, date) in [("kim", "lee", 1), ("lee", "kim", 2), ("park", "lee", 3), ("nobody", "kim", 4), ("kim", "nobody", 5)] {
+    for (from, to, date) in [
+        ("kim", "lee", 1),
+        ("lee", "kim", 2),
+        ("park", "lee", 3),
+        ("nobody", "kim", 4),
+        ("kim", "nobody", 5),
+    ] {
         let mut room = [from, to];
         room.sort_unstable();
         let text = format!("{from} {to} {date}");
@@ -397,11 +403,16 @@ async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
             doc! { "messageRoomId": room.join(","), "date": DATE + date, "sender": from, "receiver": to, "text": text };
         messages.insert_one(message).await.unwrap();
     }
-    messages.insert_one(doc! { "sender": "kim", "receiver": "lee", "date": 1 }).await.unwrap();
+    messages
+        .insert_one(doc! { "sender": "kim", "receiver": "lee", "date": 1 })
+        .await
+        .unwrap();
     kept.say("kim", "lee", 6, 10).await;
 
     for _ in 0..2 {
-        first_fleet::claim(&*kept.store, &Plainly, Timestamp::UNIX_EPOCH).await.unwrap();
+        first_fleet::claim(&*kept.store, &Plainly, Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
     }
     assert_eq!(
         kept.conversation("kim", "lee", None, 20).await,
@@ -411,7 +422,11 @@ async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
 
     kept.erase("kim", 20, EventId::new(&kept.context)).await;
     assert_eq!(kept.newest("lee").await, ["park lee 3"]);
-    assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 1, "also what nobody could claim");
+    assert_eq!(
+        messages.count_documents(doc! {}).await.unwrap(),
+        1,
+        "also what nobody could claim"
+    );
 }
 
 async fn an_older_token_writes_nothing_after_a_resignation(bed: Bed) {

@@ -1,6 +1,7 @@
 -- Up to when an account's notices and pushes are erased, and up to when its devices are forgotten: what comes late stays out.
+-- `person` is the SHA-256 of the account: a resignation is remembered without the address.
 CREATE TABLE account_mark (
-    account TEXT NOT NULL PRIMARY KEY,
+    person TEXT NOT NULL PRIMARY KEY,
     erased_until INTEGER,
     devices_forgotten_until INTEGER,
     marked_at INTEGER NOT NULL

@@ -20,18 +20,17 @@ impl Consumer<DeviceTokenSet> for Change {
             devices,
         } = event;
         let at = meta.occurred_at;
-        match devices {
-            Some(devices) => self.0.list(&DeviceList { account, devices, at }).await?,
-            None => {
-                let session = None;
-                let change = DeviceChange {
-                    account,
-                    session,
-                    token,
-                    at,
-                };
-                self.0.change(&change).await?;
-            }
+        if let Some(devices) = devices {
+            self.0.list(&DeviceList { account, devices, at }).await?;
+        } else {
+            let session = None;
+            let change = DeviceChange {
+                account,
+                session,
+                token,
+                at,
+            };
+            self.0.change(&change).await?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! `noticeLike`: the author of a post is told who liked it.
 
 use async_trait::async_trait;
+use sosohappy_access::Denied;
 use sosohappy_common::Account;
 use sosohappy_events::Envelope;
 use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::PostLiked;
 
-use crate::delivery::{Delivery, cannot_tell};
+use crate::delivery::Delivery;
 use crate::domain::{Content, Notice};
 
 /// At every replica.
@@ -15,9 +16,14 @@ pub struct Show(pub Delivery);
 #[async_trait]
 impl Consumer<PostLiked> for Show {
     async fn handle(&self, like: Envelope<PostLiked>) -> Result<(), HandleError> {
-        match notice(&self.0, like).await? {
-            Some(notice) => self.0.show(&notice).await,
-            None => Ok(()),
+        match notice(&self.0, like).await {
+            Ok(Some(notice)) => self.0.show(&notice).await,
+            Ok(None) => Ok(()),
+            // Whoever it is may get a push.
+            Err(denied) => {
+                tracing::warn!(%denied, "a like is shown to nobody: nobody can tell who it is about");
+                Ok(())
+            }
         }
     }
 }
@@ -28,15 +34,20 @@ pub struct Keep(pub Delivery);
 #[async_trait]
 impl Consumer<PostLiked> for Keep {
     async fn handle(&self, like: Envelope<PostLiked>) -> Result<(), HandleError> {
-        match notice(&self.0, like).await? {
-            Some(notice) => self.0.keep(&notice).await,
-            None => Ok(()),
+        match notice(&self.0, like).await {
+            Ok(Some(notice)) => self.0.keep(&notice).await,
+            Ok(None) => Ok(()),
+            Err(denied) => {
+                // With the inbox away nothing can be kept: that is waited for. Auth alone may be away for long.
+                self.0.store.ping().await?;
+                Err(HandleError::Rejected(format!("names: {denied}")))
+            }
         }
     }
 }
 
 /// A record of a Spring feed names people by nickname only; nobody who bears one now is told or shown nothing.
-async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option<Notice>, HandleError> {
+async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option<Notice>, Denied> {
     let Envelope { event, meta } = like;
     let Some(receiver) = who(delivery, event.author_account, &event.author).await? else {
         return Ok(None);
@@ -56,9 +67,9 @@ async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option
     }))
 }
 
-async fn who(delivery: &Delivery, account: Option<Account>, nickname: &str) -> Result<Option<Account>, HandleError> {
+async fn who(delivery: &Delivery, account: Option<Account>, nickname: &str) -> Result<Option<Account>, Denied> {
     match account {
         Some(account) => Ok(Some(account)),
-        None => delivery.names.account_of(nickname).await.map_err(cannot_tell),
+        None => delivery.names.account_of_patiently(nickname).await,
     }
 }

@@ -25,7 +25,7 @@ const NOTICES: &str = "notice";
 const DEVICES: &str = "device";
 /// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`.
 const PUSHES: &str = "push";
-/// `_id` (account), `erased_until`, `devices_forgotten_until`, `marked_at`.
+/// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `marked_at`.
 const MARKS: &str = "account_mark";
 /// `_id` (the event of the resignation), `written_at`, `outbox`.
 const RECEIPTS: &str = "receipt";

@@ -36,9 +36,9 @@ pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<
 
 /// Whether one of them resigned at that moment or later.
 async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Timestamp) -> Result<bool, StoreError> {
-    let [one, other] = accounts.map(|account| account.map(Account::as_str));
+    let [one, other] = accounts.map(|account| account.map(Account::fingerprint));
     let erased: Option<i64> = sqlx::query_scalar(
-        "SELECT erased_until FROM account_mark WHERE account IN (?, ?) AND erased_until >= ? LIMIT 1",
+        "SELECT erased_until FROM account_mark WHERE person IN (?, ?) AND erased_until >= ? LIMIT 1",
     )
     .bind(one)
     .bind(other)

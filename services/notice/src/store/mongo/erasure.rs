@@ -10,29 +10,20 @@ use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 #[async_trait]
 impl Store for MongoStore {
     /// The receipt comes last, and its `_id` is the resignation's: whatever crash or second consumer comes in between, everything is
-    /// gone before it is written, and it is written once.
+    /// gone before it is written.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
-        let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
-        self.mark(&erasure.account, "erased_until", erasure.at).await?;
-        let up_to = doc! { "$lte": at };
-        for collection in [NOTICES, PUSHES] {
-            let either = [doc! { "account": account }, doc! { "actor": account }];
-            let theirs = doc! { "$or": either.as_slice(), "occurred_at": up_to.clone() };
-            self.collection(collection).delete_many(theirs).await?;
+        let event = doc! { "_id": erasure.event.to_string() };
+        if self.collection(RECEIPTS).find_one(event.clone()).await?.is_none() {
+            self.erase_all(erasure).await?;
         }
-        self.collection(DEVICES)
-            .delete_many(doc! { "account": account, "changed_at": up_to })
-            .await?;
-        self.database.directory().erase(&erasure.account, erasure.at).await?;
-
-        let mut receipt = doc! { "_id": erasure.event.to_string(), "written_at": now.as_millisecond() };
-        receipt.insert(OUTBOX, outbox_field(&erasure.receipt));
-        match self
-            .collection(RECEIPTS)
-            .insert_one(receipt)
-            .await
-            .map_err(StoreError::from)
-        {
+        // Again too: a resignation is published again when its receipt has not arrived.
+        let receipt = doc! {
+            "$setOnInsert": { "written_at": now.as_millisecond() },
+            "$set": { OUTBOX: outbox_field(&erasure.receipt) },
+        };
+        let written = self.collection(RECEIPTS).update_one(event, receipt).upsert(true).await;
+        match written.map_err(StoreError::from) {
+            // Another consumer was quicker, with a receipt of its own.
             Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -73,5 +64,29 @@ impl Store for MongoStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
+    }
+}
+
+impl MongoStore {
+    async fn erase_all(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
+        self.mark(&erasure.account, "erased_until", erasure.at).await?;
+        let directory = self.database.directory();
+        let named = directory.named_since(&erasure.account, erasure.at).await?;
+        let received_until = named.unwrap_or(Timestamp::MAX).as_millisecond();
+        let up_to = doc! { "$lte": at };
+        for collection in [NOTICES, PUSHES] {
+            let either = [
+                doc! { "account": account, "occurred_at": { "$lt": received_until } },
+                doc! { "actor": account, "occurred_at": up_to.clone() },
+            ];
+            self.collection(collection)
+                .delete_many(doc! { "$or": either.as_slice() })
+                .await?;
+        }
+        self.collection(DEVICES)
+            .delete_many(doc! { "account": account, "changed_at": up_to })
+            .await?;
+        directory.erase(&erasure.account, erasure.at).await
     }
 }

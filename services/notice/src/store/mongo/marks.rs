@@ -15,8 +15,8 @@ impl MongoStore {
         accounts: [Option<&Account>; 2],
         occurred_at: Timestamp,
     ) -> Result<bool, StoreError> {
-        let accounts: Vec<&str> = accounts.into_iter().flatten().map(Account::as_str).collect();
-        let erased = doc! { "_id": { "$in": accounts }, "erased_until": { "$gte": occurred_at.as_millisecond() } };
+        let people: Vec<String> = accounts.into_iter().flatten().map(Account::fingerprint).collect();
+        let erased = doc! { "_id": { "$in": people }, "erased_until": { "$gte": occurred_at.as_millisecond() } };
         Ok(self.collection(MARKS).find_one(erased).await?.is_some())
     }
 
@@ -26,7 +26,7 @@ impl MongoStore {
             doc! { "erased_until": since.clone() },
             doc! { "devices_forgotten_until": since },
         ];
-        let forgotten = doc! { "_id": account.as_str(), "$or": either.as_slice() };
+        let forgotten = doc! { "_id": account.fingerprint(), "$or": either.as_slice() };
         Ok(self.collection(MARKS).find_one(forgotten).await?.is_some())
     }
 
@@ -34,7 +34,7 @@ impl MongoStore {
         let mut later = Document::new();
         later.insert(field, at.as_millisecond());
         later.insert("marked_at", at.as_millisecond());
-        self.upsert(MARKS, doc! { "_id": account.as_str() }, doc! { "$max": later })
+        self.upsert(MARKS, doc! { "_id": account.fingerprint() }, doc! { "$max": later })
             .await?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_store::sqlite::{directory, enqueue, first_time};
+use sosohappy_store::sqlite::{Tx, directory, enqueue, first_time};
 use sosohappy_store::{StoreError, retrying};
 
 use super::SqliteStore;
@@ -57,33 +57,47 @@ impl Store for SqliteStore {
 
 impl SqliteStore {
     async fn erase_once(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
+        let named = self.database.directory();
+        let named = named.named_since(&erasure.account, erasure.at).await?;
         let mut tx = self.database.begin().await?;
-        if !first_time(&mut tx, "resign", erasure.event, now).await? {
-            return Ok(());
+        if first_time(&mut tx, "resign", erasure.event, now).await? {
+            erase(&mut tx, erasure, named.unwrap_or(Timestamp::MAX)).await?;
         }
-        let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
-        sqlx::query(
-            "INSERT INTO account_mark (account, erased_until, marked_at) VALUES (?, ?, ?)
-            ON CONFLICT (account) DO UPDATE SET
-                erased_until = MAX(COALESCE(account_mark.erased_until, excluded.erased_until), excluded.erased_until),
-                marked_at = MAX(account_mark.marked_at, excluded.marked_at)",
-        )
-        .bind(account)
-        .bind(at)
-        .bind(at)
-        .execute(&mut *tx)
-        .await?;
-        for statement in [
-            "DELETE FROM notice WHERE account = ? AND occurred_at <= ?",
-            "DELETE FROM notice WHERE actor = ? AND occurred_at <= ?",
-            "DELETE FROM device WHERE account = ? AND changed_at <= ?",
-            "DELETE FROM push WHERE account = ? AND occurred_at <= ?",
-            "DELETE FROM push WHERE actor = ? AND occurred_at <= ?",
-        ] {
-            sqlx::query(statement).bind(account).bind(at).execute(&mut *tx).await?;
-        }
-        directory::erase(&mut tx, &erasure.account, erasure.at).await?;
+        // Again too: a resignation is published again when its receipt has not arrived.
         enqueue(&mut tx, &erasure.receipt, now).await?;
         Ok(tx.commit().await?)
     }
+}
+
+async fn erase(tx: &mut Tx, erasure: &Erasure, received_until: Timestamp) -> Result<(), StoreError> {
+    let received_until = received_until.as_millisecond();
+    let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
+    sqlx::query(
+        "INSERT INTO account_mark (person, erased_until, marked_at) VALUES (?, ?, ?)
+            ON CONFLICT (person) DO UPDATE SET
+                erased_until = MAX(COALESCE(account_mark.erased_until, excluded.erased_until), excluded.erased_until),
+                marked_at = MAX(account_mark.marked_at, excluded.marked_at)",
+    )
+    .bind(erasure.account.fingerprint())
+    .bind(at)
+    .bind(at)
+    .execute(&mut **tx)
+    .await?;
+    for (statement, until) in [
+        (
+            "DELETE FROM notice WHERE account = ? AND occurred_at < ?",
+            received_until,
+        ),
+        ("DELETE FROM notice WHERE actor = ? AND occurred_at <= ?", at),
+        ("DELETE FROM device WHERE account = ? AND changed_at <= ?", at),
+        ("DELETE FROM push WHERE account = ? AND occurred_at < ?", received_until),
+        ("DELETE FROM push WHERE actor = ? AND occurred_at <= ?", at),
+    ] {
+        sqlx::query(statement)
+            .bind(account)
+            .bind(until)
+            .execute(&mut **tx)
+            .await?;
+    }
+    directory::erase(tx, &erasure.account, erasure.at).await
 }
