@@ -28,6 +28,10 @@ pub struct Cluster {
     processes: BTreeMap<String, Process>,
     /// Two of feed, dm and notice; the same twice where there is only one.
     pub replicas: [Ports; 2],
+    /// Where config listens on loopback.
+    pub config: u16,
+    /// What operators show.
+    pub operator_token: String,
     folder: tempfile::TempDir,
     real: Option<Real>,
 }
@@ -55,12 +59,15 @@ impl Cluster {
         let arguments = vec!["--data".to_owned(), folder.path().join("data").display().to_string()];
         let binary = binaries.join("fleet");
         let process = Process::start("fleet", &binary, arguments, environment, folder.path(), ports.to_vec()).await;
-        let [_, auth, feed, dm, notice] = ports;
+        let [config, auth, feed, dm, notice] = ports;
         let replica = Ports { auth, feed, dm, notice };
         let processes = BTreeMap::from([("fleet".to_owned(), process)]);
+        let kept = std::fs::read_to_string(folder.path().join("data").join("operator-token"));
         Self {
             processes,
             replicas: [replica; 2],
+            config,
+            operator_token: kept.expect("the launcher has made a token up").trim().to_owned(),
             folder,
             real: None,
         }
@@ -77,22 +84,24 @@ impl Cluster {
             dm: free_port(),
             notice: free_port(),
         };
-        let auth = free_port();
+        let (config, auth) = (free_port(), free_port());
+        let operator_token = entropy.hex(16);
         let replicas = [replica(), replica()].map(|replica| Ports { auth, ..replica });
         let mut cluster = Self {
             processes: BTreeMap::new(),
             replicas,
+            config,
+            operator_token: operator_token.clone(),
             folder,
             real: Some(real),
         };
 
         let secrets = BTreeMap::from([
             ("SOSOHAPPY_SERVICE_TOKEN".to_owned(), entropy.hex(16)),
-            ("SOSOHAPPY_OPERATOR_TOKEN".to_owned(), entropy.hex(16)),
+            ("SOSOHAPPY_OPERATOR_TOKEN".to_owned(), operator_token),
         ]);
-        let config = free_port();
         let at_config = ("CONFIG__URL", format!("http://127.0.0.1:{config}/config-service"));
-        let source = ("SOURCE__URL", format!("file:{}", cluster.path("config")));
+        let source = ("SOURCE__URL", format!("file:{}", cluster.path("data/config")));
         cluster
             .spawn("config", "config", binaries, config, &secrets, vec![source])
             .await;
@@ -164,6 +173,16 @@ impl Cluster {
         self.real
             .as_ref()
             .expect("a cluster of processes stands on the real engines")
+    }
+
+    /// Writes a file into the folder that is config's source.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure(&self, file: &str, text: &str) {
+        let folder = self.folder.path().join("data").join("config");
+        std::fs::create_dir_all(&folder).expect("a folder can be made");
+        std::fs::write(folder.join(file), text).expect("a file can be written");
     }
 
     fn path(&self, name: &str) -> String {

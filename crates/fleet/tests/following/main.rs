@@ -1,0 +1,124 @@
+//! The fleet follows its configuration: a change reaches every instance, and one that is wrong reaches none.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sosohappy_testkit::{Cluster, EngineSet, eventually};
+
+/// From the refresh to every instance on the new version.
+const PROMISED: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_on_the_embedded_engines() {
+    follow(Cluster::embedded(binaries()).await, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_each_on_the_real_engines() {
+    if EngineSet::real_is_there() {
+        follow(Cluster::real(binaries()).await, 2).await;
+    }
+}
+
+/// Where this workspace's binaries are.
+fn binaries() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_fleet"))
+        .parent()
+        .expect("a binary is in a folder")
+}
+
+async fn follow(mut fleet: Cluster, replicas: usize) {
+    let operator = Operator::of(&fleet);
+    let started = operator.everybody_on_the_newest(replicas).await;
+
+    // Config publishes what it finds by itself; the refresh makes it sure and is what is measured.
+    fleet.configure(
+        "application.yml",
+        "log:\n  level: debug\nserver:\n  body-limit: 1000000\n",
+    );
+    fleet.configure("feed-config.yml", "post:\n  text: 5\n");
+    let changed = eventually("config serves the change", async || {
+        let version = operator.convergence().await["version"].clone();
+        (version != started).then_some(version)
+    })
+    .await;
+    let began = Instant::now();
+    operator.post("/actuator/busrefresh").await;
+    assert_eq!(operator.everybody_on_the_newest(replicas).await, changed);
+    let took = began.elapsed();
+    println!("everybody followed after {} ms", took.as_millis());
+    assert!(took <= PROMISED, "{took:?}");
+    for ports in fleet.replicas {
+        for port in [ports.auth, ports.feed, ports.dm, ports.notice] {
+            let loggers = get(port, "/actuator/loggers/ROOT").await;
+            assert_eq!(loggers["configuredLevel"], "DEBUG", "port {port}");
+        }
+    }
+    let convergence = operator.convergence().await;
+    let feed = &convergence["services"]["feed-service"]["instances"][0];
+    assert_eq!(feed["needsRestart"], serde_json::json!(["server.body-limit"]));
+
+    // Nothing of a wrong version reaches anybody.
+    fleet.configure("feed-config.yml", "post:\n  text: plenty\n");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    operator.post("/actuator/busrefresh").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(operator.everybody_on_the_newest(replicas).await, changed);
+
+    // What was fixed while everything was down is what it starts on.
+    fleet.configure("feed-config.yml", "post:\n  text: 7\n");
+    for process in fleet.names() {
+        fleet.kill(&process);
+    }
+    for process in fleet.names() {
+        fleet.restart(&process).await;
+    }
+    assert_ne!(operator.everybody_on_the_newest(replicas).await, changed);
+}
+
+struct Operator {
+    config: u16,
+    token: String,
+}
+
+impl Operator {
+    fn of(fleet: &Cluster) -> Self {
+        Self {
+            config: fleet.config,
+            token: fleet.operator_token.clone(),
+        }
+    }
+
+    async fn convergence(&self) -> Value {
+        let url = format!("http://127.0.0.1:{}/config-service/convergence", self.config);
+        let asked = reqwest::Client::new().get(url).bearer_auth(&self.token).send().await;
+        asked.unwrap().error_for_status().unwrap().json().await.unwrap()
+    }
+
+    async fn post(&self, path: &str) {
+        let url = format!("http://127.0.0.1:{}{path}", self.config);
+        let asked = reqwest::Client::new().post(url).bearer_auth(&self.token).send().await;
+        asked.unwrap().error_for_status().unwrap();
+    }
+
+    /// The version that all instances run on, as soon as they all do.
+    async fn everybody_on_the_newest(&self, replicas: usize) -> Value {
+        eventually("everybody is on the newest version", async || {
+            let told = self.convergence().await;
+            let counts = [("auth", 1), ("feed", replicas), ("dm", replicas), ("notice", replicas)];
+            let all_there = counts.into_iter().all(|(name, count)| {
+                let instances = told["services"][format!("{name}-service")]["instances"].as_array();
+                let newest = |instance: &&Value| instance["standing"] == "newest";
+                instances.is_some_and(|instances| instances.iter().filter(newest).count() == count)
+            });
+            all_there.then(|| told["version"].clone())
+        })
+        .await
+    }
+}
+
+async fn get(port: u16, path: &str) -> Value {
+    let asked = reqwest::get(format!("http://127.0.0.1:{port}{path}")).await;
+    asked.unwrap().error_for_status().unwrap().json().await.unwrap()
+}
