@@ -162,13 +162,13 @@ impl MongoStore {
         let until = timestamp(mark, "erasedUntil")?;
         let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
         self.collection(MESSAGES).delete_many(sent).await?;
-        let received = doc! { "accounts": person, "from": { "$ne": person } };
-        let Some(one) = self.collection(MESSAGES).find_one(received.clone()).await? else {
+        let theirs = doc! { "accounts": person, "from": { "$ne": person } };
+        let Some(one) = self.collection(MESSAGES).find_one(theirs.clone()).await? else {
             return Ok(());
         };
         let receiver = message_of(&one)?.receiver.account;
         if self.database.directory().named_since(&receiver, until).await?.is_none() {
-            self.collection(MESSAGES).delete_many(received).await?;
+            self.collection(MESSAGES).delete_many(theirs).await?;
         }
         Ok(())
     }

@@ -336,7 +336,9 @@ async fn an_erasure_takes_everything_up_to_its_moment(bed: Bed) {
     assert_eq!(AccountErased::TOPIC, Topic::Erased);
     bench.erase(&erasure, at(31)).await.unwrap();
     let again = published().await;
-    assert_eq!(again.as_slice(), std::slice::from_ref(&erasure.receipt),
+    assert_eq!(
+        again.as_slice(),
+        std::slice::from_ref(&erasure.receipt),
         "for auth, which has not got the first"
     );
 
