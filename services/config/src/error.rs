@@ -5,15 +5,15 @@ use http::{HeaderValue, StatusCode, header};
 use sosohappy_common::Problem;
 
 use crate::domain::cipher::CipherError;
-use crate::domain::environment::UnknownLabel;
 use crate::domain::query::InvalidQuery;
+use crate::source::ViewError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Query(#[from] InvalidQuery),
     #[error(transparent)]
-    UnknownLabel(#[from] UnknownLabel),
+    View(#[from] ViewError),
     #[error("nothing is configured for this application")]
     NothingFound,
     #[error("no such file")]
@@ -24,17 +24,29 @@ pub enum Error {
     Cipher(#[from] CipherError),
     #[error("credentials are missing or wrong")]
     Unauthorized,
+    #[error("the configuration of another application")]
+    NotYourApplication,
 }
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
             Error::Query(invalid) => Problem::invalid_parameter(invalid.to_string()),
-            Error::UnknownLabel(_) => Problem::not_found("unknown-label", "The source has no such label"),
+            Error::View(ViewError::UnknownLabel(_)) => {
+                Problem::not_found("unknown-label", "The source has no such label")
+            }
+            // 500 is what Spring's server answers, and its client tries again on.
+            Error::View(ViewError::NotYet | ViewError::Refused { .. } | ViewError::Clone(_)) => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "source-unavailable",
+                "The source cannot be served from",
+            ),
             Error::NothingFound => Problem::not_found("no-configuration", "Nothing is configured for this application"),
             Error::NoFile => Problem::not_found("no-such-file", "The source has no such file"),
-            Error::NoKey => Problem::not_found("no-key", "No encryption key is set"),
-            Error::Cipher(_) => Problem::new(
+            Error::NoKey | Error::Cipher(CipherError::NoKey) => {
+                Problem::not_found("no-key", "No such encryption key is set")
+            }
+            Error::Cipher(CipherError::NotOurs | CipherError::Salt) => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid-cipher",
                 "The text is not a cipher text of this key",
@@ -44,13 +56,22 @@ impl From<&Error> for Problem {
                 "unauthorized",
                 "Credentials are missing or wrong",
             ),
+            Error::NotYourApplication => Problem::new(
+                StatusCode::FORBIDDEN,
+                "not-your-application",
+                "This credential opens the configuration of another application",
+            ),
         }
     }
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let mut response = Problem::from(&self).into_response();
+        let problem = Problem::from(&self);
+        if problem.status().is_server_error() {
+            tracing::error!(error = %self, "a request failed");
+        }
+        let mut response = problem.into_response();
         if matches!(self, Self::Unauthorized) {
             let challenge = HeaderValue::from_static("Basic realm=\"config\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

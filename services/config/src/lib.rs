@@ -1,26 +1,30 @@
-//! The config service: Spring Cloud Config's HTTP contract over a folder of files held in memory.
+//! The config service: Spring Cloud Config's HTTP contract over a folder or a git repository held in memory.
 
 mod credentials;
 mod domain;
 mod error;
+mod metrics;
 mod routes;
 mod settings;
 mod source;
+mod state;
 
 use std::sync::Arc;
 
-use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
 
-use crate::domain::cipher::Cipher;
+use crate::domain::check::Checker;
 use crate::domain::environment::Environment;
+use crate::domain::flat::{Properties, flatten};
+use crate::domain::keyring::KeyRing;
 use crate::domain::query::Query;
 use crate::error::Error;
 pub use crate::settings::Settings;
-use crate::source::Source;
+use crate::source::{Source, View};
 
 pub const SERVICE: &str = "config-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
@@ -31,19 +35,32 @@ struct App {
     settings: Live<Settings>,
     context: Context,
     source: Source,
-    cipher: Option<Arc<Cipher>>,
+    keys: Arc<KeyRing>,
+    overrides: Arc<Properties>,
+    /// Changes with whatever but the source has a part in an answer.
+    revision: Arc<str>,
 }
 
 impl App {
+    /// The files for each label of a query.
+    async fn views(&self, query: &Query) -> Result<Vec<View>, Error> {
+        let mut views = Vec::new();
+        for label in query.labels() {
+            views.push(self.source.view(label).await?);
+        }
+        Ok(views)
+    }
+
     /// The sources that answer a query, with secrets opened when the service is the one to do so.
-    fn environment(&self, query: Query) -> Result<Environment, Error> {
+    fn environment(&self, query: Query, views: &[View], with_origins: bool) -> Result<Environment, Error> {
         let settings = self.settings.get();
-        let mut environment = Environment::assemble(&self.source.snapshot(), query, &self.source.origin())?;
+        let mut environment = Environment::assemble(views, query, &self.source.origin(), with_origins);
         if environment.sources.is_empty() && !settings.source.accept_empty {
             return Err(Error::NothingFound);
         }
+        environment.override_with(&self.overrides);
         if settings.encrypt.enabled {
-            environment.decrypt(self.cipher.as_deref());
+            environment.decrypt(&self.keys);
         }
         Ok(environment)
     }
@@ -52,17 +69,22 @@ impl App {
 /// Reads the source and puts the service together. It needs nothing else to be running.
 pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
-    let source = Source::open(&current.source.url).await?;
-    source.spawn_watch(&context, current.source.poll);
-    let cipher = match &current.encrypt.key {
-        Some(key) => Some(Arc::new(Cipher::new(key.expose_secret(), &current.encrypt.salt)?)),
-        None => None,
-    };
+    let keys = KeyRing::new(
+        current.encrypt.key.as_ref(),
+        &current.encrypt.keys,
+        &current.encrypt.salt,
+    )?;
+    let overrides = flatten(serde_json::Value::Object(current.overrides.clone()));
+    let source = Source::open(&current, &context, Checker::new(Vec::new(), true)).await?;
+    source.register_health();
+    source.spawn_watch(|| async {});
     let app = App {
         settings,
         context: context.clone(),
         source,
-        cipher,
+        revision: revision(&current, &overrides).into(),
+        keys: Arc::new(keys),
+        overrides: Arc::new(overrides),
     };
     Ok(Service::new(
         context,
@@ -70,4 +92,17 @@ pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus
         &current.credentials,
         routes::routes(app),
     ))
+}
+
+/// Which keys are there matters too: a value that could not be opened may be one that can. Their aliases tell; a key that was
+/// replaced under its alias comes with a restart, whose number is in the instance's name.
+fn revision(settings: &Settings, overrides: &Properties) -> String {
+    let aliases: Vec<_> = settings.encrypt.keys.keys().collect();
+    let parts = serde_json::json!([
+        overrides,
+        settings.encrypt.enabled,
+        settings.encrypt.key.is_some(),
+        aliases
+    ]);
+    hex::encode(&Sha256::digest(parts.to_string())[..8])
 }
