@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Gate;
 
 pub use crate::bus::Start;
 use crate::{Bus, Envelope, Event};
@@ -59,6 +60,15 @@ pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: 
 /// With [`Start::Latest`] the gate opens as soon as the positions are fixed: nothing published from then on is missed.
 pub fn spawn_reader<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, consumer: impl Consumer<E>) {
     let gate = context.lifecycle.gate(E::TOPIC.reader_name());
+    read::<E>(context, bus, start, Some(gate), consumer);
+}
+
+/// As [`spawn_reader`], for what a service can be ready without.
+pub fn spawn_listener<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, consumer: impl Consumer<E>) {
+    read::<E>(context, bus, start, None, consumer);
+}
+
+fn read<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, gate: Option<Gate>, consumer: impl Consumer<E>) {
     let handling = Handling::new(context, consumer, "reader");
     context.lifecycle.spawn(
         E::TOPIC.reader_name(),

@@ -3,6 +3,7 @@
 //! - [`types`]: one file an event, with its topic, key and encoding.
 //! - [`Bus`]: the port; adapters for Kafka and for the embedded journal.
 //! - [`consume`]: consumer groups with retry and dead letters; readers that see every record.
+//! - [`refresh`]: follows the config service.
 //! - [`outbox`]: publishes what a transaction has written.
 
 pub mod bus;
@@ -11,6 +12,7 @@ pub mod event;
 mod metrics;
 pub mod outbox;
 pub mod record;
+pub mod refresh;
 pub mod topic;
 pub mod types;
 

@@ -24,6 +24,7 @@ use sosohappy_common::images::Images;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
 use sosohappy_events::outbox::spawn_relay;
+use sosohappy_events::refresh::spawn_refresh;
 
 use crate::app::App;
 use crate::domain::hash::AccountHasher;
@@ -59,6 +60,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     register_health(&app);
     consumers::spawn(&app, &bus);
     timers::spawn(&app);
+    spawn_refresh(&context, bus, current.config.poll);
     let routes = routes::routes(app, current.credentials.service_token.clone());
     Ok(Service::new(
         context,

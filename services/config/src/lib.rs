@@ -16,6 +16,7 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
+use sosohappy_events::refresh::spawn_refresh;
 
 use crate::domain::check::Checker;
 use crate::domain::environment::Environment;
@@ -67,7 +68,7 @@ impl App {
 }
 
 /// Reads the source and puts the service together. It needs nothing else to be running.
-pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
+pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let keys = KeyRing::new(
         current.encrypt.key.as_ref(),
@@ -78,6 +79,7 @@ pub async fn build(settings: Live<Settings>, context: Context, _bus: Arc<dyn Bus
     let source = Source::open(&current, &context, Checker::new(Vec::new(), true)).await?;
     source.register_health();
     source.spawn_watch(|| async {});
+    spawn_refresh(&context, bus, current.config.poll);
     let app = App {
         settings,
         context: context.clone(),

@@ -24,6 +24,7 @@ use sosohappy_events::Bus;
 use sosohappy_events::bus::Start;
 use sosohappy_events::consume::{spawn_consumer, spawn_reader};
 use sosohappy_events::outbox::spawn_relay;
+use sosohappy_events::refresh::spawn_refresh;
 use sosohappy_events::types::{AccountResigned, DirectMessageSent};
 use sosohappy_sockets::{Hub, Present, spawn_closers};
 
@@ -83,7 +84,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         context: context.clone(),
         relay: relay.clone(),
     };
-    spawn_consumer::<AccountResigned>(&context, bus, resigned);
+    spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
+    spawn_refresh(&context, bus, current.config.poll);
 
     let protocol = DmProtocol {
         settings: settings.clone(),

@@ -19,6 +19,7 @@ use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
 use sosohappy_events::consume::spawn_consumer;
 use sosohappy_events::outbox::spawn_relay;
+use sosohappy_events::refresh::spawn_refresh;
 use sosohappy_events::types::AccountResigned;
 
 use crate::app::App;
@@ -69,7 +70,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay: relay.clone(),
         garbage: garbage.clone(),
     };
-    spawn_consumer::<AccountResigned>(&context, bus, resigned);
+    spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
+    spawn_refresh(&context, bus, current.config.poll);
 
     let app = App {
         settings,

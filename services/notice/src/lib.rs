@@ -19,6 +19,7 @@ use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
 use sosohappy_events::outbox::spawn_relay;
+use sosohappy_events::refresh::spawn_refresh;
 use sosohappy_sockets::{Hub, Present, spawn_closers};
 
 use crate::app::App;
@@ -87,6 +88,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     };
     consumers::spawn(&bus, &delivery, relay);
     spawn_closers(&context, &bus, &hub);
+    spawn_refresh(&context, bus, current.config.poll);
 
     let app = App {
         hub,

@@ -159,6 +159,13 @@ impl Layers {
         self.stack.splice(at..at, remote);
     }
 
+    /// Puts keys over all layers; those that are no paths of ours are answered.
+    pub(super) fn set(&mut self, entries: Map<String, Value>) -> Vec<String> {
+        let (layer, left_out) = Layer::foreign("set while running".to_owned(), entries);
+        self.stack.push(layer);
+        left_out
+    }
+
     pub(super) fn shared(&self) -> Result<Shared, SettingsError> {
         let merged = self.merged();
         lenient::from_tree(&merged, Empty::Nothing).map_err(|error| self.invalid(error))

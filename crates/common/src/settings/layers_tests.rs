@@ -4,7 +4,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::*;
-use crate::settings::{Live, Log, SecretUrl, Server, load, valid};
+use crate::settings::{Live, Log, Refreshed, SecretUrl, Server, load, valid};
 
 const DEFAULTS: &str = r#"
 live = ["limits"]
@@ -285,6 +285,10 @@ async fn a_refresh_changes_all_or_nothing() {
     assert_eq!(refreshed.needs_restart, ["server.port"]);
     assert_eq!(changes.borrow_and_update().limits.posts, 7);
 
+    let refreshed = live.refresh().await.expect("valid");
+    assert_eq!(refreshed.changed, Vec::<String>::new());
+    assert_eq!(refreshed.needs_restart, ["server.port"], "until the restart");
+
     std::fs::write(&file, "[limits]\nposts = 0\n[server]\nport = 2\n").expect("written");
     live.refresh().await.expect_err("nonsense");
     assert_eq!((live.get().limits.posts, live.get().server.port), (7, 1));
@@ -292,4 +296,18 @@ async fn a_refresh_changes_all_or_nothing() {
         .refresh()
         .await
         .expect_err("there is nothing to read from");
+}
+
+#[tokio::test]
+async fn what_is_set_while_running_comes_over_everything() {
+    let live = read(&[("limits.posts", "6")]).await.expect("valid");
+    let set = |key: &str, value: Value| Map::from_iter([(key.to_owned(), value)]);
+    let refreshed = live.set(set("limits.posts", 9.into())).await.expect("valid");
+    assert_eq!(refreshed.changed, ["limits.posts"]);
+    live.set(set("limits.posts", 0.into())).await.expect_err("nonsense");
+    live.set(set("spring.application.name", "feed".into()))
+        .await
+        .expect("what others understand is ignored");
+    assert_eq!(live.refresh().await.expect("valid"), Refreshed::default());
+    assert_eq!(live.get().limits.posts, 9);
 }

@@ -1,12 +1,13 @@
 //! Settings that can be re-read while the service runs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
 use super::layers::{Layers, Typed, flatten};
@@ -30,9 +31,20 @@ struct Inner<S> {
 
 struct Origin {
     sources: Sources,
-    /// The values behind the current settings. Held for the length of a refresh: one at a time.
-    merged: Mutex<Value>,
+    /// Held for the length of a refresh: one at a time.
+    state: Mutex<State>,
     shared: Shared,
+    /// The values the service was started with.
+    started: BTreeMap<String, Value>,
+}
+
+/// What is behind the current settings.
+struct State {
+    merged: Value,
+    /// Keys set while running, over everything else, until the next start.
+    set: Map<String, Value>,
+    /// Of the config service's answer.
+    version: Option<String>,
 }
 
 impl fmt::Debug for Origin {
@@ -43,12 +55,14 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// What a refresh has changed, as sorted key paths.
+/// What a refresh has come to, keys as sorted paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refreshed {
     pub changed: Vec<String>,
-    /// Those of the changed ones that take effect with the next start only.
+    /// Those that are not as they were at start and take effect with the next one only.
     pub needs_restart: Vec<String>,
+    /// What the config service's answer came from; none without a config service.
+    pub version: Option<String>,
 }
 
 impl<S> Clone for Live<S> {
@@ -95,44 +109,73 @@ impl<S: DeserializeOwned> Live<S> {
     /// # Errors
     /// What [`super::load`] answers; settings made in code cannot be re-read.
     pub async fn refresh(&self) -> Result<Refreshed, SettingsError> {
+        self.set(Map::new()).await
+    }
+
+    /// As [`Self::refresh`], with these keys over all layers from now on, until the next start; a key that is not known
+    /// here is ignored.
+    ///
+    /// # Errors
+    /// As for a refresh; these keys are forgotten then.
+    pub async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
         let Some(origin) = &self.inner.origin else {
             return Err(SettingsError::Unreadable {
                 origin: "code".to_owned(),
                 reason: "these settings were not read from anywhere".to_owned(),
             });
         };
-        let mut merged = origin.merged.lock().await;
-        let (layers, typed) = read(&origin.sources, Some(REFRESH_WAIT)).await?;
-        let (before, after) = (flatten(&merged), flatten(&typed.merged));
-        let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        let changed: Vec<String> = keys
-            .into_iter()
-            .filter(|&key| before.get(key) != after.get(key))
-            .cloned()
-            .collect();
-        let needs_restart = changed.iter().filter(|key| !layers.is_live(key)).cloned().collect();
-        if !changed.is_empty() {
-            self.inner.current.send_replace(Arc::new(typed.settings));
-            *merged = typed.merged;
+        let mut state = origin.state.lock().await;
+        let mut set = state.set.clone();
+        set.extend(values);
+        let read = read(&origin.sources, When::Running(&set)).await?;
+        let (before, after) = (flatten(&state.merged), flatten(&read.typed.merged));
+        let refreshed = Refreshed {
+            changed: differing(&before, &after),
+            needs_restart: differing(&origin.started, &after)
+                .into_iter()
+                .filter(|key| !read.layers.is_live(key))
+                .collect(),
+            version: read.version.clone(),
+        };
+        if !refreshed.changed.is_empty() {
+            self.inner.current.send_replace(Arc::new(read.typed.settings));
         }
-        Ok(Refreshed { changed, needs_restart })
+        *state = State {
+            merged: read.typed.merged,
+            set,
+            version: read.version,
+        };
+        Ok(refreshed)
     }
 
     /// The log directives of this moment.
     async fn log_level(&self) -> Option<String> {
-        let merged = self.inner.origin.as_ref()?.merged.lock().await;
-        merged.pointer("/log/level").and_then(Value::as_str).map(str::to_owned)
+        let state = self.inner.origin.as_ref()?.state.lock().await;
+        let level = state.merged.pointer("/log/level");
+        level.and_then(Value::as_str).map(str::to_owned)
     }
 }
 
+/// Keys whose values are not the same in both.
+fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Vec<String> {
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differing = keys.into_iter().filter(|&key| before.get(key) != after.get(key));
+    differing.cloned().collect()
+}
+
 pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
-    let (layers, typed) = read::<S>(sources, None).await?;
+    let read = read::<S>(sources, When::Starting).await?;
     let origin = Origin {
         sources: sources.clone(),
-        merged: Mutex::new(typed.merged),
-        shared: layers.shared()?,
+        started: flatten(&read.typed.merged),
+        state: Mutex::new(State {
+            merged: read.typed.merged,
+            set: Map::new(),
+            version: read.version,
+        }),
+        shared: read.layers.shared()?,
     };
-    let current = watch::Sender::new(Arc::new(typed.settings));
+    let current = watch::Sender::new(Arc::new(read.typed.settings));
     Ok(Live {
         inner: Arc::new(Inner {
             current,
@@ -141,23 +184,49 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
     })
 }
 
-/// Reads all layers; `wait` over `config.wait`.
-async fn read<S: DeserializeOwned>(
-    sources: &Sources,
-    wait: Option<Duration>,
-) -> Result<(Layers, Typed<S>), SettingsError> {
+/// When layers are read: a start may wait for the config service, and go by its copy.
+enum When<'a> {
+    Starting,
+    /// With these keys over everything else.
+    Running(&'a Map<String, Value>),
+}
+
+struct Read<S> {
+    layers: Layers,
+    typed: Typed<S>,
+    version: Option<String>,
+}
+
+/// Reads all layers.
+async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<Read<S>, SettingsError> {
     let mut layers = Layers::at_hand(sources)?;
     let shared = layers.shared()?;
-    let wait = wait.unwrap_or(shared.config.wait);
-    let remote = remote::fetch(sources.service, &shared.config, &shared.credentials, wait).await?;
+    let remote = match when {
+        When::Starting => remote::wait(sources.service, &shared.config, &shared.credentials).await?,
+        When::Running(_) => remote::fetch(sources.service, &shared.config, &shared.credentials, REFRESH_WAIT).await?,
+    };
     layers.insert_remote(remote.layers, sources.environment);
+    let mut left_out = remote.left_out;
+    if let When::Running(set) = when {
+        left_out.extend(layers.set(set.clone()));
+    }
     let mut typed = layers.typed()?;
-    typed.ignored.extend(remote.left_out);
+    typed.ignored.extend(left_out);
+    if let (Some(answer), Some(copy)) = (&remote.answer, &shared.config.copy) {
+        // Only what was found valid is worth starting from. Failing to keep it is no reason not to take it.
+        if let Err(error) = remote::keep(copy, answer) {
+            tracing::error!(%error, "there will be no copy to start from");
+        }
+    }
     if !typed.ignored.is_empty() {
         // Spring's own keys live beside ours in the same files.
         tracing::warn!(service = sources.service, keys = ?typed.ignored, "unknown settings are ignored");
     }
-    Ok((layers, typed))
+    Ok(Read {
+        layers,
+        typed,
+        version: remote.version,
+    })
 }
 
 /// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
@@ -168,13 +237,14 @@ pub struct Refresher {
 
 #[async_trait]
 trait Target: fmt::Debug + Send + Sync {
-    async fn refresh(&self) -> Result<Refreshed, SettingsError>;
+    async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError>;
+    async fn version(&self) -> Option<String>;
 }
 
 #[async_trait]
 impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
-    async fn refresh(&self) -> Result<Refreshed, SettingsError> {
-        let refreshed = Live::refresh(self).await?;
+    async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
+        let refreshed = Live::set(self, values).await?;
         if refreshed.changed.iter().any(|key| key == "log.level")
             && let (Some(levels), Some(level)) = (crate::telemetry::levels(), self.log_level().await)
         {
@@ -184,6 +254,10 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
             })?;
         }
         Ok(refreshed)
+    }
+
+    async fn version(&self) -> Option<String> {
+        self.inner.origin.as_ref()?.state.lock().await.version.clone()
     }
 }
 
@@ -198,13 +272,26 @@ impl Refresher {
 
     /// Re-reads the settings; none when nothing is attached.
     pub async fn refresh(&self) -> Option<Result<Refreshed, SettingsError>> {
-        let refreshed = self.target.get()?.refresh().await;
+        self.set(Map::new()).await
+    }
+
+    /// Re-reads the settings with these keys over all layers, see [`Live::set`]; none when nothing is attached.
+    pub async fn set(&self, values: Map<String, Value>) -> Option<Result<Refreshed, SettingsError>> {
+        let refreshed = self.target.get()?.set(values).await;
         match &refreshed {
-            Ok(Refreshed { changed, needs_restart }) => {
+            Ok(Refreshed { changed, .. }) if changed.is_empty() => {}
+            Ok(Refreshed {
+                changed, needs_restart, ..
+            }) => {
                 tracing::info!(?changed, ?needs_restart, "settings were read again");
             }
             Err(error) => tracing::error!(%error, "settings stay as they were"),
         }
         Some(refreshed)
+    }
+
+    /// The version of the config service's answer that the settings are of.
+    pub async fn version(&self) -> Option<String> {
+        self.target.get()?.version().await
     }
 }

@@ -1,7 +1,9 @@
 //! Asks the config service, which speaks Spring Cloud Config's HTTP contract.
 
+use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::StatusCode;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -18,6 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The environment of Spring Cloud Config; what else is in it is not needed.
 #[derive(Debug, Deserialize)]
 struct Environment {
+    #[serde(default)]
+    version: Option<String>,
     #[serde(rename = "propertySources")]
     property_sources: Vec<PropertySource>,
 }
@@ -33,6 +37,9 @@ struct PropertySource {
 pub(super) struct Remote {
     pub layers: Vec<Layer>,
     pub left_out: Vec<String>,
+    pub version: Option<String>,
+    /// As it came, for a copy; none when it was not asked, or has nothing for this service.
+    pub answer: Option<Bytes>,
 }
 
 enum Failure {
@@ -40,6 +47,55 @@ enum Failure {
     Passing(String),
     /// It answered, and will answer the same again.
     Lasting(String),
+}
+
+/// Asks at start, for as long as `config.wait` says; then goes by the copy of the last answer, where there may be one.
+pub(super) async fn wait(
+    service: &str,
+    client: &ConfigClient,
+    credentials: &Credentials,
+) -> Result<Remote, SettingsError> {
+    let error = match fetch(service, client, credentials, client.wait).await {
+        Ok(remote) => return Ok(remote),
+        Err(error) => error,
+    };
+    let Some(copy) = client.copy.as_deref().filter(|copy| copy.exists()) else {
+        return Err(error);
+    };
+    let unreadable = |reason: String| SettingsError::Unreadable {
+        origin: format!("config.copy, {}", copy.display()),
+        reason,
+    };
+    let kept = std::fs::read(copy).map_err(|error| unreadable(error.to_string()))?;
+    let remote = into_remote(kept.into()).map_err(|error| unreadable(format!("not an environment: {error}")))?;
+    tracing::warn!(%error, copy = %copy.display(), version = remote.version, "starting from the last good copy");
+    // What it came from stays as it is.
+    Ok(Remote { answer: None, ..remote })
+}
+
+/// Keeps an answer for a start without the config service. It may hold secrets: for the owner's eyes only.
+pub(super) fn keep(copy: &Path, answer: &[u8]) -> Result<(), SettingsError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let write = || -> std::io::Result<()> {
+        if std::fs::read(copy).is_ok_and(|kept| kept == answer) {
+            return Ok(());
+        }
+        if let Some(folder) = copy.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let new = copy.with_extension("new");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(answer)?;
+        file.sync_all()?;
+        std::fs::rename(&new, copy)
+    };
+    write().map_err(|error| SettingsError::Unreadable {
+        origin: format!("config.copy, {}", copy.display()),
+        reason: format!("cannot be written: {error}"),
+    })
 }
 
 /// Asks for `<service>-config`, again and again until `wait` is over.
@@ -72,7 +128,10 @@ pub(super) async fn fetch(
     let mut waiting_told = false;
     loop {
         let reason = match ask(&http, &url, credentials).await {
-            Ok(environment) => return Ok(environment.map(into_remote).unwrap_or_default()),
+            Ok(None) => return Ok(Remote::default()),
+            Ok(Some(answer)) => {
+                return into_remote(answer).map_err(|error| unreadable(format!("not an environment: {error}")));
+            }
             Err(Failure::Lasting(reason)) => return Err(unreadable(reason)),
             Err(Failure::Passing(reason)) => reason,
         };
@@ -91,11 +150,7 @@ pub(super) async fn fetch(
 }
 
 /// None when the config service has nothing for this service.
-async fn ask(
-    http: &reqwest::Client,
-    url: &url::Url,
-    credentials: &Credentials,
-) -> Result<Option<Environment>, Failure> {
+async fn ask(http: &reqwest::Client, url: &url::Url, credentials: &Credentials) -> Result<Option<Bytes>, Failure> {
     let request = http
         .get(url.clone())
         .bearer_auth(credentials.service_token.expose_secret());
@@ -116,18 +171,17 @@ async fn ask(
         }
         status => return Err(Failure::Lasting(format!("it answered {status}"))),
     }
-    let body = response
-        .bytes()
-        .await
-        .map_err(|error| Failure::Passing(root_cause(&error)))?;
-    let environment = serde_json::from_slice(&body);
-    environment
-        .map(Some)
-        .map_err(|error| Failure::Lasting(format!("not an environment: {error}")))
+    let body = response.bytes().await;
+    body.map(Some).map_err(|error| Failure::Passing(root_cause(&error)))
 }
 
-fn into_remote(environment: Environment) -> Remote {
-    let mut remote = Remote::default();
+fn into_remote(answer: Bytes) -> Result<Remote, serde_json::Error> {
+    let environment: Environment = serde_json::from_slice(&answer)?;
+    let mut remote = Remote {
+        version: environment.version,
+        answer: Some(answer),
+        ..Remote::default()
+    };
     for source in environment.property_sources.into_iter().rev() {
         let (layer, left_out) = Layer::foreign(format!("config service, {}", source.name), source.source);
         remote.layers.push(layer);
@@ -137,7 +191,7 @@ fn into_remote(environment: Environment) -> Remote {
                 .map(|key| format!("{key} (in config service, {})", source.name)),
         );
     }
-    remote
+    Ok(remote)
 }
 
 /// The innermost reason: "connection refused" says more than "error sending request".

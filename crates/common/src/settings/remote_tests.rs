@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
-use crate::settings::{Live, Sources, load};
+use crate::settings::{Live, Sources, load, valid};
 
 const TOKEN: &str = "service-token-of-a-test";
 
@@ -22,6 +22,7 @@ struct Settings {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Limits {
+    #[serde(deserialize_with = "valid::at_least_one")]
     posts: u32,
     words: Vec<String>,
 }
@@ -44,7 +45,12 @@ async fn config_service(answer: impl Fn(usize) -> Response + Clone + Send + Sync
 }
 
 async fn ask(url: &str, token: &str, wait: &str) -> Result<Live<Settings>, String> {
+    ask_keeping(url, token, wait, "").await
+}
+
+async fn ask_keeping(url: &str, token: &str, wait: &str, copy: &str) -> Result<Live<Settings>, String> {
     let overrides = [
+        ("config.copy", copy),
         ("config.url", url),
         ("config.profiles", "default,prod"),
         ("config.wait", wait),
@@ -69,7 +75,7 @@ async fn ask(url: &str, token: &str, wait: &str) -> Result<Live<Settings>, Strin
 
 fn environment(posts: usize) -> Response {
     axum::Json(json!({
-        "name": "feed-config", "profiles": ["default", "prod"], "label": null, "version": null, "state": null,
+        "name": "feed-config", "profiles": ["default", "prod"], "label": null, "version": format!("v{posts}"), "state": null,
         "propertySources": [
             {"name": "file:/config/feed-config-prod.yml", "source": {"limits.posts": posts, "spring.application.name": "feed"}},
             {"name": "file:/config/feed-config.yml", "source": {"limits.posts": 1, "limits.words[0]": "x", "limits.words[1]": "y"}},
@@ -154,4 +160,31 @@ async fn a_refresh_asks_it_again() {
     let live = ask(&url, TOKEN, "5s").await.expect("valid");
     assert_eq!(live.refresh().await.expect("it answers").changed, ["limits.posts"]);
     assert_eq!(live.get().limits.posts, 11);
+}
+
+#[tokio::test]
+async fn a_start_without_it_goes_by_the_last_valid_copy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("kept").join("feed.json");
+    let path = copy.to_str().expect("text");
+    let nobody = "http://127.0.0.1:9/config-service";
+    ask_keeping(nobody, TOKEN, "50ms", path).await.expect_err("no copy yet");
+
+    let url = config_service(|asked| environment([70, 0, 71][asked])).await;
+    let live = ask_keeping(&url, TOKEN, "5s", path).await.expect("valid");
+    live.refresh().await.expect_err("nonsense");
+    let kept = ask_keeping(nobody, TOKEN, "50ms", path).await.expect("the copy");
+    assert_eq!(kept.get().limits.posts, 70, "nonsense is not kept");
+    assert_eq!(live.refresh().await.expect("valid").version.as_deref(), Some("v71"));
+    let kept = ask_keeping(nobody, TOKEN, "50ms", path).await.expect("the copy");
+    assert_eq!(kept.get().limits.posts, 71);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).expect("kept").permissions());
+    assert_eq!(mode & 0o777, 0o600, "it may hold secrets");
+
+    std::fs::write(&copy, "half of").expect("written");
+    let told = ask_keeping(nobody, TOKEN, "50ms", path).await.expect_err("broken");
+    assert!(
+        told.contains("config.copy") && told.contains("not an environment"),
+        "{told}"
+    );
 }

@@ -1,6 +1,7 @@
 //! The sections every service has.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -118,6 +119,11 @@ pub struct ConfigClient {
     /// How long to wait for it at start.
     #[serde(deserialize_with = "valid::duration")]
     pub wait: Duration,
+    /// How often its version is compared with ours, for the bus message that was missed.
+    #[serde(deserialize_with = "valid::duration")]
+    pub poll: Duration,
+    /// Keeps its last valid answer, to start from when it is away. Unset: a start without it fails.
+    pub copy: Option<PathBuf>,
 }
 
 /// How feed, dm and notice know who calls.

@@ -19,11 +19,10 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
     context: Context,
     bus: Arc<dyn Bus>,
     mut start: Start,
-    gate: Gate,
+    mut gate: Option<Gate>,
     handling: Handling<E, C>,
 ) -> anyhow::Result<()> {
     let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining());
-    let mut gate = Some(gate);
     let mut delays = backoff();
     loop {
         let began = context.clock.now();

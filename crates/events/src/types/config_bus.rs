@@ -1,9 +1,16 @@
 //! `configBus`: Spring Cloud Bus messages.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sosohappy_common::Context;
 
 use super::parse;
-use crate::{Event, Malformed, Record, Topic};
+use crate::{Event, EventId, Malformed, Record, Topic};
+
+/// The package of Spring's own event classes, which acknowledgements name in full.
+const PACKAGE: &str = "org.springframework.cloud.bus.event";
+/// Everyone.
+const ALL: &str = "**";
 
 /// A message of Spring Cloud Bus, read in `camelCase` and `snake_case`, written in `camelCase`. No key. Fields beyond these are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +28,87 @@ pub struct BusMessage {
     #[serde(default)]
     pub id: String,
     #[serde(flatten)]
-    pub rest: serde_json::Map<String, serde_json::Value>,
+    pub rest: Map<String, Value>,
+}
+
+/// What an instance runs on. A type of ours on Spring's topic: to Spring services an unknown one, which they ignore.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SettingsReport {
+    /// Of the config service's answer; none without a config service.
+    pub version: Option<String>,
+    /// Keys that were changed and take effect with the next start.
+    pub needs_restart: Vec<String>,
+    /// Why the newest settings were refused; the older ones are in effect.
+    pub refused: Option<String>,
+}
+
+impl BusMessage {
+    /// Read your settings again.
+    pub const REFRESH: &str = "RefreshRemoteApplicationEvent";
+    /// Take these `values` over all settings.
+    pub const ENVIRONMENT_CHANGE: &str = "EnvironmentChangeRemoteApplicationEvent";
+    pub const ACK: &str = "AckRemoteApplicationEvent";
+    /// A [`SettingsReport`].
+    pub const REPORT: &str = "SettingsReportRemoteApplicationEvent";
+
+    /// A message of this instance.
+    fn new(context: &Context, kind: &str, destination: &str, rest: Map<String, Value>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            timestamp: context.clock.now().as_millisecond(),
+            origin_service: context.instance.to_string(),
+            destination_service: Some(destination.to_owned()),
+            id: EventId::new(context).to_string(),
+            rest,
+        }
+    }
+
+    #[must_use]
+    pub fn refresh(context: &Context, destination: &str) -> Self {
+        Self::new(context, Self::REFRESH, destination, Map::new())
+    }
+
+    #[must_use]
+    pub fn environment_change(context: &Context, destination: &str, values: Map<String, Value>) -> Self {
+        let rest = Map::from_iter([("values".to_owned(), Value::Object(values))]);
+        Self::new(context, Self::ENVIRONMENT_CHANGE, destination, rest)
+    }
+
+    /// That this instance has seen a message that was meant for it.
+    #[must_use]
+    pub fn ack(context: &Context, of: &Self) -> Self {
+        let rest = [
+            ("ackId", json!(of.id)),
+            ("ackDestinationService", json!(of.destination_service)),
+            ("event", json!(format!("{PACKAGE}.{}", of.kind))),
+        ];
+        let rest = rest.map(|(key, value)| (key.to_owned(), value));
+        Self::new(context, Self::ACK, ALL, Map::from_iter(rest))
+    }
+
+    #[must_use]
+    pub fn report(context: &Context, report: &SettingsReport) -> Self {
+        let rest = match serde_json::to_value(report) {
+            Ok(Value::Object(rest)) => rest,
+            other => unreachable!("a struct becomes an object, not {other:?}"),
+        };
+        Self::new(context, Self::REPORT, ALL, rest)
+    }
+
+    /// What [`Self::report`] told; none in other messages, and in one that tells it otherwise.
+    #[must_use]
+    pub fn to_report(&self) -> Option<SettingsReport> {
+        let told = (self.kind == Self::REPORT).then(|| Value::Object(self.rest.clone()))?;
+        serde_json::from_value(told).ok()
+    }
+
+    /// The `values` of [`Self::environment_change`].
+    #[must_use]
+    pub fn values(&self) -> Map<String, Value> {
+        let values = self.rest.get("values").and_then(Value::as_object);
+        values.cloned().unwrap_or_default()
+    }
 }
 
 /// Fields that some fleets write in `snake_case`, and that are not named in [`BusMessage`].
@@ -43,7 +130,7 @@ impl Event for BusMessage {
     }
 
     fn aggregate(&self) -> String {
-        self.destination_service.clone().unwrap_or_else(|| "**".to_owned())
+        self.destination_service.clone().unwrap_or_else(|| ALL.to_owned())
     }
 
     fn decode(record: &Record) -> Result<Self, Malformed> {
