@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod check;
 pub mod cipher;
+pub mod diff;
 pub mod environment;
 pub mod finding;
 pub mod flat;
@@ -12,3 +13,5 @@ pub mod positions;
 pub mod query;
 pub mod schema;
 pub mod snapshot;
+pub mod webhook;
+pub mod yaml;

@@ -6,7 +6,8 @@ use sosohappy_common::Problem;
 
 use crate::domain::cipher::CipherError;
 use crate::domain::query::InvalidQuery;
-use crate::source::ViewError;
+use crate::domain::webhook::Unverified;
+use crate::source::{PinningError, ViewError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,6 +27,32 @@ pub enum Error {
     Unauthorized,
     #[error("the configuration of another application")]
     NotYourApplication,
+    #[error(transparent)]
+    Unverified(#[from] Unverified),
+    #[error("the body is not what a webhook sends")]
+    NotAWebhook,
+    #[error("{0}")]
+    Parameter(String),
+    #[error("no such version")]
+    NoVersion,
+    #[error("the version is not one to serve: {0}")]
+    BadVersion(String),
+    /// What has to be kept on disk or read from there.
+    #[error("state: {0}")]
+    State(String),
+    #[error("the bus: {0}")]
+    Bus(#[from] sosohappy_events::BusError),
+}
+
+impl From<PinningError> for Error {
+    fn from(error: PinningError) -> Self {
+        match error {
+            PinningError::NotYet => Self::View(ViewError::NotYet),
+            PinningError::Unknown => Self::NoVersion,
+            PinningError::Bad(why) => Self::BadVersion(why),
+            PinningError::State(why) => Self::State(why),
+        }
+    }
 }
 
 impl From<&Error> for Problem {
@@ -61,6 +88,23 @@ impl From<&Error> for Problem {
                 "not-your-application",
                 "This credential opens the configuration of another application",
             ),
+            Error::Unverified(unverified) => Problem::new(
+                StatusCode::FORBIDDEN,
+                "webhook-not-verified",
+                "The webhook is not signed as it should be",
+            )
+            .detail(unverified.to_string()),
+            Error::NotAWebhook => Problem::invalid_parameter("the body is not what a webhook sends"),
+            Error::Parameter(what) => Problem::invalid_parameter(what.clone()),
+            Error::NoVersion => Problem::not_found("no-such-version", "No such version is kept"),
+            Error::BadVersion(why) => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "bad-version",
+                "This version is not one to serve",
+            )
+            .detail(why.clone()),
+            Error::State(_) => Problem::internal(),
+            Error::Bus(_) => Problem::unavailable(),
         }
     }
 }

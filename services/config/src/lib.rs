@@ -1,15 +1,19 @@
 //! The config service: Spring Cloud Config's HTTP contract over a folder or a git repository held in memory.
 
+mod bus;
+pub mod check;
 mod credentials;
 mod domain;
 mod error;
 mod metrics;
 mod routes;
+mod schemas;
 mod settings;
 mod source;
 mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Context;
@@ -18,6 +22,7 @@ use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
 use sosohappy_events::refresh::spawn_refresh;
 
+use crate::bus::Announcer;
 use crate::domain::check::Checker;
 use crate::domain::environment::Environment;
 use crate::domain::flat::{Properties, flatten};
@@ -25,10 +30,16 @@ use crate::domain::keyring::KeyRing;
 use crate::domain::query::Query;
 use crate::error::Error;
 pub use crate::settings::Settings;
+use crate::settings::UnknownKeys;
 use crate::source::{Source, View};
+use crate::state::record::Entry;
 
 pub const SERVICE: &str = "config-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// Webhooks that are remembered, so that none is acted on twice.
+const DELIVERIES: u64 = 10_000;
+const DELIVERY_LIFETIME: Duration = Duration::from_hours(24 * 7);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -38,6 +49,9 @@ struct App {
     source: Source,
     keys: Arc<KeyRing>,
     overrides: Arc<Properties>,
+    announcer: Announcer,
+    /// Webhooks that were acted on.
+    deliveries: moka::sync::Cache<String, ()>,
     /// Changes with whatever but the source has a part in an answer.
     revision: Arc<str>,
 }
@@ -67,6 +81,27 @@ impl App {
     }
 }
 
+impl App {
+    /// Writes down who does what: before it is done, so that nothing is done that is not written down.
+    async fn record(&self, entry: Entry) -> Result<(), Error> {
+        let record = self.source.record().clone();
+        let written = tokio::task::spawn_blocking(move || record.add(&entry)).await;
+        let written = written.map_err(|panic| Error::State(panic.to_string()))?;
+        written.map_err(|error| Error::State(error.to_string()))
+    }
+
+    async fn entries(
+        &self,
+        most: usize,
+        wanted: impl Fn(&Entry) -> bool + Send + 'static,
+    ) -> Result<Vec<Entry>, Error> {
+        let record = self.source.record().clone();
+        let read = tokio::task::spawn_blocking(move || record.newest(most, wanted)).await;
+        let read = read.map_err(|panic| Error::State(panic.to_string()))?;
+        read.map_err(|error| Error::State(error.to_string()))
+    }
+}
+
 /// Reads the source and puts the service together. It needs nothing else to be running.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
@@ -76,9 +111,19 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.encrypt.salt,
     )?;
     let overrides = flatten(serde_json::Value::Object(current.overrides.clone()));
-    let source = Source::open(&current, &context, Checker::new(Vec::new(), true)).await?;
+    let known = if current.check.enabled {
+        schemas::all()?
+    } else {
+        Vec::new()
+    };
+    let checker = Checker::new(known, current.check.unknown_keys == UnknownKeys::Refuse);
+    let source = Source::open(&current, &context, checker).await?;
     source.register_health();
-    source.spawn_watch(|| async {});
+    let announcer = Announcer::new(bus.clone(), context.clone());
+    let changed = announcer.clone();
+    source.spawn_watch(move || changed.refresh_all_soon());
+    announcer.spawn();
+    announcer.spawn_pins(&source);
     spawn_refresh(&context, bus, current.config.poll);
     let app = App {
         settings,
@@ -86,6 +131,11 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         source,
         revision: revision(&current, &overrides).into(),
         keys: Arc::new(keys),
+        announcer,
+        deliveries: moka::sync::Cache::builder()
+            .max_capacity(DELIVERIES)
+            .time_to_live(DELIVERY_LIFETIME)
+            .build(),
         overrides: Arc::new(overrides),
     };
     Ok(Service::new(

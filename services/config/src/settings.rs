@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, schema, valid};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
@@ -28,48 +29,56 @@ pub struct Settings {
     pub webhooks: Webhooks,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct ApplicationToken(#[serde(deserialize_with = "valid::credential")] pub SecretString);
+pub struct ApplicationToken(
+    #[serde(deserialize_with = "valid::credential")]
+    #[schemars(schema_with = "schema::credential")]
+    pub SecretString,
+);
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SourceSettings {
     pub url: SecretUrl,
     #[serde(default, with = "humantime_serde::option")]
+    #[schemars(schema_with = "schema::optional_duration")]
     pub poll: Option<Duration>,
     pub accept_empty: bool,
     pub default_label: Option<String>,
     pub username: Option<String>,
+    #[schemars(schema_with = "schema::optional_secret")]
     pub password: Option<SecretString>,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub timeout: Duration,
     pub ssh_command: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StateSettings {
     pub folder: String,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub versions: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownKeys {
     Refuse,
     Accept,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CheckSettings {
     pub enabled: bool,
     pub unknown_keys: UnknownKeys,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CipherForm {
     /// Spring's: hex of AES-256-CBC.
@@ -78,21 +87,25 @@ pub enum CipherForm {
     Gcm,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Encrypt {
+    #[schemars(schema_with = "schema::optional_secret")]
     pub key: Option<SecretString>,
     /// By alias.
+    #[schemars(schema_with = "schema::secrets")]
     pub keys: BTreeMap<String, SecretString>,
     pub salt: String,
     pub enabled: bool,
     pub form: CipherForm,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Webhooks {
+    #[schemars(schema_with = "schema::optional_secret")]
     pub secret: Option<SecretString>,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub tolerance: Duration,
 }

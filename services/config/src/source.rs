@@ -4,9 +4,10 @@
 mod folder;
 mod git;
 mod labels;
+mod pinning;
 mod refresh;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,9 +16,10 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use sosohappy_common::Context;
 
-pub use self::folder::read as read_folder;
+pub use self::folder::{FolderError, read as read_folder};
 use self::git::{Git, GitError, Heads};
 pub use self::labels::ViewError;
+pub use self::pinning::PinningError;
 pub use self::refresh::Outcome;
 use self::refresh::Refreshing;
 use crate::domain::check::Checker;
@@ -121,9 +123,13 @@ struct Inner {
     record: Record,
     published: RwLock<Option<Arc<Published>>>,
     condition: Mutex<Condition>,
+    /// Where branches and tags stood at the last fetch, what was refused included.
+    fetched: Mutex<BTreeMap<String, String>>,
     /// Labels that were asked for: their new commits are checked before they are served.
     used: Mutex<BTreeSet<String>>,
     labels: labels::Cache,
+    /// What is served has changed, and nobody was told yet.
+    news: AtomicBool,
     /// Objects were missing in the clone: the next look makes it anew.
     damaged: AtomicBool,
     refreshing: tokio::sync::Mutex<Refreshing>,
@@ -161,9 +167,11 @@ impl Source {
                 record,
                 published: RwLock::new(None),
                 condition: Mutex::default(),
+                fetched: Mutex::default(),
                 used: Mutex::default(),
                 labels: labels::Cache::new(),
                 damaged: AtomicBool::new(false),
+                news: AtomicBool::new(false),
                 refreshing: tokio::sync::Mutex::default(),
             }),
         };
@@ -175,7 +183,11 @@ impl Source {
                     .await
                     .map_err(|error| SourceError::Unusable(format!("{}: {error}", folder.display())))?;
             }
-            source.refresh().await;
+            let recovered = source.published().is_some();
+            let outcome = source.refresh().await;
+            // Changed while no config was there to tell.
+            let news = recovered && outcome == Outcome::Changed;
+            source.inner.news.store(news, std::sync::atomic::Ordering::Relaxed);
             if source.published().is_none() {
                 return Err(SourceError::Unusable(source.why_not()));
             }
@@ -197,6 +209,20 @@ impl Source {
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.inner.record
+    }
+
+    #[must_use]
+    pub fn checker(&self) -> &Checker {
+        &self.inner.checker
+    }
+
+    /// Whether what is known of a branch is this commit; always for a folder, which has none.
+    #[must_use]
+    pub fn stands_at(&self, branch: &str, commit: &str) -> bool {
+        let Backend::Git(_) = &self.inner.backend else {
+            return true;
+        };
+        self.inner.fetched.lock().get(branch).is_some_and(|head| head == commit)
     }
 
     /// What names of property sources begin with; no credentials.

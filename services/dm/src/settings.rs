@@ -1,10 +1,11 @@
 //! The typed settings of the dm service; `settings.toml` has the defaults and what each means.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
 use sosohappy_sockets::Limits;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
@@ -19,19 +20,22 @@ pub struct Settings {
     pub sockets: Limits,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MessageSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_connections: u32,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_characters: usize,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HistorySettings {
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_count: u32,
 }

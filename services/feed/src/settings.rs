@@ -1,11 +1,12 @@
 //! The typed settings of the feed service; `settings.toml` has the defaults and what each means.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
 
 use crate::domain::PostLimits;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
@@ -20,20 +21,23 @@ pub struct Settings {
     pub post: PostLimits,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DatabaseSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_connections: u32,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImageSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_bytes: usize,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_pixels: u64,
 }

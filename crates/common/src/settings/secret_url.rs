@@ -1,11 +1,12 @@
 //! URLs of engines, which may hold a password.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// A URL that may hold a password: shown without it.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct SecretUrl(String);
+pub struct SecretUrl(#[schemars(schema_with = "super::schema::engine_url")] String);
 
 impl SecretUrl {
     #[must_use]

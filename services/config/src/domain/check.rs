@@ -35,6 +35,12 @@ impl Checker {
         }
     }
 
+    /// Whether a service of ours says so of the key.
+    #[must_use]
+    pub fn is_secret(&self, key: &str) -> bool {
+        self.schemas.iter().any(|schema| schema.is_secret(key))
+    }
+
     pub fn check(&self, snapshot: &Snapshot) -> Result<(), Refused> {
         let mut findings = Vec::new();
         for (path, file) in &snapshot.files {

@@ -74,6 +74,15 @@ impl Schema {
         }
     }
 
+    /// Whether its values are for nobody's eyes.
+    #[must_use]
+    pub fn is_secret(&self, key: &str) -> bool {
+        let Key::Value(place) = self.key(key) else {
+            return false;
+        };
+        self.alternatives(place).iter().any(|place| place["writeOnly"] == true)
+    }
+
     fn step<'a>(&'a self, place: &'a Value, step: &Step<'_>) -> Option<&'a Value> {
         let mut alternatives = self.alternatives(place).into_iter();
         match step {

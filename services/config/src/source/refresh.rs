@@ -86,10 +86,7 @@ impl Source {
     }
 
     /// Looks again and again. Calls `changed` after each change.
-    pub fn spawn_watch<F>(&self, changed: impl Fn() -> F + Send + 'static)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    pub fn spawn_watch(&self, changed: impl Fn() + Send + 'static) {
         let source = self.clone();
         let lifecycle = &self.inner.context.lifecycle;
         let draining = lifecycle.draining();
@@ -99,12 +96,13 @@ impl Source {
                 let Some(outcome) = draining.run_until_cancelled(source.refresh()).await else {
                     return Ok(());
                 };
-                if source.published().is_some()
-                    && let Some(gate) = gate.take()
-                {
-                    gate.open();
-                } else if outcome == Outcome::Changed {
-                    changed().await;
+                if source.published().is_some() {
+                    if let Some(gate) = gate.take() {
+                        gate.open();
+                    }
+                    if outcome == Outcome::Changed || source.inner.news.swap(false, Ordering::Relaxed) {
+                        changed();
+                    }
                 }
                 let pause = tokio::time::sleep(source.inner.poll);
                 if draining.run_until_cancelled(pause).await.is_none() {
@@ -167,6 +165,7 @@ impl Source {
             Err(error) => return Err(error.to_string()),
         };
         self.inner.labels.forget_names();
+        self.inner.fetched.lock().clone_from(&heads.labels);
         let label = self.inner.default_label.clone().or_else(|| heads.default.clone());
         let label = label.ok_or("the repository names no default branch: set source.default-label")?;
         let commit = heads.labels.get(&label).cloned();

@@ -25,18 +25,26 @@ pub struct ArchiveError {
 #[derive(Debug, Clone)]
 pub struct Archive {
     folder: PathBuf,
-    keep: usize,
+    most: usize,
 }
 
 impl Archive {
     /// `keep` versions stay, the pinned one beside them.
     pub fn open(folder: PathBuf, keep: usize) -> Result<Self, ArchiveError> {
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
-        Ok(Self { folder, keep })
+        Ok(Self { folder, most: keep })
     }
 
     /// Keeps a version as the last one; the oldest beyond `keep` go, but never `pinned`.
     pub fn put(&self, version: &str, contents: &Contents, pinned: Option<&str>) -> Result<(), ArchiveError> {
+        self.keep(version, contents)?;
+        let last = self.folder.join(LAST);
+        write_whole(&last, version.as_bytes()).map_err(|error| failed(&last, &error))?;
+        self.forget(version, pinned)
+    }
+
+    /// Keeps a version that is not the last one.
+    pub fn keep(&self, version: &str, contents: &Contents) -> Result<(), ArchiveError> {
         let path = self.path(version).ok_or_else(|| ArchiveError {
             path: self.folder.display().to_string(),
             reason: "a version is hex".to_owned(),
@@ -46,10 +54,7 @@ impl Archive {
             .map(|(path, bytes)| (path, STANDARD.encode(bytes)))
             .collect();
         let bytes = serde_json::to_vec(&files).map_err(|error| failed(&path, &error))?;
-        write_whole(&path, &bytes).map_err(|error| failed(&path, &error))?;
-        let last = self.folder.join(LAST);
-        write_whole(&last, version.as_bytes()).map_err(|error| failed(&last, &error))?;
-        self.forget(version, pinned)
+        write_whole(&path, &bytes).map_err(|error| failed(&path, &error))
     }
 
     /// None when it is not kept (any more).
@@ -112,7 +117,7 @@ impl Archive {
         let mut kept = self.kept()?;
         kept.retain(|(name, _)| name != newest && Some(name.as_str()) != pinned);
         kept.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
-        for (name, _) in kept.into_iter().skip(self.keep.saturating_sub(1)) {
+        for (name, _) in kept.into_iter().skip(self.most.saturating_sub(1)) {
             let path = self.folder.join(name);
             std::fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
         }

@@ -1,9 +1,13 @@
 //! The config service as a Spring client and an operator see it.
 
+mod answers;
+mod bus;
 mod encryption;
 mod environment;
 mod git;
 mod repository;
+mod spring_client;
+mod versions;
 
 use sosohappy_testkit::{Bed, EngineSet, Running};
 
@@ -99,7 +103,7 @@ impl Fixture {
     }
 }
 
-async fn start(bed: &Bed, settings: &[(&str, &str)]) -> Running {
+pub async fn start(bed: &Bed, settings: &[(&str, &str)]) -> Running {
     let settings = bed.settings("config", sosohappy_config::DEFAULTS, settings).await;
     let context = bed.context(sosohappy_config::SERVICE);
     let service = sosohappy_config::build(settings, context, bed.bus.clone()).await;

@@ -6,6 +6,7 @@ use super::body::text_of;
 use crate::App;
 use crate::credentials::Operator;
 use crate::error::Error;
+use crate::state::record::{Action, Entry};
 
 /// Encrypts a text; put `{cipher}` before the answer. `{key:alias}` before the text chooses a key, `{alg:gcm}` our own form.
 #[utoipa::path(
@@ -15,8 +16,13 @@ use crate::error::Error;
     request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
-pub async fn encrypt(_: Operator, State(app): State<App>, headers: HeaderMap, text: String) -> Result<String, Error> {
-    encrypted(&app, &headers, &text)
+pub async fn encrypt(
+    operator: Operator,
+    State(app): State<App>,
+    headers: HeaderMap,
+    text: String,
+) -> Result<String, Error> {
+    encrypted(&app, &operator, &headers, &text).await
 }
 
 /// The same; one key ring is for all applications.
@@ -29,16 +35,18 @@ pub async fn encrypt(_: Operator, State(app): State<App>, headers: HeaderMap, te
     responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn encrypt_for(
-    _: Operator,
+    operator: Operator,
     State(app): State<App>,
     Path((_application, _profiles)): Path<(String, String)>,
     headers: HeaderMap,
     text: String,
 ) -> Result<String, Error> {
-    encrypted(&app, &headers, &text)
+    encrypted(&app, &operator, &headers, &text).await
 }
 
-fn encrypted(app: &App, headers: &HeaderMap, text: &str) -> Result<String, Error> {
+async fn encrypted(app: &App, operator: &Operator, headers: &HeaderMap, text: &str) -> Result<String, Error> {
+    let entry = Entry::new(app.context.clock.now(), &operator.name, Action::Encrypt);
+    app.record(entry).await?;
     let text = text_of(headers, text, false);
     let form = app.settings.get().encrypt.form;
     Ok(app.keys.encrypt(&text, form, app.context.entropy.as_ref())?)

@@ -13,6 +13,7 @@ use crate::credentials::Reader;
 use crate::domain::flat::{Properties, nest};
 use crate::domain::placeholders;
 use crate::domain::query::{Form, Query};
+use crate::domain::yaml;
 use crate::error::Error;
 use crate::routes::etag::EntityTag;
 
@@ -68,15 +69,11 @@ pub async fn render(
         placeholders::resolve(&mut properties);
     }
     let (media_type, text) = match form {
-        Form::Yaml => ("text/plain; charset=utf-8", yaml(&properties)),
+        Form::Yaml => ("text/plain; charset=utf-8", yaml::to_text(&nest(&properties))),
         Form::Properties => ("text/plain; charset=utf-8", lines(&properties)),
         Form::Json => ("application/json", nest(&properties).to_string()),
     };
     Ok(tag.on(([(header::CONTENT_TYPE, media_type)], text).into_response()))
-}
-
-fn yaml(properties: &Properties) -> String {
-    serde_yaml_ng::to_string(&nest(properties)).expect("a JSON value is always YAML")
 }
 
 /// `key: value`, a line each, as Spring writes them.
