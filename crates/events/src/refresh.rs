@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use prometheus::{IntCounterVec, IntGauge, Opts};
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Refreshed, SettingsError};
-use tokio::time::MissedTickBehavior;
 
 use crate::consume::{Consumer, HandleError, Start, spawn_listener};
 use crate::types::{BusMessage, SettingsReport};
@@ -75,16 +74,19 @@ impl Follower {
     /// Tells what the service was started on, and from then on looks for what no message has told.
     async fn look(self, poll: Duration) -> anyhow::Result<()> {
         let draining = self.context.lifecycle.draining();
-        let mut looks = tokio::time::interval(poll);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let started = SettingsReport {
+            version: self.context.settings.version().await,
+            ..SettingsReport::default()
+        };
+        let mut report = Some(BusMessage::report(&self.context, &started));
         loop {
+            self.tell(report.into_iter()).await;
             tokio::select! {
                 () = draining.cancelled() => return Ok(()),
-                _ = looks.tick() => {}
+                () = tokio::time::sleep(poll) => {}
             }
             let refreshed = self.context.settings.refresh().await;
-            let report = self.report(refreshed).await;
-            self.tell(report.into_iter()).await;
+            report = self.report(refreshed).await;
         }
     }
 

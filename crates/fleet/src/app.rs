@@ -26,12 +26,18 @@ impl Addresses {
     /// Each service on its usual port of this machine.
     #[must_use]
     pub fn usual() -> Self {
+        Self::local(8890, 8891, 8889, 8892)
+    }
+
+    /// Each service on a port of this machine.
+    #[must_use]
+    pub fn local(auth: u16, feed: u16, dm: u16, notice: u16) -> Self {
         let at = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
-            auth: at(8890),
-            feed: at(8891),
-            dm: at(8889),
-            notice: at(8892),
+            auth: at(auth),
+            feed: at(feed),
+            dm: at(dm),
+            notice: at(notice),
         }
     }
 

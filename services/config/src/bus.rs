@@ -10,7 +10,7 @@ use sosohappy_events::types::BusMessage;
 use sosohappy_events::{Bus, BusError, Envelope, Topic};
 use tokio::sync::Notify;
 
-use crate::source::Source;
+use crate::source::{PinningError, Source};
 use crate::state::pin::Pin;
 
 /// How long a request waits for the bus.
@@ -126,6 +126,10 @@ impl Announcer {
     }
 
     async fn follow_pins(&self, source: &Source) -> BusError {
+        // A pin needs something to be put on.
+        while source.published().is_none() {
+            tokio::time::sleep(PAUSE).await;
+        }
         let mut reader = match self.bus.read(&[Topic::ConfigBus], Start::Earliest).await {
             Ok(reader) => reader,
             Err(error) => return error,
@@ -142,13 +146,26 @@ impl Announcer {
                 continue;
             }
             match serde_json::from_value::<Pin>(Value::Object(message.rest)) {
-                Ok(pin) => {
-                    if let Err(error) = source.adopt(pin).await {
-                        tracing::error!(%error, "a version that another replica pinned cannot be pinned here");
-                    }
-                }
+                Ok(pin) => self.adopt(source, pin).await,
                 Err(error) => tracing::warn!(%error, "a pin of another replica cannot be read"),
             }
+        }
+    }
+}
+
+impl Announcer {
+    /// A version that is not known here may be one that was not fetched yet.
+    async fn adopt(&self, source: &Source, pin: Pin) {
+        let mut adopted = source.adopt(pin.clone()).await;
+        if matches!(adopted, Err(PinningError::Unknown)) {
+            source.refresh().await;
+            adopted = source.adopt(pin).await;
+        }
+        match adopted {
+            // Who asked this replica in between has the version before.
+            Ok(true) => self.refresh_all_soon(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "a version that another replica pinned cannot be pinned here"),
         }
     }
 }

@@ -21,6 +21,9 @@ use crate::settings::{ApplicationToken, Settings};
 /// Where Spring's client puts the token of its `token` setting.
 const TOKEN: &str = "x-config-token";
 
+/// Characters of an operator's name that are kept.
+const MOST_OF_A_NAME: usize = 100;
+
 /// Who reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
@@ -84,10 +87,10 @@ impl Operator {
         let shown = shown(headers).ok_or(Error::Unauthorized)?;
         match who(&shown.secret, settings) {
             Some(Who::Operator) => Ok(Self {
-                name: shown
-                    .name
-                    .filter(|name| !name.is_empty())
-                    .unwrap_or_else(|| "operator".to_owned()),
+                name: shown.name.filter(|name| !name.is_empty()).map_or_else(
+                    || "operator".to_owned(),
+                    |name| name.chars().take(MOST_OF_A_NAME).collect(),
+                ),
             }),
             Some(Who::Service | Who::Application(_)) | None => Err(Error::Unauthorized),
         }

@@ -2,6 +2,7 @@
 
 mod bus;
 pub mod check;
+mod convergence;
 mod credentials;
 mod domain;
 mod error;
@@ -23,6 +24,7 @@ use sosohappy_events::Bus;
 use sosohappy_events::refresh::spawn_refresh;
 
 use crate::bus::Announcer;
+use crate::convergence::Convergence;
 use crate::domain::check::Checker;
 use crate::domain::environment::Environment;
 use crate::domain::flat::{Properties, flatten};
@@ -54,6 +56,7 @@ struct App {
     deliveries: moka::sync::Cache<String, ()>,
     /// Changes with whatever but the source has a part in an answer.
     revision: Arc<str>,
+    convergence: Convergence,
 }
 
 impl App {
@@ -124,7 +127,14 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     source.spawn_watch(move || changed.refresh_all_soon());
     announcer.spawn();
     announcer.spawn_pins(&source);
-    spawn_refresh(&context, bus, current.config.poll);
+    spawn_refresh(&context, bus.clone(), current.config.poll);
+    let served = source.clone();
+    let convergence = Convergence::spawn(&context, bus, settings.clone(), move || {
+        // Empty while a repository was never reached: nobody can run on that.
+        served
+            .published()
+            .map_or_else(String::new, |published| published.main.version.clone())
+    });
     let app = App {
         settings,
         context: context.clone(),
@@ -137,6 +147,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
             .time_to_live(DELIVERY_LIFETIME)
             .build(),
         overrides: Arc::new(overrides),
+        convergence,
     };
     Ok(Service::new(
         context,

@@ -1,6 +1,7 @@
 //! Every URL of the config service.
 
 mod bus;
+mod convergence;
 mod encryption;
 mod environment;
 pub mod etag;
@@ -14,6 +15,7 @@ use crate::App;
 
 pub fn routes(app: App) -> OpenApiRouter {
     let routes = OpenApiRouter::new()
+        .routes(routes!(convergence::show::show_convergence))
         .routes(routes!(environment::flat::show_flat))
         .routes(routes!(environment::show::show_environment))
         .routes(routes!(environment::show::show_environment_at_label))

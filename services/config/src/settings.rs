@@ -27,6 +27,7 @@ pub struct Settings {
     pub overrides: serde_json::Map<String, serde_json::Value>,
     pub encrypt: Encrypt,
     pub webhooks: Webhooks,
+    pub convergence: ConvergenceSettings,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -85,6 +86,17 @@ pub enum CipherForm {
     Spring,
     /// Ours: AES-256-GCM.
     Gcm,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConvergenceSettings {
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub late_after: Duration,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub forget_after: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

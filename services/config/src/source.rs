@@ -3,6 +3,7 @@
 
 mod folder;
 mod git;
+mod keeping;
 mod labels;
 mod pinning;
 mod refresh;

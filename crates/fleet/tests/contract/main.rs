@@ -17,11 +17,5 @@ fn binaries() -> &'static Path {
 }
 
 fn addresses(ports: Ports) -> Addresses {
-    let at = |port: u16| format!("http://127.0.0.1:{port}");
-    Addresses {
-        auth: at(ports.auth),
-        feed: at(ports.feed),
-        dm: at(ports.dm),
-        notice: at(ports.notice),
-    }
+    Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice)
 }

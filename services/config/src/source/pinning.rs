@@ -36,19 +36,20 @@ impl Source {
         Ok(pin)
     }
 
-    /// The same as another replica has done; an older pin than ours changes nothing.
-    pub async fn adopt(&self, pin: Pin) -> Result<(), PinningError> {
+    /// The same as another replica has done; an older pin than ours changes nothing. Answers whether something changed.
+    pub async fn adopt(&self, pin: Pin) -> Result<bool, PinningError> {
         let _one_at_a_time = self.inner.refreshing.lock().await;
         let ours = self.published().and_then(|published| published.pin.clone());
         if ours.is_some_and(|ours| ours.at >= pin.at) {
-            return Ok(());
+            return Ok(false);
         }
         let snapshot = match &pin.version {
             Some(version) => Some(self.checked(version).await?),
             None => None,
         };
         let by = format!("{}, on another replica", pin.by);
-        self.put_on(pin, snapshot, &by).await
+        self.put_on(pin, snapshot, &by).await?;
+        Ok(true)
     }
 
     async fn checked(&self, version: &str) -> Result<Arc<Snapshot>, PinningError> {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bus;
+mod convergence;
 mod encryption;
 mod environment;
 mod git;
