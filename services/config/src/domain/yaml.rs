@@ -6,14 +6,7 @@ use serde_json::Value;
 #[must_use]
 pub fn to_text(value: &Value) -> String {
     let mut text = String::new();
-    match value {
-        Value::Object(fields) if !fields.is_empty() => block(&mut text, value, 0, false),
-        Value::Array(items) if !items.is_empty() => block(&mut text, value, 0, false),
-        other => {
-            text.push_str(&scalar(other));
-            text.push('\n');
-        }
-    }
+    block(&mut text, value, 0, true);
     text
 }
 
@@ -25,7 +18,7 @@ fn block(text: &mut String, value: &Value, level: usize, mut started: bool) {
         }
     };
     match value {
-        Value::Object(fields) => {
+        Value::Object(fields) if !fields.is_empty() => {
             for (key, value) in fields {
                 indent(text);
                 text.push_str(&scalar(&Value::from(key.as_str())));
@@ -47,7 +40,7 @@ fn block(text: &mut String, value: &Value, level: usize, mut started: bool) {
                 }
             }
         }
-        Value::Array(items) => {
+        Value::Array(items) if !items.is_empty() => {
             for item in items {
                 indent(text);
                 text.push_str("- ");
@@ -99,7 +92,7 @@ mod tests {
             "b": {"c": [{"d": 1, "e": [true, null]}, [], {}], "long": "one\ntwo"}, "n": 1.5, "t": "true"
         });
         let expected = "\"yes\": \"no\"\na:\n- \"on\"\n- \"Y\"\n- \"012\"\n- \"1:30\"\n- \"0x1F\"\n- \"2026-01-01\"\n- \"1_000\"\n- yesterday\n\
-                        - 10 s\n- v1.2\n- ''\nb:\n  c:\n  - d: 1\n    e:\n    - true\n    - null\n  - []\n  - {}\n  long: \"one\\ntwo\"\nn: 1.5\nt: 'true'\n";
+                        - 10 s\n- v1.2\n- ''\nb:\n  c:\n  - d: 1\n    e:\n    - true\n    - null\n  - []\n  - {}\n  long: \"one\\ntwo\"\n\"n\": 1.5\nt: 'true'\n";
         assert_eq!(to_text(&document), expected);
         assert_eq!(to_text(&json!({})), "{}\n");
     }

@@ -65,7 +65,7 @@ async fn every_form_is_as_it_was() {
             "flat-unresolved.properties",
             "/feed-config-prod.properties?resolvePlaceholders=false",
         ),
-        ("file.conf", "/feed-config/prod/v2/nginx.conf"),
+        ("file-at-label.conf", "/feed-config/prod/v2/nginx.conf"),
         ("file.conf", "/feed-config/prod/nginx.conf?useDefaultLabel"),
         (
             "file-unresolved.conf",
