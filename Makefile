@@ -8,7 +8,7 @@ FLEET := $(CARGO_TARGET_DIR)/release/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps check-ops image images deploy rollback rolling clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,31 @@ docs: ## build the documentation of all crates
 
 check-deps: ## licences, bans, duplicates and sources of the dependencies
 	@scripts/check-deps
+
+check-ops: ## images, manifests, monitoring and the pipeline, as far as a machine without a cluster can
+	@scripts/check-ops $(ARGS)
+
+# What Jenkins calls, and a person can: REGISTRY, TAG, SERVICE, OVERLAY, IMAGES (a file of digests), DEMO (an address). ARGS=--dry-run says
+# what would be done.
+REGISTRY ?= registry.example.com/sosohappy
+TAG ?= $(shell git rev-parse --short HEAD)
+OVERLAY ?= production
+
+image: ## build and push the image of SERVICE, and print its digest
+	@scripts/deploy image $(REGISTRY) $(TAG) $(SERVICE) $(ARGS)
+
+images: ## all six, side by side
+	@scripts/deploy images $(REGISTRY) $(TAG) $(ARGS)
+
+deploy: ## roll OVERLAY out: config first, then the others; undone when anything fails
+	@scripts/deploy apply $(OVERLAY) $(if $(IMAGES),--images $(IMAGES)) $(if $(DEMO),--demo $(DEMO)) $(ARGS)
+
+rollback: ## undo the last roll-out of OVERLAY
+	@scripts/deploy rollback $(OVERLAY) $(ARGS)
+
+rolling: setup ## restart every replica under load, behind a load balancer; needs the engines
+	cargo build --release --locked --workspace --bins
+	@$(CARGO_TARGET_DIR)/release/bench rolling $(ARGS)
 
 clean: ## forget what was built
 	cargo clean

@@ -1,6 +1,7 @@
 """Builds every composition of k8s/, validates it strictly, and asserts on the rendered objects what they must hold to.
 
-usage: manifests.py KUSTOMIZE DEFINITIONS    the folder of the CustomResourceDefinitions
+usage: manifests.py KUSTOMIZE DEFINITIONS STRIMZI    the folder of the CustomResourceDefinitions, and the file to which the
+                                                     resources of Strimzi go, one a line: its own classes read them next
 """
 
 import json
@@ -21,12 +22,16 @@ from common import ROOT, SERVICES, check, finish, load, parse, partitions, secon
 VERSIONS = ("1.30", "1.33", "1.37")
 K8S = ROOT / "k8s"
 # What operators define themselves; no validator bundles it.
-CUSTOM = re.compile(r"(gateway\.networking\.k8s\.io|monitoring\.coreos\.com|external-secrets\.io)/")
+CUSTOM = re.compile(r"(argoproj\.io|external-secrets\.io|gateway\.networking\.k8s\.io|keda\.sh|monitoring\.coreos\.com|(networking|security)\.istio\.io)/")
+STRIMZI = "kafka.strimzi.io/v1"
 # What a database URL of a Secret points at; `scripts/deploy secrets` writes them.
 BEHIND_SECRETS = {"auth-database": ("mysql", 3306), "feed-database": ("mysql", 3306), "dm-messages": ("mongodb", 27017), "notice-inbox": ("mongodb", 27017)}
-# Among themselves.
-ENGINE_EDGES = {("kafka", "kafka", 9092), ("kafka", "kafka", 9093), ("mongodb", "mongodb", 27017)}
+# Among themselves: clients and controllers of Kafka's own image, and of Strimzi's.
+KAFKA_PORTS = {False: (9092, 9093), True: (9090, 9091, 9092)}
 NAME = "app.kubernetes.io/name"
+COLOUR = "sosohappy/colour"
+# Who may do what Pod Security "restricted" forbids: the log collector reads the files of its node, which belong to root.
+NODE_READERS = {"fluent-bit": {"/var/log", "/var/lib/sosohappy-fluent-bit"}}
 
 
 def build(kustomize, folder):
@@ -35,16 +40,23 @@ def build(kustomize, folder):
 
 
 def compositions(kustomize):
-    """Both overlays as they are, and each component over the base of dev."""
+    """Both overlays as they are, each component over one of them unless it is part of production, and what stands for itself."""
     with tempfile.TemporaryDirectory() as work:
         todo = {path.name: path for path in sorted((K8S / "overlays").iterdir())}
-        for component in sorted((K8S / "components").iterdir()):
-            folder = Path(work) / component.name
-            folder.mkdir()
-            where = lambda path: os.path.relpath(path, folder.resolve())
-            lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources:", f"  - {where(K8S / 'base')}", "components:", f"  - {where(component)}"]
-            (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
-            todo[f"base with {component.name}"] = folder
+        part_of_production = {(K8S / "overlays/production" / path).resolve() for path in load(K8S / "overlays/production/kustomization.yaml")[0]["components"]}
+        for found in sorted([*(K8S / "components").rglob("kustomization.yaml"), K8S / "argocd/kustomization.yaml"]):
+            name = str(found.parent.relative_to(K8S)).removeprefix("components/").replace("/", "-")
+            if load(found)[0]["kind"] == "Kustomization":
+                todo[f"{name} alone"] = found.parent
+            elif found.parent.resolve() not in part_of_production:
+                # Production has another way in already.
+                below = "dev" if name == "ingress" else "production"
+                folder = Path(work) / name
+                folder.mkdir()
+                where = lambda path: os.path.relpath(path, folder.resolve())
+                lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources:", f"  - {where(K8S / 'overlays' / below)}", "components:", f"  - {where(found.parent)}"]
+                (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
+                todo[f"{below} with {name}"] = folder
         with ThreadPoolExecutor(2) as pool:
             built = pool.map(lambda folder: build(kustomize, str(folder)), todo.values())
             return dict(zip(todo, built, strict=True))
@@ -52,8 +64,15 @@ def compositions(kustomize):
 
 @cache
 def definition(version, kind):
-    """The schema of a kind, made strict: what it does not name is refused."""
-    group, version = version.split("/")
+    """The schema of a kind, made strict: what it does not name is refused. Kept beside the definitions, which take long to read."""
+    kept = Path(sys.argv[2]) / "kept" / f"{version.replace('/', '-')}-{kind}.json"
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps(defined(*version.split("/"), kind)))
+    return json.loads(kept.read_text())
+
+
+def defined(group, version, kind):
     for path in Path(sys.argv[2]).rglob("*.yaml"):
         text = path.read_text()
         if f"kind: {kind}\n" not in text or group not in text:
@@ -64,7 +83,7 @@ def definition(version, kind):
                 for offered in spec["versions"]:
                     if offered["name"] == version and offered["served"]:
                         schema = offered["schema"]["openAPIV3Schema"]
-                        schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
+                        schema["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {"type": "object", "required": ["name"]}}
                         return strict(schema)
     return None
 
@@ -97,6 +116,15 @@ class Composition:
     def pods(self):
         return [(item, item["spec"]["template"]) for item in self.of("Deployment", "StatefulSet", "DaemonSet", "Job")]
 
+    def labels(self):
+        """Of every pod, those included that Strimzi makes of a node pool."""
+        brokers = [{NAME: "kafka", **item["metadata"]["labels"]} for item in self.of("KafkaNodePool") if "broker" in item["spec"]["roles"]]
+        return [template["metadata"]["labels"] for _, template in self.pods()] + brokers
+
+    def of_services(self):
+        """The Deployment of each service, whatever its colour."""
+        return {item["metadata"]["labels"][NAME]: item for item in self.of("Deployment") if item["metadata"]["labels"].get("app.kubernetes.io/component") == "service"}
+
     def settings_of(self, workload):
         """The environment of the first container, ConfigMaps unfolded; a Secret's value is its reference."""
         maps = {item["metadata"]["name"]: item.get("data", {}) for item in self.of("ConfigMap")}
@@ -113,10 +141,12 @@ class Composition:
         self.valid()
         self.unique()
         self.restricted()
-        self.services()
-        self.edges()
         self.selectors()
-        self.routes()
+        if not self.title.endswith(" alone"):
+            self.services()
+            self.scaling()
+            self.edges()
+            self.routes()
         for item in self.of("Secret"):
             self.check(False, item, "no secret lives in this tree")
 
@@ -127,6 +157,8 @@ class Composition:
             if text in Composition.seen:
                 continue
             Composition.seen.add(text)
+            if item["apiVersion"] == STRIMZI:
+                continue
             if CUSTOM.match(item["apiVersion"]):
                 schema = definition(item["apiVersion"], item["kind"])
                 if self.check(schema, item, f"nobody defines this kind in {item['apiVersion']}"):
@@ -152,7 +184,8 @@ class Composition:
             pod = template["spec"]
             context = pod.get("securityContext", {})
             tell = lambda holds, words: self.check(holds, workload, words)
-            tell(context.get("runAsNonRoot") is True and context.get("runAsUser", 0) > 0, "must not run as root")
+            reads = NODE_READERS.get(workload["metadata"]["name"])
+            tell(reads or context.get("runAsNonRoot") is True and context.get("runAsUser", 0) > 0, "must not run as root")
             tell(context.get("seccompProfile", {}).get("type") == "RuntimeDefault", "no seccomp profile")
             tell(pod.get("automountServiceAccountToken") is False, "carries a token for the cluster")
             tell(pod.get("enableServiceLinks") is False, "has variables of every Service in its environment")
@@ -160,19 +193,22 @@ class Composition:
             tell(pod.get("priorityClassName"), "no priority")
             allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
             for volume in pod.get("volumes", []):
-                tell(set(volume) - {"name"} <= allowed, f"volume {volume['name']} is of a kind that is not allowed")
+                of_node = volume.get("hostPath", {}).get("path")
+                tell(set(volume) - {"name"} <= allowed or of_node in (reads or ()), f"volume {volume['name']} is of a kind that is not allowed")
             for container in pod.get("initContainers", []) + pod["containers"]:
                 own = container.get("securityContext", {})
                 words = f"container {container['name']}: "
                 tell(own.get("allowPrivilegeEscalation") is False, words + "may gain privileges")
                 tell(own.get("capabilities", {}).get("drop") == ["ALL"], words + "keeps capabilities")
+                for mount in container.get("volumeMounts", []):
+                    tell(mount["mountPath"] != "/var/log" or mount.get("readOnly"), words + "may write the logs of its node")
                 tell(own.get("readOnlyRootFilesystem") is True or container["name"] == "kafka", words + "may write its image")
                 tell({"cpu", "memory"} <= set(container["resources"].get("requests", {})), words + "asks for nothing")
                 tell("memory" in container["resources"].get("limits", {}), words + "has no limit of memory")
                 tell(not container["image"].endswith(":latest"), words + "any image will do")
 
     def services(self):
-        deployments = {item["metadata"]["name"]: item for item in self.of("Deployment") if item["metadata"]["labels"].get("app.kubernetes.io/component") == "service"}
+        deployments = self.of_services()
         if not check(deployments.keys() == SERVICES.keys(), f"{self.title}: the services are {sorted(deployments)}"):
             return
         for name, deployment in deployments.items():
@@ -201,20 +237,47 @@ class Composition:
             tell(pod["serviceAccountName"] == name, "has not its own account")
             tell(pod["priorityClassName"] == ("sosohappy-config" if name == "config" else "sosohappy-fleet"), "has another priority")
             tell("replicas" not in deployment["spec"] or not self.of("HorizontalPodAutoscaler"), "a deployment would undo the autoscaler's work")
-            if name in ("auth", "feed") and not self.title.startswith("base"):
+            if name in ("auth", "feed"):
                 scheme = effective("images.url").split(":")[0]
-                tell(scheme in (("file",) if self.title == "dev" else ("s3", "gs")), "several replicas need one store of pictures")
-        for scaler in self.of("HorizontalPodAutoscaler"):
-            self.check(scaler["spec"]["maxReplicas"] <= partitions(), scaler, f"more consumers than the {partitions()} partitions of a topic")
-            self.check(scaler["spec"]["minReplicas"] >= 2, scaler, "one replica is none during a roll-out")
-        if self.title == "production":
-            for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget"):
-                names = {item["metadata"]["name"] for item in self.of(kind)}
-                check(SERVICES.keys() <= names, f"production: not every service has a {kind}")
+                tell(scheme in (("file",) if self.title.startswith("dev") else ("s3", "gs")), "several replicas need one store of pictures")
+
+    def scaling(self):
+        """Who says how many replicas there are: within what a topic can share out, and for every service of a cluster."""
+        workloads = {(item["kind"], item["metadata"]["name"]) for item in self.of("Deployment", "StatefulSet", "Rollout")}
+        scaled, colour = set(), {item["metadata"]["labels"].get(COLOUR) for item in self.of_services().values()}
+        for scaler in self.of("HorizontalPodAutoscaler", "ScaledObject"):
+            spec, keda = scaler["spec"], scaler["kind"] == "ScaledObject"
+            least, most = (spec["minReplicaCount"], spec["maxReplicaCount"]) if keda else (spec["minReplicas"], spec["maxReplicas"])
+            self.check(most <= partitions(), scaler, f"more consumers than the {partitions()} partitions of a topic")
+            self.check(least >= 2, scaler, "one replica is none during a roll-out")
+            target = spec["scaleTargetRef"]
+            self.check((target["kind"], target["name"]) in workloads, scaler, "scales nothing")
+            self.check(target["name"] not in scaled, scaler, "two autoscalers quarrel over it")
+            scaled.add(target["name"])
+            for trigger in spec["triggers"] if keda else []:
+                asked = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b(?=\{)", trigger["metadata"].get("query", "")))
+                self.check(asked <= {"events_consumer_lag_records", "sosohappy_sockets_open"}, scaler, f"asks for {sorted(asked)}")
+        check(len(colour) == 1, f"{self.title}: a fleet in {colour}")
+        if not self.title.startswith("dev"):
+            suffix = f"-{colour.pop()}" if colour != {None} else ""
+            check({name + suffix for name in SERVICES} <= scaled, f"{self.title}: only {sorted(scaled)} are scaled")
+            budgets = {item["metadata"]["name"] for item in self.of("PodDisruptionBudget")}
+            check(SERVICES.keys() <= budgets, f"{self.title}: not every service has a PodDisruptionBudget")
+        services = {item["metadata"]["name"] for item in self.of("Service")}
+        templates = {item["metadata"]["name"] for item in self.of("AnalysisTemplate")}
+        for rollout in self.of("Rollout"):
+            spec = rollout["spec"]
+            colours = spec["strategy"]["blueGreen"]
+            self.check(("Deployment", spec["workloadRef"]["name"]) in workloads, rollout, "rolls out nothing")
+            self.check({colours["activeService"], colours["previewService"]} <= services, rollout, "a Service is missing")
+            for analysis in ("prePromotionAnalysis", "postPromotionAnalysis"):
+                self.check({entry["templateName"] for entry in colours[analysis]["templates"]} <= templates, rollout, f"{analysis} is not there")
+        if self.of("Rollout"):
+            check({item["metadata"]["name"] for item in self.of("Rollout")} == SERVICES.keys(), f"{self.title}: not every service is a Rollout")
 
     def edges(self):
         """Who may speak to whom is exactly who does."""
-        pods = {template["metadata"]["labels"][NAME]: template["metadata"]["labels"] for _, template in self.pods()}
+        pods = {labels[NAME]: labels for labels in self.labels()}
         policies = [item for item in self.of("NetworkPolicy")]
         check(any(item["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for item in policies), f"{self.title}: nothing is denied by default")
 
@@ -233,26 +296,33 @@ class Composition:
 
         may = allowed("egress", "to")
         heard = {(other, me, port) for me, other, port in allowed("ingress", "from")}
-        used = set(ENGINE_EDGES)
-        for deployment in self.of("Deployment"):
-            name = deployment["metadata"]["name"]
-            if name not in SERVICES:
-                continue
+        used = {("kafka", "kafka", port) for port in KAFKA_PORTS[bool(self.of("Kafka"))]} | {("mongodb", "mongodb", 27017)}
+        broker = lambda name, url: (name, *to_port(url.removeprefix("kafka:")))
+        for job in self.of("Job"):
+            for argument in job["spec"]["template"]["spec"]["containers"][0]["args"]:
+                if argument.startswith("--url=kafka:"):
+                    used.add(broker(job["metadata"]["name"], argument.removeprefix("--url=")))
+        for name, deployment in self.of_services().items():
             for variable, value in self.settings_of(deployment).items():
                 if isinstance(value, dict):
                     if value["name"] in BEHIND_SECRETS:
                         used.add((name, *BEHIND_SECRETS[value["name"]]))
                 elif variable.endswith("__EVENTS__URL"):
-                    host, port = value.removeprefix("kafka:").split(":")
-                    used.add((name, host, int(port)))
-                elif variable.endswith(("__CONFIG__URL", "__AUTH_URL")):
+                    used.add(broker(name, value))
+                elif variable.endswith(("__CONFIG__URL", "__AUTH_URL", "__OTLP_ENDPOINT")):
                     url = urlsplit(value)
                     used.add((name, url.hostname, url.port))
+        # The same once more, where a mesh asks for identities.
+        callers = {item["spec"]["selector"]["matchLabels"].get(NAME): item["spec"]["rules"] for item in self.of("AuthorizationPolicy") if "selector" in item["spec"]}
+        if callers:
+            let_in = {(account, me) for me, rules in callers.items() for rule in rules for end in rule.get("from", []) for account in end["source"].get("serviceAccounts", [])}
+            calls = {(one, other) for one, other, _ in used if one in SERVICES and other in SERVICES}
+            check(let_in == calls, f"{self.title}: the mesh lets in {sorted(let_in)}, used are {sorted(calls)}")
         check(may == used, f"{self.title}: going out, allowed but not used {sorted(may - used)}, used but not allowed {sorted(used - may)}")
         check(heard == used, f"{self.title}: coming in, allowed but not used {sorted(heard - used)}, used but not allowed {sorted(used - heard)}")
 
     def selectors(self):
-        templates = [template["metadata"]["labels"] for _, template in self.pods()]
+        templates = self.labels()
         for item in self.of("Service"):
             meant = [labels for labels in templates if item["spec"]["selector"].items() <= labels.items()]
             self.check(len(meant) == 1, item, f"selects {len(meant)} workloads")
@@ -264,18 +334,18 @@ class Composition:
                 self.check(matches(workload["spec"]["selector"], template["metadata"]["labels"]), workload, "does not select its own pods")
                 others = [labels for labels in templates if matches(workload["spec"]["selector"], labels)]
                 self.check(len(others) == 1, workload, "selects the pods of others")
-        for item in self.of("HorizontalPodAutoscaler"):
-            target = item["spec"]["scaleTargetRef"]
-            self.check(any(workload["kind"] == target["kind"] and workload["metadata"]["name"] == target["name"] for workload, _ in self.pods()), item, "scales nothing")
 
     def routes(self):
         ports = {item["metadata"]["name"]: item["spec"]["ports"][0]["port"] for item in self.of("Service")}
-        for kind in ("HTTPRoute", "Ingress"):
+        for kind in ("HTTPRoute", "Ingress", "VirtualService"):
             prefixes = {}
             for item in self.of(kind):
                 if kind == "HTTPRoute":
                     rules = [rule for rule in item["spec"]["rules"] if "backendRefs" in rule]
                     found = [(match["path"]["value"], end["name"], end["port"]) for rule in rules for match in rule["matches"] for end in rule["backendRefs"]]
+                elif kind == "VirtualService":
+                    uris = [(next(iter(match["uri"].values())), rule["route"]) for rule in item["spec"]["http"] for match in rule["match"]]
+                    found = [(uri.removesuffix("/"), end["destination"]["host"], end["destination"]["port"]["number"]) for uri, ends in uris for end in ends]
                 else:
                     paths = [path for rule in item["spec"]["rules"] for path in rule["http"]["paths"]]
                     found = [(path["path"], path["backend"]["service"]["name"], ports[path["backend"]["service"]["name"]]) for path in paths]
@@ -295,6 +365,32 @@ def matches(selector, labels):
     return selector.get("matchLabels", {}).items() <= labels.items()
 
 
+def to_port(address):
+    host, port = address.split(":")
+    return host, int(port)
+
+
+def files():
+    """What is inside of settings that only their own programs read."""
+    collector = load(K8S / "components/opentelemetry/collector.yaml")[0]
+    for name, pipeline in collector["service"]["pipelines"].items():
+        for part in ("receivers", "processors", "exporters"):
+            unknown = set(pipeline[part]) - collector[part].keys()
+            check(not unknown, f"collector.yaml: {name}: no {part} called {sorted(unknown)}")
+    fluent = load(K8S / "components/logging/fluent-bit.yaml")[0]
+    patterns = set(fluent["pipeline"]["inputs"][0]["path"].split(","))
+    overlays = [load(path / "kustomization.yaml")[0]["namespace"] for path in (K8S / "overlays").iterdir()]
+    wanted = {f"/var/log/containers/*_{namespace}_*.log" for namespace in overlays}
+    check(patterns == wanted, f"fluent-bit.yaml: reads {sorted(patterns)}, the fleet is in {sorted(wanted)}")
+    parsers = {parser["name"] for parser in load(K8S / "components/logging/parsers.yaml")[0]["parsers"]}
+    asked = {entry["parser"] for entry in fluent["pipeline"]["filters"] if "parser" in entry}
+    check(asked == parsers, f"fluent-bit.yaml: parsers {sorted(asked)}, there are {sorted(parsers)}")
+    source = load(K8S / "argocd/application.yaml")[0]["spec"]["source"]
+    check((ROOT / source["path"]).is_dir(), f"argocd: no {source['path']}")
+    for component in source["kustomize"]["components"]:
+        check((ROOT / source["path"] / component).is_dir(), f"argocd: no {component}")
+
+
 def secrets():
     """What pods read is what `scripts/deploy secrets` makes and what the external-secrets component fetches."""
     script = (ROOT / "scripts/deploy").read_text().replace("\\\n", " ")
@@ -307,7 +403,10 @@ def secrets():
 
 def main():
     made = secrets()
+    files()
     built = compositions(sys.argv[1])
+    strimzi = [item for objects in built.values() for item in objects if item["apiVersion"] == STRIMZI]
+    Path(sys.argv[3]).write_text("".join(json.dumps(item, sort_keys=True) + "\n" for item in strimzi))
     for title, objects in built.items():
         composition = Composition(title, objects)
         composition.all()

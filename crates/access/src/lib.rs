@@ -19,6 +19,7 @@ use std::sync::Arc;
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Access, Credentials};
 use sosohappy_events::Bus;
+use sosohappy_events::topic::LONGEST_TOKEN;
 use sosohappy_store::Directory;
 
 pub use act::{Act, ActUpload, Acting, Actor};
@@ -33,7 +34,7 @@ pub use registry::Registry;
 /// Everything a service that is not auth needs to know who calls: starts the token registry (readiness waits for it), the
 /// consumers that feed the directory, and the way to auth for what neither knows.
 ///
-/// Fails when `access.auth-url` is no base for a URL or the service token cannot be a header.
+/// Fails when `access.auth-url` is no base for a URL, tokens live longer than their topic remembers them, or the service token cannot be a header.
 pub fn identity(
     context: &Context,
     settings: &Access,
@@ -41,6 +42,11 @@ pub fn identity(
     bus: &Arc<dyn Bus>,
     directory: Arc<dyn Directory>,
 ) -> anyhow::Result<Identity> {
+    anyhow::ensure!(
+        settings.token_lifetime <= LONGEST_TOKEN,
+        "access.token-lifetime: at most {} h, for as long as the accessToken topic keeps its records",
+        LONGEST_TOKEN.as_secs() / 3600
+    );
     let auth = AuthClient::new(settings, &credentials.service_token, context)?;
     let registry = Registry::start(context, settings, bus, auth.clone());
     let names = DirectoryNames::new(directory, auth);

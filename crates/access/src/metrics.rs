@@ -58,17 +58,26 @@ impl AuthMetrics {
             "Calls to auth that the circuit breaker held back",
         )
         .expect("a static metric is valid");
+        let introspections = metrics.register(counter(
+            "access_introspections_total",
+            "Tokens asked of auth by outcome: active, inactive, unavailable",
+            "outcome",
+        ));
+        let lookups = metrics.register(counter(
+            "access_name_lookups_total",
+            "Names asked of auth by outcome: found, unknown, unavailable",
+            "outcome",
+        ));
+        // All are there from the start, at nothing.
+        for outcome in ["active", "inactive", "unavailable"] {
+            introspections.with_label_values(&[outcome]);
+        }
+        for outcome in ["found", "unknown", "unavailable"] {
+            lookups.with_label_values(&[outcome]);
+        }
         Self {
-            introspections: metrics.register(counter(
-                "access_introspections_total",
-                "Tokens asked of auth by outcome: active, inactive, unavailable",
-                "outcome",
-            )),
-            lookups: metrics.register(counter(
-                "access_name_lookups_total",
-                "Names asked of auth by outcome: found, unknown, unavailable",
-                "outcome",
-            )),
+            introspections,
+            lookups,
             seconds: metrics.register(Histogram::with_opts(seconds).expect("a static metric is valid")),
             rejected: metrics.register(rejected),
         }

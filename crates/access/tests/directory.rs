@@ -33,7 +33,7 @@ async fn lookup(
 ) -> Result<Json<LookupResponse>, StatusCode> {
     auth.asked.fetch_add(1, Ordering::SeqCst);
     if *auth.is_spring.lock() {
-        return Err(StatusCode::NOT_FOUND);
+        return Err(StatusCode::FORBIDDEN);
     }
     let people = auth.people.lock();
     let found = people.iter().find(|(account, nickname)| {

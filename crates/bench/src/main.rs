@@ -3,6 +3,7 @@
 mod access;
 mod like;
 mod report;
+mod rolling;
 mod route;
 mod sockets;
 mod start;
@@ -23,7 +24,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// Where the figures go
-    #[arg(long, default_value = "docs/performance.md", value_name = "FILE")]
+    #[arg(long, global = true, default_value = "docs/performance.md", value_name = "FILE")]
     report: PathBuf,
 }
 
@@ -32,12 +33,15 @@ enum Command {
     /// A bare axum route, the baseline of our smallest one, in a process of its own
     #[command(hide = true)]
     Bare { port: u16 },
+    /// Restart ten processes one after the other under load, behind a load balancer, on the real engines; fails when a request does
+    Rolling,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
+        Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
         None => block_on(measure(arguments.report)),
     };
     finish("bench", outcome)

@@ -45,9 +45,41 @@ impl Report {
             let verdict = if *met { "met" } else { "**missed**" };
             writeln!(text, "| {what} | {measured} | {baseline} | {target} | {verdict} |")?;
         }
+        // What other commands have written below stays.
+        if let Some((_, sections)) = read(file)?.split_once("\n## ") {
+            write!(text, "\n## {sections}")?;
+        }
         std::fs::write(file, text)?;
         println!("written to {}", file.display());
         Ok(())
+    }
+}
+
+/// Puts a section of its own under that heading, in place of the one that is there.
+pub fn write_section(file: &Path, heading: &str, body: &str) -> anyhow::Result<()> {
+    let old = read(file)?;
+    let mut parts = old.split("\n## ");
+    let mut text = parts.next().unwrap_or_default().trim_end().to_owned();
+    if text.is_empty() {
+        "# Performance".clone_into(&mut text);
+    }
+    let others = parts
+        .filter(|part| part.lines().next() != Some(heading))
+        .map(str::trim_end);
+    for part in others.chain([format!("{heading}\n\n{}", body.trim_end()).as_str()]) {
+        write!(text, "\n\n## {part}")?;
+    }
+    text.push('\n');
+    std::fs::write(file, text)?;
+    println!("written to {}, {heading:?}", file.display());
+    Ok(())
+}
+
+/// A page that is not there is an empty one.
+fn read(file: &Path) -> anyhow::Result<String> {
+    match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        other => Ok(other?),
     }
 }
 

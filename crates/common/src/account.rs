@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// `email+provider`, for example `kim@example.com+kakao`. At most 255 bytes, never empty.
 ///
@@ -20,6 +21,12 @@ impl Account {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// SHA-256 in hex: what is remembered of somebody who resigned, without the address.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hex::encode(Sha256::digest(self.as_str()))
     }
 }
 

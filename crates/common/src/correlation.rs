@@ -22,6 +22,15 @@ pub struct Correlation {
 }
 
 impl Correlation {
+    /// Of something that nothing here has caused: a frame of a client.
+    #[must_use]
+    pub fn begin(entropy: &dyn Entropy) -> Self {
+        Self {
+            id: entropy.hex(16).into(),
+            traceparent: Some(new_traceparent(entropy).into()),
+        }
+    }
+
     /// Runs a future in this correlation: a request, or the handling of one event.
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(self, future)

@@ -1,16 +1,19 @@
 //! The HTTP side of a service: reading parameters, one error shape, middleware, management, documents, serving.
 
 mod actuator;
+pub mod answers;
 pub mod credential;
 mod docs;
 mod intake;
 mod observe;
 pub mod params;
 pub mod problem;
+mod progress;
 pub mod serve;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use answers::Answers;
 pub use params::{Files, Params, Upload};
 pub use problem::Problem;
 

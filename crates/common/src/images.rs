@@ -4,14 +4,16 @@ use std::io::Cursor;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use image::{ImageFormat, ImageReader};
 use object_store::aws::AmazonS3Builder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
+use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, PutMode};
 
 use crate::clock::Entropy;
 use crate::settings::SecretUrl;
@@ -83,6 +85,65 @@ fn sniff(bytes: &[u8]) -> Option<(ImageFormat, &'static str)> {
     Some((format, content_type))
 }
 
+/// A picture in the store, of which nothing is in memory yet.
+#[derive(Debug)]
+pub struct Stored(GetResult);
+
+impl Stored {
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        usize::try_from(self.0.meta.size).unwrap_or(usize::MAX)
+    }
+
+    /// As it comes from the store: a picture need not be in memory as a whole.
+    pub async fn stream(self) -> Result<Reading, ImageError> {
+        let size = self.0.meta.size;
+        let mut chunks = self.0.into_stream().map_err(ImageError::from).boxed();
+        let mut first = BytesMut::new();
+        // Only pictures are put here, so the type is in the bytes.
+        while first.len() < SNIFFED
+            && let Some(chunk) = chunks.try_next().await?
+        {
+            first.extend_from_slice(&chunk);
+        }
+        let content_type = sniff(&first).map_or("application/octet-stream", |(_, content_type)| content_type);
+        let first = stream::iter([Ok(first.freeze())]);
+        Ok(Reading {
+            size,
+            content_type,
+            chunks: first.chain(chunks).boxed(),
+        })
+    }
+
+    pub async fn read(self) -> Result<Bytes, ImageError> {
+        Ok(self.0.bytes().await?)
+    }
+}
+
+/// The bytes that tell a picture's type.
+const SNIFFED: usize = 64;
+
+/// The bytes of a picture, some at a time.
+pub type Chunks = BoxStream<'static, Result<Bytes, ImageError>>;
+
+/// A picture that is being read.
+pub struct Reading {
+    /// In bytes.
+    pub size: u64,
+    pub content_type: &'static str,
+    pub chunks: Chunks,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading")
+            .field("size", &self.size)
+            .field("content_type", &self.content_type)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Pictures by id.
 #[derive(Debug, Clone)]
 pub struct Images {
@@ -119,21 +180,8 @@ impl Images {
         ImageId::random(&*self.entropy)
     }
 
-    /// Stores a picture under a new id, durably; never overwrites. A crash behind it leaves a picture nobody knows of:
-    /// who cannot have that writes down [`Images::new_id`] first and uses [`Images::put_as`].
-    pub async fn put(&self, picture: &Picture) -> Result<ImageId, ImageError> {
-        loop {
-            let id = self.new_id();
-            match self.put_as(id, picture).await {
-                Ok(()) => return Ok(id),
-                // Another picture is there: one chance in 2^63.
-                Err(ImageError::Store(object_store::Error::AlreadyExists { .. })) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Stores a picture under this id, durably; never overwrites another.
+    /// Stores a picture under this id, durably; never overwrites another. A crash behind it leaves a picture nobody knows of:
+    /// who cannot have that writes the id down first.
     pub async fn put_as(&self, id: ImageId, picture: &Picture) -> Result<(), ImageError> {
         let stored = self
             .store
@@ -150,22 +198,42 @@ impl Images {
         }
     }
 
-    /// None when there is no such picture.
-    pub async fn get(&self, id: ImageId) -> Result<Option<Picture>, ImageError> {
+    /// A picture that can be read; none when there is no such picture.
+    pub async fn find(&self, id: ImageId) -> Result<Option<Stored>, ImageError> {
         if id.0 < 0 {
             return Ok(None);
         }
-        let found = match self.store.get(&id.path()).await {
-            Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        match self.store.get(&id.path()).await {
+            Ok(found) => Ok(Some(Stored(found))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// None when there is no such picture.
+    pub async fn get(&self, id: ImageId) -> Result<Option<Picture>, ImageError> {
+        let Some(found) = self.find(id).await? else {
+            return Ok(None);
         };
+        let found = found.read().await?;
         // Only pictures are put here, so the type is in the bytes.
         let content_type = sniff(&found).map_or("application/octet-stream", |(_, content_type)| content_type);
         Ok(Some(Picture {
             bytes: found,
             content_type,
         }))
+    }
+
+    /// Whether there is such a picture.
+    pub async fn exists(&self, id: ImageId) -> Result<bool, ImageError> {
+        if id.0 < 0 {
+            return Ok(false);
+        }
+        match self.store.head(&id.path()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Forgets a picture; one that is not there is no error.

@@ -74,39 +74,18 @@ async fn pictures_come_back_until_they_are_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     let images = images(&folder.path().join("pictures"));
     let picture = Picture::inspect(encoded(ImageFormat::Png, 3, 2), 1 << 20, 600).expect("a picture");
-    let id = images.put(&picture).await.expect("stored");
+    let id = images.new_id();
+    images.put_as(id, &picture).await.expect("stored");
     assert!(id.0 >= 0);
-    assert_ne!(images.put(&picture).await.expect("stored"), id, "ids are never reused");
+    assert_ne!(images.new_id(), id, "ids are never reused");
+    let opened = images.find(id).await.expect("readable").expect("it is there");
+    assert_eq!(opened.size(), picture.bytes.len());
     let found = images.get(id).await.expect("readable").expect("it is there");
     assert_eq!((found.bytes, found.content_type), (picture.bytes, "image/png"));
     images.delete(id).await.expect("deleted");
     images.delete(id).await.expect("what is not there is no error");
     assert!(images.get(id).await.expect("readable").is_none());
     assert!(images.get(ImageId(-1)).await.expect("no such id").is_none());
-}
-
-#[tokio::test]
-async fn an_id_in_use_is_not_overwritten() {
-    /// Gives the same id twice, then others.
-    #[derive(Debug, Default)]
-    struct Stutter(std::sync::atomic::AtomicU64);
-
-    impl Entropy for Stutter {
-        fn fill(&self, bytes: &mut [u8]) {
-            let count = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            bytes.copy_from_slice(&(2 * (count / 2) + 2).to_le_bytes());
-        }
-    }
-
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("file://{}", folder.path().display());
-    let images = Images::open(&url.as_str().into(), Arc::new(Stutter::default())).expect("a folder opens");
-    let picture = |side| Picture::inspect(encoded(ImageFormat::Png, side, 1), 1 << 20, 600).expect("a picture");
-    let first = images.put(&picture(1)).await.expect("stored");
-    let second = images.put(&picture(2)).await.expect("stored under the next id");
-    assert_eq!((first, second), (ImageId(1), ImageId(2)));
-    let kept = images.get(first).await.expect("readable").expect("it is there");
-    assert_eq!(kept.bytes, picture(1).bytes);
 }
 
 #[test]

@@ -24,9 +24,34 @@ pub(crate) const TASK_SPAN: &str = "task";
 /// How long a dropped task may take to unwind before [`Lifecycle::shutdown`] stops waiting for it.
 const UNWIND: Duration = Duration::from_secs(1);
 
+/// When a task is asked to leave. Each stage is asked once the one before it has ended: whoever still serves is still fed, and what
+/// serving and consuming have caused is still published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The port, sockets, and work that nobody else in the process waits for.
+    Serving,
+    /// Readers and consumers of topics.
+    Consuming,
+    /// The outbox relay, and whatever else writes down what the others have done.
+    Publishing,
+}
+
+impl Stage {
+    const ALL: [Self; 3] = [Self::Serving, Self::Consuming, Self::Publishing];
+
+    /// Up to which part of the drain budget, in tenths, the next stage waits for this one.
+    const fn tenths(self) -> u32 {
+        match self {
+            Self::Serving => 7,
+            Self::Consuming => 9,
+            Self::Publishing => 10,
+        }
+    }
+}
+
 /// The life of one service in one process. Clones share it.
 ///
-/// Two signals end it: `draining` asks tasks to finish what they hold, `stopped` tells them to leave now.
+/// Two signals end it: `draining` asks tasks to finish what they hold, stage by stage, `stopped` tells them to leave now.
 /// A task that returns an error or panics fails the whole process: [`Lifecycle::failed`] resolves.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
@@ -36,13 +61,25 @@ pub struct Lifecycle {
 struct Inner {
     service: &'static str,
     leaving: CancellationToken,
-    draining: CancellationToken,
+    stages: [Stepping; 3],
     stopped: CancellationToken,
-    tracker: TaskTracker,
     next_id: AtomicU64,
     running: Mutex<BTreeMap<u64, &'static str>>,
     gates: watch::Sender<BTreeMap<u64, &'static str>>,
     failure: watch::Sender<Option<TaskFailed>>,
+}
+
+/// The tasks of one stage, and what asks them to leave.
+#[derive(Default)]
+struct Stepping {
+    draining: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Inner {
+    fn stage(&self, stage: Stage) -> &Stepping {
+        &self.stages[stage as usize]
+    }
 }
 
 impl fmt::Debug for Inner {
@@ -51,7 +88,7 @@ impl fmt::Debug for Inner {
             .field("service", &self.service)
             .field("running", &self.running.lock().values().collect::<Vec<_>>())
             .field("gates", &self.gates.borrow().values().collect::<Vec<_>>())
-            .field("draining", &self.draining.is_cancelled())
+            .field("draining", &self.stage(Stage::Serving).draining.is_cancelled())
             .finish_non_exhaustive()
     }
 }
@@ -94,9 +131,8 @@ impl Lifecycle {
         let inner = Inner {
             service,
             leaving: CancellationToken::new(),
-            draining: CancellationToken::new(),
+            stages: Default::default(),
             stopped: CancellationToken::new(),
-            tracker: TaskTracker::new(),
             next_id: AtomicU64::new(0),
             running: Mutex::default(),
             gates: watch::Sender::default(),
@@ -105,9 +141,17 @@ impl Lifecycle {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Runs a task until it ends. It watches [`Lifecycle::draining`] itself; what still runs when the drain
-    /// budget is spent is dropped.
+    /// [`Lifecycle::spawn_at`] the first stage.
     pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        self.spawn_at(Stage::Serving, name, task);
+    }
+
+    /// Runs a task until it ends. It watches [`Lifecycle::draining_at`] of its stage itself; what still runs when the drain
+    /// budget is spent is dropped.
+    pub fn spawn_at<F>(&self, stage: Stage, name: &'static str, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
@@ -115,7 +159,7 @@ impl Lifecycle {
         // Of the highest level, so that whatever is logged inside tells the task.
         let span = tracing::error_span!(TASK_SPAN, service = self.inner.service, task = name);
         let stopped = self.inner.stopped.clone();
-        self.inner.tracker.spawn(
+        self.inner.stage(stage).tracker.spawn(
             async move {
                 let task = AssertUnwindSafe(task).catch_unwind();
                 let outcome = tokio::select! {
@@ -134,12 +178,12 @@ impl Lifecycle {
         );
     }
 
-    /// Counts work that runs elsewhere as a task of this name: [`Lifecycle::shutdown`] waits until it is dropped.
+    /// Counts work that runs elsewhere as a task of the first stage: [`Lifecycle::shutdown`] waits until it is dropped.
     #[must_use]
     pub fn hold(&self, name: &'static str) -> Hold {
         Hold {
             entry: Running::enter(&self.inner, name),
-            _token: self.inner.tracker.token(),
+            _token: self.inner.stage(Stage::Serving).tracker.token(),
         }
     }
 
@@ -156,10 +200,16 @@ impl Lifecycle {
         }
     }
 
-    /// Cancelled when the service is asked to leave.
+    /// Cancelled when the service is asked to leave: [`Lifecycle::draining_at`] the first stage.
     #[must_use]
     pub fn draining(&self) -> CancellationToken {
-        self.inner.draining.clone()
+        self.draining_at(Stage::Serving)
+    }
+
+    /// Cancelled when the service leaves and the stages before this one have ended, or have had their part of the budget.
+    #[must_use]
+    pub fn draining_at(&self, stage: Stage) -> CancellationToken {
+        self.inner.stage(stage).draining.clone()
     }
 
     /// Cancelled when the drain budget is spent.
@@ -177,7 +227,7 @@ impl Lifecycle {
     /// Whether [`Lifecycle::leave`] or [`Lifecycle::shutdown`] was called.
     #[must_use]
     pub fn leaving(&self) -> bool {
-        self.inner.leaving.is_cancelled() || self.inner.draining.is_cancelled()
+        self.inner.leaving.is_cancelled() || self.draining().is_cancelled()
     }
 
     #[must_use]
@@ -217,23 +267,36 @@ impl Lifecycle {
         self.inner.failure.borrow().clone()
     }
 
-    /// Cancels `draining`, waits for the tasks, cancels `stopped` when the budget is spent. Answers the names
-    /// of the tasks that had to be dropped.
+    /// Asks one stage after the other to leave, waits for the tasks, cancels `stopped` when the budget is spent. A stage that
+    /// takes more than its part of the budget goes on while the next is asked. Answers the names of the tasks that had to be
+    /// dropped.
     pub async fn shutdown(&self, budget: Duration) -> Vec<&'static str> {
         self.inner.leaving.cancel();
-        self.inner.draining.cancel();
-        self.inner.tracker.close();
-        let in_time = tokio::time::timeout(budget, self.inner.tracker.wait()).await.is_ok();
+        let began = tokio::time::Instant::now();
+        for stage in Stage::ALL {
+            let (stepping, until) = (self.inner.stage(stage), began + budget * stage.tenths() / 10);
+            stepping.draining.cancel();
+            stepping.tracker.close();
+            // What outlasts its part is waited for below.
+            let _ = tokio::time::timeout_at(until, stepping.tracker.wait()).await;
+        }
+        let in_time = tokio::time::timeout_at(began + budget, self.ended()).await.is_ok();
         let dropped = if in_time {
             Vec::new()
         } else {
             self.inner.running.lock().values().copied().collect()
         };
         self.inner.stopped.cancel();
-        if !in_time && tokio::time::timeout(UNWIND, self.inner.tracker.wait()).await.is_err() {
+        if !in_time && tokio::time::timeout(UNWIND, self.ended()).await.is_err() {
             tracing::warn!(service = self.inner.service, "a task does not let itself be dropped");
         }
         dropped
+    }
+
+    async fn ended(&self) {
+        for stage in Stage::ALL {
+            self.inner.stage(stage).tracker.wait().await;
+        }
     }
 }
 
@@ -361,6 +424,50 @@ mod tests {
         });
         assert!(life.shutdown(BUDGET).await.is_empty());
         finished.await.expect("the task went through to its end");
+    }
+
+    #[tokio::test]
+    async fn whoever_serves_is_fed_to_its_end_and_what_comes_of_it_is_published() {
+        let life = Lifecycle::new("test");
+        let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        for (stage, name) in [
+            (Stage::Publishing, "relay"),
+            (Stage::Consuming, "reader"),
+            (Stage::Serving, "sockets"),
+        ] {
+            let (draining, ends) = (life.draining_at(stage), ends.clone());
+            life.spawn_at(stage, name, async move {
+                draining.cancelled().await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok(ends.send(name)?)
+            });
+        }
+        let held = life.hold("http");
+        let leaving = tokio::spawn({
+            let life = life.clone();
+            async move { life.shutdown(BUDGET * 100).await }
+        });
+        assert_eq!(ended.recv().await, Some("sockets"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(ended.try_recv().is_err(), "a request is still being answered");
+        assert!(!life.draining_at(Stage::Consuming).is_cancelled());
+        drop(held);
+        assert_eq!(ended.recv().await, Some("reader"));
+        assert_eq!(ended.recv().await, Some("relay"));
+        assert!(leaving.await.expect("no panic").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_hangs_keeps_the_next_ones_their_part_of_the_budget() {
+        let life = Lifecycle::new("test");
+        life.spawn("stuck", std::future::pending());
+        let (draining, (done, published)) = (life.draining_at(Stage::Publishing), tokio::sync::oneshot::channel());
+        life.spawn_at(Stage::Publishing, "relay", async move {
+            draining.cancelled().await;
+            done.send(()).map_err(|()| anyhow::anyhow!("nobody waits"))
+        });
+        assert_eq!(life.shutdown(BUDGET).await, ["stuck"]);
+        published.await.expect("the relay was asked in time");
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::Context;
 use crate::http::serve::Service;
 use crate::lifecycle::Lifecycle;
 use crate::settings::{self, Live, Server, Shared, Sources};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 
 /// A service's binary.
 #[derive(Debug, Clone, Copy)]
@@ -110,26 +110,29 @@ where
         print(&format!("{:#?}\n", settings.get()));
         return Ok(());
     }
+    // From the first moment, so that a signal during a long start is not lost.
+    let mut leave = Leave::listen()?;
+    // Where spans go and what a line looks like may be for the config service to say, and that is waited for in the log.
+    let meanwhile = telemetry::meanwhile(program.service, &shared.log)?;
+    let (settings, context) = tokio::select! {
+        prepared = prepare::<S>(program.service, &sources) => prepared?,
+        () = leave.asked() => return Ok(()),
+    };
+    drop(meanwhile);
+    let shared = settings.shared().unwrap_or(&shared).clone();
     let telemetry = Telemetry::install(program.service, &shared.log, &shared.tracing)?;
-    let outcome = live(program, &sources, build).await;
+    let outcome = live(settings, context, leave, build).await;
     telemetry.flush();
     outcome
 }
 
-async fn live<S, B, F>(program: Program, sources: &Sources, build: B) -> anyhow::Result<()>
+async fn live<S, B, F>(settings: Live<S>, context: Context, mut leave: Leave, build: B) -> anyhow::Result<()>
 where
-    S: DeserializeOwned + Debug + Send + Sync + 'static,
     B: FnOnce(Live<S>, Context) -> F,
     F: Future<Output = anyhow::Result<Service>>,
 {
-    // From the first moment, so that a signal during a long start is not lost.
-    let mut leave = Leave::listen()?;
-    let start = async {
-        let (settings, context) = prepare::<S>(program.service, sources).await?;
-        start(settings, context, build).await
-    };
     let running = tokio::select! {
-        running = start => running?,
+        running = start(settings, context, build) => running?,
         () = leave.asked() => return Ok(()),
     };
     supervise(vec![running], leave).await
@@ -144,10 +147,10 @@ where
     let port = settings.shared().map_or(0, |shared: &Shared| shared.server.port);
     let context = Context::system(service, port);
     context.settings.attach(&settings);
-    if let Some((levels, shared)) = crate::telemetry::levels().zip(settings.shared())
+    if let Some((levels, shared)) = telemetry::levels().zip(settings.shared())
         && levels.directives() != shared.log.level
     {
-        // The config service may say otherwise than the layers telemetry was installed by.
+        // A launcher installs telemetry before any of its services has asked the config service.
         levels.set(&shared.log.level)?;
     }
     tracing::debug!(service, settings = ?settings.get(), "settings");

@@ -19,9 +19,9 @@ pub mod valid;
 use std::path::PathBuf;
 
 pub use live::{Live, Refreshed, Refresher};
-pub use secret_url::SecretUrl;
+pub use secret_url::{HttpUrl, SecretUrl};
 pub use sections::{
-    Access, AccessTokenForm, ConfigClient, Credentials, Events, Log, LogFormat, Server, Shared, Tracing,
+    Access, AccessTokenForm, ConfigClient, Credentials, Database, Events, Log, LogFormat, Server, Shared, Tracing,
 };
 use serde::de::DeserializeOwned;
 

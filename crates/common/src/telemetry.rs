@@ -54,12 +54,6 @@ impl Telemetry {
         })
     }
 
-    /// Changes the log level; a directive that does not parse is refused and the old one stays.
-    pub fn set_level(&self, directives: &str) -> anyhow::Result<()> {
-        let levels = levels().ok_or_else(|| anyhow::anyhow!("the subscriber is not ours"))?;
-        levels.set(directives)
-    }
-
     /// Sends the spans that still wait.
     pub fn flush(&self) {
         if let Some(exporter) = &self.exporter
@@ -68,6 +62,16 @@ impl Telemetry {
             tracing::warn!(%error, "spans could not be exported");
         }
     }
+}
+
+/// Logs what this thread does until the guard is dropped: for what comes before [`Telemetry::install`].
+pub(crate) fn meanwhile(service: &str, log: &Log) -> anyhow::Result<tracing::subscriber::DefaultGuard> {
+    let nowhere = Tracing {
+        otlp_endpoint: None,
+        sample_ratio: 0.0,
+    };
+    let built = build(service, log, &nowhere, std::io::stdout, std::io::stdout().is_terminal())?;
+    Ok(tracing::subscriber::set_default(built.subscriber))
 }
 
 fn build<W>(

@@ -1,6 +1,7 @@
 //! The port between services, and its two adapters.
 
 mod dead_letter;
+mod declared;
 mod journal;
 mod kafka;
 mod names;
@@ -16,6 +17,8 @@ use sosohappy_common::settings::Events;
 use crate::{Outgoing, Record, Topic};
 
 pub(crate) use dead_letter::dead_letter_of;
+pub use declared::{Declared, declared};
+pub use kafka::{Comparison, Difference, State, compare};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
@@ -45,7 +48,7 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
     /// Resolves when all are durable, in the given order per key. On an error any number of them may have
     /// been published.
     ///
-    /// While a broker is away it waits, and keeps the order of what waits; dropped, it may still publish.
+    /// While a broker is away it waits, and keeps the order of what waits. Dropped, it takes back what the broker does not have yet.
     async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError>;
 
     /// Joins a consumer group: each record goes to one member, partitions are shared out, order is kept per

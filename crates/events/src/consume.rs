@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosohappy_common::Context;
-use sosohappy_common::lifecycle::Gate;
+use sosohappy_common::lifecycle::{Gate, Stage};
 
 pub use crate::bus::Start;
 use crate::{Bus, Envelope, Event};
@@ -48,9 +48,11 @@ pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: 
         context.service,
         E::TYPE
     );
-    context
-        .lifecycle
-        .spawn(E::TOPIC.consumer_name(), group::run(context.clone(), bus, handling));
+    context.lifecycle.spawn_at(
+        Stage::Consuming,
+        E::TOPIC.consumer_name(),
+        group::run(context.clone(), bus, handling),
+    );
 }
 
 /// Spawns a reader that gives **every replica** every record. The gate named after the topic holds readiness
@@ -70,7 +72,8 @@ pub fn spawn_listener<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Sta
 
 fn read<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, gate: Option<Gate>, consumer: impl Consumer<E>) {
     let handling = Handling::new(context, consumer, "reader");
-    context.lifecycle.spawn(
+    context.lifecycle.spawn_at(
+        Stage::Consuming,
         E::TOPIC.reader_name(),
         reading::run(context.clone(), bus, start, gate, handling),
     );

@@ -22,6 +22,8 @@ pub(crate) struct Consuming {
     pub events: IntCounterVec,
     pub seconds: HistogramVec,
     pub dead_letters: IntCounterVec,
+    /// Dead letters that the bus took in no form.
+    pub lost: IntCounterVec,
     pub lag: IntGaugeVec,
     /// Topics that the service consumes in a group.
     pub groups: Arc<Mutex<BTreeSet<Topic>>>,
@@ -70,6 +72,11 @@ impl Consuming {
             dead_letters: metrics.register(counter(
                 "events_dead_letters_total",
                 "Records sent to a dead-letter topic",
+                &["topic"],
+            )),
+            lost: metrics.register(counter(
+                "events_dead_letters_lost_total",
+                "Dead letters that the bus refused even when they were cut",
                 &["topic"],
             )),
             lag: metrics.register(IntGaugeVec::new(lag, &["topic"]).expect("static names are valid")),

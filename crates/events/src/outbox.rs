@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Stage;
 use tokio::sync::Notify;
 
 use crate::{Bus, Outgoing};
@@ -58,6 +59,8 @@ impl RelayHandle {
 pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
     let handle = RelayHandle::default();
     let relay = relay::Relay::new(context, bus, outbox, handle.0.clone());
-    context.lifecycle.spawn("outbox-relay", relay.run());
+    context
+        .lifecycle
+        .spawn_at(Stage::Publishing, "outbox-relay", relay.run());
     handle
 }

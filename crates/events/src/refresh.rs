@@ -144,8 +144,13 @@ impl RefreshMetrics {
         );
         let gauge = |name, help| IntGauge::new(name, help).expect("a static name is valid");
         let metrics = &context.metrics;
+        let refreshes = metrics.register(IntCounterVec::new(refreshes, &["outcome"]).expect("a static name is valid"));
+        // All are there from the start, at nothing.
+        for outcome in ["applied", "unchanged", "refused"] {
+            refreshes.with_label_values(&[outcome]);
+        }
         Self {
-            refreshes: metrics.register(IntCounterVec::new(refreshes, &["outcome"]).expect("a static name is valid")),
+            refreshes,
             refused: metrics.register(gauge(
                 "settings_refused",
                 "Whether the newest settings were refused and the older ones are in effect",

@@ -35,6 +35,10 @@ pub const PARTITIONS: i32 = 6;
 /// What follows a topic's wire name for its dead letters.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlt";
 
+/// The longest life of an access token: the topic that tells of tokens forgets them later, for clocks that differ and readers that are
+/// behind.
+pub const LONGEST_TOKEN: Duration = Duration::from_hours(46);
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// How long dead letters wait for somebody to look at them.

@@ -17,7 +17,7 @@ mod resign;
 pub use access_token::{AccessTokenIssued, Role, SessionId, TokenDigest};
 pub use account_state::{AccountStateChanged, State};
 pub use config_bus::{BusMessage, SettingsReport};
-pub use device_token::DeviceTokenSet;
+pub use device_token::{Device, DeviceTokenSet};
 pub use direct_message::{DirectMessageSent, Recipient};
 pub use email_and_nickname::NicknameSet;
 pub use erased::AccountErased;

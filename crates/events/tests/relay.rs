@@ -23,6 +23,8 @@ struct Rows {
     unpublished: BTreeMap<u64, Outgoing>,
     written: u64,
     lease: Option<(String, Instant)>,
+    /// How long the next look takes.
+    pending_takes: Duration,
     /// Answers an error this many times.
     forget_fails: u32,
     pending_fails: u32,
@@ -71,10 +73,15 @@ impl Outbox for MemoryOutbox {
 
     async fn pending(&self, limit: usize) -> Result<Vec<Pending>, OutboxError> {
         sleep(Duration::from_millis(1)).await;
-        let mut rows = self.0.lock();
-        broken(&mut rows.pending_fails)?;
-        let pending = rows.unpublished.iter().take(limit);
-        Ok(pending
+        let (unpublished, takes) = {
+            let mut rows = self.0.lock();
+            broken(&mut rows.pending_fails)?;
+            (rows.unpublished.clone(), std::mem::take(&mut rows.pending_takes))
+        };
+        sleep(takes).await;
+        Ok(unpublished
+            .iter()
+            .take(limit)
             .map(|(row, record)| Pending {
                 row: row.to_string(),
                 record: record.clone(),
@@ -268,6 +275,21 @@ async fn a_relay_without_the_lease_publishes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_seen_before_the_lease_ended_is_not_published_after_it() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    outbox.0.lock().pending_takes = LEASE * 2;
+    outbox.write(event(0));
+    let (first, _) = relay(&bus, &outbox);
+    sleep(LEASE + Duration::from_millis(100)).await;
+    let (_second, _) = relay(&bus, &outbox);
+    emptied(&outbox).await;
+    // It has published this one and whatever came since; the first relay still holds what it saw.
+    sleep(LEASE * 3).await;
+    assert_eq!(bus.values(), ["0"]);
+    assert!(first.lifecycle.failure().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_relay_publishes_and_another_takes_over() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     let (first, _) = relay(&bus, &outbox);
@@ -356,4 +378,24 @@ async fn nothing_is_lost_or_out_of_order_wherever_a_relay_dies() {
             .collect();
         assert_eq!(firsts, numbers(0..300), "killed after {millis} ms, {deaths} times");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_leaves_though_others_go_on_writing() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (context, _handle) = relay(&bus, &outbox);
+    outbox.write(event(0));
+    emptied(&outbox).await;
+    let another_replica = tokio::spawn({
+        let outbox = outbox.clone();
+        async move {
+            loop {
+                outbox.write(event(1));
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let dropped = context.lifecycle.shutdown(Duration::from_secs(20)).await;
+    another_replica.abort();
+    assert!(dropped.is_empty(), "{dropped:?}");
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 pub use dm::Message;
 pub use feed::{NewPost, OtherPost, OwnPost};
-pub use socket::Socket;
+pub use socket::{Heard, Socket};
 
 /// Where the services answer, without their prefixes.
 #[derive(Debug, Clone)]

@@ -4,3 +4,4 @@ pub mod app;
 pub mod demo;
 pub mod launch;
 pub mod secrets;
+pub mod topics;

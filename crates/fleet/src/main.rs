@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sosohappy_common::run::{block_on, finish};
 use sosohappy_fleet::app::Addresses;
-use sosohappy_fleet::{demo, launch};
+use sosohappy_fleet::{demo, launch, topics};
 
 /// The `SoSoHappy` fleet in one process.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Run(Run),
     /// Play a day of two people against a running fleet; fails when a step fails
     Demo(Demo),
+    /// Make the fleet's topics on Kafka where they are missing, and tell which are otherwise than declared
+    Topics(Topics),
 }
 
 #[derive(Debug, Args)]
@@ -66,12 +68,57 @@ impl Demo {
     }
 }
 
+#[derive(Debug, Args)]
+struct Topics {
+    /// The brokers: kafka:HOST:PORT[,HOST:PORT…]
+    #[arg(long, value_name = "URL", required_unless_present = "strimzi")]
+    url: Option<String>,
+    /// What the services have as `events.prefix`
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    prefix: String,
+    /// A topic that the services have under another name in `events.topics`; may be repeated
+    #[arg(long, value_name = "TOPIC=NAME", value_parser = pair)]
+    name: Vec<(String, String)>,
+    /// Only tell, make nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Fail when a topic is there but not as declared
+    #[arg(long)]
+    strict: bool,
+    /// Ask no broker: print them as resources of this Strimzi cluster
+    #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["url", "dry_run", "strict"])]
+    strimzi: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (topic, name) = text.split_once('=').ok_or("needs TOPIC=NAME")?;
+    Ok((topic.to_owned(), name.to_owned()))
+}
+
+impl Topics {
+    fn run(self) -> anyhow::Result<()> {
+        let wanted = topics::Wanted {
+            url: self.url.unwrap_or_default(),
+            prefix: self.prefix,
+            names: self.name.into_iter().collect(),
+        };
+        match self.strimzi {
+            Some(cluster) => {
+                print!("{}", topics::resources(wanted, &cluster)?);
+                Ok(())
+            }
+            None => block_on(topics::run(wanted, self.dry_run, self.strict)),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         None => block_on(launch::run(&arguments.run.data)),
         Some(Command::Run(run)) => block_on(launch::run(&run.data)),
         Some(Command::Demo(demo)) => block_on(demo::run(demo.addresses())),
+        Some(Command::Topics(topics)) => topics.run(),
     };
     finish("fleet", outcome)
 }

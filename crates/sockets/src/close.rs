@@ -7,8 +7,10 @@ use axum::extract::ws::{CloseFrame, Utf8Bytes};
 pub enum Close {
     /// 1012: the replica leaves; reconnect now.
     Restart,
-    /// 1013: the client could not keep up, or too many sockets; reconnect later and read the history.
+    /// 1013: the client could not keep up, or the replica is full; reconnect later and read the history.
     TooSlow,
+    /// 4409: the account has opened more sockets than it may, and this was its oldest: do not reconnect, the newer ones go on.
+    Replaced,
     /// 1013: neither a frame nor a pong for too long; reconnect.
     Idle,
     /// 1002: not WebSocket, for example a frame without a mask.
@@ -26,6 +28,18 @@ pub enum Close {
 }
 
 impl Close {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Restart,
+        Self::TooSlow,
+        Self::Idle,
+        Self::Protocol,
+        Self::BadFrame,
+        Self::Policy,
+        Self::TokenExpired,
+        Self::TooLarge,
+        Self::Normal,
+    ];
+
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
@@ -37,6 +51,7 @@ impl Close {
             Self::Restart => 1012,
             Self::TooSlow | Self::Idle => 1013,
             Self::TokenExpired => 4403,
+            Self::Replaced => 4409,
         }
     }
 
@@ -53,6 +68,7 @@ impl Close {
             Self::TooSlow => "too-slow",
             Self::Idle => "idle",
             Self::TokenExpired => "token-expired",
+            Self::Replaced => "replaced",
         }
     }
 
@@ -68,6 +84,7 @@ impl Close {
             Self::TooSlow => "cannot keep up, reconnect later",
             Self::Idle => "nothing heard, reconnect",
             Self::TokenExpired => "the access token ended, re-issue it and reconnect",
+            Self::Replaced => "replaced by a newer connection",
         }
     }
 

@@ -51,10 +51,18 @@ pub struct Limits {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub write_timeout: Duration,
+    /// Work on one frame of a client that takes longer is dropped.
+    #[serde(deserialize_with = "valid::duration", default = "frame_timeout")]
+    #[schemars(schema_with = "schema::duration")]
+    pub frame_timeout: Duration,
     /// Over how long the closings of a drain are spread; well within `server.drain-budget`.
     #[serde(deserialize_with = "valid::duration_or_zero", default = "drain_over")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub drain_over: Duration,
+}
+
+const fn frame_timeout() -> Duration {
+    Duration::from_secs(10)
 }
 
 const fn drain_over() -> Duration {
@@ -65,8 +73,9 @@ const fn drain_over() -> Duration {
 /// collecting more than this in its write buffer.
 pub const FRAME_OUT_BYTES: usize = 60 * 1024;
 
-/// How much the clocks of two replicas may differ before [`Hub::send_as_of`] takes new for old.
-const SKEW: Duration = Duration::from_millis(250);
+/// How much younger than what happened a socket may be and still be told of it by [`Hub::send_as_of`]: the clocks of two replicas differ,
+/// and what happened is stamped before it is committed, so that a client may have read the history in between.
+const SKEW: Duration = Duration::from_secs(2);
 
 /// Clones share the sockets.
 #[derive(Debug, Clone)]
@@ -133,6 +142,12 @@ pub(crate) struct Place {
     pub socket: Arc<Socket>,
     /// How it ended, for the metrics: without a word, unless its task says otherwise.
     pub end: &'static str,
+}
+
+impl Place {
+    pub fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
 }
 
 impl Drop for Place {
@@ -306,7 +321,7 @@ impl Hub {
             .and_then(|open| open.first().cloned());
         if let Some(oldest) = oldest {
             book.remove(&oldest);
-            oldest.mailbox.close(Close::TooSlow);
+            oldest.mailbox.close(Close::Replaced);
         } else if book.total >= shared.limits.total {
             return Err(Close::TooSlow);
         }

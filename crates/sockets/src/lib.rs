@@ -5,6 +5,7 @@
 //! idle and expired sockets) is done by one task a [`Hub`].
 
 pub mod close;
+pub mod connect;
 mod drain;
 mod endings;
 pub mod hub;
@@ -16,6 +17,7 @@ pub mod session;
 mod sweep;
 
 pub use close::Close;
+pub use connect::{Connect, connect};
 pub use hub::{Hub, Limits};
 pub use over::spawn_closers;
 pub use presence::Present;

@@ -3,6 +3,8 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics;
 
+use crate::close::Close;
+
 #[derive(Debug, Clone)]
 pub(crate) struct SocketMetrics {
     pub open: IntGauge,
@@ -23,6 +25,21 @@ impl SocketMetrics {
             "Text frames by direction, in or out.",
             "direction",
         ));
+        let closed = metrics.register(counters(
+            "sosohappy_sockets_closed_total",
+            "Sockets that ended, by reason; `gone` without a closing.",
+            "reason",
+        ));
+        let refused = metrics.register(counters(
+            "sosohappy_sockets_refused_total",
+            "Handshakes that were closed at once, by reason.",
+            "reason",
+        ));
+        // All are there from the start, at nothing.
+        for reason in Close::ALL.map(Close::label) {
+            closed.with_label_values(&[reason]);
+            refused.with_label_values(&[reason]);
+        }
         Self {
             open: metrics.register(
                 IntGauge::new("sosohappy_sockets_open", "Sockets open now.").expect("a static metric is valid"),
@@ -31,16 +48,8 @@ impl SocketMetrics {
                 IntCounter::new("sosohappy_sockets_opened_total", "Sockets that were opened.")
                     .expect("a static metric is valid"),
             ),
-            closed: metrics.register(counters(
-                "sosohappy_sockets_closed_total",
-                "Sockets that ended, by reason; `gone` without a closing.",
-                "reason",
-            )),
-            refused: metrics.register(counters(
-                "sosohappy_sockets_refused_total",
-                "Handshakes that were closed at once, by reason.",
-                "reason",
-            )),
+            closed,
+            refused,
             frames_in: frames.with_label_values(&["in"]),
             frames_out: frames.with_label_values(&["out"]),
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sosohappy_common::lifecycle::Stage;
 use sosohappy_common::{Account, Context};
 use sosohappy_store::{Presence, StoreError};
 use tokio::time::MissedTickBehavior;
@@ -31,15 +32,18 @@ impl Present {
             hub,
             context: context.clone(),
         };
-        let (beating, draining) = (present.clone(), context.lifecycle.draining());
-        context.lifecycle.spawn("presence-heartbeat", async move {
-            let mut beat = tokio::time::interval(HEARTBEAT);
-            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while draining.run_until_cancelled(beat.tick()).await.is_some() {
-                beating.hold(&beating.hub.accounts()).await;
-            }
-            Ok(())
-        });
+        // Beats for as long as sockets are closed one after the other.
+        let (beating, draining) = (present.clone(), context.lifecycle.draining_at(Stage::Consuming));
+        context
+            .lifecycle
+            .spawn_at(Stage::Consuming, "presence-heartbeat", async move {
+                let mut beat = tokio::time::interval(HEARTBEAT);
+                beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                while draining.run_until_cancelled(beat.tick()).await.is_some() {
+                    beating.hold(&beating.hub.accounts()).await;
+                }
+                Ok(())
+            });
         present
     }
 

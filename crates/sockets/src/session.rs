@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
+use futures::SinkExt as _;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, SinkExt as _};
 use sosohappy_access::Caller;
 
 use crate::hub::{FRAME_OUT_BYTES, Place, Socket};
@@ -15,14 +15,19 @@ use crate::{Close, Hub};
 
 /// What a service does with the frames of its sockets.
 pub trait Protocol: Send + Sync + 'static {
-    /// The client has its connection. Frames to it are written while this is at work; frames of the client wait for it.
+    /// The socket is in the hub, and its client does not know yet that the handshake was accepted.
     fn opened(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
 
     /// A text frame came in. `Some` is sent back on this socket only. `Err` closes it. The next frame of this socket waits
     /// for the answer; frames to it do not.
     fn frame(&self, caller: &Caller, text: &str) -> impl Future<Output = Result<Option<String>, Close>> + Send;
 
-    /// The socket has left the hub.
+    /// What is sent back when the work on a frame took longer than [`crate::Limits::frame_timeout`] and was dropped, at whatever it was.
+    fn overdue(&self) -> Option<String> {
+        None
+    }
+
+    /// The socket has left the hub: once for each [`Protocol::opened`] that was begun, also when the handshake came to nothing.
     fn closed(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
 }
 
@@ -38,7 +43,7 @@ const TURN: usize = 64;
 /// learns the reason only so.
 ///
 /// The socket is in the hub before the answer is made: what happens after the client has it reaches the client.
-pub fn upgrade<P: Protocol>(
+pub async fn upgrade<P: Protocol>(
     upgrade: WebSocketUpgrade,
     hub: Hub,
     caller: Caller,
@@ -46,7 +51,18 @@ pub fn upgrade<P: Protocol>(
     refusal: Option<Close>,
 ) -> Response {
     let frame_bytes = hub.0.limits.frame_bytes;
-    let place = refusal.map_or_else(|| hub.enter(caller), Err);
+    let seat = match refusal.map_or_else(|| hub.enter(caller), Err) {
+        Ok(place) => {
+            let known = place.socket.clone();
+            let seat = Seat {
+                place: Some(place),
+                protocol,
+            };
+            seat.protocol.opened(&known.caller).await;
+            Ok((seat, known))
+        }
+        Err(reason) => Err(reason),
+    };
     let tracked = hub.0.tasks.token();
     let upgrade = upgrade
         .read_buffer_size(BUFFER)
@@ -57,15 +73,35 @@ pub fn upgrade<P: Protocol>(
         .on_failed_upgrade(|error| tracing::debug!(%error, "a socket's handshake was not completed"));
     upgrade.on_upgrade(async move |connection| {
         let _tracked = tracked;
-        match place {
-            Ok(place) => run(connection, hub, place, protocol).await,
+        match seat {
+            Ok((seat, known)) => run(connection, hub, seat, known).await,
             Err(reason) => refuse(connection, &hub, reason).await,
         }
     })
 }
 
-async fn run<P: Protocol>(connection: WebSocket, hub: Hub, mut place: Place, protocol: Arc<P>) {
-    let known = place.socket.clone();
+/// A place of which its protocol was told. Whatever becomes of the handshake or the task, the protocol hears of its end.
+struct Seat<P: Protocol> {
+    /// Until it is left.
+    place: Option<Place>,
+    protocol: Arc<P>,
+}
+
+impl<P: Protocol> Drop for Seat<P> {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        let (hub, socket, protocol) = (place.hub(), place.socket.clone(), self.protocol.clone());
+        drop(place);
+        // Without a runtime the process is over.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let told = async move { protocol.closed(&socket.caller).await };
+            hub.0.tasks.spawn_on(told, &runtime);
+        }
+    }
+}
+
+async fn run<P: Protocol>(connection: WebSocket, hub: Hub, mut seat: Seat<P>, known: Arc<Socket>) {
+    let protocol = seat.protocol.clone();
     let mut session = Session {
         hub: &hub,
         known: &known,
@@ -73,12 +109,12 @@ async fn run<P: Protocol>(connection: WebSocket, hub: Hub, mut place: Place, pro
         connection,
         broken: false,
     };
-    known.busy();
     // On the heap and only while there is one: an idle socket's task stays small.
-    let mut work: Option<Work<'_>> = Some(Box::pin(protocol.opened(&known.caller).map(|()| Ok(None))));
+    let mut work: Option<Work<'_>> = None;
     let end = session.serve(&mut work).await;
-    place.end = end.label();
-    drop(place);
+    if let Some(mut place) = seat.place.take() {
+        place.end = end.label();
+    }
     // The farewell may wait for the client, what the service does about it may wait for a store: neither for the other.
     let farewell = Box::pin(session.farewell(end, work));
     futures::join!(farewell, Box::pin(protocol.closed(&known.caller)));
@@ -171,8 +207,14 @@ impl<'a, P: Protocol> Session<'a, P> {
 
     fn handle(&self, text: Utf8Bytes) -> Work<'a> {
         self.known.busy();
-        let (protocol, caller) = (self.protocol, &self.known.caller);
-        Box::pin(async move { protocol.frame(caller, &text).await })
+        let (protocol, caller, within) = (self.protocol, &self.known.caller, self.hub.0.limits.frame_timeout);
+        Box::pin(async move {
+            let work = tokio::time::timeout(within, protocol.frame(caller, &text));
+            work.await.unwrap_or_else(|_| {
+                tracing::warn!("the work on a frame took too long and was dropped");
+                Ok(protocol.overdue())
+            })
+        })
     }
 
     /// Looks at what was read; a text frame is handed back.

@@ -43,7 +43,7 @@ async fn accept(State((hub, context)): State<(Hub, Context)>, socket: WebSocketU
         issued_at,
         expires_at: issued_at + Duration::from_hours(1),
     };
-    upgrade(socket, hub, caller, Arc::new(Silent), None)
+    upgrade(socket, hub, caller, Arc::new(Silent), None).await
 }
 
 fn connect(address: std::net::SocketAddr) -> TcpStream {
@@ -84,6 +84,7 @@ async fn an_idle_socket_costs_at_most_12_kib() {
         ping_every: Duration::from_secs(1),
         idle_timeout: Duration::from_hours(1),
         write_timeout: Duration::from_secs(10),
+        frame_timeout: Duration::from_secs(10),
         drain_over: Duration::from_secs(1),
     };
     let hub = Hub::new(&context, limits);

@@ -20,6 +20,9 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
     /// The account that bears it; of two (a rename on its way) the one that took it last. Compared byte by byte.
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError>;
 
+    /// When the account's present name was told, if that was after this moment: somebody with this address is there since then.
+    async fn named_since(&self, account: &Account, moment: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
     /// In the order asked; `None` where unknown or resigned.
     async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError>;
 

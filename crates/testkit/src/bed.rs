@@ -127,6 +127,9 @@ impl Bed {
                 ("state.folder", format!("{folder}/config-state")),
             ]),
         }
+        if service == "auth" {
+            settings.push(("sign-in.proof", "none".to_owned()));
+        }
         if matches!(service, "feed" | "dm" | "notice") {
             settings.push(("access.auth-url", self.auth.url.clone()));
         }

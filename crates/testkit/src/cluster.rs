@@ -1,5 +1,6 @@
 //! The two shapes a fleet runs in, as processes that can be killed: one on the embedded engines, eight on the real ones.
 
+mod balanced;
 mod process;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 
 use crate::engines::Real;
+pub use balanced::Balanced;
 pub use process::{Process, free_port};
 
 /// Where one replica of each service listens on loopback.
@@ -100,6 +102,7 @@ impl Cluster {
             at_config.clone(),
             images,
             ("DATABASE__URL", cluster.engines().mysql_url("auth")),
+            ("SIGN_IN__PROOF", "none".to_owned()),
         ];
         cluster.spawn("auth", "auth", binaries, auth, &secrets, own).await;
 

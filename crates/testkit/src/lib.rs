@@ -19,7 +19,7 @@ mod running;
 mod socket;
 
 pub use bed::{Bed, Person};
-pub use cluster::{Cluster, Ports, Process, free_port};
+pub use cluster::{Balanced, Cluster, Ports, Process, free_port};
 pub use engines::EngineSet;
 pub use eventually::eventually;
 pub use running::Running;

@@ -35,10 +35,19 @@ pub enum Error {
     RefreshRefused,
     #[error("the account is unknown or has resigned")]
     UnknownAccount,
+    /// What the fleet's own parts answer.
+    #[error("{}", .0.status())]
+    Problem(Box<Problem>),
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
 }
 
 impl Transient for Error {
@@ -50,6 +59,7 @@ impl Transient for Error {
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
+            Error::Problem(problem) => Problem::clone(problem),
             Error::InvalidParameter(_)
             | Error::InvalidAccount(_)
             | Error::InvalidChallenge(_)

@@ -28,16 +28,13 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    pub fn from_settings(keys: &[SigningKey]) -> anyhow::Result<Self> {
+    /// Those of the settings, and behind them the key that the replicas share through their database: it signs while the settings
+    /// name none, and what it has signed stays good when they come to. Its name tells it from those of the settings.
+    pub fn of(keys: &[SigningKey], stored: &[u8]) -> anyhow::Result<Self> {
         let keys = keys
             .iter()
             .map(|key| (key.kid.as_str(), key.secret.expose_secret().as_bytes()));
-        Self::new(keys)
-    }
-
-    /// The key that the replicas share through their database. Its name tells it from those of the settings.
-    pub fn from_stored(secret: &[u8]) -> anyhow::Result<Self> {
-        Self::new([("stored", secret)])
+        Self::new(keys.chain([("stored", stored)]))
     }
 
     fn new<'k>(keys: impl IntoIterator<Item = (&'k str, &'k [u8])>) -> anyhow::Result<Self> {
@@ -63,7 +60,7 @@ impl Keyring {
             });
         }
         let Some(signing) = signing else {
-            bail!("tokens.keys is empty")
+            bail!("there is no signing key")
         };
         // Expiry is a matter of the service's own clock and of what the store knows.
         let mut validation = Validation::new(Algorithm::HS512);
@@ -106,6 +103,12 @@ mod tests {
         Claims::access(&account, SessionId(0xabc), "00".repeat(16), at, at)
     }
 
+    const STORED: [u8; SECRET_BYTES] = [7; SECRET_BYTES];
+
+    fn keyring(keys: &[SigningKey]) -> Keyring {
+        Keyring::of(keys, &STORED).unwrap()
+    }
+
     fn secret(letter: &str) -> SigningKey {
         SigningKey {
             kid: letter.to_owned(),
@@ -115,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_token_is_what_was_signed_and_of_its_kind_only() {
-        let keys = Keyring::from_settings(&[secret("a")]).unwrap();
+        let keys = keyring(&[secret("a")]);
         let token = keys.sign(&claims());
         assert_eq!(keys.read(&token, Kind::AccessToken), Some(claims()));
         assert_eq!(keys.read(&token, Kind::RefreshToken), None);
@@ -124,18 +127,27 @@ mod tests {
 
     #[test]
     fn an_old_key_verifies_until_it_is_taken_away() {
-        let old = Keyring::from_settings(&[secret("a")]).unwrap();
+        let old = keyring(&[secret("a")]);
         let token = old.sign(&claims());
-        let rotated = Keyring::from_settings(&[secret("b"), secret("a")]).unwrap();
+        let rotated = keyring(&[secret("b"), secret("a")]);
         assert_eq!(rotated.read(&token, Kind::AccessToken), Some(claims()));
         assert_ne!(rotated.sign(&claims()), token);
-        let gone = Keyring::from_settings(&[secret("b")]).unwrap();
+        let gone = keyring(&[secret("b")]);
         assert_eq!(gone.read(&token, Kind::AccessToken), None);
     }
 
     #[test]
+    fn the_stored_key_signs_alone_and_verifies_beside_others() {
+        let stored = keyring(&[]);
+        let token = stored.sign(&claims());
+        let beside = keyring(&[secret("a")]);
+        assert_eq!(beside.read(&token, Kind::AccessToken), Some(claims()));
+        assert_eq!(stored.read(&beside.sign(&claims()), Kind::AccessToken), None);
+    }
+
+    #[test]
     fn nothing_forged_is_read() {
-        let keys = Keyring::from_settings(&[secret("a")]).unwrap();
+        let keys = keyring(&[secret("a")]);
         let other = Keyring::new([("a", "b".repeat(SECRET_BYTES).as_bytes())]).unwrap();
         let weaker = Header {
             kid: Some("a".to_owned()),
@@ -160,9 +172,10 @@ mod tests {
             kid: "a".to_owned(),
             secret: "hush".into(),
         };
-        let error = Keyring::from_settings(&[short]).unwrap_err().to_string();
+        let error = Keyring::of(&[short], &STORED).unwrap_err().to_string();
         assert!(error.contains("\"a\"") && !error.contains("hush"), "{error}");
-        assert!(Keyring::from_settings(&[secret("a"), secret("a")]).is_err());
-        assert!(Keyring::from_settings(&[]).is_err());
+        assert!(Keyring::of(&[secret("a"), secret("a")], &STORED).is_err());
+        assert!(Keyring::of(&[secret("stored")], &STORED).is_err());
+        assert!(Keyring::of(&[], b"short").is_err());
     }
 }

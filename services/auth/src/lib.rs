@@ -43,10 +43,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     check_proof(&current.sign_in)?;
     let store = store::open(&current.database.url, current.database.max_connections, &context).await?;
     let hash_key = shared_secret(store.as_ref(), &context, "account-hash").await?;
-    let keyring = match current.tokens.keys.as_slice() {
-        [] => Keyring::from_stored(&shared_secret(store.as_ref(), &context, "signing-key").await?)?,
-        keys => Keyring::from_settings(keys)?,
-    };
+    let stored_key = shared_secret(store.as_ref(), &context, "signing-key").await?;
+    let keyring = Keyring::of(&current.tokens.keys, &stored_key)?;
     let app = Arc::new(App {
         images: Images::open(&current.images.url, context.entropy.clone()).context("images.url")?,
         keyring,

@@ -26,17 +26,22 @@ impl Metrics {
             "auth_resignation_oldest_seconds",
             "Age of the oldest unfinished resignation, 0 without one",
         );
+        let reissues = counter(
+            "auth_reissues_total",
+            "Re-issues by outcome: rotated, repeated (a lost reply), reused (a theft, the session was closed), refused",
+            &["outcome"],
+        );
+        // All are there from the start, at nothing.
+        for outcome in ["rotated", "repeated", "reused", "refused"] {
+            reissues.with_label_values(&[outcome]);
+        }
         Self {
             sign_ins: counter(
                 "auth_sign_ins_total",
                 "Sign-ins by provider and outcome: new (an account was made), known, refused, failed",
                 &["provider", "outcome"],
             ),
-            reissues: counter(
-                "auth_reissues_total",
-                "Re-issues by outcome: rotated, repeated (a lost reply), reused (a theft, the session was closed), refused",
-                &["outcome"],
-            ),
+            reissues,
             unfinished_resignations: registry.register(unfinished.expect("a static metric is valid")),
             oldest_resignation: registry.register(oldest.expect("a static metric is valid")),
             task_failures: counter(

@@ -2,7 +2,7 @@
 //! that names nobody.
 
 use sosohappy_common::Account;
-use sosohappy_events::types::{AccountErased, AccountResigned, DeviceTokenSet, NicknameSet, Relation, RelationChanged};
+use sosohappy_events::types::{AccountErased, AccountResigned, NicknameSet, Relation, RelationChanged};
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_store::{Timer, retrying};
 
@@ -26,18 +26,20 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
     for session in &sessions {
         sessions::close(app, tx.as_mut(), session).await?;
     }
-    // Not before anything the person has done, and what is done after signing up again is later still.
-    let last = sessions
+    let blocks = tx.blocks_around(account).await?;
+    // Not before anything the person has done or anybody has done to them, and what is done after signing up again is later still.
+    let at = sessions
         .iter()
         .map(|session| session.stamped_at)
+        .chain(blocks.iter().map(|block| block.since))
         .fold(person.changed_at, Ord::max);
-    let at = stamp::after(last, app.now());
+    let at = stamp::after(at, app.now());
 
-    for (account, other) in tx.blocks_around(account).await? {
+    for block in blocks {
         let unblocked = RelationChanged {
             relation: Relation::Unblock,
-            account,
-            other,
+            account: block.account,
+            other: block.other,
         };
         app.enqueue(tx.as_mut(), unblocked, at).await?;
     }
@@ -72,25 +74,18 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         at,
     )
     .await?;
-    app.enqueue(
-        tx.as_mut(),
-        DeviceTokenSet {
-            account: account.clone(),
-            token: None,
-            session: None,
-        },
-        at,
-    )
-    .await?;
+    sessions::tell_devices(app, tx.as_mut(), account, at).await?;
     remind_later(app, tx.as_mut(), resignation.id).await?;
     app.commit(tx).await
 }
 
 /// Publishes a resignation again that some service has not acknowledged: the same event, which those that have applied it know.
 pub async fn remind(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<(), Error> {
-    let Some(resignation) = tx.unfinished_resignation(id).await? else {
+    let found = tx.unfinished_resignation(id).await?;
+    if !tx.take_timer(TIMER, &id.to_string(), app.now()).await? {
         return Ok(());
-    };
+    }
+    let Some(resignation) = found else { return Ok(()) };
     let missing = missing(app, &tx.receipts(id).await?);
     if missing.is_empty() {
         return complete(app, tx, id).await;

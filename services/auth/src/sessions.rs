@@ -19,6 +19,9 @@ pub const ACCESS_TIMER: &str = "access-token";
 /// Fires when the last refresh token of a session has expired; its key is the session.
 pub const REFRESH_TIMER: &str = "refresh-token";
 
+/// Access tokens of one session that live at once. A client that renews again and again has the last ones; the first fleet's had one.
+const ACCESS_TOKENS: u32 = 8;
+
 /// What a client gets to go on with.
 #[derive(Clone)]
 pub struct Tokens {
@@ -27,8 +30,8 @@ pub struct Tokens {
     pub refresh: String,
 }
 
-/// Opens a session for somebody who has proven who they are. Devices beyond the limit lose the session that was quiet for
-/// longest.
+/// Opens a session for somebody who has proven who they are. Devices beyond the limit lose the session that was not
+/// used for longest.
 pub async fn open(
     app: &App,
     tx: &mut dyn Transaction,
@@ -154,6 +157,7 @@ async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Rol
         expires_at,
     };
     tx.insert_access_token(&digest, &token).await?;
+    tx.trim_access_tokens(session.id, ACCESS_TOKENS, app.now()).await?;
 
     let last_expiry = tx.last_expiry(session.id).await?.unwrap_or(expires_at);
     set_timer(tx, ACCESS_TIMER, session.id, last_expiry).await?;
@@ -184,40 +188,34 @@ async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Rol
     })
 }
 
-/// Ends a session: no token of it works any more, anywhere, and its device is not pushed to.
+/// Tells all devices of an account there are now.
+pub async fn tell_devices(app: &App, tx: &mut dyn Transaction, account: &Account, at: Timestamp) -> Result<(), Error> {
+    let devices = tx.devices_of(account).await?;
+    app.enqueue(tx, DeviceTokenSet::all(account.clone(), devices), at).await
+}
+
+/// Ends a session: no token of it works any more, anywhere, and its device is not pushed to. Whoever calls it has locked the person.
 pub async fn close(app: &App, tx: &mut dyn Transaction, session: &Session) -> Result<(), Error> {
     let at = stamp::after(session.stamped_at, app.now());
     tx.delete_session(session.id).await?;
     tx.clear_timer(ACCESS_TIMER, &session.id.to_string()).await?;
     tx.clear_timer(REFRESH_TIMER, &session.id.to_string()).await?;
-    let account = session.account.clone();
-    app.enqueue(
-        tx,
-        SessionExpired {
-            account: account.clone(),
-            session: Some(session.id),
-        },
-        at,
-    )
-    .await?;
-    app.enqueue(
-        tx,
-        DeviceTokenSet {
-            account,
-            token: None,
-            session: Some(session.id),
-        },
-        at,
-    )
-    .await
+    let expired = SessionExpired {
+        account: session.account.clone(),
+        session: Some(session.id),
+    };
+    app.enqueue(tx, expired, at).await?;
+    tell_devices(app, tx, &session.account, at).await
 }
 
 /// The last access token of a session has expired. The session goes on: its refresh token still lives.
 pub async fn expire(app: &App, tx: &mut dyn Transaction, session: SessionId) -> Result<(), Error> {
-    let Some(mut session) = tx.session(session).await? else {
-        return Ok(());
-    };
+    let found = tx.session(session).await?;
     let now = app.now();
+    if !tx.take_timer(ACCESS_TIMER, &session.to_string(), now).await? {
+        return Ok(());
+    }
+    let Some(mut session) = found else { return Ok(()) };
     if let Some(last) = tx.last_expiry(session.id).await?.filter(|last| *last > now) {
         return set_timer(tx, ACCESS_TIMER, session.id, last).await;
     }
@@ -233,9 +231,14 @@ pub async fn expire(app: &App, tx: &mut dyn Transaction, session: SessionId) -> 
 
 /// The last refresh token of a session has expired.
 pub async fn run_out(app: &App, tx: &mut dyn Transaction, session: SessionId) -> Result<(), Error> {
-    let Some(session) = tx.session(session).await? else {
+    if let Some(account) = tx.owner_of(session).await? {
+        tx.person(&account).await?;
+    }
+    let found = tx.session(session).await?;
+    if !tx.take_timer(REFRESH_TIMER, &session.to_string(), app.now()).await? {
         return Ok(());
-    };
+    }
+    let Some(session) = found else { return Ok(()) };
     if session.refresh.expires_at > app.now() {
         return set_timer(tx, REFRESH_TIMER, session.id, session.refresh.expires_at).await;
     }

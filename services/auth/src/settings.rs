@@ -1,11 +1,16 @@
 //! The typed settings of the auth service; `settings.toml` has the defaults and what each means.
 
+use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, schema, valid};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use sosohappy_common::http::params::comma_list;
+use sosohappy_common::settings::{
+    ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, schema, valid,
+};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -22,15 +27,6 @@ pub struct Settings {
     pub tokens: Tokens,
     pub sessions: Sessions,
     pub resignation: Resignation,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Database {
-    pub url: SecretUrl,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
-    pub max_connections: u32,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -73,6 +69,7 @@ pub struct Tokens {
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub rotation_grace: Duration,
+    #[serde(deserialize_with = "signing_keys")]
     pub keys: Vec<SigningKey>,
 }
 
@@ -82,6 +79,48 @@ pub struct SigningKey {
     pub kid: String,
     #[schemars(schema_with = "schema::secret")]
     pub secret: SecretString,
+}
+
+/// A list of keys, or one text: `kid:secret,kid:secret`.
+fn signing_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SigningKey>, D::Error> {
+    struct Keys;
+
+    impl<'de> Visitor<'de> for Keys {
+        type Value = Vec<SigningKey>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of { kid, secret }, or `kid:secret` joined by commas")
+        }
+
+        // The text holds secrets: no error quotes it.
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
+            keys.map(|key| {
+                let (kid, secret) = key
+                    .split_once(':')
+                    .ok_or_else(|| E::custom("`kid:secret`, joined by commas, is expected"))?;
+                Ok(SigningKey {
+                    kid: kid.to_owned(),
+                    secret: secret.into(),
+                })
+            })
+            .collect()
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut keys = Vec::new();
+            while let Some(key) = items.next_element()? {
+                keys.push(key);
+            }
+            Ok(keys)
+        }
+    }
+
+    deserializer.deserialize_any(Keys)
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -95,8 +134,68 @@ pub struct Sessions {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Resignation {
+    #[serde(deserialize_with = "comma_list")]
     pub services: Vec<String>,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_after: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+    use sosohappy_common::settings::{Sources, load};
+
+    use super::*;
+
+    async fn read(more: &[(&str, &str)]) -> Result<Settings, String> {
+        let credentials = [
+            ("credentials.service-token", "service-token-of-a-test"),
+            ("credentials.operator-token", "operator-token-of-a-test"),
+        ];
+        let overrides = credentials.iter().chain(more);
+        let sources = Sources {
+            service: "auth",
+            defaults: crate::DEFAULTS,
+            file: None,
+            overrides: overrides.map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            environment: false,
+        };
+        let live = load::<Settings>(&sources).await.map_err(|error| error.to_string())?;
+        Ok(Settings::clone(&live.get()))
+    }
+
+    #[tokio::test]
+    async fn nobody_is_believed_by_default() {
+        let told = read(&[]).await.expect_err("somebody must choose");
+        assert_eq!(
+            told,
+            "sign-in.proof: missing; set it in a file or as SOSOHAPPY_AUTH__SIGN_IN__PROOF"
+        );
+    }
+
+    #[tokio::test]
+    async fn lists_can_be_given_as_one_text() {
+        let settings = read(&[
+            ("sign-in.proof", "none"),
+            ("tokens.keys", "2024-05:a:b, 2024-04:c"),
+            ("resignation.services", "feed-service, dm-service"),
+        ])
+        .await
+        .expect("valid");
+        let keys = settings.tokens.keys.iter();
+        let keys: Vec<_> = keys.map(|key| (key.kid.as_str(), key.secret.expose_secret())).collect();
+        assert_eq!(keys, [("2024-05", "a:b"), ("2024-04", "c")]);
+        assert_eq!(settings.resignation.services, ["feed-service", "dm-service"]);
+
+        let listed = read(&[
+            ("sign-in.proof", "none"),
+            ("tokens.keys[0].kid", "a"),
+            ("tokens.keys[0].secret", "b"),
+        ]);
+        assert_eq!(listed.await.expect("valid").tokens.keys.len(), 1);
+        let told = read(&[("sign-in.proof", "none"), ("tokens.keys", "hush")]).await;
+        let told = told.expect_err("no kid");
+        assert!(told.starts_with("tokens.keys: ") && !told.contains("hush"), "{told}");
+    }
 }

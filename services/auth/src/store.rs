@@ -12,7 +12,7 @@ use sosohappy_common::images::ImageId;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::outbox::Outbox;
-use sosohappy_events::types::{Role, SessionId, TokenDigest};
+use sosohappy_events::types::{Device, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::{StoreError, Timer};
 
@@ -32,6 +32,14 @@ pub struct AccessToken {
     pub role: Role,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
+}
+
+/// `account` wants nothing to do with `other`.
+#[derive(Debug, Clone)]
+pub struct Block {
+    pub account: Account,
+    pub other: Account,
+    pub since: Timestamp,
 }
 
 /// A resignation that not every service has acknowledged yet.
@@ -67,9 +75,6 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         expires_at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// The challenge of a code that lives; of several who take the same code one gets it.
-    async fn take_code(&self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError>;
-
     async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError>;
 
     /// The secret of that name; the candidate becomes it when there is none.
@@ -81,15 +86,25 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     async fn forget_discarded_image(&self, image: ImageId) -> Result<(), StoreError>;
 
+    /// A picture that cannot be discarded now stands in nobody's way.
+    async fn postpone_discarded_image(&self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError>;
+
+    /// Keys of timers that are due, the earliest first. Somebody else may be about to take them: see [`Transaction::take_timer`].
+    async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<String>, StoreError>;
+
     fn outbox(&self) -> Arc<dyn Outbox>;
 
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
 /// Nothing of it is there before [`Transaction::commit`], and nothing after it was dropped. A row that is read stays as it is until
-/// the end. The order of locks is person, session, resignation.
+/// the end. The order of locks is code, person, session, resignation, timer: two transactions that lock the same rows in different
+/// orders would wait for each other.
 #[async_trait]
 pub trait Transaction: Send {
+    /// The challenge of a code that lives, which is spent; of several who take the same code one gets it.
+    async fn take_code(&mut self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError>;
+
     async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError>;
 
     /// [`StoreError::Retry`] when somebody else was quicker.
@@ -111,19 +126,30 @@ pub trait Transaction: Send {
     /// With sessions, tokens and blocks.
     async fn delete_person(&mut self, account: &Account) -> Result<(), StoreError>;
 
+    /// Whose session it is; locks nothing.
+    async fn owner_of(&mut self, session: SessionId) -> Result<Option<Account>, StoreError>;
+
     async fn session(&mut self, session: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// The one that was quiet for longest first.
+    /// The one that was not used for longest first.
     async fn sessions_of(&mut self, account: &Account) -> Result<Vec<Session>, StoreError>;
 
     async fn insert_session(&mut self, session: &Session) -> Result<(), StoreError>;
 
     async fn update_session(&mut self, session: &Session) -> Result<(), StoreError>;
 
-    /// With its tokens.
+    async fn insert_device(&mut self, device: &Device) -> Result<(), StoreError>;
+
+    /// In the order in which they got their tokens. Whoever tells of them has locked the person, so that what is told last is true.
+    async fn devices_of(&mut self, account: &Account) -> Result<Vec<Device>, StoreError>;
+
+    /// With its tokens and its device.
     async fn delete_session(&mut self, session: SessionId) -> Result<(), StoreError>;
 
     async fn insert_access_token(&mut self, digest: &TokenDigest, token: &AccessToken) -> Result<(), StoreError>;
+
+    /// Forgets a session's access tokens but for the `most` that were issued last; expired ones always.
+    async fn trim_access_tokens(&mut self, session: SessionId, most: u32, now: Timestamp) -> Result<(), StoreError>;
 
     /// When the last of its access tokens ends.
     async fn last_expiry(&mut self, session: SessionId) -> Result<Option<Timestamp>, StoreError>;
@@ -136,8 +162,8 @@ pub trait Transaction: Send {
     /// False when it was so already.
     async fn delete_block(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError>;
 
-    /// Who blocks whom, where the account is one of the two.
-    async fn blocks_around(&mut self, account: &Account) -> Result<Vec<(Account, Account)>, StoreError>;
+    /// Who blocks whom and since when, where the account is one of the two.
+    async fn blocks_around(&mut self, account: &Account) -> Result<Vec<Block>, StoreError>;
 
     async fn insert_resignation(
         &mut self,
@@ -168,7 +194,8 @@ pub trait Transaction: Send {
 
     async fn clear_timer(&mut self, kind: &str, key: &str) -> Result<(), StoreError>;
 
-    async fn take_due_timers(&mut self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<Timer>, StoreError>;
+    /// Clears a timer that is due; false when it is not, or no more.
+    async fn take_timer(&mut self, kind: &str, key: &str, now: Timestamp) -> Result<bool, StoreError>;
 
     async fn enqueue(&mut self, record: &Outgoing, now: Timestamp) -> Result<(), StoreError>;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sosohappy_store::retrying;
 
-use crate::app::App;
+use crate::app::{App, later};
 use crate::error::Error;
 use crate::store::Transaction;
 use crate::{resignations, sessions};
@@ -14,14 +14,17 @@ use crate::{resignations, sessions};
 /// How late a timer may be.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Timers of one transaction. On `SQLite` it keeps all other writers waiting.
-const BATCH: u32 = 20;
+/// Timers that are looked up at once.
+const BATCH: u32 = 100;
 
 /// Old codes and pictures only take up space.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
 
 /// Pictures of one round.
 const PICTURES: u32 = 100;
+
+/// After the object store has failed to forget a picture.
+const PICTURE_RETRY: Duration = Duration::from_mins(10);
 
 pub fn spawn(app: &Arc<App>) {
     let lifecycle = &app.context.lifecycle;
@@ -61,8 +64,10 @@ async fn goes_on(app: &App, every: Duration) -> bool {
 
 /// A round that failed is tried again at the next one.
 fn report(app: &App, task: &'static str, round: Result<(), Error>) {
+    // There from the first round on, at nothing.
+    let failures = app.metrics.task_failures.with_label_values(&[task]);
     if let Err(error) = round {
-        app.metrics.task_failures.with_label_values(&[task]).inc();
+        failures.inc();
         tracing::warn!(
             task,
             error = &error as &dyn std::error::Error,
@@ -89,6 +94,7 @@ impl Due {
         }
     }
 
+    /// Takes the timer after the row it is about, as everybody does, and does nothing when somebody else was quicker.
     async fn fire(self, app: &App, tx: &mut dyn Transaction, key: &str) -> Result<(), Error> {
         match self {
             Self::AccessToken => sessions::expire(app, tx, own(key)).await,
@@ -104,22 +110,27 @@ fn own<T: FromStr<Err: std::fmt::Debug>>(key: &str) -> T {
         .expect("the keys of these kinds of timers are written from this very type")
 }
 
+/// Fires what is due, each in a transaction of its own: several would lock their rows in any order.
 async fn fire_all(app: &App, due: Due) -> Result<(), Error> {
-    while retrying(|| fire_some(app, due)).await? == BATCH as usize {}
-    Ok(())
+    let draining = app.context.lifecycle.draining();
+    loop {
+        let keys = app.store.due_timers(due.kind(), app.now(), BATCH).await?;
+        for key in &keys {
+            if draining.is_cancelled() {
+                return Ok(());
+            }
+            retrying(|| fire_one(app, due, key)).await?;
+        }
+        if keys.len() < BATCH as usize {
+            return Ok(());
+        }
+    }
 }
 
-/// Takes and fires a batch in one transaction; how many there were.
-async fn fire_some(app: &App, due: Due) -> Result<usize, Error> {
+async fn fire_one(app: &App, due: Due, key: &str) -> Result<(), Error> {
     let mut tx = app.store.begin().await?;
-    let timers = tx.take_due_timers(due.kind(), app.now(), BATCH).await?;
-    for timer in &timers {
-        due.fire(app, tx.as_mut(), &timer.key).await?;
-    }
-    if !timers.is_empty() {
-        app.commit(tx).await?;
-    }
-    Ok(timers.len())
+    due.fire(app, tx.as_mut(), key).await?;
+    app.commit(tx).await
 }
 
 async fn look_at_resignations(app: &App) -> Result<(), Error> {
@@ -132,11 +143,19 @@ async fn look_at_resignations(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// The object store forgets first: should the process die in between, it is asked again, which does no harm.
+/// The object store forgets first: should the process die in between, it is asked again, which does no harm. A picture it cannot
+/// forget now is tried again later, and keeps none behind it waiting.
 async fn forget_images(app: &App) -> Result<(), Error> {
+    let mut failed = None;
     for image in app.store.discarded_images(app.now(), PICTURES).await? {
-        app.images.delete(image).await?;
-        app.store.forget_discarded_image(image).await?;
+        match app.images.delete(image).await {
+            Ok(()) => app.store.forget_discarded_image(image).await?,
+            Err(error) => {
+                let due_at = later(app.now(), PICTURE_RETRY);
+                app.store.postpone_discarded_image(image, due_at).await?;
+                failed.get_or_insert(error);
+            }
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }

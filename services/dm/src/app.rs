@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sosohappy_access::Names;
 use sosohappy_common::settings::Live;
-use sosohappy_sockets::{Hub, Present};
+use sosohappy_sockets::Hub;
 
 use crate::settings::Settings;
 use crate::socket::DmProtocol;
@@ -16,6 +16,5 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub names: Arc<dyn Names>,
     pub hub: Hub,
-    pub present: Present,
     pub protocol: Arc<DmProtocol>,
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Stage;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::domain::MessageId;
 use crate::store::Store;
 
-/// Marks waiting to be written; a mark over it is left out, and counts as a message that was not shown.
+/// Marks waiting to be written; a mark over it is left out, and counts as a message that was not shown: it gets a push.
 const WAITING: usize = 20_000;
 const BATCH: usize = 500;
 /// For how long marks are collected before they are written.
@@ -20,47 +22,51 @@ pub struct DeliveredHandle(mpsc::Sender<MessageId>);
 
 impl DeliveredHandle {
     pub fn mark(&self, message: MessageId) {
-        if self.0.try_send(message).is_err() {
-            tracing::warn!("too many messages wait to be marked as delivered");
+        match self.0.try_send(message) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => tracing::warn!("too many messages wait to be marked as delivered"),
+            Err(TrySendError::Closed(_)) => tracing::debug!("the replica leaves: a message shown is not marked"),
         }
     }
 }
 
 pub fn spawn(context: &Context, store: Arc<dyn Store>) -> DeliveredHandle {
     let (sender, mut marks) = mpsc::channel(WAITING);
-    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
-    context.lifecycle.spawn("delivered-marks", async move {
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            let leaving = draining
-                .run_until_cancelled(marks.recv_many(&mut batch, BATCH))
-                .await
-                .is_none();
-            if leaving {
-                while let Ok(mark) = marks.try_recv() {
-                    batch.push(mark);
+    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining_at(Stage::Publishing));
+    context
+        .lifecycle
+        .spawn_at(Stage::Publishing, "delivered-marks", async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            loop {
+                let leaving = draining
+                    .run_until_cancelled(marks.recv_many(&mut batch, BATCH))
+                    .await
+                    .is_none();
+                if leaving {
+                    while let Ok(mark) = marks.try_recv() {
+                        batch.push(mark);
+                    }
+                } else if batch.len() < BATCH {
+                    draining.run_until_cancelled(tokio::time::sleep(COLLECT)).await;
+                    while batch.len() < BATCH
+                        && let Ok(mark) = marks.try_recv()
+                    {
+                        batch.push(mark);
+                    }
                 }
-            } else if batch.len() < BATCH {
-                draining.run_until_cancelled(tokio::time::sleep(COLLECT)).await;
-                while batch.len() < BATCH
-                    && let Ok(mark) = marks.try_recv()
-                {
-                    batch.push(mark);
+                for marks in batch.chunks(BATCH) {
+                    if let Err(error) = store.delivered(marks, clock.now()).await {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "delivered messages were not marked"
+                        );
+                    }
+                }
+                batch.clear();
+                if leaving {
+                    return Ok(());
                 }
             }
-            for marks in batch.chunks(BATCH) {
-                if let Err(error) = store.delivered(marks, clock.now()).await {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "delivered messages were not marked"
-                    );
-                }
-            }
-            batch.clear();
-            if leaving {
-                return Ok(());
-            }
-        }
-    });
+        });
     DeliveredHandle(sender)
 }

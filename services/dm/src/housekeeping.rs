@@ -1,4 +1,5 @@
-//! Forgets resignations that no living token can contradict any more. Every replica does it; to do it twice changes nothing.
+//! Forgets resignations that no living token can contradict any more, and sweeps up after younger ones. Every replica does it; to do it
+//! twice changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +21,8 @@ pub fn spawn(context: &Context, store: &Arc<dyn Store>, token_lifetime: Duration
         let mut tick = tokio::time::interval(EVERY);
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
             let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
-            if let Err(error) = store.forget_erasures(before).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "old resignations were not forgotten"
-                );
+            if let Err(error) = store.sweep(before).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "resignations were not swept");
             }
         }
         Ok(())

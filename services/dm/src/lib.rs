@@ -8,12 +8,14 @@ mod consumers;
 mod delivered;
 mod domain;
 mod error;
+mod first_fleet;
 mod housekeeping;
 mod metrics;
 mod routes;
 mod settings;
 mod socket;
 mod store;
+mod unshown;
 
 use std::sync::Arc;
 
@@ -69,6 +71,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         opened.directory.clone(),
     )?;
 
+    unshown::spawn(&context, opened.store.clone(), relay.clone());
+    first_fleet::spawn(&context, opened.store.clone(), identity.names.clone());
+
     let sent = Sent::new(
         hub.clone(),
         opened.store.clone(),
@@ -94,7 +99,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: opened.store.clone(),
         directory: opened.directory,
         names: identity.names.clone(),
-        present: present.clone(),
+        present,
         relay,
         metrics,
     };
@@ -103,7 +108,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: opened.store,
         names: identity.names.clone(),
         hub,
-        present,
         protocol: Arc::new(protocol),
     };
     Ok(Service::new(

@@ -29,9 +29,14 @@ impl DmMetrics {
             "From a message's storing to its queueing on a socket here",
         )
         .buckets(vec![0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0]);
+        let refused = metrics.register(IntCounterVec::new(refused, &["code"]).expect("static label names are valid"));
+        // All are there from the start, at nothing.
+        for refusal in Refusal::ALL {
+            refused.with_label_values(&[refusal.code()]);
+        }
         Self {
             stored: counter("dm_messages_stored_total", "Messages that were stored"),
-            refused: metrics.register(IntCounterVec::new(refused, &["code"]).expect("static label names are valid")),
+            refused,
             shown: counter(
                 "dm_messages_shown_total",
                 "Messages that were queued on sockets of their receiver here",

@@ -1,8 +1,12 @@
 //! The typed settings of the dm service; `settings.toml` has the defaults and what each means.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_common::settings::{
+    Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, schema, valid,
+};
 use sosohappy_sockets::Limits;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -30,6 +34,9 @@ pub struct MessageSettings {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub max_characters: usize,
+    #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
+    pub shown_within: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -6,6 +6,7 @@ mod refusal;
 use std::sync::Arc;
 
 use http::StatusCode;
+use jiff::Timestamp;
 use sosohappy_access::{Acting, Caller, Denied, Names, act};
 use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
@@ -70,21 +71,21 @@ impl From<WriteError> for NotTaken {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Resigned => Self::Closed(Close::Policy),
+            WriteError::ReceiverResigned => Self::Refused(Refusal::ReceiverUnknown),
             WriteError::Store(error) => error.into(),
         }
     }
 }
 
 impl Protocol for DmProtocol {
-    /// Presence is told before the client has its connection.
-    async fn opened(&self, _caller: &Caller) {}
+    /// Before the client has its connection: who writes to it from then on knows that a socket is there.
+    async fn opened(&self, caller: &Caller) {
+        self.present.opened(&caller.account).await;
+    }
 
     async fn frame(&self, caller: &Caller, text: &str) -> Result<Option<String>, Close> {
         // Each frame is a request of its own.
-        let correlation = Correlation {
-            id: self.context.entropy.hex(16).into(),
-            traceparent: None,
-        };
+        let correlation = Correlation::begin(&*self.context.entropy);
         match correlation.scope(self.take(caller, text)).await {
             Ok(()) => Ok(None),
             Err(NotTaken::Refused(refusal)) => {
@@ -93,6 +94,11 @@ impl Protocol for DmProtocol {
             }
             Err(NotTaken::Closed(reason)) => Err(reason),
         }
+    }
+
+    fn overdue(&self) -> Option<String> {
+        self.metrics.refused(Refusal::Overdue);
+        Some(Refusal::Overdue.frame())
     }
 
     async fn closed(&self, caller: &Caller) {
@@ -148,22 +154,38 @@ impl DmProtocol {
     }
 
     async fn keep(&self, caller: &Caller, message: Message, receiver_online: bool) -> Result<(), NotTaken> {
-        let event = DirectMessageSent {
-            recipient: Recipient::Account(message.receiver.account.clone()),
-            message_id: Some(message.id.to_string()),
-            sender_account: Some(caller.account.clone()),
-            receiver_online,
-            frame: frame::render(&message.clone().shown(None, None)),
-        };
-        let event = Envelope::new(event, &self.context);
+        let stored_at = self.context.clock.now();
+        let event = event(&message, stored_at, receiver_online, &self.context);
+        let shown_within = self.settings.get().messages.shown_within;
         let message = NewMessage {
             message,
             authorized_at: caller.issued_at,
-            stored_at: event.meta.occurred_at,
+            stored_at,
+            push_due: receiver_online.then(|| stored_at + shown_within),
         };
         self.store.keep(&message, &event.to_outgoing()).await?;
         self.relay.wake();
         self.metrics.stored.inc();
         Ok(())
     }
+}
+
+/// What is told of a message. Its id is the message's, however often it is told.
+pub fn event(
+    message: &Message,
+    stored_at: Timestamp,
+    receiver_online: bool,
+    context: &Context,
+) -> Envelope<DirectMessageSent> {
+    let event = DirectMessageSent {
+        recipient: Recipient::Account(message.receiver.account.clone()),
+        message_id: Some(message.id.to_string()),
+        sender_account: Some(message.sender.account.clone()),
+        receiver_online,
+        frame: frame::render(&message.clone().shown(None, None)),
+    };
+    let mut envelope = Envelope::new(event, context);
+    envelope.meta.id = message.id.event().unwrap_or(envelope.meta.id);
+    envelope.meta.occurred_at = stored_at;
+    envelope
 }

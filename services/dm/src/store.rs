@@ -10,13 +10,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_events::outbox::Outbox;
 use sosohappy_store::{Directory, Presence, StoreError, Transient};
 
-use crate::domain::{Erasure, Message, MessageId, NewMessage};
+use crate::domain::{Claim, Erasure, Message, MessageId, NewMessage, Unclaimed, Unshown};
 use crate::settings::MessageSettings;
 
 /// Why a message was not stored.
@@ -25,6 +24,9 @@ pub enum WriteError {
     /// The sender resigned after the token was issued that the message was sent with.
     #[error("the account has resigned")]
     Resigned,
+    /// The receiver resigned, and nobody with that address has a name since.
+    #[error("the receiver has resigned")]
+    ReceiverResigned,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -53,18 +55,31 @@ pub trait Store: Debug + Send + Sync {
     /// The newest message of each of the account's conversations, newest first.
     async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError>;
 
-    /// They were shown; the first time counts.
+    /// They were shown; the first time counts. They get no push any more.
     async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError>;
 
     /// Whether the message is there and was not shown yet.
     async fn waits(&self, message: &MessageId) -> Result<bool, StoreError>;
 
-    /// Deletes every message that the account sent or received up to the moment, and everything it sent with a token from before
-    /// it; refuses such tokens from here on; writes the receipt. The same event again changes nothing.
+    /// Messages whose push is due.
+    async fn unshown(&self, now: Timestamp, limit: u32) -> Result<Vec<Unshown>, StoreError>;
+
+    /// Puts the event of such a message out for a push, once, unless the message was shown meanwhile.
+    async fn push(&self, message: &MessageId, event: &Outgoing, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Deletes every message that the account sent up to the moment or with a token from before it, and every one it received until
+    /// somebody with that address had a name again; refuses both from here on; writes the receipt. In steps, of which each is
+    /// committed. The same event again writes the receipt again and changes nothing else.
     async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError>;
 
-    /// Forgets resignations from before that moment.
-    async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
+    /// Forgets resignations from before that moment, and deletes what a process that was killed has left of younger ones.
+    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError>;
+
+    /// Messages of the first fleet that are nobody's yet, with ids after this one, in their order. SQLite has none.
+    async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError>;
+
+    /// Says whose they are: from here on they are in the history, and go with a resignation.
+    async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError>;
 
     async fn ping(&self) -> Result<(), StoreError>;
 }
@@ -86,9 +101,4 @@ pub async fn open(settings: &MessageSettings, context: &Context) -> Result<Opene
             "messages.url: expected sqlite:<file> or mongodb://…/<database>".to_owned(),
         )),
     }
-}
-
-/// A resignation is remembered without the address.
-fn fingerprint(account: &Account) -> String {
-    hex::encode(Sha256::digest(account.as_str()))
 }

@@ -2,7 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_common::settings::{
+    Access, ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, valid,
+};
 
 use crate::domain::PostLimits;
 
@@ -16,18 +18,9 @@ pub struct Settings {
     pub credentials: Credentials,
     pub config: ConfigClient,
     pub access: Access,
-    pub database: DatabaseSettings,
+    pub database: Database,
     pub images: ImageSettings,
     pub post: PostLimits,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DatabaseSettings {
-    pub url: SecretUrl,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
-    pub max_connections: u32,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

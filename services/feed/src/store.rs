@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use sosohappy_common::images::ImageId;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::Outgoing;
 use sosohappy_events::outbox::Outbox;
-use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::{Directory, StoreError, Transient};
 
 use crate::domain::companions::Companions;
@@ -128,12 +128,12 @@ pub trait Categories: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Erasures: Debug + Send + Sync {
-    /// Erases what was written with tokens issued up to `until`, and puts the receipt into the outbox, once for each `event`.
+    /// Erases what was written with tokens issued up to `until`, in steps of which each is committed, and puts the receipt into the
+    /// outbox after the last. To do it again erases what is left, and answers again.
     async fn erase(
         &self,
         account: &Account,
         until: Timestamp,
-        event: EventId,
         receipt: &Outgoing,
         now: Timestamp,
     ) -> Result<(), StoreError>;
@@ -160,7 +160,7 @@ pub struct Opened {
 pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
     match url.scheme() {
         "sqlite" => sqlite::open(url, max_connections, context).await,
-        "mysql" | "mariadb" => mysql::open(url, max_connections, context).await,
+        "mysql" => mysql::open(url, max_connections, context).await,
         other => Err(StoreError::Settings(format!(
             "sqlite: or mysql: is expected, not {other}:"
         ))),

@@ -29,17 +29,24 @@ impl NoticeMetrics {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             metrics.register(IntCounterVec::new(Opts::new(name, help), labels).expect("a static metric is valid"))
         };
+        let pushes = counter(
+            "notice_pushes_total",
+            "Pushes by kind (like, message) and outcome: sent, no-device, postponed, refused, given-up",
+            &["kind", "outcome"],
+        );
+        // All are there from the start, at nothing.
+        for kind in ["like", "message"] {
+            for outcome in ["sent", "no-device", "postponed", "refused", "given-up"] {
+                pushes.with_label_values(&[kind, outcome]);
+            }
+        }
         Self {
             notices: counter(
                 "notices_total",
                 "Notices by what became of them: shown (on sockets here), kept, repeated, over, nobody",
                 &["outcome"],
             ),
-            pushes: counter(
-                "notice_pushes_total",
-                "Pushes by kind (like, message) and outcome: sent, no-device, postponed, refused, given-up",
-                &["kind", "outcome"],
-            ),
+            pushes,
         }
     }
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::outbox::Outbox;
-use sosohappy_events::types::SessionId;
+use sosohappy_events::types::{Device, SessionId};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::{Directory, Presence, StoreError};
 
@@ -37,6 +37,30 @@ pub struct DeviceChange {
     pub session: Option<SessionId>,
     pub token: Option<String>,
     pub at: Timestamp,
+}
+
+/// All devices of an account.
+#[derive(Debug, Clone)]
+pub struct DeviceList {
+    pub account: Account,
+    pub devices: Vec<Device>,
+    pub at: Timestamp,
+}
+
+impl DeviceList {
+    /// What it says of each of its devices; when a token was set decides whose it is.
+    fn changes(&self) -> impl Iterator<Item = DeviceChange> {
+        self.devices.iter().map(|device| DeviceChange {
+            account: self.account.clone(),
+            session: Some(device.session),
+            token: Some(device.token.clone()),
+            at: device.since,
+        })
+    }
+
+    fn session_keys(&self) -> impl Iterator<Item = String> {
+        self.devices.iter().map(|device| session_key(Some(device.session)))
+    }
 }
 
 /// One resignation, and the receipt for it.
@@ -72,6 +96,9 @@ pub trait Devices: Debug + Send + Sync {
     /// The last word on a session counts; a push token is its last owner's alone.
     async fn change(&self, change: &DeviceChange) -> Result<(), StoreError>;
 
+    /// Sessions that are not in the list have no device any more, unless they got one later.
+    async fn list(&self, list: &DeviceList) -> Result<(), StoreError>;
+
     /// Push tokens, each once, the newest first, at most [`MOST_DEVICES`].
     async fn of(&self, account: &Account) -> Result<Vec<String>, StoreError>;
 
@@ -96,8 +123,8 @@ pub trait Pushes: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Store: Notices + Devices + Pushes {
-    /// Erases what the account received and caused up to the moment, its devices, and what the directory knows of it, and writes the
-    /// receipt: once an event, however often it is called.
+    /// Erases what the account caused up to the moment, what it received until somebody with that address had a name again, its devices,
+    /// and what the directory knows of it, and writes the receipt. The same event again erases nothing more, and writes the receipt again for whoever has not got it.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
 
     /// When this inbox was opened for the first time, by whichever replica.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use failsafe::backoff::{EqualJittered, equal_jittered};
 use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
 use failsafe::{Config, StateMachine};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use moka::future::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
@@ -18,6 +18,7 @@ use sosohappy_common::settings::Access;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::TokenDigest;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
@@ -30,7 +31,8 @@ const NEGATIVE: Duration = Duration::from_secs(1);
 /// "No"s remembered.
 const NEGATIVE_ENTRIES: u64 = 50_000;
 
-/// Calls under way at once: a storm of unknown tokens must not become a storm on auth.
+/// Calls of a kind under way at once: a storm of unknown tokens, or of unknown names, must not become a storm on auth, and neither
+/// must keep the other from asking.
 const CALLS_AT_ONCE: usize = 64;
 
 /// Failures in a row that open the breaker, and for how long it then stays open, at first and at most.
@@ -47,16 +49,31 @@ pub struct AuthClient(Arc<Inner>);
 
 struct Inner {
     http: reqwest::Client,
-    introspect: Url,
-    lookup: Url,
+    introspect: Call,
+    lookup: Call,
     credential: HeaderValue,
     timeout: Duration,
-    calls: Semaphore,
     breaker: StateMachine<ConsecutiveFailures<EqualJittered>, ()>,
     inactive: Cache<(Account, [u8; 32]), IntrospectResponse>,
     accounts: Cache<String, Option<Account>>,
+    /// Those of this moment: an answer goes to whoever waits for it and is then forgotten.
+    fresh_accounts: Cache<String, Option<Account>>,
     nicknames: Cache<Account, Option<String>>,
     metrics: AuthMetrics,
+}
+
+struct Call {
+    url: Url,
+    slots: Semaphore,
+}
+
+impl Call {
+    fn new(settings: &Access, path: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            url: settings.auth_url.join(path).context("access.auth-url")?,
+            slots: Semaphore::new(CALLS_AT_ONCE),
+        })
+    }
 }
 
 /// Why a call brought nothing. The parts that matter to an operator, none that name a person.
@@ -85,17 +102,10 @@ impl AuthClient {
             .context("the client for auth cannot be made")?;
         Ok(Self(Arc::new(Inner {
             http,
-            introspect: settings
-                .auth_url
-                .join("/auth-service/introspect")
-                .context("access.auth-url")?,
-            lookup: settings
-                .auth_url
-                .join("/auth-service/lookup")
-                .context("access.auth-url")?,
+            introspect: Call::new(settings, "/auth-service/introspect")?,
+            lookup: Call::new(settings, "/auth-service/lookup")?,
             credential,
             timeout: settings.introspection_timeout,
-            calls: Semaphore::new(CALLS_AT_ONCE),
             breaker: Config::new()
                 .failure_policy(consecutive_failures(
                     FAILURES,
@@ -104,6 +114,7 @@ impl AuthClient {
                 .build(),
             inactive: negative_cache(),
             accounts: negative_cache(),
+            fresh_accounts: negative_cache(),
             nicknames: negative_cache(),
             metrics: AuthMetrics::new(&context.metrics),
         })))
@@ -146,7 +157,7 @@ impl AuthClient {
         }
         let cache = &self.0.accounts;
         let account = cache
-            .try_get_with_by_ref(nickname, self.lookup_nickname_now(nickname))
+            .try_get_with_by_ref(nickname, self.0.account_of(nickname))
             .await
             .map_err(|denied| *denied)?;
         if account.is_some() {
@@ -155,25 +166,18 @@ impl AuthClient {
         Ok(account)
     }
 
-    /// Like [`AuthClient::lookup_nickname`], believing nothing that was said before.
+    /// Like [`AuthClient::lookup_nickname`], believing nothing that was said before; those who ask at once share a call.
     pub async fn lookup_nickname_now(&self, nickname: &str) -> Result<Option<Account>, Denied> {
         if !may_be(nickname) {
             return Ok(None);
         }
-        let answer = self
-            .0
-            .look_up(&LookupRequest {
-                nickname: Some(nickname.to_owned()),
-                account: None,
-            })
-            .await?;
-        match answer.account.map(|account| account.parse()).transpose() {
-            Ok(account) => Ok(account),
-            Err(error) => {
-                tracing::error!(%error, "auth answered a lookup with something that is no account");
-                Err(Denied::Unavailable)
-            }
-        }
+        let cache = &self.0.fresh_accounts;
+        let account = cache
+            .try_get_with_by_ref(nickname, self.0.account_of(nickname))
+            .await
+            .map_err(|denied| *denied)?;
+        cache.invalidate(nickname).await;
+        Ok(account)
     }
 
     /// The present nickname; that there is no such account is believed for a second.
@@ -197,6 +201,22 @@ impl AuthClient {
 }
 
 impl Inner {
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        let answer = self
+            .look_up(&LookupRequest {
+                nickname: Some(nickname.to_owned()),
+                account: None,
+            })
+            .await?;
+        match answer.account.map(|account| account.parse()).transpose() {
+            Ok(account) => Ok(account),
+            Err(error) => {
+                tracing::error!(%error, "auth answered a lookup with something that is no account");
+                Err(Denied::Unavailable)
+            }
+        }
+    }
+
     async fn look_up(&self, request: &LookupRequest) -> Result<LookupResponse, Denied> {
         let answer = self.call(&self.lookup, request).await;
         let answer = answer.map(|answer| {
@@ -220,20 +240,22 @@ impl Inner {
     /// `None` when auth does not know the question: a Spring auth has neither call, and then the topics are all there is.
     async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
-        url: &Url,
+        call: &Call,
         request: &Q,
     ) -> Result<Option<A>, Denied> {
         if !self.breaker.is_call_permitted() {
             self.metrics.rejected.inc();
             return Err(Denied::Unavailable);
         }
+        // One deadline for both: the wait for a slot and the call.
+        let deadline = Instant::now() + self.timeout;
         // A full house says nothing of auth, so it is no failure to the breaker.
-        let Ok(Ok(_permit)) = tokio::time::timeout(self.timeout, self.calls.acquire()).await else {
+        let Ok(Ok(_slot)) = timeout_at(deadline, call.slots.acquire()).await else {
             self.metrics.rejected.inc();
             return Err(Denied::Unavailable);
         };
         let timer = self.metrics.seconds.start_timer();
-        let answer = match tokio::time::timeout(self.timeout, self.attempt(url, request)).await {
+        let answer = match timeout_at(deadline, self.attempt(&call.url, request)).await {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout),
         };
@@ -247,7 +269,7 @@ impl Inner {
                 self.breaker.on_error();
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    path = url.path(),
+                    path = call.url.path(),
                     "auth could not be asked"
                 );
                 Err(Denied::Unavailable)
@@ -281,9 +303,16 @@ impl Inner {
         let answer = request.send().await.map_err(CallError::Transport)?;
         match answer.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => {
+            // Spring's filter refuses what has no token of a person before anybody looks at the path.
+            status @ (StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED)
+                if !is_problem(answer.headers()) =>
+            {
                 tracing::warn!(
                     path = url.path(),
+                    status = status.as_u16(),
                     "auth does not know this call; is access.auth-url right?"
                 );
                 return Ok(None);
@@ -294,6 +323,12 @@ impl Inner {
         // The parser's message would quote the body.
         serde_json::from_slice(&body).map(Some).map_err(|_| CallError::Answer)
     }
+}
+
+/// Whether it is our own auth that refuses: an answer of the first fleet's has another shape.
+fn is_problem(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"))
 }
 
 /// Whether anybody can bear this nickname; what nobody can is neither asked nor remembered.

@@ -23,6 +23,7 @@ const LIFETIME: Duration = Duration::from_hours(1);
 struct Auth {
     active: Mutex<Option<IntrospectResponse>>,
     delay: Mutex<Duration>,
+    refusing: Mutex<bool>,
     asked: AtomicUsize,
 }
 
@@ -34,7 +35,10 @@ async fn introspect(
     auth.asked.fetch_add(1, Ordering::SeqCst);
     let delay = *auth.delay.lock();
     tokio::time::sleep(delay).await;
-    if headers["authorization"] != "Bearer fleet" || !request.token_digest.starts_with("sha256:") {
+    if *auth.refusing.lock()
+        || headers["authorization"] != "Bearer fleet"
+        || !request.token_digest.starts_with("sha256:")
+    {
         return Err(StatusCode::FORBIDDEN);
     }
     Ok(Json(
@@ -241,7 +245,20 @@ async fn a_slow_auth_is_not_waited_for() {
     *bench.auth.delay.lock() = Duration::from_secs(5);
     let begun = std::time::Instant::now();
     assert_eq!(bench.check(&bench.token(1)).await, Err(Denied::Unavailable));
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(550), "{:?}", begun.elapsed());
+}
+
+/// The JWT filter of the first fleet's auth refuses whoever is no person.
+#[tokio::test]
+async fn beside_an_auth_that_knows_no_introspection_the_topics_are_all_there_is() {
+    let bench = bench().await;
+    bench.tell(issued("opaque", bench.clock.now())).await;
+    *bench.auth.refusing.lock() = true;
+    for jti in 0..20 {
+        assert_eq!(bench.check(&bench.token(jti)).await, Err(Denied::Refused), "{jti}");
+    }
+    assert_eq!(bench.asked(), 20, "that is an answer: the breaker stays closed");
+    assert!(bench.check("opaque").await.is_ok());
 }
 
 #[tokio::test]

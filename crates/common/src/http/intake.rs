@@ -17,6 +17,8 @@ use crate::settings::Server;
 
 /// A body up to this size is read without a share of the memory budget.
 const SMALL: usize = 16 * 1024;
+/// A share grows by this much, so that not every packet of a body asks for more.
+const STEP: usize = 64 * 1024;
 const WAIT: Duration = Duration::from_secs(5);
 /// The limits of routes that are not behind [`super::serve::Service`], as in the shared defaults.
 const FALLBACK_LIMIT: usize = 20 * 1024 * 1024;
@@ -32,9 +34,14 @@ pub(crate) struct Intake {
     pub(crate) wait: Duration,
 }
 
-/// A share of the memory for large bodies, given back when it is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Share(Option<OwnedSemaphorePermit>);
+/// What one body has of the memory for large bodies: nothing at first, then as much as has arrived. Whoever only says that much
+/// will come holds nothing. Given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    intake: Intake,
+    arrived: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
 
 /// Why a body ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,26 +102,43 @@ impl Intake {
         self.body_limit
     }
 
-    /// Waits for memory for a body of at most `most` bytes; 503 when others hold it for too long.
-    pub(crate) async fn share(&self, headers: &HeaderMap, most: usize) -> Result<Share, Problem> {
-        let declared = declared_length(headers).and_then(|length| usize::try_from(length).ok());
-        let bytes = declared.unwrap_or(most).min(most).min(self.budget);
-        if bytes <= SMALL {
-            return Ok(Share(None));
-        }
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let permit = tokio::time::timeout(self.wait, self.memory.clone().acquire_many_owned(permits)).await;
-        match permit {
-            Ok(permit) => Ok(Share(Some(permit.expect("the semaphore is never closed")))),
-            Err(_) => Err(Problem::unavailable()),
+    /// For one body, which has not begun to arrive.
+    pub(crate) fn share(&self) -> Share {
+        Share {
+            intake: self.clone(),
+            arrived: 0,
+            permit: None,
         }
     }
 }
 
 impl Share {
+    /// Room for so many bytes more; waits for it, and refuses with 503 when others hold it for too long.
+    pub(crate) async fn add(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.arrived = self.arrived.saturating_add(bytes);
+        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = self.arrived.min(self.intake.budget);
+        if self.arrived <= SMALL || needed <= held {
+            return Ok(());
+        }
+        let more = needed.next_multiple_of(STEP).min(self.intake.budget) - held;
+        let permits = u32::try_from(more).unwrap_or(u32::MAX);
+        let memory = self.intake.memory.clone();
+        match tokio::time::timeout(self.intake.wait, memory.acquire_many_owned(permits)).await {
+            Ok(Ok(permit)) => match &mut self.permit {
+                Some(held) => held.merge(permit),
+                none => *none = Some(permit),
+            },
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => return Err(Problem::unavailable()),
+        }
+        Ok(())
+    }
+
     /// Gives back all but `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        let Some(permit) = &mut self.0 else { return };
+        self.arrived = self.arrived.min(bytes);
+        let Some(permit) = &mut self.permit else { return };
         if let Some(surplus) = permit.num_permits().checked_sub(bytes) {
             drop(permit.split(surplus));
         }

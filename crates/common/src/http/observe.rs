@@ -15,6 +15,7 @@ use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::Problem;
+use super::answers::Answers;
 use super::intake::Intake;
 use super::problem::one_shape;
 use crate::Context;
@@ -32,6 +33,7 @@ pub(super) struct Observer {
     context: Context,
     metrics: HttpMetrics,
     intake: Intake,
+    answers: Answers,
     request_timeout: Duration,
 }
 
@@ -41,6 +43,7 @@ impl Observer {
             context: context.clone(),
             metrics: context.metrics.register(HttpMetrics::new()),
             intake: Intake::new(settings),
+            answers: Answers::new(settings),
             request_timeout: settings.request_timeout,
         })
     }
@@ -65,6 +68,7 @@ pub(super) async fn observe(State(observer): State<Arc<Observer>>, mut request: 
             return problem.into_response();
         }
         request.extensions_mut().insert(observer.intake.clone());
+        request.extensions_mut().insert(observer.answers.clone());
         let request = request.map(|body| observer.intake.guard(body));
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
         match tokio::time::timeout(observer.request_timeout, answer).await {

@@ -47,7 +47,7 @@ pub struct File {
 #[derive(Debug, Default)]
 pub struct Files {
     files: Vec<File>,
-    _share: Share,
+    _share: Option<Share>,
 }
 
 impl Files {
@@ -83,7 +83,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Upload<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
         let mut body = read::read(request, read::FileParts::Kept).await?;
-        body.share.shrink(body.files.iter().map(|file| file.bytes.len()).sum());
+        if let Some(share) = &mut body.share {
+            share.shrink(body.files.iter().map(|file| file.bytes.len()).sum());
+        }
         let files = Files {
             files: body.files,
             _share: body.share,

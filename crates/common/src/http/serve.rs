@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use http::StatusCode;
 use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,9 +15,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResponse;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::observe::{Observer, observe};
+use super::progress::{Progress, Upgraded};
 use super::{Problem, actuator, docs};
 use crate::Context;
 use crate::settings::{Credentials, Server};
@@ -62,7 +66,7 @@ impl Service {
     }
 
     /// Serves until the lifecycle drains, then lets requests in flight finish. HTTP/1.1 with a header-read
-    /// timeout; connections are counted and bounded.
+    /// timeout and one for clients that do not read their answer; connections are counted and bounded.
     ///
     /// Upgraded connections are their own tasks' business: those live on [`crate::lifecycle::Lifecycle::spawn`].
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
@@ -114,6 +118,14 @@ async fn connection(stream: TcpStream, router: Router, settings: Server, drainin
         header: settings.header_timeout,
         idle: settings.keep_alive_timeout,
     };
+    let upgraded = Upgraded::default();
+    let stream = Progress::new(stream, settings.write_timeout, upgraded.clone());
+    let router = MapResponse::new(router, move |response: Response| {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            upgraded.set();
+        }
+        response
+    });
     let served = http1::Builder::new()
         .timer(timer)
         .header_read_timeout(settings.header_timeout)
@@ -179,7 +191,7 @@ async fn no_such_route() -> Problem {
 
 async fn method_not_allowed() -> Problem {
     let title = "This path does not answer this method";
-    Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
 }
 
 #[cfg(test)]

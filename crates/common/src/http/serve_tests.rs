@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::http::testing::{Bed, credentials, problem, test_settings};
+use crate::http::testing::{Bed, LARGE, credentials, problem, test_settings};
 
 #[tokio::test]
 async fn errors_have_one_shape() {
@@ -126,6 +126,56 @@ async fn an_idle_connection_lives_longer_than_a_header_may_take() {
         .await
         .expect("idle too long");
     assert_eq!(closed.expect("closed, not broken"), 0);
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_cut() {
+    let bed = Bed::new(Server {
+        connections: 1,
+        ..test_settings()
+    })
+    .await;
+    let mut stream = TcpStream::connect(bed.address).await.expect("it listens");
+    stream
+        .write_all(b"GET /test-service/large HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .expect("still open");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(
+        bed.get("/test-service/image/7").await.status(),
+        200,
+        "its place is free"
+    );
+    let mut answer = Vec::new();
+    // Cut means reset, or an end before its time.
+    let _cut = stream.read_to_end(&mut answer).await;
+    assert!(answer.len() < LARGE, "{}", answer.len());
+}
+
+#[tokio::test]
+async fn who_reads_slowly_gets_everything() {
+    let bed = Bed::new(test_settings()).await;
+    let mut stream = TcpStream::connect(bed.address).await.expect("it listens");
+    stream
+        .write_all(b"GET /test-service/large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("still open");
+    let (mut read, mut buffer) = (0, vec![0; LARGE / 6]);
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut piece = 0;
+        while piece < buffer.len() {
+            match stream.read(&mut buffer[piece..]).await.expect("not cut") {
+                0 => break,
+                bytes => piece += bytes,
+            }
+        }
+        read += piece;
+        if piece < buffer.len() {
+            break;
+        }
+    }
+    assert!(read > LARGE, "{read}");
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ use crate::settings::{Credentials, Server};
 
 pub(crate) const OPERATOR: &str = "operator-token-of-a-test";
 
+/// Bytes of `/test-service/large`: more than the sockets of both sides take.
+pub(crate) const LARGE: usize = 64 * 1024 * 1024;
+
 pub(crate) fn test_settings() -> Server {
     let ms = Duration::from_millis;
     Server {
@@ -27,9 +30,11 @@ pub(crate) fn test_settings() -> Server {
         header_timeout: ms(300),
         keep_alive_timeout: ms(1500),
         body_timeout: ms(300),
+        write_timeout: ms(300),
         request_timeout: ms(1000),
         body_limit: 100_000,
         upload_memory: 1_000_000,
+        answer_memory: 1_000_000,
         drain_delay: Duration::ZERO,
         drain_budget: ms(2000),
     }
@@ -61,6 +66,7 @@ fn service(settings: Server) -> Service {
         .route("/test-service/echo", post(|body: bytes::Bytes| async move { body }))
         .route("/test-service/told", told)
         .route("/test-service/slow", slow)
+        .route("/test-service/large", get(|| async { vec![7; LARGE] }))
         .route("/test-service/panic", get(|| async { panic!("of 3 things") as String }))
         .route("/test-service/never", any(std::future::pending::<String>));
     Service::new(Context::system("test-service", 0), settings, &credentials(), routes)

@@ -8,6 +8,8 @@ use super::{SettingsError, Shared, Sources};
 use crate::lenient::{self, Empty, Kind};
 
 const SHARED: &str = include_str!("shared.toml");
+/// The highest index a list may be given by, `words[1000]`: the list is made as long as its highest index says.
+const MOST_ITEMS: usize = 1000;
 /// The key of a defaults file that lists what takes effect while running.
 const LIVE: &str = "live";
 
@@ -57,6 +59,12 @@ impl Layer {
     ) -> Result<Self, SettingsError> {
         let mut builder = Config::builder();
         for (key, value) in entries {
+            if !is_bounded(&key) {
+                return Err(SettingsError::Invalid {
+                    path: key,
+                    reason: format!("an index is 0 to {MOST_ITEMS} (in {name})"),
+                });
+            }
             builder = builder
                 .set_override(&key, value)
                 .map_err(|error| SettingsError::Invalid {
@@ -78,8 +86,8 @@ impl Layer {
         let mut left_out = Vec::new();
         for (key, value) in entries {
             match builder.clone().set_override(&key, to_config(value)) {
-                Ok(more) => builder = more,
-                Err(_) => left_out.push(key),
+                Ok(more) if is_bounded(&key) => builder = more,
+                Ok(_) | Err(_) => left_out.push(key),
             }
         }
         let tree = builder.build().ok().and_then(|config| to_tree(config, &name).ok());
@@ -200,7 +208,9 @@ impl Layers {
                 .find(|layer| lookup(&layer.tree, &error.path).is_some());
             match owner {
                 Some(layer) if layer.foreign && error.kind == Kind::Unknown => {
-                    remove(&mut layer.tree, &error.path);
+                    if !remove(&mut layer.tree, &error.path) {
+                        return Err(self.invalid(error));
+                    }
                     ignored.push(format!("{} (in {})", error.path, layer.name));
                 }
                 _ => return Err(self.invalid(error)),
@@ -267,15 +277,31 @@ fn lookup<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     keys.split('.').try_fold(tree, |node, key| node.as_object()?.get(key))
 }
 
-fn remove(tree: &mut Value, path: &str) {
-    let mut keys: Vec<_> = path.split('.').collect();
-    let Some(last) = keys.pop() else { return };
-    let parent = keys
-        .into_iter()
-        .try_fold(tree, |node, key| node.as_object_mut()?.get_mut(key));
-    if let Some(parent) = parent.and_then(Value::as_object_mut) {
-        parent.remove(last);
-    }
+/// False when there is nothing at this path. A key of an item of a list is one: `keys[0].id`.
+fn remove(tree: &mut Value, path: &str) -> bool {
+    let Some((parent, last)) = path.rsplit_once('.') else {
+        return tree.as_object_mut().is_some_and(|map| map.remove(path).is_some());
+    };
+    let parent = parent.split('.').try_fold(tree, |node, part| {
+        let mut steps = part.split('[');
+        let node = node.as_object_mut()?.get_mut(steps.next()?)?;
+        steps.try_fold(node, |node, index| {
+            // What could be a list was given as its only item.
+            let Value::Array(items) = node else { return Some(node) };
+            items.get_mut(index.trim_end_matches(']').parse::<usize>().ok()?)
+        })
+    });
+    parent
+        .and_then(Value::as_object_mut)
+        .is_some_and(|map| map.remove(last).is_some())
+}
+
+/// Whether every index of a path is one that a list may have.
+fn is_bounded(path: &str) -> bool {
+    path.split('[').skip(1).all(|rest| {
+        let index = rest.split(']').next().unwrap_or_default().trim();
+        index.parse::<usize>().is_ok_and(|index| index <= MOST_ITEMS)
+    })
 }
 
 /// Leaves by path, for comparing.

@@ -265,6 +265,54 @@ fn foreign_keys_are_ignored_only_where_others_live() {
     );
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct WithKeys {
+    keys: Vec<Key>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    kid: String,
+}
+
+#[test]
+fn foreign_keys_inside_a_list_are_ignored_too() {
+    let mut layers = Layers::at_hand(&sources(&[])).expect("at hand");
+    layers.stack.clear();
+    let source = serde_json::json!({
+        "keys[0].kid": "a", "keys[0].id": "b", "keys[1].kid": "c", "keys[1].deep[0].id": "d",
+    });
+    let Value::Object(source) = source else {
+        unreachable!("it is an object")
+    };
+    let (layer, _) = Layer::foreign("auth-config.yml".to_owned(), source);
+    layers.insert_remote(vec![layer], false);
+    let mut typed = layers.typed::<WithKeys>().expect("they stand in nobody's way");
+    typed.ignored.sort();
+    assert_eq!(
+        typed.ignored,
+        ["keys[0].id (in auth-config.yml)", "keys[1].deep (in auth-config.yml)"]
+    );
+    let kids: Vec<_> = typed.settings.keys.iter().map(|key| key.kid.as_str()).collect();
+    assert_eq!(kids, ["a", "c"]);
+}
+
+#[tokio::test]
+async fn an_index_makes_no_endless_list() {
+    let source = serde_json::json!({ "limits.words[9999999999]": "x", "limits.words[-1]": "y", "limits.posts": 3 });
+    let Value::Object(source) = source else {
+        unreachable!("it is an object")
+    };
+    let (layer, mut left_out) = Layer::foreign("feed-config.yml".to_owned(), source);
+    left_out.sort();
+    assert_eq!(left_out, ["limits.words[-1]", "limits.words[9999999999]"]);
+    assert_eq!(layer.tree, serde_json::json!({ "limits": { "posts": 3 } }));
+    let told = read(&[("limits.words[1001]", "x")]).await.expect_err("too many");
+    assert_eq!(told, "limits.words[1001]: an index is 0 to 1000 (in the launcher)");
+}
+
 #[tokio::test]
 async fn a_refresh_changes_all_or_nothing() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,7 +1,10 @@
 //! URLs of engines, which may hold a password.
 
+use std::ops::{Deref, DerefMut};
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+use url::Url;
 
 /// A URL that may hold a password: shown without it.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -36,5 +39,69 @@ impl From<&str> for SecretUrl {
 impl std::fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:[redacted]", self.scheme())
+    }
+}
+
+/// A URL of HTTP, which may hold a user and a password: shown without them, in full to whoever asks for it as a [`Url`].
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct HttpUrl(Url);
+
+impl std::fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = self.0.clone();
+        // A URL that cannot hold them has none.
+        if shown.set_username("").is_ok() && shown.set_password(None).is_ok() {
+            shown.fmt(f)
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+impl std::fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl Deref for HttpUrl {
+    type Target = Url;
+
+    fn deref(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl DerefMut for HttpUrl {
+    fn deref_mut(&mut self) -> &mut Url {
+        &mut self.0
+    }
+}
+
+impl From<Url> for HttpUrl {
+    fn from(url: Url) -> Self {
+        Self(url)
+    }
+}
+
+impl std::str::FromStr for HttpUrl {
+    type Err = url::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, url::ParseError> {
+        text.parse().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        let url: HttpUrl = "http://fleet:hush@config:8888/config-service".parse().expect("a URL");
+        assert_eq!(url.to_string(), "http://config:8888/config-service");
+        assert_eq!(format!("{url:?}"), "http://config:8888/config-service");
+        assert_eq!(url.password(), Some("hush"), "but sent");
     }
 }

@@ -7,9 +7,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use url::Url;
 
-use super::{SecretUrl, schema, valid};
+use super::{HttpUrl, SecretUrl, schema, valid};
 use crate::http::params::comma_list;
 
 /// The HTTP port of a service and the limits on what comes in.
@@ -39,6 +38,10 @@ pub struct Server {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub request_timeout: Duration,
+    /// From one byte a client reads of its answer to the next; the connection is cut then. Not for sockets.
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub write_timeout: Duration,
     /// Bytes of one request body.
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
@@ -47,6 +50,10 @@ pub struct Server {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub upload_memory: usize,
+    /// Bytes of large answers held in memory at once by this service; who finds it full waits, then gets 503.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub answer_memory: usize,
     /// After SIGTERM: unready but still serving for this long, so that a load balancer looks elsewhere.
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
@@ -79,7 +86,7 @@ pub struct Log {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tracing {
     /// Base of the collector, `http://127.0.0.1:4318`; spans go to `/v1/traces` below it.
-    pub otlp_endpoint: Option<Url>,
+    pub otlp_endpoint: Option<HttpUrl>,
     /// Share of traces kept, 0 to 1.
     #[serde(deserialize_with = "valid::ratio")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -109,6 +116,18 @@ pub struct Events {
     pub access_token_form: AccessTokenForm,
 }
 
+/// The SQL database of a service.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Database {
+    /// `sqlite:<file>` or `mysql://<user>:<password>@<host>/<database>`.
+    pub url: SecretUrl,
+    /// Connections of this replica.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub max_connections: u32,
+}
+
 /// The credentials inside the fleet.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -127,7 +146,7 @@ pub struct Credentials {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ConfigClient {
-    pub url: Option<Url>,
+    pub url: Option<HttpUrl>,
     #[serde(deserialize_with = "comma_list")]
     pub profiles: Vec<String>,
     /// How long to wait for it at start.
@@ -147,7 +166,7 @@ pub struct ConfigClient {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Access {
     /// Where auth answers introspection, for example `http://127.0.0.1:8890`.
-    pub auth_url: Url,
+    pub auth_url: HttpUrl,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub introspection_timeout: Duration,

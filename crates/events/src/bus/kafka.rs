@@ -2,6 +2,7 @@
 //! same partition for a key as Java's clients choose.
 
 mod client;
+mod compare;
 mod member;
 mod producer;
 mod reader;
@@ -15,6 +16,8 @@ use async_trait::async_trait;
 use rdkafka::producer::Producer as _;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
+
+pub use compare::{Comparison, Difference, State, compare};
 
 use super::names::{Channel, Names, Parcel};
 use super::{Bus, BusError, Member, Reader, Start};

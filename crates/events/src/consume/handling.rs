@@ -9,6 +9,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::FutureExt as _;
 use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
+use sosohappy_common::lifecycle::Stage;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -60,7 +61,7 @@ pub(super) struct Handling<E, C> {
 
 impl<E: Event, C: Consumer<E>> Handling<E, C> {
     pub(super) fn new(context: &Context, consumer: C, kind: &'static str) -> Self {
-        let (metrics, draining) = (Consuming::of(context), context.lifecycle.draining());
+        let (metrics, draining) = (Consuming::of(context), context.lifecycle.draining_at(Stage::Consuming));
         Self {
             consumer,
             metrics,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sosohappy_common::Context;
-use sosohappy_common::lifecycle::Gate;
+use sosohappy_common::lifecycle::{Gate, Stage};
 
 use super::handling::{Handling, Outcome, backoff, pause};
 use super::{Consumer, Start};
@@ -22,7 +22,7 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
     mut gate: Option<Gate>,
     handling: Handling<E, C>,
 ) -> anyhow::Result<()> {
-    let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining());
+    let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining_at(Stage::Consuming));
     let mut delays = backoff();
     loop {
         let began = context.clock.now();
@@ -67,7 +67,7 @@ async fn read<E: Event, C: Consumer<E>>(
     reader: &mut dyn Reader,
     gate: &mut Option<Gate>,
 ) -> Result<(), BusError> {
-    let draining = context.lifecycle.draining();
+    let draining = context.lifecycle.draining_at(Stage::Consuming);
     loop {
         if reader.caught_up()
             && let Some(gate) = gate.take()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Stage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,9 +29,6 @@ const LOOK_BUSY: Duration = Duration::from_millis(20);
 
 /// How long after the last record there is traffic.
 const BUSY: Duration = Duration::from_secs(2);
-
-/// How long a relay that drains looks for more after it has found nothing: requests in flight may still write.
-const LINGER: Duration = Duration::from_millis(250);
 
 /// How often a relay without the lease tries to get it.
 const TRY: Duration = Duration::from_secs(1);
@@ -77,7 +75,10 @@ fn backoff() -> impl Iterator<Item = Duration> + Send {
 
 impl Relay {
     pub(super) fn new(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>, wake: Arc<Notify>) -> Self {
-        let (holder, draining) = (context.instance.to_string(), context.lifecycle.draining());
+        let (holder, draining) = (
+            context.instance.to_string(),
+            context.lifecycle.draining_at(Stage::Publishing),
+        );
         Self {
             bus,
             outbox,
@@ -122,12 +123,11 @@ impl Relay {
         }
     }
 
-    /// Publishes as long as the lease holds. When the service drains it goes on until nothing has come for a moment, so
+    /// Publishes as long as the lease holds. When the service drains, whoever writes has ended: what is there then is published, so
     /// that what the last requests have caused does not wait for another replica.
     async fn lead(&self, mut lease: Lease) -> End {
         let mut delays = backoff();
         let mut last_record: Option<Instant> = None;
-        let mut drains_since: Option<Instant> = None;
         // Rows that even the dead letters do not take (a topic of another version of ours): they stay, and nothing waits
         // for them.
         let mut stuck = HashSet::new();
@@ -135,6 +135,8 @@ impl Relay {
             if !self.keep(&mut lease).await {
                 return End::LeaseLost;
             }
+            // Asked before the look: what was written before the service drained is seen by it.
+            let drains = self.draining.is_cancelled();
             let pending = self.outbox.pending(BATCH + stuck.len()).await.map(|mut pending| {
                 self.look_at(&pending);
                 pending.retain(|pending| !stuck.contains(&pending.row));
@@ -142,11 +144,8 @@ impl Relay {
             });
             let progress = match pending {
                 Ok(pending) if pending.is_empty() => {
-                    if self.draining.is_cancelled() {
-                        let since = *drains_since.get_or_insert_with(Instant::now);
-                        if since.max(last_record.unwrap_or(since)).elapsed() >= LINGER {
-                            return End::Drained;
-                        }
+                    if drains {
+                        return End::Drained;
                     }
                     delays = backoff();
                     let busy = last_record.is_some_and(|last| last.elapsed() < BUSY);
@@ -181,7 +180,8 @@ impl Relay {
         }
     }
 
-    /// Publishes and forgets one batch. False when the lease is over.
+    /// Publishes and forgets one batch. False when the lease is over, also when it ended before this was called: the look at what
+    /// is pending may have taken longer, and another relay may have published the same, and more, since.
     async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Result<bool, String> {
         let records: Vec<_> = pending.iter().map(|pending| pending.record.clone()).collect();
         let Some(outcome) = self.while_leading(lease, self.bus.publish(&records)).await else {
@@ -261,12 +261,18 @@ impl Relay {
         }
         for pending in sent {
             self.metrics.published.with_label_values(&[&pending.record.topic]).inc();
+            // There with the first record of a topic, at nothing.
+            self.metrics.refused.with_label_values(&[&pending.record.topic]);
         }
         true
     }
 
-    /// Runs something that may take long, and renews the lease meanwhile. `None` when the lease is over.
+    /// Runs something that may take long, and renews the lease meanwhile. `None` when the lease is over: then the work is dropped,
+    /// or not even begun.
     async fn while_leading<T>(&self, lease: &mut Lease, work: impl Future<Output = T>) -> Option<T> {
+        if !self.keep(lease).await {
+            return None;
+        }
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -282,6 +288,9 @@ impl Relay {
         let mut delays = backoff();
         while Instant::now() >= lease.renew {
             let asked = Instant::now();
+            if asked >= lease.end {
+                return false;
+            }
             match tokio::time::timeout_at(lease.end, self.outbox.lease(&self.holder, LEASE)).await {
                 Ok(Ok(true)) => *lease = Lease::from(asked),
                 Ok(Ok(false)) | Err(_) => return false,

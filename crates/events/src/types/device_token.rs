@@ -1,5 +1,7 @@
-//! `deviceToken`: a device of an account can be pushed to.
+//! `deviceToken`: which devices of an account can be pushed to.
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 
 use super::{SessionId, parse};
@@ -8,12 +10,40 @@ use crate::{Event, Malformed, Record, Topic};
 /// Bytes of the longest push token that is taken; those of FCM have under 300.
 const MAX_TOKEN: usize = 4096;
 
-/// Key: account. Value: push token; null forgets all of the account's. Header `session-id`: one token a session.
+/// JSON `[{"session","token","since"}]`, `since` in milliseconds since the epoch.
+const DEVICES: &str = "devices";
+
+/// A session that can be pushed to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    #[serde(with = "session_text")]
+    pub session: SessionId,
+    pub token: String,
+    /// When the session got the token.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
+    pub since: Timestamp,
+}
+
+/// Key: account. Value: the push token that was set last; null when none is left. Header `devices`: all there are, for compaction keeps
+/// one record an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceTokenSet {
     pub account: Account,
     pub token: Option<String>,
-    pub session: Option<SessionId>,
+    /// `None` from a Spring service, which knows of one device an account.
+    pub devices: Option<Vec<Device>>,
+}
+
+impl DeviceTokenSet {
+    /// Of devices in the order in which they got their tokens.
+    #[must_use]
+    pub fn all(account: Account, devices: Vec<Device>) -> Self {
+        Self {
+            account,
+            token: devices.last().map(|device| device.token.clone()),
+            devices: Some(devices),
+        }
+    }
 }
 
 impl Event for DeviceTokenSet {
@@ -29,10 +59,9 @@ impl Event for DeviceTokenSet {
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
-        self.session
-            .map(|session| (parse::SESSION_ID, session.to_string()))
-            .into_iter()
-            .collect()
+        let devices = self.devices.as_ref();
+        let text = |devices| serde_json::to_string(devices).expect("devices are texts and numbers");
+        devices.map(|devices| (DEVICES, text(devices))).into_iter().collect()
     }
 
     fn aggregate(&self) -> String {
@@ -44,16 +73,35 @@ impl Event for DeviceTokenSet {
             Some(_) => Some(record.value_text()?.to_owned()),
             None => None,
         };
+        let devices: Option<Vec<Device>> = record.header_as(DEVICES, |text| serde_json::from_str(text).ok())?;
+        let listed = devices.iter().flatten().map(|device| &device.token);
         if token
-            .as_ref()
-            .is_some_and(|token| token.is_empty() || token.len() > MAX_TOKEN)
+            .iter()
+            .chain(listed)
+            .any(|token| token.is_empty() || token.len() > MAX_TOKEN)
         {
-            return Err(Malformed::new("the value is no push token"));
+            return Err(Malformed::new("the value or the header is no push token"));
         }
         Ok(Self {
             account: parse::key_account(record)?,
             token,
-            session: parse::header_session(record)?,
+            devices,
         })
+    }
+}
+
+mod session_text {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::SessionId;
+
+    pub(super) fn serialize<S: Serializer>(session: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(session)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SessionId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| D::Error::custom("no session"))
     }
 }

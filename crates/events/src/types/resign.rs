@@ -6,6 +6,8 @@ use super::parse;
 use crate::{Event, Malformed, Record, Topic};
 
 /// Key: account. Value: nickname. The event's `occurred_at` is the moment of the resignation.
+///
+/// Whatever stands for the nickname, the person is to be erased: one that is none (null, too long, not UTF-8) reads as empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountResigned {
     pub account: Account,
@@ -31,7 +33,10 @@ impl Event for AccountResigned {
     fn decode(record: &Record) -> Result<Self, Malformed> {
         Ok(Self {
             account: parse::key_account(record)?,
-            nickname: parse::nickname(record.value_text()?, "the value")?,
+            nickname: record
+                .value_text()
+                .and_then(|text| parse::nickname(text, "the value"))
+                .unwrap_or_default(),
         })
     }
 }

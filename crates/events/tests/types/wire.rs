@@ -2,7 +2,7 @@
 
 use sosohappy_common::Context;
 use sosohappy_events::types::{
-    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, DeviceTokenSet,
+    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, Device, DeviceTokenSet,
     DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, Role,
     SessionExpired, SessionId, State, TokenDigest,
 };
@@ -127,7 +127,13 @@ fn resign() {
         Some("별이"),
         &[],
     );
-    assert!(spring::<AccountResigned>(KIM, None).is_err());
+    let long = "별".repeat(101);
+    for odd in [None, Some(""), Some(long.as_str())] {
+        let AccountResigned { account, nickname } = spring(KIM, odd).expect("whoever resigned is erased");
+        assert_eq!((account.as_str(), nickname.as_str()), (KIM, ""));
+    }
+    let odd = record(Topic::Resign, Some(KIM.as_bytes()), Some(b"\xff"));
+    assert_eq!(AccountResigned::decode(&odd).unwrap().nickname, "");
     assert!(spring::<AccountResigned>("nobody", Some("별이")).is_err());
 }
 
@@ -158,27 +164,23 @@ fn nickname() {
 
 #[test]
 fn device_token() {
-    let event = DeviceTokenSet {
-        account: account(KIM),
-        token: Some("fcm:abc".into()),
-        session: Some(SessionId(2)),
+    let device = |session, token: &str| Device {
+        session: SessionId(session),
+        token: token.to_owned(),
+        since: jiff::Timestamp::from_millisecond(1_700_000_000_123).unwrap(),
     };
-    golden(
-        &event,
-        Some(KIM),
-        Some("fcm:abc"),
-        &[("session-id", "0000000000000002")],
+    let all = DeviceTokenSet::all(account(KIM), vec![device(1, "fcm:abc"), device(2, "fcm:def")]);
+    let listed = concat!(
+        r#"[{"session":"0000000000000001","token":"fcm:abc","since":1700000000123},"#,
+        r#"{"session":"0000000000000002","token":"fcm:def","since":1700000000123}]"#
     );
-    golden(
-        &DeviceTokenSet {
-            account: account(KIM),
-            token: None,
-            session: None,
-        },
-        Some(KIM),
-        None,
-        &[],
-    );
+    golden(&all, Some(KIM), Some("fcm:def"), &[("devices", listed)]);
+    let none = DeviceTokenSet::all(account(KIM), Vec::new());
+    golden(&none, Some(KIM), None, &[("devices", "[]")]);
+    let of_spring = spring::<DeviceTokenSet>(KIM, Some("fcm:abc")).unwrap();
+    assert_eq!((of_spring.token.as_deref(), of_spring.devices), (Some("fcm:abc"), None));
+    assert!(spring::<DeviceTokenSet>(KIM, Some("")).is_err());
+    assert!(spring::<DeviceTokenSet>(KIM, Some(&"a".repeat(4097))).is_err());
 }
 
 #[test]
@@ -304,19 +306,26 @@ fn relation() {
     let key = |what: &str| format!("{KIM},{LEE},{what}");
     let value = |what: &str| format!(r#"{{"relation":"{what}","account":"{KIM}","other":"{LEE}"}}"#);
     golden(&event(Relation::Block), Some(&key("block")), Some(&value("block")), &[]);
-    golden(
-        &event(Relation::Unblock),
-        Some(&key("block")),
-        Some(&value("unblock")),
-        &[],
-    );
+    // What is over leaves the compacted topic, and the addresses in its key with it.
+    golden(&event(Relation::Unblock), Some(&key("block")), None, &[]);
     // An unfollow must not push a block out of the compacted topic.
-    golden(
-        &event(Relation::Unfollow),
-        Some(&key("follow")),
-        Some(&value("unfollow")),
-        &[],
-    );
+    golden(&event(Relation::Unfollow), Some(&key("follow")), None, &[]);
+    let comma = account("a,b@example.com+kakao");
+    let odd = RelationChanged {
+        account: comma.clone(),
+        ..event(Relation::Unblock)
+    };
+    golden(&odd, Some(&format!("{},{LEE},block", comma.as_str())), None, &[]);
+    let written_before = spring::<RelationChanged>(&key("block"), Some(&value("unblock")));
+    assert_eq!(written_before, Ok(event(Relation::Unblock)));
+    for key in [
+        KIM.to_owned(),
+        format!("{KIM},block"),
+        key("hate"),
+        format!("{KIM},{LEE}"),
+    ] {
+        assert!(spring::<RelationChanged>(&key, None).is_err(), "{key}");
+    }
     assert!(
         spring::<RelationChanged>(KIM, Some(&value("block"))).is_err(),
         "another key"

@@ -12,6 +12,14 @@ use super::Tokens;
 /// How long the app waits for a frame that must come.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What a socket says next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    Text(String),
+    /// The code it was closed with; none when the connection just ended.
+    Closed(Option<u16>),
+}
+
 /// A socket of the app.
 #[derive(Debug)]
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -39,6 +47,18 @@ impl Socket {
             Some(Message::Text(text)) => Ok(text.as_str().to_owned()),
             Some(other) => bail!("expected a text frame, got {other:?}"),
             None => bail!("no frame within {} s", PATIENCE.as_secs()),
+        }
+    }
+
+    /// Waits for whatever comes, however long that takes.
+    pub async fn hear(&mut self) -> Heard {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return Heard::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Close(frame))) => return Heard::Closed(frame.map(|frame| frame.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Heard::Closed(None),
+            }
         }
     }
 

@@ -109,7 +109,7 @@ async fn one_socket_more_cuts_the_accounts_oldest() {
     let _second = fleet.connect("name=kim").await;
     let _third = fleet.connect("name=kim").await;
     let mut fourth = fleet.connect("name=kim").await;
-    assert_eq!(first.closed().await, 1013);
+    assert_eq!(first.closed().await, 4409, "which says not to come back");
     assert_eq!(fleet.hub.send(&account("kim"), "hello"), 3);
     assert_eq!(fourth.text().await, "hello");
 }
@@ -125,6 +125,37 @@ async fn one_socket_more_than_the_replica_holds_is_refused() {
     drop(two);
     until("there is room", || *fleet.notes.closed.lock() == 1).await;
     fleet.connect("name=park").await;
+}
+
+#[tokio::test]
+async fn work_on_a_frame_ends_in_time_and_the_next_frame_is_handled() {
+    let fleet = Fleet::start(Limits {
+        frame_timeout: Duration::from_millis(200),
+        ..limits()
+    })
+    .await;
+    let mut phone = fleet.connect("name=kim").await;
+    phone.send("slow 60000").await;
+    phone.send("echo next").await;
+    assert_eq!(phone.text().await, "too late");
+    assert_eq!(phone.text().await, "next");
+}
+
+#[tokio::test]
+async fn a_handshake_that_comes_to_nothing_is_told_of_as_ended() {
+    let fleet = Fleet::start(limits()).await;
+    let address = fleet.url.trim_start_matches("ws://").to_owned();
+    for _ in 0..20 {
+        let mut abandoned = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let request = "GET /?name=kim HTTP/1.1\r\nhost: here\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        abandoned.write_all(request.as_bytes()).await.unwrap();
+    }
+    until("each is ended", || {
+        let opened = *fleet.notes.opened.lock();
+        opened > 0 && *fleet.notes.closed.lock() == opened && !fleet.hub.online(&account("kim"))
+    })
+    .await;
 }
 
 #[tokio::test]

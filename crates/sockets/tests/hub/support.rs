@@ -26,6 +26,7 @@ pub fn limits() -> Limits {
         ping_every: Duration::from_secs(20),
         idle_timeout: Duration::from_mins(1),
         write_timeout: Duration::from_secs(5),
+        frame_timeout: Duration::from_secs(5),
         drain_over: Duration::from_millis(300),
     }
 }
@@ -53,6 +54,10 @@ impl Protocol for Notes {
             "bad" => Err(Close::BadFrame),
             _ => Ok(text.strip_prefix("echo ").map(str::to_owned)),
         }
+    }
+
+    fn overdue(&self) -> Option<String> {
+        Some("too late".to_owned())
     }
 
     async fn closed(&self, _caller: &Caller) {
@@ -103,6 +108,7 @@ async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket
         fleet.notes,
         who.refuse.then_some(Close::Policy),
     )
+    .await
 }
 
 impl Fleet {

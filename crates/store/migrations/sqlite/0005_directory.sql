@@ -1,7 +1,8 @@
 -- The last word on the nickname of an account. Without one the row remembers a resignation, so that a late older
--- event brings nothing back.
+-- event brings nothing back; then it names the person by the SHA-256 of the account alone.
 CREATE TABLE directory (
-    account TEXT NOT NULL PRIMARY KEY,
+    person TEXT NOT NULL PRIMARY KEY,
+    account TEXT,
     nickname TEXT,
     changed_at INTEGER NOT NULL,
     resigned_at INTEGER

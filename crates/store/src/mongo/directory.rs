@@ -11,9 +11,10 @@ use sosohappy_events::types::Relation;
 
 use super::{Database, index, is_taken};
 use crate::directory::{BLOCK, check_length, kind_of, parse_account};
+use crate::time::instant;
 use crate::{Directory, StoreError};
 
-/// `_id` (account), `nickname`, `changed_at`, `resigned_at`.
+/// `_id` (SHA-256 of the account), `account` and `nickname` while there is one, `changed_at`, `resigned_at`.
 const ACCOUNTS: &str = "directory";
 
 /// `_id` (account, other, kind), `account`, `other`, `kind`, `active`, `changed_at`.
@@ -46,12 +47,11 @@ impl MongoDirectory {
             "$max": { "resigned_at": at },
             "$setOnInsert": { "nickname": null, "changed_at": at },
         };
-        upsert(&self.0, ACCOUNTS, doc! { "_id": account.as_str() }, moment).await?;
+        upsert(&self.0, ACCOUNTS, doc! { "_id": account.fingerprint() }, moment).await?;
         // From here on no older name gets in; the one that is there goes.
-        let older = doc! { "_id": account.as_str(), "changed_at": { "$lte": at } };
-        accounts
-            .update_one(older, doc! { "$set": { "nickname": null, "changed_at": at } })
-            .await?;
+        let older = doc! { "_id": account.fingerprint(), "changed_at": { "$lte": at } };
+        let gone = doc! { "$set": { "nickname": null, "changed_at": at }, "$unset": { "account": "" } };
+        accounts.update_one(older, gone).await?;
         Ok(())
     }
 }
@@ -65,7 +65,7 @@ impl Directory for MongoDirectory {
             return self.set_resigned(account, at).await;
         };
         let last_word = doc! {
-            "_id": account.as_str(),
+            "_id": account.fingerprint(),
             "changed_at": { "$lte": at },
             "$or": [{ "resigned_at": null }, { "resigned_at": { "$lt": at } }],
         };
@@ -73,7 +73,7 @@ impl Directory for MongoDirectory {
             &self.0,
             ACCOUNTS,
             last_word,
-            doc! { "$set": { "nickname": nickname, "changed_at": at } },
+            doc! { "$set": { "account": account.as_str(), "nickname": nickname, "changed_at": at } },
         )
         .await
     }
@@ -85,18 +85,35 @@ impl Directory for MongoDirectory {
             .find_one(doc! { "nickname": nickname })
             .sort(doc! { "changed_at": -1, "_id": 1 })
             .await?;
-        found.map(|account| parse_account(text(&account, "_id")?)).transpose()
+        found
+            .map(|account| parse_account(text(&account, "account")?))
+            .transpose()
+    }
+
+    async fn named_since(&self, account: &Account, moment: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let named = doc! {
+            "_id": account.fingerprint(),
+            "nickname": { "$ne": null },
+            "changed_at": { "$gt": moment.as_millisecond() },
+        };
+        let Some(found) = self.0.collection(ACCOUNTS).find_one(named).await? else {
+            return Ok(None);
+        };
+        let told = found
+            .get_i64("changed_at")
+            .map_err(|error| StoreError::Failed(error.into()))?;
+        Ok(Some(instant(told)?))
     }
 
     async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError> {
         let mut known: HashMap<String, String> = HashMap::with_capacity(accounts.len());
         for accounts in accounts.chunks(BATCH) {
-            let ids: Vec<&str> = accounts.iter().map(Account::as_str).collect();
+            let ids: Vec<String> = accounts.iter().map(Account::fingerprint).collect();
             let asked = doc! { "_id": { "$in": ids }, "nickname": { "$ne": null } };
             let mut found = self.0.collection(ACCOUNTS).find(asked).await?;
             while let Some(account) = found.try_next().await? {
                 known.insert(
-                    text(&account, "_id")?.to_owned(),
+                    text(&account, "account")?.to_owned(),
                     text(&account, "nickname")?.to_owned(),
                 );
             }
@@ -130,7 +147,7 @@ impl Directory for MongoDirectory {
         // First written, then compared: of a resignation that is being applied at this moment either its mark is seen
         // here, or it sees and deletes ours.
         let resigned = doc! {
-            "_id": { "$in": [account.as_str(), other.as_str()] },
+            "_id": { "$in": [account.fingerprint(), other.fingerprint()] },
             "resigned_at": { "$gte": at },
         };
         let last = self

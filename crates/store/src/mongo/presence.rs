@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 
 use super::{Database, index};
@@ -28,6 +28,7 @@ pub(super) struct MongoPresence(pub Database);
 #[async_trait]
 impl Presence for MongoPresence {
     async fn hold(&self, instance: &str, accounts: &[Account], until: Timestamp) -> Result<(), StoreError> {
+        let mut failed = None;
         for accounts in accounts.chunks(BATCH) {
             let updates: Vec<Document> = accounts
                 .iter()
@@ -47,14 +48,13 @@ impl Presence for MongoPresence {
                 "ordered": false,
                 "writeConcern": { "w": "majority", "j": true },
             };
-            let answer = self.0.database().run_command(command).await?;
-            if answer.contains_key("writeErrors") || answer.contains_key("writeConcernError") {
-                return Err(StoreError::Failed(anyhow::anyhow!(
-                    "presence was not written for all accounts"
-                )));
+            // The others are held all the same.
+            match self.0.database().run_command(command).await {
+                Ok(answer) => failed = failed.or(refused(&answer)),
+                Err(error) => failed = Some(error.into()),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn release(&self, instance: &str, account: &Account) -> Result<(), StoreError> {
@@ -71,6 +71,26 @@ impl Presence for MongoPresence {
     }
 }
 
+/// What the server did not write. Two upserts of one document at the same moment are no failure: one of them has made it.
+fn refused(answer: &Document) -> Option<StoreError> {
+    const DUPLICATE_KEY: i32 = 11000;
+    let errors = answer.get_array("writeErrors").map_or(&[][..], Vec::as_slice);
+    let code = |error: &Bson| error.as_document().and_then(|error| error.get_i32("code").ok());
+    let codes: Vec<Option<i32>> = errors
+        .iter()
+        .map(code)
+        .filter(|code| *code != Some(DUPLICATE_KEY))
+        .collect();
+    if codes.is_empty() && !answer.contains_key("writeConcernError") {
+        return None;
+    }
+    Some(StoreError::Failed(anyhow::anyhow!(
+        "presence was not written for {} accounts (codes {:?})",
+        codes.len(),
+        codes.first()
+    )))
+}
+
 /// An account has no control characters.
 fn id(account: &Account, instance: &str) -> String {
     format!("{}\u{1f}{instance}", account.as_str())
@@ -82,4 +102,19 @@ pub(super) async fn sweep(database: &Database, before: i64) -> Result<(), StoreE
         .delete_many(doc! { "held_until": { "$lt": before } })
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_written_is_a_failure() {
+        let duplicate = doc! { "index": 0, "code": 11000, "errmsg": "E11000" };
+        let other = doc! { "index": 1, "code": 64, "errmsg": "waiting for replication timed out" };
+        assert!(refused(&doc! { "ok": 1.0, "n": 2 }).is_none());
+        assert!(refused(&doc! { "ok": 1.0, "writeErrors": [duplicate.clone()] }).is_none());
+        assert!(refused(&doc! { "ok": 1.0, "writeErrors": [duplicate, other.clone()] }).is_some());
+        assert!(refused(&doc! { "ok": 1.0, "writeConcernError": other }).is_some());
+    }
 }

@@ -29,6 +29,10 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// A connection that was used less long ago is not tested before use.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How long a connection that comes back may take to come to the end of what it was asked. A statement whose caller went away while
+/// it was being prepared never does: sqlx takes the packets that follow for those of another answer.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Seconds to wait for another replica that migrates.
 const MIGRATION_LOCK_TIMEOUT: i64 = 300;
 
@@ -57,6 +61,7 @@ impl Pools {
                 Box::pin(async move { Ok(meta.idle_for < FRESH || connection.ping().await.is_ok()) })
             })
             .after_connect(|connection, _| Box::pin(set_session(connection)))
+            .after_release(|connection, _| Box::pin(settle(connection)))
             .connect_with(options)
             .await?;
         Ok(Self {
@@ -66,7 +71,14 @@ impl Pools {
     }
 
     pub(super) async fn begin(&self) -> sqlx::Result<Tx> {
-        self.writer.begin().await
+        let connection = self.writer.acquire().await?;
+        // On a task, which goes on when the caller goes away: sqlx rolls back only what it has seen begin, and would put a connection
+        // with an open transaction back into the pool. What is written on it later would not be committed.
+        match tokio::spawn(Tx::begin(connection, None)).await {
+            Ok(begun) => begun,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Err(_) => Err(sqlx::Error::PoolClosed),
+        }
     }
 
     /// For metrics; the second says whether write transactions wait for it.
@@ -96,6 +108,16 @@ fn options(url: &SecretUrl) -> Result<MySqlConnectOptions, StoreError> {
 async fn set_session(connection: &mut MySqlConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(SESSION).execute(connection).await?;
     Ok(())
+}
+
+/// Whether a connection is at the end of what it was asked; one that is not is closed, which ends its transaction too.
+async fn settle(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
+    if let Ok(settled) = tokio::time::timeout(SETTLE, connection.flush()).await {
+        settled?;
+        return Ok(true);
+    }
+    tracing::debug!("a connection was left in the middle of an answer and is closed");
+    Ok(false)
 }
 
 /// Makes the database of the URL only if it is missing: an account that may not create one can still use its own.

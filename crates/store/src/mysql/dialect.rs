@@ -2,16 +2,19 @@
 //! and its assignments happen from left to right: what a condition looks at is assigned last.
 
 pub(super) const SET_NICKNAME: &str = "
-    INSERT INTO directory (account, nickname, changed_at) VALUES (?, ?, ?)
+    INSERT INTO directory (person, account, nickname, changed_at) VALUES (?, ?, ?, ?)
     ON DUPLICATE KEY UPDATE
+        account = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
+            VALUES(account), account),
         nickname = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
             VALUES(nickname), nickname),
         changed_at = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
             VALUES(changed_at), changed_at)";
 
 pub(super) const SET_RESIGNED: &str = "
-    INSERT INTO directory (account, nickname, changed_at, resigned_at) VALUES (?, NULL, ?, ?)
+    INSERT INTO directory (person, changed_at, resigned_at) VALUES (?, ?, ?)
     ON DUPLICATE KEY UPDATE
+        account = IF(changed_at <= VALUES(changed_at), NULL, account),
         nickname = IF(changed_at <= VALUES(changed_at), NULL, nickname),
         changed_at = GREATEST(changed_at, VALUES(changed_at)),
         resigned_at = GREATEST(COALESCE(resigned_at, VALUES(resigned_at)), VALUES(resigned_at))";
@@ -24,7 +27,7 @@ pub(super) const SET_RELATION: &str = "
 
 /// Waits for a transaction that is writing one of the rows at this moment.
 pub(super) const LAST_RESIGNED: &str =
-    "SELECT resigned_at FROM directory WHERE account IN (?, ?) AND resigned_at IS NOT NULL FOR UPDATE";
+    "SELECT resigned_at FROM directory WHERE person IN (?, ?) AND resigned_at IS NOT NULL FOR UPDATE";
 
 /// Follows the rows of an INSERT.
 pub(super) const HOLD_AGAIN: &str = " ON DUPLICATE KEY UPDATE held_until = VALUES(held_until)";

@@ -11,6 +11,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::{Database, Engine, Tx, dialect};
 use crate::directory::{BLOCK, check_length, kind_of, parse_account};
 use crate::retry::retrying;
+use crate::time::instant;
 use crate::{Directory, StoreError};
 
 /// How many accounts one statement asks for.
@@ -27,11 +28,12 @@ pub async fn set_nickname(
     let at = at.as_millisecond();
     let statement = match nickname {
         Some(nickname) => sqlx::query(dialect::SET_NICKNAME)
+            .bind(account.fingerprint())
             .bind(account.as_str())
             .bind(nickname)
             .bind(at),
         None => sqlx::query(dialect::SET_RESIGNED)
-            .bind(account.as_str())
+            .bind(account.fingerprint())
             .bind(at)
             .bind(at),
     };
@@ -60,8 +62,8 @@ pub async fn set_relation(
     // First written, then compared: of a resignation that is being applied at this moment either its row is seen
     // here, or it sees and deletes ours.
     let resigned: Vec<i64> = sqlx::query_scalar(dialect::LAST_RESIGNED)
-        .bind(account.as_str())
-        .bind(other.as_str())
+        .bind(account.fingerprint())
+        .bind(other.fingerprint())
         .fetch_all(&mut **tx)
         .await?;
     if let Some(moment) = resigned.into_iter().max() {
@@ -115,15 +117,26 @@ impl Directory for SqlDirectory {
         row.map(|row| parse_account(row.try_get_unchecked(0)?)).transpose()
     }
 
+    async fn named_since(&self, account: &Account, moment: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let told: Option<i64> = sqlx::query_scalar(
+            "SELECT changed_at FROM directory WHERE person = ? AND nickname IS NOT NULL AND changed_at > ?",
+        )
+        .bind(account.fingerprint())
+        .bind(moment.as_millisecond())
+        .fetch_optional(self.0.reader())
+        .await?;
+        told.map(instant).transpose()
+    }
+
     async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError> {
         let mut known: HashMap<String, String> = HashMap::with_capacity(accounts.len());
         for accounts in accounts.chunks(BATCH) {
             let mut select = QueryBuilder::<Engine>::new(
-                "SELECT account, nickname FROM directory WHERE nickname IS NOT NULL AND account IN (",
+                "SELECT account, nickname FROM directory WHERE nickname IS NOT NULL AND person IN (",
             );
             let mut list = select.separated(", ");
             for account in accounts {
-                list.push_bind(account.as_str());
+                list.push_bind(account.fingerprint());
             }
             for row in select.push(")").build().fetch_all(self.0.reader()).await? {
                 known.insert(row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);

@@ -1,14 +1,16 @@
 //! The statements that differ.
 
 pub(super) const SET_NICKNAME: &str = "
-    INSERT INTO directory (account, nickname, changed_at) VALUES (?, ?, ?)
-    ON CONFLICT (account) DO UPDATE SET nickname = excluded.nickname, changed_at = excluded.changed_at
+    INSERT INTO directory (person, account, nickname, changed_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (person) DO UPDATE SET
+        account = excluded.account, nickname = excluded.nickname, changed_at = excluded.changed_at
     WHERE excluded.changed_at >= directory.changed_at
         AND (directory.resigned_at IS NULL OR excluded.changed_at > directory.resigned_at)";
 
 pub(super) const SET_RESIGNED: &str = "
-    INSERT INTO directory (account, nickname, changed_at, resigned_at) VALUES (?, NULL, ?, ?)
-    ON CONFLICT (account) DO UPDATE SET
+    INSERT INTO directory (person, changed_at, resigned_at) VALUES (?, ?, ?)
+    ON CONFLICT (person) DO UPDATE SET
+        account = CASE WHEN directory.changed_at <= excluded.changed_at THEN NULL ELSE directory.account END,
         nickname = CASE WHEN directory.changed_at <= excluded.changed_at THEN NULL ELSE directory.nickname END,
         changed_at = MAX(directory.changed_at, excluded.changed_at),
         resigned_at = MAX(COALESCE(directory.resigned_at, excluded.resigned_at), excluded.resigned_at)";
@@ -20,7 +22,7 @@ pub(super) const SET_RELATION: &str = "
 
 /// What another transaction is writing at this moment counts too: a write transaction locks the whole database.
 pub(super) const LAST_RESIGNED: &str =
-    "SELECT resigned_at FROM directory WHERE account IN (?, ?) AND resigned_at IS NOT NULL";
+    "SELECT resigned_at FROM directory WHERE person IN (?, ?) AND resigned_at IS NOT NULL";
 
 /// Follows the rows of an INSERT.
 pub(super) const HOLD_AGAIN: &str = " ON CONFLICT (account, instance) DO UPDATE SET held_until = excluded.held_until";

@@ -22,6 +22,7 @@ on_all_engines! {
     a_nickname_that_is_too_long_is_unfit,
     words_at_once_end_in_the_last,
     an_old_block_does_not_slip_past_an_erasure,
+    whose_name_is_told_after_a_moment_is_there_since_then,
 }
 
 async fn directory(bed: &Bed) -> Arc<dyn Directory> {
@@ -70,6 +71,22 @@ async fn a_nickname_belongs_to_who_took_it_last(bed: Arc<Bed>) {
         .await
         .unwrap();
     assert_eq!(directory.account_of("sun").await.unwrap(), Some(account("old")));
+}
+
+async fn whose_name_is_told_after_a_moment_is_there_since_then(bed: Arc<Bed>) {
+    let directory = directory(&bed).await;
+    let kim = account("kim");
+    let since = async |moment| directory.named_since(&kim, at(moment)).await.unwrap();
+    assert_eq!(since(0).await, None);
+    directory.set_nickname(&kim, Some("sun"), at(10)).await.unwrap();
+    assert_eq!((since(9).await, since(10).await), (Some(at(10)), None));
+    directory.erase(&kim, at(20)).await.unwrap();
+    assert_eq!(since(0).await, None);
+    directory.set_nickname(&kim, Some("sun"), at(20)).await.unwrap();
+    assert_eq!(since(0).await, None, "not after it");
+    directory.set_nickname(&kim, Some("moon"), at(30)).await.unwrap();
+    assert_eq!(since(20).await, Some(at(30)));
+    assert_eq!(directory.account_of("moon").await.unwrap(), Some(kim.clone()));
 }
 
 async fn names_are_compared_byte_by_byte(bed: Arc<Bed>) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sosohappy_events::EventId;
 use sosohappy_store::{StoreError, Timer, retrying};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use tokio::task::JoinSet;
 
 use super::{ENGINE, engine, of};
@@ -25,6 +26,8 @@ tests! {
     a_service_keeps_to_its_versions,
     what_is_rolled_back_was_never_there,
     a_cancelled_write_is_whole_or_not_there,
+    a_cancelled_statement_costs_no_connection,
+    a_cancelled_begin_leaves_no_transaction_open,
     an_event_is_applied_once,
     of_two_consumers_at_once_one_applies,
     a_timer_is_set_moved_and_cleared,
@@ -113,6 +116,48 @@ async fn a_cancelled_write_is_whole_or_not_there(bed: Arc<Bed>) {
     let (things, events) = (store.count().await, store.outbox().pending(1000).await.unwrap());
     assert_eq!(things, i64::try_from(events.len()).unwrap());
     assert!(things > finished, "what was told to be written is there");
+}
+
+/// Each is dropped somewhere between its first packet and its last: being prepared, being run, being read.
+async fn a_cancelled_statement_costs_no_connection(bed: Arc<Bed>) {
+    let database = engine::Database::open(&bed.secret_url(), 2, &things(), &bed.context())
+        .await
+        .unwrap();
+    for number in 0..400_u64 {
+        // A text of its own is prepared anew.
+        let text = AssertSqlSafe(format!(
+            "SELECT id, account, {number} FROM thing WHERE id = ? OR day = ?"
+        ));
+        let text = text.into_sql_str();
+        let budget = Duration::from_micros(number % 40 * 25);
+        let select = async {
+            let mut tx = database.begin().await?;
+            sqlx::query(text.clone()).bind(1).bind(2).fetch_all(&mut *tx).await?;
+            sqlx::query(text).bind(1).bind(2).fetch_all(database.reader()).await?;
+            Ok::<_, StoreError>(())
+        };
+        if let Ok(outcome) = tokio::time::timeout(budget, select).await {
+            outcome.unwrap();
+        }
+    }
+    let tx = database.begin().await.unwrap();
+    sqlx::query("SELECT 1").execute(database.reader()).await.unwrap();
+    drop(tx);
+}
+
+/// What is written without a transaction afterwards must not wait for the end of one that nobody knows of.
+async fn a_cancelled_begin_leaves_no_transaction_open(bed: Arc<Bed>) {
+    let (url, context) = (bed.secret_url(), bed.context());
+    let database = engine::Database::open(&url, 1, &things(), &context).await.unwrap();
+    let other = of(&bed.replica().await).clone();
+    let ttl = Duration::from_secs(30);
+    for number in 0..60_u64 {
+        let budget = Duration::from_micros(number * 10);
+        _ = tokio::time::timeout(budget, database.begin()).await;
+        let name = number.to_string();
+        assert!(database.lease(&name, "one", ttl).await.unwrap());
+        assert!(!other.lease(&name, "other", ttl).await.unwrap(), "{number}");
+    }
 }
 
 async fn an_event_is_applied_once(bed: Arc<Bed>) {

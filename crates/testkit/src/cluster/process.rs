@@ -110,6 +110,33 @@ impl Process {
         }
     }
 
+    /// SIGTERM, as Kubernetes sends it; answers how long it took to leave.
+    pub(super) async fn leave(&mut self) -> Duration {
+        let began = Instant::now();
+        let mut child = self.child.take().expect("it runs");
+        let sent = Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .expect("kill is a command of every system");
+        assert!(sent.success(), "{} cannot be asked to leave", self.name);
+        loop {
+            if let Some(status) = child.try_wait().expect("our own child can be waited for") {
+                assert!(
+                    status.success(),
+                    "{} left with {status}:\n{}",
+                    self.name,
+                    self.log_text()
+                );
+                return began.elapsed();
+            }
+            if began.elapsed() > READY {
+                self.child = Some(child);
+                panic!("{} does not leave:\n{}", self.name, self.log_text());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(super) fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -1,11 +1,12 @@
 //! What people tell about themselves.
 
-/// 1 to 100 characters (Unicode scalar values), kept exactly as given.
+/// 1 to 100 characters (Unicode scalar values), no blank at either end, kept exactly as given. `kim ` would pass for `kim` in the
+/// eyes of people, and on `MySQL`, which pads what it compares, in those of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nickname(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nickname: 1 to 100 characters that can be seen, not of the form `email+provider`")]
+#[error("nickname: 1 to 100 characters that can be seen, no blank at either end, not of the form `email+provider`")]
 pub struct InvalidNickname;
 
 impl Nickname {
@@ -29,7 +30,7 @@ impl TryFrom<String> for Nickname {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let fits = (1..=100).contains(&text.chars().count());
-        let visible = !text.chars().any(char::is_control) && !text.chars().all(char::is_whitespace);
+        let visible = !text.chars().any(char::is_control) && text.trim() == text;
         // Records of the first fleet name people by nickname or by account; nobody may pass for the account of another.
         let like_an_account = text.contains('@') && text.contains('+');
         if fits && visible && !like_an_account {
@@ -97,6 +98,9 @@ mod tests {
             "",
             " ",
             "\u{3000}",
+            "kim ",
+            " kim",
+            "kim\u{3000}",
             "a\nb",
             "a\0",
             "kim@example.com+kakao",

@@ -55,11 +55,15 @@ async fn set_once(app: &App, account: &Account, other: &Account, relation: Relat
     };
     let (first, second) = (tx.person(first).await?, tx.person(second).await?);
     let (Some(first), Some(second)) = (first, second) else {
-        return Ok(false);
+        return if tx.person(account).await?.is_some() {
+            Ok(false)
+        } else {
+            Err(Error::UnknownAccount)
+        };
     };
-    let person = if first.account == *account { first } else { second };
 
-    let at = stamp::after(person.changed_at, app.now());
+    // After what either has done: the other may have resigned and signed up again, and the end of an older block is no news then.
+    let at = stamp::after(first.changed_at.max(second.changed_at), app.now());
     let changed = if relation == Relation::Block {
         tx.insert_block(account, other, at).await?
     } else {

@@ -14,7 +14,7 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
-use crate::domain::challenge::{Challenge, Method};
+use crate::domain::challenge::Challenge;
 use crate::domain::person::Person;
 use crate::domain::profile::Nickname;
 use crate::store::{AccessToken, CodeDigest, Store, Transaction, Unfinished};
@@ -91,33 +91,6 @@ impl Store for SqlStore {
         .await
     }
 
-    async fn take_code(&self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError> {
-        retrying(|| async {
-            let mut tx = self.0.begin().await?;
-            let row = sqlx::query("SELECT method, challenge, expires_at FROM authorize_code WHERE digest = ?")
-                .bind(digest.as_slice())
-                .fetch_optional(&mut *tx)
-                .await?;
-            let Some(row) = row else { return Ok(None) };
-            let deleted = sqlx::query("DELETE FROM authorize_code WHERE digest = ?")
-                .bind(digest.as_slice())
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
-            // Who deletes the row has the code; on MySQL two may have read it.
-            let taken = deleted.rows_affected() == 1 && rows::instant(&row, "expires_at")? > now;
-            if !taken {
-                return Ok(None);
-            }
-            let method = Method::parse(&rows::text(&row, "method")?).ok_or_else(|| rows::broken("method"))?;
-            Ok(Some(Challenge {
-                method,
-                text: rows::text(&row, "challenge")?,
-            }))
-        })
-        .await
-    }
-
     async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.0.begin().await?;
@@ -179,6 +152,31 @@ impl Store for SqlStore {
             tx.commit().await
         })
         .await
+    }
+
+    async fn postpone_discarded_image(&self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query("UPDATE discarded_image SET due_at = ? WHERE image = ?")
+                .bind(due_at.as_millisecond())
+                .bind(image.0)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<String>, StoreError> {
+        let due = sqlx::query(
+            "SELECT timer_key FROM timer WHERE kind = ? AND fire_at <= ? ORDER BY fire_at, timer_key LIMIT ?",
+        )
+        .bind(kind)
+        .bind(now.as_millisecond())
+        .bind(i64::from(limit))
+        .fetch_all(self.0.reader())
+        .await?;
+        due.iter().map(|row| rows::text(row, "timer_key")).collect()
     }
 
     fn outbox(&self) -> Arc<dyn Outbox> {

@@ -3,7 +3,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
-use sosohappy_events::types::{AccessTokenIssued, DeviceTokenSet, NicknameSet, Role, SessionExpired, TokenDigest};
+use sosohappy_events::types::{
+    AccessTokenIssued, DeviceTokenSet, NicknameSet, Role, SessionExpired, SessionId, TokenDigest,
+};
 use sosohappy_testkit::{Bed, on_both_engines};
 use std::time::Duration;
 
@@ -86,11 +88,19 @@ async fn signing_up_gives_tokens_that_work_and_tells_everybody(bed: Bed) {
     );
 
     let mut devices = ground.watch::<DeviceTokenSet>().await;
-    let device = devices.next().await.event;
-    assert_eq!(
-        (device.token.as_deref(), device.session),
-        (Some("a-push-token"), Some(first.session))
-    );
+    let told = devices.next().await.event;
+    assert_eq!(told.token.as_deref(), Some("a-push-token"));
+    assert_eq!(sessions(&told), [first.session]);
+    assert_eq!(sessions(&devices.next().await.event), [first.session, second.session]);
+    send(kim.sign(auth.post("signOut"))).await.expect(200);
+    let left = devices.next().await.event;
+    assert_eq!(left.token.as_deref(), Some("a-push-token"), "the other device stays");
+    assert_eq!(sessions(&left), [first.session]);
+}
+
+fn sessions(told: &DeviceTokenSet) -> Vec<SessionId> {
+    let devices = told.devices.iter().flatten();
+    devices.map(|device| device.session).collect()
 }
 
 async fn signing_in_again_opens_another_session(bed: Bed) {

@@ -31,9 +31,17 @@ impl Ground {
     }
 
     pub async fn build(&self, more: &[(&str, &str)]) -> anyhow::Result<sosohappy_common::http::serve::Service> {
+        self.build_at(self.clock.clone(), more).await
+    }
+
+    async fn build_at(
+        &self,
+        clock: Arc<ManualClock>,
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<sosohappy_common::http::serve::Service> {
         let settings = self.bed.settings("auth", sosohappy_auth::DEFAULTS, more).await;
         let context = Context {
-            clock: self.clock.clone(),
+            clock,
             ..self.bed.context(sosohappy_auth::SERVICE)
         };
         sosohappy_auth::build(settings, context, self.bed.bus.clone()).await
@@ -41,6 +49,15 @@ impl Ground {
 
     pub async fn auth(&self) -> Auth {
         self.auth_with(&[]).await
+    }
+
+    /// A replica whose clock is ahead of the others'.
+    pub async fn auth_ahead(&self, by: Duration) -> Auth {
+        let clock = ManualClock::at(self.clock.now() + by);
+        Auth {
+            running: self.bed.start(self.build_at(clock, &[]).await).await,
+            client: reqwest::Client::new(),
+        }
     }
 
     pub async fn auth_with(&self, more: &[(&str, &str)]) -> Auth {

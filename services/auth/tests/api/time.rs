@@ -12,6 +12,8 @@ on_both_engines!(
     a_session_that_goes_on_is_not_told_to_be_over,
     timers_outlive_the_process,
     an_unused_session_ends,
+    the_end_of_an_access_token_is_no_use_of_its_session,
+    a_session_has_some_access_tokens_at_once,
 );
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -91,5 +93,36 @@ async fn an_unused_session_ends(bed: Bed) {
         event.token.is_none().then_some(event)
     })
     .await;
-    assert!(told.session.is_some());
+    assert_eq!(told.devices, Some(Vec::new()));
+}
+
+/// Of two sessions the one that was used later stays, though the end of the other's token was told later.
+async fn the_end_of_an_access_token_is_no_use_of_its_session(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("sessions.per-account", "2")]).await;
+    let mut expired = ground.watch::<SessionExpired>().await;
+    let old = auth.sign_in(KIM).await;
+    ground.clock.advance(9 * HOUR);
+    let new = auth.sign_in(KIM).await;
+    ground.clock.advance(HOUR);
+    expired.next().await;
+    auth.sign_in(KIM).await;
+    auth.try_reissue(&old.account, &old.refresh).await.expect(403);
+    auth.reissue(&new).await;
+}
+
+async fn a_session_has_some_access_tokens_at_once(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let mut people = vec![auth.sign_in(KIM).await];
+    for _ in 0..10 {
+        ground.clock.advance(Duration::from_secs(1));
+        let last = people.last().expect("one signed in");
+        people.push(auth.reissue(last).await);
+    }
+    let mut admitted = Vec::new();
+    for person in &people {
+        admitted.push(auth.admits(person).await);
+    }
+    assert_eq!(admitted, [[false; 3].as_slice(), &[true; 8]].concat());
 }

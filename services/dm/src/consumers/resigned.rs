@@ -36,6 +36,7 @@ impl Consumer<AccountResigned> for Resigned {
         let now = self.context.clock.now();
         let erasure = Erasure {
             account: event.account,
+            nickname: event.nickname,
             until: meta.occurred_at,
             event: meta.id,
             now,

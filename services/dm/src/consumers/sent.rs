@@ -62,7 +62,13 @@ impl Sent {
             // A Spring replica beside ours stored it and found nobody on its own sockets; it names a push token.
             Recipient::PushToken(_) => {
                 let frame = Frame::parse(&event.frame)?;
-                self.names.account_of(&frame.receiver).await.ok().flatten()
+                match self.names.account_of_patiently(&frame.receiver).await {
+                    Ok(account) => account,
+                    Err(denied) => {
+                        tracing::warn!(%denied, "a message of a Spring replica is shown to nobody: nobody can tell whose it is");
+                        None
+                    }
+                }
             }
         }
     }

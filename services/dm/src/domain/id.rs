@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sosohappy_common::Context;
+use sosohappy_events::EventId;
 use uuid::Uuid;
 
 /// A UUID of version 7 as text: the text sorts as the time does.
@@ -18,6 +19,11 @@ impl MessageId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The happening that is this message; none for a message of the first fleet.
+    pub fn event(&self) -> Option<EventId> {
+        self.0.parse().ok()
     }
 }
 

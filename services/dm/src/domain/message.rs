@@ -46,6 +46,31 @@ pub struct NewMessage {
     /// When the token was issued that it was sent with.
     pub authorized_at: Timestamp,
     pub stored_at: Timestamp,
+    /// When it gets a push after all unless a socket has shown it: for somebody who had a socket when it was stored.
+    pub push_due: Option<Timestamp>,
+}
+
+/// A message that no socket has shown in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unshown {
+    pub message: Message,
+    pub stored_at: Timestamp,
+}
+
+/// A message of the first fleet, which knew people by nickname only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Unclaimed {
+    pub id: MessageId,
+    pub sender: String,
+    pub receiver: String,
+}
+
+/// Whose such a message is.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub id: MessageId,
+    pub sender: Account,
+    pub receiver: Account,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +114,8 @@ pub struct Shown {
 #[derive(Debug, Clone)]
 pub struct Erasure {
     pub account: Account,
+    /// The last one; empty where nobody said it.
+    pub nickname: String,
     /// What was made up to here goes.
     pub until: Timestamp,
     /// Of the resignation.

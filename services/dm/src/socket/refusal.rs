@@ -9,9 +9,20 @@ pub enum Refusal {
     EmptyText,
     TextTooLong,
     Unavailable,
+    /// It took so long that it was given up, stored or not.
+    Overdue,
 }
 
 impl Refusal {
+    pub const ALL: [Self; 6] = [
+        Self::ReceiverUnknown,
+        Self::Blocked,
+        Self::InvalidDate,
+        Self::EmptyText,
+        Self::TextTooLong,
+        Self::Unavailable,
+    ];
+
     /// Stable; a client may match on it.
     pub const fn code(self) -> &'static str {
         match self {
@@ -20,7 +31,7 @@ impl Refusal {
             Self::InvalidDate => "invalid-date",
             Self::EmptyText => "empty-text",
             Self::TextTooLong => "text-too-long",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::Overdue => "unavailable",
         }
     }
 
@@ -32,6 +43,7 @@ impl Refusal {
             Self::EmptyText => "a message says something",
             Self::TextTooLong => "the text is too long",
             Self::Unavailable => "the message was not stored, try again later",
+            Self::Overdue => "it took too long: look at the history before trying again",
         }
     }
 

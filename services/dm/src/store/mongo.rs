@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
@@ -15,11 +16,14 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{Database, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
-use super::{Opened, Store, WriteError, fingerprint};
-use crate::domain::{ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party};
+use super::{Opened, Store, WriteError};
+use crate::domain::{
+    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed, Unshown,
+};
 
-/// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the first fleet had them, and what it did not have: the accounts,
-/// the hash that names the two of them, times.
+/// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the first fleet had them, and what it did not have: the accounts (`accounts`
+/// and `from` by their SHA-256, by which a resignation is remembered), the hash that names the two of them, times. Until somebody claims
+/// it, a message of the first fleet has an `ObjectId` and no `conversation`.
 const MESSAGES: &str = "message";
 
 /// One document an applied resignation, `_id` its event: keeps the receipt until it is published and the event from being applied
@@ -28,6 +32,9 @@ const RESIGNATIONS: &str = "resignation";
 
 /// `_id` (SHA-256 of the account), `erasedUntil`.
 const ERASED: &str = "erased_account";
+
+/// Conversations of one person that are looked at.
+const MOST_CONVERSATIONS: usize = 5000;
 
 #[derive(Debug)]
 struct MongoStore {
@@ -72,6 +79,8 @@ impl MongoStore {
             ),
         ];
         self.collection(MESSAGES).create_indexes(messages).await?;
+        let due = index("message_push_due_at", doc! { "pushDueAt": 1 });
+        self.collection(MESSAGES).create_index(sparse(due)).await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
         let resignations = index("resignation_applied_at", doc! { "appliedAt": 1 });
@@ -79,29 +88,96 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Whether the sender's token is from after their last resignation.
+    /// Whether both may: the sender's token is from after their last resignation, and the receiver is somebody.
     async fn still_here(&self, message: &NewMessage) -> Result<(), WriteError> {
-        let resigned = doc! {
-            "_id": fingerprint(&message.message.sender.account),
-            "erasedUntil": { "$gte": message.authorized_at.as_millisecond() },
-        };
-        match self
+        let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
+        let ids = [sender.fingerprint(), receiver.fingerprint()];
+        let marks: Vec<Document> = self
             .collection(ERASED)
-            .find_one(resigned)
+            .find(doc! { "_id": { "$in": ids.as_slice() } })
             .await
             .map_err(StoreError::from)?
-        {
-            Some(_) => Err(WriteError::Resigned),
-            None => Ok(()),
+            .try_collect()
+            .await
+            .map_err(StoreError::from)?;
+        for mark in marks {
+            let until = timestamp(&mark, "erasedUntil")?;
+            let is_senders = mark.get_str("_id").is_ok_and(|id| id == ids[0]);
+            if is_senders && message.authorized_at <= until {
+                return Err(WriteError::Resigned);
+            }
+            if !is_senders && self.database.directory().named_since(receiver, until).await?.is_none() {
+                return Err(WriteError::ReceiverResigned);
+            }
         }
+        Ok(())
+    }
+
+    async fn mark(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let mark = doc! { "$max": { "erasedUntil": erasure.until.as_millisecond() } };
+        retrying(async || {
+            let erased = self.collection(ERASED);
+            erased
+                .update_one(doc! { "_id": erasure.account.fingerprint() }, mark.clone())
+                .upsert(true)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn erase_messages(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let (account, person) = (erasure.account.as_str(), erasure.account.fingerprint());
+        let up_to = doc! { "$lte": erasure.until.as_millisecond() };
+        let directory = self.database.directory();
+        let named = directory.named_since(&erasure.account, erasure.until).await?;
+        let received_until = named.unwrap_or(Timestamp::MAX).as_millisecond();
+        let theirs = doc! {
+            "accounts": &person,
+            "$or": [
+                { "from": &person, "storedAt": up_to.clone() },
+                { "from": &person, "madeAt": up_to },
+                { "receiverAccount": account, "storedAt": { "$lt": received_until } },
+            ],
+        };
+        self.collection(MESSAGES).delete_many(theirs).await?;
+        if !erasure.nickname.is_empty() {
+            let either = [
+                doc! { "sender": &erasure.nickname },
+                doc! { "receiver": &erasure.nickname },
+            ];
+            let unclaimed = doc! { "conversation": null, "$or": either.as_slice() };
+            self.collection(MESSAGES).delete_many(unclaimed).await?;
+        }
+        Ok(())
+    }
+
+    /// A process that was killed between storing a message and its second look has left it: of whom the mark names, and to them while
+    /// nobody with that address has a name.
+    async fn erase_leftovers(&self, mark: &Document) -> Result<(), StoreError> {
+        let person = mark
+            .get_str("_id")
+            .context("a mark names nobody")
+            .map_err(StoreError::Failed)?;
+        let until = timestamp(mark, "erasedUntil")?;
+        let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
+        self.collection(MESSAGES).delete_many(sent).await?;
+        let received = doc! { "accounts": person, "from": { "$ne": person } };
+        let Some(one) = self.collection(MESSAGES).find_one(received.clone()).await? else {
+            return Ok(());
+        };
+        let receiver = message_of(&one)?.receiver.account;
+        if self.database.directory().named_since(&receiver, until).await?.is_none() {
+            self.collection(MESSAGES).delete_many(received).await?;
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Store for MongoStore {
     /// A resignation that crosses this either marks the account before the second look, which then takes the message back, or looks for
-    /// messages after it and finds this one. Who resigns at the very moment a process of ours is killed between the insert and the second
-    /// look leaves a message that only its receiver sees.
+    /// messages after it and finds this one. What a process leaves that is killed between the insert and the second look is swept.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError> {
         self.still_here(message).await?;
         let document = document(message, event);
@@ -111,12 +187,22 @@ impl Store for MongoStore {
             Ok(_) | Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let here = self.still_here(message).await;
-        if matches!(here, Err(WriteError::Resigned)) {
-            let ours = doc! { "_id": message.message.id.as_str() };
-            messages.delete_one(ours).await.map_err(StoreError::from)?;
+        match self.still_here(message).await {
+            Ok(()) => Ok(()),
+            Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned)) => {
+                let ours = doc! { "_id": message.message.id.as_str() };
+                messages.delete_one(ours).await.map_err(StoreError::from)?;
+                Err(refused)
+            }
+            // It is stored: who were told otherwise would send it again.
+            Err(WriteError::Store(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "nobody can tell whether a message crossed a resignation"
+                );
+                Ok(())
+            }
         }
-        here
     }
 
     async fn conversation(
@@ -142,28 +228,32 @@ impl Store for MongoStore {
         found.iter().rev().map(message_of).collect()
     }
 
+    /// From the index: behind each conversation's newest message stands the newest of the next conversation.
     async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError> {
-        let pipeline = [
-            doc! { "$match": { "accounts": account.as_str() } },
-            doc! { "$sort": { "conversation": 1, "date": -1, "_id": -1 } },
-            doc! { "$group": { "_id": "$conversation", "newest": { "$first": "$$ROOT" } } },
-            doc! { "$replaceRoot": { "newRoot": "$newest" } },
-            doc! { "$sort": { "date": -1, "_id": -1 } },
-            doc! { "$limit": i64::from(limit) },
-        ];
-        let found: Vec<Document> = self
-            .collection(MESSAGES)
-            .aggregate(pipeline)
-            .await?
-            .try_collect()
-            .await?;
-        found.iter().map(message_of).collect()
+        let person = account.fingerprint();
+        let mut newest = Vec::new();
+        let mut last = String::new();
+        while newest.len() < MOST_CONVERSATIONS {
+            let next = self
+                .collection(MESSAGES)
+                .find_one(doc! { "accounts": &person, "conversation": { "$gt": &last } })
+                .sort(doc! { "conversation": 1, "date": -1, "_id": -1 })
+                .projection(doc! { OUTBOX: 0 })
+                .await?;
+            let Some(found) = next else { break };
+            let message = message_of(&found)?;
+            message.conversation().as_str().clone_into(&mut last);
+            newest.push(message);
+        }
+        newest.sort_by(|one, other| (other.date, &other.id).cmp(&(one.date, &one.id)));
+        newest.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(newest)
     }
 
     async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError> {
         let ids: Vec<&str> = messages.iter().map(MessageId::as_str).collect();
         let waiting = doc! { "_id": { "$in": ids }, "deliveredAt": null };
-        let shown = doc! { "$set": { "deliveredAt": at.as_millisecond() } };
+        let shown = doc! { "$set": { "deliveredAt": at.as_millisecond() }, "$unset": { "pushDueAt": "" } };
         self.collection(MESSAGES).update_many(waiting, shown).await?;
         Ok(())
     }
@@ -173,46 +263,94 @@ impl Store for MongoStore {
         Ok(self.collection(MESSAGES).find_one(waiting).await?.is_some())
     }
 
+    async fn unshown(&self, now: Timestamp, limit: u32) -> Result<Vec<Unshown>, StoreError> {
+        let due = doc! { "pushDueAt": { "$lte": now.as_millisecond() }, OUTBOX: null };
+        let found: Vec<Document> = self
+            .collection(MESSAGES)
+            .find(due)
+            .sort(doc! { "pushDueAt": 1 })
+            .limit(limit.into())
+            .await?
+            .try_collect()
+            .await?;
+        let unshown = |found: &Document| {
+            Ok(Unshown {
+                message: message_of(found)?,
+                stored_at: timestamp(found, "storedAt")?,
+            })
+        };
+        found.iter().map(unshown).collect()
+    }
+
+    /// Only after the message's first event has gone out: the relay, which takes the field away then, must not take this one.
+    async fn push(&self, message: &MessageId, event: &Outgoing, _now: Timestamp) -> Result<(), StoreError> {
+        let due = doc! { "_id": message.as_str(), "pushDueAt": { "$gt": 0 }, OUTBOX: null };
+        let out = doc! { "$set": { OUTBOX: outbox_field(event) }, "$unset": { "pushDueAt": "" } };
+        self.collection(MESSAGES).update_one(due, out).await?;
+        Ok(())
+    }
+
     /// Step by step, each of which may be done again; the receipt is the last.
     async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError> {
-        let until = erasure.until.as_millisecond();
-        let event = erasure.event.to_string();
         let resignations = self.collection(RESIGNATIONS);
-        if resignations.find_one(doc! { "_id": &event }).await?.is_some() {
-            return Ok(());
+        let applied = doc! { "_id": erasure.event.to_string() };
+        if resignations.find_one(applied.clone()).await?.is_none() {
+            self.mark(erasure).await?;
+            self.erase_messages(erasure).await?;
         }
-        let mark = doc! { "$max": { "erasedUntil": until } };
-        let marked = retrying(async || {
-            let erased = self.collection(ERASED);
-            Ok::<_, StoreError>(
-                erased
-                    .update_one(doc! { "_id": fingerprint(&erasure.account) }, mark.clone())
-                    .upsert(true)
-                    .await?,
-            )
-        });
-        marked.await?;
-        let account = erasure.account.as_str();
-        let theirs = doc! {
-            "accounts": account,
-            "$or": [{ "storedAt": { "$lte": until } }, { "senderAccount": account, "madeAt": { "$lte": until } }],
+        let written = doc! {
+            "$setOnInsert": { "appliedAt": erasure.now.as_millisecond() },
+            "$set": { OUTBOX: outbox_field(receipt) },
         };
-        self.collection(MESSAGES).delete_many(theirs).await?;
-        let applied = doc! { "_id": event, "appliedAt": erasure.now.as_millisecond(), OUTBOX: outbox_field(receipt) };
-        match resignations.insert_one(applied).await.map_err(StoreError::from) {
+        let written = resignations.update_one(applied, written).upsert(true).await;
+        match written.map_err(StoreError::from) {
             // Another replica was faster, with a receipt of its own.
             Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError> {
+    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
         let before = before.as_millisecond();
         self.collection(ERASED)
             .delete_many(doc! { "erasedUntil": { "$lt": before } })
             .await?;
         let published = doc! { "appliedAt": { "$lt": before }, OUTBOX: null };
         self.collection(RESIGNATIONS).delete_many(published).await?;
+        let mut marks = self.collection(ERASED).find(doc! {}).await?;
+        while let Some(mark) = marks.try_next().await? {
+            self.erase_leftovers(&mark).await?;
+        }
+        Ok(())
+    }
+
+    async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError> {
+        // Only ids of the kind the first fleet made are greater; what is ours has texts.
+        let after = ObjectId::parse_str(after.as_str()).unwrap_or_else(|_| ObjectId::from_bytes([0; 12]));
+        let found: Vec<Document> = self
+            .collection(MESSAGES)
+            .find(doc! { "_id": { "$gt": after }, "conversation": null })
+            .sort(doc! { "_id": 1 })
+            .limit(limit.into())
+            .await?
+            .try_collect()
+            .await?;
+        Ok(found.iter().filter_map(unclaimed).collect())
+    }
+
+    async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError> {
+        for Claim { id, sender, receiver } in claims {
+            let Ok(id) = ObjectId::parse_str(id.as_str()) else {
+                continue;
+            };
+            let mut owned = owners(sender, receiver);
+            // Before everything that happened here.
+            owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64 });
+            let unclaimed = doc! { "_id": id, "conversation": null };
+            self.collection(MESSAGES)
+                .update_one(unclaimed, doc! { "$set": owned })
+                .await?;
+        }
         Ok(())
     }
 
@@ -226,29 +364,67 @@ fn document(
         message,
         authorized_at,
         stored_at,
+        push_due,
     }: &NewMessage,
     event: &Outgoing,
 ) -> Document {
     let (sender, receiver) = (&message.sender, &message.receiver);
     let mut nicknames = [sender.nickname.as_str(), receiver.nickname.as_str()];
     nicknames.sort_unstable();
-    let mut accounts = vec![sender.account.as_str(), receiver.account.as_str()];
-    accounts.dedup();
-    doc! {
+    let mut document = doc! {
         "_id": message.id.as_str(),
         "messageRoomId": nicknames.join(","),
         "date": i64::from(message.date),
         "sender": &sender.nickname,
         "receiver": &receiver.nickname,
         "text": message.text.as_str(),
-        "senderAccount": sender.account.as_str(),
-        "receiverAccount": receiver.account.as_str(),
-        "accounts": accounts,
-        "conversation": message.conversation().as_str(),
         "madeAt": authorized_at.as_millisecond(),
         "storedAt": stored_at.as_millisecond(),
         OUTBOX: outbox_field(event),
+    };
+    document.extend(owners(&sender.account, &receiver.account));
+    if let Some(due) = push_due {
+        document.insert("pushDueAt", due.as_millisecond());
     }
+    document
+}
+
+/// Whose a message is.
+fn owners(sender: &Account, receiver: &Account) -> Document {
+    let mut accounts = vec![sender.fingerprint(), receiver.fingerprint()];
+    accounts.dedup();
+    doc! {
+        "senderAccount": sender.as_str(),
+        "receiverAccount": receiver.as_str(),
+        "from": sender.fingerprint(),
+        "accounts": accounts,
+        "conversation": ConversationId::between(sender, receiver).as_str(),
+    }
+}
+
+fn sparse(mut index: IndexModel) -> IndexModel {
+    index.options.get_or_insert_default().sparse = Some(true);
+    index
+}
+
+/// What cannot be shown as a message stays as it is.
+fn unclaimed(document: &Document) -> Option<Unclaimed> {
+    MessageDate::try_from(document.get_i64("date").ok()?).ok()?;
+    document.get_str("text").ok()?;
+    Some(Unclaimed {
+        id: MessageId::stored(document.get_object_id("_id").ok()?.to_hex()),
+        sender: document.get_str("sender").ok()?.to_owned(),
+        receiver: document.get_str("receiver").ok()?.to_owned(),
+    })
+}
+
+fn timestamp(document: &Document, field: &str) -> Result<Timestamp, StoreError> {
+    let time = document
+        .get_i64(field)
+        .map_err(anyhow::Error::from)
+        .and_then(|millis| Ok(Timestamp::from_millisecond(millis)?));
+    time.context("a time in the database is not one")
+        .map_err(StoreError::Failed)
 }
 
 fn message_of(document: &Document) -> Result<Message, StoreError> {
@@ -259,8 +435,12 @@ fn message_of(document: &Document) -> Result<Message, StoreError> {
 
 fn read(document: &Document) -> anyhow::Result<Message> {
     let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
+    let id = match document.get_object_id("_id") {
+        Ok(id) => id.to_hex(),
+        Err(_) => text("_id")?,
+    };
     Ok(Message {
-        id: MessageId::stored(text("_id")?),
+        id: MessageId::stored(id),
         sender: Party {
             account: text("senderAccount")?.parse()?,
             nickname: text("sender")?,

@@ -14,15 +14,17 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Opened, Store, WriteError, fingerprint};
-use crate::domain::{ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party};
+use super::{Opened, Store, WriteError};
+use crate::domain::{
+    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed, Unshown,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// In the inbox of applied events.
 const CONSUMER: &str = "resigned";
 
-/// How many messages one statement names.
+/// How many messages one statement names, and one transaction deletes.
 const BATCH: usize = 500;
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Store for SqliteStore {
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            still_here(&mut tx, message).await?;
+            self.still_here(&mut tx, message).await?;
             insert(&mut tx, message).await?;
             enqueue(&mut tx, event, message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
@@ -93,7 +95,7 @@ impl Store for SqliteStore {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             for messages in messages.chunks(BATCH) {
-                let mut update = QueryBuilder::<Engine>::new("UPDATE message SET delivered_at = ");
+                let mut update = QueryBuilder::<Engine>::new("UPDATE message SET push_due_at = NULL, delivered_at = ");
                 update
                     .push_bind(at.as_millisecond())
                     .push(" WHERE delivered_at IS NULL AND id IN (");
@@ -116,21 +118,52 @@ impl Store for SqliteStore {
         Ok(found.is_some())
     }
 
-    async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError> {
+    async fn unshown(&self, now: Timestamp, limit: u32) -> Result<Vec<Unshown>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text, stored_at FROM message \
+             WHERE push_due_at <= ? ORDER BY push_due_at LIMIT ?",
+        )
+        .bind(now.as_millisecond())
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(unshown_of).collect()
+    }
+
+    async fn push(&self, message: &MessageId, event: &Outgoing, now: Timestamp) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            if !first_time(&mut tx, CONSUMER, erasure.event, erasure.now).await? {
-                return Ok(tx.rollback().await?);
+            let due = sqlx::query("UPDATE message SET push_due_at = NULL WHERE id = ? AND push_due_at IS NOT NULL")
+                .bind(message.as_str())
+                .execute(&mut *tx)
+                .await?;
+            if due.rows_affected() > 0 {
+                enqueue(&mut tx, event, now).await?;
             }
-            close(&mut tx, erasure).await?;
-            erase_messages(&mut tx, erasure).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError> {
+        if !self.is_applied(erasure).await? {
+            retrying(async || self.close(erasure).await).await?;
+            let directory = self.database.directory();
+            let named = directory.named_since(&erasure.account, erasure.until).await?;
+            let until = named.unwrap_or(Timestamp::MAX);
+            while retrying(async || self.erase_some(erasure, until).await).await? {}
+            while retrying(async || self.forget_conversations(erasure).await).await? {}
+        }
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            first_time(&mut tx, CONSUMER, erasure.event, erasure.now).await?;
             enqueue(&mut tx, receipt, erasure.now).await?;
             Ok(tx.commit().await?)
         })
         .await
     }
 
-    async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError> {
+    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             let forget = sqlx::query("DELETE FROM erased_account WHERE erased_until < ?").bind(before.as_millisecond());
@@ -140,22 +173,119 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn unclaimed(&self, _after: &MessageId, _limit: u32) -> Result<Vec<Unclaimed>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn claim(&self, _claims: &[Claim]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }
 }
 
-/// Whether the sender's token is from after their last resignation. A write transaction locks the database: no resignation crosses it.
-async fn still_here(tx: &mut Tx, message: &NewMessage) -> Result<(), WriteError> {
-    let erased: Option<i64> = sqlx::query_scalar("SELECT erased_until FROM erased_account WHERE account = ?")
-        .bind(fingerprint(&message.message.sender.account))
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(StoreError::from)?;
-    match erased {
-        Some(until) if message.authorized_at.as_millisecond() <= until => Err(WriteError::Resigned),
-        Some(_) | None => Ok(()),
+impl SqliteStore {
+    /// Whether both may: the sender's token is from after their last resignation, and the receiver is somebody. A write transaction locks
+    /// the database: no resignation crosses it.
+    async fn still_here(&self, tx: &mut Tx, message: &NewMessage) -> Result<(), WriteError> {
+        let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
+        if let Some(until) = erased_until(tx, sender).await?
+            && message.authorized_at <= until
+        {
+            return Err(WriteError::Resigned);
+        }
+        if receiver != sender
+            && let Some(until) = erased_until(tx, receiver).await?
+            && self.database.directory().named_since(receiver, until).await?.is_none()
+        {
+            return Err(WriteError::ReceiverResigned);
+        }
+        Ok(())
     }
+
+    async fn is_applied(&self, erasure: &Erasure) -> Result<bool, StoreError> {
+        let applied: Option<i64> = sqlx::query_scalar("SELECT 1 FROM event_inbox WHERE consumer = ? AND event_id = ?")
+            .bind(CONSUMER)
+            .bind(erasure.event.0.as_bytes().as_slice())
+            .fetch_optional(self.database.reader())
+            .await?;
+        Ok(applied.is_some())
+    }
+
+    /// From here on nothing is stored that is sent with the account's older tokens, or to it.
+    async fn close(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query(
+            "INSERT INTO erased_account (account, erased_until) VALUES (?, ?) \
+             ON CONFLICT (account) DO UPDATE SET erased_until = max(erased_account.erased_until, excluded.erased_until)",
+        )
+        .bind(erasure.account.fingerprint())
+        .bind(erasure.until.as_millisecond())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Messages to go, and their events that have not gone out yet. False when there are no more.
+    async fn erase_some(&self, erasure: &Erasure, received_until: Timestamp) -> Result<bool, StoreError> {
+        let (account, until) = (erasure.account.as_str(), erasure.until.as_millisecond());
+        let mut tx = self.database.begin().await?;
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM message WHERE sender = ? AND (stored_at <= ? OR made_at <= ?) \
+             UNION SELECT id FROM message WHERE receiver = ? AND stored_at < ? LIMIT ?",
+        )
+        .bind(account)
+        .bind(until)
+        .bind(until)
+        .bind(account)
+        .bind(received_until.as_millisecond())
+        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx)
+        .await?;
+        if ids.is_empty() {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        for statement in [
+            // An event of ours begins with its id, which is the message's.
+            "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') IN (",
+            "DELETE FROM message WHERE id IN (",
+        ] {
+            let mut delete = QueryBuilder::<Engine>::new(statement);
+            let mut list = delete.separated(", ");
+            for id in &ids {
+                list.push_bind(id);
+            }
+            delete.push(")").build().execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Some of the account's conversations that are empty now. False when there are no more.
+    async fn forget_conversations(&self, erasure: &Erasure) -> Result<bool, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let forgotten = sqlx::query(
+            "DELETE FROM conversation WHERE id IN (SELECT own.id FROM conversation AS own WHERE own.account = ? \
+             AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = own.id) LIMIT ?)",
+        )
+        .bind(erasure.account.as_str())
+        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(forgotten.rows_affected() > 0)
+    }
+}
+
+async fn erased_until(tx: &mut Tx, account: &Account) -> Result<Option<Timestamp>, StoreError> {
+    let until: Option<i64> = sqlx::query_scalar("SELECT erased_until FROM erased_account WHERE account = ?")
+        .bind(account.fingerprint())
+        .fetch_optional(&mut **tx)
+        .await?;
+    until.map(timestamp).transpose()
 }
 
 async fn insert(
@@ -164,6 +294,7 @@ async fn insert(
         message,
         authorized_at,
         stored_at,
+        push_due,
     }: &NewMessage,
 ) -> Result<(), StoreError> {
     let conversation = message.conversation();
@@ -176,7 +307,7 @@ async fn insert(
     }
     sqlx::query(
         "INSERT INTO message (id, conversation, sender, receiver, sender_nickname, receiver_nickname, date, text, made_at, \
-         stored_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         stored_at, push_due_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(message.id.as_str())
     .bind(conversation.as_str())
@@ -188,45 +319,23 @@ async fn insert(
     .bind(message.text.as_str())
     .bind(authorized_at.as_millisecond())
     .bind(stored_at.as_millisecond())
+    .bind(push_due.map(Timestamp::as_millisecond))
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// From here on nothing is stored that is sent with the account's older tokens.
-async fn close(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO erased_account (account, erased_until) VALUES (?, ?) \
-         ON CONFLICT (account) DO UPDATE SET erased_until = max(erased_account.erased_until, excluded.erased_until)",
-    )
-    .bind(fingerprint(&erasure.account))
-    .bind(erasure.until.as_millisecond())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+fn unshown_of(row: &SqliteRow) -> Result<Unshown, StoreError> {
+    Ok(Unshown {
+        message: message_of(row)?,
+        stored_at: timestamp(row.try_get("stored_at")?)?,
+    })
 }
 
-async fn erase_messages(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
-    let (account, until) = (erasure.account.as_str(), erasure.until.as_millisecond());
-    sqlx::query("DELETE FROM message WHERE sender = ? AND (stored_at <= ? OR made_at <= ?)")
-        .bind(account)
-        .bind(until)
-        .bind(until)
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query("DELETE FROM message WHERE receiver = ? AND stored_at <= ?")
-        .bind(account)
-        .bind(until)
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query(
-        "DELETE FROM conversation WHERE id IN (SELECT id FROM conversation WHERE account = ?) \
-         AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = conversation.id)",
-    )
-    .bind(account)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(millis)
+        .context("a time in the database is not one")
+        .map_err(StoreError::Failed)
 }
 
 fn message_of(row: &SqliteRow) -> Result<Message, StoreError> {

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
+use mongodb::bson::{Document, doc};
+use sosohappy_access::{Denied, Names};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::outbox::Outbox;
-use sosohappy_events::types::{AccountErased, DirectMessageSent, Recipient};
+use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId, Outgoing};
+use sosohappy_store::Directory;
 use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::{Opened, Store, WriteError, open};
-use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party};
-use crate::{DEFAULTS, SERVICE, Settings};
+use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Unshown};
+use crate::socket::event;
+use crate::{DEFAULTS, SERVICE, Settings, first_fleet};
 
 on_both_engines!(
     a_message_and_its_event_are_kept_together_and_in_order,
@@ -21,12 +26,17 @@ on_both_engines!(
     what_was_shown_waits_no_more,
     a_resignation_takes_both_sides_up_to_its_moment,
     an_older_token_writes_nothing_after_a_resignation,
+    who_is_not_shown_a_message_in_time_gets_a_push_once,
+    nobody_writes_to_somebody_who_has_resigned,
+    a_large_resignation_goes_in_steps,
+    what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
     a_resignation_and_messages_that_cross_leave_nothing,
 );
 
 struct Kept {
     store: Arc<dyn Store>,
     outbox: Arc<dyn Outbox>,
+    directory: Arc<dyn Directory>,
     ids: MessageIds,
     context: Context,
 }
@@ -35,10 +45,16 @@ impl Kept {
     async fn open(bed: &Bed) -> Self {
         let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
         let context = bed.context(SERVICE);
-        let Opened { store, outbox, .. } = open(&settings.messages, &context).await.expect("the store opens");
+        let Opened {
+            store,
+            outbox,
+            directory,
+            ..
+        } = open(&settings.messages, &context).await.expect("the store opens");
         Self {
             store,
             outbox,
+            directory,
             ids: MessageIds::new(&context),
             context,
         }
@@ -62,18 +78,12 @@ impl Kept {
             message,
             authorized_at: at(0),
             stored_at: at(stored),
+            push_due: None,
         }
     }
 
     fn event(&self, message: &NewMessage) -> Outgoing {
-        let event = DirectMessageSent {
-            recipient: Recipient::Account(message.message.receiver.account.clone()),
-            message_id: Some(message.message.id.to_string()),
-            sender_account: None,
-            receiver_online: false,
-            frame: "{}".to_owned(),
-        };
-        Envelope::new(event, &self.context).to_outgoing()
+        event(&message.message, message.stored_at, false, &self.context).to_outgoing()
     }
 
     async fn keep(&self, message: &NewMessage) -> Result<(), WriteError> {
@@ -113,10 +123,12 @@ impl Kept {
     async fn erase(&self, name: &str, until: i64, event: EventId) {
         let erasure = Erasure {
             account: account(name),
+            nickname: name.to_owned(),
             until: at(until),
             event,
             now: at(until),
         };
+        self.directory.erase(&erasure.account, erasure.until).await.unwrap();
         self.store.erase(&erasure, &self.receipt(name, event)).await.unwrap();
     }
 
@@ -215,35 +227,206 @@ async fn what_was_shown_waits_no_more(bed: Bed) {
     assert!(!kept.store.waits(&kept.ids.next()).await.unwrap(), "not there");
 }
 
+async fn who_is_not_shown_a_message_in_time_gets_a_push_once(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let (mut lost, mut shown) = (kept.message("kim", "lee", 0, 10), kept.message("kim", "lee", 1, 10));
+    for message in [&mut lost, &mut shown] {
+        message.push_due = Some(at(15));
+        kept.keep(message).await.unwrap();
+    }
+    kept.say("kim", "lee", 2, 10).await;
+    // The relay has told the topic of all three.
+    let rows: Vec<String> = kept
+        .outbox
+        .pending(10)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|row| row.row)
+        .collect();
+    kept.outbox.published(&rows).await.unwrap();
+    kept.store
+        .delivered(std::slice::from_ref(&shown.message.id), at(11))
+        .await
+        .unwrap();
+
+    assert_eq!(kept.store.unshown(at(14), 10).await.unwrap(), []);
+    let due = kept.store.unshown(at(15), 10).await.unwrap();
+    let expected = Unshown {
+        message: lost.message.clone(),
+        stored_at: at(10),
+    };
+    assert_eq!(due, [expected]);
+    let push = kept.event(&lost);
+    for _ in 0..2 {
+        kept.store.push(&lost.message.id, &push, at(15)).await.unwrap();
+    }
+    kept.store
+        .push(&shown.message.id, &kept.event(&shown), at(15))
+        .await
+        .unwrap();
+    assert_eq!(kept.pending().await, [push], "once, and not for what was shown");
+    assert_eq!(kept.store.unshown(at(100), 10).await.unwrap(), []);
+}
+
 async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
     let kept = Kept::open(&bed).await;
     kept.say("kim", "lee", 0, 10).await;
     kept.say("lee", "kim", 1, 20).await;
     kept.say("kim", "kim", 2, 20).await;
-    kept.say("lee", "park", 3, 10).await;
+    let others = kept.say("lee", "park", 3, 10).await;
+    // Sent after the moment, before anybody here had heard of it.
     kept.say("lee", "kim", 4, 21).await;
-    let before = kept.pending().await.len();
     let event = EventId::new(&kept.context);
     kept.erase("kim", 20, event).await;
-    assert_eq!(kept.newest("kim").await, ["lee kim 4"]);
-    assert_eq!(kept.newest("lee").await, ["lee kim 4", "lee park 3"]);
-    assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 4"]);
-    let receipts = || async {
-        kept.pending()
-            .await
-            .into_iter()
-            .filter(|record| record.topic == "erased")
-            .count()
-    };
-    assert_eq!(receipts().await, 1);
-    assert!(kept.pending().await.len() <= before + 1);
-
-    kept.erase("kim", 20, event).await;
-    assert_eq!(receipts().await, 1, "the same event again changes nothing");
-    kept.erase("kim", 30, EventId::new(&kept.context)).await;
-    assert_eq!(receipts().await, 2);
     assert!(kept.newest("kim").await.is_empty());
     assert_eq!(kept.newest("lee").await, ["lee park 3"]);
+    assert!(kept.conversation("kim", "lee", None, 20).await.is_empty());
+    let receipts = || async {
+        let pending = kept.pending().await;
+        pending.iter().filter(|record| record.topic == "erased").count()
+    };
+    assert_eq!(receipts().await, 1);
+    let messages: Vec<_> = kept
+        .pending()
+        .await
+        .into_iter()
+        .filter(|record| record.topic != "erased")
+        .collect();
+    assert_eq!(
+        messages,
+        [kept.event(&others)],
+        "what has not gone out does not go out any more"
+    );
+
+    // The same address signs up again.
+    kept.directory
+        .set_nickname(&account("kim"), Some("kim"), at(30))
+        .await
+        .unwrap();
+    kept.say("lee", "kim", 5, 31).await;
+    kept.erase("kim", 20, event).await;
+    assert_eq!(
+        kept.newest("kim").await,
+        ["lee kim 5"],
+        "the same event again changes nothing"
+    );
+    assert!(receipts().await >= 1, "and is answered again");
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert_eq!(kept.newest("kim").await, ["lee kim 5"], "nor does a late one");
+    kept.erase("kim", 40, EventId::new(&kept.context)).await;
+    assert!(kept.newest("kim").await.is_empty());
+    assert_eq!(kept.newest("lee").await, ["lee park 3"]);
+}
+
+async fn nobody_writes_to_somebody_who_has_resigned(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    let refused = kept.keep(&kept.message("lee", "kim", 0, 21)).await;
+    assert!(matches!(refused, Err(WriteError::ReceiverResigned)), "{refused:?}");
+    assert!(kept.newest("lee").await.is_empty());
+    kept.directory
+        .set_nickname(&account("kim"), Some("sun"), at(30))
+        .await
+        .unwrap();
+    kept.say("lee", "kim", 1, 31).await;
+    assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
+    kept.store.sweep(at(0)).await.unwrap();
+    assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
+}
+
+async fn a_large_resignation_goes_in_steps(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let messages: Vec<_> = (0..1100)
+        .map(|number| {
+            let other = format!("p{}", number % 60);
+            if number % 2 == 0 {
+                kept.message("kim", &other, number, 1)
+            } else {
+                kept.message(&other, "kim", number, 1)
+            }
+        })
+        .collect();
+    for some in messages.chunks(50) {
+        for kept in join_all(some.iter().map(|message| kept.keep(message))).await {
+            kept.unwrap();
+        }
+    }
+    kept.say("p0", "p1", 7, 1).await;
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert!(kept.newest("kim").await.is_empty());
+    assert_eq!(kept.newest("p0").await, ["p0 p1 7"]);
+    assert_eq!(kept.pending().await.len(), 2, "one message and the receipt");
+}
+
+/// Who bears a name here has the account of that name; `nobody` nobody.
+#[derive(Debug)]
+struct Plainly;
+
+#[async_trait]
+impl Names for Plainly {
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        Ok((nickname != "nobody").then(|| account(nickname)))
+    }
+
+    async fn account_of_fresh(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        self.account_of(nickname).await
+    }
+
+    async fn nicknames_of(&self, _: &[Account]) -> Result<Vec<Option<String>>, Denied> {
+        Err(Denied::Unavailable)
+    }
+}
+
+/// Only its document store can hold what it wrote.
+async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
+    if settings.messages.url.scheme() != "mongodb" {
+        first_fleet::claim(&*kept.store, &Plainly, at(0)).await.unwrap();
+        return;
+    }
+    let database = sosohappy_store::mongo::Database::open(&settings.messages.url, &kept.context);
+    let database = database.await.unwrap();
+    let messages = database.database().collection::<Document>("message");
+    for (from, to, date) in [
+        ("kim", "lee", 1),
+        ("lee", "kim", 2),
+        ("park", "lee", 3),
+        ("nobody", "kim", 4),
+        ("kim", "nobody", 5),
+    ] {
+        let mut room = [from, to];
+        room.sort_unstable();
+        let text = format!("{from} {to} {date}");
+        let message =
+            doc! { "messageRoomId": room.join(","), "date": DATE + date, "sender": from, "receiver": to, "text": text };
+        messages.insert_one(message).await.unwrap();
+    }
+    messages
+        .insert_one(doc! { "sender": "kim", "receiver": "lee", "date": 1 })
+        .await
+        .unwrap();
+    kept.say("kim", "lee", 6, 10).await;
+
+    for _ in 0..2 {
+        first_fleet::claim(&*kept.store, &Plainly, Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        kept.conversation("kim", "lee", None, 20).await,
+        ["kim lee 1", "lee kim 2", "kim lee 6"]
+    );
+    assert_eq!(kept.newest("lee").await, ["kim lee 6", "park lee 3"]);
+
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert_eq!(kept.newest("lee").await, ["park lee 3"]);
+    assert_eq!(
+        messages.count_documents(doc! {}).await.unwrap(),
+        1,
+        "also what nobody could claim"
+    );
 }
 
 async fn an_older_token_writes_nothing_after_a_resignation(bed: Bed) {
@@ -255,17 +438,12 @@ async fn an_older_token_writes_nothing_after_a_resignation(bed: Bed) {
     assert!(matches!(refused, Err(WriteError::Resigned)), "{refused:?}");
     late.authorized_at = at(21);
     kept.keep(&late).await.expect("who signs up again may write");
-    let to = kept.message("lee", "kim", 1, 30);
-    kept.keep(&to).await.expect("and be written to");
-    assert_eq!(
-        kept.conversation("kim", "lee", None, 20).await,
-        ["kim lee 0", "lee kim 1"]
-    );
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["kim lee 0"]);
 
-    kept.store.forget_erasures(at(20)).await.unwrap();
+    kept.store.sweep(at(20)).await.unwrap();
     late = kept.message("kim", "lee", 2, 31);
     assert!(kept.keep(&late).await.is_err());
-    kept.store.forget_erasures(at(21)).await.unwrap();
+    kept.store.sweep(at(21)).await.unwrap();
     kept.keep(&late).await.expect("no token is that old any more");
 }
 
@@ -273,11 +451,22 @@ async fn a_resignation_and_messages_that_cross_leave_nothing(bed: Bed) {
     let kept = Kept::open(&bed).await;
     for round in 0..5 {
         let name = format!("kim{round}");
-        let messages: Vec<_> = (0..10).map(|number| kept.message(&name, "lee", number, 100)).collect();
+        let messages: Vec<_> = (0..20)
+            .map(|number| match number % 2 {
+                0 => kept.message(&name, "lee", number, 100),
+                _ => kept.message("lee", &name, number, 100),
+            })
+            .collect();
         let sending = join_all(messages.iter().map(|message| kept.keep(message)));
         let (sent, ()) = futures::join!(sending, kept.erase(&name, 50, EventId::new(&kept.context)));
         for result in sent {
-            assert!(matches!(result, Ok(()) | Err(WriteError::Resigned)), "{result:?}");
+            assert!(
+                matches!(
+                    result,
+                    Ok(()) | Err(WriteError::Resigned | WriteError::ReceiverResigned)
+                ),
+                "{result:?}"
+            );
         }
         assert!(kept.newest(&name).await.is_empty(), "round {round}");
         assert!(kept.newest("lee").await.is_empty(), "round {round}");

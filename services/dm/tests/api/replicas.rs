@@ -6,7 +6,9 @@ use super::{DATE, Dm, message, next, sent, two};
 
 on_both_engines!(
     a_message_reaches_sockets_of_another_replica,
-    a_drain_tells_clients_to_reconnect_and_loses_nothing
+    a_drain_tells_clients_to_reconnect_and_loses_nothing,
+    a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets,
+    a_replica_that_died_keeps_nobody_from_a_push,
 );
 
 async fn a_message_reaches_sockets_of_another_replica(bed: Bed) {
@@ -49,4 +51,63 @@ async fn a_drain_tells_clients_to_reconnect_and_loses_nothing(bed: Bed) {
     let mut again = stays.connect(&kim).await;
     again.send(message("kim", "lee", DATE + 10, "back").to_string()).await;
     assert_eq!(to.json().await["text"], "back");
+}
+
+/// Its sockets are closed one batch after the other: those that are still open are still told.
+async fn a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets(bed: Bed) {
+    let (leaves, stays) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let (kim, lee) = two(&bed).await;
+    let mut from = stays.connect(&kim).await;
+    let mut sockets = Vec::new();
+    for number in 0..12 {
+        let person = bed
+            .person(&format!("p{number}@example.com+kakao"), &format!("p{number}"))
+            .await;
+        for _ in 0..10 {
+            sockets.push(leaves.connect(&person).await);
+        }
+    }
+    let mut receivers = Vec::new();
+    for _ in 0..10 {
+        receivers.push(leaves.connect(&lee).await);
+    }
+    // Something that still serves: nobody behind it leaves.
+    let held = leaves.running.context.lifecycle.hold("a request");
+    let lifecycle = leaves.running.context.lifecycle.clone();
+    let stopped = tokio::spawn(leaves.running.stop());
+    lifecycle.draining().cancelled().await;
+    from.send(message("kim", "lee", DATE, "before you go").to_string())
+        .await;
+    let silent = receivers
+        .iter_mut()
+        .map(|receiver| receiver.silent_for(Duration::from_secs(10)));
+    let silent = futures::future::join_all(silent).await;
+    assert!(
+        silent.contains(&false),
+        "none of ten sockets was told before it was closed"
+    );
+    drop(held);
+    stopped.await.unwrap();
+}
+
+/// `kill -9`: what it has said of its sockets outlives it for a while.
+async fn a_replica_that_died_keeps_nobody_from_a_push(bed: Bed) {
+    let settings = [("messages.shown-within", "1s")];
+    let (dies, stays) = (Dm::start(&bed).await, Dm::start_with(&bed, &settings).await);
+    let (kim, lee) = two(&bed).await;
+    let mut events = sent(&bed).await;
+    let _receiver = dies.connect(&lee).await;
+    let mut from = stays.connect(&kim).await;
+    dies.running.context.lifecycle.stopped().cancel();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    from.send(message("kim", "lee", DATE, "anybody there?").to_string())
+        .await;
+    let first = next(&mut events).await;
+    assert!(first.event.receiver_online, "as far as anybody knows");
+    let second = next(&mut events).await;
+    assert!(!second.event.receiver_online, "nobody has shown it: a push is due");
+    assert_eq!(
+        (second.meta.id, &second.event.frame),
+        (first.meta.id, &first.event.frame)
+    );
 }

@@ -36,7 +36,7 @@ impl Consumer<AccountResigned> for Resigned {
         let record = Envelope::new(receipt.clone(), &self.context).to_outgoing();
         let now = self.context.clock.now();
         self.store
-            .erase(&receipt.account, meta.occurred_at, meta.id, &record, now)
+            .erase(&receipt.account, meta.occurred_at, &record, now)
             .await?;
         self.relay.wake();
         self.garbage.wake();

@@ -10,6 +10,9 @@ use super::phrases;
 
 const MOST: usize = 10;
 
+/// Categories of one post that are paired, the first ones: pairs grow with the square.
+const PAIRED: usize = 12;
+
 /// What one post adds to the totals, or takes from them when it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -41,8 +44,9 @@ impl Change {
 
     /// Each pair of different categories, both ways.
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.categories.iter().flat_map(move |one| {
-            self.categories
+        let paired = &self.categories[..self.categories.len().min(PAIRED)];
+        paired.iter().flat_map(move |one| {
+            paired
                 .iter()
                 .filter(move |other| *other != one)
                 .map(move |other| (one.as_str(), other.as_str()))

@@ -13,7 +13,6 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/mysql");
 
 /// `MariaDB` does not know `FOR SHARE`.
 const FOR_SHARE: &str = " LOCK IN SHARE MODE";
-const FOR_UPDATE_SKIP_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
 
 const ADD_TO_PAIR: &str =
     " ON DUPLICATE KEY UPDATE happiness = happiness + VALUES(happiness), posts = posts + VALUES(posts)";

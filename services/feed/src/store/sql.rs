@@ -24,7 +24,7 @@ use sosohappy_common::{Account, Context};
 use sosohappy_store::StoreError;
 use sqlx::{Database, QueryBuilder, Row as _};
 
-use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, FOR_UPDATE_SKIP_LOCKED, MIGRATIONS, engine};
+use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, MIGRATIONS, engine};
 use crate::domain::PostDate;
 use crate::store::{Opened, Store};
 
@@ -37,6 +37,8 @@ const BATCH: usize = 500;
 #[derive(Debug, Clone)]
 pub struct SqlStore {
     database: engine::Database,
+    /// Holds leases.
+    instance: Arc<str>,
 }
 
 pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
@@ -45,7 +47,10 @@ pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> R
     let directory = database.directory();
     database.spawn_sweeper(context);
     Ok(Opened {
-        store: Arc::new(SqlStore { database }),
+        store: Arc::new(SqlStore {
+            database,
+            instance: context.instance.clone(),
+        }),
         outbox,
         directory,
     })

@@ -12,7 +12,6 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// A write transaction locks the database.
 const FOR_SHARE: &str = "";
-const FOR_UPDATE_SKIP_LOCKED: &str = "";
 
 const ADD_TO_PAIR: &str = " ON CONFLICT (one, other) DO UPDATE SET \
     happiness = category_pair.happiness + excluded.happiness, posts = category_pair.posts + excluded.posts";

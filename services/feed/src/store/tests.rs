@@ -22,6 +22,8 @@ on_both_engines!(
     categories_are_folded_once,
     a_resignation_and_saves_that_cross_leave_nothing,
     a_later_token_writes_and_keeps,
+    a_large_resignation_goes_in_steps,
+    totals_come_out_whatever_is_folded_first,
 );
 
 async fn store(bed: &Bed) -> Arc<dyn Store> {
@@ -252,6 +254,61 @@ async fn a_later_token_writes_and_keeps(bed: Bed) {
         .unwrap();
 }
 
+async fn a_large_resignation_goes_in_steps(bed: Bed) {
+    let store = store(&bed).await;
+    let (kim, lee) = (writer("kim", 0), writer("lee", 0));
+    let days: Vec<i64> = (0..460)
+        .map(|day| {
+            2_023_010_113_248_392
+                + (day / 28 % 12) * 10_000_000_000
+                + day % 28 * 100_000_000
+                + day / 336 * 1_000_000_000_000
+        })
+        .collect();
+    for date in &days {
+        store
+            .save(&post(&kim, *date, &["sea", "coffee"], &[]), at(0))
+            .await
+            .unwrap();
+        store
+            .save(&post(&lee, *date, &["sea", "coffee"], &[]), at(0))
+            .await
+            .unwrap();
+        let day = PostDate::try_from(*date).unwrap().day();
+        store.toggle(&kim, &lee.account, day, &|_| None, at(1)).await.unwrap();
+    }
+    erase(&bed, store.as_ref(), &kim.account, at(10), event(&bed)).await;
+    for date in &days {
+        let day = PostDate::try_from(*date).unwrap().day();
+        assert!(!store.delete(&kim.account, day, at(11)).await.unwrap(), "{date}");
+        let month = MonthOf::try_from(*date).unwrap();
+        let MonthOf(month) = month;
+        let posts = store.own(&lee.account, month.into()).await.unwrap();
+        assert!(!posts.is_empty() && posts.iter().all(|post| post.likers.is_empty()));
+    }
+}
+
+/// What went may be folded before what came: a total is below nothing for a while, and is not forgotten then.
+async fn totals_come_out_whatever_is_folded_first(bed: Bed) {
+    let store = store(&bed).await;
+    let day = PostDate::try_from(DATE).unwrap().day();
+    let best = ["sea".to_owned()];
+    for number in 0..30 {
+        let author = writer(&format!("p{number}"), 0);
+        store
+            .save(&post(&author, DATE, &["sea", "coffee"], &[]), at(0))
+            .await
+            .unwrap();
+        if number % 2 == 0 {
+            assert!(store.delete(&author.account, day, at(1)).await.unwrap());
+        }
+    }
+    join_all((0..8).map(|_| async { while store.fold(3).await.unwrap() > 0 {} })).await;
+    let Companions { totals, changes } = store.companions(&best).await.unwrap();
+    assert!(changes.is_empty());
+    assert_eq!(totals, [(("sea".to_owned(), "coffee".to_owned()), 15 * 3)]);
+}
+
 fn event(bed: &Bed) -> EventId {
     EventId(bed.context.entropy.uuid())
 }
@@ -263,10 +320,6 @@ async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp
         resignation: event,
     };
     let record = Envelope::new(receipt, &bed.context).to_outgoing();
-    let erased = tokio::time::timeout(
-        Duration::from_secs(20),
-        store.erase(account, until, event, &record, until),
-    )
-    .await;
+    let erased = tokio::time::timeout(Duration::from_secs(20), store.erase(account, until, &record, until)).await;
     erased.expect("an erasure ends").expect("an erasure succeeds");
 }

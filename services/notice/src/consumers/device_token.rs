@@ -7,7 +7,7 @@ use sosohappy_events::Envelope;
 use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::DeviceTokenSet;
 
-use crate::store::{DeviceChange, Store};
+use crate::store::{DeviceChange, DeviceList, Store};
 
 pub struct Change(pub Arc<dyn Store>);
 
@@ -17,16 +17,22 @@ impl Consumer<DeviceTokenSet> for Change {
         let DeviceTokenSet {
             account,
             token,
-            session,
+            devices,
         } = event;
-        Ok(self
-            .0
-            .change(&DeviceChange {
-                account,
-                session,
-                token,
-                at: meta.occurred_at,
-            })
-            .await?)
+        let at = meta.occurred_at;
+        match devices {
+            Some(devices) => self.0.list(&DeviceList { account, devices, at }).await?,
+            None => {
+                let session = None;
+                let change = DeviceChange {
+                    account,
+                    session,
+                    token,
+                    at,
+                };
+                self.0.change(&change).await?;
+            }
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sosohappy_events::types::AccountErased;
+use sosohappy_events::types::{AccountErased, Device};
 use sosohappy_events::{Envelope, Event as _, Topic};
 use sosohappy_testkit::{Bed, on_both_engines};
 
@@ -314,14 +314,33 @@ async fn an_erasure_takes_everything_up_to_its_moment(bed: Bed) {
     let stays = bench.push("lee", "park", 3);
     bench.queue(&stays, at(30)).await.unwrap();
     let directory = &bench.opened.directory;
-    directory
-        .set_nickname(&account("kim"), Some("kim"), at(0))
-        .await
-        .unwrap();
+    for (name, second) in [("kim", 0), ("back", 15)] {
+        directory
+            .set_nickname(&account("kim"), Some(name), at(second))
+            .await
+            .unwrap();
+    }
 
     let erasure = bench.erasure("kim", 10);
+    let published = async || {
+        let outbox = &bench.opened.outbox;
+        let pending = outbox.pending(10).await.unwrap();
+        let (rows, records): (Vec<_>, Vec<_>) = pending.into_iter().map(|it| (it.row, it.record)).unzip();
+        outbox.published(&rows).await.unwrap();
+        records
+    };
     bench.erase(&erasure, at(30)).await.unwrap();
+    let receipts = published().await;
+    assert_eq!(receipts, [erasure.receipt.clone()]);
+    assert_eq!(receipts[0].topic, Topic::Erased.default_name());
+    assert_eq!(AccountErased::TOPIC, Topic::Erased);
     bench.erase(&erasure, at(31)).await.unwrap();
+    let again = published().await;
+    assert_eq!(
+        again,
+        [erasure.receipt.clone()],
+        "for auth, which has not got the first"
+    );
 
     assert_eq!(bench.add(&received, at(40)).await.unwrap(), Added::Erased);
     assert_eq!(bench.add(&caused, at(40)).await.unwrap(), Added::Erased);
@@ -333,13 +352,34 @@ async fn an_erasure_takes_everything_up_to_its_moment(bed: Bed) {
     bench.queue(&bench.push("lee", "kim", 5), at(30)).await.unwrap();
     bench.queue(&bench.push("kim", "park", 10), at(30)).await.unwrap();
     assert_eq!(bench.due(50).await, [WaitingPush { attempts: 1, ..stays }]);
-    assert_eq!(directory.nicknames_of(&[account("kim")]).await.unwrap(), [None]);
+    let back = Some("back".to_owned());
+    assert_eq!(directory.nicknames_of(&[account("kim")]).await.unwrap(), [back]);
+}
 
-    let receipts = bench.opened.outbox.pending(10).await.unwrap();
-    let receipts: Vec<_> = receipts.into_iter().map(|pending| pending.record).collect();
-    assert_eq!(receipts, [erasure.receipt], "one, though it was erased twice");
-    assert_eq!(receipts[0].topic, Topic::Erased.default_name());
-    assert_eq!(AccountErased::TOPIC, Topic::Erased);
+/// Happened after the moment, and came before anybody here had heard of it.
+async fn what_crossed_a_resignation_is_nobodys(bed: Bed) {
+    let bench = bench(bed).await;
+    bench.seq(&bench.like("lee", "kim", 20), 20).await;
+    bench.queue(&bench.push("lee", "kim", 20), at(30)).await.unwrap();
+    let stays = bench.push("lee", "park", 20);
+    bench.queue(&stays, at(30)).await.unwrap();
+    let erasure = bench.erasure("kim", 10);
+    bench.erase(&erasure, at(25)).await.unwrap();
+    assert_eq!(bench.due(30).await, [WaitingPush { attempts: 1, ..stays }]);
+
+    let directory = &bench.opened.directory;
+    directory
+        .set_nickname(&account("kim"), Some("kim"), at(30))
+        .await
+        .unwrap();
+    let push = bench.push("lee", "kim", 31);
+    bench.queue(&push, at(31)).await.unwrap();
+    bench.erase(&erasure, at(32)).await.unwrap();
+    assert_eq!(
+        bench.due(40).await,
+        [WaitingPush { attempts: 1, ..push }],
+        "the next owner's"
+    );
 }
 
 async fn only_what_is_old_is_swept(bed: Bed) {
@@ -408,7 +448,38 @@ async fn what_it_keeps_survives_a_restart(bed: Bed) {
     assert!(matches!(bench.add(&like, at(60)).await.unwrap(), Added::Kept { stored_at, .. } if stored_at == at(0)));
 }
 
+/// What compaction has left of an account's devices is one word on all of them.
+async fn a_list_is_all_there_are(bed: Bed) {
+    let bench = bench(bed).await;
+    let list = async |who: &str, devices: &[(u64, &str, i64)], second| {
+        let device = |(session, token, since): &(u64, &str, i64)| Device {
+            session: SessionId(*session),
+            token: (*token).to_owned(),
+            since: at(*since),
+        };
+        let devices = devices.iter().map(device).collect();
+        let list = DeviceList {
+            account: account(who),
+            devices,
+            at: at(second),
+        };
+        bench.list(&list).await.unwrap();
+    };
+    list("kim", &[(1, "phone", 1), (2, "pad", 2)], 2).await;
+    assert_eq!(bench.devices("kim").await, ["pad", "phone"]);
+    list("lee", &[(3, "phone", 3)], 3).await;
+    assert_eq!(bench.devices("kim").await, ["pad"], "lee's now");
+    list("kim", &[(1, "phone", 1), (4, "watch", 4)], 5).await;
+    assert_eq!(bench.devices("kim").await, ["watch"], "told again, the phone is lee's");
+    assert_eq!(bench.devices("lee").await, ["phone"]);
+    list("kim", &[(1, "phone", 1), (2, "pad", 2)], 2).await;
+    assert_eq!(bench.devices("kim").await, ["watch"], "an old list comes late");
+    list("kim", &[], 6).await;
+    assert_eq!(bench.devices("kim").await, [""; 0]);
+}
+
 on_both_engines!(
+    a_list_is_all_there_are,
     a_device_is_its_last_owners,
     a_message_for_a_push_token_comes_back_whole,
     a_notice_is_kept_once_and_numbered_in_order,
@@ -416,6 +487,7 @@ on_both_engines!(
     an_erasure_takes_everything_up_to_its_moment,
     an_inbox_is_born_once,
     many_at_once_leave_no_gap_and_no_double,
+    what_crossed_a_resignation_is_nobodys,
     numbers_never_come_twice,
     only_what_is_old_is_swept,
     the_last_word_on_a_device_counts,

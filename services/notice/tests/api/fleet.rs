@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sosohappy_events::types::{DeviceTokenSet, PostLiked};
+use sosohappy_events::types::{Device, DeviceTokenSet, PostLiked};
 use sosohappy_events::{Envelope, Event, Outgoing};
 use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
 use sosohappy_testkit::{Bed, Person, Running, Socket, eventually};
@@ -59,13 +59,13 @@ pub async fn publish_plain<E: Event>(bed: &Bed, key: &str, value: &[u8]) {
 }
 
 pub async fn device(bed: &Bed, person: &Person, token: &str) {
-    let (account, session) = (person.account.clone(), Some(person.session));
-    bed.publish(DeviceTokenSet {
-        account,
-        token: Some(token.to_owned()),
-        session,
-    })
-    .await;
+    let device = Device {
+        session: person.session,
+        token: token.to_owned(),
+        since: bed.context.clock.now(),
+    };
+    bed.publish(DeviceTokenSet::all(person.account.clone(), vec![device]))
+        .await;
 }
 
 /// What the metric counts now, over all its other labels.

@@ -8,14 +8,16 @@ use super::File;
 use super::fields::{Fields, check_count, check_name, split_index};
 use super::read::{FileParts, TEXT_LIMIT};
 use crate::http::Problem;
-use crate::http::intake::{read_failed, too_large};
+use crate::http::intake::{Share, read_failed, too_large};
 
-/// Reads all parts. Texts together are bounded by [`TEXT_LIMIT`], everything by the body's own guard.
+/// Reads all parts. Texts together are bounded by [`TEXT_LIMIT`], everything by the body's own guard; what is kept counts against
+/// the share as it arrives.
 pub(super) async fn read(
     body: Body,
     boundary: String,
     limit: usize,
     keep: FileParts,
+    share: &mut Share,
 ) -> Result<(Fields, Vec<File>), Problem> {
     let mut parts = Multipart::new(body.into_data_stream(), boundary);
     let mut fields = Fields::default();
@@ -31,13 +33,13 @@ pub(super) async fn read(
             .to_owned();
         check_name(&name)?;
         if !is_file(&part) {
-            let bytes = collect(&mut part, limit, Some(&mut texts_left)).await?;
+            let bytes = collect(&mut part, limit, share, Some(&mut texts_left)).await?;
             let text = String::from_utf8(bytes.into());
             let text = text.map_err(|_| Problem::invalid_parameter(format!("{name}: not valid UTF-8")))?;
             fields.add(&name, text)?;
         } else if keep == FileParts::Kept {
             let unnamed = part.file_name().is_some_and(str::is_empty);
-            let bytes = collect(&mut part, limit, None).await?;
+            let bytes = collect(&mut part, limit, share, None).await?;
             // A browser sends an empty part for a file input nobody has filled.
             if !(unnamed && bytes.is_empty()) {
                 let (field, index) = split_index(&name);
@@ -65,12 +67,18 @@ fn is_file(part: &Field<'_>) -> bool {
     part.file_name().is_some() || binary
 }
 
-async fn collect(part: &mut Field<'_>, limit: usize, mut left: Option<&mut usize>) -> Result<Bytes, Problem> {
+async fn collect(
+    part: &mut Field<'_>,
+    limit: usize,
+    share: &mut Share,
+    mut left: Option<&mut usize>,
+) -> Result<Bytes, Problem> {
     let mut whole = BytesMut::new();
     while let Some(chunk) = part.chunk().await.map_err(|error| failed(&error, limit))? {
         if let Some(left) = left.as_deref_mut() {
             *left = left.checked_sub(chunk.len()).ok_or_else(|| too_large(TEXT_LIMIT))?;
         }
+        share.add(chunk.len()).await?;
         // Copied on purpose: a chunk is a window into a buffer that holds much more.
         whole.extend_from_slice(&chunk);
     }

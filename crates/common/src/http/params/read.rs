@@ -26,7 +26,8 @@ pub(super) enum FileParts {
 pub(super) struct Read {
     pub tree: Value,
     pub files: Vec<File>,
-    pub share: Share,
+    /// Of the memory for large bodies; none where there was no body.
+    pub share: Option<Share>,
 }
 
 pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Problem> {
@@ -40,7 +41,7 @@ pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Prob
         let (over, files, share) = read_body(&parts.headers, body, &intake, keep).await?;
         tree.extend(over);
         read.files = files;
-        read.share = share;
+        read.share = Some(share);
     }
     read.tree = Value::Object(tree);
     Ok(read)
@@ -65,36 +66,33 @@ async fn read_body(
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase();
+    let mut share = intake.share();
     match essence.as_str() {
         _ if encoded => Err(unsupported("the body is compressed")),
         "multipart/form-data" => {
             let boundary = multer::parse_boundary(kind.unwrap_or_default());
             let boundary = boundary.map_err(|_| unsupported("the content type names no boundary"))?;
-            let share = intake.share(headers, intake.body_limit()).await?;
-            let (fields, files) = multipart::read(body, boundary, intake.body_limit(), keep).await?;
+            let (fields, files) = multipart::read(body, boundary, intake.body_limit(), keep, &mut share).await?;
             Ok((fields.into_tree(), files, share))
         }
         "application/x-www-form-urlencoded" => {
-            let _share = intake.share(headers, TEXT_LIMIT).await?;
             let mut fields = Fields::default();
-            fields.add_encoded(&collect(body).await?)?;
-            Ok((fields.into_tree(), Vec::new(), Share::default()))
+            fields.add_encoded(&collect(body, &mut share).await?)?;
+            Ok((fields.into_tree(), Vec::new(), share))
         }
         json if json == "application/json" || json.ends_with("+json") => {
-            let _share = intake.share(headers, TEXT_LIMIT).await?;
-            Ok((json_object(&collect(body).await?)?, Vec::new(), Share::default()))
+            Ok((json_object(&collect(body, &mut share).await?)?, Vec::new(), share))
         }
         _ => {
-            let _share = intake.share(headers, TEXT_LIMIT).await?;
-            if collect(body).await?.is_empty() {
-                return Ok(Default::default());
+            if collect(body, &mut share).await?.is_empty() {
+                return Ok((Map::new(), Vec::new(), share));
             }
             Err(unsupported("send a form, multipart or JSON"))
         }
     }
 }
 
-async fn collect(body: Body) -> Result<Bytes, Problem> {
+async fn collect(body: Body, share: &mut Share) -> Result<Bytes, Problem> {
     let mut chunks = body.into_data_stream();
     let mut whole = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
@@ -102,6 +100,7 @@ async fn collect(body: Body) -> Result<Bytes, Problem> {
         if whole.len() + chunk.len() > TEXT_LIMIT {
             return Err(too_large(TEXT_LIMIT));
         }
+        share.add(chunk.len()).await?;
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())

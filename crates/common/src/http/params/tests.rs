@@ -377,23 +377,49 @@ async fn a_body_that_never_comes_is_cut() {
 async fn the_memory_for_large_bodies_is_shared() {
     let mut intake = intake();
     intake.wait = std::time::Duration::from_millis(50);
-    // No declared length: the whole limit is set aside, and given back down to what is held.
     let upload = |bytes: usize| {
         let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![7; bytes])]));
         async move { Upload::<Lists>::from_request(request, &()).await }
     };
     let first = upload(1_500_000).await.expect("there is room");
-    let problem = upload(10).await.expect_err("2 MB cannot be had beside 1.5 MB of 3 MB");
+    let problem = upload(1_600_000)
+        .await
+        .expect_err("1.6 MB cannot be had beside 1.5 MB of 3 MB");
     assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let mut small = guarded(&intake, multipart(&[text_part("a", "1")]));
-    small.headers_mut().insert(header::CONTENT_LENGTH, 200.into());
-    assert_eq!(
-        params::<One>(small).await,
-        Ok(One { a: 1 }),
-        "small bodies need no share"
+    let kept = upload(900_000).await.expect("only what is held counts");
+    let full = [first, kept, upload(500_000).await.expect("the last of the room")];
+    let dropped = guarded(
+        &intake,
+        multipart(&[file_part("f", "f.jpg", &vec![7; 1_000_000]), text_part("a", "1")]),
     );
-    drop(first);
-    let kept = upload(900_000).await.expect("there is room again");
-    let also = upload(900_000).await.expect("only what is held counts");
-    drop((kept, also));
+    assert_eq!(
+        params::<One>(dropped).await,
+        Ok(One { a: 1 }),
+        "what is not kept needs no share"
+    );
+    drop(full);
+    upload(1_500_000).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn who_only_announces_a_body_holds_no_memory() {
+    let mut intake = intake();
+    intake.wait = std::time::Duration::from_millis(50);
+    let announced: Vec<_> = (0..4)
+        .map(|_| {
+            let never = Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
+            let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+            let mut request = guarded(&intake, post(&kind, never));
+            request.headers_mut().insert(header::CONTENT_LENGTH, 1_900_000.into());
+            tokio::spawn(async move { Upload::<Lists>::from_request(request, &()).await.is_err() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![7; 1_900_000])]));
+    Upload::<Lists>::from_request(request, &())
+        .await
+        .expect("there is room");
+    for task in announced {
+        assert!(task.await.expect("it ends"), "they are too slow");
+    }
 }

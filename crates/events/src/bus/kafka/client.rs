@@ -7,15 +7,13 @@ use jiff::Timestamp;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use crate::bus::BusError;
+use crate::bus::declared::OVERHEAD;
 use crate::record::MAX_DEAD_LETTER_BYTES;
 use crate::{Record, Topic};
-
-/// Room for what the broker counts beside key, value and headers.
-pub(super) const OVERHEAD: usize = 48_588;
 
 /// A consumer that says nothing for this long has died, and its partitions go to others: the least a broker allows by
 /// default.
@@ -136,8 +134,12 @@ impl ClientContext for Client {
         }
     }
 
-    /// Connections that are lost are made again by librdkafka; nothing has to be done.
+    /// Connections that are lost are made again by librdkafka; nothing has to be done. The end of a partition, which readers ask to be
+    /// told of, comes by here too.
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         tracing::warn!(target: "librdkafka", %error, "{reason}");
     }
 }

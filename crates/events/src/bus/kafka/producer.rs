@@ -5,8 +5,8 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::Producer as _;
 use rdkafka::producer::future_producer::{DeliveryFuture, FutureProducer, FutureRecord};
+use rdkafka::producer::{Producer as _, PurgeConfig};
 
 use super::client::{Client, Settings};
 use super::unavailable;
@@ -41,7 +41,8 @@ impl Publisher {
         self.current.read().clone()
     }
 
-    /// Queues all in order, then waits until all are acknowledged, however long the broker is away.
+    /// Queues all in order, then waits until all are acknowledged, however long the broker is away. Dropped, it takes back what the
+    /// broker has not been given yet: a late copy would overtake what somebody else has published meanwhile.
     pub(super) async fn publish(
         &self,
         settings: &Settings,
@@ -49,15 +50,33 @@ impl Publisher {
         parcels: &[Parcel],
         stamp: i64,
     ) -> Result<(), BusError> {
-        let producer = self.current();
+        let mut given = Given {
+            publisher: self,
+            settings,
+            producer: self.current(),
+            settled: false,
+        };
+        let outcome = self.send(settings, &given.producer, names, parcels, stamp).await;
+        given.settled = true;
+        outcome
+    }
+
+    async fn send(
+        &self,
+        settings: &Settings,
+        producer: &Producer,
+        names: &Names,
+        parcels: &[Parcel],
+        stamp: i64,
+    ) -> Result<(), BusError> {
         let mut deliveries = Vec::with_capacity(parcels.len());
         for parcel in parcels {
-            let delivery = enqueue(&producer, &names.wire(parcel.channel), parcel, stamp).await;
-            deliveries.push(delivery.map_err(|error| self.failed(settings, &producer, &error))?);
+            let delivery = enqueue(producer, &names.wire(parcel.channel), parcel, stamp).await;
+            deliveries.push(delivery.map_err(|error| self.failed(settings, producer, &error))?);
         }
         for delivery in deliveries {
             let delivered = delivery.await.map_err(unavailable)?;
-            delivered.map_err(|(error, _)| self.failed(settings, &producer, &error))?;
+            delivered.map_err(|(error, _)| self.failed(settings, producer, &error))?;
         }
         Ok(())
     }
@@ -82,6 +101,29 @@ impl Publisher {
             ) => BusError::Refused(error.to_string()),
             _ => unavailable(error),
         }
+    }
+}
+
+/// What was given to a producer and is not settled yet.
+struct Given<'a> {
+    publisher: &'a Publisher,
+    settings: &'a Settings,
+    producer: Producer,
+    settled: bool,
+}
+
+impl Drop for Given<'_> {
+    /// A purge leaves gaps in an idempotent producer's numbers, so that it is of no use any more. Whoever else waits for it is told that
+    /// the bus is away, and tries again with the next one.
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        match create(self.settings) {
+            Ok(next) => *self.publisher.current.write() = next,
+            Err(error) => tracing::error!(%error, "the Kafka producer cannot be replaced"),
+        }
+        self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }
 

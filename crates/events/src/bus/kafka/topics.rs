@@ -10,14 +10,10 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
 
-use super::client::OVERHEAD;
 use super::{ASK, Inner, blocking, unavailable};
 use crate::bus::BusError;
+use crate::bus::declared::Declared;
 use crate::bus::names::Channel;
-use crate::topic::{PARTITIONS, Retention, TOMBSTONE_RETENTION};
-
-/// Dead letters are few, and looked at in the order they came.
-const DEAD_LETTER_PARTITIONS: i32 = 1;
 
 /// The broker's own default; in a cluster that is 3.
 const REPLICAS: TopicReplication<'static> = TopicReplication::Fixed(-1);
@@ -59,12 +55,11 @@ impl Inner {
         let there = self.topic_names().await?;
         let new: Vec<_> = unseen
             .iter()
-            .copied()
-            .filter(|channel| !there.contains(&self.names.wire(*channel)))
+            .map(|channel| Declared::of(*channel, &self.names))
+            .filter(|topic| !there.contains(&topic.name))
             .collect();
         if !new.is_empty() {
             self.create(&new).await?;
-            self.spread(&new).await?;
         }
         self.topics.seen.lock().extend(unseen);
         Ok(())
@@ -84,12 +79,9 @@ impl Inner {
         .await
     }
 
-    async fn create(&self, channels: &[Channel]) -> Result<(), BusError> {
-        let plans: Vec<_> = channels
-            .iter()
-            .map(|channel| Plan::of(*channel, self.names.wire(*channel)))
-            .collect();
-        let topics: Vec<_> = plans.iter().map(Plan::topic).collect();
+    /// Makes them, and waits until they are known.
+    pub(super) async fn create(&self, declared: &[Declared]) -> Result<(), BusError> {
+        let topics: Vec<_> = declared.iter().map(new_topic).collect();
         let admin: AdminClient<DefaultClientContext> = self.settings.admin().create().map_err(unavailable)?;
         let options = AdminOptions::new()
             .request_timeout(Some(ASK))
@@ -102,18 +94,15 @@ impl Inner {
                 Err((topic, code)) => return Err(unavailable(format!("the topic {topic} cannot be made: {code}"))),
             }
         }
-        Ok(())
+        self.spread(declared).await
     }
 
     /// Waits until the new topics are known; a producer would hold their messages back for longer than that.
-    async fn spread(&self, channels: &[Channel]) -> Result<(), BusError> {
+    async fn spread(&self, declared: &[Declared]) -> Result<(), BusError> {
         let deadline = tokio::time::Instant::now() + SPREAD;
         loop {
             let there = self.topic_names().await?;
-            if channels
-                .iter()
-                .all(|channel| there.contains(&self.names.wire(*channel)))
-            {
+            if declared.iter().all(|topic| there.contains(&topic.name)) {
                 return Ok(());
             }
             if tokio::time::Instant::now() > deadline {
@@ -124,43 +113,10 @@ impl Inner {
     }
 }
 
-/// How a topic is made.
-struct Plan {
-    name: String,
-    partitions: i32,
-    settings: Vec<(&'static str, String)>,
-}
-
-impl Plan {
-    fn of(channel: Channel, name: String) -> Self {
-        let mut settings = match channel.retention() {
-            Retention::For(time) => vec![
-                ("cleanup.policy", "delete".to_owned()),
-                ("retention.ms", time.as_millis().to_string()),
-            ],
-            Retention::Compacted => {
-                vec![
-                    ("cleanup.policy", "compact".to_owned()),
-                    ("delete.retention.ms", TOMBSTONE_RETENTION.as_millis().to_string()),
-                ]
-            }
-        };
-        settings.push(("max.message.bytes", (channel.max_bytes() + OVERHEAD).to_string()));
-        Self {
-            name,
-            partitions: if channel.dead {
-                DEAD_LETTER_PARTITIONS
-            } else {
-                PARTITIONS
-            },
-            settings,
-        }
-    }
-
-    fn topic(&self) -> NewTopic<'_> {
-        let topic = NewTopic::new(&self.name, self.partitions, REPLICAS);
-        self.settings
-            .iter()
-            .fold(topic, |topic, (key, value)| topic.set(key, value))
-    }
+fn new_topic(declared: &Declared) -> NewTopic<'_> {
+    let topic = NewTopic::new(&declared.name, declared.partitions, REPLICAS);
+    declared
+        .settings
+        .iter()
+        .fold(topic, |topic, (key, value)| topic.set(key, value))
 }

@@ -16,7 +16,7 @@ use crate::error::Error;
     path = "/block",
     tag = "block",
     request_body = Pair,
-    responses((status = 200, body = Blocked), (status = 400, body = Problem)),
+    responses((status = 200, body = Blocked), (status = 400, body = Problem), (status = 401, body = Problem)),
 )]
 pub async fn block(State(app): State<Arc<App>>, act: Act<Pair>) -> Result<Json<Blocked>, Error> {
     set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Block)

@@ -2,14 +2,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use http::header;
 use serde::{Deserialize, Serialize};
-use sosohappy_common::http::{Params, Problem};
+use sosohappy_common::http::{Answers, Params, Problem};
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::Error;
+
+/// The picture itself, its base64 and the JSON around it: times its size, rounded up.
+const COPIES: usize = 4;
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Asked {
@@ -31,21 +36,33 @@ pub struct Photo {
     path = "/findProfileImg",
     tag = "profile",
     request_body = Asked,
-    responses((status = 200, body = Photo), (status = 400, body = Problem)),
+    responses((status = 200, body = Photo), (status = 400, body = Problem), (status = 503, body = Problem)),
 )]
-pub async fn find_profile_img(State(app): State<Arc<App>>, Params(asked): Params<Asked>) -> Result<Json<Photo>, Error> {
-    let Some(person) = app.bearer_of(&asked.nickname).await? else {
-        return Ok(Json(Photo {
-            nickname: None,
-            profile_img: None,
-        }));
-    };
-    let picture = match person.image {
-        Some(image) => app.images.get(image).await?,
+pub async fn find_profile_img(
+    State(app): State<Arc<App>>,
+    answers: Answers,
+    Params(asked): Params<Asked>,
+) -> Result<Response, Error> {
+    let person = app.bearer_of(&asked.nickname).await?;
+    let nickname = person.as_ref().map(|person| person.nickname.as_str().to_owned());
+    let picture = match person.and_then(|person| person.image) {
+        Some(image) => app.images.find(image).await?,
         None => None,
     };
-    Ok(Json(Photo {
-        nickname: Some(person.nickname.as_str().to_owned()),
-        profile_img: picture.map(|picture| BASE64_STANDARD.encode(&picture.bytes)),
-    }))
+    let Some(picture) = picture else {
+        return Ok(Json(Photo {
+            nickname,
+            profile_img: None,
+        })
+        .into_response());
+    };
+    let share = answers.share(picture.size().saturating_mul(COPIES)).await?;
+    let profile_img = BASE64_STANDARD.encode(picture.read().await?);
+    let photo = Photo {
+        nickname,
+        profile_img: Some(profile_img),
+    };
+    let json = serde_json::to_vec(&photo).expect("two texts are JSON");
+    drop(photo);
+    Ok(([(header::CONTENT_TYPE, "application/json")], share.hold(json)).into_response())
 }

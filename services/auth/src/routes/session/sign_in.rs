@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use sosohappy_common::http::{Params, Problem};
-use sosohappy_events::types::{DeviceTokenSet, NicknameSet, Role};
+use sosohappy_events::types::{Device, NicknameSet, Role};
 use sosohappy_store::retrying;
 use utoipa::ToSchema;
 
@@ -19,7 +19,7 @@ use crate::domain::provider::Provider;
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::sessions::{self, Tokens};
-use crate::store::Transaction;
+use crate::store::{CodeDigest, Transaction};
 
 /// Bytes; what is longer is not from any push gateway, or not from a provider.
 const DEVICE_TOKEN_BYTES: usize = 4096;
@@ -121,21 +121,22 @@ struct Admitted {
 }
 
 async fn admit(app: &App, request: &SigningIn, claim: &Claim) -> Result<Admitted, Error> {
-    // The code is spent even if what follows goes wrong: nobody gets a second guess.
     let code = Sha256::digest(&request.authorize_code).into();
-    let challenge = app.store.take_code(&code, app.now()).await?.ok_or(Error::InvalidCode)?;
-    if !challenge.is_answered_by(&request.code_verifier) {
-        return Err(Error::InvalidCode);
-    }
-    retrying(|| admit_once(app, claim)).await
+    retrying(|| admit_once(app, &code, &request.code_verifier, claim)).await
 }
 
-async fn admit_once(app: &App, claim: &Claim) -> Result<Admitted, Error> {
+async fn admit_once(app: &App, code: &CodeDigest, verifier: &str, claim: &Claim) -> Result<Admitted, Error> {
     let mut tx = app.store.begin().await?;
+    let challenge = tx.take_code(code, app.now()).await?.ok_or(Error::InvalidCode)?;
+    if !challenge.is_answered_by(verifier) {
+        return refuse(tx, Error::InvalidCode).await;
+    }
     let known = tx.person(&claim.account).await?;
     let is_new = known.is_none();
     let person = match known {
-        Some(person) if !person.identity.agrees_with(&claim.identity) => return Err(Error::OtherIdentity),
+        Some(person) if !person.identity.agrees_with(&claim.identity) => {
+            return refuse(tx, Error::OtherIdentity).await;
+        }
         Some(mut person) => {
             person.changed_at = stamp::after(person.changed_at, app.now());
             tx.stamp_person(&person.account, person.changed_at).await?;
@@ -159,13 +160,14 @@ async fn admit_once(app: &App, claim: &Claim) -> Result<Admitted, Error> {
         at,
     )
     .await?;
-    if claim.device_token.is_some() {
-        let device = DeviceTokenSet {
-            account,
-            token: claim.device_token.clone(),
-            session: Some(session),
+    if let Some(token) = claim.device_token.clone() {
+        let device = Device {
+            session,
+            token,
+            since: at,
         };
-        app.enqueue(tx.as_mut(), device, at).await?;
+        tx.insert_device(&device).await?;
+        sessions::tell_devices(app, tx.as_mut(), &account, at).await?;
     }
     app.commit(tx).await?;
     Ok(Admitted {
@@ -173,6 +175,12 @@ async fn admit_once(app: &App, claim: &Claim) -> Result<Admitted, Error> {
         nickname: if person.profile_set { nickname } else { String::new() },
         is_new,
     })
+}
+
+/// The code is spent: nobody gets a second guess. What went wrong here leaves it, for then nobody was refused.
+async fn refuse<T>(tx: Box<dyn Transaction>, reason: Error) -> Result<T, Error> {
+    tx.commit().await?;
+    Err(reason)
 }
 
 /// A fresh account under a random nickname. Whoever resigned under this address before has nothing to do with it, but what

@@ -31,6 +31,7 @@ pub async fn sign_out(State(app): State<Arc<App>>, caller: Caller) -> Result<Jso
 
 async fn close(app: &App, caller: &Caller) -> Result<(), Error> {
     let mut tx = app.store.begin().await?;
+    tx.person(&caller.account).await?;
     let Some(session) = tx.session(caller.session).await? else {
         return Ok(());
     };

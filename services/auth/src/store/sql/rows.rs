@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_common::images::ImageId;
-use sosohappy_events::types::SessionId;
+use sosohappy_events::types::{Device, SessionId};
 use sosohappy_store::StoreError;
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -73,6 +73,14 @@ pub fn access_token(row: &Row) -> Result<AccessToken, StoreError> {
         role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
         issued_at: instant(row, "issued_at")?,
         expires_at: instant(row, "expires_at")?,
+    })
+}
+
+pub fn device(row: &Row) -> Result<Device, StoreError> {
+    Ok(Device {
+        session: session_id(row)?,
+        token: text(row, "token")?,
+        since: instant(row, "since")?,
     })
 }
 

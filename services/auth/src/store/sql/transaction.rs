@@ -4,16 +4,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_common::images::ImageId;
-use sosohappy_events::types::{SessionId, TokenDigest};
+use sosohappy_events::types::{Device, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::{StoreError, Timer};
 use sqlx::Row as _;
 
 use super::{engine, rows};
+use crate::domain::challenge::{Challenge, Method};
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::{Introduction, Nickname};
 use crate::domain::session::Session;
-use crate::store::{AccessToken, Resignation, Transaction};
+use crate::store::{AccessToken, Block, CodeDigest, Resignation, Transaction};
 
 pub struct SqlTransaction(pub engine::Tx);
 
@@ -28,6 +29,25 @@ impl SqlTransaction {
 
 #[async_trait]
 impl Transaction for SqlTransaction {
+    async fn take_code(&mut self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError> {
+        let row = sqlx::query("SELECT method, challenge, expires_at FROM authorize_code WHERE digest = ?")
+            .bind(digest.as_slice())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let delete = sqlx::query("DELETE FROM authorize_code WHERE digest = ?").bind(digest.as_slice());
+        // Who deletes the row has the code; on MySQL two may have read it.
+        let taken = self.run(delete).await? == 1;
+        if !taken || rows::instant(&row, "expires_at")? <= now {
+            return Ok(None);
+        }
+        let method = Method::parse(&rows::text(&row, "method")?).ok_or_else(|| rows::broken("method"))?;
+        Ok(Some(Challenge {
+            method,
+            text: rows::text(&row, "challenge")?,
+        }))
+    }
+
     async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError> {
         let row = sqlx::query(rows::lock(rows::PERSON, "account = ?"))
             .bind(account.as_str())
@@ -104,6 +124,14 @@ impl Transaction for SqlTransaction {
         Ok(())
     }
 
+    async fn owner_of(&mut self, session: SessionId) -> Result<Option<Account>, StoreError> {
+        let row = sqlx::query("SELECT account FROM session WHERE session = ?")
+            .bind(session.to_string())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        row.as_ref().map(|row| rows::account(row, "account")).transpose()
+    }
+
     async fn session(&mut self, session: SessionId) -> Result<Option<Session>, StoreError> {
         let row = sqlx::query(rows::lock(rows::SESSION, "session = ?"))
             .bind(session.to_string())
@@ -113,10 +141,13 @@ impl Transaction for SqlTransaction {
     }
 
     async fn sessions_of(&mut self, account: &Account) -> Result<Vec<Session>, StoreError> {
-        let found = sqlx::query(rows::lock(rows::SESSION, "account = ? ORDER BY stamped_at, session"))
-            .bind(account.as_str())
-            .fetch_all(&mut *self.0)
-            .await?;
+        let found = sqlx::query(rows::lock(
+            rows::SESSION,
+            "account = ? ORDER BY refresh_issued_at, session",
+        ))
+        .bind(account.as_str())
+        .fetch_all(&mut *self.0)
+        .await?;
         found.iter().map(rows::session).collect()
     }
 
@@ -144,6 +175,27 @@ impl Transaction for SqlTransaction {
         Ok(())
     }
 
+    async fn insert_device(&mut self, device: &Device) -> Result<(), StoreError> {
+        let insert = sqlx::query("INSERT INTO device (session, token, since) VALUES (?, ?, ?)")
+            .bind(device.session.to_string())
+            .bind(&device.token)
+            .bind(device.since.as_millisecond());
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn devices_of(&mut self, account: &Account) -> Result<Vec<Device>, StoreError> {
+        let found = sqlx::query(
+            "SELECT device.session, device.token, device.since FROM device
+            JOIN session ON session.session = device.session
+            WHERE session.account = ? ORDER BY device.since, device.session",
+        )
+        .bind(account.as_str())
+        .fetch_all(&mut *self.0)
+        .await?;
+        found.iter().map(rows::device).collect()
+    }
+
     async fn delete_session(&mut self, session: SessionId) -> Result<(), StoreError> {
         self.run(sqlx::query("DELETE FROM session WHERE session = ?").bind(session.to_string()))
             .await?;
@@ -158,6 +210,23 @@ impl Transaction for SqlTransaction {
                 .bind(token.issued_at.as_millisecond())
                 .bind(token.expires_at.as_millisecond());
         self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn trim_access_tokens(&mut self, session: SessionId, most: u32, now: Timestamp) -> Result<(), StoreError> {
+        let session = session.to_string();
+        let surplus: Option<i64> = sqlx::query_scalar(
+            "SELECT issued_at FROM access_token WHERE session = ? ORDER BY issued_at DESC LIMIT 1 OFFSET ?",
+        )
+        .bind(&session)
+        .bind(i64::from(most))
+        .fetch_optional(&mut *self.0)
+        .await?;
+        let delete = sqlx::query("DELETE FROM access_token WHERE session = ? AND (expires_at <= ? OR issued_at <= ?)")
+            .bind(&session)
+            .bind(now.as_millisecond())
+            .bind(surplus.unwrap_or(i64::MIN));
+        self.run(delete).await?;
         Ok(())
     }
 
@@ -194,15 +263,21 @@ impl Transaction for SqlTransaction {
         Ok(self.run(delete).await? > 0)
     }
 
-    async fn blocks_around(&mut self, account: &Account) -> Result<Vec<(Account, Account)>, StoreError> {
-        let found = sqlx::query("SELECT account, other FROM block WHERE account = ? OR other = ?")
+    async fn blocks_around(&mut self, account: &Account) -> Result<Vec<Block>, StoreError> {
+        let found = sqlx::query("SELECT account, other, since FROM block WHERE account = ? OR other = ?")
             .bind(account.as_str())
             .bind(account.as_str())
             .fetch_all(&mut *self.0)
             .await?;
         found
             .iter()
-            .map(|row| Ok((rows::account(row, "account")?, rows::account(row, "other")?)))
+            .map(|row| {
+                Ok(Block {
+                    account: rows::account(row, "account")?,
+                    other: rows::account(row, "other")?,
+                    since: rows::instant(row, "since")?,
+                })
+            })
             .collect()
     }
 
@@ -308,8 +383,12 @@ impl Transaction for SqlTransaction {
         engine::clear_timer(&mut self.0, kind, key).await
     }
 
-    async fn take_due_timers(&mut self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<Timer>, StoreError> {
-        engine::take_due_timers(&mut self.0, kind, now, limit).await
+    async fn take_timer(&mut self, kind: &str, key: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let delete = sqlx::query("DELETE FROM timer WHERE kind = ? AND timer_key = ? AND fire_at <= ?")
+            .bind(kind)
+            .bind(key)
+            .bind(now.as_millisecond());
+        Ok(self.run(delete).await? == 1)
     }
 
     async fn enqueue(&mut self, record: &Outgoing, now: Timestamp) -> Result<(), StoreError> {

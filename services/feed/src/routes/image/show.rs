@@ -1,3 +1,4 @@
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -10,8 +11,8 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::app::App;
 use crate::error::Error;
 
-/// What an id names never changes, but it may go.
-const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=86400, immutable");
+/// What an id names never changes, but it may go: nobody keeps it for others, or for long without asking.
+const CACHED: HeaderValue = HeaderValue::from_static("private, max-age=600");
 
 /// How a document says that a body is bytes.
 struct Bytes;
@@ -49,12 +50,6 @@ pub async fn show_image(
     let id: i64 = image
         .parse()
         .map_err(|_| Problem::invalid_parameter("imageId: an image id is an integer"))?;
-    let picture = app
-        .images
-        .get(ImageId(id))
-        .await
-        .map_err(Error::from)?
-        .ok_or(Error::NoSuchImage)?;
     let etag = format!("\"{id}\"");
     let known = headers
         .get_all(header::IF_NONE_MATCH)
@@ -62,9 +57,21 @@ pub async fn show_image(
         .any(|tags| names(tags, &etag));
 
     let mut response = if known {
+        let there = app.images.exists(ImageId(id)).await.map_err(Error::from)?;
+        if !there {
+            return Err(Error::NoSuchImage.into());
+        }
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        picture.bytes.into_response()
+        let picture = app.images.find(ImageId(id)).await.map_err(Error::from)?;
+        let picture = picture.ok_or(Error::NoSuchImage)?;
+        let picture = picture.stream().await.map_err(Error::from)?;
+        let mut response = Body::from_stream(picture.chunks).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, picture.size.into());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(picture.content_type));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
     };
     let headers = response.headers_mut();
     headers.insert(
@@ -72,10 +79,6 @@ pub async fn show_image(
         HeaderValue::try_from(etag).expect("digits in quotes are a header value"),
     );
     headers.insert(header::CACHE_CONTROL, CACHED);
-    if !known {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(picture.content_type));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    }
     Ok(response)
 }
 

@@ -1,20 +1,25 @@
 //! Which categories go together.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sosohappy_common::Account;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{ADD_TO_PAIR, BATCH, FOR_UPDATE_SKIP_LOCKED, Query, Row, SqlStore, engine, read_list, text, write_list};
+use super::{ADD_TO_PAIR, BATCH, Query, Row, SqlStore, engine, read_list, text, write_list};
 use crate::domain::Days;
 use crate::domain::companions::{self, Change, Companions};
 use crate::store::Categories;
 
-/// Companions read of one person's best categories; recommendations are ten.
-const COMPANIONS: i64 = 300;
+/// Companions read of each of one person's best categories; recommendations are ten.
+const COMPANIONS: i64 = 100;
 
 /// Changes a reader adds up itself at most; folding keeps far fewer open.
 const OPEN_CHANGES: i64 = 10_000;
+
+const FOLDING: &str = "category-fold";
+const FOLDING_FOR: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Categories for SqlStore {
@@ -35,21 +40,18 @@ impl Categories for SqlStore {
         if of.is_empty() {
             return Ok(Companions::default());
         }
-        let mut query = Query::new(
-            "SELECT one, other, happiness, 0 AS posts FROM (SELECT one, other, happiness FROM category_pair WHERE one IN (",
-        );
-        let mut names = query.separated(", ");
+        let mut query = Query::new("");
         for category in of {
-            names.push_bind(category);
+            // Each off the index, the happiest first.
+            query
+                .push("SELECT one, other, happiness, 0 AS posts FROM (SELECT one, other, happiness FROM category_pair WHERE one = ")
+                .push_bind(category)
+                .push(" ORDER BY happiness DESC, other LIMIT ")
+                .push_bind(COMPANIONS)
+                .push(") folded UNION ALL ");
         }
         query
-            .push(") ORDER BY happiness DESC, other, one LIMIT ")
-            .push_bind(COMPANIONS);
-        query.push(
-            ") folded UNION ALL SELECT categories, '', happiness, posts FROM (SELECT categories, happiness, posts ",
-        );
-        query
-            .push("FROM category_change ORDER BY id LIMIT ")
+            .push("SELECT categories, '', happiness, posts FROM (SELECT categories, happiness, posts FROM category_change ORDER BY id LIMIT ")
             .push_bind(OPEN_CHANGES)
             .push(") unfolded");
         let mut companions = Companions::default();
@@ -73,11 +75,15 @@ impl Categories for SqlStore {
         if open.is_none() {
             return Ok(0);
         }
+        // One replica at a time, in order: others would only wait for its rows.
+        if !self.database.lease(FOLDING, &self.instance, FOLDING_FOR).await? {
+            return Ok(0);
+        }
         retrying(async || {
             let mut tx = self.database.begin().await?;
             let mut query =
                 Query::new("SELECT id, categories, happiness, posts FROM category_change ORDER BY id LIMIT ");
-            query.push_bind(i64::from(limit)).push(FOR_UPDATE_SKIP_LOCKED);
+            query.push_bind(i64::from(limit)).push(engine::FOR_UPDATE);
             let rows = query.build().fetch_all(&mut *tx).await?;
             if rows.is_empty() {
                 tx.rollback().await?;
@@ -130,8 +136,9 @@ async fn add_up(tx: &mut engine::Tx, changes: &[Change]) -> Result<(), StoreErro
         });
         query.push(ADD_TO_PAIR).build().execute(&mut **tx).await?;
     }
-    for ((one, other), _) in totals.iter().filter(|(_, total)| total.posts < 0) {
-        sqlx::query("DELETE FROM category_pair WHERE one = ? AND other = ? AND posts <= 0")
+    // Only where nothing is left: below nothing are those whose posts came in changes that are folded later.
+    for ((one, other), _) in &totals {
+        sqlx::query("DELETE FROM category_pair WHERE one = ? AND other = ? AND posts = 0 AND happiness = 0")
             .bind(one)
             .bind(other)
             .execute(&mut **tx)

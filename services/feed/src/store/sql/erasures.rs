@@ -2,17 +2,15 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
-use sosohappy_events::{EventId, Outgoing};
+use sosohappy_events::Outgoing;
 use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
 
-use super::{BATCH, ERASED_AT_THE_LATEST, FOR_SHARE, Query, SqlStore, categories, engine, images, posts};
+use super::{ERASED_AT_THE_LATEST, FOR_SHARE, Query, SqlStore, categories, engine, images, posts, text};
 use crate::domain::Writer;
 use crate::domain::companions::Change;
 use crate::store::{Erasures, WriteError};
-
-const CONSUMER: &str = "feed-resign";
 
 #[async_trait]
 impl Erasures for SqlStore {
@@ -20,18 +18,20 @@ impl Erasures for SqlStore {
         &self,
         account: &Account,
         until: Timestamp,
-        event: EventId,
         receipt: &Outgoing,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            if !engine::first_time(&mut tx, CONSUMER, event, now).await? {
-                return Ok(tx.rollback().await?);
-            }
             close(&mut tx, account, until).await?;
-            erase_posts(&mut tx, account, until, now).await?;
-            erase_likes(&mut tx, account, until).await?;
+            Ok::<_, StoreError>(tx.commit().await?)
+        })
+        .await?;
+        while retrying(async || self.erase_posts(account, until, now).await).await? {}
+        while retrying(async || self.erase_own_likes(account, until).await).await? {}
+        while retrying(async || self.erase_likes_received(account, until).await).await? {}
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
             engine::enqueue(&mut tx, receipt, now).await?;
             Ok(tx.commit().await?)
         })
@@ -55,7 +55,7 @@ impl Erasures for SqlStore {
 /// is not committed; [`close`] comes before the erasure looks for rows. So either this sees the resignation or the erasure the row.
 pub(super) async fn still_here(tx: &mut engine::Tx, writer: &Writer) -> Result<(), WriteError> {
     let mut query = Query::new("SELECT erased_until FROM erased_account WHERE account = ");
-    query.push_bind(fingerprint(&writer.account)).push(FOR_SHARE);
+    query.push_bind(writer.account.fingerprint()).push(FOR_SHARE);
     let erased: Option<i64> = query
         .build_query_scalar()
         .fetch_optional(&mut **tx)
@@ -71,7 +71,7 @@ pub(super) async fn still_here(tx: &mut engine::Tx, writer: &Writer) -> Result<(
 async fn close(tx: &mut engine::Tx, account: &Account, until: Timestamp) -> Result<(), StoreError> {
     let mut query = Query::new("INSERT INTO erased_account (account, erased_until) VALUES (");
     query
-        .push_bind(fingerprint(account))
+        .push_bind(account.fingerprint())
         .push(", ")
         .push_bind(until.as_millisecond())
         .push(")")
@@ -80,55 +80,94 @@ async fn close(tx: &mut engine::Tx, account: &Account, until: Timestamp) -> Resu
     Ok(())
 }
 
-async fn erase_posts(
-    tx: &mut engine::Tx,
-    account: &Account,
-    until: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let mut query = Query::new("SELECT id, happiness, categories, images FROM post WHERE account = ");
-    query
-        .push_bind(account.as_str())
-        .push(" AND made_at <= ")
-        .push_bind(until.as_millisecond())
-        .push(engine::FOR_UPDATE);
-    let rows = query.build().fetch_all(&mut **tx).await?;
-    let held = rows.iter().map(posts::held).collect::<Result<Vec<_>, _>>()?;
+/// What one step erases: well within the half minute that an attempt may take.
+const STEP: i64 = 200;
 
-    let pictures: Vec<_> = held.iter().flat_map(|post| post.images.iter().copied()).collect();
-    for batch in held.chunks(BATCH) {
+/// Each erases some, and says whether there may be more.
+impl SqlStore {
+    async fn erase_posts(&self, account: &Account, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let mut query = Query::new("SELECT id, happiness, categories, images FROM post WHERE account = ");
+        query
+            .push_bind(account.as_str())
+            .push(" AND made_at <= ")
+            .push_bind(until.as_millisecond())
+            .push(" LIMIT ")
+            .push_bind(STEP)
+            .push(engine::FOR_UPDATE);
+        let rows = query.build().fetch_all(&mut *tx).await?;
+        if rows.is_empty() {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        let held = rows.iter().map(posts::held).collect::<Result<Vec<_>, _>>()?;
+        let pictures: Vec<_> = held.iter().flat_map(|post| post.images.iter().copied()).collect();
         let mut query = Query::new("DELETE FROM post WHERE id IN (");
         let mut ids = query.separated(", ");
-        for post in batch {
+        for post in &held {
             ids.push_bind(post.id);
         }
-        query.push(")").build().execute(&mut **tx).await?;
+        query.push(")").build().execute(&mut *tx).await?;
+        let went: Vec<_> = held
+            .into_iter()
+            .map(|post| Change::went(post.categories, post.happiness))
+            .collect();
+        categories::record(&mut tx, &went).await?;
+        images::discard(&mut tx, &pictures, now).await?;
+        tx.commit().await?;
+        Ok(true)
     }
-    let went: Vec<_> = held
-        .into_iter()
-        .map(|post| Change::went(post.categories, post.happiness))
-        .collect();
-    categories::record(tx, &went).await?;
-    images::discard(tx, &pictures, now).await
-}
 
-/// The account's likes everywhere, and those on a post that was there before and has been written anew since.
-async fn erase_likes(tx: &mut engine::Tx, account: &Account, until: Timestamp) -> Result<(), StoreError> {
-    let until = until.as_millisecond();
-    sqlx::query("DELETE FROM post_like WHERE account = ? AND made_at <= ?")
+    async fn erase_own_likes(&self, account: &Account, until: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let posts: Vec<i64> =
+            sqlx::query_scalar("SELECT post_id FROM post_like WHERE account = ? AND made_at <= ? LIMIT ?")
+                .bind(account.as_str())
+                .bind(until.as_millisecond())
+                .bind(STEP)
+                .fetch_all(&mut *tx)
+                .await?;
+        if posts.is_empty() {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        let mut query = Query::new("DELETE FROM post_like WHERE account = ");
+        query
+            .push_bind(account.as_str())
+            .push(" AND made_at <= ")
+            .push_bind(until.as_millisecond())
+            .push(" AND post_id IN (");
+        let mut ids = query.separated(", ");
+        for post in posts {
+            ids.push_bind(post);
+        }
+        query.push(")").build().execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// On a post that was there before and has been written anew since.
+    async fn erase_likes_received(&self, account: &Account, until: Timestamp) -> Result<bool, StoreError> {
+        let until = until.as_millisecond();
+        let mut tx = self.database.begin().await?;
+        let likes = sqlx::query(
+            "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id \
+             WHERE p.account = ? AND l.liked_at <= ? LIMIT ?",
+        )
         .bind(account.as_str())
         .bind(until)
-        .execute(&mut **tx)
+        .bind(STEP)
+        .fetch_all(&mut *tx)
         .await?;
-    sqlx::query("DELETE FROM post_like WHERE liked_at <= ? AND post_id IN (SELECT id FROM post WHERE account = ?)")
-        .bind(until)
-        .bind(account.as_str())
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// A resignation is remembered without the address.
-fn fingerprint(account: &Account) -> String {
-    hex::encode(Sha256::digest(account.as_str()))
+        for like in &likes {
+            sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ? AND liked_at <= ?")
+                .bind(like.try_get::<i64, _>("post_id")?)
+                .bind(text(like, "account")?)
+                .bind(until)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(!likes.is_empty())
+    }
 }

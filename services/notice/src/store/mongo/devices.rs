@@ -5,7 +5,7 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 
 use super::{DEVICES, MongoStore, number, text};
-use crate::store::{DeviceChange, Devices, MOST_DEVICES, session_key};
+use crate::store::{DeviceChange, DeviceList, Devices, MOST_DEVICES, session_key};
 
 #[async_trait]
 impl Devices for MongoStore {
@@ -21,7 +21,7 @@ impl Devices for MongoStore {
             return Ok(());
         }
 
-        let id = format!("{}\u{1f}{}", account.as_str(), session_key(change.session));
+        let id = id_of(account, &session_key(change.session));
         let word = doc! { "account": account.as_str(), "token": change.token.as_deref(), "changed_at": at };
         let older = doc! { "_id": &id, "changed_at": { "$lt": at } };
         if self.upsert(DEVICES, older, doc! { "$set": word }).await?
@@ -33,6 +33,18 @@ impl Devices for MongoStore {
         // Also when nothing was written just now: a crash may have come between the two writes.
         if let Some(token) = &change.token {
             self.leave_to_the_last_owner(token).await?;
+        }
+        Ok(())
+    }
+
+    async fn list(&self, list: &DeviceList) -> Result<(), StoreError> {
+        let (account, at) = (list.account.as_str(), list.at.as_millisecond());
+        let ids: Vec<String> = list.session_keys().map(|key| id_of(&list.account, &key)).collect();
+        let gone = doc! { "account": account, "changed_at": { "$lt": at }, "_id": { "$nin": ids } };
+        let word = doc! { "$set": { "token": null, "changed_at": at } };
+        self.collection(DEVICES).update_many(gone, word).await?;
+        for change in list.changes() {
+            self.change(&change).await?;
         }
         Ok(())
     }
@@ -60,6 +72,10 @@ impl Devices for MongoStore {
             .await?;
         Ok(())
     }
+}
+
+fn id_of(account: &Account, session: &str) -> String {
+    format!("{}\u{1f}{session}", account.as_str())
 }
 
 impl MongoStore {

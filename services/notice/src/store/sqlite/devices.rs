@@ -1,11 +1,12 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_store::sqlite::Tx;
+use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
+use sqlx::QueryBuilder;
 
 use super::SqliteStore;
-use crate::store::{DeviceChange, Devices, MOST_DEVICES, session_key};
+use crate::store::{DeviceChange, DeviceList, Devices, MOST_DEVICES, session_key};
 
 #[async_trait]
 impl Devices for SqliteStore {
@@ -15,6 +16,29 @@ impl Devices for SqliteStore {
             match &change.token {
                 None if change.session.is_none() => forget_all(&mut tx, &change.account, change.at).await?,
                 token => set(&mut tx, change, token.as_deref()).await?,
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn list(&self, list: &DeviceList) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            let mut gone = QueryBuilder::<Engine>::new("UPDATE device SET token = NULL, changed_at = ");
+            gone.push_bind(list.at.as_millisecond())
+                .push(" WHERE account = ")
+                .push_bind(list.account.as_str())
+                .push(" AND changed_at < ")
+                .push_bind(list.at.as_millisecond())
+                .push(" AND session NOT IN (");
+            let mut keys = gone.separated(", ");
+            for key in list.session_keys() {
+                keys.push_bind(key);
+            }
+            gone.push(")").build().execute(&mut *tx).await?;
+            for change in list.changes() {
+                set(&mut tx, &change, change.token.as_deref()).await?;
             }
             Ok(tx.commit().await?)
         })
@@ -49,9 +73,9 @@ impl Devices for SqliteStore {
 async fn set(tx: &mut Tx, change: &DeviceChange, token: Option<&str>) -> Result<(), StoreError> {
     let at = change.at.as_millisecond();
     let marked: Option<i64> = sqlx::query_scalar(
-        "SELECT 1 FROM account_mark WHERE account = ? AND (erased_until >= ? OR devices_forgotten_until >= ?)",
+        "SELECT 1 FROM account_mark WHERE person = ? AND (erased_until >= ? OR devices_forgotten_until >= ?)",
     )
-    .bind(change.account.as_str())
+    .bind(change.account.fingerprint())
     .bind(at)
     .bind(at)
     .fetch_optional(&mut **tx)
@@ -91,12 +115,12 @@ async fn set(tx: &mut Tx, change: &DeviceChange, token: Option<&str>) -> Result<
 async fn forget_all(tx: &mut Tx, account: &Account, at: Timestamp) -> Result<(), StoreError> {
     let at = at.as_millisecond();
     sqlx::query(
-        "INSERT INTO account_mark (account, devices_forgotten_until, marked_at) VALUES (?, ?, ?)
-        ON CONFLICT (account) DO UPDATE SET
+        "INSERT INTO account_mark (person, devices_forgotten_until, marked_at) VALUES (?, ?, ?)
+        ON CONFLICT (person) DO UPDATE SET
             devices_forgotten_until = MAX(COALESCE(account_mark.devices_forgotten_until, excluded.devices_forgotten_until), excluded.devices_forgotten_until),
             marked_at = MAX(account_mark.marked_at, excluded.marked_at)",
     )
-    .bind(account.as_str())
+    .bind(account.fingerprint())
     .bind(at)
     .bind(at)
     .execute(&mut **tx)

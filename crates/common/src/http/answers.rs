@@ -1,0 +1,118 @@
+//! The memory that large answers of all requests share: an answer lies in memory until its client has read it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use bytes::Bytes;
+use http::request::Parts;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Problem;
+use crate::settings::Server;
+
+/// How long an answer waits for its share.
+const WAIT: Duration = Duration::from_secs(5);
+/// The budget of routes that are not behind [`super::serve::Service`], as in the shared defaults.
+const FALLBACK_BUDGET: usize = 64 * 1024 * 1024;
+
+/// `server.answer-memory`, as an extractor. A handler that is about to load something large takes a share of it first:
+///
+/// ```ignore
+/// let mut share = answers.share(size).await?;   // 503 when others hold the memory for too long
+/// let bytes = load().await?;
+/// Ok(share.hold(bytes).into_response())         // given back once the client has read it, or is gone
+/// ```
+///
+/// A client that does not read is cut after `server.write-timeout`. What can be sent as a stream needs no share.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    budget: usize,
+    memory: Arc<Semaphore>,
+    wait: Duration,
+}
+
+/// Bytes of the budget, given back when it is dropped.
+#[derive(Debug)]
+pub struct Share(OwnedSemaphorePermit);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self::of(FALLBACK_BUDGET)
+    }
+}
+
+impl Answers {
+    pub(crate) fn new(settings: &Server) -> Self {
+        Self::of(settings.answer_memory)
+    }
+
+    fn of(budget: usize) -> Self {
+        let budget = budget.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        Self {
+            budget,
+            memory: Arc::new(Semaphore::new(budget)),
+            wait: WAIT,
+        }
+    }
+
+    /// Waits for room for so many bytes; what is larger than the whole budget waits until it has all of it.
+    pub async fn share(&self, bytes: usize) -> Result<Share, Problem> {
+        let permits = u32::try_from(bytes.min(self.budget)).unwrap_or(u32::MAX);
+        let waiting = tokio::time::timeout(self.wait, self.memory.clone().acquire_many_owned(permits));
+        match waiting.await {
+            Ok(Ok(permit)) => Ok(Share(permit)),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(Problem::unavailable()),
+        }
+    }
+}
+
+impl Share {
+    /// The same bytes; they hold this share, cut to their length, for as long as anybody holds any of them.
+    #[must_use]
+    pub fn hold(mut self, bytes: impl Into<Bytes>) -> Bytes {
+        struct Held(Bytes, #[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        let bytes = bytes.into();
+        if let Some(surplus) = self.0.num_permits().checked_sub(bytes.len()) {
+            drop(self.0.split(surplus));
+        }
+        Bytes::from_owner(Held(bytes, self.0))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Answers {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_share_is_held_until_the_last_byte_is_let_go() {
+        let mut answers = Answers::of(1000);
+        answers.wait = Duration::from_millis(20);
+        let held = answers.share(900).await.expect("there is room").hold(vec![7; 600]);
+        let refused = answers.share(500).await.expect_err("400 are left");
+        assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+        drop(answers.share(400).await.expect("what was not used was given back"));
+        let part = held.slice(599..);
+        drop(held);
+        answers.share(500).await.expect_err("a part holds the whole");
+        drop(part);
+        answers.share(5000).await.expect("all of it, for what is larger");
+    }
+}

@@ -1,0 +1,179 @@
+"""Runs the fleet, plays a day of two people and some mishaps, lets a real Prometheus scrape it, and holds every query of every
+dashboard, recording rule and alert to what is there: each selector finds its series.
+
+usage: live.py PROMETHEUS FLEET
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import yaml
+from common import SERVICES, check, finish, load
+from queries import DASHBOARDS, MONITORING, OUTSIDE, groups_of_rules, queries_of, selectors
+
+PATIENCE = 60
+
+# What a healthy fleet of one process on embedded engines does not show, and why. An entry that is found after all is an error too.
+NO_SERVER_ERROR = "a fleet that is well answers none; recording rules take that for nothing"
+ABSENT = {
+    'http_server_requests_seconds_count{uri!~"/actuator.*", outcome="SERVER_ERROR"}': NO_SERVER_ERROR,
+    **{f'http_server_requests_seconds_count{{application="{name}-service", outcome="SERVER_ERROR", uri!~"/actuator.*"}}': NO_SERVER_ERROR for name in SERVICES},
+}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def ask(url, body=None, headers=None):
+    """The status and text of an answer; a status of 4xx or 5xx is an answer too."""
+    request = urllib.request.Request(url, data=body, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def wait_for(what, holds):
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if found := holds():
+                return found
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {PATIENCE} s: {what}")
+        time.sleep(0.1)
+
+
+class Process:
+    """A program and its log; it is ended by its own pid and by nothing else."""
+
+    def __init__(self, command, log, **more):
+        self.log = Path(log)
+        self.process = subprocess.Popen(command, stdout=self.log.open("w"), stderr=subprocess.STDOUT, **more)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if error[0]:
+            print(self.log.read_text()[-3000:], file=sys.stderr)
+
+
+def play(fleet, at):
+    """A day of two people, and what goes wrong on any day."""
+    subprocess.run([fleet, "demo", *(f"--{name}={at[name]}" for name in SERVICES if name != "config")], check=True, capture_output=True)
+    stranger = {"Authorization": "Bearer nobody-of-this-fleet", "email": "nobody@example.com+kakao"}
+    post = lambda url, **fields: ask(url, urllib.parse.urlencode(fields).encode(), stranger)
+    ask(f"{at['config']}/config-service/feed-config/default", headers=stranger)
+    ask(f"{at['auth']}/auth-service/introspect", b"{}", {**stranger, "Content-Type": "application/json"})
+    post(f"{at['auth']}/auth-service/signIn", email="x@example.com", provider="kakao", providerId="x", codeVerifier="x" * 20, authorizeCode="x", deviceToken="x")
+    ask(f"{at['auth']}/auth-service/reIssueToken", headers={**stranger, "Authorization-refresh": "Bearer nobody"})
+    post(f"{at['feed']}/feed-service/findDayFeed", nickname="nobody", date="2026010112000000")
+
+
+def configured(folder, ports, port):
+    """The settings of Prometheus in the tree, at other addresses and in more of a hurry."""
+    settings = load(MONITORING / "prometheus/prometheus.yml")[0]
+    settings["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    settings["rule_files"] = [str(MONITORING / "prometheus/rules/*.yml")]
+    jobs = {job["job_name"]: job for job in settings["scrape_configs"]}
+    for entry in jobs["sosohappy"]["static_configs"]:
+        entry["targets"] = [f"127.0.0.1:{ports[entry['labels']['service']]}"]
+    jobs["prometheus"]["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    settings["scrape_configs"] = [jobs["sosohappy"], jobs["prometheus"]]
+    path = Path(folder) / "prometheus.yml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+class Prometheus:
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path, **parameters):
+        status, text = ask(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+        answer = json.loads(text)
+        if status != 200:
+            raise ValueError(answer.get("error", text))
+        return answer["data"]
+
+    def scrapes(self):
+        """How often each of the fleet's targets was scraped, the least of them."""
+        found = self.get("query", query='min(count_over_time(up{job="sosohappy"}[5m]))')["result"]
+        return int(found[0]["value"][1]) if found else 0
+
+
+def hold(prometheus):
+    queries = [(rule.get("record") or rule["alert"], rule["expr"]) for group in groups_of_rules() for rule in group["rules"]]
+    for path in DASHBOARDS:
+        queries += queries_of(path, json.loads(path.read_text()))
+    asked, absent = {}, set()
+    for where, expression in queries:
+        try:
+            prometheus.get("query", query=expression)
+        except ValueError as error:
+            check(False, f"{where}: {error}")
+        for selector in selectors(expression):
+            asked.setdefault(selector, where)
+    for selector, where in sorted(asked.items()):
+        if selector.startswith(tuple(OUTSIDE)):
+            absent.add(selector)
+        elif prometheus.get("series", **{"match[]": selector}):
+            check(selector not in ABSENT, f"{selector} is said to be absent, and is there")
+        elif check(selector in ABSENT, f"{where}: nothing is {selector}"):
+            absent.add(selector)
+    check(ABSENT.keys() <= asked.keys(), f"nobody asks for {sorted(ABSENT.keys() - asked.keys())}")
+    for group in prometheus.get("rules")["groups"]:
+        for rule in group["rules"]:
+            check(rule["health"] == "ok", f"{rule['name']}: {rule['health']}: {rule.get('lastError')}")
+    for target in prometheus.get("targets")["activeTargets"]:
+        check(target["health"] == "up", f"{target['scrapeUrl']}: {target['lastError']}")
+    return len(queries), len(asked), len(absent)
+
+
+def main():
+    prometheus_binary, fleet = sys.argv[1:]
+    ports = {name: free_port() for name in SERVICES}
+    at = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    environment = os.environ | {f"SOSOHAPPY_{name.upper()}__SERVER__PORT": str(port) for name, port in ports.items()}
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        prometheus = Prometheus(port)
+        command = [prometheus_binary, f"--config.file={configured(folder, ports, port)}", f"--storage.tsdb.path={folder}/series", f"--web.listen-address=127.0.0.1:{port}"]
+        with Process([fleet, "run", "--data", f"{folder}/data"], f"{folder}/fleet.log", env=environment):
+            for name, address in at.items():
+                wait_for(f"{name} is ready", lambda: ask(f"{address}/actuator/health/readiness")[0] == 200)
+            with Process(command, f"{folder}/prometheus.log"):
+                # Once before and once while it looks, so that every counter has been seen to move.
+                play(fleet, at)
+                wait_for("Prometheus scrapes the fleet", lambda: prometheus.scrapes() >= 3)
+                play(fleet, at)
+                seen = prometheus.scrapes()
+                wait_for("the rules see it", lambda: prometheus.scrapes() >= seen + 4)
+                queries, asked, absent = hold(prometheus)
+    finish(f"{queries} queries, {asked} selectors: all find their series but {absent} that are listed with the reason")
+
+
+main()

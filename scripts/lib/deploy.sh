@@ -1,0 +1,111 @@
+# What scripts/deploy and scripts/blue-green share: options, rendering, applying, waiting. Sourced, not run.
+# shellcheck shell=bash disable=SC2034 # for whoever sources this
+
+SERVICES=(config auth feed dm notice)
+FOLLOWERS=(auth feed dm notice)
+PATIENCE=${SOSOHAPPY_DEPLOY_PATIENCE:-10m}
+# More of k8s/, over the overlay.
+COMPONENTS=()
+
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+
+# parse ARGUMENT…: options into DRY, IMAGES and DEMO, the rest into words.
+parse() {
+    DRY='' IMAGES='' DEMO=''
+    words=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --dry-run) DRY=yes ;;
+        --images | --demo)
+            [ $# -gt 1 ] || fail "$1 needs a value"
+            if [ "$1" = --images ]; then IMAGES=$2; else DEMO=$2; fi
+            shift
+            ;;
+        -h | --help | help)
+            usage
+            exit 0
+            ;;
+        -*) fail "no option is called '$1'" ;;
+        *) words+=("$1") ;;
+        esac
+        shift
+    done
+}
+
+# run COMMAND…: runs what changes something, or says it.
+run() {
+    if [ -n "$DRY" ]; then printf '+ %s\n' "$*"; else "$@"; fi
+}
+
+kustomize_build() {
+    if has kustomize; then
+        kustomize build "$1"
+    elif has kubectl; then
+        kubectl kustomize "$1"
+    else
+        fail "missing: kustomize or kubectl"
+    fi
+}
+
+overlay() {
+    if [ -z "${1:-}" ] || [ ! -f "k8s/overlays/$1/kustomization.yaml" ]; then
+        fail "say an overlay: $(cd k8s/overlays && echo *)"
+    fi
+    OVERLAY=k8s/overlays/$1
+    NAMESPACE=$(sed -n 's/^namespace: //p' "$OVERLAY/kustomization.yaml")
+}
+
+from_work() { realpath --relative-to="$(realpath "$WORK")" "$1"; }
+
+# The overlay with COMPONENTS over it, and its images set by digest.
+render() {
+    local name reference component
+    {
+        printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - %s\n' "$(from_work "$OVERLAY")"
+        if [ ${#COMPONENTS[@]} -gt 0 ]; then
+            printf 'components:\n'
+            for component in "${COMPONENTS[@]}"; do printf '  - %s\n' "$(from_work "k8s/$component")"; done
+        fi
+        if [ -n "$IMAGES" ]; then
+            printf 'images:\n'
+            while IFS='=' read -r name reference; do
+                case $reference in
+                *@sha256:*) ;;
+                *) fail "$IMAGES: $name is not named by its digest: $reference" ;;
+                esac
+                printf '  - { name: sosohappy/%s, newName: "%s", digest: "%s" }\n' "$name" "${reference%@*}" "${reference#*@}"
+            done <"$IMAGES"
+        fi
+    } >"$WORK/kustomization.yaml"
+    kustomize_build "$WORK"
+}
+
+kube() { kubectl --namespace "$NAMESPACE" "$@"; }
+
+change() { run kubectl --namespace "$NAMESPACE" "$@"; }
+
+apply_labelled() { change apply --filename "$WORK/rendered.yaml" --selector "$1"; }
+
+rolled_out() { change rollout status "$1" --timeout "$PATIENCE"; }
+
+# Where traffic goes now: blue, green, or nothing for a fleet that was rolled out without colours.
+live() { [ -n "$DRY" ] || kube get service feed --output 'jsonpath={.spec.selector.sosohappy/colour}' 2>/dev/null || true; }
+
+rendered_has() { grep -A 4 "^kind: $1\$" "$WORK/rendered.yaml" | grep -q "^  name: $2\$"; }
+
+# Engines, settings and policies, then the topics; the services come after them.
+prepare_engines() {
+    local engine
+    apply_labelled 'app.kubernetes.io/component!=service,app.kubernetes.io/component!=job'
+    for engine in kafka mongodb mysql; do
+        # Where an operator keeps an engine there is no StatefulSet of ours.
+        ! rendered_has StatefulSet "$engine" || rolled_out "statefulset/$engine" || fail "$engine does not come up"
+    done
+    if rendered_has Job topics; then
+        # A Job cannot be changed, and one that is done does nothing.
+        change delete --ignore-not-found --wait job topics
+        apply_labelled 'app.kubernetes.io/component=job'
+        change wait --for=condition=complete --timeout "$PATIENCE" job/topics || fail "the topics cannot be made: kubectl logs job/topics"
+    fi
+}

@@ -1,0 +1,46 @@
+//! Messages that no socket has shown in time: their receivers get a push after all. What was known of sockets when a message was stored
+//! may have been wrong: a replica was killed, a connection went, a clock differs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sosohappy_common::Context;
+use sosohappy_events::outbox::RelayHandle;
+use sosohappy_store::StoreError;
+
+use crate::socket::event;
+use crate::store::Store;
+
+const EVERY: Duration = Duration::from_secs(1);
+const AT_ONCE: u32 = 100;
+
+pub fn spawn(context: &Context, store: Arc<dyn Store>, relay: RelayHandle) {
+    let (context, draining) = (context.clone(), context.lifecycle.draining());
+    context.lifecycle.clone().spawn("unshown-messages", async move {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Err(error) = push(&context, &*store, &relay).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "messages that were not shown wait for their push"
+                );
+            }
+        }
+        Ok(())
+    });
+}
+
+async fn push(context: &Context, store: &dyn Store, relay: &RelayHandle) -> Result<(), StoreError> {
+    let unshown = store.unshown(context.clock.now(), AT_ONCE).await?;
+    for found in &unshown {
+        let event = event(&found.message, found.stored_at, false, context);
+        store
+            .push(&found.message.id, &event.to_outgoing(), context.clock.now())
+            .await?;
+    }
+    if !unshown.is_empty() {
+        relay.wake();
+    }
+    Ok(())
+}
