@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use futures::future::{join_all, select_all};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +41,9 @@ struct Arguments {
     /// Shows the settings as they come out of all layers, secrets left out, and ends
     #[arg(long)]
     print_settings: bool,
+    /// Shows the JSON schema of the settings and ends
+    #[arg(long)]
+    settings_schema: bool,
 }
 
 /// The whole of a service's `main`: arguments, telemetry, settings, build, serve, drain, flush.
@@ -48,12 +52,16 @@ struct Arguments {
 /// is one line and a failure.
 pub fn run<S, B, F>(program: Program, build: B) -> ExitCode
 where
-    S: DeserializeOwned + Debug + Send + Sync + 'static,
+    S: DeserializeOwned + JsonSchema + Debug + Send + Sync + 'static,
     B: FnOnce(Live<S>, Context) -> F,
     F: Future<Output = anyhow::Result<Service>>,
 {
     let matches = Arguments::command().name(program.service).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if arguments.settings_schema {
+        print(&settings::schema::of::<S>());
+        return ExitCode::SUCCESS;
+    }
     finish(program.service, block_on(main::<S, B, F>(program, arguments, build)))
 }
 

@@ -11,6 +11,7 @@
 mod layers;
 mod live;
 mod remote;
+pub mod schema;
 mod secret_url;
 mod sections;
 pub mod valid;

@@ -114,7 +114,10 @@ impl Launcher {
             ],
             "dm" => vec![("messages.url", inside("sqlite", "dm.db"))],
             "notice" => vec![("inbox.url", inside("sqlite", "notice.db"))],
-            _ => vec![("source.url", inside("file", "config"))],
+            _ => vec![
+                ("source.url", inside("file", "config")),
+                ("state.folder", self.data.join("config-state").display().to_string()),
+            ],
         });
         overrides.extend(more.iter().map(|(key, value)| (*key, value.clone())));
         let overrides = overrides

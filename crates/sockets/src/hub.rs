@@ -9,7 +9,7 @@ use axum::extract::ws::Utf8Bytes;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use sosohappy_access::Caller;
-use sosohappy_common::settings::valid;
+use sosohappy_common::settings::{schema, valid};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::SessionId;
 use tokio::time::Instant;
@@ -21,34 +21,43 @@ use crate::mailbox::{Mailbox, Pushed};
 use crate::metrics::SocketMetrics;
 
 /// Bounds of every socket.
-#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
     /// Bytes of one frame from a client.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub frame_bytes: usize,
     /// Frames waiting for one client before it is cut.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub queue: usize,
     /// Sockets of one account; one more cuts the oldest.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub per_account: usize,
     /// Sockets of this replica; one more is refused.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub total: usize,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub ping_every: Duration,
     /// Without any frame or pong for this long a socket is dead.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub idle_timeout: Duration,
     /// One write that takes longer cuts the client.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub write_timeout: Duration,
     /// Work on one frame of a client that takes longer is dropped.
     #[serde(deserialize_with = "valid::duration", default = "frame_timeout")]
+    #[schemars(schema_with = "schema::duration")]
     pub frame_timeout: Duration,
     /// Over how long the closings of a drain are spread; well within `server.drain-budget`.
     #[serde(deserialize_with = "valid::duration_or_zero", default = "drain_over")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
     pub drain_over: Duration,
 }
 

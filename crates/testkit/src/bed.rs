@@ -122,7 +122,10 @@ impl Bed {
                     .map_or_else(|| sqlite(service), |real| real.mongodb_url(service));
                 settings.push((if service == "dm" { "messages.url" } else { "inbox.url" }, url));
             }
-            _ => settings.push(("source.url", format!("file:{folder}/config"))),
+            _ => settings.extend([
+                ("source.url", format!("file:{folder}/config")),
+                ("state.folder", format!("{folder}/config-state")),
+            ]),
         }
         if service == "auth" {
             settings.push(("sign-in.proof", "none".to_owned()));

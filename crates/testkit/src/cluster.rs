@@ -102,8 +102,9 @@ impl Cluster {
         ]);
         let at_config = ("CONFIG__URL", format!("http://127.0.0.1:{config}/config-service"));
         let source = ("SOURCE__URL", format!("file:{}", cluster.path("data/config")));
+        let state = ("STATE__FOLDER", cluster.path("config-state"));
         cluster
-            .spawn("config", "config", binaries, config, &secrets, vec![source])
+            .spawn("config", "config", binaries, config, &secrets, vec![source, state])
             .await;
         let images = ("IMAGES__URL", format!("file:{}", cluster.path("auth-images")));
         let own = vec![

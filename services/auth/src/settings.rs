@@ -3,13 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
-use sosohappy_common::settings::{ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_common::settings::{
+    ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, schema, valid,
+};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
@@ -26,48 +29,55 @@ pub struct Settings {
     pub resignation: Resignation,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImageSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_bytes: usize,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_pixels: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Proof {
     None,
     IdToken,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SignIn {
     pub proof: Proof,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub code_lifetime: Duration,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tokens {
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub access_lifetime: Duration,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub refresh_lifetime: Duration,
     #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
     pub rotation_grace: Duration,
     #[serde(deserialize_with = "signing_keys")]
     pub keys: Vec<SigningKey>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SigningKey {
     pub kid: String,
+    #[schemars(schema_with = "schema::secret")]
     pub secret: SecretString,
 }
 
@@ -113,19 +123,21 @@ fn signing_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Signin
     deserializer.deserialize_any(Keys)
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Sessions {
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub per_account: usize,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Resignation {
     #[serde(deserialize_with = "comma_list")]
     pub services: Vec<String>,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub retry_after: Duration,
 }
 

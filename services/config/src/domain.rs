@@ -1,8 +1,17 @@
 //! Spring Cloud Config's rules: what is asked for, which files answer, in which order, in which form.
 
+pub mod activation;
+pub mod check;
 pub mod cipher;
+pub mod diff;
 pub mod environment;
+pub mod finding;
 pub mod flat;
+pub mod keyring;
 pub mod placeholders;
+pub mod positions;
 pub mod query;
+pub mod schema;
 pub mod snapshot;
+pub mod webhook;
+pub mod yaml;

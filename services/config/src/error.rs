@@ -5,15 +5,16 @@ use http::{HeaderValue, StatusCode, header};
 use sosohappy_common::Problem;
 
 use crate::domain::cipher::CipherError;
-use crate::domain::environment::UnknownLabel;
 use crate::domain::query::InvalidQuery;
+use crate::domain::webhook::Unverified;
+use crate::source::{PinningError, ViewError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Query(#[from] InvalidQuery),
     #[error(transparent)]
-    UnknownLabel(#[from] UnknownLabel),
+    View(#[from] ViewError),
     #[error("nothing is configured for this application")]
     NothingFound,
     #[error("no such file")]
@@ -24,17 +25,55 @@ pub enum Error {
     Cipher(#[from] CipherError),
     #[error("credentials are missing or wrong")]
     Unauthorized,
+    #[error("the configuration of another application")]
+    NotYourApplication,
+    #[error(transparent)]
+    Unverified(#[from] Unverified),
+    #[error("the body is not what a webhook sends")]
+    NotAWebhook,
+    #[error("{0}")]
+    Parameter(String),
+    #[error("no such version")]
+    NoVersion,
+    #[error("the version is not one to serve: {0}")]
+    BadVersion(String),
+    /// What has to be kept on disk or read from there.
+    #[error("state: {0}")]
+    State(String),
+    #[error("the bus: {0}")]
+    Bus(#[from] sosohappy_events::BusError),
+}
+
+impl From<PinningError> for Error {
+    fn from(error: PinningError) -> Self {
+        match error {
+            PinningError::NotYet => Self::View(ViewError::NotYet),
+            PinningError::Unknown => Self::NoVersion,
+            PinningError::Bad(why) => Self::BadVersion(why),
+            PinningError::State(why) => Self::State(why),
+        }
+    }
 }
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
             Error::Query(invalid) => Problem::invalid_parameter(invalid.to_string()),
-            Error::UnknownLabel(_) => Problem::not_found("unknown-label", "The source has no such label"),
+            Error::View(ViewError::UnknownLabel(_)) => {
+                Problem::not_found("unknown-label", "The source has no such label")
+            }
+            // 500 is what Spring's server answers, and its client tries again on.
+            Error::View(ViewError::NotYet | ViewError::Refused { .. } | ViewError::Clone(_)) => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "source-unavailable",
+                "The source cannot be served from",
+            ),
             Error::NothingFound => Problem::not_found("no-configuration", "Nothing is configured for this application"),
             Error::NoFile => Problem::not_found("no-such-file", "The source has no such file"),
-            Error::NoKey => Problem::not_found("no-key", "No encryption key is set"),
-            Error::Cipher(_) => Problem::new(
+            Error::NoKey | Error::Cipher(CipherError::NoKey) => {
+                Problem::not_found("no-key", "No such encryption key is set")
+            }
+            Error::Cipher(CipherError::NotOurs | CipherError::Salt) => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid-cipher",
                 "The text is not a cipher text of this key",
@@ -44,13 +83,39 @@ impl From<&Error> for Problem {
                 "unauthorized",
                 "Credentials are missing or wrong",
             ),
+            Error::NotYourApplication => Problem::new(
+                StatusCode::FORBIDDEN,
+                "not-your-application",
+                "This credential opens the configuration of another application",
+            ),
+            Error::Unverified(unverified) => Problem::new(
+                StatusCode::FORBIDDEN,
+                "webhook-not-verified",
+                "The webhook is not signed as it should be",
+            )
+            .detail(unverified.to_string()),
+            Error::NotAWebhook => Problem::invalid_parameter("the body is not what a webhook sends"),
+            Error::Parameter(what) => Problem::invalid_parameter(what.clone()),
+            Error::NoVersion => Problem::not_found("no-such-version", "No such version is kept"),
+            Error::BadVersion(why) => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "bad-version",
+                "This version is not one to serve",
+            )
+            .detail(why.clone()),
+            Error::State(_) => Problem::internal(),
+            Error::Bus(_) => Problem::unavailable(),
         }
     }
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let mut response = Problem::from(&self).into_response();
+        let problem = Problem::from(&self);
+        if problem.status().is_server_error() {
+            tracing::error!(error = %self, "a request failed");
+        }
+        let mut response = problem.into_response();
         if matches!(self, Self::Unauthorized) {
             let challenge = HeaderValue::from_static("Basic realm=\"config\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

@@ -1,32 +1,47 @@
-//! The config service: Spring Cloud Config's HTTP contract over a folder of files held in memory.
+//! The config service: Spring Cloud Config's HTTP contract over a folder or a git repository held in memory.
 
+mod bus;
+pub mod check;
 mod convergence;
 mod credentials;
 mod domain;
 mod error;
+mod metrics;
 mod routes;
+mod schemas;
 mod settings;
 mod source;
+mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Bus;
 use sosohappy_events::refresh::spawn_refresh;
 
+use crate::bus::Announcer;
 use crate::convergence::Convergence;
-use crate::domain::cipher::Cipher;
+use crate::domain::check::Checker;
 use crate::domain::environment::Environment;
+use crate::domain::flat::{Properties, flatten};
+use crate::domain::keyring::KeyRing;
 use crate::domain::query::Query;
 use crate::error::Error;
 pub use crate::settings::Settings;
-use crate::source::Source;
+use crate::settings::UnknownKeys;
+use crate::source::{Source, View};
+use crate::state::record::Entry;
 
 pub const SERVICE: &str = "config-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// Webhooks that are remembered, so that none is acted on twice.
+const DELIVERIES: u64 = 10_000;
+const DELIVERY_LIFETIME: Duration = Duration::from_hours(24 * 7);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -34,44 +49,104 @@ struct App {
     settings: Live<Settings>,
     context: Context,
     source: Source,
-    cipher: Option<Arc<Cipher>>,
+    keys: Arc<KeyRing>,
+    overrides: Arc<Properties>,
+    announcer: Announcer,
+    /// Webhooks that were acted on.
+    deliveries: moka::sync::Cache<String, ()>,
+    /// Changes with whatever but the source has a part in an answer.
+    revision: Arc<str>,
     convergence: Convergence,
 }
 
 impl App {
+    /// The files for each label of a query.
+    async fn views(&self, query: &Query) -> Result<Vec<View>, Error> {
+        let mut views = Vec::new();
+        for label in query.labels() {
+            views.push(self.source.view(label).await?);
+        }
+        Ok(views)
+    }
+
     /// The sources that answer a query, with secrets opened when the service is the one to do so.
-    fn environment(&self, query: Query) -> Result<Environment, Error> {
+    fn environment(&self, query: Query, views: &[View], with_origins: bool) -> Result<Environment, Error> {
         let settings = self.settings.get();
-        let mut environment = Environment::assemble(&self.source.snapshot(), query, &self.source.origin())?;
+        let mut environment = Environment::assemble(views, query, &self.source.origin(), with_origins);
         if environment.sources.is_empty() && !settings.source.accept_empty {
             return Err(Error::NothingFound);
         }
+        environment.override_with(&self.overrides);
         if settings.encrypt.enabled {
-            environment.decrypt(self.cipher.as_deref());
+            environment.decrypt(&self.keys);
         }
         Ok(environment)
+    }
+}
+
+impl App {
+    /// Writes down who does what: before it is done, so that nothing is done that is not written down.
+    async fn record(&self, entry: Entry) -> Result<(), Error> {
+        let record = self.source.record().clone();
+        let written = tokio::task::spawn_blocking(move || record.add(&entry)).await;
+        let written = written.map_err(|panic| Error::State(panic.to_string()))?;
+        written.map_err(|error| Error::State(error.to_string()))
+    }
+
+    async fn entries(
+        &self,
+        most: usize,
+        wanted: impl Fn(&Entry) -> bool + Send + 'static,
+    ) -> Result<Vec<Entry>, Error> {
+        let record = self.source.record().clone();
+        let read = tokio::task::spawn_blocking(move || record.newest(most, wanted)).await;
+        let read = read.map_err(|panic| Error::State(panic.to_string()))?;
+        read.map_err(|error| Error::State(error.to_string()))
     }
 }
 
 /// Reads the source and puts the service together. It needs nothing else to be running.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
-    let source = Source::open(&current.source.url).await?;
-    source.spawn_watch(&context, current.source.poll);
-    let cipher = match &current.encrypt.key {
-        Some(key) => Some(Arc::new(Cipher::new(key.expose_secret(), &current.encrypt.salt)?)),
-        None => None,
+    let keys = KeyRing::new(
+        current.encrypt.key.as_ref(),
+        &current.encrypt.keys,
+        &current.encrypt.salt,
+    )?;
+    let overrides = flatten(serde_json::Value::Object(current.overrides.clone()));
+    let known = if current.check.enabled {
+        schemas::all()?
+    } else {
+        Vec::new()
     };
+    let checker = Checker::new(known, current.check.unknown_keys == UnknownKeys::Refuse);
+    let source = Source::open(&current, &context, checker).await?;
+    source.register_health();
+    let announcer = Announcer::new(bus.clone(), context.clone());
+    let changed = announcer.clone();
+    source.spawn_watch(move || changed.refresh_all_soon());
+    announcer.spawn();
+    announcer.spawn_pins(&source);
     spawn_refresh(&context, bus.clone(), current.config.poll);
     let served = source.clone();
     let convergence = Convergence::spawn(&context, bus, settings.clone(), move || {
-        served.snapshot().version.clone()
+        // Empty while a repository was never reached: nobody can run on that.
+        served
+            .published()
+            .map_or_else(String::new, |published| published.main.version.clone())
     });
     let app = App {
         settings,
         context: context.clone(),
         source,
-        cipher,
+        revision: revision(&current, &overrides).into(),
+        keys: Arc::new(keys),
+        announcer,
+        deliveries: moka::sync::Cache::builder()
+            .max_capacity(DELIVERIES)
+            .time_to_live(DELIVERY_LIFETIME)
+            .build(),
+        overrides: Arc::new(overrides),
         convergence,
     };
     Ok(Service::new(
@@ -80,4 +155,17 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         routes::routes(app),
     ))
+}
+
+/// Which keys are there matters too: a value that could not be opened may be one that can. Their aliases tell; a key that was
+/// replaced under its alias comes with a restart, whose number is in the instance's name.
+fn revision(settings: &Settings, overrides: &Properties) -> String {
+    let aliases: Vec<_> = settings.encrypt.keys.keys().collect();
+    let parts = serde_json::json!([
+        overrides,
+        settings.encrypt.enabled,
+        settings.encrypt.key.is_some(),
+        aliases
+    ]);
+    hex::encode(&Sha256::digest(parts.to_string())[..8])
 }

@@ -1,8 +1,12 @@
 //! Every URL of the config service.
 
+mod bus;
 mod convergence;
 mod encryption;
 mod environment;
+pub mod etag;
+mod monitor;
+mod versions;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,7 +21,21 @@ pub fn routes(app: App) -> OpenApiRouter {
         .routes(routes!(environment::show::show_environment_at_label))
         .routes(routes!(environment::file::show_file))
         .routes(routes!(encryption::encrypt::encrypt))
+        .routes(routes!(encryption::encrypt::encrypt_for))
         .routes(routes!(encryption::decrypt::decrypt))
-        .routes(routes!(encryption::status::show_status));
-    OpenApiRouter::new().nest("/config-service", routes).with_state(app)
+        .routes(routes!(encryption::decrypt::decrypt_for))
+        .routes(routes!(encryption::status::show_status))
+        .routes(routes!(monitor::monitor))
+        .routes(routes!(versions::status::show_status))
+        .routes(routes!(versions::history::show_history))
+        .routes(routes!(versions::audit::show_audit))
+        .routes(routes!(versions::diff::show_diff))
+        .routes(routes!(versions::rollback::roll_back, versions::rollback::let_go));
+    OpenApiRouter::new()
+        .nest("/config-service", routes)
+        .routes(routes!(bus::refresh::refresh_all))
+        .routes(routes!(bus::refresh::refresh_some))
+        .routes(routes!(bus::env::set_for_all))
+        .routes(routes!(bus::env::set_for_some))
+        .with_state(app)
 }

@@ -1,12 +1,14 @@
 //! The typed settings of the config service; `settings.toml` has the defaults and what each means.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, schema, valid};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
@@ -17,32 +19,105 @@ pub struct Settings {
     /// Its own source is never another config service: `url` stays unset.
     pub config: ConfigClient,
     pub source: SourceSettings,
+    pub state: StateSettings,
+    pub check: CheckSettings,
+    /// Tokens by the application that shows them.
+    pub applications: BTreeMap<String, ApplicationToken>,
+    /// Nested as in a file.
+    pub overrides: serde_json::Map<String, serde_json::Value>,
     pub encrypt: Encrypt,
+    pub webhooks: Webhooks,
     pub convergence: ConvergenceSettings,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ApplicationToken(
+    #[serde(deserialize_with = "valid::credential")]
+    #[schemars(schema_with = "schema::credential")]
+    pub SecretString,
+);
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SourceSettings {
     pub url: SecretUrl,
-    #[serde(with = "humantime_serde")]
-    pub poll: Duration,
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(schema_with = "schema::optional_duration")]
+    pub poll: Option<Duration>,
     pub accept_empty: bool,
+    pub default_label: Option<String>,
+    pub username: Option<String>,
+    #[schemars(schema_with = "schema::optional_secret")]
+    pub password: Option<SecretString>,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub timeout: Duration,
+    pub ssh_command: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StateSettings {
+    pub folder: String,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub versions: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownKeys {
+    Refuse,
+    Accept,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CheckSettings {
+    pub enabled: bool,
+    pub unknown_keys: UnknownKeys,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CipherForm {
+    /// Spring's: hex of AES-256-CBC.
+    Spring,
+    /// Ours: AES-256-GCM.
+    Gcm,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ConvergenceSettings {
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub late_after: Duration,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub forget_after: Duration,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Encrypt {
+    #[schemars(schema_with = "schema::optional_secret")]
     pub key: Option<SecretString>,
+    /// By alias.
+    #[schemars(schema_with = "schema::secrets")]
+    pub keys: BTreeMap<String, SecretString>,
     pub salt: String,
     pub enabled: bool,
+    pub form: CipherForm,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Webhooks {
+    #[schemars(schema_with = "schema::optional_secret")]
+    pub secret: Option<SecretString>,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub tolerance: Duration,
 }

@@ -1,141 +1,313 @@
-//! Where configuration lives: a snapshot in memory, swapped whole when the source changes. No request touches the disk.
+//! Where configuration lives: snapshots in memory, swapped whole when the source changes. No request touches a network, and
+//! none the disk but the first that names a label.
 
-use std::collections::BTreeMap;
+mod folder;
+mod git;
+mod keeping;
+mod labels;
+mod pinning;
+mod refresh;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sosohappy_common::Context;
-use sosohappy_common::settings::SecretUrl;
 
-use crate::domain::snapshot::{BadFile, Snapshot};
+pub use self::folder::{FolderError, read as read_folder};
+use self::git::{Git, GitError, Heads};
+pub use self::labels::ViewError;
+pub use self::pinning::PinningError;
+pub use self::refresh::Outcome;
+use self::refresh::Refreshing;
+use crate::domain::check::Checker;
+use crate::domain::finding::Finding;
+use crate::domain::snapshot::Snapshot;
+use crate::metrics::SourceMetrics;
+use crate::settings::{Settings, SourceSettings};
+use crate::state::archive::Archive;
+use crate::state::pin::{Pin, PinFile};
+use crate::state::record::Record;
 
-/// More than this in one folder is not configuration.
-const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// More than this is not configuration.
+pub const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    #[error("source.url: {0} is not supported; file:<folder> is")]
+    #[error("source.url: {0} is not supported; file:<folder> and git:<repository> are")]
     Scheme(String),
-    #[error("{path}: {error}")]
-    Read { path: String, error: std::io::Error },
-    #[error("the source holds more than {MOST_BYTES} bytes")]
-    TooLarge,
     #[error(transparent)]
-    BadFile(#[from] BadFile),
+    Git(#[from] GitError),
+    #[error("state.folder: {0}")]
+    State(String),
+    #[error("source.url: {0}")]
+    Unusable(String),
 }
 
-/// A folder of configuration files. Clones share the snapshot.
+#[derive(Debug)]
+enum Backend {
+    Folder(PathBuf),
+    Git(Git),
+}
+
+/// What is served.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// What a request without a label gets: the newest version, or the pinned one.
+    pub main: Arc<Snapshot>,
+    pub newest: Arc<Snapshot>,
+    /// Empty for a folder. A branch whose newest commit was refused stands at the one before.
+    heads: Heads,
+    pub pin: Option<Pin>,
+}
+
+/// The files that answer for one label.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub snapshot: Arc<Snapshot>,
+    /// A folder inside whose files win over those outside.
+    pub folder: Option<String>,
+}
+
+/// A version that is not served.
+#[derive(Debug, Clone)]
+pub struct RefusedVersion {
+    pub version: String,
+    pub label: Option<String>,
+    pub findings: Vec<Finding>,
+}
+
+impl std::fmt::Display for RefusedVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.version)?;
+        if let Some(label) = &self.label {
+            write!(f, " ({label})")?;
+        }
+        let mut before = ": ";
+        for finding in &self.findings {
+            write!(f, "{before}{finding}")?;
+            before = "; ";
+        }
+        Ok(())
+    }
+}
+
+/// How the source is doing.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// Since when, and why.
+    pub away: Option<(jiff::Timestamp, String)>,
+    /// By label; none for the main one. They stay until that label gets a good version.
+    pub refused: Vec<RefusedVersion>,
+}
+
+/// Clones share what is published.
 #[derive(Debug, Clone)]
 pub struct Source {
-    folder: Arc<Path>,
-    snapshot: Arc<RwLock<Arc<Snapshot>>>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    backend: Backend,
+    default_label: Option<String>,
+    timeout: Duration,
+    poll: Duration,
+    checker: Checker,
+    context: Context,
+    metrics: SourceMetrics,
+    archive: Archive,
+    pin_file: PinFile,
+    record: Record,
+    published: RwLock<Option<Arc<Published>>>,
+    condition: Mutex<Condition>,
+    /// Where branches and tags stood at the last fetch, what was refused included.
+    fetched: Mutex<BTreeMap<String, String>>,
+    /// Labels that were asked for: their new commits are checked before they are served.
+    used: Mutex<BTreeSet<String>>,
+    labels: labels::Cache,
+    /// What is served has changed, and nobody was told yet.
+    news: AtomicBool,
+    /// Objects were missing in the clone: the next look makes it anew.
+    damaged: AtomicBool,
+    refreshing: tokio::sync::Mutex<Refreshing>,
 }
 
 impl Source {
-    /// Reads the folder once; a folder that does not exist is made, and empty.
-    pub async fn open(url: &SecretUrl) -> Result<Self, SourceError> {
-        if url.scheme() != "file" {
-            return Err(SourceError::Scheme(url.scheme().to_owned()));
-        }
-        let folder: Arc<Path> = Path::new(url.rest().trim_start_matches("//")).into();
-        let read = |error| SourceError::Read {
-            path: folder.display().to_string(),
-            error,
+    /// Opens what is kept on disk and, for a folder, reads it. A repository is fetched by [`Source::spawn_watch`], so that config
+    /// starts when it is away.
+    pub async fn open(settings: &Settings, context: &Context, checker: Checker) -> Result<Self, SourceError> {
+        let folder = PathBuf::from(&settings.state.folder);
+        let state = |error: &dyn std::error::Error| SourceError::State(error.to_string());
+        let backend = backend(&settings.source, &folder)?;
+        let versions = settings.state.versions;
+        let opened = blocking(move || {
+            let archive = Archive::open(folder.join("versions"), versions).map_err(|error| state(&error))?;
+            let record = Record::open(folder.join("record.jsonl")).map_err(|error| state(&error))?;
+            Ok::<_, SourceError>((archive, record, PinFile::at(folder.join("pin.json"))))
+        });
+        let (archive, record, pin_file) = opened.await?;
+        let every = match backend {
+            Backend::Folder(_) => Duration::from_secs(1),
+            Backend::Git(_) => Duration::from_secs(30),
         };
-        tokio::fs::create_dir_all(&folder).await.map_err(read)?;
-        let snapshot = load(folder.clone()).await?;
-        Ok(Self {
-            folder,
-            snapshot: Arc::new(RwLock::new(Arc::new(snapshot))),
-        })
+        let source = Self {
+            inner: Arc::new(Inner {
+                backend,
+                default_label: settings.source.default_label.clone(),
+                timeout: settings.source.timeout,
+                poll: settings.source.poll.unwrap_or(every),
+                checker,
+                context: context.clone(),
+                metrics: SourceMetrics::new(&context.metrics),
+                archive,
+                pin_file,
+                record,
+                published: RwLock::new(None),
+                condition: Mutex::default(),
+                fetched: Mutex::default(),
+                used: Mutex::default(),
+                labels: labels::Cache::new(),
+                damaged: AtomicBool::new(false),
+                news: AtomicBool::new(false),
+                refreshing: tokio::sync::Mutex::default(),
+            }),
+        };
+        source.recover().await?;
+        if let Backend::Folder(folder) = &source.inner.backend {
+            if source.published().is_none() {
+                // A new installation: the folder is made, so that it is clear where files go.
+                tokio::fs::create_dir_all(folder)
+                    .await
+                    .map_err(|error| SourceError::Unusable(format!("{}: {error}", folder.display())))?;
+            }
+            let recovered = source.published().is_some();
+            let outcome = source.refresh().await;
+            // Changed while no config was there to tell.
+            let news = recovered && outcome == Outcome::Changed;
+            source.inner.news.store(news, std::sync::atomic::Ordering::Relaxed);
+            if source.published().is_none() {
+                return Err(SourceError::Unusable(source.why_not()));
+            }
+        }
+        Ok(source)
+    }
+
+    /// None while a repository has never been reached.
+    #[must_use]
+    pub fn published(&self) -> Option<Arc<Published>> {
+        self.inner.published.read().clone()
     }
 
     #[must_use]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.read().clone()
+    pub fn condition(&self) -> Condition {
+        self.inner.condition.lock().clone()
     }
 
-    /// What names of property sources begin with.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.inner.record
+    }
+
+    #[must_use]
+    pub fn checker(&self) -> &Checker {
+        &self.inner.checker
+    }
+
+    /// Whether what is known of a branch is this commit; always for a folder, which has none.
+    #[must_use]
+    pub fn stands_at(&self, branch: &str, commit: &str) -> bool {
+        let Backend::Git(_) = &self.inner.backend else {
+            return true;
+        };
+        self.inner.fetched.lock().get(branch).is_some_and(|head| head == commit)
+    }
+
+    /// What names of property sources begin with; no credentials.
     #[must_use]
     pub fn origin(&self) -> String {
-        format!("file:{}", self.folder.display())
-    }
-
-    /// Looks for changes every so often. A change that does not parse is refused as a whole: the last good snapshot
-    /// stays, and a log line names the file and the reason.
-    pub fn spawn_watch(&self, context: &Context, every: Duration) {
-        let source = self.clone();
-        let draining = context.lifecycle.draining();
-        context.lifecycle.spawn("config-source", async move {
-            let mut refused = None;
-            while draining.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-                match load(source.folder.clone()).await {
-                    Ok(fresh) => {
-                        refused = None;
-                        if fresh.version != source.snapshot().version {
-                            tracing::info!(version = fresh.version, "configuration changed");
-                            *source.snapshot.write() = Arc::new(fresh);
-                        }
-                    }
-                    Err(error) => {
-                        let error = error.to_string();
-                        if refused.as_ref() != Some(&error) {
-                            tracing::error!(error, "configuration refused, the last good version stays");
-                            refused = Some(error);
-                        }
-                    }
-                }
-            }
-            Ok(())
-        });
-    }
-}
-
-async fn load(folder: Arc<Path>) -> Result<Snapshot, SourceError> {
-    tokio::task::spawn_blocking(move || Ok(Snapshot::new(read_folder(&folder)?)?))
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-}
-
-/// Every file below the folder, hidden ones left out; links are not followed out of it.
-fn read_folder(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, SourceError> {
-    let mut contents = BTreeMap::new();
-    let mut total = 0;
-    let mut waiting = vec![(PathBuf::from(folder), String::new())];
-    while let Some((path, prefix)) = waiting.pop() {
-        let read = |error| SourceError::Read {
-            path: path.display().to_string(),
-            error,
-        };
-        for entry in std::fs::read_dir(&path).map_err(read)? {
-            let entry = entry.map_err(read)?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            if name.starts_with('.') {
-                continue;
-            }
-            let kind = entry.file_type().map_err(read)?;
-            if kind.is_dir() {
-                waiting.push((entry.path(), format!("{prefix}{name}/")));
-            } else if kind.is_file() || links_inside(&entry.path(), folder) {
-                total += entry.metadata().map_err(read)?.len();
-                if total > MOST_BYTES {
-                    return Err(SourceError::TooLarge);
-                }
-                contents.insert(format!("{prefix}{name}"), std::fs::read(entry.path()).map_err(read)?);
-            }
+        match &self.inner.backend {
+            Backend::Folder(folder) => format!("file:{}", folder.display()),
+            Backend::Git(git) => git.shown(),
         }
     }
-    Ok(contents)
+
+    /// The label that stands for no label; none for a folder.
+    #[must_use]
+    pub fn default_label(&self) -> Option<String> {
+        let published = self.published()?;
+        self.inner
+            .default_label
+            .clone()
+            .or_else(|| published.heads.default.clone())
+    }
+
+    /// Down while there is nothing to serve; everything else is told in the details.
+    pub fn register_health(&self) {
+        let source = self.clone();
+        self.inner.context.health.register("source", move || {
+            let (published, condition) = (source.published(), source.condition());
+            let why_not = source.why_not();
+            async move {
+                let Some(published) = published else {
+                    return Err(why_not);
+                };
+                let mut details = serde_json::Map::new();
+                details.insert("version".to_owned(), published.main.version.as_str().into());
+                if let Some(pinned) = published.pin.as_ref().and_then(|pin| pin.version.as_deref()) {
+                    details.insert("pinned".to_owned(), pinned.into());
+                }
+                if let Some((since, reason)) = condition.away {
+                    details.insert("away".to_owned(), format!("since {since}: {reason}").into());
+                }
+                if !condition.refused.is_empty() {
+                    let refused = condition.refused.iter().map(ToString::to_string);
+                    details.insert("refused".to_owned(), refused.collect::<Vec<_>>().into());
+                }
+                Ok(details)
+            }
+        });
+    }
+
+    fn why_not(&self) -> String {
+        let condition = self.condition();
+        if let Some(refused) = condition.refused.first() {
+            return refused.to_string();
+        }
+        condition
+            .away
+            .map_or_else(|| "nothing to serve".to_owned(), |(_, reason)| reason)
+    }
 }
 
-/// A mounted ConfigMap is made of links to files beside it.
-fn links_inside(link: &Path, folder: &Path) -> bool {
-    match (link.canonicalize(), folder.canonicalize()) {
-        (Ok(target), Ok(folder)) => target.is_file() && target.starts_with(folder),
-        _ => false,
+fn backend(settings: &SourceSettings, state: &Path) -> Result<Backend, SourceError> {
+    match settings.url.scheme() {
+        "file" => Ok(Backend::Folder(PathBuf::from(
+            settings.url.rest().trim_start_matches("//"),
+        ))),
+        "git" => {
+            let account = settings.password.clone().map(|password| {
+                let user = settings.username.clone().unwrap_or_else(|| "git".to_owned());
+                (user, password)
+            });
+            let clone = state.join("clone");
+            Ok(Backend::Git(Git::new(
+                &clone,
+                settings.url.rest(),
+                account,
+                &settings.ssh_command,
+            )?))
+        }
+        other => Err(SourceError::Scheme(other.to_owned())),
     }
+}
+
+/// Runs what blocks where it may; a panic goes on.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

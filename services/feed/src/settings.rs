@@ -1,5 +1,6 @@
 //! The typed settings of the feed service; `settings.toml` has the defaults and what each means.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
     Access, ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, valid,
@@ -7,7 +8,7 @@ use sosohappy_common::settings::{
 
 use crate::domain::PostLimits;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
@@ -22,12 +23,14 @@ pub struct Settings {
     pub post: PostLimits,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImageSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_bytes: usize,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_pixels: u64,
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use sosohappy_common::settings::{Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, valid};
+use sosohappy_common::settings::{
+    Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, schema, valid,
+};
 use sosohappy_sockets::Limits;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
@@ -21,22 +24,26 @@ pub struct Settings {
     pub sockets: Limits,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct InboxSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_connections: u32,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub retention: Duration,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PushSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
     pub grace: Duration,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub give_up_after: Duration,
 }

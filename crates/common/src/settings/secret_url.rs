@@ -2,13 +2,14 @@
 
 use std::ops::{Deref, DerefMut};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
 /// A URL that may hold a password: shown without it.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct SecretUrl(String);
+pub struct SecretUrl(#[schemars(schema_with = "super::schema::engine_url")] String);
 
 impl SecretUrl {
     #[must_use]
@@ -42,7 +43,7 @@ impl std::fmt::Debug for SecretUrl {
 }
 
 /// A URL of HTTP, which may hold a user and a password: shown without them, in full to whoever asks for it as a [`Url`].
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct HttpUrl(Url);
 

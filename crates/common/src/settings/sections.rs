@@ -4,55 +4,67 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{HttpUrl, SecretUrl, valid};
+use super::{HttpUrl, SecretUrl, schema, valid};
 use crate::http::params::comma_list;
 
 /// The HTTP port of a service and the limits on what comes in.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Server {
     pub host: std::net::IpAddr,
     pub port: u16,
     /// Connections at once, sockets not counted; more are answered 503 and closed.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub connections: usize,
     /// From accept to the end of the first header block.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub header_timeout: Duration,
     /// From an answer to the end of the next header block on the same connection. Longer than the load
     /// balancer's, so that it is never ours to close a connection it is about to use.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub keep_alive_timeout: Duration,
     /// From the end of the headers to the end of the body.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub body_timeout: Duration,
     /// From the end of the headers to the head of the answer; 503 then.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub request_timeout: Duration,
     /// From one byte a client reads of its answer to the next; the connection is cut then. Not for sockets.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub write_timeout: Duration,
     /// Bytes of one request body.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub body_limit: usize,
     /// Bytes of large bodies held in memory at once by this service; who finds it full waits, then gets 503.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub upload_memory: usize,
     /// Bytes of large answers held in memory at once by this service; who finds it full waits, then gets 503.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub answer_memory: usize,
     /// After SIGTERM: unready but still serving for this long, so that a load balancer looks elsewhere.
     #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
     pub drain_delay: Duration,
     /// Time for requests, sockets and consumers to finish after that.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub drain_budget: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     Pretty,
@@ -60,26 +72,28 @@ pub enum LogFormat {
 }
 
 /// Log level by target, `info,sosohappy_feed=debug`; changes live.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Log {
     #[serde(deserialize_with = "valid::log_directives")]
+    #[schemars(schema_with = "schema::log_directives")]
     pub level: String,
     pub format: LogFormat,
 }
 
 /// Where spans go; empty for nowhere.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tracing {
     /// Base of the collector, `http://127.0.0.1:4318`; spans go to `/v1/traces` below it.
     pub otlp_endpoint: Option<HttpUrl>,
     /// Share of traces kept, 0 to 1.
     #[serde(deserialize_with = "valid::ratio")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub sample_ratio: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AccessTokenForm {
     /// `sha256:<hex>` of the token.
@@ -89,7 +103,7 @@ pub enum AccessTokenForm {
 }
 
 /// The bus between services.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Events {
     /// `journal:<file>` or `kafka:<host:port>[,<host:port>…]`.
@@ -103,30 +117,33 @@ pub struct Events {
 }
 
 /// The SQL database of a service.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Database {
     /// `sqlite:<file>` or `mysql://<user>:<password>@<host>/<database>`.
     pub url: SecretUrl,
     /// Connections of this replica.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub max_connections: u32,
 }
 
 /// The credentials inside the fleet.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Credentials {
     /// What services show each other.
     #[serde(deserialize_with = "valid::credential")]
+    #[schemars(schema_with = "schema::credential")]
     pub service_token: SecretString,
     /// What operators show for changes through management endpoints.
     #[serde(deserialize_with = "valid::credential")]
+    #[schemars(schema_with = "schema::credential")]
     pub operator_token: SecretString,
 }
 
 /// How a service finds the config service; `url` empty for not at all.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ConfigClient {
     pub url: Option<HttpUrl>,
@@ -134,29 +151,33 @@ pub struct ConfigClient {
     pub profiles: Vec<String>,
     /// How long to wait for it at start.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub wait: Duration,
     /// How often its version is compared with ours, for the bus message that was missed.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub poll: Duration,
     /// Keeps its last valid answer, to start from when it is away. Unset: a start without it fails.
     pub copy: Option<PathBuf>,
 }
 
 /// How feed, dm and notice know who calls.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Access {
     /// Where auth answers introspection, for example `http://127.0.0.1:8890`.
     pub auth_url: HttpUrl,
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub introspection_timeout: Duration,
     /// The longest life of an access token; how far back the registry reads.
     #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub token_lifetime: Duration,
 }
 
 /// The sections that starting and stopping a process needs, whatever the service.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shared {
     pub server: Server,

@@ -1,24 +1,40 @@
-//! `{cipher}` values in Spring's symmetric form.
+//! The two forms of an encrypted value.
 //!
-//! Source: Spring Security's `Encryptors.delux`/`AesBytesEncryptor` as Spring Cloud Config uses it: hex of a random
-//! 16-byte IV followed by AES-256-CBC with PKCS#5 padding; the key is PBKDF2-HMAC-SHA1 of the password with 1,024 rounds and 256
-//! bits, the salt the bytes of hex `deadbeef` unless set.
+//! Spring's, source: Spring Security's `AesBytesEncryptor` as `Encryptors.text`/`delux` make it in CBC and Spring Cloud Config uses it:
+//! hex of a random 16-byte IV followed by AES-256-CBC with PKCS#5 padding; the key is PBKDF2-HMAC-SHA1 of the password with 1,024 rounds
+//! and 256 bits, the salt the bytes of hex `deadbeef` unless set. It does not tell whether a text was tampered with.
+//!
+//! Ours: URL-safe base64 without padding of a random 12-byte nonce, AES-256-GCM text and tag; the key is PBKDF2-HMAC-SHA256 of the
+//! password, 100,000 rounds, the same salt.
+
+use std::sync::OnceLock;
 
 use aes::Aes256;
+use aes_gcm::aead::Aead as _;
+use aes_gcm::{Aes256Gcm, KeyInit as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
+use secrecy::{ExposeSecret as _, SecretString};
 use sosohappy_common::clock::Entropy;
 
 /// What marks a value as encrypted.
 pub const PREFIX: &str = "{cipher}";
 
-const ROUNDS: u32 = 1_024;
+const SPRINGS_ROUNDS: u32 = 1_024;
+const OUR_ROUNDS: u32 = 100_000;
 const IV_BYTES: usize = 16;
+const NONCE_BYTES: usize = 12;
 
-/// The fleet's symmetric key.
+/// One key, from one password.
 #[derive(Clone)]
 pub struct Cipher {
-    key: [u8; 32],
+    springs: [u8; 32],
+    password: SecretString,
+    salt: Vec<u8>,
+    /// Derived when it is first needed: it takes a while.
+    ours: OnceLock<[u8; 32]>,
 }
 
 impl std::fmt::Debug for Cipher {
@@ -29,18 +45,24 @@ impl std::fmt::Debug for Cipher {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CipherError {
-    #[error("the salt is not hex")]
+    #[error("encrypt.salt is not hex")]
     Salt,
+    #[error("there is no such key")]
+    NoKey,
     #[error("the value is not a cipher text of this key")]
     NotOurs,
 }
 
 impl Cipher {
-    /// Derives the key; takes about a millisecond.
-    pub fn new(password: &str, salt_hex: &str) -> Result<Self, CipherError> {
+    pub fn new(password: &SecretString, salt_hex: &str) -> Result<Self, CipherError> {
         let salt = hex::decode(salt_hex).map_err(|_| CipherError::Salt)?;
-        let key = pbkdf2::pbkdf2_hmac_array::<sha1::Sha1, 32>(password.as_bytes(), &salt, ROUNDS);
-        Ok(Self { key })
+        let bytes = password.expose_secret().as_bytes();
+        Ok(Self {
+            springs: pbkdf2::pbkdf2_hmac_array::<sha1::Sha1, 32>(bytes, &salt, SPRINGS_ROUNDS),
+            password: password.clone(),
+            salt,
+            ours: OnceLock::new(),
+        })
     }
 
     /// Lower-case hex of IV and cipher text, without the prefix.
@@ -52,21 +74,43 @@ impl Cipher {
     }
 
     fn encrypt_with(&self, plain: &str, iv: [u8; IV_BYTES]) -> String {
-        let encryptor = cbc::Encryptor::<Aes256>::new(&self.key.into(), &iv.into());
+        let encryptor = cbc::Encryptor::<Aes256>::new(&self.springs.into(), &iv.into());
         let text = encryptor.encrypt_padded_vec::<Pkcs7>(plain.as_bytes());
         hex::encode(iv) + &hex::encode(text)
     }
 
-    /// Takes the hex with or without the prefix.
-    pub fn decrypt(&self, value: &str) -> Result<String, CipherError> {
-        let value = value.strip_prefix(PREFIX).unwrap_or(value).trim();
-        let bytes = hex::decode(value).map_err(|_| CipherError::NotOurs)?;
+    pub fn decrypt(&self, text: &str) -> Result<String, CipherError> {
+        let bytes = hex::decode(text.trim()).map_err(|_| CipherError::NotOurs)?;
         let (iv, text) = bytes.split_first_chunk::<IV_BYTES>().ok_or(CipherError::NotOurs)?;
-        let decryptor = cbc::Decryptor::<Aes256>::new(&self.key.into(), &(*iv).into());
+        let decryptor = cbc::Decryptor::<Aes256>::new(&self.springs.into(), &(*iv).into());
         let plain = decryptor
             .decrypt_padded_vec::<Pkcs7>(text)
             .map_err(|_| CipherError::NotOurs)?;
         String::from_utf8(plain).map_err(|_| CipherError::NotOurs)
+    }
+
+    /// In our form, without any prefix.
+    pub fn seal(&self, plain: &str, entropy: &dyn Entropy) -> Result<String, CipherError> {
+        let mut nonce = [0; NONCE_BYTES];
+        entropy.fill(&mut nonce);
+        let text = self.gcm().encrypt(&nonce.into(), plain.as_bytes());
+        let text = text.map_err(|_| CipherError::NotOurs)?;
+        Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &text].concat()))
+    }
+
+    pub fn open(&self, text: &str) -> Result<String, CipherError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim()).map_err(|_| CipherError::NotOurs)?;
+        let (nonce, text) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(CipherError::NotOurs)?;
+        let plain = self.gcm().decrypt(&(*nonce).into(), text);
+        String::from_utf8(plain.map_err(|_| CipherError::NotOurs)?).map_err(|_| CipherError::NotOurs)
+    }
+
+    fn gcm(&self) -> Aes256Gcm {
+        let key = self.ours.get_or_init(|| {
+            let password = self.password.expose_secret().as_bytes();
+            pbkdf2::pbkdf2_hmac_array::<sha2::Sha256, 32>(password, &self.salt, OUR_ROUNDS)
+        });
+        Aes256Gcm::new(&(*key).into())
     }
 }
 
@@ -78,27 +122,60 @@ mod tests {
     use super::*;
 
     fn cipher() -> Cipher {
-        Cipher::new("correct horse", "deadbeef").unwrap()
+        Cipher::new(&"correct horse".into(), "deadbeef").unwrap()
     }
 
     #[test]
     fn another_key_or_a_damaged_text_is_refused() {
         let text = cipher().encrypt("s3cret", &SystemEntropy);
-        assert_eq!(cipher().decrypt(&format!("{PREFIX}{text}")), Ok("s3cret".to_owned()));
-        assert_ne!(
-            Cipher::new("other", "deadbeef").unwrap().decrypt(&text),
-            Ok("s3cret".to_owned())
-        );
+        assert_eq!(cipher().decrypt(&text), Ok("s3cret".to_owned()));
+        let other = Cipher::new(&"other".into(), "deadbeef").unwrap();
+        assert_ne!(other.decrypt(&text), Ok("s3cret".to_owned()));
         for broken in ["", "zz", "00", &text[..40], &text[2..]] {
             assert_eq!(cipher().decrypt(broken), Err(CipherError::NotOurs), "{broken}");
         }
-        assert_eq!(Cipher::new("x", "not hex").unwrap_err(), CipherError::Salt);
+        assert_eq!(Cipher::new(&"x".into(), "not hex").unwrap_err(), CipherError::Salt);
+    }
+
+    /// Made with Python's `hashlib.pbkdf2_hmac("sha1", b"correct horse", bytes.fromhex("deadbeef"), 1024, 32)` as KEY and
+    /// `printf '행복 s3cret' | openssl enc -aes-256-cbc -K KEY -iv 000102030405060708090a0b0c0d0e0f | xxd -p`, the IV before it.
+    #[test]
+    fn springs_form_is_what_openssl_makes_by_the_documented_algorithm() {
+        let text = "000102030405060708090a0b0c0d0e0f926680c4b976b8d58598592946fc1cfd";
+        assert_eq!(cipher().decrypt(text), Ok("행복 s3cret".to_owned()));
+        let iv = std::array::from_fn(|at| u8::try_from(at).unwrap());
+        assert_eq!(cipher().encrypt_with("행복 s3cret", iv), text);
+    }
+
+    /// Made with Python's `hashlib.pbkdf2_hmac("sha256", b"correct horse", bytes.fromhex("deadbeef"), 100000, 32)` and
+    /// `AESGCM(key).encrypt(bytes(range(12)), b"s3cret", None)` of its package `cryptography`, the nonce before it.
+    #[test]
+    fn our_form_is_what_another_library_makes() {
+        assert_eq!(
+            cipher().open("AAECAwQFBgcICQoLDzA2zTQBp48-H4U03yws6HjJzBkQ5Q"),
+            Ok("s3cret".to_owned())
+        );
+    }
+
+    #[test]
+    fn our_form_notices_every_change() {
+        let cipher = cipher();
+        let text = cipher.seal("s3cret", &SystemEntropy).unwrap();
+        assert_eq!(cipher.open(&text), Ok("s3cret".to_owned()));
+        let other = Cipher::new(&"other".into(), "deadbeef").unwrap();
+        assert_eq!(other.open(&text), Err(CipherError::NotOurs));
+        for at in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_ne!(cipher.open(&changed), Ok("s3cret".to_owned()), "{at}");
+        }
     }
 
     proptest! {
         #[test]
         fn what_was_encrypted_is_read_again(plain in "\\PC{0,64}") {
-            prop_assert_eq!(cipher().decrypt(&cipher().encrypt(&plain, &SystemEntropy)), Ok(plain));
+            prop_assert_eq!(cipher().decrypt(&cipher().encrypt(&plain, &SystemEntropy)), Ok(plain.clone()));
         }
     }
 }

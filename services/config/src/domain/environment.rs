@@ -1,23 +1,29 @@
 //! Which files answer a query, in which order, and what goes out.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
-use super::cipher::{self, Cipher};
+use super::cipher;
 use super::flat::Properties;
+use super::keyring::KeyRing;
 use super::query::Query;
-use super::snapshot::Snapshot;
+use crate::source::View;
 
 /// One source of properties; its name ends in the file's name, from which clients read the profile.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PropertySource {
     pub name: String,
     pub properties: Properties,
+    /// Where in its file each key stands, when that was asked for.
+    pub origins: HashMap<String, String>,
 }
 
 /// The answer to a query: sources with the highest precedence first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Environment {
     pub query: Query,
+    /// Of several labels: joined by commas, in the order asked.
     pub version: String,
     pub sources: Vec<PropertySource>,
 }
@@ -29,74 +35,60 @@ pub struct UnknownLabel(pub String);
 /// In falling precedence within one name, as Spring Boot reads a folder.
 const EXTENSIONS: [&str; 4] = ["properties", "yml", "yaml", "json"];
 
-/// The name that stands for every application.
-const SHARED: &str = "application";
+/// What Spring calls the source that comes before all others.
+const OVERRIDES: &str = "overrides";
 
 impl Environment {
-    /// A profile's file wins over one without, a later profile over an earlier one, the application's over the shared one.
-    /// A label of a folder source is a folder inside it, whose files win over those outside.
-    pub fn assemble(snapshot: &Snapshot, query: Query, origin: &str) -> Result<Self, UnknownLabel> {
-        let mut folders = vec![String::new()];
-        if let Some(label) = &query.label {
-            if !snapshot.has_folder(label) {
-                return Err(UnknownLabel(label.clone()));
-            }
-            folders.insert(0, format!("{label}/"));
-        }
-        let mut applications: Vec<_> = query.applications().rev().filter(|name| *name != SHARED).collect();
-        applications.push(SHARED);
-        let stems = query
-            .profiles
-            .iter()
-            .rev()
-            .flat_map(|profile| applications.iter().map(move |name| format!("{name}-{profile}")))
-            .chain(applications.iter().map(ToString::to_string));
-
+    /// The views are those of the query's labels, in that order; the last label wins. A label that is a folder wins over what is
+    /// outside of it.
+    pub fn assemble(views: &[View], query: Query, origin: &str, with_origins: bool) -> Self {
+        let stems = query.stems();
         let mut sources = Vec::new();
-        for stem in stems {
-            for folder in &folders {
-                for extension in EXTENSIONS {
-                    let path = format!("{folder}{stem}.{extension}");
-                    if let Some(file) = snapshot.files.get(&path) {
-                        let several = file.documents.len() > 1;
-                        for (number, document) in file.documents.iter().enumerate().rev() {
-                            if document.is_for(&query.profiles) {
-                                let suffix = if several {
-                                    format!(" (document #{number})")
-                                } else {
-                                    String::new()
-                                };
-                                let name = format!("{origin}/{path}{suffix}");
-                                sources.push(PropertySource {
-                                    name,
-                                    properties: document.properties.clone(),
-                                });
-                            }
-                        }
+        for view in views.iter().rev() {
+            let mut folders = vec![String::new()];
+            if let Some(folder) = &view.folder {
+                folders.insert(0, format!("{folder}/"));
+            }
+            for stem in &stems {
+                for folder in &folders {
+                    for extension in EXTENSIONS {
+                        let path = format!("{folder}{stem}.{extension}");
+                        add_file(&mut sources, view, &path, &query, origin, with_origins);
                     }
                 }
             }
         }
-        Ok(Self {
+        let versions: Vec<_> = views.iter().map(|view| view.snapshot.version.as_str()).collect();
+        Self {
+            version: versions.join(","),
             query,
-            version: snapshot.version.clone(),
             sources,
-        })
+        }
+    }
+
+    /// Puts properties over all others.
+    pub fn override_with(&mut self, overrides: &Properties) {
+        if !overrides.is_empty() {
+            let source = PropertySource {
+                name: OVERRIDES.to_owned(),
+                properties: overrides.clone(),
+                origins: HashMap::new(),
+            };
+            self.sources.insert(0, source);
+        }
     }
 
     /// Opens every `{cipher}` value. One that cannot be opened goes away, and `invalid.<key>: "<n/a>"` tells so.
-    pub fn decrypt(&mut self, cipher: Option<&Cipher>) {
+    pub fn decrypt(&mut self, keys: &KeyRing) {
         for source in &mut self.sources {
             let properties = std::mem::take(&mut source.properties);
             source.properties = properties
                 .into_iter()
                 .map(|(key, value)| match &value {
-                    Value::String(text) if text.starts_with(cipher::PREFIX) => {
-                        match cipher.and_then(|cipher| cipher.decrypt(text).ok()) {
-                            Some(plain) => (key, Value::String(plain)),
-                            None => (format!("invalid.{key}"), Value::String("<n/a>".to_owned())),
-                        }
-                    }
+                    Value::String(text) if text.starts_with(cipher::PREFIX) => match keys.decrypt(text) {
+                        Ok(plain) => (key, Value::String(plain)),
+                        Err(_) => (format!("invalid.{key}"), Value::String("<n/a>".to_owned())),
+                    },
                     _ => (key, value),
                 })
                 .collect();
@@ -126,6 +118,46 @@ impl Environment {
     }
 }
 
+fn add_file(
+    sources: &mut Vec<PropertySource>,
+    view: &View,
+    path: &str,
+    query: &Query,
+    origin: &str,
+    with_origins: bool,
+) {
+    let Some(file) = view.snapshot.files.get(path) else {
+        return;
+    };
+    let several = file.documents.len() > 1;
+    for (number, document) in file.documents.iter().enumerate().rev() {
+        if !document.is_for(&query.profiles) {
+            continue;
+        }
+        let file = format!("{origin}/{path}");
+        let place = |key: &String| {
+            let origin = match document.position(key) {
+                Some(position) => format!("{file}:{}:{}", position.line, position.column),
+                None => file.clone(),
+            };
+            (key.clone(), origin)
+        };
+        sources.push(PropertySource {
+            name: if several {
+                format!("{file} (document #{number})")
+            } else {
+                file.clone()
+            },
+            properties: document.properties.clone(),
+            origins: if with_origins {
+                document.properties.keys().map(place).collect()
+            } else {
+                HashMap::new()
+            },
+        });
+    }
+}
+
 /// `a.b[0].c[1]` is an item of the lists `a.b` and `a.b[0].c`.
 fn list_roots(key: &str) -> impl Iterator<Item = &str> {
     key.match_indices('[').map(|(at, _)| &key[..at])
@@ -133,19 +165,30 @@ fn list_roots(key: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
+    use bytes::Bytes;
     use serde_json::json;
     use sosohappy_common::clock::SystemEntropy;
 
     use super::*;
+    use crate::domain::snapshot::{Contents, Snapshot, version_of};
+    use crate::settings::CipherForm;
 
-    fn snapshot(files: &[(&str, &str)]) -> Snapshot {
-        let contents: BTreeMap<_, _> = files
+    fn view(files: &[(&str, &str)], folder: Option<&str>) -> View {
+        let contents: Contents = files
             .iter()
-            .map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()))
+            .map(|(path, text)| ((*path).to_owned(), Bytes::copy_from_slice(text.as_bytes())))
             .collect();
-        Snapshot::new(contents).unwrap()
+        let version = version_of(&contents);
+        View {
+            snapshot: Arc::new(Snapshot::new(version, contents).unwrap()),
+            folder: folder.map(ToOwned::to_owned),
+        }
+    }
+
+    fn assemble(view: View, query: Query) -> Environment {
+        Environment::assemble(&[view], query, "file:x", false)
     }
 
     fn names(environment: &Environment) -> Vec<&str> {
@@ -163,9 +206,8 @@ mod tests {
             "feed.properties",
             "dm.yml",
         ];
-        let snapshot = snapshot(&files.map(|file| (file, "a: 1")));
-        let query = Query::new("feed", "prod,eu", None).unwrap();
-        let environment = Environment::assemble(&snapshot, query, "file:x").unwrap();
+        let view = view(&files.map(|file| (file, "a: 1")), None);
+        let mut environment = assemble(view, Query::new("feed", "prod,eu", None).unwrap());
         assert_eq!(
             names(&environment),
             [
@@ -177,36 +219,53 @@ mod tests {
                 "file:x/application.yml"
             ]
         );
+        environment.override_with(&Properties::from_iter([("a".to_owned(), Value::from(9))]));
+        assert_eq!(environment.sources[0].name, "overrides");
+        assert_eq!(environment.merged()["a"], 9);
     }
 
     #[test]
-    fn a_label_is_a_folder_over_the_rest() {
-        let snapshot = snapshot(&[("feed.yml", "a: 1"), ("v2/feed.yml", "a: 2")]);
-        let query = |label| Query::new("feed", "default", label).unwrap();
-        let environment = Environment::assemble(&snapshot, query(Some("v2")), "x").unwrap();
-        assert_eq!(names(&environment), ["x/v2/feed.yml", "x/feed.yml"]);
-        assert_eq!(environment.merged()["a"], 2);
-        let unknown = Environment::assemble(&snapshot, query(Some("v3")), "x");
-        assert_eq!(unknown.unwrap_err(), UnknownLabel("v3".to_owned()));
+    fn a_label_is_a_folder_over_the_rest_and_the_last_of_several_wins() {
+        let files = [("feed.yml", "a: 1"), ("v2/feed.yml", "a: 2"), ("v3/feed.yml", "a: 3")];
+        let query = Query::new("feed", "default", Some("v2,v3")).unwrap();
+        assert_eq!(query.labels(), [Some("v2"), Some("v3")]);
+        let v2 = assemble(view(&files, Some("v2")), query.clone());
+        assert_eq!(names(&v2), ["file:x/v2/feed.yml", "file:x/feed.yml"]);
+        assert_eq!(v2.merged()["a"], 2);
+        let other = view(&files[..1], None);
+        let views = [view(&files, Some("v2")), view(&files, Some("v3")), other];
+        let several = Environment::assemble(&views, query, "x", false);
+        assert_eq!(several.merged()["a"], 1, "the last label wins");
+        let expected: Vec<_> = views.iter().map(|view| view.snapshot.version.as_str()).collect();
+        assert_eq!(several.version, expected.join(","));
+    }
+
+    #[test]
+    fn origins_name_line_and_column() {
+        let files = [("feed.yml", "a:\n  b: 1\n---\nc: 2\n")];
+        let query = Query::new("feed", "default", None).unwrap();
+        let environment = Environment::assemble(&[view(&files, None)], query, "x", true);
+        assert_eq!(environment.sources[0].origins["c"], "x/feed.yml:4:1");
+        assert_eq!(environment.sources[1].origins["a.b"], "x/feed.yml:2:3");
     }
 
     #[test]
     fn a_shorter_list_of_a_higher_source_hides_the_longer_one() {
-        let snapshot = snapshot(&[("feed.yml", "l: [1, 2, 3]\nk: 1"), ("feed-prod.yml", "l: [9]")]);
-        let query = Query::new("feed", "prod", None).unwrap();
-        let merged = Environment::assemble(&snapshot, query, "x").unwrap().merged();
+        let view = view(&[("feed.yml", "l: [1, 2, 3]\nk: 1"), ("feed-prod.yml", "l: [9]")], None);
+        let merged = assemble(view, Query::new("feed", "prod", None).unwrap()).merged();
         assert_eq!(Value::Object(merged), json!({"k": 1, "l[0]": 9}));
     }
 
     #[test]
     fn what_cannot_be_decrypted_says_so() {
-        let cipher = Cipher::new("key", "deadbeef").unwrap();
-        let good = cipher.encrypt("open", &SystemEntropy);
+        let keys = KeyRing::of_one("key");
+        let good = keys.encrypt("open", CipherForm::Spring, &SystemEntropy).unwrap();
         let text = format!("good: '{{cipher}}{good}'\nbad: '{{cipher}}00'\nplain: x\n");
-        let snapshot = snapshot(&[("feed.yml", &text)]);
-        let query = Query::new("feed", "default", None).unwrap();
-        let mut environment = Environment::assemble(&snapshot, query, "x").unwrap();
-        environment.decrypt(Some(&cipher));
+        let mut environment = assemble(
+            view(&[("feed.yml", &text)], None),
+            Query::new("feed", "default", None).unwrap(),
+        );
+        environment.decrypt(&keys);
         let properties = Value::Object(environment.sources[0].properties.clone());
         assert_eq!(
             properties,

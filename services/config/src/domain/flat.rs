@@ -81,7 +81,9 @@ pub fn nest(flat: &Properties) -> Value {
     root
 }
 
-enum Step<'a> {
+/// One step into a nested document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
     Key(&'a str),
     Index(usize),
 }
@@ -89,7 +91,8 @@ enum Step<'a> {
 /// A list longer than this is a mistake in a key, not a list; its index is taken as a name.
 const MOST_ITEMS: usize = 10_000;
 
-fn steps(key: &str) -> Vec<Step<'_>> {
+#[must_use]
+pub fn steps(key: &str) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     let mut rest = key;
     while !rest.is_empty() {

@@ -20,10 +20,23 @@ pub fn resolve(properties: &mut Properties) {
     }
 }
 
+/// The same in a text that is not a value itself. An escaped `\\${` becomes `${`.
+#[must_use]
+pub fn resolve_in(text: &str, properties: &Properties) -> String {
+    resolve_text(text, properties, 0)
+}
+
 fn resolve_text(text: &str, properties: &Properties, depth: usize) -> String {
     let mut resolved = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
+        if let Some(before) = rest[..start].strip_suffix('\\') {
+            // Escaped: as in Spring, what follows is text.
+            resolved.push_str(before);
+            resolved.push_str("${");
+            rest = &rest[start + 2..];
+            continue;
+        }
         resolved.push_str(&rest[..start]);
         let Some(end) = matching_brace(&rest[start + 2..]) else {
             break;
@@ -90,12 +103,13 @@ mod tests {
             "host": "db", "port": 3306, "name": "host",
             "url": "mysql://${host}:${port}/${database:feed}",
             "nested": "${${name}}", "fallback": "${missing:${host}}",
-            "unknown": "${HOME}", "open": "${host", "circle": "${circle}"
+            "escaped": "\\${host} is ${host}", "unknown": "${HOME}", "open": "${host", "circle": "${circle}"
         });
         let answer = resolved(document);
         assert_eq!(answer["url"], "mysql://db:3306/feed");
         assert_eq!(answer["nested"], "db");
         assert_eq!(answer["fallback"], "db");
+        assert_eq!(answer["escaped"], "${host} is db");
         assert_eq!(answer["unknown"], "${HOME}");
         assert_eq!(answer["open"], "${host");
         assert_eq!(answer["circle"], "${circle}");

@@ -1,5 +1,8 @@
 //! What a client asks for: application, profiles, label.
 
+/// The name that stands for every application.
+pub const SHARED: &str = "application";
+
 /// An application with its profiles at a label, as the path of a request names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
@@ -49,6 +52,32 @@ impl Query {
         let form = Form::of_extension(extension).ok_or(InvalidQuery::FlatForm)?;
         let (application, profiles) = stem.rsplit_once('-').ok_or(InvalidQuery::FlatForm)?;
         Ok((Self::new(application, profiles, label)?, form))
+    }
+
+    /// The labels asked for, in that order; none is one that is not named.
+    pub fn labels(&self) -> Vec<Option<&str>> {
+        let label = self.label.as_deref().unwrap_or_default();
+        let labels: Vec<_> = label
+            .split(',')
+            .map(str::trim)
+            .filter(|label| !label.is_empty())
+            .map(Some)
+            .collect();
+        if labels.is_empty() { vec![None] } else { labels }
+    }
+
+    /// Names of files without extension, highest precedence first: a profile's over one without, a later profile's over an earlier
+    /// one's, the application's over the shared one's.
+    #[must_use]
+    pub fn stems(&self) -> Vec<String> {
+        let mut applications: Vec<_> = self.applications().rev().filter(|name| *name != SHARED).collect();
+        applications.push(SHARED);
+        self.profiles
+            .iter()
+            .rev()
+            .flat_map(|profile| applications.iter().map(move |name| format!("{name}-{profile}")))
+            .chain(applications.iter().map(ToString::to_string))
+            .collect()
     }
 
     /// The applications asked for, shared settings last: `a,b` asks for both, the last one wins.

@@ -2,59 +2,100 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::activation::Expression;
+use super::finding::{Finding, Refused};
 use super::flat::{Properties, flatten};
+use super::positions::{self, Position, Positions};
 use super::query::Form;
+
+/// Files by their path, `/`-separated.
+pub type Contents = BTreeMap<String, Bytes>;
+
+const ON_PROFILE: &str = "spring.config.activate.on-profile";
 
 /// One document of a file, with the profiles it is for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     pub properties: Properties,
-    /// `spring.config.activate.on-profile`: any of these names; `!name` where it must be away.
-    on_profile: Vec<String>,
+    /// `spring.config.activate.on-profile`; none for all profiles.
+    on_profile: Option<Expression>,
+    positions: Positions,
 }
 
 impl Document {
     #[must_use]
     pub fn is_for(&self, profiles: &[String]) -> bool {
-        let matches = |wanted: &String| match wanted.strip_prefix('!') {
-            Some(unwanted) => !profiles.iter().any(|profile| profile == unwanted),
-            None => profiles.contains(wanted),
-        };
-        self.on_profile.is_empty() || self.on_profile.iter().any(matches)
+        self.on_profile
+            .as_ref()
+            .is_none_or(|expression| expression.matches(profiles))
     }
 
-    fn new(mut properties: Properties) -> Self {
-        let mut on_profile = Vec::new();
+    /// Where a key, or the nearest one it is inside of, stands in the file.
+    #[must_use]
+    pub fn position(&self, key: &str) -> Option<Position> {
+        positions::nearest(&self.positions, key)
+    }
+
+    fn new(mut properties: Properties, positions: Positions) -> Result<Self, Flaw> {
+        let mut on_profile: Option<String> = None;
         properties.retain(|key, value| {
             let activates = key
-                .strip_prefix("spring.config.activate.on-profile")
+                .strip_prefix(ON_PROFILE)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
             if activates && let Value::String(names) = value {
-                on_profile.extend(names.split(',').map(|name| name.trim().to_owned()));
+                on_profile = Some(match on_profile.take() {
+                    Some(before) => format!("{before},{names}"),
+                    None => names.clone(),
+                });
             }
             !activates
         });
-        Self { properties, on_profile }
+        let on_profile = on_profile.as_deref().map(Expression::parse).transpose();
+        let on_profile = on_profile.map_err(|malformed| Flaw {
+            line: positions::nearest(&positions, ON_PROFILE).map(|position| position.line),
+            reason: format!("{ON_PROFILE}: {malformed}"),
+        })?;
+        Ok(Self {
+            properties,
+            on_profile,
+            positions,
+        })
     }
 }
 
 /// A file of a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceFile {
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Parsed when the extension is a known one; a later document wins over an earlier one.
     pub documents: Vec<Document>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct BadFile {
-    pub path: String,
-    /// With line and column where the parser tells them.
-    pub reason: String,
+/// Why a file does not parse.
+#[derive(Debug)]
+struct Flaw {
+    line: Option<usize>,
+    reason: String,
+}
+
+impl Flaw {
+    fn of_yaml(error: &serde_yaml_ng::Error) -> Self {
+        Self {
+            line: error.location().map(|location| location.line()),
+            reason: error.to_string(),
+        }
+    }
+
+    fn without_line(reason: impl Into<String>) -> Self {
+        Self {
+            line: None,
+            reason: reason.into(),
+        }
+    }
 }
 
 /// Every file of a source by its path, `/`-separated, and a version that changes when any of them does.
@@ -65,25 +106,28 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Parses every file; the first that does not parse refuses the whole snapshot.
-    pub fn new(contents: BTreeMap<String, Vec<u8>>) -> Result<Self, BadFile> {
-        let mut digest = Sha256::new();
+    /// Parses every file; those that do not parse refuse the whole snapshot.
+    pub fn new(version: String, contents: Contents) -> Result<Self, Refused> {
         let mut files = BTreeMap::new();
+        let mut findings = Vec::new();
         for (path, bytes) in contents {
-            digest.update((path.len() as u64).to_le_bytes());
-            digest.update(path.as_bytes());
-            digest.update((bytes.len() as u64).to_le_bytes());
-            digest.update(&bytes);
-            let documents = parse(&path, &bytes).map_err(|reason| BadFile {
-                path: path.clone(),
-                reason,
-            })?;
-            files.insert(path, SourceFile { bytes, documents });
+            match parse(&path, &bytes) {
+                Ok(documents) => drop(files.insert(path, SourceFile { bytes, documents })),
+                Err(flaw) => findings.push(Finding::new(&path, flaw.line, flaw.reason)),
+            }
         }
-        Ok(Self {
-            files,
-            version: hex::encode(&digest.finalize()[..20]),
-        })
+        if findings.is_empty() {
+            Ok(Self { files, version })
+        } else {
+            Err(Refused(findings))
+        }
+    }
+
+    /// The files as they came.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        let file = |(path, file): (&String, &SourceFile)| (path.clone(), file.bytes.clone());
+        self.files.iter().map(file).collect()
     }
 
     /// Whether the label names a folder of the source.
@@ -97,30 +141,63 @@ impl Snapshot {
     }
 }
 
-fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, String> {
-    let Some(form) = path
-        .rsplit_once('.')
-        .and_then(|(_, extension)| Form::of_extension(extension))
-    else {
-        return Ok(Vec::new());
-    };
-    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let documents = match form {
-        Form::Yaml => parse_yaml(text)?,
-        Form::Properties => vec![parse_properties(bytes)?],
-        Form::Json => vec![flatten(object(
-            serde_json::from_str(text).map_err(|error| error.to_string())?,
-        )?)],
-    };
-    Ok(documents.into_iter().map(Document::new).collect())
+/// The version of files that have none of their own: 40 digits of hex, as a commit has.
+#[must_use]
+pub fn version_of(contents: &Contents) -> String {
+    let mut digest = Sha256::new();
+    for (path, bytes) in contents {
+        digest.update((path.len() as u64).to_le_bytes());
+        digest.update(path.as_bytes());
+        digest.update((bytes.len() as u64).to_le_bytes());
+        digest.update(bytes);
+    }
+    hex::encode(&digest.finalize()[..20])
 }
 
-fn parse_yaml(text: &str) -> Result<Vec<Properties>, String> {
+/// The form of a file, by its extension; none for plain files.
+#[must_use]
+pub fn form_of(path: &str) -> Option<Form> {
+    let (_, extension) = path.rsplit_once('.')?;
+    Form::of_extension(extension)
+}
+
+fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Flaw> {
+    let Some(form) = form_of(path) else {
+        return Ok(Vec::new());
+    };
+    let text = std::str::from_utf8(bytes).map_err(|error| Flaw {
+        line: Some(bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count()),
+        reason: "not UTF-8".to_owned(),
+    })?;
+    match form {
+        Form::Yaml => {
+            let mut positions = positions::of_yaml(text).into_iter();
+            parse_yaml(text)?
+                .into_iter()
+                .map(|properties| Document::new(properties, positions.next().unwrap_or_default()))
+                .collect()
+        }
+        Form::Properties => {
+            let (properties, positions) = parse_properties(bytes)?;
+            Ok(vec![Document::new(properties, positions)?])
+        }
+        Form::Json => {
+            let value = serde_json::from_str(text).map_err(|error| Flaw {
+                line: Some(error.line()),
+                reason: error.to_string(),
+            })?;
+            let positions = positions::of_yaml(text).into_iter().next().unwrap_or_default();
+            Ok(vec![Document::new(flatten(object(value)?), positions)?])
+        }
+    }
+}
+
+fn parse_yaml(text: &str) -> Result<Vec<Properties>, Flaw> {
     use serde::Deserialize as _;
     let mut documents = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(text) {
-        let mut value = serde_yaml_ng::Value::deserialize(document).map_err(|error| error.to_string())?;
-        value.apply_merge().map_err(|error| error.to_string())?;
+        let mut value = serde_yaml_ng::Value::deserialize(document).map_err(|error| Flaw::of_yaml(&error))?;
+        value.apply_merge().map_err(|error| Flaw::of_yaml(&error))?;
         match yaml_to_json(value)? {
             Value::Null => {}
             value => documents.push(flatten(object(value)?)),
@@ -130,12 +207,12 @@ fn parse_yaml(text: &str) -> Result<Vec<Properties>, String> {
 }
 
 /// Keys become text whatever their type, as in Spring.
-fn yaml_to_json(value: serde_yaml_ng::Value) -> Result<Value, String> {
+fn yaml_to_json(value: serde_yaml_ng::Value) -> Result<Value, Flaw> {
     use serde_yaml_ng::Value as Yaml;
     Ok(match value {
         Yaml::Null => Value::Null,
         Yaml::Bool(truth) => Value::Bool(truth),
-        Yaml::Number(number) => serde_json::to_value(number).map_err(|error| error.to_string())?,
+        Yaml::Number(number) => serde_json::to_value(number).map_err(|error| Flaw::without_line(error.to_string()))?,
         Yaml::String(text) => Value::String(text),
         Yaml::Sequence(items) => Value::Array(items.into_iter().map(yaml_to_json).collect::<Result<_, _>>()?),
         Yaml::Mapping(fields) => {
@@ -144,7 +221,7 @@ fn yaml_to_json(value: serde_yaml_ng::Value) -> Result<Value, String> {
                     Value::String(text) => text,
                     other => other.to_string(),
                 };
-                Ok::<_, String>((key, yaml_to_json(value)?))
+                Ok::<_, Flaw>((key, yaml_to_json(value)?))
             };
             Value::Object(fields.into_iter().map(field).collect::<Result<_, _>>()?)
         }
@@ -152,21 +229,34 @@ fn yaml_to_json(value: serde_yaml_ng::Value) -> Result<Value, String> {
     })
 }
 
-fn parse_properties(bytes: &[u8]) -> Result<Properties, String> {
-    let mut properties = Properties::new();
-    java_properties::PropertiesIter::new_with_encoding(bytes, encoding_rs::UTF_8)
-        .read_into(|key, value| {
+fn parse_properties(bytes: &[u8]) -> Result<(Properties, Positions), Flaw> {
+    use java_properties::LineContent;
+    let (mut properties, mut positions) = (Properties::new(), Positions::new());
+    for line in java_properties::PropertiesIter::new_with_encoding(bytes, encoding_rs::UTF_8) {
+        let line = line.map_err(|error| Flaw {
+            line: error.line_number(),
+            reason: "not a line of properties: a `\\u` wants four digits of hex".to_owned(),
+        })?;
+        let number = line.line_number();
+        if let LineContent::KVPair(key, value) = line.consume_content() {
+            positions.insert(
+                key.clone(),
+                Position {
+                    line: number,
+                    column: 1,
+                },
+            );
             properties.insert(key, Value::String(value));
-        })
-        .map_err(|error| error.to_string())?;
-    Ok(properties)
+        }
+    }
+    Ok((properties, positions))
 }
 
-fn object(value: Value) -> Result<Value, String> {
+fn object(value: Value) -> Result<Value, Flaw> {
     if value.is_object() {
         Ok(value)
     } else {
-        Err("the document is not a map of keys".to_owned())
+        Err(Flaw::without_line("the document is not a map of keys"))
     }
 }
 
@@ -176,9 +266,12 @@ mod tests {
 
     use super::*;
 
-    fn documents(path: &str, text: &str) -> Result<Vec<Document>, BadFile> {
-        let contents = BTreeMap::from([(path.to_owned(), text.as_bytes().to_vec())]);
-        Snapshot::new(contents).map(|snapshot| snapshot.files[path].documents.clone())
+    fn contents(path: &str, text: &str) -> Contents {
+        Contents::from([(path.to_owned(), Bytes::copy_from_slice(text.as_bytes()))])
+    }
+
+    fn documents(path: &str, text: &str) -> Result<Vec<Document>, Refused> {
+        Snapshot::new("v".to_owned(), contents(path, text)).map(|snapshot| snapshot.files[path].documents.clone())
     }
 
     #[test]
@@ -207,20 +300,46 @@ mod tests {
 
     #[test]
     fn a_broken_file_names_itself_and_the_line() {
-        let error = documents("feed.yml", "a: 1\nb: [\n").unwrap_err();
-        assert_eq!(error.path, "feed.yml");
-        assert!(error.reason.contains("line"), "{}", error.reason);
-        assert!(documents("feed.yml", "- a\n- b\n").is_err());
-        assert!(documents("feed.json", "{").is_err());
+        for (path, text, line) in [
+            ("feed.yml", "a: 1\nb: [\n", Some(3)),
+            ("feed.yml", "a: 1\na: 2\n", Some(1)),
+            ("feed.yml", "- a\n- b\n", None),
+            (
+                "feed.yml",
+                "a: 1\nspring.config.activate.on-profile: 'a & b | c'\n",
+                Some(2),
+            ),
+            ("feed.json", "{\n", Some(2)),
+            ("feed.properties", "a=1\nb=\\u00x\n", Some(2)),
+        ] {
+            let Refused(findings) = documents(path, text).unwrap_err();
+            assert_eq!(findings.len(), 1, "{text}");
+            assert_eq!((findings[0].path.as_str(), findings[0].line), (path, line), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_broken_file_is_named() {
+        let mut both = contents("a.yml", "a: [");
+        both.extend(contents("b.json", "["));
+        let Refused(findings) = Snapshot::new("v".to_owned(), both).unwrap_err();
+        assert_eq!(
+            findings.iter().map(|finding| finding.path.as_str()).collect::<Vec<_>>(),
+            ["a.yml", "b.json"]
+        );
+    }
+
+    #[test]
+    fn keys_know_their_line() {
+        let yaml = documents("feed.yml", "---\n# nothing\n---\na: 1\nb:\n  c: 2\n").unwrap();
+        assert_eq!(yaml[0].position("b.c").map(|position| position.line), Some(6));
+        let properties = documents("feed.properties", "# note\na.b = \\\n  1\nc: 1\n").unwrap();
+        assert_eq!(properties[0].position("c").map(|position| position.line), Some(4));
     }
 
     #[test]
     fn the_version_follows_the_content() {
-        let version = |text: &str| {
-            Snapshot::new(BTreeMap::from([("a.yml".to_owned(), text.as_bytes().to_vec())]))
-                .unwrap()
-                .version
-        };
+        let version = |text: &str| version_of(&contents("a.yml", text));
         assert_eq!(version("a: 1"), version("a: 1"));
         assert_ne!(version("a: 1"), version("a: 2"));
     }

@@ -1,3 +1,4 @@
+mod body;
 pub mod decrypt;
 pub mod encrypt;
 pub mod status;

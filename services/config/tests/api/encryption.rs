@@ -46,9 +46,14 @@ async fn services_may_not_encrypt_and_garbage_is_refused() {
         fixture.post("/decrypt", &operator, "zz").send().await.unwrap().status(),
         400
     );
-    assert_eq!(fixture.status("/encrypt/status").await, 200);
+    let status = async |fixture: &Fixture, token: &str| {
+        let request = fixture.anonymous("/encrypt/status").bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status(&fixture, &operator).await, 200);
+    assert_eq!(status(&fixture, &service).await, 401);
     let keyless = Fixture::new(&[], &[]).await;
-    assert_eq!(keyless.status("/encrypt/status").await, 404);
+    assert_eq!(status(&keyless, &keyless.bed.operator_token).await, 404);
 }
 
 #[tokio::test]
@@ -60,4 +65,33 @@ async fn values_stay_closed_where_the_client_opens_them() {
         environment["propertySources"][0]["source"],
         json!({"password": "{cipher}00"})
     );
+}
+
+#[tokio::test]
+async fn keys_and_forms_are_chosen_by_prefix() {
+    let settings = [("encrypt.key", "a test key"), ("encrypt.keys.next", "another test key")];
+    let fixture = Fixture::new(&[], &settings).await;
+    let operator = fixture.bed.operator_token.clone();
+    let post = async |path: &str, body: &str| {
+        let response = fixture.post(path, &operator, body).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    for (path, text, begins) in [
+        ("/encrypt", "{key:next}s3cret", "{key:next}"),
+        (
+            "/encrypt/feed-config/prod",
+            "{key:next}{alg:gcm}s3cret",
+            "{key:next}{alg:gcm}",
+        ),
+        ("/encrypt/feed-config/prod", "s3cret", ""),
+    ] {
+        let (status, encrypted) = post(path, text).await;
+        assert_eq!(status, 200, "{text}");
+        assert!(encrypted.starts_with(begins), "{encrypted}");
+        assert_eq!(
+            post(&path.replace("encrypt", "decrypt"), &encrypted).await,
+            (200, "s3cret".to_owned())
+        );
+    }
+    assert_eq!(post("/encrypt", "{key:unknown}x").await.0, 404);
 }

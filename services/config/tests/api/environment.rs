@@ -68,7 +68,7 @@ async fn boot_clients_get_values_with_origins() {
     let value = &environment["propertySources"][0]["source"]["limits.size"];
     assert_eq!(value["value"], 10);
     assert!(
-        value["origin"].as_str().unwrap().ends_with("feed-config.yml"),
+        value["origin"].as_str().unwrap().ends_with("/feed-config.yml:2:3"),
         "{value}"
     );
     assert_eq!(value.as_object().unwrap().len(), 2);

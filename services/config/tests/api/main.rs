@@ -1,8 +1,14 @@
 //! The config service as a Spring client and an operator see it.
 
+mod answers;
+mod bus;
 mod convergence;
 mod encryption;
 mod environment;
+mod git;
+mod repository;
+mod spring_client;
+mod versions;
 
 use sosohappy_testkit::{Bed, EngineSet, Running};
 
@@ -12,6 +18,7 @@ pub struct Fixture {
     pub bed: Bed,
     pub config: Running,
     http: reqwest::Client,
+    settings: Vec<(String, String)>,
 }
 
 impl Fixture {
@@ -20,15 +27,32 @@ impl Fixture {
         for (path, text) in files {
             write(&bed, path, text);
         }
-        let settings = bed.settings("config", sosohappy_config::DEFAULTS, settings).await;
-        let context = bed.context(sosohappy_config::SERVICE);
-        let service = sosohappy_config::build(settings, context, bed.bus.clone()).await;
-        let config = bed.start(service).await;
+        Self::on(bed, settings).await
+    }
+
+    pub async fn on(bed: Bed, settings: &[(&str, &str)]) -> Self {
+        let config = start(&bed, settings).await;
+        let settings = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Self {
+            settings: settings.collect(),
             bed,
             config,
             http: reqwest::Client::new(),
         }
+    }
+
+    /// The same service again, after its end.
+    pub async fn restart(self) -> Self {
+        self.config.stop().await;
+        let settings: Vec<_> = self
+            .settings
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        let config = start(&self.bed, &settings).await;
+        Self { config, ..self }
     }
 
     pub fn write(&self, path: &str, text: &str) {
@@ -78,6 +102,13 @@ impl Fixture {
     pub async fn status(&self, path: &str) -> u16 {
         self.get(path).send().await.unwrap().status().as_u16()
     }
+}
+
+pub async fn start(bed: &Bed, settings: &[(&str, &str)]) -> Running {
+    let settings = bed.settings("config", sosohappy_config::DEFAULTS, settings).await;
+    let context = bed.context(sosohappy_config::SERVICE);
+    let service = sosohappy_config::build(settings, context, bed.bus.clone()).await;
+    bed.start(service).await
 }
 
 fn write(bed: &Bed, path: &str, text: &str) {

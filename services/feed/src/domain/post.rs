@@ -12,13 +12,14 @@ use utoipa::ToSchema;
 use super::PostDate;
 
 /// Bounds on what a person may write; all but the shape of a word are settings.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PostLimits {
     /// Characters of the text.
     pub text: usize,
     /// Categories of one post.
     #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
     pub categories: usize,
     /// Pictures of one post.
     pub images: usize,

@@ -5,6 +5,7 @@ use sosohappy_common::Problem;
 use utoipa::ToSchema;
 
 use crate::App;
+use crate::credentials::Operator;
 use crate::error::Error;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -18,9 +19,11 @@ pub struct StatusResponse {
     get,
     path = "/encrypt/status",
     tag = "encryption",
-    responses((status = 200, body = StatusResponse), (status = 404, body = Problem))
+    responses((status = 200, body = StatusResponse), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
-pub async fn show_status(State(app): State<App>) -> Result<Json<StatusResponse>, Error> {
-    app.cipher.as_ref().ok_or(Error::NoKey)?;
+pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<StatusResponse>, Error> {
+    if app.keys.is_empty() {
+        return Err(Error::NoKey);
+    }
     Ok(Json(StatusResponse { status: "OK" }))
 }

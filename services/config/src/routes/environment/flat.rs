@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::header;
+use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::Value;
 use sosohappy_common::Problem;
@@ -13,13 +13,15 @@ use crate::credentials::Reader;
 use crate::domain::flat::{Properties, nest};
 use crate::domain::placeholders;
 use crate::domain::query::{Form, Query};
+use crate::domain::yaml;
 use crate::error::Error;
+use crate::routes::etag::EntityTag;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub struct FlatParameters {
-    /// Whether `${…}` is resolved in flat forms; true by default.
+    /// Whether `${…}` is resolved in flat forms and files; true by default.
     #[serde(default = "yes")]
     pub resolve_placeholders: bool,
 }
@@ -34,33 +36,44 @@ fn yes() -> bool {
     path = "/{application}",
     tag = "environment",
     params(("application" = String, Path, description = "`feed-config-prod.yml`"), FlatParameters),
-    responses((status = 200, content_type = "text/plain", body = String), (status = 400, body = Problem), (status = 401, body = Problem))
+    responses((status = 200, content_type = "text/plain", body = String), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem))
 )]
 pub async fn show_flat(
-    _: Reader,
+    reader: Reader,
     State(app): State<App>,
     Path(file): Path<String>,
     UrlQuery(parameters): UrlQuery<FlatParameters>,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
     let (query, form) = Query::flat(&file, None)?;
-    render(&app, query, form, &parameters)
+    render(&app, &reader, query, form, &parameters, &headers).await
 }
 
-pub fn render(app: &App, query: Query, form: Form, parameters: &FlatParameters) -> Result<Response, Error> {
-    let mut properties = app.environment(query)?.merged();
+pub async fn render(
+    app: &App,
+    reader: &Reader,
+    query: Query,
+    form: Form,
+    parameters: &FlatParameters,
+    headers: &HeaderMap,
+) -> Result<Response, Error> {
+    reader.may_read(&query)?;
+    let views = app.views(&query).await?;
+    let asked = format!("{query:?} {form:?} {}", parameters.resolve_placeholders);
+    let tag = EntityTag::new(app, &views, &["flat", &asked]);
+    if tag.is_known(headers) {
+        return Ok(tag.not_modified());
+    }
+    let mut properties = app.environment(query, &views, false)?.merged();
     if parameters.resolve_placeholders {
         placeholders::resolve(&mut properties);
     }
     let (media_type, text) = match form {
-        Form::Yaml => ("text/plain; charset=utf-8", yaml(&properties)),
+        Form::Yaml => ("text/plain; charset=utf-8", yaml::to_text(&nest(&properties))),
         Form::Properties => ("text/plain; charset=utf-8", lines(&properties)),
         Form::Json => ("application/json", nest(&properties).to_string()),
     };
-    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
-}
-
-fn yaml(properties: &Properties) -> String {
-    serde_yaml_ng::to_string(&nest(properties)).expect("a JSON value is always YAML")
+    Ok(tag.on(([(header::CONTENT_TYPE, media_type)], text).into_response()))
 }
 
 /// `key: value`, a line each, as Spring writes them.

@@ -3,17 +3,18 @@ use axum::extract::{Path, Query as UrlQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use serde::Serialize;
-use serde_json::Value;
 use sosohappy_common::Problem;
 use utoipa::ToSchema;
 
+use super::file::{self, FileParameters};
 use super::flat::{FlatParameters, render};
 use crate::App;
 use crate::credentials::Reader;
-use crate::domain::environment::Environment;
+use crate::domain::environment::{Environment, PropertySource};
 use crate::domain::flat::Properties;
 use crate::domain::query::{Form, Query};
 use crate::error::Error;
+use crate::routes::etag::EntityTag;
 
 /// What Boot clients ask for: every value with its origin.
 const V2: &str = "application/vnd.spring-cloud.config-server.v2+json";
@@ -50,10 +51,10 @@ pub struct SourceResponse {
         ("profiles" = String, Path, description = "Joined by commas; the last one wins"),
         FlatParameters
     ),
-    responses((status = 200, body = EnvironmentResponse), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, body = EnvironmentResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn show_environment(
-    _: Reader,
+    reader: Reader,
     State(app): State<App>,
     Path((application, profiles)): Path<(String, String)>,
     UrlQuery(parameters): UrlQuery<FlatParameters>,
@@ -61,37 +62,48 @@ pub async fn show_environment(
 ) -> Result<Response, Error> {
     if Form::is_flat(&profiles) {
         let (query, form) = Query::flat(&profiles, Some(&application))?;
-        return render(&app, query, form, &parameters);
+        return render(&app, &reader, query, form, &parameters, &headers).await;
     }
-    answer(&app, Query::new(&application, &profiles, None)?, &headers)
+    answer(&app, &reader, Query::new(&application, &profiles, None)?, &headers).await
 }
 
-/// The environment of an application at a label.
+/// The environment of an application at a label; with `useDefaultLabel` a file at no label.
 #[utoipa::path(
     get,
     path = "/{application}/{profiles}/{label}",
     tag = "environment",
-    params(("application" = String, Path), ("profiles" = String, Path), ("label" = String, Path)),
-    responses((status = 200, body = EnvironmentResponse), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem))
+    params(("application" = String, Path), ("profiles" = String, Path), ("label" = String, Path, description = "A branch, a tag, a commit or a folder; joined by commas, the last one wins"), FileParameters),
+    responses((status = 200, body = EnvironmentResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn show_environment_at_label(
-    _: Reader,
+    reader: Reader,
     State(app): State<App>,
     Path((application, profiles, label)): Path<(String, String, String)>,
+    UrlQuery(parameters): UrlQuery<FileParameters>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    answer(&app, Query::new(&application, &profiles, Some(&label))?, &headers)
+    if parameters.use_default_label.is_some() {
+        let query = Query::new(&application, &profiles, None)?;
+        return file::answer(&app, &reader, query, &label, parameters.resolve_placeholders, &headers).await;
+    }
+    let query = Query::new(&application, &profiles, Some(&label))?;
+    answer(&app, &reader, query, &headers).await
 }
 
-fn answer(app: &App, query: Query, headers: &HeaderMap) -> Result<Response, Error> {
-    let environment = app.environment(query)?;
+async fn answer(app: &App, reader: &Reader, query: Query, headers: &HeaderMap) -> Result<Response, Error> {
+    reader.may_read(&query)?;
     let v2 = headers
         .get_all(header::ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|text| text.contains(V2)));
-    let response = EnvironmentResponse::new(environment, v2);
+    let views = app.views(&query).await?;
+    let tag = EntityTag::new(app, &views, &["environment", &format!("{query:?} {v2}")]);
+    if tag.is_known(headers) {
+        return Ok(tag.not_modified());
+    }
+    let response = EnvironmentResponse::new(app.environment(query, &views, v2)?, v2);
     let media_type = if v2 { V2 } else { "application/json" };
-    Ok(([(header::CONTENT_TYPE, media_type)], Json(response)).into_response())
+    Ok(tag.on(([(header::CONTENT_TYPE, media_type)], Json(response)).into_response()))
 }
 
 impl EnvironmentResponse {
@@ -103,15 +115,13 @@ impl EnvironmentResponse {
         } = environment;
         let property_sources = sources
             .into_iter()
-            .map(|source| {
-                let properties = if v2 {
-                    with_origins(source.properties, &source.name)
-                } else {
-                    source.properties
-                };
+            .map(|mut source| {
+                if v2 {
+                    add_origins(&mut source);
+                }
                 SourceResponse {
                     name: source.name,
-                    source: properties,
+                    source: source.properties,
                 }
             })
             .collect();
@@ -131,11 +141,11 @@ impl EnvironmentResponse {
     }
 }
 
-fn with_origins(properties: Properties, source: &str) -> Properties {
-    let origin = Value::from(format!("Config Server {source}"));
-    let with_origin = |value: Value| serde_json::json!({"value": value, "origin": origin});
-    properties
-        .into_iter()
-        .map(|(key, value)| (key, with_origin(value)))
-        .collect()
+/// Recognised by clients with exactly these two keys.
+fn add_origins(source: &mut PropertySource) {
+    for (key, value) in &mut source.properties {
+        let key = key.strip_prefix("invalid.").unwrap_or(key);
+        let origin = source.origins.get(key).unwrap_or(&source.name);
+        *value = serde_json::json!({"value": value.take(), "origin": origin});
+    }
 }

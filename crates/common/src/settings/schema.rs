@@ -1,0 +1,69 @@
+//! JSON schemas of settings, for whoever checks them before a service reads them: `--settings-schema` prints a service's.
+//!
+//! Beside the words of JSON Schema these formats are used: `duration` (humantime's, `10s`), `duration-above-zero`, `log-directives`,
+//! `engine-url` (a scheme, a colon, what the engine wants); `writeOnly` marks secrets.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+/// A duration above zero, as [`super::valid::duration`] reads it.
+pub fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "duration-above-zero"})
+}
+
+/// As [`super::valid::duration_or_zero`] reads it.
+pub fn duration_or_zero(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "duration"})
+}
+
+/// A duration that may be left empty.
+pub fn optional_duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": ["string", "null"], "format": "duration"})
+}
+
+/// As [`super::valid::credential`] reads it.
+pub fn credential(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 16, "writeOnly": true})
+}
+
+pub fn secret(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "writeOnly": true})
+}
+
+pub fn optional_secret(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": ["string", "null"], "writeOnly": true})
+}
+
+/// Secrets by name.
+pub fn secrets(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"type": "string", "writeOnly": true}})
+}
+
+pub fn engine_url(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "engine-url", "writeOnly": true})
+}
+
+/// As [`super::valid::log_directives`] reads it.
+pub fn log_directives(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "log-directives"})
+}
+
+/// The schema of a service's settings: lines of JSON, the same for the same code.
+#[must_use]
+pub fn of<S: JsonSchema>() -> String {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<S>().to_value();
+    sort(&mut schema);
+    format!("{schema:#}\n")
+}
+
+/// Whether maps keep their order hangs on features of a dependency: sorted they are always the same.
+fn sort(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.sort_keys();
+            fields.values_mut().for_each(sort);
+        }
+        Value::Array(items) => items.iter_mut().for_each(sort),
+        _ => {}
+    }
+}

@@ -1,0 +1,203 @@
+//! What config tells over the bus: read your settings again, take this value, this version is pinned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use sosohappy_common::Context;
+use sosohappy_events::consume::Start;
+use sosohappy_events::types::BusMessage;
+use sosohappy_events::{Bus, BusError, Envelope, Topic};
+use tokio::sync::Notify;
+
+use crate::source::{PinningError, Source};
+use crate::state::pin::Pin;
+
+/// How long a request waits for the bus.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A type of ours on Spring's topic, which Spring services ignore: the other replicas of config pin the same version.
+const PINNED: &str = "ConfigVersionPinnedRemoteApplicationEvent";
+/// Where it goes: to config alone.
+const CONFIG: &str = "config-service:**";
+/// Everyone.
+const ALL: &str = "**";
+
+#[derive(Debug, Clone)]
+pub struct Announcer {
+    bus: Arc<dyn Bus>,
+    context: Context,
+    pending: Arc<Notify>,
+}
+
+impl Announcer {
+    #[must_use]
+    pub fn new(bus: Arc<dyn Bus>, context: Context) -> Self {
+        Self {
+            bus,
+            context,
+            pending: Arc::default(),
+        }
+    }
+
+    /// Tells everyone to read their settings again: soon, or when the bus is back.
+    pub fn refresh_all_soon(&self) {
+        self.pending.notify_one();
+    }
+
+    pub async fn refresh<'a>(&self, destinations: impl IntoIterator<Item = &'a str>) -> Result<(), BusError> {
+        let destinations = destinations.into_iter().map(complete);
+        let messages = destinations.map(|destination| BusMessage::refresh(&self.context, &destination));
+        self.publish(messages.collect()).await
+    }
+
+    pub async fn environment(&self, destination: &str, name: &str, value: &str) -> Result<(), BusError> {
+        let values = Map::from_iter([(name.to_owned(), Value::from(value))]);
+        let message = BusMessage::environment_change(&self.context, &complete(destination), values);
+        self.publish(vec![message]).await
+    }
+
+    pub async fn pinned(&self, pin: &Pin) -> Result<(), BusError> {
+        let mut message = BusMessage::refresh(&self.context, CONFIG);
+        PINNED.clone_into(&mut message.kind);
+        message.rest = match serde_json::to_value(pin) {
+            Ok(Value::Object(rest)) => rest,
+            other => unreachable!("a struct becomes an object, not {other:?}"),
+        };
+        self.publish(vec![message]).await
+    }
+
+    async fn publish(&self, messages: Vec<BusMessage>) -> Result<(), BusError> {
+        let records: Vec<_> = messages
+            .into_iter()
+            .map(|message| Envelope::new(message, &self.context).to_outgoing())
+            .collect();
+        tokio::time::timeout(PATIENCE, self.bus.publish(&records))
+            .await
+            .unwrap_or_else(|_| Err(BusError::Unavailable("it does not answer".to_owned())))
+    }
+
+    /// Sends what [`Announcer::refresh_all_soon`] asks for. Readiness does not wait for the bus.
+    pub fn spawn(&self) {
+        let announcer = self.clone();
+        let draining = self.context.lifecycle.draining();
+        self.context.lifecycle.spawn("config-announcer", async move {
+            let mut told = true;
+            loop {
+                let next = async {
+                    if told {
+                        announcer.pending.notified().await;
+                    } else {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                };
+                if draining.run_until_cancelled(next).await.is_none() {
+                    return Ok(());
+                }
+                match announcer.refresh([ALL]).await {
+                    Ok(()) => told = true,
+                    Err(error) => {
+                        if told {
+                            tracing::warn!(%error, "nobody was told of the new version yet");
+                        }
+                        told = false;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Takes over what another replica pinned, this replica's absence included as far back as the topic goes.
+    pub fn spawn_pins(&self, source: &Source) {
+        let (announcer, source) = (self.clone(), source.clone());
+        let draining = self.context.lifecycle.draining();
+        self.context.lifecycle.spawn("config-pins", async move {
+            loop {
+                let Some(error) = draining.run_until_cancelled(announcer.follow_pins(&source)).await else {
+                    return Ok(());
+                };
+                tracing::warn!(%error, "the bus cannot be read for pins of other replicas");
+                if draining.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                    return Ok(());
+                }
+            }
+        });
+    }
+
+    async fn follow_pins(&self, source: &Source) -> BusError {
+        // A pin needs something to be put on.
+        while source.published().is_none() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let mut reader = match self.bus.read(&[Topic::ConfigBus], Start::Earliest).await {
+            Ok(reader) => reader,
+            Err(error) => return error,
+        };
+        loop {
+            let record = match reader.next().await {
+                Ok(record) => record,
+                Err(error) => return error,
+            };
+            let Ok(Envelope { event: message, .. }) = Envelope::<BusMessage>::decode(&record) else {
+                continue;
+            };
+            if message.kind != PINNED || message.origin_service == *self.context.instance {
+                continue;
+            }
+            match serde_json::from_value::<Pin>(Value::Object(message.rest)) {
+                Ok(pin) => self.adopt(source, pin).await,
+                Err(error) => tracing::warn!(%error, "a pin of another replica cannot be read"),
+            }
+        }
+    }
+}
+
+impl Announcer {
+    /// A version that is not known here may be one that was not fetched yet.
+    async fn adopt(&self, source: &Source, pin: Pin) {
+        let mut adopted = source.adopt(pin.clone()).await;
+        if matches!(adopted, Err(PinningError::Unknown)) {
+            source.refresh().await;
+            adopted = source.adopt(pin).await;
+        }
+        match adopted {
+            // Who asked this replica in between has the version before.
+            Ok(true) => self.refresh_all_soon(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "a version that another replica pinned cannot be pinned here"),
+        }
+    }
+}
+
+/// As Spring completes what it is asked for: with at most one colon, and unless it ends so, everything below is meant.
+fn complete(destination: &str) -> String {
+    let destination = destination.trim();
+    if destination.is_empty() || destination == ALL {
+        ALL.to_owned()
+    } else if destination.matches(':').count() <= 1 && !destination.ends_with(":**") {
+        format!("{destination}:**")
+    } else {
+        destination.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_completed_as_spring_does() {
+        for (asked, complete_one) in [
+            ("", "**"),
+            ("**", "**"),
+            ("*", "*:**"),
+            ("feed-config", "feed-config:**"),
+            ("feed-service:8891", "feed-service:8891:**"),
+            ("feed-service:**", "feed-service:**"),
+            ("feed-service:8891:abc", "feed-service:8891:abc"),
+        ] {
+            assert_eq!(complete(asked), complete_one, "{asked}");
+        }
+    }
+}

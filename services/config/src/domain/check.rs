@@ -1,0 +1,232 @@
+//! What a version must hold to before it is published: our services must be able to read their settings in it.
+//!
+//! Spring services keep their own keys in the same files. So whole sections that none of our services has are let through, and in
+//! `server`, which Spring has too, what we do not know.
+
+use serde_json::Value;
+
+use super::cipher;
+use super::finding::{Finding, Refused};
+use super::schema::{Key, Schema, stem_of};
+use super::snapshot::{Document, Snapshot};
+
+/// More than this many findings help nobody.
+const MOST_FINDINGS: usize = 100;
+
+/// Sections that Spring has as well as we.
+const SPRINGS_TOO: [&str; 1] = ["server"];
+
+/// The files that every application gets.
+const SHARED: &str = "application";
+
+#[derive(Debug, Clone)]
+pub struct Checker {
+    schemas: Vec<Schema>,
+    refuse_unknown: bool,
+}
+
+impl Checker {
+    /// Without schemas everything is right.
+    #[must_use]
+    pub fn new(schemas: Vec<Schema>, refuse_unknown: bool) -> Self {
+        Self {
+            schemas,
+            refuse_unknown,
+        }
+    }
+
+    /// Whether a service of ours says so of the key.
+    #[must_use]
+    pub fn is_secret(&self, key: &str) -> bool {
+        self.schemas.iter().any(|schema| schema.is_secret(key))
+    }
+
+    pub fn check(&self, snapshot: &Snapshot) -> Result<(), Refused> {
+        let mut findings = Vec::new();
+        for (path, file) in &snapshot.files {
+            let stem = stem_of(path);
+            let shared = stem == SHARED || stem.starts_with("application-");
+            let schemas: Vec<_> = self
+                .schemas
+                .iter()
+                .filter(|schema| shared || schema.is_for(path))
+                .collect();
+            if schemas.is_empty() {
+                continue;
+            }
+            for document in &file.documents {
+                self.check_document(path, document, &schemas, &mut findings);
+            }
+        }
+        findings.sort();
+        findings.dedup();
+        findings.truncate(MOST_FINDINGS);
+        if findings.is_empty() {
+            Ok(())
+        } else {
+            Err(Refused(findings))
+        }
+    }
+
+    fn check_document(&self, path: &str, document: &Document, schemas: &[&Schema], findings: &mut Vec<Finding>) {
+        for (key, value) in &document.properties {
+            let reason = self.refuses(key, value, schemas);
+            if let Some(reason) = reason {
+                let line = document.position(key).map(|position| position.line);
+                findings.push(Finding::new(path, line, format!("{key}: {reason}")));
+            }
+        }
+    }
+
+    fn refuses(&self, key: &str, value: &Value, schemas: &[&Schema]) -> Option<String> {
+        let mut unknown = None;
+        let mut known = false;
+        let springs_too = SPRINGS_TOO.contains(&key.split('.').next().unwrap_or_default());
+        for schema in schemas {
+            match schema.key(key) {
+                Key::Foreign => {}
+                Key::Group => known = true,
+                Key::Unknown { section } => {
+                    let names: Vec<_> = section.keys().map(String::as_str).collect();
+                    unknown = unknown.or(Some(format!("unknown key; this section has {}", names.join(", "))));
+                }
+                Key::Value(place) => {
+                    known = true;
+                    if is_closed(value) || (springs_too && is_placeholder(value)) {
+                        continue;
+                    }
+                    if let Some(reason) = schema.refuses(place, value) {
+                        return Some(match schemas.len() {
+                            1 => reason,
+                            _ => format!("{reason} by {}", schema.application),
+                        });
+                    }
+                }
+            }
+        }
+        unknown.filter(|_| !known && !springs_too && self.refuse_unknown)
+    }
+}
+
+fn is_closed(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with(cipher::PREFIX))
+}
+
+/// Spring resolves it before it reads the value; ours do not, but in a shared section that is not for us to refuse.
+fn is_placeholder(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.contains("${"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::snapshot::Contents;
+
+    const FEED: &str = r##"{
+        "type": "object",
+        "properties": {
+            "server": {"$ref": "#/$defs/Server"},
+            "log": {"type": "object", "properties": {"level": {"type": "string", "format": "log-directives"}}},
+            "post": {"type": "object", "properties": {
+                "text": {"type": "integer", "format": "uint", "minimum": 1},
+                "wait": {"type": "string", "format": "duration-above-zero"},
+                "form": {"enum": ["digest", "raw"]},
+                "ratio": {"type": "number", "minimum": 0.0, "maximum": 1.0},
+                "note": {"anyOf": [{"type": "string", "format": "uri"}, {"type": "null"}]},
+                "names": {"type": "array", "items": {"type": "string"}},
+                "keys": {"type": "array", "items": {"type": "object", "properties": {"kid": {"type": "string", "minLength": 2}}}},
+                "topics": {"type": "object", "additionalProperties": {"type": "string"}}
+            }}
+        },
+        "$defs": {"Server": {"type": "object", "properties": {"port": {"type": "integer", "minimum": 0, "maximum": 65535}}}}
+    }"##;
+
+    fn check(path: &str, text: &str) -> Vec<String> {
+        let feed = Schema::parse("feed-config", FEED).unwrap();
+        let dm = Schema::parse(
+            "dm-config",
+            r#"{"properties": {"log": {"properties": {"level": {"type": "string"}}}}}"#,
+        );
+        let checker = Checker::new(vec![feed, dm.unwrap()], true);
+        let contents = Contents::from([(path.to_owned(), Bytes::copy_from_slice(text.as_bytes()))]);
+        let snapshot = Snapshot::new("v".to_owned(), contents).unwrap();
+        match checker.check(&snapshot) {
+            Ok(()) => Vec::new(),
+            Err(Refused(findings)) => findings.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn what_a_service_can_read_is_right() {
+        let text = "server.port: '8891'\nlog.level: info,hyper=warn\npost:\n  text: 10\n  wait: 2h 30m\n  form: raw\n  ratio: 0.5\n  note: ''\n  \
+                    names: a,b\n  keys: [{kid: ab}]\n  topics: {any: thing}\n---\npost.text: '{cipher}00'\n";
+        assert_eq!(check("feed-config.yml", text), Vec::<String>::new());
+        assert_eq!(
+            check("v2/feed-config-prod.properties", "post.names[0]=a\n"),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn what_it_cannot_read_is_named_with_its_line() {
+        let text = "post:\n  text: many\n  wait: soon\n  form: other\n  ratio: 2\n  note: x\n  keys:\n    - kid: a\n  txt: 1\nserver:\n  port: 70000\n";
+        assert_eq!(
+            check("feed-config.yml", text),
+            [
+                "feed-config.yml:2: post.text: a whole number is expected",
+                "feed-config.yml:3: post.wait: a duration above zero, 10s or 2h 30m, is expected",
+                "feed-config.yml:4: post.form: digest or raw is expected",
+                "feed-config.yml:5: post.ratio: a number within its bounds is expected",
+                "feed-config.yml:6: post.note: a URL is expected",
+                "feed-config.yml:8: post.keys[0].kid: at least 2 characters are expected",
+                "feed-config.yml:9: post.txt: unknown key; this section has text, wait, form, ratio, note, names, keys, topics",
+                "feed-config.yml:11: server.port: a whole number from 0 to 65535 is expected",
+            ]
+        );
+        let flat = "# note\npost.text=0\n";
+        assert_eq!(
+            check("feed-config.properties", flat),
+            ["feed-config.properties:2: post.text: a whole number of at least 1 is expected"]
+        );
+        let json = "{\n  \"post\": {\n    \"text\": []\n  }\n}";
+        assert_eq!(
+            check("feed-config.json", json),
+            ["feed-config.json:3: post.text: a whole number is expected"]
+        );
+    }
+
+    #[test]
+    fn what_spring_keeps_beside_is_let_through() {
+        let text = "spring.datasource.url: x\nmanagement: {server: {port: 1}}\njwt.secret: y\nserver:\n  port: ${PORT:8891}\n  servlet.context-path: /feed-service\n";
+        assert_eq!(check("feed-config.yml", text), Vec::<String>::new());
+        assert_eq!(check("other.yml", "post.text: many\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_shared_file_is_for_every_service() {
+        assert_eq!(
+            check("application.yml", "post.text: 1\nlog.level: debug\n"),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            check("application-prod.yml", "log.level: 'a=b=c'\n"),
+            ["application-prod.yml:1: log.level: log levels, info,sosohappy_feed=debug, are expected by feed-config"]
+        );
+        assert_eq!(
+            check("application.yml", "log.lvl: debug\n"),
+            ["application.yml:1: log.lvl: unknown key; this section has level"]
+        );
+    }
+
+    #[test]
+    fn values_are_never_quoted() {
+        let findings = check(
+            "feed-config.yml",
+            "post:\n  text: hunter2\n  wait: hunter2\n  form: hunter2\n  note: hunter2\n",
+        );
+        assert_eq!(findings.len(), 4);
+        assert!(!findings.concat().contains("hunter2"), "{findings:?}");
+    }
+}

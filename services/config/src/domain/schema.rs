@@ -1,0 +1,265 @@
+//! The settings that a service takes, as the JSON schema it makes of its own types says them.
+
+use serde_json::{Map, Value};
+use sosohappy_common::settings::valid;
+
+use super::flat::{Step, steps};
+
+/// The schema of one service.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    /// `feed-config`: the application whose files it is for.
+    pub application: String,
+    root: Value,
+}
+
+/// What a flat key is to a service.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Key<'a> {
+    /// A value with its schema.
+    Value(&'a Value),
+    /// A section, a list or a map: its content is in keys of its own.
+    Group,
+    /// Its first part is no section of the service.
+    Foreign,
+    /// Inside a section of the service, which has only these.
+    Unknown { section: &'a Map<String, Value> },
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the schema of {application} is no JSON: {error}")]
+pub struct NotASchema {
+    application: String,
+    error: serde_json::Error,
+}
+
+impl Schema {
+    pub fn parse(application: &str, text: &str) -> Result<Self, NotASchema> {
+        let root = serde_json::from_str(text).map_err(|error| NotASchema {
+            application: application.to_owned(),
+            error,
+        })?;
+        Ok(Self {
+            application: application.to_owned(),
+            root,
+        })
+    }
+
+    /// Whether a file is for this application: `feed-config.yml`, `feed-config-prod.yml`, wherever it is.
+    #[must_use]
+    pub fn is_for(&self, path: &str) -> bool {
+        let stem = stem_of(path);
+        stem.strip_prefix(&self.application)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
+    #[must_use]
+    pub fn key(&self, key: &str) -> Key<'_> {
+        let mut place = &self.root;
+        for (depth, step) in steps(key).into_iter().enumerate() {
+            let Some(next) = self.step(place, &step) else {
+                return match (depth, self.properties(place)) {
+                    (0, _) => Key::Foreign,
+                    (_, Some(section)) => Key::Unknown { section },
+                    // A list, or a value: what is inside is not for the schema to say.
+                    (_, None) => Key::Value(place),
+                };
+            };
+            place = next;
+        }
+        if self.properties(place).is_some() {
+            Key::Group
+        } else {
+            Key::Value(place)
+        }
+    }
+
+    /// Whether its values are for nobody's eyes.
+    #[must_use]
+    pub fn is_secret(&self, key: &str) -> bool {
+        let Key::Value(place) = self.key(key) else {
+            return false;
+        };
+        self.alternatives(place).iter().any(|place| place["writeOnly"] == true)
+    }
+
+    fn step<'a>(&'a self, place: &'a Value, step: &Step<'_>) -> Option<&'a Value> {
+        let mut alternatives = self.alternatives(place).into_iter();
+        match step {
+            Step::Index(_) => alternatives.find_map(|place| place.get("items")),
+            Step::Key(key) => alternatives.find_map(|place| {
+                let own = place.get("properties").and_then(|properties| properties.get(*key));
+                own.or_else(|| {
+                    place
+                        .get("additionalProperties")
+                        .filter(|more| more.is_object() || **more == true)
+                })
+            }),
+        }
+    }
+
+    fn properties<'a>(&'a self, place: &'a Value) -> Option<&'a Map<String, Value>> {
+        let mut alternatives = self.alternatives(place).into_iter();
+        alternatives.find_map(|place| place.get("properties")?.as_object())
+    }
+
+    /// The schema itself, and what it refers to or offers.
+    fn alternatives<'a>(&'a self, place: &'a Value) -> Vec<&'a Value> {
+        let mut all = Vec::new();
+        let mut waiting = vec![place];
+        while let Some(place) = waiting.pop() {
+            all.push(place);
+            if all.len() > 64 {
+                break;
+            }
+            if let Some(reference) = place.get("$ref").and_then(Value::as_str) {
+                waiting.extend(self.root.pointer(reference.trim_start_matches('#')));
+            }
+            for offer in ["anyOf", "oneOf", "allOf"] {
+                waiting.extend(place.get(offer).and_then(Value::as_array).into_iter().flatten());
+            }
+        }
+        all
+    }
+
+    /// Why a value is not what its schema asks for. As lenient as the services are when they read: a number may be text, empty
+    /// text is nothing. The reason never quotes the value.
+    pub fn refuses(&self, schema: &Value, value: &Value) -> Option<String> {
+        let mut reasons = Vec::new();
+        let alternatives = self.alternatives(schema);
+        if alternatives.iter().any(|place| place["type"] == "null") && text_of(value).is_empty() {
+            return None;
+        }
+        let leaves: Vec<_> = alternatives
+            .into_iter()
+            .filter(|place| place["type"] != "null")
+            .filter(|place| ["type", "const", "enum"].iter().any(|word| place.get(word).is_some()))
+            .collect();
+        for place in &leaves {
+            match refuses_one(place, value) {
+                None => return None,
+                Some(reason) if !reasons.contains(&reason) => reasons.push(reason),
+                Some(_) => {}
+            }
+        }
+        (!leaves.is_empty()).then(|| reasons.join(", or "))
+    }
+}
+
+/// `feed-config-prod` of `a/feed-config-prod.yml`.
+#[must_use]
+pub fn stem_of(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn refuses_one(schema: &Value, value: &Value) -> Option<String> {
+    let text = text_of(value);
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if types.contains(&"null") && text.is_empty() {
+        return None;
+    }
+    let choices: Vec<String> = match (&schema["const"], &schema["enum"]) {
+        (Value::Null, Value::Array(choices)) => choices.iter().map(text_of).collect(),
+        (Value::Null, _) => Vec::new(),
+        (only, _) => vec![text_of(only)],
+    };
+    if !choices.is_empty() {
+        return (!choices.contains(&text)).then(|| format!("{} is expected", choices.join(" or ")));
+    }
+    let mut reason = None;
+    for kind in types.into_iter().filter(|kind| *kind != "null") {
+        match refuses_type(kind, schema, &text) {
+            None => return None,
+            Some(why) => reason = reason.or(Some(why)),
+        }
+    }
+    reason
+}
+
+fn refuses_type(kind: &str, schema: &Value, text: &str) -> Option<String> {
+    match kind {
+        "boolean" => {
+            let known = ["true", "1", "on", "yes", "false", "0", "off", "no"];
+            let known = known.contains(&text.trim().to_ascii_lowercase().as_str());
+            (!known).then(|| "true or false is expected".to_owned())
+        }
+        "integer" => {
+            let (low, high) = (bound(schema, "minimum"), bound(schema, "maximum"));
+            let Ok(number) = text.trim().parse::<i128>() else {
+                return Some("a whole number is expected".to_owned());
+            };
+            if low.is_some_and(|low| number < low) || high.is_some_and(|high| number > high) {
+                return Some(match (low, high) {
+                    (Some(low), Some(high)) => format!("a whole number from {low} to {high} is expected"),
+                    (Some(low), None) => format!("a whole number of at least {low} is expected"),
+                    (_, high) => format!("a whole number of at most {} is expected", high.unwrap_or(i128::MAX)),
+                });
+            }
+            None
+        }
+        "number" => {
+            let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+            let Some(number) = number else {
+                return Some("a number is expected".to_owned());
+            };
+            let (low, high) = (schema["minimum"].as_f64(), schema["maximum"].as_f64());
+            let inside = low.is_none_or(|low| number >= low) && high.is_none_or(|high| number <= high);
+            (!inside).then(|| "a number within its bounds is expected".to_owned())
+        }
+        "string" => refuses_text(schema, text),
+        "array" if text.is_empty() || schema["items"]["type"] == "string" => None,
+        "array" => Some("a list is expected".to_owned()),
+        "object" => (!text.is_empty()).then(|| "a group of named values is expected".to_owned()),
+        other => Some(format!("{other} is expected")),
+    }
+}
+
+fn bound(schema: &Value, name: &str) -> Option<i128> {
+    let bound = &schema[name];
+    bound
+        .as_i64()
+        .map(i128::from)
+        .or_else(|| bound.as_u64().map(i128::from))
+}
+
+/// The formats are those of `sosohappy_common::settings::schema`, read by the same functions that the services read with.
+fn refuses_text(schema: &Value, text: &str) -> Option<String> {
+    type Plain<'a> = serde::de::value::StrDeserializer<'a, serde::de::value::Error>;
+    let plain = Plain::new;
+    let known = match schema["format"].as_str() {
+        Some("duration-above-zero") => valid::duration(plain(text)).is_ok(),
+        Some("duration") => valid::duration_or_zero(plain(text)).is_ok(),
+        Some("log-directives") => valid::log_directives(plain(text)).is_ok(),
+        Some("uri") => url::Url::parse(text).is_ok(),
+        Some("ip") => text.parse::<std::net::IpAddr>().is_ok(),
+        Some("engine-url") => text.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty()),
+        _ => true,
+    };
+    if !known {
+        let format = schema["format"].as_str().unwrap_or_default();
+        return Some(match format {
+            "duration-above-zero" => "a duration above zero, 10s or 2h 30m, is expected".to_owned(),
+            "duration" => "a duration, 10s or 2h 30m, is expected".to_owned(),
+            "log-directives" => "log levels, info,sosohappy_feed=debug, are expected".to_owned(),
+            "ip" => "an IP address is expected".to_owned(),
+            _ => "a URL is expected".to_owned(),
+        });
+    }
+    let least = schema["minLength"]
+        .as_u64()
+        .and_then(|least| usize::try_from(least).ok());
+    let least = least.filter(|least| text.len() < *least)?;
+    Some(format!("at least {least} characters are expected"))
+}

@@ -1,0 +1,344 @@
+//! What hosts of repositories send on a push: who signed it, which files it is about, which applications those are for.
+//!
+//! Sources: the hosts' documentation of webhooks, and spring-cloud-config-monitor, whose guesses at names and headers these are. Spring's
+//! older versions check no signature; we always do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::HeaderMap;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// A file with more dashes than this in its name is no application's.
+const MOST_DASHES: usize = 10;
+const MOST_NAMES: usize = 200;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    GitHub,
+    GitLab,
+    Gitea,
+    Gogs,
+    Gitee,
+    Bitbucket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    #[error("no secret is set here (webhooks.secret)")]
+    NoSecret,
+    #[error("the signature or token is missing")]
+    Missing,
+    #[error("the signature or token is wrong")]
+    Wrong,
+    #[error("the time stamp is too old, or of the future")]
+    Stale,
+}
+
+/// A push, as its body tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Push {
+    pub paths: BTreeSet<String>,
+    /// The branch and the commit it stands at now, where that is told.
+    pub head: Option<(String, String)>,
+}
+
+impl Provider {
+    /// By the headers; Gitea and Gogs send those of GitHub too.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let providers = [
+            ("x-gitea-event", Self::Gitea),
+            ("x-gogs-event", Self::Gogs),
+            ("x-gitee-event", Self::Gitee),
+            ("x-gitlab-event", Self::GitLab),
+            ("x-github-event", Self::GitHub),
+            ("x-event-key", Self::Bitbucket),
+        ];
+        let found = providers.into_iter().find(|(header, _)| headers.contains_key(*header));
+        found.map(|(_, provider)| provider)
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GitHub => "github",
+            Self::GitLab => "gitlab",
+            Self::Gitea => "gitea",
+            Self::Gogs => "gogs",
+            Self::Gitee => "gitee",
+            Self::Bitbucket => "bitbucket",
+        }
+    }
+
+    /// What names this delivery, so that it is acted on once: the host's own id is not signed, so the signed body has a part in it.
+    pub fn verify(
+        self,
+        headers: &HeaderMap,
+        body: &[u8],
+        secret: Option<&SecretString>,
+        now: Timestamp,
+        tolerance: Duration,
+    ) -> Result<String, Unverified> {
+        let secret = secret.map(|secret| secret.expose_secret().as_bytes());
+        let secret = secret.filter(|secret| !secret.is_empty()).ok_or(Unverified::NoSecret)?;
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let signed = |shown: Option<&str>| {
+            let shown = hex::decode(shown.ok_or(Unverified::Missing)?).map_err(|_| Unverified::Wrong)?;
+            same(&shown, &hmac(secret, &[body]))
+        };
+        match self {
+            Self::GitHub => signed(header("x-hub-signature-256").map(without_algorithm))?,
+            Self::Bitbucket => signed(header("x-hub-signature").map(without_algorithm))?,
+            Self::Gitea => signed(header("x-gitea-signature"))?,
+            Self::Gogs => signed(header("x-gogs-signature"))?,
+            Self::GitLab => same(header("x-gitlab-token").ok_or(Unverified::Missing)?.as_bytes(), secret)?,
+            Self::Gitee => {
+                let token = header("x-gitee-token").ok_or(Unverified::Missing)?;
+                match header("x-gitee-timestamp") {
+                    None => same(token.as_bytes(), secret)?,
+                    Some(stamp) => {
+                        let token = STANDARD.decode(token).map_err(|_| Unverified::Wrong)?;
+                        same(&token, &hmac(secret, &[stamp.as_bytes(), b"\n", secret]))?;
+                        let sent = stamp
+                            .parse()
+                            .ok()
+                            .and_then(|millis| Timestamp::from_millisecond(millis).ok());
+                        let sent = sent.ok_or(Unverified::Stale)?;
+                        if now.duration_since(sent).unsigned_abs() > tolerance {
+                            return Err(Unverified::Stale);
+                        }
+                    }
+                }
+            }
+        }
+        let digest = Sha256::new().chain_update(self.name()).chain_update(body).finalize();
+        Ok(hex::encode(&digest[..16]))
+    }
+
+    /// None for what is no push: pings, issues and the like.
+    #[must_use]
+    pub fn push(self, headers: &HeaderMap, body: &Value) -> Option<Push> {
+        let header = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
+        let is_push = match self {
+            Self::GitHub => header("x-github-event") == "push",
+            Self::Gitea => header("x-gitea-event") == "push",
+            Self::Gogs => header("x-gogs-event") == "push",
+            Self::GitLab => matches!(header("x-gitlab-event"), "Push Hook" | "Tag Push Hook" | "System Hook"),
+            Self::Gitee => matches!(header("x-gitee-event"), "Push Hook" | "push_hooks" | "Tag Push Hook"),
+            Self::Bitbucket => matches!(
+                header("x-event-key"),
+                "repo:push" | "pullrequest:fulfilled" | "repo:refs_changed" | "pr:merged"
+            ),
+        };
+        if !is_push {
+            return None;
+        }
+        let mut push = Push::default();
+        if self == Self::Bitbucket {
+            // It does not tell which files: they may be anybody's.
+            push.paths.insert("application.yml".to_owned());
+            return Some(push);
+        }
+        for commit in body["commits"].as_array().into_iter().flatten() {
+            for list in ["added", "removed", "modified"] {
+                let paths = commit[list].as_array().into_iter().flatten().filter_map(Value::as_str);
+                push.paths.extend(paths.map(str::to_owned));
+            }
+        }
+        let branch = body["ref"].as_str().and_then(|name| name.strip_prefix("refs/heads/"));
+        if let (Some(branch), Some(after)) = (branch, body["after"].as_str()) {
+            push.head = Some((branch.to_owned(), after.to_owned()));
+        }
+        Some(push)
+    }
+}
+
+/// The names a path may be of: without extension, then without each part after a dash; `application` is everybody.
+#[must_use]
+pub fn names<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut names = Vec::new();
+    for path in paths {
+        let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
+        let mut stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        for _ in 0..=MOST_DASHES {
+            let name = if stem == "application" { "*" } else { stem };
+            if !name.is_empty() && !names.iter().any(|before| before == name) && names.len() < MOST_NAMES {
+                names.push(name.to_owned());
+            }
+            match stem.rsplit_once('-') {
+                Some((shorter, _)) => stem = shorter,
+                None => break,
+            }
+        }
+    }
+    names
+}
+
+fn without_algorithm(header: &str) -> &str {
+    header.strip_prefix("sha256=").unwrap_or("")
+}
+
+fn hmac(secret: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn same(shown: &[u8], expected: &[u8]) -> Result<(), Unverified> {
+    if bool::from(shown.ct_eq(expected)) {
+        Ok(())
+    } else {
+        Err(Unverified::Wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use serde_json::json;
+
+    use super::*;
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        all.iter().map(header).collect()
+    }
+
+    fn verify(all: &[(&'static str, &str)], body: &[u8], secret: &str) -> Result<String, Unverified> {
+        let headers = headers(all);
+        let provider = Provider::of(&headers).unwrap();
+        let now = Timestamp::from_millisecond(1_700_000_000_000).unwrap();
+        provider.verify(&headers, body, Some(&secret.into()), now, Duration::from_mins(5))
+    }
+
+    /// GitHub documents this secret, body and signature: "Validating webhook deliveries".
+    #[test]
+    fn githubs_own_example_is_verified() {
+        let secret = "It's a Secret to Everybody";
+        let right = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        let event = ("x-github-event", "push");
+        let signed = |signature: &str, body: &[u8], secret: &str| {
+            verify(&[event, ("x-hub-signature-256", signature)], body, secret)
+        };
+        assert!(signed(right, b"Hello, World!", secret).is_ok());
+        assert_eq!(signed(right, b"Hello, World?", secret), Err(Unverified::Wrong));
+        assert_eq!(signed(right, b"Hello, World!", "another"), Err(Unverified::Wrong));
+        assert_eq!(signed(&right[7..], b"Hello, World!", secret), Err(Unverified::Wrong));
+        assert_eq!(signed("sha256=", b"Hello, World!", secret), Err(Unverified::Wrong));
+        assert_eq!(verify(&[event], b"Hello, World!", secret), Err(Unverified::Missing));
+        let headers = headers(&[event, ("x-hub-signature-256", right)]);
+        let unset = Provider::GitHub.verify(&headers, b"", None, Timestamp::UNIX_EPOCH, Duration::ZERO);
+        assert_eq!(unset, Err(Unverified::NoSecret));
+    }
+
+    #[test]
+    fn every_host_signs_in_its_own_way() {
+        let plain = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        let prefixed = format!("sha256={plain}");
+        let secret = "It's a Secret to Everybody";
+        // printf '1700000000000\nIt'"'"'s a Secret to Everybody' | openssl dgst -sha256 -hmac "It's a Secret to Everybody" -binary | base64
+        let gitee = "aKwnffuNqpDHBUKqF/ZxrldhYF3iyAtM1GWX8vDY/zQ=";
+        for all in [
+            [
+                ("x-gitea-event", "push"),
+                ("x-gitea-signature", plain),
+                ("x-github-event", "push"),
+            ],
+            [
+                ("x-gogs-event", "push"),
+                ("x-gogs-signature", plain),
+                ("x-github-event", "push"),
+            ],
+            [
+                ("x-event-key", "repo:push"),
+                ("x-hub-signature", &prefixed),
+                ("x-hook-uuid", "1"),
+            ],
+            [
+                ("x-gitlab-event", "Push Hook"),
+                ("x-gitlab-token", secret),
+                ("x-gitlab-instance", "1"),
+            ],
+            [
+                ("x-gitee-event", "Push Hook"),
+                ("x-gitee-token", gitee),
+                ("x-gitee-timestamp", "1700000000000"),
+            ],
+            [
+                ("x-gitee-event", "Push Hook"),
+                ("x-gitee-token", secret),
+                ("x-gitee-ping", "false"),
+            ],
+        ] {
+            assert!(verify(&all, b"Hello, World!", secret).is_ok(), "{all:?}");
+            assert_eq!(
+                verify(&all, b"Hello, World!", "another secret"),
+                Err(Unverified::Wrong),
+                "{all:?}"
+            );
+        }
+        let old = [
+            ("x-gitee-event", "Push Hook"),
+            ("x-gitee-token", gitee),
+            ("x-gitee-timestamp", "1600000000000"),
+        ];
+        assert_eq!(verify(&old, b"", secret), Err(Unverified::Wrong), "the time is signed");
+    }
+
+    #[test]
+    fn pushes_name_files_and_head() {
+        let body = json!({
+            "ref": "refs/heads/main", "after": "abc",
+            "commits": [
+                {"added": ["a/feed-config.yml"], "removed": [], "modified": ["application.yml"]},
+                {"modified": ["a/feed-config.yml"], "removed": ["dm-config-prod.yml"]}
+            ]
+        });
+        let github = headers(&[("x-github-event", "push")]);
+        let push = Provider::GitHub.push(&github, &body).unwrap();
+        assert_eq!(push.head, Some(("main".to_owned(), "abc".to_owned())));
+        assert_eq!(
+            push.paths.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["a/feed-config.yml", "application.yml", "dm-config-prod.yml"]
+        );
+        assert_eq!(
+            Provider::GitHub.push(&headers(&[("x-github-event", "ping")]), &body),
+            None
+        );
+        let bitbucket = headers(&[("x-event-key", "repo:refs_changed")]);
+        let push = Provider::Bitbucket.push(&bitbucket, &json!({"changes": []})).unwrap();
+        assert_eq!(names(push.paths.iter().map(String::as_str)), ["*"]);
+        assert_eq!(Provider::GitHub.push(&github, &json!([1])), Some(Push::default()));
+    }
+
+    #[test]
+    fn names_are_guessed_as_spring_does() {
+        assert_eq!(
+            names(["x/feed-config-prod.yml"]),
+            ["feed-config-prod", "feed-config", "feed"]
+        );
+        assert_eq!(
+            names(["application.yml", "application-prod.yml"]),
+            ["*", "application-prod"]
+        );
+        assert_eq!(names(["", "-.yml", "a"]), ["-", "a"]);
+        assert!(names([["a"; 1000].join("-").as_str()]).len() <= MOST_DASHES + 1);
+    }
+}

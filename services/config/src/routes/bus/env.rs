@@ -1,0 +1,69 @@
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::Deserialize;
+use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
+use utoipa::ToSchema;
+
+use crate::App;
+use crate::credentials::Operator;
+use crate::error::Error;
+use crate::state::record::{Action, Entry};
+
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EnvParameters {
+    name: String,
+    /// Of whatever type; none is empty.
+    #[serde(default)]
+    value: String,
+}
+
+/// Tells everyone to take a value over all their settings, until they start again.
+#[utoipa::path(
+    post,
+    path = "/actuator/busenv",
+    tag = "bus",
+    request_body = EnvParameters,
+    responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn set_for_all(
+    operator: Operator,
+    State(app): State<App>,
+    Params(parameters): Params<EnvParameters>,
+) -> Result<StatusCode, Error> {
+    set(&app, &operator, "**", parameters).await
+}
+
+/// Tells one destination, `feed-service/8891` for `feed-service:8891:**`.
+#[utoipa::path(
+    post,
+    path = "/actuator/busenv/{*destination}",
+    tag = "bus",
+    params(("destination" = String, Path)),
+    request_body = EnvParameters,
+    responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn set_for_some(
+    operator: Operator,
+    State(app): State<App>,
+    Path(destination): Path<String>,
+    Params(parameters): Params<EnvParameters>,
+) -> Result<StatusCode, Error> {
+    set(&app, &operator, &destination.replace('/', ":"), parameters).await
+}
+
+async fn set(
+    app: &App,
+    operator: &Operator,
+    destination: &str,
+    parameters: EnvParameters,
+) -> Result<StatusCode, Error> {
+    let EnvParameters { name, value } = parameters;
+    if name.trim().is_empty() {
+        return Err(Error::Parameter("name: missing".to_owned()));
+    }
+    let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusEnv);
+    app.record(entry.detail(format!("{name} at {destination}"))).await?;
+    app.announcer.environment(destination, &name, &value).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,133 @@
+use axum::Json;
+use axum::extract::State;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde_json::Value;
+use sosohappy_common::Problem;
+
+use crate::App;
+use crate::credentials::Operator;
+use crate::domain::webhook::{Provider, Push, names};
+use crate::error::Error;
+use crate::source::Outcome;
+use crate::state::record::{Action, Entry};
+
+/// How long a push that the repository does not show yet is waited for, in pauses that double.
+const PAUSES: [u64; 4] = [100, 200, 400, 800];
+
+/// A webhook: a push of GitHub, GitLab, Gitea, Gogs, Gitee or Bitbucket, signed with `webhooks.secret`; or, from an operator, `path=` as a
+/// form or in JSON. Looks at the source and tells the applications the files are for. Answers the names it guessed; none for what is no
+/// push, or has been seen before.
+#[utoipa::path(
+    post,
+    path = "/monitor",
+    tag = "bus",
+    request_body(content = String, content_type = "application/json"),
+    responses((status = 200, body = Vec<String>), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn monitor(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Vec<String>>, Error> {
+    let settings = app.settings.get();
+    let Some(provider) = Provider::of(&headers) else {
+        let operator = Operator::of(&headers, &settings)?;
+        let paths = told_paths(&headers, &body)?;
+        let push = Push {
+            paths: paths.into_iter().collect(),
+            head: None,
+        };
+        return act(&app, &operator.name, push).await.map(Json);
+    };
+    let now = app.context.clock.now();
+    let webhooks = &settings.webhooks;
+    let delivery = match provider.verify(&headers, &body, webhooks.secret.as_ref(), now, webhooks.tolerance) {
+        Ok(delivery) => Some(delivery),
+        // An operator may try out what a host sends.
+        Err(unverified) => Operator::of(&headers, &settings)
+            .map(|_| None)
+            .map_err(|_| unverified)?,
+    };
+    let Some(push) = provider.push(&headers, &json(&headers, &body)?) else {
+        return Ok(Json(Vec::new()));
+    };
+    if let Some(delivery) = &delivery
+        && app.deliveries.contains_key(delivery)
+    {
+        tracing::info!(provider = provider.name(), "a webhook came again");
+        return Ok(Json(Vec::new()));
+    }
+    let names = act(&app, provider.name(), push).await?;
+    if let Some(delivery) = delivery {
+        // Only now: one that failed may be sent again.
+        app.deliveries.insert(delivery, ());
+    }
+    Ok(Json(names))
+}
+
+async fn act(app: &App, who: &str, push: Push) -> Result<Vec<String>, Error> {
+    let names = names(push.paths.iter().map(String::as_str));
+    let entry = Entry::new(app.context.clock.now(), who, Action::Webhook).detail(names.join(","));
+    app.record(entry).await?;
+    let outcome = app.source.refresh().await;
+    let shown = push
+        .head
+        .as_ref()
+        .is_none_or(|(branch, commit)| app.source.stands_at(branch, commit));
+    if outcome == Outcome::Away || !shown {
+        // A host may tell before its own servers agree; later ones than these pauses are for polling to find.
+        let (app, head, told) = (app.clone(), push.head, names.clone());
+        let draining = app.context.lifecycle.draining();
+        app.context.lifecycle.clone().spawn("config-push", async move {
+            for pause in PAUSES {
+                let pause = tokio::time::sleep(std::time::Duration::from_millis(pause));
+                if draining.run_until_cancelled(pause).await.is_none() {
+                    return Ok(());
+                }
+                let outcome = app.source.refresh().await;
+                let shown = head
+                    .as_ref()
+                    .is_none_or(|(branch, commit)| app.source.stands_at(branch, commit));
+                if outcome != Outcome::Away && shown {
+                    break;
+                }
+            }
+            if let Err(error) = app.announcer.refresh(told.iter().map(String::as_str)).await {
+                tracing::warn!(%error, "nobody was told of a push");
+            }
+            Ok(())
+        });
+        return Ok(names);
+    }
+    app.announcer.refresh(names.iter().map(String::as_str)).await?;
+    Ok(names)
+}
+
+/// GitHub and others may send their JSON as the field `payload` of a form.
+fn json(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+    if !is_form(headers) {
+        return serde_json::from_slice(body).map_err(|_| Error::NotAWebhook);
+    }
+    let payload = url::form_urlencoded::parse(body).find(|(name, _)| name == "payload");
+    let (_, payload) = payload.ok_or(Error::NotAWebhook)?;
+    serde_json::from_str(&payload).map_err(|_| Error::NotAWebhook)
+}
+
+/// Of a form, or of JSON, where it may be one or several.
+fn told_paths(headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, Error> {
+    if is_form(headers) {
+        let fields = url::form_urlencoded::parse(body).filter(|(name, _)| name == "path");
+        return Ok(fields.map(|(_, path)| path.into_owned()).collect());
+    }
+    let body: Value = serde_json::from_slice(body).map_err(|_| Error::NotAWebhook)?;
+    let texts = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    match &body["path"] {
+        Value::String(path) => Ok(vec![path.clone()]),
+        Value::Array(paths) => Ok(texts(paths)),
+        _ => Err(Error::NotAWebhook),
+    }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"))
+}

@@ -1,0 +1,5 @@
+pub mod audit;
+pub mod diff;
+pub mod history;
+pub mod rollback;
+pub mod status;

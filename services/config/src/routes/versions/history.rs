@@ -1,0 +1,45 @@
+use axum::Json;
+use axum::extract::{Query as UrlQuery, State};
+use serde::Deserialize;
+use sosohappy_common::Problem;
+use utoipa::IntoParams;
+
+use crate::App;
+use crate::credentials::Operator;
+use crate::error::Error;
+use crate::state::record::{Action, Entry};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct NewestParameters {
+    /// How many, 100 unless told; at most 1,000.
+    #[serde(default = "hundred")]
+    pub limit: usize,
+}
+
+fn hundred() -> usize {
+    100
+}
+
+impl NewestParameters {
+    pub fn most(&self) -> usize {
+        self.limit.clamp(1, 1_000)
+    }
+}
+
+/// Versions that were published, refused, pinned and let go, newest first.
+#[utoipa::path(
+    get,
+    path = "/history",
+    tag = "versions",
+    params(NewestParameters),
+    responses((status = 200, body = Vec<Entry>), (status = 401, body = Problem))
+)]
+pub async fn show_history(
+    _: Operator,
+    State(app): State<App>,
+    UrlQuery(parameters): UrlQuery<NewestParameters>,
+) -> Result<Json<Vec<Entry>>, Error> {
+    let is_history = |entry: &Entry| Action::is_history(entry.action);
+    app.entries(parameters.most(), is_history).await.map(Json)
+}

@@ -1,0 +1,397 @@
+//! A git repository as a source: a bare clone on disk that is fetched into, and read from without a network.
+//!
+//! https goes through rustls; ssh and a path on this machine through the programs `ssh` and `git-upload-pack`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use gix::protocol::handshake::Ref;
+use gix::remote::Direction;
+use gix::sec::identity::Account;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::snapshot::Contents;
+use crate::source::MOST_BYTES;
+
+/// What the branches and tags were at the last fetch: beside git's own references, which forget no deleted one.
+const HEADS: &str = "fetched-heads.json";
+const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("source.url: {0}")]
+    Url(String),
+    /// The repository cannot be reached or lets nobody in.
+    #[error("the repository is away: {0}")]
+    Away(String),
+    /// The clone on disk cannot be used.
+    #[error("the clone is damaged: {0}")]
+    Damaged(String),
+    #[error("the repository holds more than {MOST_BYTES} bytes at this commit")]
+    TooLarge,
+}
+
+/// Branches and tags with the commit each stands at, and the branch that is meant when none is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heads {
+    pub labels: BTreeMap<String, String>,
+    pub default: Option<String>,
+}
+
+/// Who wrote a commit, and what about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    pub author: String,
+    pub subject: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Git {
+    clone: PathBuf,
+    /// Without credentials.
+    remote: gix::Url,
+    account: Option<(String, SecretString)>,
+    ssh_command: String,
+}
+
+impl Git {
+    /// `url` is `https://…`, `ssh://…`, `user@host:path`, `file:///…` or a path. Credentials in it are taken out of it.
+    pub fn new(
+        clone: &Path,
+        url: &str,
+        account: Option<(String, SecretString)>,
+        ssh_command: &str,
+    ) -> Result<Self, GitError> {
+        let mut remote = gix::url::parse(url).map_err(|_| GitError::Url("not the URL of a repository".to_owned()))?;
+        let http = matches!(remote.scheme, gix::url::Scheme::Https | gix::url::Scheme::Http);
+        let password = remote.set_password(None);
+        let account = match (account, password) {
+            (Some(account), _) => Some(account),
+            (None, Some(password)) => {
+                let user = remote.user().unwrap_or("git").to_owned();
+                Some((user, password.into()))
+            }
+            (None, None) => None,
+        };
+        if http {
+            remote.set_user(None);
+        }
+        Ok(Self {
+            clone: clone.to_owned(),
+            remote,
+            account,
+            ssh_command: ssh_command.to_owned(),
+        })
+    }
+
+    /// The repository, without credentials.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.remote.to_string()
+    }
+
+    /// Brings the clone up to date; makes it anew when it is missing or damaged. Blocks.
+    pub fn fetch(&self, interrupt: &AtomicBool) -> Result<Heads, GitError> {
+        let present = self.clone.exists();
+        let fetched = match self.open(&self.clone) {
+            Ok(repository) => self.fetch_into(&repository, &self.clone, interrupt),
+            Err(error) => Err(error),
+        };
+        match fetched {
+            Err(GitError::Damaged(reason)) => {
+                if present {
+                    tracing::warn!(reason, "the clone is made anew");
+                }
+                self.clone_anew(interrupt)
+            }
+            fetched => fetched,
+        }
+    }
+
+    /// A whole clone beside the present one, which it replaces when it is complete.
+    pub fn clone_anew(&self, interrupt: &AtomicBool) -> Result<Heads, GitError> {
+        let (fresh, old) = (self.clone.with_extension("new"), self.clone.with_extension("old"));
+        let damaged = |error: std::io::Error| GitError::Damaged(error.to_string());
+        for folder in [&fresh, &old] {
+            remove(folder).map_err(damaged)?;
+        }
+        std::fs::create_dir_all(&fresh).map_err(damaged)?;
+        let repository = gix::ThreadSafeRepository::init_opts(
+            &fresh,
+            gix::create::Kind::Bare,
+            gix::create::Options::default(),
+            self.options(),
+        );
+        let repository = repository.map_err(|error| self.damaged(&error))?.to_thread_local();
+        let heads = self.fetch_into(&repository, &fresh, interrupt)?;
+        drop(repository);
+        if self.clone.exists() {
+            std::fs::rename(&self.clone, &old).map_err(damaged)?;
+        }
+        std::fs::rename(&fresh, &self.clone).map_err(damaged)?;
+        remove(&old).map_err(damaged)?;
+        Ok(heads)
+    }
+
+    /// What the last fetch found; none when there was none.
+    pub fn heads(&self) -> Result<Option<Heads>, GitError> {
+        match std::fs::read(self.clone.join(HEADS)) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| GitError::Damaged(error.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(GitError::Damaged(error.to_string())),
+        }
+    }
+
+    /// Every file at a commit. Hidden files, links and submodules are left out.
+    pub fn read(&self, commit: &str) -> Result<Contents, GitError> {
+        let repository = self.open(&self.clone)?;
+        let damaged = |error: gix::Error| self.damaged(&error);
+        let id = gix::ObjectId::from_hex(commit.as_bytes()).map_err(|error| GitError::Damaged(error.to_string()))?;
+        let object = repository.find_object(id).map_err(damaged)?;
+        let tree = object
+            .peel_to_tree()
+            .map_err(|error| GitError::Damaged(self.clean(&error.to_string())))?;
+        let (mut contents, mut total) = (Contents::new(), 0);
+        let mut waiting = vec![(tree, String::new())];
+        while let Some((tree, prefix)) = waiting.pop() {
+            for entry in tree.iter() {
+                let entry = entry.map_err(damaged)?;
+                let Ok(name) = std::str::from_utf8(entry.filename()) else {
+                    continue;
+                };
+                if name.starts_with('.') {
+                    continue;
+                }
+                let path = format!("{prefix}{name}");
+                let mode = entry.mode();
+                if mode.is_tree() {
+                    let tree = repository.find_tree(entry.object_id()).map_err(damaged)?;
+                    waiting.push((tree, format!("{path}/")));
+                } else if mode.is_blob() {
+                    let mut blob = repository.find_blob(entry.object_id()).map_err(damaged)?;
+                    total += blob.data.len() as u64;
+                    if total > MOST_BYTES {
+                        return Err(GitError::TooLarge);
+                    }
+                    contents.insert(path, Bytes::from(blob.take_data()));
+                }
+            }
+        }
+        Ok(contents)
+    }
+
+    /// The commit that this hex, whole or its beginning, names in the clone.
+    pub fn find(&self, hex: &str) -> Result<Option<String>, GitError> {
+        let repository = self.open(&self.clone)?;
+        let Ok(prefix) = gix::hash::Prefix::from_hex(hex) else {
+            return Ok(None);
+        };
+        let found = repository.objects.lookup_prefix(prefix, None);
+        let Some(Ok(id)) = found.map_err(|error| GitError::Damaged(self.clean(&error.to_string())))? else {
+            return Ok(None);
+        };
+        Ok(repository.find_commit(id).ok().map(|_| id.to_string()))
+    }
+
+    /// None when the clone does not have the commit.
+    #[must_use]
+    pub fn about(&self, commit: &str) -> Option<About> {
+        let repository = self.open(&self.clone).ok()?;
+        let id = gix::ObjectId::from_hex(commit.as_bytes()).ok()?;
+        let commit = repository.find_object(id).ok()?.peel_to_commit().ok()?;
+        let author = commit.author().ok()?.name.to_string();
+        let subject = commit.message().ok()?.summary().to_string();
+        Some(About { author, subject })
+    }
+
+    fn open(&self, folder: &Path) -> Result<gix::Repository, GitError> {
+        gix::open_opts(folder, self.options()).map_err(|error| self.damaged(&error))
+    }
+
+    /// Nothing of the machine's or the user's git configuration: only what is said here.
+    fn options(&self) -> gix::open::Options {
+        let permissions = gix::open::Permissions {
+            env: gix::open::permissions::Environment::all(),
+            ..gix::open::Permissions::isolated()
+        };
+        gix::open::Options::isolated()
+            .permissions(permissions)
+            .open_path_as_is(true)
+            .with(gix::sec::Trust::Full)
+            .config_overrides([
+                format!("core.sshCommand={}", self.ssh_command),
+                "gitoxide.http.connectTimeout=10000".to_owned(),
+            ])
+    }
+
+    fn fetch_into(
+        &self,
+        repository: &gix::Repository,
+        folder: &Path,
+        interrupt: &AtomicBool,
+    ) -> Result<Heads, GitError> {
+        let away = |error: gix::Error| GitError::Away(self.clean(&reason(&error)));
+        let remote = repository
+            .remote_at_without_url_rewrite(self.remote.clone())
+            .and_then(|remote| remote.with_refspecs(REFSPECS, Direction::Fetch))
+            .map_err(away)?
+            .with_fetch_tags(gix::remote::fetch::Tags::None);
+        let account = self.account.clone();
+        let connection = remote
+            .connect(Direction::Fetch)
+            .map_err(away)?
+            .with_credentials(move |action| Ok(answer(account.as_ref(), action)));
+        let options = gix::remote::ref_map::Options {
+            // HEAD is wanted too: it names the default branch.
+            prefix_from_spec_as_filter_on_remote: false,
+            ..Default::default()
+        };
+        let prepared = connection
+            .prepare_fetch(gix::progress::Discard, options)
+            .map_err(away)?;
+        let heads = heads_of(&prepared.ref_map().remote_refs);
+        if heads.labels.is_empty() {
+            return Err(GitError::Away("it has no branch yet".to_owned()));
+        }
+        // From here on the repository is known to be there: what fails now is the clone's fault.
+        self.forget_deleted(repository, &heads)?;
+        prepared
+            .with_write_packed_refs_only(true)
+            .receive(gix::progress::Discard, interrupt)
+            .map_err(|error| {
+                if interrupt.load(std::sync::atomic::Ordering::Relaxed) {
+                    away(error)
+                } else {
+                    self.damaged(&error)
+                }
+            })?;
+        write_whole(&folder.join(HEADS), &heads)?;
+        Ok(heads)
+    }
+
+    /// A branch that is gone must not stand in the way of `branch/part`.
+    fn forget_deleted(&self, repository: &gix::Repository, heads: &Heads) -> Result<(), GitError> {
+        let damaged = |error: gix::Error| self.damaged(&error);
+        let references = repository.references().map_err(damaged)?;
+        let mut gone = Vec::new();
+        for reference in references.all().map_err(damaged)? {
+            let reference = reference.map_err(|error| GitError::Damaged(self.clean(&error.to_string())))?;
+            let name = reference.name().as_bstr().to_string();
+            let label = name
+                .strip_prefix("refs/heads/")
+                .or_else(|| name.strip_prefix("refs/tags/"));
+            if label.is_some_and(|label| !heads.labels.contains_key(label)) {
+                gone.push(reference.detach());
+            }
+        }
+        for reference in gone {
+            let reference = repository.find_reference(&reference.name).map_err(damaged)?;
+            reference.delete().map_err(damaged)?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, error: &gix::Error) -> GitError {
+        GitError::Damaged(self.clean(&reason(error)))
+    }
+
+    /// A message must not show the password, whoever wrote it.
+    fn clean(&self, text: &str) -> String {
+        match &self.account {
+            Some((_, password)) if !password.expose_secret().is_empty() => {
+                text.replace(password.expose_secret(), "[redacted]")
+            }
+            _ => text.to_owned(),
+        }
+    }
+}
+
+/// The innermost causes say more than "failed to fetch".
+fn reason(error: &gix::Error) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !parts.contains(&text) {
+            parts.push(text);
+        }
+        cause = inner.source();
+    }
+    parts.join(": ").replace('\n', " ")
+}
+
+fn answer(
+    account: Option<&(String, SecretString)>,
+    action: gix::credentials::helper::Action,
+) -> Option<gix::credentials::protocol::Outcome> {
+    let gix::credentials::helper::Action::Get(context) = action else {
+        return None;
+    };
+    let (username, password) = account?;
+    Some(gix::credentials::protocol::Outcome {
+        identity: Account {
+            username: username.clone(),
+            password: password.expose_secret().to_owned(),
+            oauth_refresh_token: None,
+        },
+        next: context.into(),
+    })
+}
+
+fn heads_of(references: &[Ref]) -> Heads {
+    let mut heads = Heads::default();
+    let mut tags = BTreeMap::new();
+    for reference in references {
+        let (name, target, object) = match reference {
+            Ref::Peeled {
+                full_ref_name, object, ..
+            }
+            | Ref::Direct { full_ref_name, object } => (full_ref_name, None, Some(object)),
+            Ref::Symbolic {
+                full_ref_name,
+                target,
+                object,
+                ..
+            } => (full_ref_name, Some(target), Some(object)),
+            Ref::Unborn { full_ref_name, target } => (full_ref_name, Some(target), None),
+        };
+        let name = name.to_string();
+        if name == "HEAD" {
+            heads.default = target.and_then(|target| Some(target.to_string().strip_prefix("refs/heads/")?.to_owned()));
+        }
+        let Some(object) = object else { continue };
+        if let Some(branch) = name.strip_prefix("refs/heads/") {
+            heads.labels.insert(branch.to_owned(), object.to_string());
+        } else if let Some(tag) = name.strip_prefix("refs/tags/") {
+            tags.insert(tag.to_owned(), object.to_string());
+        }
+    }
+    for (tag, object) in tags {
+        heads.labels.entry(tag).or_insert(object);
+    }
+    heads
+}
+
+fn write_whole(path: &Path, heads: &Heads) -> Result<(), GitError> {
+    let damaged = |error: std::io::Error| GitError::Damaged(error.to_string());
+    let bytes = serde_json::to_vec(heads).map_err(|error| GitError::Damaged(error.to_string()))?;
+    crate::state::write_whole(path, &bytes).map_err(damaged)
+}
+
+/// Whatever is there, if anything is.
+fn remove(path: &Path) -> std::io::Result<()> {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,222 @@
+use serde_json::Value;
+use sosohappy_testkit::{Bed, EngineSet, eventually};
+
+use crate::Fixture;
+use crate::repository::Repository;
+
+const POLL: (&str, &str) = ("source.poll", "50ms");
+
+async fn over(repository: &Repository) -> Fixture {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    Fixture::on(bed, &[("source.url", &repository.url()), POLL]).await
+}
+
+async fn number(fixture: &Fixture, path: &str) -> Value {
+    fixture.json(path).await["a"].clone()
+}
+
+async fn becomes(fixture: &Fixture, path: &str, expected: i64) {
+    eventually(&format!("{path} is {expected}"), async || {
+        (number(fixture, path).await == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn labels_are_branches_tags_commits_and_folders() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1"), ("team/x/feed-config.yml", "a: 7")]);
+    let first = repository.head();
+    repository.work_git(&["tag", "-a", "v1", "-m", "one"]);
+    repository.work_git(&["push", "origin", "v1"]);
+    let branch = repository.push("release/2", &[("feed-config.yml", "a: 2")]);
+    let main = repository.push("main", &[("feed-config.yml", "a: 3")]);
+    let fixture = over(&repository).await;
+    for (label, version, a) in [
+        ("main", &main, 3),
+        ("v1", &first, 1),
+        ("release(_)2", &branch, 2),
+        (first.as_str(), &first, 1),
+        (&branch[..8], &branch, 2),
+        ("team(_)x", &main, 7),
+    ] {
+        let environment = fixture.json(&format!("/feed-config/default/{label}")).await;
+        assert_eq!(environment["version"], **version, "{label}");
+        assert_eq!(environment["label"], label.replace("(_)", "/"));
+        assert_eq!(
+            number(&fixture, &format!("/{label}/feed-config-default.json")).await,
+            a,
+            "{label}"
+        );
+    }
+    let environment = fixture.json("/feed-config/default").await;
+    assert_eq!(
+        (&environment["version"], &environment["label"]),
+        (&Value::from(main.clone()), &Value::Null)
+    );
+    let name = environment["propertySources"][0]["name"].as_str().unwrap();
+    assert!(name.ends_with("/bare/feed-config.yml"), "{name}");
+
+    let both = fixture.json("/feed-config/default/v1,main").await;
+    assert_eq!(both["version"], format!("{first},{main}"));
+    assert_eq!(both["propertySources"][0]["source"]["a"], 3, "the last label wins");
+    for unknown in ["none", "0123456", "v1,none", "release"] {
+        assert_eq!(
+            fixture.status(&format!("/feed-config/default/{unknown}")).await,
+            404,
+            "{unknown}"
+        );
+    }
+    assert_eq!(fixture.text("/feed-config/default/v1/feed-config.yml").await, "a: 1");
+}
+
+#[tokio::test]
+async fn pushes_are_followed_whatever_they_do_to_history() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
+    repository.push("part", &[]);
+    let fixture = over(&repository).await;
+    assert_eq!(number(&fixture, "/part/feed-config-default.json").await, 1);
+    repository.push("main", &[("feed-config.yml", "a: 2")]);
+    becomes(&fixture, "/feed-config-default.json", 2).await;
+
+    repository.work_git(&["commit", "--amend", "--message", "another"]);
+    let forced = repository.push("main", &[("feed-config.yml", "a: 3")]);
+    becomes(&fixture, "/feed-config-default.json", 3).await;
+    assert_eq!(fixture.json("/feed-config/default").await["version"], forced);
+
+    // A branch goes, and one comes that git keeps in a folder of its name.
+    repository.work_git(&["push", "origin", ":part"]);
+    repository.push("part/of", &[("feed-config.yml", "a: 4")]);
+    eventually("the new branch is served", async || {
+        (fixture.status("/feed-config/default/part(_)of").await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(number(&fixture, "/part(_)of/feed-config-default.json").await, 4);
+    assert_eq!(fixture.status("/feed-config/default/part").await, 404);
+}
+
+#[tokio::test]
+async fn the_last_good_copy_is_served_while_the_source_is_away() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
+    repository.push("other", &[("feed-config.yml", "a: 2")]);
+    repository.push("main", &[("feed-config.yml", "a: 1")]);
+    let fixture = over(&repository).await;
+    repository.away();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
+    // After a restart too, labels that nobody had asked for included.
+    let fixture = fixture.restart().await;
+    assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
+    assert_eq!(number(&fixture, "/other/feed-config-default.json").await, 2);
+    repository.back();
+    repository.push("main", &[("feed-config.yml", "a: 3")]);
+    becomes(&fixture, "/feed-config-default.json", 3).await;
+}
+
+#[tokio::test]
+async fn a_damaged_clone_is_made_anew() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
+    let fixture = over(&repository).await;
+    let clone = fixture.bed.folder().join("config-state/clone");
+    let packs = clone.join("objects/pack");
+    for pack in std::fs::read_dir(&packs).unwrap() {
+        let pack = pack.unwrap().path();
+        let _gone = std::fs::remove_file(&pack);
+        std::fs::write(pack, "garbage").unwrap();
+    }
+    assert_eq!(
+        number(&fixture, "/feed-config-default.json").await,
+        1,
+        "what is in memory is whole"
+    );
+    repository.push("main", &[("feed-config.yml", "a: 2")]);
+    becomes(&fixture, "/feed-config-default.json", 2).await;
+
+    std::fs::remove_dir_all(&clone).unwrap();
+    repository.push("main", &[("feed-config.yml", "a: 3")]);
+    becomes(&fixture, "/feed-config-default.json", 3).await;
+    std::fs::write(clone.join("HEAD"), "garbage").unwrap();
+    std::fs::write(clone.join("config"), "[[[").unwrap();
+    repository.push("main", &[("feed-config.yml", "a: 4")]);
+    becomes(&fixture, "/feed-config-default.json", 4).await;
+
+    // With nothing but a damaged clone at the start, and the source away, the copy of the last version is there.
+    std::fs::remove_dir_all(&clone).unwrap();
+    std::fs::write(&clone, "not even a folder").unwrap();
+    repository.away();
+    let fixture = fixture.restart().await;
+    assert_eq!(number(&fixture, "/feed-config-default.json").await, 4);
+    repository.back();
+    repository.push("main", &[("feed-config.yml", "a: 5")]);
+    becomes(&fixture, "/feed-config-default.json", 5).await;
+}
+
+#[tokio::test]
+async fn a_broken_commit_is_refused_on_each_label_for_itself() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1"), ("application.yml", "b: 1")]);
+    repository.push("other", &[("feed-config.yml", "a: 2")]);
+    repository.push("main", &[("feed-config.yml", "a: 1")]);
+    let fixture = over(&repository).await;
+    assert_eq!(number(&fixture, "/other/feed-config-default.json").await, 2);
+    repository.push("other", &[("feed-config.yml", "a: ["), ("application.yml", "b: 2")]);
+    repository.push("main", &[("feed-config.yml", "a: 3"), ("application.yml", "b: 3")]);
+    becomes(&fixture, "/feed-config-default.json", 3).await;
+    let other = fixture.json("/other/feed-config-default.json").await;
+    assert_eq!(
+        (&other["a"], &other["b"]),
+        (&Value::from(2), &Value::from(1)),
+        "whole as before"
+    );
+
+    repository.push("main", &[("feed-config.yml", "a: ["), ("application.yml", "b: 4")]);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let main = fixture.json("/feed-config-default.json").await;
+    assert_eq!((&main["a"], &main["b"]), (&Value::from(3), &Value::from(3)));
+    // Never asked for before, and wrong at first sight: nothing good to fall back to.
+    repository.push("third", &[]);
+    eventually("the new branch answers", async || {
+        let status = fixture.status("/feed-config/default/third").await;
+        assert!(status == 404 || status == 500, "{status}");
+        (status == 500).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn config_waits_for_a_repository_it_has_never_seen() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
+    repository.away();
+    let (fixture, ()) = tokio::join!(over(&repository), async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        repository.back();
+    });
+    assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
+}
+
+#[tokio::test]
+async fn a_password_in_the_url_shows_nowhere() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    std::fs::create_dir_all(bed.folder().join("config-state/versions")).unwrap();
+    let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
+    let fixture = Fixture::on(bed, &[("source.url", &repository.url()), POLL])
+        .await
+        .restart()
+        .await;
+    assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
+    let Fixture { bed, config, .. } = fixture;
+    config.stop().await;
+    // Nobody listens on this port: the copy is served, under the name of the new source.
+    let url = "git:https://kim:hunter2hunter2@127.0.0.1:9/config.git";
+    let fixture = Fixture::on(bed, &[("source.url", url), POLL]).await;
+    let environment = fixture.text("/feed-config/default").await;
+    assert!(
+        environment.contains("https://127.0.0.1:9/config.git/feed-config.yml"),
+        "{environment}"
+    );
+    assert!(!environment.contains("hunter2"), "{environment}");
+    let health = fixture.config.at("/actuator/health");
+    let request = reqwest::Client::new()
+        .get(health)
+        .bearer_auth(&fixture.bed.operator_token);
+    let health = request.send().await.unwrap().text().await.unwrap();
+    assert!(health.contains("away") && !health.contains("hunter2"), "{health}");
+}

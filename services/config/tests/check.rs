@@ -1,0 +1,49 @@
+//! `sosohappy-config check DIR`, as a pipeline runs it.
+
+use std::path::Path;
+use std::process::Command;
+
+fn check(folder: &Path, more: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sosohappy-config"))
+        .arg("check")
+        .arg(folder)
+        .args(more)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_pipeline_learns_what_is_wrong_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("feed-config.yml", "post:\n  text: 10\nspring.datasource.url: x\n");
+    write("application.properties", "log.level=info\n");
+    assert_eq!(
+        check(folder.path(), &[]),
+        (Some(0), "2 files are right\n".to_owned(), String::new())
+    );
+
+    write("feed-config-prod.yml", "post:\n  text: hunter2\n  txt: 1\n");
+    write("dm-config.json", "{\"messages\": {\n\"max-characters\": 0}}\n");
+    let (code, out, _) = check(folder.path(), &[]);
+    assert_eq!(
+        (code, out.as_str()),
+        (
+            Some(1),
+            "dm-config.json:2: messages.max-characters: a whole number of at least 1 is expected\n\
+             feed-config-prod.yml:2: post.text: a whole number is expected\n\
+             feed-config-prod.yml:3: post.txt: unknown key; this section has categories, images, text\n"
+        )
+    );
+    let (code, out, _) = check(folder.path(), &["--accept-unknown-keys"]);
+    assert_eq!((code, out.lines().count()), (Some(1), 2));
+    write("notice-config.yml", "a: [\n");
+    let (code, out, _) = check(folder.path(), &[]);
+    assert!(code == Some(1) && out.starts_with("notice-config.yml:2: "), "{out}");
+
+    let (code, out, told) = check(&folder.path().join("none"), &[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(told.contains("none"), "{told}");
+}
