@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 /// People who read and write, each one request after the other.
 const READERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two likes, and between two messages.
+/// Between two likes, and between a message that is stored and the next.
 const BEAT: Duration = Duration::from_millis(100);
+/// How long a message may take until the history has it.
+const STORED_WITHIN: Duration = Duration::from_secs(5);
 /// How long what is on its way may take at the end.
 const SETTLE: Duration = Duration::from_secs(5);
 const POST: i64 = 2_026_030_112_000_000;
@@ -215,7 +217,12 @@ async fn send(phone: Phone, receiver: String, seen: Shared, enough: Cancellation
                     if socket.send(&message(&phone.nickname, &receiver, sent + 1)?).await.is_err() {
                         break;
                     }
+                    // One at a time, as people write: what piles up in a socket has to be handled while its replica drains.
+                    if !stored(&phone, &receiver, sent + 1).await? {
+                        break;
+                    }
                     sent += 1;
+                    seen.lock().await.sent = sent;
                 }
             }
         }
@@ -238,6 +245,18 @@ fn message(sender: &str, receiver: &str, number: usize) -> anyhow::Result<Messag
 
 fn number(message: &Message) -> anyhow::Result<usize> {
     Ok(usize::try_from(message.date - FIRST_MESSAGE)?)
+}
+
+/// Whether that message is stored within a moment; one that was sent into a closing socket may never be.
+async fn stored(phone: &Phone, receiver: &str, number: usize) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + STORED_WITHIN;
+    while newest(phone, receiver).await? < number {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(BEAT / 2).await;
+    }
+    Ok(true)
 }
 
 /// The number of the newest message that is stored.

@@ -127,6 +127,7 @@ fn settings(service: &str, port: u16, balancer: &str, real: &Real, folder: &Path
         settings.push(("ACCESS__AUTH_URL", balancer.to_owned()));
     }
     match service {
+        "auth" => settings.push(("SIGN_IN__PROOF", "none".to_owned())),
         "dm" => settings.push(("MESSAGES__URL", real.mongodb_url(service))),
         "notice" => settings.push(("INBOX__URL", real.mongodb_url(service))),
         _ => {}
