@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
@@ -70,6 +70,7 @@ pub struct Tokens {
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub rotation_grace: Duration,
     #[serde(deserialize_with = "signing_keys")]
+    #[schemars(schema_with = "signing_keys_schema")]
     pub keys: Vec<SigningKey>,
 }
 
@@ -79,6 +80,12 @@ pub struct SigningKey {
     pub kid: String,
     #[schemars(schema_with = "schema::secret")]
     pub secret: SecretString,
+}
+
+fn signing_keys_schema(generator: &mut SchemaGenerator) -> Schema {
+    let text = schema::secret(generator);
+    let list = generator.subschema_for::<Vec<SigningKey>>();
+    json_schema!({"anyOf": [text, list]})
 }
 
 /// A list of keys, or one text: `kid:secret,kid:secret`.

@@ -50,7 +50,7 @@ pub enum SourceError {
 #[derive(Debug)]
 enum Backend {
     Folder(PathBuf),
-    Git(Git),
+    Git(Box<Git>),
 }
 
 /// What is served.
@@ -294,12 +294,12 @@ fn backend(settings: &SourceSettings, state: &Path) -> Result<Backend, SourceErr
                 (user, password)
             });
             let clone = state.join("clone");
-            Ok(Backend::Git(Git::new(
+            Ok(Backend::Git(Box::new(Git::new(
                 &clone,
                 settings.url.rest(),
                 account,
                 &settings.ssh_command,
-            )?))
+            )?)))
         }
         other => Err(SourceError::Scheme(other.to_owned())),
     }

@@ -7,43 +7,52 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 /// A duration above zero, as [`super::valid::duration`] reads it.
+#[must_use]
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "duration-above-zero"})
 }
 
 /// As [`super::valid::duration_or_zero`] reads it.
+#[must_use]
 pub fn duration_or_zero(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "duration"})
 }
 
 /// A duration that may be left empty.
+#[must_use]
 pub fn optional_duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": ["string", "null"], "format": "duration"})
 }
 
 /// As [`super::valid::credential`] reads it.
+#[must_use]
 pub fn credential(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 16, "writeOnly": true})
 }
 
+#[must_use]
 pub fn secret(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "writeOnly": true})
 }
 
+#[must_use]
 pub fn optional_secret(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": ["string", "null"], "writeOnly": true})
 }
 
 /// Secrets by name.
+#[must_use]
 pub fn secrets(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "additionalProperties": {"type": "string", "writeOnly": true}})
 }
 
+#[must_use]
 pub fn engine_url(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "engine-url", "writeOnly": true})
 }
 
 /// As [`super::valid::log_directives`] reads it.
+#[must_use]
 pub fn log_directives(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "log-directives"})
 }

@@ -115,7 +115,10 @@ fn settings(service: &str, port: u16, balancer: &str, real: &Real, folder: &Path
     ];
     if service == "config" {
         settings.push(("SOURCE__URL", inside("config")));
-        settings.push(("STATE__FOLDER", folder.join(format!("config-state-{port}")).display().to_string()));
+        settings.push((
+            "STATE__FOLDER",
+            folder.join(format!("config-state-{port}")).display().to_string(),
+        ));
     } else {
         settings.push(("CONFIG__URL", format!("{balancer}/config-service")));
     }

@@ -1,4 +1,4 @@
-//! YAML that readers of YAML 1.1, SnakeYAML among them, and of YAML 1.2 understand alike: `yes` and `012` as texts are quoted.
+//! YAML that readers of YAML 1.1, `SnakeYAML` among them, and of YAML 1.2 understand alike: `yes` and `012` as texts are quoted.
 
 use serde_json::Value;
 

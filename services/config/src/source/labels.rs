@@ -86,10 +86,10 @@ impl Source {
                 self.inner.used.lock().insert(label.to_owned());
                 return self.view_of(label, commit).await;
             }
-            if is_commit(label) {
-                if let Some(commit) = self.commit(label).await? {
-                    return self.view_of(label, &commit).await;
-                }
+            if is_commit(label)
+                && let Some(commit) = self.commit(label).await?
+            {
+                return self.view_of(label, &commit).await;
             }
         }
         if published.main.has_folder(label) {

@@ -51,6 +51,7 @@ async fn start(bed: &Bed, settings: &[(&str, &str)]) -> Running {
 
 const SECRET: &str = "hunter2hunter2hunter2";
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_logged_or_told_and_no_request_touches_the_disk() {
     let log = Log::install();
