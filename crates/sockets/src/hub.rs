@@ -74,8 +74,9 @@ const fn drain_over() -> Duration {
 pub const FRAME_OUT_BYTES: usize = 60 * 1024;
 
 /// How much younger than what happened a socket may be and still be told of it by [`Hub::send_as_of`]: the clocks of two replicas differ,
-/// and what happened is stamped before it is committed, so that a client may have read the history in between.
-const SKEW: Duration = Duration::from_secs(2);
+/// and what happened is stamped before it is committed, so that a client may have read the history in between. Less than a replica takes
+/// to start again and its clients to come back.
+const SKEW: Duration = Duration::from_millis(250);
 
 /// Clones share the sockets.
 #[derive(Debug, Clone)]
@@ -227,20 +228,6 @@ impl Hub {
     pub fn send_as_of(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
         let until = happened_at.checked_add(SKEW).unwrap_or(Timestamp::MAX);
         self.send_where(account, frame, |socket| socket.since <= until)
-    }
-
-    /// [`Hub::send_as_of`] without allowance for clocks: for what others may have shown already.
-    #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
-    pub fn send_before(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
-        self.send_where(account, frame, |socket| socket.since <= happened_at)
-    }
-
-    /// Whether the account has a socket here that is younger than this.
-    #[must_use]
-    pub fn opened_since(&self, account: &Account, moment: Timestamp) -> bool {
-        let book = self.0.book.read();
-        let sockets = book.accounts.get(account);
-        sockets.is_some_and(|sockets| sockets.iter().any(|socket| socket.since > moment))
     }
 
     fn send_where(&self, account: &Account, frame: &str, is_for: impl Fn(&Socket) -> bool) -> usize {

@@ -35,6 +35,8 @@ pub trait Protocol: Send + Sync + 'static {
 const BUFFER: usize = 4 * 1024;
 /// How long a closing waits for the client's answer to it.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// A client that is closed gently and goes on sending is heard for this long.
+const GENTLE: Duration = Duration::from_secs(5);
 /// Frames written before the client is listened to again.
 const TURN: usize = 64;
 
@@ -280,7 +282,7 @@ impl<'a, P: Protocol> Session<'a, P> {
     }
 
     /// The closing handshake. A frame that is being worked on is brought to its end, unless its sender may no longer send; on a
-    /// gentle closing so are those the client sent before it knew, in order, for as long as the drain may take.
+    /// gentle closing so are those the client sent before it knew, in order, for a while.
     async fn farewell(mut self, end: End, work: Option<Work<'a>>) {
         let told = match end {
             End::Ours(reason) => {
@@ -309,11 +311,8 @@ impl<'a, P: Protocol> Session<'a, P> {
             }
         };
         // What is cut off here was not acknowledged.
-        if end.is_gentle() {
-            stopped.run_until_cancelled(rest).await;
-        } else {
-            let _ = tokio::time::timeout(FAREWELL, rest).await;
-        }
+        let within = if end.is_gentle() { GENTLE } else { FAREWELL };
+        stopped.run_until_cancelled(tokio::time::timeout(within, rest)).await;
     }
 }
 

@@ -71,7 +71,8 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     for process in fleet.names() {
         fleet.kill(&process);
     }
-    for process in fleet.names() {
+    let (config, others): (Vec<_>, Vec<_>) = fleet.names().into_iter().partition(|name| name == "config");
+    for process in config.into_iter().chain(others) {
         fleet.restart(&process).await;
     }
     assert_ne!(operator.everybody_on_the_newest(replicas).await, changed);

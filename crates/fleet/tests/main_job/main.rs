@@ -234,12 +234,14 @@ async fn send_all(lee: &Phone, receiver: &str) {
             }
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
-        // A frame that was sent is stored in a moment or never.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        stored = history(lee, receiver).await.len();
-        while stored < WRITES && Instant::now() < deadline {
+        // A frame that was sent is stored soon after the one before it, or never.
+        let mut grown_at = Instant::now();
+        while stored < WRITES && grown_at.elapsed() < Duration::from_secs(3) {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            stored = history(lee, receiver).await.len();
+            let now = history(lee, receiver).await.len();
+            if now > stored {
+                (stored, grown_at) = (now, Instant::now());
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ use seen::{Seen, Verdict};
 ///
 /// * this replica remembers what it has read, and asks the store about what is older than its memory;
 /// * what another replica showed, or this one before it was started again, happened before the sockets here were opened: those that are
-///   younger than a message get it only when the store says that nobody was shown it.
+///   younger than a message have it from the history.
 #[derive(Debug)]
 pub struct Sent {
     hub: Hub,
@@ -75,20 +75,6 @@ impl Sent {
         }
     }
 
-    /// On how many sockets.
-    async fn show(
-        &self,
-        receiver: &Account,
-        frame: &str,
-        message: Option<&MessageId>,
-        occurred_at: Timestamp,
-    ) -> Result<usize, HandleError> {
-        if message.is_some() && self.hub.opened_since(receiver, occurred_at) && !self.waits(message).await? {
-            return Ok(self.hub.send_before(receiver, frame, occurred_at));
-        }
-        Ok(self.hub.send_as_of(receiver, frame, occurred_at))
-    }
-
     /// Whether a message from before this replica's memory was never shown.
     async fn waits(&self, message: Option<&MessageId>) -> Result<bool, HandleError> {
         match message {
@@ -113,11 +99,7 @@ impl Consumer<DirectMessageSent> for Sent {
         if self.hub.online(&receiver) {
             if verdict == Verdict::Forgotten && !self.waits(message.as_ref()).await? {
                 self.metrics.repeated.inc();
-            } else if self
-                .show(&receiver, &event.frame, message.as_ref(), meta.occurred_at)
-                .await?
-                > 0
-            {
+            } else if self.hub.send_as_of(&receiver, &event.frame, meta.occurred_at) > 0 {
                 self.metrics.shown.inc();
                 let age = self.clock.now().duration_since(meta.occurred_at);
                 self.metrics.delivery.observe(age.as_secs_f64().max(0.0));
