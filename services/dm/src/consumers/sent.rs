@@ -5,7 +5,6 @@ mod seen;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use sosohappy_access::Names;
 use sosohappy_common::clock::Clock;
