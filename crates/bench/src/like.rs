@@ -107,6 +107,7 @@ impl Floor {
     async fn new(bed: &Bed) -> anyhow::Result<Self> {
         let wire = match bed.kafka() {
             Some((brokers, prefix)) => {
+                bed.bus.create_topics(&[Topic::Notice]).await?;
                 let topic = format!("{prefix}{}", Topic::Notice.default_name());
                 Wire::kafka(brokers, topic)?
             }
@@ -138,6 +139,18 @@ async fn echo(listener: TcpListener) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A partition that was just made has no leader for a moment.
+fn end_of(consumer: &StreamConsumer, topic: &str, partition: i32) -> anyhow::Result<i64> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)) {
+            Ok((_, end)) => return Ok(end),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
 impl Wire {
     fn kafka(brokers: &str, topic: String) -> anyhow::Result<Self> {
         let mut settings = ClientConfig::new();
@@ -154,7 +167,8 @@ impl Wire {
             .iter()
             .flat_map(rdkafka::metadata::MetadataTopic::partitions)
         {
-            all.add_partition_offset(&topic, partition.id(), Offset::End)?;
+            let end = end_of(&consumer, &topic, partition.id())?;
+            all.add_partition_offset(&topic, partition.id(), Offset::Offset(end))?;
         }
         consumer.assign(&all)?;
         Ok(Self::Kafka {
