@@ -61,7 +61,11 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
 
     // Nothing of a wrong version reaches anybody.
     fleet.configure("feed-config.yml", "post:\n  text: plenty\n");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    eventually("config has refused it", async || {
+        let status = operator.ask("status").await;
+        status.to_string().contains("post.text").then_some(())
+    })
+    .await;
     operator.post("/actuator/busrefresh").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(operator.everybody_on_the_newest(replicas).await, changed);
@@ -92,7 +96,11 @@ impl Operator {
     }
 
     async fn convergence(&self) -> Value {
-        let url = format!("http://127.0.0.1:{}/config-service/convergence", self.config);
+        self.ask("convergence").await
+    }
+
+    async fn ask(&self, what: &str) -> Value {
+        let url = format!("http://127.0.0.1:{}/config-service/{what}", self.config);
         let asked = reqwest::Client::new().get(url).bearer_auth(&self.token).send().await;
         asked.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
