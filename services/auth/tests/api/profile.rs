@@ -198,7 +198,7 @@ async fn whose_nickname_it_is_stays_secret(bed: Bed) {
         let free = auth.is_present(&lee, nickname).await.expect(200);
         assert_eq!(free.body, json!({ "email": null, "isPresent": false }), "{nickname:?}");
     }
-    for nickname in ["", "kim ", " kim"] {
+    for nickname in ["", "kim ", " kim", "kim\u{200b}"] {
         auth.is_present(&lee, nickname).await.expect(400);
     }
 }
@@ -257,6 +257,16 @@ async fn what_does_not_fit_is_refused(bed: Bed) {
     let mut large = png(1);
     large.resize(2000, 0);
     auth.set_photo(&kim, "kim", large).await.expect(400);
+    let two = photo(&kim, "kim", png(1)).part("profileImg", Part::bytes(png(2)).file_name("other.png"));
+    let text = Form::new()
+        .text("email", kim.account.clone())
+        .text("nickname", "kim")
+        .text("profileImg", "no file");
+    for form in [two, text] {
+        send(kim.sign(auth.post("setProfile").multipart(form)))
+            .await
+            .expect(400);
+    }
     assert_eq!(stored_pictures(&ground), 0);
     assert!(auth.set_nickname(&kim, &"🩷".repeat(100)).await);
 }

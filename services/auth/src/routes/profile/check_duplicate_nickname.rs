@@ -14,7 +14,8 @@ use crate::error::Error;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Asked {
+pub struct CheckDuplicateNickname {
+    #[param(min_length = 1, max_length = 100)]
     nickname: String,
 }
 
@@ -32,13 +33,13 @@ pub struct Presence {
     get,
     path = "/checkDuplicateNickname",
     tag = "profile",
-    params(Asked),
+    params(CheckDuplicateNickname),
     responses((status = 200, body = Presence), (status = 400, body = Problem)),
 )]
 pub async fn check_duplicate_nickname(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Params(asked): Params<Asked>,
+    Params(asked): Params<CheckDuplicateNickname>,
 ) -> Result<Json<Presence>, Error> {
     let nickname = Nickname::try_from(asked.nickname)?;
     let bearer = app.store.person_named(&nickname).await?.map(|person| person.account);

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::error::Error;
 
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct Asked {
+pub struct FindIntroduction {
     nickname: String,
 }
 
@@ -25,10 +25,13 @@ pub struct Told {
     post,
     path = "/findIntroduction",
     tag = "profile",
-    request_body = Asked,
+    request_body = FindIntroduction,
     responses((status = 200, body = Told), (status = 400, body = Problem)),
 )]
-pub async fn find_introduction(State(app): State<Arc<App>>, Params(asked): Params<Asked>) -> Result<Json<Told>, Error> {
+pub async fn find_introduction(
+    State(app): State<Arc<App>>,
+    Params(asked): Params<FindIntroduction>,
+) -> Result<Json<Told>, Error> {
     let person = app.bearer_of(&asked.nickname).await?;
     Ok(Json(Told {
         introduction: person

@@ -17,7 +17,7 @@ use crate::error::Error;
 const COPIES: usize = 4;
 
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct Asked {
+pub struct FindProfileImg {
     nickname: String,
 }
 
@@ -35,13 +35,13 @@ pub struct Photo {
     post,
     path = "/findProfileImg",
     tag = "profile",
-    request_body = Asked,
+    request_body = FindProfileImg,
     responses((status = 200, body = Photo), (status = 400, body = Problem), (status = 503, body = Problem)),
 )]
 pub async fn find_profile_img(
     State(app): State<Arc<App>>,
     answers: Answers,
-    Params(asked): Params<Asked>,
+    Params(asked): Params<FindProfileImg>,
 ) -> Result<Response, Error> {
     let person = app.bearer_of(&asked.nickname).await?;
     let nickname = person.as_ref().map(|person| person.nickname.as_str().to_owned());

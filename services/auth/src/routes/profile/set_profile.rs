@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{ActUpload, Acting, Actor};
+use sosohappy_common::http::params::FilesOnly;
 use sosohappy_common::images::{ImageId, Picture};
 use sosohappy_common::{Account, Problem};
 use sosohappy_events::types::NicknameSet;
@@ -20,25 +21,29 @@ use crate::error::Error;
 /// request lives.
 const UPLOAD_TIME: Duration = Duration::from_hours(1);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct Profile {
-    email: String,
-    nickname: String,
-    introduction: Option<String>,
-}
-
-/// The multipart form of the app.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents what `Profile` and the files are read from")]
-pub struct ProfileForm {
     /// The caller's own account.
     #[schema(example = "kim@example.com+kakao")]
     email: String,
-    /// 1 to 100 characters.
+    /// 1 to 100 characters that can be seen, no blank at either end, not of the form `email+provider`.
+    #[schema(min_length = 1, max_length = 100)]
     nickname: String,
-    /// Up to 1,000 characters; the old one stays when it is left out.
+    /// The old one stays when it is left out.
+    #[schema(max_length = 1000)]
     introduction: Option<String>,
-    /// JPEG, PNG, GIF or WebP; the old one stays when it is left out.
+    #[serde(default, rename = "profileImg")]
+    #[schema(ignore)]
+    _profile_img: FilesOnly,
+}
+
+/// [`Profile`] with a photo, as the app sends it.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documents what `Profile` and the files are read from")]
+pub struct ProfileForm {
+    #[serde(flatten)]
+    profile: Profile,
+    /// JPEG, PNG, GIF or WebP; the old one stays when it is left out or empty.
     #[schema(rename = "profileImg", value_type = Option<String>, format = Binary)]
     profile_img: Option<Vec<u8>>,
 }
@@ -62,7 +67,7 @@ pub struct ProfileSet {
     post,
     path = "/setProfile",
     tag = "profile",
-    request_body(content = ProfileForm, content_type = "multipart/form-data"),
+    request_body(content((ProfileForm = "multipart/form-data"), (Profile = "application/x-www-form-urlencoded"), (Profile = "application/json"))),
     responses((status = 200, body = ProfileSet), (status = 400, body = Problem), (status = 401, body = Problem)),
 )]
 pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -> Result<Json<ProfileSet>, Error> {
@@ -74,9 +79,12 @@ pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -
     let nickname = Nickname::try_from(params.nickname)?;
     let introduction = params.introduction.map(Introduction::try_from).transpose()?;
     let limits = &app.settings.get().images;
-    // The app sends an empty part when there is no new photo.
-    let photo = files.take("profileImg").into_iter().find(|bytes| !bytes.is_empty());
-    let picture = photo
+    let mut photos = files.take("profileImg");
+    if photos.len() > 1 {
+        return Err(Error::InvalidParameter("profileImg: given more than once"));
+    }
+    let picture = photos
+        .pop()
         .map(|bytes| Picture::inspect(bytes, limits.max_bytes, limits.max_pixels))
         .transpose()?;
 

@@ -13,10 +13,12 @@ use crate::error::Error;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Asked {
-    /// SHA-512 of the verifier in hex, or with `S256` its SHA-256 in unpadded base64url.
+pub struct GetAuthorizeCode {
+    /// SHA-512 of the verifier in 64 to 128 hex digits, or with `S256` its SHA-256 in 43 characters of unpadded base64url.
+    #[schema(min_length = 43, max_length = 128, pattern = "^[0-9A-Za-z_-]+$")]
     code_challenge: String,
-    /// `SHA512` (also when left out) or `S256` (RFC 7636).
+    /// `SHA512` (also when left out or empty) or `S256` (RFC 7636).
+    #[schema(pattern = "^(SHA512|S256)?$")]
     code_challenge_method: Option<String>,
 }
 
@@ -32,12 +34,12 @@ pub struct AuthorizeCode {
     post,
     path = "/getAuthorizeCode",
     tag = "session",
-    request_body = Asked,
+    request_body = GetAuthorizeCode,
     responses((status = 200, body = AuthorizeCode), (status = 400, body = Problem)),
 )]
 pub async fn get_authorize_code(
     State(app): State<Arc<App>>,
-    Params(asked): Params<Asked>,
+    Params(asked): Params<GetAuthorizeCode>,
 ) -> Result<Json<AuthorizeCode>, Error> {
     let challenge = Challenge::parse(&asked.code_challenge, asked.code_challenge_method.as_deref())?;
     let authorize_code = app.context.entropy.hex(32);

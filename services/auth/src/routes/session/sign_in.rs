@@ -28,15 +28,22 @@ const SUBJECT_CHARS: usize = 255;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SigningIn {
+    /// The address without the provider.
+    #[schema(min_length = 1, max_length = 249, example = "kim@example.com")]
     email: String,
-    /// `apple`, `google` or `kakao`.
+    #[schema(pattern = "^(apple|google|kakao)$", example = "kakao")]
     provider: String,
     /// Who the person is at the provider.
+    #[schema(min_length = 1, max_length = 255)]
     provider_id: String,
     /// What the challenge of `getAuthorizeCode` was made of.
     code_verifier: String,
     authorize_code: String,
-    /// The push token of the device.
+    /// Apple's code in Base64, which the app sends with `apple`; it may be empty. Nothing asks Apple while the claim is believed.
+    #[serde(default, rename = "authorizationCode")]
+    _authorization_code: Option<String>,
+    /// The push token of the device, up to 4,096 bytes.
+    #[schema(max_length = 4096)]
     device_token: Option<String>,
 }
 
