@@ -1,7 +1,7 @@
 //! Dates as the app writes them: sixteen digits `yyyyMMddHHmmssSS` of local time, one JSON integer.
 //!
-//! Nothing here knows a time zone: the day of a post is the day its author read off the phone. The time of day only orders
-//! posts, so its digits are taken as they come; the calendar part a call works with has to exist.
+//! Nothing here knows a time zone: the day of a post is the day its author read off the phone. The calendar part a call works with
+//! has to exist; the time of day only orders posts, so only a new one is asked for an hour and a minute that exist.
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,13 @@ impl PostDate {
     #[must_use]
     pub fn day(self) -> Day {
         Day(i32::try_from(self.0 / DIGITS_BELOW_DAY).expect("eight digits fit"))
+    }
+
+    /// Whether hour and minute exist. Seconds are as they come: the first fleet has shown 83 of them.
+    #[must_use]
+    pub fn has_time_of_day(self) -> bool {
+        let (hour, minute) = (self.0 / 1_000_000 % 100, self.0 / 10_000 % 100);
+        hour < 24 && minute < 60
     }
 }
 

@@ -141,6 +141,7 @@ impl Paging {
 pub struct Slice<T> {
     pub content: Vec<T>,
     pub number_of_elements: usize,
+    #[schema(value_type = i64)]
     pub page_number: u32,
     pub page_size: u32,
     pub is_last: bool,

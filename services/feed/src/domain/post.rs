@@ -37,6 +37,8 @@ pub enum InvalidPost {
     TooLong(usize),
     #[error("imageList: a post has at most {0} pictures")]
     TooManyImages(usize),
+    #[error("date: digits 9 to 12 are an hour and a minute, 0000 to 2359")]
+    NoSuchTime,
 }
 
 /// Not empty, without blanks around it, at most 50 characters.
@@ -52,7 +54,7 @@ fn word(text: &str) -> Result<String, InvalidPost> {
 /// `sunny`, `rainy`, or whatever else an app shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, min_length = 1, max_length = 50, example = "sunny")]
+#[schema(value_type = String, min_length = 1, max_length = 50, pattern = r"\S", example = "sunny")]
 pub struct Weather(String);
 
 impl TryFrom<String> for Weather {
@@ -79,7 +81,7 @@ impl Weather {
 /// `coffee`, `friends`, or whatever else an app shows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, min_length = 1, max_length = 50, example = "coffee")]
+#[schema(value_type = String, min_length = 1, max_length = 50, pattern = r"[^\s,]", example = "coffee")]
 pub struct Category(String);
 
 impl TryFrom<String> for Category {
@@ -115,8 +117,11 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Bounds the text and the categories; a category named twice counts once.
+    /// Bounds the time, the text and the categories; a category named twice counts once.
     pub fn check(mut self, limits: &PostLimits) -> Result<Self, InvalidPost> {
+        if !self.date.has_time_of_day() {
+            return Err(InvalidPost::NoSuchTime);
+        }
         let mut seen = HashSet::new();
         self.categories.retain(|category| seen.insert(category.clone()));
         if self.categories.is_empty() {
@@ -222,6 +227,20 @@ mod tests {
         );
         let kept = draft("", &["food", "sea", "food"]).check(&LIMITS).unwrap();
         assert_eq!(kept.categories, draft("", &["food", "sea"]).categories);
+    }
+
+    #[test]
+    fn a_post_is_written_at_a_time_of_day() {
+        let at = |time: i64| Draft {
+            date: PostDate::try_from(2_023_090_500_000_000 + time).unwrap(),
+            ..draft("", &["food"])
+        };
+        for good in [0, 23_59_59_99, 13_24_83_92] {
+            assert!(at(good).check(&LIMITS).is_ok(), "{good:08}");
+        }
+        for bad in [24_00_00_00, 25_00_00_00, 12_60_00_00, 12_61_00_00, 99_99_99_99] {
+            assert_eq!(at(bad).check(&LIMITS), Err(InvalidPost::NoSuchTime), "{bad:08}");
+        }
     }
 
     #[test]

@@ -244,6 +244,7 @@ async fn bad_parameters_are_refused(bed: Bed) {
         ("date", "2023022908000000"),
         ("date", "2023139908000000"),
         ("date", "20230905"),
+        ("date", "2023090525000000"),
         ("date", "yesterday"),
         ("date", "99999999999999999999"),
         ("weather", " "),
@@ -263,6 +264,12 @@ async fn bad_parameters_are_refused(bed: Bed) {
             "{field}={value}"
         );
     }
+    let text = [&good[..], &[("imageList", "no file")]].concat();
+    assert_eq!(
+        code(&feed.post(&kim, "saveFeed", &text).await),
+        problem(400, "invalid-parameter"),
+        "text is no picture"
+    );
     for (missing, _) in good {
         let params: Vec<_> = good.into_iter().filter(|(name, _)| *name != missing).collect();
         assert_eq!(

@@ -26,7 +26,7 @@ pub struct Analysis {
     post,
     path = "/analysisHappiness",
     tag = "happiness",
-    request_body(content((OwnMonth = "application/x-www-form-urlencoded"), (OwnMonth = "application/json"))),
+    request_body = OwnMonth,
     responses((status = 200, body = Analysis), (status = 400, body = Problem))
 )]
 pub async fn analysis_happiness(

@@ -13,7 +13,7 @@ use crate::routes::params::OwnYear;
     post,
     path = "/findYearHappiness",
     tag = "happiness",
-    request_body(content((OwnYear = "application/x-www-form-urlencoded"), (OwnYear = "application/json"))),
+    request_body = OwnYear,
     responses((status = 200, body = Vec<HappinessPoint>), (status = 400, body = Problem))
 )]
 pub async fn find_year_happiness(

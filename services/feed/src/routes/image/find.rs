@@ -39,7 +39,7 @@ pub struct FeedImage {
     post,
     path = "/findFeedImage",
     tag = "image",
-    request_body(content((FindFeedImage = "application/x-www-form-urlencoded"), (FindFeedImage = "application/json"))),
+    request_body = FindFeedImage,
     responses((status = 200, body = FeedImage), (status = 400, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn find_feed_image(

@@ -36,7 +36,7 @@ pub struct LikeUpdated {
     post,
     path = "/updateLike",
     tag = "like",
-    request_body(content((UpdateLike = "application/x-www-form-urlencoded"), (UpdateLike = "application/json"))),
+    request_body = UpdateLike,
     responses((status = 200, body = LikeUpdated), (status = 400, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn update_like(

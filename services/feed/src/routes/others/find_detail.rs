@@ -30,7 +30,7 @@ impl Actor for FindDetailFeed {
     post,
     path = "/findDetailFeed",
     tag = "others",
-    request_body(content((FindDetailFeed = "application/x-www-form-urlencoded"), (FindDetailFeed = "application/json"))),
+    request_body = FindDetailFeed,
     responses((status = 200, body = OtherFeed), (status = 400, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn find_detail_feed(

@@ -21,7 +21,7 @@ pub struct FindUserFeed {
     dst_nickname: Nickname,
     /// From 0.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64)]
     page: u32,
     #[serde(default)]
     #[param(inline, required = false)]

@@ -21,7 +21,7 @@ pub struct FeedDeleted {
     post,
     path = "/deleteFeed",
     tag = "post",
-    request_body(content((OwnDay = "application/x-www-form-urlencoded"), (OwnDay = "application/json"))),
+    request_body = OwnDay,
     responses((status = 200, body = FeedDeleted), (status = 400, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn delete_feed(

@@ -16,7 +16,7 @@ use crate::routes::params::OwnDay;
     post,
     path = "/findDayFeed",
     tag = "post",
-    request_body(content((OwnDay = "application/x-www-form-urlencoded"), (OwnDay = "application/json"))),
+    request_body = OwnDay,
     responses(
         (status = 200, description = "The post, or an empty body when there is none", body = OwnFeed),
         (status = 400, body = Problem),

@@ -14,7 +14,7 @@ use crate::routes::params::OwnMonth;
     post,
     path = "/findMonthFeed",
     tag = "post",
-    request_body(content((OwnMonth = "application/x-www-form-urlencoded"), (OwnMonth = "application/json"))),
+    request_body = OwnMonth,
     responses((status = 200, body = Vec<OwnFeed>), (status = 400, body = Problem))
 )]
 pub async fn find_month_feed(

@@ -4,11 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
 use futures::future::try_join_all;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{ActUpload, Acting, Actor};
 use sosohappy_common::Problem;
-use sosohappy_common::http::params::comma_list;
+use sosohappy_common::http::params::{FilesOnly, comma_list};
 use sosohappy_common::images::{ImageId, Picture};
 use utoipa::ToSchema;
 
@@ -24,19 +23,32 @@ const RESERVATION: Duration = Duration::from_mins(10);
 #[serde(rename_all = "camelCase")]
 pub struct SaveFeed {
     nickname: Nickname,
+    /// The hour and the minute exist.
     date: PostDate,
     weather: Weather,
     #[schema(example = 5)]
     happiness: i32,
+    /// At most 24 different ones, unless set otherwise.
     #[serde(deserialize_with = "categories")]
-    #[schema(value_type = Vec<String>, example = json!(["coffee", "friends"]))]
+    #[schema(min_items = 1, example = json!(["coffee", "friends"]))]
     category_list: Vec<Category>,
+    /// At most 10,000 characters, unless set otherwise.
     text: String,
     is_public: bool,
-    /// For the document: the handler takes the pictures from the body's files.
     #[serde(default, rename = "imageList")]
-    #[schema(value_type = Vec<String>, format = Binary, required = false)]
-    _image_list: IgnoredAny,
+    #[schema(ignore)]
+    _image_list: FilesOnly,
+}
+
+/// [`SaveFeed`] with pictures, as the app sends it.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "documents what `SaveFeed` and the files are read from")]
+pub struct SaveFeedForm {
+    #[serde(flatten)]
+    feed: SaveFeed,
+    /// JPEG, PNG, GIF or WebP; at most 10 of them, unless set otherwise.
+    #[schema(rename = "imageList", value_type = Vec<String>, format = Binary, required = false)]
+    image_list: Vec<Vec<u8>>,
 }
 
 impl Actor for SaveFeed {
@@ -66,7 +78,7 @@ pub struct Saved {
     post,
     path = "/saveFeed",
     tag = "post",
-    request_body(content = SaveFeed, content_type = "multipart/form-data"),
+    request_body(content((SaveFeedForm = "multipart/form-data"), (SaveFeed = "application/x-www-form-urlencoded"), (SaveFeed = "application/json"))),
     responses((status = 200, body = Saved), (status = 400, body = Problem), (status = 413, body = Problem))
 )]
 pub async fn save_feed(
@@ -109,10 +121,8 @@ pub async fn save_feed(
     }))
 }
 
-/// A part without a byte is a form's way to say that no file was chosen.
 fn inspect(app: &App, parts: Vec<Bytes>) -> Result<Vec<Picture>, Error> {
     let settings = app.settings.get();
-    let parts: Vec<_> = parts.into_iter().filter(|bytes| !bytes.is_empty()).collect();
     if parts.len() > settings.post.images {
         return Err(InvalidPost::TooManyImages(settings.post.images).into());
     }

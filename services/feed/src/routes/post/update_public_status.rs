@@ -23,7 +23,7 @@ pub struct StatusUpdated {
     post,
     path = "/updatePublicStatus",
     tag = "post",
-    request_body(content((OwnDay = "application/x-www-form-urlencoded"), (OwnDay = "application/json"))),
+    request_body = OwnDay,
     responses((status = 200, body = StatusUpdated), (status = 400, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn update_public_status(
