@@ -26,7 +26,7 @@ use crate::app::App;
     params(Connect),
     responses(
         (status = 101, description = "The connection is a WebSocket from here on"),
-        (status = 400, description = "Not a WebSocket handshake", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Not a WebSocket handshake", body = Problem),
     ),
 )]
 pub async fn connect_dm(

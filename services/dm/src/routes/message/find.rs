@@ -23,6 +23,7 @@ pub struct FindDirectMessage {
     #[serde(default)]
     #[schema(example = 2_023_090_513_248_392_i64)]
     time_boundary: Option<i64>,
+    /// At most 500, unless set otherwise.
     #[serde(default = "twenty")]
     #[schema(default = 20, minimum = 1)]
     message_cnt: u32,
@@ -43,14 +44,11 @@ impl Actor for FindDirectMessage {
     post,
     path = "/findDirectMessage",
     tag = "message",
-    request_body(content(
-        (FindDirectMessage = "application/x-www-form-urlencoded"),
-        (FindDirectMessage = "application/json"),
-    )),
+    request_body = FindDirectMessage,
     responses(
         (status = 200, body = [Shown]),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 400, body = Problem),
+        (status = 503, body = Problem),
     )
 )]
 pub async fn find_direct_message(

@@ -31,14 +31,11 @@ impl Actor for FindMultipleDirectMessage {
     post,
     path = "/findMultipleDirectMessage",
     tag = "message",
-    request_body(content(
-        (FindMultipleDirectMessage = "application/x-www-form-urlencoded"),
-        (FindMultipleDirectMessage = "application/json"),
-    )),
+    request_body = FindMultipleDirectMessage,
     responses(
         (status = 200, body = [Shown]),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 400, body = Problem),
+        (status = 503, body = Problem),
     )
 )]
 pub async fn find_multiple_direct_message(
