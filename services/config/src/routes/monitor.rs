@@ -22,7 +22,8 @@ const PAUSES: [u64; 4] = [100, 200, 400, 800];
     post,
     path = "/monitor",
     tag = "bus",
-    request_body(content = String, content_type = "application/json"),
+    security((), ("operatorToken" = []), ("operatorBasic" = [])),
+    request_body(content((Value = "application/json"), (Value = "application/x-www-form-urlencoded"))),
     responses((status = 200, body = Vec<String>), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn monitor(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Vec<String>>, Error> {

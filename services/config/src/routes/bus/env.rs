@@ -23,6 +23,7 @@ pub struct EnvParameters {
     post,
     path = "/actuator/busenv",
     tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     request_body = EnvParameters,
     responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
 )]
@@ -39,6 +40,7 @@ pub async fn set_for_all(
     post,
     path = "/actuator/busenv/{*destination}",
     tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("destination" = String, Path)),
     request_body = EnvParameters,
     responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))

@@ -12,6 +12,7 @@ use crate::state::record::{Action, Entry};
     post,
     path = "/actuator/busrefresh",
     tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     responses((status = 204, description = "published"), (status = 401, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn refresh_all(operator: Operator, State(app): State<App>) -> Result<StatusCode, Error> {
@@ -23,6 +24,7 @@ pub async fn refresh_all(operator: Operator, State(app): State<App>) -> Result<S
     post,
     path = "/actuator/busrefresh/{*destination}",
     tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("destination" = String, Path)),
     responses((status = 204, description = "published"), (status = 401, body = Problem), (status = 503, body = Problem))
 )]

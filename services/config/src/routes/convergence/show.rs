@@ -53,6 +53,7 @@ pub struct InstanceResponse {
     get,
     path = "/convergence",
     tag = "governance",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     responses((status = 200, body = ConvergenceResponse), (status = 401, body = Problem))
 )]
 pub async fn show_convergence(_: Operator, State(app): State<App>) -> Json<ConvergenceResponse> {

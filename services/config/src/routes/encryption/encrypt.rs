@@ -13,6 +13,7 @@ use crate::state::record::{Action, Entry};
     post,
     path = "/encrypt",
     tag = "encryption",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
@@ -30,6 +31,7 @@ pub async fn encrypt(
     post,
     path = "/encrypt/{application}/{profiles}",
     tag = "encryption",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path)),
     request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))

@@ -9,6 +9,7 @@ use crate::credentials::Operator;
 use crate::error::Error;
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EncryptionStatusResponse)]
 pub struct StatusResponse {
     /// `OK`.
     status: &'static str,
@@ -18,7 +19,9 @@ pub struct StatusResponse {
 #[utoipa::path(
     get,
     path = "/encrypt/status",
+    operation_id = "show_encryption_status",
     tag = "encryption",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     responses((status = 200, body = StatusResponse), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<StatusResponse>, Error> {

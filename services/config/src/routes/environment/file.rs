@@ -36,6 +36,7 @@ fn yes() -> bool {
     get,
     path = "/{application}/{profiles}/{label}/{*path}",
     tag = "environment",
+    security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path), ("label" = String, Path), ("path" = String, Path), FileParameters),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem))
 )]

@@ -35,6 +35,7 @@ fn yes() -> bool {
     get,
     path = "/{application}",
     tag = "environment",
+    security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path, description = "`feed-config-prod.yml`"), FlatParameters),
     responses((status = 200, content_type = "text/plain", body = String), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem))
 )]

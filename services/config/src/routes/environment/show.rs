@@ -46,6 +46,7 @@ pub struct SourceResponse {
     get,
     path = "/{application}/{profiles}",
     tag = "environment",
+    security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(
         ("application" = String, Path, description = "`feed-config`; `(_)` stands for `/`"),
         ("profiles" = String, Path, description = "Joined by commas; the last one wins"),
@@ -72,6 +73,7 @@ pub async fn show_environment(
     get,
     path = "/{application}/{profiles}/{label}",
     tag = "environment",
+    security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path), ("label" = String, Path, description = "A branch, a tag, a commit or a folder; joined by commas, the last one wins"), FileParameters),
     responses((status = 200, body = EnvironmentResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem))
 )]

@@ -13,6 +13,7 @@ use crate::state::record::Entry;
     get,
     path = "/audit",
     tag = "versions",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     params(NewestParameters),
     responses((status = 200, body = Vec<Entry>), (status = 401, body = Problem))
 )]

@@ -33,6 +33,7 @@ pub struct DiffResponse {
     get,
     path = "/diff",
     tag = "versions",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     params(DiffParameters),
     responses((status = 200, body = DiffResponse), (status = 401, body = Problem), (status = 404, body = Problem))
 )]

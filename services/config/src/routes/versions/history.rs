@@ -32,6 +32,7 @@ impl NewestParameters {
     get,
     path = "/history",
     tag = "versions",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     params(NewestParameters),
     responses((status = 200, body = Vec<Entry>), (status = 401, body = Problem))
 )]

@@ -21,6 +21,7 @@ pub struct RollbackParameters {
     post,
     path = "/rollback",
     tag = "versions",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     request_body = RollbackParameters,
     responses((status = 200, body = Pin), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem))
 )]
@@ -42,6 +43,7 @@ pub async fn roll_back(
     delete,
     path = "/rollback",
     tag = "versions",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     responses((status = 200, body = Pin), (status = 401, body = Problem))
 )]
 pub async fn let_go(operator: Operator, State(app): State<App>) -> Result<Json<Pin>, Error> {

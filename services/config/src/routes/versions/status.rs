@@ -48,6 +48,7 @@ pub struct RefusedResponse {
     get,
     path = "/status",
     tag = "versions",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     responses((status = 200, body = StatusResponse), (status = 401, body = Problem), (status = 500, body = Problem))
 )]
 pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<StatusResponse>, Error> {
