@@ -50,6 +50,7 @@ async fn the_pages_are_in_the_binary() {
             .error_for_status()
             .unwrap();
         let html = page.text().await.unwrap();
+        assert!(html.contains(&format!("<title>{service}-service</title>")), "{html}");
         let scripts: Vec<_> = html
             .split("src=\"")
             .skip(1)

@@ -1,6 +1,7 @@
 //! What holds for every route of the fleet, read off the documents that the services make of themselves.
 
 mod documents;
+mod openapi;
 mod refusals;
 mod routes;
 

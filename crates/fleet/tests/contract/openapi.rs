@@ -1,0 +1,215 @@
+//! What OpenAPI 3.1 requires of a document, as far as the code that makes ours could miss it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use sosohappy_testkit::Cluster;
+
+use crate::binaries;
+
+const SERVICES: [&str; 5] = ["auth", "config", "dm", "feed", "notice"];
+
+/// What is wrong with a document, each with where it is.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn expect(&mut self, is_fine: bool, place: &str, what: &str) {
+        if !is_fine {
+            self.0.push(format!("{place}: {what}"));
+        }
+    }
+
+    fn document(&mut self, document: &Value) {
+        let version = document["openapi"].as_str().unwrap_or_default();
+        self.expect(version.starts_with("3.1."), "openapi", "is not 3.1");
+        for field in ["title", "version"] {
+            self.expect(is_text(&document["info"][field]), "info", field);
+        }
+        let mut ids = BTreeSet::new();
+        for (path, item) in entries(&document["paths"]) {
+            let names = self.names(path);
+            for (method, operation) in entries(item) {
+                let place = format!("{method} {path}");
+                if let Some(id) = operation["operationId"].as_str() {
+                    self.expect(ids.insert(id), &place, "its operationId is taken");
+                }
+                self.parameters(&place, &names, &operation["parameters"]);
+                self.responses(&place, &operation["responses"]);
+                if let Some(body) = operation.get("requestBody") {
+                    self.contents(&place, &body["content"]);
+                    self.expect(
+                        entries(&body["content"]).next().is_some(),
+                        &place,
+                        "its body is of no type",
+                    );
+                }
+                for demand in operation["security"].as_array().into_iter().flatten() {
+                    for (name, _) in entries(demand) {
+                        let scheme = &document["components"]["securitySchemes"][name];
+                        self.expect(is_text(&scheme["type"]), &place, &format!("no scheme {name}"));
+                    }
+                }
+            }
+        }
+        self.references(document, document, "");
+    }
+
+    /// The names in a path's braces.
+    fn names<'a>(&mut self, path: &'a str) -> BTreeSet<&'a str> {
+        let names: BTreeSet<_> = path
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split_once('}'))
+            .map(|(name, _)| name)
+            .collect();
+        let is_word = |name: &&str| name.chars().all(|char| char.is_ascii_alphanumeric());
+        let is_template = path.starts_with('/') && names.iter().all(is_word);
+        self.expect(is_template, path, "is no path template");
+        names
+    }
+
+    fn parameters(&mut self, place: &str, in_path: &BTreeSet<&str>, parameters: &Value) {
+        let mut seen = BTreeSet::new();
+        for parameter in parameters.as_array().into_iter().flatten() {
+            let (name, within) = (&parameter["name"], &parameter["in"]);
+            let place = format!("{place}, parameter {name}");
+            let within = within.as_str().unwrap_or_default();
+            let name = name.as_str().unwrap_or_default();
+            self.expect(
+                ["path", "query", "header", "cookie"].contains(&within),
+                &place,
+                "is in nothing",
+            );
+            self.expect(parameter["schema"].is_object(), &place, "has no schema");
+            self.expect(seen.insert((within, name)), &place, "comes twice");
+            if within == "path" {
+                self.expect(parameter["required"] == true, &place, "is not required");
+            }
+        }
+        let declared: BTreeSet<_> = seen
+            .into_iter()
+            .filter(|(within, _)| *within == "path")
+            .map(|(_, name)| name)
+            .collect();
+        self.expect(declared == *in_path, place, "its parameters are not those of its path");
+    }
+
+    fn responses(&mut self, place: &str, responses: &Value) {
+        self.expect(entries(responses).next().is_some(), place, "answers nothing");
+        for (status, response) in entries(responses) {
+            let place = format!("{place}, response {status}");
+            self.expect(is_text(&response["description"]), &place, "has no description");
+            self.contents(&place, &response["content"]);
+            for (kind, content) in entries(&response["content"]) {
+                let is_problem = content["schema"]["$ref"] == "#/components/schemas/Problem";
+                let is_called_so = kind == "application/problem+json";
+                self.expect(
+                    is_problem == is_called_so,
+                    &place,
+                    "problems are application/problem+json",
+                );
+            }
+        }
+    }
+
+    fn contents(&mut self, place: &str, contents: &Value) {
+        for (kind, content) in entries(contents) {
+            self.expect(content["schema"].is_object(), place, &format!("{kind} has no schema"));
+        }
+    }
+
+    fn references(&mut self, document: &Value, part: &Value, place: &str) {
+        if let Some(reference) = part["$ref"].as_str() {
+            let found = reference
+                .strip_prefix('#')
+                .and_then(|pointer| document.pointer(pointer));
+            self.expect(found.is_some(), place, &format!("{reference} is nowhere"));
+        }
+        for (name, part) in entries(part) {
+            self.references(document, part, &format!("{place}/{name}"));
+        }
+        for part in part.as_array().into_iter().flatten() {
+            self.references(document, part, place);
+        }
+    }
+}
+
+fn is_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.is_empty())
+}
+
+/// None of what is no object.
+fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documents_are_openapi() {
+    let fleet = Cluster::embedded(binaries()).await;
+    let ports = fleet.replicas[0];
+    let ports = [ports.auth, fleet.config, ports.dm, ports.feed, ports.notice];
+    for (service, port) in SERVICES.into_iter().zip(ports) {
+        let url = format!("http://127.0.0.1:{port}/{service}-service/openapi.json");
+        let answer = reqwest::get(url).await.unwrap().error_for_status().unwrap();
+        let document: Value = answer.json().await.unwrap();
+        let mut faults = Faults::default();
+        faults.document(&document);
+        assert!(faults.0.is_empty(), "{service}:\n{}", faults.0.join("\n"));
+        if service == "config" || service == "auth" {
+            let closed = &document["components"]["securitySchemes"]["serviceToken"];
+            assert!(closed.is_object(), "{service} does not say who may come in");
+        }
+    }
+}
+
+/// A document has one schema of a name: of two types that share theirs, one would be described as the other.
+#[test]
+fn each_schema_has_a_name_of_its_own() {
+    let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for service in SERVICES {
+        let mut places = BTreeMap::new();
+        let shared = ["access", "common", "sockets"].map(|name| workspace.join("crates").join(name));
+        for folder in shared.into_iter().chain([workspace.join("services").join(service)]) {
+            collect_schemas(&folder.join("src"), &mut places);
+        }
+        for (schema, places) in places {
+            assert_eq!(places.len(), 1, "{service} has several schemas {schema}: {places:?}");
+        }
+    }
+}
+
+fn collect_schemas(folder: &std::path::Path, places: &mut BTreeMap<String, Vec<std::path::PathBuf>>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_schemas(&path, places);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            for schema in schemas(&std::fs::read_to_string(&path).unwrap()) {
+                places.entry(schema).or_default().push(path.clone());
+            }
+        }
+    }
+}
+
+/// The names of the types of a source file that derive their schema: `#[schema(as = …)]`, or the type's own.
+fn schemas(source: &str) -> Vec<String> {
+    let word = |text: &str| {
+        text.chars()
+            .take_while(|char| char.is_alphanumeric())
+            .collect::<String>()
+    };
+    let derives = source.split("#[derive(").skip(1);
+    let documented = derives.filter(|item| item.split(')').next().is_some_and(|traits| traits.contains("ToSchema")));
+    documented
+        .map(|item| {
+            let (attributes, declaration) = ["struct ", "enum "]
+                .into_iter()
+                .filter_map(|keyword| item.split_once(keyword))
+                .min_by_key(|(attributes, _)| attributes.len())
+                .unwrap_or_else(|| panic!("a type is expected after {item}"));
+            let renamed = attributes.split_once("schema(as = ").map(|(_, name)| name);
+            word(renamed.unwrap_or(declaration))
+        })
+        .collect()
+}
