@@ -108,6 +108,7 @@ impl App {
 /// Reads the source and puts the service together. It needs nothing else to be running.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
+    let server = settings.part(|settings| settings.server.clone());
     let keys = KeyRing::new(
         current.encrypt.key.as_ref(),
         &current.encrypt.keys,
@@ -127,11 +128,11 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     source.spawn_watch(move || changed.refresh_all_soon());
     announcer.spawn();
     announcer.spawn_pins(&source);
-    spawn_refresh(&context, bus.clone(), current.config.poll);
-    let served = source.clone();
+    spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
+    let publisher = source.clone();
     let convergence = Convergence::spawn(&context, bus, settings.clone(), move || {
         // Empty while a repository was never reached: nobody can run on that.
-        served
+        publisher
             .published()
             .map_or_else(String::new, |published| published.main.version.clone())
     });
@@ -149,12 +150,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         overrides: Arc::new(overrides),
         convergence,
     };
-    Ok(Service::new(
-        context,
-        current.server.clone(),
-        &current.credentials,
-        routes::routes(app),
-    ))
+    Ok(Service::new(context, server, &current.credentials, routes::routes(app)))
 }
 
 /// Which keys are there matters too: a value that could not be opened may be one that can. Their aliases tell; a key that was

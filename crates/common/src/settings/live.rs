@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex as Lock;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
@@ -25,8 +26,22 @@ pub struct Live<S> {
 #[derive(Debug)]
 struct Inner<S> {
     current: watch::Sender<Arc<S>>,
+    /// Held while the settings are swapped, so that no part misses a change.
+    parts: Lock<Parts<S>>,
     /// None for settings that were made in code.
     origin: Option<Origin>,
+}
+
+/// Makes something of settings anew.
+type Part<S> = Box<dyn Fn(&S) + Send + Sync>;
+
+/// What follows from settings, made anew with every change of them.
+struct Parts<S>(Vec<Part<S>>);
+
+impl<S> fmt::Debug for Parts<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} parts", self.0.len())
+    }
 }
 
 struct Origin {
@@ -76,10 +91,15 @@ impl<S> Clone for Live<S> {
 impl<S> Live<S> {
     /// Settings made in code: tests, and parts of others. There is nothing to re-read them from.
     pub fn new(settings: S) -> Self {
+        Self::with(settings, None)
+    }
+
+    fn with(settings: S, origin: Option<Origin>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 current: watch::Sender::new(Arc::new(settings)),
-                origin: None,
+                parts: Lock::new(Parts(Vec::new())),
+                origin,
             }),
         }
     }
@@ -94,6 +114,36 @@ impl<S> Live<S> {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<S>> {
         self.inner.current.subscribe()
+    }
+
+    /// A section of the settings, which changes with them.
+    #[must_use]
+    pub fn part<P: Send + Sync + 'static>(&self, part: impl Fn(&S) -> P + Send + Sync + 'static) -> Live<P> {
+        self.follow(move |settings, _| part(settings))
+    }
+
+    /// What is made of the settings, and made anew with every change of them from what it was before.
+    #[must_use]
+    pub fn follow<P: Send + Sync + 'static>(
+        &self,
+        make: impl Fn(&S, Option<&P>) -> P + Send + Sync + 'static,
+    ) -> Live<P> {
+        let mut parts = self.inner.parts.lock();
+        let part = Live::new(make(&self.get(), None));
+        let follower = part.clone();
+        parts.0.push(Box::new(move |settings| {
+            follower.replace(make(settings, Some(&follower.get())));
+        }));
+        part
+    }
+
+    pub(crate) fn replace(&self, settings: S) {
+        let parts = self.inner.parts.lock();
+        let settings = Arc::new(settings);
+        self.inner.current.send_replace(settings.clone());
+        for part in &parts.0 {
+            part(&settings);
+        }
     }
 
     /// The shared sections as they were at start; none for settings made in code.
@@ -138,7 +188,7 @@ impl<S: DeserializeOwned> Live<S> {
             version: read.version.clone(),
         };
         if !refreshed.changed.is_empty() {
-            self.inner.current.send_replace(Arc::new(read.typed.settings));
+            self.replace(read.typed.settings);
         }
         *state = State {
             merged: read.typed.merged,
@@ -175,13 +225,7 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
         }),
         shared: read.layers.shared()?,
     };
-    let current = watch::Sender::new(Arc::new(read.typed.settings));
-    Ok(Live {
-        inner: Arc::new(Inner {
-            current,
-            origin: Some(origin),
-        }),
-    })
+    Ok(Live::with(read.typed.settings, Some(origin)))
 }
 
 /// When layers are read: a start may wait for the config service, and go by its copy.
@@ -293,5 +337,23 @@ impl Refresher {
     /// The version of the config service's answer that the settings are of.
     pub async fn version(&self) -> Option<String> {
         self.target.get()?.version().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_the_whole() {
+        let whole = Live::new((1, "a"));
+        let number = whole.part(|whole| whole.0);
+        let numbers = number.follow(|number, before: Option<&Vec<i32>>| {
+            let before = before.cloned().unwrap_or_default();
+            [before, vec![*number]].concat()
+        });
+        whole.replace((2, "b"));
+        whole.replace((3, "b"));
+        assert_eq!((*number.get(), &*numbers.get()), (3, &vec![1, 2, 3]));
     }
 }
