@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
 use super::layers::{Layers, Typed, flatten};
-use super::{SettingsError, Shared, Sources, remote};
+use super::remote::{self, Remote};
+use super::{SettingsError, Shared, Sources};
 
 /// How long a refresh waits for the config service; at start it is `config.wait`.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
@@ -58,8 +59,8 @@ struct State {
     merged: Value,
     /// Keys set while running, over everything else, until the next start.
     set: Map<String, Value>,
-    /// Of the config service's answer.
-    version: Option<String>,
+    /// The config service's answer.
+    remote: Remote,
 }
 
 impl fmt::Debug for Origin {
@@ -177,7 +178,7 @@ impl<S: DeserializeOwned> Live<S> {
         let mut state = origin.state.lock().await;
         let mut set = state.set.clone();
         set.extend(values);
-        let read = read(&origin.sources, When::Running(&set)).await?;
+        let read = read(&origin.sources, When::Running(&set, &state.remote)).await?;
         let (before, after) = (flatten(&state.merged), flatten(&read.typed.merged));
         let refreshed = Refreshed {
             changed: differing(&before, &after),
@@ -185,7 +186,7 @@ impl<S: DeserializeOwned> Live<S> {
                 .into_iter()
                 .filter(|key| !read.layers.is_live(key))
                 .collect(),
-            version: read.version.clone(),
+            version: read.remote.version.clone(),
         };
         if !refreshed.changed.is_empty() {
             self.replace(read.typed.settings);
@@ -193,7 +194,7 @@ impl<S: DeserializeOwned> Live<S> {
         *state = State {
             merged: read.typed.merged,
             set,
-            version: read.version,
+            remote: read.remote,
         };
         Ok(refreshed)
     }
@@ -221,7 +222,7 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
         state: Mutex::new(State {
             merged: read.typed.merged,
             set: Map::new(),
-            version: read.version,
+            remote: read.remote,
         }),
         shared: read.layers.shared()?,
     };
@@ -231,14 +232,14 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
 /// When layers are read: a start may wait for the config service, and go by its copy.
 enum When<'a> {
     Starting,
-    /// With these keys over everything else.
-    Running(&'a Map<String, Value>),
+    /// With these keys over everything else; the config service has given this answer before.
+    Running(&'a Map<String, Value>, &'a Remote),
 }
 
 struct Read<S> {
     layers: Layers,
     typed: Typed<S>,
-    version: Option<String>,
+    remote: Remote,
 }
 
 /// Reads all layers.
@@ -247,11 +248,20 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
     let shared = layers.shared()?;
     let remote = match when {
         When::Starting => remote::wait(sources.service, &shared.config, &shared.credentials).await?,
-        When::Running(_) => remote::fetch(sources.service, &shared.config, &shared.credentials, REFRESH_WAIT).await?,
+        When::Running(_, before) => {
+            remote::fetch(
+                sources.service,
+                &shared.config,
+                &shared.credentials,
+                REFRESH_WAIT,
+                before,
+            )
+            .await?
+        }
     };
-    layers.insert_remote(remote.layers, sources.environment);
-    let mut left_out = remote.left_out;
-    if let When::Running(set) = when {
+    layers.insert_remote(remote.layers.clone(), sources.environment);
+    let mut left_out = remote.left_out.clone();
+    if let When::Running(set, _) = when {
         left_out.extend(layers.set(set.clone()));
     }
     let mut typed = layers.typed()?;
@@ -266,11 +276,7 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
         // Spring's own keys live beside ours in the same files.
         tracing::warn!(service = sources.service, keys = ?typed.ignored, "unknown settings are ignored");
     }
-    Ok(Read {
-        layers,
-        typed,
-        version: remote.version,
-    })
+    Ok(Read { layers, typed, remote })
 }
 
 /// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
@@ -301,7 +307,7 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
     }
 
     async fn version(&self) -> Option<String> {
-        self.inner.origin.as_ref()?.state.lock().await.version.clone()
+        self.inner.origin.as_ref()?.state.lock().await.remote.version.clone()
     }
 }
 
