@@ -140,7 +140,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         settings,
         context: context.clone(),
         source,
-        revision: revision(&current, &overrides).into(),
+        revision: revision(&current, &overrides, &keys).into(),
         keys: Arc::new(keys),
         announcer,
         deliveries: moka::sync::Cache::builder()
@@ -153,15 +153,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     Ok(Service::new(context, server, &current.credentials, routes::routes(app)))
 }
 
-/// Which keys are there matters too: a value that could not be opened may be one that can. Their aliases tell; a key that was
-/// replaced under its alias comes with a restart, whose number is in the instance's name.
-fn revision(settings: &Settings, overrides: &Properties) -> String {
-    let aliases: Vec<_> = settings.encrypt.keys.keys().collect();
-    let parts = serde_json::json!([
-        overrides,
-        settings.encrypt.enabled,
-        settings.encrypt.key.is_some(),
-        aliases
-    ]);
+/// What answers hang on beside the source, the same in every replica. Keys are of it: with the right one a value can be opened that
+/// could not before.
+fn revision(settings: &Settings, overrides: &Properties, keys: &KeyRing) -> String {
+    let parts = serde_json::json!([overrides, settings.encrypt.enabled, keys.fingerprint()]);
     hex::encode(&Sha256::digest(parts.to_string())[..8])
 }

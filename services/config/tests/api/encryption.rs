@@ -1,4 +1,5 @@
 use serde_json::json;
+use sosohappy_testkit::{Bed, EngineSet};
 
 use crate::Fixture;
 
@@ -27,6 +28,27 @@ async fn operators_encrypt_and_clients_read_plain_values() {
         (*source == json!({"password": "s3cret", "invalid.other": "<n/a>"})).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn another_key_is_another_answer() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let file = bed.folder().join("config/feed-config.yml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, "password: '{cipher}00'\n").unwrap();
+    let mut tags = Vec::new();
+    for key in ["a wrong key", "a test key", "a test key"] {
+        let config = crate::start(&bed, &[("encrypt.key", key)]).await;
+        let asked = reqwest::Client::new().get(config.at("/config-service/feed-config/default"));
+        let answer = asked.bearer_auth(&bed.service_token).send().await.unwrap();
+        tags.push(answer.headers()[reqwest::header::ETAG].clone());
+        config.stop().await;
+    }
+    assert_ne!(
+        tags[0], tags[1],
+        "a client must not go on with what could not be opened"
+    );
+    assert_eq!(tags[1], tags[2], "a restart, or another replica, changes nothing");
 }
 
 #[tokio::test]
