@@ -2,7 +2,7 @@
 //!
 //! Ours report what they run on; a Spring service only acknowledges a refresh, and is taken to run on what was the newest then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +133,7 @@ impl Convergence {
         );
         let gauge = IntGaugeVec::new(gauge, &["service", "standing"]).expect("a static name is valid");
         let gauge = self.context.metrics.register(gauge);
+        let mut shown = BTreeSet::new();
         let draining = self.context.lifecycle.draining();
         loop {
             tokio::select! {
@@ -140,18 +141,7 @@ impl Convergence {
                 () = tokio::time::sleep(LOOK) => {}
             }
             self.known.lock().publish(newest(), self.context.clock.now());
-            gauge.reset();
-            for (service, instances) in self.progress().services {
-                for standing in Standing::ALL {
-                    let count = instances
-                        .iter()
-                        .filter(|instance| instance.standing == standing)
-                        .count();
-                    gauge
-                        .with_label_values(&[&*service, standing.name()])
-                        .set(i64::try_from(count).unwrap_or(i64::MAX));
-                }
-            }
+            show(&gauge, &mut shown, &self.progress());
         }
     }
 
@@ -236,6 +226,30 @@ impl Known {
     }
 }
 
+/// Only what is gone is taken away: whoever reads the metrics meanwhile misses nobody.
+fn show(gauge: &IntGaugeVec, shown: &mut BTreeSet<String>, progress: &Progress) {
+    for (service, instances) in &progress.services {
+        for standing in Standing::ALL {
+            let count = instances
+                .iter()
+                .filter(|instance| instance.standing == standing)
+                .count();
+            gauge
+                .with_label_values(&[service, standing.name()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+    let present: BTreeSet<_> = progress.services.keys().cloned().collect();
+    for (service, standing) in shown
+        .difference(&present)
+        .flat_map(|gone| Standing::ALL.map(|standing| (gone, standing)))
+    {
+        // What is not there need not be taken away.
+        let _ = gauge.remove_label_values(&[service, standing.name()]);
+    }
+    *shown = present;
+}
+
 fn is_of_refresh(ack: &BusMessage) -> bool {
     let event = ack.rest.get("event").and_then(serde_json::Value::as_str);
     event.is_some_and(|class| class.rsplit('.').next() == Some(BusMessage::REFRESH))
@@ -290,6 +304,30 @@ mod tests {
         assert_eq!(standings(&known, 225), ["refusing"], "the other is gone");
         known.publish("b".to_owned(), at(226));
         assert_eq!(known.since, at(100), "the same version is not news");
+    }
+
+    #[test]
+    fn gauges_are_of_those_who_are_there() {
+        use prometheus::core::Collector as _;
+
+        let gauge = IntGaugeVec::new(Opts::new("config_instances", "of a test"), &["service", "standing"]).unwrap();
+        let (dm, feed) = (Context::system("dm-service", 1), Context::system("feed-service", 2));
+        let mut known = Known {
+            newest: "a".to_owned(),
+            since: at(0),
+            instances: BTreeMap::new(),
+        };
+        known.hear(&report(&dm, "a", None), at(0));
+        known.hear(&report(&feed, "a", None), at(100));
+        let mut shown = BTreeSet::new();
+        show(&gauge, &mut shown, &known.progress(LATE, at(100)));
+        let value = |service: &str, standing: &str| gauge.with_label_values(&[service, standing]).get();
+        assert_eq!((value("dm-service", "newest"), value("feed-service", "newest")), (1, 1));
+        known.forget(FORGET, at(150));
+        known.publish("b".to_owned(), at(120));
+        show(&gauge, &mut shown, &known.progress(LATE, at(150)));
+        assert_eq!((value("feed-service", "newest"), value("feed-service", "late")), (0, 1));
+        assert_eq!(gauge.collect()[0].get_metric().len(), Standing::ALL.len(), "dm is gone");
     }
 
     #[test]
