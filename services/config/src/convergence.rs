@@ -17,6 +17,7 @@ use sosohappy_events::types::{BusMessage, SettingsReport};
 use sosohappy_events::{Bus, Envelope};
 
 use crate::settings::Settings;
+use crate::source::Source;
 
 /// How often metrics follow, and a new version is noticed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ pub struct Convergence {
     known: Arc<Mutex<Known>>,
     context: Context,
     settings: Live<Settings>,
+    source: Source,
 }
 
 #[derive(Debug)]
@@ -94,39 +96,40 @@ impl Standing {
 #[async_trait]
 impl Consumer<BusMessage> for Convergence {
     async fn handle(&self, Envelope { event, .. }: Envelope<BusMessage>) -> Result<(), HandleError> {
-        self.known.lock().hear(&event, self.context.clock.now());
+        // Config follows nobody, though it acknowledges what it tells.
+        if service_of(&event.origin_service) != self.context.service {
+            let (newest, now) = (newest(&self.source), self.context.clock.now());
+            let mut known = self.known.lock();
+            // Whoever acknowledges a version this early runs on it.
+            known.publish(newest, now);
+            known.hear(&event, now);
+        }
         Ok(())
     }
 }
 
 impl Convergence {
     /// Listens from a report's period ago, so that it knows everyone as soon as it has caught up.
-    pub fn spawn(
-        context: &Context,
-        bus: Arc<dyn Bus>,
-        settings: Live<Settings>,
-        newest: impl Fn() -> String + Send + Sync + 'static,
-    ) -> Self {
+    pub fn spawn(context: &Context, bus: Arc<dyn Bus>, settings: Live<Settings>, source: Source) -> Self {
         let now = context.clock.now();
         let convergence = Self {
             known: Arc::new(Mutex::new(Known {
-                newest: newest(),
+                newest: newest(&source),
                 since: now,
                 instances: BTreeMap::new(),
             })),
             context: context.clone(),
             settings,
+            source,
         };
         let back = convergence.settings.get().convergence.forget_after;
         let start = Start::At(now.checked_sub(back).unwrap_or(Timestamp::MIN));
         spawn_listener::<BusMessage>(context, bus, start, convergence.clone());
-        context
-            .lifecycle
-            .spawn("convergence", convergence.clone().follow(newest));
+        context.lifecycle.spawn("convergence", convergence.clone().follow());
         convergence
     }
 
-    async fn follow(self, newest: impl Fn() -> String) -> anyhow::Result<()> {
+    async fn follow(self) -> anyhow::Result<()> {
         let gauge = Opts::new(
             "config_instances",
             "Instances by service and by how they stand to the newest version of the configuration",
@@ -140,7 +143,8 @@ impl Convergence {
                 () = draining.cancelled() => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.known.lock().publish(newest(), self.context.clock.now());
+            let (newest, now) = (newest(&self.source), self.context.clock.now());
+            self.known.lock().publish(newest, now);
             show(&gauge, &mut shown, &self.progress());
         }
     }
@@ -158,7 +162,7 @@ impl Convergence {
 impl Known {
     fn hear(&mut self, message: &BusMessage, now: Timestamp) {
         let heard = match (&*message.kind, message.to_report()) {
-            // Those that ask no config service, config itself among them, follow nobody.
+            // Those that ask no config service follow nobody.
             (BusMessage::REPORT, Some(report)) if report.version.is_none() && report.refused.is_none() => return,
             (BusMessage::REPORT, Some(report)) => Heard {
                 at: now,
@@ -210,7 +214,7 @@ impl Known {
             } else {
                 Standing::Following
             };
-            let service = id.split(':').next().unwrap_or(id).to_owned();
+            let service = service_of(id).to_owned();
             services.entry(service).or_default().push(Instance {
                 id: id.clone(),
                 report: heard.report.clone(),
@@ -224,6 +228,17 @@ impl Known {
             services,
         }
     }
+}
+
+/// What is served. Empty while a repository was never reached: nobody can run on that.
+fn newest(source: &Source) -> String {
+    let published = source.published();
+    published.map_or_else(String::new, |published| published.main.version.clone())
+}
+
+/// The first part of a bus id.
+fn service_of(id: &str) -> &str {
+    id.split(':').next().unwrap_or(id)
 }
 
 /// Only what is gone is taken away: whoever reads the metrics meanwhile misses nobody.

@@ -129,13 +129,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     announcer.spawn();
     announcer.spawn_pins(&source);
     spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
-    let publisher = source.clone();
-    let convergence = Convergence::spawn(&context, bus, settings.clone(), move || {
-        // Empty while a repository was never reached: nobody can run on that.
-        publisher
-            .published()
-            .map_or_else(String::new, |published| published.main.version.clone())
-    });
+    let convergence = Convergence::spawn(&context, bus, settings.clone(), source.clone());
     let app = App {
         settings,
         context: context.clone(),
