@@ -121,7 +121,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         Vec::new()
     };
     let checker = Checker::new(known, current.check.unknown_keys == UnknownKeys::Refuse);
-    let source = Source::open(&current, &context, checker).await?;
+    let source = Source::open(&settings, &context, checker).await?;
     source.register_health();
     let announcer = Announcer::new(bus.clone(), context.clone());
     let changed = announcer.clone();
@@ -134,7 +134,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         settings,
         context: context.clone(),
         source,
-        revision: revision(&current, &overrides, &keys).into(),
+        revision: revision(&overrides, &keys).into(),
         keys: Arc::new(keys),
         announcer,
         deliveries: moka::sync::Cache::builder()
@@ -147,9 +147,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     Ok(Service::new(context, server, &current.credentials, routes::routes(app)))
 }
 
-/// What answers hang on beside the source, the same in every replica. Keys are of it: with the right one a value can be opened that
+/// What answers hang on beside the source and switches that change live, the same in every replica. Keys are of it: with the right one a value can be opened that
 /// could not before.
-fn revision(settings: &Settings, overrides: &Properties, keys: &KeyRing) -> String {
-    let parts = serde_json::json!([overrides, settings.encrypt.enabled, keys.fingerprint()]);
+fn revision(overrides: &Properties, keys: &KeyRing) -> String {
+    let parts = serde_json::json!([overrides, keys.fingerprint()]);
     hex::encode(&Sha256::digest(parts.to_string())[..8])
 }
