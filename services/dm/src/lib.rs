@@ -66,7 +66,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
     let identity = sosohappy_access::identity(
         &context,
-        &current.access,
+        &settings.part(|settings| settings.access.clone()),
         &current.credentials,
         &bus,
         opened.directory.clone(),

@@ -59,7 +59,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     );
     let identity = sosohappy_access::identity(
         &context,
-        &current.access,
+        &settings.part(|settings| settings.access.clone()),
         &current.credentials,
         &bus,
         database.directory.clone(),
