@@ -87,7 +87,8 @@ impl<'a> TraceParent<'a> {
 
 /// A trace that begins here and is not exported: its id still ties log lines of several services together.
 pub(crate) fn new_traceparent(entropy: &dyn Entropy) -> String {
-    format!("00-{}-{}-00", entropy.hex(16), entropy.hex(8))
+    let [high, low, parent] = [entropy.u64(), entropy.u64(), entropy.u64()];
+    format!("00-{high:016x}{low:016x}-{parent:016x}-00")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod otlp;
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ use crate::settings::{Log, LogFormat, Tracing};
 
 /// The subscriber is one a process, so is the handle to its levels.
 static LEVELS: OnceLock<Levels> = OnceLock::new();
+/// Whether there is a subscriber in this process that exports spans.
+static EXPORTS: AtomicBool = AtomicBool::new(false);
 
 /// Keeps telemetry going; flush it before the process ends.
 #[derive(Debug)]
@@ -86,6 +89,7 @@ where
 {
     let (filter, handle) = reload::Layer::new(parse_directives(&log.level)?);
     let exporter = otlp::exporter(service, tracing)?;
+    EXPORTS.fetch_or(exporter.is_some(), Ordering::Relaxed);
     let lines = match log.format {
         LogFormat::Json => fmt::layer()
             .json()
@@ -110,6 +114,11 @@ where
         levels,
         exporter,
     })
+}
+
+/// Whether spans go to a collector, or end in this process.
+pub(crate) fn exports() -> bool {
+    EXPORTS.load(Ordering::Relaxed)
 }
 
 /// The levels of this process; none before [`Telemetry::install`].

@@ -17,6 +17,7 @@ pub mod mysql;
 pub mod sqlite;
 
 mod error;
+mod health;
 mod migrations;
 mod pool_metrics;
 mod retry;
@@ -26,6 +27,7 @@ mod timer;
 
 pub use directory::Directory;
 pub use error::StoreError;
+pub use health::{Ping, check_database};
 pub use migrations::FIRST_OF_SERVICE;
 pub use presence::Presence;
 pub use retry::{Transient, retrying};

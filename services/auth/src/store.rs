@@ -14,7 +14,7 @@ use sosohappy_common::{Account, Context};
 use sosohappy_events::outbox::Outbox;
 use sosohappy_events::types::{Device, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing};
-use sosohappy_store::{StoreError, Timer};
+use sosohappy_store::{Ping, StoreError, Timer};
 
 use crate::domain::challenge::Challenge;
 use crate::domain::person::{Identity, Person};
@@ -59,7 +59,7 @@ pub struct Unfinished {
 }
 
 #[async_trait]
-pub trait Store: std::fmt::Debug + Send + Sync {
+pub trait Store: Ping + std::fmt::Debug {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
     async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError>;
@@ -93,8 +93,6 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<String>, StoreError>;
 
     fn outbox(&self) -> Arc<dyn Outbox>;
-
-    async fn ping(&self) -> Result<(), StoreError>;
 }
 
 /// Nothing of it is there before [`Transaction::commit`], and nothing after it was dropped. A row that is read stays as it is until

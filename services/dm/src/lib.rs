@@ -47,17 +47,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let server = settings.part(|settings| settings.server.clone());
     let opened = store::open(&current.messages, &context).await?;
     let metrics = DmMetrics::new(&context.metrics);
-    let asked = opened.store.clone();
-    context.health.register("db", move || {
-        let store = asked.clone();
-        async move {
-            store
-                .ping()
-                .await
-                .map(|()| serde_json::Map::new())
-                .map_err(|error| error.to_string())
-        }
-    });
+    sosohappy_store::check_database(&context.health, opened.store.clone());
 
     let relay = spawn_relay(&context, bus.clone(), opened.outbox);
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets));

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_events::outbox::Outbox;
-use sosohappy_store::{Directory, Presence, StoreError, Transient};
+use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 
 use crate::domain::{Claim, Erasure, Message, MessageId, NewMessage, Unclaimed, Unshown};
 use crate::settings::MessageSettings;
@@ -39,7 +39,7 @@ impl Transient for WriteError {
 
 /// One suite of tests runs on both adapters.
 #[async_trait]
-pub trait Store: Debug + Send + Sync {
+pub trait Store: Ping + Debug {
     /// Stores a message and its event, both or neither.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError>;
 
@@ -80,8 +80,6 @@ pub trait Store: Debug + Send + Sync {
 
     /// Says whose they are: from here on they are in the history, and go with a resignation.
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError>;
-
-    async fn ping(&self) -> Result<(), StoreError>;
 }
 
 /// An open store and what the shared crates keep in it.

@@ -37,17 +37,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let database = store::open(&current.database.url, current.database.max_connections, &context).await?;
     let images = Images::open(&current.images.url, context.entropy.clone())?;
     let metrics = FeedMetrics::new(&context.metrics);
-    let asked = database.store.clone();
-    context.health.register("db", move || {
-        let store = asked.clone();
-        async move {
-            store
-                .ping()
-                .await
-                .map(|()| serde_json::Map::new())
-                .map_err(|error| error.to_string())
-        }
-    });
+    sosohappy_store::check_database(&context.health, database.store.clone());
 
     let relay = spawn_relay(&context, bus.clone(), database.outbox.clone());
     let garbage = housekeeping::spawn(

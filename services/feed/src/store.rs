@@ -15,7 +15,7 @@ use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_events::outbox::Outbox;
-use sosohappy_store::{Directory, StoreError, Transient};
+use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::companions::Companions;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Writer};
@@ -142,11 +142,7 @@ pub trait Erasures: Debug + Send + Sync {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
 }
 
-#[async_trait]
-pub trait Store: Posts + Likes + ImageLedger + Categories + Erasures {
-    /// Whether the database answers.
-    async fn ping(&self) -> Result<(), StoreError>;
-}
+pub trait Store: Posts + Likes + ImageLedger + Categories + Erasures + Ping {}
 
 /// An open database.
 #[derive(Debug, Clone)]

@@ -41,17 +41,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let inbox = store::open(&current.inbox, &context).await?;
     let born = inbox.store.born(context.clock.now()).await?;
     let metrics = NoticeMetrics::new(&context.metrics);
-    let asked = inbox.store.clone();
-    context.health.register("db", move || {
-        let store = asked.clone();
-        async move {
-            store
-                .ping()
-                .await
-                .map(|()| serde_json::Map::new())
-                .map_err(|error| error.to_string())
-        }
-    });
+    sosohappy_store::check_database(&context.health, inbox.store.clone());
 
     let identity = sosohappy_access::identity(
         &context,

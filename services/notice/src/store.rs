@@ -15,7 +15,7 @@ use sosohappy_common::{Account, Context};
 use sosohappy_events::outbox::Outbox;
 use sosohappy_events::types::{Device, SessionId};
 use sosohappy_events::{EventId, Outgoing};
-use sosohappy_store::{Directory, Presence, StoreError};
+use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
 use crate::domain::{Notice, Target, WaitingPush};
 use crate::settings::InboxSettings;
@@ -122,7 +122,7 @@ pub trait Pushes: Debug + Send + Sync {
 }
 
 #[async_trait]
-pub trait Store: Notices + Devices + Pushes {
+pub trait Store: Notices + Devices + Pushes + Ping {
     /// Erases what the account caused up to the moment, what it received until somebody with that address had a name again, its devices,
     /// and what the directory knows of it, and writes the receipt. The same event again erases nothing more, and writes the receipt again for whoever has not got it.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
@@ -132,8 +132,6 @@ pub trait Store: Notices + Devices + Pushes {
 
     /// Forgets what is older.
     async fn sweep(&self, horizons: Horizons) -> Result<(), StoreError>;
-
-    async fn ping(&self) -> Result<(), StoreError>;
 }
 
 /// An open store and what the fleet shares in it.

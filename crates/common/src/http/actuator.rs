@@ -3,6 +3,8 @@
 //! Asking is open, the load balancer does not route here; whatever changes something needs the operator's
 //! credential.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -25,7 +27,7 @@ const NEEDS_RESTART: HeaderName = HeaderName::from_static("x-needs-restart");
 /// Spring's name for all loggers together.
 const ROOT: &str = "ROOT";
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Management {
     context: Context,
     operator: SecretString,
@@ -47,10 +49,10 @@ pub(super) fn routes(context: &Context, credentials: &Credentials) -> Router {
         .route("/actuator/loggers", get(loggers))
         .route("/actuator/loggers/{name}", get(logger))
         .merge(changes)
-        .with_state(Management {
+        .with_state(Arc::new(Management {
             context: context.clone(),
             operator,
-        })
+        }))
 }
 
 async fn links() -> Json<Value> {
@@ -63,7 +65,7 @@ async fn links() -> Json<Value> {
 }
 
 /// All checks; details for operators only.
-async fn health(State(management): State<Management>, request: Request) -> Response {
+async fn health(State(management): State<Arc<Management>>, request: Request) -> Response {
     let report = management.context.health.report().await;
     let details = shows(request.headers(), &management.operator);
     let readiness = management.context.lifecycle.readiness();
@@ -92,12 +94,12 @@ fn components(report: &Report, details: bool) -> Value {
 }
 
 /// The process answers: no engine is asked, or a broken database would make the cluster kill every replica.
-async fn liveness(State(management): State<Management>) -> Response {
+async fn liveness(State(management): State<Arc<Management>>) -> Response {
     let alive = management.context.lifecycle.failure().is_none();
     (code(alive), Json(json!({"status": if alive { "UP" } else { "DOWN" }}))).into_response()
 }
 
-async fn readiness(State(management): State<Management>) -> Response {
+async fn readiness(State(management): State<Arc<Management>>) -> Response {
     let readiness = management.context.lifecycle.readiness();
     let status = if readiness.ready { "UP" } else { "OUT_OF_SERVICE" };
     let body = json!({"status": status, "waitingFor": readiness.waiting_for, "draining": readiness.draining});
@@ -112,7 +114,7 @@ fn code(up: bool) -> StatusCode {
     }
 }
 
-async fn info(State(management): State<Management>) -> Json<Value> {
+async fn info(State(management): State<Arc<Management>>) -> Json<Value> {
     let context = &management.context;
     Json(json!({
         "app": {"name": context.service, "version": env!("CARGO_PKG_VERSION")},
@@ -120,7 +122,7 @@ async fn info(State(management): State<Management>) -> Json<Value> {
     }))
 }
 
-async fn prometheus(State(management): State<Management>) -> impl IntoResponse {
+async fn prometheus(State(management): State<Arc<Management>>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         management.context.metrics.render(),
@@ -201,7 +203,7 @@ fn levels() -> Result<&'static telemetry::Levels, Problem> {
 }
 
 /// Answers the changed keys.
-async fn refresh(State(management): State<Management>) -> Result<Response, Problem> {
+async fn refresh(State(management): State<Arc<Management>>) -> Result<Response, Problem> {
     let refreshed = management
         .context
         .settings

@@ -10,7 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use opentelemetry::propagation::Extractor;
-use tracing::field::Empty;
+use opentelemetry::trace::{Status, TraceContextExt as _};
+use tracing::field::{Empty, display};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -23,6 +24,7 @@ use crate::correlation::{Correlation, TraceParent, new_traceparent};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::HttpMetrics;
 use crate::settings::{Live, Server};
+use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: &str = "traceparent";
@@ -65,9 +67,8 @@ pub(super) async fn observe(State(observer): State<Arc<Observer>>, mut request: 
         .map_or_else(|| entropy.uuid().to_string(), str::to_owned)
         .into();
     let incoming = traceparent(request.headers());
-    let span = make_span(observer.context.service, &id);
     let traceparent = incoming.map_or_else(|| new_traceparent(entropy), |parent| parent.as_str().to_owned());
-    join_trace(&span, &request, incoming.is_some(), &traceparent);
+    let span = make_span(observer.context.service, &id, &request, &traceparent);
 
     let line = Line::begin(&observer, &request, span.clone());
     let limits = observer.limits.get();
@@ -103,44 +104,37 @@ pub(super) async fn observe(State(observer): State<Arc<Observer>>, mut request: 
     response
 }
 
-fn make_span(service: &'static str, id: &str) -> Span {
+/// The span of a request. Where spans are exported it is part of the caller's trace; where they are not, the trace id in the log and
+/// in events is what is left.
+///
+/// Fields are given at once where they can be: each one recorded later has the log read and write all of them again.
+fn make_span(service: &'static str, id: &str, request: &Request, traceparent: &str) -> Span {
     // Of the highest level, so that whatever is logged inside tells the request.
-    tracing::error_span!(
+    let trace_id = TraceParent::parse(traceparent).map(|parent| parent.trace_id);
+    if !telemetry::exports() {
+        return tracing::error_span!("request", service, request_id = id, trace_id);
+    }
+    let method = method_label(request.method());
+    let name = match request.extensions().get::<MatchedPath>() {
+        Some(route) => format!("{method} {}", route.as_str()),
+        None => method.to_owned(),
+    };
+    let span = tracing::error_span!(
         "request",
         service,
         request_id = id,
         trace_id = Empty,
-        otel.name = Empty,
-        otel.kind = Empty,
-        otel.status_code = Empty,
-        http.response.status_code = Empty,
-    )
-}
-
-/// Makes the span part of the caller's trace. Without an exporter there is no layer to take the parent: the trace id in
-/// the log and in events is what is left.
-fn join_trace(span: &Span, request: &Request, has_parent: bool, traceparent: &str) {
-    use opentelemetry::trace::TraceContextExt as _;
-
-    let parent = if has_parent {
-        parent_of(request.headers())
+        otel.name = name,
+        otel.kind = "server"
+    );
+    if span.set_parent(parent_of(request.headers())).is_ok() {
+        let exported = span.context().span().span_context().trace_id();
+        span.record("trace_id", display(exported));
     } else {
-        opentelemetry::Context::new()
-    };
-    if span.set_parent(parent).is_ok() {
-        let method = method_label(request.method());
-        match request.extensions().get::<MatchedPath>() {
-            Some(route) => span.record("otel.name", format_args!("{method} {}", route.as_str())),
-            None => span.record("otel.name", method),
-        };
-        span.record("otel.kind", "server");
-        span.record(
-            "trace_id",
-            tracing::field::display(span.context().span().span_context().trace_id()),
-        );
-    } else if let Some(parent) = TraceParent::parse(traceparent) {
-        span.record("trace_id", parent.trace_id);
+        // This thread's subscriber is another one than that which exports.
+        span.record("trace_id", trace_id);
     }
+    span
 }
 
 /// A client's own id is kept if it is one line of plain characters.
@@ -244,20 +238,19 @@ impl Drop for Line<'_> {
         let status = self.status.map(|status| status.as_u16());
         let uri = self.uri();
         self.observer.metrics.record(self.method, uri, status, took);
-        let _inside = self.span.enter();
         let (method, ms) = (self.method, took.as_secs_f64() * 1000.0);
         match status {
             // Asked every few seconds by machines.
             Some(status @ 200..=299) if uri.starts_with("/actuator/") => {
-                tracing::debug!(method, uri, status, ms, "request");
+                tracing::debug!(parent: &self.span, method, uri, status, ms, "request");
             }
-            Some(status) => tracing::info!(method, uri, status, ms, "request"),
-            None => tracing::info!(method, uri, ms, "the client left before the answer"),
+            Some(status) => tracing::info!(parent: &self.span, method, uri, status, ms, "request"),
+            None => tracing::info!(parent: &self.span, method, uri, ms, "the client left before the answer"),
         }
         if let Some(status) = status {
-            self.span.record("http.response.status_code", status);
+            self.span.set_attribute("http.response.status_code", i64::from(status));
             if status >= 500 {
-                self.span.record("otel.status_code", "ERROR");
+                self.span.set_status(Status::error(""));
             }
         }
     }

@@ -10,7 +10,7 @@ use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::outbox::Outbox;
 use sosohappy_events::types::TokenDigest;
-use sosohappy_store::{StoreError, retrying};
+use sosohappy_store::{Ping, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
@@ -182,7 +182,10 @@ impl Store for SqlStore {
     fn outbox(&self) -> Arc<dyn Outbox> {
         self.0.outbox()
     }
+}
 
+#[async_trait]
+impl Ping for SqlStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.0.ping().await
     }

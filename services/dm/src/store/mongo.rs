@@ -14,7 +14,7 @@ use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{Database, OUTBOX, outbox_field};
-use sosohappy_store::{StoreError, retrying};
+use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::{Opened, Store, WriteError};
 use crate::domain::{
@@ -353,7 +353,10 @@ impl Store for MongoStore {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl Ping for MongoStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }

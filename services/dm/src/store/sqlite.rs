@@ -9,7 +9,7 @@ use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, first_time};
-use sosohappy_store::{StoreError, retrying};
+use sosohappy_store::{Ping, StoreError, retrying};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
@@ -180,7 +180,10 @@ impl Store for SqliteStore {
     async fn claim(&self, _claims: &[Claim]) -> Result<(), StoreError> {
         Ok(())
     }
+}
 
+#[async_trait]
+impl Ping for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
-use sosohappy_store::StoreError;
+use sosohappy_store::{Ping, StoreError};
 use sqlx::{Database, QueryBuilder, Row as _};
 
 use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, MIGRATIONS, engine};
@@ -56,8 +56,10 @@ pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> R
     })
 }
 
+impl Store for SqlStore {}
+
 #[async_trait]
-impl Store for SqlStore {
+impl Ping for SqlStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }

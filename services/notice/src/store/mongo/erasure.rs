@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use mongodb::bson::doc;
-use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{OUTBOX, outbox_field};
+use sosohappy_store::{Ping, StoreError};
 
 use super::{BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, RECEIPTS, number};
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
@@ -61,7 +61,10 @@ impl Store for MongoStore {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl Ping for MongoStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }

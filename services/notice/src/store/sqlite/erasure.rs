@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_store::sqlite::{Tx, directory, enqueue, first_time};
-use sosohappy_store::{StoreError, retrying};
+use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::SqliteStore;
 use crate::store::{Erasure, Horizons, Store, timestamp};
@@ -49,7 +49,10 @@ impl Store for SqliteStore {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl Ping for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }
