@@ -23,10 +23,21 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Each service on its usual port of this machine.
-    #[must_use]
-    pub fn usual() -> Self {
-        Self::local(8890, 8891, 8889, 8892)
+    /// Each service on this machine, on its usual port or the one that the launcher's environment gives it.
+    pub fn usual() -> anyhow::Result<Self> {
+        let port = |service: &str, usual: u16| {
+            let variable = format!("SOSOHAPPY_{service}__SERVER__PORT");
+            match std::env::var(&variable) {
+                Ok(port) => port.parse().with_context(|| format!("{variable} is no port: {port}")),
+                Err(_) => Ok(usual),
+            }
+        };
+        Ok(Self::local(
+            port("AUTH", 8890)?,
+            port("FEED", 8891)?,
+            port("DM", 8889)?,
+            port("NOTICE", 8892)?,
+        ))
     }
 
     /// Each service on a port of this machine.

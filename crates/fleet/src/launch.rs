@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,10 +13,12 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
+use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::run::{Leave, Running, prepare, start, supervise};
 use sosohappy_common::settings::{self, Live, Sources};
 use sosohappy_common::telemetry::Telemetry;
 use sosohappy_events::Bus;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::secrets::Secrets;
 
@@ -22,11 +26,16 @@ use crate::secrets::Secrets;
 pub async fn run(data: &Path) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut leave = Leave::listen()?;
-    std::fs::create_dir_all(data).with_context(|| format!("--data {}", data.display()))?;
+    // Keys, accounts and messages: nobody else's to read.
+    let mut folder = std::fs::DirBuilder::new();
+    let made = folder.recursive(true).mode(0o700).create(data);
+    made.with_context(|| format!("--data {}", data.display()))?;
     let data = data.canonicalize()?;
     let launcher = Launcher::new(&data)?;
     let shared = settings::peek(&launcher.sources("config", sosohappy_config::DEFAULTS, &[]))?;
     let telemetry = Telemetry::install("fleet", &shared.log, &shared.tracing)?;
+
+    warn_of_strangers();
 
     let running = tokio::select! {
         running = launcher.start() => running,
@@ -34,16 +43,31 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     };
     let outcome = match running {
         Ok(running) => {
-            for service in &running {
-                service.lifecycle.ready().await;
-            }
-            announce(&running, &data, began);
-            supervise(running, leave).await
+            let announcing = AbortOnDropHandle::new(tokio::spawn(announce(Ready::of(&running), data.clone(), began)));
+            let outcome = supervise(running, leave).await;
+            drop(announcing);
+            outcome
         }
         Err(error) => Err(error),
     };
     telemetry.flush();
     outcome
+}
+
+/// A variable that looks like one of ours and that nobody reads is most likely misspelt.
+fn warn_of_strangers() {
+    const OWN: [&str; 3] = ["DATA", "SERVICE_TOKEN", "OPERATOR_TOKEN"];
+    const SERVICES: [&str; 5] = ["AUTH__", "CONFIG__", "DM__", "FEED__", "NOTICE__"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let Some(ours) = name.strip_prefix("SOSOHAPPY_") else {
+            continue;
+        };
+        let known = OWN.contains(&ours) || SERVICES.iter().any(|service| ours.starts_with(service));
+        if !known && !ours.starts_with("TEST_") {
+            tracing::warn!(%name, "nobody reads this variable: SOSOHAPPY_<SERVICE>__<SECTION>__<KEY> is expected");
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -64,12 +88,22 @@ impl Launcher {
     async fn start(&self) -> anyhow::Result<Vec<Running>> {
         let config = self.sources("config", sosohappy_config::DEFAULTS, &[]);
         let (settings, context) = prepare::<sosohappy_config::Settings>(sosohappy_config::SERVICE, &config).await?;
-        let bus = self.bus(&settings.get().events).await?;
-        let config = start(settings, context, with_bus(&bus, sosohappy_config::build)).await?;
+        let bus = Shared {
+            events: settings.get().events.clone(),
+            bus: open(&settings.get().events).await?,
+        };
+        let config = start(settings, context, with_bus(bus.bus.clone(), sosohappy_config::build)).await?;
 
         let at_config = [("config.url", format!("http://{}/config-service", config.address))];
         let auth = self.sources("auth", sosohappy_auth::DEFAULTS, &at_config);
-        let auth = launch(sosohappy_auth::SERVICE, &auth, &bus, sosohappy_auth::build).await?;
+        let auth = launch(
+            sosohappy_auth::SERVICE,
+            &auth,
+            &bus,
+            |own| &own.events,
+            sosohappy_auth::build,
+        )
+        .await?;
 
         let [config_url] = at_config;
         let at_both = [config_url, ("access.auth-url", format!("http://{}", auth.address))];
@@ -77,17 +111,23 @@ impl Launcher {
         let dm = self.sources("dm", sosohappy_dm::DEFAULTS, &at_both);
         let notice = self.sources("notice", sosohappy_notice::DEFAULTS, &at_both);
         let (feed, dm, notice) = tokio::try_join!(
-            launch(sosohappy_feed::SERVICE, &feed, &bus, sosohappy_feed::build),
-            launch(sosohappy_dm::SERVICE, &dm, &bus, sosohappy_dm::build),
-            launch(sosohappy_notice::SERVICE, &notice, &bus, sosohappy_notice::build),
+            launch(
+                sosohappy_feed::SERVICE,
+                &feed,
+                &bus,
+                |own| &own.events,
+                sosohappy_feed::build
+            ),
+            launch(sosohappy_dm::SERVICE, &dm, &bus, |own| &own.events, sosohappy_dm::build),
+            launch(
+                sosohappy_notice::SERVICE,
+                &notice,
+                &bus,
+                |own| &own.events,
+                sosohappy_notice::build
+            ),
         )?;
         Ok(vec![config, auth, feed, dm, notice])
-    }
-
-    /// One bus for all five, which is what wakes a consumer the moment a neighbour publishes.
-    async fn bus(&self, events: &settings::Events) -> anyhow::Result<Arc<dyn Bus>> {
-        let context = Context::system("fleet", 0);
-        Ok(sosohappy_events::open(events, &context).await?)
     }
 
     /// A service's settings in this fleet: everything in the data folder, unless the environment says otherwise.
@@ -134,10 +174,33 @@ impl Launcher {
     }
 }
 
+/// The bus that config uses, and with it everybody who has no other in the settings: one for all five wakes a consumer the moment a
+/// neighbour publishes.
+struct Shared {
+    events: settings::Events,
+    bus: Arc<dyn Bus>,
+}
+
+impl Shared {
+    async fn bus(&self, events: &settings::Events) -> anyhow::Result<Arc<dyn Bus>> {
+        let of = |events: &settings::Events| (events.url.clone(), events.prefix.clone(), events.topics.clone());
+        if of(events) == of(&self.events) {
+            return Ok(self.bus.clone());
+        }
+        open(events).await
+    }
+}
+
+async fn open(events: &settings::Events) -> anyhow::Result<Arc<dyn Bus>> {
+    let opened = sosohappy_events::open(events, &Context::system("fleet", 0)).await;
+    opened.context("events.url")
+}
+
 async fn launch<S, B, F>(
     service: &'static str,
     sources: &Sources,
-    bus: &Arc<dyn Bus>,
+    bus: &Shared,
+    events: fn(&S) -> &settings::Events,
     build: B,
 ) -> anyhow::Result<Running>
 where
@@ -146,31 +209,49 @@ where
     F: Future<Output = anyhow::Result<Service>>,
 {
     let (settings, context) = prepare::<S>(service, sources).await.context(service)?;
+    let bus = bus.bus(events(&settings.get())).await.context(service)?;
     start(settings, context, with_bus(bus, build)).await.context(service)
 }
 
-fn with_bus<S, B, F>(bus: &Arc<dyn Bus>, build: B) -> impl FnOnce(Live<S>, Context) -> F
+fn with_bus<S, B, F>(bus: Arc<dyn Bus>, build: B) -> impl FnOnce(Live<S>, Context) -> F
 where
     B: FnOnce(Live<S>, Context, Arc<dyn Bus>) -> F,
 {
-    let bus = bus.clone();
     |settings, context| build(settings, context, bus)
 }
 
-/// Says where everything is and how to try it.
-fn announce(running: &[Running], data: &Path, began: Instant) {
+/// What a service that is being started is waited for by.
+struct Ready {
+    service: &'static str,
+    address: SocketAddr,
+    lifecycle: Lifecycle,
+}
+
+impl Ready {
+    fn of(running: &[Running]) -> Vec<Self> {
+        let of_one = |running: &Running| Self {
+            service: running.service,
+            address: running.address,
+            lifecycle: running.lifecycle.clone(),
+        };
+        running.iter().map(of_one).collect()
+    }
+}
+
+/// Says, once all are ready, where everything is and how to try it.
+async fn announce(services: Vec<Ready>, data: PathBuf, began: Instant) {
+    for service in &services {
+        service.lifecycle.ready().await;
+    }
     println!(
         "\nSoSoHappy is ready after {} ms; data in {}\n",
         began.elapsed().as_millis(),
         data.display()
     );
-    for service in running {
-        println!(
-            "  {:<15} http://{}/{}/docs",
-            service.service, service.address, service.service
-        );
+    for Ready { service, address, .. } in &services {
+        println!("  {service:<15} http://{address}/{service}/docs");
     }
-    println!("\n  try it:         fleet demo          (in another terminal; or: make demo)");
+    println!("\n  try it:         fleet demo          (in another terminal, with the same environment; or: make demo)");
     println!("  operator token: {}", data.join("operator-token").display());
     println!("  stop:           Ctrl-C\n");
 }

@@ -6,9 +6,14 @@ use sosohappy_common::run::{block_on, finish};
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::{demo, launch, topics};
 
-/// The `SoSoHappy` fleet in one process.
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "fleet", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "fleet",
+    about = "The SoSoHappy fleet in one process",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -57,14 +62,16 @@ struct Demo {
 }
 
 impl Demo {
-    fn addresses(self) -> Addresses {
-        let usual = self.url.map_or_else(Addresses::usual, |url| Addresses::behind(&url));
-        Addresses {
+    fn addresses(self) -> anyhow::Result<Addresses> {
+        let usual = self
+            .url
+            .map_or_else(Addresses::usual, |url| Ok(Addresses::behind(&url)))?;
+        Ok(Addresses {
             auth: self.auth.unwrap_or(usual.auth),
             feed: self.feed.unwrap_or(usual.feed),
             dm: self.dm.unwrap_or(usual.dm),
             notice: self.notice.unwrap_or(usual.notice),
-        }
+        })
     }
 }
 
@@ -117,7 +124,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         None => block_on(launch::run(&arguments.run.data)),
         Some(Command::Run(run)) => block_on(launch::run(&run.data)),
-        Some(Command::Demo(demo)) => block_on(demo::run(demo.addresses())),
+        Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
         Some(Command::Topics(topics)) => topics.run(),
     };
     finish("fleet", outcome)

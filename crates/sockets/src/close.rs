@@ -28,9 +28,10 @@ pub enum Close {
 }
 
 impl Close {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Restart,
         Self::TooSlow,
+        Self::Replaced,
         Self::Idle,
         Self::Protocol,
         Self::BadFrame,

@@ -124,6 +124,10 @@ impl Socket {
     /// A client is not idle while we are the ones who do not read.
     const BUSY: u64 = u64::MAX;
 
+    fn was_there(&self, happened_at: Timestamp) -> bool {
+        self.since <= happened_at.checked_add(SKEW).unwrap_or(Timestamp::MAX)
+    }
+
     pub fn seen(&self, tick: u64) {
         self.seen.store(tick, Ordering::Relaxed);
     }
@@ -228,8 +232,7 @@ impl Hub {
     /// So what a replica has shown and then died of is not shown again by the next one.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send_as_of(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
-        let until = happened_at.checked_add(SKEW).unwrap_or(Timestamp::MAX);
-        self.send_where(account, frame, |socket| socket.since <= until)
+        self.send_where(account, frame, |socket| socket.was_there(happened_at))
     }
 
     fn send_where(&self, account: &Account, frame: &str, is_for: impl Fn(&Socket) -> bool) -> usize {
@@ -263,6 +266,14 @@ impl Hub {
     #[must_use]
     pub fn online(&self, account: &Account) -> bool {
         self.0.book.read().accounts.contains_key(account)
+    }
+
+    /// Whether the account has a socket here, and all of them were there when it happened, as [`Hub::send_as_of`] sees it.
+    #[must_use]
+    pub fn online_since(&self, account: &Account, happened_at: Timestamp) -> bool {
+        let book = self.0.book.read();
+        let sockets = book.accounts.get(account);
+        sockets.is_some_and(|sockets| sockets.iter().all(|socket| socket.was_there(happened_at)))
     }
 
     /// Accounts with a socket here, for presence.
@@ -299,7 +310,9 @@ impl Hub {
             .collect();
         for socket in ended {
             book.remove(&socket);
-            socket.mailbox.close(reason);
+            // Auth also tells the end of a session whose token has run out: this client is to come back with a new one.
+            let ran_out = socket.caller.expires_at <= issued_until;
+            socket.mailbox.close(if ran_out { Close::TokenExpired } else { reason });
         }
     }
 

@@ -23,8 +23,8 @@ pub enum StoreError {
     /// A deadlock or a busy lock; the whole transaction may be tried again.
     #[error("the transaction was rolled back by the database")]
     Retry(#[source] anyhow::Error),
-    #[error("the database failed")]
-    Failed(#[source] anyhow::Error),
+    #[error("the database failed: {0}")]
+    Failed(anyhow::Error),
 }
 
 impl From<sqlx::Error> for StoreError {

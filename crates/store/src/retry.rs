@@ -50,7 +50,7 @@ where
         .with_jitter();
     work.retry(backoff)
         .when(away)
-        .notify(|error, delay| tracing::info!(%error, ?delay, "the database is away: trying again"))
+        .notify(|error, delay| tracing::warn!(%error, ?delay, "the database is away: trying again"))
         .await
 }
 

@@ -25,13 +25,12 @@ impl From<Error> for Problem {
                 tracing::warn!(error = &cause as &dyn std::error::Error, "the store is too busy");
                 Self::unavailable()
             }
-            Error::Store(
-                cause @ (StoreError::Settings(_)
-                | StoreError::Conflict(_)
-                | StoreError::Unfit(_)
-                | StoreError::Failed(_)),
-            ) => {
-                tracing::error!(error = &cause as &dyn std::error::Error, "the store failed");
+            Error::Store(cause @ StoreError::Failed(_)) => {
+                tracing::error!(error = %cause, "the store is away");
+                Self::unavailable()
+            }
+            Error::Store(cause @ (StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_))) => {
+                tracing::error!(error = %cause, "the store refused what it was given");
                 Self::internal()
             }
         }

@@ -62,8 +62,12 @@ fn store_problem(error: &StoreError) -> Problem {
             tracing::warn!(error = error as &dyn std::error::Error, "the database is too busy");
             Problem::unavailable()
         }
-        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_) | StoreError::Failed(_) => {
-            tracing::error!(error = error as &dyn std::error::Error, "the database failed");
+        StoreError::Failed(_) => {
+            tracing::error!(%error, "the database is away");
+            Problem::unavailable()
+        }
+        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_) => {
+            tracing::error!(%error, "the database refused what it was given");
             Problem::internal()
         }
     }

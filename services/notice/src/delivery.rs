@@ -1,6 +1,7 @@
 //! A notice's way to its receiver: every replica shows it on the sockets it holds, one of them keeps it and sees to the push.
 //!
-//! Whoever comes first puts it into the inbox; the time it was put there tells a repeated record from a new one.
+//! A replica remembers what it has read a moment ago. What it cannot remember (its sockets are younger than the notice) the inbox tells:
+//! whoever comes first puts the notice there, and the time it was put there tells a repeated record from a new one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,17 +88,34 @@ impl Delivery {
             self.metrics.notice(Outcome::Nobody);
             return Ok(false);
         }
+        let name = self.name_of_actor(notice).await;
+        // Who has no name any more may have resigned, which the inbox knows.
+        let nameless = name.is_none() && notice.content.actor().is_some();
+        if (nameless || !self.has_seen_all_copies(notice)) && !self.is_new(notice).await? {
+            return Ok(false);
+        }
+        let frame = notice.content.frame(name.as_deref());
+        Ok(self.hub.send(&notice.receiver, &frame) > 0)
+    }
+
+    /// Whether an earlier copy, if there was one, came by here, and is remembered: when the receiver's sockets are older than what
+    /// happened, and that is not long ago. Then the frame need not wait for the inbox.
+    fn has_seen_all_copies(&self, notice: &Notice) -> bool {
+        !is_older(notice.occurred_at, FRESH, self.now()) && self.hub.online_since(&notice.receiver, notice.occurred_at)
+    }
+
+    /// Whether it is the inbox's since a moment ago, and since this replica was started: no other has shown it.
+    async fn is_new(&self, notice: &Notice) -> Result<bool, HandleError> {
         let now = self.now();
         let Some(stored_at) = self.put(notice, now).await? else {
             self.metrics.notice(Outcome::Over);
             return Ok(false);
         };
-        if stored_at < self.started || now.duration_since(stored_at).unsigned_abs() > FRESH {
+        let new = stored_at >= self.started && now.duration_since(stored_at).unsigned_abs() <= FRESH;
+        if !new {
             self.metrics.notice(Outcome::Repeated);
-            return Ok(false);
         }
-        let frame = notice.content.frame(&self.actor(notice).await);
-        Ok(self.hub.send(&notice.receiver, &frame) > 0)
+        Ok(new)
     }
 
     /// Keeps it and queues the push: for somebody who is away at once, for somebody with a socket after a while in which the socket's
@@ -175,16 +193,10 @@ impl Delivery {
         }
     }
 
-    /// The actor's present nickname, or the one they did it under.
-    async fn actor(&self, notice: &Notice) -> String {
-        match &notice.content {
-            Content::Like { liker, known_as, .. } => {
-                let names = self.names.nicknames_of(std::slice::from_ref(liker)).await;
-                let present = names.ok().and_then(|names| names.into_iter().next().flatten());
-                present.unwrap_or_else(|| known_as.clone())
-            }
-            Content::Other { .. } => String::new(),
-        }
+    async fn name_of_actor(&self, notice: &Notice) -> Option<String> {
+        let actor = notice.content.actor()?;
+        let names = self.names.nicknames_of(std::slice::from_ref(actor)).await;
+        names.ok()?.into_iter().next()?
     }
 
     async fn settle(&self, notice: &Notice) -> Result<(), HandleError> {

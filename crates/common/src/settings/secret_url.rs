@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 /// A URL that may hold a password: shown without it.
-#[derive(Clone, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct SecretUrl(#[schemars(schema_with = "super::schema::engine_url")] String);
 

@@ -14,6 +14,7 @@ mod watcher;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,7 +159,10 @@ impl Journal {
         let path = PathBuf::from(path);
         let cannot = |error: &dyn std::fmt::Display| BusError::Settings(format!("journal {}: {error}", path.display()));
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
+            // Whatever the fleet tells itself is nobody else's to read.
+            let mut private = std::fs::DirBuilder::new();
+            private.recursive(true).mode(0o700);
+            private.create(folder).map_err(|error| cannot(&error))?;
         }
         // Several processes may make the file at the same time; the switch to WAL does not wait for its lock.
         let connect = || async { prepared(&path, &names).await };

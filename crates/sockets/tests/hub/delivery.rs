@@ -81,6 +81,8 @@ async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
     let before = fleet.context.clock.now();
     let mut early = fleet.connect("name=kim&session=1").await;
     let between = fleet.context.clock.now();
+    assert!(fleet.hub.online_since(&account("kim"), between));
+    assert!(!fleet.hub.online_since(&account("lee"), between), "lee has none");
     // More than the clocks of two replicas may differ.
     tokio::time::sleep(Duration::from_millis(2300)).await;
     let mut late = fleet.connect("name=kim&session=2").await;
@@ -89,6 +91,10 @@ async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
             .hub
             .send_as_of(&account("kim"), "older than both", before - Duration::from_secs(3)),
         0
+    );
+    assert!(
+        !fleet.hub.online_since(&account("kim"), between),
+        "one of the two is younger"
     );
     assert_eq!(fleet.hub.send_as_of(&account("kim"), "for the first", between), 1);
     assert_eq!(

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sosohappy_common::settings::SecretUrl;
+use sqlx::Connection as _;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
 use super::{Pool, Tx};
 use crate::{StoreError, migrations, retry};
@@ -19,6 +20,9 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// The mode of a folder that is made: accounts and keys are nobody else's to read.
+const PRIVATE: u32 = 0o700;
 
 /// How long to wait for a connection of the pool.
 const ACQUIRE: Duration = Duration::from_secs(10);
@@ -43,13 +47,17 @@ impl Pools {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        // A connection to a file does not go stale: none is closed for its age, none is tested before use.
+        // A connection to a file does not go stale: none is closed for its age, none is tested before use. One whose transaction SQLite
+        // has ended by itself, as it does when the disk is full, is of no more use: sqlx goes on taking it for open.
         let pool = || {
             PoolOptions::new()
                 .acquire_timeout(ACQUIRE)
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
+                .before_acquire(|connection: &mut SqliteConnection, _| {
+                    Box::pin(async move { Ok(!connection.is_in_transaction()) })
+                })
         };
 
         // Processes that open a new file together meet at the change to WAL, which waits for nobody.
@@ -107,6 +115,10 @@ async fn make_folder(file: &Path) -> Result<(), StoreError> {
     let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
-    let made = tokio::fs::create_dir_all(folder).await;
+    let made = tokio::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE)
+        .create(folder)
+        .await;
     made.map_err(|error| StoreError::Settings(format!("cannot make the folder {}: {error}", folder.display())))
 }

@@ -51,6 +51,27 @@ async fn a_commit_is_on_disk() {
     .await;
 }
 
+/// The database ends the transaction by itself then, behind the back of whoever holds it.
+#[tokio::test]
+async fn a_full_disk_that_has_room_again_is_written_to() {
+    run(ENGINE, async |bed: Arc<Bed>| {
+        let store = bed.replica().await;
+        let mut tx = of(&store).begin().await.unwrap();
+        let pages = sqlx::query("PRAGMA max_page_count = 1").execute(&mut *tx);
+        pages.await.expect("it goes down to what there is");
+        let fill = "INSERT INTO thing (id, account, day) VALUES (1, printf('%.*c', 1000000, 'a'), 1)";
+        let refused = sqlx::query(fill).execute(&mut *tx).await.unwrap_err();
+        assert!(refused.to_string().contains("disk is full"), "{refused}");
+        drop(tx);
+
+        let mut tx = of(&store).begin().await.expect("a connection that is of use");
+        let write = "INSERT INTO thing (id, account, day) VALUES (2, 'a', 1)";
+        sqlx::query(write).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn only_a_file_is_understood() {
     let context = sosohappy_common::Context::system("test-service", 0);

@@ -71,13 +71,13 @@ impl Content {
         }
     }
 
-    /// The frame as sockets carry it, with the actor's present nickname.
-    pub fn frame(&self, nickname: &str) -> String {
+    /// The frame as sockets carry it, with the actor's present nickname, if there is one, else with the one they did it under.
+    pub fn frame(&self, nickname: Option<&str>) -> String {
         match self {
-            Self::Like { date, .. } => json(&Frame {
+            Self::Like { date, known_as, .. } => json(&Frame {
                 topic: LIKE,
                 data: LikeData {
-                    liker: nickname,
+                    liker: nickname.unwrap_or(known_as),
                     date: *date,
                 },
             }),
@@ -103,12 +103,12 @@ mod tests {
             date: 2_023_090_513_248_392,
         };
         assert_eq!(
-            like.frame("admin"),
+            like.frame(Some("admin")),
             r#"{"topic":"like","data":{"liker":"admin","date":2023090513248392}}"#
         );
         assert_eq!(like.stored(), r#"{"date":2023090513248392}"#);
         assert_eq!(
-            like.frame(r#"a"b"#),
+            like.frame(Some(r#"a"b"#)),
             r#"{"topic":"like","data":{"liker":"a\"b","date":2023090513248392}}"#
         );
     }
@@ -121,7 +121,7 @@ mod tests {
             data,
         };
         assert_eq!(
-            comment.frame(""),
+            comment.frame(None),
             r#"{"topic":"comment","data":{"postId":7,"nickname":"kim"}}"#
         );
         assert_eq!(comment.stored(), r#"{"postId":7,"nickname":"kim"}"#);

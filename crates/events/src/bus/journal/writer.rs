@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::Digest as _;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -144,6 +144,10 @@ async fn transact(
     done: &BTreeMap<(Group, Part), i64>,
     answers: &mut Vec<Answer>,
 ) -> Result<Changes, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // SQLite has ended the last one by itself, as it does when the disk is full, and sqlx goes on taking it for open.
+        *connection = super::options(&state.path).connect().await?;
+    }
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut changes = Changes::default();
     // First, so that a partition that is given up below is given up with its offset.

@@ -1,9 +1,11 @@
 //! How clients of Kafka are set up, what they say, and what they read.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
@@ -22,6 +24,12 @@ const SESSION: Duration = Duration::from_secs(6);
 /// A member that holds one record for this long while its database is away leaves its partitions to others, and joins
 /// again with its next record. Others who want to join wait for it at most this long.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
+
+/// How long an error that clients of this process have is not told again.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// When each error was told last, by its code.
+static TOLD: Mutex<BTreeMap<Option<i32>, Instant>> = Mutex::new(BTreeMap::new());
 
 /// What is the same for every client.
 #[derive(Debug)]
@@ -137,10 +145,17 @@ impl ClientContext for Client {
     /// Connections that are lost are made again by librdkafka; nothing has to be done. The end of a partition, which readers ask to be
     /// told of, comes by here too.
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
+        // While brokers are away every client says so again with each attempt.
+        let mut told = TOLD.lock();
+        let code = code.map(|code| code as i32);
+        if told.get(&code).is_none_or(|last| last.elapsed() >= TELL_AGAIN) {
+            told.insert(code, Instant::now());
+            tracing::warn!(target: "librdkafka", %error, "{reason}");
+        }
     }
 }
 
