@@ -30,6 +30,7 @@ BEHIND_SECRETS = {"auth-database": ("mysql", 3306), "feed-database": ("mysql", 3
 KAFKA_PORTS = {False: (9092, 9093), True: (9090, 9091, 9092)}
 NAME = "app.kubernetes.io/name"
 COLOUR = "sosohappy/colour"
+WAVE = "argocd.argoproj.io/sync-wave"
 # Who may do what Pod Security "restricted" forbids: the log collector reads the files of its node, which belong to root.
 NODE_READERS = {"fluent-bit": {"/var/log", "/var/lib/sosohappy-fluent-bit"}}
 
@@ -147,6 +148,7 @@ class Composition:
             self.scaling()
             self.edges()
             self.routes()
+            self.waves()
         for item in self.of("Secret"):
             self.check(False, item, "no secret lives in this tree")
 
@@ -320,6 +322,20 @@ class Composition:
             check(let_in == calls, f"{self.title}: the mesh lets in {sorted(let_in)}, used are {sorted(calls)}")
         check(may == used, f"{self.title}: going out, allowed but not used {sorted(may - used)}, used but not allowed {sorted(used - may)}")
         check(heard == used, f"{self.title}: coming in, allowed but not used {sorted(heard - used)}, used but not allowed {sorted(used - heard)}")
+
+    def waves(self):
+        """The order of Argo CD: who starts finds what its pod refers to, config comes before the others, and no autoscaler before its target."""
+        wave = lambda item: int(item["metadata"].get("annotations", {}).get(WAVE, 0))
+        services = self.of_services()
+        if not any(wave(item) for item in self.objects):
+            return
+        steps = [self.of("StatefulSet"), self.of("Job"), [services["config"]], [item for name, item in services.items() if name != "config"], self.of("HorizontalPodAutoscaler")]
+        before = [item for item in self.objects if not any(item in step for step in steps)]
+        for step in steps:
+            for item in step:
+                late = [other for other in before if wave(other) >= wave(item)]
+                self.check(not late, item, f"comes in wave {wave(item)}, not after {sorted({other['kind'] for other in late})}")
+            before = before + step
 
     def selectors(self):
         templates = self.labels()
