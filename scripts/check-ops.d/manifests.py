@@ -35,6 +35,9 @@ WAVE = "argocd.argoproj.io/sync-wave"
 SOCKETS = {"/dm-service/connect-dm", "/notice-service/connect-notice"}
 # A body may take this long and then an answer: it is the service that says no, not who stands before it.
 ANSWERED_WITHIN = sum(seconds(settings("feed")[f"server.{key}-timeout"]) for key in ("body", "request"))
+# Bytes: a service that idles (measured: at most 38 MiB), a socket (docs/performance.md: at most 12 KiB), a live token in the registry
+# (a_million_tokens_take_at_most_96_bytes_each), and how many of these a replica must have room for.
+IDLE, SOCKET, TOKEN, TOKENS = 40 * 2**20, 12 * 2**10, 96, 1_000_000
 # The edges to and from others than the fleet's own pods: NetworkPolicy, direction, its peers, its ports.
 IN_MONITORING = "namespace kubernetes.io/metadata.name=monitoring"
 DNS = "namespace kubernetes.io/metadata.name=kube-system, pods k8s-app=kube-dns"
@@ -172,6 +175,7 @@ class Composition:
         self.outside()
         if not self.title.endswith(" alone"):
             self.services()
+            self.sizes()
             self.scaling()
             self.edges()
             self.routes()
@@ -269,6 +273,23 @@ class Composition:
             if name in ("auth", "feed"):
                 scheme = effective("images.url").split(":")[0]
                 tell(scheme in (("file",) if self.title.startswith("dev") else ("s3", "gs")), "several replicas need one store of pictures")
+
+    def sizes(self):
+        """A replica has room for all that its settings let in, and another is there before it is full."""
+        targets = {}
+        for scaler in self.of("HorizontalPodAutoscaler"):
+            targets[scaler["spec"]["scaleTargetRef"]["name"]] = {entry["resource"]["name"]: entry["resource"]["target"].get("averageValue") for entry in scaler["spec"]["metrics"]}
+        for scaler in self.of("ScaledObject"):
+            targets[scaler["spec"]["scaleTargetRef"]["name"]] = {entry["type"]: entry["metadata"]["value"] for entry in scaler["spec"]["triggers"] if entry["type"] in ("cpu", "memory")}
+        for name, deployment in self.of_services().items():
+            known, resources = settings(name), deployment["spec"]["template"]["spec"]["containers"][0]["resources"]
+            asked, limit = {key: quantity(value) for key, value in resources["requests"].items()}, quantity(resources["limits"]["memory"])
+            need = IDLE + known["server.upload-memory"] + known["server.answer-memory"]
+            need += SOCKET * known.get("sockets.total", 0) + TOKEN * TOKENS * ("access.token-lifetime" in known)
+            self.check(limit >= need, deployment, f"its settings allow {need / 2**20:.0f} MiB, its limit does not")
+            if target := targets.get(deployment["metadata"]["name"]):
+                self.check(asked["memory"] < quantity(target["memory"]) <= 0.7 * limit, deployment, f"another replica comes at {target['memory']}")
+                self.check(asked["cpu"] < quantity(target["cpu"]), deployment, f"another replica comes at {target['cpu']} of CPU, which it asks for to begin with")
 
     def scaling(self):
         """Who says how many replicas there are: within what a topic can share out, and for every service of a cluster."""
@@ -446,6 +467,13 @@ class Composition:
                     name = path["backend"]["service"]["name"]
                     # Here it is the time without a byte; sockets are pinged more often.
                     yield item, path["path"], name, ports[name], float(said["proxy-read-timeout"]) + seconds(settings(name)["server.body-timeout"])
+
+
+def quantity(text):
+    """Cores or bytes: 250m, 2, 96Mi, 1Gi."""
+    units = {"m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
+    match = re.fullmatch(r"(\d+)(m|Ki|Mi|Gi|)", text or "0")
+    return int(match[1]) * units[match[2]]
 
 
 def described(peer):
