@@ -4,6 +4,8 @@ import re
 
 from common import ROOT, SERVICES, check, finish, load, seconds, setting_of, settings
 
+# What the fleet stands on here.
+ENGINES = {"events.url": {"kafka"}, "database.url": {"mysql"}, "messages.url": {"mongodb"}, "inbox.url": {"mongodb"}, "images.url": {"file"}, "config.url": {"http"}, "source.url": {"file"}}
 # Its image has nothing to ask it with; Prometheus says whether it answers.
 UNWATCHED = {"mongodb-exporter"}
 
@@ -47,6 +49,8 @@ def main():
         for variable in service["environment"]:
             key = setting_of(variable, name)
             check(key in known or variable in ("SOSOHAPPY_SERVICE_TOKEN", "SOSOHAPPY_OPERATOR_TOKEN"), f"{name}: {variable} is no setting of it")
+            scheme = service["environment"][variable].split(":")[0]
+            check(scheme in ENGINES.get(key, {scheme}), f"{name}: {variable} begins with {scheme}:, for which there is nobody here")
         check(service["ports"] == [f"127.0.0.1:{port}:{port}"], f"{name}: not on its port")
         check(service["build"]["args"]["BINARY"] == f"sosohappy-{name}" and f"/sosohappy-{name}" in dockerfile, f"{name}: another binary")
         check(service.get("read_only") and service.get("cap_drop") == ["ALL"], f"{name}: not hardened")

@@ -213,6 +213,7 @@ class Composition:
 
     def restricted(self):
         """Pod Security "restricted", and more."""
+        priorities = {item["metadata"]["name"] for item in self.of("PriorityClass")}
         for workload, template in self.pods():
             pod = template["spec"]
             context = pod.get("securityContext", {})
@@ -223,7 +224,7 @@ class Composition:
             tell(pod.get("automountServiceAccountToken") is False, "carries a token for the cluster")
             tell(pod.get("enableServiceLinks") is False, "has variables of every Service in its environment")
             tell(not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), "shares something of the host's")
-            tell(pod.get("priorityClassName"), "no priority")
+            tell(pod.get("priorityClassName") in priorities, f"its priority is none of {sorted(priorities)}")
             allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
             for volume in pod.get("volumes", []):
                 of_node = volume.get("hostPath", {}).get("path")
@@ -404,6 +405,15 @@ class Composition:
         for item in self.of("PodDisruptionBudget"):
             meant = [labels for labels in templates if matches(item["spec"]["selector"], labels)]
             self.check(len(meant) == 1, item, f"protects {len(meant)} workloads")
+        for item in self.of("ServiceMonitor", "PodMonitor"):
+            of_services = item["kind"] == "ServiceMonitor"
+            if of_services:
+                offered = {one["metadata"]["name"]: {port["name"] for port in one["spec"]["ports"]} for one in self.of("Service") if matches(item["spec"]["selector"], one["metadata"].get("labels", {}))}
+            else:
+                offered = {workload["metadata"]["name"]: {port["name"] for container in template["spec"]["containers"] for port in container.get("ports", [])} for workload, template in self.pods() if matches(item["spec"]["selector"], template["metadata"]["labels"])}
+            self.check(SERVICES.keys() <= offered.keys() if of_services else offered, item, f"scrapes {sorted(offered)}")
+            for endpoint in item["spec"]["endpoints" if of_services else "podMetricsEndpoints"]:
+                self.check(all(endpoint["port"] in ports for ports in offered.values()), item, f"{endpoint['port']} is no port of {sorted(offered)}")
         for workload, template in self.pods():
             if workload["kind"] != "Job":
                 self.check(matches(workload["spec"]["selector"], template["metadata"]["labels"]), workload, "does not select its own pods")
