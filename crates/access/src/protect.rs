@@ -6,8 +6,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
+use sosohappy_common::http::docs::operations;
 use sosohappy_common::{Account, Problem};
-use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
 use utoipa::{PartialSchema, ToSchema};
@@ -97,7 +97,7 @@ fn document(openapi: &mut OpenApi) {
         .description("The access token is missing, wrong or expired, or the request acts for somebody else")
         .content("application/problem+json", problem)
         .build();
-    for operation in openapi.paths.paths.values_mut().flat_map(operations) {
+    for operation in operations(openapi) {
         operation.security = Some(vec![requirement.clone()]);
         operation
             .responses
@@ -105,18 +105,4 @@ fn document(openapi: &mut OpenApi) {
             .entry("403".into())
             .or_insert_with(|| RefOr::T(denied.clone()));
     }
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [
-        &mut item.get,
-        &mut item.put,
-        &mut item.post,
-        &mut item.delete,
-        &mut item.patch,
-        &mut item.head,
-        &mut item.options,
-    ]
-    .into_iter()
-    .filter_map(Option::as_mut)
 }

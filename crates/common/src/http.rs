@@ -3,7 +3,7 @@
 mod actuator;
 pub mod answers;
 pub mod credential;
-mod docs;
+pub mod docs;
 mod intake;
 mod observe;
 pub mod params;

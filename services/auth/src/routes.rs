@@ -8,7 +8,6 @@ mod session;
 
 use std::sync::Arc;
 
-use axum::middleware::from_fn_with_state;
 use secrecy::SecretString;
 use sosohappy_access::protect;
 use sosohappy_common::http::credential;
@@ -34,9 +33,10 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(routes!(block::unblock::unblock));
     let fleet = OpenApiRouter::new()
         .routes(routes!(fleet::introspect::introspect))
-        .routes(routes!(fleet::lookup::lookup))
-        .route_layer(from_fn_with_state(service_token, credential::require));
+        .routes(routes!(fleet::lookup::lookup));
 
-    let all = open.merge(protect(closed, identity(&app))).merge(fleet);
+    let all = open
+        .merge(protect(closed, identity(&app)))
+        .merge(credential::close(fleet, service_token));
     OpenApiRouter::new().nest("/auth-service", all).with_state(app)
 }

@@ -193,9 +193,18 @@ impl Delivery {
         }
     }
 
+    /// The actor's present nickname: the one they did it under, if that is still theirs. The directory may not have heard of that one yet,
+    /// and tell the one before.
     async fn name_of_actor(&self, notice: &Notice) -> Option<String> {
-        let actor = notice.content.actor()?;
-        let names = self.names.nicknames_of(std::slice::from_ref(actor)).await;
+        let Content::Like { liker, known_as, .. } = &notice.content else {
+            return None;
+        };
+        if let Ok(Some(bearer)) = self.names.account_of(known_as).await
+            && bearer == *liker
+        {
+            return Some(known_as.clone());
+        }
+        let names = self.names.nicknames_of(std::slice::from_ref(liker)).await;
         names.ok()?.into_iter().next()?
     }
 

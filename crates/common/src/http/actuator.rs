@@ -139,14 +139,22 @@ async fn loggers() -> Result<Json<Value>, Problem> {
     Ok(Json(json!({"levels": known, "loggers": loggers})))
 }
 
+/// As in Spring, 404 for a name that nothing is known of.
 async fn logger(Path(name): Path<String>) -> Result<Json<Value>, Problem> {
-    let directives = levels()?.directives();
-    let levels = by_target(&directives);
-    let configured = levels
+    let described = find_logger(&levels()?.directives(), &name);
+    described
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("no-such-logger", "No level is set for this logger"))
+}
+
+/// ROOT is always known.
+fn find_logger(directives: &str, name: &str) -> Option<Value> {
+    let levels = by_target(directives);
+    let level = levels
         .iter()
         .find(|(target, _)| *target == name)
         .map(|(_, level)| *level);
-    Ok(Json(described(configured)))
+    (level.is_some() || name == ROOT).then(|| described(level))
 }
 
 fn described(level: Option<&str>) -> Value {
@@ -228,6 +236,14 @@ mod served_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_loggers_with_a_level_are_known() {
+        let level = |name| find_logger("info,sosohappy_feed=debug", name).map(|found| found["effectiveLevel"].clone());
+        assert_eq!(level("sosohappy_feed"), Some(json!("DEBUG")));
+        assert_eq!(level(ROOT), Some(json!("INFO")));
+        assert_eq!(level("absent"), None);
+    }
 
     #[test]
     fn levels_are_set_one_by_one() {

@@ -1,15 +1,23 @@
 //! The credentials that services and operators show.
 
 use axum::extract::Request;
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
 
-use super::Problem;
+use super::{Problem, docs};
+
+/// The names of these credentials in documents, as in `security(("serviceToken" = []), ("serviceBasic" = []))`.
+const SERVICE: [&str; 2] = ["serviceToken", "serviceBasic"];
+const OPERATOR: [&str; 2] = ["operatorToken", "operatorBasic"];
 
 /// Whether the request shows this credential: as a Bearer token, or as the password of Basic. Compared in
 /// constant time.
@@ -55,6 +63,52 @@ pub async fn require(
         .headers_mut()
         .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
+}
+
+/// Closes these routes to whoever has not this credential of a service, and says so in their document.
+///
+/// # Panics
+/// When there is no route to close.
+#[must_use]
+pub fn close<S: Clone + Send + Sync + 'static>(
+    routes: OpenApiRouter<S>,
+    service_token: SecretString,
+) -> OpenApiRouter<S> {
+    let mut routes = routes.route_layer(from_fn_with_state(service_token, require));
+    for operation in docs::operations(routes.get_openapi_mut()) {
+        operation.security = Some(SERVICE.map(demand).to_vec());
+    }
+    routes
+}
+
+/// Defines those of the schemes that the document's operations demand.
+pub(super) fn define(document: &mut OpenApi) {
+    let schemes = [
+        (SERVICE[0], HttpAuthScheme::Bearer, "The fleet's service token"),
+        (
+            SERVICE[1],
+            HttpAuthScheme::Basic,
+            "The fleet's service token as the password",
+        ),
+        (OPERATOR[0], HttpAuthScheme::Bearer, "The operator token"),
+        (OPERATOR[1], HttpAuthScheme::Basic, "The operator token as the password"),
+    ];
+    for (name, scheme, description) in schemes {
+        let demanded = |operation: &mut Operation| operation.security.iter().flatten().any(|one| *one == demand(name));
+        if docs::operations(document).any(demanded) {
+            let mut http = Http::new(scheme);
+            http.description = Some(description.to_owned());
+            let components = document.components.get_or_insert_default();
+            components
+                .security_schemes
+                .insert(name.to_owned(), SecurityScheme::Http(http).into());
+        }
+    }
+}
+
+fn demand(name: &str) -> SecurityRequirement {
+    let no_scopes: [&str; 0] = [];
+    SecurityRequirement::new(name, no_scopes)
 }
 
 #[cfg(test)]

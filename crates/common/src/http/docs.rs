@@ -1,54 +1,152 @@
 //! `/<service>/openapi.json` and the page to read and try it at `/<service>/docs`, assets in the binary.
+//!
+//! What holds for every operation is said here, once, instead of at each.
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::middleware::map_response_with_state;
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
+use utoipa::PartialSchema as _;
+use utoipa::ToSchema as _;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::credential;
 use super::problem::Problem;
 
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+/// What [`super::Params`] reads beside JSON.
+const FORMS: [&str; 2] = ["application/x-www-form-urlencoded", "multipart/form-data"];
+
+/// More than the page has; its scripts are files of their own.
+const PAGE_BYTES: usize = 64 * 1024;
+
+const ABOUT: &str = "Parameters are read alike from the query string, a form, a multipart form and a JSON object; what is in the body wins. \
+     A list may be a repeated field, `name[0]`, `name[1]`…, or a text joined by commas. Parameters that a call does not know are ignored.";
+
 /// Completes the document and gives the routes that show it.
-pub(super) fn routes(service: &str, mut document: OpenApi) -> Router {
+pub(super) fn routes(service: &'static str, document: OpenApi) -> Router {
+    let page = SwaggerUi::new(format!("/{service}/docs"))
+        // By default the page asks a server of somebody else what it thinks of the document.
+        .config(Config::default().validator_url("none"))
+        .url(format!("/{service}/openapi.json"), complete(service, document));
+    Router::from(page).layer(map_response_with_state(service, titled))
+}
+
+/// Gives the page the service's name: the library has one title for all.
+async fn titled(State(service): State<&'static str>, response: Response) -> Response {
+    let html = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"text/html");
+    if !response.headers().get(header::CONTENT_TYPE).is_some_and(html) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(page) = to_bytes(body, PAGE_BYTES).await else {
+        return Problem::internal().into_response();
+    };
+    let title = format!("<title>{service}</title>");
+    let page = String::from_utf8_lossy(&page).replace("<title>Swagger UI</title>", &title);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(page))
+}
+
+fn complete(service: &str, mut document: OpenApi) -> OpenApi {
     document.info = InfoBuilder::new()
         .title(service)
         .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
         .build();
-    document_problems(&mut document);
-    SwaggerUi::new(format!("/{service}/docs"))
-        .url(format!("/{service}/openapi.json"), document)
-        .into()
-}
+    // A router's pattern for the rest of a path is no template of OpenAPI.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths
+        .into_iter()
+        .map(|(path, item)| (path.replace("{*", "{"), item))
+        .collect();
 
-/// Every operation may answer a problem: said once here instead of at each.
-fn document_problems(document: &mut OpenApi) {
-    use utoipa::PartialSchema as _;
-    use utoipa::ToSchema as _;
-
+    for operation in operations(&mut document) {
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            take_forms(body);
+        }
+        describe_responses(operation);
+    }
     let components = document.components.get_or_insert_default();
     components
         .schemas
         .insert(Problem::name().into_owned(), Problem::schema());
-    let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(Problem::name()))));
-    let description = "Anything that went wrong: RFC 9457 problem details with a stable `code`";
-    let response = ResponseBuilder::new()
-        .description(description)
-        .content("application/problem+json", content)
-        .build();
-    for path in document.paths.paths.values_mut() {
-        let operations = [
-            &mut path.get,
-            &mut path.put,
-            &mut path.post,
-            &mut path.delete,
-            &mut path.options,
-            &mut path.head,
-            &mut path.patch,
-            &mut path.trace,
+    credential::define(&mut document);
+    document
+}
+
+/// Every operation of a document.
+pub fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(|item| {
+        let methods = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+            &mut item.options,
+            &mut item.head,
+            &mut item.patch,
+            &mut item.trace,
         ];
-        for operation in operations.into_iter().flatten() {
-            let responses = &mut operation.responses.responses;
-            responses
-                .entry("default".to_owned())
-                .or_insert_with(|| RefOr::T(response.clone()));
-        }
+        methods.into_iter().flatten()
+    })
+}
+
+/// A body that is documented by its type alone is one of parameters, which come in any form.
+fn take_forms(body: &mut RequestBody) {
+    if body.content.len() == 1
+        && let Some(content) = body.content.get(JSON).cloned()
+    {
+        let forms = FORMS.map(|form| (form.to_owned(), content.clone()));
+        body.content.extend(forms);
     }
 }
+
+/// Each response says something, problems are called what they are, and every operation may answer one.
+fn describe_responses(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    for (status, response) in &mut *responses {
+        let RefOr::T(response) = response else { continue };
+        if response.description.is_empty() {
+            reason(status).clone_into(&mut response.description);
+        }
+        let contents = std::mem::take(&mut response.content);
+        response.content = contents
+            .into_iter()
+            .map(|(kind, content)| {
+                let kind = if is_problem(&content) { PROBLEM.to_owned() } else { kind };
+                (kind, content)
+            })
+            .collect();
+    }
+    responses.entry("default".to_owned()).or_insert_with(|| {
+        let content = Content::new(Some(Ref::from_schema_name(Problem::name())));
+        let description = "Anything that went wrong: RFC 9457 problem details with a stable `code`";
+        let response = ResponseBuilder::new().description(description);
+        RefOr::T(response.content(PROBLEM, content).build())
+    });
+}
+
+/// `Bad Request` for 400.
+fn reason(status: &str) -> &'static str {
+    let status = status.parse::<StatusCode>().ok();
+    status
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Anything else")
+}
+
+fn is_problem(content: &RefOr<Content>) -> bool {
+    let RefOr::T(content) = content else { return false };
+    let problem = Ref::from_schema_name(Problem::name());
+    matches!(&content.schema, Some(RefOr::Ref(schema)) if schema.ref_location == problem.ref_location)
+}
+
+#[cfg(test)]
+#[path = "docs_tests.rs"]
+mod tests;

@@ -8,7 +8,8 @@ use std::fmt;
 
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::Problem;
@@ -51,12 +52,13 @@ pub struct Files {
 }
 
 impl Files {
-    /// Takes out those of one field.
+    /// Takes out those of one field. A part without a byte is none: forms send it where no file was chosen.
     #[must_use]
     pub fn take(&mut self, field: &str) -> Vec<Bytes> {
         self.files
             .extract_if(.., |file| file.field == field)
             .map(|file| file.bytes)
+            .filter(|bytes| !bytes.is_empty())
             .collect()
     }
 
@@ -94,6 +96,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Upload<T> {
             params: typed(&body.tree)?,
             files,
         })
+    }
+}
+
+/// Stands among the parameters of an [`Upload`] for a field whose files are taken from [`Files`]: text that is no file is refused
+/// there. `#[serde(default)]`, for there is nothing in its place when all is well.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FilesOnly;
+
+impl<'de> Deserialize<'de> for FilesOnly {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        if texts.iter().all(String::is_empty) {
+            Ok(Self)
+        } else {
+            Err(D::Error::custom("a file part of a multipart form is expected"))
+        }
     }
 }
 

@@ -106,8 +106,9 @@ async fn collect(body: Body, share: &mut Share) -> Result<Bytes, Problem> {
     Ok(whole.freeze())
 }
 
-/// An empty body is no parameters: the app sends a JSON content type with its GETs.
+/// An empty body is no parameters: the app sends a JSON content type with its GETs. A byte order mark is ignored, as RFC 8259 allows.
 fn json_object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }

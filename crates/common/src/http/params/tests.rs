@@ -129,7 +129,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn all_four_forms_say_the_same(post in posts(), indexed in any::<bool>()) {
+    fn all_forms_say_the_same(post in posts(), indexed in any::<bool>()) {
         let texts = post.texts(indexed);
         let parts: Vec<_> = texts.iter().map(|(name, text)| text_part(name, text)).collect();
         let forms = [
@@ -137,6 +137,7 @@ proptest! {
             self::post("application/x-www-form-urlencoded", encoded(&texts)),
             multipart(&parts),
             self::post("application/json; charset=utf-8", post.json()),
+            self::post("application/json", format!("\u{feff}{}", post.json())),
         ];
         for request in forms {
             prop_assert_eq!(block_on(params::<Post>(request)), Ok(post.clone()));
@@ -331,6 +332,37 @@ async fn files_come_apart_from_texts() {
         Ok(One { a: 1 }),
         "without files they are passed over"
     );
+}
+
+#[tokio::test]
+async fn text_is_no_file() {
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Photos {
+        #[serde(default, rename = "photos")]
+        _photos: FilesOnly,
+    }
+    let read = async |request| Upload::<Photos>::from_request(request, &()).await.map_err(told);
+    let file = file_part("photos", "a.jpg", b"bytes");
+    let mut upload = read(multipart(&[text_part("photos", ""), file]))
+        .await
+        .expect("one file");
+    assert_eq!(upload.files.take("photos"), [&b"bytes"[..]]);
+    read(post("application/json", r#"{"photos": []}"#))
+        .await
+        .expect("no file");
+    let refused = (
+        StatusCode::BAD_REQUEST,
+        "invalid-parameter: photos: a file part of a multipart form is expected".to_owned(),
+    );
+    for request in [
+        multipart(&[text_part("photos[0]", "bytes")]),
+        post("application/json", r#"{"photos": ["bytes"]}"#),
+        post("application/x-www-form-urlencoded", "photos=bytes"),
+        get("photos=bytes"),
+    ] {
+        assert_eq!(read(request).await.expect_err("it is text"), refused);
+    }
 }
 
 /// Two megabytes of body limit, three of memory for all.
