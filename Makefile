@@ -8,7 +8,7 @@ FLEET := $(CARGO_TARGET_DIR)/release/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps check-ops image images deploy rollback rolling clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-ops build image images deploy rollback rolling clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ docs: ## build the documentation of all crates
 check-deps: ## licences, bans, duplicates and sources of the dependencies
 	@scripts/check-deps
 
+sbom: ## list what each binary is made of (CycloneDX)
+	@scripts/sbom $(ARGS)
+
 check-ops: ## images, manifests, monitoring and the pipeline, as far as a machine without a cluster can
 	@scripts/check-ops $(ARGS)
 
@@ -63,6 +66,9 @@ REGISTRY ?= registry.example.com/sosohappy
 TAG ?= $(shell git rev-parse --short HEAD)
 OVERLAY ?= production
 
+build: setup ## build all binaries for release
+	cargo build --release --locked --workspace --bins
+
 image: ## build and push the image of SERVICE, and print its digest
 	@scripts/deploy image $(REGISTRY) $(TAG) $(SERVICE) $(ARGS)
 
@@ -70,7 +76,7 @@ images: ## all six, side by side
 	@scripts/deploy images $(REGISTRY) $(TAG) $(ARGS)
 
 deploy: ## roll OVERLAY out: config first, then the others; undone when anything fails
-	@scripts/deploy apply $(OVERLAY) $(if $(IMAGES),--images $(IMAGES)) $(if $(DEMO),--demo $(DEMO)) $(ARGS)
+	@FLEET=$(FLEET) scripts/deploy apply $(OVERLAY) $(if $(IMAGES),--images $(IMAGES)) $(if $(DEMO),--demo $(DEMO)) $(ARGS)
 
 rollback: ## undo the last roll-out of OVERLAY
 	@scripts/deploy rollback $(OVERLAY) $(ARGS)

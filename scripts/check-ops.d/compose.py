@@ -4,12 +4,29 @@ import re
 
 from common import ROOT, SERVICES, check, finish, load, seconds, setting_of, settings
 
+# What the fleet stands on here.
+ENGINES = {"events.url": {"kafka"}, "database.url": {"mysql"}, "messages.url": {"mongodb"}, "inbox.url": {"mongodb"}, "images.url": {"file"}, "config.url": {"http"}, "source.url": {"file"}}
+# Its image has nothing to ask it with; Prometheus says whether it answers.
+UNWATCHED = {"mongodb-exporter"}
+
 
 def main():
     compose = load(ROOT / "docker/compose.yaml")[0]
     services, volumes = compose["services"], set(compose["volumes"])
     used = set()
+    images = {}
+    for path in [ROOT / "docker/compose.yaml", ROOT / "docker/engines.yaml", *(ROOT / "k8s").rglob("*.yaml")]:
+        for image, tag in re.findall(r"^\s*(?:- )?image: ([a-z0-9./_-]+):([\w.-]+)$", path.read_text(), re.MULTILINE):
+            images.setdefault(image, {}).setdefault(tag, set()).add(str(path.relative_to(ROOT)))
+    for image, tags in images.items():
+        check(len(tags) == 1, f"{image} is of several versions: {tags}")
+    watched = "".join(services["ready"]["healthcheck"]["test"])
     for name, service in services.items():
+        lives = service.get("restart") == "unless-stopped"
+        check(not lives or "healthcheck" in service or f"{name}:" in watched or name in UNWATCHED, f"{name}: nobody looks whether it is well")
+        for key, value in {**service.get("healthcheck", {}), "stop_grace_period": service.get("stop_grace_period", "10s")}.items():
+            check(key in ("test", "retries") and value or isinstance(value, str) and re.fullmatch(r"\d+(ms|s|m)", value), f"{name}: {key}: {value}")
+        check(isinstance(service.get("healthcheck", {}).get("retries", 1), int), f"{name}: tries {service.get('healthcheck')} times")
         image = service["image"]
         check("build" in service or ":" in image.rsplit("/", 1)[-1] and not image.endswith(":latest"), f"{name}: any {image} will do")
         for other in service.get("depends_on", []):
@@ -32,6 +49,8 @@ def main():
         for variable in service["environment"]:
             key = setting_of(variable, name)
             check(key in known or variable in ("SOSOHAPPY_SERVICE_TOKEN", "SOSOHAPPY_OPERATOR_TOKEN"), f"{name}: {variable} is no setting of it")
+            scheme = service["environment"][variable].split(":")[0]
+            check(scheme in ENGINES.get(key, {scheme}), f"{name}: {variable} begins with {scheme}:, for which there is nobody here")
         check(service["ports"] == [f"127.0.0.1:{port}:{port}"], f"{name}: not on its port")
         check(service["build"]["args"]["BINARY"] == f"sosohappy-{name}" and f"/sosohappy-{name}" in dockerfile, f"{name}: another binary")
         check(service.get("read_only") and service.get("cap_drop") == ["ALL"], f"{name}: not hardened")

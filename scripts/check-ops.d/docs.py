@@ -1,8 +1,32 @@
-"""Holds what docs/security.md says is shown by tests to the tests there are."""
+"""Holds what docs/security.md says is shown by tests to the tests there are, and what docs/runbook.md names to what there is: panels of
+dashboards, settings, programs and scripts with their commands."""
 
+import json
 import re
 
-from common import ROOT, check, finish
+from common import ROOT, SERVICES, check, finish, settings
+from queries import DASHBOARDS
+
+# Words in italics that are no panel: how urgent an alert is, and a variable of the dashboards.
+NO_PANEL = {"page", "ticket", "Replica"}
+
+
+def runbook():
+    text = (ROOT / "docs/runbook.md").read_text()
+    panels = {panel["title"] for path in DASHBOARDS for panel in json.loads(path.read_text())["panels"]}
+    named = set(re.findall(r"(?<![*\w/:])\*([A-Za-z][^*\n]*)\*(?!\*)", text)) - NO_PANEL
+    check(named <= panels, f"runbook.md: no panel is called {sorted(named - panels)}")
+    known = {key for name in SERVICES for key in settings(name)}
+    sections = {key.split(".")[0] for key in known}
+    asked = {key for key in re.findall(r"`([a-z-]+\.[a-z-]+)`", text) if key.split(".")[0] in sections}
+    check(asked <= known, f"runbook.md: no setting is called {sorted(asked - known)}")
+    for script, command in re.findall(r"`scripts/([a-z-]+) ([a-z-]+)", text):
+        branches = re.findall(r"^[a-z-]+(?: \| [a-z-]+)*\)", (ROOT / "scripts" / script).read_text(), re.MULTILINE)
+        check(command in re.findall(r"[a-z-]+", " ".join(branches)), f"runbook.md: scripts/{script} has no {command}")
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        said = re.search(r"`(kubectl|curl|scripts/|docker|SELECT|sum by|histogram_quantile)|As for the fast burn|\]\(#", section)
+        check(said, f"runbook.md: {section.splitlines()[0]} names nothing to run")
+    return len(named), len(asked)
 
 
 def main():
@@ -22,7 +46,8 @@ def main():
             check(shown or "check:" in cells[3], f"security.md: nothing shows {cells[1]}")
     for name in sorted(named - tests):
         check(False, f"security.md: no test is called {name}")
-    finish(f"security.md: {len(named)} tests named, all there")
+    panels, keys = runbook()
+    finish(f"security.md: {len(named)} tests named, runbook.md: {panels} panels and {keys} settings, all there")
 
 
 main()

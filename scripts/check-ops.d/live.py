@@ -27,7 +27,7 @@ PATIENCE = 60
 NO_SERVER_ERROR = "a fleet that is well answers none; recording rules take that for nothing"
 ABSENT = {
     'http_server_requests_seconds_count{uri!~"/actuator.*", outcome="SERVER_ERROR"}': NO_SERVER_ERROR,
-    **{f'http_server_requests_seconds_count{{application="{name}-service", outcome="SERVER_ERROR", uri!~"/actuator.*"}}': NO_SERVER_ERROR for name in SERVICES},
+    **{f'http_server_requests_seconds_count{{application="{name}-service", outcome="SERVER_ERROR", uri!~"/actuator.*", instance=~".*"}}': NO_SERVER_ERROR for name in SERVICES},
 }
 
 

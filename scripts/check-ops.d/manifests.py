@@ -30,6 +30,36 @@ BEHIND_SECRETS = {"auth-database": ("mysql", 3306), "feed-database": ("mysql", 3
 KAFKA_PORTS = {False: (9092, 9093), True: (9090, 9091, 9092)}
 NAME = "app.kubernetes.io/name"
 COLOUR = "sosohappy/colour"
+WAVE = "argocd.argoproj.io/sync-wave"
+# A socket lives as long as both sides like.
+SOCKETS = {"/dm-service/connect-dm", "/notice-service/connect-notice"}
+# A body may take this long and then an answer: it is the service that says no, not who stands before it.
+ANSWERED_WITHIN = sum(seconds(settings("feed")[f"server.{key}-timeout"]) for key in ("body", "request"))
+# Bytes: a service that idles (measured: at most 38 MiB), a socket (docs/performance.md: at most 12 KiB), a live token in the registry
+# (a_million_tokens_take_at_most_96_bytes_each), and how many of these a replica must have room for.
+IDLE, SOCKET, TOKEN, TOKENS = 40 * 2**20, 12 * 2**10, 96, 1_000_000
+# The edges to and from others than the fleet's own pods: NetworkPolicy, direction, its peers, its ports.
+IN_MONITORING = "namespace kubernetes.io/metadata.name=monitoring"
+DNS = "namespace kubernetes.io/metadata.name=kube-system, pods k8s-app=kube-dns"
+WORLD = "0.0.0.0/0 but 10.0.0.0/8 100.64.0.0/10 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16"
+OUTSIDE = {
+    ("names", "egress", DNS, (53, 53)),
+    ("from-prometheus", "ingress", IN_MONITORING, ("http",)),
+    ("mongodb-from-prometheus", "ingress", IN_MONITORING, ("metrics",)),
+    ("mysql-from-grafana", "ingress", f"{IN_MONITORING}, pods app.kubernetes.io/name=grafana", (3306,)),
+    ("from-gateway", "ingress", "namespace sosohappy/gateway=true", ("http",)),
+    ("object-store", "egress", WORLD, (443,)),
+    ("collector", "ingress", IN_MONITORING, (8888,)),
+    ("collector", "egress", IN_MONITORING, (4318,)),
+    ("mesh", "ingress", "namespace kubernetes.io/metadata.name=istio-ingress", ("http",)),
+    ("mesh", "egress", "namespace kubernetes.io/metadata.name=istio-system", (15012,)),
+    ("strimzi", "ingress", "namespace sosohappy/strimzi=true", (8080, 8443, 9090, 9091)),
+    # The cluster's own API, for the topic operator.
+    ("strimzi", "egress", "0.0.0.0/0", (443, 6443)),
+    ("fluent-bit", "ingress", IN_MONITORING, (2020,)),
+    ("fluent-bit", "egress", DNS, (53, 53)),
+    ("fluent-bit", "egress", IN_MONITORING, (3100,)),
+}
 # Who may do what Pod Security "restricted" forbids: the log collector reads the files of its node, which belong to root.
 NODE_READERS = {"fluent-bit": {"/var/log", "/var/lib/sosohappy-fluent-bit"}}
 
@@ -102,7 +132,7 @@ def strict(schema):
 
 
 class Composition:
-    seen = set()
+    seen, outside_seen = set(), set()
 
     def __init__(self, title, objects):
         self.title, self.objects = title, objects
@@ -142,11 +172,14 @@ class Composition:
         self.unique()
         self.restricted()
         self.selectors()
+        self.outside()
         if not self.title.endswith(" alone"):
             self.services()
+            self.sizes()
             self.scaling()
             self.edges()
             self.routes()
+            self.waves()
         for item in self.of("Secret"):
             self.check(False, item, "no secret lives in this tree")
 
@@ -180,6 +213,7 @@ class Composition:
 
     def restricted(self):
         """Pod Security "restricted", and more."""
+        priorities = {item["metadata"]["name"] for item in self.of("PriorityClass")}
         for workload, template in self.pods():
             pod = template["spec"]
             context = pod.get("securityContext", {})
@@ -190,7 +224,7 @@ class Composition:
             tell(pod.get("automountServiceAccountToken") is False, "carries a token for the cluster")
             tell(pod.get("enableServiceLinks") is False, "has variables of every Service in its environment")
             tell(not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), "shares something of the host's")
-            tell(pod.get("priorityClassName"), "no priority")
+            tell(pod.get("priorityClassName") in priorities, f"its priority is none of {sorted(priorities)}")
             allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
             for volume in pod.get("volumes", []):
                 of_node = volume.get("hostPath", {}).get("path")
@@ -240,6 +274,23 @@ class Composition:
             if name in ("auth", "feed"):
                 scheme = effective("images.url").split(":")[0]
                 tell(scheme in (("file",) if self.title.startswith("dev") else ("s3", "gs")), "several replicas need one store of pictures")
+
+    def sizes(self):
+        """A replica has room for all that its settings let in, and another is there before it is full."""
+        targets = {}
+        for scaler in self.of("HorizontalPodAutoscaler"):
+            targets[scaler["spec"]["scaleTargetRef"]["name"]] = {entry["resource"]["name"]: entry["resource"]["target"].get("averageValue") for entry in scaler["spec"]["metrics"]}
+        for scaler in self.of("ScaledObject"):
+            targets[scaler["spec"]["scaleTargetRef"]["name"]] = {entry["type"]: entry["metadata"]["value"] for entry in scaler["spec"]["triggers"] if entry["type"] in ("cpu", "memory")}
+        for name, deployment in self.of_services().items():
+            known, resources = settings(name), deployment["spec"]["template"]["spec"]["containers"][0]["resources"]
+            asked, limit = {key: quantity(value) for key, value in resources["requests"].items()}, quantity(resources["limits"]["memory"])
+            need = IDLE + known["server.upload-memory"] + known["server.answer-memory"]
+            need += SOCKET * known.get("sockets.total", 0) + TOKEN * TOKENS * ("access.token-lifetime" in known)
+            self.check(limit >= need, deployment, f"its settings allow {need / 2**20:.0f} MiB, its limit does not")
+            if target := targets.get(deployment["metadata"]["name"]):
+                self.check(asked["memory"] < quantity(target["memory"]) <= 0.7 * limit, deployment, f"another replica comes at {target['memory']}")
+                self.check(asked["cpu"] < quantity(target["cpu"]), deployment, f"another replica comes at {target['cpu']} of CPU, which it asks for to begin with")
 
     def scaling(self):
         """Who says how many replicas there are: within what a topic can share out, and for every service of a cluster."""
@@ -321,6 +372,31 @@ class Composition:
         check(may == used, f"{self.title}: going out, allowed but not used {sorted(may - used)}, used but not allowed {sorted(used - may)}")
         check(heard == used, f"{self.title}: coming in, allowed but not used {sorted(heard - used)}, used but not allowed {sorted(used - heard)}")
 
+    def outside(self):
+        """Who else may come in or be called: what is listed above, and no namespace or address beside."""
+        for policy in self.of("NetworkPolicy"):
+            for direction, end in (("ingress", "from"), ("egress", "to")):
+                for rule in policy["spec"].get(direction, []):
+                    for peer in rule.get(end, []):
+                        edge = (policy["metadata"]["name"], direction, described(peer), tuple(port.get("port") for port in rule.get("ports", [])))
+                        if set(peer) != {"podSelector"}:
+                            self.check(edge in OUTSIDE, policy, f"{direction} {edge[2]} on {edge[3]} is nobody's edge")
+                            Composition.outside_seen.add(edge)
+
+    def waves(self):
+        """The order of Argo CD: who starts finds what its pod refers to, config comes before the others, and no autoscaler before its target."""
+        wave = lambda item: int(item["metadata"].get("annotations", {}).get(WAVE, 0))
+        services = self.of_services()
+        if not any(wave(item) for item in self.objects):
+            return
+        steps = [self.of("StatefulSet"), self.of("Job"), [services["config"]], [item for name, item in services.items() if name != "config"], self.of("HorizontalPodAutoscaler")]
+        before = [item for item in self.objects if not any(item in step for step in steps)]
+        for step in steps:
+            for item in step:
+                late = [other for other in before if wave(other) >= wave(item)]
+                self.check(not late, item, f"comes in wave {wave(item)}, not after {sorted({other['kind'] for other in late})}")
+            before = before + step
+
     def selectors(self):
         templates = self.labels()
         for item in self.of("Service"):
@@ -329,6 +405,15 @@ class Composition:
         for item in self.of("PodDisruptionBudget"):
             meant = [labels for labels in templates if matches(item["spec"]["selector"], labels)]
             self.check(len(meant) == 1, item, f"protects {len(meant)} workloads")
+        for item in self.of("ServiceMonitor", "PodMonitor"):
+            of_services = item["kind"] == "ServiceMonitor"
+            if of_services:
+                offered = {one["metadata"]["name"]: {port["name"] for port in one["spec"]["ports"]} for one in self.of("Service") if matches(item["spec"]["selector"], one["metadata"].get("labels", {}))}
+            else:
+                offered = {workload["metadata"]["name"]: {port["name"] for container in template["spec"]["containers"] for port in container.get("ports", [])} for workload, template in self.pods() if matches(item["spec"]["selector"], template["metadata"]["labels"])}
+            self.check(SERVICES.keys() <= offered.keys() if of_services else offered, item, f"scrapes {sorted(offered)}")
+            for endpoint in item["spec"]["endpoints" if of_services else "podMetricsEndpoints"]:
+                self.check(all(endpoint["port"] in ports for ports in offered.values()), item, f"{endpoint['port']} is no port of {sorted(offered)}")
         for workload, template in self.pods():
             if workload["kind"] != "Job":
                 self.check(matches(workload["spec"]["selector"], template["metadata"]["labels"]), workload, "does not select its own pods")
@@ -336,26 +421,81 @@ class Composition:
                 self.check(len(others) == 1, workload, "selects the pods of others")
 
     def routes(self):
+        """From outside: the five prefixes and nothing else, over HTTPS, and sockets for as long as they like."""
         ports = {item["metadata"]["name"]: item["spec"]["ports"][0]["port"] for item in self.of("Service")}
-        for kind in ("HTTPRoute", "Ingress", "VirtualService"):
+        for kind, ways in (("HTTPRoute", self.http_routes), ("Ingress", self.ingresses), ("VirtualService", self.virtual_services)):
             prefixes = {}
-            for item in self.of(kind):
-                if kind == "HTTPRoute":
-                    rules = [rule for rule in item["spec"]["rules"] if "backendRefs" in rule]
-                    found = [(match["path"]["value"], end["name"], end["port"]) for rule in rules for match in rule["matches"] for end in rule["backendRefs"]]
-                elif kind == "VirtualService":
-                    uris = [(next(iter(match["uri"].values())), rule["route"]) for rule in item["spec"]["http"] for match in rule["match"]]
-                    found = [(uri.removesuffix("/"), end["destination"]["host"], end["destination"]["port"]["number"]) for uri, ends in uris for end in ends]
-                else:
-                    paths = [path for rule in item["spec"]["rules"] for path in rule["http"]["paths"]]
-                    found = [(path["path"], path["backend"]["service"]["name"], ports[path["backend"]["service"]["name"]]) for path in paths]
-                for path, name, port in found:
-                    self.check(ports.get(name) == port, item, f"{name}:{port} is no port of a Service")
-                    self.check(path == f"/{name}-service" or path.startswith(f"/{name}-service/"), item, f"{path} goes to {name}")
-                    prefixes.setdefault(path, name)
+            for item, path, name, port, limit in ways(ports):
+                self.check(ports.get(name) == port, item, f"{name}:{port} is no port of a Service")
+                self.check(path == f"/{name}-service" or path.startswith(f"/{name}-service/"), item, f"{path} goes to {name}")
+                self.check(limit == 0 if path in SOCKETS else limit > ANSWERED_WITHIN, item, f"{path} is cut after {limit:g} s")
+                prefixes[path] = name
             if prefixes:
                 missing = {f"/{name}-service" for name in SERVICES} - prefixes.keys()
                 check(not missing, f"{self.title}: {kind}: no way to {sorted(missing)}")
+                missing = SOCKETS - prefixes.keys()
+                check(kind == "Ingress" or not missing, f"{self.title}: {kind}: the time limit of requests holds for {sorted(missing)}")
+
+    def http_routes(self, _):
+        routes = self.of("HTTPRoute")
+        listeners = {(gateway["metadata"]["name"], listener["name"]): listener for gateway in self.of("Gateway") if "listeners" in gateway["spec"] for listener in gateway["spec"]["listeners"]}
+        check(not routes or {(listener["protocol"], listener["port"]) for listener in listeners.values()} == {("HTTP", 80), ("HTTPS", 443)}, f"{self.title}: the gateway listens on {sorted(listeners)}")
+        for item in routes:
+            for parent in item["spec"]["parentRefs"]:
+                listener = listeners.get((parent["name"], parent.get("sectionName")))
+                if not self.check(listener, item, f"there is no listener {parent}"):
+                    continue
+                for rule in item["spec"]["rules"]:
+                    if listener["protocol"] == "HTTP":
+                        turned = [entry["requestRedirect"]["scheme"] for entry in rule.get("filters", []) if entry["type"] == "RequestRedirect"]
+                        self.check(turned == ["https"] and "backendRefs" not in rule, item, "serves without TLS")
+            for rule in item["spec"]["rules"]:
+                for end in rule.get("backendRefs", []):
+                    for match in rule.get("matches", [{"path": {"value": "/"}}]):
+                        yield item, match["path"]["value"], end["name"], end["port"], seconds(rule["timeouts"]["request"])
+
+    def virtual_services(self, _):
+        for gateway in self.of("Gateway"):
+            for server in gateway["spec"].get("servers", []):
+                self.check(server["tls"].get("httpsRedirect") or server["tls"].get("mode") == "SIMPLE", gateway, "serves without TLS")
+        for item in self.of("VirtualService"):
+            for rule in item["spec"]["http"]:
+                self.check(rule["retries"]["attempts"] == 0, item, "plays again what changes something")
+                for match in rule.get("match", [{"uri": {"prefix": "/"}}]):
+                    for end in rule["route"]:
+                        to = end["destination"]
+                        yield item, next(iter(match["uri"].values())).removesuffix("/"), to["host"], to["port"]["number"], seconds(rule["timeout"])
+
+    def ingresses(self, ports):
+        for item in self.of("Ingress"):
+            said = {key.rpartition("/")[2]: value for key, value in item["metadata"]["annotations"].items()}
+            self.check(item["spec"].get("tls") and said["ssl-redirect"] == "true" and "defaultBackend" not in item["spec"], item, "serves without TLS")
+            for name in SERVICES:
+                self.check(int(said["proxy-body-size"].removesuffix("m")) * 2**20 >= settings(name)["server.body-limit"], item, f"refuses bodies that {name} takes")
+            for rule in item["spec"]["rules"]:
+                for path in rule["http"]["paths"]:
+                    name = path["backend"]["service"]["name"]
+                    # Here it is the time without a byte; sockets are pinged more often.
+                    yield item, path["path"], name, ports[name], float(said["proxy-read-timeout"]) + seconds(settings(name)["server.body-timeout"])
+
+
+def quantity(text):
+    """Cores or bytes: 250m, 2, 96Mi, 1Gi."""
+    units = {"m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
+    match = re.fullmatch(r"(\d+)(m|Ki|Mi|Gi|)", text or "0")
+    return int(match[1]) * units[match[2]]
+
+
+def described(peer):
+    """A peer of a NetworkPolicy in words; a selector of everything is `anything`."""
+    def words(selector):
+        labels = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
+        return " ".join(labels + [json.dumps(rule) for rule in selector.get("matchExpressions", [])]) or "anything"
+
+    if block := peer.get("ipBlock"):
+        return block["cidr"] + (" but " + " ".join(block["except"]) if block.get("except") else "")
+    parts = {"namespaceSelector": "namespace", "podSelector": "pods"}
+    return ", ".join(f"{name} {words(peer[key])}" for key, name in parts.items() if key in peer)
 
 
 def matches(selector, labels):
@@ -415,6 +555,7 @@ def main():
                 for variable in container.get("env", []):
                     if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                         composition.check(reference["key"] in made.get(reference["name"], ()), workload, f"nobody makes {reference['key']} of Secret {reference['name']}")
+    check(Composition.outside_seen >= OUTSIDE, f"no composition has the edges {sorted(map(str, OUTSIDE - Composition.outside_seen))}")
     finish(f"{len(built)} compositions, {sum(map(len, built.values()))} objects, valid in {', '.join(VERSIONS)}; edges as used")
 
 

@@ -54,6 +54,12 @@ def main():
         for panel in board["panels"]:
             for target in panel.get("targets", []):
                 check(target["datasource"]["uid"] in sources, f"{path.name}: {panel['title']}: no data source {target['datasource']['uid']}")
+            if panel["type"] != "row":
+                said = panel["fieldConfig"]["defaults"].get("unit") and panel.get("description") and panel.get("targets")
+                check(said, f"{path.name}: {panel['title']}: no unit, no description, or it asks for nothing")
+        variables = {variable["name"] for variable in board["templating"]["list"]}
+        used = set(re.findall(r"\$(?!__)(\w+)", " ".join(target.get("expr", "") for panel in board["panels"] for target in panel.get("targets", []))))
+        check(used == variables and (variables or path.stem == "mysql"), f"{path.name}: has the variables {sorted(variables)}, uses {sorted(used)}")
         queries += queries_of(path, board)
     for where, expression in queries:
         unknown = {name for name in asked(expression) - known if not name.startswith(tuple(OUTSIDE))}

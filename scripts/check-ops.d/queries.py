@@ -20,9 +20,10 @@ def groups_of_rules():
 
 
 def queries_of(path, board):
-    """Where it stands and what it asks, for everything a dashboard asks of Prometheus."""
+    """Where it stands and what it asks, for everything a dashboard asks of Prometheus; its variables say "all"."""
     targets = [(panel["title"], target) for panel in board["panels"] for target in panel.get("targets", [])]
-    return [(f"{path.name}: {title}", target["expr"]) for title, target in targets if target["datasource"]["type"] == "prometheus"]
+    variables = re.compile(r"\$(" + "|".join(variable["name"] for variable in board["templating"]["list"]) + r")\b")
+    return [(f"{path.name}: {title}", variables.sub(".*", target["expr"])) for title, target in targets if target["datasource"]["type"] == "prometheus"]
 
 
 def asked(expression):

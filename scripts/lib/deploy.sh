@@ -92,7 +92,14 @@ rolled_out() { change rollout status "$1" --timeout "$PATIENCE"; }
 # Where traffic goes now: blue, green, or nothing for a fleet that was rolled out without colours.
 live() { [ -n "$DRY" ] || kube get service feed --output 'jsonpath={.spec.selector.sosohappy/colour}' 2>/dev/null || true; }
 
-rendered_has() { grep -A 4 "^kind: $1\$" "$WORK/rendered.yaml" | grep -q "^  name: $2\$"; }
+# rendered_has KIND NAME
+rendered_has() {
+    awk -v kind="kind: $1" -v name="  name: $2" '
+        /^---$/ { of_kind = 0 }
+        $0 == kind { of_kind = 1 }
+        of_kind && $0 == name { found = 1 }
+        END { exit !found }' "$WORK/rendered.yaml"
+}
 
 # Engines, settings and policies, then the topics; the services come after them.
 prepare_engines() {

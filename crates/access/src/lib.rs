@@ -17,7 +17,7 @@ pub mod registry;
 use std::sync::Arc;
 
 use sosohappy_common::Context;
-use sosohappy_common::settings::{Access, Credentials};
+use sosohappy_common::settings::{Access, Credentials, Live};
 use sosohappy_events::Bus;
 use sosohappy_events::topic::LONGEST_TOKEN;
 use sosohappy_store::Directory;
@@ -37,18 +37,18 @@ pub use registry::Registry;
 /// Fails when `access.auth-url` is no base for a URL, tokens live longer than their topic remembers them, or the service token cannot be a header.
 pub fn identity(
     context: &Context,
-    settings: &Access,
+    settings: &Live<Access>,
     credentials: &Credentials,
     bus: &Arc<dyn Bus>,
     directory: Arc<dyn Directory>,
 ) -> anyhow::Result<Identity> {
     anyhow::ensure!(
-        settings.token_lifetime <= LONGEST_TOKEN,
+        settings.get().token_lifetime <= LONGEST_TOKEN,
         "access.token-lifetime: at most {} h, for as long as the accessToken topic keeps its records",
         LONGEST_TOKEN.as_secs() / 3600
     );
     let auth = AuthClient::new(settings, &credentials.service_token, context)?;
-    let registry = Registry::start(context, settings, bus, auth.clone());
+    let registry = Registry::start(context, &settings.get(), bus, auth.clone());
     let names = DirectoryNames::new(directory, auth);
     directory::spawn_directory_consumers(context, bus, &names);
     Ok(Identity {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 use sosohappy_access::introspection::{LookupRequest, LookupResponse};
 use sosohappy_access::{AuthClient, Denied, DirectoryNames, Names};
-use sosohappy_common::settings::Access;
+use sosohappy_common::settings::{Access, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_store::{Directory, sqlite};
 
@@ -77,7 +77,7 @@ async fn bench() -> Bench {
         introspection_timeout: Duration::from_millis(300),
         token_lifetime: Duration::from_hours(1),
     };
-    let client = AuthClient::new(&settings, &SecretString::from("fleet"), &context).expect("a client");
+    let client = AuthClient::new(&Live::new(settings), &SecretString::from("fleet"), &context).expect("a client");
     let names = DirectoryNames::new(directory.clone(), client);
     Bench {
         auth,

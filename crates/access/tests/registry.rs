@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use sosohappy_access::{AuthClient, Authenticator, Denied, Registry};
-use sosohappy_common::settings::{Access, AccessTokenForm, Events};
+use sosohappy_common::settings::{Access, AccessTokenForm, Events, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{AccessTokenIssued, AccountResigned, Role, SessionExpired, SessionId, TokenDigest};
 use sosohappy_events::{Bus, Envelope, Event, Topic};
@@ -73,7 +73,8 @@ impl Bench {
             introspection_timeout: Duration::from_millis(300),
             token_lifetime: Duration::from_hours(1),
         };
-        let auth = AuthClient::new(&settings, &SecretString::from("fleet"), &context).expect("a client");
+        let auth =
+            AuthClient::new(&Live::new(settings.clone()), &SecretString::from("fleet"), &context).expect("a client");
         let registry = Registry::start(&context, &settings, &self.bus, auth);
         let ready = tokio::time::timeout(Duration::from_secs(20), context.lifecycle.ready()).await;
         assert!(ready.is_ok(), "not ready: {:?}", context.lifecycle.readiness());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sosohappy_access::{AuthClient, Authenticator as _, Registry};
 use sosohappy_common::Context;
-use sosohappy_common::settings::Access;
+use sosohappy_common::settings::{Access, Live};
 use sosohappy_events::types::{AccessTokenIssued, Role, SessionId, TokenDigest};
 use sosohappy_events::{Envelope, Topic};
 
@@ -46,7 +46,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         introspection_timeout: Duration::from_millis(300),
         token_lifetime: Duration::from_hours(24),
     };
-    let auth = AuthClient::new(&settings, &"unused".to_owned().into(), &context)?;
+    let auth = AuthClient::new(&Live::new(settings.clone()), &"unused".to_owned().into(), &context)?;
     let registry = Registry::start(&context, &settings, &bus, auth);
     context.lifecycle.ready().await;
 

@@ -1,6 +1,7 @@
 //! `make bench`: measures the fleet side by side with what it stands on, in the same run, and writes `docs/performance.md`.
 
 mod access;
+mod config;
 mod like;
 mod report;
 mod rolling;
@@ -53,6 +54,7 @@ async fn measure(file: PathBuf) -> anyhow::Result<()> {
     let mut report = Report::default();
     access::measure(&mut report).await?;
     route::measure(&mut report, binaries).await?;
+    config::measure(&mut report, binaries).await?;
     start::measure(&mut report, binaries).await?;
     like::measure(&mut report, binaries, EngineSet::Embedded).await?;
     if EngineSet::real_is_there() {

@@ -16,7 +16,7 @@ use crate::report::{Report, Row};
 
 const CONNECTIONS: usize = 16;
 const ROUND: Duration = Duration::from_secs(2);
-const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 5;
 
 pub async fn serve_bare(port: u16) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
@@ -56,8 +56,8 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
 
     let (mut rates, mut baselines) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        rates.push(rate(ours, "/actuator/health/liveness").await?);
-        baselines.push(rate(bare, "/").await?);
+        rates.push(rate(ours, "/actuator/health/liveness", "").await?);
+        baselines.push(rate(bare, "/", "").await?);
     }
     let (rate, baseline) = (median(rates), median(baselines));
     let share = rate / baseline;
@@ -71,24 +71,24 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
     Ok(())
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
+pub fn median(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates[rates.len() / 2]
 }
 
-/// Requests a second over keep-alive connections.
-async fn rate(port: u16, path: &str) -> anyhow::Result<f64> {
+/// Requests a second over keep-alive connections, each with these header lines.
+pub async fn rate(port: u16, path: &str, headers: &str) -> anyhow::Result<f64> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n");
     let began = Instant::now();
-    let answered = try_join_all((0..CONNECTIONS).map(|_| tokio::spawn(ask(port, path.to_owned(), began)))).await?;
+    let answered = try_join_all((0..CONNECTIONS).map(|_| tokio::spawn(ask(port, request.clone(), began)))).await?;
     let answered: u32 = answered.into_iter().sum::<anyhow::Result<u32>>()?;
     Ok(f64::from(answered) / began.elapsed().as_secs_f64())
 }
 
 /// Asks until the round is over. The client does as little as it can: answers are all of one length.
-async fn ask(port: u16, path: String, began: Instant) -> anyhow::Result<u32> {
+async fn ask(port: u16, request: String, began: Instant) -> anyhow::Result<u32> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
     connection.set_nodelay(true)?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
     connection.write_all(request.as_bytes()).await?;
     let mut first = vec![0; 4096];
     let length = connection.read(&mut first).await?;

@@ -166,7 +166,7 @@ where
     let lifecycle = context.lifecycle.clone();
     let started = async {
         let service = build(settings, context).await?;
-        let listener = bind(&service.settings).await?;
+        let listener = bind(&service.settings.get()).await?;
         Running::serve(service, listener)
     };
     let started = started.await;
@@ -190,7 +190,7 @@ pub struct Running {
     /// Where it listens; tells the port when the settings said 0.
     pub address: std::net::SocketAddr,
     pub lifecycle: Lifecycle,
-    settings: Server,
+    settings: Live<Server>,
     serving: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -226,8 +226,9 @@ impl Running {
     /// `server.drain-budget` is spent. An error says what had to be dropped or failed meanwhile.
     pub async fn drain(mut self) -> anyhow::Result<()> {
         self.lifecycle.leave();
-        tokio::time::sleep(self.settings.drain_delay).await;
-        let dropped = self.lifecycle.shutdown(self.settings.drain_budget).await;
+        let settings = self.settings.get();
+        tokio::time::sleep(settings.drain_delay).await;
+        let dropped = self.lifecycle.shutdown(settings.drain_budget).await;
         if !self.serving.is_finished() {
             (&mut self.serving).await??;
         }

@@ -56,9 +56,9 @@ fn build(settings: &Live<Settings>, context: &Context, told: mpsc::UnboundedSend
         tokio::time::sleep(Duration::from_millis(800)).await;
         "done"
     });
-    let settings = settings.get();
+    let server = settings.part(|settings| settings.server.clone());
     let routes = OpenApiRouter::new().route("/test-service/slow", slow);
-    Service::new(context.clone(), settings.server.clone(), &settings.credentials, routes)
+    Service::new(context.clone(), server, &settings.get().credentials, routes)
 }
 
 fn signal_self() {

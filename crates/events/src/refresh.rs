@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prometheus::{IntCounterVec, IntGauge, Opts};
 use sosohappy_common::Context;
-use sosohappy_common::settings::{Refreshed, SettingsError};
+use sosohappy_common::settings::{Live, Refreshed, SettingsError};
 
 use crate::consume::{Consumer, HandleError, Start, spawn_listener};
 use crate::types::{BusMessage, SettingsReport};
@@ -22,7 +22,7 @@ use crate::{Bus, Envelope, Outgoing};
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads the settings again on a message for this service, and every `poll`. Readiness does not wait for the bus.
-pub fn spawn_refresh(context: &Context, bus: Arc<dyn Bus>, poll: Duration) {
+pub fn spawn_refresh(context: &Context, bus: Arc<dyn Bus>, poll: Live<Duration>) {
     let follower = Follower {
         context: context.clone(),
         bus: bus.clone(),
@@ -72,7 +72,7 @@ impl Consumer<BusMessage> for Follower {
 
 impl Follower {
     /// Tells what the service was started on, and from then on looks for what no message has told.
-    async fn look(self, poll: Duration) -> anyhow::Result<()> {
+    async fn look(self, poll: Live<Duration>) -> anyhow::Result<()> {
         let draining = self.context.lifecycle.draining();
         let started = SettingsReport {
             version: self.context.settings.version().await,
@@ -83,7 +83,7 @@ impl Follower {
             self.tell(report.into_iter()).await;
             tokio::select! {
                 () = draining.cancelled() => return Ok(()),
-                () = tokio::time::sleep(poll) => {}
+                () = tokio::time::sleep(*poll.get()) => {}
             }
             let refreshed = self.context.settings.refresh().await;
             report = self.report(refreshed).await;

@@ -59,7 +59,7 @@ impl Instance {
         let settings = settings::load::<Settings>(&sources).await.unwrap();
         let context = Context::system(service, 1);
         context.settings.attach(&settings);
-        spawn_refresh(&context, bus.clone(), poll);
+        spawn_refresh(&context, bus.clone(), Live::new(poll));
         Self {
             context,
             settings,

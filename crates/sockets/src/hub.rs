@@ -9,7 +9,7 @@ use axum::extract::ws::Utf8Bytes;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use sosohappy_access::Caller;
-use sosohappy_common::settings::{schema, valid};
+use sosohappy_common::settings::{Live, schema, valid};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::SessionId;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::endings::Endings;
 use crate::mailbox::{Mailbox, Pushed};
 use crate::metrics::SocketMetrics;
 
-/// Bounds of every socket.
+/// Bounds of every socket; one keeps those it was opened with.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
@@ -84,7 +84,7 @@ pub struct Hub(pub(crate) Arc<Shared>);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub limits: Limits,
+    pub limits: Live<Limits>,
     pub context: Context,
     pub metrics: SocketMetrics,
     pub tasks: TaskTracker,
@@ -109,6 +109,8 @@ pub(crate) struct Book {
 pub(crate) struct Socket {
     id: u64,
     pub caller: Caller,
+    /// As they were when it was opened.
+    pub limits: Arc<Limits>,
     /// When its handshake was accepted.
     since: Timestamp,
     pub mailbox: Mailbox,
@@ -198,7 +200,7 @@ impl Hub {
     /// # Panics
     /// When a context gets a second hub: a service has one.
     #[must_use]
-    pub fn new(context: &Context, limits: Limits) -> Self {
+    pub fn new(context: &Context, limits: Live<Limits>) -> Self {
         let hub = Self(Arc::new(Shared {
             limits,
             context: context.clone(),
@@ -247,7 +249,7 @@ impl Hub {
             };
             let frame = Utf8Bytes::from(frame);
             for socket in sockets.iter().filter(|socket| is_for(socket)) {
-                match socket.mailbox.push(frame.clone(), self.0.limits.queue) {
+                match socket.mailbox.push(frame.clone(), socket.limits.queue) {
                     Pushed::Queued => queued += 1,
                     Pushed::Full => full.push(socket.clone()),
                     Pushed::Closing => {}
@@ -317,7 +319,7 @@ impl Hub {
     /// Gives a socket its place, or says why it gets none.
     pub(crate) fn enter(&self, caller: Caller) -> Result<Place, Close> {
         let shared = &self.0;
-        let (now, tick) = (shared.context.clock.now(), shared.tick());
+        let (now, tick, limits) = (shared.context.clock.now(), shared.tick(), shared.limits.get());
         if caller.expires_at <= now {
             return Err(Close::TokenExpired);
         }
@@ -331,22 +333,21 @@ impl Hub {
         let sockets = book.accounts.get(&caller.account);
         // A phone that lost its network leaves sockets behind that only time would find dead: the newest is the one in use.
         let oldest = sockets
-            .filter(|open| open.len() >= shared.limits.per_account)
+            .filter(|open| open.len() >= limits.per_account)
             .and_then(|open| open.first().cloned());
         if let Some(oldest) = oldest {
             book.remove(&oldest);
             oldest.mailbox.close(Close::Replaced);
-        } else if book.total >= shared.limits.total {
+        } else if book.total >= limits.total {
             return Err(Close::TooSlow);
         }
-        let ping_every = u64::try_from(shared.limits.ping_every.as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1);
+        let ping_every = u64::try_from(limits.ping_every.as_millis()).unwrap_or(u64::MAX).max(1);
         // A random first interval spreads the pings of sockets that came in one wave.
         let first_ping = tick.saturating_add(1 + shared.context.entropy.u64() % ping_every);
         let socket = Arc::new(Socket {
             id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             caller,
+            limits,
             since: now,
             mailbox: Mailbox::default(),
             seen: AtomicU64::new(tick),

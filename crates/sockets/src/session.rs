@@ -52,7 +52,6 @@ pub async fn upgrade<P: Protocol>(
     protocol: Arc<P>,
     refusal: Option<Close>,
 ) -> Response {
-    let frame_bytes = hub.0.limits.frame_bytes;
     let seat = match refusal.map_or_else(|| hub.enter(caller), Err) {
         Ok(place) => {
             let known = place.socket.clone();
@@ -64,6 +63,10 @@ pub async fn upgrade<P: Protocol>(
             Ok((seat, known))
         }
         Err(reason) => Err(reason),
+    };
+    let frame_bytes = match &seat {
+        Ok((_, known)) => known.limits.frame_bytes,
+        Err(_) => hub.0.limits.get().frame_bytes,
     };
     let tracked = hub.0.tasks.token();
     let upgrade = upgrade
@@ -209,7 +212,7 @@ impl<'a, P: Protocol> Session<'a, P> {
 
     fn handle(&self, text: Utf8Bytes) -> Work<'a> {
         self.known.busy();
-        let (protocol, caller, within) = (self.protocol, &self.known.caller, self.hub.0.limits.frame_timeout);
+        let (protocol, caller, within) = (self.protocol, &self.known.caller, self.known.limits.frame_timeout);
         Box::pin(async move {
             let work = tokio::time::timeout(within, protocol.frame(caller, &text));
             work.await.unwrap_or_else(|_| {
@@ -262,7 +265,7 @@ impl<'a, P: Protocol> Session<'a, P> {
                     continue;
                 }
             };
-            in_time(self.hub.0.limits.write_timeout, self.connection.feed(message)).await?;
+            in_time(self.known.limits.write_timeout, self.connection.feed(message)).await?;
             written += 1;
         }
         self.flush(written).await?;
@@ -273,12 +276,12 @@ impl<'a, P: Protocol> Session<'a, P> {
         if written == 0 {
             return Ok(());
         }
-        in_time(self.hub.0.limits.write_timeout, self.connection.flush()).await
+        in_time(self.known.limits.write_timeout, self.connection.flush()).await
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {
         self.hub.0.metrics.frames_out.inc();
-        in_time(self.hub.0.limits.write_timeout, self.connection.send(message)).await
+        in_time(self.known.limits.write_timeout, self.connection.send(message)).await
     }
 
     /// The closing handshake. A frame that is being worked on is brought to its end, unless its sender may no longer send; on a

@@ -40,6 +40,8 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 /// Opens the store and puts the service together; relay, consumer and timers live on the context.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
+    let server = settings.part(|settings| settings.server.clone());
+    let poll = settings.part(|settings| settings.config.poll);
     check_proof(&current.sign_in)?;
     let store = store::open(&current.database.url, current.database.max_connections, &context).await?;
     let hash_key = shared_secret(store.as_ref(), &context, "account-hash").await?;
@@ -58,14 +60,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     register_health(&app);
     consumers::spawn(&app, &bus);
     timers::spawn(&app);
-    spawn_refresh(&context, bus, current.config.poll);
+    spawn_refresh(&context, bus, poll);
     let routes = routes::routes(app, current.credentials.service_token.clone());
-    Ok(Service::new(
-        context,
-        current.server.clone(),
-        &current.credentials,
-        routes,
-    ))
+    Ok(Service::new(context, server, &current.credentials, routes))
 }
 
 /// The database, and how many resignations wait for a service: those are for operators to see, and no reason to be down.

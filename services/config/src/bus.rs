@@ -1,26 +1,20 @@
 //! What config tells over the bus: read your settings again, take this value, this version is pinned.
 
+mod pins;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use sosohappy_common::Context;
-use sosohappy_events::consume::Start;
 use sosohappy_events::types::BusMessage;
-use sosohappy_events::{Bus, BusError, Envelope, Topic};
+use sosohappy_events::{Bus, BusError, Envelope};
 use tokio::sync::Notify;
-
-use crate::source::{PinningError, Source};
-use crate::state::pin::Pin;
 
 /// How long a request waits for the bus.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A type of ours on Spring's topic, which Spring services ignore: the other replicas of config pin the same version.
-const PINNED: &str = "ConfigVersionPinnedRemoteApplicationEvent";
-/// Where it goes: to config alone.
-const CONFIG: &str = "config-service:**";
 /// Everyone.
 const ALL: &str = "**";
 
@@ -29,6 +23,8 @@ pub struct Announcer {
     bus: Arc<dyn Bus>,
     context: Context,
     pending: Arc<Notify>,
+    /// The other replicas do not know what is pinned here.
+    untold_pin: Arc<Notify>,
 }
 
 impl Announcer {
@@ -38,6 +34,7 @@ impl Announcer {
             bus,
             context,
             pending: Arc::default(),
+            untold_pin: Arc::default(),
         }
     }
 
@@ -55,16 +52,6 @@ impl Announcer {
     pub async fn environment(&self, destination: &str, name: &str, value: &str) -> Result<(), BusError> {
         let values = Map::from_iter([(name.to_owned(), Value::from(value))]);
         let message = BusMessage::environment_change(&self.context, &complete(destination), values);
-        self.publish(vec![message]).await
-    }
-
-    pub async fn pinned(&self, pin: &Pin) -> Result<(), BusError> {
-        let mut message = BusMessage::refresh(&self.context, CONFIG);
-        PINNED.clone_into(&mut message.kind);
-        message.rest = match serde_json::to_value(pin) {
-            Ok(Value::Object(rest)) => rest,
-            other => unreachable!("a struct becomes an object, not {other:?}"),
-        };
         self.publish(vec![message]).await
     }
 
@@ -106,67 +93,6 @@ impl Announcer {
                 }
             }
         });
-    }
-
-    /// Takes over what another replica pinned, this replica's absence included as far back as the topic goes.
-    pub fn spawn_pins(&self, source: &Source) {
-        let (announcer, source) = (self.clone(), source.clone());
-        let draining = self.context.lifecycle.draining();
-        self.context.lifecycle.spawn("config-pins", async move {
-            loop {
-                let Some(error) = draining.run_until_cancelled(announcer.follow_pins(&source)).await else {
-                    return Ok(());
-                };
-                tracing::warn!(%error, "the bus cannot be read for pins of other replicas");
-                if draining.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-                    return Ok(());
-                }
-            }
-        });
-    }
-
-    async fn follow_pins(&self, source: &Source) -> BusError {
-        // A pin needs something to be put on.
-        while source.published().is_none() {
-            tokio::time::sleep(PAUSE).await;
-        }
-        let mut reader = match self.bus.read(&[Topic::ConfigBus], Start::Earliest).await {
-            Ok(reader) => reader,
-            Err(error) => return error,
-        };
-        loop {
-            let record = match reader.next().await {
-                Ok(record) => record,
-                Err(error) => return error,
-            };
-            let Ok(Envelope { event: message, .. }) = Envelope::<BusMessage>::decode(&record) else {
-                continue;
-            };
-            if message.kind != PINNED || message.origin_service == *self.context.instance {
-                continue;
-            }
-            match serde_json::from_value::<Pin>(Value::Object(message.rest)) {
-                Ok(pin) => self.adopt(source, pin).await,
-                Err(error) => tracing::warn!(%error, "a pin of another replica cannot be read"),
-            }
-        }
-    }
-}
-
-impl Announcer {
-    /// A version that is not known here may be one that was not fetched yet.
-    async fn adopt(&self, source: &Source, pin: Pin) {
-        let mut adopted = source.adopt(pin.clone()).await;
-        if matches!(adopted, Err(PinningError::Unknown)) {
-            source.refresh().await;
-            adopted = source.adopt(pin).await;
-        }
-        match adopted {
-            // Who asked this replica in between has the version before.
-            Ok(true) => self.refresh_all_soon(),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "a version that another replica pinned cannot be pinned here"),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Ours report what they run on; a Spring service only acknowledges a refresh, and is taken to run on what was the newest then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use sosohappy_events::types::{BusMessage, SettingsReport};
 use sosohappy_events::{Bus, Envelope};
 
 use crate::settings::Settings;
+use crate::source::Source;
 
 /// How often metrics follow, and a new version is noticed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ pub struct Convergence {
     known: Arc<Mutex<Known>>,
     context: Context,
     settings: Live<Settings>,
+    source: Source,
 }
 
 #[derive(Debug)]
@@ -94,64 +96,56 @@ impl Standing {
 #[async_trait]
 impl Consumer<BusMessage> for Convergence {
     async fn handle(&self, Envelope { event, .. }: Envelope<BusMessage>) -> Result<(), HandleError> {
-        self.known.lock().hear(&event, self.context.clock.now());
+        // Config follows nobody, though it acknowledges what it tells.
+        if service_of(&event.origin_service) != self.context.service {
+            let (newest, now) = (newest(&self.source), self.context.clock.now());
+            let mut known = self.known.lock();
+            // Whoever acknowledges a version this early runs on it.
+            known.publish(newest, now);
+            known.hear(&event, now);
+        }
         Ok(())
     }
 }
 
 impl Convergence {
     /// Listens from a report's period ago, so that it knows everyone as soon as it has caught up.
-    pub fn spawn(
-        context: &Context,
-        bus: Arc<dyn Bus>,
-        settings: Live<Settings>,
-        newest: impl Fn() -> String + Send + Sync + 'static,
-    ) -> Self {
+    pub fn spawn(context: &Context, bus: Arc<dyn Bus>, settings: Live<Settings>, source: Source) -> Self {
         let now = context.clock.now();
         let convergence = Self {
             known: Arc::new(Mutex::new(Known {
-                newest: newest(),
+                newest: newest(&source),
                 since: now,
                 instances: BTreeMap::new(),
             })),
             context: context.clone(),
             settings,
+            source,
         };
         let back = convergence.settings.get().convergence.forget_after;
         let start = Start::At(now.checked_sub(back).unwrap_or(Timestamp::MIN));
         spawn_listener::<BusMessage>(context, bus, start, convergence.clone());
-        context
-            .lifecycle
-            .spawn("convergence", convergence.clone().follow(newest));
+        context.lifecycle.spawn("convergence", convergence.clone().follow());
         convergence
     }
 
-    async fn follow(self, newest: impl Fn() -> String) -> anyhow::Result<()> {
+    async fn follow(self) -> anyhow::Result<()> {
         let gauge = Opts::new(
             "config_instances",
             "Instances by service and by how they stand to the newest version of the configuration",
         );
         let gauge = IntGaugeVec::new(gauge, &["service", "standing"]).expect("a static name is valid");
         let gauge = self.context.metrics.register(gauge);
+        let mut shown = BTreeSet::new();
         let draining = self.context.lifecycle.draining();
         loop {
             tokio::select! {
                 () = draining.cancelled() => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.known.lock().publish(newest(), self.context.clock.now());
-            gauge.reset();
-            for (service, instances) in self.progress().services {
-                for standing in Standing::ALL {
-                    let count = instances
-                        .iter()
-                        .filter(|instance| instance.standing == standing)
-                        .count();
-                    gauge
-                        .with_label_values(&[&*service, standing.name()])
-                        .set(i64::try_from(count).unwrap_or(i64::MAX));
-                }
-            }
+            let (newest, now) = (newest(&self.source), self.context.clock.now());
+            self.known.lock().publish(newest, now);
+            show(&gauge, &mut shown, &self.progress());
         }
     }
 
@@ -168,7 +162,7 @@ impl Convergence {
 impl Known {
     fn hear(&mut self, message: &BusMessage, now: Timestamp) {
         let heard = match (&*message.kind, message.to_report()) {
-            // Those that ask no config service, config itself among them, follow nobody.
+            // Those that ask no config service follow nobody.
             (BusMessage::REPORT, Some(report)) if report.version.is_none() && report.refused.is_none() => return,
             (BusMessage::REPORT, Some(report)) => Heard {
                 at: now,
@@ -220,7 +214,7 @@ impl Known {
             } else {
                 Standing::Following
             };
-            let service = id.split(':').next().unwrap_or(id).to_owned();
+            let service = service_of(id).to_owned();
             services.entry(service).or_default().push(Instance {
                 id: id.clone(),
                 report: heard.report.clone(),
@@ -234,6 +228,41 @@ impl Known {
             services,
         }
     }
+}
+
+/// What is served. Empty while a repository was never reached: nobody can run on that.
+fn newest(source: &Source) -> String {
+    let published = source.published();
+    published.map_or_else(String::new, |published| published.main.version.clone())
+}
+
+/// The first part of a bus id.
+fn service_of(id: &str) -> &str {
+    id.split(':').next().unwrap_or(id)
+}
+
+/// Only what is gone is taken away: whoever reads the metrics meanwhile misses nobody.
+fn show(gauge: &IntGaugeVec, shown: &mut BTreeSet<String>, progress: &Progress) {
+    for (service, instances) in &progress.services {
+        for standing in Standing::ALL {
+            let count = instances
+                .iter()
+                .filter(|instance| instance.standing == standing)
+                .count();
+            gauge
+                .with_label_values(&[service, standing.name()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+    let present: BTreeSet<_> = progress.services.keys().cloned().collect();
+    for (service, standing) in shown
+        .difference(&present)
+        .flat_map(|gone| Standing::ALL.map(|standing| (gone, standing)))
+    {
+        // What is not there need not be taken away.
+        let _ = gauge.remove_label_values(&[service, standing.name()]);
+    }
+    *shown = present;
 }
 
 fn is_of_refresh(ack: &BusMessage) -> bool {
@@ -290,6 +319,30 @@ mod tests {
         assert_eq!(standings(&known, 225), ["refusing"], "the other is gone");
         known.publish("b".to_owned(), at(226));
         assert_eq!(known.since, at(100), "the same version is not news");
+    }
+
+    #[test]
+    fn gauges_are_of_those_who_are_there() {
+        use prometheus::core::Collector as _;
+
+        let gauge = IntGaugeVec::new(Opts::new("config_instances", "of a test"), &["service", "standing"]).unwrap();
+        let (dm, feed) = (Context::system("dm-service", 1), Context::system("feed-service", 2));
+        let mut known = Known {
+            newest: "a".to_owned(),
+            since: at(0),
+            instances: BTreeMap::new(),
+        };
+        known.hear(&report(&dm, "a", None), at(0));
+        known.hear(&report(&feed, "a", None), at(100));
+        let mut shown = BTreeSet::new();
+        show(&gauge, &mut shown, &known.progress(LATE, at(100)));
+        let value = |service: &str, standing: &str| gauge.with_label_values(&[service, standing]).get();
+        assert_eq!((value("dm-service", "newest"), value("feed-service", "newest")), (1, 1));
+        known.forget(FORGET, at(150));
+        known.publish("b".to_owned(), at(120));
+        show(&gauge, &mut shown, &known.progress(LATE, at(150)));
+        assert_eq!((value("feed-service", "newest"), value("feed-service", "late")), (0, 1));
+        assert_eq!(gauge.collect()[0].get_metric().len(), Standing::ALL.len(), "dm is gone");
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl App {
 /// Reads the source and puts the service together. It needs nothing else to be running.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
+    let server = settings.part(|settings| settings.server.clone());
     let keys = KeyRing::new(
         current.encrypt.key.as_ref(),
         &current.encrypt.keys,
@@ -120,26 +121,20 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         Vec::new()
     };
     let checker = Checker::new(known, current.check.unknown_keys == UnknownKeys::Refuse);
-    let source = Source::open(&current, &context, checker).await?;
+    let source = Source::open(&settings, &context, checker).await?;
     source.register_health();
     let announcer = Announcer::new(bus.clone(), context.clone());
     let changed = announcer.clone();
     source.spawn_watch(move || changed.refresh_all_soon());
     announcer.spawn();
     announcer.spawn_pins(&source);
-    spawn_refresh(&context, bus.clone(), current.config.poll);
-    let served = source.clone();
-    let convergence = Convergence::spawn(&context, bus, settings.clone(), move || {
-        // Empty while a repository was never reached: nobody can run on that.
-        served
-            .published()
-            .map_or_else(String::new, |published| published.main.version.clone())
-    });
+    spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
+    let convergence = Convergence::spawn(&context, bus, settings.clone(), source.clone());
     let app = App {
         settings,
         context: context.clone(),
         source,
-        revision: revision(&current, &overrides).into(),
+        revision: revision(&overrides, &keys).into(),
         keys: Arc::new(keys),
         announcer,
         deliveries: moka::sync::Cache::builder()
@@ -149,23 +144,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         overrides: Arc::new(overrides),
         convergence,
     };
-    Ok(Service::new(
-        context,
-        current.server.clone(),
-        &current.credentials,
-        routes::routes(app),
-    ))
+    Ok(Service::new(context, server, &current.credentials, routes::routes(app)))
 }
 
-/// Which keys are there matters too: a value that could not be opened may be one that can. Their aliases tell; a key that was
-/// replaced under its alias comes with a restart, whose number is in the instance's name.
-fn revision(settings: &Settings, overrides: &Properties) -> String {
-    let aliases: Vec<_> = settings.encrypt.keys.keys().collect();
-    let parts = serde_json::json!([
-        overrides,
-        settings.encrypt.enabled,
-        settings.encrypt.key.is_some(),
-        aliases
-    ]);
+/// What answers hang on beside the source and switches that change live, the same in every replica. Keys are of it: with the right one a value can be opened that
+/// could not before.
+fn revision(overrides: &Properties, keys: &KeyRing) -> String {
+    let parts = serde_json::json!([overrides, keys.fingerprint()]);
     hex::encode(&Sha256::digest(parts.to_string())[..8])
 }

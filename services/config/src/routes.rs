@@ -24,6 +24,8 @@ pub fn routes(app: App) -> OpenApiRouter {
         .routes(routes!(encryption::encrypt::encrypt_for))
         .routes(routes!(encryption::decrypt::decrypt))
         .routes(routes!(encryption::decrypt::decrypt_for))
+        .routes(routes!(encryption::key::show_key))
+        .routes(routes!(encryption::key::show_key_for))
         .routes(routes!(encryption::status::show_status))
         .routes(routes!(monitor::monitor))
         .routes(routes!(versions::status::show_status))

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use sosohappy_common::Context;
+use sosohappy_common::settings::Live;
 
 pub use self::folder::{FolderError, read as read_folder};
 use self::git::{Git, GitError, Heads};
@@ -114,8 +115,9 @@ pub struct Source {
 struct Inner {
     backend: Backend,
     default_label: Option<String>,
-    timeout: Duration,
-    poll: Duration,
+    settings: Live<SourceSettings>,
+    /// How often it is looked at unless settings say.
+    every: Duration,
     checker: Checker,
     context: Context,
     metrics: SourceMetrics,
@@ -139,7 +141,8 @@ struct Inner {
 impl Source {
     /// Opens what is kept on disk and, for a folder, reads it. A repository is fetched by [`Source::spawn_watch`], so that config
     /// starts when it is away.
-    pub async fn open(settings: &Settings, context: &Context, checker: Checker) -> Result<Self, SourceError> {
+    pub async fn open(live: &Live<Settings>, context: &Context, checker: Checker) -> Result<Self, SourceError> {
+        let settings = live.get();
         let folder = PathBuf::from(&settings.state.folder);
         let state = |error: &dyn std::error::Error| SourceError::State(error.to_string());
         let backend = backend(&settings.source, &folder)?;
@@ -158,8 +161,8 @@ impl Source {
             inner: Arc::new(Inner {
                 backend,
                 default_label: settings.source.default_label.clone(),
-                timeout: settings.source.timeout,
-                poll: settings.source.poll.unwrap_or(every),
+                settings: live.part(|settings| settings.source.clone()),
+                every,
                 checker,
                 context: context.clone(),
                 metrics: SourceMetrics::new(&context.metrics),

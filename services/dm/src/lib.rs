@@ -44,18 +44,19 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 /// Opens the store, starts hub, consumers and background tasks, and puts the service together.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
+    let server = settings.part(|settings| settings.server.clone());
     let opened = store::open(&current.messages, &context).await?;
     let metrics = DmMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, opened.store.clone());
 
     let relay = spawn_relay(&context, bus.clone(), opened.outbox);
-    let hub = Hub::new(&context, current.sockets);
+    let hub = Hub::new(&context, settings.part(|settings| settings.sockets));
     let present = Present::spawn(&context, opened.presence, hub.clone());
     spawn_closers(&context, &bus, &hub);
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
     let identity = sosohappy_access::identity(
         &context,
-        &current.access,
+        &settings.part(|settings| settings.access.clone()),
         &current.credentials,
         &bus,
         opened.directory.clone(),
@@ -80,7 +81,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay: relay.clone(),
     };
     spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
-    spawn_refresh(&context, bus, current.config.poll);
+    spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
     let protocol = DmProtocol {
         settings: settings.clone(),
@@ -102,7 +103,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     };
     Ok(Service::new(
         context,
-        current.server.clone(),
+        server,
         &current.credentials,
         routes::routes(app, identity),
     ))

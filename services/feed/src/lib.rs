@@ -33,6 +33,7 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 /// Opens the database and the image store, starts consumers and background tasks, and puts the service together.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
+    let server = settings.part(|settings| settings.server.clone());
     let database = store::open(&current.database.url, current.database.max_connections, &context).await?;
     let images = Images::open(&current.images.url, context.entropy.clone())?;
     let metrics = FeedMetrics::new(&context.metrics);
@@ -48,7 +49,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     );
     let identity = sosohappy_access::identity(
         &context,
-        &current.access,
+        &settings.part(|settings| settings.access.clone()),
         &current.credentials,
         &bus,
         database.directory.clone(),
@@ -61,7 +62,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         garbage: garbage.clone(),
     };
     spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
-    spawn_refresh(&context, bus, current.config.poll);
+    spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
     let app = App {
         settings,
@@ -75,7 +76,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     };
     Ok(Service::new(
         context,
-        current.server.clone(),
+        server,
         &current.credentials,
         routes::routes(app, identity),
     ))

@@ -35,6 +35,8 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 /// Opens the inbox and the push gateway, starts consumers and background tasks, and puts the service together.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
+    let server = settings.part(|settings| settings.server.clone());
+    let poll = settings.part(|settings| settings.config.poll);
     let gateway = push::open(&current.push.url)?;
     let inbox = store::open(&current.inbox, &context).await?;
     let born = inbox.store.born(context.clock.now()).await?;
@@ -43,12 +45,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
 
     let identity = sosohappy_access::identity(
         &context,
-        &current.access,
+        &settings.part(|settings| settings.access.clone()),
         &current.credentials,
         &bus,
         inbox.directory.clone(),
     )?;
-    let hub = Hub::new(&context, current.sockets);
+    let hub = Hub::new(&context, settings.part(|settings| settings.sockets));
     let present = Present::spawn(&context, inbox.presence, hub.clone());
     let relay = spawn_relay(&context, bus.clone(), inbox.outbox);
     let pushes = PushHandle::default();
@@ -79,7 +81,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     };
     consumers::spawn(&bus, &delivery, relay);
     spawn_closers(&context, &bus, &hub);
-    spawn_refresh(&context, bus, current.config.poll);
+    spawn_refresh(&context, bus, poll);
 
     let app = App {
         hub,
@@ -88,7 +90,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     };
     Ok(Service::new(
         context,
-        current.server.clone(),
+        server,
         &current.credentials,
         routes::routes(app, identity),
     ))

@@ -14,7 +14,7 @@ use moka::future::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sosohappy_common::settings::Access;
+use sosohappy_common::settings::{Access, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::TokenDigest;
 use tokio::sync::Semaphore;
@@ -52,7 +52,7 @@ struct Inner {
     introspect: Call,
     lookup: Call,
     credential: HeaderValue,
-    timeout: Duration,
+    settings: Live<Access>,
     breaker: StateMachine<ConsecutiveFailures<EqualJittered>, ()>,
     inactive: Cache<(Account, [u8; 32]), IntrospectResponse>,
     accounts: Cache<String, Option<Account>>,
@@ -91,7 +91,7 @@ enum CallError {
 
 impl AuthClient {
     /// Fails when `access.auth-url` is no base for a URL or the service token cannot be a header.
-    pub fn new(settings: &Access, service_token: &SecretString, context: &Context) -> anyhow::Result<Self> {
+    pub fn new(settings: &Live<Access>, service_token: &SecretString, context: &Context) -> anyhow::Result<Self> {
         let mut credential = HeaderValue::try_from(format!("Bearer {}", service_token.expose_secret()))
             .map_err(|_| anyhow::anyhow!("credentials.service-token cannot be sent as a header"))?;
         credential.set_sensitive(true);
@@ -100,12 +100,13 @@ impl AuthClient {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("the client for auth cannot be made")?;
+        let access = settings.get();
         Ok(Self(Arc::new(Inner {
             http,
-            introspect: Call::new(settings, "/auth-service/introspect")?,
-            lookup: Call::new(settings, "/auth-service/lookup")?,
+            introspect: Call::new(&access, "/auth-service/introspect")?,
+            lookup: Call::new(&access, "/auth-service/lookup")?,
             credential,
-            timeout: settings.introspection_timeout,
+            settings: settings.clone(),
             breaker: Config::new()
                 .failure_policy(consecutive_failures(
                     FAILURES,
@@ -248,7 +249,7 @@ impl Inner {
             return Err(Denied::Unavailable);
         }
         // One deadline for both: the wait for a slot and the call.
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Instant::now() + self.settings.get().introspection_timeout;
         // A full house says nothing of auth, so it is no failure to the breaker.
         let Ok(Ok(_slot)) = timeout_at(deadline, call.slots.acquire()).await else {
             self.metrics.rejected.inc();

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use secrecy::SecretString;
 use sosohappy_common::clock::ManualClock;
+use sosohappy_common::settings::Live;
 use sosohappy_events::consume::Consumer;
 use sosohappy_events::types::{Role, SessionId};
 use sosohappy_events::{Envelope, Event};
@@ -70,7 +71,7 @@ async fn bench() -> Bench {
         introspection_timeout: Duration::from_millis(300),
         token_lifetime: LIFETIME,
     };
-    let client = AuthClient::new(&settings, &SecretString::from("fleet"), &context).unwrap();
+    let client = AuthClient::new(&Live::new(settings), &SecretString::from("fleet"), &context).unwrap();
     let registry = Registry(Arc::new(Inner {
         table: Table::default(),
         clock: context.clock.clone(),

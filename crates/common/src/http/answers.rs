@@ -44,8 +44,14 @@ impl Default for Answers {
 }
 
 impl Answers {
-    pub(crate) fn new(settings: &Server) -> Self {
-        Self::of(settings.answer_memory)
+    /// Shares the memory with the answers before, unless there is more or less of it now: what was made under the old
+    /// limit counts against that until it is read.
+    pub(crate) fn new(settings: &Server, before: Option<&Self>) -> Self {
+        let made = Self::of(settings.answer_memory);
+        match before {
+            Some(before) if before.budget == made.budget => before.clone(),
+            _ => made,
+        }
     }
 
     fn of(budget: usize) -> Self {

@@ -65,13 +65,16 @@ impl Default for Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(settings: &Server) -> Self {
+    /// Shares the memory with the intake before, unless there is more or less of it now: what came in under the old
+    /// limit counts against that until it is gone.
+    pub(crate) fn new(settings: &Server, before: Option<&Self>) -> Self {
         let budget = settings.upload_memory.min(Semaphore::MAX_PERMITS);
+        let memory = before.filter(|before| before.budget == budget);
         Self {
             body_limit: settings.body_limit,
             body_timeout: settings.body_timeout,
             budget,
-            memory: Arc::new(Semaphore::new(budget)),
+            memory: memory.map_or_else(|| Arc::new(Semaphore::new(budget)), |before| before.memory.clone()),
             wait: WAIT,
         }
     }

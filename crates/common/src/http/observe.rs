@@ -23,7 +23,7 @@ use crate::Context;
 use crate::correlation::{Correlation, TraceParent, new_traceparent};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::HttpMetrics;
-use crate::settings::Server;
+use crate::settings::{Live, Server};
 use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,19 +34,27 @@ const MOST_ID_BYTES: usize = 64;
 pub(super) struct Observer {
     context: Context,
     metrics: HttpMetrics,
+    limits: Live<Limits>,
+}
+
+/// What a request that comes in now is bounded by.
+#[derive(Debug)]
+struct Limits {
     intake: Intake,
     answers: Answers,
     request_timeout: Duration,
 }
 
 impl Observer {
-    pub(super) fn new(context: &Context, settings: &Server) -> Arc<Self> {
+    pub(super) fn new(context: &Context, settings: &Live<Server>) -> Arc<Self> {
         Arc::new(Self {
             context: context.clone(),
             metrics: context.metrics.register(HttpMetrics::new()),
-            intake: Intake::new(settings),
-            answers: Answers::new(settings),
-            request_timeout: settings.request_timeout,
+            limits: settings.follow(|settings, before: Option<&Limits>| Limits {
+                intake: Intake::new(settings, before.map(|before| &before.intake)),
+                answers: Answers::new(settings, before.map(|before| &before.answers)),
+                request_timeout: settings.request_timeout,
+            }),
         })
     }
 }
@@ -63,22 +71,23 @@ pub(super) async fn observe(State(observer): State<Arc<Observer>>, mut request: 
     let span = make_span(observer.context.service, &id, &request, &traceparent);
 
     let line = Line::begin(&observer, &request, span.clone());
-    let refused = observer.intake.check_declared(request.headers());
+    let limits = observer.limits.get();
+    let refused = limits.intake.check_declared(request.headers());
     let work = async {
         if let Err(problem) = refused {
             return problem.into_response();
         }
-        request.extensions_mut().insert(observer.intake.clone());
-        request.extensions_mut().insert(observer.answers.clone());
-        let request = request.map(|body| observer.intake.guard(body));
+        request.extensions_mut().insert(limits.intake.clone());
+        request.extensions_mut().insert(limits.answers.clone());
+        let request = request.map(|body| limits.intake.guard(body));
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-        match tokio::time::timeout(observer.request_timeout, answer).await {
+        match tokio::time::timeout(limits.request_timeout, answer).await {
             Ok(Ok(response)) => one_shape(response),
             // The panic hook has told why.
             Ok(Err(_)) => Problem::internal().into_response(),
             Err(_) => {
                 tracing::error!(
-                    seconds = observer.request_timeout.as_secs_f64(),
+                    seconds = limits.request_timeout.as_secs_f64(),
                     "the handler took too long"
                 );
                 Problem::unavailable().into_response()

@@ -1,7 +1,7 @@
 //! Puts routes, middleware, management and documents together, and serves them on a port.
 
 use std::pin::pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -22,7 +22,7 @@ use super::observe::{Observer, observe};
 use super::progress::{Progress, Upgraded};
 use super::{Problem, actuator, docs};
 use crate::Context;
-use crate::settings::{Credentials, Server};
+use crate::settings::{Credentials, Live, Server};
 
 /// Header fields of one request, and bytes of the whole block: 431 beyond.
 const MOST_HEADERS: usize = 100;
@@ -39,7 +39,7 @@ const FULL: &[u8] =
 #[derive(Debug)]
 pub struct Service {
     pub context: Context,
-    pub settings: Server,
+    pub settings: Live<Server>,
     pub router: Router,
 }
 
@@ -50,7 +50,7 @@ impl Service {
     /// From the outside in: request id and trace context, one log line and metrics a request, panic to 500,
     /// body limit and timeout, 404 and 405 as problems.
     #[must_use]
-    pub fn new(context: Context, settings: Server, credentials: &Credentials, routes: OpenApiRouter) -> Self {
+    pub fn new(context: Context, settings: Live<Server>, credentials: &Credentials, routes: OpenApiRouter) -> Self {
         let (own, document) = routes.split_for_parts();
         let whole = own
             .merge(docs::routes(context.service, document))
@@ -72,13 +72,10 @@ impl Service {
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
         let _serving = self.context.lifecycle.hold("http");
         let (draining, stopped) = (self.context.lifecycle.draining(), self.context.lifecycle.stopped());
-        let most = max_files().map_or(self.settings.connections, |files| {
-            self.settings
-                .connections
-                .min(files.saturating_sub(SPARE_FILES).max(SPARE_FILES))
-        });
+        let files = max_files().map_or(usize::MAX, |files| files.saturating_sub(SPARE_FILES).max(SPARE_FILES));
+        let most = || self.settings.get().connections.min(files);
         let service = self.context.service;
-        tracing::info!(service, address = %listener.local_addr()?, connections = most, "listening");
+        tracing::info!(service, address = %listener.local_addr()?, connections = most(), "listening");
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -86,9 +83,9 @@ impl Service {
                 () = draining.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) if connections.len() >= most => refuse(&stream),
+                    Ok((stream, _)) if connections.len() >= most() => refuse(&stream),
                     Ok((stream, _)) => {
-                        connections.spawn(connection(stream, self.router.clone(), self.settings.clone(), draining.clone()));
+                        connections.spawn(connection(stream, self.router.clone(), self.settings.get(), draining.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(service, %error, "a connection could not be accepted");
@@ -108,7 +105,7 @@ impl Service {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, settings: Server, draining: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, settings: Arc<Server>, draining: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "the connection is gone");
         return;

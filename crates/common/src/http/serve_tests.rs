@@ -272,7 +272,7 @@ async fn sockets_can_be_opened() {
     );
     let service = Service::new(
         Context::system("test-service", 0),
-        test_settings(),
+        Live::new(test_settings()),
         &credentials(),
         routes,
     );
@@ -308,4 +308,35 @@ async fn sockets_can_be_opened() {
         .await
         .expect("no panic")
         .expect("a socket does not hold up the port");
+}
+
+#[tokio::test]
+async fn limits_change_while_it_serves() {
+    let bed = Bed::new(test_settings()).await;
+    let echo = async |bytes: usize| {
+        let asked = bed.http.post(bed.at("/test-service/echo")).body(vec![7; bytes]);
+        asked.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(echo(50_000).await, 200);
+    bed.settings.replace(Server {
+        body_limit: 1000,
+        request_timeout: Duration::from_millis(100),
+        ..test_settings()
+    });
+    assert_eq!((echo(1000).await, echo(1001).await), (200, 413));
+    assert_eq!(bed.get("/test-service/slow").await.status(), 503, "it takes 300 ms");
+    bed.settings.replace(test_settings());
+    assert_eq!(echo(50_000).await, 200);
+    assert_eq!(bed.get("/test-service/slow").await.status(), 200);
+
+    let bed = Bed::new(test_settings()).await;
+    let question = b"GET /test-service/image/7 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let _one = TcpStream::connect(bed.address).await.expect("it listens");
+    assert!(bed.raw(question).await.starts_with("HTTP/1.1 200"));
+    bed.settings.replace(Server {
+        connections: 1,
+        ..test_settings()
+    });
+    let refused = bed.raw(question).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
 }

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::Context;
 use crate::http::serve::Service;
 use crate::http::{Correlation, correlation};
-use crate::settings::{Credentials, Server};
+use crate::settings::{Credentials, Live, Server};
 
 pub(crate) const OPERATOR: &str = "operator-token-of-a-test";
 
@@ -52,7 +52,7 @@ async fn image(Path(id): Path<u64>) -> String {
     id.to_string()
 }
 
-fn service(settings: Server) -> Service {
+fn service(settings: Live<Server>) -> Service {
     let slow = get(|| async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         "done"
@@ -75,6 +75,7 @@ fn service(settings: Server) -> Service {
 /// A service on a port of loopback.
 pub(crate) struct Bed {
     pub context: Context,
+    pub settings: Live<Server>,
     pub address: SocketAddr,
     pub serving: tokio::task::JoinHandle<anyhow::Result<()>>,
     pub http: reqwest::Client,
@@ -82,13 +83,15 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub async fn new(settings: Server) -> Self {
-        let service = service(settings);
+        let settings = Live::new(settings);
+        let service = service(settings.clone());
         let context = service.context.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let serving = tokio::spawn(service.serve(listener));
         Self {
             context,
+            settings,
             address,
             serving,
             http: reqwest::Client::new(),

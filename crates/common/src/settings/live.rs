@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex as Lock;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
 use super::layers::{Layers, Typed, flatten};
-use super::{SettingsError, Shared, Sources, remote};
+use super::remote::{self, Remote};
+use super::{SettingsError, Shared, Sources};
 
 /// How long a refresh waits for the config service; at start it is `config.wait`.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
@@ -25,8 +27,22 @@ pub struct Live<S> {
 #[derive(Debug)]
 struct Inner<S> {
     current: watch::Sender<Arc<S>>,
+    /// Held while the settings are swapped, so that no part misses a change.
+    parts: Lock<Parts<S>>,
     /// None for settings that were made in code.
     origin: Option<Origin>,
+}
+
+/// Makes something of settings anew.
+type Part<S> = Box<dyn Fn(&S) + Send + Sync>;
+
+/// What follows from settings, made anew with every change of them.
+struct Parts<S>(Vec<Part<S>>);
+
+impl<S> fmt::Debug for Parts<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} parts", self.0.len())
+    }
 }
 
 struct Origin {
@@ -43,8 +59,8 @@ struct State {
     merged: Value,
     /// Keys set while running, over everything else, until the next start.
     set: Map<String, Value>,
-    /// Of the config service's answer.
-    version: Option<String>,
+    /// The config service's answer.
+    remote: Remote,
 }
 
 impl fmt::Debug for Origin {
@@ -76,10 +92,15 @@ impl<S> Clone for Live<S> {
 impl<S> Live<S> {
     /// Settings made in code: tests, and parts of others. There is nothing to re-read them from.
     pub fn new(settings: S) -> Self {
+        Self::with(settings, None)
+    }
+
+    fn with(settings: S, origin: Option<Origin>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 current: watch::Sender::new(Arc::new(settings)),
-                origin: None,
+                parts: Lock::new(Parts(Vec::new())),
+                origin,
             }),
         }
     }
@@ -94,6 +115,36 @@ impl<S> Live<S> {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<S>> {
         self.inner.current.subscribe()
+    }
+
+    /// A section of the settings, which changes with them.
+    #[must_use]
+    pub fn part<P: Send + Sync + 'static>(&self, part: impl Fn(&S) -> P + Send + Sync + 'static) -> Live<P> {
+        self.follow(move |settings, _| part(settings))
+    }
+
+    /// What is made of the settings, and made anew with every change of them from what it was before.
+    #[must_use]
+    pub fn follow<P: Send + Sync + 'static>(
+        &self,
+        make: impl Fn(&S, Option<&P>) -> P + Send + Sync + 'static,
+    ) -> Live<P> {
+        let mut parts = self.inner.parts.lock();
+        let part = Live::new(make(&self.get(), None));
+        let follower = part.clone();
+        parts.0.push(Box::new(move |settings| {
+            follower.replace(make(settings, Some(&follower.get())));
+        }));
+        part
+    }
+
+    pub(crate) fn replace(&self, settings: S) {
+        let parts = self.inner.parts.lock();
+        let settings = Arc::new(settings);
+        self.inner.current.send_replace(settings.clone());
+        for part in &parts.0 {
+            part(&settings);
+        }
     }
 
     /// The shared sections as they were at start; none for settings made in code.
@@ -127,7 +178,7 @@ impl<S: DeserializeOwned> Live<S> {
         let mut state = origin.state.lock().await;
         let mut set = state.set.clone();
         set.extend(values);
-        let read = read(&origin.sources, When::Running(&set)).await?;
+        let read = read(&origin.sources, When::Running(&set, &state.remote)).await?;
         let (before, after) = (flatten(&state.merged), flatten(&read.typed.merged));
         let refreshed = Refreshed {
             changed: differing(&before, &after),
@@ -135,15 +186,15 @@ impl<S: DeserializeOwned> Live<S> {
                 .into_iter()
                 .filter(|key| !read.layers.is_live(key))
                 .collect(),
-            version: read.version.clone(),
+            version: read.remote.version.clone(),
         };
         if !refreshed.changed.is_empty() {
-            self.inner.current.send_replace(Arc::new(read.typed.settings));
+            self.replace(read.typed.settings);
         }
         *state = State {
             merged: read.typed.merged,
             set,
-            version: read.version,
+            remote: read.remote,
         };
         Ok(refreshed)
     }
@@ -171,30 +222,24 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
         state: Mutex::new(State {
             merged: read.typed.merged,
             set: Map::new(),
-            version: read.version,
+            remote: read.remote,
         }),
         shared: read.layers.shared()?,
     };
-    let current = watch::Sender::new(Arc::new(read.typed.settings));
-    Ok(Live {
-        inner: Arc::new(Inner {
-            current,
-            origin: Some(origin),
-        }),
-    })
+    Ok(Live::with(read.typed.settings, Some(origin)))
 }
 
 /// When layers are read: a start may wait for the config service, and go by its copy.
 enum When<'a> {
     Starting,
-    /// With these keys over everything else.
-    Running(&'a Map<String, Value>),
+    /// With these keys over everything else; the config service has given this answer before.
+    Running(&'a Map<String, Value>, &'a Remote),
 }
 
 struct Read<S> {
     layers: Layers,
     typed: Typed<S>,
-    version: Option<String>,
+    remote: Remote,
 }
 
 /// Reads all layers.
@@ -203,11 +248,20 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
     let shared = layers.shared()?;
     let remote = match when {
         When::Starting => remote::wait(sources.service, &shared.config, &shared.credentials).await?,
-        When::Running(_) => remote::fetch(sources.service, &shared.config, &shared.credentials, REFRESH_WAIT).await?,
+        When::Running(_, before) => {
+            remote::fetch(
+                sources.service,
+                &shared.config,
+                &shared.credentials,
+                REFRESH_WAIT,
+                before,
+            )
+            .await?
+        }
     };
-    layers.insert_remote(remote.layers, sources.environment);
-    let mut left_out = remote.left_out;
-    if let When::Running(set) = when {
+    layers.insert_remote(remote.layers.clone(), sources.environment);
+    let mut left_out = remote.left_out.clone();
+    if let When::Running(set, _) = when {
         left_out.extend(layers.set(set.clone()));
     }
     let mut typed = layers.typed()?;
@@ -222,11 +276,7 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
         // Spring's own keys live beside ours in the same files.
         tracing::warn!(service = sources.service, keys = ?typed.ignored, "unknown settings are ignored");
     }
-    Ok(Read {
-        layers,
-        typed,
-        version: remote.version,
-    })
+    Ok(Read { layers, typed, remote })
 }
 
 /// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
@@ -257,7 +307,7 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
     }
 
     async fn version(&self) -> Option<String> {
-        self.inner.origin.as_ref()?.state.lock().await.version.clone()
+        self.inner.origin.as_ref()?.state.lock().await.remote.version.clone()
     }
 }
 
@@ -293,5 +343,23 @@ impl Refresher {
     /// The version of the config service's answer that the settings are of.
     pub async fn version(&self) -> Option<String> {
         self.target.get()?.version().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_the_whole() {
+        let whole = Live::new((1, "a"));
+        let number = whole.part(|whole| whole.0);
+        let numbers = number.follow(|number, before: Option<&Vec<i32>>| {
+            let before = before.cloned().unwrap_or_default();
+            [before, vec![*number]].concat()
+        });
+        whole.replace((2, "b"));
+        whole.replace((3, "b"));
+        assert_eq!((*number.get(), &*numbers.get()), (3, &vec![1, 2, 3]));
     }
 }

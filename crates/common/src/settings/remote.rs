@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::StatusCode;
+use reqwest::header::{ETAG, HeaderValue, IF_NONE_MATCH};
+use reqwest::{Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::layers::Layer;
-use super::{ConfigClient, Credentials, SettingsError};
+use super::{ConfigClient, Credentials, HttpUrl, SettingsError};
 
 /// One question to the config service.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,31 +34,53 @@ struct PropertySource {
 }
 
 /// The sources of the config service, lowest first, and the keys that were left out of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Remote {
     pub layers: Vec<Layer>,
     pub left_out: Vec<String>,
     pub version: Option<String>,
-    /// As it came, for a copy; none when it was not asked, or has nothing for this service.
+    /// As it came, for a copy; none when it was not asked.
     pub answer: Option<Bytes>,
+    /// What was asked, and the tag to ask with whether the answer still holds.
+    tag: Option<(HttpUrl, HeaderValue)>,
 }
 
-enum Failure {
-    /// Trying again may help.
-    Passing(String),
-    /// It answered, and will answer the same again.
-    Lasting(String),
+/// Why there is no answer to go by.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is not there: trying again may help.
+    Away(SettingsError),
+    /// It is there, and will answer the same again.
+    Refused(SettingsError),
 }
 
-/// Asks at start, for as long as `config.wait` says; then goes by the copy of the last answer, where there may be one.
+impl From<Failure> for SettingsError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Away(error) | Failure::Refused(error) => error,
+        }
+    }
+}
+
+enum Asked {
+    Answered(Bytes, Option<HeaderValue>),
+    /// The answer that is known holds.
+    Unchanged,
+    Away(String),
+    Refused(String),
+}
+
+/// Asks at start, for as long as `config.wait` says. When it is away, the copy of the last answer will do, where there may be one;
+/// when it refuses, nothing will.
 pub(super) async fn wait(
     service: &str,
     client: &ConfigClient,
     credentials: &Credentials,
 ) -> Result<Remote, SettingsError> {
-    let error = match fetch(service, client, credentials, client.wait).await {
+    let error = match fetch(service, client, credentials, client.wait, &Remote::default()).await {
         Ok(remote) => return Ok(remote),
-        Err(error) => error,
+        Err(Failure::Refused(error)) => return Err(error),
+        Err(Failure::Away(error)) => error,
     };
     let Some(copy) = client.copy.as_deref().filter(|copy| copy.exists()) else {
         return Err(error);
@@ -98,13 +121,14 @@ pub(super) fn keep(copy: &Path, answer: &[u8]) -> Result<(), SettingsError> {
     })
 }
 
-/// Asks for `<service>-config`, again and again until `wait` is over.
+/// Asks for `<service>-config`, again and again until `wait` is over. What is known `before` is not sent again if it still holds.
 pub(super) async fn fetch(
     service: &str,
     client: &ConfigClient,
     credentials: &Credentials,
     wait: Duration,
-) -> Result<Remote, SettingsError> {
+    before: &Remote,
+) -> Result<Remote, Failure> {
     let Some(base) = &client.url else {
         return Ok(Remote::default());
     };
@@ -113,33 +137,35 @@ pub(super) async fn fetch(
         origin: origin.clone(),
         reason,
     };
+    let refused = |reason: String| Failure::Refused(unreadable(reason));
     let mut url = base.clone();
     url.path_segments_mut()
-        .map_err(|()| unreadable("not a URL of HTTP".to_owned()))?
+        .map_err(|()| refused("not a URL of HTTP".to_owned()))?
         .pop_if_empty()
         .extend([format!("{service}-config"), client.profiles.join(",")]);
     let http = reqwest::Client::builder()
         .timeout(QUESTION_TIMEOUT)
         .build()
-        .map_err(|error| unreadable(format!("no HTTP client: {error}")))?;
+        .map_err(|error| refused(format!("no HTTP client: {error}")))?;
+    let known = before.tag.as_ref().filter(|(asked, _)| **asked == *url);
 
     let deadline = tokio::time::Instant::now() + wait;
     let mut pause = FIRST_PAUSE;
     let mut waiting_told = false;
     loop {
-        let reason = match ask(&http, &url, credentials).await {
-            Ok(None) => return Ok(Remote::default()),
-            Ok(Some(answer)) => {
-                return into_remote(answer).map_err(|error| unreadable(format!("not an environment: {error}")));
+        let reason = match ask(&http, &url, credentials, known.map(|(_, tag)| tag)).await {
+            Asked::Answered(answer, tag) => {
+                let remote = into_remote(answer).map_err(|error| refused(format!("not an environment: {error}")))?;
+                let tag = tag.map(|tag| (url, tag));
+                return Ok(Remote { tag, ..remote });
             }
-            Err(Failure::Lasting(reason)) => return Err(unreadable(reason)),
-            Err(Failure::Passing(reason)) => reason,
+            Asked::Unchanged => return Ok(before.clone()),
+            Asked::Refused(reason) => return Err(refused(reason)),
+            Asked::Away(reason) => reason,
         };
         if tokio::time::Instant::now() + pause >= deadline {
-            return Err(unreadable(format!(
-                "no answer within {}s: {reason}",
-                wait.as_secs_f32()
-            )));
+            let reason = format!("no answer within {}s: {reason}", wait.as_secs_f32());
+            return Err(Failure::Away(unreadable(reason)));
         }
         if !std::mem::replace(&mut waiting_told, true) {
             tracing::info!(reason, "waiting for the config service");
@@ -149,30 +175,39 @@ pub(super) async fn fetch(
     }
 }
 
-/// None when the config service has nothing for this service.
-async fn ask(http: &reqwest::Client, url: &url::Url, credentials: &Credentials) -> Result<Option<Bytes>, Failure> {
-    let request = http
+async fn ask(http: &reqwest::Client, url: &url::Url, credentials: &Credentials, known: Option<&HeaderValue>) -> Asked {
+    let mut request = http
         .get(url.clone())
         .bearer_auth(credentials.service_token.expose_secret());
-    let response = request
-        .send()
-        .await
-        .map_err(|error| Failure::Passing(root_cause(&error)))?;
-    match response.status() {
-        StatusCode::OK => {}
-        StatusCode::NOT_FOUND => return Ok(None),
-        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            return Err(Failure::Passing(format!("it answered {status}")));
-        }
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            return Err(Failure::Lasting(format!(
-                "it answered {status}: credentials.service-token is not its own"
-            )));
-        }
-        status => return Err(Failure::Lasting(format!("it answered {status}"))),
+    if let Some(tag) = known {
+        request = request.header(IF_NONE_MATCH, tag);
     }
-    let body = response.bytes().await;
-    body.map(Some).map_err(|error| Failure::Passing(root_cause(&error)))
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => return Asked::Away(root_cause(&error)),
+    };
+    match response.status() {
+        StatusCode::OK => answer(response).await,
+        StatusCode::NOT_MODIFIED if known.is_some() => Asked::Unchanged,
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Asked::Away(format!("it answered {status}"))
+        }
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Asked::Refused(format!(
+            "it answered {status}: credentials.service-token is not its own"
+        )),
+        status @ StatusCode::NOT_FOUND => {
+            Asked::Refused(format!("it answered {status}: it has nothing for {}", url.path()))
+        }
+        status => Asked::Refused(format!("it answered {status}")),
+    }
+}
+
+async fn answer(response: Response) -> Asked {
+    let tag = response.headers().get(ETAG).cloned();
+    match response.bytes().await {
+        Ok(body) => Asked::Answered(body, tag),
+        Err(error) => Asked::Away(root_cause(&error)),
+    }
 }
 
 fn into_remote(answer: Bytes) -> Result<Remote, serde_json::Error> {

@@ -29,13 +29,20 @@ struct Limits {
 
 /// A config service on loopback that answers with what `answer` makes of the number of the question.
 async fn config_service(answer: impl Fn(usize) -> Response + Clone + Send + Sync + 'static) -> String {
+    config_service_asked(move |asked, _| answer(asked)).await
+}
+
+/// The same, of the question's headers too.
+async fn config_service_asked(
+    answer: impl Fn(usize, &HeaderMap) -> Response + Clone + Send + Sync + 'static,
+) -> String {
     let asked = Arc::new(AtomicUsize::new(0));
     let handler = move |Path((app, profiles)): Path<(String, String)>, headers: HeaderMap| async move {
         if !crate::http::credential::shows(&headers, &TOKEN.into()) {
             return StatusCode::UNAUTHORIZED.into_response();
         }
         assert_eq!((app.as_str(), profiles.as_str()), ("feed-config", "default,prod"));
-        answer(asked.fetch_add(1, Ordering::SeqCst))
+        answer(asked.fetch_add(1, Ordering::SeqCst), &headers)
     };
     let router = Router::new().route("/config-service/{app}/{profiles}", get(handler));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -120,26 +127,69 @@ async fn nobody_there_is_one_clear_line() {
 }
 
 #[tokio::test]
-async fn what_it_refuses_is_not_asked_again() {
+async fn what_it_refuses_is_not_asked_again_and_no_copy_helps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("feed.json");
+    let path = copy.to_str().expect("text");
     let url = config_service(|_| environment(8)).await;
-    let told = ask(&url, "another-token-of-a-test", "60s")
+    ask_keeping(&url, TOKEN, "5s", path).await.expect("valid");
+    assert!(copy.exists());
+
+    let told = ask_keeping(&url, "another-token-of-a-test", "60s", path)
         .await
         .expect_err("not its token");
     assert!(told.ends_with("credentials.service-token is not its own"), "{told}");
+    let (other, nothing) = (StatusCode::FORBIDDEN, StatusCode::NOT_FOUND);
+    for (status, reason) in [
+        (other, "is not its own"),
+        (nothing, "/config-service/feed-config/default,prod"),
+    ] {
+        let url = config_service(move |_| status.into_response()).await;
+        let told = ask_keeping(&url, TOKEN, "60s", path).await.expect_err("refused");
+        assert!(told.contains(status.as_str()) && told.ends_with(reason), "{told}");
+        assert!(!told.contains('\n'), "{told}");
+    }
+    let url = config_service(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()).await;
+    let kept = ask_keeping(&url, TOKEN, "50ms", path).await.expect("the copy");
+    assert_eq!(kept.get().limits.posts, 8);
 }
 
 #[tokio::test]
-async fn not_found_is_no_configuration() {
-    let url = config_service(|_| StatusCode::NOT_FOUND.into_response()).await;
-    assert_eq!(
-        ask(&url, TOKEN, "5s")
-            .await
-            .expect("the defaults do")
-            .get()
-            .limits
-            .posts,
-        5
-    );
+async fn nothing_found_while_running_changes_nothing() {
+    let nothing = || StatusCode::NOT_FOUND.into_response();
+    let url = config_service(move |asked| if asked == 0 { environment(8) } else { nothing() }).await;
+    let live = ask(&url, TOKEN, "5s").await.expect("valid");
+    live.refresh().await.expect_err("nothing there");
+    assert_eq!(live.get().limits.posts, 8);
+}
+
+#[tokio::test]
+async fn what_is_known_is_not_sent_again() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counting = sent.clone();
+    // A new answer at the fourth question; the tag is the answer's.
+    let url = config_service_asked(move |asked, headers| {
+        let posts = if asked < 3 { 8 } else { 9 };
+        let tag = format!("\"v{posts}\"");
+        if headers.get("if-none-match").is_some_and(|known| *known == *tag) {
+            return StatusCode::NOT_MODIFIED.into_response();
+        }
+        counting.fetch_add(1, Ordering::SeqCst);
+        ([("etag", tag)], environment(posts)).into_response()
+    })
+    .await;
+    let live = ask(&url, TOKEN, "5s").await.expect("valid");
+    for _ in 0..2 {
+        let refreshed = live.refresh().await.expect("it holds");
+        assert!(refreshed.changed.is_empty() && refreshed.needs_restart.is_empty());
+        assert_eq!(refreshed.version.as_deref(), Some("v8"));
+    }
+    assert_eq!((sent.load(Ordering::SeqCst), live.get().limits.posts), (1, 8));
+    assert_eq!(live.refresh().await.expect("another").changed, ["limits.posts"]);
+    // What is set over it is set over what is known, too.
+    let over = live.set(Map::from_iter([("limits.posts".to_owned(), json!(10))])).await;
+    assert_eq!(over.expect("it holds").changed, ["limits.posts"]);
+    assert_eq!((sent.load(Ordering::SeqCst), live.get().limits.posts), (2, 10));
 }
 
 #[tokio::test]

@@ -142,7 +142,8 @@ pub struct Credentials {
     pub operator_token: SecretString,
 }
 
-/// How a service finds the config service; `url` empty for not at all.
+/// How a service finds the config service; `url` empty for not at all. One that refuses the credential, or has nothing for the
+/// service (404), fails a start.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ConfigClient {
@@ -157,7 +158,7 @@ pub struct ConfigClient {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub poll: Duration,
-    /// Keeps its last valid answer, to start from when it is away. Unset: a start without it fails.
+    /// Keeps its last valid answer, to start from when it is away (no connection, no answer in time, 5xx). Unset: a start without it fails.
     pub copy: Option<PathBuf>,
 }
 

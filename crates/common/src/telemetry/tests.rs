@@ -11,7 +11,7 @@ use super::*;
 use crate::Context;
 use crate::http::serve::Service;
 use crate::http::testing::test_settings;
-use crate::settings::Credentials;
+use crate::settings::{Credentials, Live};
 
 #[derive(Debug, Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -63,7 +63,7 @@ fn service() -> Service {
     let routes = OpenApiRouter::new().route("/test-service/posts/{id}", get(work));
     Service::new(
         Context::system("test-service", 0),
-        test_settings(),
+        Live::new(test_settings()),
         &credentials,
         routes,
     )

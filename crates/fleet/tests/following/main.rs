@@ -35,7 +35,7 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     // Config publishes what it finds by itself; the refresh makes it sure and is what is measured.
     fleet.configure(
         "application.yml",
-        "log:\n  level: debug\nserver:\n  body-limit: 1000000\n",
+        "log:\n  level: debug\nserver:\n  body-limit: 1000\ntracing:\n  sample-ratio: 0.5\n",
     );
     fleet.configure("feed-config.yml", "post:\n  text: 5\n");
     let changed = eventually("config serves the change", async || {
@@ -57,7 +57,12 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     }
     let convergence = operator.convergence().await;
     let feed = &convergence["services"]["feed-service"]["instances"][0];
-    assert_eq!(feed["needsRestart"], serde_json::json!(["server.body-limit"]));
+    assert_eq!(feed["needsRestart"], serde_json::json!(["tracing.sample-ratio"]));
+    for ports in fleet.replicas {
+        let url = format!("http://127.0.0.1:{}/dm-service/findDirectMessage", ports.dm);
+        let asked = reqwest::Client::new().post(url).body("x".repeat(1001)).send().await;
+        assert_eq!(asked.unwrap().status(), 413, "a limit needs no restart");
+    }
 
     // Nothing of a wrong version reaches anybody.
     fleet.configure("feed-config.yml", "post:\n  text: plenty\n");

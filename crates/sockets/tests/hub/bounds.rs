@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use futures::SinkExt as _;
+use sosohappy_common::settings::{self, Sources};
 use sosohappy_sockets::Limits;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::MaybeTlsStream;
@@ -176,4 +177,48 @@ async fn a_frame_too_large_for_any_client_is_not_sent() {
         1
     );
     assert_eq!(phone.text().await.len(), sosohappy_sockets::hub::FRAME_OUT_BYTES);
+}
+
+#[derive(serde::Deserialize)]
+struct Settings {
+    sockets: Limits,
+}
+
+#[tokio::test]
+async fn changed_limits_are_for_sockets_opened_from_then_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.toml");
+    let write = |frame_bytes: usize, per_account: usize| {
+        let rest = "queue = 8\ntotal = 100\nping-every = \"20s\"\nidle-timeout = \"1m\"\nwrite-timeout = \"5s\"\n";
+        let text = format!("[sockets]\nframe-bytes = {frame_bytes}\nper-account = {per_account}\n{rest}");
+        std::fs::write(&file, text).unwrap();
+    };
+    write(1000, 3);
+    let secret = |key: &str| (format!("credentials.{key}-token"), "a-token-of-a-test".to_owned());
+    let sources = Sources {
+        service: "test",
+        defaults: "live = [\"sockets\"]\n[server]\nport = 0\n",
+        file: Some(file.clone()),
+        overrides: vec![secret("service"), secret("operator")],
+        environment: false,
+    };
+    let settings = settings::load::<Settings>(&sources).await.unwrap();
+    let fleet = Fleet::start_live(settings.part(|settings| settings.sockets)).await;
+    let mut early = fleet.connect("name=kim").await;
+
+    write(10, 2);
+    let refreshed = settings.refresh().await.unwrap();
+    assert_eq!(refreshed.changed, ["sockets.frame-bytes", "sockets.per-account"]);
+    assert!(refreshed.needs_restart.is_empty());
+    let mut late = fleet.connect("name=kim").await;
+    for phone in [&mut early, &mut late] {
+        phone.send("echo 12345").await;
+        assert_eq!(phone.text().await, "12345");
+        phone.send("echo 123456").await;
+    }
+    assert_eq!(early.text().await, "123456", "as it was opened");
+    assert_eq!(late.closed().await, 1009);
+    let _second = fleet.connect("name=kim").await;
+    let _third = fleet.connect("name=kim").await;
+    assert_eq!(early.closed().await, 4409, "one more than there may be now");
 }

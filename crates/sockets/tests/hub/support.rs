@@ -8,6 +8,7 @@ use axum::routing::get;
 use futures::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use sosohappy_access::Caller;
+use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Role, SessionId};
 use sosohappy_sockets::{Close, Hub, Limits, Protocol, upgrade};
@@ -113,6 +114,10 @@ async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket
 
 impl Fleet {
     pub async fn start(limits: Limits) -> Self {
+        Self::start_live(Live::new(limits)).await
+    }
+
+    pub async fn start_live(limits: Live<Limits>) -> Self {
         let context = Context::system("test-service", 0);
         let hub = Hub::new(&context, limits);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use sosohappy_common::clock::Entropy;
 
 /// What marks a value as encrypted.
@@ -63,6 +64,13 @@ impl Cipher {
             salt,
             ours: OnceLock::new(),
         })
+    }
+
+    /// Tells this key from others, and nothing else of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let digest = Sha256::new().chain_update("fingerprint").chain_update(self.springs);
+        digest.finalize().into()
     }
 
     /// Lower-case hex of IV and cipher text, without the prefix.

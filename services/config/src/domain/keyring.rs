@@ -47,6 +47,17 @@ impl KeyRing {
         self.default.is_none() && self.by_alias.is_empty()
     }
 
+    /// Tells this ring from others, and nothing else of its keys: they are digests of what PBKDF2 made of them.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let named = self.by_alias.iter().map(|(alias, cipher)| (Some(alias), cipher));
+        let keys = self.default.iter().map(|cipher| (None, cipher)).chain(named);
+        let keys: Vec<_> = keys
+            .map(|(alias, cipher)| (alias, hex::encode(cipher.fingerprint())))
+            .collect();
+        format!("{keys:?}")
+    }
+
     /// Takes a text with or without `{cipher}`.
     pub fn decrypt(&self, text: &str) -> Result<String, CipherError> {
         let text = text.trim();

@@ -1,4 +1,7 @@
 //! The settings that a service takes, as the JSON schema it makes of its own types says them.
+//!
+//! Not by a validator of JSON documents (the crate `jsonschema`): keys are flat and may belong to Spring, texts are read as numbers and
+//! durations, and no reason may quote a value. The walk below would have to make a document for it first, and clean its messages after.
 
 use serde_json::{Map, Value};
 use sosohappy_common::settings::valid;

@@ -17,11 +17,12 @@ impl EntityTag {
     /// From the versions that answer and everything that is asked.
     pub fn new(app: &App, views: &[View], question: &[&str]) -> Self {
         let mut digest = Sha256::new();
-        let accept_empty = app.settings.get().source.accept_empty.to_string();
+        let settings = app.settings.get();
+        let switches = format!("{} {}", settings.source.accept_empty, settings.encrypt.enabled);
         let versions = views.iter().map(|view| view.snapshot.version.as_str());
         let parts = versions
             .chain(question.iter().copied())
-            .chain([&*app.revision, &accept_empty]);
+            .chain([&*app.revision, &switches]);
         for part in parts {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part.as_bytes());

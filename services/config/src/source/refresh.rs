@@ -99,7 +99,7 @@ impl Source {
                         changed();
                     }
                 }
-                let pause = tokio::time::sleep(source.inner.poll);
+                let pause = tokio::time::sleep(source.inner.settings.get().poll.unwrap_or(source.inner.every));
                 if draining.run_until_cancelled(pause).await.is_none() {
                     return Ok(());
                 }
@@ -232,13 +232,14 @@ impl Source {
                 Backend::Folder(_) => Err(GitError::Damaged("not a repository".to_owned())),
             })
         });
-        match tokio::time::timeout(self.inner.timeout, &mut fetching).await {
+        let within = self.inner.settings.get().timeout;
+        match tokio::time::timeout(within, &mut fetching).await {
             Ok(Ok(fetched)) => fetched,
             Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             Err(_) => {
                 interrupt.store(true, Ordering::Relaxed);
                 refreshing.lingering = Some(fetching);
-                let seconds = self.inner.timeout.as_secs_f32();
+                let seconds = within.as_secs_f32();
                 Err(GitError::Away(format!("no answer within {seconds}s")))
             }
         }

@@ -1,4 +1,7 @@
+use reqwest::header::{ETAG, IF_NONE_MATCH};
 use serde_json::json;
+use sosohappy_common::settings::{self, Sources};
+use sosohappy_testkit::{Bed, EngineSet};
 
 use crate::Fixture;
 
@@ -30,6 +33,27 @@ async fn operators_encrypt_and_clients_read_plain_values() {
 }
 
 #[tokio::test]
+async fn another_key_is_another_answer() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let file = bed.folder().join("config/feed-config.yml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, "password: '{cipher}00'\n").unwrap();
+    let mut tags = Vec::new();
+    for key in ["a wrong key", "a test key", "a test key"] {
+        let config = crate::start(&bed, &[("encrypt.key", key)]).await;
+        let asked = reqwest::Client::new().get(config.at("/config-service/feed-config/default"));
+        let answer = asked.bearer_auth(&bed.service_token).send().await.unwrap();
+        tags.push(answer.headers()[ETAG].clone());
+        config.stop().await;
+    }
+    assert_ne!(
+        tags[0], tags[1],
+        "a client must not go on with what could not be opened"
+    );
+    assert_eq!(tags[1], tags[2], "a restart, or another replica, changes nothing");
+}
+
+#[tokio::test]
 async fn services_may_not_encrypt_and_garbage_is_refused() {
     let fixture = Fixture::new(&[], &[("encrypt.key", "a test key")]).await;
     let service = fixture.bed.service_token.clone();
@@ -52,6 +76,12 @@ async fn services_may_not_encrypt_and_garbage_is_refused() {
     };
     assert_eq!(status(&fixture, &operator).await, 200);
     assert_eq!(status(&fixture, &service).await, 401);
+    for path in ["/key", "/key/feed-config/default"] {
+        for (token, expected) in [(&operator, 404), (&service, 401)] {
+            let asked = fixture.anonymous(path).bearer_auth(token).send().await.unwrap();
+            assert_eq!(asked.status(), expected, "there is no public key: {path}");
+        }
+    }
     let keyless = Fixture::new(&[], &[]).await;
     assert_eq!(status(&keyless, &keyless.bed.operator_token).await, 404);
 }
@@ -65,6 +95,57 @@ async fn values_stay_closed_where_the_client_opens_them() {
         environment["propertySources"][0]["source"],
         json!({"password": "{cipher}00"})
     );
+}
+
+#[tokio::test]
+async fn whether_values_are_opened_changes_live_and_with_it_the_entity_tag() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let (folder, file) = (bed.folder().join("config"), bed.folder().join("settings.toml"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("feed-config.yml"), "password: '{cipher}00'\n").unwrap();
+    let write = |enabled: bool| std::fs::write(&file, format!("[encrypt]\nenabled = {enabled}\n")).unwrap();
+    write(true);
+    let sources = Sources {
+        service: "config",
+        defaults: sosohappy_config::DEFAULTS,
+        file: Some(file.clone()),
+        overrides: [
+            ("server.port", "0".to_owned()),
+            ("source.url", format!("file:{}", folder.display())),
+            ("state.folder", bed.folder().join("state").display().to_string()),
+            ("credentials.service-token", bed.service_token.clone()),
+            ("credentials.operator-token", bed.operator_token.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .to_vec(),
+        environment: false,
+    };
+    let settings = settings::load(&sources).await.unwrap();
+    let context = bed.context(sosohappy_config::SERVICE);
+    context.settings.attach(&settings);
+    let service = sosohappy_config::build(settings, context, bed.bus.clone()).await;
+    let config = bed.start(service).await;
+    let client = reqwest::Client::new();
+    let url = config.at("/config-service/feed-config/default");
+    let ask = async |known: &str| {
+        let asked = client.get(&url).bearer_auth(&bed.service_token);
+        asked.header(IF_NONE_MATCH, known).send().await.unwrap()
+    };
+    let opened = ask("none").await;
+    let tag = opened.headers()[ETAG].to_str().unwrap().to_owned();
+    assert!(opened.text().await.unwrap().contains("invalid.password"));
+    assert_eq!(ask(&tag).await.status(), 304);
+
+    write(false);
+    let refresh = client
+        .post(config.at("/actuator/refresh"))
+        .bearer_auth(&bed.operator_token);
+    let refreshed = refresh.send().await.unwrap().error_for_status().unwrap();
+    assert_eq!(refreshed.headers()["x-needs-restart"], "");
+    assert_eq!(refreshed.json::<Vec<String>>().await.unwrap(), ["encrypt.enabled"]);
+    let closed = ask(&tag).await;
+    assert_eq!(closed.status(), 200);
+    assert!(closed.text().await.unwrap().contains("{cipher}00"));
 }
 
 #[tokio::test]

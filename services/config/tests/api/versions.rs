@@ -1,4 +1,8 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use sosohappy_common::settings::{AccessTokenForm, Events};
+use sosohappy_events::Bus;
 use sosohappy_testkit::{Bed, EngineSet, eventually};
 
 use crate::Fixture;
@@ -216,6 +220,63 @@ async fn a_folder_can_be_rolled_back_too_and_other_replicas_follow() {
     assert_eq!(status, 200);
     eventually("the other replica lets go", async || {
         (of_second().await == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pin_is_known_to_whoever_comes_later_even_when_the_bus_has_forgotten_it() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1\n")]);
+    let first = repository.head();
+    let fixture = over(&repository).await;
+    let second = repository.push("main", &[("feed-config.yml", "a: 2\n")]);
+    served(&fixture, &second).await;
+    let body = Some(json!({"version": first}));
+    let (status, _) = fixture
+        .operate(reqwest::Method::POST, "/config-service/rollback", body)
+        .await;
+    assert_eq!(status, 200);
+
+    // On the same bus: from its first ready moment a new replica serves what is pinned.
+    let url = repository.url();
+    let replica = async |bus: Arc<dyn Bus>, state: &str| {
+        let state = fixture.bed.folder().join(state).display().to_string();
+        let settings = [POLL, ("source.url", url.as_str()), ("state.folder", state.as_str())];
+        let settings = fixture
+            .bed
+            .settings("config", sosohappy_config::DEFAULTS, &settings)
+            .await;
+        let context = fixture.bed.context(sosohappy_config::SERVICE);
+        let service = sosohappy_config::build(settings, context, bus).await;
+        fixture.bed.start(service).await
+    };
+    let version_at = async |config: &sosohappy_testkit::Running| {
+        let asked = reqwest::Client::new().get(config.at("/config-service/feed-config/default"));
+        let answer = asked.bearer_auth(&fixture.bed.service_token).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["version"].clone()
+    };
+    let late = replica(fixture.bed.bus.clone(), "late").await;
+    assert_eq!(version_at(&late).await, first);
+    late.stop().await;
+
+    // On a bus that knows of nothing: who knows tells again.
+    let empty = Events {
+        url: format!("journal:{}", fixture.bed.folder().join("empty.db").display())
+            .as_str()
+            .into(),
+        prefix: String::new(),
+        topics: std::collections::BTreeMap::new(),
+        access_token_form: AccessTokenForm::Digest,
+    };
+    let empty = sosohappy_events::open(&empty, &fixture.bed.context("test"))
+        .await
+        .unwrap();
+    let new = replica(empty.clone(), "new").await;
+    assert_eq!(version_at(&new).await, second, "nobody has told it");
+    let knows = replica(empty, "late").await;
+    assert_eq!(version_at(&knows).await, first, "it has a pin of its own");
+    eventually("the new one follows", async || {
+        (version_at(&new).await == first).then_some(())
     })
     .await;
 }

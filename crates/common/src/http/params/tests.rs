@@ -371,7 +371,7 @@ fn intake() -> Intake {
     server.body_limit = 2_000_000;
     server.upload_memory = 3_000_000;
     server.body_timeout = std::time::Duration::from_millis(300);
-    Intake::new(&server)
+    Intake::new(&server, None)
 }
 
 fn guarded(intake: &Intake, mut request: Request) -> Request {

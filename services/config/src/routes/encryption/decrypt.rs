@@ -1,12 +1,10 @@
 use axum::extract::{Path, State};
-use http::HeaderMap;
 use sosohappy_common::Problem;
 
-use super::body::text_of;
+use super::body::Asked;
 use crate::App;
-use crate::credentials::Operator;
 use crate::error::Error;
-use crate::state::record::{Action, Entry};
+use crate::state::record::Action;
 
 /// Decrypts a cipher text of either form, with or without `{cipher}` before it.
 #[utoipa::path(
@@ -17,13 +15,8 @@ use crate::state::record::{Action, Entry};
     request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
-pub async fn decrypt(
-    operator: Operator,
-    State(app): State<App>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<String, Error> {
-    decrypted(&app, &operator, &headers, &text).await
+pub async fn decrypt(State(app): State<App>, asked: Asked) -> Result<String, Error> {
+    decrypted(&app, &asked).await
 }
 
 /// The same; one key ring is for all applications.
@@ -37,17 +30,14 @@ pub async fn decrypt(
     responses((status = 200, body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn decrypt_for(
-    operator: Operator,
     State(app): State<App>,
     Path((_application, _profiles)): Path<(String, String)>,
-    headers: HeaderMap,
-    text: String,
+    asked: Asked,
 ) -> Result<String, Error> {
-    decrypted(&app, &operator, &headers, &text).await
+    decrypted(&app, &asked).await
 }
 
-async fn decrypted(app: &App, operator: &Operator, headers: &HeaderMap, text: &str) -> Result<String, Error> {
-    let entry = Entry::new(app.context.clock.now(), &operator.name, Action::Decrypt);
-    app.record(entry).await?;
-    Ok(app.keys.decrypt(&text_of(headers, text, true))?)
+async fn decrypted(app: &App, asked: &Asked) -> Result<String, Error> {
+    let text = asked.text(app, Action::Decrypt).await?;
+    Ok(app.keys.decrypt(&text)?)
 }

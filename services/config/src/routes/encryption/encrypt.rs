@@ -1,12 +1,10 @@
 use axum::extract::{Path, State};
-use http::HeaderMap;
 use sosohappy_common::Problem;
 
-use super::body::text_of;
+use super::body::Asked;
 use crate::App;
-use crate::credentials::Operator;
 use crate::error::Error;
-use crate::state::record::{Action, Entry};
+use crate::state::record::Action;
 
 /// Encrypts a text; put `{cipher}` before the answer. `{key:alias}` before the text chooses a key, `{alg:gcm}` our own form.
 #[utoipa::path(
@@ -17,13 +15,8 @@ use crate::state::record::{Action, Entry};
     request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
-pub async fn encrypt(
-    operator: Operator,
-    State(app): State<App>,
-    headers: HeaderMap,
-    text: String,
-) -> Result<String, Error> {
-    encrypted(&app, &operator, &headers, &text).await
+pub async fn encrypt(State(app): State<App>, asked: Asked) -> Result<String, Error> {
+    encrypted(&app, &asked).await
 }
 
 /// The same; one key ring is for all applications.
@@ -37,19 +30,15 @@ pub async fn encrypt(
     responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn encrypt_for(
-    operator: Operator,
     State(app): State<App>,
     Path((_application, _profiles)): Path<(String, String)>,
-    headers: HeaderMap,
-    text: String,
+    asked: Asked,
 ) -> Result<String, Error> {
-    encrypted(&app, &operator, &headers, &text).await
+    encrypted(&app, &asked).await
 }
 
-async fn encrypted(app: &App, operator: &Operator, headers: &HeaderMap, text: &str) -> Result<String, Error> {
-    let entry = Entry::new(app.context.clock.now(), &operator.name, Action::Encrypt);
-    app.record(entry).await?;
-    let text = text_of(headers, text, false);
+async fn encrypted(app: &App, asked: &Asked) -> Result<String, Error> {
+    let text = asked.text(app, Action::Encrypt).await?;
     let form = app.settings.get().encrypt.form;
     Ok(app.keys.encrypt(&text, form, app.context.entropy.as_ref())?)
 }

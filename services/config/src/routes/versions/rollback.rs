@@ -54,8 +54,6 @@ pub async fn let_go(operator: Operator, State(app): State<App>) -> Result<Json<P
 
 /// It is done and durable here: a bus that is away does not undo it.
 async fn announce(app: &App, pin: &Pin) {
-    if let Err(error) = app.announcer.pinned(pin).await {
-        tracing::error!(%error, "the other replicas of config were not told of a pin");
-    }
+    app.announcer.pinned(pin).await;
     app.announcer.refresh_all_soon();
 }

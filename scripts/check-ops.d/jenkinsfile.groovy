@@ -1,0 +1,100 @@
+// Holds the Jenkinsfile to the grammar of Declarative Pipeline (https://www.jenkins.io/doc/book/pipeline/syntax/), which Groovy's parser
+// knows nothing of, and to what a roll-out must have: limits, a lock, bound credentials, triggers, somebody who is told.
+//
+// usage: jenkinsfile.groovy Jenkinsfile Makefile SERVICE…
+import org.codehaus.groovy.ast.expr.*
+import org.codehaus.groovy.control.CompilationUnit
+import org.codehaus.groovy.control.Phases
+
+def unit = new CompilationUnit()
+unit.addSource('Jenkinsfile', new File(args[0]).text)
+unit.compile(Phases.CONVERSION)
+def targets = new File(args[1]).readLines().findResults { (it =~ /^([a-z-]+):/).with { found -> found ? found.group(1) : null } } as Set
+def services = args[2..-1]
+
+def complaints = []
+// Each call: its name, its arguments, the calls inside its block.
+def calls
+calls = { statements ->
+    statements.collect { statement ->
+        def call = statement instanceof org.codehaus.groovy.ast.stmt.ExpressionStatement ? statement.expression : null
+        if (!(call instanceof MethodCallExpression)) {
+            // `environment` assigns.
+            return [name: call instanceof BinaryExpression ? '=' : statement.text, line: statement.lineNumber, args: [], inside: []]
+        }
+        def given = call.arguments.expressions
+        def block = given.find { it instanceof ClosureExpression }
+        [name: call.methodAsString, line: statement.lineNumber, args: given.findAll { it != block },
+         inside: block ? calls(block.code.statements) : []]
+    }
+}
+
+def POST = 'always changed fixed regression aborted failure success unstable unsuccessful cleanup'
+def STEPS = 'sh checkout withCredentials archiveArtifacts junit echo dir timeout retry lock mail deleteDir script'
+def OPTIONS = 'buildDiscarder disableConcurrentBuilds disableResume lock retry skipDefaultCheckout timeout timestamps'
+def CONDITIONS = 'allOf anyOf not branch buildingTag changeset environment equals expression tag triggeredBy'
+// What may stand inside of what.
+def GRAMMAR = [
+    pipeline        : 'agent environment options parameters post stages tools triggers',
+    stages          : 'stage', parallel: 'stage',
+    stage           : 'agent environment failFast input matrix options parallel post stages steps tools when',
+    matrix          : 'agent axes environment excludes input options post stages tools when',
+    axes            : 'axis', axis: 'name values notValues',
+    post            : POST, parameters: 'booleanParam choice password string text', triggers: 'cron githubPush pollSCM upstream',
+    options         : OPTIONS, when: "$CONDITIONS beforeAgent beforeInput beforeOptions", allOf: CONDITIONS, anyOf: CONDITIONS, not: CONDITIONS,
+    environment     : '=', steps: STEPS, withCredentials: STEPS, agent: 'label docker dockerfile kubernetes node',
+] + POST.tokenize().collectEntries { [it, STEPS] }
+def NEEDS = [pipeline: ['agent', 'stages'], stages: ['stage'], parallel: ['stage'], matrix: ['axes', 'stages'], axis: ['name', 'values']]
+
+def all = []
+def walk
+walk = { call, path ->
+    all << (call + [path: path])
+    def names = call.inside*.name
+    def may = GRAMMAR[call.name]?.tokenize()
+    if (may != null) {
+        call.inside.findAll { !(it.name in may) }.each { complaints << "line $it.line: '$it.name' has no place in '$call.name'" }
+        (NEEDS[call.name] ?: []).findAll { !(it in names) }.each { complaints << "line $call.line: '$call.name' without '$it'" }
+    }
+    if (call.name == 'stage' && names.count { it in ['steps', 'stages', 'parallel', 'matrix'] } != 1) {
+        complaints << "line $call.line: a stage has either steps, stages, parallel or matrix"
+    }
+    call.inside.each { walk(it, path + [call]) }
+}
+def top = calls(unit.AST.modules[0].statementBlock.statements)
+if (top*.name != ['pipeline']) complaints << "the file is ${top*.name}, and not one pipeline"
+top.each { walk(it, []) }
+
+def named = { name -> all.findAll { it.name == name } }
+def within = { call, name -> call.path.any { it.name == name } }
+def must = { holds, words -> if (!holds) complaints << words }
+
+def stages = top[0].inside.find { it.name == 'stages' }.inside.collect { it.args[0].text }
+must(stages == ['Checkout', 'Check', 'Test', 'Images', 'Deploy'], "the stages are $stages")
+must(named('timeout').any { it.path*.name == ['pipeline', 'options'] }, 'the build has no time limit')
+top[0].inside.find { it.name == 'stages' }.inside.findAll { it.args[0].text != 'Checkout' }.each { stage ->
+    must(stage.inside.find { it.name == 'options' }?.inside?.any { it.name == 'timeout' }, "${stage.args[0].text} has no time limit")
+}
+must(named('disableConcurrentBuilds'), 'two builds may run at once')
+must(named('lock').any { call -> call.path.any { it.name == 'stage' && it.args[0].text == 'Deploy' } }, 'two branches may deploy at once')
+must(named('githubPush') && named('pollSCM'), 'no webhook, or nobody looks when one is lost')
+must(named('booleanParam'), 'nobody can ask for a roll-out by hand')
+must(named('mail').any { within(it, 'failure') }, 'nobody is told of a failure')
+must(named('parallel') && named('matrix'), 'nothing goes side by side')
+def axis = named('values').collectMany { it.args*.text } as Set
+must(axis == ((services + 'fleet') as Set), "images are built of $axis")
+
+// Every command is one a person can call too; what needs a credential has it bound.
+named('sh').each { call ->
+    def text = call.args[0].text
+    (text =~ /\bmake((?:\s+(?:--?[a-z-]+|[A-Z]+=\S+|[a-z][a-z-]*))+)/).each { found ->
+        found[1].tokenize().findAll { it ==~ /[a-z][a-z-]*/ }.each { must(it in targets, "line $call.line: make knows no '$it'") }
+    }
+    must(!(text =~ /\bdocker login\b|\bmake\b.*\bdeploy\b/) || within(call, 'withCredentials'), "line $call.line: without credentials: $text")
+}
+def made = named('sh').collectMany { (it.args[0].text =~ /\bmake\b([^|&\n]*)/).collect { found -> found[1] } }.join(' ')
+['lint', 'check-deps', 'check-ops', 'test', 'sbom', 'image', 'deploy'].each { must(made =~ /\b$it\b/, "nobody calls make $it") }
+
+complaints.each { System.err.println("error: Jenkinsfile: $it") }
+if (complaints) System.exit(1)
+println("Jenkinsfile: ${named('stage').size()} stages, ${named('sh').size()} commands, as Declarative Pipeline has it")

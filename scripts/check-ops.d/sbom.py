@@ -1,0 +1,41 @@
+"""Holds what scripts/sbom has written to CycloneDX and to the lock file.
+
+usage: sbom.py FOLDER
+"""
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+from common import ROOT, SERVICES, check, finish
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+BINARIES = {"fleet", *(f"sosohappy-{name}" for name in SERVICES)}
+
+
+def main():
+    locked = {(package["name"], package["version"]): package.get("checksum") for package in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
+    validator = JsonStrictValidator(SchemaVersion.V1_5)
+    found = {path.name.removesuffix(".cdx.json"): path for path in Path(sys.argv[1]).glob("*.cdx.json")}
+    check(found.keys() == BINARIES, f"there are documents for {sorted(found)}")
+    listed = 0
+    for name, path in found.items():
+        text = path.read_text()
+        check((error := validator.validate_str(text)) is None, f"{name}: {error}")
+        components = json.loads(text)["components"]
+        listed += len(components)
+        for component in components:
+            version = (component["name"], component["version"])
+            digests = {entry["content"] for entry in component.get("hashes", [])}
+            check(version in locked and digests == ({locked[version]} if locked[version] else set()), f"{name}: {version} is not what Cargo.lock says")
+            check(component.get("licenses"), f"{name}: {version} has no licence")
+        names = {component["name"] for component in components}
+        check({"sosohappy-common", "sosohappy-events", "axum", "rdkafka-sys", "rustls"} <= names, f"{name}: too little: {len(names)}")
+        check(not names & {"sosohappy-testkit", "sosohappy-bench", "proptest"}, f"{name}: lists what only tests are made of")
+        check(str(Path.home()) not in text and "/tmp/" not in text, f"{name}: tells of this machine")
+    finish(f"{len(found)} documents, {listed} components, as in Cargo.lock")
+
+
+main()
