@@ -150,17 +150,42 @@ async fn the_documents_are_openapi() {
     let ports = fleet.replicas[0];
     let ports = [ports.auth, fleet.config, ports.dm, ports.feed, ports.notice];
     for (service, port) in SERVICES.into_iter().zip(ports) {
-        let url = format!("http://127.0.0.1:{port}/{service}-service/openapi.json");
-        let answer = reqwest::get(url).await.unwrap().error_for_status().unwrap();
-        let document: Value = answer.json().await.unwrap();
+        let document = document(service, port).await;
         let mut faults = Faults::default();
         faults.document(&document);
         assert!(faults.0.is_empty(), "{service}:\n{}", faults.0.join("\n"));
-        if service == "config" || service == "auth" {
-            let closed = &document["components"]["securitySchemes"]["serviceToken"];
-            assert!(closed.is_object(), "{service} does not say who may come in");
+    }
+}
+
+async fn document(service: &str, port: u16) -> Value {
+    let url = format!("http://127.0.0.1:{port}/{service}-service/openapi.json");
+    let answer = reqwest::get(url).await.unwrap().error_for_status().unwrap();
+    answer.json().await.unwrap()
+}
+
+/// Whoever shows no credential is refused with 401 where the document demands one of a service or an operator, and only there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_demanded_where_the_documents_say_so() {
+    let fleet = Cluster::embedded(binaries()).await;
+    let mut closed = 0;
+    for (service, port) in [("auth", fleet.replicas[0].auth), ("config", fleet.config)] {
+        let document = document(service, port).await;
+        for (path, item) in entries(&document["paths"]) {
+            for (method, operation) in entries(item) {
+                let demands = operation["security"].as_array().into_iter().flatten();
+                let demands: Vec<_> = demands.flat_map(entries).map(|(name, _)| name.as_str()).collect();
+                let is_closed = demands
+                    .iter()
+                    .any(|name| ["serviceToken", "operatorToken"].contains(name));
+                let url = format!("http://127.0.0.1:{port}{}", path.replace(['{', '}'], ""));
+                let method = method.to_uppercase().parse().unwrap();
+                let answer = reqwest::Client::new().request(method, url).send().await.unwrap();
+                assert_eq!(answer.status() == 401, is_closed, "{path}: {demands:?}, {answer:?}");
+                closed += usize::from(is_closed);
+            }
         }
     }
+    assert!(closed > 15, "only {closed} operations are closed");
 }
 
 /// A document has one schema of a name: of two types that share theirs, one would be described as the other.

@@ -9,6 +9,7 @@ use crate::error::Error;
     get,
     path = "/key",
     tag = "encryption",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     responses((status = 401, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn show_key(_: Operator) -> Error {
@@ -20,6 +21,7 @@ pub async fn show_key(_: Operator) -> Error {
     get,
     path = "/key/{application}/{profiles}",
     tag = "encryption",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path)),
     responses((status = 401, body = Problem), (status = 404, body = Problem))
 )]
