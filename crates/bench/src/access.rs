@@ -71,6 +71,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         baseline: format!("{} ns, SHA-256 of the same token", digest.as_nanos()),
         target: "≤ 2 µs",
         met: check <= Duration::from_micros(2),
+        why: "the lookup in the table and the copy of the account come on top of the digest.",
     });
     Ok(())
 }

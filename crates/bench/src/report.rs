@@ -12,6 +12,8 @@ pub struct Row {
     pub baseline: String,
     pub target: &'static str,
     pub met: bool,
+    /// What lies between the figure and its baseline; told where the target is missed.
+    pub why: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -40,10 +42,14 @@ impl Report {
             baseline,
             target,
             met,
+            ..
         } in &self.0
         {
             let verdict = if *met { "met" } else { "**missed**" };
             writeln!(text, "| {what} | {measured} | {baseline} | {target} | {verdict} |")?;
+        }
+        for missed in self.0.iter().filter(|row| !row.met) {
+            write!(text, "\n**{}**, missed: {}\n", missed.what, missed.why)?;
         }
         // What other commands have written below stays.
         if let Some((_, sections)) = read(file)?.split_once("\n## ") {
