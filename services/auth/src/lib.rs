@@ -43,7 +43,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let server = settings.part(|settings| settings.server.clone());
     let poll = settings.part(|settings| settings.config.poll);
     check_proof(&current.sign_in)?;
-    let store = store::open(&current.database.url, current.database.max_connections, &context).await?;
+    let store = store::open(&current.database.url, current.database.max_connections, &context)
+        .await
+        .context("database.url")?;
     let hash_key = shared_secret(store.as_ref(), &context, "account-hash").await?;
     let stored_key = shared_secret(store.as_ref(), &context, "signing-key").await?;
     let keyring = Keyring::of(&current.tokens.keys, &stored_key)?;

@@ -96,7 +96,7 @@ pub async fn open(settings: &MessageSettings, context: &Context) -> Result<Opene
         "sqlite" => sqlite::open(&settings.url, settings.max_connections, context).await,
         "mongodb" | "mongodb+srv" => mongo::open(&settings.url, context).await,
         _ => Err(StoreError::Settings(
-            "messages.url: expected sqlite:<file> or mongodb://…/<database>".to_owned(),
+            "expected sqlite:<file> or mongodb://…/<database>".to_owned(),
         )),
     }
 }

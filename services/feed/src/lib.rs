@@ -12,6 +12,7 @@ mod store;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::images::Images;
@@ -34,8 +35,10 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
-    let database = store::open(&current.database.url, current.database.max_connections, &context).await?;
-    let images = Images::open(&current.images.url, context.entropy.clone())?;
+    let database = store::open(&current.database.url, current.database.max_connections, &context)
+        .await
+        .context("database.url")?;
+    let images = Images::open(&current.images.url, context.entropy.clone()).context("images.url")?;
     let metrics = FeedMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, database.store.clone());
 

@@ -14,6 +14,7 @@ mod store;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
@@ -38,7 +39,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let server = settings.part(|settings| settings.server.clone());
     let poll = settings.part(|settings| settings.config.poll);
     let gateway = push::open(&current.push.url)?;
-    let inbox = store::open(&current.inbox, &context).await?;
+    let inbox = store::open(&current.inbox, &context).await.context("inbox.url")?;
     let born = inbox.store.born(context.clock.now()).await?;
     let metrics = NoticeMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, inbox.store.clone());

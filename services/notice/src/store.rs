@@ -148,7 +148,7 @@ pub async fn open(settings: &InboxSettings, context: &Context) -> anyhow::Result
     match settings.url.scheme() {
         "sqlite" => Ok(sqlite::open(settings, context).await?),
         "mongodb" | "mongodb+srv" => Ok(mongo::open(settings, context).await?),
-        _ => bail!("inbox.url: expected sqlite:<file> or mongodb://<host>/<database>"),
+        _ => bail!("expected sqlite:<file> or mongodb://<host>/<database>"),
     }
 }
 

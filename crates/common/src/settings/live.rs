@@ -61,6 +61,8 @@ struct State {
     set: Map<String, Value>,
     /// The config service's answer.
     remote: Remote,
+    /// Keys that nobody knows here.
+    ignored: Vec<String>,
 }
 
 impl fmt::Debug for Origin {
@@ -191,10 +193,12 @@ impl<S: DeserializeOwned> Live<S> {
         if !refreshed.changed.is_empty() {
             self.replace(read.typed.settings);
         }
+        tell_ignored(origin.sources.service, &read.typed.ignored, &state.ignored);
         *state = State {
             merged: read.typed.merged,
             set,
             remote: read.remote,
+            ignored: read.typed.ignored,
         };
         Ok(refreshed)
     }
@@ -216,6 +220,7 @@ fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) 
 
 pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
     let read = read::<S>(sources, When::Starting).await?;
+    tell_ignored(sources.service, &read.typed.ignored, &[]);
     let origin = Origin {
         sources: sources.clone(),
         started: flatten(&read.typed.merged),
@@ -223,6 +228,7 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
             merged: read.typed.merged,
             set: Map::new(),
             remote: read.remote,
+            ignored: read.typed.ignored,
         }),
         shared: read.layers.shared()?,
     };
@@ -272,11 +278,14 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
             tracing::error!(%error, "there will be no copy to start from");
         }
     }
-    if !typed.ignored.is_empty() {
-        // Spring's own keys live beside ours in the same files.
-        tracing::warn!(service = sources.service, keys = ?typed.ignored, "unknown settings are ignored");
-    }
     Ok(Read { layers, typed, remote })
+}
+
+/// Tells, once until they are others, which keys nobody knows here: Spring's own live beside ours in the same files.
+fn tell_ignored(service: &str, ignored: &[String], before: &[String]) {
+    if !ignored.is_empty() && ignored != before {
+        tracing::warn!(service, keys = ?ignored, "unknown settings are ignored");
+    }
 }
 
 /// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
