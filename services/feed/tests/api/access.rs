@@ -103,7 +103,7 @@ async fn the_document_names_every_call(bed: Bed) {
             "{call}"
         );
     }
-    let pictures = &document["components"]["schemas"]["SaveFeed"]["properties"]["imageList"];
+    let pictures = &document["components"]["schemas"]["SaveFeedForm"]["allOf"][1]["properties"]["imageList"];
     assert_eq!(
         pictures["items"],
         serde_json::json!({ "type": "string", "format": "binary" })

@@ -40,7 +40,7 @@ pub struct SaveFeed {
     _image_list: FilesOnly,
 }
 
-/// [`SaveFeed`] with pictures, as the app sends it.
+/// A post with its pictures, as the app sends it.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "documents what `SaveFeed` and the files are read from")]
 pub struct SaveFeedForm {
