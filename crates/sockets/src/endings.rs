@@ -70,6 +70,12 @@ impl Endings {
         over.map(|ending| ending.reason)
     }
 
+    /// Whether all sessions of the account ended at that moment or later.
+    pub fn ended_since(&self, account: &Account, moment: Timestamp) -> bool {
+        let ending = self.by_key.get(&(account.clone(), None));
+        ending.is_some_and(|ending| ending.issued_until >= moment)
+    }
+
     fn forget(&mut self, now: Instant) {
         while self
             .order
@@ -117,6 +123,7 @@ mod tests {
         assert_eq!(endings.reason(&caller(2, 100)), None, "another session");
         endings.note(&kim, None, at(150), Close::Policy, now);
         assert_eq!(endings.reason(&caller(2, 100)), Some(Close::Policy));
+        assert!(endings.ended_since(&kim, at(150)) && !endings.ended_since(&kim, at(151)));
     }
 
     #[test]

@@ -276,6 +276,12 @@ impl Hub {
         sockets.is_some_and(|sockets| sockets.iter().all(|socket| socket.was_there(happened_at)))
     }
 
+    /// Whether an account was closed at that moment or later, by [`Hub::close_account`], which is remembered for two minutes.
+    #[must_use]
+    pub fn has_ended_since(&self, account: &Account, moment: Timestamp) -> bool {
+        self.0.book.read().endings.ended_since(account, moment)
+    }
+
     /// Accounts with a socket here, for presence.
     #[must_use]
     pub fn accounts(&self) -> Vec<Account> {

@@ -89,19 +89,23 @@ impl Delivery {
             return Ok(false);
         }
         let name = self.name_of_actor(notice).await;
-        // Who has no name any more may have resigned, which the inbox knows.
-        let nameless = name.is_none() && notice.content.actor().is_some();
-        if (nameless || !self.has_seen_all_copies(notice)) && !self.is_new(notice).await? {
+        if !self.knows_new(notice) && !self.is_new(notice).await? {
             return Ok(false);
         }
         let frame = notice.content.frame(name.as_deref());
         Ok(self.hub.send(&notice.receiver, &frame) > 0)
     }
 
-    /// Whether an earlier copy, if there was one, came by here, and is remembered: when the receiver's sockets are older than what
-    /// happened, and that is not long ago. Then the frame need not wait for the inbox.
-    fn has_seen_all_copies(&self, notice: &Notice) -> bool {
-        !is_older(notice.occurred_at, FRESH, self.now()) && self.hub.online_since(&notice.receiver, notice.occurred_at)
+    /// Whether this replica knows by itself that it is new, so that the frame need not wait for the inbox: it happened not long ago, the
+    /// receiver's sockets are older, so that an earlier copy would have come by here and be remembered, and the actor has not
+    /// resigned since.
+    fn knows_new(&self, notice: &Notice) -> bool {
+        let since = notice.occurred_at;
+        let resigned = notice
+            .content
+            .actor()
+            .is_some_and(|actor| self.hub.has_ended_since(actor, since));
+        !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_since(&notice.receiver, since)
     }
 
     /// Whether it is the inbox's since a moment ago, and since this replica was started: no other has shown it.
