@@ -192,8 +192,7 @@ impl Shared {
 }
 
 async fn open(events: &settings::Events) -> anyhow::Result<Arc<dyn Bus>> {
-    let opened = sosohappy_events::open(events, &Context::system("fleet", 0)).await;
-    opened.context("events.url")
+    Ok(sosohappy_events::open(events, &Context::system("fleet", 0)).await?)
 }
 
 async fn launch<S, B, F>(
