@@ -84,7 +84,7 @@ impl Ground {
     }
 }
 
-/// As a consumer sees a topic: a record that comes again, as it does when a clock that jumps lets two replicas publish the same, is none.
+/// A topic, and which events of it were seen: one may be published twice, as when a clock that jumps gives the outbox to another replica.
 pub struct Watch<E> {
     reader: Box<dyn Reader>,
     seen: HashSet<EventId>,
@@ -93,27 +93,26 @@ pub struct Watch<E> {
 
 impl<E: Event> Watch<E> {
     pub async fn record(&mut self) -> Record {
-        let next = tokio::time::timeout(Duration::from_secs(15), self.news()).await;
-        next.unwrap_or_else(|_| panic!("no {} came", E::TYPE))
+        let next = tokio::time::timeout(Duration::from_secs(15), self.read()).await;
+        next.unwrap_or_else(|_| panic!("no {} came", E::TYPE)).0
     }
 
-    async fn news(&mut self) -> Record {
-        loop {
-            let record = self.reader.next().await.expect("the bus can be read");
-            let event = Envelope::<E>::decode(&record).expect("auth writes what it means");
-            if self.seen.insert(event.meta.id) {
-                return record;
-            }
-        }
+    /// A record, and whether its event is a new one.
+    async fn read(&mut self) -> (Record, bool) {
+        let record = self.reader.next().await.expect("the bus can be read");
+        let event = Envelope::<E>::decode(&record).expect("auth writes what it means");
+        let new = self.seen.insert(event.meta.id);
+        (record, new)
     }
 
     pub async fn next(&mut self) -> Envelope<E> {
         Envelope::decode(&self.record().await).expect("auth writes what it means")
     }
 
-    /// Nothing comes for longer than two rounds of the timers take.
+    /// Nothing new comes for longer than two rounds of the timers take.
     pub async fn expect_silence(&mut self) {
-        let next = tokio::time::timeout(Duration::from_millis(1500), self.news()).await;
+        let news = async { while !self.read().await.1 {} };
+        let next = tokio::time::timeout(Duration::from_millis(1500), news).await;
         assert!(next.is_err(), "an unexpected {}", E::TYPE);
     }
 }
