@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use axum::Router;
 use axum::routing::get;
 use futures::future::try_join_all;
-use sosohappy_testkit::{Cluster, free_port};
+use sosohappy_testkit::{Cluster, ReservedPorts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -45,7 +45,8 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
     )
     .await;
     let ours = fleet.replicas[0].feed;
-    let bare = free_port();
+    let mut reserved = ReservedPorts::default();
+    let bare = reserved.reserve();
     let child = Command::new(std::env::current_exe()?)
         .args(["bare", &bare.to_string()])
         .spawn()?;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 
 use crate::engines::Real;
+use crate::ports::ReservedPorts;
 pub use balanced::Balanced;
-pub use process::{Process, free_port};
+pub use process::Process;
 
 /// Where one replica of each service listens on loopback.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,6 +35,8 @@ pub struct Cluster {
     pub operator_token: String,
     folder: tempfile::TempDir,
     real: Option<Real>,
+    // Held for its drop: the ports stay reserved while a process is down.
+    _reserved: ReservedPorts,
 }
 
 impl Cluster {
@@ -45,7 +48,8 @@ impl Cluster {
     /// [`Cluster::embedded`] with settings by environment.
     pub async fn embedded_with(binaries: &Path, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let ports: [u16; 5] = std::array::from_fn(|_| free_port());
+        let mut reserved = ReservedPorts::default();
+        let ports: [u16; 5] = std::array::from_fn(|_| reserved.reserve());
         let environment = ["CONFIG", "AUTH", "FEED", "DM", "NOTICE"]
             .iter()
             .zip(ports)
@@ -70,6 +74,7 @@ impl Cluster {
             operator_token: kept.expect("the launcher has made a token up").trim().to_owned(),
             folder,
             real: None,
+            _reserved: reserved,
         }
     }
 
@@ -78,15 +83,15 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let entropy: &dyn Entropy = &SystemEntropy;
         let real = Real::from_environment(format!("test_{}_", entropy.hex(6)));
-        let replica = || Ports {
-            auth: 0,
-            feed: free_port(),
-            dm: free_port(),
-            notice: free_port(),
-        };
-        let (config, auth) = (free_port(), free_port());
+        let mut reserved = ReservedPorts::default();
+        let (config, auth) = (reserved.reserve(), reserved.reserve());
+        let replicas = std::array::from_fn(|_| Ports {
+            auth,
+            feed: reserved.reserve(),
+            dm: reserved.reserve(),
+            notice: reserved.reserve(),
+        });
         let operator_token = entropy.hex(16);
-        let replicas = [replica(), replica()].map(|replica| Ports { auth, ..replica });
         let mut cluster = Self {
             processes: BTreeMap::new(),
             replicas,
@@ -94,6 +99,7 @@ impl Cluster {
             operator_token: operator_token.clone(),
             folder,
             real: Some(real),
+            _reserved: reserved,
         };
 
         let secrets = BTreeMap::from([

@@ -15,13 +15,15 @@ mod cluster;
 mod engines;
 mod eventually;
 mod fake_auth;
+mod ports;
 mod running;
 mod socket;
 
 pub use bed::{Bed, Person};
-pub use cluster::{Balanced, Cluster, Ports, Process, free_port};
+pub use cluster::{Balanced, Cluster, Ports, Process};
 pub use engines::EngineSet;
 pub use eventually::eventually;
+pub use ports::ReservedPorts;
 pub use running::Running;
 pub use socket::Socket;
 

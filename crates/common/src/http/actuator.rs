@@ -119,6 +119,8 @@ async fn info(State(management): State<Arc<Management>>) -> Json<Value> {
     Json(json!({
         "app": {"name": context.service, "version": env!("CARGO_PKG_VERSION")},
         "instance": &*context.instance,
+        // As Spring Boot's contributor `process` names it.
+        "process": {"pid": std::process::id()},
     }))
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 
-use super::process::{Process, free_port};
+use super::process::Process;
 use crate::engines::Real;
 use crate::eventually;
+use crate::ports::ReservedPorts;
 
 const SERVICES: [&str; 5] = ["config", "auth", "feed", "dm", "notice"];
 
@@ -22,6 +23,7 @@ pub struct Balanced {
     // Held for their drop: after the processes.
     _folder: tempfile::TempDir,
     _real: Real,
+    _reserved: ReservedPorts,
 }
 
 /// How long one replica took.
@@ -43,11 +45,12 @@ impl Balanced {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let entropy: &dyn Entropy = &SystemEntropy;
         let real = Real::from_environment(format!("test_{}_", entropy.hex(6)));
+        let mut reserved = ReservedPorts::default();
         let servers: Vec<_> = SERVICES
             .iter()
-            .flat_map(|service| [1, 2].map(|number| (*service, format!("{service}-{number}"), free_port())))
+            .flat_map(|service| [1, 2].map(|number| (*service, format!("{service}-{number}"), reserved.reserve())))
             .collect();
-        let balancer = Balancer::start(&servers, folder.path());
+        let balancer = Balancer::start(&servers, folder.path(), &mut reserved);
         let secrets = BTreeMap::from([
             ("SOSOHAPPY_SERVICE_TOKEN".to_owned(), entropy.hex(16)),
             ("SOSOHAPPY_OPERATOR_TOKEN".to_owned(), entropy.hex(16)),
@@ -71,6 +74,7 @@ impl Balanced {
             balancer,
             _folder: folder,
             _real: real,
+            _reserved: reserved,
         }
     }
 
@@ -147,8 +151,8 @@ struct Balancer {
 }
 
 impl Balancer {
-    fn start(servers: &[(&str, String, u16)], folder: &Path) -> Self {
-        let (port, statistics) = (free_port(), free_port());
+    fn start(servers: &[(&str, String, u16)], folder: &Path, reserved: &mut ReservedPorts) -> Self {
+        let (port, statistics) = (reserved.reserve(), reserved.reserve());
         // No second try: what fails is to be seen.
         let mut text = format!(
             "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 180s\n  timeout tunnel 1h\n  \

@@ -1,21 +1,10 @@
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a process may take to be ready. A promise of the fleet is 5 s; a debug build on a busy machine gets more.
 const READY: Duration = Duration::from_mins(1);
-
-/// A port that was free a moment ago.
-///
-/// # Panics
-/// When loopback has none.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
-}
 
 /// A service as a process of its own, killed when dropped.
 #[derive(Debug)]
@@ -30,7 +19,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it and waits until the readiness of every port answers 200.
+    /// Starts it and waits until this very process answers every port and is ready there.
     ///
     /// # Panics
     /// When the binary is not built, or is not ready within a minute.
@@ -86,10 +75,11 @@ impl Process {
     async fn ready(&mut self, port: u16, began: Instant) {
         let url = format!("http://127.0.0.1:{port}/actuator/health/readiness");
         loop {
-            if reqwest::get(&url)
+            let is_ready = reqwest::get(&url)
                 .await
-                .is_ok_and(|answer| answer.status().is_success())
-            {
+                .is_ok_and(|answer| answer.status().is_success());
+            if is_ready {
+                self.assert_answers(port).await;
                 return;
             }
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
@@ -101,6 +91,20 @@ impl Process {
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Another process on the port would make a test pass, or fail, for a reason of its own.
+    async fn assert_answers(&self, port: u16) {
+        let url = format!("http://127.0.0.1:{port}/actuator/info");
+        let answer = reqwest::get(&url).await.expect("a ready process answers");
+        let info: serde_json::Value = answer.json().await.expect("the answer is JSON");
+        let pid = self.child.as_ref().map(Child::id);
+        assert_eq!(
+            info["process"]["pid"].as_u64(),
+            pid.map(u64::from),
+            "port {port} of {} is answered by another process: {info}",
+            self.name
+        );
     }
 
     pub(super) fn kill(&mut self) {

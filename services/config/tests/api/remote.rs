@@ -15,7 +15,7 @@ use base64::Engine as _;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use serde_json::Value;
-use sosohappy_testkit::{Bed, EngineSet, eventually, free_port};
+use sosohappy_testkit::{Bed, EngineSet, ReservedPorts, eventually};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -97,6 +97,7 @@ async fn a_repository_over_https_whose_certificate_is_looked_at() {
 struct Process {
     child: std::process::Child,
     port: u16,
+    _reserved: ReservedPorts,
 }
 
 impl Drop for Process {
@@ -113,7 +114,8 @@ const OPERATOR: &str = "operator-token-of-a-test";
 impl Process {
     fn start(folder: &Path, url: &str, trusted: Option<&Path>) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let port = free_port();
+        let mut reserved = ReservedPorts::default();
+        let port = reserved.reserve();
         let inside = |name: &str| folder.join(name).display().to_string();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sosohappy-config"));
         command
@@ -134,7 +136,11 @@ impl Process {
             command.env("SSL_CERT_FILE", trusted);
         }
         let child = command.spawn().unwrap();
-        Self { child, port }
+        Self {
+            child,
+            port,
+            _reserved: reserved,
+        }
     }
 
     async fn ask(&self, path: &str, token: &str) -> Option<Value> {
