@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use moka::future::Cache;
+use sosohappy_bus::Bus;
+use sosohappy_bus::consume::{Consumer, HandleError, spawn_consumer};
 use sosohappy_common::{Account, Context};
-use sosohappy_events::consume::{Consumer, HandleError, spawn_consumer};
+use sosohappy_events::Envelope;
 use sosohappy_events::types::{NicknameSet, RelationChanged};
-use sosohappy_events::{Bus, Envelope};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::introspection::{AuthClient, may_be};

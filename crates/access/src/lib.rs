@@ -16,9 +16,9 @@ pub mod registry;
 
 use std::sync::Arc;
 
+use sosohappy_bus::Bus;
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Access, Credentials, Live};
-use sosohappy_events::Bus;
 use sosohappy_events::topic::LONGEST_TOKEN;
 use sosohappy_store::Directory;
 

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sosohappy_bus::consume::spawn_reader;
+use sosohappy_bus::{Bus, Start};
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::Access;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::Bus;
-use sosohappy_events::bus::Start;
-use sosohappy_events::consume::spawn_reader;
 use sosohappy_events::types::{AccessTokenIssued, AccountResigned, AccountStateChanged, SessionExpired, TokenDigest};
 
 use crate::introspection::{AuthClient, IntrospectResponse};

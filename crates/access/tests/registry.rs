@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use sosohappy_access::{AuthClient, Authenticator, Denied, Registry};
+use sosohappy_bus::Bus;
 use sosohappy_common::settings::{Access, AccessTokenForm, Events, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{AccessTokenIssued, AccountResigned, Role, SessionExpired, SessionId, TokenDigest};
-use sosohappy_events::{Bus, Envelope, Event, Topic};
+use sosohappy_events::{Envelope, Event, Topic};
 
 struct Bench {
     bus: Arc<dyn Bus>,
@@ -27,9 +28,7 @@ async fn bench() -> Bench {
         topics: BTreeMap::new(),
         access_token_form: AccessTokenForm::Digest,
     };
-    let bus = sosohappy_events::open(&events, &context)
-        .await
-        .expect("the journal opens");
+    let bus = sosohappy_bus::open(&events, &context).await.expect("the journal opens");
     bus.create_topics(&Topic::ALL).await.expect("topics can be made");
     Bench {
         bus,

@@ -24,7 +24,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         topics: std::collections::BTreeMap::new(),
         access_token_form: sosohappy_common::settings::AccessTokenForm::Digest,
     };
-    let bus = sosohappy_events::open(&events, &context).await?;
+    let bus = sosohappy_bus::open(&events, &context).await?;
     bus.create_topics(&Topic::ALL).await?;
 
     // As long as a real access token.

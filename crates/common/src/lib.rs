@@ -8,7 +8,6 @@ pub mod context;
 pub mod correlation;
 pub mod health;
 pub mod http;
-pub mod images;
 mod lenient;
 pub mod lifecycle;
 pub mod metrics;

@@ -215,7 +215,7 @@ mod tests {
     use sosohappy_common::correlation::Correlation;
 
     use super::*;
-    use crate::record::tests::record_of;
+    use crate::testing::record_of;
     use crate::types::AccountResigned;
 
     fn context() -> Context {

@@ -1,22 +1,17 @@
-//! The events of the fleet: what they are, how they travel, and how a state change and its event stay together.
+//! The events of the fleet: their topics, keys, versions and encodings. No I/O: how they travel is the matter of `sosohappy-bus`.
 //!
 //! - [`types`]: one file an event, with its topic, key and encoding.
-//! - [`Bus`]: the port; adapters for Kafka and for the embedded journal.
-//! - [`consume`]: consumer groups with retry and dead letters; readers that see every record.
-//! - [`refresh`]: follows the config service.
-//! - [`outbox`]: publishes what a transaction has written.
+//! - [`event`]: the envelope around each event, and what its headers carry.
+//! - [`record`]: the bytes that travel.
+//! - [`topic`]: the topics, in one table.
 
-pub mod bus;
-pub mod consume;
 pub mod event;
-mod metrics;
-pub mod outbox;
 pub mod record;
-pub mod refresh;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topic;
 pub mod types;
 
-pub use bus::{Bus, BusError, open};
 pub use event::{Envelope, Event, EventId, Malformed, Meta};
 pub use record::{Header, Outgoing, Record};
 pub use topic::Topic;

@@ -98,29 +98,9 @@ impl Record {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// The record a reader gets of what was sent.
-    pub(crate) fn record_of(sent: &Outgoing) -> Record {
-        let topic = Topic::ALL
-            .into_iter()
-            .find(|topic| topic.default_name() == sent.topic)
-            .unwrap();
-        Record {
-            topic,
-            partition: 3,
-            offset: 14,
-            key: sent.key.clone().map(Bytes::from),
-            value: sent.value.clone().map(Bytes::from),
-            headers: sent
-                .headers
-                .iter()
-                .map(|(name, value)| (name.clone(), Bytes::from(value.clone())))
-                .collect(),
-            timestamp: Timestamp::from_millisecond(1_700_000_000_500).unwrap(),
-        }
-    }
+    use crate::testing::record_of;
 
     #[test]
     fn the_last_header_of_a_name_counts() {

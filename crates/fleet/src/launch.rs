@@ -11,13 +11,13 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
+use sosohappy_bus::Bus;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::run::{Leave, Running, prepare, start, supervise};
 use sosohappy_common::settings::{self, Live, Sources};
 use sosohappy_common::telemetry::Telemetry;
-use sosohappy_events::Bus;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::secrets::Secrets;
@@ -192,7 +192,7 @@ impl Shared {
 }
 
 async fn open(events: &settings::Events) -> anyhow::Result<Arc<dyn Bus>> {
-    Ok(sosohappy_events::open(events, &Context::system("fleet", 0)).await?)
+    Ok(sosohappy_bus::open(events, &Context::system("fleet", 0)).await?)
 }
 
 async fn launch<S, B, F>(

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::bail;
+use sosohappy_bus::{Comparison, Declared, State, compare, declared};
 use sosohappy_common::Context;
 use sosohappy_common::settings::{AccessTokenForm, Events};
-use sosohappy_events::bus::{Comparison, Declared, State, compare, declared};
 
 /// What the fleet's settings say of topics: the same `events.…` that its services have.
 #[derive(Debug, Clone, Default)]
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_difference_is_told() {
         let topic = declared(&Wanted::default().events()).unwrap().remove(0);
-        let difference = sosohappy_events::bus::Difference {
+        let difference = sosohappy_bus::Difference {
             what: "partitions".to_owned(),
             declared: "6".to_owned(),
             found: "3".to_owned(),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError, spawn_reader};
+use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
-use sosohappy_events::bus::Start;
-use sosohappy_events::consume::{Consumer, HandleError, spawn_reader};
+use sosohappy_events::Envelope;
 use sosohappy_events::types::{AccountResigned, AccountStateChanged, SessionExpired, State};
-use sosohappy_events::{Bus, Envelope};
 
 use crate::{Close, Hub};
 

@@ -1,8 +1,6 @@
 //! What a store could not do, and how the engines' own errors sort into it.
 
 use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
-use sosohappy_events::consume::HandleError;
-use sosohappy_events::outbox::OutboxError;
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
@@ -74,22 +72,6 @@ impl From<mongodb::error::Error> for StoreError {
             }
             _ => Self::Failed(error.into()),
         }
-    }
-}
-
-/// What a consumer makes of it: what can never be stored goes to the dead letters, everything else waits.
-impl From<StoreError> for HandleError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unfit(_) | StoreError::Conflict(_) => Self::Rejected(error.to_string()),
-            StoreError::Settings(_) | StoreError::Retry(_) | StoreError::Failed(_) => Self::Unavailable(error.into()),
-        }
-    }
-}
-
-impl From<StoreError> for OutboxError {
-    fn from(error: StoreError) -> Self {
-        Self(error.into())
     }
 }
 

@@ -10,6 +10,7 @@
 //! `<table>_<column>[_<column>…]`; see [`StoreError::Conflict`].
 
 pub mod directory;
+pub mod outbox;
 pub mod presence;
 
 pub mod mongo;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::outbox::Outbox;
 use anyhow::anyhow;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
@@ -13,7 +14,6 @@ use mongodb::{Client, Collection, IndexModel};
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_events::outbox::Outbox;
 
 use crate::{Directory, Presence, StoreError, retry};
 

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::outbox::Outbox;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_events::outbox::Outbox;
 use sqlx::migrate::Migrator;
 
 use super::connect::Pools;

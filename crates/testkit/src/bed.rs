@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sosohappy_bus::Bus;
 use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::{self, Live, Sources};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{AccessTokenIssued, NicknameSet, Role, SessionId, TokenDigest};
-use sosohappy_events::{Bus, Envelope, Event, Topic};
+use sosohappy_events::{Envelope, Event, Topic};
 
 use crate::engines::Real;
 use crate::fake_auth::{FakeAuth, Known};
@@ -60,7 +61,7 @@ impl Bed {
             topics: std::collections::BTreeMap::new(),
             access_token_form: settings::AccessTokenForm::Digest,
         };
-        let bus = sosohappy_events::open(&events, &context).await.expect("the bus opens");
+        let bus = sosohappy_bus::open(&events, &context).await.expect("the bus opens");
         bus.create_topics(&Topic::ALL).await.expect("topics can be made");
         Self {
             set,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::Context;
-use sosohappy_common::images::Images;
 use sosohappy_common::settings::{AccessTokenForm, Live};
-use sosohappy_events::outbox::RelayHandle;
 use sosohappy_events::{Envelope, Event};
+use sosohappy_media::Images;
 
 use crate::domain::hash::AccountHasher;
 use crate::domain::person::Person;

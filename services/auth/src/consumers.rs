@@ -4,8 +4,8 @@ mod erased;
 
 use std::sync::Arc;
 
-use sosohappy_events::Bus;
-use sosohappy_events::consume::spawn_consumer;
+use sosohappy_bus::Bus;
+use sosohappy_bus::consume::spawn_consumer;
 
 use crate::app::App;
 

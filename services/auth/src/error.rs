@@ -5,7 +5,7 @@ use http::StatusCode;
 use sosohappy_access::Denied;
 use sosohappy_common::Problem;
 use sosohappy_common::account::InvalidAccount;
-use sosohappy_common::images::ImageError;
+use sosohappy_media::ImageError;
 use sosohappy_store::{StoreError, Transient};
 
 use crate::domain::challenge::InvalidChallenge;

@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Map;
+use sosohappy_bus::Bus;
+use sosohappy_bus::refresh::spawn_refresh;
+use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
-use sosohappy_common::images::Images;
 use sosohappy_common::settings::Live;
-use sosohappy_events::Bus;
-use sosohappy_events::outbox::spawn_relay;
-use sosohappy_events::refresh::spawn_refresh;
+use sosohappy_media::Images;
 
 use crate::app::App;
 use crate::domain::hash::AccountHasher;

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         defaults: DEFAULTS,
     };
     run(program, async |settings: Live<Settings>, context| {
-        let bus = sosohappy_events::open(&settings.get().events, &context).await?;
+        let bus = sosohappy_bus::open(&settings.get().events, &context).await?;
         build(settings, context, bus).await
     })
 }

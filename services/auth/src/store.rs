@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::images::ImageId;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::outbox::Outbox;
 use sosohappy_events::types::{Device, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing};
+use sosohappy_media::ImageId;
+use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Ping, StoreError, Timer};
 
 use crate::domain::challenge::Challenge;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use sosohappy_bus::{Bus, BusError};
 use sosohappy_common::Context;
+use sosohappy_events::Envelope;
 use sosohappy_events::types::BusMessage;
-use sosohappy_events::{Bus, BusError, Envelope};
 use tokio::sync::Notify;
 
 /// How long a request waits for the bus.

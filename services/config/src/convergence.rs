@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus::{IntGaugeVec, Opts};
+use sosohappy_bus::consume::{Consumer, HandleError, spawn_listener};
+use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
-use sosohappy_events::consume::{Consumer, HandleError, Start, spawn_listener};
+use sosohappy_events::Envelope;
 use sosohappy_events::types::{BusMessage, SettingsReport};
-use sosohappy_events::{Bus, Envelope};
 
 use crate::settings::Settings;
 use crate::source::Source;

@@ -41,7 +41,7 @@ pub enum Error {
     #[error("state: {0}")]
     State(String),
     #[error("the bus: {0}")]
-    Bus(#[from] sosohappy_events::BusError),
+    Bus(#[from] sosohappy_bus::BusError),
 }
 
 impl From<PinningError> for Error {

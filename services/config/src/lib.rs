@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use sosohappy_bus::Bus;
+use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
-use sosohappy_events::Bus;
-use sosohappy_events::refresh::spawn_refresh;
 
 use crate::bus::Announcer;
 use crate::convergence::Convergence;

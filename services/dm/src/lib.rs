@@ -20,14 +20,13 @@ mod unshown;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
+use sosohappy_bus::refresh::spawn_refresh;
+use sosohappy_bus::relay::spawn_relay;
+use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
-use sosohappy_events::Bus;
-use sosohappy_events::bus::Start;
-use sosohappy_events::consume::{spawn_consumer, spawn_reader};
-use sosohappy_events::outbox::spawn_relay;
-use sosohappy_events::refresh::spawn_refresh;
 use sosohappy_events::types::{AccountResigned, DirectMessageSent};
 use sosohappy_sockets::{Hub, Present, spawn_closers};
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
-use sosohappy_events::outbox::Outbox;
+use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 
 use crate::domain::{Claim, Erasure, Message, MessageId, NewMessage, Unclaimed, Unshown};

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::Context;
-use sosohappy_events::outbox::RelayHandle;
 use sosohappy_store::StoreError;
 
 use crate::socket::event;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use sosohappy_access::{Caller, Names};
-use sosohappy_common::images::Images;
+use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::outbox::RelayHandle;
+use sosohappy_media::Images;
 
 use crate::domain::{Nickname, Writer};
 use crate::error::Error;

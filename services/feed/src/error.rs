@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use sosohappy_access::Denied;
 use sosohappy_common::Problem;
-use sosohappy_common::images::ImageError;
+use sosohappy_media::ImageError;
 use sosohappy_store::StoreError;
 
 use crate::domain::post::InvalidPost;

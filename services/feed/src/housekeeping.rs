@@ -8,7 +8,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
-use sosohappy_common::images::{ImageId, Images};
+use sosohappy_media::{ImageId, Images};
 use sosohappy_store::StoreError;
 use tokio::sync::Notify;
 use tokio::time::{interval, sleep};

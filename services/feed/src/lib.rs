@@ -13,15 +13,15 @@ mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sosohappy_bus::Bus;
+use sosohappy_bus::consume::spawn_consumer;
+use sosohappy_bus::refresh::spawn_refresh;
+use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
-use sosohappy_common::images::Images;
 use sosohappy_common::settings::Live;
-use sosohappy_events::Bus;
-use sosohappy_events::consume::spawn_consumer;
-use sosohappy_events::outbox::spawn_relay;
-use sosohappy_events::refresh::spawn_refresh;
 use sosohappy_events::types::AccountResigned;
+use sosohappy_media::Images;
 
 use crate::app::App;
 use crate::consumers::resigned::Resigned;

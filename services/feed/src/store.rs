@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::images::ImageId;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
-use sosohappy_events::outbox::Outbox;
+use sosohappy_media::ImageId;
+use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::companions::Companions;

@@ -9,10 +9,9 @@ mod resign;
 
 use std::sync::Arc;
 
-use sosohappy_events::Bus;
-use sosohappy_events::bus::Start;
-use sosohappy_events::consume::{spawn_consumer, spawn_reader};
-use sosohappy_events::outbox::RelayHandle;
+use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
+use sosohappy_bus::relay::RelayHandle;
+use sosohappy_bus::{Bus, Start};
 use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, NoticeRaised, PostLiked};
 
 use crate::delivery::Delivery;

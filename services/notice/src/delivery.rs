@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use moka::future::Cache;
 use sosohappy_access::Names;
+use sosohappy_bus::consume::HandleError;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
-use sosohappy_events::consume::HandleError;
 use sosohappy_sockets::{Hub, Present};
 use sosohappy_store::Directory;
 

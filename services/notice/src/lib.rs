@@ -15,12 +15,12 @@ mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sosohappy_bus::Bus;
+use sosohappy_bus::refresh::spawn_refresh;
+use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
-use sosohappy_events::Bus;
-use sosohappy_events::outbox::spawn_relay;
-use sosohappy_events::refresh::spawn_refresh;
 use sosohappy_sockets::{Hub, Present, spawn_closers};
 
 use crate::app::App;

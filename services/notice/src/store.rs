@@ -12,9 +12,9 @@ use anyhow::bail;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::outbox::Outbox;
 use sosohappy_events::types::{Device, SessionId};
 use sosohappy_events::{EventId, Outgoing};
+use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
 use crate::domain::{Notice, Target, WaitingPush};

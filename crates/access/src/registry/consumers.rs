@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::{AccessTokenIssued, AccountResigned, AccountStateChanged, SessionExpired};
 
 use super::Registry;

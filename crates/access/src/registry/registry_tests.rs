@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use secrecy::SecretString;
+use sosohappy_bus::consume::Consumer;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_common::settings::Live;
-use sosohappy_events::consume::Consumer;
 use sosohappy_events::types::{Role, SessionId};
 use sosohappy_events::{Envelope, Event};
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::outbox::{Outbox, Pending};
 use anyhow::{Context as _, anyhow, bail};
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -9,7 +10,6 @@ use jiff::Timestamp;
 use mongodb::IndexModel;
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use mongodb::options::IndexOptions;
-use sosohappy_events::outbox::{Outbox, OutboxError, Pending};
 use sosohappy_events::{Header, Outgoing};
 use tokio::sync::OnceCell;
 
@@ -108,26 +108,30 @@ impl MongoOutbox {
 
 #[async_trait]
 impl Outbox for MongoOutbox {
-    async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, OutboxError> {
-        Ok(self.database.lease(LEASE, holder, ttl).await?)
+    async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.database.lease(LEASE, holder, ttl).await
     }
 
-    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, OutboxError> {
+    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
         self.indexed
             .get_or_try_init(|| self.make_indexes())
             .await
-            .map_err(OutboxError)?;
+            .map_err(StoreError::Failed)?;
         let now = self.database.now();
         let mut all = Vec::new();
         for collection in &self.collections {
-            all.extend(self.pending_of(collection, limit, now).await.map_err(OutboxError)?);
+            all.extend(
+                self.pending_of(collection, limit, now)
+                    .await
+                    .map_err(StoreError::Failed)?,
+            );
         }
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
         all.truncate(limit);
         Ok(all.into_iter().map(|(_, pending)| pending).collect())
     }
 
-    async fn published(&self, rows: &[String]) -> Result<(), OutboxError> {
+    async fn published(&self, rows: &[String]) -> Result<(), StoreError> {
         for collection in &self.collections {
             let ids: Vec<&str> = rows
                 .iter()

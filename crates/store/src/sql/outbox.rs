@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_events::Outgoing;
-use sosohappy_events::outbox::{Outbox, OutboxError, Pending};
 use sqlx::QueryBuilder;
 
 use super::{Database, Engine, Tx};
 use crate::StoreError;
+use crate::outbox::{Outbox, Pending};
 use crate::time::elapsed;
 
 /// The relay's lease.
@@ -52,11 +52,11 @@ struct Row {
 
 #[async_trait]
 impl Outbox for SqlOutbox {
-    async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, OutboxError> {
-        Ok(self.0.lease(LEASE, holder, ttl).await?)
+    async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.0.lease(LEASE, holder, ttl).await
     }
 
-    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, OutboxError> {
+    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
         let rows = sqlx::query_as::<Engine, Row>(
             "SELECT id, topic, record_key, record_value, headers, written_at FROM event_outbox ORDER BY id LIMIT ?",
         )
@@ -68,10 +68,10 @@ impl Outbox for SqlOutbox {
         rows.into_iter()
             .map(|row| pending(row, now))
             .collect::<anyhow::Result<_>>()
-            .map_err(OutboxError)
+            .map_err(StoreError::Failed)
     }
 
-    async fn published(&self, rows: &[String]) -> Result<(), OutboxError> {
+    async fn published(&self, rows: &[String]) -> Result<(), StoreError> {
         for rows in rows.chunks(BATCH) {
             let mut delete = QueryBuilder::<Engine>::new("DELETE FROM event_outbox WHERE id IN (");
             let mut ids = delete.separated(", ");
@@ -79,7 +79,7 @@ impl Outbox for SqlOutbox {
                 let id: i64 = row
                     .parse()
                     .context("a row that the outbox did not name")
-                    .map_err(OutboxError)?;
+                    .map_err(StoreError::Failed)?;
                 ids.push_bind(id);
             }
             delete

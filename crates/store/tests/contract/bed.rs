@@ -12,7 +12,7 @@ use sosohappy_common::clock::ManualClock;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
-use sosohappy_events::outbox::Outbox;
+use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, FIRST_OF_SERVICE, Presence, StoreError, mongo, mysql, sqlite};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};

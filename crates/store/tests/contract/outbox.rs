@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sosohappy_events::Outgoing;
-use sosohappy_events::outbox::Pending;
+use sosohappy_store::outbox::Pending;
 
 use crate::bed::{Bed, at, record};
 use crate::on_all_engines;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::AccountErased;
 
 use crate::app::App;

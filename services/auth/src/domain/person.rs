@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_common::images::ImageId;
 use sosohappy_events::types::Role;
+use sosohappy_media::ImageId;
 
 use super::profile::{Introduction, Nickname};
 

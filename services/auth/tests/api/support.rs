@@ -8,9 +8,9 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha512};
+use sosohappy_bus::{Reader, Start};
 use sosohappy_common::Context;
 use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
-use sosohappy_events::bus::{Reader, Start};
 use sosohappy_events::{Envelope, Event, EventId, Record};
 use sosohappy_testkit::{Bed, Running, eventually};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sosohappy_events::consume::Start;
+use sosohappy_bus::{BusError, Start};
 use sosohappy_events::types::BusMessage;
-use sosohappy_events::{BusError, Envelope, Topic};
+use sosohappy_events::{Envelope, Topic};
 use tokio_util::sync::CancellationToken;
 
 use super::{Announcer, PAUSE};

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sosohappy_events::consume::Start;
+use sosohappy_bus::Start;
 use sosohappy_events::types::BusMessage;
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, EngineSet, eventually};
@@ -12,7 +12,7 @@ use crate::repository::Repository;
 const SECRET: &str = "what both sides know";
 
 /// Messages that tell somebody to do something, as they are on the wire, until `wanted` is happy.
-struct Listening(Box<dyn sosohappy_events::bus::Reader>);
+struct Listening(Box<dyn sosohappy_bus::Reader>);
 
 impl Listening {
     async fn on(bed: &Bed) -> Self {

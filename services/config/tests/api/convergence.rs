@@ -1,7 +1,7 @@
 //! How many instances run on which version.
 
 use serde_json::json;
-use sosohappy_events::consume::Start;
+use sosohappy_bus::Start;
 use sosohappy_events::types::{BusMessage, SettingsReport};
 use sosohappy_events::{Envelope, Topic};
 

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use sosohappy_bus::Bus;
 use sosohappy_common::settings::{AccessTokenForm, Events};
-use sosohappy_events::Bus;
 use sosohappy_testkit::{Bed, EngineSet, eventually};
 
 use crate::Fixture;
@@ -268,9 +268,7 @@ async fn a_pin_is_known_to_whoever_comes_later_even_when_the_bus_has_forgotten_i
         topics: std::collections::BTreeMap::new(),
         access_token_form: AccessTokenForm::Digest,
     };
-    let empty = sosohappy_events::open(&empty, &fixture.bed.context("test"))
-        .await
-        .unwrap();
+    let empty = sosohappy_bus::open(&empty, &fixture.bed.context("test")).await.unwrap();
     let new = replica(empty.clone(), "new").await;
     assert_eq!(version_at(&new).await, second, "nobody has told it");
     let knows = replica(empty, "late").await;

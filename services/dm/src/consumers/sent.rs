@@ -7,10 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sosohappy_access::Names;
+use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_common::clock::Clock;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::{DirectMessageSent, Recipient};
 use sosohappy_sockets::Hub;
 

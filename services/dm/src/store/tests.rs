@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_access::{Denied, Names};
 use sosohappy_common::{Account, Context};
-use sosohappy_events::outbox::Outbox;
 use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId, Outgoing};
 use sosohappy_store::Directory;
+use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::{Opened, Store, WriteError, open};

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sosohappy_events::bus::Start;
+use sosohappy_bus::Start;
 use sosohappy_events::types::{DirectMessageSent, Recipient};
 use sosohappy_events::{Outgoing, Topic};
 use sosohappy_testkit::{Bed, eventually, on_both_engines};

@@ -10,7 +10,7 @@ mod resign;
 use reqwest::multipart::Form;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use sosohappy_events::bus::{Reader, Start};
+use sosohappy_bus::{Reader, Start};
 use sosohappy_events::types::DirectMessageSent;
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, Person, Running, Socket};

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sosohappy_events::bus::Start;
+use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned, AccountStateChanged, State};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, Socket, eventually, on_both_engines};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::Context;
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
-use sosohappy_events::outbox::RelayHandle;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 use sosohappy_store::Directory;
 

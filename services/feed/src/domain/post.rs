@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
-use sosohappy_common::images::ImageId;
 use sosohappy_common::settings::valid;
+use sosohappy_media::ImageId;
 use utoipa::ToSchema;
 
 use super::PostDate;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_common::images::ImageId;
 use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId};
+use sosohappy_media::ImageId;
 use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::{Opened, Store, WriteError, open};

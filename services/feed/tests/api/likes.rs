@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use sosohappy_events::bus::Start;
+use sosohappy_bus::Start;
 use sosohappy_events::types::PostLiked;
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, on_both_engines};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use sosohappy_events::bus::Start;
+use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, eventually, on_both_engines};

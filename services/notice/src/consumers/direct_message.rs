@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::{DirectMessageSent, Recipient};
 
 use crate::delivery::Delivery;

@@ -1,8 +1,8 @@
 //! `notice`: any other notice, as the service that raised it wrote it.
 
 use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::NoticeRaised;
 
 use crate::delivery::Delivery;

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use sosohappy_access::Denied;
+use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_common::Account;
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
 use sosohappy_events::types::PostLiked;
 
 use crate::delivery::Delivery;

@@ -1,9 +1,9 @@
 //! `resign`: everything of the account goes, and auth gets a receipt.
 
 use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_bus::relay::RelayHandle;
 use sosohappy_events::Envelope;
-use sosohappy_events::consume::{Consumer, HandleError};
-use sosohappy_events::outbox::RelayHandle;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 
 use crate::SERVICE;

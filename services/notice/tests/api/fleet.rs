@@ -104,7 +104,7 @@ pub async fn applied(notice: &Running, topic: &str, at_least: u64) {
 pub async fn find<E: Event>(bed: &Bed, fits: impl Fn(&E) -> bool) -> Envelope<E> {
     let mut reader = bed
         .bus
-        .read(&[E::TOPIC], sosohappy_events::bus::Start::Earliest)
+        .read(&[E::TOPIC], sosohappy_bus::Start::Earliest)
         .await
         .expect("the bus can be read");
     let found = async {

@@ -1,5 +1,6 @@
+use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned};
-use sosohappy_events::{Envelope, Event as _, bus::Start};
+use sosohappy_events::{Envelope, Event as _};
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
 use crate::fleet::{DATE, QUIET, applied, connect, device, find, frame, kim, lee, like, pushes, replica};

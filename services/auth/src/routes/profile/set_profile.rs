@@ -6,9 +6,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{ActUpload, Acting, Actor};
 use sosohappy_common::http::params::FilesOnly;
-use sosohappy_common::images::{ImageId, Picture};
 use sosohappy_common::{Account, Problem};
 use sosohappy_events::types::NicknameSet;
+use sosohappy_media::{ImageId, Picture};
 use sosohappy_store::retrying;
 use utoipa::ToSchema;
 

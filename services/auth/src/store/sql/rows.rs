@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_common::images::ImageId;
 use sosohappy_events::types::{Device, SessionId};
+use sosohappy_media::ImageId;
 use sosohappy_store::StoreError;
 use sqlx::{AssertSqlSafe, Row as _};
 

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_common::images::ImageId;
 use sosohappy_events::types::{Device, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing};
+use sosohappy_media::ImageId;
 use sosohappy_store::{StoreError, Timer};
 use sqlx::Row as _;
 

@@ -9,7 +9,7 @@ use http::header;
 use serde::Deserialize;
 use sosohappy_access::{Act, Acting, Actor};
 use sosohappy_common::Problem;
-use sosohappy_common::images::{Chunks, ImageError, ImageId};
+use sosohappy_media::{Chunks, ImageError, ImageId};
 use utoipa::ToSchema;
 
 use crate::app::App;

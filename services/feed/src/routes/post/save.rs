@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{ActUpload, Acting, Actor};
 use sosohappy_common::Problem;
 use sosohappy_common::http::params::{FilesOnly, comma_list};
-use sosohappy_common::images::{ImageId, Picture};
+use sosohappy_media::{ImageId, Picture};
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::images::ImageId;
+use sosohappy_media::ImageId;
 use sosohappy_store::{StoreError, retrying};
 
 use super::{BATCH, Query, SqlStore, engine};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_common::images::ImageId;
+use sosohappy_media::ImageId;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 

@@ -1,0 +1,91 @@
+//! Runs consumers: decode, handle, retry with backoff, dead letters, offsets after the work.
+
+mod group;
+mod handling;
+mod reading;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sosohappy_common::Context;
+use sosohappy_common::lifecycle::{Gate, Stage};
+
+use crate::{Bus, Start};
+use handling::Handling;
+use sosohappy_events::{Envelope, Event};
+use sosohappy_store::StoreError;
+
+/// Why a consumer could not apply an event.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// What it needs is away (its database, the bus): the record waits, with backoff, for as long as it takes.
+    #[error("{0}")]
+    Unavailable(#[source] anyhow::Error),
+    /// This event can never be applied: it goes to the dead-letter topic at once. The text is logged: no personal data.
+    #[error("{0}")]
+    Rejected(String),
+}
+
+/// What can never be stored goes to the dead letters, everything else is retried.
+impl From<StoreError> for HandleError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unfit(_) | StoreError::Conflict(_) => Self::Rejected(error.to_string()),
+            StoreError::Settings(_) | StoreError::Retry(_) | StoreError::Failed(_) => Self::Unavailable(error.into()),
+        }
+    }
+}
+
+/// Applies one kind of event. Applying the same event again must change nothing: remember its id in the same
+/// transaction, or make the change idempotent. An attempt may be dropped at any await.
+#[async_trait]
+pub trait Consumer<E: Event>: Send + Sync + 'static {
+    async fn handle(&self, event: Envelope<E>) -> Result<(), HandleError>;
+}
+
+/// Spawns a member of the group `<service>.<topic>` for this event: one of the replicas gets each record. A group of its
+/// own for each topic keeps one consumer's restart or long retry from stopping the others.
+///
+/// # Panics
+/// When the service has a consumer of this event already: the two would share the records out between them.
+///
+/// An attempt that panics is [`HandleError::Rejected`], one that takes longer than half a minute
+/// [`HandleError::Unavailable`].
+pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: impl Consumer<E>) {
+    let handling = Handling::new(context, consumer, "consumer");
+    assert!(
+        handling.metrics.groups.lock().insert(E::TOPIC),
+        "{} has two consumers of {}",
+        context.service,
+        E::TYPE
+    );
+    context.lifecycle.spawn_at(
+        Stage::Consuming,
+        E::TOPIC.consumer_name(),
+        group::run(context.clone(), bus, handling),
+    );
+}
+
+/// Spawns a reader that gives **every replica** every record. The gate named after the topic holds readiness
+/// back until it has caught up. A record that cannot be handled is logged, counted and passed over; one whose handling is
+/// unavailable is retried as in [`spawn_consumer`].
+///
+/// With [`Start::Latest`] the gate opens as soon as the positions are fixed: nothing published from then on is missed.
+pub fn spawn_reader<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, consumer: impl Consumer<E>) {
+    let gate = context.lifecycle.gate(E::TOPIC.reader_name());
+    read::<E>(context, bus, start, Some(gate), consumer);
+}
+
+/// As [`spawn_reader`], for what a service can be ready without.
+pub fn spawn_listener<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, consumer: impl Consumer<E>) {
+    read::<E>(context, bus, start, None, consumer);
+}
+
+fn read<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, gate: Option<Gate>, consumer: impl Consumer<E>) {
+    let handling = Handling::new(context, consumer, "reader");
+    context.lifecycle.spawn_at(
+        Stage::Consuming,
+        E::TOPIC.reader_name(),
+        reading::run(context.clone(), bus, start, gate, handling),
+    );
+}

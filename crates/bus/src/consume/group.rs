@@ -1,0 +1,234 @@
+//! The loop of a group's member.
+
+use std::sync::Arc;
+
+use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Stage;
+
+use super::Consumer;
+use super::handling::{Handling, Outcome, backoff, pause};
+use crate::{Bus, BusError, Member};
+use sosohappy_events::{Event, Header, Record};
+
+pub(super) async fn run<E: Event, C: Consumer<E>>(
+    context: Context,
+    bus: Arc<dyn Bus>,
+    handling: Handling<E, C>,
+) -> anyhow::Result<()> {
+    let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining_at(Stage::Consuming));
+    let group = format!("{}.{topic}", context.service);
+    // There from the start, at nothing.
+    handling.metrics.dead_letters.with_label_values(&[topic]);
+    let mut delays = backoff();
+    loop {
+        let joined = tokio::select! {
+            () = draining.cancelled() => return Ok(()),
+            joined = bus.join(&group, &[E::TOPIC]) => joined,
+        };
+        let error = match joined {
+            Ok(mut member) => {
+                member.observe(handling.metrics.lag.with_label_values(&[topic]));
+                delays = backoff();
+                let ended = consume(&context, &handling, &mut *member).await;
+                member.leave().await;
+                match ended {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                }
+            }
+            Err(BusError::Settings(error)) => anyhow::bail!(error),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, topic, "consuming begins again");
+        if !pause(&mut delays, &draining).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Handles records until the service drains (`Ok`) or the member is of no use any more.
+async fn consume<E: Event, C: Consumer<E>>(
+    context: &Context,
+    handling: &Handling<E, C>,
+    member: &mut dyn Member,
+) -> Result<(), BusError> {
+    let draining = context.lifecycle.draining_at(Stage::Consuming);
+    loop {
+        let record = tokio::select! {
+            biased;
+            () = draining.cancelled() => return Ok(()),
+            record = member.next() => record?,
+        };
+        match handling.handle(&record).await {
+            Outcome::Applied => {}
+            Outcome::Hopeless(reason) => {
+                if !bury(context, handling, member, &record, &reason).await {
+                    return Ok(());
+                }
+            }
+            Outcome::Undone => return Ok(()),
+        }
+        member.done(&record).await?;
+    }
+}
+
+/// False when the service drains before the bus has taken the dead letter. One that the bus refuses is made smaller and, if it is refused
+/// all the same, given up: no record stops its partition.
+async fn bury<E: Event, C: Consumer<E>>(
+    context: &Context,
+    handling: &Handling<E, C>,
+    member: &mut dyn Member,
+    record: &Record,
+    reason: &str,
+) -> bool {
+    let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining_at(Stage::Consuming));
+    tracing::error!(
+        topic,
+        partition = record.partition,
+        offset = record.offset,
+        reason,
+        "a record goes to the dead letters"
+    );
+    let mut delays = backoff();
+    let mut remains = None;
+    loop {
+        let letter = remains.as_ref().unwrap_or(record);
+        let sent = tokio::select! {
+            () = draining.cancelled() => return false,
+            sent = member.dead_letter(letter, reason) => sent,
+        };
+        match sent {
+            Ok(()) => {
+                handling.metrics.dead_letters.with_label_values(&[topic]).inc();
+                return true;
+            }
+            Err(BusError::Refused(why)) if remains.is_none() => {
+                tracing::warn!(why, topic, "the dead letter is refused as it is, and cut");
+                remains = Some(remains_of(record));
+                continue;
+            }
+            Err(BusError::Refused(why)) => {
+                tracing::error!(
+                    why,
+                    topic,
+                    partition = record.partition,
+                    offset = record.offset,
+                    "the dead letter is refused, and lost"
+                );
+                handling.metrics.lost.with_label_values(&[topic]).inc();
+                return true;
+            }
+            Err(error) => tracing::warn!(%error, topic, "the dead letter waits"),
+        }
+        if !pause(&mut delays, &draining).await {
+            return false;
+        }
+    }
+}
+
+/// What any bus takes of a record: enough to see what it was.
+fn remains_of(record: &Record) -> Record {
+    const KEY: usize = 1024;
+    const VALUE: usize = 16 * 1024;
+    const HEADERS: usize = 4 * 1024;
+    let mut room = HEADERS;
+    let mut remains = record.clone();
+    remains.headers.retain(|(name, value)| {
+        let fits = room.checked_sub(name.len() + value.len());
+        room = fits.unwrap_or(room);
+        fits.is_some()
+    });
+    if let Some(value) = &mut remains.value
+        && value.len() > VALUE
+    {
+        let whole = value.len().to_string();
+        value.truncate(VALUE);
+        remains.headers.push((Header::DLT_VALUE_BYTES.to_owned(), whole.into()));
+    }
+    if let Some(key) = &mut remains.key {
+        key.truncate(KEY);
+    }
+    remains
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+    use prometheus::IntGauge;
+
+    use super::*;
+    use crate::consume::HandleError;
+    use sosohappy_events::testing::record_of;
+    use sosohappy_events::types::AccountResigned;
+    use sosohappy_events::{Envelope, Outgoing};
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Consumer<AccountResigned> for Nobody {
+        async fn handle(&self, _: Envelope<AccountResigned>) -> Result<(), HandleError> {
+            Ok(())
+        }
+    }
+
+    /// Takes dead letters whose value is not larger than it says.
+    struct Takes(usize, Mutex<Vec<Record>>);
+
+    #[async_trait]
+    impl Member for Takes {
+        async fn next(&mut self) -> Result<Record, BusError> {
+            std::future::pending().await
+        }
+
+        async fn done(&mut self, _: &Record) -> Result<(), BusError> {
+            Ok(())
+        }
+
+        async fn dead_letter(&mut self, record: &Record, _: &str) -> Result<(), BusError> {
+            if record.value.as_ref().map_or(0, bytes::Bytes::len) > self.0 {
+                return Err(BusError::Refused("too large".to_owned()));
+            }
+            self.1.lock().push(record.clone());
+            Ok(())
+        }
+
+        fn observe(&mut self, _: IntGauge) {}
+
+        async fn leave(self: Box<Self>) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_dead_letter_is_cut_and_then_given_up() {
+        let context = Context::system("test-service", 0);
+        let handling = Handling::<AccountResigned, _>::new(&context, Nobody, "consumer");
+        let mut record = record_of(&Outgoing {
+            topic: "resign".into(),
+            key: Some("k".repeat(5000)),
+            value: Some(vec![b'x'; 100_000]),
+            headers: vec![("kept".into(), "yes".into()), ("huge".into(), "h".repeat(100_000))],
+        });
+        record.partition = 2;
+        for (takes, letters, lost) in [(200_000, 1, 0), (16 * 1024, 1, 0), (1, 0, 1)] {
+            let mut member = Takes(takes, Mutex::default());
+            let before = handling.metrics.lost.with_label_values(&["resign"]).get();
+            let buried = bury(&context, &handling, &mut member, &record, "no reason");
+            let buried = tokio::time::timeout(Duration::from_secs(5), buried).await;
+            assert_eq!(buried, Ok(true), "the partition goes on");
+            let sent = member.1.into_inner();
+            assert_eq!(sent.len(), letters);
+            assert_eq!(
+                handling.metrics.lost.with_label_values(&["resign"]).get() - before,
+                lost
+            );
+            if takes == 16 * 1024 {
+                let names: Vec<_> = sent[0].headers.iter().map(|(name, _)| name.as_str()).collect();
+                assert_eq!(names, ["kept", Header::DLT_VALUE_BYTES]);
+                assert_eq!(sent[0].header(Header::DLT_VALUE_BYTES), Some("100000"));
+                assert_eq!(sent[0].key.as_ref().map(bytes::Bytes::len), Some(1024));
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A record that could not be handled, made ready for its dead-letter topic.
+
+use bytes::Bytes;
+
+use crate::names::{Channel, Parcel};
+use sosohappy_events::record::MAX_DEAD_LETTER_BYTES;
+use sosohappy_events::topic::DEAD_LETTER_SUFFIX;
+use sosohappy_events::{Header, Outgoing, Record};
+
+/// Bytes of a reason; a panic's message may be anything.
+const LONGEST_REASON: usize = 1000;
+
+/// What a group could not handle, byte for byte.
+pub(super) fn parcel(record: &Record, group: &str, reason: &str) -> Parcel {
+    let mut headers = record.headers.clone();
+    headers.extend([
+        (Header::DLT_REASON.to_owned(), Bytes::from(shortened(reason).to_owned())),
+        (Header::DLT_GROUP.to_owned(), Bytes::from(group.to_owned())),
+        (
+            Header::DLT_PARTITION.to_owned(),
+            Bytes::from(record.partition.to_string()),
+        ),
+        (Header::DLT_OFFSET.to_owned(), Bytes::from(record.offset.to_string())),
+    ]);
+    let mut parcel = Parcel {
+        channel: Channel::dead(record.topic),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers,
+    };
+    if let Some((whole, kept)) = cut(parcel.bytes(), parcel.value.as_ref().map_or(0, Bytes::len)) {
+        parcel.value = parcel.value.map(|value| value.slice(..kept));
+        parcel
+            .headers
+            .push((Header::DLT_VALUE_BYTES.to_owned(), Bytes::from(whole.to_string())));
+    }
+    parcel
+}
+
+/// What the bus refused to publish from an outbox.
+pub(crate) fn dead_letter_of(record: &Outgoing, group: &str, reason: &str) -> Outgoing {
+    let mut dead = record.clone();
+    if !dead.topic.ends_with(DEAD_LETTER_SUFFIX) {
+        dead.topic.push_str(DEAD_LETTER_SUFFIX);
+    }
+    dead.headers.extend([
+        (Header::DLT_REASON.to_owned(), shortened(reason).to_owned()),
+        (Header::DLT_GROUP.to_owned(), group.to_owned()),
+    ]);
+    let headers: usize = dead.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let value = dead.value.as_ref().map_or(0, Vec::len);
+    if let Some((whole, kept)) = cut(headers + dead.key.as_ref().map_or(0, String::len) + value, value) {
+        if let Some(value) = &mut dead.value {
+            value.truncate(kept);
+        }
+        dead.headers
+            .push((Header::DLT_VALUE_BYTES.to_owned(), whole.to_string()));
+    }
+    dead
+}
+
+/// The bytes of a value, and how many of them may stay; `None` when all may.
+fn cut(bytes: usize, value: usize) -> Option<(usize, usize)> {
+    // Room for the header that tells of the cut.
+    const ROOM: usize = 64;
+    (bytes > MAX_DEAD_LETTER_BYTES).then(|| (value, value.saturating_sub(bytes + ROOM - MAX_DEAD_LETTER_BYTES)))
+}
+
+fn shortened(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(LONGEST_REASON)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sosohappy_events::testing::record_of;
+
+    fn outgoing(value: Vec<u8>) -> Outgoing {
+        Outgoing {
+            topic: "resign".into(),
+            key: Some("key".into()),
+            value: Some(value),
+            headers: vec![],
+        }
+    }
+
+    #[test]
+    fn a_record_is_kept_as_it_was_beside_the_reason() {
+        let mut record = record_of(&outgoing(b"\xff\xfe".to_vec()));
+        record.headers.push(("odd".into(), Bytes::from_static(b"\xff")));
+        let parcel = parcel(&record, "feed-service", &"이유".repeat(1000));
+        assert_eq!((&parcel.key, &parcel.value), (&record.key, &record.value));
+        assert_eq!(parcel.headers[0].1, Bytes::from_static(b"\xff"));
+        let header = |name: &str| {
+            parcel
+                .headers
+                .iter()
+                .find(|(header, _)| header == name)
+                .map(|(_, value)| value.clone())
+        };
+        assert_eq!(header(Header::DLT_PARTITION).unwrap(), "3");
+        assert_eq!(header(Header::DLT_OFFSET).unwrap(), "14");
+        assert_eq!(header(Header::DLT_GROUP).unwrap(), "feed-service");
+        assert!(header(Header::DLT_REASON).unwrap().len() <= LONGEST_REASON);
+        assert_eq!(header(Header::DLT_VALUE_BYTES), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_says_so() {
+        let huge = outgoing(vec![b'x'; MAX_DEAD_LETTER_BYTES + 5]);
+        let parcels = [
+            parcel(&record_of(&huge), "group", "too large"),
+            Parcel::of(&dead_letter_of(&huge, "outbox", "too large")).unwrap(),
+        ];
+        for parcel in parcels {
+            assert!(
+                parcel.bytes() <= MAX_DEAD_LETTER_BYTES && parcel.bytes() > MAX_DEAD_LETTER_BYTES - 100,
+                "{}",
+                parcel.bytes()
+            );
+            let (name, value) = parcel.headers.last().unwrap();
+            assert_eq!(
+                (name.as_str(), value.as_ref()),
+                (Header::DLT_VALUE_BYTES, &b"2000005"[..])
+            );
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_does_not_die_again_elsewhere() {
+        let dead = dead_letter_of(&outgoing(vec![]), "outbox", "first");
+        assert_eq!(dead.topic, "resign.dlt");
+        assert_eq!(dead_letter_of(&dead, "outbox", "second").topic, "resign.dlt");
+    }
+}

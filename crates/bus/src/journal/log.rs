@@ -1,0 +1,103 @@
+//! Reading the log.
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use sqlx::sqlite::{SqliteExecutor, SqlitePool, SqliteRow};
+use sqlx::{Executor as _, Row as _};
+
+use super::{State, codec, unavailable};
+use crate::{BusError, Start};
+use sosohappy_events::Record;
+
+/// Records of one query, and the bytes of values after which it stops early.
+const BATCH: i64 = 256;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A place in the log of one topic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor {
+    pub topic: i64,
+    /// Everything up to here was read.
+    pub seq: i64,
+}
+
+/// The records behind the cursor, at most a batch of them; the cursor moves behind what was read.
+pub(super) async fn read_on(state: &State, cursor: &mut Cursor) -> Result<Vec<Record>, BusError> {
+    // Taken before the query: all records up to here are committed, so a query that finds fewer has seen them all.
+    let tail = *state.tails[&cursor.topic].borrow();
+    let channel = state.channels[&cursor.topic];
+    let query = sqlx::query(
+        "SELECT seq, part, stamp, key, value, headers FROM records WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?",
+    );
+    let mut rows = query.bind(cursor.topic).bind(cursor.seq).bind(BATCH).fetch(&state.pool);
+    let (mut records, mut bytes, mut all) = (Vec::new(), 0, true);
+    while let Some(row) = rows.try_next().await.map_err(unavailable)? {
+        let record = record(&row, channel.topic).map_err(unavailable)?;
+        bytes += record.value.as_ref().map_or(0, Bytes::len);
+        records.push(record);
+        if bytes >= BATCH_BYTES || records.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
+            all = false;
+            break;
+        }
+    }
+    if let Some(last) = records.last() {
+        cursor.seq = last.offset;
+    }
+    if all {
+        cursor.seq = cursor.seq.max(tail);
+    }
+    Ok(records)
+}
+
+fn record(row: &SqliteRow, topic: sosohappy_events::Topic) -> Result<Record, sqlx::Error> {
+    let wrong = |what: &str| sqlx::Error::Decode(format!("a record's {what} cannot be read").into());
+    let stamp: i64 = row.try_get("stamp")?;
+    Ok(Record {
+        topic,
+        partition: row.try_get("part")?,
+        offset: row.try_get("seq")?,
+        key: row.try_get::<Option<Vec<u8>>, _>("key")?.map(Bytes::from),
+        value: row.try_get::<Option<Vec<u8>>, _>("value")?.map(Bytes::from),
+        headers: codec::decode(row.try_get("headers")?).ok_or_else(|| wrong("headers"))?,
+        timestamp: Timestamp::from_millisecond(stamp).map_err(|_| wrong("stamp"))?,
+    })
+}
+
+/// Where a reader begins, and the record it has to come to before it has caught up.
+pub(super) async fn begin(state: &State, topic: i64, start: Start) -> Result<(Cursor, i64), BusError> {
+    // First the end of the log: whatever is published after this is behind it.
+    let end: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'seq'")
+        .fetch_one(&state.pool)
+        .await
+        .map_err(unavailable)?;
+    let last = tail(&state.pool, topic).await.map_err(unavailable)?;
+    let seq = match start {
+        Start::Earliest => 0,
+        Start::Latest => end,
+        Start::At(time) => {
+            let first: Option<i64> = sqlx::query_scalar("SELECT MIN(seq) FROM records WHERE topic = ? AND stamp >= ?")
+                .bind(topic)
+                .bind(time.as_millisecond())
+                .fetch_one(&state.pool)
+                .await
+                .map_err(unavailable)?;
+            first.map_or(end, |first| first - 1)
+        }
+    };
+    Ok((Cursor { topic, seq }, last.min(end)))
+}
+
+/// The last record of a topic; 0 when there is none.
+pub(super) async fn tail(reading: impl SqliteExecutor<'_>, topic: i64) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM records WHERE topic = ?")
+        .bind(topic)
+        .fetch_one(reading)
+        .await
+}
+
+pub(super) async fn ping(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    pool.fetch_one("SELECT value FROM counters WHERE name = 'seq'")
+        .await
+        .map(|_| ())
+}

@@ -1,0 +1,143 @@
+//! Apache Kafka through librdkafka. Runs beside Spring services on the same brokers: same names, same bytes, and the
+//! same partition for a key as Java's clients choose.
+
+mod client;
+mod compare;
+mod member;
+mod producer;
+mod reader;
+mod topics;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::producer::Producer as _;
+use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
+
+pub use compare::{Comparison, Difference, State, compare};
+
+use crate::names::{Channel, Names, Parcel};
+use crate::{Bus, BusError, Member, Reader, Start};
+use sosohappy_events::{Outgoing, Topic};
+
+/// How long a question to the broker (metadata, offsets) may take.
+const ASK: Duration = Duration::from_secs(5);
+
+pub(super) struct Kafka {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    names: Names,
+    settings: client::Settings,
+    clock: Arc<dyn Clock>,
+    producer: producer::Publisher,
+    topics: topics::Made,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("names", &self.inner.names)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unavailable(error: impl fmt::Display) -> BusError {
+    BusError::Unavailable(format!("kafka: {error}"))
+}
+
+/// Runs a call of librdkafka that blocks its thread.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, BusError> + Send + 'static,
+) -> Result<T, BusError> {
+    tokio::task::spawn_blocking(call).await.map_err(unavailable)?
+}
+
+impl Kafka {
+    /// `rest` is what follows `kafka:`, a list of brokers. None of them needs to answer yet.
+    pub(super) fn open(rest: &str, names: Names, context: &Context) -> Result<Self, BusError> {
+        let settings = client::Settings::new(rest.trim_start_matches('/'), &context.instance)?;
+        let inner = Inner {
+            names,
+            producer: producer::Publisher::new(&settings)?,
+            settings,
+            clock: context.clock.clone(),
+            topics: topics::Made::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn read_channels(&self, channels: Vec<Channel>, start: Start) -> Result<Box<dyn Reader>, BusError> {
+        self.inner.make(channels.iter().copied()).await?;
+        Ok(Box::new(
+            reader::KafkaReader::begin(&self.inner, &channels, start).await?,
+        ))
+    }
+}
+
+impl Inner {
+    /// Publishes parcels whose topics are there.
+    async fn publish(&self, parcels: &[Parcel]) -> Result<(), BusError> {
+        let stamp = self.clock.now().as_millisecond();
+        let outcome = self.producer.publish(&self.settings, &self.names, parcels, stamp).await;
+        if outcome.is_err() {
+            // A topic may have been deleted: it is looked for, and made, before the next try.
+            self.topics.forget();
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl Bus for Kafka {
+    async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError> {
+        let parcels = records.iter().map(Parcel::of).collect::<Result<Vec<_>, _>>()?;
+        self.inner.make(parcels.iter().map(|parcel| parcel.channel)).await?;
+        self.inner.publish(&parcels).await
+    }
+
+    async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError> {
+        self.create_topics(topics).await?;
+        Ok(Box::new(member::KafkaMember::join(
+            self.inner.clone(),
+            self.inner.names.group(group),
+            topics,
+        )?))
+    }
+
+    async fn read(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, BusError> {
+        self.read_channels(topics.iter().copied().map(Channel::live).collect(), start)
+            .await
+    }
+
+    async fn read_dead_letters(&self, topics: &[Topic]) -> Result<Box<dyn Reader>, BusError> {
+        self.read_channels(topics.iter().copied().map(Channel::dead).collect(), Start::Earliest)
+            .await
+    }
+
+    async fn create_topics(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.inner
+            .make(
+                topics
+                    .iter()
+                    .flat_map(|topic| [Channel::live(*topic), Channel::dead(*topic)]),
+            )
+            .await
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        let producer = self.inner.producer.current();
+        blocking(move || {
+            producer
+                .client()
+                .fetch_metadata(None, ASK)
+                .map(|_| ())
+                .map_err(unavailable)
+        })
+        .await
+    }
+}

@@ -1,0 +1,184 @@
+//! How clients of Kafka are set up, what they say, and what they read.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+
+use crate::BusError;
+use crate::declared::OVERHEAD;
+use sosohappy_events::record::MAX_DEAD_LETTER_BYTES;
+use sosohappy_events::{Record, Topic};
+
+/// A consumer that says nothing for this long has died, and its partitions go to others: the least a broker allows by
+/// default.
+const SESSION: Duration = Duration::from_secs(6);
+
+/// A member that holds one record for this long while its database is away leaves its partitions to others, and joins
+/// again with its next record. Others who want to join wait for it at most this long.
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
+
+/// How long an error that clients of this process have is not told again.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// When each error was told last, by its code.
+static TOLD: Mutex<BTreeMap<Option<i32>, Instant>> = Mutex::new(BTreeMap::new());
+
+/// What is the same for every client.
+#[derive(Debug)]
+pub(super) struct Settings {
+    common: ClientConfig,
+}
+
+impl Settings {
+    pub(super) fn new(brokers: &str, client: &str) -> Result<Self, BusError> {
+        let hosts: Vec<_> = brokers.split(',').map(str::trim).collect();
+        let is_address = |host: &&str| {
+            host.rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if !hosts.iter().all(is_address) {
+            return Err(BusError::Settings(
+                "kafka: needs host:port, or several joined by commas".to_owned(),
+            ));
+        }
+        let mut common = ClientConfig::new();
+        common
+            .set("bootstrap.servers", hosts.join(","))
+            // A colon in a client id upsets JMX on the broker.
+            .set("client.id", client.replace(':', "-"))
+            .set("socket.keepalive.enable", "true")
+            .set("socket.nagle.disable", "true")
+            // A broker that comes back is found within a second.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("retry.backoff.max.ms", "1000")
+            .set("topic.metadata.refresh.fast.interval.ms", "50")
+            .set_log_level(RDKafkaLogLevel::Info);
+        Ok(Self { common })
+    }
+
+    pub(super) fn admin(&self) -> ClientConfig {
+        self.common.clone()
+    }
+
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut config = self.common.clone();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            // Where Java's clients put a key, so that it keeps its order when both write.
+            .set("partitioner", "murmur2_random")
+            // What is queued waits for the broker however long it is away: a message that gave up while the one behind
+            // it got through would break the order of its key.
+            .set("message.timeout.ms", "0")
+            // A topic that was deleted is noticed, and made again, after this time.
+            .set("topic.metadata.propagation.max.ms", "10000")
+            // Batches still form while requests are on their way.
+            .set("linger.ms", "0")
+            .set("message.max.bytes", (MAX_DEAD_LETTER_BYTES + OVERHEAD).to_string());
+        config
+    }
+
+    fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.common.clone();
+        config
+            .set("group.id", group)
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.offset.store", "false")
+            // A waiting fetch is answered as soon as there is data, so a long wait costs nothing but is rarer.
+            .set("fetch.wait.max.ms", "500")
+            // After an empty or failed fetch the next one is not put off.
+            .set("fetch.error.backoff.ms", "100")
+            .set("queued.max.messages.kbytes", "16384");
+        config
+    }
+
+    pub(super) fn member(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group);
+        config
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "500")
+            // Only what moves stops; the rest of a group goes on while it is shared out anew.
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", SESSION.as_millis().to_string())
+            .set("heartbeat.interval.ms", (SESSION / 4).as_millis().to_string())
+            .set("max.poll.interval.ms", LONGEST_HOLD.as_millis().to_string());
+        config
+    }
+
+    /// A reader joins no group; librdkafka wants the name of one all the same.
+    pub(super) fn reader(&self, name: &str) -> ClientConfig {
+        let mut config = self.consumer(name);
+        config
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true");
+        config
+    }
+}
+
+/// Turns what librdkafka says into our log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client;
+
+impl ClientContext for Client {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    /// Connections that are lost are made again by librdkafka; nothing has to be done. The end of a partition, which readers ask to be
+    /// told of, comes by here too.
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        // While brokers are away every client says so again with each attempt.
+        let mut told = TOLD.lock();
+        let code = code.map(|code| code as i32);
+        if told.get(&code).is_none_or(|last| last.elapsed() >= TELL_AGAIN) {
+            told.insert(code, Instant::now());
+            tracing::warn!(target: "librdkafka", %error, "{reason}");
+        }
+    }
+}
+
+impl ConsumerContext for Client {}
+
+pub(super) fn record(message: &BorrowedMessage<'_>, topic: Topic) -> Record {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let owned = |value: Option<&[u8]>| value.map(Bytes::copy_from_slice).unwrap_or_default();
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), owned(header.value)))
+            .collect()
+    });
+    let millis = message.timestamp().to_millis();
+    Record {
+        topic,
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers,
+        timestamp: millis
+            .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}

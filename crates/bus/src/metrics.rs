@@ -1,0 +1,120 @@
+//! What is measured of events.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use sosohappy_common::Context;
+use sosohappy_common::metrics::Metrics;
+
+use sosohappy_events::Topic;
+
+/// Seconds; most handlers write one row.
+const HANDLING: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Of the consumers and readers of a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Consuming {
+    /// By topic, `kind` (`consumer`, `reader`) and `outcome` (`applied`, `malformed`, `rejected`, `unavailable`).
+    pub events: IntCounterVec,
+    pub seconds: HistogramVec,
+    pub dead_letters: IntCounterVec,
+    /// Dead letters that the bus took in no form.
+    pub lost: IntCounterVec,
+    pub lag: IntGaugeVec,
+    /// Topics that the service consumes in a group.
+    pub groups: Arc<Mutex<BTreeSet<Topic>>>,
+}
+
+/// Of the relay of a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Relaying {
+    pub published: IntCounterVec,
+    pub refused: IntCounterVec,
+    pub pending: IntGauge,
+    pub oldest: Gauge,
+    pub leading: IntGauge,
+}
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("static names are valid")
+}
+
+fn gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::new(name, help).expect("a static name is valid")
+}
+
+impl Consuming {
+    pub(crate) fn of(context: &Context) -> Self {
+        context.metrics.shared(Self::declare)
+    }
+
+    fn declare(metrics: &Metrics) -> Self {
+        let seconds = HistogramOpts::new(
+            "events_handling_seconds",
+            "Time from a record's arrival until it was applied or given up, retries included",
+        )
+        .buckets(HANDLING.to_vec());
+        let lag = Opts::new(
+            "events_consumer_lag_records",
+            "Records in the partitions of this replica's consumer that are not done",
+        );
+        Self {
+            events: metrics.register(counter(
+                "events_consumed_total",
+                "Attempts to apply a consumed record, by what came of them",
+                &["topic", "kind", "outcome"],
+            )),
+            seconds: metrics.register(HistogramVec::new(seconds, &["topic", "kind"]).expect("static names are valid")),
+            dead_letters: metrics.register(counter(
+                "events_dead_letters_total",
+                "Records sent to a dead-letter topic",
+                &["topic"],
+            )),
+            lost: metrics.register(counter(
+                "events_dead_letters_lost_total",
+                "Dead letters that the bus refused even when they were cut",
+                &["topic"],
+            )),
+            lag: metrics.register(IntGaugeVec::new(lag, &["topic"]).expect("static names are valid")),
+            groups: Arc::default(),
+        }
+    }
+}
+
+impl Relaying {
+    pub(crate) fn of(context: &Context) -> Self {
+        context.metrics.shared(Self::declare)
+    }
+
+    fn declare(metrics: &Metrics) -> Self {
+        let oldest = Gauge::new(
+            "outbox_oldest_seconds",
+            "Age of the oldest outbox record that is not published; 0 without the lease",
+        );
+        Self {
+            published: metrics.register(counter(
+                "outbox_published_total",
+                "Outbox records published",
+                &["topic"],
+            )),
+            refused: metrics.register(counter(
+                "outbox_refused_total",
+                "Outbox records the bus refused for good",
+                &["topic"],
+            )),
+            pending: metrics.register(gauge(
+                "outbox_pending_records",
+                "Outbox records seen at the last look, at most a batch; 0 without the lease",
+            )),
+            oldest: metrics.register(oldest.expect("a static name is valid")),
+            leading: metrics.register(gauge(
+                "outbox_relay_leading",
+                "Whether this replica holds the relay's lease",
+            )),
+        }
+    }
+}

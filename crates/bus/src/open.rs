@@ -1,0 +1,27 @@
+//! Chooses the adapter by URL.
+
+use std::sync::Arc;
+
+use sosohappy_common::Context;
+use sosohappy_common::settings::Events;
+
+use crate::journal::Journal;
+use crate::names::Names;
+use crate::{Bus, BusError};
+
+/// Opens the bus that `events.url` names. A broker that is away is no error: what is asked of the bus waits for it.
+pub async fn open(settings: &Events, context: &Context) -> Result<Arc<dyn Bus>, BusError> {
+    let names = Names::new(settings)?;
+    match settings.url.scheme() {
+        "journal" => Ok(Arc::new(Journal::open(settings.url.rest(), names, context).await?)),
+        #[cfg(feature = "kafka")]
+        "kafka" => Ok(Arc::new(crate::kafka::Kafka::open(
+            settings.url.rest(),
+            names,
+            context,
+        )?)),
+        other => Err(BusError::Settings(format!(
+            "`{other}` is no bus: it is journal:<file> or kafka:<host:port>[,…]"
+        ))),
+    }
+}

@@ -1,0 +1,90 @@
+//! The port between services. Below its adapters: it knows none of them.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use prometheus::IntGauge;
+use sosohappy_events::{Outgoing, Record, Topic};
+
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    #[error("events.url: {0}")]
+    Settings(String),
+    /// The broker or the journal cannot be reached or answered with an error; trying again may help.
+    #[error("the bus is unavailable: {0}")]
+    Unavailable(String),
+    /// This record can never be published (too large, unknown topic).
+    #[error("the bus refused the record: {0}")]
+    Refused(String),
+}
+
+/// Where a reader of every record begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record stamped at or after this time.
+    At(Timestamp),
+    Earliest,
+    /// After the last record of this moment.
+    Latest,
+}
+
+/// Publishes and reads records. One suite of tests runs on both adapters.
+#[async_trait]
+pub trait Bus: std::fmt::Debug + Send + Sync {
+    /// Resolves when all are durable, in the given order per key. On an error any number of them may have
+    /// been published.
+    ///
+    /// While a broker is away it waits, and keeps the order of what waits. Dropped, it takes back what the broker does not have yet.
+    async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError>;
+
+    /// Joins a consumer group: each record goes to one member, partitions are shared out, order is kept per
+    /// key, and a member that dies has its partitions taken over. A new group begins at the earliest record.
+    async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError>;
+
+    /// Reads every partition without a group; positions are not kept. They are fixed when this resolves: nothing
+    /// that is published from then on is missed.
+    async fn read(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, BusError>;
+
+    /// Reads the dead letters of these topics, all there are; a record's `topic` is the one it could not be
+    /// handled on, its headers `dlt-…` say why and where.
+    async fn read_dead_letters(&self, topics: &[Topic]) -> Result<Box<dyn Reader>, BusError>;
+
+    /// Makes the topics (and their `.dlt`) where they are missing. Idempotent. `publish`, `join` and `read` do it for
+    /// the topics they meet first.
+    async fn create_topics(&self, topics: &[Topic]) -> Result<(), BusError>;
+
+    /// Whether the bus answers, for health.
+    async fn ping(&self) -> Result<(), BusError>;
+}
+
+/// A member of a consumer group. Dropped without [`Member::leave`] it is taken for dead.
+#[async_trait]
+pub trait Member: Send {
+    /// The next record; waits for it. Safe to cancel. An error means that this member is of no use any more.
+    async fn next(&mut self) -> Result<Record, BusError>;
+
+    /// Marks a record, and all before it in its partition, as done: a later member of the group starts behind it.
+    /// May be flushed up to a second later; a redelivery after a crash is the consumer's to recognise.
+    async fn done(&mut self, record: &Record) -> Result<(), BusError>;
+
+    /// Puts a record as it was on `<topic>.dlt` with headers `dlt-reason`, `dlt-group`, `dlt-partition`,
+    /// `dlt-offset`, durably. A value that does not fit is cut, and `dlt-value-bytes` says so.
+    async fn dead_letter(&mut self, record: &Record, reason: &str) -> Result<(), BusError>;
+
+    /// From now on keeps the gauge at the number of records that are not done in this member's partitions, a few
+    /// seconds late.
+    fn observe(&mut self, lag: IntGauge);
+
+    /// Flushes what was done and leaves.
+    async fn leave(self: Box<Self>);
+}
+
+/// Reads every record of its topics.
+#[async_trait]
+pub trait Reader: Send {
+    /// The next record; waits for it. Safe to cancel. An error means that this reader is of no use any more.
+    async fn next(&mut self) -> Result<Record, BusError>;
+
+    /// Whether everything that was there when the reader began has been read. It may become true while
+    /// [`Reader::next`] waits, so it is asked again then.
+    fn caught_up(&self) -> bool;
+}

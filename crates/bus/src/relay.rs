@@ -1,0 +1,349 @@
+//! The relay: publishes what transactions have written to an outbox, in order per key, and survives a kill anywhere.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Stage;
+use sosohappy_store::outbox::{Outbox, Pending};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::dead_letter::dead_letter_of;
+use crate::metrics::Relaying;
+use crate::{Bus, BusError};
+
+/// How long a lease outlives its holder; renewed when half of it is gone.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// Records of one batch.
+const BATCH: usize = 256;
+
+/// How long a relay without a wake waits before it looks again: while there is traffic, rows of other replicas (whose
+/// wake does not reach this process) are found sooner.
+const LOOK: Duration = Duration::from_millis(200);
+const LOOK_BUSY: Duration = Duration::from_millis(20);
+
+/// How long after the last record there is traffic.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// How often a relay without the lease tries to get it.
+const TRY: Duration = Duration::from_secs(1);
+
+/// Wakes the relay of this process; whoever commits an outbox row calls it after the commit.
+#[derive(Debug, Clone, Default)]
+pub struct RelayHandle(Arc<Notify>);
+
+impl RelayHandle {
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Spawns the relay: one of the replicas leases it and publishes batches in order. Without a wake it looks every
+/// 200 ms, which also finds rows of a replica that died after its commit. What the bus refuses for good goes to the
+/// dead-letter topic, so that one record never stops the rest.
+///
+/// A record is published at least once: a relay that dies, or loses its lease, between publishing and forgetting leaves
+/// rows that the next one publishes again under the same event ids. The first copies of a key are always in order.
+#[must_use]
+pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
+    let handle = RelayHandle::default();
+    let relay = Relay::new(context, bus, outbox, handle.0.clone());
+    context
+        .lifecycle
+        .spawn_at(Stage::Publishing, "outbox-relay", relay.run());
+    handle
+}
+
+struct Relay {
+    bus: Arc<dyn Bus>,
+    outbox: Arc<dyn Outbox>,
+    holder: String,
+    wake: Arc<Notify>,
+    draining: CancellationToken,
+    metrics: Relaying,
+}
+
+/// A lease that was obtained, and when it has to be renewed or is over. Time is the machine's monotonic one: a lease is
+/// about this process being alive, not about the date.
+struct Lease {
+    renew: Instant,
+    end: Instant,
+}
+
+impl Lease {
+    fn from(asked: Instant) -> Self {
+        Self {
+            renew: asked + LEASE / 2,
+            end: asked + LEASE,
+        }
+    }
+}
+
+/// Why a turn at publishing ended.
+enum End {
+    Drained,
+    LeaseLost,
+}
+
+fn backoff() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+impl Relay {
+    fn new(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>, wake: Arc<Notify>) -> Self {
+        let (holder, draining) = (
+            context.instance.to_string(),
+            context.lifecycle.draining_at(Stage::Publishing),
+        );
+        Self {
+            bus,
+            outbox,
+            holder,
+            wake,
+            draining,
+            metrics: Relaying::of(context),
+        }
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        let mut delays = backoff();
+        loop {
+            let asked = Instant::now();
+            let wait = match self.outbox.lease(&self.holder, LEASE).await {
+                Ok(true) => {
+                    self.metrics.leading.set(1);
+                    let end = self.lead(Lease::from(asked)).await;
+                    self.metrics.leading.set(0);
+                    self.metrics.pending.set(0);
+                    self.metrics.oldest.set(0.0);
+                    if let End::Drained = end {
+                        self.give_back().await;
+                        return Ok(());
+                    }
+                    tracing::warn!("the outbox relay has lost its lease; another replica goes on");
+                    TRY
+                }
+                Ok(false) => TRY,
+                Err(error) => {
+                    tracing::warn!(%error, "the outbox relay cannot ask for its lease");
+                    delays.next().unwrap_or(TRY)
+                }
+            };
+            if wait == TRY {
+                delays = backoff();
+            }
+            tokio::select! {
+                () = self.draining.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Publishes as long as the lease holds. When the service drains, whoever writes has ended: what is there then is published, so
+    /// that what the last requests have caused does not wait for another replica.
+    async fn lead(&self, mut lease: Lease) -> End {
+        let mut delays = backoff();
+        let mut last_record: Option<Instant> = None;
+        // Rows that even the dead letters do not take (a topic of another version of ours): they stay, and nothing waits
+        // for them.
+        let mut stuck = HashSet::new();
+        loop {
+            if !self.keep(&mut lease).await {
+                return End::LeaseLost;
+            }
+            // Asked before the look: what was written before the service drained is seen by it.
+            let drains = self.draining.is_cancelled();
+            let pending = self.outbox.pending(BATCH + stuck.len()).await.map(|mut pending| {
+                self.look_at(&pending);
+                pending.retain(|pending| !stuck.contains(&pending.row));
+                pending
+            });
+            let progress = match pending {
+                Ok(pending) if pending.is_empty() => {
+                    if drains {
+                        return End::Drained;
+                    }
+                    delays = backoff();
+                    let busy = last_record.is_some_and(|last| last.elapsed() < BUSY);
+                    self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
+                    continue;
+                }
+                Ok(pending) => self.relay(&pending, &mut lease, &mut stuck).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match progress {
+                Ok(true) => {
+                    last_record = Some(Instant::now());
+                    delays = backoff();
+                }
+                Ok(false) => return End::LeaseLost,
+                Err(error) => {
+                    tracing::warn!(error, "the outbox waits");
+                    if self.draining.is_cancelled() {
+                        return End::Drained;
+                    }
+                    self.rest(delays.next().unwrap_or(TRY)).await;
+                }
+            }
+        }
+    }
+
+    async fn rest(&self, longest: Duration) {
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = self.draining.cancelled(), if !self.draining.is_cancelled() => {}
+            () = tokio::time::sleep(longest) => {}
+        }
+    }
+
+    /// Publishes and forgets one batch. False when the lease is over, also when it ended before this was called: the look at what
+    /// is pending may have taken longer, and another relay may have published the same, and more, since.
+    async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Result<bool, String> {
+        let records: Vec<_> = pending.iter().map(|pending| pending.record.clone()).collect();
+        let Some(outcome) = self.while_leading(lease, self.bus.publish(&records)).await else {
+            return Ok(false);
+        };
+        let (sent, error) = match outcome {
+            Ok(()) => (pending.len(), None),
+            Err(BusError::Refused(_)) => {
+                let Some((sent, error)) = self.one_by_one(pending, lease, stuck).await else {
+                    return Ok(false);
+                };
+                (sent, error)
+            }
+            Err(error) => (0, Some(error)),
+        };
+        let sent: Vec<_> = pending[..sent]
+            .iter()
+            .filter(|pending| !stuck.contains(&pending.row))
+            .collect();
+        if !self.forget(&sent, lease).await {
+            return Ok(false);
+        }
+        error.map_or(Ok(true), |error| Err(error.to_string()))
+    }
+
+    /// Finds the records that the bus refuses, and puts them where dead letters go. Answers how many are out of the way.
+    async fn one_by_one(
+        &self,
+        pending: &[Pending],
+        lease: &mut Lease,
+        stuck: &mut HashSet<String>,
+    ) -> Option<(usize, Option<BusError>)> {
+        for (sent, Pending { row, record, .. }) in pending.iter().enumerate() {
+            let mut outcome = self
+                .while_leading(lease, self.bus.publish(std::slice::from_ref(record)))
+                .await?;
+            if let Err(BusError::Refused(reason)) = outcome {
+                tracing::error!(
+                    topic = record.topic,
+                    reason,
+                    "a record of the outbox goes to the dead letters"
+                );
+                self.metrics.refused.with_label_values(&[&record.topic]).inc();
+                let dead = dead_letter_of(record, "outbox", &reason);
+                outcome = self.while_leading(lease, self.bus.publish(&[dead])).await?;
+            }
+            match outcome {
+                Ok(()) => {}
+                Err(BusError::Refused(reason)) => {
+                    tracing::error!(
+                        row,
+                        reason,
+                        "a record of the outbox can be put nowhere, and stays where it is"
+                    );
+                    stuck.insert(row.clone());
+                }
+                Err(error) => return Some((sent, Some(error))),
+            }
+        }
+        Some((pending.len(), None))
+    }
+
+    /// Forgets what was published, and does not look for more before that has come through: it would be published
+    /// again. False when the lease is over.
+    async fn forget(&self, sent: &[&Pending], lease: &mut Lease) -> bool {
+        if sent.is_empty() {
+            return true;
+        }
+        let rows: Vec<_> = sent.iter().map(|pending| pending.row.clone()).collect();
+        let mut delays = backoff();
+        while let Err(error) = self.outbox.published(&rows).await {
+            tracing::warn!(%error, "what was published cannot be forgotten yet");
+            tokio::time::sleep(delays.next().unwrap_or(TRY)).await;
+            if !self.keep(lease).await {
+                return false;
+            }
+        }
+        for pending in sent {
+            self.metrics.published.with_label_values(&[&pending.record.topic]).inc();
+            // There with the first record of a topic, at nothing.
+            self.metrics.refused.with_label_values(&[&pending.record.topic]);
+        }
+        true
+    }
+
+    /// Runs something that may take long, and renews the lease meanwhile. `None` when the lease is over: then the work is dropped,
+    /// or not even begun.
+    async fn while_leading<T>(&self, lease: &mut Lease, work: impl Future<Output = T>) -> Option<T> {
+        if !self.keep(lease).await {
+            return None;
+        }
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = tokio::time::sleep_until(lease.renew) => if !self.keep(lease).await { return None },
+            }
+        }
+    }
+
+    /// Renews the lease when half of it is gone. False when it is over.
+    async fn keep(&self, lease: &mut Lease) -> bool {
+        let mut delays = backoff();
+        while Instant::now() >= lease.renew {
+            let asked = Instant::now();
+            if asked >= lease.end {
+                return false;
+            }
+            match tokio::time::timeout_at(lease.end, self.outbox.lease(&self.holder, LEASE)).await {
+                Ok(Ok(true)) => *lease = Lease::from(asked),
+                Ok(Ok(false)) | Err(_) => return false,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the outbox relay cannot renew its lease");
+                    tokio::time::sleep_until((Instant::now() + delays.next().unwrap_or(TRY)).min(lease.end)).await;
+                    if Instant::now() >= lease.end {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    async fn give_back(&self) {
+        if let Err(error) = self.outbox.lease(&self.holder, Duration::ZERO).await {
+            tracing::warn!(%error, "the outbox relay's lease runs out by itself");
+        }
+    }
+
+    fn look_at(&self, pending: &[Pending]) {
+        self.metrics
+            .pending
+            .set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .oldest
+            .set(pending.first().map_or(0.0, |oldest| oldest.age.as_secs_f64()));
+    }
+}

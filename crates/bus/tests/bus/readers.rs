@@ -1,0 +1,108 @@
+//! Readers of every record: where they begin, and that they miss nothing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sosohappy_bus::Start;
+use sosohappy_events::Topic;
+
+use crate::spread;
+use crate::support::{Bench, assert_in_order, numbers, read, record, soon, take, value, values};
+
+crate::on_both!(
+    gives_every_reader_everything,
+    reads_from_a_time,
+    reads_what_comes_after_the_present_moment,
+    is_caught_up_at_once_where_there_is_nothing,
+    reads_several_topics,
+);
+
+async fn gives_every_reader_everything(bench: Bench) {
+    let (here, there) = (bench.open().await, bench.open().await);
+    here.publish(&spread(0..100)).await.unwrap();
+    let mut readers = Vec::new();
+    for bus in [&here, &there] {
+        let mut reader = bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+        assert!(!reader.caught_up());
+        let records = read(&mut *reader, 100).await;
+        assert_eq!(values(&records), numbers(0..100));
+        assert_in_order(&records);
+        readers.push(reader);
+    }
+    here.publish(&spread(100..101)).await.unwrap();
+    for reader in &mut readers {
+        assert_eq!(value(&soon(reader.next()).await.unwrap()), "100");
+        assert!(reader.caught_up());
+    }
+    // Another process sees what this one publishes while it waits.
+    let mut reader = there.read(&[Topic::Notice], Start::Latest).await.unwrap();
+    let waiting = tokio::spawn(async move { reader.next().await.map(|record| value(&record)) });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    here.publish(&spread(500..501)).await.unwrap();
+    assert_eq!(soon(waiting).await.unwrap().unwrap(), "500");
+}
+
+async fn reads_from_a_time(bench: Bench) {
+    let bus = bench.open().await;
+    bus.publish(&spread(0..40)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let between = bench.context.clock.now();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    bus.publish(&spread(40..60)).await.unwrap();
+    let mut reader = bus.read(&[Topic::Notice], Start::At(between)).await.unwrap();
+    let records = read(&mut *reader, 20).await;
+    assert_eq!(values(&records), numbers(40..60));
+    assert!(records.iter().all(|record| record.timestamp >= between));
+    let mut all = bus.read(&[Topic::Notice], Start::At(Timestamp::MIN)).await.unwrap();
+    assert_eq!(read(&mut *all, 60).await.len(), 60);
+    let later = bench.context.clock.now() + Duration::from_hours(1);
+    let mut none = bus.read(&[Topic::Notice], Start::At(later)).await.unwrap();
+    assert!(none.caught_up());
+    bus.publish(&spread(60..61)).await.unwrap();
+    assert_eq!(
+        value(&soon(none.next()).await.unwrap()),
+        "60",
+        "a reader follows what comes, whenever it is stamped"
+    );
+}
+
+async fn reads_what_comes_after_the_present_moment(bench: Bench) {
+    let bus = bench.open().await;
+    bus.publish(&spread(0..40)).await.unwrap();
+    let mut reader = bus.read(&[Topic::Notice], Start::Latest).await.unwrap();
+    assert!(reader.caught_up());
+    // Before anybody asks for the next record.
+    bus.publish(&spread(40..80)).await.unwrap();
+    assert_eq!(values(&read(&mut *reader, 40).await), numbers(40..80));
+}
+
+async fn is_caught_up_at_once_where_there_is_nothing(bench: Bench) {
+    let bus = bench.open().await;
+    for start in [Start::Earliest, Start::Latest, Start::At(bench.context.clock.now())] {
+        assert!(
+            bus.read(&[Topic::Erased], start).await.unwrap().caught_up(),
+            "{start:?}"
+        );
+    }
+}
+
+async fn reads_several_topics(bench: Bench) {
+    let bus = bench.open().await;
+    bus.publish(&[record(Topic::Expired, "a", "1"), record(Topic::Resign, "a", "2")])
+        .await
+        .unwrap();
+    let mut reader = bus
+        .read(&[Topic::Expired, Topic::Resign], Start::Earliest)
+        .await
+        .unwrap();
+    assert!(!reader.caught_up());
+    let mut records = read(&mut *reader, 2).await;
+    assert!(reader.caught_up());
+    bus.publish(&[record(Topic::Expired, "a", "3")]).await.unwrap();
+    records.extend(read(&mut *reader, 1).await);
+    let topics: Vec<_> = records.iter().map(|record| (value(record), record.topic)).collect();
+    assert!(topics.contains(&("1".into(), Topic::Expired)) && topics.contains(&("2".into(), Topic::Resign)));
+    assert_eq!(topics[2], ("3".into(), Topic::Expired));
+    let mut member = bus.join("group", &[Topic::Expired, Topic::Resign]).await.unwrap();
+    assert_eq!(values(&take(&mut *member, 3).await), ["1", "2", "3"]);
+}

@@ -1,0 +1,298 @@
+//! What consumers are promised, on the journal and on Kafka: retries, dead letters, readiness, draining.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sosohappy_bus::consume::{Consumer, HandleError, spawn_consumer, spawn_reader};
+use sosohappy_bus::{Bus, Start};
+use sosohappy_common::Context;
+use sosohappy_common::correlation::{Correlation, correlation};
+use sosohappy_events::types::AccountResigned;
+use sosohappy_events::{Envelope, EventId, Header, Meta, Outgoing, Topic};
+use support::{Bench, assert_counted, counted, read, soon};
+use tokio::sync::mpsc;
+
+on_both!(
+    applies_in_order_and_not_again_after_a_restart,
+    waits_for_what_is_away_and_keeps_the_order,
+    buries_what_cannot_be_handled_and_goes_on,
+    drains_while_it_waits_and_leaves_the_record_undone,
+    readers_hold_readiness_back_until_they_have_caught_up,
+    readers_pass_over_what_they_cannot_handle,
+    readers_from_the_present_miss_nothing_once_ready,
+    what_is_consumed_is_correlated_with_what_it_causes,
+);
+
+const BUDGET: Duration = Duration::from_secs(20);
+
+/// Hands on what it is given, after failing as told by nickname and how often it was seen before.
+struct Told {
+    seen: mpsc::UnboundedSender<(String, Meta)>,
+    times: Mutex<HashMap<String, u32>>,
+}
+
+fn told() -> (Told, mpsc::UnboundedReceiver<(String, Meta)>) {
+    let (seen, told) = mpsc::unbounded_channel();
+    (
+        Told {
+            seen,
+            times: Mutex::default(),
+        },
+        told,
+    )
+}
+
+#[async_trait]
+impl Consumer<AccountResigned> for Told {
+    async fn handle(&self, event: Envelope<AccountResigned>) -> Result<(), HandleError> {
+        let nickname = event.event.nickname;
+        let time = {
+            let mut times = self.times.lock();
+            *times.entry(nickname.clone()).and_modify(|time| *time += 1).or_insert(1)
+        };
+        match (nickname.as_str(), time) {
+            ("away", 1..=3) => Err(HandleError::Unavailable(anyhow::anyhow!("the database is away"))),
+            ("gone", _) => Err(HandleError::Unavailable(anyhow::anyhow!(
+                "the database is away for good"
+            ))),
+            ("bad", _) => Err(HandleError::Rejected("it makes no sense".into())),
+            ("panic", _) => panic!("index out of range"),
+            _ => {
+                self.seen.send((nickname, event.meta)).expect("the test listens");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn resigned(nickname: &str) -> AccountResigned {
+    AccountResigned {
+        account: "kim@example.com+kakao".parse().unwrap(),
+        nickname: nickname.into(),
+    }
+}
+
+async fn publish(bench: &Bench, bus: &Arc<dyn Bus>, nicknames: &[&str]) -> Vec<EventId> {
+    let envelopes: Vec<_> = nicknames
+        .iter()
+        .map(|nickname| Envelope::new(resigned(nickname), &bench.context))
+        .collect();
+    let records: Vec<_> = envelopes.iter().map(Envelope::to_outgoing).collect();
+    bus.publish(&records).await.unwrap();
+    envelopes.iter().map(|envelope| envelope.meta.id).collect()
+}
+
+fn malformed() -> Outgoing {
+    Outgoing {
+        topic: "resign".into(),
+        key: Some("nobody".into()),
+        value: Some(b"kim".to_vec()),
+        headers: vec![],
+    }
+}
+
+async fn next(seen: &mut mpsc::UnboundedReceiver<(String, Meta)>) -> String {
+    soon(seen.recv()).await.expect("the consumer lives").0
+}
+
+/// A service that is started anew.
+fn service() -> Context {
+    Context::system("test-service", 0)
+}
+
+async fn applies_in_order_and_not_again_after_a_restart(bench: Bench) {
+    let bus = bench.open().await;
+    let ids = publish(&bench, &bus, &["1", "2", "3"]).await;
+    let (consumer, mut seen) = told();
+    let first = service();
+    spawn_consumer(&first, bus.clone(), consumer);
+    for (nickname, id) in ["1", "2", "3"].into_iter().zip(ids) {
+        let (came, meta) = soon(seen.recv()).await.unwrap();
+        assert_eq!((came.as_str(), meta.id), (nickname, id));
+    }
+    assert!(first.lifecycle.shutdown(BUDGET).await.is_empty());
+    assert_counted(
+        &first,
+        "events_consumed_total",
+        &[r#"kind="consumer""#, r#"outcome="applied""#, r#"topic="resign""#],
+        3,
+    );
+
+    let (consumer, mut seen) = told();
+    let second = service();
+    spawn_consumer(&second, bus.clone(), consumer);
+    publish(&bench, &bus, &["4"]).await;
+    assert_eq!(next(&mut seen).await, "4");
+    assert!(second.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
+async fn waits_for_what_is_away_and_keeps_the_order(bench: Bench) {
+    let bus = bench.open().await;
+    publish(&bench, &bus, &["away", "next"]).await;
+    let (consumer, mut seen) = told();
+    let service = service();
+    spawn_consumer(&service, bus.clone(), consumer);
+    assert_eq!(next(&mut seen).await, "away");
+    assert_eq!(next(&mut seen).await, "next");
+    assert_counted(&service, "events_consumed_total", &[r#"outcome="unavailable""#], 3);
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
+async fn buries_what_cannot_be_handled_and_goes_on(bench: Bench) {
+    let bus = bench.open().await;
+    let (consumer, mut seen) = told();
+    let service = service();
+    spawn_consumer(&service, bus.clone(), consumer);
+    publish(&bench, &bus, &["first"]).await;
+    assert_eq!(next(&mut seen).await, "first");
+    let began = Instant::now();
+    bus.publish(&[malformed()]).await.unwrap();
+    let ids = publish(&bench, &bus, &["bad", "panic", "last"]).await;
+    assert_eq!(next(&mut seen).await, "last");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+    let mut dead = bus.read_dead_letters(&[Topic::Resign]).await.unwrap();
+    let letters = read(&mut *dead, 3).await;
+    let reasons: Vec<_> = letters
+        .iter()
+        .map(|letter| letter.header(Header::DLT_REASON).unwrap())
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "malformed: the key is no account",
+            "rejected: it makes no sense",
+            "rejected: the consumer panicked: index out of range",
+        ]
+    );
+    assert_eq!(letters[1].header(Header::EVENT_ID), Some(ids[0].to_string().as_str()));
+    assert!(
+        letters[0]
+            .header(Header::DLT_GROUP)
+            .unwrap()
+            .ends_with("test-service.resign")
+    );
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+    assert_counted(&service, "events_dead_letters_total", &[r#"topic="resign""#], 3);
+}
+
+/// Handles whatever comes.
+struct Any(mpsc::UnboundedSender<String>);
+
+#[async_trait]
+impl Consumer<AccountResigned> for Any {
+    async fn handle(&self, event: Envelope<AccountResigned>) -> Result<(), HandleError> {
+        self.0
+            .send(event.event.nickname)
+            .map_err(|error| HandleError::Rejected(error.to_string()))
+    }
+}
+
+async fn drains_while_it_waits_and_leaves_the_record_undone(bench: Bench) {
+    let bus = bench.open().await;
+    publish(&bench, &bus, &["done", "gone"]).await;
+    let (consumer, mut seen) = told();
+    let first = service();
+    spawn_consumer(&first, bus.clone(), consumer);
+    assert_eq!(next(&mut seen).await, "done");
+    soon(async {
+        while counted(&first, "events_consumed_total", &[r#"outcome="unavailable""#]) < 1.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(first.lifecycle.shutdown(BUDGET).await.is_empty());
+
+    // "gone" comes again, to whoever can handle it.
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let second = service();
+    spawn_consumer(&second, bus.clone(), Any(sender));
+    assert_eq!(soon(seen.recv()).await.unwrap(), "gone");
+    assert!(second.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
+async fn readers_hold_readiness_back_until_they_have_caught_up(bench: Bench) {
+    let bus = bench.open().await;
+    let nicknames: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    publish(&bench, &bus, &nicknames.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (consumer, mut seen) = told();
+    let service = service();
+    spawn_reader(&service, bus.clone(), Start::Earliest, consumer);
+    assert_eq!(service.lifecycle.readiness().waiting_for, ["reader-resign"]);
+    soon(service.lifecycle.ready()).await;
+    let mut before = Vec::new();
+    while let Ok((nickname, _)) = seen.try_recv() {
+        before.push(nickname);
+    }
+    assert_eq!(before, nicknames, "all of them, before it was ready");
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
+async fn readers_pass_over_what_they_cannot_handle(bench: Bench) {
+    let bus = bench.open().await;
+    bus.publish(&[malformed()]).await.unwrap();
+    publish(&bench, &bus, &["bad", "panic", "away", "last"]).await;
+    let (consumer, mut seen) = told();
+    let service = service();
+    spawn_reader(&service, bus.clone(), Start::Earliest, consumer);
+    assert_eq!(next(&mut seen).await, "away", "what is away is waited for");
+    assert_eq!(next(&mut seen).await, "last");
+    assert!(
+        bus.read_dead_letters(&[Topic::Resign]).await.unwrap().caught_up(),
+        "readers bury nothing"
+    );
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
+async fn readers_from_the_present_miss_nothing_once_ready(bench: Bench) {
+    let bus = bench.open().await;
+    publish(&bench, &bus, &["old"]).await;
+    let services: Vec<_> = (0..2)
+        .map(|_| {
+            let (consumer, seen) = told();
+            let service = service();
+            spawn_reader(&service, bus.clone(), Start::Latest, consumer);
+            (service, seen)
+        })
+        .collect();
+    for (service, _) in &services {
+        soon(service.lifecycle.ready()).await;
+    }
+    publish(&bench, &bus, &["new"]).await;
+    for (service, mut seen) in services {
+        assert_eq!(next(&mut seen).await, "new", "every replica");
+        assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+    }
+}
+
+/// Tells the correlation it is called in.
+struct Current(mpsc::UnboundedSender<Option<Correlation>>);
+
+#[async_trait]
+impl Consumer<AccountResigned> for Current {
+    async fn handle(&self, _event: Envelope<AccountResigned>) -> Result<(), HandleError> {
+        self.0
+            .send(correlation())
+            .map_err(|error| HandleError::Rejected(error.to_string()))
+    }
+}
+
+async fn what_is_consumed_is_correlated_with_what_it_causes(bench: Bench) {
+    let bus = bench.open().await;
+    let mut envelope = Envelope::new(resigned("1"), &bench.context);
+    envelope.meta.correlation_id = Some("request-1".into());
+    envelope.meta.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
+    bus.publish(&[envelope.to_outgoing()]).await.unwrap();
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let service = service();
+    spawn_consumer(&service, bus.clone(), Current(sender));
+    let current = soon(seen.recv()).await.unwrap().unwrap();
+    assert_eq!(&*current.id, "request-1");
+    assert_eq!(current.traceparent.as_deref(), envelope.meta.traceparent.as_deref());
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+}

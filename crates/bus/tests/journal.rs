@@ -1,0 +1,200 @@
+//! What holds on the journal only: its file, its lock files, retention and compaction.
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sosohappy_bus::{Bus, BusError, Start};
+use sosohappy_common::Context;
+use sosohappy_common::clock::{Clock, ManualClock};
+use sosohappy_events::{Outgoing, Topic};
+use support::{Bench, on_journal, read, record, soon, take, values};
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn at(bench: &Bench, clock: &Arc<ManualClock>) -> Bench {
+    let clock: Arc<dyn Clock> = clock.clone();
+    Bench {
+        context: Context {
+            clock,
+            ..bench.context.clone()
+        },
+        ..bench.clone()
+    }
+}
+
+/// All there is in a topic, once it is no more than `count`.
+async fn shrunk(bus: &Arc<dyn Bus>, topic: Topic, count: usize) -> Vec<String> {
+    soon(async {
+        loop {
+            let mut reader = bus.read(&[topic], Start::Earliest).await.unwrap();
+            let mut records = Vec::new();
+            while !reader.caught_up() {
+                records.extend(read(&mut *reader, 1).await);
+            }
+            if records.len() <= count {
+                return values(&records);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn records_go_when_their_time_is_over() {
+    on_journal(async |bench: Bench| {
+        let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
+        let bench = at(&bench, &clock);
+        let bus = bench.open().await;
+        let old: Vec<_> = (0..1500)
+            .map(|number| record(Topic::AccessToken, &number.to_string(), "old"))
+            .collect();
+        bus.publish(&old).await.unwrap();
+        bus.publish(&[record(Topic::Notice, "key", "a week is not over")])
+            .await
+            .unwrap();
+        let mut group = bus.join("group", &[Topic::AccessToken]).await.unwrap();
+        take(&mut *group, 1500).await;
+        group.leave().await;
+        clock.advance(DAY + DAY / 2);
+        bus.publish(&[record(Topic::AccessToken, "key", "new")]).await.unwrap();
+        clock.advance(DAY);
+        drop(bus);
+        // Looks after its file as soon as it is opened.
+        let bus = bench.open().await;
+        assert_eq!(shrunk(&bus, Topic::AccessToken, 1).await, ["new"]);
+        assert_eq!(shrunk(&bus, Topic::Notice, 1).await, ["a week is not over"]);
+        // A group goes on where it was, behind what is no more.
+        let mut group = bus.join("group", &[Topic::AccessToken]).await.unwrap();
+        assert_eq!(values(&take(&mut *group, 1).await), ["new"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn compacted_topics_keep_the_last_record_of_each_key() {
+    on_journal(async |bench: Bench| {
+        let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
+        let bench = at(&bench, &clock);
+        let bus = bench.open().await;
+        let records: Vec<_> = (0..1800)
+            .map(|number| {
+                record(
+                    Topic::EmailAndNickname,
+                    &format!("key-{}", number % 3),
+                    &number.to_string(),
+                )
+            })
+            .collect();
+        bus.publish(&records).await.unwrap();
+        let forget = Outgoing {
+            value: None,
+            ..record(Topic::EmailAndNickname, "key-1", "")
+        };
+        bus.publish(&[forget]).await.unwrap();
+        clock.advance(DAY * 30);
+        bus.publish(&[record(Topic::EmailAndNickname, "key-2", "last")])
+            .await
+            .unwrap();
+        drop(bus);
+        let bus = bench.open().await;
+        assert_eq!(
+            shrunk(&bus, Topic::EmailAndNickname, 2).await,
+            ["1797", "last"],
+            "a null value goes after a while"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_processes_may_open_a_new_file_at_once() {
+    on_journal(async |bench: Bench| {
+        let opening: Vec<_> = (0..8)
+            .map(|number| {
+                let bench = bench.clone();
+                tokio::spawn(async move {
+                    let bus = bench.open().await;
+                    bus.publish(&[record(Topic::Notice, "key", &number.to_string())])
+                        .await
+                        .unwrap();
+                    bus
+                })
+            })
+            .collect();
+        let mut buses = Vec::new();
+        for bus in opening {
+            buses.push(bus.await.unwrap());
+        }
+        for bus in &buses {
+            let mut reader = bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+            assert_eq!(read(&mut *reader, 8).await.len(), 8);
+        }
+    })
+    .await;
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn nothing_but_the_journal_stays_behind() {
+    on_journal(async |bench: Bench| {
+        let folder = Path::new(bench.url.trim_start_matches("journal:"))
+            .parent()
+            .unwrap()
+            .to_owned();
+        let bus = bench.open().await;
+        let mut member = bus.join("group", &[Topic::Notice]).await.unwrap();
+        bus.publish(&[record(Topic::Notice, "key", "1")]).await.unwrap();
+        take(&mut *member, 1).await;
+        assert!(
+            files(&folder)
+                .iter()
+                .any(|name| Path::new(name).extension().is_some_and(|extension| extension == "lock"))
+        );
+        drop((bus, member));
+        soon(async {
+            while files(&folder) != ["events.db"] {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        // What was done was written on the way out.
+        let bus = bench.open().await;
+        let mut member = bus.join("group", &[Topic::Notice]).await.unwrap();
+        bus.publish(&[record(Topic::Notice, "key", "2")]).await.unwrap();
+        assert_eq!(values(&take(&mut *member, 1).await), ["2"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_journal_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("text"), "not a database ".repeat(100)).unwrap();
+    for path in ["text", "text/events.db", ""] {
+        let url = if path.is_empty() {
+            "journal:".to_owned()
+        } else {
+            format!("journal:{}", folder.path().join(path).display())
+        };
+        let bench = Bench::new(url, String::new());
+        let settings = sosohappy_common::settings::Events {
+            url: bench.url.as_str().into(),
+            prefix: String::new(),
+            topics: std::collections::BTreeMap::new(),
+            access_token_form: sosohappy_common::settings::AccessTokenForm::Digest,
+        };
+        let outcome = sosohappy_bus::open(&settings, &bench.context).await;
+        assert!(matches!(outcome, Err(BusError::Settings(_))), "{path}: {outcome:?}");
+    }
+}

@@ -1,0 +1,404 @@
+//! The outbox relay against an outbox and a bus in memory that fail when told to, in virtual time: every way of dying
+//! between publishing and forgetting is a matter of milliseconds here. Real outboxes are tested in `sosohappy-store`.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sosohappy_bus::Bus;
+use sosohappy_bus::relay::spawn_relay;
+use sosohappy_bus::{BusError, Member, Reader, Start};
+use sosohappy_common::Context;
+use sosohappy_events::{Header, Outgoing, Topic};
+use sosohappy_store::StoreError;
+use sosohappy_store::outbox::{Outbox, Pending};
+use support::{assert_counted, record};
+use tokio::time::{Instant, sleep, timeout};
+
+const LEASE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+struct Rows {
+    unpublished: BTreeMap<u64, Outgoing>,
+    written: u64,
+    lease: Option<(String, Instant)>,
+    /// How long the next look takes.
+    pending_takes: Duration,
+    /// Answers an error this many times.
+    forget_fails: u32,
+    pending_fails: u32,
+}
+
+/// An outbox as a database would be: shared by all relays, and outliving them.
+#[derive(Debug, Clone, Default)]
+struct MemoryOutbox(Arc<Mutex<Rows>>);
+
+impl MemoryOutbox {
+    fn write(&self, record: Outgoing) {
+        let mut rows = self.0.lock();
+        rows.written += 1;
+        let row = rows.written;
+        rows.unpublished.insert(row, record);
+    }
+
+    fn left(&self) -> usize {
+        self.0.lock().unpublished.len()
+    }
+}
+
+fn broken(fails: &mut u32) -> Result<(), StoreError> {
+    if *fails > 0 {
+        *fails -= 1;
+        return Err(StoreError::Failed(anyhow::anyhow!("the database is away")));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Outbox for MemoryOutbox {
+    async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        sleep(Duration::from_millis(1)).await;
+        let mut rows = self.0.lock();
+        if rows
+            .lease
+            .as_ref()
+            .is_some_and(|(held, until)| held != holder && *until > Instant::now())
+        {
+            return Ok(false);
+        }
+        rows.lease = Some((holder.to_owned(), Instant::now() + ttl));
+        Ok(true)
+    }
+
+    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
+        sleep(Duration::from_millis(1)).await;
+        let (unpublished, takes) = {
+            let mut rows = self.0.lock();
+            broken(&mut rows.pending_fails)?;
+            (rows.unpublished.clone(), std::mem::take(&mut rows.pending_takes))
+        };
+        sleep(takes).await;
+        Ok(unpublished
+            .iter()
+            .take(limit)
+            .map(|(row, record)| Pending {
+                row: row.to_string(),
+                record: record.clone(),
+                age: Duration::from_secs(1),
+            })
+            .collect())
+    }
+
+    async fn published(&self, published: &[String]) -> Result<(), StoreError> {
+        sleep(Duration::from_millis(1)).await;
+        let mut rows = self.0.lock();
+        broken(&mut rows.forget_fails)?;
+        for row in published {
+            rows.unpublished.remove(&row.parse().unwrap());
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    records: Vec<Outgoing>,
+    takes: Duration,
+    unavailable: u32,
+}
+
+/// What arrived on the bus. A publish that is dropped half way has published half, as with a real broker.
+#[derive(Debug, Clone, Default)]
+struct MemoryBus(Arc<Mutex<Log>>);
+
+impl MemoryBus {
+    fn values(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .records
+            .iter()
+            .map(|record| String::from_utf8(record.value.clone().unwrap()).unwrap())
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Bus for MemoryBus {
+    async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError> {
+        if records
+            .iter()
+            .any(|record| record.value.as_deref() == Some(b"too large") && record.topic == "notice")
+        {
+            return Err(BusError::Refused("too large".into()));
+        }
+        if records.iter().any(|record| record.topic.starts_with("tomorrow")) {
+            return Err(BusError::Refused("no such topic".into()));
+        }
+        let takes = {
+            let mut log = self.0.lock();
+            if log.unavailable > 0 {
+                log.unavailable -= 1;
+                return Err(BusError::Unavailable("away".into()));
+            }
+            log.takes
+        };
+        sleep(takes).await;
+        for some in records.chunks(16) {
+            sleep(Duration::from_millis(1)).await;
+            self.0.lock().records.extend_from_slice(some);
+        }
+        Ok(())
+    }
+
+    async fn join(&self, _: &str, _: &[Topic]) -> Result<Box<dyn Member>, BusError> {
+        unreachable!("a relay publishes only")
+    }
+
+    async fn read(&self, _: &[Topic], _: Start) -> Result<Box<dyn Reader>, BusError> {
+        unreachable!("a relay publishes only")
+    }
+
+    async fn read_dead_letters(&self, _: &[Topic]) -> Result<Box<dyn Reader>, BusError> {
+        unreachable!("a relay publishes only")
+    }
+
+    async fn create_topics(&self, _: &[Topic]) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+}
+
+fn event(number: u64) -> Outgoing {
+    record(Topic::Notice, &format!("key-{}", number % 3), &number.to_string())
+}
+
+fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+fn relay(bus: &MemoryBus, outbox: &MemoryOutbox) -> (Context, sosohappy_bus::relay::RelayHandle) {
+    let context = Context::system("test-service", 0);
+    let handle = spawn_relay(&context, Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    (context, handle)
+}
+
+async fn emptied(outbox: &MemoryOutbox) {
+    let empty = async {
+        while outbox.left() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_mins(10), empty)
+        .await
+        .expect("the outbox is emptied");
+}
+
+/// As `kill -9` would: nothing is given back.
+async fn kill(context: Context) {
+    context.lifecycle.stopped().cancel();
+    sleep(Duration::from_nanos(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_published_in_order_and_forgotten() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    (0..1000).for_each(|number| outbox.write(event(number)));
+    let (context, _handle) = relay(&bus, &outbox);
+    emptied(&outbox).await;
+    assert_eq!(bus.values(), numbers(0..1000));
+    assert_counted(&context, "outbox_published_total", &[r#"topic="notice""#], 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_is_quicker_than_a_look() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (_context, handle) = relay(&bus, &outbox);
+    sleep(Duration::from_secs(10)).await;
+    for (woken, within) in [(true, Duration::from_millis(10)), (false, Duration::from_millis(210))] {
+        sleep(Duration::from_secs(10)).await;
+        let began = Instant::now();
+        outbox.write(event(0));
+        if woken {
+            handle.wake();
+        }
+        emptied(&outbox).await;
+        assert!(began.elapsed() <= within, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_away_is_waited_for() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    (0..10).for_each(|number| outbox.write(event(number)));
+    bus.0.lock().unavailable = 7;
+    outbox.0.lock().pending_fails = 3;
+    outbox.0.lock().forget_fails = 5;
+    let _relay = relay(&bus, &outbox);
+    emptied(&outbox).await;
+    assert_eq!(
+        bus.values(),
+        numbers(0..10),
+        "forgetting is tried again, publishing is not"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_that_takes_long_keeps_its_lease() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    outbox.write(event(0));
+    bus.0.lock().takes = LEASE * 10;
+    let _first = relay(&bus, &outbox);
+    sleep(Duration::from_secs(1)).await;
+    let _second = relay(&bus, &outbox);
+    emptied(&outbox).await;
+    sleep(LEASE * 20).await;
+    assert_eq!(bus.values(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_without_the_lease_publishes_nothing() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let _relay = relay(&bus, &outbox);
+    sleep(Duration::from_secs(1)).await;
+    // Another has taken it, by an operator's hand or because this one slept too long.
+    outbox.0.lock().lease = Some(("another".to_owned(), Instant::now() + Duration::from_mins(1)));
+    sleep(LEASE).await;
+    outbox.write(event(0));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(bus.values(), Vec::<String>::new());
+    emptied(&outbox).await;
+    assert_eq!(bus.values(), ["0"], "when the other is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_before_the_lease_ended_is_not_published_after_it() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    outbox.0.lock().pending_takes = LEASE * 2;
+    outbox.write(event(0));
+    let (first, _) = relay(&bus, &outbox);
+    sleep(LEASE + Duration::from_millis(100)).await;
+    let (_second, _) = relay(&bus, &outbox);
+    emptied(&outbox).await;
+    // It has published this one and whatever came since; the first relay still holds what it saw.
+    sleep(LEASE * 3).await;
+    assert_eq!(bus.values(), ["0"]);
+    assert!(first.lifecycle.failure().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_relay_publishes_and_another_takes_over() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (first, _) = relay(&bus, &outbox);
+    sleep(Duration::from_millis(100)).await;
+    let (second, _) = relay(&bus, &outbox);
+    outbox.write(event(0));
+    emptied(&outbox).await;
+    kill(first).await;
+    outbox.write(event(1));
+    let began = Instant::now();
+    emptied(&outbox).await;
+    assert!(
+        began.elapsed() < LEASE + Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+
+    // One that leaves in order gives the lease back, and publishes what is still there.
+    let (_third, _) = relay(&bus, &outbox);
+    (2..600).for_each(|number| outbox.write(event(number)));
+    assert!(second.lifecycle.shutdown(Duration::from_secs(10)).await.is_empty());
+    assert_eq!(outbox.left(), 0);
+    outbox.write(event(600));
+    let began = Instant::now();
+    emptied(&outbox).await;
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert_eq!(bus.values(), numbers(0..601));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_bus_refuses_goes_to_the_dead_letters() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    outbox.write(event(0));
+    outbox.write(record(Topic::Notice, "key-0", "too large"));
+    outbox.write(event(3));
+    let (context, _handle) = relay(&bus, &outbox);
+    emptied(&outbox).await;
+    assert_eq!(bus.values(), ["0", "too large", "3"]);
+    let dead = bus.0.lock().records[1].clone();
+    assert_eq!(dead.topic, "notice.dlt");
+    assert!(
+        dead.headers
+            .contains(&(Header::DLT_REASON.to_owned(), "too large".to_owned())),
+        "{dead:?}"
+    );
+    assert_counted(&context, "outbox_refused_total", &[r#"topic="notice""#], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_put_nowhere_stays_and_stops_nothing() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    for number in 0..600 {
+        // More of them than fit into one batch: a roll-back of a version that had another topic.
+        outbox.write(Outgoing {
+            topic: "tomorrow".into(),
+            ..event(number)
+        });
+    }
+    (0..10).for_each(|number| outbox.write(event(number)));
+    let _relay = relay(&bus, &outbox);
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(bus.values(), numbers(0..10));
+    assert_eq!(outbox.left(), 600);
+}
+
+/// Kills the relay again and again at points of time that move over all it does.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_or_out_of_order_wherever_a_relay_dies() {
+    for millis in 1..50 {
+        let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+        (0..300).for_each(|number| outbox.write(event(number)));
+        let mut deaths = 0;
+        while outbox.left() > 0 {
+            let (context, _handle) = relay(&bus, &outbox);
+            sleep(Duration::from_millis(millis + deaths)).await;
+            kill(context).await;
+            // As if its time had passed.
+            outbox.0.lock().lease = None;
+            deaths += 1;
+        }
+        let mut seen = BTreeSet::new();
+        let firsts: Vec<_> = bus
+            .values()
+            .into_iter()
+            .filter(|value| seen.insert(value.clone()))
+            .collect();
+        assert_eq!(firsts, numbers(0..300), "killed after {millis} ms, {deaths} times");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_leaves_though_others_go_on_writing() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (context, _handle) = relay(&bus, &outbox);
+    outbox.write(event(0));
+    emptied(&outbox).await;
+    let another_replica = tokio::spawn({
+        let outbox = outbox.clone();
+        async move {
+            loop {
+                outbox.write(event(1));
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let dropped = context.lifecycle.shutdown(Duration::from_secs(20)).await;
+    another_replica.abort();
+    assert!(dropped.is_empty(), "{dropped:?}");
+}

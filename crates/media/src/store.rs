@@ -1,0 +1,217 @@
+//! Pictures in a folder, S3 or Google Cloud Storage, under unguessable ids.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::aws::AmazonS3Builder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, PutMode};
+
+use sosohappy_common::clock::Entropy;
+use sosohappy_common::settings::SecretUrl;
+
+use crate::picture::sniff;
+use crate::{ImageError, Picture};
+
+/// A JSON integer of 63 bits, random: `image/{id}` needs no token, so an id must not be guessable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct ImageId(pub i64);
+
+impl ImageId {
+    /// Never negative: the app reads a 63-bit integer.
+    fn random(entropy: &dyn Entropy) -> Self {
+        Self(i64::try_from(entropy.u64() >> 1).expect("63 bits fit"))
+    }
+
+    /// Spread over 256 folders, for file systems that dislike one large one.
+    fn path(self) -> Path {
+        let hex = format!("{:016x}", self.0);
+        Path::from_iter([&hex[14..], &hex])
+    }
+}
+
+/// A picture in the store, of which nothing is in memory yet.
+#[derive(Debug)]
+pub struct Stored(GetResult);
+
+impl Stored {
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        usize::try_from(self.0.meta.size).unwrap_or(usize::MAX)
+    }
+
+    /// As it comes from the store: a picture need not be in memory as a whole.
+    pub async fn stream(self) -> Result<Reading, ImageError> {
+        let size = self.0.meta.size;
+        let mut chunks = self.0.into_stream().map_err(ImageError::from).boxed();
+        let mut first = BytesMut::new();
+        // Only pictures are put here, so the type is in the bytes.
+        while first.len() < SNIFFED
+            && let Some(chunk) = chunks.try_next().await?
+        {
+            first.extend_from_slice(&chunk);
+        }
+        let content_type = sniff(&first).map_or("application/octet-stream", |(_, content_type)| content_type);
+        let first = stream::iter([Ok(first.freeze())]);
+        Ok(Reading {
+            size,
+            content_type,
+            chunks: first.chain(chunks).boxed(),
+        })
+    }
+
+    pub async fn read(self) -> Result<Bytes, ImageError> {
+        Ok(self.0.bytes().await?)
+    }
+}
+
+/// The bytes that tell a picture's type.
+const SNIFFED: usize = 64;
+
+/// The bytes of a picture, some at a time.
+pub type Chunks = BoxStream<'static, Result<Bytes, ImageError>>;
+
+/// A picture that is being read.
+pub struct Reading {
+    /// In bytes.
+    pub size: u64,
+    pub content_type: &'static str,
+    pub chunks: Chunks,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading")
+            .field("size", &self.size)
+            .field("content_type", &self.content_type)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Pictures by id.
+#[derive(Debug, Clone)]
+pub struct Images {
+    store: Arc<dyn ObjectStore>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Images {
+    /// `file:<folder>`, `s3://bucket/prefix` or `gs://bucket/prefix`; credentials of the latter two from their
+    /// usual environment.
+    pub fn open(url: &SecretUrl, entropy: Arc<dyn Entropy>) -> Result<Self, ImageError> {
+        let store: Arc<dyn ObjectStore> = match url.scheme() {
+            "file" => Arc::new(open_folder(url.rest())?),
+            "s3" => {
+                let bucket = AmazonS3Builder::from_env().with_url(url.expose()).build()?;
+                Arc::new(PrefixStore::new(bucket, prefix(url.rest())))
+            }
+            "gs" => {
+                let bucket = GoogleCloudStorageBuilder::from_env().with_url(url.expose()).build()?;
+                Arc::new(PrefixStore::new(bucket, prefix(url.rest())))
+            }
+            other => {
+                return Err(ImageError::Settings(format!(
+                    "file:, s3: or gs: is expected, not `{other}:`"
+                )));
+            }
+        };
+        Ok(Self { store, entropy })
+    }
+
+    /// A new unguessable id for [`Images::put_as`].
+    #[must_use]
+    pub fn new_id(&self) -> ImageId {
+        ImageId::random(&*self.entropy)
+    }
+
+    /// Stores a picture under this id, durably; never overwrites another. A crash behind it leaves a picture nobody knows of:
+    /// who cannot have that writes the id down first.
+    pub async fn put_as(&self, id: ImageId, picture: &Picture) -> Result<(), ImageError> {
+        let stored = self
+            .store
+            .put_opts(&id.path(), picture.bytes.clone().into(), PutMode::Create.into())
+            .await;
+        match stored {
+            Ok(_) => Ok(()),
+            // A retry inside the store's client may have met its own first try.
+            Err(error @ object_store::Error::AlreadyExists { .. }) => match self.get(id).await? {
+                Some(there) if there.bytes == picture.bytes => Ok(()),
+                Some(_) | None => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A picture that can be read; none when there is no such picture.
+    pub async fn find(&self, id: ImageId) -> Result<Option<Stored>, ImageError> {
+        if id.0 < 0 {
+            return Ok(None);
+        }
+        match self.store.get(&id.path()).await {
+            Ok(found) => Ok(Some(Stored(found))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// None when there is no such picture.
+    pub async fn get(&self, id: ImageId) -> Result<Option<Picture>, ImageError> {
+        let Some(found) = self.find(id).await? else {
+            return Ok(None);
+        };
+        let found = found.read().await?;
+        // Only pictures are put here, so the type is in the bytes.
+        let content_type = sniff(&found).map_or("application/octet-stream", |(_, content_type)| content_type);
+        Ok(Some(Picture {
+            bytes: found,
+            content_type,
+        }))
+    }
+
+    /// Whether there is such a picture.
+    pub async fn exists(&self, id: ImageId) -> Result<bool, ImageError> {
+        if id.0 < 0 {
+            return Ok(false);
+        }
+        match self.store.head(&id.path()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Forgets a picture; one that is not there is no error.
+    pub async fn delete(&self, id: ImageId) -> Result<(), ImageError> {
+        match self.store.delete(&id.path()).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `file:data/images`, `file:/var/images`, `file:///var/images`.
+fn open_folder(rest: &str) -> Result<LocalFileSystem, ImageError> {
+    let folder = FilePath::new(rest.strip_prefix("//").unwrap_or(rest));
+    if folder.as_os_str().is_empty() {
+        return Err(ImageError::Settings("file: needs a folder".to_owned()));
+    }
+    std::fs::create_dir_all(folder).map_err(|error| ImageError::Settings(format!("{}: {error}", folder.display())))?;
+    Ok(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true))
+}
+
+/// What follows the bucket: `//bucket/pictures` → `pictures`.
+pub(crate) fn prefix(rest: &str) -> Path {
+    let path = rest
+        .trim_start_matches('/')
+        .split_once('/')
+        .map_or("", |(_, path)| path);
+    Path::from(path)
+}
