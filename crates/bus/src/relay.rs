@@ -333,8 +333,8 @@ impl Relay {
     }
 
     async fn give_back(&self) {
-        if let Err(error) = self.outbox.lease(&self.holder, Duration::ZERO).await {
-            tracing::warn!(%error, "the outbox relay's lease runs out by itself");
+        if let Err(error) = self.outbox.release(&self.holder).await {
+            tracing::warn!(%error, "failed to release outbox lease; it expires");
         }
     }
 

@@ -74,6 +74,12 @@ impl Outbox for MemoryOutbox {
         Ok(true)
     }
 
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        sleep(Duration::from_millis(1)).await;
+        self.0.lock().lease.take_if(|(held, _)| held == holder);
+        Ok(())
+    }
+
     async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
         sleep(Duration::from_millis(1)).await;
         let (unpublished, takes) = {

@@ -4,6 +4,9 @@ use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
+/// The name of a primary key in [`StoreError::Conflict`], on the SQL engines.
+pub const PRIMARY: &str = "PRIMARY";
+
 /// What a store could not do. Causes are logged, never shown to a client.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -79,7 +82,7 @@ impl From<mongodb::error::Error> for StoreError {
 fn rule(error: &dyn DatabaseError) -> String {
     match error.try_downcast_ref::<MySqlDatabaseError>() {
         Some(error) => mysql_rule(error.message()),
-        None if error.code().as_deref() == Some("1555") => "PRIMARY".to_owned(),
+        None if error.code().as_deref() == Some("1555") => PRIMARY.to_owned(),
         None => sqlite_rule(error.message()),
     }
 }

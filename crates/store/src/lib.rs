@@ -27,7 +27,7 @@ mod time;
 mod timer;
 
 pub use directory::Directory;
-pub use error::StoreError;
+pub use error::{PRIMARY, StoreError};
 pub use health::{Ping, check_database};
 pub use migrations::FIRST_OF_SERVICE;
 pub use presence::Presence;

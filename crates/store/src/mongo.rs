@@ -15,6 +15,7 @@ use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::SecretUrl;
 
+use crate::time::instant;
 use crate::{Directory, Presence, StoreError, retry};
 
 mod directory;
@@ -24,6 +25,9 @@ mod presence;
 mod sweeper;
 
 pub use outbox::{OUTBOX, outbox_field};
+
+/// The name of the index on `_id` in [`StoreError::Conflict`].
+pub const ID_INDEX: &str = "_id_";
 
 /// How long an operation waits for a server that can do it.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
@@ -104,13 +108,14 @@ impl Database {
         Arc::new(presence::MongoPresence(self.clone()))
     }
 
-    /// Takes or renews a named lease; false while another holds it. Times are those of this replica's clock: the
-    /// clocks of replicas must not differ by more than a fraction of `ttl`.
+    /// Takes or renews a named lease; false while another holds it. Times are those of the database's clock, so that
+    /// the clocks of replicas may differ. A lease that claims to last longer than `ttl` from now (the database's clock
+    /// was set back) is void: all holders of a name ask for the same `ttl`.
     pub async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
         lease::take(self, name, holder, ttl).await
     }
 
-    /// Gives a lease back before its time, if `holder` still has it.
+    /// Releases a lease before it expires, if `holder` still has it.
     pub async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         lease::release(self, name, holder).await
     }
@@ -129,6 +134,15 @@ impl Database {
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.0.database.run_command(doc! { "ping": 1 }).await?;
         Ok(())
+    }
+
+    /// Returns the time of the server's clock.
+    async fn server_time(&self) -> Result<jiff::Timestamp, StoreError> {
+        let answer = self.0.database.run_command(doc! { "hello": 1 }).await?;
+        let time = answer
+            .get_datetime("localTime")
+            .map_err(|error| StoreError::Failed(error.into()))?;
+        instant(time.timestamp_millis())
     }
 
     fn collection(&self, name: &str) -> Collection<Document> {
@@ -162,8 +176,8 @@ fn index(name: &str, keys: Document) -> IndexModel {
         .build()
 }
 
-/// Whether an upsert under a condition met a document that does not fulfil it (or one that was made at the same
+/// Whether an upsert under a condition met a document that does not fulfil it (or one that was inserted at the same
 /// moment).
 fn is_taken<T>(result: &Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::Conflict(_)))
+    matches!(result, Err(StoreError::Conflict(rule)) if rule == ID_INDEX)
 }

@@ -19,8 +19,11 @@ pub struct Pending {
 /// The port to a store's outbox; each engine has an adapter.
 #[async_trait]
 pub trait Outbox: std::fmt::Debug + Send + Sync {
-    /// Takes or renews the relay's lease for `holder`; false while another holds it. A `ttl` of zero gives it back.
+    /// Takes or renews the relay's lease for `holder`; false while another holds it.
     async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
+
+    /// Releases the relay's lease before it expires, if `holder` still has it.
+    async fn release(&self, holder: &str) -> Result<(), StoreError>;
 
     /// Returns the oldest unpublished records, in the order they were written.
     async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError>;

@@ -13,6 +13,7 @@ use sqlx::migrate::Migrator;
 use super::connect::Pools;
 use super::{Engine, Pool, Tx, dialect};
 use crate::pool_metrics::{self, Pending, Seen};
+use crate::time::instant;
 use crate::{Directory, Presence, StoreError};
 
 #[path = "sql/directory.rs"]
@@ -101,13 +102,14 @@ impl Database {
         Arc::new(presence::SqlPresence(self.clone()))
     }
 
-    /// Takes or renews a named lease; false while another holds it. Times are those of this replica's clock: the
-    /// clocks of replicas must not differ by more than a fraction of `ttl`.
+    /// Takes or renews a named lease; false while another holds it. Times are those of the database's clock, so that
+    /// the clocks of replicas may differ. A lease that claims to last longer than `ttl` from now (the database's clock
+    /// was set back) is void: all holders of a name ask for the same `ttl`.
     pub async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
         lease::take(self, name, holder, ttl).await
     }
 
-    /// Gives a lease back before its time, if `holder` still has it.
+    /// Releases a lease before it expires, if `holder` still has it.
     pub async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         lease::release(self, name, holder).await
     }
@@ -136,6 +138,11 @@ impl Database {
     /// A single statement that needs no transaction around it.
     fn writer(&self) -> &Pool {
         &self.0.pools.writer
+    }
+
+    /// Returns the time of the database's clock.
+    async fn server_time(&self) -> Result<jiff::Timestamp, StoreError> {
+        instant(sqlx::query_scalar(dialect::NOW).fetch_one(self.reader()).await?)
     }
 
     fn now(&self) -> jiff::Timestamp {

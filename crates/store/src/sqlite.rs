@@ -12,6 +12,7 @@ pub const SKIP_LOCKED: &str = "";
 
 mod connect;
 mod dialect;
+mod process_lock;
 #[path = "sql.rs"]
 mod sql;
 

@@ -28,6 +28,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// `now` is the database's time.
     pub(crate) fn at(now: Timestamp) -> Self {
         const DAY: Duration = Duration::from_hours(24);
         let before = |age: Duration| now.as_millisecond() - millis(age);

@@ -1,30 +1,48 @@
-//! Leases: one of the replicas does it.
+//! Leases: one replica at a time does a job. All times are the server's.
 
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
+use mongodb::options::ReturnDocument;
 
-use super::{Database, is_taken};
+use super::{Database, ID_INDEX};
 use crate::StoreError;
 use crate::time::millis;
 
 const COLLECTION: &str = "lease";
 
 pub(super) async fn take(database: &Database, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-    let now = database.now().as_millisecond();
+    match update(database, name, holder, millis(ttl)).await {
+        // Two replicas inserted the document at the same moment; now it exists.
+        Err(StoreError::Conflict(rule)) if rule == ID_INDEX => update(database, name, holder, millis(ttl)).await,
+        taken => taken,
+    }
+}
+
+/// One atomic update that leaves a held lease as it is. The condition is part of the update, not of the query: a server
+/// refuses `$expr` in the query of an upsert.
+async fn update(database: &Database, name: &str, holder: &str, ttl: i64) -> Result<bool, StoreError> {
+    let now = doc! { "$toLong": "$$NOW" };
+    let end = doc! { "$add": [now.clone(), ttl] };
+    let free = doc! { "$or": [
+        // A new document has neither field, and an absent field is less than any number.
+        { "$lte": ["$expires_at", now] },
+        { "$gt": ["$expires_at", end.clone()] },
+        { "$eq": ["$holder", { "$literal": holder }] },
+    ] };
     let taken = database
         .collection(COLLECTION)
         .find_one_and_update(
-            doc! { "_id": name, "$or": [{ "holder": holder }, { "expires_at": { "$lte": now } }] },
-            doc! { "$set": { "holder": holder, "expires_at": now.saturating_add(millis(ttl)) } },
+            doc! { "_id": name },
+            vec![doc! { "$set": {
+                "holder": { "$cond": [free.clone(), { "$literal": holder }, "$holder"] },
+                "expires_at": { "$cond": [free, end, "$expires_at"] },
+            } }],
         )
         .upsert(true)
-        .await
-        .map_err(StoreError::from);
-    if is_taken(&taken) {
-        return Ok(false);
-    }
-    taken.map(|_| true)
+        .return_document(ReturnDocument::After)
+        .await?;
+    Ok(taken.is_some_and(|lease: Document| lease.get_str("holder").is_ok_and(|name| name == holder)))
 }
 
 pub(super) async fn release(database: &Database, name: &str, holder: &str) -> Result<(), StoreError> {

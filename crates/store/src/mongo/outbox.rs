@@ -112,6 +112,10 @@ impl Outbox for MongoOutbox {
         self.database.lease(LEASE, holder, ttl).await
     }
 
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        self.database.release_lease(LEASE, holder).await
+    }
+
     async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
         self.indexed
             .get_or_try_init(|| self.make_indexes())

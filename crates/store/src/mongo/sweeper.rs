@@ -18,7 +18,7 @@ pub(super) fn spawn(database: &Database, context: &Context) {
 }
 
 pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
-    let limits = Limits::at(database.now());
+    let limits = Limits::at(database.server_time().await?);
     presence::sweep(database, limits.presence).await?;
     directory::sweep(database, limits.tombstones).await?;
     lease::sweep(database, limits.leases).await

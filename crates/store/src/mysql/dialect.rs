@@ -1,6 +1,22 @@
 //! The statements that differ. `VALUES(…)` in an upsert is the one form that both `MySQL` and `MariaDB` understand,
 //! and its assignments happen from left to right: what a condition looks at is assigned last.
 
+/// The database's clock in milliseconds since the epoch. Sessions are in UTC, where no hour comes twice.
+pub(super) const NOW: &str = "SELECT CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)";
+
+/// Takes or renews a lease that is the holder's, has expired, or claims to last longer than its time to live.
+pub(super) const TAKE_LEASE: &str = "
+    UPDATE lease SET holder = ?, expires_at = CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED) + ?
+    WHERE name = ? AND (
+        holder = ?
+        OR expires_at <= CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)
+        OR expires_at > CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED) + ?
+    )";
+
+pub(super) const INSERT_LEASE: &str = "
+    INSERT INTO lease (name, holder, expires_at)
+    VALUES (?, ?, CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED) + ?)";
+
 pub(super) const SET_NICKNAME: &str = "
     INSERT INTO directory (person, account, nickname, changed_at) VALUES (?, ?, ?, ?)
     ON DUPLICATE KEY UPDATE

@@ -1,38 +1,37 @@
-//! Leases: one of the replicas does it.
+//! Leases: one replica at a time does a job. All times are the database's.
 
 use std::time::Duration;
 
-use super::Database;
-use crate::StoreError;
+use super::{Database, dialect};
 use crate::retry::retrying;
 use crate::time::millis;
+use crate::{PRIMARY, StoreError};
 
 pub(super) async fn take(database: &Database, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-    let now = database.now().as_millisecond();
-    let until = now.saturating_add(millis(ttl));
+    let ttl = millis(ttl);
     retrying(|| async {
-        let renewed = sqlx::query(
-            "UPDATE lease SET holder = ?, expires_at = ? WHERE name = ? AND (holder = ? OR expires_at <= ?)",
-        )
-        .bind(holder)
-        .bind(until)
-        .bind(name)
-        .bind(holder)
-        .bind(now)
-        .execute(database.writer())
-        .await?;
+        // Each statement reads the database's clock once, so both comparisons see the same moment.
+        let renewed = sqlx::query(dialect::TAKE_LEASE)
+            .bind(holder)
+            .bind(ttl)
+            .bind(name)
+            .bind(holder)
+            .bind(ttl)
+            .execute(database.writer())
+            .await?;
         if renewed.rows_affected() > 0 {
             return Ok(true);
         }
-        let taken = sqlx::query("INSERT INTO lease (name, holder, expires_at) VALUES (?, ?, ?)")
+        let taken = sqlx::query(dialect::INSERT_LEASE)
             .bind(name)
             .bind(holder)
-            .bind(until)
+            .bind(ttl)
             .execute(database.writer())
             .await;
         match taken.map_err(StoreError::from) {
             Ok(_) => Ok(true),
-            Err(StoreError::Conflict(_)) => Ok(false),
+            // The row exists, so the update has found it held.
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
             Err(error) => Err(error),
         }
     })

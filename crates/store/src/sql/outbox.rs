@@ -56,6 +56,10 @@ impl Outbox for SqlOutbox {
         self.0.lease(LEASE, holder, ttl).await
     }
 
+    async fn release(&self, holder: &str) -> Result<(), StoreError> {
+        self.0.release_lease(LEASE, holder).await
+    }
+
     async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
         let rows = sqlx::query_as::<Engine, Row>(
             "SELECT id, topic, record_key, record_value, headers, written_at FROM event_outbox ORDER BY id LIMIT ?",

@@ -43,7 +43,7 @@ pub(super) fn spawn(database: &Database, context: &Context) {
 }
 
 pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
-    let limits = Limits::at(database.now());
+    let limits = Limits::at(database.server_time().await?);
     delete_before(database, &APPLIED_EVENTS, limits.applied_events).await?;
     delete_before(database, &PRESENCE, limits.presence).await?;
     delete_before(database, &TOMBSTONES, limits.tombstones).await?;

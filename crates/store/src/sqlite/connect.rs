@@ -9,6 +9,7 @@ use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
+use super::process_lock::{Opening, ProcessLock};
 use super::{Pool, Tx};
 use crate::{StoreError, migrations, retry};
 
@@ -31,6 +32,7 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 pub(super) struct Pools {
     pub writer: Pool,
     pub reader: Pool,
+    _lock: ProcessLock,
 }
 
 impl Pools {
@@ -40,7 +42,7 @@ impl Pools {
         let migrations = migrations::together(&SHARED, migrations)?;
 
         let options = SqliteConnectOptions::new()
-            .filename(file)
+            .filename(&file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A transaction that was acknowledged is on disk.
@@ -60,6 +62,7 @@ impl Pools {
                 })
         };
 
+        let opening = lock(file).await?;
         // Processes that open a new file together meet at the change to WAL, which waits for nobody.
         let writer = retry::patiently(|| async {
             let writer: Pool = pool().max_connections(1).connect_with(options.clone()).await?;
@@ -67,10 +70,22 @@ impl Pools {
             Ok(writer)
         })
         .await?;
+        let lock = match opening {
+            Opening::Shared(lock) => lock,
+            Opening::Alone(file) => {
+                // Their holders are dead, whatever the times in them say.
+                sqlx::query("DELETE FROM lease").execute(&writer).await?;
+                ProcessLock::share(file).map_err(lock_failed)?
+            }
+        };
         let reader = pool()
             .max_connections(readers.max(1))
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { writer, reader })
+        Ok(Self {
+            writer,
+            reader,
+            _lock: lock,
+        })
     }
 
     pub(super) async fn begin(&self) -> sqlx::Result<Tx> {
@@ -109,6 +124,19 @@ fn file_of(url: &SecretUrl) -> Result<PathBuf, StoreError> {
         return Err(StoreError::Settings("expected sqlite:<file>".to_owned()));
     }
     Ok(file.into())
+}
+
+/// On a thread of its own: while another process is alone with the database, it waits.
+async fn lock(file: PathBuf) -> Result<Opening, StoreError> {
+    match tokio::task::spawn_blocking(move || ProcessLock::acquire(&file)).await {
+        Ok(opening) => opening.map_err(lock_failed),
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(cancelled) => Err(StoreError::Failed(cancelled.into())),
+    }
+}
+
+fn lock_failed(error: std::io::Error) -> StoreError {
+    StoreError::Failed(anyhow::Error::new(error).context("failed to lock the database file"))
 }
 
 async fn make_folder(file: &Path) -> Result<(), StoreError> {

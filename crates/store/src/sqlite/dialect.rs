@@ -1,5 +1,20 @@
 //! The statements that differ.
 
+/// The database's clock in milliseconds since the epoch: of `SQLite` the machine's.
+pub(super) const NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+
+/// Takes or renews a lease that is the holder's, has expired, or claims to last longer than its time to live.
+pub(super) const TAKE_LEASE: &str = "
+    UPDATE lease SET holder = ?, expires_at = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
+    WHERE name = ? AND (
+        holder = ?
+        OR expires_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
+        OR expires_at > CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
+    )";
+
+pub(super) const INSERT_LEASE: &str = "
+    INSERT INTO lease (name, holder, expires_at) VALUES (?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?)";
+
 pub(super) const SET_NICKNAME: &str = "
     INSERT INTO directory (person, account, nickname, changed_at) VALUES (?, ?, ?, ?)
     ON CONFLICT (person) DO UPDATE SET

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mongodb::bson::doc;
-use sosohappy_common::clock::ManualClock;
+use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
@@ -92,12 +92,25 @@ impl Bed {
         self.try_replica().await.expect("the database opens")
     }
 
+    /// Opens the database as a replica does whose clock is that much ahead of the machine's.
+    pub async fn replica_ahead(&self, by: Duration) -> Store {
+        let context = Context {
+            clock: ManualClock::at(now() + SignedDuration::try_from(by).expect("a short time")),
+            ..self.context()
+        };
+        self.open(&context).await.expect("the database opens")
+    }
+
     pub async fn try_replica(&self) -> Result<Store, StoreError> {
-        let (url, context) = (self.secret_url(), self.context());
+        self.open(&self.context()).await
+    }
+
+    async fn open(&self, context: &Context) -> Result<Store, StoreError> {
+        let url = self.secret_url();
         Ok(match self.engine {
-            Engine::Sqlite => Store::Sqlite(sqlite::Database::open(&url, 4, &things(), &context).await?),
-            Engine::Mysql => Store::Mysql(mysql::Database::open(&url, 4, &things(), &context).await?),
-            Engine::Mongodb => Store::Mongodb(mongo::Database::open(&url, &context).await?),
+            Engine::Sqlite => Store::Sqlite(sqlite::Database::open(&url, 4, &things(), context).await?),
+            Engine::Mysql => Store::Mysql(mysql::Database::open(&url, 4, &things(), context).await?),
+            Engine::Mongodb => Store::Mongodb(mongo::Database::open(&url, context).await?),
         })
     }
 
@@ -215,6 +228,29 @@ impl Store {
         .expect("the lease is asked for")
     }
 
+    /// Sets the end of a lease, whoever holds it.
+    pub async fn move_lease(&self, name: &str, expires_at: Timestamp) {
+        const UPDATE: &str = "UPDATE lease SET expires_at = ? WHERE name = ?";
+        let millis = expires_at.as_millisecond();
+        match self {
+            Self::Sqlite(database) => {
+                let mut tx = database.begin().await.expect("a transaction");
+                let update = sqlx::query(UPDATE).bind(millis).bind(name).execute(&mut *tx);
+                update.await.expect("a lease");
+                tx.commit().await.expect("a commit");
+            }
+            Self::Mysql(database) => {
+                let update = sqlx::query(UPDATE).bind(millis).bind(name);
+                update.execute(database.reader()).await.expect("a lease");
+            }
+            Self::Mongodb(database) => {
+                let leases = database.database().collection::<mongodb::bson::Document>("lease");
+                let update = doc! { "$set": { "expires_at": millis } };
+                leases.update_one(doc! { "_id": name }, update).await.expect("a lease");
+            }
+        }
+    }
+
     pub async fn release_lease(&self, name: &str, holder: &str) {
         match self {
             Self::Sqlite(database) => database.release_lease(name, holder).await,
@@ -309,6 +345,11 @@ impl Store {
 /// Milliseconds after the moment at which the tests begin.
 pub fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(1_700_000_000_000 + millis).expect("in range")
+}
+
+/// The machine's time, which is that of all engines under test.
+pub fn now() -> Timestamp {
+    SystemClock.now()
 }
 
 pub fn account(name: &str) -> Account {

@@ -3,14 +3,20 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{env, io};
 
-use crate::bed::{Bed, Engine, at, record};
+use crate::bed::{Bed, Engine, at, record, run};
 use crate::on_all_engines;
 
 on_all_engines! { an_acknowledged_write_survives_a_kill }
 
 const URL: &str = "SOSOHAPPY_STORE_TEST_CHILD_URL";
+
+/// Whether the child takes a lease instead of writing.
+const LEASE: &str = "SOSOHAPPY_STORE_TEST_CHILD_LEASE";
+
+const TTL: Duration = Duration::from_mins(5);
 
 /// The process that is killed. A test like any other, which does something only when it is told where.
 #[tokio::test]
@@ -22,6 +28,11 @@ async fn child() {
         _ => Engine::Mongodb,
     };
     let store = Bed::again(engine, url).replica().await;
+    if env::var_os(LEASE).is_some() {
+        assert!(store.lease("sweep", "child", TTL).await);
+        writeln!(io::stdout(), "leased").unwrap();
+        std::future::pending::<()>().await;
+    }
     let first = store.count().await + 1;
     for number in first.. {
         store.write(number, &record(&number.to_string(), at(0)), at(0)).await;
@@ -74,4 +85,29 @@ fn write_until_killed(url: &str, writes: usize) -> i64 {
     child.wait().unwrap();
     assert!(seen >= writes, "the child ended after {seen} writes");
     acknowledged
+}
+
+/// Whatever the clock of the dead process said: it is the kernel that knows it is dead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leases_of_a_killed_embedded_process_are_free_at_once() {
+    run(Engine::Sqlite, async |bed: Arc<Bed>| {
+        bed.replica().await;
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "crash::child", "--nocapture"])
+            .env(URL, &bed.url)
+            .env(LEASE, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("leased")));
+
+        let beside = bed.replica().await;
+        assert!(!beside.lease("sweep", "one", TTL).await, "its holder lives");
+        drop(beside);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(bed.replica().await.lease("sweep", "one", TTL).await);
+    })
+    .await;
 }

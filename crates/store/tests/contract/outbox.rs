@@ -103,7 +103,9 @@ async fn the_relay_has_a_lease(bed: Arc<Bed>) {
     let ttl = Duration::from_secs(5);
     assert!(one.lease("one", ttl).await.unwrap());
     assert!(!two.lease("two", ttl).await.unwrap());
-    bed.clock.advance(ttl);
+    two.release("two").await.unwrap();
+    assert!(!two.lease("two", ttl).await.unwrap(), "it was not two's to release");
+    one.release("one").await.unwrap();
     assert!(two.lease("two", ttl).await.unwrap());
     assert!(!one.lease("one", ttl).await.unwrap());
 }

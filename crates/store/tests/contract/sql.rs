@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use sosohappy_events::EventId;
 use sosohappy_store::{StoreError, Timer, retrying};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use tokio::task::JoinSet;
 
 use super::{ENGINE, engine, of};
-use crate::bed::{Bed, at, record, things};
+use crate::bed::{Bed, at, now, record, things};
 
 macro_rules! tests {
     ($($test:ident),+ $(,)?) => { mod test { $(
@@ -373,20 +374,24 @@ async fn both_engines_mean_the_same(bed: Arc<Bed>) {
 }
 
 async fn old_applied_events_go(bed: Arc<Bed>) {
-    const DAY: i64 = 24 * 60 * 60 * 1000;
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+    let old = now() - 9 * DAY;
     let store = bed.replica().await;
     let mut tx = of(&store).begin().await.unwrap();
     for number in 0..2500 {
-        engine::first_time(&mut tx, "old", event(number), at(i64::try_from(number).unwrap()))
-            .await
-            .unwrap();
+        engine::first_time(
+            &mut tx,
+            "old",
+            event(number),
+            old + SignedDuration::from_millis(i64::try_from(number).unwrap()),
+        )
+        .await
+        .unwrap();
     }
-    engine::first_time(&mut tx, "young", event(1), at(2 * DAY))
+    engine::first_time(&mut tx, "young", event(1), now() - 7 * DAY)
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    bed.clock
-        .advance(Duration::from_millis(u64::try_from(9 * DAY).unwrap()));
     store.sweep().await;
 
     let left: Vec<String> = sqlx::query_scalar("SELECT consumer FROM event_inbox")

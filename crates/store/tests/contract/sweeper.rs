@@ -1,24 +1,27 @@
 //! The sweeper forgets what is old, and nothing else.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::bed::{Bed, account, at};
+use jiff::SignedDuration;
+
+use crate::bed::{Bed, account, at, now};
 use crate::on_all_engines;
 
 on_all_engines! { old_presence_goes, an_old_resignation_goes }
 
-const DAY: Duration = Duration::from_hours(24);
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
+/// The sweeper goes by the database's clock.
 async fn old_presence_goes(bed: Arc<Bed>) {
     let store = bed.replica().await;
     let presence = store.presence();
-    presence.hold("one", &[account("kim")], at(1)).await.unwrap();
+    let kim_until = now() - 100 * SECOND;
+    presence.hold("one", &[account("kim")], kim_until).await.unwrap();
     presence
-        .hold("one", &[account("lee")], at(1_000_000_000))
+        .hold("one", &[account("lee")], now() - 30 * SECOND)
         .await
         .unwrap();
-    bed.clock.advance(Duration::from_secs(100));
     store.sweep().await;
     assert!(!presence.online(&account("kim"), at(0)).await.unwrap(), "it is gone");
     assert!(presence.online(&account("lee"), at(0)).await.unwrap());
@@ -27,20 +30,21 @@ async fn old_presence_goes(bed: Arc<Bed>) {
 async fn an_old_resignation_goes(bed: Arc<Bed>) {
     let store = bed.replica().await;
     let directory = store.directory();
-    let (kim, lee) = (account("kim"), account("lee"));
-    directory.set_nickname(&kim, None, at(10)).await.unwrap();
-    directory.set_nickname(&lee, None, at(10)).await.unwrap();
-    directory.set_nickname(&lee, Some("back"), at(20)).await.unwrap();
-    let late = async |nickname| {
-        directory.set_nickname(&kim, Some(nickname), at(5)).await.unwrap();
+    let (old, young, back) = (account("old"), account("young"), account("back"));
+    let (long_ago, lately) = (now() - 31 * DAY, now() - 29 * DAY);
+    directory.set_nickname(&old, None, long_ago).await.unwrap();
+    directory.set_nickname(&back, None, long_ago).await.unwrap();
+    directory.set_nickname(&back, Some("back"), lately).await.unwrap();
+    directory.set_nickname(&young, None, lately).await.unwrap();
+
+    store.sweep().await;
+    // A name from before the resignation comes late.
+    let late = async |account, nickname| {
+        let before = long_ago - SECOND;
+        directory.set_nickname(account, Some(nickname), before).await.unwrap();
         directory.account_of(nickname).await.unwrap()
     };
-
-    bed.clock.advance(29 * DAY);
-    store.sweep().await;
-    assert_eq!(late("first").await, None, "still remembered");
-    bed.clock.advance(2 * DAY);
-    store.sweep().await;
-    assert_eq!(late("second").await, Some(kim.clone()), "no trace is left");
-    assert_eq!(directory.account_of("back").await.unwrap(), Some(lee));
+    assert_eq!(late(&young, "young").await, None, "still remembered");
+    assert_eq!(late(&old, "old").await, Some(old.clone()), "no trace is left");
+    assert_eq!(directory.account_of("back").await.unwrap(), Some(back));
 }
