@@ -3,7 +3,7 @@
 //! The shared sections and their commented defaults live in `settings/shared.toml`, those of a service in its
 //! own `settings.toml`. Keys are kebab-case; in the environment `SOSOHAPPY_<SERVICE>__SECTION__KEY`, with `_`
 //! for `-`. Unknown keys are refused; in the config service, which Spring services share, they are named in a
-//! warning and ignored. Nonsense values are refused where they are read, by the functions of [`valid`].
+//! warning and ignored. A renamed key is read under its old name for one release, see [`renamed`]. Nonsense values are refused where they are read, by the functions of [`valid`].
 //!
 //! A defaults file begins with `live = ["section.key", …]`: what takes effect as soon as it is re-read. Every
 //! other change is reported as "needs restart".
@@ -11,6 +11,7 @@
 mod layers;
 mod live;
 mod remote;
+pub mod renamed;
 pub mod schema;
 mod secret_url;
 mod sections;

@@ -18,7 +18,7 @@ pub(crate) async fn drain(hub: &Hub) {
         book.accounts.values().flatten().cloned().collect()
     };
     sockets.sort_by_cached_key(|_| shared.context.entropy.u64());
-    let batches = shared.limits.get().drain_over.as_millis() / PACE.as_millis();
+    let batches = shared.limits.get().drain_spread.as_millis() / PACE.as_millis();
     let batch = sockets
         .len()
         .div_ceil(usize::try_from(batches).unwrap_or(usize::MAX).max(1))

@@ -56,16 +56,16 @@ pub struct Limits {
     #[schemars(schema_with = "schema::duration")]
     pub frame_timeout: Duration,
     /// Over how long the closings of a drain are spread; well within `server.drain-budget`.
-    #[serde(deserialize_with = "valid::duration_or_zero", default = "drain_over")]
+    #[serde(deserialize_with = "valid::duration_or_zero", default = "drain_spread")]
     #[schemars(schema_with = "schema::duration_or_zero")]
-    pub drain_over: Duration,
+    pub drain_spread: Duration,
 }
 
 const fn frame_timeout() -> Duration {
     Duration::from_secs(10)
 }
 
-const fn drain_over() -> Duration {
+const fn drain_spread() -> Duration {
     Duration::from_secs(5)
 }
 

@@ -86,7 +86,7 @@ async fn an_idle_socket_costs_at_most_12_kib() {
         idle_timeout: Duration::from_hours(1),
         write_timeout: Duration::from_secs(10),
         frame_timeout: Duration::from_secs(10),
-        drain_over: Duration::from_secs(1),
+        drain_spread: Duration::from_secs(1),
     };
     let hub = Hub::new(&context, Live::new(limits));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

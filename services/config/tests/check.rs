@@ -47,3 +47,16 @@ fn a_pipeline_learns_what_is_wrong_and_where() {
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(told.contains("none"), "{told}");
 }
+
+#[test]
+fn a_renamed_key_is_checked_as_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |text: &str| std::fs::write(folder.path().join("dm-config.yml"), text).unwrap();
+    write("messages.shown-within: 5s\nsockets:\n  drain-over: 1s\n");
+    assert_eq!(check(folder.path(), &[]).0, Some(0));
+    write("messages.shown-within: soon\n");
+    assert_eq!(
+        check(folder.path(), &[]).1,
+        "dm-config.yml:1: messages.shown-within: a duration, 10s or 2h 30m, is expected\n"
+    );
+}

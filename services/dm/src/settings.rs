@@ -36,7 +36,7 @@ pub struct MessageSettings {
     pub max_characters: usize,
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
-    pub shown_within: Duration,
+    pub delivery_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

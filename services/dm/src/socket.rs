@@ -156,12 +156,12 @@ impl DmProtocol {
     async fn keep(&self, caller: &Caller, message: Message, receiver_online: bool) -> Result<(), NotTaken> {
         let stored_at = self.context.clock.now();
         let event = event(&message, stored_at, receiver_online, &self.context);
-        let shown_within = self.settings.get().messages.shown_within;
+        let delivery_timeout = self.settings.get().messages.delivery_timeout;
         let message = NewMessage {
             message,
             authorized_at: caller.issued_at,
             stored_at,
-            push_due: receiver_online.then(|| stored_at + shown_within),
+            push_due: receiver_online.then(|| stored_at + delivery_timeout),
         };
         self.store.keep(&message, &event.to_outgoing()).await?;
         self.relay.wake();

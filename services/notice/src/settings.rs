@@ -45,5 +45,5 @@ pub struct PushSettings {
     pub grace: Duration,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
-    pub give_up_after: Duration,
+    pub max_age: Duration,
 }

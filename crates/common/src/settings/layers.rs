@@ -4,6 +4,7 @@ use config::{Config, FileFormat};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::renamed::{self, Renamed};
 use super::{SettingsError, Shared, Sources};
 use crate::lenient::{self, Empty, Kind};
 
@@ -21,6 +22,16 @@ pub(super) struct Layer {
     tree: Value,
     /// Whether others keep their keys there too, so that unknown ones are no mistake.
     foreign: bool,
+    /// Old keys that were given, and are read as the new ones.
+    renamed: Vec<Renamed>,
+}
+
+/// An old key that a layer still uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OldKey {
+    pub renamed: Renamed,
+    /// The name of the layer.
+    pub source: String,
 }
 
 /// All layers of a service, lowest first.
@@ -38,18 +49,24 @@ pub(super) struct Typed<S> {
     pub merged: Value,
     /// Unknown keys of the config service, with the source that has them.
     pub ignored: Vec<String>,
+    pub old_keys: Vec<OldKey>,
 }
 
 impl Layer {
+    fn new(name: &str, mut tree: Value, foreign: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            renamed: renamed::apply(&mut tree),
+            tree,
+            foreign,
+        }
+    }
+
     fn toml(name: &str, text: &str) -> Result<Self, SettingsError> {
         let unreadable = |error| unreadable(name, &error);
         let source = config::File::from_str(text, FileFormat::Toml);
         let config = Config::builder().add_source(source).build().map_err(unreadable)?;
-        Ok(Self {
-            name: name.to_owned(),
-            tree: to_tree(config, name)?,
-            foreign: false,
-        })
+        Ok(Self::new(name, to_tree(config, name)?, false))
     }
 
     /// Keys as paths, `server.port` or `config.profiles[0]`.
@@ -73,15 +90,11 @@ impl Layer {
                 })?;
         }
         let config = builder.build().map_err(|error| unreadable(name, &error))?;
-        Ok(Self {
-            name: name.to_owned(),
-            tree: to_tree(config, name)?,
-            foreign: false,
-        })
+        Ok(Self::new(name, to_tree(config, name)?, false))
     }
 
     /// A source of the config service. Keys that are no paths of ours are left out and answered.
-    pub(super) fn foreign(name: String, entries: Map<String, Value>) -> (Self, Vec<String>) {
+    pub(super) fn foreign(name: &str, entries: Map<String, Value>) -> (Self, Vec<String>) {
         let mut builder = Config::builder();
         let mut left_out = Vec::new();
         for (key, value) in entries {
@@ -90,16 +103,9 @@ impl Layer {
                 Ok(_) | Err(_) => left_out.push(key),
             }
         }
-        let tree = builder.build().ok().and_then(|config| to_tree(config, &name).ok());
+        let tree = builder.build().ok().and_then(|config| to_tree(config, name).ok());
         let tree = tree.unwrap_or_else(|| Value::Object(Map::new()));
-        (
-            Self {
-                name,
-                tree,
-                foreign: true,
-            },
-            left_out,
-        )
+        (Self::new(name, tree, true), left_out)
     }
 
     /// `SOSOHAPPY_<SERVICE>__SECTION__KEY`, and the two credentials every process of a fleet shares.
@@ -169,7 +175,7 @@ impl Layers {
 
     /// Puts keys over all layers; those that are no paths of ours are answered.
     pub(super) fn set(&mut self, entries: Map<String, Value>) -> Vec<String> {
-        let (layer, left_out) = Layer::foreign("set while running".to_owned(), entries);
+        let (layer, left_out) = Layer::foreign("set while running", entries);
         self.stack.push(layer);
         left_out
     }
@@ -197,6 +203,7 @@ impl Layers {
                         settings,
                         merged,
                         ignored,
+                        old_keys: self.old_keys(),
                     });
                 }
                 Err(error) => error,
@@ -218,6 +225,18 @@ impl Layers {
         }
     }
 
+    fn old_keys(&self) -> Vec<OldKey> {
+        let of_layer = |layer: &Layer| {
+            let source = layer.name.clone();
+            let renamed = layer.renamed.clone().into_iter();
+            renamed.map(move |renamed| OldKey {
+                renamed,
+                source: source.clone(),
+            })
+        };
+        self.stack.iter().flat_map(of_layer).collect()
+    }
+
     fn merged(&self) -> Value {
         let mut merged = Value::Object(Map::new());
         for layer in &self.stack {
@@ -234,7 +253,11 @@ impl Layers {
             .find(|layer| lookup(&layer.tree, &error.path).is_some());
         let reason = match (&error.kind, owner) {
             (Kind::Missing, _) => format!("missing; set it in a file or as {}", self.variable(&error.path)),
-            (kind, Some(layer)) => format!("{kind} (in {})", layer.name),
+            (kind, Some(layer)) => {
+                let renamed = layer.renamed.iter().find(|renamed| renamed.new == error.path);
+                let given_as = renamed.map_or_else(String::new, |renamed| format!(", as {}", renamed.old));
+                format!("{kind} (in {}{given_as})", layer.name)
+            }
             (kind, None) => kind.to_string(),
         };
         SettingsError::Invalid {
@@ -260,7 +283,7 @@ impl Layers {
 }
 
 /// Groups are merged key by key; anything else, lists included, is replaced as a whole.
-fn merge(base: &mut Value, over: &Value) {
+pub(super) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

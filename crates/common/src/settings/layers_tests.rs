@@ -250,7 +250,7 @@ fn foreign_keys_are_ignored_only_where_others_live() {
     let Value::Object(source) = source else {
         unreachable!("it is an object")
     };
-    let (layer, left_out) = Layer::foreign("feed-config.yml".to_owned(), source);
+    let (layer, left_out) = Layer::foreign("feed-config.yml", source);
     layers.insert_remote(vec![layer], false);
     let mut typed = layers.typed::<Settings>().expect("foreign keys stand in nobody's way");
     typed.ignored.sort();
@@ -287,7 +287,7 @@ fn foreign_keys_inside_a_list_are_ignored_too() {
     let Value::Object(source) = source else {
         unreachable!("it is an object")
     };
-    let (layer, _) = Layer::foreign("auth-config.yml".to_owned(), source);
+    let (layer, _) = Layer::foreign("auth-config.yml", source);
     layers.insert_remote(vec![layer], false);
     let mut typed = layers.typed::<WithKeys>().expect("they stand in nobody's way");
     typed.ignored.sort();
@@ -305,7 +305,7 @@ async fn an_index_makes_no_endless_list() {
     let Value::Object(source) = source else {
         unreachable!("it is an object")
     };
-    let (layer, mut left_out) = Layer::foreign("feed-config.yml".to_owned(), source);
+    let (layer, mut left_out) = Layer::foreign("feed-config.yml", source);
     left_out.sort();
     assert_eq!(left_out, ["limits.words[-1]", "limits.words[9999999999]"]);
     assert_eq!(layer.tree, serde_json::json!({ "limits": { "posts": 3 } }));
@@ -358,4 +358,49 @@ async fn what_is_set_while_running_comes_over_everything() {
         .expect("what others understand is ignored");
     assert_eq!(live.refresh().await.expect("valid"), Refreshed::default());
     assert_eq!(live.get().limits.posts, 9);
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Renaming {
+    sockets: Sockets,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Sockets {
+    #[serde(deserialize_with = "valid::duration")]
+    drain_spread: Duration,
+}
+
+#[test]
+fn an_old_key_is_read_as_the_new_one_in_every_layer() {
+    let layers = Layers::at_hand(&sources(&[])).expect("at hand");
+    let under = |layer: Layer| {
+        let mut layers = layers.clone();
+        layers.stack.push(layer);
+        let typed = layers.typed::<Renaming>().map_err(|error| error.to_string())?;
+        let old_keys = typed.old_keys.into_iter().map(|key| (key.renamed.old, key.source));
+        Ok::<_, String>((typed.settings.sockets.drain_spread, old_keys.collect::<Vec<_>>()))
+    };
+    let environment = |value: &str| {
+        let variables = [("SOSOHAPPY_FEED__SOCKETS__DRAIN_OVER".to_owned(), value.to_owned())];
+        Layer::environment("feed", Some(&variables.into())).expect("keys")
+    };
+    let file = Layer::toml("feed.toml", "[sockets]\ndrain-over = \"7s\"\n").expect("TOML");
+    let set = Map::from_iter([("sockets.drain-over".to_owned(), Value::from("7s"))]);
+    for (layer, source) in [
+        (file, "feed.toml"),
+        (environment("7s"), "the environment"),
+        (Layer::foreign("feed-config.yml", set).0, "feed-config.yml"),
+    ] {
+        let old_key = ("sockets.drain-over", source.to_owned());
+        assert_eq!(under(layer), Ok((Duration::from_secs(7), vec![old_key])));
+    }
+    assert_eq!(
+        under(environment("0s")).expect_err("no spread"),
+        "sockets.drain-spread: must be longer than nothing (in the environment, as sockets.drain-over)"
+    );
+    let new = Layer::toml("feed.toml", "[sockets]\ndrain-spread = \"8s\"\n").expect("TOML");
+    assert_eq!(under(new), Ok((Duration::from_secs(8), Vec::new())));
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
-use super::layers::{Layers, Typed, flatten};
+use super::layers::{Layers, OldKey, Typed, flatten};
 use super::remote::{self, Remote};
 use super::{SettingsError, Shared, Sources};
 
@@ -63,6 +63,7 @@ struct State {
     remote: Remote,
     /// Keys that nobody knows here.
     ignored: Vec<String>,
+    old_keys: Vec<OldKey>,
 }
 
 impl fmt::Debug for Origin {
@@ -194,11 +195,13 @@ impl<S: DeserializeOwned> Live<S> {
             self.replace(read.typed.settings);
         }
         tell_ignored(origin.sources.service, &read.typed.ignored, &state.ignored);
+        warn_of_old_keys(origin.sources.service, &read.typed.old_keys, &state.old_keys);
         *state = State {
             merged: read.typed.merged,
             set,
             remote: read.remote,
             ignored: read.typed.ignored,
+            old_keys: read.typed.old_keys,
         };
         Ok(refreshed)
     }
@@ -221,6 +224,7 @@ fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) 
 pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
     let read = read::<S>(sources, When::Starting).await?;
     tell_ignored(sources.service, &read.typed.ignored, &[]);
+    warn_of_old_keys(sources.service, &read.typed.old_keys, &[]);
     let origin = Origin {
         sources: sources.clone(),
         started: flatten(&read.typed.merged),
@@ -229,6 +233,7 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
             set: Map::new(),
             remote: read.remote,
             ignored: read.typed.ignored,
+            old_keys: read.typed.old_keys,
         }),
         shared: read.layers.shared()?,
     };
@@ -285,6 +290,20 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
 fn tell_ignored(service: &str, ignored: &[String], before: &[String]) {
     if !ignored.is_empty() && ignored != before {
         tracing::warn!(service, keys = ?ignored, "unknown settings are ignored");
+    }
+}
+
+/// Logs each renamed key that is still given by its old name, once until it is taken away.
+fn warn_of_old_keys(service: &str, old_keys: &[OldKey], known: &[OldKey]) {
+    for old_key in old_keys.iter().filter(|old_key| !known.contains(old_key)) {
+        let OldKey { renamed, source } = old_key;
+        tracing::warn!(
+            service,
+            key = renamed.old,
+            new_key = renamed.new,
+            source,
+            "settings key renamed; the next release ignores the old key"
+        );
     }
 }
 

@@ -218,7 +218,7 @@ fn into_remote(answer: Bytes) -> Result<Remote, serde_json::Error> {
         ..Remote::default()
     };
     for source in environment.property_sources.into_iter().rev() {
-        let (layer, left_out) = Layer::foreign(format!("config service, {}", source.name), source.source);
+        let (layer, left_out) = Layer::foreign(&format!("config service, {}", source.name), source.source);
         remote.layers.push(layer);
         remote.left_out.extend(
             left_out

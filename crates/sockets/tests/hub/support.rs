@@ -28,7 +28,7 @@ pub fn limits() -> Limits {
         idle_timeout: Duration::from_mins(1),
         write_timeout: Duration::from_secs(5),
         frame_timeout: Duration::from_secs(5),
-        drain_over: Duration::from_millis(300),
+        drain_spread: Duration::from_millis(300),
     }
 }
 

@@ -4,7 +4,7 @@
 //! durations, and no reason may quote a value. The walk below would have to make a document for it first, and clean its messages after.
 
 use serde_json::{Map, Value};
-use sosohappy_common::settings::valid;
+use sosohappy_common::settings::{renamed, valid};
 
 use super::flat::{Step, steps};
 
@@ -56,10 +56,11 @@ impl Schema {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
+    /// An old key of a rename is the new one: services read it so.
     #[must_use]
     pub fn key(&self, key: &str) -> Key<'_> {
         let mut place = &self.root;
-        for (depth, step) in steps(key).into_iter().enumerate() {
+        for (depth, step) in steps(&renamed::current_name(key)).into_iter().enumerate() {
             let Some(next) = self.step(place, &step) else {
                 return match (depth, self.properties(place)) {
                     (0, _) => Key::Foreign,

@@ -92,7 +92,7 @@ async fn a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets(bed: Bed) {
 
 /// `kill -9`: what it has said of its sockets outlives it for a while.
 async fn a_replica_that_died_keeps_nobody_from_a_push(bed: Bed) {
-    let settings = [("messages.shown-within", "1s")];
+    let settings = [("messages.delivery-timeout", "1s")];
     let (dies, stays) = (Dm::start(&bed).await, Dm::start_with(&bed, &settings).await);
     let (kim, lee) = two(&bed).await;
     let mut events = sent(&bed).await;

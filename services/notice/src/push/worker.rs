@@ -103,14 +103,14 @@ impl Worker {
 
     async fn handle(&self, push: &WaitingPush) -> Result<(), StoreError> {
         let now = self.context.clock.now();
-        let (kind, give_up_after) = (push.content.kind(), self.settings.get().push.give_up_after);
+        let (kind, max_age) = (push.content.kind(), self.settings.get().push.max_age);
         let end = tokio::time::timeout(ONE_PUSH, self.try_now(push)).await;
         match end.unwrap_or(Ok(End::Later))? {
             End::Settled(outcome) => {
                 self.metrics.push(kind, outcome);
                 self.store.settle(push.event, now).await
             }
-            End::Later if now.duration_since(push.queued_at).unsigned_abs() > give_up_after => {
+            End::Later if now.duration_since(push.queued_at).unsigned_abs() > max_age => {
                 tracing::warn!(event = %push.event, attempts = push.attempts, "a push is given up");
                 self.metrics.push(kind, "given-up");
                 self.store.settle(push.event, now).await

@@ -110,7 +110,7 @@ async fn a_suspended_account_loses_its_sockets(bed: Bed) {
 }
 
 async fn a_replica_that_leaves_says_so(bed: Bed) {
-    let notice: Running = replica(&bed, &[("sockets.drain-over", "100ms")]).await;
+    let notice: Running = replica(&bed, &[("sockets.drain-spread", "100ms")]).await;
     let kim = kim(&bed).await;
     let mut socket = connect(&notice, &kim).await;
     let leaving = tokio::spawn(notice.stop());
