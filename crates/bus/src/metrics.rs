@@ -18,7 +18,8 @@ const HANDLING: &[f64] = &[
 /// Of the consumers and readers of a service.
 #[derive(Debug, Clone)]
 pub(crate) struct Consuming {
-    /// By topic, `kind` (`consumer`, `reader`) and `outcome` (`applied`, `malformed`, `rejected`, `unavailable`).
+    /// By topic, `kind` (`consumer`, `reader`) and `outcome` (`applied`, `malformed`, `newer-version`, `rejected`,
+    /// `unavailable`).
     pub events: IntCounterVec,
     pub seconds: HistogramVec,
     pub dead_letters: IntCounterVec,

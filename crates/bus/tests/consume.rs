@@ -13,7 +13,7 @@ use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::correlation::{Correlation, correlation};
 use sosohappy_events::types::AccountResigned;
-use sosohappy_events::{Envelope, EventId, Header, Meta, Outgoing, Topic};
+use sosohappy_events::{Envelope, Event, EventId, Header, Malformed, Meta, Outgoing, Record, Topic};
 use support::{Bench, assert_counted, counted, read, soon};
 use tokio::sync::mpsc;
 
@@ -22,6 +22,7 @@ on_both!(
     waits_for_what_is_away_and_keeps_the_order,
     buries_what_cannot_be_handled_and_goes_on,
     drains_while_it_waits_and_leaves_the_record_undone,
+    an_unreadable_newer_version_waits_for_a_newer_replica,
     readers_hold_readiness_back_until_they_have_caught_up,
     readers_pass_over_what_they_cannot_handle,
     readers_from_the_present_miss_nothing_once_ready,
@@ -191,6 +192,79 @@ impl Consumer<AccountResigned> for Any {
             .send(event.event.nickname)
             .map_err(|error| HandleError::Rejected(error.to_string()))
     }
+}
+
+/// The same event in a release that names accounts by number.
+#[derive(Debug, PartialEq)]
+struct AccountResignedV2 {
+    nickname: String,
+}
+
+impl Event for AccountResignedV2 {
+    const TOPIC: Topic = AccountResigned::TOPIC;
+    const TYPE: &'static str = AccountResigned::TYPE;
+    const VERSION: u16 = 2;
+
+    fn key(&self) -> Option<String> {
+        Some("7".to_owned())
+    }
+
+    fn value(&self) -> Option<Vec<u8>> {
+        Some(self.nickname.clone().into_bytes())
+    }
+
+    fn aggregate(&self) -> String {
+        "7".to_owned()
+    }
+
+    fn decode(record: &Record) -> Result<Self, Malformed> {
+        Ok(Self {
+            nickname: record.value_text()?.to_owned(),
+        })
+    }
+}
+
+struct Newer(mpsc::UnboundedSender<String>);
+
+#[async_trait]
+impl Consumer<AccountResignedV2> for Newer {
+    async fn handle(&self, event: Envelope<AccountResignedV2>) -> Result<(), HandleError> {
+        self.0.send(event.event.nickname).expect("the test listens");
+        Ok(())
+    }
+}
+
+async fn an_unreadable_newer_version_waits_for_a_newer_replica(bench: Bench) {
+    let bus = bench.open().await;
+    let sent = ["1", "2"].map(|nickname| {
+        let event = AccountResignedV2 {
+            nickname: nickname.to_owned(),
+        };
+        Envelope::new(event, &bench.context).to_outgoing()
+    });
+    bus.publish(&sent).await.unwrap();
+
+    let (consumer, mut seen) = told();
+    let older = service();
+    spawn_consumer(&older, bus.clone(), consumer);
+    let newer_version = || counted(&older, "events_consumed_total", &[r#"outcome="newer-version""#]);
+    soon(async {
+        while newer_version() < 1.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(older.lifecycle.shutdown(BUDGET).await.is_empty());
+    assert!(seen.try_recv().is_err(), "nothing is applied");
+    assert_counted(&older, "events_dead_letters_total", &[r#"topic="resign""#], 0);
+
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let newer = service();
+    spawn_consumer(&newer, bus.clone(), Newer(sender));
+    for nickname in ["1", "2"] {
+        assert_eq!(soon(seen.recv()).await.as_deref(), Some(nickname));
+    }
+    assert!(newer.lifecycle.shutdown(BUDGET).await.is_empty());
 }
 
 async fn drains_while_it_waits_and_leaves_the_record_undone(bench: Bench) {

@@ -71,7 +71,24 @@ impl Malformed {
     }
 }
 
+/// Why a record could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// A newer release wrote it, and more than fields were added. A replica of that release can read it.
+    #[error("version {version} is newer than {known} and cannot be read: {reason}")]
+    NewerVersion {
+        version: u16,
+        known: u16,
+        reason: Malformed,
+    },
+}
+
 /// An event owns its topic, name, version, key and encoding.
+///
+/// A newer version may add fields and headers, which older decoders pass over; any other change breaks the replicas of the release
+/// before, see [`Unreadable::NewerVersion`].
 pub trait Event: Sized + Send + Sync + 'static {
     const TOPIC: Topic;
     /// Past tense, for the `event-type` header.
@@ -176,23 +193,25 @@ impl<E: Event> Envelope<E> {
         }
     }
 
-    pub fn decode(record: &Record) -> Result<Self, Malformed> {
+    /// Decodes a record of this version, of an older one, or of a newer one that only added fields.
+    pub fn decode(record: &Record) -> Result<Self, Unreadable> {
         if let Some(kind) = record.header(Header::EVENT_TYPE)
             && kind != E::TYPE
         {
-            return Err(Malformed::new(format!("the header `event-type` is not {}", E::TYPE)));
+            return Err(Malformed::new(format!("the header `event-type` is not {}", E::TYPE)).into());
         }
-        if let Some(version) = record.header(Header::EVENT_VERSION) {
-            let version: u16 = version
-                .parse()
-                .map_err(|_| Malformed::new("the header `event-version` is no number"))?;
-            if version > E::VERSION {
-                return Err(Malformed::new(format!(
-                    "version {version} is newer than {}",
-                    E::VERSION
-                )));
-            }
-        }
+        let version: Option<u16> = record.header_as(Header::EVENT_VERSION, |text| text.parse().ok())?;
+        Self::decode_fields(record).map_err(|reason| match version {
+            Some(version) if version > E::VERSION => Unreadable::NewerVersion {
+                version,
+                known: E::VERSION,
+                reason,
+            },
+            _ => reason.into(),
+        })
+    }
+
+    fn decode_fields(record: &Record) -> Result<Self, Malformed> {
         Ok(Self {
             meta: Meta::decode(record)?,
             event: E::decode(record)?,
@@ -216,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::testing::record_of;
-    use crate::types::AccountResigned;
+    use crate::types::{AccountResigned, AccountStateChanged};
 
     fn context() -> Context {
         let clock = ManualClock::at(Timestamp::from_millisecond(1_700_000_000_123).unwrap());
@@ -285,10 +304,54 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_or_another_type_is_not_guessed_at() {
+    fn a_newer_version_is_read_when_only_fields_were_added() {
+        let sent = Envelope::new(resigned(), &context());
+        let mut record = record_of(&sent.to_outgoing());
+        for (header, value) in [(Header::EVENT_VERSION, "2"), ("added-in-version-2", "yes")] {
+            record.headers.push((header.to_owned(), value.into()));
+        }
+        assert_eq!(Envelope::<AccountResigned>::decode(&record).unwrap().event, sent.event);
+
+        record.key = None;
+        let unreadable = Envelope::<AccountResigned>::decode(&record).unwrap_err();
+        assert!(
+            matches!(
+                unreadable,
+                Unreadable::NewerVersion {
+                    version: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{unreadable}"
+        );
+        record.headers.push((Header::EVENT_VERSION.to_owned(), "1".into()));
+        let malformed = Envelope::<AccountResigned>::decode(&record).unwrap_err();
+        assert!(matches!(malformed, Unreadable::Malformed(_)), "{malformed}");
+    }
+
+    #[test]
+    fn a_json_event_passes_over_fields_of_a_newer_version() {
+        let state = AccountStateChanged {
+            account: "kim@example.com+kakao".parse().unwrap(),
+            state: crate::types::State::Suspended,
+        };
+        let sent = Envelope::new(state, &context());
+        let mut record = record_of(&sent.to_outgoing());
+        let mut value: serde_json::Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
+        value["addedInVersion2"] = serde_json::json!({"reason": "spam"});
+        record.value = Some(value.to_string().into());
+        record.headers.push((Header::EVENT_VERSION.to_owned(), "2".into()));
+        assert_eq!(
+            Envelope::<AccountStateChanged>::decode(&record).unwrap().event,
+            sent.event
+        );
+    }
+
+    #[test]
+    fn a_header_that_does_not_parse_or_another_type_is_malformed() {
         let sent = Envelope::new(resigned(), &context()).to_outgoing();
         for (header, value) in [
-            (Header::EVENT_VERSION, "2"),
             (Header::EVENT_VERSION, "one"),
             (Header::EVENT_TYPE, "Erased"),
             (Header::OCCURRED_AT, "noon"),

@@ -12,6 +12,6 @@ pub mod testing;
 pub mod topic;
 pub mod types;
 
-pub use event::{Envelope, Event, EventId, Malformed, Meta};
+pub use event::{Envelope, Event, EventId, Malformed, Meta, Unreadable};
 pub use record::{Header, Outgoing, Record};
 pub use topic::Topic;

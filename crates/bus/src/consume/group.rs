@@ -39,7 +39,7 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
             Err(BusError::Settings(error)) => anyhow::bail!(error),
             Err(error) => error,
         };
-        tracing::warn!(%error, topic, "consuming begins again");
+        tracing::warn!(%error, topic, "consumer failed; rejoining group");
         if !pause(&mut delays, &draining).await {
             return Ok(());
         }
@@ -61,12 +61,12 @@ async fn consume<E: Event, C: Consumer<E>>(
         };
         match handling.handle(&record).await {
             Outcome::Applied => {}
-            Outcome::Hopeless(reason) => {
-                if !bury(context, handling, member, &record, &reason).await {
+            Outcome::Rejected(reason) => {
+                if !send_dead_letter(context, handling, member, &record, &reason).await {
                     return Ok(());
                 }
             }
-            Outcome::Undone => return Ok(()),
+            Outcome::Interrupted => return Ok(()),
         }
         member.done(&record).await?;
     }
@@ -74,7 +74,7 @@ async fn consume<E: Event, C: Consumer<E>>(
 
 /// False when the service drains before the bus has taken the dead letter. One that the bus refuses is made smaller and, if it is refused
 /// all the same, given up: no record stops its partition.
-async fn bury<E: Event, C: Consumer<E>>(
+async fn send_dead_letter<E: Event, C: Consumer<E>>(
     context: &Context,
     handling: &Handling<E, C>,
     member: &mut dyn Member,
@@ -87,12 +87,12 @@ async fn bury<E: Event, C: Consumer<E>>(
         partition = record.partition,
         offset = record.offset,
         reason,
-        "a record goes to the dead letters"
+        "record rejected; sending dead letter"
     );
     let mut delays = backoff();
-    let mut remains = None;
+    let mut cut = None;
     loop {
-        let letter = remains.as_ref().unwrap_or(record);
+        let letter = cut.as_ref().unwrap_or(record);
         let sent = tokio::select! {
             () = draining.cancelled() => return false,
             sent = member.dead_letter(letter, reason) => sent,
@@ -102,9 +102,9 @@ async fn bury<E: Event, C: Consumer<E>>(
                 handling.metrics.dead_letters.with_label_values(&[topic]).inc();
                 return true;
             }
-            Err(BusError::Refused(why)) if remains.is_none() => {
-                tracing::warn!(why, topic, "the dead letter is refused as it is, and cut");
-                remains = Some(remains_of(record));
+            Err(BusError::Refused(why)) if cut.is_none() => {
+                tracing::warn!(why, topic, "dead letter refused; sending it truncated");
+                cut = Some(truncated(record));
                 continue;
             }
             Err(BusError::Refused(why)) => {
@@ -113,12 +113,12 @@ async fn bury<E: Event, C: Consumer<E>>(
                     topic,
                     partition = record.partition,
                     offset = record.offset,
-                    "the dead letter is refused, and lost"
+                    "dead letter refused; record lost"
                 );
                 handling.metrics.lost.with_label_values(&[topic]).inc();
                 return true;
             }
-            Err(error) => tracing::warn!(%error, topic, "the dead letter waits"),
+            Err(error) => tracing::warn!(%error, topic, "dead letter not sent; retrying"),
         }
         if !pause(&mut delays, &draining).await {
             return false;
@@ -127,7 +127,7 @@ async fn bury<E: Event, C: Consumer<E>>(
 }
 
 /// What any bus takes of a record: enough to see what it was.
-fn remains_of(record: &Record) -> Record {
+fn truncated(record: &Record) -> Record {
     const KEY: usize = 1024;
     const VALUE: usize = 16 * 1024;
     const HEADERS: usize = 4 * 1024;
@@ -214,9 +214,9 @@ mod tests {
         for (takes, letters, lost) in [(200_000, 1, 0), (16 * 1024, 1, 0), (1, 0, 1)] {
             let mut member = Takes(takes, Mutex::default());
             let before = handling.metrics.lost.with_label_values(&["resign"]).get();
-            let buried = bury(&context, &handling, &mut member, &record, "no reason");
-            let buried = tokio::time::timeout(Duration::from_secs(5), buried).await;
-            assert_eq!(buried, Ok(true), "the partition goes on");
+            let sent_in_time = send_dead_letter(&context, &handling, &mut member, &record, "no reason");
+            let sent_in_time = tokio::time::timeout(Duration::from_secs(5), sent_in_time).await;
+            assert_eq!(sent_in_time, Ok(true), "the partition goes on");
             let sent = member.1.into_inner();
             assert_eq!(sent.len(), letters);
             assert_eq!(

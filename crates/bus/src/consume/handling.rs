@@ -10,6 +10,7 @@ use futures::FutureExt as _;
 use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_common::lifecycle::Stage;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -17,12 +18,25 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use super::{Consumer, HandleError};
 use crate::metrics::Consuming;
 use sosohappy_events::event::Meta;
-use sosohappy_events::{Envelope, Event, Header, Record};
+use sosohappy_events::{Envelope, Event, Header, Record, Unreadable};
 
 /// An attempt that takes longer hangs on something: it is dropped, and made again.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-/// Between attempts at whatever is away: the database, the bus.
+/// How long an unreadable record of a newer version is retried: longer than a rolling upgrade takes.
+const NEWER_VERSION_PATIENCE: Duration = Duration::from_mins(15);
+
+/// Delays between attempts to read a record of a newer version.
+fn slow_backoff() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_secs(1))
+        .with_max_delay(Duration::from_secs(30))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Delays between attempts while the database or the bus is unavailable.
 pub(super) fn backoff() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
@@ -42,12 +56,13 @@ pub(super) async fn pause(delays: &mut (impl Iterator<Item = Duration> + Send), 
 }
 
 /// What came of a record.
+#[derive(Debug)]
 pub(super) enum Outcome {
     Applied,
-    /// It can never be applied, and this is why.
-    Hopeless(String),
-    /// The service drains before the record could be applied.
-    Undone,
+    /// It can never be applied, for this reason.
+    Rejected(String),
+    /// The service began to drain before the record was applied.
+    Interrupted,
 }
 
 /// A consumer with what is needed around it.
@@ -78,7 +93,7 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
             .seconds
             .with_label_values(&[topic, self.kind])
             .start_timer();
-        let outcome = match Envelope::<E>::decode(record) {
+        let outcome = match self.decode(record).await {
             Ok(envelope) => {
                 let meta = envelope.meta.clone();
                 let span = span::<E>(&meta, self.kind);
@@ -93,12 +108,9 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
                     .instrument(span)
                     .await
             }
-            Err(malformed) => {
-                self.count("malformed");
-                Outcome::Hopeless(format!("malformed: {malformed}"))
-            }
+            Err(outcome) => outcome,
         };
-        if let Outcome::Undone = outcome {
+        if let Outcome::Interrupted = outcome {
             took.stop_and_discard();
         } else {
             took.observe_duration();
@@ -106,13 +118,46 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         outcome
     }
 
+    /// Decodes a record, or says what became of it.
+    ///
+    /// An unreadable record of a newer version holds its partition back, until this replica is replaced by one of the newer release
+    /// or [`NEWER_VERSION_PATIENCE`] is over: a dead letter would be an acknowledged event that the newer release could have applied.
+    async fn decode(&self, record: &Record) -> Result<Envelope<E>, Outcome> {
+        let began = Instant::now();
+        let mut delays = slow_backoff();
+        loop {
+            let unreadable = match Envelope::<E>::decode(record) {
+                Ok(envelope) => return Ok(envelope),
+                Err(unreadable @ Unreadable::Malformed(_)) => {
+                    self.count("malformed");
+                    return Err(Outcome::Rejected(unreadable.to_string()));
+                }
+                Err(unreadable @ Unreadable::NewerVersion { .. }) => unreadable.to_string(),
+            };
+            self.count("newer-version");
+            if began.elapsed() >= NEWER_VERSION_PATIENCE {
+                return Err(Outcome::Rejected(unreadable));
+            }
+            tracing::error!(
+                topic = E::TOPIC.default_name(),
+                partition = record.partition,
+                offset = record.offset,
+                reason = unreadable,
+                "event version unreadable; retrying"
+            );
+            if !pause(&mut delays, &self.draining).await {
+                return Err(Outcome::Interrupted);
+            }
+        }
+    }
+
     async fn attempts(&self, first: Envelope<E>, record: &Record) -> Outcome {
         let mut delays = backoff();
-        let mut next = Ok(first);
+        let mut next: Result<_, Unreadable> = Ok(first);
         loop {
             let attempt = match next {
                 Ok(envelope) => self.attempt(envelope).await,
-                Err(malformed) => Err(HandleError::Rejected(format!("malformed: {malformed}"))),
+                Err(unreadable) => Err(HandleError::Rejected(unreadable.to_string())),
             };
             match attempt {
                 Ok(()) => {
@@ -121,17 +166,17 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
                 }
                 Err(HandleError::Rejected(reason)) => {
                     self.count("rejected");
-                    return Outcome::Hopeless(format!("rejected: {reason}"));
+                    return Outcome::Rejected(format!("rejected: {reason}"));
                 }
                 Err(HandleError::Unavailable(error)) => {
                     self.count("unavailable");
-                    tracing::warn!(error = format!("{error:#}"), "the event waits: what it needs is away");
+                    tracing::warn!(error = format!("{error:#}"), "dependency unavailable; retrying event");
                 }
             }
             if !pause(&mut delays, &self.draining).await {
-                return Outcome::Undone;
+                return Outcome::Interrupted;
             }
-            next = Envelope::decode(record);
+            next = Envelope::<E>::decode(record);
         }
     }
 
@@ -171,4 +216,47 @@ fn span<E: Event>(meta: &Meta, kind: &'static str) -> Span {
         let _ = span.set_parent(parent);
     }
     span
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use sosohappy_events::Outgoing;
+    use sosohappy_events::testing::record_of;
+    use sosohappy_events::types::AccountResigned;
+
+    use super::*;
+
+    struct Unused;
+
+    #[async_trait]
+    impl Consumer<AccountResigned> for Unused {
+        async fn handle(&self, _: Envelope<AccountResigned>) -> Result<(), HandleError> {
+            unreachable!("the record cannot be decoded")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unreadable_newer_version_is_rejected_after_its_patience() {
+        let context = Context::system("test-service", 0);
+        let handling = Handling::<AccountResigned, _>::new(&context, Unused, "consumer");
+        let record = record_of(&Outgoing {
+            topic: "resign".into(),
+            key: None,
+            value: None,
+            headers: vec![(Header::EVENT_VERSION.to_owned(), "7".to_owned())],
+        });
+        let began = Instant::now();
+        let outcome = handling.handle(&record).await;
+        let Outcome::Rejected(reason) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(reason, "version 7 is newer than 1 and cannot be read: the key is null");
+        assert!(began.elapsed() >= NEWER_VERSION_PATIENCE);
+        let tries = handling
+            .metrics
+            .events
+            .with_label_values(&["resign", "consumer", "newer-version"]);
+        assert!((15..=80).contains(&tries.get()), "{} tries in 15 minutes", tries.get());
+    }
 }

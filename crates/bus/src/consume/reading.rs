@@ -42,7 +42,7 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
             Err(BusError::Settings(error)) => anyhow::bail!(error),
             Err(error) => error,
         };
-        tracing::warn!(%error, topic, "reading begins again");
+        tracing::warn!(%error, topic, "reader failed; reopening");
         if !pause(&mut delays, &draining).await {
             return Ok(());
         }
@@ -82,14 +82,14 @@ async fn read<E: Event, C: Consumer<E>>(
         };
         match handling.handle(&record).await {
             Outcome::Applied => {}
-            Outcome::Hopeless(reason) => tracing::error!(
+            Outcome::Rejected(reason) => tracing::error!(
                 topic = E::TOPIC.default_name(),
                 partition = record.partition,
                 offset = record.offset,
                 reason,
-                "a record is passed over"
+                "record rejected; reader skips it"
             ),
-            Outcome::Undone => return Ok(()),
+            Outcome::Interrupted => return Ok(()),
         }
     }
 }

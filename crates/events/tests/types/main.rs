@@ -6,7 +6,7 @@ mod wire;
 use bytes::Bytes;
 use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::{Envelope, Event, Malformed, Outgoing, Record, Topic};
+use sosohappy_events::{Envelope, Event, Outgoing, Record, Topic, Unreadable};
 
 const KIM: &str = "kim@example.com+kakao";
 const LEE: &str = "lee@example.com+google";
@@ -57,7 +57,7 @@ fn read(sent: &Outgoing) -> Record {
 }
 
 /// A Spring service's record: bytes only.
-fn spring<E: Event>(key: &str, value: Option<&str>) -> Result<E, Malformed> {
+fn spring<E: Event>(key: &str, value: Option<&str>) -> Result<E, Unreadable> {
     Envelope::decode(&record(E::TOPIC, Some(key.as_bytes()), value.map(str::as_bytes))).map(|envelope| {
         assert!(envelope.meta.foreign);
         envelope.event
