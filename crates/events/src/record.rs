@@ -27,6 +27,10 @@ impl Header {
     pub const DLT_OFFSET: &'static str = "dlt-offset";
     /// The bytes the value had before it was cut to fit the dead-letter topic.
     pub const DLT_VALUE_BYTES: &'static str = "dlt-value-bytes";
+
+    /// On the resolution of a dead letter: the letter as `PARTITION/OFFSET`, and `replayed` or `discarded`.
+    pub const DLT_RESOLVED: &'static str = "dlt-resolved";
+    pub const DLT_RESOLUTION: &'static str = "dlt-resolution";
 }
 
 /// Bytes of key, value and headers of one record: what a broker takes by default. Dead letters may be

@@ -1,6 +1,7 @@
 //! The launcher: all five services in one process, and `demo`, a scripted client that behaves like the app.
 
 pub mod app;
+pub mod dead_letters;
 pub mod demo;
 pub mod launch;
 pub mod secrets;

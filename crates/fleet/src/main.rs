@@ -2,8 +2,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use sosohappy_common::Context;
 use sosohappy_common::run::{block_on, finish};
+use sosohappy_events::Topic;
 use sosohappy_fleet::app::Addresses;
+use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
 use sosohappy_fleet::{demo, launch, topics};
 
 /// The command line.
@@ -31,6 +35,8 @@ enum Command {
     Run(Run),
     /// Play a day of two people against a running fleet; fails when a step fails
     Demo(Demo),
+    /// List records that could not be applied, publish them again, or discard them
+    DeadLetters(DeadLetters),
     /// Make the fleet's topics on Kafka where they are missing, and tell which are otherwise than declared
     Topics(Topics),
 }
@@ -97,6 +103,107 @@ struct Topics {
     strimzi: Option<String>,
 }
 
+#[derive(Debug, Args)]
+struct DeadLetters {
+    /// The bus: kafka:HOST:PORT[,HOST:PORT…], or journal:FILE of a fleet that is stopped
+    #[arg(long, value_name = "URL")]
+    url: String,
+    /// What the services have as `events.prefix`
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    prefix: String,
+    /// A topic that the services have under another name in `events.topics`; may be repeated
+    #[arg(long, value_name = "TOPIC=NAME", value_parser = pair)]
+    name: Vec<(String, String)>,
+    #[command(subcommand)]
+    command: DeadLettersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeadLettersCommand {
+    /// Print one line a letter: where it lies, when, whose, which event, why
+    List(LetterFilter),
+    /// Print a letter whole; key and value may be personal data
+    Show {
+        #[arg(value_name = "TOPIC/PARTITION/OFFSET")]
+        id: LetterId,
+    },
+    /// Publish letters to their topics again; every consumer group of the topic reads them, and knows the events it has applied
+    Replay(Selection),
+    /// Mark letters as of no use; their bytes stay until the topic's retention is over
+    Discard(Selection),
+}
+
+#[derive(Debug, Args)]
+struct LetterFilter {
+    /// Only of this topic; may be repeated
+    #[arg(long, value_name = "TOPIC", value_parser = dead_letters::topic)]
+    topic: Vec<Topic>,
+    /// Only with this text in the reason
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Only of consumer groups with this text in their name
+    #[arg(long, value_name = "TEXT")]
+    group: Option<String>,
+    /// Only of the last while: 30m, 2h, 7d
+    #[arg(long, value_name = "DURATION")]
+    since: Option<jiff::SignedDuration>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "selection", required = true, multiple = true, args = ["id", "topic", "reason", "group", "since", "all"])]
+struct Selection {
+    /// These letters, as `list` prints them
+    #[arg(value_name = "TOPIC/PARTITION/OFFSET")]
+    id: Vec<LetterId>,
+    #[command(flatten)]
+    filter: LetterFilter,
+    /// Every letter there is
+    #[arg(long)]
+    all: bool,
+    /// Only tell, change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl LetterFilter {
+    fn filter(self, ids: Vec<LetterId>, now: Timestamp) -> Filter {
+        Filter {
+            ids,
+            topics: self.topic,
+            reason: self.reason,
+            group: self.group,
+            since: self
+                .since
+                .map(|since| now.saturating_sub(since).unwrap_or(Timestamp::MIN)),
+        }
+    }
+}
+
+impl DeadLetters {
+    async fn run(self) -> anyhow::Result<()> {
+        let context = Context::system("fleet", 0);
+        let wanted = topics::Wanted {
+            url: self.url,
+            prefix: self.prefix,
+            names: self.name.into_iter().collect(),
+        };
+        let now = context.clock.now();
+        let resolve = |selection: Selection, resolution| dead_letters::Command::Resolve {
+            filter: selection.filter.filter(selection.id, now),
+            resolution,
+            dry_run: selection.dry_run,
+        };
+        let command = match self.command {
+            DeadLettersCommand::List(filter) => dead_letters::Command::List(filter.filter(Vec::new(), now)),
+            DeadLettersCommand::Show { id } => dead_letters::Command::Show(id),
+            DeadLettersCommand::Replay(selection) => resolve(selection, Resolution::Replayed),
+            DeadLettersCommand::Discard(selection) => resolve(selection, Resolution::Discarded),
+        };
+        let bus = sosohappy_bus::open(&wanted.events(), &context).await?;
+        dead_letters::run(bus, command).await
+    }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (topic, name) = text.split_once('=').ok_or("needs TOPIC=NAME")?;
     Ok((topic.to_owned(), name.to_owned()))
@@ -126,6 +233,7 @@ fn main() -> ExitCode {
         Some(Command::Run(run)) => block_on(launch::run(&run.data)),
         Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
         Some(Command::Topics(topics)) => topics.run(),
+        Some(Command::DeadLetters(command)) => block_on(command.run()),
     };
     finish("fleet", outcome)
 }

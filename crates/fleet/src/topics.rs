@@ -19,7 +19,9 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn events(self) -> Events {
+    /// Returns these as the settings that open a bus.
+    #[must_use]
+    pub fn events(self) -> Events {
         Events {
             url: self.url.as_str().into(),
             prefix: self.prefix,

@@ -1,0 +1,160 @@
+//! `fleet dead-letters` on the journal and on Kafka.
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sosohappy_bus::{Bus, Start};
+use sosohappy_common::Context;
+use sosohappy_events::types::AccountResigned;
+use sosohappy_events::{Envelope, Event as _, Header, Topic};
+use sosohappy_fleet::topics::Wanted;
+use sosohappy_testkit::{Bed, EngineSet};
+
+/// The bus of one test, opened anew each time: the command line is another process.
+struct Place {
+    url: String,
+    prefix: String,
+}
+
+impl Place {
+    async fn open(&self) -> Arc<dyn Bus> {
+        let wanted = Wanted {
+            url: self.url.clone(),
+            prefix: self.prefix.clone(),
+            ..Wanted::default()
+        };
+        let opened = sosohappy_bus::open(&wanted.events(), &Context::system("test-service", 0)).await;
+        opened.expect("the bus opens")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_fleet"))
+            .args(["dead-letters", "--url", &self.url, "--prefix", &self.prefix])
+            .args(arguments)
+            .output()
+            .expect("the binary runs")
+    }
+
+    fn told(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+fn ids(listed: &str) -> Vec<&str> {
+    let lines = listed.lines().filter(|line| line.starts_with("resign/"));
+    lines.map(|line| line.split_once("  ").expect("columns").0).collect()
+}
+
+async fn letters_are_listed_replayed_and_discarded(place: Place) {
+    let bus = place.open().await;
+    let context = Context::system("test-service", 0);
+    let sent = ["one", "two", "three"].map(|nickname| {
+        let event = AccountResigned {
+            account: format!("{nickname}@example.com+kakao").parse().expect("an account"),
+            nickname: nickname.to_owned(),
+        };
+        Envelope::new(event, &context)
+    });
+    bus.publish(&sent.each_ref().map(Envelope::to_outgoing))
+        .await
+        .expect("published");
+    let mut member = bus.join("test-service.resign", &[Topic::Resign]).await.expect("joined");
+    for _ in &sent {
+        let next = tokio::time::timeout(Duration::from_mins(1), member.next()).await;
+        let record = next.expect("a record comes").expect("the member lives");
+        let reason = match record.value_text().expect("text") {
+            "one" => "rejected: the account is unknown",
+            _ => "malformed: the key is no account",
+        };
+        member.dead_letter(&record, reason).await.expect("sent");
+        member.done(&record).await.expect("done");
+    }
+    member.leave().await;
+    drop(bus);
+
+    let listed = place.told(&["list"]);
+    assert_eq!(ids(&listed).len(), 3, "{listed}");
+    assert!(listed.ends_with("3 dead letters\n"), "{listed}");
+    assert!(!listed.contains("@example.com"), "no personal data in a list: {listed}");
+    let one = place.told(&["list", "--topic", "resign", "--reason", "unknown", "--since", "1h"]);
+    assert_eq!(ids(&one).len(), 1, "{one}");
+    for nothing in [["list", "--topic", "expired"], ["list", "--group", "feed-service"]] {
+        assert_eq!(place.told(&nothing), "0 dead letters\n");
+    }
+    let id = ids(&one)[0];
+    let shown = place.told(&["show", id]);
+    assert!(
+        shown.contains("key: one@example.com+kakao") && shown.ends_with("\none\n"),
+        "{shown}"
+    );
+    assert!(shown.contains(&format!("event-id: {}", sent[0].meta.id)), "{shown}");
+
+    let dry = place.told(&["replay", "--reason", "unknown", "--dry-run"]);
+    assert!(dry.contains(&format!("would be replayed: {id}")), "{dry}");
+    assert_eq!(ids(&place.told(&["list"])).len(), 3, "a dry run changes nothing");
+    let replayed = place.told(&["replay", "--reason", "unknown"]);
+    assert!(replayed.ends_with("1 dead letters replayed\n"), "{replayed}");
+    let left = place.told(&["list"]);
+    assert_eq!(ids(&left).len(), 2, "{left}");
+    assert!(place.refused(&["replay", id]).contains("has been resolved"));
+    assert!(
+        place.refused(&["discard"]).contains("required"),
+        "a selection is needed"
+    );
+    assert!(place.refused(&["show", "resign"]).contains("TOPIC/PARTITION/OFFSET"));
+
+    place.told(&["discard", ids(&left)[0]]);
+    assert_eq!(ids(&place.told(&["list"])), [ids(&left)[1]]);
+    place.told(&["discard", "--all"]);
+    assert_eq!(place.told(&["list"]), "0 dead letters\n");
+
+    let bus = place.open().await;
+    let mut reader = bus
+        .read(&[AccountResigned::TOPIC], Start::Earliest)
+        .await
+        .expect("read");
+    let mut first = Vec::new();
+    while first.len() < 2 {
+        let next = tokio::time::timeout(Duration::from_mins(1), reader.next()).await;
+        let record = next.expect("a record comes").expect("the reader lives");
+        if record.value_text() == Ok("one") {
+            assert!(record.header(Header::DLT_REASON).is_none());
+            first.push(Envelope::<AccountResigned>::decode(&record).expect("as it was").meta);
+        }
+    }
+    assert_eq!(first[0], first[1], "the same event, id and moment, comes again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_journal() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    letters_are_listed_replayed_and_discarded(Place {
+        url: format!("journal:{}", folder.path().join("events.db").display()),
+        prefix: String::new(),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_kafka() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    // Its prefix begins every topic of this test, and all of them go with it.
+    let bed = Bed::new(EngineSet::Real).await;
+    let (brokers, prefix) = bed.kafka().expect("the real engines");
+    letters_are_listed_replayed_and_discarded(Place {
+        url: format!("kafka:{brokers}"),
+        prefix: format!("{prefix}letters_"),
+    })
+    .await;
+}
