@@ -8,7 +8,7 @@ FLEET := $(CARGO_TARGET_DIR)/release/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-ops build image images deploy rollback rolling clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-ops build image images deploy rollback rolling clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ check-deps: ## licences, bans, duplicates and sources of the dependencies
 
 sbom: ## list what each binary is made of (CycloneDX)
 	@scripts/sbom $(ARGS)
+
+check-api: ## generated requests to every documented operation of a running fleet
+	@scripts/check-api
 
 check-ops: ## images, manifests, monitoring and the pipeline, as far as a machine without a cluster can
 	@scripts/check-ops $(ARGS)
