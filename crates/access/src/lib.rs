@@ -13,6 +13,7 @@ mod metrics;
 pub mod names;
 pub mod protect;
 pub mod registry;
+pub mod revocations;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub use introspection::AuthClient;
 pub use names::Names;
 pub use protect::protect;
 pub use registry::Registry;
+pub use revocations::Revocations;
 
 /// Everything a service that is not auth needs to know who calls: starts the token registry (readiness waits for it), the
 /// consumers that feed the directory, and the way to auth for what neither knows.
@@ -41,6 +43,7 @@ pub fn identity(
     credentials: &Credentials,
     bus: &Arc<dyn Bus>,
     directory: Arc<dyn Directory>,
+    revocations: Revocations,
 ) -> anyhow::Result<Identity> {
     anyhow::ensure!(
         settings.get().token_lifetime <= LONGEST_TOKEN,
@@ -48,7 +51,7 @@ pub fn identity(
         LONGEST_TOKEN.as_secs() / 3600
     );
     let auth = AuthClient::new(settings, &credentials.service_token, context)?;
-    let registry = Registry::start(context, &settings.get(), bus, auth.clone());
+    let registry = Registry::start(context, &settings.get(), bus, auth.clone(), revocations);
     let names = DirectoryNames::new(directory, auth);
     directory::spawn_directory_consumers(context, bus, &names);
     Ok(Identity {

@@ -1,4 +1,4 @@
-//! The token registry: live access tokens of everybody, in memory of every replica, fed by topics.
+//! The token registry: all live access tokens, in memory of every replica, fed by `accessToken`.
 
 mod claims;
 mod consumers;
@@ -14,15 +14,13 @@ use sosohappy_bus::{Bus, Start};
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::Access;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::{AccessTokenIssued, AccountResigned, AccountStateChanged, SessionExpired, TokenDigest};
+use sosohappy_events::types::{AccessTokenIssued, TokenDigest};
 
 use crate::introspection::{AuthClient, IntrospectResponse};
 use crate::metrics::RegistryMetrics;
+use crate::revocations::{self, Revocations};
 use crate::{Authenticator, Caller, Denied};
 use table::{Table, Token, Verdict};
-
-/// Clocks of producers, brokers and this replica may differ by this much.
-const SKEW: Duration = Duration::from_mins(5);
 
 /// How often what has run out is forgotten. Expiry itself is enforced on read.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -41,12 +39,18 @@ struct Inner {
 }
 
 impl Registry {
-    /// Starts the readers of `accessToken`, `expired`, `resign` and `accountState`: every replica reads every partition from
-    /// `now − token lifetime`, and readiness waits until they have caught up.
+    /// Starts the reader of `accessToken`: every replica reads every partition from `now − token lifetime`, and readiness waits
+    /// until it has caught up.
     #[must_use]
-    pub fn start(context: &Context, settings: &Access, bus: &Arc<dyn Bus>, auth: AuthClient) -> Self {
+    pub fn start(
+        context: &Context,
+        settings: &Access,
+        bus: &Arc<dyn Bus>,
+        auth: AuthClient,
+        revocations: Revocations,
+    ) -> Self {
         let registry = Self(Arc::new(Inner {
-            table: Table::default(),
+            table: Table::new(revocations),
             clock: context.clock.clone(),
             lifetime: settings.token_lifetime,
             auth,
@@ -54,10 +58,6 @@ impl Registry {
         }));
         let horizon = Start::At(registry.0.horizon());
         spawn_reader::<AccessTokenIssued>(context, bus.clone(), horizon, registry.clone());
-        spawn_reader::<SessionExpired>(context, bus.clone(), horizon, registry.clone());
-        spawn_reader::<AccountResigned>(context, bus.clone(), horizon, registry.clone());
-        // A state, kept by compaction: the last word may be older than any token.
-        spawn_reader::<AccountStateChanged>(context, bus.clone(), Start::Earliest, registry.clone());
 
         let draining = context.lifecycle.draining();
         let swept = registry.clone();
@@ -82,7 +82,7 @@ impl Registry {
             Denied::Unavailable
         })?;
         self.0.remember(account, digest, token);
-        // Through the table again: a tombstone may have arrived while auth was asked.
+        // Through the table again: a revocation may have arrived while auth was asked.
         Ok(self.0.table.admit(account, digest, self.0.now_ms()))
     }
 }
@@ -94,10 +94,7 @@ impl Inner {
 
     /// Before this moment no token was issued that can still be alive.
     fn horizon(&self) -> Timestamp {
-        self.clock
-            .now()
-            .checked_sub(self.lifetime.saturating_add(SKEW))
-            .unwrap_or(Timestamp::MIN)
+        revocations::horizon(self.clock.now(), self.lifetime)
     }
 
     fn remember(&self, account: &Account, digest: &TokenDigest, token: Token) {

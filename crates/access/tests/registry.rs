@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
-use sosohappy_access::{AuthClient, Authenticator, Denied, Registry};
+use sosohappy_access::{AuthClient, Authenticator, Denied, Registry, Revocations};
 use sosohappy_bus::Bus;
 use sosohappy_common::settings::{Access, AccessTokenForm, Events, Live};
 use sosohappy_common::{Account, Context};
@@ -74,7 +74,8 @@ impl Bench {
         };
         let auth =
             AuthClient::new(&Live::new(settings.clone()), &SecretString::from("fleet"), &context).expect("a client");
-        let registry = Registry::start(&context, &settings, &self.bus, auth);
+        let revocations = Revocations::start(&context, settings.token_lifetime, &self.bus);
+        let registry = Registry::start(&context, &settings, &self.bus, auth, revocations);
         let ready = tokio::time::timeout(Duration::from_secs(20), context.lifecycle.ready()).await;
         assert!(ready.is_ok(), "not ready: {:?}", context.lifecycle.readiness());
         registry

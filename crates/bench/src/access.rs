@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use sosohappy_access::{AuthClient, Authenticator as _, Registry};
+use sosohappy_access::{AuthClient, Authenticator as _, Registry, Revocations};
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Access, Live};
 use sosohappy_events::types::{AccessTokenIssued, Role, SessionId, TokenDigest};
@@ -47,7 +47,8 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         token_lifetime: Duration::from_hours(24),
     };
     let auth = AuthClient::new(&Live::new(settings.clone()), &"unused".to_owned().into(), &context)?;
-    let registry = Registry::start(&context, &settings, &bus, auth);
+    let revocations = Revocations::start(&context, settings.token_lifetime, &bus);
+    let registry = Registry::start(&context, &settings, &bus, auth, revocations);
     context.lifecycle.ready().await;
 
     let (mut checks, mut digests) = (Vec::new(), Vec::new());

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use sosohappy_common::Context;
 use sosohappy_common::lifecycle::{Gate, Stage};
 
+use crate::metrics::Consuming;
 use crate::{Bus, Start};
 use handling::Handling;
 use sosohappy_events::{Envelope, Event};
@@ -71,7 +72,17 @@ pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: 
 /// unavailable is retried as in [`spawn_consumer`].
 ///
 /// With [`Start::Latest`] the gate opens as soon as the positions are fixed: nothing published from then on is missed.
+///
+/// # Panics
+/// When the service has a reader of this event already: a replica reads a topic once, and shares what it has read.
 pub fn spawn_reader<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, consumer: impl Consumer<E>) {
+    let readers = Consuming::of(context).readers;
+    assert!(
+        readers.lock().insert(E::TOPIC),
+        "{} has two readers of {}",
+        context.service,
+        E::TYPE
+    );
     let gate = context.lifecycle.gate(E::TOPIC.reader_name());
     read::<E>(context, bus, start, Some(gate), consumer);
 }

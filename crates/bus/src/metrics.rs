@@ -28,6 +28,8 @@ pub(crate) struct Consuming {
     pub lag: IntGaugeVec,
     /// Topics that the service consumes in a group.
     pub groups: Arc<Mutex<BTreeSet<Topic>>>,
+    /// Topics that this replica reads in full.
+    pub readers: Arc<Mutex<BTreeSet<Topic>>>,
 }
 
 /// Of the relay of a service.
@@ -82,6 +84,7 @@ impl Consuming {
             )),
             lag: metrics.register(IntGaugeVec::new(lag, &["topic"]).expect("static names are valid")),
             groups: Arc::default(),
+            readers: Arc::default(),
         }
     }
 }

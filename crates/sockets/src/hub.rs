@@ -8,17 +8,16 @@ use std::time::Duration;
 use axum::extract::ws::Utf8Bytes;
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use sosohappy_access::Caller;
+use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::settings::{Live, schema, valid};
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::SessionId;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::Close;
-use crate::endings::Endings;
 use crate::mailbox::{Mailbox, Pushed};
 use crate::metrics::SocketMetrics;
+use crate::revocations;
 
 /// Bounds of every socket; one keeps those it was opened with.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
@@ -91,6 +90,7 @@ pub(crate) struct Shared {
     /// What [`Shared::tick`] counts from.
     started: Instant,
     next_id: AtomicU64,
+    pub revocations: Revocations,
     pub book: RwLock<Book>,
 }
 
@@ -99,7 +99,6 @@ pub(crate) struct Shared {
 pub(crate) struct Book {
     pub accounts: HashMap<Account, Vec<Arc<Socket>>>,
     pub total: usize,
-    endings: Endings,
     /// Set by the drain under the book's lock: who comes later is refused, so that the drain misses nobody.
     pub draining: bool,
 }
@@ -167,7 +166,7 @@ impl Drop for Place {
 
 impl Book {
     /// Takes a socket out, if it is there.
-    fn remove(&mut self, socket: &Socket) {
+    pub fn remove(&mut self, socket: &Socket) {
         let Some(sockets) = self.accounts.get_mut(&socket.caller.account) else {
             return;
         };
@@ -195,12 +194,12 @@ impl Shared {
 
 impl Hub {
     /// Spawns the one task that pings, cuts the idle and the expired, and drains (1012 in jittered batches) on the context's
-    /// lifecycle.
+    /// lifecycle. Sockets of revoked sessions and accounts are closed.
     ///
     /// # Panics
     /// When a context gets a second hub: a service has one.
     #[must_use]
-    pub fn new(context: &Context, limits: Live<Limits>) -> Self {
+    pub fn new(context: &Context, limits: Live<Limits>, revocations: &Revocations) -> Self {
         let hub = Self(Arc::new(Shared {
             limits,
             context: context.clone(),
@@ -208,8 +207,10 @@ impl Hub {
             tasks: TaskTracker::new(),
             started: Instant::now(),
             next_id: AtomicU64::new(0),
+            revocations: revocations.clone(),
             book: RwLock::default(),
         }));
+        revocations::subscribe(&hub);
         let task = hub.clone();
         context.lifecycle.spawn("sockets", async move {
             crate::sweep::until_draining(&task).await;
@@ -276,50 +277,10 @@ impl Hub {
         sockets.is_some_and(|sockets| sockets.iter().all(|socket| socket.was_there(happened_at)))
     }
 
-    /// Whether an account was closed at that moment or later, by [`Hub::close_account`], which is remembered for two minutes.
-    #[must_use]
-    pub fn has_ended_since(&self, account: &Account, moment: Timestamp) -> bool {
-        self.0.book.read().endings.ended_since(account, moment)
-    }
-
     /// Accounts with a socket here, for presence.
     #[must_use]
     pub fn accounts(&self) -> Vec<Account> {
         self.0.book.read().accounts.keys().cloned().collect()
-    }
-
-    /// Closes the session's sockets whose token was issued up to then (the event's time): those here, and those of
-    /// handshakes still under way. A token re-issued since keeps its sockets.
-    pub fn close_session(&self, account: &Account, session: SessionId, issued_until: Timestamp, reason: Close) {
-        self.close(account, Some(session), issued_until, reason);
-    }
-
-    /// [`Hub::close_session`] for all sessions of an account: who signs up again since then stays.
-    pub fn close_account(&self, account: &Account, issued_until: Timestamp, reason: Close) {
-        self.close(account, None, issued_until, reason);
-    }
-
-    fn close(&self, account: &Account, session: Option<SessionId>, issued_until: Timestamp, reason: Close) {
-        let mut book = self.0.book.write();
-        book.endings
-            .note(account, session, issued_until, reason, Instant::now());
-        let over = |socket: &&Arc<Socket>| {
-            session.is_none_or(|session| socket.caller.session == session) && socket.caller.issued_at <= issued_until
-        };
-        let ended: Vec<_> = book
-            .accounts
-            .get(account)
-            .into_iter()
-            .flatten()
-            .filter(over)
-            .cloned()
-            .collect();
-        for socket in ended {
-            book.remove(&socket);
-            // Auth also tells the end of a session whose token has run out: this client is to come back with a new one.
-            let ran_out = socket.caller.expires_at <= issued_until;
-            socket.mailbox.close(if ran_out { Close::TokenExpired } else { reason });
-        }
     }
 
     /// Gives a socket its place, or says why it gets none.
@@ -333,7 +294,8 @@ impl Hub {
         if book.draining {
             return Err(Close::Restart);
         }
-        if let Some(reason) = book.endings.reason(&caller) {
+        // Under the lock: a revocation that takes effect later closes the sockets it finds registered.
+        if let Some(reason) = revocations::reason(&shared.revocations, &caller) {
             return Err(reason);
         }
         let sockets = book.accounts.get(&caller.account);

@@ -7,18 +7,16 @@
 pub mod close;
 pub mod connect;
 mod drain;
-mod endings;
 pub mod hub;
 mod mailbox;
 mod metrics;
-pub mod over;
 pub mod presence;
+mod revocations;
 pub mod session;
 mod sweep;
 
 pub use close::Close;
 pub use connect::{Connect, connect};
 pub use hub::{Hub, Limits};
-pub use over::spawn_closers;
 pub use presence::Present;
 pub use session::{Protocol, upgrade};

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::{State, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
-use sosohappy_access::Caller;
+use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{Role, SessionId};
@@ -88,7 +88,7 @@ async fn an_idle_socket_costs_at_most_12_kib() {
         frame_timeout: Duration::from_secs(10),
         drain_spread: Duration::from_secs(1),
     };
-    let hub = Hub::new(&context, Live::new(limits));
+    let hub = Hub::new(&context, Live::new(limits), &Revocations::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let app = Router::new().route("/", get(accept)).with_state((hub.clone(), context));

@@ -12,6 +12,7 @@
 
 mod bed;
 mod cluster;
+mod counting_bus;
 mod engines;
 mod eventually;
 mod fake_auth;
@@ -21,6 +22,7 @@ mod socket;
 
 pub use bed::{Bed, Person};
 pub use cluster::{Balanced, Cluster, Ports, Process};
+pub use counting_bus::CountingBus;
 pub use engines::EngineSet;
 pub use eventually::eventually;
 pub use ports::ReservedPorts;

@@ -20,6 +20,7 @@ mod unshown;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sosohappy_access::Revocations;
 use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
 use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_bus::relay::spawn_relay;
@@ -28,7 +29,7 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{AccountResigned, DirectMessageSent};
-use sosohappy_sockets::{Hub, Present, spawn_closers};
+use sosohappy_sockets::{Hub, Present};
 
 use crate::app::App;
 use crate::consumers::resigned::Resigned;
@@ -50,9 +51,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     sosohappy_store::check_database(&context.health, opened.store.clone());
 
     let relay = spawn_relay(&context, bus.clone(), opened.outbox);
-    let hub = Hub::new(&context, settings.part(|settings| settings.sockets));
+    let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
+    let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     let present = Present::spawn(&context, opened.presence, hub.clone());
-    spawn_closers(&context, &bus, &hub);
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
     let identity = sosohappy_access::identity(
         &context,
@@ -60,6 +61,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         &bus,
         opened.directory.clone(),
+        revocations,
     )?;
 
     unshown::spawn(&context, opened.store.clone(), relay.clone());

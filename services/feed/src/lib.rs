@@ -13,6 +13,7 @@ mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sosohappy_access::Revocations;
 use sosohappy_bus::Bus;
 use sosohappy_bus::consume::spawn_consumer;
 use sosohappy_bus::refresh::spawn_refresh;
@@ -50,12 +51,14 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &metrics,
         current.access.token_lifetime,
     );
+    let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let identity = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,
         &bus,
         database.directory.clone(),
+        revocations,
     )?;
     let resigned = Resigned {
         store: database.store.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use moka::future::Cache;
-use sosohappy_access::Names;
+use sosohappy_access::{Names, Revocations};
 use sosohappy_bus::consume::HandleError;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
@@ -36,6 +36,7 @@ pub struct Delivery {
     pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
     pub hub: Hub,
+    pub revocations: Revocations,
     pub present: Present,
     pub pushes: PushHandle,
     pub metrics: NoticeMetrics,
@@ -104,7 +105,7 @@ impl Delivery {
         let resigned = notice
             .content
             .actor()
-            .is_some_and(|actor| self.hub.has_ended_since(actor, since));
+            .is_some_and(|actor| self.revocations.is_account_revoked_since(actor, since));
         !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_since(&notice.receiver, since)
     }
 

@@ -15,13 +15,14 @@ mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sosohappy_access::Revocations;
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
-use sosohappy_sockets::{Hub, Present, spawn_closers};
+use sosohappy_sockets::{Hub, Present};
 
 use crate::app::App;
 use crate::delivery::{Delivery, Read};
@@ -44,14 +45,16 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let metrics = NoticeMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, inbox.store.clone());
 
+    let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let identity = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,
         &bus,
         inbox.directory.clone(),
+        revocations.clone(),
     )?;
-    let hub = Hub::new(&context, settings.part(|settings| settings.sockets));
+    let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     let present = Present::spawn(&context, inbox.presence, hub.clone());
     let relay = spawn_relay(&context, bus.clone(), inbox.outbox);
     let pushes = PushHandle::default();
@@ -73,6 +76,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         directory: inbox.directory,
         names: identity.names.clone(),
         hub: hub.clone(),
+        revocations,
         present: present.clone(),
         pushes,
         metrics,
@@ -81,7 +85,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         born,
     };
     consumers::spawn(&bus, &delivery, relay);
-    spawn_closers(&context, &bus, &hub);
     spawn_refresh(&context, bus, poll);
 
     let app = App {

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use sosohappy_bus::consume::Consumer;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_common::settings::Live;
-use sosohappy_events::types::{Role, SessionId};
+use sosohappy_events::types::{AccountResigned, AccountStateChanged, Role, SessionExpired, SessionId};
 use sosohappy_events::{Envelope, Event};
 
 use super::*;
@@ -52,6 +52,7 @@ struct Bench {
     clock: Arc<ManualClock>,
     context: Context,
     registry: Registry,
+    revocations: Revocations,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -72,8 +73,9 @@ async fn bench() -> Bench {
         token_lifetime: LIFETIME,
     };
     let client = AuthClient::new(&Live::new(settings), &SecretString::from("fleet"), &context).unwrap();
+    let revocations = Revocations::default();
     let registry = Registry(Arc::new(Inner {
-        table: Table::default(),
+        table: Table::new(revocations.clone()),
         clock: context.clock.clone(),
         lifetime: LIFETIME,
         auth: client,
@@ -84,6 +86,7 @@ async fn bench() -> Bench {
         clock,
         context,
         registry,
+        revocations,
         serving,
     }
 }
@@ -120,6 +123,14 @@ impl Bench {
         Registry: Consumer<E>,
     {
         self.registry.handle(Envelope::new(event, &self.context)).await.unwrap();
+    }
+
+    async fn revoke<E: Event>(&self, event: E)
+    where
+        Revocations: Consumer<E>,
+    {
+        let envelope = Envelope::new(event, &self.context);
+        self.revocations.handle(envelope).await.unwrap();
     }
 
     fn asked(&self) -> usize {
@@ -178,7 +189,7 @@ async fn a_token_of_a_moment_ago_is_asked_of_auth_once() {
 
     bench.clock.advance(Duration::from_millis(1));
     bench
-        .tell(SessionExpired {
+        .revoke(SessionExpired {
             account: Bench::kim(),
             session: Some(SessionId(5)),
         })
@@ -209,7 +220,7 @@ async fn a_session_closed_while_auth_was_asked_stays_closed() {
     let (verdict, ()) = tokio::join!(bench.check(&token), async {
         tokio::time::sleep(Duration::from_millis(30)).await;
         bench
-            .tell(SessionExpired {
+            .revoke(SessionExpired {
                 account: Bench::kim(),
                 session: Some(SessionId(5)),
             })
@@ -272,11 +283,11 @@ async fn a_late_expired_of_an_older_token_leaves_the_newer_one() {
     let closing = Envelope::new(old, &bench.context);
     bench.clock.advance(Duration::from_millis(1));
     bench.tell(issued("newer", bench.clock.now())).await;
-    bench.registry.handle(closing).await.unwrap();
+    bench.revocations.handle(closing).await.unwrap();
     assert!(bench.check("newer").await.is_ok());
 
     bench
-        .tell(SessionExpired {
+        .revoke(SessionExpired {
             account: Bench::kim(),
             session: None,
         })
@@ -292,7 +303,7 @@ async fn a_suspended_account_stays_outside_until_it_is_restored() {
     let bench = bench().await;
     bench.tell(issued("opaque", bench.clock.now())).await;
     bench
-        .tell(AccountStateChanged {
+        .revoke(AccountStateChanged {
             account: Bench::kim(),
             state: sosohappy_events::types::State::Suspended,
         })
@@ -300,7 +311,7 @@ async fn a_suspended_account_stays_outside_until_it_is_restored() {
     assert_eq!(bench.check("opaque").await, Err(Denied::Refused));
     bench.clock.advance(Duration::from_millis(1));
     bench
-        .tell(AccountStateChanged {
+        .revoke(AccountStateChanged {
             account: Bench::kim(),
             state: sosohappy_events::types::State::Restored,
         })
@@ -308,7 +319,7 @@ async fn a_suspended_account_stays_outside_until_it_is_restored() {
     assert!(bench.check("opaque").await.is_ok());
 
     bench
-        .tell(AccountResigned {
+        .revoke(AccountResigned {
             account: Bench::kim(),
             nickname: "kim".into(),
         })

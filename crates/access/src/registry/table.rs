@@ -1,15 +1,16 @@
 //! The table itself: no clock, no I/O.
 //!
-//! A token is admitted when it is known, not expired, and no tombstone (a closed session, a resigned or suspended account)
-//! covers its moment of issue. Tombstones are kept apart and consulted on read, so the order in which topics arrive changes
-//! nothing.
+//! A token is admitted when it is known, not expired, and not revoked. Revocations are kept apart and consulted on read, so the
+//! order in which topics arrive changes nothing.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use hashbrown::{HashMap, HashTable, hash_table::Entry};
+use hashbrown::{HashTable, hash_table::Entry};
 use parking_lot::RwLock;
 use sosohappy_common::Account;
-use sosohappy_events::types::{Role, SessionId, State, TokenDigest};
+use sosohappy_events::types::{Role, SessionId, TokenDigest};
+
+use crate::Revocations;
 
 /// Bounds what one growing table moves at a time, and who waits for it.
 const SHARDS: usize = 16;
@@ -55,36 +56,27 @@ pub struct Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Admitted(Token),
-    /// Known, and over.
+    /// Known, and expired or revoked.
     Refused,
     Unknown,
-}
-
-/// What is known against an account as a whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Mark {
-    resigned_ms: Option<i64>,
-    /// The last word on suspension; of two at the same moment the stricter.
-    state: Option<(i64, bool)>,
-}
-
-impl Mark {
-    fn covers(&self, issued_ms: i64) -> bool {
-        self.resigned_ms.is_some_and(|at| issued_ms <= at) || matches!(self.state, Some((_, true)))
-    }
 }
 
 #[derive(Debug, Default)]
 pub struct Table {
     shards: [RwLock<HashTable<Slot>>; SHARDS],
-    /// Session to the latest moment it was closed at.
-    closed: RwLock<HashMap<u64, i64>>,
-    marks: RwLock<HashMap<Account, Mark>>,
+    revocations: Revocations,
     /// `SipHash` under keys of this process, one for each half of a [`Key`].
     veils: [RandomState; 2],
 }
 
 impl Table {
+    pub fn new(revocations: Revocations) -> Self {
+        Self {
+            revocations,
+            ..Self::default()
+        }
+    }
+
     fn key(&self, account: &Account, digest: &TokenDigest) -> Key {
         let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| digest.0[at + byte]));
         let [first, second] = &self.veils;
@@ -101,20 +93,13 @@ impl Table {
         else {
             return Verdict::Unknown;
         };
-        let issued_ms = slot.issued_ms();
-        if slot.expires_ms <= now_ms
-            || self.closed.read().get(&slot.session).is_some_and(|at| issued_ms <= *at)
-            || self
-                .marks
-                .read()
-                .get(account)
-                .is_some_and(|mark| mark.covers(issued_ms))
-        {
+        let (session, issued_ms) = (SessionId(slot.session), slot.issued_ms());
+        if slot.expires_ms <= now_ms || self.revocations.revoked_ms(account, session, issued_ms).is_some() {
             return Verdict::Refused;
         }
         let role = if slot.issued & 1 == 1 { Role::Admin } else { Role::User };
         Verdict::Admitted(Token {
-            session: SessionId(slot.session),
+            session,
             role,
             issued_ms,
             expires_ms: slot.expires_ms,
@@ -145,31 +130,10 @@ impl Table {
         }
     }
 
-    /// Closes the session's tokens issued up to that moment.
-    pub fn close(&self, session: SessionId, at_ms: i64) {
-        let mut closed = self.closed.write();
-        let known = closed.entry(session.0).or_insert(at_ms);
-        *known = at_ms.max(*known);
-    }
-
-    /// Closes all of the account's tokens issued up to that moment.
-    pub fn resign(&self, account: &Account, at_ms: i64) {
-        let mut marks = self.marks.write();
-        let mark = marks.entry(account.clone()).or_default();
-        mark.resigned_ms = mark.resigned_ms.max(Some(at_ms));
-    }
-
-    /// Suspends the account, or restores it.
-    pub fn set_state(&self, account: &Account, state: State, at_ms: i64) {
-        let mut marks = self.marks.write();
-        let mark = marks.entry(account.clone()).or_default();
-        mark.state = mark.state.max(Some((at_ms, state == State::Suspended)));
-    }
-
-    /// Forgets what has run out: tokens that are over, and everything issued before `horizon_ms`, a token's longest life ago.
+    /// Forgets expired tokens, and everything issued before `horizon_ms`, a token's longest life ago.
     ///
-    /// A tombstone older than the horizon covers only tokens that are gone with it; should auth give tokens a longer life than
-    /// this service was told, the rest of it is asked of auth.
+    /// A revocation older than the horizon covers only tokens that are forgotten with it; should auth give tokens a longer life than
+    /// this service is configured with, auth is asked about the rest.
     pub fn sweep(&self, now_ms: i64, horizon_ms: i64) {
         for shard in &self.shards {
             let mut shard = shard.write();
@@ -179,12 +143,7 @@ impl Table {
                 shard.shrink_to(room, |slot| slot.key.0[0]);
             }
         }
-        self.closed.write().retain(|_, at| *at >= horizon_ms);
-        self.marks.write().retain(|_, mark| {
-            mark.resigned_ms = mark.resigned_ms.filter(|at| *at >= horizon_ms);
-            mark.state = mark.state.filter(|(at, suspended)| *suspended || *at >= horizon_ms);
-            *mark != Mark::default()
-        });
+        self.revocations.sweep(horizon_ms);
     }
 
     /// Tokens held, expired ones included until they are swept.

@@ -1,4 +1,6 @@
+use jiff::Timestamp;
 use proptest::prelude::*;
+use sosohappy_events::types::State;
 
 use super::*;
 
@@ -6,6 +8,10 @@ const LIFETIME: i64 = 100;
 
 fn account(number: u8) -> Account {
     format!("person{number}@example.com+kakao").parse().unwrap()
+}
+
+fn moment(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap()
 }
 
 fn digest(number: u64) -> TokenDigest {
@@ -45,15 +51,17 @@ fn apply(table: &Table, told: &Told) {
                 table.issue(&account(*of), &digest(*number), *token);
             }
         }
-        Told::Closed { session, at } => table.close(SessionId(*session), *at),
-        Told::Resigned { account: of, at } => table.resign(&account(*of), *at),
+        Told::Closed { session, at } => table
+            .revocations
+            .close_session(&account(0), SessionId(*session), moment(*at)),
+        Told::Resigned { account: of, at } => table.revocations.resign(&account(*of), moment(*at)),
         Told::State {
             account: of,
             suspended,
             at,
         } => {
             let state = if *suspended { State::Suspended } else { State::Restored };
-            table.set_state(&account(*of), state, *at);
+            table.revocations.set_state(&account(*of), state, moment(*at));
         }
         Told::Swept => table.sweep(NOW, NOW - LIFETIME),
     }
@@ -132,7 +140,9 @@ fn a_re_issued_token_outlives_the_closing_of_the_older_one() {
     let table = Table::default();
     table.issue(&account(1), &digest(1), token(7, 1_000, 9_000));
     table.issue(&account(1), &digest(2), token(7, 2_001, 9_000));
-    table.close(SessionId(7), 2_000);
+    table
+        .revocations
+        .close_session(&account(1), SessionId(7), moment(2_000));
 
     assert_eq!(table.admit(&account(1), &digest(1), 3_000), Verdict::Refused);
     assert_eq!(
@@ -144,7 +154,7 @@ fn a_re_issued_token_outlives_the_closing_of_the_older_one() {
 #[test]
 fn who_signs_up_again_comes_in_with_the_new_token_only() {
     let table = Table::default();
-    table.resign(&account(1), 2_000);
+    table.revocations.resign(&account(1), moment(2_000));
     table.issue(&account(1), &digest(1), token(7, 2_000, 9_000));
     table.issue(&account(1), &digest(2), token(8, 2_001, 9_000));
 
@@ -173,10 +183,13 @@ fn a_sweep_gives_the_memory_of_old_tokens_back() {
         table.issue(&account(1), &digest(number), token(number, 1_000, 2_000));
     }
     let full = table.allocated();
-    table.close(SessionId(1), 1_500);
+    table
+        .revocations
+        .close_session(&account(1), SessionId(1), moment(1_500));
     table.sweep(2_000, 1_900);
     assert_eq!(table.len(), 0);
-    assert!(table.closed.read().is_empty());
+    let forgotten = table.revocations.revoked_ms(&account(1), SessionId(1), 1_000);
+    assert_eq!(forgotten, None);
     assert!(
         table.allocated() < full / 20,
         "{} of {full} bytes are still held",

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use sosohappy_events::types::SessionId;
-use sosohappy_sockets::{Close, Limits};
+use sosohappy_sockets::Limits;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Fleet, account, limits, until};
@@ -86,8 +86,8 @@ async fn a_session_that_ends_closes_its_sockets_only() {
     let mut stays = fleet.connect("name=kim&session=2").await;
     let mut other = fleet.connect("name=lee&session=1").await;
     fleet
-        .hub
-        .close_session(&account("kim"), SessionId(1), fleet.context.clock.now(), Close::Policy);
+        .revocations
+        .close_session(&account("kim"), SessionId(1), fleet.context.clock.now());
     assert_eq!(out.closed().await, 1008);
     stays.send("echo kim").await;
     assert_eq!(stays.text().await, "kim");
@@ -101,9 +101,7 @@ async fn a_token_issued_after_the_end_of_its_session_stays() {
     let before = fleet.context.clock.now();
     tokio::time::sleep(Duration::from_millis(5)).await;
     let mut again = fleet.connect("name=kim&session=1").await;
-    fleet
-        .hub
-        .close_session(&account("kim"), SessionId(1), before, Close::Policy);
+    fleet.revocations.close_session(&account("kim"), SessionId(1), before);
     again.send("echo still here").await;
     assert_eq!(again.text().await, "still here");
 }
@@ -116,7 +114,7 @@ async fn an_account_that_ends_closes_all_its_sockets_and_handshakes_under_way() 
     let mut other = fleet.connect("name=lee").await;
     // The clock of a handshake that was let in before the event, and enters the hub after it.
     let soon = fleet.context.clock.now() + Duration::from_mins(1);
-    fleet.hub.close_account(&account("kim"), soon, Close::Policy);
+    fleet.revocations.resign(&account("kim"), soon);
     assert_eq!(phone.closed().await, 1008);
     assert_eq!(tablet.closed().await, 1008);
     let mut late = fleet.connect_only("name=kim&session=3").await;

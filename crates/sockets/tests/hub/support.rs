@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::routing::get;
 use futures::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
-use sosohappy_access::Caller;
+use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Role, SessionId};
@@ -69,6 +69,7 @@ impl Protocol for Notes {
 #[derive(Debug, Clone)]
 pub struct Fleet {
     pub hub: Hub,
+    pub revocations: Revocations,
     pub notes: Arc<Notes>,
     pub context: Context,
     pub url: String,
@@ -119,11 +120,13 @@ impl Fleet {
 
     pub async fn start_live(limits: Live<Limits>) -> Self {
         let context = Context::system("test-service", 0);
-        let hub = Hub::new(&context, limits);
+        let revocations = Revocations::default();
+        let hub = Hub::new(&context, limits, &revocations);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
         let fleet = Self {
             hub,
+            revocations,
             notes: Arc::default(),
             context,
             url,

@@ -6,11 +6,14 @@ mod history;
 mod refusals;
 mod replicas;
 mod resign;
+mod revocations;
+
+use std::sync::Arc;
 
 use reqwest::multipart::Form;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use sosohappy_bus::{Reader, Start};
+use sosohappy_bus::{Bus, Reader, Start};
 use sosohappy_events::types::DirectMessageSent;
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, Person, Running, Socket};
@@ -29,11 +32,13 @@ impl Dm {
     }
 
     async fn start_with(bed: &Bed, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(bed, bed.bus.clone(), settings).await
+    }
+
+    async fn start_on(bed: &Bed, bus: Arc<dyn Bus>, settings: &[(&str, &str)]) -> Self {
         let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, settings).await;
         let context = bed.context(sosohappy_dm::SERVICE);
-        let running = bed
-            .start(sosohappy_dm::build(settings, context, bed.bus.clone()).await)
-            .await;
+        let running = bed.start(sosohappy_dm::build(settings, context, bus).await).await;
         Self {
             running,
             client: Client::new(),
@@ -65,6 +70,12 @@ impl Dm {
             .await;
         assert_eq!(status, StatusCode::OK, "{body}");
         body
+    }
+
+    /// The status of a call that only a valid token allows.
+    async fn status(&self, who: &Person) -> u16 {
+        let call = [("sender", who.nickname.as_str())];
+        self.post(who, "findMultipleDirectMessage", &call).await.0.as_u16()
     }
 
     async fn newest(&self, who: &Person) -> Value {

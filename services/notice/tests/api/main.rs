@@ -6,3 +6,4 @@ mod likes;
 mod notices;
 mod pushes;
 mod resign;
+mod revocations;
