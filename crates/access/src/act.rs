@@ -97,6 +97,7 @@ async fn own_nickname(caller: &Caller, names: &dyn Names, nickname: &str) -> Res
         Ok(account) if account.as_ref() == Some(&caller.account) => Ok(()),
         // With auth away the last known counts: the nickname is somebody else's. Nobody's may yet be the caller's.
         Err(Denied::Unavailable) if known.is_none() => Err(Problem::unavailable()),
-        Ok(_) | Err(Denied::Unavailable | Denied::Refused) => Err(Problem::not_yourself()),
+        Err(Denied::Internal) if known.is_none() => Err(Problem::internal()),
+        Ok(_) | Err(Denied::Unavailable | Denied::Refused | Denied::Internal) => Err(Problem::not_yourself()),
     }
 }

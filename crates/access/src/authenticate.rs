@@ -16,6 +16,9 @@ pub enum Denied {
     /// Nobody could be asked: 503 with Retry-After.
     #[error("cannot be told now")]
     Unavailable,
+    /// What is stored about the caller cannot be read: 500.
+    #[error("internal error")]
+    Internal,
 }
 
 impl From<Denied> for Problem {
@@ -23,6 +26,7 @@ impl From<Denied> for Problem {
         match denied {
             Denied::Refused => Self::access_denied(),
             Denied::Unavailable => Self::unavailable(),
+            Denied::Internal => Self::internal(),
         }
     }
 }

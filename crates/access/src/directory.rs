@@ -61,7 +61,7 @@ impl DirectoryNames {
             .directory
             .nicknames_of(accounts)
             .await
-            .map_err(|error| unavailable(&error))?;
+            .map_err(|error| denied(&error))?;
         for (account, nickname) in accounts.iter().cloned().zip(nicknames) {
             match nickname {
                 Some(nickname) => _ = named.insert(account, nickname),
@@ -99,7 +99,7 @@ impl Names for DirectoryNames {
             .directory
             .account_of(nickname)
             .await
-            .map_err(|error| unavailable(&error))?
+            .map_err(|error| denied(&error))?
         {
             Some(account) => Some(account),
             None => self.auth.lookup_nickname(nickname).await?,
@@ -139,9 +139,16 @@ impl Names for DirectoryNames {
     }
 }
 
-fn unavailable(error: &StoreError) -> Denied {
-    tracing::error!(error = error as &dyn std::error::Error, "the directory cannot be read");
-    Denied::Unavailable
+fn denied(error: &StoreError) -> Denied {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        kind = error.kind(),
+        "failed to read directory"
+    );
+    match error {
+        StoreError::Unavailable(_) | StoreError::Retry(_) | StoreError::Settings(_) => Denied::Unavailable,
+        StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_) => Denied::Internal,
+    }
 }
 
 /// Consumes `emailAndNickname` and `relation` into the directory, and forgets what the cache says of them.

@@ -19,20 +19,27 @@ use sosohappy_store::StoreError;
 /// Why a consumer could not apply an event.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// What it needs is away (its database, the bus): the record waits, with backoff, for as long as it takes.
+    /// A dependency (the database, the bus) is unavailable: the record is retried, with backoff, for as long as it takes.
     #[error("{0}")]
     Unavailable(#[source] anyhow::Error),
+    /// Stored data cannot be read, or a statement is wrong: the record is retried for about two seconds and then goes to
+    /// the dead-letter topic, so that it never blocks its partition. The text is logged: no personal data.
+    #[error("{0}")]
+    Corrupt(#[source] anyhow::Error),
     /// This event can never be applied: it goes to the dead-letter topic at once. The text is logged: no personal data.
     #[error("{0}")]
     Rejected(String),
 }
 
-/// What can never be stored goes to the dead letters, everything else is retried.
 impl From<StoreError> for HandleError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unfit(_) | StoreError::Conflict(_) => Self::Rejected(error.to_string()),
-            StoreError::Settings(_) | StoreError::Retry(_) | StoreError::Failed(_) => Self::Unavailable(error.into()),
+            StoreError::Invalid(_) => Self::Rejected(error.to_string()),
+            // A conflict that the consumer did not expect is a bug like wrong SQL; a race may resolve it.
+            StoreError::Corrupt(_) | StoreError::Conflict(_) => Self::Corrupt(error.into()),
+            StoreError::Settings(_) | StoreError::Retry(_) | StoreError::Unavailable(_) => {
+                Self::Unavailable(error.into())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use sosohappy_common::Context;
 use sosohappy_common::metrics::Metrics;
 
@@ -19,7 +19,7 @@ const HANDLING: &[f64] = &[
 #[derive(Debug, Clone)]
 pub(crate) struct Consuming {
     /// By topic, `kind` (`consumer`, `reader`) and `outcome` (`applied`, `malformed`, `newer-version`, `rejected`,
-    /// `unavailable`).
+    /// `corrupt`, `unavailable`).
     pub events: IntCounterVec,
     pub seconds: HistogramVec,
     pub dead_letters: IntCounterVec,
@@ -37,6 +37,7 @@ pub(crate) struct Consuming {
 pub(crate) struct Relaying {
     pub published: IntCounterVec,
     pub refused: IntCounterVec,
+    pub quarantined: IntCounter,
     pub pending: IntGauge,
     pub oldest: Gauge,
     pub leading: IntGauge,
@@ -110,6 +111,13 @@ impl Relaying {
                 "Outbox records the bus refused for good",
                 &["topic"],
             )),
+            quarantined: metrics.register(
+                IntCounter::new(
+                    "outbox_quarantined_total",
+                    "Outbox rows moved to quarantine because they could not be read",
+                )
+                .expect("a static name is valid"),
+            ),
             pending: metrics.register(gauge(
                 "outbox_pending_records",
                 "Outbox records seen at the last look, at most a batch; 0 without the lease",

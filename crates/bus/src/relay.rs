@@ -7,7 +7,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use sosohappy_common::Context;
 use sosohappy_common::lifecycle::Stage;
-use sosohappy_store::outbox::{Outbox, Pending};
+use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ impl RelayHandle {
 
 /// Spawns the relay: one of the replicas leases it and publishes batches in order. Without a wake it looks every
 /// 200 ms, which also finds rows of a replica that died after its commit. What the bus refuses for good goes to the
-/// dead-letter topic, so that one record never stops the rest.
+/// dead-letter topic, and what cannot be read to the outbox's quarantine, so that one record never stops the rest.
 ///
 /// A record is published at least once: a relay that dies, or loses its lease, between publishing and forgetting leaves
 /// rows that the next one publishes again under the same event ids. The first copies of a key are always in order.
@@ -163,13 +163,15 @@ impl Relay {
             }
             // Asked before the look: what was written before the service drained is seen by it.
             let drains = self.draining.is_cancelled();
-            let pending = self.outbox.pending(BATCH + stuck.len()).await.map(|mut pending| {
-                self.look_at(&pending);
-                pending.retain(|pending| !stuck.contains(&pending.row));
-                pending
+            let batch = self.outbox.pending(BATCH + stuck.len()).await.map(|mut batch| {
+                self.look_at(&batch);
+                batch.pending.retain(|pending| !stuck.contains(&pending.row));
+                batch
             });
-            let progress = match pending {
-                Ok(pending) if pending.is_empty() => {
+            let progress = match batch {
+                // Rows in quarantine have made room for others behind them.
+                Ok(batch) if batch.pending.is_empty() && !batch.quarantined.is_empty() => continue,
+                Ok(batch) if batch.pending.is_empty() => {
                     if drains {
                         return End::Drained;
                     }
@@ -178,7 +180,7 @@ impl Relay {
                     self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
                     continue;
                 }
-                Ok(pending) => self.relay(&pending, &mut lease, &mut stuck).await,
+                Ok(batch) => self.relay(&batch.pending, &mut lease, &mut stuck).await,
                 Err(error) => Err(error.to_string()),
             };
             match progress {
@@ -188,7 +190,7 @@ impl Relay {
                 }
                 Ok(false) => return End::LeaseLost,
                 Err(error) => {
-                    tracing::warn!(error, "the outbox waits");
+                    tracing::warn!(error, "outbox publish failed; retrying");
                     if self.draining.is_cancelled() {
                         return End::Drained;
                     }
@@ -338,7 +340,11 @@ impl Relay {
         }
     }
 
-    fn look_at(&self, pending: &[Pending]) {
+    fn look_at(&self, Batch { pending, quarantined }: &Batch) {
+        for Quarantined { row, reason } in quarantined {
+            tracing::error!(row, reason, "outbox row invalid; quarantined");
+            self.metrics.quarantined.inc();
+        }
         self.metrics
             .pending
             .set(i64::try_from(pending.len()).unwrap_or(i64::MAX));

@@ -62,6 +62,8 @@ impl Consumer<AccountResigned> for Told {
                 "the database is away for good"
             ))),
             ("bad", _) => Err(HandleError::Rejected("it makes no sense".into())),
+            ("corrupt", _) => Err(HandleError::Corrupt(anyhow::anyhow!("a column does not decode"))),
+            ("healed", 1..=3) => Err(HandleError::Corrupt(anyhow::anyhow!("a column is missing"))),
             ("panic", _) => panic!("index out of range"),
             _ => {
                 self.seen.send((nickname, event.meta)).expect("the test listens");
@@ -153,12 +155,12 @@ async fn buries_what_cannot_be_handled_and_goes_on(bench: Bench) {
     assert_eq!(next(&mut seen).await, "first");
     let began = Instant::now();
     bus.publish(&[malformed()]).await.unwrap();
-    let ids = publish(&bench, &bus, &["bad", "panic", "last"]).await;
+    let ids = publish(&bench, &bus, &["bad", "panic", "corrupt", "last"]).await;
     assert_eq!(next(&mut seen).await, "last");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 
     let mut dead = bus.read_dead_letters(&[Topic::Resign]).await.unwrap();
-    let letters = read(&mut *dead, 3).await;
+    let letters = read(&mut *dead, 4).await;
     let reasons: Vec<_> = letters
         .iter()
         .map(|letter| letter.header(Header::DLT_REASON).unwrap())
@@ -169,6 +171,7 @@ async fn buries_what_cannot_be_handled_and_goes_on(bench: Bench) {
             "malformed: the key is no account",
             "rejected: it makes no sense",
             "rejected: the consumer panicked: index out of range",
+            "corrupt: a column does not decode",
         ]
     );
     assert_eq!(letters[1].header(Header::EVENT_ID), Some(ids[0].to_string().as_str()));
@@ -179,7 +182,8 @@ async fn buries_what_cannot_be_handled_and_goes_on(bench: Bench) {
             .ends_with("test-service.resign")
     );
     assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
-    assert_counted(&service, "events_dead_letters_total", &[r#"topic="resign""#], 3);
+    assert_counted(&service, "events_dead_letters_total", &[r#"topic="resign""#], 4);
+    assert_counted(&service, "events_consumed_total", &[r#"outcome="corrupt""#], 6);
 }
 
 /// Handles whatever comes.
@@ -310,11 +314,12 @@ async fn readers_hold_readiness_back_until_they_have_caught_up(bench: Bench) {
 async fn readers_pass_over_what_they_cannot_handle(bench: Bench) {
     let bus = bench.open().await;
     bus.publish(&[malformed()]).await.unwrap();
-    publish(&bench, &bus, &["bad", "panic", "away", "last"]).await;
+    publish(&bench, &bus, &["bad", "panic", "corrupt", "away", "healed", "last"]).await;
     let (consumer, mut seen) = told();
     let service = service();
     spawn_reader(&service, bus.clone(), Start::Earliest, consumer);
     assert_eq!(next(&mut seen).await, "away", "what is away is waited for");
+    assert_eq!(next(&mut seen).await, "healed", "what is corrupt is tried some times");
     assert_eq!(next(&mut seen).await, "last");
     assert!(
         bus.read_dead_letters(&[Topic::Resign]).await.unwrap().caught_up(),

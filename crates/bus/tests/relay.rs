@@ -15,7 +15,7 @@ use sosohappy_bus::{BusError, Member, Reader, Start};
 use sosohappy_common::Context;
 use sosohappy_events::{Header, Outgoing, Topic};
 use sosohappy_store::StoreError;
-use sosohappy_store::outbox::{Outbox, Pending};
+use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
 use support::{assert_counted, record};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -53,7 +53,7 @@ impl MemoryOutbox {
 fn broken(fails: &mut u32) -> Result<(), StoreError> {
     if *fails > 0 {
         *fails -= 1;
-        return Err(StoreError::Failed(anyhow::anyhow!("the database is away")));
+        return Err(StoreError::Unavailable(anyhow::anyhow!("the database is away")));
     }
     Ok(())
 }
@@ -80,7 +80,7 @@ impl Outbox for MemoryOutbox {
         Ok(())
     }
 
-    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
+    async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
         sleep(Duration::from_millis(1)).await;
         let (unpublished, takes) = {
             let mut rows = self.0.lock();
@@ -88,15 +88,23 @@ impl Outbox for MemoryOutbox {
             (rows.unpublished.clone(), std::mem::take(&mut rows.pending_takes))
         };
         sleep(takes).await;
-        Ok(unpublished
-            .iter()
-            .take(limit)
-            .map(|(row, record)| Pending {
+        let mut batch = Batch::default();
+        for (row, record) in unpublished.into_iter().take(limit) {
+            if record.topic == "unreadable" {
+                self.0.lock().unpublished.remove(&row);
+                batch.quarantined.push(Quarantined {
+                    row: row.to_string(),
+                    reason: "headers".to_owned(),
+                });
+                continue;
+            }
+            batch.pending.push(Pending {
                 row: row.to_string(),
-                record: record.clone(),
+                record,
                 age: Duration::from_secs(1),
-            })
-            .collect())
+            });
+        }
+        Ok(batch)
     }
 
     async fn published(&self, published: &[String]) -> Result<(), StoreError> {
@@ -362,6 +370,26 @@ async fn what_can_be_put_nowhere_stays_and_stops_nothing() {
     sleep(Duration::from_mins(1)).await;
     assert_eq!(bus.values(), numbers(0..10));
     assert_eq!(outbox.left(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_in_quarantine_are_counted_and_stop_nothing() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let unreadable = || Outgoing {
+        topic: "unreadable".into(),
+        ..event(0)
+    };
+    // More of them than fit into one batch, and one between others.
+    (0..600).for_each(|_| outbox.write(unreadable()));
+    outbox.write(event(0));
+    outbox.write(unreadable());
+    outbox.write(event(1));
+    let (context, _handle) = relay(&bus, &outbox);
+    let began = Instant::now();
+    emptied(&outbox).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(bus.values(), numbers(0..2));
+    assert_counted(&context, "outbox_quarantined_total", &[], 601);
 }
 
 /// Kills the relay again and again at points of time that move over all it does.

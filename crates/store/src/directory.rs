@@ -7,7 +7,7 @@ use sosohappy_events::types::Relation;
 
 use crate::StoreError;
 
-/// The longest nickname that is kept, in bytes; a longer one is [`StoreError::Unfit`].
+/// The longest nickname that is kept, in bytes; a longer one is [`StoreError::Invalid`].
 pub const MAX_NICKNAME: usize = 1000;
 
 /// One suite of tests runs on all three adapters. Times are compared in milliseconds; of two words at the same one
@@ -61,7 +61,7 @@ const FOLLOW: &str = "follow";
 
 pub(crate) fn check_length(nickname: Option<&str>) -> Result<(), StoreError> {
     match nickname {
-        Some(name) if name.len() > MAX_NICKNAME => Err(StoreError::Unfit(anyhow::anyhow!(
+        Some(name) if name.len() > MAX_NICKNAME => Err(StoreError::Invalid(anyhow::anyhow!(
             "the nickname has {} bytes",
             name.len()
         ))),
@@ -71,5 +71,5 @@ pub(crate) fn check_length(nickname: Option<&str>) -> Result<(), StoreError> {
 
 pub(crate) fn parse_account(text: &str) -> Result<Account, StoreError> {
     text.parse()
-        .map_err(|_| StoreError::Failed(anyhow::anyhow!("an account in the database is not one")))
+        .map_err(|_| StoreError::corrupt("an account in the database is not one"))
 }

@@ -1,5 +1,7 @@
 //! What a store could not do, and how the engines' own errors sort into it.
 
+use std::fmt::Display;
+
 use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
@@ -10,71 +12,217 @@ pub const PRIMARY: &str = "PRIMARY";
 /// What a store could not do. Causes are logged, never shown to a client.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL cannot be used, and why; never the URL.
+    /// The URL or the credentials cannot be used, and why; never the URL.
     #[error("the URL of the database: {0}")]
     Settings(String),
     /// A uniqueness rule of the database said no: `<table>_<column>[_<column>…]`, the same on both SQL engines if the
-    /// unique index is named so, and `PRIMARY` for a primary key. On `MongoDB` the name of the index.
+    /// unique index is named so, and [`PRIMARY`] for a primary key. On `MongoDB` the name of the index. Callers compare
+    /// the name: a rule that they did not expect is an error.
     #[error("conflicts with {0}")]
     Conflict(String),
     /// A value that the database can never take: too long, null where that is not allowed, against a check or a foreign
     /// key.
-    #[error("does not fit the database")]
-    Unfit(#[source] anyhow::Error),
+    #[error("invalid for the database")]
+    Invalid(#[source] anyhow::Error),
     /// A deadlock or a busy lock; the whole transaction may be tried again.
     #[error("the transaction was rolled back by the database")]
     Retry(#[source] anyhow::Error),
-    #[error("the database failed: {0}")]
-    Failed(anyhow::Error),
+    /// The database does not answer or refuses all work for now: connection, pool, disk, shutdown.
+    #[error("database unavailable: {0}")]
+    Unavailable(anyhow::Error),
+    /// What is stored cannot be read, or a statement does not suit the schema. Trying again does not help: an operator
+    /// has to look.
+    #[error("stored data or statement corrupt: {0}")]
+    Corrupt(anyhow::Error),
+}
+
+impl StoreError {
+    /// A stored value that cannot be read, by what it should have been. No personal data: it is logged.
+    pub fn corrupt(what: impl Display) -> Self {
+        Self::Corrupt(anyhow::anyhow!("{what}"))
+    }
+
+    /// Returns the kind of the error, as a label of metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Settings(_) => "settings",
+            Self::Conflict(_) => "conflict",
+            Self::Invalid(_) => "invalid",
+            Self::Retry(_) => "retry",
+            Self::Unavailable(_) => "unavailable",
+            Self::Corrupt(_) => "corrupt",
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let Some(database) = error.as_database_error() else {
-            return Self::Failed(error.into());
-        };
-        if database.is_unique_violation() {
-            return Self::Conflict(rule(database));
+        use sqlx::Error as E;
+
+        match &error {
+            E::Database(database) => of_database(database.as_ref()).into_error(error),
+            E::Configuration(cause) => Self::Settings(cause.to_string()),
+            // A protocol error is a connection out of step, which the pool replaces.
+            E::Io(_)
+            | E::Tls(_)
+            | E::Protocol(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            | E::BeginFailed => Self::Unavailable(error.into()),
+            E::Encode(_) => Self::Invalid(error.into()),
+            E::Migrate(_) => match error {
+                E::Migrate(migration) => (*migration).into(),
+                other => Self::Corrupt(other.into()),
+            },
+            // Columns, types and rows that are not what the statement expects.
+            _ => Self::Corrupt(error.into()),
         }
-        if rolled_back(database) {
-            return Self::Retry(error.into());
-        }
-        if database.is_check_violation() || database.is_foreign_key_violation() || unfit(database) {
-            return Self::Unfit(error.into());
-        }
-        Self::Failed(error.into())
     }
 }
 
 impl From<sqlx::migrate::MigrateError> for StoreError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
-        Self::Failed(error.into())
+        use sqlx::migrate::MigrateError as E;
+
+        match error {
+            E::Execute(cause) => cause.into(),
+            E::ExecuteMigration(cause, version) => match Self::from(cause) {
+                Self::Corrupt(cause) => Self::Corrupt(cause.context(format!("migration {version}"))),
+                other => other,
+            },
+            other => Self::Corrupt(other.into()),
+        }
+    }
+}
+
+/// The kinds of error that a code of an engine may mean.
+enum Kind {
+    Conflict(String),
+    Invalid,
+    Retry,
+    Unavailable,
+    Settings,
+    Corrupt,
+}
+
+impl Kind {
+    fn into_error(self, error: impl Into<anyhow::Error> + Display) -> StoreError {
+        match self {
+            Self::Conflict(rule) => StoreError::Conflict(rule),
+            Self::Invalid => StoreError::Invalid(error.into()),
+            Self::Retry => StoreError::Retry(error.into()),
+            Self::Unavailable => StoreError::Unavailable(error.into()),
+            Self::Settings => StoreError::Settings(error.to_string()),
+            Self::Corrupt => StoreError::Corrupt(error.into()),
+        }
+    }
+}
+
+fn of_database(error: &dyn DatabaseError) -> Kind {
+    if error.is_unique_violation() {
+        return Kind::Conflict(rule(error));
+    }
+    if error.is_check_violation()
+        || error.is_foreign_key_violation()
+        || matches!(error.kind(), sqlx::error::ErrorKind::NotNullViolation)
+    {
+        return Kind::Invalid;
+    }
+    match error.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(error) => of_mysql(error.number()),
+        None => of_sqlite(error.code().and_then(|code| code.parse().ok()).unwrap_or(0)),
+    }
+}
+
+/// Codes of <https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html> and
+/// <https://mariadb.com/kb/en/mariadb-error-code-reference/>.
+fn of_mysql(number: u16) -> Kind {
+    match number {
+        // Lock wait timeout, deadlock, lock not free, and MariaDB's row that changed after the transaction's snapshot.
+        1205 | 1213 | 1020 | 3572 => Kind::Retry,
+        // Out of range, incorrect value, data too long.
+        1264 | 1366 | 1406 => Kind::Invalid,
+        // Credentials and privileges.
+        1044 | 1045 | 1142 | 1143 | 1698 => Kind::Settings,
+        // Disk full, error on reading or writing, out of memory, table full.
+        1021 | 1024 | 1026 | 1030 | 1037 | 1038 | 1041 | 1114 | 1135 | 1180
+        // Too many connections, by server, account and resource.
+        | 1040 | 1129 | 1203 | 1226
+        // Shutting down; connection or statement killed.
+        | 1053 | 1077 | 1079 | 1152 | 1184 | 1317 | 1927 | 1969 | 3024 | 3169 | 4031
+        // Packets lost.
+        | 1158..=1161
+        // Read-only, as a replica or a server under maintenance is; a Galera node that is not ready.
+        | 1290 | 1792 | 1836 | 1047 => Kind::Unavailable,
+        _ => Kind::Corrupt,
+    }
+}
+
+/// Codes of <https://www.sqlite.org/rescode.html>. The low byte of an extended code is the code itself.
+fn of_sqlite(code: u32) -> Kind {
+    // A value of the wrong type in a strict table.
+    const DATATYPE: u32 = 3091;
+
+    match code & 0xff {
+        _ if code == DATATYPE => Kind::Invalid,
+        // Busy, locked, a schema that changed under a statement.
+        5 | 6 | 17 => Kind::Retry,
+        // Too big.
+        18 => Kind::Invalid,
+        // No permission, out of memory, read-only, interrupted, I/O error, disk full, cannot open, locking protocol.
+        3 | 7 | 8 | 9 | 10 | 13 | 14 | 15 => Kind::Unavailable,
+        _ => Kind::Corrupt,
     }
 }
 
 impl From<mongodb::error::Error> for StoreError {
     fn from(error: mongodb::error::Error) -> Self {
-        const DUPLICATE_KEY: i32 = 11000;
-        const WRITE_CONFLICT: i32 = 112;
-        const VALIDATION_FAILED: i32 = 121;
-
-        let (code, message) = match error.kind.as_ref() {
-            ErrorKind::Write(WriteFailure::WriteError(write)) => (write.code, write.message.as_str()),
-            ErrorKind::Command(command) => (command.code, command.message.as_str()),
+        let kind = match error.kind.as_ref() {
+            ErrorKind::Write(WriteFailure::WriteError(write)) => of_mongodb(write.code, &write.message),
+            ErrorKind::Command(command) => of_mongodb(command.code, &command.message),
             ErrorKind::InsertMany(many) => match many.write_errors.as_deref() {
-                Some([first, ..]) => (first.code, first.message.as_str()),
-                _ => (0, ""),
+                Some([first, ..]) => of_mongodb(first.code, &first.message),
+                _ => Kind::Unavailable,
             },
-            _ => (0, ""),
+            // Written, but not by as many servers as are asked for.
+            ErrorKind::Write(_)
+            | ErrorKind::Io(_)
+            | ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::DnsResolve { .. }
+            | ErrorKind::ServerSelection { .. }
+            | ErrorKind::Shutdown => Kind::Unavailable,
+            ErrorKind::Authentication { .. } | ErrorKind::InvalidTlsConfig { .. } => Kind::Settings,
+            ErrorKind::BsonSerialization(_) => Kind::Invalid,
+            _ => Kind::Corrupt,
         };
-        match code {
-            DUPLICATE_KEY => Self::Conflict(mongo_index(message).to_owned()),
-            VALIDATION_FAILED => Self::Unfit(error.into()),
-            _ if code == WRITE_CONFLICT || error.contains_label(TRANSIENT_TRANSACTION_ERROR) => {
+        match kind {
+            Kind::Unavailable | Kind::Corrupt if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => {
                 Self::Retry(error.into())
             }
-            _ => Self::Failed(error.into()),
+            kind => kind.into_error(error),
         }
+    }
+}
+
+/// Codes of <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
+fn of_mongodb(code: i32, message: &str) -> Kind {
+    match code {
+        11000 => Kind::Conflict(mongo_index(message).to_owned()),
+        // Lock timeout, cursor not found, write conflict.
+        24 | 43 | 112 => Kind::Retry,
+        // Validation failed, object too large.
+        121 | 10334 => Kind::Invalid,
+        // Unauthorized, authentication failed.
+        13 | 18 => Kind::Settings,
+        // Hosts that cannot be reached, timeouts.
+        6 | 7 | 50 | 89 | 202 | 262 | 9001
+        // No primary, stepping down, shutting down, interrupted.
+        | 91 | 133 | 134 | 189 | 10107 | 11600 | 11601 | 11602 | 13435 | 13436
+        // Write concern not met, disk full.
+        | 64 | 79 | 100 | 14031 => Kind::Unavailable,
+        _ => Kind::Corrupt,
     }
 }
 
@@ -120,35 +268,6 @@ fn mongo_index(message: &str) -> &str {
     name.split_ascii_whitespace().next().unwrap_or_default()
 }
 
-fn rolled_back(error: &dyn DatabaseError) -> bool {
-    const LOCK_WAIT_TIMEOUT: u16 = 1205;
-    const DEADLOCK: u16 = 1213;
-    // MariaDB: the row changed after the transaction's snapshot.
-    const CHECKREAD: u16 = 1020;
-
-    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
-        return matches!(error.number(), LOCK_WAIT_TIMEOUT | DEADLOCK | CHECKREAD);
-    }
-    // The low byte of an extended result code of SQLite is the code itself: 5 busy, 6 locked.
-    let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
-    matches!(code & 0xff, 5 | 6)
-}
-
-fn unfit(error: &dyn DatabaseError) -> bool {
-    const OUT_OF_RANGE: u16 = 1264;
-    const INCORRECT_VALUE: u16 = 1366;
-    const DATA_TOO_LONG: u16 = 1406;
-
-    if matches!(error.kind(), sqlx::error::ErrorKind::NotNullViolation) {
-        return true;
-    }
-    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
-        return matches!(error.number(), OUT_OF_RANGE | INCORRECT_VALUE | DATA_TOO_LONG);
-    }
-    // SQLite: too big (18), and a value of the wrong type in a strict table (3091).
-    matches!(error.code().as_deref(), Some("18" | "3091"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,5 +299,36 @@ mod tests {
     fn a_conflict_tells_no_values() {
         let conflict = StoreError::Conflict(mysql_rule("Duplicate entry 'kim@example.com' for key 'account_email'"));
         assert!(!format!("{conflict} {conflict:?}").contains("kim"));
+    }
+
+    #[test]
+    fn every_error_of_the_driver_has_a_kind() {
+        use sqlx::Error as E;
+        let decode = || Box::<dyn std::error::Error + Send + Sync>::from("not a number");
+        let cases = [
+            (E::PoolTimedOut, "unavailable"),
+            (E::PoolClosed, "unavailable"),
+            (E::Io(std::io::ErrorKind::ConnectionReset.into()), "unavailable"),
+            (E::ColumnNotFound("x".to_owned()), "corrupt"),
+            (E::Decode(decode()), "corrupt"),
+            (E::RowNotFound, "corrupt"),
+            (E::Encode(decode()), "invalid"),
+            (E::Configuration(decode()), "settings"),
+        ];
+        for (error, kind) in cases {
+            let said = error.to_string();
+            assert_eq!(StoreError::from(error).kind(), kind, "{said}");
+        }
+        let number = |number| of_mysql(number).into_error(E::RowNotFound).kind();
+        assert_eq!([1053, 1040, 1114, 1927].map(number), ["unavailable"; 4]);
+        assert_eq!([1054, 1064, 1146].map(number), ["corrupt"; 3]);
+        assert_eq!([1205, 1213].map(number), ["retry"; 2]);
+        let code = |code| of_sqlite(code).into_error(E::RowNotFound).kind();
+        assert_eq!([13, 10, 266, 14].map(code), ["unavailable"; 4]);
+        assert_eq!([1, 11, 26].map(code), ["corrupt"; 3]);
+        assert_eq!([5, 517, 6].map(code), ["retry"; 3]);
+        let server = |code| of_mongodb(code, "").into_error(E::RowNotFound).kind();
+        assert_eq!([91, 189, 10107, 14031].map(server), ["unavailable"; 4]);
+        assert_eq!([2, 59, 9].map(server), ["corrupt"; 3]);
     }
 }

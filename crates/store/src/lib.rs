@@ -32,4 +32,4 @@ pub use health::{Ping, check_database};
 pub use migrations::FIRST_OF_SERVICE;
 pub use presence::Presence;
 pub use retry::{Transient, retrying};
-pub use timer::Timer;
+pub use timer::{DueTimer, Timer};

@@ -14,7 +14,7 @@ pub const FIRST_OF_SERVICE: i64 = 1000;
 pub(crate) fn together(shared: &Migrator, service: &Migrator) -> Result<Migrator, StoreError> {
     if let Some(migration) = service.iter().find(|migration| migration.version < FIRST_OF_SERVICE) {
         let version = migration.version;
-        return Err(StoreError::Failed(anyhow::anyhow!(
+        return Err(StoreError::corrupt(format!(
             "migration {version} of the service is below {FIRST_OF_SERVICE}"
         )));
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::outbox::Outbox;
-use anyhow::anyhow;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
@@ -141,7 +140,7 @@ impl Database {
         let answer = self.0.database.run_command(doc! { "hello": 1 }).await?;
         let time = answer
             .get_datetime("localTime")
-            .map_err(|error| StoreError::Failed(error.into()))?;
+            .map_err(|error| StoreError::Corrupt(error.into()))?;
         instant(time.timestamp_millis())
     }
 
@@ -165,7 +164,7 @@ fn settings(error: &mongodb::error::Error) -> StoreError {
         ErrorKind::InvalidArgument { .. } => {
             StoreError::Settings("expected mongodb://user:password@host:port/database".to_owned())
         }
-        _ => StoreError::Failed(anyhow!("the MongoDB client could not be made: {error}")),
+        _ => error.clone().into(),
     }
 }
 

@@ -16,6 +16,23 @@ pub struct Pending {
     pub age: Duration,
 }
 
+/// A row (or document) that could not be read and was moved out of the outbox, so that it does not block the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    pub row: String,
+    /// What is wrong with it. Logged: no personal data.
+    pub reason: String,
+}
+
+/// What one look at the outbox found.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// In the order they were written.
+    pub pending: Vec<Pending>,
+    /// Rows met between them that are in quarantine now.
+    pub quarantined: Vec<Quarantined>,
+}
+
 /// The port to a store's outbox; each engine has an adapter.
 #[async_trait]
 pub trait Outbox: std::fmt::Debug + Send + Sync {
@@ -25,8 +42,9 @@ pub trait Outbox: std::fmt::Debug + Send + Sync {
     /// Releases the relay's lease before it expires, if `holder` still has it.
     async fn release(&self, holder: &str) -> Result<(), StoreError>;
 
-    /// Returns the oldest unpublished records, in the order they were written.
-    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError>;
+    /// Returns the oldest unpublished records. What cannot be read is moved to the quarantine of the engine (a table, or
+    /// a field of the document), as it was, with the reason and the time.
+    async fn pending(&self, limit: usize) -> Result<Batch, StoreError>;
 
     /// Deletes rows that were published.
     async fn published(&self, rows: &[String]) -> Result<(), StoreError>;

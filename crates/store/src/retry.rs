@@ -49,22 +49,25 @@ where
         .without_max_times()
         .with_jitter();
     work.retry(backoff)
-        .when(away)
-        .notify(|error, delay| tracing::warn!(%error, ?delay, "the database is away: trying again"))
+        .when(is_starting)
+        .notify(|error, delay| tracing::warn!(%error, ?delay, "database unavailable; retrying"))
         .await
 }
 
-fn away(error: &StoreError) -> bool {
+/// Whether an engine may still be starting. Other reasons to be unavailable, as a full disk, are told at once.
+fn is_starting(error: &StoreError) -> bool {
     use mongodb::error::ErrorKind;
+    use sqlx::mysql::MySqlDatabaseError;
 
     match error {
         StoreError::Retry(_) => true,
-        StoreError::Failed(cause) => match (cause.downcast_ref(), cause.downcast_ref::<mongodb::error::Error>()) {
+        StoreError::Unavailable(cause) => match (cause.downcast_ref(), cause.downcast_ref::<mongodb::error::Error>()) {
             (Some(sqlx::Error::Io(_)), _) => true,
+            (Some(sqlx::Error::Database(error)), _) => error.try_downcast_ref::<MySqlDatabaseError>().is_some(),
             (_, Some(error)) => matches!(*error.kind, ErrorKind::Io(_) | ErrorKind::ServerSelection { .. }),
             _ => false,
         },
-        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_) => false,
+        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_) => false,
     }
 }
 

@@ -14,7 +14,7 @@ use super::connect::Pools;
 use super::{Engine, Pool, Tx, dialect};
 use crate::pool_metrics::{self, Pending, Seen};
 use crate::time::instant;
-use crate::{Directory, Presence, StoreError};
+use crate::{Directory, DueTimer, Presence, StoreError};
 
 #[path = "sql/directory.rs"]
 pub mod directory;
@@ -112,6 +112,27 @@ impl Database {
     /// Releases a lease before it expires, if `holder` still has it.
     pub async fn release_lease(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         lease::release(self, name, holder).await
+    }
+
+    /// Returns due timers of a kind, the earliest first. One whose key is not text is quarantined.
+    pub async fn due_timers(&self, kind: &str, now: jiff::Timestamp, limit: u32) -> Result<Vec<DueTimer>, StoreError> {
+        timers::due(self, kind, now, limit).await
+    }
+
+    /// Sets a due timer that has failed to a later moment.
+    pub async fn postpone_timer(
+        &self,
+        kind: &str,
+        key: &str,
+        now: jiff::Timestamp,
+        fire_at: jiff::Timestamp,
+    ) -> Result<(), StoreError> {
+        timers::postpone(self, kind, key, now, fire_at).await
+    }
+
+    /// Moves a timer whose key cannot be read to the kind `quarantined:<kind>`, where it never fires.
+    pub async fn quarantine_timer(&self, kind: &str, key: &str) -> Result<(), StoreError> {
+        timers::quarantine(self, kind, key.as_bytes()).await
     }
 
     /// Spawns the task that forgets old inbox rows, run-out leases and presence, and resignations nobody can

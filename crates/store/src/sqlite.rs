@@ -17,6 +17,4 @@ mod process_lock;
 mod sql;
 
 pub use crate::Timer;
-pub use sql::{
-    Database, directory, enqueue, first_time, timers::clear_timer, timers::set_timer, timers::take_due_timers,
-};
+pub use sql::{Database, directory, enqueue, first_time, timers::clear_timer, timers::set_timer, timers::take_timer};

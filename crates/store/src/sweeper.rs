@@ -91,7 +91,7 @@ mod tests {
             let number = counted.fetch_add(1, Ordering::SeqCst);
             async move {
                 if number == 0 {
-                    Err(StoreError::Failed(anyhow::anyhow!("away")))
+                    Err(StoreError::Unavailable(anyhow::anyhow!("away")))
                 } else {
                     Ok(())
                 }

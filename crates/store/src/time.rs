@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 
 use crate::StoreError;
 
 pub(crate) fn instant(millis: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(millis)
-        .context("a time in the database is out of range")
-        .map_err(StoreError::Failed)
+    Timestamp::from_millisecond(millis).map_err(|_| StoreError::corrupt("a time in the database is out of range"))
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {

@@ -162,6 +162,25 @@ impl Bed {
         Context::system(service, 0)
     }
 
+    /// Runs a statement on the database of auth or feed, past the service: how a test makes a row corrupt. Returns how
+    /// many rows it changed.
+    pub async fn sql(&self, service: &str, statement: &'static str) -> u64 {
+        use sqlx::Connection as _;
+        let outcome = if let Some(real) = &self.real {
+            let connected = sqlx::MySqlConnection::connect(&real.mysql_url(service)).await;
+            let mut connection = connected.expect("the database answers");
+            let done = sqlx::query(statement).execute(&mut connection).await;
+            done.map(|done| done.rows_affected())
+        } else {
+            let url = format!("sqlite:{}/{service}.db", self.folder.path().display());
+            let connected = sqlx::SqliteConnection::connect(&url).await;
+            let mut connection = connected.expect("the file opens");
+            let done = sqlx::query(statement).execute(&mut connection).await;
+            done.map(|done| done.rows_affected())
+        };
+        outcome.expect("the statement is right")
+    }
+
     pub async fn start(&self, service: anyhow::Result<Service>) -> Running {
         Running::start(service.expect("the service can be built")).await
     }

@@ -94,13 +94,13 @@ impl From<&Error> for Problem {
             Error::Image(ImageError::UnknownType | ImageError::TooManyPixels(_) | ImageError::TooLarge(_)) => {
                 Problem::invalid_parameter(error.to_string())
             }
-            Error::Image(ImageError::Store(_)) | Error::Store(StoreError::Retry(_) | StoreError::Failed(_)) => {
+            Error::Image(ImageError::Store(_)) | Error::Store(StoreError::Retry(_) | StoreError::Unavailable(_)) => {
                 Problem::unavailable()
             }
             Error::Image(ImageError::Settings(_))
-            | Error::Store(StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_)) => {
-                Problem::internal()
-            }
+            | Error::Store(
+                StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_),
+            ) => Problem::internal(),
         }
     }
 }
@@ -118,7 +118,11 @@ impl IntoResponse for Error {
 /// For the ports that the access rules ask.
 impl From<Error> for Denied {
     fn from(error: Error) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "it cannot be told who calls");
-        Self::Unavailable
+        tracing::error!(error = &error as &dyn std::error::Error, "authentication failed");
+        if Problem::from(&error).status() == StatusCode::SERVICE_UNAVAILABLE {
+            Self::Unavailable
+        } else {
+            Self::Internal
+        }
     }
 }

@@ -14,7 +14,7 @@ use sosohappy_events::types::{Device, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
-use sosohappy_store::{Ping, StoreError, Timer};
+use sosohappy_store::{DueTimer, Ping, StoreError, Timer};
 
 use crate::domain::challenge::Challenge;
 use crate::domain::person::{Identity, Person};
@@ -89,8 +89,15 @@ pub trait Store: Ping + std::fmt::Debug {
     /// A picture that cannot be discarded now stands in nobody's way.
     async fn postpone_discarded_image(&self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError>;
 
-    /// Keys of timers that are due, the earliest first. Somebody else may be about to take them: see [`Transaction::take_timer`].
-    async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<String>, StoreError>;
+    /// Timers that are due, the earliest first. Somebody else may be about to take them: see [`Transaction::take_timer`].
+    async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<DueTimer>, StoreError>;
+
+    /// Sets a due timer that has failed to a later moment.
+    async fn postpone_timer(&self, kind: &str, key: &str, now: Timestamp, fire_at: Timestamp)
+    -> Result<(), StoreError>;
+
+    /// Puts a timer aside whose key cannot be read.
+    async fn quarantine_timer(&self, kind: &str, key: &str) -> Result<(), StoreError>;
 
     fn outbox(&self) -> Arc<dyn Outbox>;
 }

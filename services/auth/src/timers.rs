@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sosohappy_store::retrying;
+use sosohappy_store::{StoreError, Transient, retrying};
 
 use crate::app::{App, later};
 use crate::error::Error;
@@ -95,42 +95,97 @@ impl Due {
     }
 
     /// Takes the timer after the row it is about, as everybody does, and does nothing when somebody else was quicker.
-    async fn fire(self, app: &App, tx: &mut dyn Transaction, key: &str) -> Result<(), Error> {
+    async fn fire(self, app: &App, tx: &mut dyn Transaction, key: &str) -> Result<(), TimerError> {
         match self {
-            Self::AccessToken => sessions::expire(app, tx, own(key)).await,
-            Self::RefreshToken => sessions::run_out(app, tx, own(key)).await,
-            Self::Resignation => resignations::remind(app, tx, own(key)).await,
+            Self::AccessToken => sessions::expire(app, tx, parse(key)?).await?,
+            Self::RefreshToken => sessions::run_out(app, tx, parse(key)?).await?,
+            Self::Resignation => resignations::remind(app, tx, parse(key)?).await?,
         }
+        Ok(())
     }
 }
 
-/// The key of a timer that this service has set.
-fn own<T: FromStr<Err: std::fmt::Debug>>(key: &str) -> T {
-    key.parse()
-        .expect("the keys of these kinds of timers are written from this very type")
+fn parse<T: FromStr>(key: &str) -> Result<T, TimerError> {
+    key.parse().map_err(|_| TimerError::InvalidKey)
 }
 
-/// Fires what is due, each in a transaction of its own: several would lock their rows in any order.
+/// Why a timer did not fire.
+#[derive(Debug, thiserror::Error)]
+enum TimerError {
+    #[error("the key is invalid")]
+    InvalidKey,
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<StoreError> for TimerError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Transient for TimerError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_transient())
+    }
+}
+
+/// Fires what is due, each in a transaction of its own: several would lock their rows in any order. One that fails for a
+/// reason of its own is postponed, one whose key is invalid is quarantined, and the others fire. The first failure is
+/// returned in the end.
 async fn fire_all(app: &App, due: Due) -> Result<(), Error> {
     let draining = app.context.lifecycle.draining();
+    let mut failed = None;
     loop {
-        let keys = app.store.due_timers(due.kind(), app.now(), BATCH).await?;
-        for key in &keys {
+        let timers = app.store.due_timers(due.kind(), app.now(), BATCH).await?;
+        for timer in &timers {
             if draining.is_cancelled() {
                 return Ok(());
             }
-            retrying(|| fire_one(app, due, key)).await?;
+            let error = match retrying(|| fire_one(app, due, &timer.key)).await {
+                Ok(()) => continue,
+                Err(TimerError::InvalidKey) => {
+                    app.store.quarantine_timer(due.kind(), &timer.key).await?;
+                    StoreError::corrupt("a timer has an invalid key").into()
+                }
+                // Nothing else would fire now either.
+                Err(TimerError::Failed(error)) if is_unavailable(&error) => return Err(error),
+                Err(TimerError::Failed(error)) => {
+                    let delay = timer.delay();
+                    tracing::error!(
+                        kind = due.kind(),
+                        attempt = timer.attempts + 1,
+                        error = &error as &dyn std::error::Error,
+                        ?delay,
+                        "timer failed; postponed"
+                    );
+                    let now = app.now();
+                    app.store
+                        .postpone_timer(due.kind(), &timer.key, now, later(now, delay))
+                        .await?;
+                    error
+                }
+            };
+            failed.get_or_insert(error);
         }
-        if keys.len() < BATCH as usize {
-            return Ok(());
+        if timers.len() < BATCH as usize {
+            return failed.map_or(Ok(()), Err);
         }
     }
 }
 
-async fn fire_one(app: &App, due: Due, key: &str) -> Result<(), Error> {
+/// Whether the database as a whole does not serve, rather than this timer.
+fn is_unavailable(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Store(StoreError::Unavailable(_) | StoreError::Retry(_) | StoreError::Settings(_))
+    )
+}
+
+async fn fire_one(app: &App, due: Due, key: &str) -> Result<(), TimerError> {
     let mut tx = app.store.begin().await?;
     due.fire(app, tx.as_mut(), key).await?;
-    app.commit(tx).await
+    Ok(app.commit(tx).await?)
 }
 
 async fn look_at_resignations(app: &App) -> Result<(), Error> {

@@ -22,15 +22,28 @@ impl From<Error> for Problem {
             Error::Names(denied) => denied.into(),
             // Tried again as often as is good for others.
             Error::Store(cause @ StoreError::Retry(_)) => {
-                tracing::warn!(error = &cause as &dyn std::error::Error, "the store is too busy");
+                tracing::warn!(
+                    error = &cause as &dyn std::error::Error,
+                    "database transaction rolled back too often"
+                );
                 Self::unavailable()
             }
-            Error::Store(cause @ StoreError::Failed(_)) => {
-                tracing::error!(error = %cause, "the store is away");
+            Error::Store(cause @ StoreError::Unavailable(_)) => {
+                tracing::error!(error = %cause, "database unavailable");
                 Self::unavailable()
             }
-            Error::Store(cause @ (StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_))) => {
-                tracing::error!(error = %cause, "the store refused what it was given");
+            Error::Store(
+                cause @ (StoreError::Settings(_)
+                | StoreError::Conflict(_)
+                | StoreError::Invalid(_)
+                | StoreError::Corrupt(_)),
+            ) => {
+                let kind = cause.kind();
+                tracing::error!(
+                    error = &cause as &dyn std::error::Error,
+                    kind,
+                    "database request failed"
+                );
                 Self::internal()
             }
         }

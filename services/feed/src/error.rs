@@ -59,15 +59,22 @@ fn store_problem(error: &StoreError) -> Problem {
     match error {
         // Tried again as often as is good for others.
         StoreError::Retry(_) => {
-            tracing::warn!(error = error as &dyn std::error::Error, "the database is too busy");
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "database transaction rolled back too often"
+            );
             Problem::unavailable()
         }
-        StoreError::Failed(_) => {
-            tracing::error!(%error, "the database is away");
+        StoreError::Unavailable(_) => {
+            tracing::error!(%error, "database unavailable");
             Problem::unavailable()
         }
-        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Unfit(_) => {
-            tracing::error!(%error, "the database refused what it was given");
+        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_) => {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                kind = error.kind(),
+                "database request failed"
+            );
             Problem::internal()
         }
     }

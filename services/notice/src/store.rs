@@ -187,7 +187,7 @@ fn session_key(session: Option<SessionId>) -> String {
 }
 
 fn broken(what: &'static str) -> StoreError {
-    StoreError::Failed(anyhow::anyhow!("in the database {what}"))
+    StoreError::corrupt(format_args!("in the database {what}"))
 }
 
 /// An inbox without notices begins at the present second: should all be forgotten meanwhile, no number comes twice.

@@ -1,4 +1,4 @@
-//! One record: decoded, handed to its consumer in its trace, tried again while what it needs is away.
+//! One record: decoded, handed to its consumer in its trace, retried while a dependency is unavailable.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -36,7 +36,11 @@ fn slow_backoff() -> impl Iterator<Item = Duration> + Send {
         .build()
 }
 
-/// Delays between attempts while the database or the bus is unavailable.
+/// Attempts at a record whose consumer meets corrupt data. With [`backoff`] they end after 1.6 to 3.2 s: one bad record
+/// never stops a partition for more than 5 s.
+const CORRUPT_ATTEMPTS: u32 = 6;
+
+/// Delays between attempts while a dependency is unavailable: the database, the bus.
 pub(super) fn backoff() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
@@ -153,6 +157,7 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
 
     async fn attempts(&self, first: Envelope<E>, record: &Record) -> Outcome {
         let mut delays = backoff();
+        let mut corrupt = 0;
         let mut next: Result<_, Unreadable> = Ok(first);
         loop {
             let attempt = match next {
@@ -171,6 +176,21 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
                 Err(HandleError::Unavailable(error)) => {
                     self.count("unavailable");
                     tracing::warn!(error = format!("{error:#}"), "dependency unavailable; retrying event");
+                    // What is unavailable now says nothing about the data.
+                    corrupt = 0;
+                }
+                Err(HandleError::Corrupt(error)) => {
+                    self.count("corrupt");
+                    let error = format!("{error:#}");
+                    // The delays of an outage before may be long.
+                    if corrupt == 0 {
+                        delays = backoff();
+                    }
+                    corrupt += 1;
+                    tracing::error!(error, attempt = corrupt, "stored data corrupt; event not applied");
+                    if corrupt == CORRUPT_ATTEMPTS {
+                        return Outcome::Rejected(format!("corrupt: {error}"));
+                    }
                 }
             }
             if !pause(&mut delays, &self.draining).await {

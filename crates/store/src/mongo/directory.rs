@@ -101,7 +101,7 @@ impl Directory for MongoDirectory {
         };
         let told = found
             .get_i64("changed_at")
-            .map_err(|error| StoreError::Failed(error.into()))?;
+            .map_err(|error| StoreError::Corrupt(error.into()))?;
         Ok(Some(instant(told)?))
     }
 
@@ -159,7 +159,7 @@ impl Directory for MongoDirectory {
         if let Some(last) = last {
             let moment = last
                 .get_i64("resigned_at")
-                .map_err(|error| StoreError::Failed(error.into()))?;
+                .map_err(|error| StoreError::Corrupt(error.into()))?;
             let before = doc! { "_id": &id, "changed_at": { "$lte": moment } };
             self.0.collection(RELATIONS).delete_one(before).await?;
         }
@@ -226,7 +226,7 @@ fn relation_id(account: &Account, other: &Account, kind: &str) -> String {
 fn text<'a>(document: &'a Document, field: &str) -> Result<&'a str, StoreError> {
     document
         .get_str(field)
-        .map_err(|error| StoreError::Failed(error.into()))
+        .map_err(|error| StoreError::Corrupt(error.into()))
 }
 
 /// Forgets resignations from before that moment.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outbox::{Outbox, Pending};
+use crate::outbox::{Batch, Outbox, Pending, Quarantined};
 use anyhow::{Context as _, anyhow, bail};
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -19,6 +19,9 @@ use crate::time::elapsed;
 
 /// The field of a document that holds an event until it is published.
 pub const OUTBOX: &str = "outbox";
+
+/// The field of a document that holds an event which could not be read: `event`, `reason`, `quarantined_at`.
+const QUARANTINE: &str = "outbox_quarantine";
 
 /// The relay's lease.
 const LEASE: &str = "event-outbox";
@@ -68,7 +71,7 @@ impl MongoOutbox {
         }
     }
 
-    async fn make_indexes(&self) -> anyhow::Result<()> {
+    async fn make_indexes(&self) -> Result<(), StoreError> {
         for name in &self.collections {
             let options = IndexOptions::builder()
                 .name("outbox_pending".to_owned())
@@ -83,26 +86,34 @@ impl MongoOutbox {
         Ok(())
     }
 
-    async fn pending_of(
-        &self,
-        collection: &str,
-        limit: usize,
-        now: Timestamp,
-    ) -> anyhow::Result<Vec<(String, Pending)>> {
-        let documents: Vec<Document> = self
+    async fn documents(&self, collection: &str, limit: usize) -> Result<Vec<Document>, StoreError> {
+        let found = self
             .database
             .collection(collection)
             .find(doc! { PENDING: true })
             .sort(doc! { "_id": 1 })
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
             .projection(doc! { OUTBOX: 1 })
-            .await?
-            .try_collect()
             .await?;
-        documents
-            .into_iter()
-            .map(|document| pending(collection, &document, now))
-            .collect()
+        Ok(found.try_collect().await?)
+    }
+
+    /// Moves the outbox field of a document to [`QUARANTINE`], as it is.
+    async fn quarantine(&self, collection: &str, document: &Document, reason: &str) -> Result<(), StoreError> {
+        let id = document.get("_id").cloned().unwrap_or(Bson::Null);
+        let moved = vec![
+            doc! { "$set": { QUARANTINE: {
+                "event": format!("${OUTBOX}"),
+                "reason": { "$literal": reason },
+                "quarantined_at": { "$toLong": "$$NOW" },
+            } } },
+            doc! { "$unset": OUTBOX },
+        ];
+        self.database
+            .collection(collection)
+            .update_one(doc! { "_id": id }, moved)
+            .await?;
+        Ok(())
     }
 }
 
@@ -116,23 +127,39 @@ impl Outbox for MongoOutbox {
         self.database.release_lease(LEASE, holder).await
     }
 
-    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
-        self.indexed
-            .get_or_try_init(|| self.make_indexes())
-            .await
-            .map_err(StoreError::Failed)?;
+    async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
+        self.indexed.get_or_try_init(|| self.make_indexes()).await?;
         let now = self.database.now();
-        let mut all = Vec::new();
+        let (mut all, mut quarantined) = (Vec::new(), Vec::new());
         for collection in &self.collections {
-            all.extend(
-                self.pending_of(collection, limit, now)
-                    .await
-                    .map_err(StoreError::Failed)?,
-            );
+            // Again until all are readable: a collection that is read short lets later events of another overtake its own.
+            loop {
+                let (mut readable, before) = (Vec::new(), quarantined.len());
+                for document in self.documents(collection, limit).await? {
+                    match pending(collection, &document, now) {
+                        Ok(pending) => readable.push(pending),
+                        Err(reason) => {
+                            let reason = format!("{reason:#}");
+                            self.quarantine(collection, &document, &reason).await?;
+                            quarantined.push(Quarantined {
+                                row: collection.clone(),
+                                reason,
+                            });
+                        }
+                    }
+                }
+                if quarantined.len() == before {
+                    all.extend(readable);
+                    break;
+                }
+            }
         }
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
         all.truncate(limit);
-        Ok(all.into_iter().map(|(_, pending)| pending).collect())
+        Ok(Batch {
+            pending: all.into_iter().map(|(_, pending)| pending).collect(),
+            quarantined,
+        })
     }
 
     async fn published(&self, rows: &[String]) -> Result<(), StoreError> {
@@ -159,7 +186,7 @@ fn pending(collection: &str, document: &Document, now: Timestamp) -> anyhow::Res
     let id = document
         .get_str("_id")
         .map_err(|_| anyhow!("a document of {collection} has no string as its _id"))?;
-    let record = record(document).with_context(|| format!("the outbox field of {id} in {collection}"))?;
+    let record = record(document)?;
     let age = written_at(&record).map_or(Duration::ZERO, |written| elapsed(written, now));
     Ok((
         id.to_owned(),
@@ -172,7 +199,9 @@ fn pending(collection: &str, document: &Document, now: Timestamp) -> anyhow::Res
 }
 
 fn record(document: &Document) -> anyhow::Result<Outgoing> {
-    let field = document.get_document(OUTBOX)?;
+    let field = document
+        .get_document(OUTBOX)
+        .map_err(|_| anyhow!("the field is no document"))?;
     let key = match field.get("key") {
         Some(Bson::String(key)) => Some(key.clone()),
         Some(Bson::Null) | None => None,

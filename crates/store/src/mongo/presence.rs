@@ -84,7 +84,7 @@ fn refused(answer: &Document) -> Option<StoreError> {
     if codes.is_empty() && !answer.contains_key("writeConcernError") {
         return None;
     }
-    Some(StoreError::Failed(anyhow::anyhow!(
+    Some(StoreError::Unavailable(anyhow::anyhow!(
         "presence was not written for {} accounts (codes {:?})",
         codes.len(),
         codes.first()

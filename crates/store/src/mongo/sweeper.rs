@@ -19,7 +19,11 @@ pub(super) fn spawn(database: &Database, context: &Context) {
 
 pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
     let limits = Limits::at(database.server_time().await?);
-    presence::sweep(database, limits.presence).await?;
-    directory::sweep(database, limits.tombstones).await?;
-    lease::sweep(database, limits.leases).await
+    // One collection that fails keeps none of the others from being swept.
+    let swept = [
+        presence::sweep(database, limits.presence).await,
+        directory::sweep(database, limits.tombstones).await,
+        lease::sweep(database, limits.leases).await,
+    ];
+    swept.into_iter().collect()
 }

@@ -147,7 +147,7 @@ async fn migrate(connection: &mut MySqlConnection, migrations: &Migrator) -> Res
         .fetch_one(&mut *connection)
         .await?;
     if locked != Some(1) {
-        return Err(StoreError::Failed(anyhow!(
+        return Err(StoreError::Unavailable(anyhow!(
             "another replica has been migrating for {MIGRATION_LOCK_TIMEOUT} s"
         )));
     }
@@ -174,7 +174,7 @@ async fn finish_interrupted(connection: &mut MySqlConnection, migrations: &Migra
     for (version, checksum) in begun {
         let known = migrations.iter().find(|migration| migration.version == version);
         let Some(migration) = known.filter(|migration| *migration.checksum == *checksum) else {
-            return Err(StoreError::Failed(anyhow!(
+            return Err(StoreError::Corrupt(anyhow!(
                 "migration {version} was begun by another version of the service"
             )));
         };

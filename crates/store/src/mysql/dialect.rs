@@ -50,8 +50,8 @@ pub(super) const HOLD_AGAIN: &str = " ON DUPLICATE KEY UPDATE held_until = VALUE
 
 pub(super) const SET_TIMER: &str = "
     INSERT INTO timer (kind, timer_key, fire_at) VALUES (?, ?, ?)
-    ON DUPLICATE KEY UPDATE fire_at = VALUES(fire_at)";
+    ON DUPLICATE KEY UPDATE fire_at = VALUES(fire_at), attempts = 0";
 
-pub(super) const DUE_TIMERS: &str = "
-    SELECT timer_key, fire_at FROM timer WHERE kind = ? AND fire_at <= ? ORDER BY fire_at, timer_key LIMIT ?
-    FOR UPDATE SKIP LOCKED";
+pub(super) const QUARANTINE_TIMER: &str = "UPDATE timer SET kind = ? WHERE kind = ? AND timer_key = ?";
+
+pub(super) const DELETE_TIMER: &str = "DELETE FROM timer WHERE kind = ? AND timer_key = ?";

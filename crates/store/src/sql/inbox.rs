@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sosohappy_events::EventId;
 
 use super::Tx;
-use crate::StoreError;
+use crate::{PRIMARY, StoreError};
 
 /// Remembers that `consumer` applies this event in this transaction; false when it did before. Of two replicas at
 /// once the second waits for the first. `consumer` has at most 100 bytes. Kept for 8 days.
@@ -18,7 +18,7 @@ pub async fn first_time(tx: &mut Tx, consumer: &str, id: EventId, now: Timestamp
         .await;
     match inserted.map_err(StoreError::from) {
         Ok(_) => Ok(true),
-        Err(StoreError::Conflict(_)) => Ok(false),
+        Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_events::Outgoing;
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{Database, Engine, Tx};
 use crate::StoreError;
-use crate::outbox::{Outbox, Pending};
+use crate::outbox::{Batch, Outbox, Pending, Quarantined};
+use crate::retry::retrying;
 use crate::time::elapsed;
 
 /// The relay's lease.
@@ -40,16 +41,6 @@ pub async fn enqueue(tx: &mut Tx, record: &Outgoing, now: Timestamp) -> Result<(
 #[derive(Debug)]
 pub(super) struct SqlOutbox(pub Database);
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    id: i64,
-    topic: String,
-    record_key: Option<String>,
-    record_value: Option<Vec<u8>>,
-    headers: String,
-    written_at: i64,
-}
-
 #[async_trait]
 impl Outbox for SqlOutbox {
     async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -60,8 +51,8 @@ impl Outbox for SqlOutbox {
         self.0.release_lease(LEASE, holder).await
     }
 
-    async fn pending(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
-        let rows = sqlx::query_as::<Engine, Row>(
+    async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
+        let rows = sqlx::query(
             "SELECT id, topic, record_key, record_value, headers, written_at FROM event_outbox ORDER BY id LIMIT ?",
         )
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -69,10 +60,22 @@ impl Outbox for SqlOutbox {
         .await
         .map_err(StoreError::from)?;
         let now = self.0.now();
-        rows.into_iter()
-            .map(|row| pending(row, now))
-            .collect::<anyhow::Result<_>>()
-            .map_err(StoreError::Failed)
+        let mut batch = Batch::default();
+        for row in &rows {
+            let id = row.try_get("id").map_err(StoreError::from)?;
+            match pending(id, row, now) {
+                Ok(pending) => batch.pending.push(pending),
+                Err(reason) => {
+                    let reason = format!("{reason:#}");
+                    self.quarantine(id, &reason).await?;
+                    batch.quarantined.push(Quarantined {
+                        row: id.to_string(),
+                        reason,
+                    });
+                }
+            }
+        }
+        Ok(batch)
     }
 
     async fn published(&self, rows: &[String]) -> Result<(), StoreError> {
@@ -83,7 +86,7 @@ impl Outbox for SqlOutbox {
                 let id: i64 = row
                     .parse()
                     .context("a row that the outbox did not name")
-                    .map_err(StoreError::Failed)?;
+                    .map_err(StoreError::Corrupt)?;
                 ids.push_bind(id);
             }
             delete
@@ -97,16 +100,44 @@ impl Outbox for SqlOutbox {
     }
 }
 
-fn pending(row: Row, now: Timestamp) -> anyhow::Result<Pending> {
-    let headers = serde_json::from_str(&row.headers).with_context(|| format!("headers of outbox row {}", row.id))?;
+impl SqlOutbox {
+    /// Moves a row as it is, in one transaction.
+    async fn quarantine(&self, id: i64, reason: &str) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query(
+                "INSERT INTO event_outbox_quarantine
+                (id, topic, record_key, record_value, headers, written_at, reason, quarantined_at)
+                SELECT id, topic, record_key, record_value, headers, written_at, ?, ? FROM event_outbox WHERE id = ?",
+            )
+            .bind(reason)
+            .bind(self.0.now().as_millisecond())
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query("DELETE FROM event_outbox WHERE id = ?")
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+}
+
+/// Unchecked: `MySQL` reports text of a binary collation as bytes.
+fn pending(id: i64, row: &<Engine as sqlx::Database>::Row, now: Timestamp) -> anyhow::Result<Pending> {
+    let headers: String = row.try_get_unchecked("headers").context("headers")?;
+    // The parser's own words may quote what it has read.
+    let headers = serde_json::from_str(&headers).map_err(|error| anyhow!("headers: {:?} error", error.classify()))?;
     Ok(Pending {
-        row: row.id.to_string(),
+        row: id.to_string(),
         record: Outgoing {
-            topic: row.topic,
-            key: row.record_key,
-            value: row.record_value,
+            topic: row.try_get_unchecked("topic").context("topic")?,
+            key: row.try_get_unchecked("record_key").context("key")?,
+            value: row.try_get_unchecked("record_value").context("value")?,
             headers,
         },
-        age: elapsed(row.written_at, now),
+        age: elapsed(row.try_get_unchecked("written_at").context("written_at")?, now),
     })
 }

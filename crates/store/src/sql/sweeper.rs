@@ -44,14 +44,19 @@ pub(super) fn spawn(database: &Database, context: &Context) {
 
 pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
     let limits = Limits::at(database.server_time().await?);
-    delete_before(database, &APPLIED_EVENTS, limits.applied_events).await?;
-    delete_before(database, &PRESENCE, limits.presence).await?;
-    delete_before(database, &TOMBSTONES, limits.tombstones).await?;
-    sqlx::query("DELETE FROM lease WHERE expires_at < ?")
-        .bind(limits.leases)
-        .execute(database.writer())
-        .await?;
-    Ok(())
+    // One table that fails keeps none of the others from being swept.
+    let swept = [
+        delete_before(database, &APPLIED_EVENTS, limits.applied_events).await,
+        delete_before(database, &PRESENCE, limits.presence).await,
+        delete_before(database, &TOMBSTONES, limits.tombstones).await,
+        sqlx::query("DELETE FROM lease WHERE expires_at < ?")
+            .bind(limits.leases)
+            .execute(database.writer())
+            .await
+            .map(|_| ())
+            .map_err(StoreError::from),
+    ];
+    swept.into_iter().collect()
 }
 
 async fn delete_before(database: &Database, table: &Aging, limit: i64) -> Result<(), StoreError> {

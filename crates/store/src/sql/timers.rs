@@ -1,11 +1,12 @@
 //! Durable timers.
 
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::Row as _;
 
-use super::{Engine, Tx, dialect};
-use crate::time::instant;
-use crate::{StoreError, Timer};
+use super::{Database, Tx, dialect};
+use crate::retry::retrying;
+use crate::timer::quarantined;
+use crate::{DueTimer, PRIMARY, StoreError, Timer};
 
 /// Sets (or moves) the timer of that kind and key.
 pub async fn set_timer(tx: &mut Tx, timer: &Timer) -> Result<(), StoreError> {
@@ -28,34 +29,92 @@ pub async fn clear_timer(tx: &mut Tx, kind: &str, key: &str) -> Result<(), Store
     Ok(())
 }
 
-/// Takes due timers of a kind out of the table, the earliest first; what they do goes into the same transaction. Two
-/// replicas never take the same one: the second passes over it (`MySQL`) or waits its turn (`SQLite`).
-pub async fn take_due_timers(tx: &mut Tx, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<Timer>, StoreError> {
-    let due = sqlx::query(dialect::DUE_TIMERS)
+/// Takes a due timer out of the table: true for one caller only, whose work goes into the same transaction.
+pub async fn take_timer(tx: &mut Tx, kind: &str, key: &str, now: Timestamp) -> Result<bool, StoreError> {
+    let taken = sqlx::query("DELETE FROM timer WHERE kind = ? AND timer_key = ? AND fire_at <= ?")
         .bind(kind)
+        .bind(key)
         .bind(now.as_millisecond())
-        .bind(i64::from(limit))
-        .fetch_all(&mut **tx)
+        .execute(&mut **tx)
         .await?;
-    if due.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut timers = Vec::with_capacity(due.len());
-    for row in due {
-        let (key, fire_at) = (row.try_get_unchecked::<String, _>(0)?, instant(row.try_get(1)?)?);
-        timers.push(Timer {
-            kind: kind.to_owned(),
-            key,
-            fire_at,
-        });
-    }
+    Ok(taken.rows_affected() == 1)
+}
 
-    let mut delete = QueryBuilder::<Engine>::new("DELETE FROM timer WHERE kind = ");
-    delete.push_bind(kind).push(" AND timer_key IN (");
-    let mut keys = delete.separated(", ");
-    for timer in &timers {
-        keys.push_bind(timer.key.as_str());
+/// Returns due timers of a kind, the earliest first. One whose key is not text is quarantined.
+pub(super) async fn due(
+    database: &Database,
+    kind: &str,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<DueTimer>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT timer_key, attempts FROM timer WHERE kind = ? AND fire_at <= ? ORDER BY fire_at, timer_key LIMIT ?",
+    )
+    .bind(kind)
+    .bind(now.as_millisecond())
+    .bind(i64::from(limit))
+    .fetch_all(database.reader())
+    .await?;
+    let mut timers = Vec::with_capacity(rows.len());
+    for row in rows {
+        // Bytes: a text that is not UTF-8 must not keep the others from firing.
+        match String::from_utf8(row.try_get_unchecked(0)?) {
+            Ok(key) => timers.push(DueTimer {
+                key,
+                attempts: u32::try_from(row.try_get_unchecked::<i64, _>(1)?).unwrap_or(0),
+            }),
+            Err(error) => quarantine(database, kind, error.as_bytes()).await?,
+        }
     }
-    delete.push(")").build().execute(&mut **tx).await?;
     Ok(timers)
+}
+
+pub(super) async fn postpone(
+    database: &Database,
+    kind: &str,
+    key: &str,
+    now: Timestamp,
+    fire_at: Timestamp,
+) -> Result<(), StoreError> {
+    retrying(|| async {
+        // Not if it was set anew meanwhile.
+        sqlx::query(
+            "UPDATE timer SET fire_at = ?, attempts = attempts + 1 WHERE kind = ? AND timer_key = ? AND fire_at <= ?",
+        )
+        .bind(fire_at.as_millisecond())
+        .bind(kind)
+        .bind(key)
+        .bind(now.as_millisecond())
+        .execute(database.writer())
+        .await?;
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn quarantine(database: &Database, kind: &str, key: &[u8]) -> Result<(), StoreError> {
+    tracing::error!(kind, "timer key invalid; timer quarantined");
+    let quarantined = quarantined(kind);
+    retrying(|| async {
+        let moved = sqlx::query(dialect::QUARANTINE_TIMER)
+            .bind(&quarantined)
+            .bind(kind)
+            .bind(key)
+            .execute(database.writer())
+            .await;
+        match moved.map_err(StoreError::from) {
+            Ok(_) => Ok(()),
+            // The same key is there already.
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => {
+                sqlx::query(dialect::DELETE_TIMER)
+                    .bind(kind)
+                    .bind(key)
+                    .execute(database.writer())
+                    .await?;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    })
+    .await
 }

@@ -131,12 +131,12 @@ async fn lock(file: PathBuf) -> Result<Opening, StoreError> {
     match tokio::task::spawn_blocking(move || ProcessLock::acquire(&file)).await {
         Ok(opening) => opening.map_err(lock_failed),
         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-        Err(cancelled) => Err(StoreError::Failed(cancelled.into())),
+        Err(cancelled) => Err(StoreError::Unavailable(cancelled.into())),
     }
 }
 
 fn lock_failed(error: std::io::Error) -> StoreError {
-    StoreError::Failed(anyhow::Error::new(error).context("failed to lock the database file"))
+    StoreError::Unavailable(anyhow::Error::new(error).context("failed to lock the database file"))
 }
 
 async fn make_folder(file: &Path) -> Result<(), StoreError> {

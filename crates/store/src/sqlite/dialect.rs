@@ -44,7 +44,9 @@ pub(super) const HOLD_AGAIN: &str = " ON CONFLICT (account, instance) DO UPDATE 
 
 pub(super) const SET_TIMER: &str = "
     INSERT INTO timer (kind, timer_key, fire_at) VALUES (?, ?, ?)
-    ON CONFLICT (kind, timer_key) DO UPDATE SET fire_at = excluded.fire_at";
+    ON CONFLICT (kind, timer_key) DO UPDATE SET fire_at = excluded.fire_at, attempts = 0";
 
-pub(super) const DUE_TIMERS: &str =
-    "SELECT timer_key, fire_at FROM timer WHERE kind = ? AND fire_at <= ? ORDER BY fire_at, timer_key LIMIT ?";
+/// By the bytes of the key, which may not be text.
+pub(super) const QUARANTINE_TIMER: &str = "UPDATE timer SET kind = ? WHERE kind = ? AND CAST(timer_key AS BLOB) = ?";
+
+pub(super) const DELETE_TIMER: &str = "DELETE FROM timer WHERE kind = ? AND CAST(timer_key AS BLOB) = ?";

@@ -318,6 +318,67 @@ impl Store {
         }
     }
 
+    /// Makes an event unreadable in the ways its engine allows, by turns.
+    pub async fn corrupt_event(&self, id: i64) {
+        const UPDATE: &str = "UPDATE event_outbox SET headers = ? WHERE id = ?";
+        let headers = ["no JSON", "[[\"one\"]]", "{}"][usize::try_from(id).expect("positive") % 3];
+        match self {
+            Self::Sqlite(database) => {
+                let mut tx = database.begin().await.expect("a transaction");
+                let update = sqlx::query(UPDATE).bind(headers).bind(id).execute(&mut *tx);
+                assert_eq!(update.await.expect("an event").rows_affected(), 1);
+                tx.commit().await.expect("a commit");
+            }
+            Self::Mysql(database) => {
+                let update = sqlx::query(UPDATE).bind(headers).bind(id);
+                let done = update.execute(database.reader()).await.expect("an event");
+                assert_eq!(done.rows_affected(), 1);
+            }
+            Self::Mongodb(database) => {
+                let collection = if id % 3 == 0 { "receipt" } else { MESSAGES };
+                let update = match id % 4 {
+                    0 => doc! { "$unset": { "outbox.topic": "" } },
+                    1 => doc! { "$set": { "outbox.headers": [7] } },
+                    2 => doc! { "$set": { "outbox.value": "text" } },
+                    _ => doc! { "$unset": { "outbox.headers": "" } },
+                };
+                let documents = database.database().collection::<mongodb::bson::Document>(collection);
+                let done = documents.update_one(doc! { "_id": format!("{id:010}") }, update).await;
+                assert_eq!(done.expect("a message").modified_count, 1);
+            }
+        }
+    }
+
+    /// How many events are in quarantine, complete with reason and time.
+    pub async fn quarantined(&self) -> i64 {
+        const COUNT: &str = "SELECT COUNT(*) FROM event_outbox_quarantine
+            WHERE topic = 'resign' AND record_value IS NOT NULL AND reason <> '' AND quarantined_at > 0";
+        match self {
+            Self::Sqlite(database) => sqlx::query_scalar(COUNT)
+                .fetch_one(database.reader())
+                .await
+                .expect("a count"),
+            Self::Mysql(database) => sqlx::query_scalar(COUNT)
+                .fetch_one(database.reader())
+                .await
+                .expect("a count"),
+            Self::Mongodb(database) => {
+                let kept = doc! {
+                    "outbox": null,
+                    "outbox_quarantine.event.pending": true,
+                    "outbox_quarantine.reason": { "$gt": "" },
+                    "outbox_quarantine.quarantined_at": { "$gt": 0 },
+                };
+                let mut count = 0;
+                for name in [MESSAGES, "receipt"] {
+                    let collection = database.database().collection::<mongodb::bson::Document>(name);
+                    count += collection.count_documents(kept.clone()).await.expect("a count");
+                }
+                count.try_into().expect("not that many")
+            }
+        }
+    }
+
     /// How many things (or messages) there are.
     pub async fn count(&self) -> i64 {
         const COUNT: &str = "SELECT COUNT(*) FROM thing";

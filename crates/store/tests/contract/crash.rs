@@ -49,7 +49,7 @@ async fn an_acknowledged_write_survives_a_kill(bed: Arc<Bed>) {
         let stored = store.count().await;
         assert!(stored >= acknowledged, "{stored} of {acknowledged}");
 
-        let pending = store.outbox().pending(100_000).await.unwrap();
+        let pending = store.outbox().pending(100_000).await.unwrap().pending;
         let told: Vec<i64> = pending
             .iter()
             .map(|event| {

@@ -252,7 +252,7 @@ async fn a_nickname_that_is_too_long_is_unfit(bed: Arc<Bed>) {
     let refused = directory
         .set_nickname(&account("kim"), Some(&"가".repeat(334)), at(2))
         .await;
-    assert!(matches!(refused, Err(StoreError::Unfit(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
 }
 
 async fn words_at_once_end_in_the_last(bed: Arc<Bed>) {

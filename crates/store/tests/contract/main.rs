@@ -5,6 +5,7 @@ mod bed;
 mod crash;
 mod directory;
 mod leases;
+mod on_mongodb;
 mod on_mysql;
 mod on_sqlite;
 mod outbox;

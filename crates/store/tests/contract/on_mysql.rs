@@ -79,13 +79,33 @@ async fn a_deadlock_may_be_tried_again() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_long_is_unfit() {
+async fn a_value_that_is_too_long_is_invalid() {
     run(ENGINE, async |bed: Arc<Bed>| {
         let store = bed.replica().await;
         let mut tx = of(&store).begin().await.unwrap();
         let insert = sqlx::query("INSERT INTO thing (id, account, day) VALUES (1, ?, 1)").bind("a".repeat(51));
         let refused = insert.execute(&mut *tx).await.map_err(StoreError::from);
-        assert!(matches!(refused, Err(StoreError::Unfit(_))), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_killed_is_unavailable() {
+    run(ENGINE, async |bed: Arc<Bed>| {
+        let store = bed.replica().await;
+        let mut tx = of(&store).begin().await.unwrap();
+        let id: u64 = sqlx::query_scalar("SELECT CONNECTION_ID()")
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+        let kill = sqlx::AssertSqlSafe(format!("KILL {id}"));
+        sqlx::raw_sql(kill).execute(of(&store).reader()).await.unwrap();
+        let lost = sqlx::query("SELECT 1")
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::from);
+        assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
     })
     .await;
 }

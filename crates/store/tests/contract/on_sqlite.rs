@@ -62,6 +62,7 @@ async fn a_full_disk_that_has_room_again_is_written_to() {
         let fill = "INSERT INTO thing (id, account, day) VALUES (1, printf('%.*c', 1000000, 'a'), 1)";
         let refused = sqlx::query(fill).execute(&mut *tx).await.unwrap_err();
         assert!(refused.to_string().contains("disk is full"), "{refused}");
+        assert!(matches!(refused.into(), StoreError::Unavailable(_)));
         drop(tx);
 
         let mut tx = of(&store).begin().await.expect("a connection that is of use");

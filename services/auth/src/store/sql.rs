@@ -10,7 +10,7 @@ use sosohappy_common::{Account, Context};
 use sosohappy_events::types::TokenDigest;
 use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
-use sosohappy_store::{Ping, StoreError, retrying};
+use sosohappy_store::{DueTimer, PRIMARY, Ping, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
@@ -115,7 +115,9 @@ impl Store for SqlStore {
         })
         .await;
         match inserted {
-            Ok(()) | Err(StoreError::Conflict(_)) => {}
+            Ok(()) => {}
+            // Another replica was quicker; its secret counts.
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => {}
             Err(error) => return Err(error),
         }
         let row = sqlx::query("SELECT secret FROM secret WHERE name = ?")
@@ -167,16 +169,22 @@ impl Store for SqlStore {
         .await
     }
 
-    async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<String>, StoreError> {
-        let due = sqlx::query(
-            "SELECT timer_key FROM timer WHERE kind = ? AND fire_at <= ? ORDER BY fire_at, timer_key LIMIT ?",
-        )
-        .bind(kind)
-        .bind(now.as_millisecond())
-        .bind(i64::from(limit))
-        .fetch_all(self.0.reader())
-        .await?;
-        due.iter().map(|row| rows::text(row, "timer_key")).collect()
+    async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<DueTimer>, StoreError> {
+        self.0.due_timers(kind, now, limit).await
+    }
+
+    async fn postpone_timer(
+        &self,
+        kind: &str,
+        key: &str,
+        now: Timestamp,
+        fire_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.0.postpone_timer(kind, key, now, fire_at).await
+    }
+
+    async fn quarantine_timer(&self, kind: &str, key: &str) -> Result<(), StoreError> {
+        self.0.quarantine_timer(kind, key).await
     }
 
     fn outbox(&self) -> Arc<dyn Outbox> {

@@ -14,6 +14,7 @@ on_both_engines!(
     an_unused_session_ends,
     the_end_of_an_access_token_is_no_use_of_its_session,
     a_session_has_some_access_tokens_at_once,
+    timers_that_fail_keep_no_other_from_firing,
 );
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -126,3 +127,33 @@ async fn a_session_has_some_access_tokens_at_once(bed: Bed) {
     }
     assert_eq!(admitted, [[false; 3].as_slice(), &[true; 8]].concat());
 }
+
+async fn timers_that_fail_keep_no_other_from_firing(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (_kim, lee) = (auth.sign_in(KIM).await, auth.sign_in(LEE).await);
+    let mut expired = ground.watch::<SessionExpired>().await;
+    let broken = "UPDATE session SET stamped_at = 9223372036854775807 WHERE account = 'kim@example.com+kakao'";
+    assert_eq!(ground.bed.sql("auth", broken).await, 1);
+    let invalid = "INSERT INTO timer (kind, timer_key, fire_at) VALUES ('access-token', 'not a session', 1)";
+    assert_eq!(ground.bed.sql("auth", invalid).await, 1);
+
+    ground.clock.advance(11 * HOUR);
+    assert_eq!(expired.next().await.event.account.as_str(), lee.account);
+    expired.expect_silence().await;
+    let postponed = "UPDATE timer SET attempts = 0 WHERE kind = 'access-token' AND attempts = 1";
+    eventually("the failing timer is postponed", async || {
+        (ground.bed.sql("auth", postponed).await == 1).then_some(())
+    })
+    .await;
+    let quarantined = "DELETE FROM timer WHERE kind = 'quarantined:access-token' AND timer_key = 'not a session'";
+    assert_eq!(ground.bed.sql("auth", quarantined).await, 1);
+
+    // Repaired, it fires when it is due again.
+    let repaired = "UPDATE session SET stamped_at = 1 WHERE account = 'kim@example.com+kakao'";
+    assert_eq!(ground.bed.sql("auth", repaired).await, 1);
+    ground.clock.advance(HOUR);
+    assert_eq!(expired.next().await.event.account.as_str(), KIM_ACCOUNT);
+}
+
+const KIM_ACCOUNT: &str = "kim@example.com+kakao";

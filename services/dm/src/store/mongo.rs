@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
-use sosohappy_store::mongo::{Database, OUTBOX, outbox_field};
+use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::{Opened, Store, WriteError};
@@ -152,13 +152,22 @@ impl MongoStore {
         Ok(())
     }
 
+    /// A message that cannot be read gets no push, so that it blocks none of the others.
+    async fn give_up_push(&self, document: &Document, error: &StoreError) -> Result<(), StoreError> {
+        let id = document.get("_id").cloned().unwrap_or(Bson::Null);
+        tracing::error!(error = error as &dyn std::error::Error, %id, "message corrupt; push given up");
+        let never = doc! { "$unset": { "pushDueAt": "" } };
+        self.collection(MESSAGES).update_one(doc! { "_id": id }, never).await?;
+        Ok(())
+    }
+
     /// A process that was killed between storing a message and its second look has left it: of whom the mark names, and to them while
     /// nobody with that address has a name.
     async fn erase_leftovers(&self, mark: &Document) -> Result<(), StoreError> {
         let person = mark
             .get_str("_id")
             .context("a mark names nobody")
-            .map_err(StoreError::Failed)?;
+            .map_err(StoreError::Corrupt)?;
         let until = timestamp(mark, "erasedUntil")?;
         let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
         self.collection(MESSAGES).delete_many(sent).await?;
@@ -183,8 +192,9 @@ impl Store for MongoStore {
         let document = document(message, event);
         let messages = self.collection(MESSAGES);
         match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
+            Ok(_) => {}
             // The id is ours alone: an earlier attempt did it.
-            Ok(_) | Err(StoreError::Conflict(_)) => {}
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
             Err(error) => return Err(error.into()),
         }
         match self.still_here(message).await {
@@ -273,13 +283,14 @@ impl Store for MongoStore {
             .await?
             .try_collect()
             .await?;
-        let unshown = |found: &Document| {
-            Ok(Unshown {
-                message: message_of(found)?,
-                stored_at: timestamp(found, "storedAt")?,
-            })
-        };
-        found.iter().map(unshown).collect()
+        let mut unshown = Vec::with_capacity(found.len());
+        for document in &found {
+            match unshown_of(document) {
+                Ok(found) => unshown.push(found),
+                Err(error) => self.give_up_push(document, &error).await?,
+            }
+        }
+        Ok(unshown)
     }
 
     /// Only after the message's first event has gone out: the relay, which takes the field away then, must not take this one.
@@ -304,8 +315,9 @@ impl Store for MongoStore {
         };
         let written = resignations.update_one(applied, written).upsert(true).await;
         match written.map_err(StoreError::from) {
+            Ok(_) => Ok(()),
             // Another replica was faster, with a receipt of its own.
-            Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -318,10 +330,15 @@ impl Store for MongoStore {
         let published = doc! { "appliedAt": { "$lt": before }, OUTBOX: null };
         self.collection(RESIGNATIONS).delete_many(published).await?;
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
+        let mut failed = None;
         while let Some(mark) = marks.try_next().await? {
-            self.erase_leftovers(&mark).await?;
+            match self.erase_leftovers(&mark).await {
+                // One that cannot be read keeps none of the others.
+                Err(error @ StoreError::Corrupt(_)) => _ = failed.get_or_insert(error),
+                swept => swept?,
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError> {
@@ -427,13 +444,20 @@ fn timestamp(document: &Document, field: &str) -> Result<Timestamp, StoreError> 
         .map_err(anyhow::Error::from)
         .and_then(|millis| Ok(Timestamp::from_millisecond(millis)?));
     time.context("a time in the database is not one")
-        .map_err(StoreError::Failed)
+        .map_err(StoreError::Corrupt)
+}
+
+fn unshown_of(document: &Document) -> Result<Unshown, StoreError> {
+    Ok(Unshown {
+        message: message_of(document)?,
+        stored_at: timestamp(document, "storedAt")?,
+    })
 }
 
 fn message_of(document: &Document) -> Result<Message, StoreError> {
     read(document)
         .context("a message in the database is not one")
-        .map_err(StoreError::Failed)
+        .map_err(StoreError::Corrupt)
 }
 
 fn read(document: &Document) -> anyhow::Result<Message> {

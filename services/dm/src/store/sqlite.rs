@@ -127,7 +127,14 @@ impl Store for SqliteStore {
         .bind(limit)
         .fetch_all(self.database.reader())
         .await?;
-        rows.iter().map(unshown_of).collect()
+        let mut unshown = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match unshown_of(row) {
+                Ok(found) => unshown.push(found),
+                Err(error) => self.give_up_push(row, &error).await?,
+            }
+        }
+        Ok(unshown)
     }
 
     async fn push(&self, message: &MessageId, event: &Outgoing, now: Timestamp) -> Result<(), StoreError> {
@@ -190,6 +197,25 @@ impl Ping for SqliteStore {
 }
 
 impl SqliteStore {
+    /// A message that cannot be read gets no push, so that it blocks none of the others.
+    async fn give_up_push(&self, row: &SqliteRow, error: &StoreError) -> Result<(), StoreError> {
+        let id: String = row.try_get("id")?;
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            id,
+            "message corrupt; push given up"
+        );
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("UPDATE message SET push_due_at = NULL WHERE id = ?")
+                .bind(&id)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
     /// Whether both may: the sender's token is from after their last resignation, and the receiver is somebody. A write transaction locks
     /// the database: no resignation crosses it.
     async fn still_here(&self, tx: &mut Tx, message: &NewMessage) -> Result<(), WriteError> {
@@ -336,9 +362,7 @@ fn unshown_of(row: &SqliteRow) -> Result<Unshown, StoreError> {
 }
 
 fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(millis)
-        .context("a time in the database is not one")
-        .map_err(StoreError::Failed)
+    Timestamp::from_millisecond(millis).map_err(|_| StoreError::corrupt("a time in the database is not one"))
 }
 
 fn message_of(row: &SqliteRow) -> Result<Message, StoreError> {
@@ -347,7 +371,7 @@ fn message_of(row: &SqliteRow) -> Result<Message, StoreError> {
         let account = text
             .parse()
             .context("an account in the database is not one")
-            .map_err(StoreError::Failed)?;
+            .map_err(StoreError::Corrupt)?;
         Ok(Party {
             account,
             nickname: row.try_get(nickname)?,
@@ -360,7 +384,7 @@ fn message_of(row: &SqliteRow) -> Result<Message, StoreError> {
         receiver: party("receiver", "receiver_nickname")?,
         date: MessageDate::try_from(date)
             .context("a date in the database is not one")
-            .map_err(StoreError::Failed)?,
+            .map_err(StoreError::Corrupt)?,
         text: MessageText::stored(row.try_get("text")?),
     })
 }

@@ -12,7 +12,7 @@ use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId, Outgoing};
 use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Opened, Store, WriteError, open};
 use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Unshown};
@@ -115,6 +115,7 @@ impl Kept {
             .pending(1000)
             .await
             .unwrap()
+            .pending
             .into_iter()
             .map(|pending| pending.record)
             .collect()
@@ -241,6 +242,7 @@ async fn who_is_not_shown_a_message_in_time_gets_a_push_once(bed: Bed) {
         .pending(10)
         .await
         .unwrap()
+        .pending
         .into_iter()
         .map(|row| row.row)
         .collect();
@@ -317,6 +319,24 @@ async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
     kept.erase("kim", 40, EventId::new(&kept.context)).await;
     assert!(kept.newest("kim").await.is_empty());
     assert_eq!(kept.newest("lee").await, ["lee park 3"]);
+}
+
+#[tokio::test]
+async fn a_corrupt_message_keeps_no_other_from_its_push() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let kept = Kept::open(&bed).await;
+    let (mut broken, mut whole) = (kept.message("kim", "lee", 0, 10), kept.message("kim", "park", 1, 10));
+    for message in [&mut broken, &mut whole] {
+        message.push_due = Some(at(15));
+        kept.keep(message).await.unwrap();
+    }
+    let corrupt = "UPDATE message SET sender = 'nobody' WHERE receiver LIKE 'lee%'";
+    assert_eq!(bed.sql("dm", corrupt).await, 1);
+    let due = kept.store.unshown(at(15), 1).await.unwrap();
+    assert_eq!(due, [], "the broken one is met first, and given up");
+    let due = kept.store.unshown(at(15), 1).await.unwrap();
+    let ids: Vec<_> = due.iter().map(|found| &found.message.id).collect();
+    assert_eq!(ids, [&whole.message.id]);
 }
 
 async fn nobody_writes_to_somebody_who_has_resigned(bed: Bed) {

@@ -15,7 +15,6 @@ mod public;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -73,8 +72,7 @@ fn text(row: &Row, column: &str) -> Result<String, StoreError> {
 fn account(row: &Row, column: &str) -> Result<Account, StoreError> {
     text(row, column)?
         .parse()
-        .context("an account in the database is not one")
-        .map_err(StoreError::Failed)
+        .map_err(|_| StoreError::corrupt("an account in the database is not one"))
 }
 
 fn date(row: &Row) -> Result<PostDate, StoreError> {
@@ -82,15 +80,11 @@ fn date(row: &Row) -> Result<PostDate, StoreError> {
 }
 
 fn post_date(date: i64) -> Result<PostDate, StoreError> {
-    PostDate::try_from(date)
-        .context("a date in the database is not one")
-        .map_err(StoreError::Failed)
+    PostDate::try_from(date).map_err(|_| StoreError::corrupt("a date in the database is not one"))
 }
 
 fn read_list<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Vec<T>, StoreError> {
-    serde_json::from_str(&text(row, column)?)
-        .context("a list in the database is not one")
-        .map_err(StoreError::Failed)
+    serde_json::from_str(&text(row, column)?).map_err(|_| StoreError::corrupt("a list in the database is not one"))
 }
 
 fn write_list<T: Serialize>(list: &[T]) -> String {

@@ -2,13 +2,16 @@ use std::time::Duration;
 
 use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned};
-use sosohappy_events::{Envelope, Topic};
+use sosohappy_events::{Envelope, Header, Topic};
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 use tokio::time::timeout;
 
 use super::{Feed, PNG, code, problem, read, saved};
 
-on_both_engines!(a_resignation_erases_everything_up_to_its_moment);
+on_both_engines!(
+    a_resignation_erases_everything_up_to_its_moment,
+    a_corrupt_row_stops_neither_requests_nor_the_partition,
+);
 
 const DATE: &str = "2023090513248392";
 
@@ -98,4 +101,41 @@ fn walk(folder: &std::path::Path) -> usize {
         .map(|entry| entry.unwrap().path())
         .map(|path| if path.is_dir() { walk(&path) } else { 1 })
         .sum()
+}
+
+/// `cases.md` A5: what cannot be read is our error, and the event that needs it a dead letter.
+async fn a_corrupt_row_stops_neither_requests_nor_the_partition(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&kim, DATE, "3", "coffee").await;
+    feed.save(&lee, DATE, "3", "coffee").await;
+    let broken = "UPDATE post SET images = 'no list' WHERE account = 'kim@example.com+kakao'";
+    assert_eq!(bed.sql("feed", broken).await, 1);
+
+    let own = [("nickname", "kim"), ("date", DATE)];
+    assert_eq!(
+        code(&feed.post(&kim, "findDayFeed", &own).await),
+        problem(500, "internal")
+    );
+    let own = [("nickname", "lee"), ("date", DATE)];
+    assert_eq!(feed.post(&lee, "findDayFeed", &own).await.0, 200);
+
+    let mut receipts = bed.bus.read(&[Topic::Erased], Start::Earliest).await.unwrap();
+    let mut dead = bed.bus.read_dead_letters(&[Topic::Resign]).await.unwrap();
+    for person in [&kim, &lee] {
+        let resigned = AccountResigned {
+            account: person.account.clone(),
+            nickname: person.nickname.clone(),
+        };
+        bed.publish(resigned).await;
+    }
+    let letter = timeout(Duration::from_secs(15), dead.next()).await;
+    let letter = letter.expect("a dead letter comes").unwrap();
+    let reason = letter.header(Header::DLT_REASON).unwrap();
+    assert!(reason.starts_with("corrupt: "), "{reason}");
+    let record = timeout(Duration::from_secs(15), receipts.next()).await;
+    let record = record.expect("the rest goes on").unwrap();
+    let receipt = Envelope::<AccountErased>::decode(&record).unwrap().event;
+    assert_eq!(receipt.account, lee.account);
 }

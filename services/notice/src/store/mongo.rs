@@ -14,7 +14,7 @@ use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
 use sosohappy_common::Context;
 use sosohappy_store::StoreError;
-use sosohappy_store::mongo::Database;
+use sosohappy_store::mongo::{Database, ID_INDEX};
 
 use super::{Opened, broken};
 use crate::settings::InboxSettings;
@@ -95,7 +95,7 @@ impl MongoStore {
             .map_err(StoreError::from);
         let written = match first {
             // Or the document was made by somebody else between the server's look and its insert: then it is there now.
-            Err(StoreError::Conflict(_)) => collection.update_one(condition, update).await?,
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => collection.update_one(condition, update).await?,
             other => other?,
         };
         Ok(written.matched_count > 0 || written.upserted_id.is_some())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sosohappy_events::types::{AccountErased, Device};
 use sosohappy_events::{Envelope, Event as _, Topic};
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::*;
 use crate::domain::{Content, PushContent};
@@ -14,7 +14,7 @@ use crate::{DEFAULTS, Settings};
 struct Bench {
     opened: Opened,
     context: Context,
-    _bed: Bed,
+    bed: Bed,
 }
 
 impl std::ops::Deref for Bench {
@@ -29,11 +29,7 @@ async fn bench(bed: Bed) -> Bench {
     let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
     let context = bed.context("notice-service");
     let opened = open(&settings.get().inbox, &context).await.expect("the inbox opens");
-    Bench {
-        opened,
-        context,
-        _bed: bed,
-    }
+    Bench { opened, context, bed }
 }
 
 impl Bench {
@@ -324,7 +320,7 @@ async fn an_erasure_takes_everything_up_to_its_moment(bed: Bed) {
     let erasure = bench.erasure("kim", 10);
     let published = async || {
         let outbox = &bench.opened.outbox;
-        let pending = outbox.pending(10).await.unwrap();
+        let pending = outbox.pending(10).await.unwrap().pending;
         let (rows, records): (Vec<_>, Vec<_>) = pending.into_iter().map(|it| (it.row, it.record)).unzip();
         outbox.published(&rows).await.unwrap();
         records
@@ -411,7 +407,7 @@ async fn only_what_is_old_is_swept(bed: Bed) {
         Added::Erased
     );
     assert_eq!(
-        bench.opened.outbox.pending(10).await.unwrap().len(),
+        bench.opened.outbox.pending(10).await.unwrap().pending.len(),
         1,
         "a receipt that has not gone stays"
     );
@@ -495,3 +491,17 @@ on_both_engines!(
     what_it_keeps_survives_a_restart,
     what_was_shown_before_it_was_queued_is_not_pushed,
 );
+
+#[tokio::test]
+async fn a_corrupt_push_keeps_no_other_from_going() {
+    let bench = bench(Bed::new(EngineSet::Embedded).await).await;
+    let (broken, whole) = (bench.push("kim", "lee", 1), bench.push("kim", "park", 2));
+    for push in [&broken, &whole] {
+        bench.queue(push, at(10)).await.unwrap();
+    }
+    let corrupt = "UPDATE push SET content = NULL WHERE account LIKE 'lee%'";
+    assert_eq!(bench.bed.sql("notice", corrupt).await, 1);
+    let due = bench.take_due(at(30), at(90), 10).await.unwrap();
+    let events: Vec<_> = due.iter().map(|push| push.event).collect();
+    assert_eq!(events, [whole.event]);
+}

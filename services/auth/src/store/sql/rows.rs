@@ -107,5 +107,5 @@ pub fn from_millis(millis: i64) -> Result<Timestamp, StoreError> {
 
 /// A value that nothing of ours has written.
 pub fn broken(what: &str) -> StoreError {
-    StoreError::Failed(anyhow::anyhow!("{what} in the database is not what auth has written"))
+    StoreError::corrupt(format!("{what} in the database is not what auth has written"))
 }

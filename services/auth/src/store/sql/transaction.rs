@@ -6,7 +6,7 @@ use sosohappy_common::Account;
 use sosohappy_events::types::{Device, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_media::ImageId;
-use sosohappy_store::{StoreError, Timer};
+use sosohappy_store::{PRIMARY, StoreError, Timer};
 use sqlx::Row as _;
 
 use super::{engine, rows};
@@ -15,6 +15,9 @@ use crate::domain::person::{Identity, Person};
 use crate::domain::profile::{Introduction, Nickname};
 use crate::domain::session::Session;
 use crate::store::{AccessToken, Block, CodeDigest, Resignation, Transaction};
+
+/// The rule that no two accounts bear one nickname.
+const NICKNAME: &str = "account_nickname";
 
 pub struct SqlTransaction(pub engine::Tx);
 
@@ -73,8 +76,11 @@ impl Transaction for SqlTransaction {
         .bind(person.changed_at.as_millisecond());
         match self.run(insert).await {
             Ok(_) => Ok(()),
-            // There was no row to lock, so two sign-ins of a new account may both have come here.
-            Err(StoreError::Conflict(rule)) => Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}"))),
+            // There was no row to lock, so two sign-ins of a new account may both have come here; or somebody else took
+            // the nickname that was free a moment ago.
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY || rule == NICKNAME => {
+                Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")))
+            }
             Err(error) => Err(error),
         }
     }
@@ -113,7 +119,7 @@ impl Transaction for SqlTransaction {
         .bind(account.as_str());
         match self.run(update).await {
             Ok(_) => Ok(true),
-            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(StoreError::Conflict(rule)) if rule == NICKNAME => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -251,7 +257,7 @@ impl Transaction for SqlTransaction {
             .bind(since.as_millisecond());
         match self.run(insert).await {
             Ok(_) => Ok(true),
-            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -338,7 +344,8 @@ impl Transaction for SqlTransaction {
                 .bind(service)
                 .bind(at.as_millisecond());
         match self.run(insert).await {
-            Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -384,11 +391,7 @@ impl Transaction for SqlTransaction {
     }
 
     async fn take_timer(&mut self, kind: &str, key: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let delete = sqlx::query("DELETE FROM timer WHERE kind = ? AND timer_key = ? AND fire_at <= ?")
-            .bind(kind)
-            .bind(key)
-            .bind(now.as_millisecond());
-        Ok(self.run(delete).await? == 1)
+        engine::take_timer(&mut self.0, kind, key, now).await
     }
 
     async fn enqueue(&mut self, record: &Outgoing, now: Timestamp) -> Result<(), StoreError> {

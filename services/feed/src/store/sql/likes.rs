@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_store::{StoreError, retrying};
+use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{FOR_SHARE, Query, SqlStore, date, engine, erasures, public};
@@ -79,7 +79,9 @@ async fn toggle(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) 
         .await
         .map_err(|error| match StoreError::from(error) {
             // The same person's other tap came first: seen again, this one takes the like back.
-            StoreError::Conflict(rule) => StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")),
+            StoreError::Conflict(rule) if rule == PRIMARY => {
+                StoreError::Retry(anyhow::anyhow!("conflicts with {rule}"))
+            }
             other => other,
         })?;
     Ok(true)

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use mongodb::bson::doc;
-use sosohappy_store::mongo::{OUTBOX, outbox_field};
+use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
 use super::{BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, RECEIPTS, number};
@@ -23,8 +23,9 @@ impl Store for MongoStore {
         };
         let written = self.collection(RECEIPTS).update_one(event, receipt).upsert(true).await;
         match written.map_err(StoreError::from) {
+            Ok(_) => Ok(()),
             // Another consumer was quicker, with a receipt of its own.
-            Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => Ok(()),
             Err(error) => Err(error),
         }
     }

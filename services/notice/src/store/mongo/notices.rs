@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
+use sosohappy_store::mongo::ID_INDEX;
 use sosohappy_store::{StoreError, retrying};
 
 use super::{MongoStore, NOTICES, number};
@@ -59,7 +60,9 @@ impl MongoStore {
         match notices.insert_one(&document).await.map_err(StoreError::from) {
             Ok(_) => kept(&document),
             // The same notice by another replica, or another notice of the same person: look again.
-            Err(StoreError::Conflict(rule)) => Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}"))),
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX || rule == SEQUENCE => {
+                Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")))
+            }
             Err(error) => Err(error),
         }
     }

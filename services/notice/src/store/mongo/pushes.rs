@@ -4,6 +4,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
+use sosohappy_store::mongo::ID_INDEX;
 
 use super::{MongoStore, PUSHES, number, text};
 use crate::domain::{PushContent, Target, WaitingPush};
@@ -39,7 +40,9 @@ impl Pushes for MongoStore {
             .await
             .map_err(StoreError::from)
         {
-            Ok(_) | Err(StoreError::Conflict(_)) => {}
+            Ok(_) => {}
+            // It was queued or settled before.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
             Err(error) => return Err(error),
         }
         if self.is_erased(people, push.occurred_at).await? {

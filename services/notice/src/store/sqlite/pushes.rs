@@ -2,6 +2,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_events::EventId;
 use sosohappy_store::{StoreError, retrying};
+use sqlx::FromRow as _;
 
 use super::{SqliteStore, is_erased};
 use crate::domain::{PushContent, Target, WaitingPush};
@@ -79,9 +80,9 @@ impl Pushes for SqliteStore {
         if any.is_none() {
             return Ok(Vec::new());
         }
-        let rows: Vec<Row> = retrying(|| async {
+        let rows = retrying(|| async {
             let mut tx = self.database.begin().await?;
-            let rows = sqlx::query_as(
+            let rows = sqlx::query(
                 "UPDATE push SET due_at = ?, attempts = attempts + 1
                 WHERE event_id IN (SELECT event_id FROM push WHERE due_at <= ? ORDER BY due_at LIMIT ?)
                 RETURNING event_id, account, token, actor, content, occurred_at, queued_at, attempts",
@@ -95,7 +96,9 @@ impl Pushes for SqliteStore {
             Ok::<_, StoreError>(rows)
         })
         .await?;
-        Ok(rows.into_iter().map(waiting).filter_map(readable).collect())
+        // Each by itself: one that does not decode keeps none of the others.
+        let read = |row| Row::from_row(&row).map_err(StoreError::from).and_then(waiting);
+        Ok(rows.into_iter().map(read).filter_map(readable).collect())
     }
 
     async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError> {
