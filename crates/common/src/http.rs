@@ -5,6 +5,7 @@ pub mod answers;
 pub mod credential;
 pub mod docs;
 mod intake;
+mod linger;
 mod observe;
 pub mod params;
 pub mod problem;

@@ -173,7 +173,7 @@ fn add_headers(response: &mut Response, id: &str, lifecycle: &Lifecycle) {
     headers
         .entry(header::X_CONTENT_TYPE_OPTIONS)
         .or_insert(HeaderValue::from_static("nosniff"));
-    // What is left of a refused body is not read, and who leaves asks his clients to go elsewhere.
+    // The rest of a body that is too large may be more than is drained; a draining replica sends its clients elsewhere.
     let close = status == StatusCode::PAYLOAD_TOO_LARGE || lifecycle.leaving();
     if close && status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

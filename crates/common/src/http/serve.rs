@@ -1,23 +1,26 @@
 //! Puts routes, middleware, management and documents together, and serves them on a port.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::response::Response;
-use http::StatusCode;
+use futures::FutureExt as _;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
 use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::util::MapResponse;
+use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::linger;
 use super::observe::{Observer, observe};
 use super::progress::{Progress, Upgraded};
 use super::{Problem, actuator, docs};
@@ -29,6 +32,8 @@ const MOST_HEADERS: usize = 100;
 const HEADER_BYTES: usize = 32 * 1024;
 /// File descriptors kept free of connections: engines, files, sockets of our own.
 const SPARE_FILES: usize = 256;
+/// Connections over the limit that are told so at once; more are closed without an answer. They take of the spare files.
+const MOST_REFUSED: usize = SPARE_FILES / 4;
 /// After `accept` failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,16 +81,25 @@ impl Service {
         let most = || self.settings.get().connections.min(files);
         let service = self.context.service;
         tracing::info!(service, address = %listener.local_addr()?, connections = most(), "listening");
+        let lingering = self.context.metrics.shared(linger::Shared::declare);
         let mut connections = JoinSet::new();
+        let mut refused = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 () = draining.cancelled() => break,
                 Some(_) = connections.join_next() => {}
+                Some(_) = refused.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) if connections.len() >= most() => refuse(&stream),
                     Ok((stream, _)) => {
-                        connections.spawn(connection(stream, self.router.clone(), self.settings.get(), draining.clone()));
+                        let settings = self.settings.get();
+                        let lingering = lingering.bounded(&settings);
+                        if connections.len() < most() {
+                            let router = self.router.clone();
+                            connections.spawn(connection(stream, router, settings, lingering, draining.clone()));
+                        } else if refused.len() < MOST_REFUSED {
+                            refused.spawn(refuse(stream, lingering));
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(service, %error, "a connection could not be accepted");
@@ -105,9 +119,15 @@ impl Service {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, settings: Arc<Server>, draining: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    settings: Arc<Server>,
+    lingering: linger::Lingering,
+    draining: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "the connection is gone");
+        tracing::debug!(%error, "connection closed by peer");
         return;
     }
     let timer = HeaderTimer {
@@ -117,36 +137,58 @@ async fn connection(stream: TcpStream, router: Router, settings: Arc<Server>, dr
     };
     let upgraded = Upgraded::default();
     let stream = Progress::new(stream, settings.write_timeout, upgraded.clone());
-    let router = MapResponse::new(router, move |response: Response| {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            upgraded.set();
+    let lingering = linger::Connection::new(lingering);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (request, expectation) = lingering.watch(request);
+        let answer = router.clone().oneshot(request);
+        let (lingering, upgraded) = (lingering.clone(), upgraded.clone());
+        async move {
+            let response = answer.await?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                upgraded.set();
+            }
+            Ok::<_, Infallible>(lingering.answer(&expectation, response))
         }
-        response
     });
-    let served = http1::Builder::new()
+    let mut served = http1::Builder::new()
         .timer(timer)
         .header_read_timeout(settings.header_timeout)
         .max_headers(MOST_HEADERS)
         .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut served = pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = draining.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let serving = async {
+        tokio::select! {
+            ended = &mut served => ended,
+            () = draining.cancelled() => {
+                std::pin::Pin::new(&mut served).graceful_shutdown();
+                (&mut served).await
+            }
         }
     };
+    // In one task, so that bodies are drained for as long as the connection is served, and no longer.
+    let mut draining_bodies = pin!(lingering.drain());
+    let ended = tokio::select! {
+        ended = serving => ended,
+        never = draining_bodies.as_mut() => match never {},
+    };
+    // The connection may have ended in the moment it read the last of a body.
+    let _pending = draining_bodies.now_or_never();
+    if lingering.lingers(&ended)
+        && let Some(parts) = served.into_parts()
+    {
+        lingering.close(parts.io.into_inner()).await;
+    }
     if let Err(error) = ended {
-        tracing::debug!(%error, "the connection ended early");
+        tracing::debug!(%error, "connection failed");
     }
 }
 
-/// Tells why, in as far as the socket's buffer takes it, and closes.
-fn refuse(stream: &TcpStream) {
-    if let Err(error) = stream.try_write(FULL) {
-        tracing::debug!(%error, "a connection over the limit was dropped");
+/// Answers 503 in as far as the socket's buffer takes it, and closes.
+async fn refuse(stream: TcpStream, lingering: linger::Lingering) {
+    match stream.try_write(FULL) {
+        Ok(_) => lingering.close(stream).await,
+        Err(error) => tracing::debug!(%error, "connection over the limit closed without an answer"),
     }
 }
 

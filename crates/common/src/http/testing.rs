@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::Context;
 use crate::http::serve::Service;
-use crate::http::{Correlation, correlation};
+use crate::http::{Correlation, Problem, correlation};
 use crate::settings::{Credentials, Live, Server};
 
 pub(crate) const OPERATOR: &str = "operator-token-of-a-test";
@@ -32,6 +32,8 @@ pub(crate) fn test_settings() -> Server {
         body_timeout: ms(300),
         write_timeout: ms(300),
         request_timeout: ms(1000),
+        linger_timeout: ms(1000),
+        linger_connections: 4,
         body_limit: 100_000,
         upload_memory: 1_000_000,
         answer_memory: 1_000_000,
@@ -64,6 +66,7 @@ fn service(settings: Live<Server>) -> Service {
     let routes = OpenApiRouter::new()
         .routes(utoipa_axum::routes!(image))
         .route("/test-service/echo", post(|body: bytes::Bytes| async move { body }))
+        .route("/test-service/refuse", post(async || Problem::access_denied()))
         .route("/test-service/told", told)
         .route("/test-service/slow", slow)
         .route("/test-service/large", get(|| async { vec![7; LARGE] }))

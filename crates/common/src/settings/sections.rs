@@ -42,6 +42,12 @@ pub struct Server {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub write_timeout: Duration,
+    /// How long the rest of a request that was answered before its body was read is discarded, so that the answer arrives.
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub linger_timeout: Duration,
+    /// Connections on which that is done at once; over this many are closed over the unread body.
+    pub linger_connections: usize,
     /// Bytes of one request body.
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]

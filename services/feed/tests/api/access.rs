@@ -1,3 +1,7 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use reqwest::Method;
 use sosohappy_testkit::{Bed, on_both_engines};
 
@@ -5,6 +9,7 @@ use super::{Feed, code, problem, read};
 
 on_both_engines!(
     nobody_acts_without_a_token_or_for_somebody_else,
+    upload_with_an_expired_token_is_answered_before_it_is_read,
     the_document_names_every_call
 );
 
@@ -108,4 +113,29 @@ async fn the_document_names_every_call(bed: Bed) {
         pictures["items"],
         serde_json::json!({ "type": "string", "format": "binary" })
     );
+}
+
+/// `URLSession` writes the whole upload before it reads: it must get the status on which it re-issues, on a connection that it can
+/// use again.
+async fn upload_with_an_expired_token_is_answered_before_it_is_read(bed: Bed) {
+    const MIB: usize = 1024 * 1024;
+    let feed = Feed::start(&bed).await;
+    let address = feed.running.url.trim_start_matches("http://").to_owned();
+    let client = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        for (body, status) in [(5 * MIB, "403"), (5 * MIB, "403"), (20 * MIB + 1, "413")] {
+            let head = format!(
+                "POST /feed-service/saveFeed HTTP/1.1\r\nhost: x\r\nauthorization: Bearer expired\r\nemail: kim@example.com+kakao\r\n\
+                 content-type: multipart/form-data; boundary=x\r\ncontent-length: {body}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&vec![b'x'; body]).expect("the whole body is taken");
+            let mut answer = vec![0; 4096];
+            let read = stream.read(&mut answer).expect("an answer");
+            let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        }
+    });
+    client.await.unwrap();
 }
