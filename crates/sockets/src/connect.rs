@@ -2,16 +2,76 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use sosohappy_access::{Acting, Caller, Names, act};
 use sosohappy_common::Problem;
 use utoipa::IntoParams;
 
 use crate::{Close, Hub, Protocol, upgrade};
+
+/// The one version of the protocol, RFC 6455.
+const VERSION: &str = "13";
+
+/// A WebSocket handshake (RFC 6455 section 4.2.1), however its header fields are written: as one comma-separated list, or on several
+/// lines (`Connection: keep-alive`, `Connection: Upgrade`), in any case.
+///
+/// Refuses with 426 and the version that is understood where the client speaks another, with 400 what is no handshake.
+#[derive(Debug)]
+pub struct Handshake(WebSocketUpgrade);
+
+impl<S: Send + Sync> FromRequestParts<S> for Handshake {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        // axum reads the first line of each only.
+        for (name, token) in [
+            (header::CONNECTION, "upgrade"),
+            (header::UPGRADE, "websocket"),
+            (header::SEC_WEBSOCKET_VERSION, VERSION),
+        ] {
+            if lists(&parts.headers, &name, token) {
+                parts.headers.insert(name, HeaderValue::from_static(token));
+            }
+        }
+        let handshake = WebSocketUpgrade::from_request_parts(parts, state).await;
+        handshake.map(Self).map_err(|rejection| refused(&rejection))
+    }
+}
+
+fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|listed| listed.trim().eq_ignore_ascii_case(token))
+}
+
+fn refused(rejection: &WebSocketUpgradeRejection) -> Response {
+    if !matches!(rejection, WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_)) {
+        let title = "A WebSocket handshake is expected";
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "not-a-websocket", title);
+        return problem.detail(rejection.body_text()).into_response();
+    }
+    let title = "Unsupported WebSocket version";
+    let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-version", title);
+    let mut response = problem
+        .detail(format!("`Sec-WebSocket-Version: {VERSION}` is expected"))
+        .into_response();
+    // RFC 6455 section 4.4 asks for the first, RFC 9110 section 15.5.22 for the others.
+    for (name, value) in [
+        (header::SEC_WEBSOCKET_VERSION, VERSION),
+        (header::UPGRADE, "websocket"),
+        (header::CONNECTION, "upgrade"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
 
 /// What a client says of itself beside its token.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -22,26 +82,18 @@ pub struct Connect {
     nickname: Option<String>,
 }
 
-/// Accepts the handshake, or says why not: 400 for what is none, 503 when nobody can tell whose nickname it is. A nickname that is
-/// not the caller's is told by closing the socket.
+/// Accepts the handshake; 503 when it cannot be found out whose nickname it is. A nickname that is not the caller's is told by closing
+/// the socket.
 pub async fn connect<P: Protocol>(
-    handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    handshake: Handshake,
     caller: Caller,
     connect: &Connect,
     names: &dyn Names,
     hub: Hub,
     protocol: Arc<P>,
 ) -> Result<Response, Problem> {
-    let handshake = handshake.map_err(|rejection| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "not-a-websocket",
-            "A WebSocket handshake is expected",
-        )
-        .detail(rejection.body_text())
-    })?;
     let refusal = refusal(names, &caller, connect.nickname.as_deref()).await?;
-    Ok(upgrade(handshake, hub, caller, protocol, refusal).await)
+    Ok(upgrade(handshake.0, hub, caller, protocol, refusal).await)
 }
 
 async fn refusal(names: &dyn Names, caller: &Caller, nickname: Option<&str>) -> Result<Option<Close>, Problem> {
@@ -52,5 +104,76 @@ async fn refusal(names: &dyn Names, caller: &Caller, nickname: Option<&str>) -> 
         Ok(()) => Ok(None),
         Err(problem) if problem.status() == StatusCode::FORBIDDEN => Ok(Some(Close::Policy)),
         Err(problem) => Err(problem),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn serve() -> SocketAddr {
+        let routes = Router::new().route(
+            "/",
+            get(async |handshake: Handshake| handshake.0.on_upgrade(async |_| {})),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        address
+    }
+
+    /// The head of the answer to a handshake with these lines.
+    async fn answer(address: SocketAddr, lines: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+        let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{key}\r\n{lines}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    #[tokio::test]
+    async fn handshakes_are_read_however_their_fields_are_written() {
+        let address = serve().await;
+        for lines in [
+            "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13",
+            "connection: keep-alive\r\nconnection: Upgrade\r\nupgrade: WebSocket\r\nsec-websocket-version: 13",
+            "connection: Upgrade\r\nconnection: keep-alive\r\nupgrade: WEBSOCKET\r\nsec-websocket-version: 13",
+            "connection: keep-alive , UPGRADE\r\nupgrade: h2c, websocket\r\nsec-websocket-version: 13",
+            "connection: upgrade\r\nupgrade: h2c\r\nupgrade: websocket\r\nsec-websocket-version: 8, 13",
+        ] {
+            let head = answer(address, lines).await;
+            assert!(head.starts_with("HTTP/1.1 101 "), "{lines}: {head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_versions_are_told_the_one_that_is_understood() {
+        let address = serve().await;
+        for version in ["", "\r\nsec-websocket-version: 8", "\r\nsec-websocket-version: 113"] {
+            let lines = format!("connection: keep-alive\r\nconnection: Upgrade\r\nupgrade: websocket{version}");
+            let head = answer(address, &lines).await;
+            assert!(head.starts_with("HTTP/1.1 426 "), "{version}: {head}");
+            for field in ["sec-websocket-version: 13", "upgrade: websocket", "connection: upgrade"] {
+                assert!(head.contains(field), "{version}: {head}");
+            }
+        }
+        for lines in [
+            "connection: keep-alive",
+            "connection: x-upgrade\r\nupgrade: h2c\r\nsec-websocket-version: 13",
+        ] {
+            let head = answer(address, lines).await;
+            assert!(head.starts_with("HTTP/1.1 400 "), "{lines}: {head}");
+        }
     }
 }

@@ -16,7 +16,7 @@ pub mod session;
 mod sweep;
 
 pub use close::Close;
-pub use connect::{Connect, connect};
+pub use connect::{Connect, Handshake, connect};
 pub use hub::{Hub, Limits};
 pub use presence::Present;
 pub use session::{Protocol, upgrade};

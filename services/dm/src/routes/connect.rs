@@ -1,13 +1,11 @@
 //! `GET connect-dm?nickname=N`: the socket that messages go and come through.
 
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use sosohappy_access::Caller;
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
-use sosohappy_sockets::{Connect, connect};
+use sosohappy_sockets::{Connect, Handshake, connect};
 
 use crate::app::App;
 
@@ -27,12 +25,13 @@ use crate::app::App;
     responses(
         (status = 101, description = "The connection is a WebSocket from here on"),
         (status = 400, description = "Not a WebSocket handshake", body = Problem),
+        (status = 426, description = "Another version of the protocol than `Sec-WebSocket-Version: 13`", body = Problem),
     ),
 )]
 pub async fn connect_dm(
     State(app): State<App>,
     caller: Caller,
-    handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    handshake: Handshake,
     Params(params): Params<Connect>,
 ) -> Result<Response, Problem> {
     connect(handshake, caller, &params, &*app.names, app.hub, app.protocol).await
