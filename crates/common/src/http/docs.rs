@@ -27,7 +27,9 @@ const FORMS: [&str; 2] = ["application/x-www-form-urlencoded", "multipart/form-d
 const PAGE_BYTES: usize = 64 * 1024;
 
 const ABOUT: &str = "Parameters are read alike from the query string, a form, a multipart form and a JSON object; what is in the body wins. \
-     A list may be a repeated field, `name[0]`, `name[1]`…, or a text joined by commas. Parameters that a call does not know are ignored.";
+     A list may be a repeated field, `name[0]`, `name[1]`…, or a text joined by commas. \
+     An empty number, date or flag is an absent one. A part of a multipart form that is text or JSON by its type is a field, with or without a file \
+     name; one that is a JSON object gives its members as fields. Parameters that a call does not know are ignored.";
 
 /// Completes the document and gives the routes that show it.
 pub(super) fn routes(service: &'static str, document: OpenApi) -> Router {

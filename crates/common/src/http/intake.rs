@@ -1,4 +1,4 @@
-//! What may come in: bytes and time of one body, and the memory that large bodies of all requests share.
+//! Bounds of request bodies: bytes and time of one body, and the memory that large bodies of all requests share.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,11 +15,8 @@ use tokio::time::{Instant, Sleep};
 use super::Problem;
 use crate::settings::Server;
 
-/// A body up to this size is read without a share of the memory budget.
+/// A body up to this size is read without a reservation.
 const SMALL: usize = 16 * 1024;
-/// A share grows by this much, so that not every packet of a body asks for more.
-const STEP: usize = 64 * 1024;
-const WAIT: Duration = Duration::from_secs(5);
 /// The limits of routes that are not behind [`super::serve::Service`], as in the shared defaults.
 const FALLBACK_LIMIT: usize = 20 * 1024 * 1024;
 
@@ -30,15 +27,17 @@ pub(crate) struct Intake {
     body_timeout: Duration,
     budget: usize,
     memory: Arc<Semaphore>,
-    /// How long a large body waits for its share.
-    pub(crate) wait: Duration,
 }
 
-/// What one body has of the memory for large bodies: nothing at first, then as much as has arrived. Whoever only says that much
-/// will come holds nothing. Given back when it is dropped.
+/// Memory for one body out of `server.upload-memory`; given back when it is dropped.
+///
+/// Nothing is reserved until more than [`SMALL`] bytes have arrived: a client that only announces a body holds nothing. Then the
+/// whole is reserved at once or the body is refused: bodies that hold a part and wait for more would wait for each other.
 #[derive(Debug)]
-pub(crate) struct Share {
-    intake: Intake,
+pub(crate) struct Reservation {
+    memory: Arc<Semaphore>,
+    /// Bytes to reserve.
+    whole: usize,
     arrived: usize,
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -59,7 +58,6 @@ impl Default for Intake {
             body_timeout: Duration::from_mins(1),
             budget: FALLBACK_LIMIT,
             memory: Arc::new(Semaphore::new(FALLBACK_LIMIT)),
-            wait: WAIT,
         }
     }
 }
@@ -75,7 +73,6 @@ impl Intake {
             body_timeout: settings.body_timeout,
             budget,
             memory: memory.map_or_else(|| Arc::new(Semaphore::new(budget)), |before| before.memory.clone()),
-            wait: WAIT,
         }
     }
 
@@ -105,42 +102,38 @@ impl Intake {
         self.body_limit
     }
 
-    /// For one body, which has not begun to arrive.
-    pub(crate) fn share(&self) -> Share {
-        Share {
-            intake: self.clone(),
+    /// The bytes that a body with these headers may have, which are no more than `most`: what it declares, or the limit.
+    pub(crate) fn expected(&self, headers: &HeaderMap, most: usize) -> usize {
+        let most = most.min(self.body_limit);
+        let declared = declared_length(headers).map_or(most, |length| usize::try_from(length).unwrap_or(usize::MAX));
+        declared.min(most)
+    }
+
+    /// Prepares the reservation of a body that has not begun to arrive. What is larger than the whole budget takes all of it.
+    pub(crate) fn reservation(&self, expected: usize) -> Reservation {
+        Reservation {
+            memory: self.memory.clone(),
+            whole: expected.min(self.budget),
             arrived: 0,
             permit: None,
         }
     }
 }
 
-impl Share {
-    /// Room for so many bytes more; waits for it, and refuses with 503 when others hold it for too long.
-    pub(crate) async fn add(&mut self, bytes: usize) -> Result<(), Problem> {
+impl Reservation {
+    /// Counts bytes that have arrived. Refuses with 503 where the body needs a reservation that cannot be had now.
+    pub(crate) fn arrived(&mut self, bytes: usize) -> Result<(), Problem> {
         self.arrived = self.arrived.saturating_add(bytes);
-        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let needed = self.arrived.min(self.intake.budget);
-        if self.arrived <= SMALL || needed <= held {
-            return Ok(());
-        }
-        let more = needed.next_multiple_of(STEP).min(self.intake.budget) - held;
-        let permits = u32::try_from(more).unwrap_or(u32::MAX);
-        let memory = self.intake.memory.clone();
-        match tokio::time::timeout(self.intake.wait, memory.acquire_many_owned(permits)).await {
-            Ok(Ok(permit)) => match &mut self.permit {
-                Some(held) => held.merge(permit),
-                none => *none = Some(permit),
-            },
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => return Err(Problem::unavailable()),
+        if self.arrived > SMALL && self.permit.is_none() {
+            let permits = u32::try_from(self.whole).unwrap_or(u32::MAX);
+            let permit = self.memory.clone().try_acquire_many_owned(permits);
+            self.permit = Some(permit.map_err(|_| Problem::unavailable())?);
         }
         Ok(())
     }
 
     /// Gives back all but `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        self.arrived = self.arrived.min(bytes);
         let Some(permit) = &mut self.permit else { return };
         if let Some(surplus) = permit.num_permits().checked_sub(bytes) {
             drop(permit.split(surplus));

@@ -1,8 +1,11 @@
 //! Parameters of a request, read alike from query string, form, multipart and JSON.
 
+mod content_type;
 mod fields;
+mod file;
 mod multipart;
 mod read;
+mod upload_buffer;
 
 use std::fmt;
 
@@ -12,14 +15,21 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
+use file::FileParts;
+
+pub use file::File;
+
 use super::Problem;
-use super::intake::Share;
+use super::intake::Reservation;
 use crate::lenient::{self, Empty};
 
 /// Parameters from **any** of query string, `application/x-www-form-urlencoded`, `multipart/form-data` and a
 /// JSON object; a body field wins over the query. `name[0]`, `name[1]`… and a repeated `name` are the same
 /// list. Text is turned into numbers and booleans as `T` asks for; `#[serde(flatten)]` stands in the way of
 /// that. File parts are dropped; see [`Upload`].
+///
+/// A part of a multipart body that is text or JSON by its type is a field, with or without a file name; one that is a JSON object
+/// gives its members as fields. A parameter that is empty text or `null` is absent where it has no other reading, as in Spring.
 ///
 /// Refuses with 400 `invalid-parameter` (naming the field) or `unreadable-body`, 408 `body-too-slow`, 413
 /// `body-too-large`, 415 `unsupported-body`, 503 when there is no memory for a large body.
@@ -30,17 +40,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
-        let body = read::read(request, read::FileParts::Dropped).await?;
-        typed(&body.tree).map(Self)
+        let body = read::read(request, FileParts::Dropped).await?;
+        typed(body.tree).map(Self)
     }
-}
-
-/// A file part of a multipart body.
-#[derive(Debug, Clone)]
-pub struct File {
-    /// The part's name without an index: `imageList` for `imageList[1]`.
-    pub field: String,
-    pub bytes: Bytes,
 }
 
 /// The file parts of a request in the order they came (by index where they have one). Their bytes count
@@ -48,7 +50,7 @@ pub struct File {
 #[derive(Debug, Default)]
 pub struct Files {
     files: Vec<File>,
-    _share: Option<Share>,
+    _reservation: Option<Reservation>,
 }
 
 impl Files {
@@ -73,7 +75,7 @@ impl Files {
 }
 
 /// Parameters and files of one request. The files' bytes count against `server.upload-memory` while `files`
-/// lives; 503 when it cannot be had in time. Otherwise as [`Params`].
+/// lives; 503 at once when it cannot be had. Otherwise as [`Params`].
 #[derive(Debug)]
 pub struct Upload<T> {
     pub params: T,
@@ -84,16 +86,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Upload<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
-        let mut body = read::read(request, read::FileParts::Kept).await?;
-        if let Some(share) = &mut body.share {
-            share.shrink(body.files.iter().map(|file| file.bytes.len()).sum());
+        let mut body = read::read(request, FileParts::Kept).await?;
+        if let Some(reservation) = &mut body.reservation {
+            reservation.shrink(body.files.iter().map(|file| file.bytes.len()).sum());
         }
         let files = Files {
             files: body.files,
-            _share: body.share,
+            _reservation: body.reservation,
         };
         Ok(Self {
-            params: typed(&body.tree)?,
+            params: typed(body.tree)?,
             files,
         })
     }
@@ -115,8 +117,28 @@ impl<'de> Deserialize<'de> for FilesOnly {
     }
 }
 
-fn typed<T: DeserializeOwned>(tree: &Value) -> Result<T, Problem> {
-    lenient::from_tree(tree, Empty::Text).map_err(|error| Problem::invalid_parameter(error.to_string()))
+/// Reads the tree as `T`. Clients leave parameters they have no value for empty, and Spring takes an empty number, date or flag for
+/// none: what cannot be read and is empty is taken out, so that an optional one is absent and a required one missing.
+fn typed<T: DeserializeOwned>(mut tree: Value) -> Result<T, Problem> {
+    loop {
+        match lenient::from_tree(&tree, Empty::Text) {
+            Ok(typed) => return Ok(typed),
+            // At most once for each parameter that `T` asks for.
+            Err(error) if remove_empty(&mut tree, &error.path) => {}
+            Err(error) => return Err(Problem::invalid_parameter(error.to_string())),
+        }
+    }
+}
+
+fn remove_empty(tree: &mut Value, name: &str) -> bool {
+    let Value::Object(tree) = tree else { return false };
+    let is_empty = |value: &Value| value.is_null() || value.as_str() == Some("");
+    let empty = match tree.get(name) {
+        Some(Value::Array(items)) => matches!(items.as_slice(), [item] if is_empty(item)),
+        Some(value) => is_empty(value),
+        None => false,
+    };
+    empty && tree.remove(name).is_some()
 }
 
 /// `#[serde(deserialize_with = "comma_list")]`: a list whose items may also be joined by commas. Items are

@@ -52,7 +52,7 @@ pub struct Server {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub body_limit: usize,
-    /// Bytes of large bodies held in memory at once by this service; who finds it full waits, then gets 503.
+    /// Bytes of large bodies held in memory at once by this service. A body reserves its whole length, or is refused with 503.
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub upload_memory: usize,

@@ -68,6 +68,26 @@ async fn history_is_paged_backwards_and_read_from_any_form(bed: Bed) {
         assert_eq!(read(lee.sign(request)).await, (StatusCode::OK, expected.clone()));
     }
 
+    // What is left empty is absent.
+    let fields = [
+        ("sender", "lee".to_owned()),
+        ("receiver", "kim".to_owned()),
+        ("timeBoundary", String::new()),
+        ("messageCnt", String::new()),
+    ];
+    for request in [
+        dm.client.post(&url).form(&fields),
+        dm.client.post(&url).query(&fields),
+        dm.client.post(&url).multipart(multipart(&fields)),
+        dm.client
+            .post(&url)
+            .json(&json!({ "sender": "lee", "receiver": "kim", "timeBoundary": null, "messageCnt": null })),
+    ] {
+        let (status, messages) = read(lee.sign(request)).await;
+        assert_eq!(status, StatusCode::OK, "{messages}");
+        assert_eq!(dates(&messages), (5..25).collect::<Vec<_>>());
+    }
+
     for count in ["0", "501", "-1", "many"] {
         let params = [("sender", "lee"), ("receiver", "kim"), ("messageCnt", count)];
         let (status, problem) = dm.post(&lee, "findDirectMessage", &params).await;

@@ -27,6 +27,10 @@ async fn others_public_posts_come_newest_first(bed: Bed) {
     .await;
 
     let (_, slice) = feed.get(&lee, "findOtherFeed", &[("nickname", "lee")]).await;
+    let empty = ["date", "page", "size"].map(|name| (name, ""));
+    let left_empty = [&[("nickname", "lee")], &empty[..]].concat();
+    let (_, unfiltered) = feed.get(&lee, "findOtherFeed", &left_empty).await;
+    assert_eq!(unfiltered, slice, "what is left empty is absent");
     assert_eq!(
         slice,
         r#"{"content":[{"nickname":"kim","weather":"sunny","date":2023090508000000,"happiness":3,"text":"2023090508000000","categoryList":["sea"],"imageIdList":[],"isLiked":false}],"numberOfElements":1,"pageNumber":0,"pageSize":7,"isLast":true}"#

@@ -1,4 +1,4 @@
-//! Named texts of forms and query strings, gathered into a tree.
+//! Named values of forms and query strings, gathered into a tree.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,24 +8,26 @@ use serde_json::{Map, Value};
 
 use crate::http::Problem;
 
+/// Bytes of everything that is text: a form, a JSON body, the fields of a multipart body.
+pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
 /// Fields of one request, all its parts together.
 const MOST_FIELDS: usize = 1000;
 const MOST_NAME_BYTES: usize = 256;
 
-/// Texts by name, those of one name in the order they came, with the index they carried.
+/// Values by name, those of one name in the order they came, with the index they carried. All are texts but those of JSON parts.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    by_name: BTreeMap<String, Vec<(Option<u32>, String)>>,
+    by_name: BTreeMap<String, Vec<(Option<u32>, Value)>>,
     count: usize,
 }
 
 impl Fields {
-    pub(super) fn add(&mut self, name: &str, text: String) -> Result<(), Problem> {
+    pub(super) fn add(&mut self, name: &str, value: Value) -> Result<(), Problem> {
         check_name(name)?;
         self.count += 1;
         check_count(self.count)?;
         let (name, index) = split_index(name);
-        self.by_name.entry(name.to_owned()).or_default().push((index, text));
+        self.by_name.entry(name.to_owned()).or_default().push((index, value));
         Ok(())
     }
 
@@ -35,23 +37,27 @@ impl Fields {
             let mut sides = pair.splitn(2, |byte| *byte == b'=');
             let name = decode(sides.next().unwrap_or_default())?;
             let text = decode(sides.next().unwrap_or_default())?;
-            self.add(&name, text)?;
+            self.add(&name, Value::String(text))?;
         }
         Ok(())
     }
 
-    /// One text is itself, several or indexed ones are a list.
+    /// One value is itself, several or indexed ones are a list; a list among several gives its items.
     pub(super) fn into_tree(self) -> Map<String, Value> {
-        let tree = self.by_name.into_iter().map(|(name, mut texts)| {
-            if let [(None, text)] = texts.as_mut_slice() {
-                return (name, Value::String(std::mem::take(text)));
+        let tree = self.by_name.into_iter().map(|(name, mut values)| {
+            if let [(None, value)] = values.as_mut_slice() {
+                return (name, value.take());
             }
             // Stable: those without an index keep their order, behind those with one.
-            texts.sort_by_key(|(index, _)| index.unwrap_or(u32::MAX));
-            (
-                name,
-                Value::Array(texts.into_iter().map(|(_, text)| Value::String(text)).collect()),
-            )
+            values.sort_by_key(|(index, _)| index.unwrap_or(u32::MAX));
+            let mut items = Vec::with_capacity(values.len());
+            for (_, value) in values {
+                match value {
+                    Value::Array(several) => items.extend(several),
+                    one => items.push(one),
+                }
+            }
+            (name, Value::Array(items))
         });
         tree.collect()
     }

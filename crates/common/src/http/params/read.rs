@@ -7,27 +7,20 @@ use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
-use super::File;
-use super::fields::{Fields, check_count, check_name};
-use super::multipart;
+use super::content_type::{boundary, essence, is_json};
+use super::fields::{Fields, TEXT_LIMIT, check_count, check_name};
+use super::file::{File, FileParts};
+use super::multipart::{self, Bounds};
+use super::upload_buffer::UploadBuffer;
 use crate::http::Problem;
-use crate::http::intake::{Intake, Share, read_failed, too_large};
-
-/// Bytes of everything that is text: a form, a JSON body, the text parts of a multipart body.
-pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileParts {
-    Kept,
-    Dropped,
-}
+use crate::http::intake::{Intake, Reservation, read_failed, too_large};
 
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub tree: Value,
     pub files: Vec<File>,
     /// Of the memory for large bodies; none where there was no body.
-    pub share: Option<Share>,
+    pub reservation: Option<Reservation>,
 }
 
 pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Problem> {
@@ -38,10 +31,10 @@ pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Prob
     let mut read = Read::default();
     if !body.is_end_stream() {
         let intake = parts.extensions.get::<Intake>().cloned().unwrap_or_default();
-        let (over, files, share) = read_body(&parts.headers, body, &intake, keep).await?;
+        let (over, files, reservation) = read_body(&parts.headers, body, &intake, keep).await?;
         tree.extend(over);
         read.files = files;
-        read.share = Some(share);
+        read.reservation = Some(reservation);
     }
     read.tree = Value::Object(tree);
     Ok(read)
@@ -52,47 +45,53 @@ async fn read_body(
     body: Body,
     intake: &Intake,
     keep: FileParts,
-) -> Result<(Map<String, Value>, Vec<File>, Share), Problem> {
+) -> Result<(Map<String, Value>, Vec<File>, Reservation), Problem> {
     let encoded = headers
         .get(header::CONTENT_ENCODING)
         .is_some_and(|encoding| encoding != "identity");
-    let kind = headers
+    if encoded {
+        return Err(unsupported("the body is compressed"));
+    }
+    let content_type = headers
         .get(header::CONTENT_TYPE)
-        .map(|kind| kind.to_str().unwrap_or_default());
-    let essence = kind
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    let mut share = intake.share();
-    match essence.as_str() {
-        _ if encoded => Err(unsupported("the body is compressed")),
-        "multipart/form-data" => {
-            let boundary = multer::parse_boundary(kind.unwrap_or_default());
-            let boundary = boundary.map_err(|_| unsupported("the content type names no boundary"))?;
-            let (fields, files) = multipart::read(body, boundary, intake.body_limit(), keep, &mut share).await?;
-            Ok((fields.into_tree(), files, share))
+        .map_or("", |content_type| content_type.to_str().unwrap_or_default());
+    let essence = essence(content_type);
+    let kept = match keep {
+        FileParts::Kept if essence == MULTIPART => usize::MAX,
+        FileParts::Kept | FileParts::Dropped => TEXT_LIMIT,
+    };
+    let expected = intake.expected(headers, kept);
+    let mut reservation = intake.reservation(expected);
+    let tree = match essence.as_str() {
+        MULTIPART => {
+            let boundary = boundary(content_type).ok_or_else(|| unsupported("the content type names no boundary"))?;
+            let mut bounds = Bounds {
+                limit: intake.body_limit(),
+                reservation,
+                buffer: UploadBuffer::new(expected),
+            };
+            let (tree, files) = multipart::read(body, boundary, keep, &mut bounds).await?;
+            return Ok((tree, multipart::into_files(bounds.buffer, files), bounds.reservation));
         }
         "application/x-www-form-urlencoded" => {
             let mut fields = Fields::default();
-            fields.add_encoded(&collect(body, &mut share).await?)?;
-            Ok((fields.into_tree(), Vec::new(), share))
+            fields.add_encoded(&collect(body, &mut reservation).await?)?;
+            fields.into_tree()
         }
-        json if json == "application/json" || json.ends_with("+json") => {
-            Ok((json_object(&collect(body, &mut share).await?)?, Vec::new(), share))
-        }
+        json if is_json(json) => json_object(&collect(body, &mut reservation).await?)?,
         _ => {
-            if collect(body, &mut share).await?.is_empty() {
-                return Ok((Map::new(), Vec::new(), share));
+            if !collect(body, &mut reservation).await?.is_empty() {
+                return Err(unsupported("send a form, multipart or JSON"));
             }
-            Err(unsupported("send a form, multipart or JSON"))
+            Map::new()
         }
-    }
+    };
+    Ok((tree, Vec::new(), reservation))
 }
 
-async fn collect(body: Body, share: &mut Share) -> Result<Bytes, Problem> {
+const MULTIPART: &str = "multipart/form-data";
+
+async fn collect(body: Body, reservation: &mut Reservation) -> Result<Bytes, Problem> {
     let mut chunks = body.into_data_stream();
     let mut whole = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
@@ -100,7 +99,7 @@ async fn collect(body: Body, share: &mut Share) -> Result<Bytes, Problem> {
         if whole.len() + chunk.len() > TEXT_LIMIT {
             return Err(too_large(TEXT_LIMIT));
         }
-        share.add(chunk.len()).await?;
+        reservation.arrived(chunk.len())?;
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())
@@ -123,6 +122,10 @@ fn json_object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
 }
 
 fn unsupported(detail: &str) -> Problem {
-    let title = "The request body is of a kind nobody reads here";
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-body", title).detail(detail)
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-body",
+        "Unsupported media type",
+    )
+    .detail(detail)
 }

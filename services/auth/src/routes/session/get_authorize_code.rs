@@ -41,7 +41,11 @@ pub async fn get_authorize_code(
     State(app): State<Arc<App>>,
     Params(asked): Params<GetAuthorizeCode>,
 ) -> Result<Json<AuthorizeCode>, Error> {
-    let challenge = Challenge::parse(&asked.code_challenge, asked.code_challenge_method.as_deref())?;
+    let method = asked
+        .code_challenge_method
+        .as_deref()
+        .filter(|method| !method.is_empty());
+    let challenge = Challenge::parse(&asked.code_challenge, method)?;
     let authorize_code = app.context.entropy.hex(32);
     let expires_at = later(app.now(), app.settings.get().sign_in.code_lifetime);
     app.store

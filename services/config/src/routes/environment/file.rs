@@ -1,8 +1,9 @@
-use axum::extract::{Path, Query as UrlQuery, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use serde::Deserialize;
 use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
 use utoipa::IntoParams;
 
 use crate::App;
@@ -44,8 +45,8 @@ pub async fn show_file(
     reader: Reader,
     State(app): State<App>,
     Path((application, profiles, label, path)): Path<(String, String, String, String)>,
-    UrlQuery(parameters): UrlQuery<FileParameters>,
     headers: HeaderMap,
+    Params(parameters): Params<FileParameters>,
 ) -> Result<Response, Error> {
     let (label, path) = if parameters.use_default_label.is_some() {
         (None, format!("{label}/{path}"))

@@ -1,11 +1,12 @@
 use std::fmt::Write as _;
 
-use axum::extract::{Path, Query as UrlQuery, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::Value;
 use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
 use utoipa::IntoParams;
 
 use crate::App;
@@ -43,8 +44,8 @@ pub async fn show_flat(
     reader: Reader,
     State(app): State<App>,
     Path(file): Path<String>,
-    UrlQuery(parameters): UrlQuery<FlatParameters>,
     headers: HeaderMap,
+    Params(parameters): Params<FlatParameters>,
 ) -> Result<Response, Error> {
     let (query, form) = Query::flat(&file, None)?;
     render(&app, &reader, query, form, &parameters, &headers).await

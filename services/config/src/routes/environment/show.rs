@@ -1,9 +1,10 @@
 use axum::Json;
-use axum::extract::{Path, Query as UrlQuery, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use serde::Serialize;
 use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
 use utoipa::ToSchema;
 
 use super::file::{self, FileParameters};
@@ -58,8 +59,8 @@ pub async fn show_environment(
     reader: Reader,
     State(app): State<App>,
     Path((application, profiles)): Path<(String, String)>,
-    UrlQuery(parameters): UrlQuery<FlatParameters>,
     headers: HeaderMap,
+    Params(parameters): Params<FlatParameters>,
 ) -> Result<Response, Error> {
     if Form::is_flat(&profiles) {
         let (query, form) = Query::flat(&profiles, Some(&application))?;
@@ -81,8 +82,8 @@ pub async fn show_environment_at_label(
     reader: Reader,
     State(app): State<App>,
     Path((application, profiles, label)): Path<(String, String, String)>,
-    UrlQuery(parameters): UrlQuery<FileParameters>,
     headers: HeaderMap,
+    Params(parameters): Params<FileParameters>,
 ) -> Result<Response, Error> {
     if parameters.use_default_label.is_some() {
         let query = Query::new(&application, &profiles, None)?;

@@ -1,6 +1,7 @@
 use axum::Json;
-use axum::extract::{Query as UrlQuery, State};
+use axum::extract::State;
 use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
 
 use super::history::NewestParameters;
 use crate::App;
@@ -20,7 +21,7 @@ use crate::state::record::Entry;
 pub async fn show_audit(
     _: Operator,
     State(app): State<App>,
-    UrlQuery(parameters): UrlQuery<NewestParameters>,
+    Params(parameters): Params<NewestParameters>,
 ) -> Result<Json<Vec<Entry>>, Error> {
     app.entries(parameters.most(), |_| true).await.map(Json)
 }

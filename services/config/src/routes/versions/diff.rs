@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query as UrlQuery, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::App;
@@ -40,10 +41,10 @@ pub struct DiffResponse {
 pub async fn show_diff(
     _: Operator,
     State(app): State<App>,
-    UrlQuery(parameters): UrlQuery<DiffParameters>,
+    Params(parameters): Params<DiffParameters>,
 ) -> Result<Json<DiffResponse>, Error> {
     let from = version(&app, &parameters.from).await?;
-    let to = match &parameters.to {
+    let to = match parameters.to.as_deref().filter(|to| !to.is_empty()) {
         Some(to) => version(&app, to).await?,
         None => app.source.published().ok_or(Error::NoVersion)?.main.clone(),
     };

@@ -1,7 +1,8 @@
 use axum::Json;
-use axum::extract::{Query as UrlQuery, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
 use utoipa::IntoParams;
 
 use crate::App;
@@ -39,7 +40,7 @@ impl NewestParameters {
 pub async fn show_history(
     _: Operator,
     State(app): State<App>,
-    UrlQuery(parameters): UrlQuery<NewestParameters>,
+    Params(parameters): Params<NewestParameters>,
 ) -> Result<Json<Vec<Entry>>, Error> {
     let is_history = |entry: &Entry| Action::is_history(entry.action);
     app.entries(parameters.most(), is_history).await.map(Json)
