@@ -7,6 +7,7 @@ pub mod docs;
 mod intake;
 mod linger;
 mod observe;
+mod operations;
 pub mod params;
 pub mod problem;
 mod progress;
@@ -15,6 +16,7 @@ pub mod serve;
 pub(crate) mod testing;
 
 pub use answers::Answers;
+pub use operations::operations;
 pub use params::{Files, Params, Upload};
 pub use problem::Problem;
 

@@ -396,6 +396,45 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     }
 }
 
+/// `#[serde(deserialize_with = "comma_list")]`: a list whose items may also be joined by commas. Items are
+/// trimmed, empty ones left out.
+pub fn comma_list<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Joined;
+
+    impl<'de> Visitor<'de> for Joined {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of texts, or one text joined by commas")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(split(text).collect())
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<String>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(text) = items.next_element::<String>()? {
+                all.extend(split(&text));
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(Joined)
+}
+
+fn split(text: &str) -> impl Iterator<Item = String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+}
+
 #[cfg(test)]
 #[path = "lenient_tests.rs"]
 mod tests;

@@ -14,6 +14,7 @@ use prometheus::core::Collector;
 use prometheus::{Registry, TextEncoder};
 
 pub(crate) use http::HttpMetrics;
+pub(crate) use process::max_files;
 
 /// The metrics of one service. Clones share the registry.
 #[derive(Clone)]

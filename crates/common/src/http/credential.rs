@@ -13,7 +13,8 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Problem, docs};
+use super::Problem;
+use super::operations::operations;
 
 /// The names of these credentials in documents, as in `security(("serviceToken" = []), ("serviceBasic" = []))`.
 const SERVICE: [&str; 2] = ["serviceToken", "serviceBasic"];
@@ -75,7 +76,7 @@ pub fn close<S: Clone + Send + Sync + 'static>(
     service_token: SecretString,
 ) -> OpenApiRouter<S> {
     let mut routes = routes.route_layer(from_fn_with_state(service_token, require));
-    for operation in docs::operations(routes.get_openapi_mut()) {
+    for operation in operations(routes.get_openapi_mut()) {
         operation.security = Some(SERVICE.map(demand).to_vec());
     }
     routes
@@ -95,7 +96,7 @@ pub(super) fn define(document: &mut OpenApi) {
     ];
     for (name, scheme, description) in schemes {
         let demanded = |operation: &mut Operation| operation.security.iter().flatten().any(|one| *one == demand(name));
-        if docs::operations(document).any(demanded) {
+        if operations(document).any(demanded) {
             let mut http = Http::new(scheme);
             http.description = Some(description.to_owned());
             let components = document.components.get_or_insert_default();

@@ -16,6 +16,7 @@ use utoipa::openapi::{Content, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::credential;
+use super::operations::operations;
 use super::problem::Problem;
 
 const JSON: &str = "application/json";
@@ -81,23 +82,6 @@ fn complete(service: &str, mut document: OpenApi) -> OpenApi {
         .insert(Problem::name().into_owned(), Problem::schema());
     credential::define(&mut document);
     document
-}
-
-/// Every operation of a document.
-pub fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
-    document.paths.paths.values_mut().flat_map(|item| {
-        let methods = [
-            &mut item.get,
-            &mut item.put,
-            &mut item.post,
-            &mut item.delete,
-            &mut item.options,
-            &mut item.head,
-            &mut item.patch,
-            &mut item.trace,
-        ];
-        methods.into_iter().flatten()
-    })
 }
 
 /// A body that is documented by its type alone is one of parameters, which come in any form.

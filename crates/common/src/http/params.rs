@@ -7,16 +7,15 @@ mod multipart;
 mod read;
 mod upload_buffer;
 
-use std::fmt;
-
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde_json::Value;
 
 use file::FileParts;
 
+pub use crate::lenient::comma_list;
 pub use file::File;
 
 use super::Problem;
@@ -139,45 +138,6 @@ fn remove_empty(tree: &mut Value, name: &str) -> bool {
         None => false,
     };
     empty && tree.remove(name).is_some()
-}
-
-/// `#[serde(deserialize_with = "comma_list")]`: a list whose items may also be joined by commas. Items are
-/// trimmed, empty ones left out.
-pub fn comma_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Joined;
-
-    impl<'de> Visitor<'de> for Joined {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of texts, or one text joined by commas")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
-            Ok(split(text).collect())
-        }
-
-        fn visit_unit<E>(self) -> Result<Vec<String>, E> {
-            Ok(Vec::new())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
-            let mut all = Vec::new();
-            while let Some(text) = items.next_element::<String>()? {
-                all.extend(split(&text));
-            }
-            Ok(all)
-        }
-    }
-
-    deserializer.deserialize_any(Joined)
-}
-
-fn split(text: &str) -> impl Iterator<Item = String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::observe::{Observer, observe};
 use super::progress::{Progress, Upgraded};
 use super::{Problem, actuator, docs};
 use crate::Context;
+use crate::metrics::max_files;
 use crate::settings::{Credentials, Live, Server};
 
 /// Header fields of one request, and bytes of the whole block: 431 beyond.
@@ -215,13 +216,6 @@ impl Timer for HeaderTimer {
         };
         TokioTimer::new().sleep_until(deadline)
     }
-}
-
-/// How many files the process may have open; none where that cannot be told.
-pub(crate) fn max_files() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 async fn no_such_route() -> Problem {

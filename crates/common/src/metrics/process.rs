@@ -78,7 +78,7 @@ impl Process {
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
             self.open_files.set(files.count() as f64);
         }
-        if let Some(most) = crate::http::serve::max_files() {
+        if let Some(most) = max_files() {
             self.max_files.set(most as f64);
         }
     }
@@ -93,4 +93,11 @@ impl Collector for Process {
         self.measure();
         self.gauges().into_iter().flat_map(Collector::collect).collect()
     }
+}
+
+/// Returns how many files the process may have open; `None` where the system does not tell.
+pub(crate) fn max_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }

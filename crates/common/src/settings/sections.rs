@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{HttpUrl, SecretUrl, schema, valid};
-use crate::http::params::comma_list;
+use crate::lenient::comma_list;
 
 /// The HTTP port of a service and the limits on what comes in.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
