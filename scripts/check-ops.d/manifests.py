@@ -285,7 +285,7 @@ class Composition:
         for name, deployment in self.of_services().items():
             known, resources = settings(name), deployment["spec"]["template"]["spec"]["containers"][0]["resources"]
             asked, limit = {key: quantity(value) for key, value in resources["requests"].items()}, quantity(resources["limits"]["memory"])
-            need = IDLE + known["server.upload-memory"] + known["server.answer-memory"]
+            need = IDLE + known["server.upload-memory"] + known["server.response-memory"]
             need += SOCKET * known.get("sockets.total", 0) + TOKEN * TOKENS * ("access.token-lifetime" in known)
             self.check(limit >= need, deployment, f"its settings allow {need / 2**20:.0f} MiB, its limit does not")
             if target := targets.get(deployment["metadata"]["name"]):

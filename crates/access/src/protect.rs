@@ -94,7 +94,7 @@ fn document(openapi: &mut OpenApi) {
         .schema(Some(utoipa::openapi::Ref::from_schema_name(Problem::name())))
         .build();
     let denied = ResponseBuilder::new()
-        .description("The access token is missing, wrong or expired, or the request acts for somebody else")
+        .description("The access token is missing, invalid or expired, or the request acts for another user")
         .content("application/problem+json", problem)
         .build();
     for operation in operations(openapi) {

@@ -268,7 +268,7 @@ impl Lifecycle {
     }
 
     /// Asks one stage after the other to leave, waits for the tasks, cancels `stopped` when the budget is spent. A stage that
-    /// takes more than its part of the budget goes on while the next is asked. Answers the names of the tasks that had to be
+    /// takes more than its part of the budget goes on while the next is asked. Returns the names of the tasks that had to be
     /// dropped.
     pub async fn shutdown(&self, budget: Duration) -> Vec<&'static str> {
         self.inner.leaving.cancel();

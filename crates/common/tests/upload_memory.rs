@@ -34,7 +34,7 @@ fn settings() -> Server {
         linger_connections: 100,
         body_limit: 20 * MIB,
         upload_memory: BUDGET,
-        answer_memory: BUDGET,
+        response_memory: BUDGET,
         drain_delay: Duration::ZERO,
         drain_budget: seconds(5),
     }

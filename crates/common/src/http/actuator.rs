@@ -212,7 +212,7 @@ fn levels() -> Result<&'static telemetry::Levels, Problem> {
     telemetry::levels().ok_or_else(Problem::unavailable)
 }
 
-/// Answers the changed keys.
+/// Returns the changed keys.
 async fn refresh(State(management): State<Arc<Management>>) -> Result<Response, Problem> {
     let refreshed = management
         .context

@@ -58,7 +58,7 @@ pub async fn require(
     if shows(request.headers(), &credential) {
         return next.run(request).await;
     }
-    let title = "This needs the credential of a service or an operator";
+    let title = "A service or operator credential is required";
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, "credential-required", title).into_response();
     response
         .headers_mut()

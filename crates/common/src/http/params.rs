@@ -19,7 +19,7 @@ pub use crate::lenient::comma_list;
 pub use file::File;
 
 use super::Problem;
-use super::intake::Reservation;
+use super::body_limit::Reservation;
 use crate::lenient::{self, Empty};
 
 /// Parameters from **any** of query string, `application/x-www-form-urlencoded`, `multipart/form-data` and a

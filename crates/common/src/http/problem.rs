@@ -56,12 +56,7 @@ impl Problem {
 
     #[must_use]
     pub fn invalid_parameter(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-parameter",
-            "A parameter is missing or wrong",
-        )
-        .detail(detail)
+        Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter").detail(detail)
     }
 
     /// Missing, forged or expired access token: 403, on which the app re-issues.
@@ -70,14 +65,18 @@ impl Problem {
         Self::new(
             StatusCode::FORBIDDEN,
             "access-denied",
-            "The access token is missing, wrong or expired",
+            "The access token is missing, invalid or expired",
         )
     }
 
-    /// The parameter that names the actor is somebody else.
+    /// The parameter that names the actor is another user.
     #[must_use]
     pub fn not_yourself() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "not-yourself", "Nobody acts for somebody else")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "not-yourself",
+            "Acting for another user is not allowed",
+        )
     }
 
     #[must_use]
@@ -87,16 +86,12 @@ impl Problem {
 
     #[must_use]
     pub fn unavailable() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again later").retry_after(1)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable").retry_after(1)
     }
 
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "Something went wrong on our side",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error")
     }
 
     #[must_use]
@@ -115,9 +110,9 @@ pub(super) fn one_shape(response: Response) -> Response {
         return response;
     }
     let (code, title) = match status {
-        StatusCode::UPGRADE_REQUIRED => ("upgrade-required", "This path speaks WebSocket"),
-        status if status.is_client_error() => ("invalid-request", "The request cannot be understood"),
-        _ => ("internal", "Something went wrong on our side"),
+        StatusCode::UPGRADE_REQUIRED => ("upgrade-required", "WebSocket upgrade required"),
+        status if status.is_client_error() => ("invalid-request", "Invalid request"),
+        _ => ("internal", "Internal server error"),
     };
     let mut shaped = Problem::new(status, code, title).into_response();
     let (parts, _) = response.into_parts();

@@ -21,8 +21,8 @@ use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::linger;
-use super::observe::{Observer, observe};
-use super::progress::{Progress, Upgraded};
+use super::request_log::{RequestLog, log_request};
+use super::write_timeout::{Upgraded, WriteTimeout};
 use super::{Problem, actuator, docs};
 use crate::Context;
 use crate::metrics::max_files;
@@ -63,7 +63,7 @@ impl Service {
             .merge(actuator::routes(&context, credentials))
             .fallback(no_such_route)
             .method_not_allowed_fallback(method_not_allowed)
-            .layer(from_fn_with_state(Observer::new(&context, &settings), observe));
+            .layer(from_fn_with_state(RequestLog::new(&context, &settings), log_request));
         Self {
             context,
             settings,
@@ -103,7 +103,7 @@ impl Service {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(service, %error, "a connection could not be accepted");
+                        tracing::warn!(service, %error, "failed to accept connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -114,7 +114,7 @@ impl Service {
         tokio::select! {
             () = finished => {}
             // Dropping the set ends what is left.
-            () = stopped.cancelled() => tracing::warn!(service, "requests in flight were cut: the drain budget is spent"),
+            () = stopped.cancelled() => tracing::warn!(service, "requests in flight aborted: drain budget exceeded"),
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ async fn connection(
         idle: settings.keep_alive_timeout,
     };
     let upgraded = Upgraded::default();
-    let stream = Progress::new(stream, settings.write_timeout, upgraded.clone());
+    let stream = WriteTimeout::new(stream, settings.write_timeout, upgraded.clone());
     let lingering = linger::Connection::new(lingering);
     let service = service_fn(|request: Request<Incoming>| {
         let (request, expectation) = lingering.watch(request);
@@ -219,11 +219,11 @@ impl Timer for HeaderTimer {
 }
 
 async fn no_such_route() -> Problem {
-    Problem::not_found("no-such-route", "There is nothing at this path")
+    Problem::not_found("no-such-route", "Not found")
 }
 
 async fn method_not_allowed() -> Problem {
-    let title = "This path does not answer this method";
+    let title = "Method not allowed";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn test_settings() -> Server {
         linger_connections: 4,
         body_limit: 100_000,
         upload_memory: 1_000_000,
-        answer_memory: 1_000_000,
+        response_memory: 1_000_000,
         drain_delay: Duration::ZERO,
         drain_budget: ms(2000),
     }

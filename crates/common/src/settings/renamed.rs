@@ -18,6 +18,7 @@ pub struct Renamed {
 pub const RENAMED: &[Renamed] = &[
     Renamed::new("messages.shown-within", "messages.delivery-timeout"),
     Renamed::new("push.give-up-after", "push.max-age"),
+    Renamed::new("server.answer-memory", "server.response-memory"),
     Renamed::new("sockets.drain-over", "sockets.drain-spread"),
 ];
 

@@ -56,10 +56,10 @@ pub struct Server {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub upload_memory: usize,
-    /// Bytes of large answers held in memory at once by this service; who finds it full waits, then gets 503.
+    /// Bytes of large responses held in memory at once by this service; 503 where none is free within 5 s.
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
-    pub answer_memory: usize,
+    pub response_memory: usize,
     /// After SIGTERM: unready but still serving for this long, so that a load balancer looks elsewhere.
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]

@@ -15,7 +15,7 @@ use super::fields::{Fields, TEXT_LIMIT, check_count, check_name, split_index};
 use super::file::{File, FileParts};
 use super::upload_buffer::UploadBuffer;
 use crate::http::Problem;
-use crate::http::intake::{Reservation, read_failed, too_large};
+use crate::http::body_limit::{Reservation, read_failed, too_large};
 
 /// How the bytes of a body are bounded and kept.
 #[derive(Debug)]

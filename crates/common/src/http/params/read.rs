@@ -13,7 +13,7 @@ use super::file::{File, FileParts};
 use super::multipart::{self, Bounds};
 use super::upload_buffer::UploadBuffer;
 use crate::http::Problem;
-use crate::http::intake::{Intake, Reservation, read_failed, too_large};
+use crate::http::body_limit::{BodyLimits, Reservation, read_failed, too_large};
 
 #[derive(Debug, Default)]
 pub(super) struct Read {
@@ -30,8 +30,8 @@ pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Prob
     let mut tree = fields.into_tree();
     let mut read = Read::default();
     if !body.is_end_stream() {
-        let intake = parts.extensions.get::<Intake>().cloned().unwrap_or_default();
-        let (over, files, reservation) = read_body(&parts.headers, body, &intake, keep).await?;
+        let limit = parts.extensions.get::<BodyLimits>().cloned().unwrap_or_default();
+        let (over, files, reservation) = read_body(&parts.headers, body, &limit, keep).await?;
         tree.extend(over);
         read.files = files;
         read.reservation = Some(reservation);
@@ -43,7 +43,7 @@ pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Prob
 async fn read_body(
     headers: &HeaderMap,
     body: Body,
-    intake: &Intake,
+    limit: &BodyLimits,
     keep: FileParts,
 ) -> Result<(Map<String, Value>, Vec<File>, Reservation), Problem> {
     let encoded = headers
@@ -60,13 +60,13 @@ async fn read_body(
         FileParts::Kept if essence == MULTIPART => usize::MAX,
         FileParts::Kept | FileParts::Dropped => TEXT_LIMIT,
     };
-    let expected = intake.expected(headers, kept);
-    let mut reservation = intake.reservation(expected);
+    let expected = limit.expected(headers, kept);
+    let mut reservation = limit.reservation(expected);
     let tree = match essence.as_str() {
         MULTIPART => {
             let boundary = boundary(content_type).ok_or_else(|| unsupported("the content type names no boundary"))?;
             let mut bounds = Bounds {
-                limit: intake.body_limit(),
+                limit: limit.body_limit(),
                 reservation,
                 buffer: UploadBuffer::new(expected),
             };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
-use crate::http::intake::Intake;
+use crate::http::body_limit::BodyLimits;
 
 const BOUNDARY: &str = "XoXoBoundary";
 
@@ -369,27 +369,27 @@ async fn text_is_no_file() {
 }
 
 /// Two megabytes of body limit, three of memory for all.
-fn intake() -> Intake {
+fn body_limit() -> BodyLimits {
     let mut server = crate::http::testing::test_settings();
     server.body_limit = 2_000_000;
     server.upload_memory = 3_000_000;
     server.body_timeout = std::time::Duration::from_millis(300);
-    Intake::new(&server, None)
+    BodyLimits::new(&server, None)
 }
 
 /// As a request comes in: with its length, where that is known.
-fn guarded(intake: &Intake, mut request: Request) -> Request {
-    request.extensions_mut().insert(intake.clone());
+fn guarded(limit: &BodyLimits, mut request: Request) -> Request {
+    request.extensions_mut().insert(limit.clone());
     if let Some(length) = axum::body::HttpBody::size_hint(request.body()).exact() {
         request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
-    request.map(|body| intake.guard(body))
+    request.map(|body| limit.guard(body))
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_cut() {
-    let intake = intake();
-    let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![0; 2_000_000])]));
+    let limit = body_limit();
+    let request = guarded(&limit, multipart(&[file_part("f", "f.jpg", &vec![0; 2_000_000])]));
     let problem = Upload::<Lists>::from_request(request, &())
         .await
         .expect_err("it is too large");
@@ -397,7 +397,7 @@ async fn a_body_over_the_limit_is_cut() {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_LENGTH, 1_000_000_000_u64.into());
     assert_eq!(
-        intake.check_declared(&headers).map_err(|problem| problem.status()),
+        limit.check_declared(&headers).map_err(|problem| problem.status()),
         Err(StatusCode::PAYLOAD_TOO_LARGE)
     );
 }
@@ -405,7 +405,7 @@ async fn a_body_over_the_limit_is_cut() {
 #[tokio::test]
 async fn a_body_that_never_comes_is_cut() {
     let never = Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
-    let request = guarded(&intake(), post("application/json", never));
+    let request = guarded(&body_limit(), post("application/json", never));
     assert_eq!(
         params::<One>(request).await.expect_err("too slow").0,
         StatusCode::REQUEST_TIMEOUT
@@ -414,9 +414,9 @@ async fn a_body_that_never_comes_is_cut() {
 
 #[tokio::test]
 async fn the_memory_for_large_bodies_is_shared() {
-    let intake = intake();
+    let limit = body_limit();
     let upload = |bytes: usize| {
-        let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![7; bytes])]));
+        let request = guarded(&limit, multipart(&[file_part("f", "f.jpg", &vec![7; bytes])]));
         async move { Upload::<Lists>::from_request(request, &()).await }
     };
     let first = upload(1_500_000).await.expect("there is room");
@@ -427,7 +427,7 @@ async fn the_memory_for_large_bodies_is_shared() {
     let kept = upload(900_000).await.expect("only what is held counts");
     let full = [first, kept, upload(500_000).await.expect("the last of the room")];
     let dropped = guarded(
-        &intake,
+        &limit,
         multipart(&[file_part("f", "f.jpg", &vec![7; 1_000_000]), text_part("a", "1")]),
     );
     assert_eq!(
@@ -445,10 +445,10 @@ fn chunked(request: Request) -> Request {
 
 #[tokio::test]
 async fn large_bodies_of_unknown_length_reserve_the_limit() {
-    let intake = intake();
+    let limit = body_limit();
     let upload = |bytes: usize| {
         let request = chunked(multipart(&[file_part("f", "f.jpg", &vec![7; bytes])]));
-        let request = guarded(&intake, request);
+        let request = guarded(&limit, request);
         async move { Upload::<Lists>::from_request(request, &()).await }
     };
     let first = upload(1_200_000).await.expect("there is room");
@@ -464,11 +464,11 @@ async fn large_bodies_of_unknown_length_reserve_the_limit() {
 
 #[tokio::test]
 async fn bodies_that_wait_for_more_hold_up_no_others() {
-    let intake = intake();
+    let limit = body_limit();
     // Each has brought a part of its 1.4 MB, and the rest does not come.
     let half = |()| {
         let whole = multipart(&[file_part("f", "f.jpg", &vec![7; 1_400_000])]);
-        let request = guarded(&intake, whole).map(|body| {
+        let request = guarded(&limit, whole).map(|body| {
             let begun = body.into_data_stream().map_ok(|bytes| bytes.slice(..700_000));
             Body::from_stream(begun.chain(futures::stream::pending()))
         });
@@ -484,7 +484,7 @@ async fn bodies_that_wait_for_more_hold_up_no_others() {
         halves = others;
     }
     assert_eq!(refused, 6, "at once");
-    let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &[7; 10_000])]));
+    let request = guarded(&limit, multipart(&[file_part("f", "f.jpg", &[7; 10_000])]));
     Upload::<Lists>::from_request(request, &())
         .await
         .expect("a small one needs no room");
@@ -629,18 +629,18 @@ async fn empty_parameters_are_absent() {
 
 #[tokio::test]
 async fn who_only_announces_a_body_holds_no_memory() {
-    let intake = intake();
+    let limit = body_limit();
     let announced: Vec<_> = (0..4)
         .map(|_| {
             let never = Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
             let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-            let mut request = guarded(&intake, post(&kind, never));
+            let mut request = guarded(&limit, post(&kind, never));
             request.headers_mut().insert(header::CONTENT_LENGTH, 1_900_000.into());
             tokio::spawn(async move { Upload::<Lists>::from_request(request, &()).await.is_err() })
         })
         .collect();
     tokio::task::yield_now().await;
-    let request = guarded(&intake, multipart(&[file_part("f", "f.jpg", &vec![7; 1_900_000])]));
+    let request = guarded(&limit, multipart(&[file_part("f", "f.jpg", &vec![7; 1_900_000])]));
     Upload::<Lists>::from_request(request, &())
         .await
         .expect("there is room");

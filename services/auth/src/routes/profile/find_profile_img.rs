@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header;
 use serde::{Deserialize, Serialize};
-use sosohappy_common::http::{Answers, Params, Problem};
+use sosohappy_common::http::{Params, Problem, ResponseMemory};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -40,7 +40,7 @@ pub struct Photo {
 )]
 pub async fn find_profile_img(
     State(app): State<Arc<App>>,
-    answers: Answers,
+    memory: ResponseMemory,
     Params(asked): Params<FindProfileImg>,
 ) -> Result<Response, Error> {
     let person = app.bearer_of(&asked.nickname).await?;
@@ -56,7 +56,7 @@ pub async fn find_profile_img(
         })
         .into_response());
     };
-    let share = answers.share(picture.size().saturating_mul(COPIES)).await?;
+    let share = memory.share(picture.size().saturating_mul(COPIES)).await?;
     let profile_img = BASE64_STANDARD.encode(picture.read().await?);
     let photo = Photo {
         nickname,

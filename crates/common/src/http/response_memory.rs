@@ -1,4 +1,4 @@
-//! The memory that large answers of all requests share: an answer lies in memory until its client has read it.
+//! The memory that large responses share: a response lies in memory until its client has read it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Problem;
 use crate::settings::Server;
 
-/// How long an answer waits for its share.
+/// How long a response waits for its share.
 const WAIT: Duration = Duration::from_secs(5);
 /// The budget of routes that are not behind [`super::serve::Service`], as in the shared defaults.
 const FALLBACK_BUDGET: usize = 64 * 1024 * 1024;
 
-/// `server.answer-memory`, as an extractor. A handler that is about to load something large takes a share of it first:
+/// `server.response-memory`, as an extractor. A handler that is about to load something large takes a share of it first:
 ///
 /// ```ignore
-/// let mut share = answers.share(size).await?;   // 503 when others hold the memory for too long
+/// let mut share = memory.share(size).await?;   // 503 when others hold the memory for too long
 /// let bytes = load().await?;
 /// Ok(share.hold(bytes).into_response())         // given back once the client has read it, or is gone
 /// ```
 ///
 /// A client that does not read is cut after `server.write-timeout`. What can be sent as a stream needs no share.
 #[derive(Debug, Clone)]
-pub struct Answers {
+pub struct ResponseMemory {
     budget: usize,
     memory: Arc<Semaphore>,
     wait: Duration,
@@ -37,17 +37,17 @@ pub struct Answers {
 #[derive(Debug)]
 pub struct Share(OwnedSemaphorePermit);
 
-impl Default for Answers {
+impl Default for ResponseMemory {
     fn default() -> Self {
         Self::of(FALLBACK_BUDGET)
     }
 }
 
-impl Answers {
-    /// Shares the memory with the answers before, unless there is more or less of it now: what was made under the old
+impl ResponseMemory {
+    /// Shares the memory with the one before, unless there is more or less of it now: what was made under the old
     /// limit counts against that until it is read.
     pub(crate) fn new(settings: &Server, before: Option<&Self>) -> Self {
-        let made = Self::of(settings.answer_memory);
+        let made = Self::of(settings.response_memory);
         match before {
             Some(before) if before.budget == made.budget => before.clone(),
             _ => made,
@@ -95,7 +95,7 @@ impl Share {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Answers {
+impl<S: Send + Sync> FromRequestParts<S> for ResponseMemory {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
@@ -109,16 +109,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_share_is_held_until_the_last_byte_is_let_go() {
-        let mut answers = Answers::of(1000);
-        answers.wait = Duration::from_millis(20);
-        let held = answers.share(900).await.expect("there is room").hold(vec![7; 600]);
-        let refused = answers.share(500).await.expect_err("400 are left");
+        let mut memory = ResponseMemory::of(1000);
+        memory.wait = Duration::from_millis(20);
+        let held = memory.share(900).await.expect("there is room").hold(vec![7; 600]);
+        let refused = memory.share(500).await.expect_err("400 are left");
         assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
-        drop(answers.share(400).await.expect("what was not used was given back"));
+        drop(memory.share(400).await.expect("what was not used was given back"));
         let part = held.slice(599..);
         drop(held);
-        answers.share(500).await.expect_err("a part holds the whole");
+        memory.share(500).await.expect_err("a part holds the whole");
         drop(part);
-        answers.share(5000).await.expect("all of it, for what is larger");
+        memory.share(5000).await.expect("all of it, for what is larger");
     }
 }

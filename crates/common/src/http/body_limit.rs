@@ -22,7 +22,7 @@ const FALLBACK_LIMIT: usize = 20 * 1024 * 1024;
 
 /// The limits of a service; a request carries them as an extension.
 #[derive(Debug, Clone)]
-pub(crate) struct Intake {
+pub(crate) struct BodyLimits {
     body_limit: usize,
     body_timeout: Duration,
     budget: usize,
@@ -51,7 +51,7 @@ pub(crate) enum Cut {
     TooSlow,
 }
 
-impl Default for Intake {
+impl Default for BodyLimits {
     fn default() -> Self {
         Self {
             body_limit: FALLBACK_LIMIT,
@@ -62,8 +62,8 @@ impl Default for Intake {
     }
 }
 
-impl Intake {
-    /// Shares the memory with the intake before, unless there is more or less of it now: what came in under the old
+impl BodyLimits {
+    /// Shares the memory with the limits before, unless there is more or less of it now: what came in under the old
     /// limit counts against that until it is gone.
     pub(crate) fn new(settings: &Server, before: Option<&Self>) -> Self {
         let budget = settings.upload_memory.min(Semaphore::MAX_PERMITS);

@@ -16,9 +16,9 @@ use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::Problem;
-use super::answers::Answers;
-use super::intake::Intake;
+use super::body_limit::BodyLimits;
 use super::problem::one_shape;
+use super::response_memory::ResponseMemory;
 use crate::Context;
 use crate::correlation::{Correlation, TraceParent, new_traceparent};
 use crate::lifecycle::Lifecycle;
@@ -31,7 +31,7 @@ const TRACEPARENT: &str = "traceparent";
 const MOST_ID_BYTES: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Observer {
+pub(super) struct RequestLog {
     context: Context,
     metrics: HttpMetrics,
     limits: Live<Limits>,
@@ -40,19 +40,19 @@ pub(super) struct Observer {
 /// What a request that comes in now is bounded by.
 #[derive(Debug)]
 struct Limits {
-    intake: Intake,
-    answers: Answers,
+    body: BodyLimits,
+    responses: ResponseMemory,
     request_timeout: Duration,
 }
 
-impl Observer {
+impl RequestLog {
     pub(super) fn new(context: &Context, settings: &Live<Server>) -> Arc<Self> {
         Arc::new(Self {
             context: context.clone(),
             metrics: context.metrics.register(HttpMetrics::new()),
             limits: settings.follow(|settings, before: Option<&Limits>| Limits {
-                intake: Intake::new(settings, before.map(|before| &before.intake)),
-                answers: Answers::new(settings, before.map(|before| &before.answers)),
+                body: BodyLimits::new(settings, before.map(|before| &before.body)),
+                responses: ResponseMemory::new(settings, before.map(|before| &before.responses)),
                 request_timeout: settings.request_timeout,
             }),
         })
@@ -61,35 +61,32 @@ impl Observer {
 
 /// Wraps a request from the outside in: request id and trace context, one log line and metrics, panic to 500,
 /// body limit and timeout.
-pub(super) async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
-    let entropy = &*observer.context.entropy;
+pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request: Request, next: Next) -> Response {
+    let entropy = &*log.context.entropy;
     let id: Arc<str> = request_id(request.headers())
         .map_or_else(|| entropy.uuid().to_string(), str::to_owned)
         .into();
     let incoming = traceparent(request.headers());
     let traceparent = incoming.map_or_else(|| new_traceparent(entropy), |parent| parent.as_str().to_owned());
-    let span = make_span(observer.context.service, &id, &request, &traceparent);
+    let span = make_span(log.context.service, &id, &request, &traceparent);
 
-    let line = Line::begin(&observer, &request, span.clone());
-    let limits = observer.limits.get();
-    let refused = limits.intake.check_declared(request.headers());
+    let line = Line::begin(&log, &request, span.clone());
+    let limits = log.limits.get();
+    let refused = limits.body.check_declared(request.headers());
     let work = async {
         if let Err(problem) = refused {
             return problem.into_response();
         }
-        request.extensions_mut().insert(limits.intake.clone());
-        request.extensions_mut().insert(limits.answers.clone());
-        let request = request.map(|body| limits.intake.guard(body));
+        request.extensions_mut().insert(limits.body.clone());
+        request.extensions_mut().insert(limits.responses.clone());
+        let request = request.map(|body| limits.body.guard(body));
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
         match tokio::time::timeout(limits.request_timeout, answer).await {
             Ok(Ok(response)) => one_shape(response),
-            // The panic hook has told why.
+            // The panic hook has logged the reason.
             Ok(Err(_)) => Problem::internal().into_response(),
             Err(_) => {
-                tracing::error!(
-                    seconds = limits.request_timeout.as_secs_f64(),
-                    "the handler took too long"
-                );
+                tracing::error!(seconds = limits.request_timeout.as_secs_f64(), "request timed out");
                 Problem::unavailable().into_response()
             }
         }
@@ -99,7 +96,7 @@ pub(super) async fn observe(State(observer): State<Arc<Observer>>, mut request: 
         traceparent: Some(traceparent.into()),
     };
     let mut response = correlation.scope(work.instrument(span)).await;
-    add_headers(&mut response, &id, &observer.context.lifecycle);
+    add_headers(&mut response, &id, &log.context.lifecycle);
     line.end(response.status());
     response
 }
@@ -195,7 +192,7 @@ fn method_label(method: &Method) -> &'static str {
 
 /// The log line and the metrics of one request, also when its client leaves before the answer.
 struct Line<'a> {
-    observer: &'a Observer,
+    log: &'a RequestLog,
     span: Span,
     method: &'static str,
     path: Option<MatchedPath>,
@@ -204,10 +201,10 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn begin(observer: &'a Observer, request: &Request, span: Span) -> Self {
+    fn begin(log: &'a RequestLog, request: &Request, span: Span) -> Self {
         let path = request.extensions().get::<MatchedPath>().cloned();
         Self {
-            observer,
+            log,
             span,
             method: method_label(request.method()),
             path,
@@ -237,7 +234,7 @@ impl Drop for Line<'_> {
         let took = self.started.elapsed();
         let status = self.status.map(|status| status.as_u16());
         let uri = self.uri();
-        self.observer.metrics.record(self.method, uri, status, took);
+        self.log.metrics.record(self.method, uri, status, took);
         let (method, ms) = (self.method, took.as_secs_f64() * 1000.0);
         match status {
             // Asked every few seconds by machines.
@@ -245,7 +242,7 @@ impl Drop for Line<'_> {
                 tracing::debug!(parent: &self.span, method, uri, status, ms, "request");
             }
             Some(status) => tracing::info!(parent: &self.span, method, uri, status, ms, "request"),
-            None => tracing::info!(parent: &self.span, method, uri, ms, "the client left before the answer"),
+            None => tracing::info!(parent: &self.span, method, uri, ms, "client disconnected before the response"),
         }
         if let Some(status) = status {
             self.span.set_attribute("http.response.status_code", i64::from(status));

@@ -1,4 +1,4 @@
-//! A connection whose peer must go on reading.
+//! Bounds how long a connection waits for its peer to read.
 
 use std::io;
 use std::pin::Pin;
@@ -10,17 +10,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Fails a write that has not got a byte through for `timeout`: what waits to be written lies in memory, and whoever does not read
-/// would keep it there. Reads are not bounded here.
+/// Fails a write that has made no progress for `timeout`: a response lies in memory until its client has read it. Reads are not bounded
+/// here.
 #[derive(Debug)]
-pub(super) struct Progress<I> {
+pub(super) struct WriteTimeout<I> {
     inner: I,
     timeout: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     upgraded: Upgraded,
 }
 
-/// Says of a connection that it is HTTP no more: its protocol has its own idea of a peer that is too slow.
+/// Marks a connection as upgraded: a WebSocket has its own write timeout.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Upgraded(Arc<AtomicBool>);
 
@@ -30,7 +30,7 @@ impl Upgraded {
     }
 }
 
-impl<I> Progress<I> {
+impl<I> WriteTimeout<I> {
     pub(super) fn new(inner: I, timeout: Duration, upgraded: Upgraded) -> Self {
         Self {
             inner,
@@ -40,7 +40,7 @@ impl<I> Progress<I> {
         }
     }
 
-    /// What the inner one says, unless it has been saying "pending" for too long.
+    /// Returns the outcome of a write, or an error where writes have been pending for longer than the timeout.
     fn bounded<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() || self.upgraded.0.load(Ordering::Relaxed) {
             self.waiting = None;
@@ -51,18 +51,18 @@ impl<I> Progress<I> {
             .waiting
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(waiting.as_mut().poll(cx));
-        let told = "the client has not read for too long";
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, told)))
+        let reason = "write timed out: the client is not reading";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Progress<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for WriteTimeout<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Progress<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.bounded(cx, outcome)
