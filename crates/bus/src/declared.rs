@@ -3,18 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use sosohappy_common::settings::Events;
 
 use crate::BusError;
 use crate::names::{Channel, Names};
-use sosohappy_events::topic::{PARTITIONS, Retention, TOMBSTONE_RETENTION};
+use sosohappy_events::topic::{Retention, TOMBSTONE_RETENTION};
 
 /// Bytes a broker counts beside key, value and headers.
 pub(super) const OVERHEAD: usize = 48_588;
 
 /// Dead letters are few, and looked at in the order they came.
 const DEAD_LETTER_PARTITIONS: i32 = 1;
+
+/// A broker deletes closed segments only, and closes one after a week by default: a topic kept for less than this gets segments as
+/// long as its retention.
+const SHORT: Duration = Duration::from_hours(1);
 
 /// A topic as a broker is to keep it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,13 +43,18 @@ impl Declared {
                 ("delete.retention.ms", TOMBSTONE_RETENTION.as_millis().to_string()),
             ]),
         };
+        if let Retention::For(time) = channel.retention()
+            && time < SHORT
+        {
+            settings.insert("segment.ms", time.as_millis().to_string());
+        }
         settings.insert("max.message.bytes", (channel.max_bytes() + OVERHEAD).to_string());
         Self {
             name: names.wire(channel),
             partitions: if channel.dead {
                 DEAD_LETTER_PARTITIONS
             } else {
-                PARTITIONS
+                channel.topic.partitions()
             },
             settings,
         }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,12 +30,12 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::names::{Channel, Names, Parcel};
 use crate::{Bus, BusError, Member, Reader, Start};
-use sosohappy_events::{Outgoing, Topic};
+use sosohappy_events::{Outgoing, Record, Topic};
 use writer::Command;
 
 /// Partitions of a topic: how many members of a group can work side by side, on one machine.
@@ -73,7 +73,13 @@ struct State {
     done: Mutex<BTreeMap<(Group, Part), i64>>,
     observed: Mutex<HashMap<String, Observed>>,
     members: AtomicU64,
+    /// Records of volatile topics: for the readers of this process at this moment, never on the disk.
+    volatile: broadcast::Sender<Record>,
+    volatile_count: AtomicI64,
 }
+
+/// Volatile records that a slow reader may be behind.
+const VOLATILE: usize = 64;
 
 /// A member whose lag somebody wants to know.
 #[derive(Debug, Clone)]
@@ -109,6 +115,20 @@ impl State {
     fn number(&self, channel: Channel) -> i64 {
         let found = self.channels.iter().find(|(_, known)| **known == channel);
         *found.expect("every channel was numbered when the journal was opened").0
+    }
+
+    /// Hands a record to those who read now; no reader is no error.
+    fn broadcast(&self, parcel: Parcel) {
+        let record = Record {
+            topic: parcel.channel.topic,
+            partition: 0,
+            offset: self.volatile_count.fetch_add(1, Ordering::Relaxed),
+            key: parcel.key,
+            value: parcel.value,
+            headers: parcel.headers,
+            timestamp: self.clock.now(),
+        };
+        let _ = self.volatile.send(record);
     }
 
     /// Marks records as done without waiting for the disk.
@@ -209,6 +229,8 @@ impl Journal {
             done: Mutex::default(),
             observed: Mutex::default(),
             members: AtomicU64::new(0),
+            volatile: broadcast::Sender::new(VOLATILE),
+            volatile_count: AtomicI64::new(0),
         });
         let (commands, orders) = mpsc::channel(COMMANDS);
         let end = CancellationToken::new();
@@ -276,6 +298,14 @@ async fn prepared(path: &Path, names: &Names) -> Result<(SqliteConnection, BTree
 impl Bus for Journal {
     async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError> {
         let parcels = records.iter().map(Parcel::of).collect::<Result<Vec<_>, _>>()?;
+        let (volatile, parcels): (Vec<_>, Vec<_>) =
+            parcels.into_iter().partition(|parcel| parcel.channel.is_volatile());
+        for parcel in volatile {
+            self.inner.state.broadcast(parcel);
+        }
+        if parcels.is_empty() {
+            return Ok(());
+        }
         self.inner.ask(|reply| Command::Publish { parcels, reply }).await
     }
 
@@ -287,10 +317,10 @@ impl Bus for Journal {
     }
 
     async fn read(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, BusError> {
-        let topics = self.numbers(topics, Channel::live);
-        Ok(Box::new(
-            reader::JournalReader::begin(self.inner.clone(), &topics, start).await?,
-        ))
+        let (volatile, stored): (Vec<Topic>, Vec<Topic>) = topics.iter().partition(|topic| topic.is_volatile());
+        let stored = self.numbers(&stored, Channel::live);
+        let reader = reader::JournalReader::begin(self.inner.clone(), &stored, start).await?;
+        Ok(Box::new(reader.with_volatile(volatile)))
     }
 
     async fn read_dead_letters(&self, topics: &[Topic]) -> Result<Box<dyn Reader>, BusError> {

@@ -35,6 +35,10 @@ impl Channel {
             .flat_map(|topic| [Self::live(topic), Self::dead(topic)])
     }
 
+    pub(super) const fn is_volatile(self) -> bool {
+        !self.dead && self.topic.is_volatile()
+    }
+
     pub(super) const fn retention(self) -> Retention {
         if self.dead {
             Retention::For(DEAD_LETTER_RETENTION)

@@ -41,7 +41,7 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
     async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError>;
 
     /// Reads every partition without a group; positions are not kept. They are fixed when this resolves: nothing
-    /// that is published from then on is missed.
+    /// that is published from then on is missed. Of a volatile topic ([`Topic::is_volatile`]) it may bring only that.
     async fn read(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, BusError>;
 
     /// Reads the dead letters of these topics, all there are; a record's `topic` is the one it could not be

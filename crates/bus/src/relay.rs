@@ -1,11 +1,15 @@
 //! The relay: publishes what transactions have written to an outbox, in order per key, and survives a kill anywhere.
 
+mod heartbeats;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use jiff::Timestamp;
 use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
 use sosohappy_common::lifecycle::Stage;
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
 use tokio::sync::Notify;
@@ -15,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dead_letter::dead_letter_of;
 use crate::metrics::Relaying;
 use crate::{Bus, BusError};
+use heartbeats::PublishedUntil;
 
 /// How long a lease outlives its holder; renewed when half of it is gone.
 const LEASE: Duration = Duration::from_secs(5);
@@ -51,8 +56,28 @@ impl RelayHandle {
 /// rows that the next one publishes again under the same event ids. The first copies of a key are always in order.
 #[must_use]
 pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
+    spawn(context, bus, outbox, None)
+}
+
+/// As [`spawn_relay`]; while it leads, the relay also publishes a heartbeat every 500 ms that says up to when everything committed has
+/// been published.
+#[must_use]
+pub fn spawn_relay_with_heartbeats(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
+    let published_until = heartbeats::spawn(context, bus.clone());
+    spawn(context, bus, outbox, Some(published_until))
+}
+
+fn spawn(
+    context: &Context,
+    bus: Arc<dyn Bus>,
+    outbox: Arc<dyn Outbox>,
+    published_until: Option<PublishedUntil>,
+) -> RelayHandle {
     let handle = RelayHandle::default();
-    let relay = Relay::new(context, bus, outbox, handle.0.clone());
+    let relay = Relay {
+        published_until,
+        ..Relay::new(context, bus, outbox, handle.0.clone())
+    };
     context
         .lifecycle
         .spawn_at(Stage::Publishing, "outbox-relay", relay.run());
@@ -66,6 +91,9 @@ struct Relay {
     wake: Arc<Notify>,
     draining: CancellationToken,
     metrics: Relaying,
+    clock: Arc<dyn Clock>,
+    /// Where the relay publishes heartbeats.
+    published_until: Option<PublishedUntil>,
 }
 
 /// A lease that was obtained, and when it has to be renewed or is over. Time is the machine's monotonic one: a lease is
@@ -112,6 +140,8 @@ impl Relay {
             wake,
             draining,
             metrics: Relaying::of(context),
+            clock: context.clock.clone(),
+            published_until: None,
         }
     }
 
@@ -124,6 +154,7 @@ impl Relay {
                     self.metrics.leading.set(1);
                     let end = self.lead(Lease::from(asked)).await;
                     self.metrics.leading.set(0);
+                    self.report(None);
                     self.metrics.pending.set(0);
                     self.metrics.oldest.set(0.0);
                     if let End::Drained = end {
@@ -163,6 +194,7 @@ impl Relay {
             }
             // Asked before the look: what was written before the service drained is seen by it.
             let drains = self.draining.is_cancelled();
+            let looked_at = self.clock.now();
             let batch = self.outbox.pending(BATCH + stuck.len()).await.map(|mut batch| {
                 self.look_at(&batch);
                 batch.pending.retain(|pending| !stuck.contains(&pending.row));
@@ -172,6 +204,7 @@ impl Relay {
                 // Rows in quarantine have made room for others behind them.
                 Ok(batch) if batch.pending.is_empty() && !batch.quarantined.is_empty() => continue,
                 Ok(batch) if batch.pending.is_empty() => {
+                    self.report(Some(looked_at));
                     if drains {
                         return End::Drained;
                     }
@@ -180,7 +213,14 @@ impl Relay {
                     self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
                     continue;
                 }
-                Ok(batch) => self.relay(&batch.pending, &mut lease, &mut stuck).await,
+                Ok(batch) => {
+                    let progress = self.relay(&batch.pending, &mut lease, &mut stuck).await;
+                    // A full batch may have left rows behind it.
+                    if batch.pending.len() + batch.quarantined.len() < BATCH && matches!(progress, Ok(true)) {
+                        self.report(Some(looked_at));
+                    }
+                    progress
+                }
                 Err(error) => Err(error.to_string()),
             };
             match progress {
@@ -337,6 +377,13 @@ impl Relay {
     async fn give_back(&self) {
         if let Err(error) = self.outbox.release(&self.holder).await {
             tracing::warn!(%error, "failed to release outbox lease; it expires");
+        }
+    }
+
+    /// Says up to when everything committed has been published; nothing without the lease.
+    fn report(&self, until: Option<Timestamp>) {
+        if let Some(published_until) = &self.published_until {
+            published_until.send_replace(until);
         }
     }
 

@@ -198,3 +198,36 @@ async fn a_file_that_is_no_journal_is_told() {
         assert!(matches!(outcome, Err(BusError::Settings(_))), "{path}: {outcome:?}");
     }
 }
+
+#[tokio::test]
+async fn heartbeats_reach_present_readers_and_not_the_disk() {
+    on_journal(async |bench: Bench| {
+        let bus = bench.open().await;
+        let mut reader = bus
+            .read(&[Topic::Heartbeat, Topic::Notice], Start::Latest)
+            .await
+            .unwrap();
+        assert!(reader.caught_up());
+        for number in 0..3 {
+            let heartbeat = record(Topic::Heartbeat, "auth-service", &number.to_string());
+            bus.publish(&[heartbeat]).await.unwrap();
+        }
+        assert_eq!(values(&read(&mut *reader, 3).await), ["0", "1", "2"]);
+        let mixed = [
+            record(Topic::Notice, "key", "stored"),
+            record(Topic::Heartbeat, "auth-service", "3"),
+        ];
+        bus.publish(&mixed).await.unwrap();
+        let mut both = values(&read(&mut *reader, 2).await);
+        both.sort();
+        assert_eq!(both, ["3", "stored"]);
+
+        let mut all = bus
+            .read(&[Topic::Heartbeat, Topic::Notice], Start::Earliest)
+            .await
+            .unwrap();
+        assert_eq!(values(&read(&mut *all, 1).await), ["stored"]);
+        assert!(all.caught_up());
+    })
+    .await;
+}

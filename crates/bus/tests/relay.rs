@@ -8,12 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use sosohappy_bus::Bus;
-use sosohappy_bus::relay::spawn_relay;
+use sosohappy_bus::relay::{spawn_relay, spawn_relay_with_heartbeats};
 use sosohappy_bus::{BusError, Member, Reader, Start};
 use sosohappy_common::Context;
-use sosohappy_events::{Header, Outgoing, Topic};
+use sosohappy_common::clock::Clock;
+use sosohappy_events::testing::record_of;
+use sosohappy_events::types::RelayHeartbeat;
+use sosohappy_events::{Envelope, Header, Outgoing, Topic};
 use sosohappy_store::StoreError;
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
 use support::{assert_counted, record};
@@ -435,4 +439,67 @@ async fn a_relay_leaves_though_others_go_on_writing() {
     let dropped = context.lifecycle.shutdown(Duration::from_secs(20)).await;
     another_replica.abort();
     assert!(dropped.is_empty(), "{dropped:?}");
+}
+
+/// What the heartbeats on the bus say, in order: the relay, and up to when everything has been published.
+fn heartbeats(bus: &MemoryBus) -> Vec<RelayHeartbeat> {
+    let log = bus.0.lock();
+    let heartbeats = log.records.iter().filter(|record| record.topic == "heartbeat");
+    heartbeats
+        .map(|record| Envelope::decode(&record_of(record)).unwrap().event)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leading_relay_alone_publishes_heartbeats_past_the_outbox() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let contexts = [1, 2].map(|port| Context::system("test-service", port));
+    let relays = contexts
+        .each_ref()
+        .map(|context| spawn_relay_with_heartbeats(context, Arc::new(bus.clone()), Arc::new(outbox.clone())));
+    // The machine's clock stands still while virtual time goes on.
+    sleep(Duration::from_millis(10_100)).await;
+    let heard = heartbeats(&bus);
+    assert!(!heard.is_empty());
+    assert!(heard.iter().all(|heartbeat| heartbeat.relay == heard[0].relay));
+    assert!(heard.iter().all(|heartbeat| heartbeat.service == "test-service"));
+    assert_eq!(outbox.0.lock().written, 0);
+    drop(relays);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_heartbeat_passes_over_what_is_not_published() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let context = Context {
+        clock: Arc::new(VirtualClock(Instant::now())),
+        ..Context::system("test-service", 0)
+    };
+    let handle = spawn_relay_with_heartbeats(&context, Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    sleep(Duration::from_secs(10)).await;
+    let idle = heartbeats(&bus);
+    assert!((18..=21).contains(&idle.len()), "{} in ten seconds", idle.len());
+    let until = |heartbeats: &[RelayHeartbeat]| heartbeats.last().unwrap().published_until;
+    assert!(context.clock.now().duration_since(until(&idle)).unsigned_abs() < Duration::from_secs(1));
+
+    outbox.write(event(0));
+    let written = context.clock.now();
+    // A broker that does not answer for a minute.
+    bus.0.lock().unavailable = u32::MAX;
+    handle.wake();
+    sleep(Duration::from_mins(1)).await;
+    bus.0.lock().unavailable = 0;
+    assert!(until(&heartbeats(&bus)) <= written);
+    emptied(&outbox).await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(until(&heartbeats(&bus)) > written);
+}
+
+/// Goes on as virtual time does.
+#[derive(Debug)]
+struct VirtualClock(Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap() + self.0.elapsed()
+    }
 }

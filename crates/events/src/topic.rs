@@ -17,6 +17,7 @@ pub enum Topic {
     AccountState,
     Erased,
     Notice,
+    Heartbeat,
 }
 
 /// How a topic is kept by the broker.
@@ -30,7 +31,7 @@ pub enum Retention {
 
 /// Partitions of a topic we make on Kafka: six are shared out evenly among two, three or six replicas, and every
 /// replica reads all of them for the state topics, so that more would only cost. A topic that exists keeps its own.
-pub const PARTITIONS: i32 = 6;
+const PARTITIONS: i32 = 6;
 
 /// What follows a topic's wire name for its dead letters.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlt";
@@ -40,6 +41,9 @@ pub const DEAD_LETTER_SUFFIX: &str = ".dlt";
 pub const LONGEST_TOKEN: Duration = Duration::from_hours(46);
 
 const DAY: Duration = Duration::from_hours(24);
+
+/// Heartbeats are of use for seconds.
+const HEARTBEAT_RETENTION: Duration = Duration::from_mins(10);
 
 /// How long dead letters wait for somebody to look at them.
 pub const DEAD_LETTER_RETENTION: Duration = DAY.saturating_mul(30);
@@ -63,12 +67,13 @@ macro_rules! named {
             Topic::AccountState => concat!($prefix, "accountState"),
             Topic::Erased => concat!($prefix, "erased"),
             Topic::Notice => concat!($prefix, "notice"),
+            Topic::Heartbeat => concat!($prefix, "heartbeat"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -81,6 +86,7 @@ impl Topic {
         Self::AccountState,
         Self::Erased,
         Self::Notice,
+        Self::Heartbeat,
     ];
 
     /// The name on the wire unless settings say otherwise.
@@ -101,11 +107,27 @@ impl Topic {
         named!(self, "reader-")
     }
 
+    /// Returns the partitions of the topic we make on Kafka. Heartbeats have one: they are few, and in order.
+    #[must_use]
+    pub const fn partitions(self) -> i32 {
+        match self {
+            Self::Heartbeat => 1,
+            _ => PARTITIONS,
+        }
+    }
+
+    /// Whether records are for those who read at the moment only: a bus need not store them.
+    #[must_use]
+    pub const fn is_volatile(self) -> bool {
+        matches!(self, Self::Heartbeat)
+    }
+
     #[must_use]
     pub const fn retention(self) -> Retention {
         match self {
             Self::AccessToken | Self::Expired => Retention::For(DAY.saturating_mul(2)),
             Self::ConfigBus => Retention::For(DAY),
+            Self::Heartbeat => Retention::For(HEARTBEAT_RETENTION),
             Self::Resign | Self::NoticeLike | Self::DirectMessage | Self::Erased | Self::Notice => {
                 Retention::For(DAY.saturating_mul(7))
             }

@@ -20,7 +20,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Map;
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
-use sosohappy_bus::relay::spawn_relay;
+use sosohappy_bus::relay::spawn_relay_with_heartbeats;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
@@ -53,7 +53,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         images: Images::open(&current.images.url, context.entropy.clone()).context("images.url")?,
         keyring,
         hasher: AccountHasher::new(&hash_key),
-        relay: spawn_relay(&context, bus.clone(), store.outbox()),
+        relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
         metrics: Metrics::register(&context.metrics),
         store,
         settings,

@@ -33,7 +33,10 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
         let error = match reading {
             Ok(mut reader) => {
                 delays = backoff();
-                start = again(start, began);
+                // What is volatile is of no use later: a second reader begins at the present.
+                if !E::TOPIC.is_volatile() {
+                    start = again(start, began);
+                }
                 match read(&context, &handling, &mut *reader, &mut gate).await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,

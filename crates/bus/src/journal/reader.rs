@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::select_all;
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 
 use super::log::{self, Cursor};
 use super::{Handle, unavailable};
 use crate::{BusError, Reader, Start};
-use sosohappy_events::Record;
+use sosohappy_events::{Record, Topic};
 
 /// One topic of a reader.
 struct Follow {
@@ -24,6 +25,27 @@ pub(super) struct JournalReader {
     handle: Arc<Handle>,
     follows: Vec<Follow>,
     read: VecDeque<Record>,
+    volatile: Option<Volatile>,
+}
+
+/// What a reader gets of volatile topics, from the moment it began.
+struct Volatile {
+    topics: Vec<Topic>,
+    records: broadcast::Receiver<Record>,
+}
+
+impl Volatile {
+    /// Safe to cancel.
+    async fn next(&mut self) -> Result<Record, BusError> {
+        loop {
+            match self.records.recv().await {
+                Ok(record) if self.topics.contains(&record.topic) => return Ok(record),
+                // A slow reader misses the oldest ones.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(error @ RecvError::Closed) => return Err(unavailable(error)),
+            }
+        }
+    }
 }
 
 impl JournalReader {
@@ -38,7 +60,17 @@ impl JournalReader {
             handle,
             follows,
             read: VecDeque::new(),
+            volatile: None,
         })
+    }
+
+    /// Reads these volatile topics as well.
+    pub(super) fn with_volatile(mut self, topics: Vec<Topic>) -> Self {
+        if !topics.is_empty() {
+            let records = self.handle.state.volatile.subscribe();
+            self.volatile = Some(Volatile { topics, records });
+        }
+        self
     }
 }
 
@@ -59,12 +91,16 @@ impl Reader for JournalReader {
                 }
             }
             if self.read.is_empty() {
-                wait(
-                    self.follows
-                        .iter_mut()
-                        .map(|follow| (&mut follow.tail, follow.cursor.seq)),
-                )
-                .await?;
+                let tails = self.follows.iter_mut();
+                let stored = wait(tails.map(|follow| (&mut follow.tail, follow.cursor.seq)));
+                let Some(volatile) = &mut self.volatile else {
+                    stored.await?;
+                    continue;
+                };
+                tokio::select! {
+                    further = stored => further?,
+                    record = volatile.next() => return record,
+                }
             }
         }
     }

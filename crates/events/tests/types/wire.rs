@@ -3,8 +3,8 @@
 use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, Device, DeviceTokenSet,
-    DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, Role,
-    SessionExpired, SessionId, State, TokenDigest,
+    DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, RelayHeartbeat,
+    Role, SessionExpired, SessionId, State, TokenDigest,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -373,6 +373,24 @@ fn notice() {
         Some(&format!(
             r#"{{"receiver":"{KIM}","topic":"comment","data":{{"by":"달이"}}}}"#
         )),
+        &[],
+    );
+}
+
+#[test]
+fn heartbeats_say_up_to_when_everything_is_published() {
+    let event = RelayHeartbeat {
+        service: "auth-service".into(),
+        relay: "auth-service:8890:ab12".into(),
+        sent_at: millis(1_700_000_000_500),
+        published_until: millis(1_700_000_000_123),
+    };
+    golden(
+        &event,
+        Some("auth-service"),
+        Some(
+            r#"{"service":"auth-service","relay":"auth-service:8890:ab12","sentAt":1700000000500,"publishedUntil":1700000000123}"#,
+        ),
         &[],
     );
 }
