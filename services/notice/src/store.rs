@@ -96,7 +96,8 @@ pub trait Devices: Debug + Send + Sync {
     /// The last word on a session counts; a push token is its last owner's alone.
     async fn change(&self, change: &DeviceChange) -> Result<(), StoreError>;
 
-    /// Sessions that are not in the list have no device any more, unless they got one later.
+    /// Sessions that are not in the list have no device any more, unless they got one later. A list older than the newest one
+    /// changes nothing.
     async fn list(&self, list: &DeviceList) -> Result<(), StoreError>;
 
     /// Push tokens, each once, the newest first, at most [`MOST_DEVICES`].

@@ -21,6 +21,7 @@ on_all_engines! {
     an_erasure_forgets_nothing_later,
     a_nickname_that_is_too_long_is_unfit,
     words_at_once_end_in_the_last,
+    any_order_of_delivery_ends_in_the_greatest_moment,
     an_old_block_does_not_slip_past_an_erasure,
     whose_name_is_told_after_a_moment_is_there_since_then,
 }
@@ -277,6 +278,33 @@ async fn words_at_once_end_in_the_last(bed: Arc<Bed>) {
     words.join_all().await;
     assert_eq!(name_of(&*one, "kim").await.as_deref(), Some("name 39"));
     assert!(!one.blocked(&account("kim"), &account("lee")).await.unwrap());
+}
+
+/// A relay with a skewed clock publishes an older record later, a broker delivers again: all orders, each twice.
+async fn any_order_of_delivery_ends_in_the_greatest_moment(bed: Arc<Bed>) {
+    let directory = directory(&bed).await;
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, order) in orders.into_iter().enumerate() {
+        let (renamed, blocker) = (
+            account(&format!("renamed{number}")),
+            account(&format!("blocker{number}")),
+        );
+        for step in order.into_iter().chain(order) {
+            let (nickname, relation, moment) = match step {
+                0 => (format!("first{number}"), Block, at(10)),
+                1 => (format!("second{number}"), Unblock, at(20)),
+                _ => (format!("third{number}"), Block, at(30)),
+            };
+            directory.set_nickname(&renamed, Some(&nickname), moment).await.unwrap();
+            directory
+                .set_relation(relation, &blocker, &renamed, moment)
+                .await
+                .unwrap();
+        }
+        let nickname = name_of(&*directory, &format!("renamed{number}")).await;
+        assert_eq!(nickname, Some(format!("third{number}")), "{order:?}");
+        assert!(directory.blocked(&renamed, &blocker).await.unwrap(), "{order:?}");
+    }
 }
 
 async fn an_old_block_does_not_slip_past_an_erasure(bed: Arc<Bed>) {

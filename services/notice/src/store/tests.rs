@@ -474,7 +474,33 @@ async fn a_list_is_all_there_are(bed: Bed) {
     assert_eq!(bench.devices("kim").await, [""; 0]);
 }
 
+/// Delivered in any order, and again, the list with the greatest `occurred-at` decides.
+async fn late_lists_of_devices_change_nothing(bed: Bed) {
+    let bench = bench(bed).await;
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, order) in orders.into_iter().enumerate() {
+        let who = format!("person{number}");
+        let device = |session: u64, name: &str, since| Device {
+            session: SessionId(session),
+            token: format!("{name} of {who}"),
+            since: at(since),
+        };
+        let (phone, pad) = (device(1, "phone", 1), device(2, "pad", 2));
+        let lists = [vec![phone.clone()], vec![phone, pad.clone()], vec![pad.clone()]];
+        for index in order.into_iter().chain(order) {
+            let list = DeviceList {
+                account: account(&who),
+                devices: lists[index].clone(),
+                at: at(i64::try_from(index).unwrap() + 1),
+            };
+            bench.list(&list).await.unwrap();
+        }
+        assert_eq!(bench.devices(&who).await, [pad.token], "{order:?}");
+    }
+}
+
 on_both_engines!(
+    late_lists_of_devices_change_nothing,
     a_list_is_all_there_are,
     a_device_is_its_last_owners,
     a_message_for_a_push_token_comes_back_whole,

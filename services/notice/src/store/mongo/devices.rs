@@ -4,7 +4,7 @@ use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 
-use super::{DEVICES, MongoStore, number, text};
+use super::{DEVICES, MARKS, MongoStore, number, text};
 use crate::store::{DeviceChange, DeviceList, Devices, MOST_DEVICES, session_key};
 
 #[async_trait]
@@ -39,6 +39,14 @@ impl Devices for MongoStore {
 
     async fn list(&self, list: &DeviceList) -> Result<(), StoreError> {
         let (account, at) = (list.account.as_str(), list.at.as_millisecond());
+        let newest = doc! {
+            "_id": list.account.fingerprint(),
+            "$or": [{ "devices_listed_at": null }, { "devices_listed_at": { "$lte": at } }],
+        };
+        let mark = doc! { "$set": { "devices_listed_at": at }, "$max": { "marked_at": at } };
+        if !self.upsert(MARKS, newest, mark).await? {
+            return Ok(());
+        }
         let ids: Vec<String> = list.session_keys().map(|key| id_of(&list.account, &key)).collect();
         let gone = doc! { "account": account, "changed_at": { "$lt": at }, "_id": { "$nin": ids } };
         let word = doc! { "$set": { "token": null, "changed_at": at } };

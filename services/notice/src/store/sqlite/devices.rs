@@ -25,6 +25,9 @@ impl Devices for SqliteStore {
     async fn list(&self, list: &DeviceList) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
+            if !is_newest_list(&mut tx, &list.account, list.at).await? {
+                return Ok(());
+            }
             let mut gone = QueryBuilder::<Engine>::new("UPDATE device SET token = NULL, changed_at = ");
             gone.push_bind(list.at.as_millisecond())
                 .push(" WHERE account = ")
@@ -110,6 +113,24 @@ async fn set(tx: &mut Tx, change: &DeviceChange, token: Option<&str>) -> Result<
             .await?;
     }
     Ok(())
+}
+
+/// Whether no newer list of the account's devices was applied; remembers this one then.
+async fn is_newest_list(tx: &mut Tx, account: &Account, at: Timestamp) -> Result<bool, StoreError> {
+    let at = at.as_millisecond();
+    let marked = sqlx::query(
+        "INSERT INTO account_mark (person, devices_listed_at, marked_at) VALUES (?, ?, ?)
+        ON CONFLICT (person) DO UPDATE SET
+            devices_listed_at = excluded.devices_listed_at,
+            marked_at = MAX(account_mark.marked_at, excluded.marked_at)
+        WHERE account_mark.devices_listed_at IS NULL OR account_mark.devices_listed_at <= excluded.devices_listed_at",
+    )
+    .bind(account.fingerprint())
+    .bind(at)
+    .bind(at)
+    .execute(&mut **tx)
+    .await?;
+    Ok(marked.rows_affected() > 0)
 }
 
 async fn forget_all(tx: &mut Tx, account: &Account, at: Timestamp) -> Result<(), StoreError> {
