@@ -3,12 +3,14 @@
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use sosohappy_common::{Account, Problem};
-use sosohappy_events::types::{Role, SessionId};
+use sosohappy_events::types::{Role, SessionId, TokenDigest};
 
 /// Present on every route behind [`crate::protect()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub account: Account,
+    /// Of the presented token: what auth is asked about again.
+    pub token: TokenDigest,
     pub session: SessionId,
     pub role: Role,
     /// When the presented token was issued: an `expired` of its session from before then is about an older token.

@@ -4,9 +4,11 @@
 mod client;
 
 use serde::{Deserialize, Serialize};
+use sosohappy_common::Account;
+use sosohappy_events::types::TokenDigest;
 
-pub use client::AuthClient;
 pub(crate) use client::may_be;
+pub use client::{AuthClient, Confirmation};
 
 /// `POST /auth-service/introspect`, JSON. The token travels as its digest.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -15,6 +17,16 @@ pub struct IntrospectRequest {
     pub account: String,
     /// `sha256:<hex>` of the access token.
     pub token_digest: String,
+}
+
+impl IntrospectRequest {
+    #[must_use]
+    pub fn new(account: &Account, digest: &TokenDigest) -> Self {
+        Self {
+            account: account.as_str().to_owned(),
+            token_digest: digest.to_string(),
+        }
+    }
 }
 
 /// Times in milliseconds since the epoch.

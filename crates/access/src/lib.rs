@@ -8,11 +8,13 @@ pub mod act;
 pub mod authenticate;
 pub mod caller;
 pub mod directory;
+mod heartbeats;
 pub mod introspection;
 mod metrics;
 pub mod names;
 pub mod protect;
 pub mod registry;
+pub mod revalidation;
 pub mod revocations;
 
 use std::sync::Arc;
@@ -31,10 +33,12 @@ pub use introspection::AuthClient;
 pub use names::Names;
 pub use protect::protect;
 pub use registry::Registry;
+pub use revalidation::Revalidation;
 pub use revocations::Revocations;
 
 /// Everything a service that is not auth needs to know who calls: starts the token registry (readiness waits for it), the
-/// consumers that feed the directory, and the way to auth for what neither knows.
+/// consumers that feed the directory, and the way to auth for what neither knows. Sockets outlive their handshake, so a service that has
+/// some hands them the [`Revalidation`].
 ///
 /// Fails when `access.auth-url` is no base for a URL, tokens live longer than their topic remembers them, or the service token cannot be a header.
 pub fn identity(
@@ -44,18 +48,20 @@ pub fn identity(
     bus: &Arc<dyn Bus>,
     directory: Arc<dyn Directory>,
     revocations: Revocations,
-) -> anyhow::Result<Identity> {
+) -> anyhow::Result<(Identity, Revalidation)> {
     anyhow::ensure!(
         settings.get().token_lifetime <= LONGEST_TOKEN,
         "access.token-lifetime: at most {} h, for as long as the accessToken topic keeps its records",
         LONGEST_TOKEN.as_secs() / 3600
     );
     let auth = AuthClient::new(settings, &credentials.service_token, context)?;
-    let registry = Registry::start(context, &settings.get(), bus, auth.clone(), revocations);
+    let revalidation = Revalidation::start(context, bus, auth.clone(), revocations);
+    let registry = Registry::start(context, &settings.get(), bus, revalidation.clone());
     let names = DirectoryNames::new(directory, auth);
     directory::spawn_directory_consumers(context, bus, &names);
-    Ok(Identity {
+    let identity = Identity {
         authenticator: Arc::new(registry),
         names: Arc::new(names),
-    })
+    };
+    Ok((identity, revalidation))
 }

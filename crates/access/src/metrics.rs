@@ -1,6 +1,6 @@
 //! What the registry and the way to auth tell of themselves.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics;
 
 /// The token registry of one service.
@@ -34,11 +34,31 @@ impl RegistryMetrics {
     }
 }
 
+/// Heartbeats of auth's relay.
+#[derive(Debug, Clone)]
+pub struct HeartbeatMetrics {
+    pub age: Gauge,
+}
+
+impl HeartbeatMetrics {
+    pub fn new(metrics: &Metrics) -> Self {
+        let age = Gauge::new(
+            "access_heartbeat_age_seconds",
+            "Time since the last heartbeat of auth's relay, or since the start before the first; without one auth is asked again about known tokens",
+        );
+        Self {
+            age: metrics.register(age.expect("a static metric is valid")),
+        }
+    }
+}
+
 /// Calls to auth.
 #[derive(Debug, Clone)]
 pub struct AuthMetrics {
     /// By `outcome`: active, inactive, unavailable.
     pub introspections: IntCounterVec,
+    /// By `outcome`: active, inactive, unsupported, unavailable.
+    pub confirmations: IntCounterVec,
     /// By `outcome`: found, unknown, unavailable.
     pub lookups: IntCounterVec,
     pub seconds: Histogram,
@@ -68,15 +88,24 @@ impl AuthMetrics {
             "Names asked of auth by outcome: found, unknown, unavailable",
             "outcome",
         ));
-        // All are there from the start, at nothing.
+        let confirmations = metrics.register(counter(
+            "access_confirmations_total",
+            "Known tokens asked of auth again while heartbeats were missing, by outcome: active, inactive (revoked), unsupported, unavailable",
+            "outcome",
+        ));
+        // Pre-creates every label value so that series start at 0.
         for outcome in ["active", "inactive", "unavailable"] {
             introspections.with_label_values(&[outcome]);
+        }
+        for outcome in ["active", "inactive", "unsupported", "unavailable"] {
+            confirmations.with_label_values(&[outcome]);
         }
         for outcome in ["found", "unknown", "unavailable"] {
             lookups.with_label_values(&[outcome]);
         }
         Self {
             introspections,
+            confirmations,
             lookups,
             seconds: metrics.register(Histogram::with_opts(seconds).expect("a static metric is valid")),
             rejected: metrics.register(rejected),

@@ -16,10 +16,9 @@ use sosohappy_common::settings::Access;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{AccessTokenIssued, TokenDigest};
 
-use crate::introspection::{AuthClient, IntrospectResponse};
+use crate::introspection::IntrospectResponse;
 use crate::metrics::RegistryMetrics;
-use crate::revocations::{self, Revocations};
-use crate::{Authenticator, Caller, Denied};
+use crate::{Authenticator, Caller, Denied, Revalidation, revocations};
 use table::{Table, Token, Verdict};
 
 /// How often what has run out is forgotten. Expiry itself is enforced on read.
@@ -34,7 +33,7 @@ struct Inner {
     table: Table,
     clock: Arc<dyn Clock>,
     lifetime: Duration,
-    auth: AuthClient,
+    revalidation: Revalidation,
     metrics: RegistryMetrics,
 }
 
@@ -42,18 +41,12 @@ impl Registry {
     /// Starts the reader of `accessToken`: every replica reads every partition from `now − token lifetime`, and readiness waits
     /// until it has caught up.
     #[must_use]
-    pub fn start(
-        context: &Context,
-        settings: &Access,
-        bus: &Arc<dyn Bus>,
-        auth: AuthClient,
-        revocations: Revocations,
-    ) -> Self {
+    pub fn start(context: &Context, settings: &Access, bus: &Arc<dyn Bus>, revalidation: Revalidation) -> Self {
         let registry = Self(Arc::new(Inner {
-            table: Table::new(revocations),
+            table: Table::new(revalidation.revocations.clone()),
             clock: context.clock.clone(),
             lifetime: settings.token_lifetime,
-            auth,
+            revalidation,
             metrics: RegistryMetrics::new(&context.metrics),
         }));
         let horizon = Start::At(registry.0.horizon());
@@ -73,7 +66,7 @@ impl Registry {
 
     /// Asks auth for a token no topic has brought yet, and remembers a living one.
     async fn ask(&self, account: &Account, digest: &TokenDigest) -> Result<Verdict, Denied> {
-        let answer = self.0.auth.introspect(account, digest).await?;
+        let answer = self.0.revalidation.auth.introspect(account, digest).await?;
         if !answer.active {
             return Ok(Verdict::Refused);
         }
@@ -88,6 +81,14 @@ impl Registry {
 }
 
 impl Inner {
+    /// Asks auth again about a token that is admitted here although revocations may be missing.
+    async fn confirm(&self, account: &Account, digest: &TokenDigest, token: Token) -> Verdict {
+        self.revalidation
+            .check(account, digest, token.session, token.issued_at())
+            .await;
+        self.table.admit(account, digest, self.now_ms())
+    }
+
     fn now_ms(&self) -> i64 {
         self.clock.now().as_millisecond()
     }
@@ -129,17 +130,22 @@ impl Authenticator for Registry {
                 inner.metrics.refused.inc();
                 Verdict::Refused
             }
-            admitted @ Verdict::Admitted(_) => {
+            Verdict::Admitted(token) => {
                 inner.metrics.hits.inc();
-                admitted
+                if inner.revalidation.is_needed() {
+                    inner.confirm(account, &digest, token).await
+                } else {
+                    Verdict::Admitted(token)
+                }
             }
         };
         match verdict {
             Verdict::Admitted(token) => Ok(Caller {
                 account: account.clone(),
+                token: digest,
                 session: token.session,
                 role: token.role,
-                issued_at: Timestamp::from_millisecond(token.issued_ms).unwrap_or(Timestamp::MIN),
+                issued_at: token.issued_at(),
                 expires_at: Timestamp::from_millisecond(token.expires_ms).unwrap_or(Timestamp::MAX),
             }),
             Verdict::Refused | Verdict::Unknown => Err(Denied::Refused),

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use sosohappy_access::{Act, Acting, Actor, Authenticator, Caller, Denied, Identity, Names, protect};
 use sosohappy_common::Account;
-use sosohappy_events::types::{Role, SessionId};
+use sosohappy_events::types::{Role, SessionId, TokenDigest};
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,6 +31,7 @@ impl Authenticator for Tokens {
         match (account.as_str(), token) {
             ("kim@example.com+kakao", "live") => Ok(Caller {
                 account: account.clone(),
+                token: TokenDigest::of(token),
                 session: SessionId(1),
                 role: Role::User,
                 issued_at: Timestamp::UNIX_EPOCH,

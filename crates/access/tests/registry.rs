@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
-use sosohappy_access::{AuthClient, Authenticator, Denied, Registry, Revocations};
+use sosohappy_access::{AuthClient, Authenticator, Denied, Registry, Revalidation, Revocations};
 use sosohappy_bus::Bus;
 use sosohappy_common::settings::{Access, AccessTokenForm, Events, Live};
 use sosohappy_common::{Account, Context};
@@ -75,7 +75,8 @@ impl Bench {
         let auth =
             AuthClient::new(&Live::new(settings.clone()), &SecretString::from("fleet"), &context).expect("a client");
         let revocations = Revocations::start(&context, settings.token_lifetime, &self.bus);
-        let registry = Registry::start(&context, &settings, &self.bus, auth, revocations);
+        let revalidation = Revalidation::start(&context, &self.bus, auth, revocations);
+        let registry = Registry::start(&context, &settings, &self.bus, revalidation);
         let ready = tokio::time::timeout(Duration::from_secs(20), context.lifecycle.ready()).await;
         assert!(ready.is_ok(), "not ready: {:?}", context.lifecycle.readiness());
         registry

@@ -19,4 +19,5 @@ pub use close::Close;
 pub use connect::{Connect, Handshake, connect};
 pub use hub::{Hub, Limits};
 pub use presence::Present;
+pub use revocations::spawn_revalidation;
 pub use session::{Protocol, upgrade};

@@ -1,11 +1,56 @@
 //! Closes the sockets of revoked sessions and accounts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sosohappy_access::{Caller, Revocations};
-use sosohappy_common::Account;
+use futures::{StreamExt as _, stream};
+use sosohappy_access::{Caller, Revalidation, Revocations};
+use sosohappy_common::{Account, Context};
+use tokio::time::MissedTickBehavior;
 
 use crate::{Close, Hub};
+
+/// Pause between two rounds of asking auth about open sockets.
+const ROUND: Duration = Duration::from_millis(250);
+
+/// Sockets asked about at once: auth may just have started again.
+const AT_ONCE: usize = 8;
+
+/// Spawns the task that asks auth again about the tokens of open sockets while revocations may be missing, each at most once a
+/// second; those that auth revoked are closed.
+pub fn spawn_revalidation(context: &Context, hub: &Hub, revalidation: Revalidation) {
+    let (hub, draining) = (hub.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("socket-revalidation", async move {
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while draining.run_until_cancelled(rounds.tick()).await.is_some() {
+            if revalidation.is_needed() {
+                let round = revalidate_all(&hub, &revalidation);
+                draining.run_until_cancelled(round).await;
+            }
+        }
+        Ok(())
+    });
+}
+
+async fn revalidate_all(hub: &Hub, revalidation: &Revalidation) {
+    let callers: HashMap<_, Caller> = {
+        let book = hub.0.book.read();
+        let sockets = book.accounts.values().flatten();
+        sockets
+            .map(|socket| (socket.caller.token, socket.caller.clone()))
+            .collect()
+    };
+    stream::iter(callers.into_values())
+        .for_each_concurrent(AT_ONCE, async |caller| {
+            // Heartbeats may have come back in the middle of a long round.
+            if revalidation.is_needed() {
+                revalidation.revalidate(&caller).await;
+            }
+        })
+        .await;
+}
 
 /// Closes sockets of an account whenever [`Revocations`] reports a change of it.
 pub(crate) fn subscribe(hub: &Hub) {

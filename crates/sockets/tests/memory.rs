@@ -12,7 +12,7 @@ use axum::routing::get;
 use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
-use sosohappy_events::types::{Role, SessionId};
+use sosohappy_events::types::{Role, SessionId, TokenDigest};
 use sosohappy_sockets::{Close, Hub, Limits, Protocol, upgrade};
 
 /// `docs/performance.md` holds the slope of a whole service; this is the crate's share.
@@ -39,6 +39,7 @@ async fn accept(State((hub, context)): State<(Hub, Context)>, socket: WebSocketU
     let issued_at = context.clock.now();
     let caller = Caller {
         account: format!("{}@example.com+kakao", context.entropy.hex(8)).parse().unwrap(),
+        token: TokenDigest::of("token"),
         session: SessionId(context.entropy.u64()),
         role: Role::User,
         issued_at,

@@ -8,7 +8,7 @@ use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::{self, Live, Sources};
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::{AccessTokenIssued, NicknameSet, Role, SessionId, TokenDigest};
+use sosohappy_events::types::{AccessTokenIssued, NicknameSet, RelayHeartbeat, Role, SessionId, TokenDigest};
 use sosohappy_events::{Envelope, Event, Topic};
 
 use crate::engines::Real;
@@ -25,6 +25,7 @@ pub struct Bed {
     prefix: String,
     real: Option<Real>,
     auth: FakeAuth,
+    heartbeats: tokio::task::JoinHandle<()>,
     /// What tests use to publish and read events beside the services.
     pub context: Context,
     pub bus: Arc<dyn Bus>,
@@ -71,9 +72,15 @@ impl Bed {
             prefix,
             real,
             auth,
+            heartbeats: tokio::spawn(beat(bus.clone(), context.clone())),
             context,
             bus,
         }
+    }
+
+    /// Ends the heartbeats of auth's relay, as when auth is killed or the broker is unavailable.
+    pub fn stop_heartbeats(&self) {
+        self.heartbeats.abort();
     }
 
     /// The settings of a service (`auth`, `feed`, …) on this bed's engines, with `more` over them.
@@ -256,6 +263,30 @@ impl Bed {
             .publish(&[envelope.to_outgoing()])
             .await
             .expect("the bus takes events");
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.heartbeats.abort();
+    }
+}
+
+/// Publishes heartbeats as auth's relay does.
+async fn beat(bus: Arc<dyn Bus>, context: Context) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        ticks.tick().await;
+        let now = context.clock.now();
+        let heartbeat = RelayHeartbeat {
+            service: "auth-service".to_owned(),
+            relay: context.instance.to_string(),
+            sent_at: now,
+            published_until: now,
+        };
+        let record = Envelope::new(heartbeat, &context).to_outgoing();
+        // Without it the services ask the fake auth, which is no other result.
+        let _ = bus.publish(&[record]).await;
     }
 }
 

@@ -36,11 +36,11 @@ impl Authenticator for OwnTokens {
         if claims.email != *account {
             return Err(Denied::Refused);
         }
-        let token = live_token(&self.0, account, &TokenDigest::of(token))
-            .await?
-            .ok_or(Denied::Refused)?;
+        let digest = TokenDigest::of(token);
+        let token = live_token(&self.0, account, &digest).await?.ok_or(Denied::Refused)?;
         Ok(Caller {
             account: token.account,
+            token: digest,
             session: token.session,
             role: token.role,
             issued_at: token.issued_at,

@@ -29,7 +29,7 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{AccountResigned, DirectMessageSent};
-use sosohappy_sockets::{Hub, Present};
+use sosohappy_sockets::{Hub, Present, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::resigned::Resigned;
@@ -55,7 +55,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     let present = Present::spawn(&context, opened.presence, hub.clone());
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
-    let identity = sosohappy_access::identity(
+    let (identity, revalidation) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,
@@ -64,6 +64,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         revocations,
     )?;
 
+    spawn_revalidation(&context, &hub, revalidation);
     unshown::spawn(&context, opened.store.clone(), relay.clone());
     first_fleet::spawn(&context, opened.store.clone(), identity.names.clone());
 

@@ -52,7 +52,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         current.access.token_lifetime,
     );
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
-    let identity = sosohappy_access::identity(
+    let (identity, _) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,

@@ -22,7 +22,7 @@ use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
-use sosohappy_sockets::{Hub, Present};
+use sosohappy_sockets::{Hub, Present, spawn_revalidation};
 
 use crate::app::App;
 use crate::delivery::{Delivery, Read};
@@ -46,7 +46,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     sosohappy_store::check_database(&context.health, inbox.store.clone());
 
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
-    let identity = sosohappy_access::identity(
+    let (identity, revalidation) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,
@@ -55,6 +55,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         revocations.clone(),
     )?;
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
+    spawn_revalidation(&context, &hub, revalidation);
     let present = Present::spawn(&context, inbox.presence, hub.clone());
     let relay = spawn_relay(&context, bus.clone(), inbox.outbox);
     let pushes = PushHandle::default();

@@ -11,6 +11,7 @@ use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
 use failsafe::{Config, StateMachine};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use moka::future::Cache;
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,7 +39,14 @@ const CALLS_AT_ONCE: usize = 64;
 /// Failures in a row that open the breaker, and for how long it then stays open, at first and at most.
 const FAILURES: u32 = 5;
 const OPEN_AT_FIRST: Duration = Duration::from_secs(1);
-const OPEN_AT_MOST: Duration = Duration::from_secs(5);
+/// Not longer: a revoked token is refused within two seconds of auth's return.
+const OPEN_AT_MOST: Duration = Duration::from_secs(1);
+
+/// How long an answer about a known token is good for: it is asked about at most this often.
+const CONFIRMED: Duration = Duration::from_secs(1);
+
+/// How long an auth without introspection is not asked again about known tokens.
+const UNSUPPORTED: Duration = Duration::from_mins(1);
 
 /// The longest nickname auth gives.
 const NICKNAME_CHARS: usize = 100;
@@ -55,11 +63,35 @@ struct Inner {
     settings: Live<Access>,
     breaker: StateMachine<ConsecutiveFailures<EqualJittered>, ()>,
     inactive: Cache<(Account, [u8; 32]), IntrospectResponse>,
+    confirmed: Cache<(Account, [u8; 32]), Confirmation>,
+    unsupported_until: Mutex<Option<Instant>>,
     accounts: Cache<String, Option<Account>>,
     /// Those of this moment: an answer goes to whoever waits for it and is then forgotten.
     fresh_accounts: Cache<String, Option<Account>>,
     nicknames: Cache<Account, Option<String>>,
     metrics: AuthMetrics,
+}
+
+/// What auth says about a token that this replica knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation {
+    Active,
+    /// Expired or revoked.
+    Inactive,
+    /// Auth does not answer introspection: a Spring auth.
+    Unsupported,
+    Unavailable,
+}
+
+impl Confirmation {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Unsupported => "unsupported",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 struct Call {
@@ -114,6 +146,11 @@ impl AuthClient {
                 ))
                 .build(),
             inactive: negative_cache(),
+            confirmed: Cache::builder()
+                .max_capacity(NEGATIVE_ENTRIES)
+                .time_to_live(CONFIRMED)
+                .build(),
+            unsupported_until: Mutex::default(),
             accounts: negative_cache(),
             fresh_accounts: negative_cache(),
             nicknames: negative_cache(),
@@ -129,10 +166,7 @@ impl AuthClient {
         let answer = inner
             .inactive
             .try_get_with(key.clone(), async {
-                let request = IntrospectRequest {
-                    account: account.as_str().to_owned(),
-                    token_digest: digest.to_string(),
-                };
+                let request = IntrospectRequest::new(account, digest);
                 let answer = inner.call(&inner.introspect, &request).await;
                 let answer = answer.map(|answer| answer.unwrap_or_else(IntrospectResponse::inactive));
                 let outcome = match &answer {
@@ -149,6 +183,27 @@ impl AuthClient {
             inner.inactive.invalidate(&key).await;
         }
         Ok(answer)
+    }
+
+    /// Asks again about a token this replica knows, at most once a second a token; those who ask at once share a call. While the
+    /// breaker is open no call is made, and nothing is remembered.
+    pub async fn confirm(&self, account: &Account, digest: &TokenDigest) -> Confirmation {
+        let inner = &self.0;
+        if inner
+            .unsupported_until
+            .lock()
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Confirmation::Unsupported;
+        }
+        let key = (account.clone(), digest.0);
+        if let Some(known) = inner.confirmed.get(&key).await {
+            return known;
+        }
+        if !inner.breaker.is_call_permitted() {
+            return Confirmation::Unavailable;
+        }
+        inner.confirmed.get_with(key, inner.ask_again(account, digest)).await
     }
 
     /// Who bears this nickname; that nobody does is believed for a second.
@@ -202,6 +257,24 @@ impl AuthClient {
 }
 
 impl Inner {
+    async fn ask_again(&self, account: &Account, digest: &TokenDigest) -> Confirmation {
+        let request = IntrospectRequest::new(account, digest);
+        let confirmation = match self.call::<_, IntrospectResponse>(&self.introspect, &request).await {
+            Ok(Some(answer)) if answer.active => Confirmation::Active,
+            Ok(Some(_)) => Confirmation::Inactive,
+            Ok(None) => {
+                *self.unsupported_until.lock() = Some(Instant::now() + UNSUPPORTED);
+                Confirmation::Unsupported
+            }
+            Err(_) => Confirmation::Unavailable,
+        };
+        self.metrics
+            .confirmations
+            .with_label_values(&[confirmation.label()])
+            .inc();
+        confirmation
+    }
+
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
         let answer = self
             .look_up(&LookupRequest {

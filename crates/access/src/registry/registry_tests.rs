@@ -15,7 +15,9 @@ use sosohappy_events::types::{AccountResigned, AccountStateChanged, Role, Sessio
 use sosohappy_events::{Envelope, Event};
 
 use super::*;
+use crate::heartbeats::Heartbeats;
 use crate::introspection::IntrospectRequest;
+use crate::{AuthClient, Revocations};
 
 const LIFETIME: Duration = Duration::from_hours(1);
 
@@ -53,6 +55,7 @@ struct Bench {
     context: Context,
     registry: Registry,
     revocations: Revocations,
+    heartbeats: Heartbeats,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -74,11 +77,17 @@ async fn bench() -> Bench {
     };
     let client = AuthClient::new(&Live::new(settings), &SecretString::from("fleet"), &context).unwrap();
     let revocations = Revocations::default();
+    let heartbeats = Heartbeats::new(&context);
+    heartbeats.assume_current(true);
     let registry = Registry(Arc::new(Inner {
         table: Table::new(revocations.clone()),
         clock: context.clock.clone(),
         lifetime: LIFETIME,
-        auth: client,
+        revalidation: Revalidation {
+            auth: client,
+            revocations: revocations.clone(),
+            heartbeats: heartbeats.clone(),
+        },
         metrics: RegistryMetrics::new(&context.metrics),
     }));
     Bench {
@@ -87,6 +96,7 @@ async fn bench() -> Bench {
         context,
         registry,
         revocations,
+        heartbeats,
         serving,
     }
 }
@@ -337,4 +347,62 @@ async fn what_is_over_is_swept_and_counted() {
     bench.clock.advance(Duration::from_secs(61));
     bench.registry.0.sweep();
     assert_eq!(bench.registry.0.metrics.tokens.get(), 0);
+}
+
+#[tokio::test]
+async fn a_known_token_is_asked_about_once_a_second_while_heartbeats_are_missing() {
+    let bench = bench().await;
+    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.answers(9);
+    assert!(bench.check("opaque").await.is_ok());
+    assert_eq!(bench.asked(), 0, "heartbeats come");
+
+    bench.heartbeats.assume_current(false);
+    *bench.auth.delay.lock() = Duration::from_millis(20);
+    let all = futures::future::join_all((0..20).map(|_| bench.check("opaque"))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert!(bench.check("opaque").await.is_ok());
+    assert_eq!(bench.asked(), 1);
+
+    *bench.auth.active.lock() = None;
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    assert_eq!(bench.check("opaque").await, Err(Denied::Refused), "revoked");
+    assert_eq!(bench.asked(), 2);
+    bench.heartbeats.assume_current(true);
+    assert_eq!(bench.check("opaque").await, Err(Denied::Refused), "for good");
+    bench.clock.advance(Duration::from_millis(1));
+    bench.tell(issued("re-issued", bench.clock.now())).await;
+    assert!(bench.check("re-issued").await.is_ok(), "a later token of the session");
+    assert_eq!(bench.asked(), 2);
+}
+
+#[tokio::test]
+async fn without_heartbeats_and_auth_what_is_known_goes_on_and_a_revoked_token_ends_soon_after_auth_is_back() {
+    let bench = bench().await;
+    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.heartbeats.assume_current(false);
+    *bench.auth.delay.lock() = Duration::from_secs(5);
+    for jti in 0..5 {
+        assert_eq!(bench.check(&bench.token(jti)).await, Err(Denied::Unavailable));
+    }
+    assert!(bench.check("opaque").await.is_ok());
+
+    *bench.auth.delay.lock() = Duration::ZERO;
+    let back = std::time::Instant::now();
+    while bench.check("opaque").await.is_ok() {
+        assert!(back.elapsed() < Duration::from_secs(2), "still admitted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_auth_without_introspection_is_asked_once_about_what_is_known() {
+    let bench = bench().await;
+    bench.heartbeats.assume_current(false);
+    *bench.auth.refusing.lock() = true;
+    for token in ["one", "two", "three"] {
+        bench.tell(issued(token, bench.clock.now())).await;
+        assert!(bench.check(token).await.is_ok());
+    }
+    assert_eq!(bench.asked(), 1);
 }

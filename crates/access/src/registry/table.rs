@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::{HashTable, hash_table::Entry};
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use sosohappy_common::Account;
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
@@ -51,6 +52,12 @@ pub struct Token {
     pub role: Role,
     pub issued_ms: i64,
     pub expires_ms: i64,
+}
+
+impl Token {
+    pub fn issued_at(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.issued_ms).unwrap_or(Timestamp::MIN)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,3 @@
-use jiff::Timestamp;
 use proptest::prelude::*;
 use sosohappy_events::types::State;
 

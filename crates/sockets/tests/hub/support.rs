@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::{Role, SessionId};
+use sosohappy_events::types::{Role, SessionId, TokenDigest};
 use sosohappy_sockets::{Close, Hub, Limits, Protocol, upgrade};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -98,6 +98,7 @@ async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket
     let issued_at = fleet.context.clock.now();
     let caller = Caller {
         account: account(&who.name),
+        token: TokenDigest::of(&format!("{} {}", who.name, who.session)),
         session: SessionId(who.session),
         role: Role::User,
         issued_at,

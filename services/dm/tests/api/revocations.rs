@@ -6,7 +6,10 @@ use sosohappy_testkit::{Bed, CountingBus, on_both_engines};
 
 use crate::{Dm, two};
 
-on_both_engines!(a_revocation_reaches_tokens_and_sockets_through_one_reader);
+on_both_engines!(
+    a_revocation_reaches_tokens_and_sockets_through_one_reader,
+    a_revoked_session_ends_within_two_seconds_when_its_revocation_cannot_be_published,
+);
 
 /// `Running` is ready: all readers have begun.
 async fn a_revocation_reaches_tokens_and_sockets_through_one_reader(bed: Bed) {
@@ -51,4 +54,29 @@ async fn a_revocation_reaches_tokens_and_sockets_through_one_reader(bed: Bed) {
 async fn within<T>(work: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(Duration::from_secs(2), work).await;
     done.expect("within two seconds")
+}
+
+/// As after a crash of auth between its answer and its relay, and while the broker is unavailable: the fake auth knows of the
+/// revocation, no topic does, and heartbeats have ended.
+async fn a_revoked_session_ends_within_two_seconds_when_its_revocation_cannot_be_published(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let mut socket = dm.connect(&kim).await;
+    let mut stays = dm.connect(&lee).await;
+    // A heartbeat after the token: it is admitted without a call.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(dm.status(&kim).await, 200);
+
+    bed.stop_heartbeats();
+    bed.forget(&kim);
+    let refused = async {
+        while dm.status(&kim).await != 403 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ((), code) = within(async { tokio::join!(refused, socket.closed()) }).await;
+    assert_eq!(code, 1008);
+    assert_eq!(dm.status(&lee).await, 200, "auth still knows this one");
+    let closed = tokio::time::timeout(Duration::from_secs(1), stays.closed()).await;
+    assert!(closed.is_err(), "its socket stays: {closed:?}");
 }

@@ -1,0 +1,58 @@
+//! Asks auth again about tokens this replica knows, while revocations may be missing.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sosohappy_bus::Bus;
+use sosohappy_common::{Account, Context};
+use sosohappy_events::types::{SessionId, TokenDigest};
+
+use crate::heartbeats::Heartbeats;
+use crate::introspection::Confirmation;
+use crate::{AuthClient, Caller, Revocations};
+
+/// Clones share breaker, caches and revocations.
+#[derive(Debug, Clone)]
+pub struct Revalidation {
+    pub(crate) auth: AuthClient,
+    pub(crate) revocations: Revocations,
+    pub(crate) heartbeats: Heartbeats,
+}
+
+impl Revalidation {
+    /// Starts the reader of heartbeats; until the first one arrives, revocations may be missing.
+    #[must_use]
+    pub fn start(context: &Context, bus: &Arc<dyn Bus>, auth: AuthClient, revocations: Revocations) -> Self {
+        Self {
+            auth,
+            revocations,
+            heartbeats: Heartbeats::start(context, bus),
+        }
+    }
+
+    /// Whether revocations may be missing here.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        !self.heartbeats.are_current()
+    }
+
+    /// Revokes the caller's session up to the caller's token when auth says that the token is no longer valid.
+    pub async fn revalidate(&self, caller: &Caller) {
+        self.check(&caller.account, &caller.token, caller.session, caller.issued_at)
+            .await;
+    }
+
+    /// Without an answer of auth, what is known stays valid.
+    pub(crate) async fn check(
+        &self,
+        account: &Account,
+        digest: &TokenDigest,
+        session: SessionId,
+        issued_at: Timestamp,
+    ) {
+        if self.auth.confirm(account, digest).await == Confirmation::Inactive {
+            // Auth says no to older tokens of the session as well, and to later ones only by themselves.
+            self.revocations.close_session(account, session, issued_at);
+        }
+    }
+}
