@@ -72,7 +72,7 @@ def seconds(text):
 
 def partitions():
     source = (ROOT / "crates/events/src/topic.rs").read_text()
-    return int(re.search(r"pub const PARTITIONS: i32 = (\d+);", source)[1])
+    return int(re.search(r"const PARTITIONS: i32 = (\d+);", source)[1])
 
 
 def run(*command, **more):

@@ -1,0 +1,62 @@
+//! Revoked means refused within two seconds while auth can be reached, also when auth is killed between its answer and its relay.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_fleet::app::{Addresses, Phone};
+use sosohappy_testkit::{Cluster, EngineSet};
+
+const PROMISED: Duration = Duration::from_secs(2);
+
+/// Kills a run: some hit the moment between the answer and the relay.
+const ROUNDS: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_on_the_embedded_engines() {
+    resign_and_kill(Cluster::embedded(binaries()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_each_on_the_real_engines() {
+    if EngineSet::real_is_there() {
+        resign_and_kill(Cluster::real(binaries()).await).await;
+    }
+}
+
+/// Where this workspace's binaries are.
+fn binaries() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_fleet"))
+        .parent()
+        .expect("a binary is in a folder")
+}
+
+async fn resign_and_kill(mut fleet: Cluster) {
+    let ports = fleet.replicas[0];
+    let addresses = Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice);
+    let names = fleet.names();
+    let victim = names.iter().find(|name| *name == "auth").unwrap_or(&names[0]).clone();
+    let entropy: &dyn Entropy = &SystemEntropy;
+    for round in 0..ROUNDS {
+        let name = format!("kim{}", entropy.hex(3));
+        let mut kim = Phone::new(addresses.clone(), &format!("{name}@example.com"), "google").unwrap();
+        kim.sign_in().await.unwrap();
+        let picture = sosohappy_fleet::demo::picture(0);
+        kim.set_profile(&name, "hello", &picture).await.unwrap();
+        assert_eq!(kim.knock().await.unwrap(), StatusCode::OK, "round {round}");
+
+        kim.resign().await.unwrap();
+        fleet.kill(&victim);
+        fleet.restart(&victim).await;
+        let back = Instant::now();
+        while kim.knock().await.unwrap() != StatusCode::FORBIDDEN {
+            assert!(back.elapsed() < PROMISED, "round {round}: still admitted");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        println!(
+            "round {round}: refused {} ms after auth's return",
+            back.elapsed().as_millis()
+        );
+    }
+}
