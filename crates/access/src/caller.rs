@@ -24,7 +24,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
         parts.extensions.get().cloned().ok_or_else(|| {
-            tracing::error!("a handler asks for the caller on a route that is not protected");
+            tracing::error!("caller missing: route is not protected");
             Problem::access_denied()
         })
     }

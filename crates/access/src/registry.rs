@@ -71,7 +71,7 @@ impl Registry {
             return Ok(Verdict::Refused);
         }
         let token = token(&answer).ok_or_else(|| {
-            tracing::error!("auth called a token active and did not say whose or for how long");
+            tracing::error!("auth introspection response invalid: account or expiry missing");
             Denied::Unavailable
         })?;
         self.0.remember(account, digest, token);

@@ -133,7 +133,7 @@ impl Follower {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the bus does not answer".to_owned(),
         };
-        tracing::warn!(reason, "nobody was told what the settings are");
+        tracing::warn!(reason, "failed to publish settings report");
     }
 }
 

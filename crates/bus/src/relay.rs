@@ -161,12 +161,12 @@ impl Relay {
                         self.give_back().await;
                         return Ok(());
                     }
-                    tracing::warn!("the outbox relay has lost its lease; another replica goes on");
+                    tracing::warn!("outbox lease lost; another replica publishes");
                     TRY
                 }
                 Ok(false) => TRY,
                 Err(error) => {
-                    tracing::warn!(%error, "the outbox relay cannot ask for its lease");
+                    tracing::warn!(%error, "outbox lease request failed; retrying");
                     delays.next().unwrap_or(TRY)
                 }
             };
@@ -290,7 +290,7 @@ impl Relay {
                 tracing::error!(
                     topic = record.topic,
                     reason,
-                    "a record of the outbox goes to the dead letters"
+                    "outbox record refused; sending dead letter"
                 );
                 self.metrics.refused.with_label_values(&[&record.topic]).inc();
                 let dead = dead_letter_of(record, "outbox", &reason);
@@ -302,7 +302,7 @@ impl Relay {
                     tracing::error!(
                         row,
                         reason,
-                        "a record of the outbox can be put nowhere, and stays where it is"
+                        "outbox record and its dead letter refused; record stays in the outbox"
                     );
                     stuck.insert(row.clone());
                 }
@@ -321,7 +321,7 @@ impl Relay {
         let rows: Vec<_> = sent.iter().map(|pending| pending.row.clone()).collect();
         let mut delays = backoff();
         while let Err(error) = self.outbox.published(&rows).await {
-            tracing::warn!(%error, "what was published cannot be forgotten yet");
+            tracing::warn!(%error, "deleting published outbox rows failed; retrying");
             tokio::time::sleep(delays.next().unwrap_or(TRY)).await;
             if !self.keep(lease).await {
                 return false;
@@ -363,7 +363,7 @@ impl Relay {
                 Ok(Ok(true)) => *lease = Lease::from(asked),
                 Ok(Ok(false)) | Err(_) => return false,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the outbox relay cannot renew its lease");
+                    tracing::warn!(%error, "outbox lease renewal failed");
                     tokio::time::sleep_until((Instant::now() + delays.next().unwrap_or(TRY)).min(lease.end)).await;
                     if Instant::now() >= lease.end {
                         return false;

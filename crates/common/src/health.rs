@@ -76,7 +76,7 @@ impl Health {
             let checked = tokio::time::timeout(CHECK_TIMEOUT, ask()).await;
             let checked = checked.unwrap_or_else(|_| Err(format!("no answer within {}s", CHECK_TIMEOUT.as_secs())));
             if let Err(reason) = &checked {
-                tracing::warn!(check = name, reason, "a part of the service is down");
+                tracing::warn!(check = name, reason, "health check failed");
             }
             (name, checked)
         });

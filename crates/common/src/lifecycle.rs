@@ -288,7 +288,7 @@ impl Lifecycle {
         };
         self.inner.stopped.cancel();
         if !in_time && tokio::time::timeout(UNWIND, self.ended()).await.is_err() {
-            tracing::warn!(service = self.inner.service, "a task does not let itself be dropped");
+            tracing::warn!(service = self.inner.service, "task could not be aborted");
         }
         dropped
     }
@@ -337,7 +337,7 @@ impl Running {
             task: self.task,
             reason,
         };
-        tracing::error!(reason = failed.reason, "the task failed");
+        tracing::error!(reason = failed.reason, "task failed");
         self.inner.failure.send_if_modified(|first| {
             let is_first = first.is_none();
             first.get_or_insert(failed);

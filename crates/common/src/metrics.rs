@@ -80,7 +80,7 @@ impl Metrics {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_else(|error| {
-                tracing::error!(%error, "metrics cannot be rendered");
+                tracing::error!(%error, "rendering metrics failed");
                 String::new()
             })
     }

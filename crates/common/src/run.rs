@@ -282,9 +282,9 @@ pub async fn supervise(mut services: Vec<Running>, mut leave: Leave) -> anyhow::
         }
     };
     if let Some(failure) = &failure {
-        tracing::error!(reason = format!("{failure:#}"), "leaving: something failed");
+        tracing::error!(reason = format!("{failure:#}"), "shutting down: task failed");
     } else {
-        tracing::info!("leaving: asked to");
+        tracing::info!("shutting down: signal received");
     }
     let drained = tokio::select! {
         drained = join_all(services.into_iter().map(Running::drain)) => drained,

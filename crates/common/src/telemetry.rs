@@ -62,7 +62,7 @@ impl Telemetry {
         if let Some(exporter) = &self.exporter
             && let Err(error) = exporter.force_flush()
         {
-            tracing::warn!(%error, "spans could not be exported");
+            tracing::warn!(%error, "span export failed");
         }
     }
 }

@@ -65,7 +65,7 @@ fn warn_of_strangers() {
         };
         let known = OWN.contains(&ours) || SERVICES.iter().any(|service| ours.starts_with(service));
         if !known && !ours.starts_with("TEST_") {
-            tracing::warn!(%name, "nobody reads this variable: SOSOHAPPY_<SERVICE>__<SECTION>__<KEY> is expected");
+            tracing::warn!(%name, "unknown environment variable: SOSOHAPPY_<SERVICE>__<SECTION>__<KEY> is expected");
         }
     }
 }

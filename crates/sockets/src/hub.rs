@@ -238,7 +238,7 @@ impl Hub {
 
     fn send_where(&self, account: &Account, frame: &str, is_for: impl Fn(&Socket) -> bool) -> usize {
         if frame.len() > FRAME_OUT_BYTES {
-            tracing::error!(bytes = frame.len(), "a frame to a client is too large and was not sent");
+            tracing::error!(bytes = frame.len(), "outgoing frame too large; not sent");
             return 0;
         }
         let mut queued = 0;

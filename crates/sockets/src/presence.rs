@@ -64,10 +64,7 @@ impl Present {
         }
         if let Err(error) = self.presence.release(&self.context.instance, account).await {
             // The row runs out by itself.
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "presence could not be released"
-            );
+            tracing::warn!(error = &error as &dyn std::error::Error, "releasing presence failed");
         }
         // Another socket of theirs was opened meanwhile, and its word may have been overtaken by ours.
         if self.hub.online(account) {
@@ -82,7 +79,7 @@ impl Present {
         let until = self.now() + HELD;
         if let Err(error) = self.presence.hold(&self.context.instance, accounts, until).await {
             // The next beat tries again; until then somebody here may get a push beside the frame.
-            tracing::warn!(error = &error as &dyn std::error::Error, "presence could not be told");
+            tracing::warn!(error = &error as &dyn std::error::Error, "renewing presence failed");
         }
     }
 

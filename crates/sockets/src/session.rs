@@ -75,7 +75,7 @@ pub async fn upgrade<P: Protocol>(
         .max_write_buffer_size(FRAME_OUT_BYTES + BUFFER)
         .max_message_size(frame_bytes)
         .max_frame_size(frame_bytes)
-        .on_failed_upgrade(|error| tracing::debug!(%error, "a socket's handshake was not completed"));
+        .on_failed_upgrade(|error| tracing::debug!(%error, "WebSocket handshake failed"));
     upgrade.on_upgrade(async move |connection| {
         let _tracked = tracked;
         match seat {
@@ -216,7 +216,7 @@ impl<'a, P: Protocol> Session<'a, P> {
         Box::pin(async move {
             let work = tokio::time::timeout(within, protocol.frame(caller, &text));
             work.await.unwrap_or_else(|_| {
-                tracing::warn!("the work on a frame took too long and was dropped");
+                tracing::warn!("frame handler timed out");
                 Ok(protocol.overdue())
             })
         })

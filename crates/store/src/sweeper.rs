@@ -58,7 +58,7 @@ where
                 () = sleep(EVERY) => {}
             }
             if let Err(error) = sweep().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store could not be swept");
+                tracing::warn!(error = &error as &dyn std::error::Error, "sweep failed");
             }
         }
     });

@@ -68,7 +68,7 @@ impl From<&Error> for Problem {
             Error::UnknownProvider => Problem::new(
                 StatusCode::FORBIDDEN,
                 "unknown-provider",
-                "Nobody can sign in through this provider",
+                "Sign-in through this provider is not supported",
             )
             .detail(error.to_string()),
             Error::InvalidCode => Problem::new(
@@ -109,7 +109,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let problem = Problem::from(&self);
         if problem.status().is_server_error() {
-            tracing::error!(error = &self as &dyn std::error::Error, "the request failed");
+            tracing::error!(error = &self as &dyn std::error::Error, "request failed");
         }
         problem.into_response()
     }

@@ -90,7 +90,7 @@ pub async fn remind(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<
     if missing.is_empty() {
         return complete(app, tx, id).await;
     }
-    tracing::warn!(resignation = %id, ?missing, "a resignation waits for receipts and is published again");
+    tracing::warn!(resignation = %id, ?missing, "resignation receipts missing; publishing resignation again");
     let Resignation {
         account,
         nickname,
@@ -126,7 +126,7 @@ async fn acknowledge_once(app: &App, receipt: &AccountErased) -> Result<bool, Er
 async fn complete(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<(), Error> {
     tx.complete_resignation(id, app.now()).await?;
     tx.clear_timer(TIMER, &id.to_string()).await?;
-    tracing::info!(resignation = %id, "every service has erased what it held of a resigned account");
+    tracing::info!(resignation = %id, "resignation complete: every service acknowledged erasure");
     Ok(())
 }
 

@@ -111,7 +111,7 @@ async fn renew_once(app: &App, shown: &Claims) -> Result<Renewed, Error> {
     let answer = match presented {
         Presented::Expired => return Ok(Renewed::Refused),
         Presented::Reused => {
-            tracing::warn!(session = %session.id, "a replaced refresh token was shown again: the session is closed");
+            tracing::warn!(session = %session.id, "refresh token reused; session closed");
             close(app, tx.as_mut(), &session).await?;
             app.commit(tx).await?;
             return Ok(Renewed::Reused);

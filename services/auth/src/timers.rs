@@ -68,11 +68,7 @@ fn report(app: &App, task: &'static str, round: Result<(), Error>) {
     let failures = app.metrics.task_failures.with_label_values(&[task]);
     if let Err(error) = round {
         failures.inc();
-        tracing::warn!(
-            task,
-            error = &error as &dyn std::error::Error,
-            "a background task failed"
-        );
+        tracing::warn!(task, error = &error as &dyn std::error::Error, "background task failed");
     }
 }
 

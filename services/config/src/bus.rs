@@ -87,7 +87,7 @@ impl Announcer {
                     Ok(()) => told = true,
                     Err(error) => {
                         if told {
-                            tracing::warn!(%error, "nobody was told of the new version yet");
+                            tracing::warn!(%error, "publishing refresh event failed; retrying");
                         }
                         told = false;
                     }

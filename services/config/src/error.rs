@@ -59,24 +59,22 @@ impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
             Error::Query(invalid) => Problem::invalid_parameter(invalid.to_string()),
-            Error::View(ViewError::UnknownLabel(_)) => {
-                Problem::not_found("unknown-label", "The source has no such label")
-            }
+            Error::View(ViewError::UnknownLabel(_)) => Problem::not_found("unknown-label", "Label not found"),
             // 500 is what Spring's server answers, and its client tries again on.
             Error::View(ViewError::NotYet | ViewError::Refused { .. } | ViewError::Clone(_)) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "source-unavailable",
                 "The source cannot be served from",
             ),
-            Error::NothingFound => Problem::not_found("no-configuration", "Nothing is configured for this application"),
-            Error::NoFile => Problem::not_found("no-such-file", "The source has no such file"),
+            Error::NothingFound => Problem::not_found("no-configuration", "No configuration for this application"),
+            Error::NoFile => Problem::not_found("no-such-file", "File not found"),
             Error::NoKey | Error::Cipher(CipherError::NoKey) => {
-                Problem::not_found("no-key", "No such encryption key is set")
+                Problem::not_found("no-key", "Encryption key not found")
             }
             Error::Cipher(CipherError::NotOurs | CipherError::Salt) => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid-cipher",
-                "The text is not a cipher text of this key",
+                "Not a ciphertext of this key",
             ),
             Error::Unauthorized => Problem::new(
                 StatusCode::UNAUTHORIZED,
@@ -86,21 +84,21 @@ impl From<&Error> for Problem {
             Error::NotYourApplication => Problem::new(
                 StatusCode::FORBIDDEN,
                 "not-your-application",
-                "This credential opens the configuration of another application",
+                "Credential not valid for this application",
             ),
             Error::Unverified(unverified) => Problem::new(
                 StatusCode::FORBIDDEN,
                 "webhook-not-verified",
-                "The webhook is not signed as it should be",
+                "Webhook signature missing or invalid",
             )
             .detail(unverified.to_string()),
             Error::NotAWebhook => Problem::invalid_parameter("the body is not what a webhook sends"),
             Error::Parameter(what) => Problem::invalid_parameter(what.clone()),
-            Error::NoVersion => Problem::not_found("no-such-version", "No such version is kept"),
+            Error::NoVersion => Problem::not_found("no-such-version", "Version not found"),
             Error::BadVersion(why) => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "bad-version",
-                "This version is not one to serve",
+                "Configuration version invalid",
             )
             .detail(why.clone()),
             Error::State(_) => Problem::internal(),
@@ -113,7 +111,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let problem = Problem::from(&self);
         if problem.status().is_server_error() {
-            tracing::error!(error = %self, "a request failed");
+            tracing::error!(error = %self, "request failed");
         }
         let mut response = problem.into_response();
         if matches!(self, Self::Unauthorized) {

@@ -24,8 +24,8 @@ impl DeliveredHandle {
     pub fn mark(&self, message: MessageId) {
         match self.0.try_send(message) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => tracing::warn!("too many messages wait to be marked as delivered"),
-            Err(TrySendError::Closed(_)) => tracing::debug!("the replica leaves: a message shown is not marked"),
+            Err(TrySendError::Full(_)) => tracing::warn!("delivered-mark queue full; mark dropped"),
+            Err(TrySendError::Closed(_)) => tracing::debug!("shutting down; delivered mark dropped"),
         }
     }
 }
@@ -58,7 +58,7 @@ pub fn spawn(context: &Context, store: Arc<dyn Store>) -> DeliveredHandle {
                     if let Err(error) = store.delivered(marks, clock.now()).await {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "delivered messages were not marked"
+                            "marking delivered messages failed"
                         );
                     }
                 }

@@ -22,7 +22,7 @@ pub fn spawn(context: &Context, store: &Arc<dyn Store>, token_lifetime: Duration
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
             let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
             if let Err(error) = store.sweep(before).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "resignations were not swept");
+                tracing::warn!(error = &error as &dyn std::error::Error, "resignation sweep failed");
             }
         }
         Ok(())

@@ -59,10 +59,7 @@ impl From<Denied> for NotTaken {
 
 impl From<StoreError> for NotTaken {
     fn from(error: StoreError) -> Self {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "a message could not be stored"
-        );
+        tracing::error!(error = &error as &dyn std::error::Error, "storing message failed");
         Self::Refused(Refusal::Unavailable)
     }
 }

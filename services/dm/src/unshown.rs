@@ -23,7 +23,7 @@ pub fn spawn(context: &Context, store: Arc<dyn Store>, relay: RelayHandle) {
             if let Err(error) = push(&context, &*store, &relay).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "messages that were not shown wait for their push"
+                    "publishing undelivered messages failed; retrying"
                 );
             }
         }

@@ -31,23 +31,23 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Post(invalid) => Self::invalid_parameter(invalid.to_string()),
-            Error::NoSuchPost => Self::not_found("no-such-post", "There is no such post"),
-            Error::NoSuchImage => Self::not_found("no-such-image", "There is no such image"),
+            Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
+            Error::NoSuchImage => Self::not_found("no-such-image", "Image not found"),
             Error::Image(bad @ (ImageError::UnknownType | ImageError::TooManyPixels(_) | ImageError::TooLarge(_))) => {
                 Self::invalid_parameter(format!("imageList: {bad}"))
             }
             Error::Image(ImageError::Store(cause)) => {
-                tracing::error!(error = &cause as &dyn std::error::Error, "the image store failed");
+                tracing::error!(error = &cause as &dyn std::error::Error, "image store failed");
                 Self::unavailable()
             }
             Error::Image(ImageError::Settings(reason)) => {
-                tracing::error!(reason, "the image store is not set up");
+                tracing::error!(reason, "image store misconfigured");
                 Self::internal()
             }
             Error::Names(denied) => denied.into(),
             Error::Write(WriteError::Resigned) => Self::access_denied(),
             Error::Write(WriteError::ImagesGivenUp) => {
-                tracing::warn!("an upload took longer than its pictures are kept for it");
+                tracing::warn!("image reservation expired during upload");
                 Self::unavailable()
             }
             Error::Write(WriteError::Store(error)) | Error::Store(error) => store_problem(&error),

@@ -143,7 +143,7 @@ impl Collector {
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "a picture nobody has was not deleted"
+                    "deleting unreferenced image failed"
                 );
                 false
             }

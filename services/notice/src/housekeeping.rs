@@ -28,10 +28,7 @@ pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>)
                 memory: before(MEMORY),
             };
             if let Err(error) = store.sweep(horizons).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "old notices could not be forgotten"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "deleting old notices failed");
             }
         }
         Ok(())

@@ -171,7 +171,7 @@ fn target(account: Option<String>, token: Option<String>) -> Result<Target, Stor
 
 /// A push that cannot be read must not keep the others: it stays, is tried again later, and is forgotten in the end.
 fn readable(push: Result<WaitingPush, StoreError>) -> Option<WaitingPush> {
-    push.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "a waiting push cannot be read"))
+    push.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "queued push invalid"))
         .ok()
 }
 

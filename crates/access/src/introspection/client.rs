@@ -285,7 +285,7 @@ impl Inner {
         match answer.account.map(|account| account.parse()).transpose() {
             Ok(account) => Ok(account),
             Err(error) => {
-                tracing::error!(%error, "auth answered a lookup with something that is no account");
+                tracing::error!(%error, "auth lookup response invalid: not an account");
                 Err(Denied::Unavailable)
             }
         }
@@ -344,7 +344,7 @@ impl Inner {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     path = call.url.path(),
-                    "auth could not be asked"
+                    "auth unavailable"
                 );
                 Err(Denied::Unavailable)
             }

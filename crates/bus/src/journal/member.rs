@@ -220,7 +220,7 @@ impl Member for JournalMember {
             })
             .await
         {
-            tracing::warn!(%error, group = %self.who.group, "the group was not left in order; its partitions wait for the process to end");
+            tracing::warn!(%error, group = %self.who.group, "leaving consumer group failed; partitions stay assigned until the process ends");
         }
     }
 }

@@ -54,7 +54,7 @@ fn path(journal: &Path, process: &str) -> PathBuf {
 fn remove(path: &Path) {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %path.display(), "a lock file of the journal stays behind");
+            tracing::warn!(%error, path = %path.display(), "journal lock file not deleted");
         }
         _ => {}
     }

@@ -42,7 +42,7 @@ pub(super) async fn run(
             _ = tidy.tick() => tidy_up(&state, &commands).await,
         };
         if let Err(error) = outcome {
-            tracing::warn!(%error, "the journal could not be looked after");
+            tracing::warn!(%error, "journal maintenance failed");
         }
     }
 }
@@ -81,10 +81,7 @@ async fn bury_dead(
     let mut processes = Vec::new();
     for other in others {
         if process::dead(&state.path, &other)? {
-            tracing::info!(
-                process = other,
-                "a process that shared the journal has ended; its partitions are taken over"
-            );
+            tracing::info!(process = other, "journal process ended; partitions reassigned");
             processes.push(other);
         }
     }

@@ -91,7 +91,7 @@ pub(super) async fn run(
     write(&state, &mut connection, vec![bury]).await;
     state.pool.close().await;
     if let Err(error) = connection.close().await {
-        tracing::warn!(%error, "the journal was not closed in order");
+        tracing::warn!(%error, "journal close failed");
     }
     lock.release();
 }
@@ -114,7 +114,7 @@ async fn write(state: &State, connection: &mut SqliteConnection, commands: Vec<C
         }
         Err(error) => {
             let error = unavailable(error);
-            tracing::warn!(%error, "the journal could not be written");
+            tracing::warn!(%error, "journal write failed");
             for ((group, part), seq) in done {
                 state.note_done(&group, part, seq);
             }

@@ -146,7 +146,7 @@ async fn logger(Path(name): Path<String>) -> Result<Json<Value>, Problem> {
     let described = find_logger(&levels()?.directives(), &name);
     described
         .map(Json)
-        .ok_or_else(|| Problem::not_found("no-such-logger", "No level is set for this logger"))
+        .ok_or_else(|| Problem::not_found("no-such-logger", "Logger not found"))
 }
 
 /// ROOT is always known.
@@ -221,7 +221,7 @@ async fn refresh(State(management): State<Arc<Management>>) -> Result<Response, 
         .await
         .ok_or_else(Problem::unavailable)?;
     let refreshed = refreshed.map_err(|error| {
-        let title = "The settings stay as they were";
+        let title = "Settings refresh failed";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "refresh-failed", title).detail(error.to_string())
     })?;
     let mut response = Json(refreshed.changed).into_response();

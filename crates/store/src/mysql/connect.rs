@@ -116,7 +116,7 @@ async fn settle(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
         settled?;
         return Ok(true);
     }
-    tracing::debug!("a connection was left in the middle of an answer and is closed");
+    tracing::debug!("connection abandoned during a query; closing it");
     Ok(false)
 }
 
@@ -178,7 +178,7 @@ async fn finish_interrupted(connection: &mut MySqlConnection, migrations: &Migra
                 "migration {version} was begun by another version of the service"
             )));
         };
-        tracing::warn!(version, "a migration was interrupted: doing it again");
+        tracing::warn!(version, "migration was interrupted; running it again");
         match sqlx::raw_sql(migration.sql.clone()).execute(&mut *connection).await {
             Err(error) if !number(&error).is_some_and(|number| ALREADY_DONE.contains(&number)) => {
                 return Err(error.into());

@@ -27,7 +27,7 @@ impl Announcer {
     /// Tells the other replicas: now, or else when the bus is back.
     pub async fn pinned(&self, pin: &Pin) {
         if let Err(error) = self.tell_pin(pin).await {
-            tracing::error!(%error, "the other replicas of config were not told of a pin yet");
+            tracing::error!(%error, "publishing pin failed; retrying");
             self.untold_pin.notify_one();
         }
     }
@@ -53,7 +53,7 @@ impl Announcer {
                 let Some(error) = draining.run_until_cancelled(announcer.follow_pins(&from, &known)).await else {
                     return Ok(());
                 };
-                tracing::warn!(%error, "the bus cannot be read for pins of other replicas");
+                tracing::warn!(%error, "reading pins failed; retrying");
                 if draining.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
                     return Ok(());
                 }
@@ -63,7 +63,7 @@ impl Announcer {
         lifecycle.spawn("config-pin-teller", async move {
             let work = async {
                 if tokio::time::timeout(AT_START, caught_up.cancelled()).await.is_err() {
-                    tracing::warn!("what other replicas have pinned is not known yet: the bus does not tell");
+                    tracing::warn!("pins not read yet: bus unavailable");
                 }
                 gate.open();
                 announcer.keep_telling_pins(&source).await;
@@ -118,7 +118,7 @@ impl Announcer {
             }
             match serde_json::from_value::<Pin>(Value::Object(message.rest)) {
                 Ok(pin) => self.adopt(source, pin).await,
-                Err(error) => tracing::warn!(%error, "a pin of another replica cannot be read"),
+                Err(error) => tracing::warn!(%error, "received pin invalid"),
             }
         }
     }
@@ -134,7 +134,7 @@ impl Announcer {
             // Who asked this replica in between has the version before.
             Ok(true) => self.refresh_all_soon(),
             Ok(false) => {}
-            Err(error) => tracing::error!(%error, "a version that another replica pinned cannot be pinned here"),
+            Err(error) => tracing::error!(%error, "applying received pin failed"),
         }
     }
 }

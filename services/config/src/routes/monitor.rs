@@ -52,7 +52,7 @@ pub async fn monitor(State(app): State<App>, headers: HeaderMap, body: Bytes) ->
     if let Some(delivery) = &delivery
         && app.deliveries.contains_key(delivery)
     {
-        tracing::info!(provider = provider.name(), "a webhook came again");
+        tracing::info!(provider = provider.name(), "duplicate webhook delivery ignored");
         return Ok(Json(Vec::new()));
     }
     let names = act(&app, provider.name(), push).await?;
@@ -91,7 +91,7 @@ async fn act(app: &App, who: &str, push: Push) -> Result<Vec<String>, Error> {
                 }
             }
             if let Err(error) = app.announcer.refresh(told.iter().map(String::as_str)).await {
-                tracing::warn!(%error, "nobody was told of a push");
+                tracing::warn!(%error, "publishing refresh event for webhook failed");
             }
             Ok(())
         });

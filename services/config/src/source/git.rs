@@ -103,7 +103,7 @@ impl Git {
         match fetched {
             Err(GitError::Damaged(reason)) => {
                 if present {
-                    tracing::warn!(reason, "the clone is made anew");
+                    tracing::warn!(reason, "cloning repository again");
                 }
                 self.clone_anew(interrupt)
             }

@@ -23,18 +23,11 @@ impl Source {
         match self.version(&version).await {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => {
-                tracing::error!(
-                    version,
-                    "the pinned version is nowhere to be found, the newest is served"
-                );
+                tracing::error!(version, "pinned version missing; serving newest");
                 newest.clone()
             }
             Err(reason) => {
-                tracing::error!(
-                    version,
-                    reason,
-                    "the pinned version cannot be read, the newest is served"
-                );
+                tracing::error!(version, reason, "pinned version unreadable; serving newest");
                 newest.clone()
             }
         }
@@ -83,10 +76,10 @@ impl Source {
                 .archive
                 .put(&snapshot.version, &snapshot.contents(), pinned.as_deref())
             {
-                tracing::error!(%error, "the version is served, but no copy of it is kept");
+                tracing::error!(%error, "saving version copy failed; serving it");
             }
             if let Err(error) = inner.record.add(&entry) {
-                tracing::error!(%error, "the version is served, but not in the record");
+                tracing::error!(%error, "recording version failed; serving it");
             }
         })
         .await;
@@ -110,14 +103,14 @@ impl Source {
             return;
         }
         self.inner.metrics.refused.inc();
-        tracing::error!(version, label, reason = %refused, "a version is refused, the last good one is served");
+        tracing::error!(version, label, reason = %refused, "version refused; serving last good version");
         let mut entry = Entry::new(self.inner.context.clock.now(), SOURCE, Action::Refused).version(version);
         entry.label = label.map(ToOwned::to_owned);
         entry.findings.clone_from(&refused.0);
         let source = self.clone();
         blocking(move || {
             if let Err(error) = source.inner.record.add(&entry) {
-                tracing::error!(%error, "a refusal is not in the record");
+                tracing::error!(%error, "recording refusal failed");
             }
         })
         .await;

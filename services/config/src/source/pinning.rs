@@ -84,12 +84,7 @@ impl Source {
             inner.pin_file.write(&written).map_err(|error| error.to_string())
         });
         durable.await.map_err(PinningError::State)?;
-        tracing::info!(
-            version = main.version,
-            by,
-            ?action,
-            "what is served was decided by an operator"
-        );
+        tracing::info!(version = main.version, by, ?action, "pin changed by operator");
         let published = Published {
             main,
             pin: Some(pin),

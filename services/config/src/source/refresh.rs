@@ -51,7 +51,7 @@ impl Source {
                 Ok(Some(contents)) => Snapshot::new(version, contents),
                 Ok(None) => return Ok(None),
                 Err(error) => {
-                    tracing::error!(%error, "the copy of the last version cannot be read");
+                    tracing::error!(%error, "reading saved version failed");
                     return Ok(None);
                 }
             };
@@ -62,7 +62,7 @@ impl Source {
             match newest {
                 Ok(newest) => Ok(Some((Arc::new(newest), heads, pin))),
                 Err(refused) => {
-                    tracing::error!(%refused, "the copy of the last version does not parse any more");
+                    tracing::error!(%refused, "saved version invalid");
                     Ok::<_, SourceError>(None)
                 }
             }
@@ -119,7 +119,7 @@ impl Source {
             Ok(outcome) => {
                 let back = self.inner.condition.lock().away.take();
                 if back.is_some() {
-                    tracing::info!("the source is back");
+                    tracing::info!("source available again");
                 }
                 self.inner.metrics.away.set(0);
                 outcome
@@ -128,7 +128,7 @@ impl Source {
                 self.inner.metrics.away.set(1);
                 let mut condition = self.inner.condition.lock();
                 if condition.away.as_ref().is_none_or(|(_, before)| *before != reason) {
-                    tracing::error!(reason, "the source is away, the last good version is served");
+                    tracing::error!(reason, "source unavailable; serving last good version");
                 }
                 let since = condition.away.take().map(|(since, _)| since);
                 condition.away = Some((since.unwrap_or_else(|| self.inner.context.clock.now()), reason));
@@ -271,7 +271,7 @@ impl Source {
                     heads.labels.insert(label.clone(), old.clone());
                     match &*error {
                         LoadError::Refused(refused) => self.refuse(&new, Some(&label), refused).await,
-                        LoadError::Git(error) => tracing::error!(label, %error, "a label cannot be read"),
+                        LoadError::Git(error) => tracing::error!(label, %error, "reading label failed"),
                     }
                 }
             }
@@ -340,7 +340,7 @@ impl Source {
             .lock()
             .refused
             .retain(|refused| refused.label.is_some());
-        tracing::info!(version = name, "a new version of the configuration");
+        tracing::info!(version = name, "new configuration version served");
         Ok(if changed { Outcome::Changed } else { Outcome::Unchanged })
     }
 }

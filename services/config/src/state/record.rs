@@ -153,7 +153,7 @@ impl Record {
             match serde_json::from_slice::<Entry>(line) {
                 Ok(entry) if wanted(&entry) => entries.push(entry),
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "a line of the record is damaged"),
+                Err(error) => tracing::warn!(%error, "history line corrupt; skipped"),
             }
             if entries.len() == most {
                 break;

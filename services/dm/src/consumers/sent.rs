@@ -66,7 +66,7 @@ impl Sent {
                 match self.names.account_of_patiently(&frame.receiver).await {
                     Ok(account) => account,
                     Err(denied) => {
-                        tracing::warn!(%denied, "a message of a Spring replica is shown to nobody: nobody can tell whose it is");
+                        tracing::warn!(%denied, "message from Spring replica not delivered: receiver unknown");
                         None
                     }
                 }

@@ -208,7 +208,7 @@ impl Store for MongoStore {
             Err(WriteError::Store(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "nobody can tell whether a message crossed a resignation"
+                    "checking message against resignation failed"
                 );
                 Ok(())
             }

@@ -21,7 +21,7 @@ impl Consumer<PostLiked> for Show {
             Ok(None) => Ok(()),
             // Whoever it is may get a push.
             Err(denied) => {
-                tracing::warn!(%denied, "a like is shown to nobody: nobody can tell who it is about");
+                tracing::warn!(%denied, "like not delivered: author unknown");
                 Ok(())
             }
         }

@@ -12,7 +12,7 @@ pub struct LogGateway;
 #[async_trait]
 impl Gateway for LogGateway {
     async fn push(&self, _device: &str, event: EventId, text: &PushText) -> Result<(), PushError> {
-        tracing::info!(%event, data = text.data.0, "a push went");
+        tracing::info!(%event, data = text.data.0, "push delivered");
         Ok(())
     }
 }

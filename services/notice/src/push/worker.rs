@@ -72,10 +72,7 @@ impl Worker {
                 // There may be more.
                 Ok(taken) if taken == BATCH as usize => continue,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "waiting pushes cannot be read"
-                ),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "reading push queue failed"),
             }
             tokio::select! {
                 () = draining.cancelled() => {}
@@ -94,7 +91,10 @@ impl Worker {
         stream::iter(due)
             .for_each_concurrent(None, async |push| {
                 if let Err(error) = self.handle(&push).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a push will be tried again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "push delivery failed; retrying"
+                    );
                 }
             })
             .await;
@@ -111,7 +111,7 @@ impl Worker {
                 self.store.settle(push.event, now).await
             }
             End::Later if now.duration_since(push.queued_at).unsigned_abs() > max_age => {
-                tracing::warn!(event = %push.event, attempts = push.attempts, "a push is given up");
+                tracing::warn!(event = %push.event, attempts = push.attempts, "push expired; giving up");
                 self.metrics.push(kind, "given-up");
                 self.store.settle(push.event, now).await
             }
@@ -144,11 +144,11 @@ impl Worker {
                 Ok(()) => outcome = Some("sent"),
                 Err(PushError::Gone) => self.store.forget(&device).await?,
                 Err(PushError::Refused(reason)) => {
-                    tracing::warn!(event = %push.event, reason, "the gateway refused a push");
+                    tracing::warn!(event = %push.event, reason, "push gateway rejected push");
                     outcome = outcome.or(Some("refused"));
                 }
                 Err(error @ PushError::Unavailable(_)) => {
-                    tracing::warn!(event = %push.event, error = &error as &dyn std::error::Error, "a push could not go");
+                    tracing::warn!(event = %push.event, error = &error as &dyn std::error::Error, "push delivery failed");
                     later = true;
                 }
             }

@@ -159,7 +159,7 @@ async fn give_up(app: &App, images: &[ImageId]) {
         Ok(()) => app.garbage.wake(),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "pictures of a failed post wait for their reservation to end");
+            tracing::warn!(error, "deleting images of failed post failed; reservation will expire");
         }
     }
 }
