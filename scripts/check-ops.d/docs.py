@@ -23,6 +23,10 @@ def runbook():
     for script, command in re.findall(r"`scripts/([a-z-]+) ([a-z-]+)", text):
         branches = re.findall(r"^[a-z-]+(?: \| [a-z-]+)*\)", (ROOT / "scripts" / script).read_text(), re.MULTILINE)
         check(command in re.findall(r"[a-z-]+", " ".join(branches)), f"runbook.md: scripts/{script} has no {command}")
+    commands = re.search(r"enum Command \{(.*?)\n\}", (ROOT / "crates/fleet/src/main.rs").read_text(), re.DOTALL).group(1)
+    commands = {re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower() for name in re.findall(r"^    ([A-Z]\w+)\(", commands, re.MULTILINE)}
+    asked = set(re.findall(r"`fleet ([a-z-]+)", text))
+    check(asked <= commands, f"runbook.md: fleet has no {sorted(asked - commands)}")
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         said = re.search(r"`(kubectl|curl|fleet |scripts/|docker|SELECT|sum by|histogram_quantile)|As for the fast burn|\]\(#", section)
         check(said, f"runbook.md: {section.splitlines()[0]} names nothing to run")
