@@ -158,7 +158,8 @@ impl Bus for MemoryBus {
         }
         let takes = {
             let mut log = self.0.lock();
-            if log.unavailable > 0 {
+            // A heartbeat fits through where the outbox's records do not.
+            if log.unavailable > 0 && records.iter().all(|record| record.topic != "heartbeat") {
                 log.unavailable -= 1;
                 return Err(BusError::Unavailable("away".into()));
             }
@@ -483,12 +484,13 @@ async fn no_heartbeat_passes_over_what_is_not_published() {
 
     outbox.write(event(0));
     let written = context.clock.now();
-    // A broker that does not answer for a minute.
+    // A broker that takes nothing of the outbox for a minute.
     bus.0.lock().unavailable = u32::MAX;
     handle.wake();
     sleep(Duration::from_mins(1)).await;
     bus.0.lock().unavailable = 0;
-    assert!(until(&heartbeats(&bus)) <= written);
+    let meanwhile = heartbeats(&bus);
+    assert!(until(&meanwhile) <= written, "{:?} after {written}", meanwhile.last());
     emptied(&outbox).await;
     sleep(Duration::from_secs(1)).await;
     assert!(until(&heartbeats(&bus)) > written);
