@@ -7,7 +7,7 @@ use mongodb::options::ReturnDocument;
 
 use super::{Database, ID_INDEX};
 use crate::StoreError;
-use crate::time::millis;
+use crate::time::{lease_is_void_beyond, millis};
 
 const COLLECTION: &str = "lease";
 
@@ -24,10 +24,11 @@ pub(super) async fn take(database: &Database, name: &str, holder: &str, ttl: Dur
 async fn update(database: &Database, name: &str, holder: &str, ttl: i64) -> Result<bool, StoreError> {
     let now = doc! { "$toLong": "$$NOW" };
     let end = doc! { "$add": [now.clone(), ttl] };
+    let void = doc! { "$add": [now.clone(), lease_is_void_beyond(ttl)] };
     let free = doc! { "$or": [
         // A new document has neither field, and an absent field is less than any number.
         { "$lte": ["$expires_at", now] },
-        { "$gt": ["$expires_at", end.clone()] },
+        { "$gt": ["$expires_at", void] },
         { "$eq": ["$holder", { "$literal": holder }] },
     ] };
     let taken = database

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Database, dialect};
 use crate::retry::retrying;
-use crate::time::millis;
+use crate::time::{lease_is_void_beyond, millis};
 use crate::{PRIMARY, StoreError};
 
 pub(super) async fn take(database: &Database, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -16,7 +16,7 @@ pub(super) async fn take(database: &Database, name: &str, holder: &str, ttl: Dur
             .bind(ttl)
             .bind(name)
             .bind(holder)
-            .bind(ttl)
+            .bind(lease_is_void_beyond(ttl))
             .execute(database.writer())
             .await?;
         if renewed.rows_affected() > 0 {

@@ -16,6 +16,7 @@ on_all_engines! {
     a_replica_whose_clock_is_ahead_takes_no_live_lease,
     a_skewed_replica_that_dies_keeps_no_lease_longer,
     a_lease_that_claims_more_than_its_time_is_void,
+    a_lease_taken_a_moment_ahead_is_live,
     sweeping_by_a_clock_ahead_keeps_live_leases,
     of_many_at_once_one_takes_it,
 }
@@ -82,6 +83,15 @@ async fn a_lease_that_claims_more_than_its_time_is_void(bed: Arc<Bed>) {
     one.move_lease("sweep", now() + SignedDuration::from_hours(11)).await;
     assert!(two.lease("sweep", "two", TTL).await);
     assert!(!one.lease("sweep", "one", TTL).await);
+}
+
+/// Another statement may have begun a moment later, and still have been the first to get the row.
+async fn a_lease_taken_a_moment_ahead_is_live(bed: Arc<Bed>) {
+    let (one, two) = (bed.replica().await, bed.replica().await);
+    assert!(one.lease("sweep", "one", TTL).await);
+    let ahead = SignedDuration::try_from(TTL).unwrap() + SignedDuration::from_millis(500);
+    one.move_lease("sweep", now() + ahead).await;
+    assert!(!two.lease("sweep", "two", TTL).await);
 }
 
 async fn sweeping_by_a_clock_ahead_keeps_live_leases(bed: Arc<Bed>) {
