@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::settings::{Live, schema, valid};
@@ -77,6 +77,10 @@ pub const FRAME_OUT_BYTES: usize = 60 * 1024;
 /// to start again and its clients to come back.
 const SKEW: Duration = Duration::from_millis(250);
 
+/// How long after it happened something may arrive for [`SKEW`] to count. What is later is told again, after a replica lost it: a
+/// client that connected meanwhile has read it in the history, below what its socket has shown since.
+const LATE: Duration = Duration::from_secs(3);
+
 /// Clones share the sockets.
 #[derive(Debug, Clone)]
 pub struct Hub(pub(crate) Arc<Shared>);
@@ -123,8 +127,10 @@ impl Socket {
     /// A client is not idle while we are the ones who do not read.
     const BUSY: u64 = u64::MAX;
 
-    fn was_there(&self, happened_at: Timestamp) -> bool {
-        self.since <= happened_at.checked_add(SKEW).unwrap_or(Timestamp::MAX)
+    fn was_there(&self, happened_at: Timestamp, now: Timestamp) -> bool {
+        let is_late = now.duration_since(happened_at) > LATE.try_into().unwrap_or(SignedDuration::MAX);
+        let skew = if is_late { Duration::ZERO } else { SKEW };
+        self.since <= happened_at.checked_add(skew).unwrap_or(Timestamp::MAX)
     }
 
     pub fn seen(&self, tick: u64) {
@@ -230,10 +236,12 @@ impl Hub {
     /// [`Hub::send`] on the sockets only that were there when it happened: a client that came later has it from the history.
     /// A socket is there from before its client learns that the handshake was accepted.
     ///
-    /// So what a replica has shown and then died of is not shown again by the next one.
+    /// So what a replica has shown and then died of is not shown again by the next one, and what is told again seconds later comes out
+    /// of order on no socket that is younger.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send_as_of(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
-        self.send_where(account, frame, |socket| socket.was_there(happened_at))
+        let now = self.0.context.clock.now();
+        self.send_where(account, frame, |socket| socket.was_there(happened_at, now))
     }
 
     fn send_where(&self, account: &Account, frame: &str, is_for: impl Fn(&Socket) -> bool) -> usize {
@@ -272,9 +280,10 @@ impl Hub {
     /// Whether the account has a socket here, and all of them were there when it happened, as [`Hub::send_as_of`] sees it.
     #[must_use]
     pub fn online_since(&self, account: &Account, happened_at: Timestamp) -> bool {
+        let now = self.0.context.clock.now();
         let book = self.0.book.read();
         let sockets = book.accounts.get(account);
-        sockets.is_some_and(|sockets| sockets.iter().all(|socket| socket.was_there(happened_at)))
+        sockets.is_some_and(|sockets| sockets.iter().all(|socket| socket.was_there(happened_at, now)))
     }
 
     /// Accounts with a socket here, for presence.

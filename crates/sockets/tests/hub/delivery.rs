@@ -109,6 +109,19 @@ async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
 }
 
 #[tokio::test]
+async fn what_is_told_again_late_reaches_no_younger_socket() {
+    let fleet = Fleet::start(limits()).await;
+    let happened_at = fleet.context.clock.now();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut client = fleet.connect("name=kim&session=1").await;
+    let tell = |frame: &str| fleet.hub.send_as_of(&account("kim"), frame, happened_at);
+    assert_eq!(tell("at first"), 1, "its clock may be the one that is wrong");
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    assert_eq!(tell("again"), 0);
+    assert_eq!(client.text().await, "at first");
+}
+
+#[tokio::test]
 async fn a_client_that_has_its_connection_misses_nothing() {
     let fleet = Fleet::start(limits()).await;
     for number in 0..50 {
