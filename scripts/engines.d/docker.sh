@@ -5,12 +5,19 @@ docker_answers() { has docker && docker compose version >/dev/null 2>&1 && docke
 
 # Every data folder has containers of its own, named after a checksum of its path.
 compose() {
-    local project engine
+    local project engine file name
     project=sosohappy-engines-$(printf '%s' "$ENGINES_DIR" | cksum | cut -d ' ' -f 1)
     (
         for engine in kafka mysql mongodb; do
             export "SOSOHAPPY_$(upper "$engine")_PORT=$(cat "$ENGINES_DIR/$engine/port" 2>/dev/null || say 0)"
+            for file in "$ENGINES_DIR/$engine"/*-port; do
+                [ -e "$file" ] || continue
+                name=$(basename "$file" -port)
+                export "SOSOHAPPY_$(upper "$engine")_$(upper "$name")_PORT=$(cat "$file")"
+            done
         done
+        export SOSOHAPPY_TLS_DIR=$TLS_DIR SOSOHAPPY_TEST_PASSWORD
+        SOSOHAPPY_TEST_PASSWORD=$(cat "$TLS_DIR/password" 2>/dev/null || true)
         exec docker compose -p "$project" -f "$ROOT/docker/engines.yaml" "$@"
     )
 }

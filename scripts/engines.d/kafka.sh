@@ -16,15 +16,31 @@ kafka_prepare() {
 
 kafka_java() { java -Dlog4j2.configurationFile="$ENGINES_D/kafka-log4j2.properties" -cp "$KAFKA_HOME/jars/*" "$@"; }
 
+# Listeners beside the plain one: SASL over TLS, and TLS with a client's certificate.
+# shellcheck disable=SC2034 # for assign_port
+KAFKA_MORE_PORTS="secure mutual"
+
+kafka_variables() {
+    # A broker that an older version of this script started has none.
+    [ -n "$(noted kafka secure-port)" ] || return 0
+    say "KAFKA_SECURE=kafka:127.0.0.1:$(noted kafka secure-port)"
+    say "KAFKA_MUTUAL=kafka:127.0.0.1:$(noted kafka mutual-port)"
+}
+
 kafka_launch() {
-    local folder=$1 port=$2 controller
+    local folder=$1 port=$2 controller more
     controller=$(free_port)
+    more="SECURE://127.0.0.1:$(noted kafka secure-port),MUTUAL://127.0.0.1:$(noted kafka mutual-port)"
     {
         cat "$ENGINES_D/kafka.properties"
         say "log.dirs=$folder/data"
-        say "listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller"
-        say "advertised.listeners=PLAINTEXT://127.0.0.1:$port"
+        say "listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller,$more"
+        say "advertised.listeners=PLAINTEXT://127.0.0.1:$port,$more"
         say "controller.quorum.voters=1@127.0.0.1:$controller"
+        say "ssl.keystore.location=$TLS_DIR/server.pem"
+        say "ssl.truststore.location=$TLS_DIR/ca.pem"
+        say "listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required" \
+            "user_plain=\"$(cat "$TLS_DIR/password")\";"
     } >"$folder/server.properties"
     # The cluster id is any 16 bytes in base64; each data folder is a cluster of its own.
     [ -e "$folder/data/meta.properties" ] ||

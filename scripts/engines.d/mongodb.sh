@@ -7,6 +7,23 @@ SECANTUS_HOME=$CACHE/tools/secantusdb-$SECANTUS_VERSION
 
 mongodb_url() { say "mongodb://127.0.0.1:$1/?directConnection=true"; }
 
+# A second server, with TLS and an account: SecantusDB has both for all clients or for none.
+# shellcheck disable=SC2034 # for assign_port
+MONGODB_MORE_PORTS="secure"
+
+mongodb_secure_url() {
+    say "mongodb://secure:$(cat "$TLS_DIR/password")@127.0.0.1:$1/?directConnection=true&authSource=admin&tls=true&tlsCAFile=$TLS_DIR/ca.pem"
+}
+
+mongodb_variables() {
+    # A server that an older version of this script started has none beside it.
+    [ -n "$(noted mongodb secure-port)" ] || return 0
+    # A real mongod serves both on one port.
+    local port=secure-port
+    [ "$(noted mongodb by)" = native ] || port=port
+    say "MONGODB_SECURE=$(mongodb_secure_url "$(noted mongodb "$port")")"
+}
+
 mongodb_prepare() {
     [ -e "$SECANTUS_HOME/.filled" ] && return
     has python3 || fail "SecantusDB needs python3 with venv and pip: run scripts/setup test"
@@ -20,19 +37,52 @@ mongodb_install() {
 
 mongodb_launch() {
     local folder=$1 port=$2
+    mongodb_serve "$folder" "$port" --cache-size 256M
+    if [ ! -e "$folder/secure/data/.account" ]; then
+        rm -rf "$folder/secure"
+        mkdir -p "$folder/secure"
+        told "make MongoDB's account" mongodb_account "$folder/secure" "$(noted mongodb secure-port)"
+    fi
+    mongodb_serve "$folder/secure" "$(noted mongodb secure-port)" --cache-size 64M --auth \
+        --tls-cert-file "$TLS_DIR/server.crt" --tls-key-file "$TLS_DIR/server.key"
+}
+
+# mongodb_serve FOLDER PORT OPTION…
+mongodb_serve() {
+    local folder=$1 port=$2
+    shift 2
     # An empty file keeps it from reading settings it finds elsewhere. Without --sync-on-commit a kill -9 loses
     # inserts that were acknowledged.
     : >"$folder/secantusd.toml"
     launched "$folder" "$SECANTUS_HOME/venv/bin/secantusd-py" --config "$folder/secantusd.toml" --log-level WARNING \
-        --host 127.0.0.1 --port "$port" --storage-path "$folder/data" --cache-size 256M --sync-on-commit
+        --host 127.0.0.1 --port "$port" --storage-path "$folder/data" --sync-on-commit "$@"
+}
+
+# The account is made while none is asked for.
+mongodb_account() {
+    local folder=$1 port=$2 deadline=$((SECONDS + PATIENCE))
+    mongodb_serve "$folder" "$port"
+    until mongodb_do "$(mongodb_url "$port")" "$(cat "$TLS_DIR/password")"; do
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+        sleep 0.2
+    done
+    ended "$folder" TERM 30 && touch "$folder/data/.account"
 }
 
 mongodb_answers() {
-    listening "$1" && "$SECANTUS_HOME/venv/bin/python" - "$(mongodb_url "$1")" <<'PYTHON' 2>/dev/null
+    listening "$1" && mongodb_do "$(mongodb_url "$1")" 2>/dev/null || return 1
+    [ -z "$(noted mongodb secure-port)" ] || mongodb_do "$(mongodb_secure_url "$(noted mongodb secure-port)")" 2>/dev/null
+}
+
+# mongodb_do URL [PASSWORD]: succeeds if the server is up; with a password it makes the account first.
+mongodb_do() {
+    "$SECANTUS_HOME/venv/bin/python" - "$@" <<'PYTHON'
 import sys
 import pymongo
 
 client = pymongo.MongoClient(sys.argv[1], serverSelectionTimeoutMS=2000)
+if len(sys.argv) > 2:
+    client.admin.command("createUser", "secure", pwd=sys.argv[2], roles=["root"])
 sys.exit(0 if client.admin.command("hello")["isWritablePrimary"] else 1)
 PYTHON
 }

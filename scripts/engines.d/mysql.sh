@@ -5,6 +5,13 @@ PATH=$PATH:/usr/sbin:/usr/local/sbin
 
 mysql_url() { say "mysql://root@127.0.0.1:$1/sosohappy"; }
 
+# The same server for an account that must come with a password and over TLS.
+mysql_variables() {
+    # A server that an older version of this script started knows no such account.
+    [ "$(noted mysql by)" = docker ] || grep -qs '^CREATE USER' "$ENGINES_DIR/mysql/init.sql" || return 0
+    say "MYSQL_SECURE=mysql://secure:$(cat "$TLS_DIR/password")@127.0.0.1:$(noted mysql port)/sosohappy?ssl-mode=VERIFY_CA&ssl-ca=$TLS_DIR/ca.pem"
+}
+
 mysql_prepare() {
     if ! { has mariadbd && has mariadb-install-db && has mariadb; }; then
         fail "MariaDB is not installed: run scripts/setup test"
@@ -19,10 +26,15 @@ mysql_launch() {
             --auth-root-authentication-method=normal --skip-test-db
         touch "$folder/data/.made"
     fi
-    say "CREATE DATABASE IF NOT EXISTS sosohappy CHARACTER SET utf8mb4;" >"$folder/init.sql"
+    {
+        say "CREATE DATABASE IF NOT EXISTS sosohappy CHARACTER SET utf8mb4;"
+        say "CREATE USER IF NOT EXISTS secure@'%' IDENTIFIED BY '$(cat "$TLS_DIR/password")' REQUIRE SSL;"
+        say "GRANT ALL ON *.* TO secure@'%';"
+    } >"$folder/init.sql"
     # The socket's name is relative to the data folder: a full path may be longer than a socket's name can be.
     launched "$folder" mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/data" --init-file="$folder/init.sql" \
         --bind-address=127.0.0.1 --port="$port" --socket=mysql.sock --pid-file=mariadbd.pid --skip-name-resolve \
+        --ssl-ca="$TLS_DIR/ca.pem" --ssl-cert="$TLS_DIR/server.crt" --ssl-key="$TLS_DIR/server.key" \
         --character-set-server=utf8mb4 --innodb-flush-log-at-trx-commit=1 --max-connections=500
 }
 

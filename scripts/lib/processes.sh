@@ -7,7 +7,7 @@ free_port() {
     local port
     while :; do
         port=$((20000 + RANDOM % 12000))
-        listening "$port" || grep -qsx "$port" "$ENGINES_DIR"/*/port || break
+        listening "$port" || grep -qsx "$port" "$ENGINES_DIR"/*/*port || break
     done
     say "$port"
 }
