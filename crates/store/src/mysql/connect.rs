@@ -8,6 +8,7 @@ use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::pool::PoolOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio_rustls::rustls::crypto;
 use url::Url;
 
 use super::{Engine, Pool, Tx};
@@ -44,6 +45,7 @@ pub(super) struct Pools {
 
 impl Pools {
     pub(super) async fn open(url: &SecretUrl, connections: u32, migrations: &Migrator) -> Result<Self, StoreError> {
+        choose_cryptography();
         let options = options(url)?;
         let migrations = migrations::together(&SHARED, migrations)?;
         retry::patiently(|| async {
@@ -89,6 +91,13 @@ impl Pools {
     pub(super) async fn close(&self) {
         self.writer.close().await;
     }
+}
+
+/// sqlx checks a certificate authority with the provider of the process, and panics where rustls cannot tell which: more than one is
+/// built in.
+fn choose_cryptography() {
+    // Refused if there is one already, which is as good.
+    let _ = crypto::ring::default_provider().install_default();
 }
 
 fn options(url: &SecretUrl) -> Result<MySqlConnectOptions, StoreError> {

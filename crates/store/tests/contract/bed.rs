@@ -142,7 +142,7 @@ impl Bed {
 }
 
 /// The URL of a real engine; tests pass without one unless all are asked for.
-fn real(variable: &str) -> Option<String> {
+pub fn real(variable: &str) -> Option<String> {
     let url = env::var(variable).ok().filter(|url| !url.is_empty());
     if url.is_none() {
         assert!(
@@ -154,7 +154,7 @@ fn real(variable: &str) -> Option<String> {
     url
 }
 
-fn with_database(url: &str, name: &str) -> String {
+pub fn with_database(url: &str, name: &str) -> String {
     let mut url = url::Url::parse(url).expect("a URL");
     url.set_path(name);
     url.into()

@@ -10,6 +10,7 @@ mod on_mysql;
 mod on_sqlite;
 mod outbox;
 mod presence;
+mod secure;
 mod sweeper;
 
 /// Makes of each function, which takes a [`bed::Bed`], a test on each engine.
