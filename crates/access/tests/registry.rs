@@ -1,6 +1,5 @@
 //! The registry over a bus: what was published before a replica started, and what comes while it runs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use sosohappy_access::{AuthClient, Authenticator, Denied, Registry, Revalidation, Revocations};
 use sosohappy_bus::Bus;
-use sosohappy_common::settings::{Access, AccessTokenForm, Events, Live};
+use sosohappy_common::settings::{Access, Events, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{AccessTokenIssued, AccountResigned, Role, SessionExpired, SessionId, TokenDigest};
 use sosohappy_events::{Envelope, Event, Topic};
@@ -22,12 +21,7 @@ struct Bench {
 async fn bench() -> Bench {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let context = Context::system("test", 0);
-    let events = Events {
-        url: format!("journal:{}/events.db", folder.path().display()).as_str().into(),
-        prefix: String::new(),
-        topics: BTreeMap::new(),
-        access_token_form: AccessTokenForm::Digest,
-    };
+    let events = Events::new(&format!("journal:{}/events.db", folder.path().display()), "");
     let bus = sosohappy_bus::open(&events, &context).await.expect("the journal opens");
     bus.create_topics(&Topic::ALL).await.expect("topics can be made");
     Bench {

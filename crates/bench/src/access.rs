@@ -20,12 +20,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let context = Context::system("bench", 0);
     let url = format!("journal:{}/events.db", folder.path().display());
-    let events = sosohappy_common::settings::Events {
-        url: url.as_str().into(),
-        prefix: String::new(),
-        topics: std::collections::BTreeMap::new(),
-        access_token_form: sosohappy_common::settings::AccessTokenForm::Digest,
-    };
+    let events = sosohappy_common::settings::Events::new(&url, "");
     let bus = sosohappy_bus::open(&events, &context).await?;
     bus.create_topics(&Topic::ALL).await?;
 

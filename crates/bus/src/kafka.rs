@@ -4,8 +4,10 @@
 mod client;
 mod compare;
 mod member;
+mod oauth;
 mod producer;
 mod reader;
+mod security;
 mod topics;
 
 use std::fmt;
@@ -16,6 +18,7 @@ use async_trait::async_trait;
 use rdkafka::producer::Producer as _;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
+use sosohappy_common::settings::Events;
 
 pub use compare::{Comparison, Difference, State, compare};
 
@@ -34,6 +37,7 @@ struct Inner {
     names: Names,
     settings: client::Settings,
     clock: Arc<dyn Clock>,
+    service: &'static str,
     producer: producer::Publisher,
     topics: topics::Made,
 }
@@ -58,14 +62,16 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Kafka {
-    /// `rest` is what follows `kafka:`, a list of brokers. None of them needs to answer yet.
-    pub(super) fn open(rest: &str, names: Names, context: &Context) -> Result<Self, BusError> {
-        let settings = client::Settings::new(rest.trim_start_matches('/'), &context.instance)?;
+    /// Opens the bus on the brokers of `events.url`. None of them needs to answer yet.
+    pub(super) async fn open(events: &Events, names: Names, context: &Context) -> Result<Self, BusError> {
+        let brokers = events.url.rest().trim_start_matches('/');
+        let settings = client::Settings::new(brokers, &events.security, &context.instance, &context.clock).await?;
         let inner = Inner {
             names,
             producer: producer::Publisher::new(&settings)?,
             settings,
             clock: context.clock.clone(),
+            service: context.service,
             topics: topics::Made::default(),
         };
         Ok(Self { inner: Arc::new(inner) })

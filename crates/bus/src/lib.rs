@@ -5,6 +5,7 @@
 //! - [`relay`]: publishes the outbox rows that transactions have committed.
 //! - [`refresh`]: follows the config service.
 
+mod acls;
 pub mod consume;
 mod dead_letter;
 mod declared;
@@ -18,6 +19,7 @@ mod port;
 pub mod refresh;
 pub mod relay;
 
+pub use acls::{Acl, Operation, Pattern, ResourceKind, acls_of};
 pub use declared::{Declared, declared};
 #[cfg(feature = "kafka")]
 pub use kafka::{Comparison, Difference, State, compare};

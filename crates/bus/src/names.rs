@@ -108,9 +108,7 @@ impl Names {
     pub(super) fn new(settings: &Events) -> Result<Self, BusError> {
         let known: BTreeSet<_> = Topic::ALL.into_iter().map(Topic::default_name).collect();
         if let Some(unknown) = settings.topics.keys().find(|name| !known.contains(name.as_str())) {
-            return Err(BusError::Settings(format!(
-                "events.topics: no topic is called `{unknown}`"
-            )));
+            return Err(BusError::Settings(format!("topics: no topic is called `{unknown}`")));
         }
         let named = |topic: Topic| {
             settings
@@ -133,9 +131,7 @@ impl Names {
         };
         let distinct: BTreeSet<_> = Channel::all().map(|channel| this.wire(channel)).collect();
         if distinct.len() != Channel::all().count() {
-            return Err(BusError::Settings(
-                "events.topics: two topics have the same name".to_owned(),
-            ));
+            return Err(BusError::Settings("topics: two topics have the same name".to_owned()));
         }
         Ok(this)
     }
@@ -159,8 +155,6 @@ fn acceptable(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sosohappy_common::settings::AccessTokenForm;
-
     use super::*;
 
     fn names(prefix: &str, topics: &[(&str, &str)]) -> Result<Names, BusError> {
@@ -168,12 +162,9 @@ mod tests {
             .iter()
             .map(|(name, wire)| ((*name).to_owned(), (*wire).to_owned()))
             .collect();
-        let access_token_form = AccessTokenForm::Digest;
         Names::new(&Events {
-            url: "journal:x".into(),
-            prefix: prefix.to_owned(),
             topics,
-            access_token_form,
+            ..Events::new("journal:x", prefix)
         })
     }
 

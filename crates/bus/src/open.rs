@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sosohappy_common::Context;
-use sosohappy_common::settings::Events;
+use sosohappy_common::settings::{Events, Protocol};
 
 use crate::journal::Journal;
 use crate::names::Names;
@@ -13,13 +13,12 @@ use crate::{Bus, BusError};
 pub async fn open(settings: &Events, context: &Context) -> Result<Arc<dyn Bus>, BusError> {
     let names = Names::new(settings)?;
     match settings.url.scheme() {
+        "journal" if settings.security.protocol() != Protocol::Plaintext => {
+            Err(BusError::Settings("security has no effect on `journal:`".to_owned()))
+        }
         "journal" => Ok(Arc::new(Journal::open(settings.url.rest(), names, context).await?)),
         #[cfg(feature = "kafka")]
-        "kafka" => Ok(Arc::new(crate::kafka::Kafka::open(
-            settings.url.rest(),
-            names,
-            context,
-        )?)),
+        "kafka" => Ok(Arc::new(crate::kafka::Kafka::open(settings, names, context).await?)),
         other => Err(BusError::Settings(format!(
             "`{other}` is no bus: it is journal:<file> or kafka:<host:port>[,…]"
         ))),

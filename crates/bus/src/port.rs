@@ -7,7 +7,7 @@ use sosohappy_events::{Outgoing, Record, Topic};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    #[error("events.url: {0}")]
+    #[error("events: {0}")]
     Settings(String),
     /// The broker or the journal cannot be reached or answered with an error; trying again may help.
     #[error("the bus is unavailable: {0}")]

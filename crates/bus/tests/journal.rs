@@ -188,12 +188,7 @@ async fn a_file_that_is_no_journal_is_told() {
             format!("journal:{}", folder.path().join(path).display())
         };
         let bench = Bench::new(url, String::new());
-        let settings = sosohappy_common::settings::Events {
-            url: bench.url.as_str().into(),
-            prefix: String::new(),
-            topics: std::collections::BTreeMap::new(),
-            access_token_form: sosohappy_common::settings::AccessTokenForm::Digest,
-        };
+        let settings = sosohappy_common::settings::Events::new(&bench.url, "");
         let outcome = sosohappy_bus::open(&settings, &bench.context).await;
         assert!(matches!(outcome, Err(BusError::Settings(_))), "{path}: {outcome:?}");
     }

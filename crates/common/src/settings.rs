@@ -15,6 +15,7 @@ pub mod renamed;
 pub mod schema;
 mod secret_url;
 mod sections;
+mod security;
 pub mod valid;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use secret_url::{HttpUrl, SecretUrl};
 pub use sections::{
     Access, AccessTokenForm, ConfigClient, Credentials, Database, Events, Log, LogFormat, Server, Shared, Tracing,
 };
+pub use security::{ClientCertificate, Login, Mechanism, OauthClient, Protocol, Sasl, Security, Tls};
 use serde::de::DeserializeOwned;
 
 /// Where the settings of a service come from.
@@ -52,6 +54,11 @@ pub enum SettingsError {
 /// Reads all layers once; the config service is asked when `config.url` is set.
 pub async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
     live::load(sources).await
+}
+
+/// Reads some sections of all layers but the config service, for tools that are no service.
+pub fn sections<S: DeserializeOwned>(sources: &Sources) -> Result<S, SettingsError> {
+    layers::Layers::at_hand(sources)?.sections()
 }
 
 /// The shared sections from the layers that are at hand (all but the config service): what is needed to log

@@ -20,6 +20,44 @@ pub enum Topic {
     Heartbeat,
 }
 
+/// A service of the fleet: a principal on the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    Config,
+    Auth,
+    Feed,
+    Dm,
+    Notice,
+}
+
+impl Service {
+    pub const ALL: [Self; 5] = [Self::Config, Self::Auth, Self::Feed, Self::Dm, Self::Notice];
+
+    /// Returns the name it has in URLs, metrics and consumer groups.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config-service",
+            Self::Auth => "auth-service",
+            Self::Feed => "feed-service",
+            Self::Dm => "dm-service",
+            Self::Notice => "notice-service",
+        }
+    }
+
+    /// Returns the name of its principal, its settings and its workload.
+    #[must_use]
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Auth => "auth",
+            Self::Feed => "feed",
+            Self::Dm => "dm",
+            Self::Notice => "notice",
+        }
+    }
+}
+
 /// How a topic is kept by the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
@@ -133,5 +171,83 @@ impl Topic {
             }
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
         }
+    }
+
+    /// The services that publish it. No other may write it: `fleet topics --acls`.
+    #[must_use]
+    pub const fn producers(self) -> &'static [Service] {
+        match self {
+            Self::AccessToken
+            | Self::Expired
+            | Self::Resign
+            | Self::EmailAndNickname
+            | Self::DeviceToken
+            | Self::Relation
+            | Self::AccountState
+            | Self::Heartbeat => &[Service::Auth],
+            Self::NoticeLike => &[Service::Feed],
+            Self::ConfigBus => &Service::ALL,
+            Self::DirectMessage => &[Service::Dm],
+            Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
+            Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
+        }
+    }
+
+    /// The services that read it. No other may.
+    #[must_use]
+    pub const fn consumers(self) -> &'static [Service] {
+        match self {
+            Self::AccessToken
+            | Self::Expired
+            | Self::Resign
+            | Self::EmailAndNickname
+            | Self::Relation
+            | Self::AccountState
+            | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
+            Self::NoticeLike | Self::DeviceToken | Self::Notice => &[Service::Notice],
+            Self::ConfigBus => &Service::ALL,
+            Self::DirectMessage => &[Service::Dm, Service::Notice],
+            Self::Erased => &[Service::Auth],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The services that a cell of the table names: `every replica of dm; notice`.
+    fn named(cell: &str) -> Vec<Service> {
+        let words: Vec<_> = cell.split(|letter: char| !letter.is_ascii_alphabetic()).collect();
+        let every = cell.contains("every service");
+        let mut named = Service::ALL.to_vec();
+        named.retain(|service| every || words.contains(&service.short_name()));
+        named
+    }
+
+    fn sorted(services: &[Service]) -> Vec<Service> {
+        let mut services = services.to_vec();
+        services.sort();
+        services
+    }
+
+    #[test]
+    fn the_document_names_who_publishes_and_reads() {
+        let document = include_str!("../../../docs/events.md");
+        let rows = document.lines().filter_map(|line| {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            (cells.len() == 8).then_some(cells)
+        });
+        let mut told = 0;
+        for cells in rows {
+            let name = cells[1].trim_matches('`');
+            let Some(topic) = Topic::ALL.into_iter().find(|topic| topic.default_name() == name) else {
+                continue;
+            };
+            assert_eq!(named(cells[5]), sorted(topic.producers()), "{name} is published by");
+            assert_eq!(named(cells[6]), sorted(topic.consumers()), "{name} is read by");
+            told += 1;
+        }
+        assert_eq!(told, Topic::ALL.len());
     }
 }

@@ -90,7 +90,7 @@ impl Launcher {
         let (settings, context) = prepare::<sosohappy_config::Settings>(sosohappy_config::SERVICE, &config).await?;
         let bus = Shared {
             events: settings.get().events.clone(),
-            bus: open(&settings.get().events).await?,
+            bus: open(&settings.get().events, &context).await?,
         };
         let config = start(settings, context, with_bus(bus.bus.clone(), sosohappy_config::build)).await?;
 
@@ -182,17 +182,24 @@ struct Shared {
 }
 
 impl Shared {
-    async fn bus(&self, events: &settings::Events) -> anyhow::Result<Arc<dyn Bus>> {
+    async fn bus(&self, events: &settings::Events, context: &Context) -> anyhow::Result<Arc<dyn Bus>> {
         let of = |events: &settings::Events| (events.url.clone(), events.prefix.clone(), events.topics.clone());
-        if of(events) == of(&self.events) {
+        if of(events) == of(&self.events) && !is_secured(events) {
             return Ok(self.bus.clone());
         }
-        open(events).await
+        open(events, context).await
     }
 }
 
-async fn open(events: &settings::Events) -> anyhow::Result<Arc<dyn Bus>> {
-    Ok(sosohappy_bus::open(events, &Context::system("fleet", 0)).await?)
+/// On a secured broker each service is a principal of its own, with a bus and consumer groups of its own.
+fn is_secured(events: &settings::Events) -> bool {
+    events.security.protocol() != settings::Protocol::Plaintext
+}
+
+async fn open(events: &settings::Events, service: &Context) -> anyhow::Result<Arc<dyn Bus>> {
+    let shared = Context::system("fleet", 0);
+    let context = if is_secured(events) { service } else { &shared };
+    Ok(sosohappy_bus::open(events, context).await?)
 }
 
 async fn launch<S, B, F>(
@@ -208,7 +215,7 @@ where
     F: Future<Output = anyhow::Result<Service>>,
 {
     let (settings, context) = prepare::<S>(service, sources).await.context(service)?;
-    let bus = bus.bus(events(&settings.get())).await.context(service)?;
+    let bus = bus.bus(events(&settings.get()), &context).await.context(service)?;
     start(settings, context, with_bus(bus, build)).await.context(service)
 }
 

@@ -1,5 +1,6 @@
 //! The launcher: all five services in one process, and `demo`, a scripted client that behaves like the app.
 
+pub mod acls;
 pub mod app;
 pub mod dead_letters;
 pub mod demo;

@@ -5,10 +5,14 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use sosohappy_common::Context;
 use sosohappy_common::run::{block_on, finish};
+use sosohappy_common::settings::{self, Events, Sources};
 use sosohappy_events::Topic;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
-use sosohappy_fleet::{demo, launch, topics};
+use sosohappy_fleet::{acls, demo, launch, topics};
+
+const SECURED: &str = "Every setting of `events` can be given by environment, as for a service, so that a secured broker is reached:\n\
+    SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -36,8 +40,10 @@ enum Command {
     /// Play a day of two people against a running fleet; fails when a step fails
     Demo(Demo),
     /// List records that could not be applied, publish them again, or discard them
+    #[command(after_help = SECURED)]
     DeadLetters(DeadLetters),
-    /// Make the fleet's topics on Kafka where they are missing, and tell which are otherwise than declared
+    /// Create the fleet's topics on Kafka, or with --acls the rights of its services, where they are missing; report what is not as declared
+    #[command(after_help = SECURED)]
     Topics(Topics),
 }
 
@@ -81,26 +87,36 @@ impl Demo {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Debug, Args)]
 struct Topics {
     /// The brokers: kafka:HOST:PORT[,HOST:PORT…]
-    #[arg(long, value_name = "URL", required_unless_present = "strimzi")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["strimzi", "acls"])]
     url: Option<String>,
     /// What the services have as `events.prefix`
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    prefix: String,
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
     /// A topic that the services have under another name in `events.topics`; may be repeated
     #[arg(long, value_name = "TOPIC=NAME", value_parser = pair)]
     name: Vec<(String, String)>,
-    /// Only tell, make nothing
+    /// Only report, change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Fail when a topic is there but not as declared
+    /// Fail when a topic exists but not as declared, or a service has rights that are not declared
     #[arg(long)]
     strict: bool,
-    /// Ask no broker: print them as resources of this Strimzi cluster
-    #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["url", "dry_run", "strict"])]
+    /// Print the resources of this Strimzi cluster; no broker is asked
+    #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["url", "dry_run", "strict", "prune"])]
     strimzi: Option<String>,
+    /// The rights of the services in place of the topics; without --url they are only printed
+    #[arg(long)]
+    acls: bool,
+    /// The principal of a service
+    #[arg(long, value_name = "PRINCIPAL", default_value = "User:{service}", value_parser = acls::Principals::new, requires = "acls")]
+    principal: acls::Principals,
+    /// Delete rights of the services that are not declared
+    #[arg(long, requires_all = ["acls", "url"])]
+    prune: bool,
 }
 
 #[derive(Debug, Args)]
@@ -109,8 +125,8 @@ struct DeadLetters {
     #[arg(long, value_name = "URL")]
     url: String,
     /// What the services have as `events.prefix`
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    prefix: String,
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
     /// A topic that the services have under another name in `events.topics`; may be repeated
     #[arg(long, value_name = "TOPIC=NAME", value_parser = pair)]
     name: Vec<(String, String)>,
@@ -182,11 +198,7 @@ impl LetterFilter {
 impl DeadLetters {
     async fn run(self) -> anyhow::Result<()> {
         let context = Context::system("fleet", 0);
-        let wanted = topics::Wanted {
-            url: self.url,
-            prefix: self.prefix,
-            names: self.name.into_iter().collect(),
-        };
+        let events = events(Some(&self.url), self.prefix.as_deref(), &self.name)?;
         let now = context.clock.now();
         let resolve = |selection: Selection, resolution| dead_letters::Command::Resolve {
             filter: selection.filter.filter(selection.id, now),
@@ -199,9 +211,33 @@ impl DeadLetters {
             DeadLettersCommand::Replay(selection) => resolve(selection, Resolution::Replayed),
             DeadLettersCommand::Discard(selection) => resolve(selection, Resolution::Discarded),
         };
-        let bus = sosohappy_bus::open(&wanted.events(), &context).await?;
+        let bus = sosohappy_bus::open(&events, &context).await?;
         dead_letters::run(bus, command).await
     }
+}
+
+/// Returns `events` of the environment, with what the command line says over it.
+fn events(url: Option<&str>, prefix: Option<&str>, names: &[(String, String)]) -> anyhow::Result<Events> {
+    #[derive(serde::Deserialize)]
+    struct Sections {
+        events: Events,
+    }
+    let sources = Sources {
+        service: "fleet",
+        defaults: "",
+        file: None,
+        overrides: Vec::new(),
+        environment: true,
+    };
+    let mut events = settings::sections::<Sections>(&sources)?.events;
+    if let Some(url) = url {
+        events.url = url.into();
+    }
+    if let Some(prefix) = prefix {
+        prefix.clone_into(&mut events.prefix);
+    }
+    events.topics.extend(names.iter().cloned());
+    Ok(events)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -211,17 +247,29 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl Topics {
     fn run(self) -> anyhow::Result<()> {
-        let wanted = topics::Wanted {
-            url: self.url.unwrap_or_default(),
-            prefix: self.prefix,
-            names: self.name.into_iter().collect(),
-        };
-        match self.strimzi {
-            Some(cluster) => {
-                print!("{}", topics::resources(wanted, &cluster)?);
+        let events = events(self.url.as_deref(), self.prefix.as_deref(), &self.name)?;
+        match (self.acls, &self.strimzi) {
+            (false, None) => block_on(topics::run(&events, self.dry_run, self.strict)),
+            (false, Some(cluster)) => {
+                print!("{}", topics::resources(&events, cluster)?);
                 Ok(())
             }
-            None => block_on(topics::run(wanted, self.dry_run, self.strict)),
+            (true, Some(cluster)) => {
+                print!("{}", acls::resources(&events, cluster)?);
+                Ok(())
+            }
+            (true, None) if self.url.is_none() => {
+                print!("{}", acls::list(&events, &self.principal)?);
+                Ok(())
+            }
+            (true, None) => {
+                let mode = acls::Mode {
+                    dry_run: self.dry_run,
+                    prune: self.prune,
+                    strict: self.strict,
+                };
+                block_on(acls::run(&events, &self.principal, mode))
+            }
         }
     }
 }

@@ -1,40 +1,15 @@
 //! `fleet topics`: the declared topics on a broker, or as resources of the Strimzi operator.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::bail;
 use sosohappy_bus::{Comparison, Declared, State, compare, declared};
 use sosohappy_common::Context;
-use sosohappy_common::settings::{AccessTokenForm, Events};
-
-/// What the fleet's settings say of topics: the same `events.…` that its services have.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// `kafka:<host:port>[,…]`
-    pub url: String,
-    pub prefix: String,
-    /// Wire names by default names.
-    pub names: BTreeMap<String, String>,
-}
-
-impl Wanted {
-    /// Returns these as the settings that open a bus.
-    #[must_use]
-    pub fn events(self) -> Events {
-        Events {
-            url: self.url.as_str().into(),
-            prefix: self.prefix,
-            topics: self.names,
-            // Says nothing of topics.
-            access_token_form: AccessTokenForm::Digest,
-        }
-    }
-}
+use sosohappy_common::settings::Events;
 
 /// Compares, makes what is missing unless `dry_run`, and tells one line a topic. With `strict` a difference is a failure.
-pub async fn run(wanted: Wanted, dry_run: bool, strict: bool) -> anyhow::Result<()> {
-    let compared = compare(&wanted.events(), &Context::system("fleet", 0), dry_run).await?;
+pub async fn run(events: &Events, dry_run: bool, strict: bool) -> anyhow::Result<()> {
+    let compared = compare(events, &Context::system("fleet", 0), dry_run).await?;
     print!("{}", tell(&compared));
     let differing = compared
         .iter()
@@ -71,11 +46,11 @@ fn tell(compared: &[Comparison]) -> String {
 }
 
 /// The topics as `KafkaTopic` resources of that cluster, for the Strimzi operator to make.
-pub fn resources(wanted: Wanted, cluster: &str) -> anyhow::Result<String> {
+pub fn resources(events: &Events, cluster: &str) -> anyhow::Result<String> {
     let mut text = String::from(
         "# Made by `fleet topics --strimzi`; what it says is declared in crates/events/src/topic.rs. A test tells when they differ.\n",
     );
-    for (number, topic) in declared(&wanted.events())?.iter().enumerate() {
+    for (number, topic) in declared(events)?.iter().enumerate() {
         if number > 0 {
             text += "---\n";
         }
@@ -123,7 +98,7 @@ mod tests {
 
     #[test]
     fn strimzis_topics_are_those_declared() {
-        let text = resources(Wanted::default(), "fleet").unwrap();
+        let text = resources(&Events::new("kafka:", ""), "fleet").unwrap();
         let kept = include_str!("../../../k8s/components/strimzi/topics.yaml");
         assert!(
             kept == text,
@@ -139,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_told() {
-        let topic = declared(&Wanted::default().events()).unwrap().remove(0);
+        let topic = declared(&Events::new("kafka:", "")).unwrap().remove(0);
         let difference = sosohappy_bus::Difference {
             what: "partitions".to_owned(),
             declared: "6".to_owned(),

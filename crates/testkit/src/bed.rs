@@ -56,12 +56,7 @@ impl Bed {
         let service_token = entropy.hex(16);
         let auth = FakeAuth::start(&service_token).await;
         let context = Context::system("test", 0);
-        let events = settings::Events {
-            url: events_url(real.as_ref(), folder.path()).as_str().into(),
-            prefix: prefix.clone(),
-            topics: std::collections::BTreeMap::new(),
-            access_token_form: settings::AccessTokenForm::Digest,
-        };
+        let events = settings::Events::new(&events_url(real.as_ref(), folder.path()), &prefix);
         let bus = sosohappy_bus::open(&events, &context).await.expect("the bus opens");
         bus.create_topics(&Topic::ALL).await.expect("topics can be made");
         Self {

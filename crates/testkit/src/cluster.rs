@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_events::topic::Service;
 
 use crate::engines::Real;
 use crate::ports::ReservedPorts;
@@ -35,8 +36,16 @@ pub struct Cluster {
     pub operator_token: String,
     folder: tempfile::TempDir,
     real: Option<Real>,
+    /// `events.…` of each service, where each is a process.
+    events: BTreeMap<Service, Vec<(&'static str, String)>>,
     // Held for its drop: the ports stay reserved while a process is down.
     _reserved: ReservedPorts,
+}
+
+/// Of the databases and topics of one cluster.
+fn prefix() -> String {
+    let entropy: &dyn Entropy = &SystemEntropy;
+    format!("test_{}_", entropy.hex(6))
 }
 
 impl Cluster {
@@ -74,15 +83,41 @@ impl Cluster {
             operator_token: kept.expect("the launcher has made a token up").trim().to_owned(),
             folder,
             real: None,
+            events: BTreeMap::new(),
             _reserved: reserved,
         }
     }
 
     /// Each service a process, two replicas of feed, dm and notice, on Kafka, MariaDB and the MongoDB-protocol server.
     pub async fn real(binaries: &Path) -> Self {
+        let real = Real::from_environment(prefix());
+        let events = Service::ALL.map(|service| (service, vec![("EVENTS__URL", real.kafka.clone())]));
+        Self::on(binaries, real, events.into()).await
+    }
+
+    /// [`Cluster::real`] on the secured listeners: TLS everywhere, databases with a password, and on Kafka an account for each service
+    /// with no more rights than `fleet topics --acls` gives it.
+    pub async fn secured(binaries: &Path) -> Self {
+        let real = Real::secured(prefix());
+        let events = real.secured_kafka().await;
+        // Services may not create topics there.
+        let principal = format!("User:{}{{service}}", real.prefix);
+        let url = &["--url", &real.kafka, "--prefix", &real.prefix][..];
+        for more in [&[][..], &["--acls", "--principal", &principal][..]] {
+            let ran = std::process::Command::new(binaries.join("fleet"))
+                .arg("topics")
+                .args(url)
+                .args(more)
+                .output()
+                .expect("fleet can be run");
+            assert!(ran.status.success(), "fleet topics {more:?}: {ran:?}");
+        }
+        Self::on(binaries, real, events).await
+    }
+
+    async fn on(binaries: &Path, real: Real, events: BTreeMap<Service, Vec<(&'static str, String)>>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let entropy: &dyn Entropy = &SystemEntropy;
-        let real = Real::from_environment(format!("test_{}_", entropy.hex(6)));
         let mut reserved = ReservedPorts::default();
         let (config, auth) = (reserved.reserve(), reserved.reserve());
         let replicas = std::array::from_fn(|_| Ports {
@@ -99,6 +134,7 @@ impl Cluster {
             operator_token: operator_token.clone(),
             folder,
             real: Some(real),
+            events,
             _reserved: reserved,
         };
 
@@ -165,11 +201,15 @@ impl Cluster {
         let upper = service.to_uppercase();
         let events = [
             ("SERVER__PORT", port.to_string()),
-            ("EVENTS__URL", self.engines().kafka.clone()),
             ("EVENTS__PREFIX", self.engines().prefix.clone()),
         ];
+        let service_events = Service::ALL
+            .into_iter()
+            .find(|known| known.short_name() == service)
+            .and_then(|known| self.events.get(&known).cloned())
+            .expect("the service has a bus");
         let mut environment = secrets.clone();
-        let settings = events.into_iter().chain(settings);
+        let settings = events.into_iter().chain(service_events).chain(settings);
         environment.extend(settings.map(|(key, value)| (format!("SOSOHAPPY_{upper}__{key}"), value)));
         let binary = binaries.join(format!("sosohappy-{service}"));
         let process = Process::start(name, &binary, Vec::new(), environment, self.folder.path(), vec![port]).await;

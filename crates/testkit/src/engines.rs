@@ -1,11 +1,16 @@
 //! The two engine sets, and the databases and topics of one test, which delete themselves.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_common::settings::{Mechanism, Security};
+use sosohappy_events::topic::Service;
+use sosohappy_kafka_admin::{Admin, AdminError, Found};
 
 /// Which engines a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,26 +24,47 @@ pub enum EngineSet {
 const KAFKA: &str = "SOSOHAPPY_TEST_KAFKA";
 const MYSQL: &str = "SOSOHAPPY_TEST_MYSQL";
 const MONGODB: &str = "SOSOHAPPY_TEST_MONGODB";
+const KAFKA_SECURE: &str = "SOSOHAPPY_TEST_KAFKA_SECURE";
+const MYSQL_SECURE: &str = "SOSOHAPPY_TEST_MYSQL_SECURE";
+const MONGODB_SECURE: &str = "SOSOHAPPY_TEST_MONGODB_SECURE";
+/// A folder of certificates: `ca.pem`, `client.pem` and more.
+const TLS: &str = "SOSOHAPPY_TEST_TLS";
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
+}
 
 impl EngineSet {
     /// Whether the real engines are named in the environment. Says so when they are not, and fails where they must be there.
     #[must_use]
     pub fn real_is_there() -> bool {
-        let missing: Vec<_> = [KAFKA, MYSQL, MONGODB]
-            .into_iter()
-            .filter(|name| std::env::var_os(name).is_none())
-            .collect();
-        if missing.is_empty() {
-            return true;
-        }
-        assert!(
-            std::env::var_os("SOSOHAPPY_TEST_REQUIRE_ENGINES").is_none(),
-            "real engines are required, but {} is not set: eval \"$(scripts/engines env)\"",
-            missing.join(", ")
-        );
-        eprintln!("skipped: {} is not set (scripts/engines up)", missing.join(", "));
-        false
+        are_set(&[KAFKA, MYSQL, MONGODB])
     }
+
+    /// As [`EngineSet::real_is_there`], for the secured listeners of the real engines as well. Engines that an older `scripts/engines`
+    /// started have none: `scripts/engines down`, then `up`.
+    #[must_use]
+    pub fn secured_is_there() -> bool {
+        are_set(&[KAFKA, MYSQL, MONGODB, KAFKA_SECURE, MYSQL_SECURE, MONGODB_SECURE, TLS])
+    }
+}
+
+fn are_set(names: &[&str]) -> bool {
+    let missing: Vec<_> = names
+        .iter()
+        .copied()
+        .filter(|name| std::env::var_os(name).is_none())
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("SOSOHAPPY_TEST_REQUIRE_ENGINES").is_none(),
+        "real engines are required, but {} is not set: eval \"$(scripts/engines env)\"",
+        missing.join(", ")
+    );
+    eprintln!("skipped: {} is not set (scripts/engines up)", missing.join(", "));
+    false
 }
 
 /// The URLs of the real engines for one test.
@@ -49,17 +75,85 @@ pub(crate) struct Real {
     mongodb: String,
     /// In every database and topic name.
     pub prefix: String,
+    /// Accounts and rights on Kafka are the test's too, by this prefix.
+    secured: bool,
 }
 
 impl Real {
     pub fn from_environment(prefix: String) -> Self {
-        let read = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
         Self {
-            kafka: read(KAFKA),
-            mysql: read(MYSQL),
-            mongodb: read(MONGODB),
+            kafka: variable(KAFKA),
+            mysql: variable(MYSQL),
+            mongodb: variable(MONGODB),
             prefix,
+            secured: false,
         }
+    }
+
+    /// The databases by their secured URLs. Kafka's is the plain one, which administers; services take
+    /// [`Real::secured_kafka`].
+    pub fn secured(prefix: String) -> Self {
+        Self {
+            kafka: variable(KAFKA),
+            mysql: variable(MYSQL_SECURE),
+            mongodb: variable(MONGODB_SECURE),
+            prefix,
+            secured: true,
+        }
+    }
+
+    /// The principal of a service on the secured listener, without `User:`.
+    pub fn principal(&self, service: Service) -> String {
+        format!("{}{}", self.prefix, service.short_name())
+    }
+
+    /// Creates an account for each service, and returns what it has as `events.…` by environment. Rights are given by
+    /// `fleet topics --acls`.
+    pub async fn secured_kafka(&self) -> BTreeMap<Service, Vec<(&'static str, String)>> {
+        let mut admin = self.admin().await.expect("Kafka can be administered");
+        let entropy: &dyn Entropy = &SystemEntropy;
+        let mut settings = BTreeMap::new();
+        for service in Service::ALL {
+            let (name, password) = (self.principal(service), entropy.hex(16));
+            admin
+                .set_password(Mechanism::ScramSha512, &name, &password, entropy)
+                .await
+                .expect("an account can be made");
+            let of_service = vec![
+                ("EVENTS__URL", variable(KAFKA_SECURE)),
+                ("EVENTS__SECURITY__PROTOCOL", "sasl_ssl".to_owned()),
+                ("EVENTS__SECURITY__CA", format!("{}/ca.pem", variable(TLS))),
+                ("EVENTS__SECURITY__MECHANISM", "SCRAM-SHA-512".to_owned()),
+                ("EVENTS__SECURITY__USERNAME", name),
+                ("EVENTS__SECURITY__PASSWORD", password),
+            ];
+            settings.insert(service, of_service);
+        }
+        settings
+    }
+
+    async fn admin(&self) -> Result<Admin, AdminError> {
+        Admin::connect(self.brokers(), &Security::default()).await
+    }
+
+    fn brokers(&self) -> &str {
+        self.kafka.trim_start_matches("kafka:").trim_start_matches("//")
+    }
+
+    /// Deletes the accounts of this test and their rights.
+    async fn forget_principals(&self) -> Result<(), AdminError> {
+        let mut admin = self.admin().await?;
+        for service in Service::ALL {
+            let name = self.principal(service);
+            let found = admin.acls_of(&format!("User:{name}")).await?;
+            let rights = found.into_iter().filter_map(|acl| match acl {
+                Found::Known(acl) => Some(acl),
+                Found::Other(_) => None,
+            });
+            admin.delete_acls(&rights.collect::<Vec<_>>()).await?;
+            admin.delete_account(Mechanism::ScramSha512, &name).await?;
+        }
+        Ok(())
     }
 
     pub fn mysql_url(&self, service: &str) -> String {
@@ -76,7 +170,8 @@ impl Real {
 
     /// Drops every database and topic that carries the prefix.
     async fn clean_up(&self) -> anyhow::Result<()> {
-        let pool = sqlx::MySqlPool::connect(&self.mysql).await?;
+        // The same server by its plain URL.
+        let pool = sqlx::MySqlPool::connect(&variable(MYSQL)).await?;
         for service in ["auth", "feed"] {
             let drop = format!("DROP DATABASE IF EXISTS `{}`", self.database(service));
             sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&pool).await?;
@@ -88,11 +183,11 @@ impl Real {
             client.database(&self.database(service)).drop().await?;
         }
 
+        if self.secured {
+            self.forget_principals().await?;
+        }
         let mut settings = ClientConfig::new();
-        settings.set(
-            "bootstrap.servers",
-            self.kafka.trim_start_matches("kafka:").trim_start_matches("//"),
-        );
+        settings.set("bootstrap.servers", self.brokers());
         let prefix = self.prefix.clone();
         let mine = tokio::task::spawn_blocking({
             let settings = settings.clone();

@@ -1,17 +1,23 @@
 //! How clients of Kafka are set up, what they say, and what they read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::{ClientContext, DefaultClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use sosohappy_common::clock::Clock;
+use sosohappy_common::settings::{Sasl, Security};
 
+use super::oauth::Tokens;
+use super::{security, unavailable};
 use crate::BusError;
 use crate::declared::OVERHEAD;
 use sosohappy_events::record::MAX_DEAD_LETTER_BYTES;
@@ -35,10 +41,16 @@ static TOLD: Mutex<BTreeMap<Option<i32>, Instant>> = Mutex::new(BTreeMap::new())
 #[derive(Debug)]
 pub(super) struct Settings {
     common: ClientConfig,
+    client: Client,
 }
 
 impl Settings {
-    pub(super) fn new(brokers: &str, client: &str) -> Result<Self, BusError> {
+    pub(super) async fn new(
+        brokers: &str,
+        security: &Security,
+        instance: &str,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, BusError> {
         let hosts: Vec<_> = brokers.split(',').map(str::trim).collect();
         let is_address = |host: &&str| {
             host.rsplit_once(':')
@@ -53,7 +65,7 @@ impl Settings {
         common
             .set("bootstrap.servers", hosts.join(","))
             // A colon in a client id upsets JMX on the broker.
-            .set("client.id", client.replace(':', "-"))
+            .set("client.id", instance.replace(':', "-"))
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
             // A broker that comes back is found within a second.
@@ -62,11 +74,36 @@ impl Settings {
             .set("retry.backoff.max.ms", "1000")
             .set("topic.metadata.refresh.fast.interval.ms", "50")
             .set_log_level(RDKafkaLogLevel::Info);
-        Ok(Self { common })
+        security::secure(&mut common, security)?;
+        let tokens = match &security.sasl {
+            Some(Sasl::OauthBearer(oauth)) => Some(Arc::new(Tokens::start(oauth, clock.clone()).await?)),
+            _ => None,
+        };
+        Ok(Self {
+            common,
+            client: Client { tokens },
+        })
     }
 
-    pub(super) fn admin(&self) -> ClientConfig {
-        self.common.clone()
+    /// Returns what a client of these settings is created with.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Whether clients cannot connect before their events are served: the request for a token is one.
+    pub(super) const fn needs_events(&self) -> bool {
+        self.client.tokens.is_some()
+    }
+
+    /// Creates a client for the administration of topics.
+    pub(super) fn admin(&self) -> Result<AdminClient<DefaultClientContext>, BusError> {
+        // rdkafka's admin client serves no events, and so never asks for a token.
+        if self.needs_events() {
+            return Err(unavailable(
+                "topics cannot be created or described with OAUTHBEARER: run `fleet topics` with another mechanism",
+            ));
+        }
+        self.common.create().map_err(unavailable)
     }
 
     pub(super) fn producer(&self) -> ClientConfig {
@@ -124,11 +161,21 @@ impl Settings {
     }
 }
 
-/// Turns what librdkafka says into our log.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Client;
+/// Turns what librdkafka says into our log, and gives it tokens when it asks for them.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    tokens: Option<Arc<Tokens>>,
+}
 
 impl ClientContext for Client {
+    /// librdkafka asks only if the mechanism is `OAUTHBEARER`.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("the mechanism is not OAUTHBEARER")?;
+        Ok(tokens.current()?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {

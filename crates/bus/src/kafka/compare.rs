@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::producer::Producer as _;
 use sosohappy_common::Context;
 use sosohappy_common::settings::Events;
@@ -56,7 +55,7 @@ pub async fn compare(settings: &Events, context: &Context, dry_run: bool) -> Res
             "topics are kept by Kafka alone: kafka:<host:port>[,…]".to_owned(),
         ));
     }
-    let kafka = Kafka::open(settings.url.rest(), Names::new(settings)?, context)?;
+    let kafka = Kafka::open(settings, Names::new(settings)?, context).await?;
     let partitions = kafka.inner.partitions().await?;
     let (there, missing): (Vec<_>, Vec<_>) = declared(settings)?
         .into_iter()
@@ -131,7 +130,7 @@ impl Inner {
         if topics.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let admin: AdminClient<DefaultClientContext> = self.settings.admin().create().map_err(unavailable)?;
+        let admin = self.settings.admin()?;
         let asked: Vec<_> = topics
             .iter()
             .map(|topic| ResourceSpecifier::Topic(&topic.name))

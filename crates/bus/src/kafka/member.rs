@@ -37,7 +37,7 @@ impl KafkaMember {
         let consumer: StreamConsumer<Client> = inner
             .settings
             .member(&group)
-            .create_with_context(Client)
+            .create_with_context(inner.settings.client())
             .map_err(|error| BusError::Settings(error.to_string()))?;
         let names: Vec<_> = topics.keys().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(unavailable)?;

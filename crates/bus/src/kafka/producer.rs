@@ -26,7 +26,7 @@ pub(super) struct Publisher {
 fn create(settings: &Settings) -> Result<Producer, BusError> {
     settings
         .producer()
-        .create_with_context(Client)
+        .create_with_context(settings.client())
         .map_err(|error| BusError::Settings(error.to_string()))
 }
 

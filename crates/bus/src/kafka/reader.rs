@@ -49,13 +49,19 @@ impl KafkaReader {
         let mut follows = Vec::new();
         for channel in channels {
             let wire = inner.names.wire(*channel);
-            let config = inner.settings.reader(&inner.names.group("reader"));
+            // librdkafka looks for the coordinator of the group though none is joined, so that the name is one of the service's own.
+            let group = inner.names.group(&format!("{}.reader", inner.service));
+            let config = inner.settings.reader(&group);
             let consumer: StreamConsumer<Client> = config
-                .create_with_context(Client)
+                .create_with_context(inner.settings.client())
                 .map_err(|error| BusError::Settings(error.to_string()))?;
             let consumer = Arc::new(consumer);
             // Brokers that have just made a topic, or come back, refuse questions for a moment.
             let ask = || {
+                if inner.settings.needs_events() {
+                    // Nothing is assigned yet, so that no record is lost.
+                    let _ = consumer.recv().now_or_never();
+                }
                 let (consumer, wire) = (consumer.clone(), wire.clone());
                 blocking(move || position(&consumer, &wire, start))
             };

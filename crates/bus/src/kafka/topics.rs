@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
 
@@ -82,7 +81,7 @@ impl Inner {
     /// Makes them, and waits until they are known.
     pub(super) async fn create(&self, declared: &[Declared]) -> Result<(), BusError> {
         let topics: Vec<_> = declared.iter().map(new_topic).collect();
-        let admin: AdminClient<DefaultClientContext> = self.settings.admin().create().map_err(unavailable)?;
+        let admin = self.settings.admin()?;
         let options = AdminOptions::new()
             .request_timeout(Some(ASK))
             .operation_timeout(Some(ASK));

@@ -15,7 +15,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::MetadataTopic;
 use sosohappy_bus::{Bus, Member, Reader};
 use sosohappy_common::Context;
-use sosohappy_common::settings::{AccessTokenForm, Events};
+use sosohappy_common::settings::{Events, Security};
 use sosohappy_events::{Outgoing, Record, Topic};
 
 /// How long anything may take on a machine that is busy with other things.
@@ -27,6 +27,7 @@ pub struct Bench {
     pub url: String,
     pub prefix: String,
     pub context: Context,
+    pub security: Security,
 }
 
 impl Bench {
@@ -35,6 +36,7 @@ impl Bench {
             url,
             prefix,
             context: Context::system("test-service", 0),
+            security: Security::default(),
         }
     }
 
@@ -45,10 +47,8 @@ impl Bench {
 
     pub async fn open_as(&self, prefix: &str) -> Arc<dyn Bus> {
         let settings = Events {
-            url: self.url.as_str().into(),
-            prefix: prefix.to_owned(),
-            topics: BTreeMap::new(),
-            access_token_form: AccessTokenForm::Digest,
+            security: self.security.clone(),
+            ..Events::new(&self.url, prefix)
         };
         sosohappy_bus::open(&settings, &self.context).await.unwrap()
     }

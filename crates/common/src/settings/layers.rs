@@ -181,6 +181,10 @@ impl Layers {
     }
 
     pub(super) fn shared(&self) -> Result<Shared, SettingsError> {
+        self.sections()
+    }
+
+    pub(super) fn sections<S: DeserializeOwned>(&self) -> Result<S, SettingsError> {
         let merged = self.merged();
         lenient::from_tree(&merged, Empty::Nothing).map_err(|error| self.invalid(error))
     }

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{HttpUrl, SecretUrl, schema, valid};
+use super::security::SecurityFields;
+use super::{HttpUrl, SecretUrl, Security, schema, valid};
 use crate::lenient::comma_list;
 
 /// The HTTP port of a service and the limits on what comes in.
@@ -120,6 +121,24 @@ pub struct Events {
     #[serde(default)]
     pub topics: BTreeMap<String, String>,
     pub access_token_form: AccessTokenForm,
+    /// TLS and SASL of `kafka:`.
+    #[serde(default)]
+    #[schemars(with = "SecurityFields")]
+    pub security: Security,
+}
+
+impl Events {
+    /// Returns the settings of a bus at this URL with the default names and no security.
+    #[must_use]
+    pub fn new(url: &str, prefix: &str) -> Self {
+        Self {
+            url: url.into(),
+            prefix: prefix.to_owned(),
+            topics: BTreeMap::new(),
+            access_token_form: AccessTokenForm::Digest,
+            security: Security::default(),
+        }
+    }
 }
 
 /// The SQL database of a service.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
+use sosohappy_common::settings::Events;
 use sosohappy_events::types::AccountResigned;
 use sosohappy_events::{Envelope, Event as _, Header, Topic};
-use sosohappy_fleet::topics::Wanted;
 use sosohappy_testkit::{Bed, EngineSet};
 
 /// The bus of one test, opened anew each time: the command line is another process.
@@ -19,12 +19,8 @@ struct Place {
 
 impl Place {
     async fn open(&self) -> Arc<dyn Bus> {
-        let wanted = Wanted {
-            url: self.url.clone(),
-            prefix: self.prefix.clone(),
-            ..Wanted::default()
-        };
-        let opened = sosohappy_bus::open(&wanted.events(), &Context::system("test-service", 0)).await;
+        let events = Events::new(&self.url, &self.prefix);
+        let opened = sosohappy_bus::open(&events, &Context::system("test-service", 0)).await;
         opened.expect("the bus opens")
     }
 

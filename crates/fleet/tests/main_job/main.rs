@@ -28,6 +28,24 @@ async fn a_process_each_on_the_real_engines() {
     }
 }
 
+/// TLS everywhere, and on Kafka an account for each service with the declared rights: cases A4.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_each_on_secured_engines() {
+    if !EngineSet::secured_is_there() {
+        return;
+    }
+    let mut fleet = Cluster::secured(binaries()).await;
+    demo(&fleet).await;
+    // The outbox of auth, the registry and the groups of a replica that comes back.
+    for victim in ["auth", "feed-1", "notice-2"] {
+        Round::begin(&fleet).await.with_a_kill(&mut fleet, victim).await;
+    }
+    let logs = fleet.logs();
+    for trouble in ["AuthorizationFailed", "authorization failed", "cannot be made"] {
+        assert!(!logs.contains(trouble), "a service lacks a right: {trouble}\n{logs}");
+    }
+}
+
 /// Where this workspace's binaries are.
 fn binaries() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_fleet"))

@@ -5,6 +5,9 @@ use std::process::{Command, Output};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
+use sosohappy_common::settings::{Events, Security};
+use sosohappy_events::topic::Service;
+use sosohappy_kafka_admin::{Admin, Found};
 use sosohappy_testkit::{Bed, EngineSet, eventually};
 
 fn topics(brokers: &str, prefix: &str, more: &[&str]) -> Output {
@@ -87,4 +90,79 @@ fn a_broker_that_is_away_and_a_bus_without_topics_are_told() {
         !journal.status.success() && said.contains("kept by Kafka alone"),
         "{said}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_are_created_once_and_pruned() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bed = Bed::new(EngineSet::Real).await;
+    let (brokers, prefix) = bed.kafka().unwrap();
+    let template = format!("User:{prefix}{{service}}");
+    let acls = |more: &[&str]| topics(brokers, prefix, &[&["--acls", "--principal", &template], more].concat());
+
+    // How many there are follows from the table of topics.
+    let events = Events::new("kafka:", prefix);
+    let declared = |service: Service| sosohappy_bus::acls_of(service, "User:x", &events).unwrap().len();
+    let all: usize = Service::ALL.into_iter().map(declared).sum();
+    let text = told(&acls(&["--dry-run"]));
+    assert_eq!(
+        counts(&text),
+        [all, 0, 0, 0],
+        "missing, same, deleted, undeclared: {text}"
+    );
+    let text = told(&acls(&[]));
+    assert_eq!(counts(&text), [all, 0, 0, 0], "a dry run created something: {text}");
+    let text = told(&acls(&["--strict"]));
+    assert_eq!(counts(&text), [0, all, 0, 0], "{text}");
+
+    // What only auth may do, given to feed by hand.
+    let mut admin = Admin::connect(brokers, &Security::default()).await.unwrap();
+    let feed = format!("User:{prefix}feed");
+    let auth = sosohappy_bus::acls_of(Service::Auth, &feed, &events).unwrap();
+    let stray: Vec<_> = auth
+        .into_iter()
+        .filter(|acl| acl.to_string().contains("WRITE topic") && acl.name.ends_with("accessToken"))
+        .collect();
+    assert_eq!(stray.len(), 1);
+    admin.create_acls(&stray).await.unwrap();
+    let strict = acls(&["--strict"]);
+    assert!(!strict.status.success(), "a right too many passes: {strict:?}");
+    assert_eq!(
+        String::from_utf8(strict.stderr).unwrap(),
+        "fleet: 1 ACLs of the services are not declared\n"
+    );
+    let text = told(&acls(&["--prune"]));
+    assert_eq!(counts(&text), [0, all, 1, 0], "{text}");
+    assert!(
+        text.contains(&format!("deleted    {feed} may WRITE topic {prefix}accessToken\n")),
+        "{text}"
+    );
+
+    for service in Service::ALL {
+        let found = admin
+            .acls_of(&format!("User:{prefix}{}", service.short_name()))
+            .await
+            .unwrap();
+        assert_eq!(found.len(), declared(service), "{found:?}");
+        let known = found.into_iter().filter_map(|acl| match acl {
+            Found::Known(acl) => Some(acl),
+            Found::Other(_) => None,
+        });
+        admin.delete_acls(&known.collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
+#[test]
+fn rights_are_printed_without_a_broker() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_fleet"))
+        .args(["topics", "--acls", "--prefix", "t1-"])
+        .output()
+        .unwrap();
+    let text = told(&printed);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines.contains(&"User:auth may WRITE topic t1-accessToken"), "{text}");
+    assert!(!lines.contains(&"User:feed may WRITE topic t1-accessToken"), "{text}");
+    assert!(lines.contains(&"User:feed may READ  group t1-feed-service.*"), "{text}");
 }

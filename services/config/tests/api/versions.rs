@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sosohappy_bus::Bus;
-use sosohappy_common::settings::{AccessTokenForm, Events};
+use sosohappy_common::settings::Events;
 use sosohappy_testkit::{Bed, EngineSet, eventually};
 
 use crate::Fixture;
@@ -260,14 +260,8 @@ async fn a_pin_is_known_to_whoever_comes_later_even_when_the_bus_has_forgotten_i
     late.stop().await;
 
     // On a bus that knows of nothing: who knows tells again.
-    let empty = Events {
-        url: format!("journal:{}", fixture.bed.folder().join("empty.db").display())
-            .as_str()
-            .into(),
-        prefix: String::new(),
-        topics: std::collections::BTreeMap::new(),
-        access_token_form: AccessTokenForm::Digest,
-    };
+    let folder = fixture.bed.folder().join("empty.db");
+    let empty = Events::new(&format!("journal:{}", folder.display()), "");
     let empty = sosohappy_bus::open(&empty, &fixture.bed.context("test")).await.unwrap();
     let new = replica(empty.clone(), "new").await;
     assert_eq!(version_at(&new).await, second, "nobody has told it");
