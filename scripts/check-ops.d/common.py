@@ -43,12 +43,14 @@ def settings(service):
     found = {}
     for path in (ROOT / "crates/common/src/settings/shared.toml", ROOT / f"services/{service}/src/settings.toml"):
         text = path.read_text()
-        for section, values in tomllib.loads(text).items():
-            if isinstance(values, dict):
-                found |= {f"{section}.{key}": value for key, value in values.items()}
+        sections = [(name, values) for name, values in tomllib.loads(text).items() if isinstance(values, dict)]
+        for section, values in sections:
+            found |= {f"{section}.{key}": value for key, value in values.items() if not isinstance(value, dict)}
+            sections += [(f"{section}.{key}", value) for key, value in values.items() if isinstance(value, dict)]
         section = None
         for line in text.splitlines():
-            if match := re.fullmatch(r"\[([a-z-]+)\]", line):
+            # A section that is commented as a whole too.
+            if match := re.fullmatch(r"(?:# )?\[([a-z.-]+)\]", line):
                 section = match[1]
             elif match := re.fullmatch(r"# ([a-z-]+) = .*", line):
                 found.setdefault(f"{section}.{match[1]}", None)

@@ -550,11 +550,18 @@ def main():
     for title, objects in built.items():
         composition = Composition(title, objects)
         composition.all()
+        # Strimzi's operator makes a Secret for each user, by its name.
+        made_here = made | {user["metadata"]["name"]: {"password", "sasl.jaas.config"} for user in composition.of("KafkaUser")}
         for workload, template in composition.pods():
+            for volume in template["spec"].get("volumes", []):
+                secret = volume.get("secret", {})
+                # The authority of the brokers' certificates is the operator's to make.
+                if secret and secret["secretName"] != "fleet-cluster-ca-cert":
+                    composition.check({item["key"] for item in secret["items"]} <= made_here.get(secret["secretName"], set()), workload, f"nobody makes what it mounts of Secret {secret['secretName']}")
             for container in template["spec"].get("initContainers", []) + template["spec"]["containers"]:
                 for variable in container.get("env", []):
                     if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                        composition.check(reference["key"] in made.get(reference["name"], ()), workload, f"nobody makes {reference['key']} of Secret {reference['name']}")
+                        composition.check(reference["key"] in made_here.get(reference["name"], ()), workload, f"nobody makes {reference['key']} of Secret {reference['name']}")
     check(Composition.outside_seen >= OUTSIDE, f"no composition has the edges {sorted(map(str, OUTSIDE - Composition.outside_seen))}")
     finish(f"{len(built)} compositions, {sum(map(len, built.values()))} objects, valid in {', '.join(VERSIONS)}; edges as used")
 

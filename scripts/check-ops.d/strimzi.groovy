@@ -5,7 +5,8 @@ import io.strimzi.api.kafka.model.common.UnknownPropertyPreserving
 
 def kinds = ['Kafka'         : io.strimzi.api.kafka.model.kafka.Kafka,
              'KafkaNodePool' : io.strimzi.api.kafka.model.nodepool.KafkaNodePool,
-             'KafkaTopic'    : io.strimzi.api.kafka.model.topic.KafkaTopic]
+             'KafkaTopic'    : io.strimzi.api.kafka.model.topic.KafkaTopic,
+             'KafkaUser'     : io.strimzi.api.kafka.model.user.KafkaUser]
 def mapper = new ObjectMapper()
 def complaints = []
 def seen = new HashSet()

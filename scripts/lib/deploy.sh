@@ -109,6 +109,14 @@ prepare_engines() {
         # Where an operator keeps an engine there is no StatefulSet of ours.
         ! rendered_has StatefulSet "$engine" || rolled_out "statefulset/$engine" || fail "$engine does not come up"
     done
+    if rendered_has Kafka fleet; then
+        # By Strimzi: the brokers, then the topics, then the accounts of the services, whose passwords their pods refer to.
+        for engine in kafka/fleet kafkatopic kafkauser; do
+            case $engine in */*) ;; *) engine="$engine --all" ;; esac
+            # shellcheck disable=SC2086 # two words
+            change wait --for=condition=Ready --timeout "$PATIENCE" $engine || fail "$engine: not ready: kubectl describe $engine"
+        done
+    fi
     if rendered_has Job topics; then
         # A Job cannot be changed, and one that is done does nothing.
         change delete --ignore-not-found --wait job topics

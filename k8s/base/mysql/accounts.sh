@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs once, when the server's folder is empty: one account and one database a service, and one for Grafana that may only look
-# at the server's own figures. The image sources this file and brings docker_process_sql.
+# at the server's own figures. Services come over TLS. The image sources this file and brings docker_process_sql.
 # shellcheck disable=SC2154 # the passwords come from the environment
 docker_process_sql <<SQL
 CREATE DATABASE auth CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
