@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use sosohappy_bus::Bus;
 use sosohappy_common::Context;
+use sosohappy_common::file_lock::FileLock;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::run::{Leave, Running, prepare, start, supervise};
@@ -31,6 +32,9 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let made = folder.recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("--data {}", data.display()))?;
     let data = data.canonicalize()?;
+    let _lock = FileLock::take(&data.join("fleet.lock"))
+        .await
+        .with_context(|| format!("data folder {}", data.display()))?;
     let launcher = Launcher::new(&data)?;
     let shared = settings::peek(&launcher.sources("config", sosohappy_config::DEFAULTS, &[]))?;
     let telemetry = Telemetry::install("fleet", &shared.log, &shared.tracing)?;
@@ -260,4 +264,24 @@ async fn announce(services: Vec<Ready>, data: PathBuf, began: Instant) {
     println!("\n  try it:         fleet demo          (in another terminal, with the same environment; or: make demo)");
     println!("  operator token: {}", data.join("operator-token").display());
     println!("  stop:           Ctrl-C\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_data_folder_has_one_launcher() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = FileLock::take(&folder.path().join("fleet.lock")).await.unwrap();
+        let refused = run(folder.path()).await.unwrap_err();
+        assert_eq!(
+            format!("{refused:#}"),
+            format!(
+                "data folder {}: in use by process {}",
+                folder.path().display(),
+                std::process::id()
+            )
+        );
+    }
 }

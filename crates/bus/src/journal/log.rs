@@ -1,12 +1,15 @@
 //! Reading the log.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::sqlite::{SqliteExecutor, SqlitePool, SqliteRow};
 use sqlx::{Executor as _, Row as _};
 
-use super::{State, codec, unavailable};
+use super::state::State;
+use super::{Group, Part, codec, unavailable};
 use crate::{BusError, Start};
 use sosohappy_events::Record;
 
@@ -93,6 +96,29 @@ pub(super) async fn tail(reading: impl SqliteExecutor<'_>, topic: i64) -> Result
     sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM records WHERE topic = ?")
         .bind(topic)
         .fetch_one(reading)
+        .await
+}
+
+/// What every group has done.
+pub(super) async fn offsets(pool: &SqlitePool) -> Result<HashMap<(Group, Part), i64>, sqlx::Error> {
+    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as("SELECT grp, topic, part, done FROM offsets")
+        .fetch_all(pool)
+        .await?;
+    let offsets = rows.into_iter();
+    Ok(offsets
+        .map(|(group, topic, part, done)| ((group.into(), (topic, part)), done))
+        .collect())
+}
+
+/// How many records lie behind `done` in a partition, at most `most`.
+pub(super) async fn count_after(pool: &SqlitePool, part: Part, done: i64, most: i64) -> Result<i64, sqlx::Error> {
+    let (topic, part) = part;
+    sqlx::query_scalar("SELECT COUNT(*) FROM (SELECT 1 FROM records WHERE topic = ? AND part = ? AND seq > ? LIMIT ?)")
+        .bind(topic)
+        .bind(part)
+        .bind(done)
+        .bind(most)
+        .fetch_one(pool)
         .await
 }
 

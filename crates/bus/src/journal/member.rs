@@ -1,129 +1,71 @@
 //! A member of a consumer group.
-//!
-//! The partitions of a topic are shared out among the members in the order of their names. A member claims the ones it
-//! should have and nobody holds; it gives up the ones that another should have when it asks for its next record, with
-//! what it has done written in the same transaction. So no two members ever work on one partition.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
+use super::groups::MemberId;
 use super::log::{self, Cursor};
 use super::reader::wait;
-use super::writer::Command;
-use super::{Group, Handle, Observed, Part};
+use super::writer::{Command, Handle};
+use super::{Group, Part, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Member, dead_letter};
 use sosohappy_events::Record;
 
-/// A claimed partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
-    /// The generation it was claimed in: a later one is another claim.
-    pub since: i64,
-    /// Everything up to here was done when it was claimed.
-    pub done: i64,
-}
-
-/// What a member has been given.
-#[derive(Debug)]
-pub(super) struct Share {
-    pub generation: i64,
-    pub claims: BTreeMap<Part, Claim>,
-}
-
-/// Who asks for a share.
-#[derive(Debug, Clone)]
-pub(super) struct Who {
-    pub group: Group,
-    pub member: String,
-    pub topics: Vec<i64>,
-}
-
-struct Held {
-    since: i64,
-    /// The last record that was handed out.
-    given: i64,
-}
-
 pub(super) struct JournalMember {
     handle: Arc<Handle>,
-    who: Who,
-    generations: watch::Receiver<HashMap<String, i64>>,
-    /// The generation of `held`.
-    generation: i64,
-    held: BTreeMap<Part, Held>,
+    id: MemberId,
+    /// Marked as changed whenever the partitions have to be shared out again.
+    changed: watch::Receiver<u64>,
+    /// The partitions of this member, with the last record of each that was handed out.
+    held: BTreeMap<Part, i64>,
     follows: Vec<(Cursor, watch::Receiver<i64>)>,
     read: VecDeque<Record>,
-    left: bool,
 }
 
 impl JournalMember {
-    pub(super) async fn join(handle: Arc<Handle>, group: Group, topics: Vec<i64>) -> Result<Self, BusError> {
-        let member = handle.state.new_member_name();
+    pub(super) fn join(handle: Arc<Handle>, group: Group, topics: Vec<i64>) -> Self {
+        let follows = topics
+            .iter()
+            .map(|&topic| (Cursor { topic, seq: i64::MAX }, handle.state.tails[&topic].subscribe()))
+            .collect();
+        let (id, changed) = handle.state.groups.join(group, topics);
         let mut this = Self {
-            generations: handle.state.generations.subscribe(),
-            generation: 0,
-            held: BTreeMap::new(),
-            follows: topics
-                .iter()
-                .map(|&topic| (Cursor { topic, seq: i64::MAX }, handle.state.tails[&topic].subscribe()))
-                .collect(),
-            read: VecDeque::new(),
-            left: false,
-            who: Who { group, member, topics },
             handle,
+            id,
+            changed,
+            held: BTreeMap::new(),
+            follows,
+            read: VecDeque::new(),
         };
-        let who = this.who.clone();
-        let share = this
-            .handle
-            .ask(|reply| Command::Share {
-                who,
-                joining: true,
-                reply,
-            })
-            .await?;
-        this.take(share);
-        Ok(this)
+        this.share();
+        this
     }
 
-    /// Whether the group has changed since the share was given out.
-    fn outdated(&mut self) -> bool {
-        let generations = self.generations.borrow_and_update();
-        generations
-            .get(&*self.who.group)
-            .is_some_and(|generation| *generation > self.generation)
-    }
-
-    fn take(&mut self, share: Share) {
-        self.generation = share.generation;
-        let same = share.claims.len() == self.held.len()
-            && share
-                .claims
-                .iter()
-                .all(|(part, claim)| self.held.get(part).is_some_and(|held| held.since == claim.since));
-        if same {
+    /// Takes the partitions that are due to this member. One that is new begins behind what its group has done.
+    fn share(&mut self) {
+        // Before the look: what changes after it is another change.
+        self.changed.mark_unchanged();
+        let state = &self.handle.state;
+        let parts = state.groups.share(&self.id);
+        if parts.iter().eq(self.held.keys()) {
             return;
         }
         let old = std::mem::take(&mut self.held);
-        for (part, claim) in share.claims {
-            let kept = old.get(&part).filter(|held| held.since == claim.since);
-            self.held.insert(
-                part,
-                Held {
-                    since: claim.since,
-                    given: kept.map_or(claim.done, |held| held.given),
-                },
-            );
-        }
+        let given = |part: Part| match old.get(&part) {
+            Some(given) => *given,
+            None => state.done(&self.id.group, part),
+        };
+        self.held = parts.into_iter().map(|part| (part, given(part))).collect();
         // What was read ahead may be another's now, and a new partition may begin further back.
         self.read.clear();
         for (cursor, _) in &mut self.follows {
             let parts = self.held.iter().filter(|((topic, _), _)| *topic == cursor.topic);
-            cursor.seq = parts.map(|(_, held)| held.given).min().unwrap_or(i64::MAX);
+            cursor.seq = parts.map(|(_, given)| *given).min().unwrap_or(i64::MAX);
         }
     }
 
@@ -134,10 +76,10 @@ impl JournalMember {
                 self.handle.state.number(Channel::live(record.topic)),
                 i64::from(record.partition),
             );
-            if let Some(held) = self.held.get_mut(&part)
-                && record.offset > held.given
+            if let Some(given) = self.held.get_mut(&part)
+                && record.offset > *given
             {
-                held.given = record.offset;
+                *given = record.offset;
                 return Some(record);
             }
         }
@@ -149,18 +91,8 @@ impl JournalMember {
 impl Member for JournalMember {
     async fn next(&mut self) -> Result<Record, BusError> {
         loop {
-            if self.outdated() {
-                let who = self.who.clone();
-                // Cancelled here, the generation stays the old one, and the share is asked for again.
-                let share = self
-                    .handle
-                    .ask(|reply| Command::Share {
-                        who,
-                        joining: false,
-                        reply,
-                    })
-                    .await?;
-                self.take(share);
+            if self.changed.has_changed().map_err(unavailable)? {
+                self.share();
             }
             if let Some(record) = self.pop() {
                 return Ok(record);
@@ -177,7 +109,10 @@ impl Member for JournalMember {
                 continue;
             }
             tokio::select! {
-                changed = self.generations.changed() => changed.map_err(super::unavailable)?,
+                changed = self.changed.changed() => {
+                    changed.map_err(unavailable)?;
+                    self.changed.mark_changed();
+                },
                 waited = wait(self.follows.iter_mut().map(|(cursor, tail)| (tail, cursor.seq))) => waited?,
             }
         }
@@ -188,56 +123,28 @@ impl Member for JournalMember {
             self.handle.state.number(Channel::live(record.topic)),
             i64::from(record.partition),
         );
-        self.handle.state.note_done(&self.who.group, part, record.offset);
+        self.handle.state.note_done(&self.id.group, part, record.offset);
         Ok(())
     }
 
     async fn dead_letter(&mut self, record: &Record, reason: &str) -> Result<(), BusError> {
-        let parcels = vec![dead_letter::parcel(record, &self.who.group, reason)];
+        let parcels = vec![dead_letter::parcel(record, &self.id.group, reason)];
         self.handle.ask(|reply| Command::Publish { parcels, reply }).await
     }
 
     fn observe(&mut self, lag: IntGauge) {
-        let observed = Observed {
-            group: self.who.group.clone(),
-            lag,
-        };
-        self.handle
-            .state
-            .observed
-            .lock()
-            .insert(self.who.member.clone(), observed);
+        self.handle.state.groups.observe(&self.id, lag);
     }
 
-    async fn leave(mut self: Box<Self>) {
-        self.left = true;
-        let who = self.who.clone();
-        if let Err(error) = self
-            .handle
-            .ask(|reply| Command::Leave {
-                who,
-                reply: Some(reply),
-            })
-            .await
-        {
-            tracing::warn!(%error, group = %self.who.group, "leaving consumer group failed; partitions stay assigned until the process ends");
+    async fn leave(self: Box<Self>) {
+        if let Err(error) = self.handle.ask(|reply| Command::Flush { reply }).await {
+            tracing::warn!(%error, group = %self.id.group, "journal flush of leaving member failed; records may be handed out again");
         }
     }
 }
 
 impl Drop for JournalMember {
     fn drop(&mut self) {
-        let state = &self.handle.state;
-        if let Some(observed) = state.observed.lock().remove(&self.who.member) {
-            observed.lag.set(0);
-        }
-        // As good as dead: its partitions are given to others. Where the writer is too busy to be told, the task that
-        // tells it waits.
-        if !self.left {
-            let (commands, who) = (self.handle.commands.clone(), self.who.clone());
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { commands.send(Command::Leave { who, reply: None }).await.is_ok() });
-            }
-        }
+        self.handle.state.groups.leave(&self.id);
     }
 }

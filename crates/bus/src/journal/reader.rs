@@ -9,7 +9,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
 use super::log::{self, Cursor};
-use super::{Handle, unavailable};
+use super::unavailable;
+use super::writer::Handle;
 use crate::{BusError, Reader, Start};
 use sosohappy_events::{Record, Topic};
 

@@ -35,31 +35,8 @@ CREATE TABLE IF NOT EXISTS offsets (
     PRIMARY KEY (grp, topic, part)
 ) WITHOUT ROWID;
 
--- Processes that have the file open. Each holds the lock of a file of its own: whose lock is free is dead.
-CREATE TABLE IF NOT EXISTS processes (
-    id TEXT PRIMARY KEY
-) WITHOUT ROWID;
-
--- Raised whenever a member of the group comes, goes or gives a partition up.
-CREATE TABLE IF NOT EXISTS generations (
-    grp TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-
-CREATE TABLE IF NOT EXISTS members (
-    grp TEXT NOT NULL,
-    topic INTEGER NOT NULL,
-    member TEXT NOT NULL,
-    process TEXT NOT NULL,
-    PRIMARY KEY (grp, topic, member)
-) WITHOUT ROWID;
-
--- Who reads a partition for its group; `since` is the generation it was claimed in.
-CREATE TABLE IF NOT EXISTS claims (
-    grp TEXT NOT NULL,
-    topic INTEGER NOT NULL,
-    part INTEGER NOT NULL,
-    member TEXT NOT NULL,
-    since INTEGER NOT NULL,
-    PRIMARY KEY (grp, topic, part)
-) WITHOUT ROWID;
+-- Of an earlier version, in which several processes shared a file.
+DROP TABLE IF EXISTS processes;
+DROP TABLE IF EXISTS generations;
+DROP TABLE IF EXISTS members;
+DROP TABLE IF EXISTS claims;

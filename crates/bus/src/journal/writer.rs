@@ -1,18 +1,20 @@
-//! The one task of this process that writes. What is asked for while a commit is on its way goes together into the next
+//! The one task that writes. What is asked for while a commit is on its way goes together into the next
 //! one, so that many publishers share one wait for the disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::Digest as _;
+use sosohappy_common::file_lock::FileLock;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::DropGuard;
 
-use super::member::{Share, Who};
-use super::{Group, PARTITIONS, Part, State, codec, process, share, unavailable};
+use super::state::State;
+use super::{Group, PARTITIONS, Part, codec, unavailable};
 use crate::BusError;
 use crate::names::Parcel;
 
@@ -22,7 +24,7 @@ const FLUSH: Duration = Duration::from_millis(400);
 /// Commands of one commit.
 const BATCH: usize = 512;
 
-type Reply<T> = oneshot::Sender<Result<T, BusError>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, BusError>>;
 
 #[derive(Debug)]
 pub(super) enum Command {
@@ -30,19 +32,9 @@ pub(super) enum Command {
         parcels: Vec<Parcel>,
         reply: Reply<()>,
     },
-    /// Brings a member's claims in line with who is there.
-    Share {
-        who: Who,
-        joining: bool,
-        reply: Reply<Share>,
-    },
-    Leave {
-        who: Who,
-        reply: Option<Reply<()>>,
-    },
-    /// Removes processes that have ended.
-    Bury {
-        processes: Vec<String>,
+    /// Writes what was done.
+    Flush {
+        reply: Reply<()>,
     },
     /// Removes records stamped before a time, a bounded number of them; answers how many.
     Trim {
@@ -62,18 +54,29 @@ pub(super) enum Command {
 /// What to tell whom once the transaction is on the disk.
 type Answer = Box<dyn FnOnce(Result<(), &BusError>) + Send>;
 
-/// What a transaction has changed that others in this process wait for.
-#[derive(Default)]
-struct Changes {
-    tails: HashMap<i64, i64>,
-    generations: HashMap<String, i64>,
+/// Held by the bus, its members and its readers: the tasks end when the last of them is gone.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub state: Arc<State>,
+    pub commands: mpsc::Sender<Command>,
+    pub _end: DropGuard,
+}
+
+impl Handle {
+    /// Asks the writer, and waits for its commit.
+    pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, BusError> {
+        let gone = || BusError::Unavailable("the journal's writer gave no answer".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
 }
 
 pub(super) async fn run(
     state: Arc<State>,
     mut connection: SqliteConnection,
     mut orders: mpsc::Receiver<Command>,
-    lock: process::Lock,
+    lock: FileLock,
 ) {
     let mut flush = interval(FLUSH);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,32 +84,28 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             received = orders.recv_many(&mut batch, BATCH) => if received == 0 { break },
-            _ = flush.tick() => if state.done.lock().is_empty() { continue },
+            _ = flush.tick() => if !state.has_unwritten_offsets() { continue },
         }
         write(&state, &mut connection, std::mem::take(&mut batch)).await;
     }
-    let bury = Command::Bury {
-        processes: vec![state.process.clone()],
-    };
-    write(&state, &mut connection, vec![bury]).await;
+    // What was done since the last commit.
+    write(&state, &mut connection, Vec::new()).await;
     state.pool.close().await;
     if let Err(error) = connection.close().await {
         tracing::warn!(%error, "journal close failed");
     }
-    lock.release();
+    // Only now may another process open the file.
+    drop(lock);
 }
 
 /// One transaction. What was done goes along; when it fails it waits for the next.
 async fn write(state: &State, connection: &mut SqliteConnection, commands: Vec<Command>) {
-    let done = std::mem::take(&mut *state.done.lock());
+    let done = state.take_unwritten();
     let mut answers: Vec<Answer> = Vec::with_capacity(commands.len());
     match transact(state, connection, commands, &done, &mut answers).await {
-        Ok(changes) => {
-            for (topic, seq) in changes.tails {
+        Ok(tails) => {
+            for (topic, seq) in tails {
                 state.advance(topic, seq);
-            }
-            for (group, generation) in changes.generations {
-                state.learn_generation(group, generation);
             }
             for answer in answers {
                 answer(Ok(()));
@@ -115,9 +114,7 @@ async fn write(state: &State, connection: &mut SqliteConnection, commands: Vec<C
         Err(error) => {
             let error = unavailable(error);
             tracing::warn!(%error, "journal write failed");
-            for ((group, part), seq) in done {
-                state.note_done(&group, part, seq);
-            }
+            state.unwrite(done.into_iter().map(|(key, _)| key));
             for answer in answers {
                 answer(Err(&error));
             }
@@ -137,20 +134,20 @@ fn answer<T: Send + 'static>(reply: Reply<T>, value: T) -> Answer {
     })
 }
 
+/// Answers the last record of each topic that has new ones.
 async fn transact(
     state: &State,
     connection: &mut SqliteConnection,
     commands: Vec<Command>,
-    done: &BTreeMap<(Group, Part), i64>,
+    done: &[((Group, Part), i64)],
     answers: &mut Vec<Answer>,
-) -> Result<Changes, sqlx::Error> {
+) -> Result<HashMap<i64, i64>, sqlx::Error> {
     if connection.is_in_transaction() {
         // SQLite has ended the last one by itself, as it does when the disk is full, and sqlx goes on taking it for open.
         *connection = super::options(&state.path).connect().await?;
     }
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let mut changes = Changes::default();
-    // First, so that a partition that is given up below is given up with its offset.
+    let mut tails = HashMap::new();
     for ((group, (topic, part)), seq) in done {
         sqlx::query(
             "INSERT INTO offsets (grp, topic, part, done) VALUES (?, ?, ?, ?)
@@ -167,23 +164,9 @@ async fn transact(
         match command {
             Command::Publish { parcels, reply } => {
                 answers.push(answer(reply, ()));
-                append(state, &mut tx, &parcels, &mut changes.tails).await?;
+                append(state, &mut tx, &parcels, &mut tails).await?;
             }
-            Command::Share { who, joining, reply } => {
-                let share = share::give(state, &mut tx, &who, joining).await?;
-                changes.generations.insert(who.group.to_string(), share.generation);
-                answers.push(answer(reply, share));
-            }
-            Command::Leave { who, reply } => {
-                let generation = share::leave(&mut tx, &who).await?;
-                changes.generations.insert(who.group.to_string(), generation);
-                answers.extend(reply.map(|reply| answer(reply, ())));
-            }
-            Command::Bury { processes } => {
-                for process in processes {
-                    changes.generations.extend(share::bury(&mut tx, &process).await?);
-                }
-            }
+            Command::Flush { reply } => answers.push(answer(reply, ())),
             Command::Trim {
                 topic,
                 before,
@@ -206,7 +189,7 @@ async fn transact(
         }
     }
     tx.commit().await?;
-    Ok(changes)
+    Ok(tails)
 }
 
 async fn append(

@@ -7,10 +7,10 @@ use sosohappy_bus::Start;
 use sosohappy_events::Topic;
 
 use crate::spread;
-use crate::support::{Bench, numbers, quiet, read, soon, take, value, values};
+use crate::support::{Bench, numbers, read, soon, take, value, values};
 
 crate::on_both!(
-    takes_over_from_a_process_that_was_killed,
+    gets_what_a_process_held_that_was_killed,
     keeps_what_was_acknowledged_when_the_publisher_is_killed,
 );
 
@@ -49,18 +49,27 @@ async fn child_that_holds_a_record() {
     std::future::pending::<()>().await;
 }
 
-async fn takes_over_from_a_process_that_was_killed(bench: Bench) {
-    let bus = bench.open().await;
-    bus.publish(&spread(0..80)).await.unwrap();
+async fn gets_what_a_process_held_that_was_killed(bench: Bench) {
+    bench.open().await.publish(&spread(0..80)).await.unwrap();
     let (child, mut lines) = child(&bench, "crashes::child_that_holds_a_record");
     let holding = tokio::task::spawn_blocking(move || lines.any(|line| line.unwrap().contains("holding")));
     assert!(soon(holding).await.unwrap(), "the child got a record");
+    let bus = if bench.is_kafka() {
+        let bus = bench.open().await;
+        kill(child);
+        bus
+    } else {
+        let refused = bench.try_open().await.unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains(&format!("in use by process {}", child.id())),
+            "{refused}"
+        );
+        kill(child);
+        bench.open().await
+    };
     let mut heir = bus.join("group", &[Topic::Notice]).await.unwrap();
-    if !bench.is_kafka() {
-        // Kafka's members are given up on by time alone, which is not to be waited for twice.
-        quiet(heir.next()).await;
-    }
-    kill(child);
     assert_eq!(
         values(&take(&mut *heir, 80).await),
         numbers(0..80),

@@ -17,11 +17,11 @@ crate::on_both!(
     puts_dead_letters_aside_as_they_were,
     refuses_what_can_never_be_published,
     carries_the_largest_record_and_buries_it,
-    keeps_prefixes_apart,
     outlives_the_process_that_published,
     loses_nothing_when_waiting_is_cancelled,
     publishes_for_many_at_once,
     answers_a_ping_and_makes_topics_twice,
+    ; kafka only: keeps_prefixes_apart
 );
 
 async fn keeps_bytes_headers_and_nulls(bench: Bench) {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -13,10 +13,11 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::MetadataTopic;
-use sosohappy_bus::{Bus, Member, Reader};
+use sosohappy_bus::{Bus, BusError, Member, Reader};
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Events, Security};
 use sosohappy_events::{Outgoing, Record, Topic};
+use tokio::sync::Mutex;
 
 /// How long anything may take on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -28,6 +29,8 @@ pub struct Bench {
     pub prefix: String,
     pub context: Context,
     pub security: Security,
+    /// The journal, which has one process and so one bus.
+    pub journal: Arc<Mutex<Option<Weak<dyn Bus>>>>,
 }
 
 impl Bench {
@@ -37,20 +40,38 @@ impl Bench {
             prefix,
             context: Context::system("test-service", 0),
             security: Security::default(),
+            journal: Arc::default(),
         }
     }
 
-    /// As another process would open it.
+    /// As another process would open it. The journal is opened once, and anew when nobody has it any more.
     pub async fn open(&self) -> Arc<dyn Bus> {
-        self.open_as(&self.prefix).await
+        if self.is_kafka() {
+            return self.open_as(&self.prefix).await;
+        }
+        let mut journal = self.journal.lock().await;
+        if let Some(open) = journal.as_ref().and_then(Weak::upgrade) {
+            return open;
+        }
+        let opened = self.open_as(&self.prefix).await;
+        *journal = Some(Arc::downgrade(&opened));
+        opened
     }
 
     pub async fn open_as(&self, prefix: &str) -> Arc<dyn Bus> {
+        self.try_open_as(prefix).await.unwrap()
+    }
+
+    pub async fn try_open(&self) -> Result<Arc<dyn Bus>, BusError> {
+        self.try_open_as(&self.prefix).await
+    }
+
+    async fn try_open_as(&self, prefix: &str) -> Result<Arc<dyn Bus>, BusError> {
         let settings = Events {
             security: self.security.clone(),
             ..Events::new(&self.url, prefix)
         };
-        sosohappy_bus::open(&settings, &self.context).await.unwrap()
+        sosohappy_bus::open(&settings, &self.context).await
     }
 
     pub fn is_kafka(&self) -> bool {
@@ -106,15 +127,19 @@ pub async fn on_kafka<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F) {
     }
 }
 
-/// Makes two tests of each `async fn(Bench)`: one on the journal, one on Kafka.
+/// Makes two tests of each `async fn(Bench)`: one on the journal, one on Kafka. What several processes do with one bus is
+/// for Kafka only.
 #[macro_export]
 macro_rules! on_both {
-    ($($test:ident),* $(,)?) => {
+    ($($test:ident),* $(,)?) => { $crate::on_both!($($test),*; kafka only:); };
+    ($($test:ident),* $(,)?; kafka only: $($of_kafka:ident),* $(,)?) => {
         mod journal {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { $crate::support::on_journal(super::$test).await; })*
         }
         mod kafka {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $of_kafka() { $crate::support::on_kafka(super::$of_kafka).await; })*
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { $crate::support::on_kafka(super::$test).await; })*
         }
