@@ -1,6 +1,4 @@
-//! What config tells over the bus: read your settings again, take this value, this version is pinned.
-
-mod pins;
+//! Publishes refresh events and values on `configBus`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +22,6 @@ pub struct Announcer {
     bus: Arc<dyn Bus>,
     context: Context,
     pending: Arc<Notify>,
-    /// The other replicas do not know what is pinned here.
-    untold_pin: Arc<Notify>,
 }
 
 impl Announcer {
@@ -35,7 +31,6 @@ impl Announcer {
             bus,
             context,
             pending: Arc::default(),
-            untold_pin: Arc::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use sosohappy_common::Problem;
 use crate::domain::cipher::CipherError;
 use crate::domain::query::InvalidQuery;
 use crate::domain::webhook::Unverified;
-use crate::source::{PinningError, ViewError};
+use crate::source::ViewError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,17 +42,6 @@ pub enum Error {
     State(String),
     #[error("the bus: {0}")]
     Bus(#[from] sosohappy_bus::BusError),
-}
-
-impl From<PinningError> for Error {
-    fn from(error: PinningError) -> Self {
-        match error {
-            PinningError::NotYet => Self::View(ViewError::NotYet),
-            PinningError::Unknown => Self::NoVersion,
-            PinningError::Bad(why) => Self::BadVersion(why),
-            PinningError::State(why) => Self::State(why),
-        }
-    }
 }
 
 impl From<&Error> for Problem {

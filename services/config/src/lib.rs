@@ -127,7 +127,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let changed = announcer.clone();
     source.spawn_watch(move || changed.refresh_all_soon());
     announcer.spawn();
-    announcer.spawn_pins(&source);
     spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
     let convergence = Convergence::spawn(&context, bus, settings.clone(), source.clone());
     let app = App {

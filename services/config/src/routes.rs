@@ -31,8 +31,7 @@ pub fn routes(app: App) -> OpenApiRouter {
         .routes(routes!(versions::status::show_status))
         .routes(routes!(versions::history::show_history))
         .routes(routes!(versions::audit::show_audit))
-        .routes(routes!(versions::diff::show_diff))
-        .routes(routes!(versions::rollback::roll_back, versions::rollback::let_go));
+        .routes(routes!(versions::diff::show_diff));
     OpenApiRouter::new()
         .nest("/config-service", routes)
         .routes(routes!(bus::refresh::refresh_all))

@@ -5,7 +5,6 @@ mod folder;
 mod git;
 mod keeping;
 mod labels;
-mod pinning;
 mod refresh;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +20,6 @@ use sosohappy_common::settings::Live;
 pub use self::folder::{FolderError, read as read_folder};
 use self::git::{Git, GitError, Heads};
 pub use self::labels::ViewError;
-pub use self::pinning::PinningError;
 pub use self::refresh::Outcome;
 use self::refresh::Refreshing;
 use crate::domain::check::Checker;
@@ -30,7 +28,6 @@ use crate::domain::snapshot::Snapshot;
 use crate::metrics::SourceMetrics;
 use crate::settings::{Settings, SourceSettings};
 use crate::state::archive::Archive;
-use crate::state::pin::{Pin, PinFile};
 use crate::state::record::Record;
 
 /// More than this is not configuration.
@@ -57,12 +54,10 @@ enum Backend {
 /// What is served.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// What a request without a label gets: the newest version, or the pinned one.
+    /// The newest good version: what a request without a label gets.
     pub main: Arc<Snapshot>,
-    pub newest: Arc<Snapshot>,
     /// Empty for a folder. A branch whose newest commit was refused stands at the one before.
     heads: Heads,
-    pub pin: Option<Pin>,
 }
 
 /// The files that answer for one label.
@@ -122,7 +117,6 @@ struct Inner {
     context: Context,
     metrics: SourceMetrics,
     archive: Archive,
-    pin_file: PinFile,
     record: Record,
     published: RwLock<Option<Arc<Published>>>,
     condition: Mutex<Condition>,
@@ -150,9 +144,9 @@ impl Source {
         let opened = blocking(move || {
             let archive = Archive::open(folder.join("versions"), versions).map_err(|error| state(&error))?;
             let record = Record::open(folder.join("record.jsonl")).map_err(|error| state(&error))?;
-            Ok::<_, SourceError>((archive, record, PinFile::at(folder.join("pin.json"))))
+            Ok::<_, SourceError>((archive, record))
         });
-        let (archive, record, pin_file) = opened.await?;
+        let (archive, record) = opened.await?;
         let every = match backend {
             Backend::Folder(_) => Duration::from_secs(1),
             Backend::Git(_) => Duration::from_secs(30),
@@ -167,7 +161,6 @@ impl Source {
                 context: context.clone(),
                 metrics: SourceMetrics::new(&context.metrics),
                 archive,
-                pin_file,
                 record,
                 published: RwLock::new(None),
                 condition: Mutex::default(),
@@ -260,9 +253,6 @@ impl Source {
                 };
                 let mut details = serde_json::Map::new();
                 details.insert("version".to_owned(), published.main.version.as_str().into());
-                if let Some(pinned) = published.pin.as_ref().and_then(|pin| pin.version.as_deref()) {
-                    details.insert("pinned".to_owned(), pinned.into());
-                }
                 if let Some((since, reason)) = condition.away {
                     details.insert("away".to_owned(), format!("since {since}: {reason}").into());
                 }

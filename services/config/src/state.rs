@@ -1,7 +1,6 @@
-//! What config keeps on disk: copies of published versions, the pin, and the record of who did what.
+//! What config keeps on disk: copies of published versions and the record of who did what.
 
 pub mod archive;
-pub mod pin;
 pub mod record;
 
 use std::io::Write as _;

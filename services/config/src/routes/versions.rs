@@ -1,5 +1,4 @@
 pub mod audit;
 pub mod diff;
 pub mod history;
-pub mod rollback;
 pub mod status;

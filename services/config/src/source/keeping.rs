@@ -1,38 +1,16 @@
-//! What stays of versions: copies to go back to, and lines in the record.
+//! What stays of versions: copies on disk, and lines in the record.
 
 use std::sync::Arc;
 
 use super::{Backend, RefusedVersion, Source, blocking};
 use crate::domain::finding::Refused;
 use crate::domain::snapshot::Snapshot;
-use crate::state::pin::Pin;
 use crate::state::record::{Action, Entry};
 
 /// Who is told as the author of what the source brings.
 const SOURCE: &str = "source";
 
 impl Source {
-    /// The pinned version, if there is one, or the newest.
-    pub(super) async fn main(&self, newest: &Arc<Snapshot>, pin: Option<&Pin>) -> Arc<Snapshot> {
-        let Some(version) = pin.and_then(|pin| pin.version.clone()) else {
-            return newest.clone();
-        };
-        if version == newest.version {
-            return newest.clone();
-        }
-        match self.version(&version).await {
-            Ok(Some(snapshot)) => snapshot,
-            Ok(None) => {
-                tracing::error!(version, "pinned version missing; serving newest");
-                newest.clone()
-            }
-            Err(reason) => {
-                tracing::error!(version, reason, "pinned version unreadable; serving newest");
-                newest.clone()
-            }
-        }
-    }
-
     /// Any version that is kept, or that the clone has.
     pub async fn version(&self, version: &str) -> Result<Option<Arc<Snapshot>>, String> {
         let (source, version) = (self.clone(), version.to_owned());
@@ -61,9 +39,8 @@ impl Source {
     }
 
     /// A copy on disk and a line in the record. Failing to keep them does not keep a good version from being served.
-    pub(super) async fn keep(&self, snapshot: &Arc<Snapshot>, pin: Option<&Pin>) {
+    pub(super) async fn keep(&self, snapshot: &Arc<Snapshot>) {
         let (source, snapshot) = (self.clone(), snapshot.clone());
-        let pinned = pin.and_then(|pin| pin.version.clone());
         blocking(move || {
             let inner = &source.inner;
             let mut entry = Entry::new(inner.context.clock.now(), SOURCE, Action::Published).version(&snapshot.version);
@@ -74,7 +51,7 @@ impl Source {
             }
             if let Err(error) = inner
                 .archive
-                .put(&snapshot.version, &snapshot.contents(), pinned.as_deref())
+                .put(&snapshot.version, &snapshot.contents())
             {
                 tracing::error!(%error, "saving version copy failed; serving it");
             }

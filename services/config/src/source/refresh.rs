@@ -43,7 +43,6 @@ impl Source {
         let recovered = blocking(move || {
             let inner = &source.inner;
             let state = |error: &dyn std::error::Error| SourceError::State(error.to_string());
-            let pin = inner.pin_file.read().map_err(|error| state(&error))?;
             let Some(version) = inner.archive.last().map_err(|error| state(&error))? else {
                 return Ok(None);
             };
@@ -60,22 +59,15 @@ impl Source {
                 Backend::Folder(_) => Heads::default(),
             };
             match newest {
-                Ok(newest) => Ok(Some((Arc::new(newest), heads, pin))),
+                Ok(newest) => Ok(Some((Arc::new(newest), heads))),
                 Err(refused) => {
                     tracing::error!(%refused, "saved version invalid");
                     Ok::<_, SourceError>(None)
                 }
             }
         });
-        if let Some((newest, heads, pin)) = recovered.await? {
-            let main = self.main(&newest, pin.as_ref()).await;
-            let published = Published {
-                main,
-                newest,
-                heads,
-                pin,
-            };
-            *self.inner.published.write() = Some(Arc::new(published));
+        if let Some((main, heads)) = recovered.await? {
+            *self.inner.published.write() = Some(Arc::new(Published { main, heads }));
         }
         Ok(())
     }
@@ -167,7 +159,7 @@ impl Source {
         let commit = commit.ok_or_else(|| format!("the repository has no branch or tag {label}"))?;
         let served = self
             .published()
-            .is_some_and(|published| published.newest.version == commit);
+            .is_some_and(|published| published.main.version == commit);
         let contents = if served {
             Contents::new()
         } else {
@@ -283,7 +275,7 @@ impl Source {
     async fn take(&self, candidate: Candidate, heads: Heads) -> Result<Outcome, String> {
         let before = self.published();
         if let Some(before) = &before
-            && before.newest.version == candidate.version
+            && before.main.version == candidate.version
         {
             if before.heads != heads {
                 let published = Published {
@@ -307,7 +299,7 @@ impl Source {
             source.inner.checker.check(&snapshot)?;
             Ok::<_, Refused>(snapshot)
         });
-        let newest = match looked_into.await {
+        let main = match looked_into.await {
             Ok(snapshot) => Arc::new(snapshot),
             Err(refused) => {
                 self.refuse(&name, None, &refused).await;
@@ -321,26 +313,14 @@ impl Source {
                 return Ok(Outcome::Refused);
             }
         };
-        let pin = match &before {
-            Some(before) => before.pin.clone(),
-            None => self.inner.pin_file.read().map_err(|error| error.to_string())?,
-        };
-        self.keep(&newest, pin.as_ref()).await;
-        let main = self.main(&newest, pin.as_ref()).await;
-        let changed = before.as_ref().is_none_or(|before| before.main.version != main.version);
-        let published = Published {
-            main,
-            newest,
-            heads,
-            pin,
-        };
-        *self.inner.published.write() = Some(Arc::new(published));
+        self.keep(&main).await;
+        *self.inner.published.write() = Some(Arc::new(Published { main, heads }));
         self.inner
             .condition
             .lock()
             .refused
             .retain(|refused| refused.label.is_some());
         tracing::info!(version = name, "new configuration version served");
-        Ok(if changed { Outcome::Changed } else { Outcome::Unchanged })
+        Ok(Outcome::Changed)
     }
 }

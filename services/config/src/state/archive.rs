@@ -1,4 +1,4 @@
-//! Copies of the versions that were published: what is served while the source is away, and what one goes back to.
+//! Copies of the versions that were published: served while the source is unavailable, and compared with later ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,22 +29,14 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// `keep` versions stay, the pinned one beside them.
+    /// `keep` versions stay.
     pub fn open(folder: PathBuf, keep: usize) -> Result<Self, ArchiveError> {
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
         Ok(Self { folder, most: keep })
     }
 
-    /// Keeps a version as the last one; the oldest beyond `keep` go, but never `pinned`.
-    pub fn put(&self, version: &str, contents: &Contents, pinned: Option<&str>) -> Result<(), ArchiveError> {
-        self.keep(version, contents)?;
-        let last = self.folder.join(LAST);
-        write_whole(&last, version.as_bytes()).map_err(|error| failed(&last, &error))?;
-        self.forget(version, pinned)
-    }
-
-    /// Keeps a version that is not the last one.
-    pub fn keep(&self, version: &str, contents: &Contents) -> Result<(), ArchiveError> {
+    /// Keeps a version as the last one, and deletes the oldest beyond `keep`.
+    pub fn put(&self, version: &str, contents: &Contents) -> Result<(), ArchiveError> {
         let path = self.path(version).ok_or_else(|| ArchiveError {
             path: self.folder.display().to_string(),
             reason: "a version is hex".to_owned(),
@@ -54,7 +46,10 @@ impl Archive {
             .map(|(path, bytes)| (path, STANDARD.encode(bytes)))
             .collect();
         let bytes = serde_json::to_vec(&files).map_err(|error| failed(&path, &error))?;
-        write_whole(&path, &bytes).map_err(|error| failed(&path, &error))
+        write_whole(&path, &bytes).map_err(|error| failed(&path, &error))?;
+        let last = self.folder.join(LAST);
+        write_whole(&last, version.as_bytes()).map_err(|error| failed(&last, &error))?;
+        self.forget(version)
     }
 
     /// None when it is not kept (any more).
@@ -113,9 +108,9 @@ impl Archive {
         Ok(kept)
     }
 
-    fn forget(&self, newest: &str, pinned: Option<&str>) -> Result<(), ArchiveError> {
+    fn forget(&self, newest: &str) -> Result<(), ArchiveError> {
         let mut kept = self.kept()?;
-        kept.retain(|(name, _)| name != newest && Some(name.as_str()) != pinned);
+        kept.retain(|(name, _)| name != newest);
         kept.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
         for (name, _) in kept.into_iter().skip(self.most.saturating_sub(1)) {
             let path = self.folder.join(name);
@@ -146,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_newest_and_the_pinned() {
+    fn keeps_the_newest() {
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::open(folder.path().join("versions"), 2).unwrap();
         assert_eq!(archive.last().unwrap(), None);
@@ -156,16 +151,16 @@ mod tests {
             ("bbbbbbb3", "a: 3"),
             ("bbbbbbb4", "a: 4"),
         ] {
-            archive.put(version, &contents(text), Some("aaaaaaa1")).unwrap();
+            archive.put(version, &contents(text)).unwrap();
             // File times are what "oldest" goes by.
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         assert_eq!(archive.last().unwrap().as_deref(), Some("bbbbbbb4"));
-        assert_eq!(archive.get("aaaaaaa1").unwrap(), Some(contents("a: 1")));
+        assert_eq!(archive.get("aaaaaaa1").unwrap(), None);
         assert_eq!(archive.get("aaaaaaa2").unwrap(), None);
         assert_eq!(archive.get("bbbbbbb3").unwrap(), Some(contents("a: 3")));
-        assert_eq!(archive.find("aaa").unwrap().as_deref(), Some("aaaaaaa1"));
-        assert_eq!(archive.find("bbb").unwrap(), None, "two begin so");
+        assert_eq!(archive.find("bbbbbbb3").unwrap().as_deref(), Some("bbbbbbb3"));
+        assert_eq!(archive.find("bbbbbbb").unwrap(), None, "two begin so");
     }
 
     #[test]
@@ -174,7 +169,7 @@ mod tests {
         let archive = Archive::open(folder.path().to_owned(), 2).unwrap();
         for name in ["../secret", "last", "", "abc"] {
             assert_eq!(archive.get(name).unwrap(), None, "{name}");
-            assert!(archive.put(name, &contents("a: 1"), None).is_err(), "{name}");
+            assert!(archive.put(name, &contents("a: 1")).is_err(), "{name}");
         }
     }
 
@@ -183,7 +178,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::open(folder.path().to_owned(), 2).unwrap();
-        archive.put("aaaaaaa1", &contents("a: 1"), None).unwrap();
+        archive.put("aaaaaaa1", &contents("a: 1")).unwrap();
         let mode = folder.path().join("aaaaaaa1").metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
     }

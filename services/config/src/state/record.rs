@@ -22,8 +22,6 @@ pub enum Action {
     Published,
     /// A version is not served: `findings` says why.
     Refused,
-    Pinned,
-    Unpinned,
     BusRefresh,
     BusEnv,
     Webhook,
@@ -35,7 +33,7 @@ impl Action {
     /// Whether it is about versions.
     #[must_use]
     pub fn is_history(self) -> bool {
-        matches!(self, Self::Published | Self::Refused | Self::Pinned | Self::Unpinned)
+        matches!(self, Self::Published | Self::Refused)
     }
 }
 
@@ -178,7 +176,7 @@ mod tests {
     fn entries_outlive_a_crash_in_the_middle_of_a_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record.jsonl");
-        let entry = |who: &str| Entry::new(Timestamp::UNIX_EPOCH, who, Action::Pinned).version("abc");
+        let entry = |who: &str| Entry::new(Timestamp::UNIX_EPOCH, who, Action::Published).version("abc");
         Record::open(path.clone()).unwrap().add(&entry("kim")).unwrap();
         let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"at\":\"20").unwrap();

@@ -1,8 +1,4 @@
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use sosohappy_bus::Bus;
-use sosohappy_common::settings::Events;
 use sosohappy_testkit::{Bed, EngineSet, eventually};
 
 use crate::Fixture;
@@ -65,7 +61,7 @@ async fn a_version_our_services_cannot_read_is_refused_and_told() {
     })
     .await;
     let status = fixture.ask("/status").await;
-    assert_eq!((&status["version"], &status["newest"]), (&json!(good), &json!(good)));
+    assert_eq!((&status["version"], &status["version"]), (&json!(good), &json!(good)));
     let refused = &status["refused"][0];
     assert_eq!(refused["version"], bad);
     let findings: Vec<_> = refused["findings"].as_array().unwrap().iter().collect();
@@ -116,7 +112,7 @@ async fn a_version_our_services_cannot_read_is_refused_and_told() {
 }
 
 #[tokio::test]
-async fn a_version_is_gone_back_to_until_it_is_let_go() {
+async fn going_back_is_a_commit() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1\ndb.password: hunter2\n")]);
     let first = repository.head();
     let fixture = over(&repository).await;
@@ -133,144 +129,16 @@ async fn a_version_is_gone_back_to_until_it_is_let_go() {
         ]}]})
     );
 
-    let rollback = "/config-service/rollback";
-    let post = reqwest::Method::POST;
-    let (status, pin) = fixture
-        .operate(post.clone(), rollback, Some(json!({"version": &first[..10]})))
-        .await;
-    assert_eq!(
-        (status, &pin["version"], &pin["by"]),
-        (200, &json!(first), &json!("lee"))
-    );
-    assert_eq!(fixture.json("/feed-config/default").await["version"], first);
-    assert_eq!(
-        fixture.json("/feed-config/default/main").await["version"],
-        first,
-        "under its name too"
-    );
-
-    // Pushes are looked at and not served, and a restart changes nothing.
-    let third = repository.push("main", &[("feed-config.yml", "a: 3\n")]);
-    eventually("the push is seen", async || {
-        (fixture.ask("/status").await["newest"] == third).then_some(())
-    })
-    .await;
-    let fixture = fixture.restart().await;
-    assert_eq!(fixture.json("/feed-config/default").await["version"], first);
-    assert_eq!(fixture.ask("/status").await["pin"]["version"], first);
-
-    let (status, pin) = fixture.operate(reqwest::Method::DELETE, rollback, None).await;
-    assert_eq!((status, &pin["version"]), (200, &Value::Null));
-    assert_eq!(fixture.json("/feed-config/default").await["version"], third);
-    for (version, expected) in [("0123456789", 404), ("012", 400)] {
-        let (status, _) = fixture
-            .operate(post.clone(), rollback, Some(json!({"version": version})))
-            .await;
-        assert_eq!(status, expected, "{version}");
-    }
-
-    let audit = fixture.ask("/audit").await;
-    let told: Vec<_> = audit
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|entry| (&entry["who"], &entry["action"]))
-        .collect();
-    assert_eq!(told[0], (&json!("lee"), &json!("unpinned")));
-    assert!(told.contains(&(&json!("lee"), &json!("pinned"))), "{told:?}");
-    assert_eq!(fixture.ask("/history?limit=2").await.as_array().unwrap().len(), 2);
-    assert!(!audit.to_string().contains("hunter"), "{audit}");
-}
-
-#[tokio::test]
-async fn a_folder_can_be_rolled_back_too_and_other_replicas_follow() {
-    let fixture = Fixture::new(&[("feed-config.yml", "a: 1\n")], &[POLL]).await;
-    let first = fixture.json("/feed-config/default").await["version"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    // A replica with a folder of its own for its state, on the same source and the same bus.
-    let state = fixture.bed.folder().join("second-state").display().to_string();
-    let settings = [POLL, ("state.folder", state.as_str())];
-    let second = crate::start(&fixture.bed, &settings).await;
-    fixture.write("feed-config.yml", "a: 2\n");
-    let of_second = async || {
-        let url = second.at("/config-service/feed-config-default.json");
-        let request = reqwest::Client::new().get(url).bearer_auth(&fixture.bed.service_token);
-        request.send().await.unwrap().json::<Value>().await.unwrap()["a"].clone()
-    };
-    eventually("both serve the new one", async || {
-        let both = fixture.json("/feed-config-default.json").await["a"] == 2 && of_second().await == 2;
-        both.then_some(())
-    })
-    .await;
-    let body = Some(json!({"version": first}));
-    let (status, _) = fixture
-        .operate(reqwest::Method::POST, "/config-service/rollback", body)
-        .await;
-    assert_eq!(status, 200);
+    let third = repository.push("main", &[("feed-config.yml", "a: 1\ndb.password: hunter2\n")]);
+    served(&fixture, &third).await;
     assert_eq!(fixture.json("/feed-config-default.json").await["a"], 1);
-    eventually("the other replica follows", async || {
-        (of_second().await == 1).then_some(())
-    })
-    .await;
-    let (status, _) = fixture
-        .operate(reqwest::Method::DELETE, "/config-service/rollback", None)
-        .await;
-    assert_eq!(status, 200);
-    eventually("the other replica lets go", async || {
-        (of_second().await == 2).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_pin_is_known_to_whoever_comes_later_even_when_the_bus_has_forgotten_it() {
-    let repository = Repository::new(&[("feed-config.yml", "a: 1\n")]);
-    let first = repository.head();
-    let fixture = over(&repository).await;
-    let second = repository.push("main", &[("feed-config.yml", "a: 2\n")]);
-    served(&fixture, &second).await;
-    let body = Some(json!({"version": first}));
-    let (status, _) = fixture
-        .operate(reqwest::Method::POST, "/config-service/rollback", body)
-        .await;
-    assert_eq!(status, 200);
-
-    // On the same bus: from its first ready moment a new replica serves what is pinned.
-    let url = repository.url();
-    let replica = async |bus: Arc<dyn Bus>, state: &str| {
-        let state = fixture.bed.folder().join(state).display().to_string();
-        let settings = [POLL, ("source.url", url.as_str()), ("state.folder", state.as_str())];
-        let settings = fixture
-            .bed
-            .settings("config", sosohappy_config::DEFAULTS, &settings)
-            .await;
-        let context = fixture.bed.context(sosohappy_config::SERVICE);
-        let service = sosohappy_config::build(settings, context, bus).await;
-        fixture.bed.start(service).await
-    };
-    let version_at = async |config: &sosohappy_testkit::Running| {
-        let asked = reqwest::Client::new().get(config.at("/config-service/feed-config/default"));
-        let answer = asked.bearer_auth(&fixture.bed.service_token).send().await.unwrap();
-        answer.json::<Value>().await.unwrap()["version"].clone()
-    };
-    let late = replica(fixture.bed.bus.clone(), "late").await;
-    assert_eq!(version_at(&late).await, first);
-    late.stop().await;
-
-    // On a bus that knows of nothing: who knows tells again.
-    let folder = fixture.bed.folder().join("empty.db");
-    let empty = Events::new(&format!("journal:{}", folder.display()), "");
-    let empty = sosohappy_bus::open(&empty, &fixture.bed.context("test")).await.unwrap();
-    let new = replica(empty.clone(), "new").await;
-    assert_eq!(version_at(&new).await, second, "nobody has told it");
-    let knows = replica(empty, "late").await;
-    assert_eq!(version_at(&knows).await, first, "it has a pin of its own");
-    eventually("the new one follows", async || {
-        (version_at(&new).await == first).then_some(())
-    })
-    .await;
+    assert_eq!(fixture.ask(&format!("/diff?from={first}")).await["files"], json!([]));
+    let fixture = fixture.restart().await;
+    assert_eq!(fixture.json("/feed-config/default").await["version"], third);
+    let history = fixture.ask("/history?limit=2").await;
+    let versions: Vec<_> = history.as_array().unwrap().iter().map(|entry| &entry["version"]).collect();
+    assert_eq!(versions, [&json!(third), &json!(second)]);
+    assert!(!fixture.ask("/audit").await.to_string().contains("hunter"));
 }
 
 #[tokio::test]
@@ -283,8 +151,6 @@ async fn operators_only() {
         (reqwest::Method::GET, "/config-service/history"),
         (reqwest::Method::GET, "/config-service/audit"),
         (reqwest::Method::GET, "/config-service/diff?from=0123456"),
-        (reqwest::Method::POST, "/config-service/rollback"),
-        (reqwest::Method::DELETE, "/config-service/rollback"),
         (reqwest::Method::POST, "/config-service/monitor"),
         (reqwest::Method::POST, "/actuator/busrefresh"),
         (reqwest::Method::POST, "/actuator/busrefresh/feed-service"),

@@ -28,7 +28,7 @@ impl NewestParameters {
     }
 }
 
-/// Versions that were published, refused, pinned and let go, newest first.
+/// Returns the versions that were published or refused, newest first.
 #[utoipa::path(
     get,
     path = "/history",

@@ -9,18 +9,13 @@ use crate::credentials::Operator;
 use crate::domain::finding::Finding;
 use crate::error::Error;
 use crate::source::ViewError;
-use crate::state::pin::Pin;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusResponse {
     source: String,
-    /// What is served to who names no label.
+    /// The newest good version of the source: what a request without a label gets.
     version: String,
-    /// The newest good version of the source.
-    newest: String,
-    /// None: the newest is served, as nobody has decided otherwise.
-    pin: Option<Pin>,
     default_label: Option<String>,
     /// Since when, and why; none while it can be read.
     away: Option<AwayResponse>,
@@ -62,8 +57,6 @@ pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<Sta
     Ok(Json(StatusResponse {
         source: app.source.origin(),
         version: published.main.version.clone(),
-        newest: published.newest.version.clone(),
-        pin: published.pin.clone().filter(|pin| pin.version.is_some()),
         default_label: app.source.default_label(),
         away: condition.away.map(|(since, reason)| AwayResponse { since, reason }),
         refused: refused.collect(),
