@@ -24,16 +24,16 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(routes!(session::reissue_token::reissue_token));
     let closed = OpenApiRouter::new()
         .routes(routes!(session::sign_out::sign_out))
-        .routes(routes!(profile::check_duplicate_nickname::check_duplicate_nickname))
-        .routes(routes!(profile::set_profile::set_profile))
-        .routes(routes!(profile::find_profile_img::find_profile_img))
-        .routes(routes!(profile::find_introduction::find_introduction))
-        .routes(routes!(account::resign::resign))
-        .routes(routes!(block::block::block))
-        .routes(routes!(block::unblock::unblock));
+        .routes(routes!(profile::check_duplicate_nickname))
+        .routes(routes!(profile::set_profile))
+        .routes(routes!(profile::find_profile_img))
+        .routes(routes!(profile::find_introduction))
+        .routes(routes!(account::resign))
+        .routes(routes!(block::block))
+        .routes(routes!(block::unblock));
     let fleet = OpenApiRouter::new()
-        .routes(routes!(fleet::introspect::introspect))
-        .routes(routes!(fleet::lookup::lookup));
+        .routes(routes!(fleet::introspect))
+        .routes(routes!(fleet::lookup));
 
     let all = open
         .merge(protect(closed, identity(&app)))

@@ -12,8 +12,8 @@ use crate::app::App;
 pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
     let closed = OpenApiRouter::new()
         .routes(routes!(connect::connect_dm))
-        .routes(routes!(message::find::find_direct_message))
-        .routes(routes!(message::find_multiple::find_multiple_direct_message));
+        .routes(routes!(message::find_direct_message))
+        .routes(routes!(message::find_multiple_direct_message));
     OpenApiRouter::new()
         .nest("/dm-service", protect(closed, identity))
         .with_state(app)

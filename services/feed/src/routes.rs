@@ -15,20 +15,20 @@ use crate::app::App;
 
 pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
     let closed = OpenApiRouter::new()
-        .routes(routes!(post::save::save_feed))
-        .routes(routes!(post::find_day::find_day_feed))
-        .routes(routes!(post::find_month::find_month_feed))
-        .routes(routes!(post::update_public_status::update_public_status))
-        .routes(routes!(post::delete::delete_feed))
-        .routes(routes!(others::find_other::find_other_feed))
-        .routes(routes!(others::find_user::find_user_feed))
-        .routes(routes!(others::find_detail::find_detail_feed))
-        .routes(routes!(like::update::update_like))
-        .routes(routes!(image::find::find_feed_image))
-        .routes(routes!(happiness::analyse::analysis_happiness))
-        .routes(routes!(happiness::find_month::find_month_happiness))
-        .routes(routes!(happiness::find_year::find_year_happiness));
-    let open = OpenApiRouter::new().routes(routes!(image::show::show_image));
+        .routes(routes!(post::save_feed))
+        .routes(routes!(post::find_day_feed))
+        .routes(routes!(post::find_month_feed))
+        .routes(routes!(post::update_public_status))
+        .routes(routes!(post::delete_feed))
+        .routes(routes!(others::find_other_feed))
+        .routes(routes!(others::find_user_feed))
+        .routes(routes!(others::find_detail_feed))
+        .routes(routes!(like::update_like))
+        .routes(routes!(image::find_feed_image))
+        .routes(routes!(happiness::analysis_happiness))
+        .routes(routes!(happiness::find_month_happiness))
+        .routes(routes!(happiness::find_year_happiness));
+    let open = OpenApiRouter::new().routes(routes!(image::show_image));
     OpenApiRouter::new()
         .nest("/feed-service", protect(closed, identity).merge(open))
         .with_state(app)

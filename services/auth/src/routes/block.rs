@@ -1,12 +1,12 @@
 //! Who wants nothing to do with whom.
 
-#[expect(clippy::module_inception, reason = "the verb of this noun is the noun")]
-pub mod block;
-pub mod unblock;
+use std::sync::Arc;
 
+use axum::Json;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use sosohappy_access::{Acting, Actor};
-use sosohappy_common::Account;
+use sosohappy_access::{Act, Acting, Actor};
+use sosohappy_common::{Account, Problem};
 use sosohappy_events::types::{Relation, RelationChanged};
 use sosohappy_store::retrying;
 use utoipa::ToSchema;
@@ -80,4 +80,32 @@ async fn set_once(app: &App, account: &Account, other: &Account, relation: Relat
         app.commit(tx).await?;
     }
     Ok(true)
+}
+
+/// Blocks somebody: neither sees or reaches the other any more.
+#[utoipa::path(
+    post,
+    path = "/block",
+    tag = "block",
+    request_body = Pair,
+    responses((status = 200, body = Blocked), (status = 400, body = Problem), (status = 401, body = Problem)),
+)]
+pub async fn block(State(app): State<Arc<App>>, act: Act<Pair>) -> Result<Json<Blocked>, Error> {
+    set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Block)
+        .await
+        .map(Json)
+}
+
+/// Lifts a block.
+#[utoipa::path(
+    post,
+    path = "/unblock",
+    tag = "block",
+    request_body = Pair,
+    responses((status = 200, body = Blocked), (status = 400, body = Problem), (status = 401, body = Problem)),
+)]
+pub async fn unblock(State(app): State<Arc<App>>, act: Act<Pair>) -> Result<Json<Blocked>, Error> {
+    set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Unblock)
+        .await
+        .map(Json)
 }

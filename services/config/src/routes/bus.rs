@@ -1,2 +1,109 @@
-pub mod env;
-pub mod refresh;
+//! Spring Cloud Bus: refresh and values.
+
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::Deserialize;
+use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
+use utoipa::ToSchema;
+
+use crate::App;
+use crate::credentials::Operator;
+use crate::error::Error;
+use crate::state::record::{Action, Entry};
+
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EnvParameters {
+    name: String,
+    /// Of whatever type; none is empty.
+    #[serde(default)]
+    value: String,
+}
+
+/// Tells everyone to take a value over all their settings, until they start again.
+#[utoipa::path(
+    post,
+    path = "/actuator/busenv",
+    tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
+    request_body = EnvParameters,
+    responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn set_for_all(
+    operator: Operator,
+    State(app): State<App>,
+    Params(parameters): Params<EnvParameters>,
+) -> Result<StatusCode, Error> {
+    set(&app, &operator, "**", parameters).await
+}
+
+/// Tells one destination, `feed-service/8891` for `feed-service:8891:**`.
+#[utoipa::path(
+    post,
+    path = "/actuator/busenv/{*destination}",
+    tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
+    params(("destination" = String, Path)),
+    request_body = EnvParameters,
+    responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn set_for_some(
+    operator: Operator,
+    State(app): State<App>,
+    Path(destination): Path<String>,
+    Params(parameters): Params<EnvParameters>,
+) -> Result<StatusCode, Error> {
+    set(&app, &operator, &destination.replace('/', ":"), parameters).await
+}
+
+async fn set(
+    app: &App,
+    operator: &Operator,
+    destination: &str,
+    parameters: EnvParameters,
+) -> Result<StatusCode, Error> {
+    let EnvParameters { name, value } = parameters;
+    if name.trim().is_empty() {
+        return Err(Error::Parameter("name: missing".to_owned()));
+    }
+    let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusEnv);
+    app.record(entry.detail(format!("{name} at {destination}"))).await?;
+    app.announcer.environment(destination, &name, &value).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Tells everyone to read their settings again.
+#[utoipa::path(
+    post,
+    path = "/actuator/busrefresh",
+    tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
+    responses((status = 204, description = "published"), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn refresh_all(operator: Operator, State(app): State<App>) -> Result<StatusCode, Error> {
+    refresh(&app, &operator, "**").await
+}
+
+/// Tells one destination, `feed-service/8891` for `feed-service:8891:**`.
+#[utoipa::path(
+    post,
+    path = "/actuator/busrefresh/{*destination}",
+    tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
+    params(("destination" = String, Path)),
+    responses((status = 204, description = "published"), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn refresh_some(
+    operator: Operator,
+    State(app): State<App>,
+    Path(destination): Path<String>,
+) -> Result<StatusCode, Error> {
+    refresh(&app, &operator, &destination.replace('/', ":")).await
+}
+
+async fn refresh(app: &App, operator: &Operator, destination: &str) -> Result<StatusCode, Error> {
+    let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusRefresh).detail(destination);
+    app.record(entry).await?;
+    app.announcer.refresh([destination]).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

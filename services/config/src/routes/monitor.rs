@@ -1,3 +1,5 @@
+//! Webhooks of repositories.
+
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;

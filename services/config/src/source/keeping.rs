@@ -49,10 +49,7 @@ impl Source {
             {
                 entry = entry.detail(format!("{}: {}", about.author, about.subject));
             }
-            if let Err(error) = inner
-                .archive
-                .put(&snapshot.version, &snapshot.contents())
-            {
+            if let Err(error) = inner.archive.put(&snapshot.version, &snapshot.contents()) {
                 tracing::error!(%error, "saving version copy failed; serving it");
             }
             if let Err(error) = inner.record.add(&entry) {

@@ -136,7 +136,12 @@ async fn going_back_is_a_commit() {
     let fixture = fixture.restart().await;
     assert_eq!(fixture.json("/feed-config/default").await["version"], third);
     let history = fixture.ask("/history?limit=2").await;
-    let versions: Vec<_> = history.as_array().unwrap().iter().map(|entry| &entry["version"]).collect();
+    let versions: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["version"])
+        .collect();
     assert_eq!(versions, [&json!(third), &json!(second)]);
     assert!(!fixture.ask("/audit").await.to_string().contains("hunter"));
 }

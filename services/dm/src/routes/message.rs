@@ -1,14 +1,17 @@
 //! The history.
 
-pub mod find;
-pub mod find_multiple;
-
 use std::collections::HashMap;
 
-use sosohappy_access::{Denied, Names};
-use sosohappy_common::Account;
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use sosohappy_access::{Act, Acting, Actor, Denied, Names};
+use sosohappy_common::{Account, Problem};
+use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::domain::{Message, Shown};
+use crate::error::Error;
 
 /// Puts the present nicknames into messages; a person whose name nobody can tell keeps the one of then.
 async fn shown(names: &dyn Names, messages: Vec<Message>) -> Result<Vec<Shown>, Denied> {
@@ -28,4 +31,99 @@ async fn shown(names: &dyn Names, messages: Vec<Message>) -> Result<Vec<Shown>, 
             message.shown(sender, receiver)
         })
         .collect())
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FindDirectMessage {
+    /// The caller's own nickname.
+    #[schema(example = "별이")]
+    sender: String,
+    /// The nickname of the other one.
+    #[schema(example = "달이")]
+    receiver: String,
+    /// Messages from before this date; without it the newest.
+    #[serde(default)]
+    #[schema(example = 2_023_090_513_248_392_i64)]
+    time_boundary: Option<i64>,
+    /// At most 500, unless set otherwise.
+    #[serde(default = "twenty")]
+    #[schema(default = 20, minimum = 1)]
+    message_cnt: u32,
+}
+
+const fn twenty() -> u32 {
+    20
+}
+
+impl Actor for FindDirectMessage {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(&self.sender)
+    }
+}
+
+/// Pages backwards through the conversation with somebody: the newest messages from before a date, oldest first
+#[utoipa::path(
+    post,
+    path = "/findDirectMessage",
+    tag = "message",
+    request_body = FindDirectMessage,
+    responses(
+        (status = 200, body = [Shown]),
+        (status = 400, body = Problem),
+        (status = 503, body = Problem),
+    )
+)]
+pub async fn find_direct_message(
+    State(app): State<App>,
+    Act { caller, params }: Act<FindDirectMessage>,
+) -> Result<Json<Vec<Shown>>, Error> {
+    let most = app.settings.get().history.max_count;
+    if !(1..=most).contains(&params.message_cnt) {
+        return Err(Error::Count(most));
+    }
+    let Some(other) = app.names.account_of(&params.receiver).await? else {
+        return Ok(Json(Vec::new()));
+    };
+    let messages = app
+        .store
+        .conversation(&caller.account, &other, params.time_boundary, params.message_cnt)
+        .await?;
+    Ok(Json(shown(&*app.names, messages).await?))
+}
+
+/// More people than anybody talks to; bounds the answer.
+const MOST_CONVERSATIONS: u32 = 1000;
+
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct FindMultipleDirectMessage {
+    /// The caller's own nickname.
+    #[schema(example = "별이")]
+    sender: String,
+}
+
+impl Actor for FindMultipleDirectMessage {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(&self.sender)
+    }
+}
+
+/// Lists the newest message of each of one's conversations, newest first
+#[utoipa::path(
+    post,
+    path = "/findMultipleDirectMessage",
+    tag = "message",
+    request_body = FindMultipleDirectMessage,
+    responses(
+        (status = 200, body = [Shown]),
+        (status = 400, body = Problem),
+        (status = 503, body = Problem),
+    )
+)]
+pub async fn find_multiple_direct_message(
+    State(app): State<App>,
+    Act { caller, .. }: Act<FindMultipleDirectMessage>,
+) -> Result<Json<Vec<Shown>>, Error> {
+    let messages = app.store.newest(&caller.account, MOST_CONVERSATIONS).await?;
+    Ok(Json(shown(&*app.names, messages).await?))
 }

@@ -1,5 +1,79 @@
 //! What a person's happiness comes to.
 
-pub mod analyse;
-pub mod find_month;
-pub mod find_year;
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sosohappy_access::Act;
+use sosohappy_common::Problem;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::MonthOf;
+use crate::domain::companions::recommend;
+use crate::domain::happiness::{HappinessPoint, best_categories, of_month, of_year};
+use crate::error::Error;
+use crate::routes::params::{OwnMonth, OwnYear};
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Analysis {
+    #[schema(max_items = 3, example = json!(["coffee"]))]
+    best_category_list: Vec<String>,
+    #[schema(max_items = 10, example = json!(["커피 한잔 마시고 책 읽기"]))]
+    recommend_category_list: Vec<String>,
+}
+
+/// A month's best categories, and what to do next.
+#[utoipa::path(
+    post,
+    path = "/analysisHappiness",
+    tag = "happiness",
+    request_body = OwnMonth,
+    responses((status = 200, body = Analysis), (status = 400, body = Problem))
+)]
+pub async fn analysis_happiness(
+    State(app): State<App>,
+    Act { caller, params }: Act<OwnMonth>,
+) -> Result<Json<Analysis>, Error> {
+    let MonthOf(month) = params.date;
+    let best = best_categories(&app.store.of_posts(&caller.account, month.into()).await?);
+    let companions = app.store.companions(&best).await?;
+    let recommend_category_list = recommend(&best, companions);
+    Ok(Json(Analysis {
+        best_category_list: best,
+        recommend_category_list,
+    }))
+}
+
+/// The happiness of every day of a month.
+#[utoipa::path(
+    post,
+    path = "/findMonthHappiness",
+    tag = "happiness",
+    request_body = OwnMonth,
+    responses((status = 200, body = Vec<HappinessPoint>), (status = 400, body = Problem))
+)]
+pub async fn find_month_happiness(
+    State(app): State<App>,
+    Act { caller, params }: Act<OwnMonth>,
+) -> Result<Json<Vec<HappinessPoint>>, Error> {
+    let MonthOf(month) = params.date;
+    let days = app.store.happiness(&caller.account, month.into()).await?;
+    Ok(Json(of_month(month, &days)))
+}
+
+/// The average happiness of every month of a year.
+#[utoipa::path(
+    post,
+    path = "/findYearHappiness",
+    tag = "happiness",
+    request_body = OwnYear,
+    responses((status = 200, body = Vec<HappinessPoint>), (status = 400, body = Problem))
+)]
+pub async fn find_year_happiness(
+    State(app): State<App>,
+    Act { caller, params }: Act<OwnYear>,
+) -> Result<Json<Vec<HappinessPoint>>, Error> {
+    let days = app.store.happiness(&caller.account, params.date.into()).await?;
+    Ok(Json(of_year(&days)))
+}

@@ -1,3 +1,71 @@
 //! Likes.
 
-pub mod update;
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use sosohappy_access::{Act, Acting, Actor};
+use sosohappy_common::Problem;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::PostLiked;
+use utoipa::ToSchema;
+
+use crate::app::{App, writer};
+use crate::domain::{DayOf, Nickname, PostDate};
+use crate::error::Error;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateLike {
+    src_nickname: Nickname,
+    /// Whose post it is.
+    nickname: Nickname,
+    date: DayOf,
+}
+
+impl Actor for UpdateLike {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.src_nickname.as_str())
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LikeUpdated {
+    like: bool,
+}
+
+/// Likes a post, or takes the like back. Its author hears of a like, unless it is their own.
+#[utoipa::path(
+    post,
+    path = "/updateLike",
+    tag = "like",
+    request_body = UpdateLike,
+    responses((status = 200, body = LikeUpdated), (status = 400, body = Problem), (status = 404, body = Problem))
+)]
+pub async fn update_like(
+    State(app): State<App>,
+    Act { caller, params }: Act<UpdateLike>,
+) -> Result<Json<LikeUpdated>, Error> {
+    let DayOf(day) = params.date;
+    let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
+    let liker = writer(caller);
+    let notice = |date: PostDate| {
+        let event = PostLiked {
+            liker: params.src_nickname.as_str().to_owned(),
+            liker_account: Some(liker.account.clone()),
+            author: params.nickname.as_str().to_owned(),
+            author_account: Some(author.clone()),
+            date: date.into(),
+        };
+        (author != liker.account).then(|| Envelope::new(event, &app.context).to_outgoing())
+    };
+    let like = app
+        .store
+        .toggle(&liker, &author, day, &notice, app.now())
+        .await?
+        .ok_or(Error::NoSuchPost)?;
+    if like {
+        app.relay.wake();
+    }
+    app.metrics.toggled_like(like);
+    Ok(Json(LikeUpdated { like }))
+}

@@ -1,16 +1,16 @@
 //! Public posts, as others see them.
 
-pub mod find_detail;
-pub mod find_other;
-pub mod find_user;
-
-use serde::Serialize;
-use utoipa::ToSchema;
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use sosohappy_access::{Act, Acting, Actor};
+use sosohappy_common::Problem;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::{Cursor, Paging, PostDate, SeenPost, Slice};
+use crate::domain::{Cursor, CursorParam, DayOf, Nickname, PageFrom, PageSize, Paging, PostDate, SeenPost, Slice};
 use crate::error::Error;
-use crate::store::Shown;
+use crate::store::{By, Shown};
 
 /// A public post as somebody else sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,4 +57,157 @@ async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<Ot
     Ok(Slice::build(rows, paging, cursor, |(post, name)| {
         name.map(|nickname| OtherFeed::new(nickname, post))
     }))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FindDetailFeed {
+    src_nickname: Nickname,
+    dst_nickname: Nickname,
+    date: DayOf,
+}
+
+impl Actor for FindDetailFeed {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.src_nickname.as_str())
+    }
+}
+
+/// One person's public post of a day.
+#[utoipa::path(
+    post,
+    path = "/findDetailFeed",
+    tag = "others",
+    request_body = FindDetailFeed,
+    responses((status = 200, body = OtherFeed), (status = 400, body = Problem), (status = 404, body = Problem))
+)]
+pub async fn find_detail_feed(
+    State(app): State<App>,
+    Act { caller, params }: Act<FindDetailFeed>,
+) -> Result<Json<OtherFeed>, Error> {
+    let DayOf(day) = params.date;
+    let author = app.account_of(&params.dst_nickname).await?.ok_or(Error::NoSuchPost)?;
+    let shown = Shown {
+        viewer: &caller.account,
+        by: By::One(&author),
+        day: Some(day),
+    };
+    let post = app
+        .store
+        .public(&shown, PageFrom::Offset(0), 1)
+        .await?
+        .pop()
+        .ok_or(Error::NoSuchPost)?;
+    Ok(Json(OtherFeed::new(params.dst_nickname.as_str().to_owned(), post)))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FindOtherFeed {
+    #[param(inline)]
+    nickname: Nickname,
+    /// Only posts of this day.
+    #[param(inline)]
+    date: Option<DayOf>,
+    /// From 0.
+    #[serde(default)]
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64)]
+    page: u32,
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+    /// Instead of a page number: `start`, then each answer's `nextCursor`. A page costs the same however deep it is, and nothing is
+    /// shown twice or missed because somebody posts meanwhile.
+    #[param(value_type = Option<String>, pattern = "^(start|[0-9]+-[0-9]+)$", example = "start")]
+    cursor: Option<CursorParam>,
+}
+
+impl Actor for FindOtherFeed {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.nickname.as_str())
+    }
+}
+
+/// The public posts of others, newest first.
+#[utoipa::path(
+    get,
+    path = "/findOtherFeed",
+    tag = "others",
+    params(FindOtherFeed),
+    responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
+)]
+pub async fn find_other_feed(
+    State(app): State<App>,
+    Act { caller, params }: Act<FindOtherFeed>,
+) -> Result<Json<Slice<OtherFeed>>, Error> {
+    let shown = Shown {
+        viewer: &caller.account,
+        by: By::Others,
+        day: params.date.map(|DayOf(day)| day),
+    };
+    let paging = Paging {
+        page: params.page,
+        size: params.size,
+        cursor: params.cursor,
+    };
+    Ok(Json(slice(&app, &shown, &paging).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct FindUserFeed {
+    #[param(inline)]
+    src_nickname: Nickname,
+    #[param(inline)]
+    dst_nickname: Nickname,
+    /// From 0.
+    #[serde(default)]
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64)]
+    page: u32,
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+    /// Instead of a page number: `start`, then each answer's `nextCursor`.
+    #[param(value_type = Option<String>, pattern = "^(start|[0-9]+-[0-9]+)$", example = "start")]
+    cursor: Option<CursorParam>,
+}
+
+impl Actor for FindUserFeed {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.src_nickname.as_str())
+    }
+}
+
+/// The public posts of one person, newest first; none of somebody unknown.
+#[utoipa::path(
+    get,
+    path = "/findUserFeed",
+    tag = "others",
+    params(FindUserFeed),
+    responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
+)]
+pub async fn find_user_feed(
+    State(app): State<App>,
+    Act { caller, params }: Act<FindUserFeed>,
+) -> Result<Json<Slice<OtherFeed>>, Error> {
+    let paging = Paging {
+        page: params.page,
+        size: params.size,
+        cursor: params.cursor,
+    };
+    let Some(author) = app.account_of(&params.dst_nickname).await? else {
+        return Ok(Json(Slice::build(
+            Vec::new(),
+            &paging,
+            |()| Cursor { date: 0, post: 0 },
+            |()| None,
+        )));
+    };
+    let shown = Shown {
+        viewer: &caller.account,
+        by: By::One(&author),
+        day: None,
+    };
+    Ok(Json(slice(&app, &shown, &paging).await?))
 }
