@@ -1,6 +1,7 @@
 //! Asking auth: `POST /auth-service/introspect` (RFC 7662 in spirit) and `POST /auth-service/lookup`, with the service credential,
 //! a timeout, a circuit breaker, single flight and a negative cache of a second.
 
+mod breaker;
 mod client;
 
 use serde::{Deserialize, Serialize};

@@ -16,7 +16,9 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
     fleet.configure("feed-config.yml", "post:\n  text: 5000\n  images: 8\n");
     eventually("config serves the files", async || {
         let url = format!("http://127.0.0.1:{}{PATH}", fleet.config);
-        let asked = reqwest::Client::new().get(url).bearer_auth(&fleet.operator_token);
+        let asked = sosohappy_common::tls::client()
+            .get(url)
+            .bearer_auth(&fleet.operator_token);
         let answer = asked.send().await.ok()?.text().await.ok()?;
         (answer.contains("feed-config.yml") && answer.contains("application.yml")).then_some(())
     })

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod run;
 pub mod settings;
 pub mod telemetry;
+pub mod tls;
 
 pub use account::Account;
 pub use context::Context;

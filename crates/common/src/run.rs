@@ -143,6 +143,7 @@ pub async fn prepare<S>(service: &'static str, sources: &Sources) -> anyhow::Res
 where
     S: DeserializeOwned + Debug + Send + Sync + 'static,
 {
+    crate::tls::install_provider();
     let settings = settings::load::<S>(sources).await?;
     let port = settings.shared().map_or(0, |shared: &Shared| shared.server.port);
     let context = Context::system(service, port);

@@ -85,7 +85,7 @@ async fn a_service_starts_serves_and_leaves() {
     let running = running.expect("it starts");
     let url = format!("http://{}", running.address);
     lifecycle.ready().await;
-    let http = reqwest::Client::new();
+    let http = sosohappy_common::tls::client();
     let slow = tokio::spawn(http.get(format!("{url}/test-service/slow")).send());
     tokio::time::sleep(Duration::from_millis(100)).await;
 

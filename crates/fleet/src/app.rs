@@ -89,7 +89,7 @@ pub struct Tokens {
 
 impl Phone {
     pub fn new(addresses: Addresses, email: &str, provider: &str) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
+        let http = sosohappy_common::tls::client_builder()
             .timeout(std::time::Duration::from_secs(20))
             .build()?;
         Ok(Self {

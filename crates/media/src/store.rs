@@ -107,6 +107,7 @@ impl Images {
     /// `file:<folder>`, `s3://bucket/prefix` or `gs://bucket/prefix`; credentials of the latter two from their
     /// usual environment.
     pub fn open(url: &SecretUrl, entropy: Arc<dyn Entropy>) -> Result<Self, ImageError> {
+        sosohappy_common::tls::install_provider();
         let store: Arc<dyn ObjectStore> = match url.scheme() {
             "file" => Arc::new(open_folder(url.rest())?),
             "s3" => {

@@ -6,9 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use failsafe::backoff::{EqualJittered, equal_jittered};
-use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
-use failsafe::{Config, StateMachine};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use moka::future::Cache;
 use parking_lot::Mutex;
@@ -22,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use super::breaker::Breaker;
 use super::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
 use crate::Denied;
 use crate::metrics::AuthMetrics;
@@ -35,12 +33,6 @@ const NEGATIVE_ENTRIES: u64 = 50_000;
 /// Calls of a kind under way at once: a storm of unknown tokens, or of unknown names, must not become a storm on auth, and neither
 /// must keep the other from asking.
 const CALLS_AT_ONCE: usize = 64;
-
-/// Failures in a row that open the breaker, and for how long it then stays open, at first and at most.
-const FAILURES: u32 = 5;
-const OPEN_AT_FIRST: Duration = Duration::from_secs(1);
-/// Not longer: a revoked token is refused within two seconds of auth's return.
-const OPEN_AT_MOST: Duration = Duration::from_secs(1);
 
 /// How long an answer about a known token is good for: it is asked about at most this often.
 const CONFIRMED: Duration = Duration::from_secs(1);
@@ -61,7 +53,7 @@ struct Inner {
     lookup: Call,
     credential: HeaderValue,
     settings: Live<Access>,
-    breaker: StateMachine<ConsecutiveFailures<EqualJittered>, ()>,
+    breaker: Breaker,
     inactive: Cache<(Account, [u8; 32]), IntrospectResponse>,
     confirmed: Cache<(Account, [u8; 32]), Confirmation>,
     unsupported_until: Mutex<Option<Instant>>,
@@ -127,7 +119,7 @@ impl AuthClient {
         let mut credential = HeaderValue::try_from(format!("Bearer {}", service_token.expose_secret()))
             .map_err(|_| anyhow::anyhow!("credentials.service-token cannot be sent as a header"))?;
         credential.set_sensitive(true);
-        let http = reqwest::Client::builder()
+        let http = sosohappy_common::tls::client_builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
@@ -139,12 +131,7 @@ impl AuthClient {
             lookup: Call::new(&access, "/auth-service/lookup")?,
             credential,
             settings: settings.clone(),
-            breaker: Config::new()
-                .failure_policy(consecutive_failures(
-                    FAILURES,
-                    equal_jittered(OPEN_AT_FIRST, OPEN_AT_MOST),
-                ))
-                .build(),
+            breaker: Breaker::default(),
             inactive: negative_cache(),
             confirmed: Cache::builder()
                 .max_capacity(NEGATIVE_ENTRIES)
@@ -200,7 +187,7 @@ impl AuthClient {
         if let Some(known) = inner.confirmed.get(&key).await {
             return known;
         }
-        if !inner.breaker.is_call_permitted() {
+        if !inner.breaker.permits() {
             return Confirmation::Unavailable;
         }
         inner.confirmed.get_with(key, inner.ask_again(account, digest)).await
@@ -317,7 +304,7 @@ impl Inner {
         call: &Call,
         request: &Q,
     ) -> Result<Option<A>, Denied> {
-        if !self.breaker.is_call_permitted() {
+        if !self.breaker.permits() {
             self.metrics.rejected.inc();
             return Err(Denied::Unavailable);
         }
@@ -336,11 +323,11 @@ impl Inner {
         timer.observe_duration();
         match answer {
             Ok(answer) => {
-                self.breaker.on_success();
+                self.breaker.succeeded();
                 Ok(answer)
             }
             Err(error) => {
-                self.breaker.on_error();
+                self.breaker.failed();
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     path = call.url.path(),

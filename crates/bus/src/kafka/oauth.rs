@@ -112,7 +112,7 @@ impl Tokens {
 }
 
 fn http(settings: &OauthClient) -> Result<reqwest::Client, BusError> {
-    let mut builder = reqwest::Client::builder().timeout(TIMEOUT);
+    let mut builder = sosohappy_common::tls::client_builder().timeout(TIMEOUT);
     if let Some(path) = &settings.ca {
         let unusable = |reason: String| BusError::Settings(format!("security.oauth.ca: {}: {reason}", path.display()));
         let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;

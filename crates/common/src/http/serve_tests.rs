@@ -280,7 +280,9 @@ async fn sockets_can_be_opened() {
     let address = listener.local_addr().expect("bound");
     let lifecycle = service.context.lifecycle.clone();
     let serving = tokio::spawn(service.serve(listener));
-    let none = reqwest::get(format!("http://{address}/test-service/socket"))
+    let none = crate::tls::client()
+        .get(format!("http://{address}/test-service/socket"))
+        .send()
         .await
         .expect("an answer");
     assert_eq!(problem(none).await, (400, "invalid-request".to_owned()));

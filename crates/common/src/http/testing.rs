@@ -97,7 +97,7 @@ impl Bed {
             settings,
             address,
             serving,
-            http: reqwest::Client::new(),
+            http: crate::tls::client(),
         }
     }
 

@@ -143,7 +143,7 @@ pub(super) async fn fetch(
         .map_err(|()| refused("not a URL of HTTP".to_owned()))?
         .pop_if_empty()
         .extend([format!("{service}-config"), client.profiles.join(",")]);
-    let http = reqwest::Client::builder()
+    let http = crate::tls::client_builder()
         .timeout(QUESTION_TIMEOUT)
         .build()
         .map_err(|error| refused(format!("no HTTP client: {error}")))?;

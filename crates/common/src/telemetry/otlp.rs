@@ -20,6 +20,7 @@ pub(super) fn exporter(service: &str, settings: &Tracing) -> anyhow::Result<Opti
     let Some(endpoint) = &settings.otlp_endpoint else {
         return Ok(None);
     };
+    crate::tls::install_provider();
     let endpoint = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
     let exporter = SpanExporter::builder()
         .with_http()

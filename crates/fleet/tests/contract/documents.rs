@@ -9,7 +9,7 @@ use crate::{addresses, binaries, routes};
 async fn what_is_documented_is_routed() {
     let fleet = Cluster::embedded(binaries()).await;
     for route in routes::all(&addresses(fleet.replicas[0])).await {
-        let response = reqwest::Client::new()
+        let response = sosohappy_common::tls::client()
             .request(route.method.clone(), &route.url)
             .send()
             .await
@@ -44,7 +44,9 @@ async fn the_pages_are_in_the_binary() {
     let fleet = Cluster::embedded(binaries()).await;
     let Addresses { auth, feed, dm, notice } = addresses(fleet.replicas[0]);
     for (service, address) in [("auth", auth), ("feed", feed), ("dm", dm), ("notice", notice)] {
-        let page = reqwest::get(format!("{address}/{service}-service/docs/"))
+        let page = sosohappy_common::tls::client()
+            .get(format!("{address}/{service}-service/docs/"))
+            .send()
             .await
             .unwrap()
             .error_for_status()
@@ -60,7 +62,13 @@ async fn the_pages_are_in_the_binary() {
         for script in scripts {
             assert!(!script.contains("://"), "{service} loads {script} from elsewhere");
             let url = format!("{address}/{service}-service/docs/{}", script.trim_start_matches("./"));
-            reqwest::get(url).await.unwrap().error_for_status().unwrap();
+            sosohappy_common::tls::client()
+                .get(url)
+                .send()
+                .await
+                .unwrap()
+                .error_for_status()
+                .unwrap();
         }
     }
 }

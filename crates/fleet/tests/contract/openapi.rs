@@ -159,7 +159,13 @@ async fn the_documents_are_openapi() {
 
 async fn document(service: &str, port: u16) -> Value {
     let url = format!("http://127.0.0.1:{port}/{service}-service/openapi.json");
-    let answer = reqwest::get(url).await.unwrap().error_for_status().unwrap();
+    let answer = sosohappy_common::tls::client()
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
     answer.json().await.unwrap()
 }
 
@@ -179,7 +185,11 @@ async fn credentials_are_demanded_where_the_documents_say_so() {
                     .any(|name| ["serviceToken", "operatorToken"].contains(name));
                 let url = format!("http://127.0.0.1:{port}{}", path.replace(['{', '}'], ""));
                 let method = method.to_uppercase().parse().unwrap();
-                let answer = reqwest::Client::new().request(method, url).send().await.unwrap();
+                let answer = sosohappy_common::tls::client()
+                    .request(method, url)
+                    .send()
+                    .await
+                    .unwrap();
                 assert_eq!(answer.status() == 401, is_closed, "{path}: {demands:?}, {answer:?}");
                 closed += usize::from(is_closed);
             }

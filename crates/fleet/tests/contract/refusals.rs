@@ -81,7 +81,7 @@ impl Route {
 
     /// Asks with somebody's credentials, or none.
     async fn ask(&self, tokens: Option<(&str, &str)>, values: &[(String, String)]) -> Response {
-        let mut request = reqwest::Client::new().request(self.method.clone(), &self.url);
+        let mut request = sosohappy_common::tls::client().request(self.method.clone(), &self.url);
         if let Some((account, access)) = tokens {
             request = request.header("email", account).header("Authorization", access);
         }

@@ -29,7 +29,9 @@ pub async fn all(addresses: &Addresses) -> Vec<Route> {
     let mut routes = Vec::new();
     for (service, address) in services {
         let url = format!("{address}/{service}/openapi.json");
-        let document: Value = reqwest::get(url)
+        let document: Value = sosohappy_common::tls::client()
+            .get(url)
+            .send()
             .await
             .unwrap()
             .error_for_status()

@@ -60,7 +60,11 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     assert_eq!(feed["needsRestart"], serde_json::json!(["tracing.sample-ratio"]));
     for ports in fleet.replicas {
         let url = format!("http://127.0.0.1:{}/dm-service/findDirectMessage", ports.dm);
-        let asked = reqwest::Client::new().post(url).body("x".repeat(1001)).send().await;
+        let asked = sosohappy_common::tls::client()
+            .post(url)
+            .body("x".repeat(1001))
+            .send()
+            .await;
         assert_eq!(asked.unwrap().status(), 413, "a limit needs no restart");
     }
 
@@ -106,13 +110,21 @@ impl Operator {
 
     async fn ask(&self, what: &str) -> Value {
         let url = format!("http://127.0.0.1:{}/config-service/{what}", self.config);
-        let asked = reqwest::Client::new().get(url).bearer_auth(&self.token).send().await;
+        let asked = sosohappy_common::tls::client()
+            .get(url)
+            .bearer_auth(&self.token)
+            .send()
+            .await;
         asked.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 
     async fn post(&self, path: &str) {
         let url = format!("http://127.0.0.1:{}{path}", self.config);
-        let asked = reqwest::Client::new().post(url).bearer_auth(&self.token).send().await;
+        let asked = sosohappy_common::tls::client()
+            .post(url)
+            .bearer_auth(&self.token)
+            .send()
+            .await;
         asked.unwrap().error_for_status().unwrap();
     }
 
@@ -133,6 +145,9 @@ impl Operator {
 }
 
 async fn get(port: u16, path: &str) -> Value {
-    let asked = reqwest::get(format!("http://127.0.0.1:{port}{path}")).await;
+    let asked = sosohappy_common::tls::client()
+        .get(format!("http://127.0.0.1:{port}{path}"))
+        .send()
+        .await;
     asked.unwrap().error_for_status().unwrap().json().await.unwrap()
 }

@@ -194,7 +194,14 @@ impl Balancer {
     async fn sees(&self, name: &str) {
         let url = format!("http://127.0.0.1:{}/;csv", self.statistics);
         eventually(&format!("the balancer sees {name}"), async || {
-            let text = reqwest::get(&url).await.ok()?.text().await.ok()?;
+            let text = sosohappy_common::tls::client()
+                .get(&url)
+                .send()
+                .await
+                .ok()?
+                .text()
+                .await
+                .ok()?;
             let line = text.lines().find(|line| line.split(',').nth(1) == Some(name))?;
             // The check that says so, not the assumption it begins with.
             let fields: Vec<_> = line.split(',').collect();

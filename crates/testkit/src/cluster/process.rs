@@ -75,7 +75,9 @@ impl Process {
     async fn ready(&mut self, port: u16, began: Instant) {
         let url = format!("http://127.0.0.1:{port}/actuator/health/readiness");
         loop {
-            let is_ready = reqwest::get(&url)
+            let is_ready = sosohappy_common::tls::client()
+                .get(&url)
+                .send()
                 .await
                 .is_ok_and(|answer| answer.status().is_success());
             if is_ready {
@@ -96,7 +98,11 @@ impl Process {
     /// Another process on the port would make a test pass, or fail, for a reason of its own.
     async fn assert_answers(&self, port: u16) {
         let url = format!("http://127.0.0.1:{port}/actuator/info");
-        let answer = reqwest::get(&url).await.expect("a ready process answers");
+        let answer = sosohappy_common::tls::client()
+            .get(&url)
+            .send()
+            .await
+            .expect("a ready process answers");
         let info: serde_json::Value = answer.json().await.expect("the answer is JSON");
         let pid = self.child.as_ref().map(Child::id);
         assert_eq!(

@@ -57,7 +57,7 @@ impl Ground {
         let clock = ManualClock::at(self.clock.now() + by);
         Auth {
             running: self.bed.start(self.build_at(clock, &[]).await).await,
-            client: reqwest::Client::new(),
+            client: sosohappy_common::tls::client(),
         }
     }
 
@@ -65,7 +65,7 @@ impl Ground {
         let running = self.bed.start(self.build(more).await).await;
         Auth {
             running,
-            client: reqwest::Client::new(),
+            client: sosohappy_common::tls::client(),
         }
     }
 

@@ -65,6 +65,7 @@ impl Git {
         account: Option<(String, SecretString)>,
         ssh_command: &str,
     ) -> Result<Self, GitError> {
+        sosohappy_common::tls::install_provider();
         let mut remote = gix::url::parse(url).map_err(|_| GitError::Url("not the URL of a repository".to_owned()))?;
         let http = matches!(remote.scheme, gix::url::Scheme::Https | gix::url::Scheme::Http);
         let password = remote.set_password(None);

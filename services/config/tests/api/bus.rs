@@ -47,7 +47,7 @@ impl Listening {
 
 fn post(fixture: &Fixture, path: &str) -> reqwest::RequestBuilder {
     let url = fixture.config.at(path);
-    reqwest::Client::new()
+    sosohappy_common::tls::client()
         .post(url)
         .bearer_auth(&fixture.bed.operator_token)
 }
@@ -140,7 +140,7 @@ async fn a_push_is_fetched_and_told_once() {
     .to_string();
     let url = fixture.config.at("/config-service/monitor");
     let hook = async |headers: &[(&str, &str)], body: &str| {
-        let mut request = reqwest::Client::new().post(&url).body(body.to_owned());
+        let mut request = sosohappy_common::tls::client().post(&url).body(body.to_owned());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -204,7 +204,12 @@ async fn a_push_is_fetched_and_told_once() {
         .unwrap();
     let names = answer.json::<Value>().await.unwrap();
     assert_eq!(names, json!(["auth-config", "auth", "dm-config", "dm"]));
-    let nobody = reqwest::Client::new().post(&url).form(&form).send().await.unwrap();
+    let nobody = sosohappy_common::tls::client()
+        .post(&url)
+        .form(&form)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(nobody.status(), 401);
 }
 
@@ -223,7 +228,7 @@ async fn a_push_that_the_repository_does_not_show_yet_is_waited_for() {
     let head = repository.push("elsewhere", &[("feed-config.yml", "a: 2")]);
     let body = json!({"ref": "refs/heads/main", "after": head, "commits": [{"modified": ["feed-config.yml"]}]});
     let body = body.to_string();
-    let answer = reqwest::Client::new()
+    let answer = sosohappy_common::tls::client()
         .post(fixture.config.at("/config-service/monitor"))
         .header("X-Gitea-Event", "push")
         .header("X-Gitea-Signature", signature(&body))

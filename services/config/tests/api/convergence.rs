@@ -67,7 +67,7 @@ async fn what_instances_report_is_told_to_operators() {
     }
 
     let path = fixture.config.at("/config-service/convergence");
-    let ask = || reqwest::Client::new().get(&path);
+    let ask = || sosohappy_common::tls::client().get(&path);
     let anonymous = ask().send().await.unwrap();
     assert_eq!(anonymous.status(), 401);
     let service = ask().bearer_auth(&fixture.bed.service_token).send().await.unwrap();

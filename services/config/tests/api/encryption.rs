@@ -41,7 +41,7 @@ async fn another_key_is_another_answer() {
     let mut tags = Vec::new();
     for key in ["a wrong key", "a test key", "a test key"] {
         let config = crate::start(&bed, &[("encrypt.key", key)]).await;
-        let asked = reqwest::Client::new().get(config.at("/config-service/feed-config/default"));
+        let asked = sosohappy_common::tls::client().get(config.at("/config-service/feed-config/default"));
         let answer = asked.bearer_auth(&bed.service_token).send().await.unwrap();
         tags.push(answer.headers()[ETAG].clone());
         config.stop().await;
@@ -125,7 +125,7 @@ async fn whether_values_are_opened_changes_live_and_with_it_the_entity_tag() {
     context.settings.attach(&settings);
     let service = sosohappy_config::build(settings, context, bed.bus.clone()).await;
     let config = bed.start(service).await;
-    let client = reqwest::Client::new();
+    let client = sosohappy_common::tls::client();
     let url = config.at("/config-service/feed-config/default");
     let ask = async |known: &str| {
         let asked = client.get(&url).bearer_auth(&bed.service_token);

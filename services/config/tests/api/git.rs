@@ -214,7 +214,7 @@ async fn a_password_in_the_url_shows_nowhere() {
     );
     assert!(!environment.contains("hunter2"), "{environment}");
     let health = fixture.config.at("/actuator/health");
-    let request = reqwest::Client::new()
+    let request = sosohappy_common::tls::client()
         .get(health)
         .bearer_auth(&fixture.bed.operator_token);
     let health = request.send().await.unwrap().text().await.unwrap();

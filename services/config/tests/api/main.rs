@@ -40,7 +40,7 @@ impl Fixture {
             settings: settings.collect(),
             bed,
             config,
-            http: reqwest::Client::new(),
+            http: sosohappy_common::tls::client(),
         }
     }
 

@@ -145,7 +145,7 @@ impl Process {
 
     async fn ask(&self, path: &str, token: &str) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let asked = reqwest::Client::new().get(url).bearer_auth(token).send().await;
+        let asked = sosohappy_common::tls::client().get(url).bearer_auth(token).send().await;
         asked.ok()?.json().await.ok()
     }
 

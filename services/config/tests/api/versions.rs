@@ -10,7 +10,7 @@ impl Fixture {
     /// As an operator named lee; status and JSON.
     pub async fn operate(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let url = self.config.at(path);
-        let mut request = reqwest::Client::new().request(method, url);
+        let mut request = sosohappy_common::tls::client().request(method, url);
         request = request.basic_auth("lee", Some(&self.bed.operator_token));
         if let Some(body) = body {
             request = request.json(&body);
@@ -73,7 +73,9 @@ async fn a_version_our_services_cannot_read_is_refused_and_told() {
     assert_eq!(findings[2]["reason"], "post.text: a whole number is expected");
     assert_eq!(fixture.json("/feed-config-default.json").await["post"]["text"], 10);
 
-    let metrics = reqwest::get(fixture.config.at("/actuator/prometheus"))
+    let metrics = sosohappy_common::tls::client()
+        .get(fixture.config.at("/actuator/prometheus"))
+        .send()
         .await
         .unwrap()
         .text()
@@ -150,7 +152,7 @@ async fn going_back_is_a_commit() {
 async fn operators_only() {
     let fixture = Fixture::new(&[], &[]).await;
     let service = fixture.bed.service_token.clone();
-    let client = reqwest::Client::new();
+    let client = sosohappy_common::tls::client();
     for (method, path) in [
         (reqwest::Method::GET, "/config-service/status"),
         (reqwest::Method::GET, "/config-service/history"),

@@ -74,7 +74,7 @@ async fn no_secret_is_logged_or_told_and_no_request_touches_the_disk() {
         ("applications.dm-config", "hunter2hunter2hunter2-of-dm"),
     ];
     let config = start(&bed, &settings).await;
-    let client = reqwest::Client::new();
+    let client = sosohappy_common::tls::client();
     let url = |path: &str| config.at(&format!("/config-service{path}"));
     let get = async |path: &str, token: &str| client.get(url(path)).bearer_auth(token).send().await.unwrap();
     let secretly = get("/feed-config/default", &bed.service_token)
@@ -180,7 +180,7 @@ async fn without_the_disk(bed: &Bed, config: &Running, folder: &Path) {
     let state = bed.folder().join("config-state");
     std::fs::rename(folder, bed.folder().join("config-gone")).unwrap();
     std::fs::rename(&state, bed.folder().join("state-gone")).unwrap();
-    let client = reqwest::Client::new();
+    let client = sosohappy_common::tls::client();
     let began = Instant::now();
     let mut answered = 0;
     let paths = [

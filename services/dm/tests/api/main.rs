@@ -41,7 +41,7 @@ impl Dm {
         let running = bed.start(sosohappy_dm::build(settings, context, bus).await).await;
         Self {
             running,
-            client: Client::new(),
+            client: sosohappy_common::tls::client(),
         }
     }
 

@@ -41,7 +41,7 @@ impl Feed {
             .await;
         Self {
             running,
-            client: Client::new(),
+            client: sosohappy_common::tls::client(),
         }
     }
 

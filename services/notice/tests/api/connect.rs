@@ -57,7 +57,7 @@ async fn what_is_no_handshake_is_a_bad_request(bed: Bed) {
     let kim = kim(&bed).await;
     let url = notice.at("/notice-service/connect-notice?nickname=kim");
     let answer = kim
-        .sign(reqwest::Client::new().get(&url))
+        .sign(sosohappy_common::tls::client().get(&url))
         .send()
         .await
         .expect("an answer");
@@ -66,7 +66,15 @@ async fn what_is_no_handshake_is_a_bad_request(bed: Bed) {
         answer.json::<serde_json::Value>().await.expect("a problem")["code"],
         "not-a-websocket"
     );
-    assert_eq!(reqwest::get(&url).await.expect("an answer").status(), 403);
+    assert_eq!(
+        sosohappy_common::tls::client()
+            .get(&url)
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
+        403
+    );
 }
 
 async fn a_nickname_of_a_moment_ago_is_the_callers_own(bed: Bed) {
@@ -134,7 +142,9 @@ async fn what_a_client_says_is_not_answered(bed: Bed) {
 
 async fn the_document_names_the_socket(bed: Bed) {
     let notice = replica(&bed, &[]).await;
-    let document: serde_json::Value = reqwest::get(notice.at("/notice-service/openapi.json"))
+    let document: serde_json::Value = sosohappy_common::tls::client()
+        .get(notice.at("/notice-service/openapi.json"))
+        .send()
         .await
         .expect("the document is open")
         .json()

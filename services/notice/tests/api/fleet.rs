@@ -70,7 +70,9 @@ pub async fn device(bed: &Bed, person: &Person, token: &str) {
 
 /// What the metric counts now, over all its other labels.
 pub async fn counted(notice: &Running, metric: &str, labels: &[(&str, &str)]) -> u64 {
-    let text = reqwest::get(notice.at("/actuator/prometheus"))
+    let text = sosohappy_common::tls::client()
+        .get(notice.at("/actuator/prometheus"))
+        .send()
         .await
         .expect("metrics are open")
         .text()

@@ -1,0 +1,31 @@
+//! HTTP clients, all on the one TLS backend of a process: rustls with ring.
+
+use std::sync::Once;
+
+/// Makes ring the provider of every TLS client of this process: of `reqwest`, and of what builds its own on it for object storage, git
+/// repositories and traces. Comes before the first client is built; again does nothing.
+pub fn install_provider() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // Refused only when the process has another one already, which serves as well.
+        let _other = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+/// Returns a builder of HTTP clients.
+#[expect(clippy::disallowed_methods, reason = "the provider is installed")]
+pub fn client_builder() -> reqwest::ClientBuilder {
+    install_provider();
+    reqwest::Client::builder()
+}
+
+/// Returns an HTTP client with the defaults of `reqwest`.
+///
+/// # Panics
+/// As `reqwest::Client::new`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the provider is installed")]
+pub fn client() -> reqwest::Client {
+    install_provider();
+    reqwest::Client::new()
+}
