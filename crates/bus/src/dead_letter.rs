@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::names::{Channel, Parcel};
+use crate::names::{Channel, WireRecord};
 use sosohappy_events::record::MAX_DEAD_LETTER_BYTES;
 use sosohappy_events::topic::DEAD_LETTER_SUFFIX;
 use sosohappy_events::{Header, Outgoing, Record};
@@ -11,7 +11,7 @@ use sosohappy_events::{Header, Outgoing, Record};
 const LONGEST_REASON: usize = 1000;
 
 /// What a group could not handle, byte for byte.
-pub(super) fn parcel(record: &Record, group: &str, reason: &str) -> Parcel {
+pub(super) fn wire_record(record: &Record, group: &str, reason: &str) -> WireRecord {
     let mut headers = record.headers.clone();
     headers.extend([
         (Header::DLT_REASON.to_owned(), Bytes::from(shortened(reason).to_owned())),
@@ -22,19 +22,19 @@ pub(super) fn parcel(record: &Record, group: &str, reason: &str) -> Parcel {
         ),
         (Header::DLT_OFFSET.to_owned(), Bytes::from(record.offset.to_string())),
     ]);
-    let mut parcel = Parcel {
+    let mut letter = WireRecord {
         channel: Channel::dead(record.topic),
         key: record.key.clone(),
         value: record.value.clone(),
         headers,
     };
-    if let Some((whole, kept)) = cut(parcel.bytes(), parcel.value.as_ref().map_or(0, Bytes::len)) {
-        parcel.value = parcel.value.map(|value| value.slice(..kept));
-        parcel
+    if let Some((whole, kept)) = cut(letter.bytes(), letter.value.as_ref().map_or(0, Bytes::len)) {
+        letter.value = letter.value.map(|value| value.slice(..kept));
+        letter
             .headers
             .push((Header::DLT_VALUE_BYTES.to_owned(), Bytes::from(whole.to_string())));
     }
-    parcel
+    letter
 }
 
 /// What the bus refused to publish from an outbox.
@@ -88,11 +88,11 @@ mod tests {
     fn a_record_is_kept_as_it_was_beside_the_reason() {
         let mut record = record_of(&outgoing(b"\xff\xfe".to_vec()));
         record.headers.push(("odd".into(), Bytes::from_static(b"\xff")));
-        let parcel = parcel(&record, "feed-service", &"이유".repeat(1000));
-        assert_eq!((&parcel.key, &parcel.value), (&record.key, &record.value));
-        assert_eq!(parcel.headers[0].1, Bytes::from_static(b"\xff"));
+        let letter = wire_record(&record, "feed-service", &"이유".repeat(1000));
+        assert_eq!((&letter.key, &letter.value), (&record.key, &record.value));
+        assert_eq!(letter.headers[0].1, Bytes::from_static(b"\xff"));
         let header = |name: &str| {
-            parcel
+            letter
                 .headers
                 .iter()
                 .find(|(header, _)| header == name)
@@ -108,17 +108,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_cut_and_says_so() {
         let huge = outgoing(vec![b'x'; MAX_DEAD_LETTER_BYTES + 5]);
-        let parcels = [
-            parcel(&record_of(&huge), "group", "too large"),
-            Parcel::of(&dead_letter_of(&huge, "outbox", "too large")).unwrap(),
+        let letters = [
+            wire_record(&record_of(&huge), "group", "too large"),
+            WireRecord::of(&dead_letter_of(&huge, "outbox", "too large")).unwrap(),
         ];
-        for parcel in parcels {
+        for letter in letters {
             assert!(
-                parcel.bytes() <= MAX_DEAD_LETTER_BYTES && parcel.bytes() > MAX_DEAD_LETTER_BYTES - 100,
+                letter.bytes() <= MAX_DEAD_LETTER_BYTES && letter.bytes() > MAX_DEAD_LETTER_BYTES - 100,
                 "{}",
-                parcel.bytes()
+                letter.bytes()
             );
-            let (name, value) = parcel.headers.last().unwrap();
+            let (name, value) = letter.headers.last().unwrap();
             assert_eq!(
                 (name.as_str(), value.as_ref()),
                 (Header::DLT_VALUE_BYTES, &b"2000005"[..])

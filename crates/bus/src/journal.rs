@@ -26,7 +26,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::names::{Channel, Names, Parcel};
+use crate::names::{Channel, Names, WireRecord};
 use crate::{Bus, BusError, Member, Reader, Start};
 use sosohappy_events::{Outgoing, Topic};
 use state::State;
@@ -147,16 +147,16 @@ async fn prepared(path: &Path, names: &Names) -> Result<(SqliteConnection, BTree
 #[async_trait]
 impl Bus for Journal {
     async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError> {
-        let parcels = records.iter().map(Parcel::of).collect::<Result<Vec<_>, _>>()?;
-        let (volatile, parcels): (Vec<_>, Vec<_>) =
-            parcels.into_iter().partition(|parcel| parcel.channel.is_volatile());
-        for parcel in volatile {
-            self.inner.state.broadcast(parcel);
+        let records = records.iter().map(WireRecord::of).collect::<Result<Vec<_>, _>>()?;
+        let (volatile, records): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.channel.is_volatile());
+        for record in volatile {
+            self.inner.state.broadcast(record);
         }
-        if parcels.is_empty() {
+        if records.is_empty() {
             return Ok(());
         }
-        self.inner.ask(|reply| Command::Publish { parcels, reply }).await
+        self.inner.ask(|reply| Command::Publish { records, reply }).await
     }
 
     async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError> {

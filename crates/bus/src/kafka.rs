@@ -3,6 +3,7 @@
 
 mod client;
 mod compare;
+mod connection;
 mod member;
 mod oauth;
 mod producer;
@@ -22,8 +23,9 @@ use sosohappy_common::settings::Events;
 
 pub use compare::{Comparison, Difference, State, compare};
 
-use crate::names::{Channel, Names, Parcel};
+use crate::names::{Channel, Names, WireRecord};
 use crate::{Bus, BusError, Member, Reader, Start};
+use producer::Delivery;
 use sosohappy_events::{Outgoing, Topic};
 
 /// How long a question to the broker (metadata, offsets) may take.
@@ -35,10 +37,11 @@ pub(super) struct Kafka {
 
 struct Inner {
     names: Names,
-    settings: client::Settings,
+    settings: Arc<client::Settings>,
     clock: Arc<dyn Clock>,
     service: &'static str,
     producer: producer::Publisher,
+    report_producer: producer::Publisher,
     topics: topics::Made,
 }
 
@@ -65,10 +68,11 @@ impl Kafka {
     /// Opens the bus on the brokers of `events.url`. None of them needs to answer yet.
     pub(super) async fn open(events: &Events, names: Names, context: &Context) -> Result<Self, BusError> {
         let brokers = events.url.rest().trim_start_matches('/');
-        let settings = client::Settings::new(brokers, &events.security, &context.instance, &context.clock).await?;
+        let settings = Arc::new(client::Settings::new(brokers, &events.security, context).await?);
         let inner = Inner {
             names,
-            producer: producer::Publisher::new(&settings)?,
+            producer: producer::Publisher::new(&settings, Delivery::Durable)?,
+            report_producer: producer::Publisher::new(&settings, Delivery::BestEffort)?,
             settings,
             clock: context.clock.clone(),
             service: context.service,
@@ -86,12 +90,12 @@ impl Kafka {
 }
 
 impl Inner {
-    /// Publishes parcels whose topics are there.
-    async fn publish(&self, parcels: &[Parcel]) -> Result<(), BusError> {
-        let stamp = self.clock.now().as_millisecond();
-        let outcome = self.producer.publish(&self.settings, &self.names, parcels, stamp).await;
+    /// Publishes records whose topics exist.
+    async fn publish(&self, publisher: &producer::Publisher, records: &[WireRecord]) -> Result<(), BusError> {
+        let timestamp = self.clock.now().as_millisecond();
+        let outcome = publisher.publish(&self.names, records, timestamp).await;
         if outcome.is_err() {
-            // A topic may have been deleted: it is looked for, and made, before the next try.
+            // A topic may have been deleted: it is looked up, and created, before the next attempt.
             self.topics.forget();
         }
         outcome
@@ -101,9 +105,15 @@ impl Inner {
 #[async_trait]
 impl Bus for Kafka {
     async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError> {
-        let parcels = records.iter().map(Parcel::of).collect::<Result<Vec<_>, _>>()?;
-        self.inner.make(parcels.iter().map(|parcel| parcel.channel)).await?;
-        self.inner.publish(&parcels).await
+        let records = records.iter().map(WireRecord::of).collect::<Result<Vec<_>, _>>()?;
+        self.inner.make(records.iter().map(|record| record.channel)).await?;
+        self.inner.publish(&self.inner.producer, &records).await
+    }
+
+    async fn publish_reports(&self, records: &[Outgoing]) -> Result<(), BusError> {
+        let records = records.iter().map(WireRecord::of).collect::<Result<Vec<_>, _>>()?;
+        self.inner.make(records.iter().map(|record| record.channel)).await?;
+        self.inner.publish(&self.inner.report_producer, &records).await
     }
 
     async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError> {

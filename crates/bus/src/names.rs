@@ -58,14 +58,14 @@ impl Channel {
 
 /// A record on its way out, as adapters take it.
 #[derive(Debug, Clone)]
-pub(super) struct Parcel {
+pub(super) struct WireRecord {
     pub channel: Channel,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
     pub headers: Vec<(String, Bytes)>,
 }
 
-impl Parcel {
+impl WireRecord {
     /// Refuses a topic that is not ours and a record that is too large, before anything else of a batch is sent.
     pub(super) fn of(record: &Outgoing) -> Result<Self, BusError> {
         let (name, dead) = match record.topic.strip_suffix(DEAD_LETTER_SUFFIX) {
@@ -74,7 +74,7 @@ impl Parcel {
         };
         let topic = Topic::ALL.into_iter().find(|topic| topic.default_name() == name);
         let topic = topic.ok_or_else(|| BusError::Refused(format!("no topic is called `{name}`")))?;
-        let parcel = Self {
+        let record = Self {
             channel: Channel { topic, dead },
             key: record.key.clone().map(Bytes::from),
             value: record.value.clone().map(Bytes::from),
@@ -84,11 +84,11 @@ impl Parcel {
                 .map(|(name, value)| (name.clone(), Bytes::from(value.clone())))
                 .collect(),
         };
-        let (bytes, limit) = (parcel.bytes(), parcel.channel.max_bytes());
+        let (bytes, limit) = (record.bytes(), record.channel.max_bytes());
         if bytes > limit {
             return Err(BusError::Refused(format!("{bytes} bytes are more than {limit}")));
         }
-        Ok(parcel)
+        Ok(record)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -196,12 +196,15 @@ mod tests {
             value: Some(vec![b'x'; bytes]),
             headers: vec![],
         };
-        assert!(Parcel::of(&record("resign", MAX_RECORD_BYTES)).is_ok());
+        assert!(WireRecord::of(&record("resign", MAX_RECORD_BYTES)).is_ok());
         assert!(matches!(
-            Parcel::of(&record("resign", MAX_RECORD_BYTES + 1)),
+            WireRecord::of(&record("resign", MAX_RECORD_BYTES + 1)),
             Err(BusError::Refused(_))
         ));
-        assert!(Parcel::of(&record("resign.dlt", MAX_RECORD_BYTES + 1)).is_ok());
-        assert!(matches!(Parcel::of(&record("Resign", 1)), Err(BusError::Refused(_))));
+        assert!(WireRecord::of(&record("resign.dlt", MAX_RECORD_BYTES + 1)).is_ok());
+        assert!(matches!(
+            WireRecord::of(&record("Resign", 1)),
+            Err(BusError::Refused(_))
+        ));
     }
 }

@@ -1,5 +1,7 @@
 //! The port between services. Below its adapters: it knows none of them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::IntGauge;
@@ -27,6 +29,9 @@ pub enum Start {
     Latest,
 }
 
+/// How long a report may wait for the bus.
+pub(crate) const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Publishes and reads records. One suite of tests runs on both adapters.
 #[async_trait]
 pub trait Bus: std::fmt::Debug + Send + Sync {
@@ -35,6 +40,14 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
     ///
     /// While a broker is away it waits, and keeps the order of what waits. Dropped, it takes back what the broker does not have yet.
     async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError>;
+
+    /// Publishes records that their sender repeats or can do without: settings reports, acknowledgements, heartbeats. Gives up after
+    /// five seconds, and never delays or takes back a record of [`Bus::publish`].
+    async fn publish_reports(&self, records: &[Outgoing]) -> Result<(), BusError> {
+        tokio::time::timeout(REPORT_TIMEOUT, self.publish(records))
+            .await
+            .unwrap_or_else(|_| Err(BusError::Unavailable("the report timed out".to_owned())))
+    }
 
     /// Joins a consumer group: each record goes to one member, partitions are shared out, order is kept per
     /// key, and a member that dies has its partitions taken over. A new group begins at the earliest record.

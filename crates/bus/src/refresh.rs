@@ -19,9 +19,6 @@ use crate::{Bus, Start};
 use sosohappy_events::types::{BusMessage, SettingsReport};
 use sosohappy_events::{Envelope, Outgoing};
 
-/// A report or an acknowledgement that the bus does not take for this long is left out: the next report says as much.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Reads the settings again on a message for this service, and every `poll`. Readiness does not wait for the bus.
 pub fn spawn_refresh(context: &Context, bus: Arc<dyn Bus>, poll: Live<Duration>) {
     let follower = Follower {
@@ -128,12 +125,10 @@ impl Follower {
         let records: Vec<Outgoing> = messages
             .map(|message| Envelope::new(message, &self.context).to_outgoing())
             .collect();
-        let reason = match tokio::time::timeout(PUBLISH_TIMEOUT, self.bus.publish(&records)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the bus does not answer".to_owned(),
-        };
-        tracing::warn!(reason, "failed to publish settings report");
+        // What is lost is in the next report.
+        if let Err(error) = self.bus.publish_reports(&records).await {
+            tracing::warn!(%error, "failed to publish settings report");
+        }
     }
 }
 

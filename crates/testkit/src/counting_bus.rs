@@ -35,6 +35,10 @@ impl Bus for CountingBus {
         self.bus.publish(records).await
     }
 
+    async fn publish_reports(&self, records: &[Outgoing]) -> Result<(), BusError> {
+        self.bus.publish_reports(records).await
+    }
+
     async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError> {
         self.bus.join(group, topics).await
     }

@@ -10,8 +10,6 @@ use sosohappy_events::Envelope;
 use sosohappy_events::types::BusMessage;
 use tokio::sync::Notify;
 
-/// How long a request waits for the bus.
-const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Everyone.
@@ -56,9 +54,7 @@ impl Announcer {
             .into_iter()
             .map(|message| Envelope::new(message, &self.context).to_outgoing())
             .collect();
-        tokio::time::timeout(PATIENCE, self.bus.publish(&records))
-            .await
-            .unwrap_or_else(|_| Err(BusError::Unavailable("it does not answer".to_owned())))
+        self.bus.publish_reports(&records).await
     }
 
     /// Sends what [`Announcer::refresh_all_soon`] asks for. Readiness does not wait for the bus.

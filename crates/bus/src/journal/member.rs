@@ -128,8 +128,8 @@ impl Member for JournalMember {
     }
 
     async fn dead_letter(&mut self, record: &Record, reason: &str) -> Result<(), BusError> {
-        let parcels = vec![dead_letter::parcel(record, &self.id.group, reason)];
-        self.handle.ask(|reply| Command::Publish { parcels, reply }).await
+        let records = vec![dead_letter::wire_record(record, &self.id.group, reason)];
+        self.handle.ask(|reply| Command::Publish { records, reply }).await
     }
 
     fn observe(&mut self, lag: IntGauge) {

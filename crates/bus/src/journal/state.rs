@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::groups::Groups;
 use super::{Group, Part};
-use crate::names::{Channel, Names, Parcel};
+use crate::names::{Channel, Names, WireRecord};
 
 /// Volatile records that a slow reader may be behind.
 const VOLATILE: usize = 64;
@@ -91,14 +91,14 @@ impl State {
     }
 
     /// Hands a record to those who read now; no reader is no error.
-    pub fn broadcast(&self, parcel: Parcel) {
+    pub fn broadcast(&self, record: WireRecord) {
         let record = Record {
-            topic: parcel.channel.topic,
+            topic: record.channel.topic,
             partition: 0,
             offset: self.volatile_count.fetch_add(1, Ordering::Relaxed),
-            key: parcel.key,
-            value: parcel.value,
-            headers: parcel.headers,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
             timestamp: self.clock.now(),
         };
         let _ = self.volatile.send(record);

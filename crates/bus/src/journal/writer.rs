@@ -16,7 +16,7 @@ use tokio_util::sync::DropGuard;
 use super::state::State;
 use super::{Group, PARTITIONS, Part, codec, unavailable};
 use crate::BusError;
-use crate::names::Parcel;
+use crate::names::WireRecord;
 
 /// How long what was done may wait to be written: half of what the bus promises.
 const FLUSH: Duration = Duration::from_millis(400);
@@ -29,7 +29,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, BusError>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Publish {
-        parcels: Vec<Parcel>,
+        records: Vec<WireRecord>,
         reply: Reply<()>,
     },
     /// Writes what was done.
@@ -162,9 +162,9 @@ async fn transact(
     }
     for command in commands {
         match command {
-            Command::Publish { parcels, reply } => {
+            Command::Publish { records, reply } => {
                 answers.push(answer(reply, ()));
-                append(state, &mut tx, &parcels, &mut tails).await?;
+                append(state, &mut tx, &records, &mut tails).await?;
             }
             Command::Flush { reply } => answers.push(answer(reply, ())),
             Command::Trim {
@@ -195,25 +195,25 @@ async fn transact(
 async fn append(
     state: &State,
     tx: &mut Transaction<'_, Sqlite>,
-    parcels: &[Parcel],
+    records: &[WireRecord],
     tails: &mut HashMap<i64, i64>,
 ) -> Result<(), sqlx::Error> {
-    let count = i64::try_from(parcels.len()).unwrap_or(i64::MAX);
+    let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
     let last: i64 = sqlx::query_scalar("UPDATE counters SET value = value + ? WHERE name = 'seq' RETURNING value")
         .bind(count)
         .fetch_one(&mut **tx)
         .await?;
     let stamp = state.clock.now().as_millisecond();
-    for (seq, parcel) in (last - count + 1..).zip(parcels) {
-        let topic = state.number(parcel.channel);
+    for (seq, record) in (last - count + 1..).zip(records) {
+        let topic = state.number(record.channel);
         sqlx::query("INSERT INTO records (topic, seq, part, stamp, key, value, headers) VALUES (?, ?, ?, ?, ?, ?, ?)")
             .bind(topic)
             .bind(seq)
-            .bind(partition(parcel.key.as_deref()))
+            .bind(partition(record.key.as_deref()))
             .bind(stamp)
-            .bind(parcel.key.as_deref())
-            .bind(parcel.value.as_deref())
-            .bind(codec::encode(&parcel.headers))
+            .bind(record.key.as_deref())
+            .bind(record.value.as_deref())
+            .bind(codec::encode(&record.headers))
             .execute(&mut **tx)
             .await?;
         tails.insert(topic, seq);

@@ -1,25 +1,25 @@
 //! How clients of Kafka are set up, what they say, and what they read.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::{ClientContext, DefaultClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use sosohappy_common::clock::Clock;
+use sosohappy_common::Context;
 use sosohappy_common::settings::{Sasl, Security};
 
+use super::connection::{ClientMetrics, Connection};
 use super::oauth::Tokens;
 use super::{security, unavailable};
 use crate::BusError;
 use crate::declared::OVERHEAD;
+use crate::port::REPORT_TIMEOUT;
 use sosohappy_events::record::MAX_DEAD_LETTER_BYTES;
 use sosohappy_events::{Record, Topic};
 
@@ -31,26 +31,19 @@ const SESSION: Duration = Duration::from_secs(6);
 /// again with its next record. Others who want to join wait for it at most this long.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
 
-/// How long an error that clients of this process have is not told again.
-const TELL_AGAIN: Duration = Duration::from_secs(30);
-
-/// When each error was told last, by its code.
-static TOLD: Mutex<BTreeMap<Option<i32>, Instant>> = Mutex::new(BTreeMap::new());
+/// How often a client says whether it is connected.
+const STATISTICS_PERIOD: Duration = Duration::from_secs(5);
 
 /// What is the same for every client.
 #[derive(Debug)]
 pub(super) struct Settings {
     common: ClientConfig,
-    client: Client,
+    tokens: Option<Arc<Tokens>>,
+    metrics: ClientMetrics,
 }
 
 impl Settings {
-    pub(super) async fn new(
-        brokers: &str,
-        security: &Security,
-        instance: &str,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, BusError> {
+    pub(super) async fn new(brokers: &str, security: &Security, context: &Context) -> Result<Self, BusError> {
         let hosts: Vec<_> = brokers.split(',').map(str::trim).collect();
         let is_address = |host: &&str| {
             host.rsplit_once(':')
@@ -65,7 +58,7 @@ impl Settings {
         common
             .set("bootstrap.servers", hosts.join(","))
             // A colon in a client id upsets JMX on the broker.
-            .set("client.id", instance.replace(':', "-"))
+            .set("client.id", context.instance.replace(':', "-"))
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
             // A broker that comes back is found within a second.
@@ -76,23 +69,27 @@ impl Settings {
             .set_log_level(RDKafkaLogLevel::Info);
         security::secure(&mut common, security)?;
         let tokens = match &security.sasl {
-            Some(Sasl::OauthBearer(oauth)) => Some(Arc::new(Tokens::start(oauth, clock.clone()).await?)),
+            Some(Sasl::OauthBearer(oauth)) => Some(Arc::new(Tokens::start(oauth, context.clock.clone()).await?)),
             _ => None,
         };
         Ok(Self {
             common,
-            client: Client { tokens },
+            tokens,
+            metrics: ClientMetrics::of(context),
         })
     }
 
-    /// Returns what a client of these settings is created with.
+    /// Returns the context of a new client.
     pub(super) fn client(&self) -> Client {
-        self.client.clone()
+        Client {
+            tokens: self.tokens.clone(),
+            connection: Connection::new(&self.metrics),
+        }
     }
 
     /// Whether clients cannot connect before their events are served: the request for a token is one.
     pub(super) const fn needs_events(&self) -> bool {
-        self.client.tokens.is_some()
+        self.tokens.is_some()
     }
 
     /// Creates a client for the administration of topics.
@@ -106,16 +103,13 @@ impl Settings {
         self.common.create().map_err(unavailable)
     }
 
-    pub(super) fn producer(&self) -> ClientConfig {
+    fn any_producer(&self) -> ClientConfig {
         let mut config = self.common.clone();
         config
+            .set("statistics.interval.ms", STATISTICS_PERIOD.as_millis().to_string())
             .set("acks", "all")
-            .set("enable.idempotence", "true")
             // Where Java's clients put a key, so that it keeps its order when both write.
             .set("partitioner", "murmur2_random")
-            // What is queued waits for the broker however long it is away: a message that gave up while the one behind
-            // it got through would break the order of its key.
-            .set("message.timeout.ms", "0")
             // A topic that was deleted is noticed, and made again, after this time.
             .set("topic.metadata.propagation.max.ms", "10000")
             // Batches still form while requests are on their way.
@@ -124,10 +118,31 @@ impl Settings {
         config
     }
 
+    /// The producer of records that must arrive, each once and in order.
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut config = self.any_producer();
+        config
+            .set("enable.idempotence", "true")
+            // A queued message waits for the broker however long it is unavailable: one that gave up while the next one got
+            // through would break the order of its key.
+            .set("message.timeout.ms", "0");
+        config
+    }
+
+    /// The producer of reports, which give up after a while. Retries may duplicate a report, but not reorder them.
+    pub(super) fn report_producer(&self) -> ClientConfig {
+        let mut config = self.any_producer();
+        config
+            .set("max.in.flight", "1")
+            .set("message.timeout.ms", REPORT_TIMEOUT.as_millis().to_string());
+        config
+    }
+
     fn consumer(&self, group: &str) -> ClientConfig {
         let mut config = self.common.clone();
         config
             .set("group.id", group)
+            .set("statistics.interval.ms", STATISTICS_PERIOD.as_millis().to_string())
             .set("auto.offset.reset", "earliest")
             .set("enable.auto.offset.store", "false")
             // A waiting fetch is answered as soon as there is data, so a long wait costs nothing but is rarer.
@@ -161,10 +176,20 @@ impl Settings {
     }
 }
 
-/// Turns what librdkafka says into our log, and gives it tokens when it asks for them.
-#[derive(Debug, Clone)]
+/// The context of one client: writes what librdkafka reports to our log, and gives it tokens when it asks for them.
+#[derive(Debug)]
 pub(super) struct Client {
     tokens: Option<Arc<Tokens>>,
+    connection: Connection,
+}
+
+impl Client {
+    /// Logs an error that librdkafka recovers from by itself.
+    pub(super) fn warn(&self, error: &KafkaError, group: &str) {
+        if let Some(suppressed) = self.connection.may_log() {
+            tracing::warn!(%error, group, suppressed, "Kafka consumer error; client recovers");
+        }
+    }
 }
 
 impl ClientContext for Client {
@@ -177,31 +202,43 @@ impl ClientContext for Client {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let is_critical = matches!(
+            level,
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical
+        );
+        let suppressed = if is_critical {
+            Some(0)
+        } else {
+            self.connection.may_log()
+        };
+        let Some(suppressed) = suppressed else { return };
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(target: "librdkafka", facility, "{message}");
+                tracing::error!(target: "librdkafka", facility, suppressed, "{message}");
             }
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, suppressed, "{message}"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "librdkafka", facility, "{message}");
+                tracing::info!(target: "librdkafka", facility, suppressed, "{message}");
             }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, suppressed, "{message}"),
         }
     }
 
-    /// Connections that are lost are made again by librdkafka; nothing has to be done. The end of a partition, which readers ask to be
-    /// told of, comes by here too.
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.connection.observe(statistics);
+    }
+
+    /// librdkafka reconnects by itself. It also reports here the end of a partition, which readers handle.
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
-        // While brokers are away every client says so again with each attempt.
-        let mut told = TOLD.lock();
-        let code = code.map(|code| code as i32);
-        if told.get(&code).is_none_or(|last| last.elapsed() >= TELL_AGAIN) {
-            told.insert(code, Instant::now());
-            tracing::warn!(target: "librdkafka", %error, "{reason}");
+        // A client that has failed for good says so once.
+        let is_fatal = code == Some(RDKafkaErrorCode::Fatal);
+        let suppressed = if is_fatal { Some(0) } else { self.connection.may_log() };
+        if let Some(suppressed) = suppressed {
+            tracing::warn!(target: "librdkafka", %error, suppressed, "{reason}");
         }
     }
 }

@@ -77,8 +77,8 @@ impl Member for KafkaMember {
                     }
                 }
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(unavailable(error)),
-                // librdkafka mends it by itself; after too long a hold it joins again.
-                Err(error) => tracing::warn!(%error, group = self.group, "consuming goes on after an error"),
+                // librdkafka recovers by itself; after too long a hold it joins again.
+                Err(error) => self.consumer().client().context().warn(&error, &self.group),
             }
         }
     }
@@ -97,7 +97,7 @@ impl Member for KafkaMember {
                     group = self.group,
                     topic,
                     partition = record.partition,
-                    "done, but given to another member meanwhile"
+                    "partition was reassigned; record may be handled twice"
                 );
                 Ok(())
             }
@@ -106,9 +106,9 @@ impl Member for KafkaMember {
     }
 
     async fn dead_letter(&mut self, record: &Record, reason: &str) -> Result<(), BusError> {
-        let parcel = dead_letter::parcel(record, &self.group, reason);
-        self.inner.make(std::iter::once(parcel.channel)).await?;
-        self.inner.publish(&[parcel]).await
+        let letter = dead_letter::wire_record(record, &self.group, reason);
+        self.inner.make(std::iter::once(letter.channel)).await?;
+        self.inner.publish(&self.inner.producer, &[letter]).await
     }
 
     fn observe(&mut self, lag: IntGauge) {
@@ -119,7 +119,7 @@ impl Member for KafkaMember {
                 let Some(consumer) = consumer.upgrade() else { return };
                 match super::blocking(move || measure(&consumer)).await {
                     Ok(records) => gauge.set(records),
-                    Err(error) => tracing::debug!(%error, "the lag is not known"),
+                    Err(error) => tracing::debug!(%error, "reading consumer lag failed"),
                 }
             }
         });
@@ -130,7 +130,7 @@ impl Member for KafkaMember {
         if let Some(closing) = self.close()
             && let Err(error) = closing.await
         {
-            tracing::warn!(%error, group = self.group, "the group was not left in order");
+            tracing::warn!(%error, group = self.group, "leaving consumer group failed");
         }
     }
 }
@@ -142,7 +142,7 @@ impl Drop for KafkaMember {
     }
 }
 
-/// Records in this member's partitions that nobody has done.
+/// Returns the records in this member's partitions that are not done.
 fn measure(consumer: &StreamConsumer<Client>) -> Result<i64, BusError> {
     let committed = consumer.committed(ASK).map_err(unavailable)?;
     let mut lag = 0;

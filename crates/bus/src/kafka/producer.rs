@@ -1,5 +1,6 @@
-//! Publishing: idempotent, acknowledged by all replicas, in order per key.
+//! Publishing: acknowledged by all replicas, in order per key, and where it must arrive idempotent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -11,29 +12,45 @@ use rdkafka::producer::{Producer as _, PurgeConfig};
 use super::client::{Client, Settings};
 use super::unavailable;
 use crate::BusError;
-use crate::names::{Names, Parcel};
+use crate::names::{Names, WireRecord};
 
-/// How long to wait for room in librdkafka's queue before trying again.
+/// Pause before another attempt when librdkafka's queue is full.
 const FULL: Duration = Duration::from_millis(10);
 
 pub(super) type Producer = FutureProducer<Client>;
 
-/// The producer, and the next one when it has failed for good.
+/// What a producer promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Each record arrives once and in order, however long the broker is unavailable.
+    Durable,
+    /// Records that the broker does not take in a few seconds are given up.
+    BestEffort,
+}
+
+/// The producer of one kind of records, replaced when it has failed for good.
 pub(super) struct Publisher {
+    settings: Arc<Settings>,
+    delivery: Delivery,
     current: RwLock<Producer>,
 }
 
-fn create(settings: &Settings) -> Result<Producer, BusError> {
-    settings
-        .producer()
+fn create(settings: &Settings, delivery: Delivery) -> Result<Producer, BusError> {
+    let config = match delivery {
+        Delivery::Durable => settings.producer(),
+        Delivery::BestEffort => settings.report_producer(),
+    };
+    config
         .create_with_context(settings.client())
         .map_err(|error| BusError::Settings(error.to_string()))
 }
 
 impl Publisher {
-    pub(super) fn new(settings: &Settings) -> Result<Self, BusError> {
+    pub(super) fn new(settings: &Arc<Settings>, delivery: Delivery) -> Result<Self, BusError> {
         Ok(Self {
-            current: RwLock::new(create(settings)?),
+            settings: settings.clone(),
+            delivery,
+            current: RwLock::new(create(settings, delivery)?),
         })
     }
 
@@ -41,53 +58,46 @@ impl Publisher {
         self.current.read().clone()
     }
 
-    /// Queues all in order, then waits until all are acknowledged, however long the broker is away. Dropped, it takes back what the
-    /// broker has not been given yet: a late copy would overtake what somebody else has published meanwhile.
-    pub(super) async fn publish(
-        &self,
-        settings: &Settings,
-        names: &Names,
-        parcels: &[Parcel],
-        stamp: i64,
-    ) -> Result<(), BusError> {
-        let mut given = Given {
+    /// Queues all in order, then waits until all are acknowledged. Dropped while it waits, a durable batch is taken back as far as the
+    /// broker does not have it: a late copy would overtake what another relay has published since.
+    pub(super) async fn publish(&self, names: &Names, records: &[WireRecord], timestamp: i64) -> Result<(), BusError> {
+        let mut batch = InFlightBatch {
             publisher: self,
-            settings,
             producer: self.current(),
             settled: false,
         };
-        let outcome = self.send(settings, &given.producer, names, parcels, stamp).await;
-        given.settled = true;
+        let outcome = self.send(&batch.producer, names, records, timestamp).await;
+        batch.settled = true;
         outcome
     }
 
     async fn send(
         &self,
-        settings: &Settings,
         producer: &Producer,
         names: &Names,
-        parcels: &[Parcel],
-        stamp: i64,
+        records: &[WireRecord],
+        timestamp: i64,
     ) -> Result<(), BusError> {
-        let mut deliveries = Vec::with_capacity(parcels.len());
-        for parcel in parcels {
-            let delivery = enqueue(producer, &names.wire(parcel.channel), parcel, stamp).await;
-            deliveries.push(delivery.map_err(|error| self.failed(settings, producer, &error))?);
+        // Queued before any is waited for, so that they travel in one request.
+        let mut deliveries = Vec::with_capacity(records.len());
+        for record in records {
+            let delivery = enqueue(producer, &names.wire(record.channel), record, timestamp).await;
+            deliveries.push(delivery.map_err(|error| self.failed(producer, &error))?);
         }
         for delivery in deliveries {
             let delivered = delivery.await.map_err(unavailable)?;
-            delivered.map_err(|(error, _)| self.failed(settings, producer, &error))?;
+            delivered.map_err(|(error, _)| self.failed(producer, &error))?;
         }
         Ok(())
     }
 
-    fn failed(&self, settings: &Settings, producer: &Producer, error: &KafkaError) -> BusError {
+    fn failed(&self, producer: &Producer, error: &KafkaError) -> BusError {
         if let Some((code, reason)) = producer.client().fatal_error() {
-            tracing::error!(?code, reason, "the Kafka producer has failed for good and is replaced");
+            tracing::error!(?code, reason, "Kafka producer failed; replacing it");
             let mut current = self.current.write();
-            // Somebody else who saw the same failure may have been first.
+            // Another caller that saw the same failure may have replaced it already.
             if current.client().fatal_error().is_some() {
-                match create(settings) {
+                match create(&self.settings, self.delivery) {
                     Ok(next) => *current = next,
                     Err(error) => return error,
                 }
@@ -105,31 +115,36 @@ impl Publisher {
 }
 
 /// What was given to a producer and is not settled yet.
-struct Given<'a> {
+struct InFlightBatch<'a> {
     publisher: &'a Publisher,
-    settings: &'a Settings,
     producer: Producer,
     settled: bool,
 }
 
-impl Drop for Given<'_> {
-    /// A purge leaves gaps in an idempotent producer's numbers, so that it is of no use any more. Whoever else waits for it is told that
-    /// the bus is away, and tries again with the next one.
+impl Drop for InFlightBatch<'_> {
+    /// A purge leaves gaps in an idempotent producer's sequence numbers, which ends its use. Other callers that wait for it get
+    /// [`BusError::Unavailable`], and use the next one when they retry.
     fn drop(&mut self) {
-        if self.settled {
+        // Reports give up by themselves.
+        if self.settled || self.publisher.delivery == Delivery::BestEffort {
             return;
         }
-        match create(self.settings) {
+        match create(&self.publisher.settings, self.publisher.delivery) {
             Ok(next) => *self.publisher.current.write() = next,
-            Err(error) => tracing::error!(%error, "the Kafka producer cannot be replaced"),
+            Err(error) => tracing::error!(%error, "replacing the Kafka producer failed"),
         }
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }
 
-async fn enqueue(producer: &Producer, topic: &str, parcel: &Parcel, stamp: i64) -> Result<DeliveryFuture, KafkaError> {
-    let headers = parcel.headers.iter().fold(
-        OwnedHeaders::new_with_capacity(parcel.headers.len()),
+async fn enqueue(
+    producer: &Producer,
+    topic: &str,
+    wire_record: &WireRecord,
+    timestamp: i64,
+) -> Result<DeliveryFuture, KafkaError> {
+    let headers = wire_record.headers.iter().fold(
+        OwnedHeaders::new_with_capacity(wire_record.headers.len()),
         |headers, (key, value)| {
             headers.insert(Header {
                 key,
@@ -137,9 +152,11 @@ async fn enqueue(producer: &Producer, topic: &str, parcel: &Parcel, stamp: i64) 
             })
         },
     );
-    let mut record = FutureRecord::<[u8], [u8]>::to(topic).timestamp(stamp).headers(headers);
-    record.key = parcel.key.as_deref();
-    record.payload = parcel.value.as_deref();
+    let mut record = FutureRecord::<[u8], [u8]>::to(topic)
+        .timestamp(timestamp)
+        .headers(headers);
+    record.key = wire_record.key.as_deref();
+    record.payload = wire_record.value.as_deref();
     loop {
         match producer.send_result(record) {
             Ok(delivery) => return Ok(delivery),

@@ -35,7 +35,7 @@ struct Follow {
 enum Found {
     Record(Record),
     End(i32),
-    Trouble(KafkaError),
+    Error(KafkaError),
 }
 
 pub(super) struct KafkaReader {
@@ -175,7 +175,7 @@ async fn watch_partitions(consumer: Weak<StreamConsumer<Client>>, topic: String,
         });
         match grown.await {
             Ok(count) => known = count,
-            Err(error) => tracing::debug!(%error, topic, "cannot tell whether the topic has new partitions"),
+            Err(error) => tracing::debug!(%error, topic, "looking for new partitions failed"),
         }
     }
 }
@@ -195,7 +195,7 @@ impl Reader for KafkaReader {
                     let found = match message {
                         Ok(message) => Found::Record(client::record(&message, follow.topic)),
                         Err(KafkaError::PartitionEOF(partition)) => Found::End(partition),
-                        Err(error) => Found::Trouble(error),
+                        Err(error) => Found::Error(error),
                     };
                     (index, found)
                 })
@@ -217,9 +217,9 @@ impl Reader for KafkaReader {
                 Found::End(partition) => {
                     behind.remove(&partition);
                 }
-                Found::Trouble(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(unavailable(error)),
-                // librdkafka mends it by itself.
-                Found::Trouble(error) => tracing::warn!(%error, "reading goes on after an error"),
+                Found::Error(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(unavailable(error)),
+                // librdkafka recovers by itself.
+                Found::Error(error) => self.follows[index].consumer.client().context().warn(&error, "reader"),
             }
         }
     }

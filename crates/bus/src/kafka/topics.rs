@@ -87,10 +87,10 @@ impl Inner {
             .operation_timeout(Some(ASK));
         for result in admin.create_topics(&topics, &options).await.map_err(unavailable)? {
             match result {
-                Ok(topic) => tracing::info!(topic, "made a topic"),
+                Ok(topic) => tracing::info!(topic, "topic created"),
                 // Another replica was first.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(unavailable(format!("the topic {topic} cannot be made: {code}"))),
+                Err((topic, code)) => return Err(unavailable(format!("creating topic {topic} failed: {code}"))),
             }
         }
         self.spread(declared).await
@@ -105,7 +105,7 @@ impl Inner {
                 return Ok(());
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(unavailable("a new topic does not appear"));
+                return Err(unavailable("a new topic is not in the metadata"));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

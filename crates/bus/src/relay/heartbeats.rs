@@ -32,15 +32,14 @@ pub(super) fn spawn(context: &Context, bus: Arc<dyn Bus>) -> PublishedUntil {
         while draining.run_until_cancelled(ticks.tick()).await.is_some() {
             let until = *published_until.borrow();
             let is_busy = in_flight.as_ref().is_some_and(|task: &Publishing| !task.is_finished());
-            // One at a time: while the broker is unavailable a single heartbeat waits, and readers see from its content that it is
-            // late. It is not cancelled: that would cost the producer what the relay has given it.
+            // One at a time, so that heartbeats stay in order; one that the broker does not take in time is given up.
             if let Some(until) = until
                 && last != Some(until)
                 && !is_busy
             {
                 last = Some(until);
                 let (bus, record) = (bus.clone(), heartbeat(&context, until));
-                in_flight = Some(tokio::spawn(async move { bus.publish(&[record]).await }));
+                in_flight = Some(tokio::spawn(async move { bus.publish_reports(&[record]).await }));
             }
         }
         Ok(())

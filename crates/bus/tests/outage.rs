@@ -1,0 +1,132 @@
+//! A broker that is unavailable for a while: librdkafka's own mock broker, which goes down and comes back at once.
+
+mod support;
+
+use std::io;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use sosohappy_bus::{BusError, Start};
+use sosohappy_events::Topic;
+use support::{Bench, counted, record, soon};
+
+const BROKER: i32 = 1;
+
+/// The log is the process's, so that one test at a time writes to it.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// What the process has logged.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    tracing_subscriber::fmt()
+        .with_writer({
+            let log = log.clone();
+            move || log.clone()
+        })
+        .with_ansi(false)
+        .init();
+    log
+});
+
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn mock_broker(topics: &[&str]) -> (MockCluster<'static, DefaultProducerContext>, Bench) {
+    let cluster = MockCluster::new(1).unwrap();
+    for topic in topics {
+        cluster.create_topic(topic, 2, 1).unwrap();
+    }
+    let bench = Bench::new(format!("kafka:{}", cluster.bootstrap_servers()), String::new());
+    (cluster, bench)
+}
+
+/// Cases A8: the batch of the relay waits for the broker, whatever becomes of reports.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_times_out_leaves_the_relays_batch_alone() {
+    let _alone = ALONE.lock().await;
+    let (cluster, bench) = mock_broker(&["notice", "configBus"]);
+    let bus = bench.open().await;
+    let (batch, report) = (
+        [record(Topic::Notice, "key", "1")],
+        [record(Topic::ConfigBus, "key", "1")],
+    );
+    soon(bus.publish(&batch)).await.unwrap();
+    soon(bus.publish_reports(&report)).await.unwrap();
+
+    cluster.broker_down(BROKER).unwrap();
+    let publishing = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.publish(&batch).await }
+    });
+    let began = Instant::now();
+    let outcome = soon(bus.publish_reports(&report)).await;
+    assert!(matches!(outcome, Err(BusError::Unavailable(_))), "{outcome:?}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(!publishing.is_finished(), "the batch waits for the broker");
+
+    cluster.broker_up(BROKER).unwrap();
+    soon(publishing).await.unwrap().unwrap();
+}
+
+/// Cases A17: 8 processes wrote 33,000 lines in three minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_without_a_broker_logs_one_line_a_minute() {
+    let _alone = ALONE.lock().await;
+    let log = LOG.clone();
+    let (cluster, bench) = mock_broker(&["notice", "notice.dlt", "resign"]);
+    let bus = bench.open().await;
+    let mut member = soon(bus.join("group", &[Topic::Notice])).await.unwrap();
+    let mut reader = soon(bus.read(&[Topic::Resign], Start::Earliest)).await.unwrap();
+    soon(bus.publish(&[record(Topic::Notice, "key", "1")])).await.unwrap();
+    soon(member.next()).await.unwrap();
+    // Clients say how they are while they are polled.
+    let consuming = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = member.next() => {}
+                _ = reader.next() => {}
+            }
+        }
+    });
+    let gauge = |name: &str| counted(&bench.context, name, &[]);
+    let clients = gauge("events_kafka_clients");
+    assert!(clients >= 4.0, "two producers, a member, a reader: {clients}");
+
+    log.0.lock().clear();
+    cluster.broker_down(BROKER).unwrap();
+    let outage = Instant::now();
+    soon(async {
+        while gauge("events_kafka_clients_disconnected") < clients || outage.elapsed() < Duration::from_secs(10) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    let text = String::from_utf8(log.0.lock().clone()).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains(" DEBUG ")).collect();
+    assert!((1..=4).contains(&lines.len()), "{} lines:\n{text}", lines.len());
+    let suppressed = gauge("events_kafka_log_lines_suppressed_total");
+    assert!(suppressed > clients, "{suppressed} lines were suppressed");
+
+    cluster.broker_up(BROKER).unwrap();
+    soon(async {
+        while gauge("events_kafka_clients_disconnected") > 0.0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    consuming.abort();
+}
