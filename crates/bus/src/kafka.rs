@@ -1,6 +1,7 @@
 //! Apache Kafka through librdkafka. Runs beside Spring services on the same brokers: same names, same bytes, and the
 //! same partition for a key as Java's clients choose.
 
+mod broadcast;
 mod client;
 mod compare;
 mod connection;
@@ -43,6 +44,7 @@ struct Inner {
     producer: producer::Publisher,
     report_producer: producer::Publisher,
     topics: topics::Made,
+    broadcasts: broadcast::Broadcasts,
 }
 
 impl fmt::Debug for Kafka {
@@ -77,6 +79,7 @@ impl Kafka {
             clock: context.clock.clone(),
             service: context.service,
             topics: topics::Made::default(),
+            broadcasts: broadcast::Broadcasts::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

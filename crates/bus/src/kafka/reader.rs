@@ -1,4 +1,4 @@
-//! A reader of every record: one client a topic, all partitions assigned by hand.
+//! A reader of every record: all partitions of its topics, on the client that the readers of a process share.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::FutureExt as _;
 use futures::future::select_all;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::client::{self, Client};
-use super::{ASK, Inner, blocking, unavailable};
+use super::broadcast::{Assigned, Consumer, Queue};
+use super::{ASK, Inner, blocking, client, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Reader, Start};
 use sosohappy_events::{Record, Topic};
@@ -25,73 +26,134 @@ const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
 /// One topic of a reader.
 struct Follow {
     topic: Topic,
-    consumer: Arc<StreamConsumer<Client>>,
-    /// Partitions that have not caught up: the offset each has to come to.
-    behind: BTreeMap<i32, i64>,
+    assigned: Arc<Assigned>,
     _new_partitions: AbortOnDropHandle<()>,
 }
 
-/// What a client came up with.
+/// One partition of a reader.
+struct Partition {
+    /// Index of its topic.
+    follow: usize,
+    queue: Queue,
+    /// The offset at which it has caught up, until it has.
+    target: Option<i64>,
+}
+
+/// What the queue of a partition came up with.
 enum Found {
     Record(Record),
-    End(i32),
+    End,
     Error(KafkaError),
 }
 
+/// What a reader waits for.
+enum Came {
+    /// By the index of the partition.
+    Found(usize, Found),
+    Added(Partition),
+    /// The client is of no use any more.
+    Failed,
+}
+
 pub(super) struct KafkaReader {
+    // Before the topics, so that queues are dropped before their partitions are unassigned.
+    partitions: Vec<Partition>,
     follows: Vec<Follow>,
-    /// Asked first next time, so that a busy topic does not hold up the others.
+    /// Partitions that topics have got since.
+    added: mpsc::UnboundedReceiver<Partition>,
+    /// Asked first next time, so that a busy partition does not hold up the others.
     turn: usize,
 }
 
 impl KafkaReader {
     pub(super) async fn begin(inner: &Arc<Inner>, channels: &[Channel], start: Start) -> Result<Self, BusError> {
-        let mut follows = Vec::new();
-        for channel in channels {
-            let wire = inner.names.wire(*channel);
-            // librdkafka looks for the coordinator of the group though none is joined, so that the name is one of the service's own.
-            let group = inner.names.group(&format!("{}.reader", inner.service));
-            let config = inner.settings.reader(&group);
-            let consumer: StreamConsumer<Client> = config
-                .create_with_context(inner.settings.client())
-                .map_err(|error| BusError::Settings(error.to_string()))?;
-            let consumer = Arc::new(consumer);
-            // Brokers that have just made a topic, or come back, refuse questions for a moment.
+        let (sender, added) = mpsc::unbounded_channel();
+        let (mut partitions, mut follows) = (Vec::new(), Vec::new());
+        for (follow, channel) in channels.iter().enumerate() {
+            let assigned = Arc::new(inner.broadcasts.reserve(inner, inner.names.wire(*channel))?);
+            // Brokers that have just created a topic, or come back, refuse requests for a moment.
             let ask = || {
-                if inner.settings.needs_events() {
-                    // Nothing is assigned yet, so that no record is lost.
-                    let _ = consumer.recv().now_or_never();
-                }
-                let (consumer, wire) = (consumer.clone(), wire.clone());
-                blocking(move || position(&consumer, &wire, start))
+                let assigned = assigned.clone();
+                blocking(move || position(&assigned, start))
             };
             let retries = ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(20))
                 .with_max_times(6);
-            let behind = ask.retry(retries).await?;
-            let known = behind.len();
-            let behind = behind
-                .into_iter()
-                .filter_map(|(partition, target)| Some((partition, target?)))
-                .collect();
-            let watch = tokio::spawn(watch_partitions(Arc::downgrade(&consumer), wire, known));
+            let positions = ask.retry(retries).await?;
+            let known = positions.len();
+            partitions.extend(
+                positions
+                    .into_iter()
+                    .map(|(target, queue)| Partition { follow, queue, target }),
+            );
+            let watch = tokio::spawn(watch_partitions(
+                Arc::downgrade(&assigned),
+                follow,
+                known,
+                sender.clone(),
+            ));
             follows.push(Follow {
                 topic: channel.topic,
-                consumer,
-                behind,
+                assigned,
                 _new_partitions: AbortOnDropHandle::new(watch),
             });
         }
-        Ok(Self { follows, turn: 0 })
+        Ok(Self {
+            partitions,
+            follows,
+            added,
+            turn: 0,
+        })
+    }
+
+    async fn wait(&mut self) -> Came {
+        let (partitions, follows) = (&self.partitions, &self.follows);
+        let count = partitions.len();
+        let order = (0..count).map(|step| (self.turn + step) % count);
+        let waits = order.map(|index| {
+            let Partition { follow, queue, .. } = &partitions[index];
+            let topic = follows[*follow].topic;
+            Box::pin(queue.recv().map(move |message| {
+                let found = match message {
+                    Ok(message) => Found::Record(client::record(&message, topic)),
+                    Err(KafkaError::PartitionEOF(_)) => Found::End,
+                    Err(error) => Found::Error(error),
+                };
+                Came::Found(index, found)
+            }))
+        });
+        let failures = follows.iter().map(|follow| Box::pin(follow.assigned.failed()));
+        tokio::select! {
+            (came, ..) = select_all(waits) => came,
+            Some(partition) = self.added.recv() => Came::Added(partition),
+            _ = select_all(failures) => Came::Failed,
+        }
+    }
+
+    fn take(&mut self, index: usize, found: Found) -> Result<Option<Record>, BusError> {
+        self.turn = (index + 1) % self.partitions.len();
+        let partition = &mut self.partitions[index];
+        match found {
+            Found::Record(record) => {
+                partition.target = partition.target.filter(|target| record.offset + 1 < *target);
+                return Ok(Some(record));
+            }
+            // Compaction may have removed the last record before the target: the end is the end.
+            Found::End => partition.target = None,
+            Found::Error(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(unavailable(error)),
+            // librdkafka recovers by itself.
+            Found::Error(error) => {
+                let consumer = self.follows[partition.follow].assigned.consumer();
+                consumer.client().context().warn(&error, "reader");
+            }
+        }
+        Ok(None)
     }
 }
 
-/// Assigns every partition from where `start` says. Answers for each the offset at which it has caught up, if it has not.
-fn position(
-    consumer: &StreamConsumer<Client>,
-    topic: &str,
-    start: Start,
-) -> Result<BTreeMap<i32, Option<i64>>, BusError> {
+/// Assigns every partition from where `start` says. Returns for each its queue, and the offset at which it has caught up if it has not.
+fn position(assigned: &Assigned, start: Start) -> Result<Vec<(Option<i64>, Queue)>, BusError> {
+    let (consumer, topic) = (assigned.consumer(), assigned.topic());
     let mut ends = BTreeMap::new();
     for partition in partitions(consumer, topic)? {
         ends.insert(
@@ -99,7 +161,7 @@ fn position(
             consumer.fetch_watermarks(topic, partition, ASK).map_err(unavailable)?,
         );
     }
-    // Asked after the ends: where it finds nothing, the end of before is where the reader begins, and misses nothing.
+    // Requested after the ends: where no record is that young, the reader begins at the end known before, and misses nothing.
     let found = match start {
         Start::At(time) => {
             let mut times = TopicPartitionList::with_capacity(ends.len());
@@ -114,7 +176,7 @@ fn position(
         Start::Earliest | Start::Latest => None,
     };
     let mut assignment = TopicPartitionList::with_capacity(ends.len());
-    let mut behind = BTreeMap::new();
+    let mut targets = BTreeMap::new();
     for (partition, (low, high)) in ends {
         let first = match (start, &found) {
             (Start::Earliest, _) => low,
@@ -131,19 +193,22 @@ fn position(
         assignment
             .add_partition_offset(topic, partition, Offset::Offset(first))
             .map_err(unavailable)?;
-        behind.insert(partition, (first < high).then_some(high));
+        targets.insert(partition, (first < high).then_some(high));
     }
-    consumer.assign(&assignment).map_err(unavailable)?;
-    Ok(behind)
+    let queues = assigned.assign(&assignment)?;
+    Ok(queues
+        .into_iter()
+        .map(|(number, queue)| (targets.get(&number).copied().flatten(), queue))
+        .collect())
 }
 
-fn partitions(consumer: &StreamConsumer<Client>, topic: &str) -> Result<Vec<i32>, BusError> {
+fn partitions(consumer: &Consumer, topic: &str) -> Result<Vec<i32>, BusError> {
     let metadata = consumer.fetch_metadata(Some(topic), ASK).map_err(unavailable)?;
     let found = metadata
         .topics()
         .iter()
         .find(|found| found.name() == topic && found.error().is_none());
-    let found = found.ok_or_else(|| unavailable(format!("the topic {topic} is not there")))?;
+    let found = found.ok_or_else(|| unavailable(format!("topic {topic} does not exist")))?;
     Ok(found
         .partitions()
         .iter()
@@ -152,30 +217,46 @@ fn partitions(consumer: &StreamConsumer<Client>, topic: &str) -> Result<Vec<i32>
 }
 
 /// Reads partitions that are added later from their beginning.
-async fn watch_partitions(consumer: Weak<StreamConsumer<Client>>, topic: String, mut known: usize) {
+async fn watch_partitions(
+    assigned: Weak<Assigned>,
+    follow: usize,
+    mut known: usize,
+    sender: mpsc::UnboundedSender<Partition>,
+) {
     loop {
         tokio::time::sleep(LOOK_FOR_PARTITIONS).await;
-        let Some(consumer) = consumer.upgrade() else { return };
-        let name = topic.clone();
+        let Some(assigned) = assigned.upgrade() else { return };
         let grown = blocking(move || {
-            let there = partitions(&consumer, &name)?;
+            let numbers = partitions(assigned.consumer(), assigned.topic())?;
             let mut added = TopicPartitionList::new();
-            for partition in there
+            for number in numbers
                 .iter()
-                .filter(|partition| usize::try_from(**partition).is_ok_and(|number| number >= known))
+                .filter(|number| usize::try_from(**number).is_ok_and(|number| number >= known))
             {
                 added
-                    .add_partition_offset(&name, *partition, Offset::Beginning)
+                    .add_partition_offset(assigned.topic(), *number, Offset::Beginning)
                     .map_err(unavailable)?;
             }
-            if added.count() > 0 {
-                consumer.incremental_assign(&added).map_err(unavailable)?;
-            }
-            Ok(known.max(there.len()))
+            let queues = match added.count() {
+                0 => Vec::new(),
+                _ => assigned.assign(&added)?,
+            };
+            Ok((known.max(numbers.len()), queues))
         });
         match grown.await {
-            Ok(count) => known = count,
-            Err(error) => tracing::debug!(%error, topic, "looking for new partitions failed"),
+            Ok((count, queues)) => {
+                known = count;
+                for (_, queue) in queues {
+                    let partition = Partition {
+                        follow,
+                        queue,
+                        target: None,
+                    };
+                    // Fails only when the reader is gone.
+                    let _ = sender.send(partition);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "looking for new partitions failed"),
         }
     }
 }
@@ -183,59 +264,23 @@ async fn watch_partitions(consumer: Weak<StreamConsumer<Client>>, topic: String,
 #[async_trait]
 impl Reader for KafkaReader {
     async fn next(&mut self) -> Result<Record, BusError> {
+        if self.follows.is_empty() {
+            return std::future::pending().await;
+        }
         loop {
-            if self.follows.is_empty() {
-                return std::future::pending().await;
-            }
-            let count = self.follows.len();
-            let order = (0..count).map(|step| (self.turn + step) % count);
-            let waits = order.map(|index| {
-                let follow = &self.follows[index];
-                follow.consumer.recv().map(move |message| {
-                    let found = match message {
-                        Ok(message) => Found::Record(client::record(&message, follow.topic)),
-                        Err(KafkaError::PartitionEOF(partition)) => Found::End(partition),
-                        Err(error) => Found::Error(error),
-                    };
-                    (index, found)
-                })
-            });
-            let ((index, found), ..) = select_all(waits.map(Box::pin)).await;
-            self.turn = (index + 1) % count;
-            let behind = &mut self.follows[index].behind;
-            match found {
-                Found::Record(record) => {
-                    if behind
-                        .get(&record.partition)
-                        .is_some_and(|target| record.offset + 1 >= *target)
-                    {
-                        behind.remove(&record.partition);
+            match self.wait().await {
+                Came::Found(index, found) => {
+                    if let Some(record) = self.take(index, found)? {
+                        return Ok(record);
                     }
-                    return Ok(record);
                 }
-                // Compaction may have taken the last record before the target: the end is the end.
-                Found::End(partition) => {
-                    behind.remove(&partition);
-                }
-                Found::Error(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(unavailable(error)),
-                // librdkafka recovers by itself.
-                Found::Error(error) => self.follows[index].consumer.client().context().warn(&error, "reader"),
+                Came::Added(partition) => self.partitions.push(partition),
+                Came::Failed => return Err(unavailable("the reading client failed")),
             }
         }
     }
 
     fn caught_up(&self) -> bool {
-        self.follows.iter().all(|follow| follow.behind.is_empty())
-    }
-}
-
-impl Drop for KafkaReader {
-    fn drop(&mut self) {
-        for follow in self.follows.drain(..) {
-            // Ending a client blocks; outside of a runtime nothing else is held up.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn_blocking(move || drop(follow));
-            }
-        }
+        self.partitions.iter().all(|partition| partition.target.is_none())
     }
 }

@@ -1,0 +1,164 @@
+//! The client that the readers of a process share, with a queue for each partition, so that a slow reader holds up no other.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::client::Client;
+use super::{Inner, unavailable};
+use crate::BusError;
+
+pub(super) type Consumer = StreamConsumer<Client>;
+pub(super) type Queue = StreamPartitionQueue<Client>;
+
+/// A client without a group, and the topics assigned to it.
+struct Broadcast {
+    consumer: Arc<Consumer>,
+    topics: Mutex<BTreeSet<String>>,
+    failed: CancellationToken,
+    /// Ends [`serve`].
+    _serving: DropGuard,
+}
+
+/// The clients of a process: one, and another for each further reader of the same topic.
+#[derive(Default)]
+pub(super) struct Broadcasts(Mutex<Vec<Weak<Broadcast>>>);
+
+/// A topic that one reader has to itself on its client. Dropped, it is unassigned, and the last one ends the client.
+pub(super) struct Assigned {
+    broadcast: Option<Arc<Broadcast>>,
+    topic: String,
+}
+
+impl Broadcasts {
+    /// Reserves a topic on the first client that does not read it yet.
+    pub(super) fn reserve(&self, inner: &Inner, topic: String) -> Result<Assigned, BusError> {
+        let mut clients = self.0.lock();
+        clients.retain(|client| client.strong_count() > 0);
+        let free = clients
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|client| !client.failed.is_cancelled() && client.topics.lock().insert(topic.clone()));
+        let broadcast = if let Some(broadcast) = free {
+            broadcast
+        } else {
+            let broadcast = Arc::new(Broadcast::create(inner)?);
+            broadcast.topics.lock().insert(topic.clone());
+            clients.push(Arc::downgrade(&broadcast));
+            broadcast
+        };
+        Ok(Assigned {
+            broadcast: Some(broadcast),
+            topic,
+        })
+    }
+}
+
+impl Broadcast {
+    fn create(inner: &Inner) -> Result<Self, BusError> {
+        // librdkafka looks for the coordinator of the group though none is joined, so that the name is one of the service's own.
+        let group = inner.names.group(&format!("{}.reader", inner.service));
+        let consumer: Consumer = inner
+            .settings
+            .reader(&group)
+            .create_with_context(inner.settings.client())
+            .map_err(|error| BusError::Settings(error.to_string()))?;
+        let (consumer, failed, stop) = (Arc::new(consumer), CancellationToken::new(), CancellationToken::new());
+        tokio::spawn(serve(consumer.clone(), failed.clone(), stop.clone()));
+        Ok(Self {
+            consumer,
+            topics: Mutex::default(),
+            failed,
+            _serving: stop.drop_guard(),
+        })
+    }
+}
+
+/// Serves the events of the client. Records do not come here: the queues of partitions are split off before they are assigned.
+async fn serve(consumer: Arc<Consumer>, failed: CancellationToken, stop: CancellationToken) {
+    loop {
+        let came = tokio::select! {
+            () = stop.cancelled() => break,
+            came = consumer.recv() => came.map(drop),
+        };
+        match came {
+            Ok(()) | Err(KafkaError::MessageConsumptionFatal(_)) => {
+                failed.cancel();
+                break;
+            }
+            Err(error) => consumer.client().context().warn(&error, "reader"),
+        }
+    }
+    // The last owner ends the client, which blocks.
+    tokio::task::spawn_blocking(move || drop(consumer));
+}
+
+impl Assigned {
+    fn broadcast(&self) -> &Arc<Broadcast> {
+        self.broadcast.as_ref().expect("it is taken only when dropped")
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(super) fn consumer(&self) -> &Arc<Consumer> {
+        &self.broadcast().consumer
+    }
+
+    /// Resolves when the client is of no use any more.
+    pub(super) async fn failed(&self) {
+        self.broadcast().failed.cancelled().await;
+    }
+
+    /// Assigns partitions of the topic, and returns their queues.
+    pub(super) fn assign(&self, partitions: &TopicPartitionList) -> Result<Vec<(i32, Queue)>, BusError> {
+        let consumer = self.consumer();
+        let mut queues = Vec::with_capacity(partitions.count());
+        for partition in partitions.elements() {
+            let number = partition.partition();
+            let queue = consumer
+                .split_partition_queue(&self.topic, number)
+                .ok_or_else(|| unavailable(format!("topic {} has no partition {number}", self.topic)))?;
+            queues.push((number, queue));
+        }
+        consumer.incremental_assign(partitions).map_err(unavailable)?;
+        Ok(queues)
+    }
+}
+
+impl Drop for Assigned {
+    fn drop(&mut self) {
+        let (broadcast, topic) = (self.broadcast.take(), std::mem::take(&mut self.topic));
+        // Unassigning, and ending the client, blocks; outside of a runtime nothing else is held up.
+        if let (Some(broadcast), Ok(runtime)) = (broadcast, tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || unassign(&broadcast, &topic));
+        }
+    }
+}
+
+fn unassign(broadcast: &Broadcast, topic: &str) {
+    let unassigned = broadcast.consumer.assignment().and_then(|assignment| {
+        let mut partitions = TopicPartitionList::new();
+        for partition in assignment.elements_for_topic(topic) {
+            partitions.add_partition(topic, partition.partition());
+        }
+        if partitions.count() == 0 {
+            return Ok(());
+        }
+        broadcast.consumer.incremental_unassign(&partitions)
+    });
+    match unassigned {
+        // Only now another reader may have it.
+        Ok(()) => {
+            broadcast.topics.lock().remove(topic);
+        }
+        Err(error) => tracing::warn!(%error, topic, "unassigning topic failed"),
+    }
+}
