@@ -7,6 +7,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use sosohappy_common::http::operations;
+use sosohappy_common::http::rate_limit::AccountLimit;
 use sosohappy_common::{Account, Problem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
@@ -25,7 +26,8 @@ const TOKEN_BYTES: usize = 4096;
 #[derive(Debug, Clone)]
 pub(crate) struct KnownNames(pub Arc<dyn Names>);
 
-/// Closes these routes: a request without a live token (headers `Authorization: Bearer` and `email`) is 403 before its body is read.
+/// Closes these routes: a request without a live token (headers `Authorization: Bearer` and `email`) is 403, one over the rate limit of
+/// its account 429, both before the body is read.
 /// Documents the two headers and the 403 on each of the routes.
 ///
 /// # Panics
@@ -43,6 +45,10 @@ async fn let_in(State(identity): State<Identity>, mut request: Request, next: Ne
     };
     match identity.authenticator.authenticate(&account, token).await {
         Ok(caller) => {
+            let limit = request.extensions().get::<AccountLimit>();
+            if let Some(Err(over)) = limit.map(|limit| limit.check(&caller.account)) {
+                return over.into_response();
+            }
             let extensions = request.extensions_mut();
             extensions.insert(caller);
             extensions.insert(KnownNames(identity.names));

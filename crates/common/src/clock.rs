@@ -1,15 +1,21 @@
 //! Time and randomness as parameters, so that tests decide both.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 /// Tells the time. Instants are UTC; wire formats are made at the edge.
 pub trait Clock: Debug + Send + Sync {
     fn now(&self) -> Timestamp;
+
+    /// Returns the time since an arbitrary start. Monotonic: setting the machine's time does not change it.
+    fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
 }
 
 /// The machine's clock.
@@ -42,6 +48,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst).unsigned_abs())
     }
 }
 

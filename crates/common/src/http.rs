@@ -2,12 +2,14 @@
 
 mod actuator;
 mod body_limit;
+mod client_address;
 pub mod credential;
 pub mod docs;
 mod linger;
 mod operations;
 pub mod params;
 pub mod problem;
+pub mod rate_limit;
 mod request_log;
 pub mod response_memory;
 pub mod serve;
@@ -18,6 +20,7 @@ mod write_timeout;
 pub use operations::operations;
 pub use params::{Files, Params, Upload};
 pub use problem::Problem;
+pub use rate_limit::Class;
 pub use response_memory::ResponseMemory;
 
 pub use crate::correlation::{Correlation, correlation};

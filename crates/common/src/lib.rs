@@ -12,6 +12,7 @@ pub mod http;
 mod lenient;
 pub mod lifecycle;
 pub mod metrics;
+pub mod rate;
 pub mod run;
 pub mod settings;
 pub mod telemetry;

@@ -23,7 +23,8 @@ use std::path::PathBuf;
 pub use live::{Live, Refreshed, Refresher};
 pub use secret_url::{HttpUrl, SecretUrl};
 pub use sections::{
-    Access, AccessTokenForm, ConfigClient, Credentials, Database, Events, Log, LogFormat, Server, Shared, Tracing,
+    Access, AccessTokenForm, AccountLimits, AddressLimits, ConfigClient, Credentials, Database, Events, Log, LogFormat,
+    RateLimits, Server, Shared, Tracing,
 };
 pub use security::{ClientCertificate, Login, Mechanism, OauthClient, Protocol, Sasl, Security, Tls};
 use serde::de::DeserializeOwned;

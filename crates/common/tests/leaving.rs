@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::run::{Leave, prepare, start, supervise};
-use sosohappy_common::settings::{ConfigClient, Credentials, Events, Live, Log, Server, Sources, Tracing};
+use sosohappy_common::settings::{ConfigClient, Credentials, Events, Live, Log, RateLimits, Server, Sources, Tracing};
 use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 #[expect(dead_code, reason = "every service has all shared sections")]
 struct Settings {
     server: Server,
+    limits: RateLimits,
     log: Log,
     tracing: Tracing,
     events: Events,
@@ -58,7 +59,8 @@ fn build(settings: &Live<Settings>, context: &Context, told: mpsc::UnboundedSend
     });
     let server = settings.part(|settings| settings.server.clone());
     let routes = OpenApiRouter::new().route("/test-service/slow", slow);
-    Service::new(context.clone(), server, &settings.get().credentials, routes)
+    let limits = settings.part(|settings| settings.limits.clone());
+    Service::new(context.clone(), server, &limits, &settings.get().credentials, routes)
 }
 
 fn signal_self() {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sosohappy_common::Context;
 use sosohappy_common::http::Upload;
 use sosohappy_common::http::serve::Service;
-use sosohappy_common::settings::{Credentials, Live, Server};
+use sosohappy_common::settings::{Credentials, Live, RateLimits, Server};
 use utoipa_axum::router::OpenApiRouter;
 
 const MIB: usize = 1024 * 1024;
@@ -119,7 +119,13 @@ async fn uploads_hold_no_more_than_the_budget_and_give_it_back() {
     };
     let routes = OpenApiRouter::new().route("/test-service/hold", post(hold));
     let context = Context::system("test-service", 0);
-    let service = Service::new(context, Live::new(settings()), &credentials, routes);
+    let service = Service::new(
+        context,
+        Live::new(settings()),
+        &Live::new(RateLimits::off()),
+        &credentials,
+        routes,
+    );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(service.serve(listener));

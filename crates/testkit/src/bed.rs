@@ -109,6 +109,7 @@ impl Bed {
             ("credentials.service-token", self.service_token.clone()),
             ("credentials.operator-token", self.operator_token.clone()),
         ];
+        settings.extend(crate::limits::off());
         match service {
             "auth" | "feed" => {
                 let url = self

@@ -16,6 +16,7 @@ mod counting_bus;
 mod engines;
 mod eventually;
 mod fake_auth;
+mod limits;
 mod ports;
 mod running;
 mod socket;

@@ -41,6 +41,7 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
+    let limits = settings.part(|settings| settings.limits.clone());
     let poll = settings.part(|settings| settings.config.poll);
     check_proof(&current.sign_in)?;
     let store = store::open(&current.database.url, current.database.max_connections, &context)
@@ -64,7 +65,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     timers::spawn(&app);
     spawn_refresh(&context, bus, poll);
     let routes = routes::routes(app, current.credentials.service_token.clone());
-    Ok(Service::new(context, server, &current.credentials, routes))
+    Ok(Service::new(context, server, &limits, &current.credentials, routes))
 }
 
 /// The database, and how many resignations wait for a service: those are for operators to see, and no reason to be down.

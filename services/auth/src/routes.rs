@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 use sosohappy_access::protect;
-use sosohappy_common::http::credential;
+use sosohappy_common::http::{Class, credential};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -20,14 +20,14 @@ use crate::authenticate::identity;
 pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
     let open = OpenApiRouter::new()
         .routes(routes!(session::get_authorize_code::get_authorize_code))
-        .routes(routes!(session::sign_in::sign_in))
+        .routes(Class::SignIn.of(routes!(session::sign_in::sign_in)))
         .routes(routes!(session::reissue_token::reissue_token));
     let closed = OpenApiRouter::new()
         .routes(routes!(session::sign_out::sign_out))
         .routes(routes!(profile::check_duplicate_nickname))
-        .routes(routes!(profile::set_profile))
-        .routes(routes!(profile::find_profile_img))
-        .routes(routes!(profile::find_introduction))
+        .routes(Class::Upload.of(routes!(profile::set_profile)))
+        .routes(Class::Read.of(routes!(profile::find_profile_img)))
+        .routes(Class::Read.of(routes!(profile::find_introduction)))
         .routes(routes!(account::resign))
         .routes(routes!(block::block))
         .routes(routes!(block::unblock));

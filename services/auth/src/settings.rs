@@ -9,13 +9,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, schema, valid,
+    ConfigClient, Credentials, Database, Events, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
+    pub limits: RateLimits,
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,

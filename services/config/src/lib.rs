@@ -109,6 +109,7 @@ impl App {
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
+    let limits = settings.part(|settings| settings.limits.clone());
     let keys = KeyRing::new(
         current.encrypt.key.as_ref(),
         &current.encrypt.keys,
@@ -143,7 +144,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         overrides: Arc::new(overrides),
         convergence,
     };
-    Ok(Service::new(context, server, &current.credentials, routes::routes(app)))
+    Ok(Service::new(
+        context,
+        server,
+        &limits,
+        &current.credentials,
+        routes::routes(app),
+    ))
 }
 
 /// What answers hang on beside the source and switches that change live, the same in every replica. Keys are of it: with the right one a value can be opened that

@@ -6,12 +6,15 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use sosohappy_common::settings::{ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, schema, valid};
+use sosohappy_common::settings::{
+    ConfigClient, Credentials, Events, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
+    pub limits: RateLimits,
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,

@@ -4,6 +4,7 @@ mod connect;
 mod message;
 
 use sosohappy_access::{Identity, protect};
+use sosohappy_common::http::Class;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -11,9 +12,9 @@ use crate::app::App;
 
 pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
     let closed = OpenApiRouter::new()
-        .routes(routes!(connect::connect_dm))
-        .routes(routes!(message::find_direct_message))
-        .routes(routes!(message::find_multiple_direct_message));
+        .routes(Class::Connect.of(routes!(connect::connect_dm)))
+        .routes(Class::Read.of(routes!(message::find_direct_message)))
+        .routes(Class::Read.of(routes!(message::find_multiple_direct_message)));
     OpenApiRouter::new()
         .nest("/dm-service", protect(closed, identity))
         .with_state(app)

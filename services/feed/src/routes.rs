@@ -8,6 +8,7 @@ mod params;
 mod post;
 
 use sosohappy_access::{Identity, protect};
+use sosohappy_common::http::Class;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -15,20 +16,20 @@ use crate::app::App;
 
 pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
     let closed = OpenApiRouter::new()
-        .routes(routes!(post::save_feed))
-        .routes(routes!(post::find_day_feed))
-        .routes(routes!(post::find_month_feed))
+        .routes(Class::Upload.of(routes!(post::save_feed)))
+        .routes(Class::Read.of(routes!(post::find_day_feed)))
+        .routes(Class::Read.of(routes!(post::find_month_feed)))
         .routes(routes!(post::update_public_status))
         .routes(routes!(post::delete_feed))
         .routes(routes!(others::find_other_feed))
         .routes(routes!(others::find_user_feed))
-        .routes(routes!(others::find_detail_feed))
+        .routes(Class::Read.of(routes!(others::find_detail_feed)))
         .routes(routes!(like::update_like))
-        .routes(routes!(image::find_feed_image))
-        .routes(routes!(happiness::analysis_happiness))
-        .routes(routes!(happiness::find_month_happiness))
-        .routes(routes!(happiness::find_year_happiness));
-    let open = OpenApiRouter::new().routes(routes!(image::show_image));
+        .routes(Class::Read.of(routes!(image::find_feed_image)))
+        .routes(Class::Read.of(routes!(happiness::analysis_happiness)))
+        .routes(Class::Read.of(routes!(happiness::find_month_happiness)))
+        .routes(Class::Read.of(routes!(happiness::find_year_happiness)));
+    let open = OpenApiRouter::new().routes(Class::Read.of(routes!(image::show_image)));
     OpenApiRouter::new()
         .nest("/feed-service", protect(closed, identity).merge(open))
         .with_state(app)

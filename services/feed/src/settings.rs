@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Database, Events, Log, SecretUrl, Server, Tracing, valid,
+    Access, ConfigClient, Credentials, Database, Events, Log, RateLimits, SecretUrl, Server, Tracing, valid,
 };
 
 use crate::domain::PostLimits;
@@ -12,6 +12,7 @@ use crate::domain::PostLimits;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
+    pub limits: RateLimits,
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Events, Log, SecretUrl, Server, Tracing, schema, valid,
+    Access, ConfigClient, Credentials, Events, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
 use sosohappy_sockets::Limits;
 
@@ -13,6 +13,7 @@ use sosohappy_sockets::Limits;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
+    pub limits: RateLimits,
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,

@@ -1,11 +1,13 @@
 //! Puts routes, middleware, management and documents together, and serves them on a port.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::middleware::from_fn_with_state;
 use futures::FutureExt as _;
 use http::{Request, StatusCode};
@@ -21,12 +23,13 @@ use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::linger;
+use super::rate_limit::{RateLimiter, limit};
 use super::request_log::{RequestLog, log_request};
 use super::write_timeout::{Upgraded, WriteTimeout};
 use super::{Problem, actuator, docs};
 use crate::Context;
 use crate::metrics::max_files;
-use crate::settings::{Credentials, Live, Server};
+use crate::settings::{Credentials, Live, RateLimits, Server};
 
 /// Header fields of one request, and bytes of the whole block: 431 beyond.
 const MOST_HEADERS: usize = 100;
@@ -54,15 +57,23 @@ impl Service {
     /// adds management, `/<service>/openapi.json` and `/<service>/docs`.
     ///
     /// From the outside in: request id and trace context, one log line and metrics a request, panic to 500,
-    /// body limit and timeout, 404 and 405 as problems.
+    /// body limit and timeout, rate limits, 404 and 405 as problems.
     #[must_use]
-    pub fn new(context: Context, settings: Live<Server>, credentials: &Credentials, routes: OpenApiRouter) -> Self {
-        let (own, document) = routes.split_for_parts();
+    pub fn new(
+        context: Context,
+        settings: Live<Server>,
+        limits: &Live<RateLimits>,
+        credentials: &Credentials,
+        routes: OpenApiRouter,
+    ) -> Self {
+        let (own, mut document) = routes.split_for_parts();
+        let rate_limits = RateLimiter::new(&context, limits, credentials, &mut document);
         let whole = own
             .merge(docs::routes(context.service, document))
             .merge(actuator::routes(&context, credentials))
             .fallback(no_such_route)
             .method_not_allowed_fallback(method_not_allowed)
+            .layer(from_fn_with_state(rate_limits, limit))
             .layer(from_fn_with_state(RequestLog::new(&context, &settings), log_request));
         Self {
             context,
@@ -92,12 +103,12 @@ impl Service {
                 Some(_) = connections.join_next() => {}
                 Some(_) = refused.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, peer)) => {
                         let settings = self.settings.get();
                         let lingering = lingering.bounded(&settings);
                         if connections.len() < most() {
                             let router = self.router.clone();
-                            connections.spawn(connection(stream, router, settings, lingering, draining.clone()));
+                            connections.spawn(connection(stream, peer, router, settings, lingering, draining.clone()));
                         } else if refused.len() < MOST_REFUSED {
                             refused.spawn(refuse(stream, lingering));
                         }
@@ -122,6 +133,7 @@ impl Service {
 
 async fn connection(
     stream: TcpStream,
+    peer: SocketAddr,
     router: Router,
     settings: Arc<Server>,
     lingering: linger::Lingering,
@@ -140,7 +152,8 @@ async fn connection(
     let stream = WriteTimeout::new(stream, settings.write_timeout, upgraded.clone());
     let lingering = linger::Connection::new(lingering);
     let service = service_fn(|request: Request<Incoming>| {
-        let (request, expectation) = lingering.watch(request);
+        let (mut request, expectation) = lingering.watch(request);
+        request.extensions_mut().insert(ConnectInfo(peer));
         let answer = router.clone().oneshot(request);
         let (lingering, upgraded) = (lingering.clone(), upgraded.clone());
         async move {

@@ -273,6 +273,7 @@ async fn sockets_can_be_opened() {
     let service = Service::new(
         Context::system("test-service", 0),
         Live::new(test_settings()),
+        &Live::new(RateLimits::off()),
         &credentials(),
         routes,
     );

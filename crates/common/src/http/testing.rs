@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::Context;
 use crate::http::serve::Service;
 use crate::http::{Correlation, Problem, correlation};
-use crate::settings::{Credentials, Live, Server};
+use crate::settings::{Credentials, Live, RateLimits, Server};
 
 pub(crate) const OPERATOR: &str = "operator-token-of-a-test";
 
@@ -72,7 +72,13 @@ fn service(settings: Live<Server>) -> Service {
         .route("/test-service/large", get(|| async { vec![7; LARGE] }))
         .route("/test-service/panic", get(|| async { panic!("of 3 things") as String }))
         .route("/test-service/never", any(std::future::pending::<String>));
-    Service::new(Context::system("test-service", 0), settings, &credentials(), routes)
+    Service::new(
+        Context::system("test-service", 0),
+        settings,
+        &Live::new(RateLimits::off()),
+        &credentials(),
+        routes,
+    )
 }
 
 /// A service on a port of loopback.

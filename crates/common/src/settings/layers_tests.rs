@@ -4,10 +4,11 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::*;
-use crate::settings::{Live, Log, Refreshed, SecretUrl, Server, load, valid};
+use crate::rate::Rate;
+use crate::settings::{Live, Log, RateLimits, Refreshed, SecretUrl, Server, load, valid};
 
 const DEFAULTS: &str = r#"
-live = ["limits"]
+live = ["post"]
 
 [server]
 port = 8891
@@ -15,7 +16,7 @@ port = 8891
 [database]
 url = "sqlite:data/feed.db"
 
-[limits]
+[post]
 posts = 5
 words = ["a", "b"]
 "#;
@@ -24,13 +25,14 @@ words = ["a", "b"]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Settings {
     server: Server,
+    limits: RateLimits,
     log: Log,
     tracing: crate::settings::Tracing,
     events: crate::settings::Events,
     credentials: crate::settings::Credentials,
     config: crate::settings::ConfigClient,
     database: Database,
-    limits: Limits,
+    post: Post,
 }
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +43,7 @@ struct Database {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Limits {
+struct Post {
     #[serde(deserialize_with = "valid::at_least_one")]
     posts: u32,
     words: Vec<String>,
@@ -71,7 +73,7 @@ async fn read(overrides: &[(&str, &str)]) -> Result<Live<Settings>, String> {
 }
 
 fn with_environment(variables: &[(&str, &str)]) -> Result<Settings, String> {
-    let mut layers = Layers::at_hand(&sources(&[("limits.posts", "7")])).map_err(|error| error.to_string())?;
+    let mut layers = Layers::at_hand(&sources(&[("post.posts", "7")])).map_err(|error| error.to_string())?;
     let variables = variables
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -93,7 +95,7 @@ async fn defaults_come_over_shared_defaults() {
         (8891, Duration::from_secs(20))
     );
     assert_eq!(settings.database.url.expose(), "sqlite:data/feed.db");
-    assert_eq!((settings.limits.posts, settings.limits.words.len()), (5, 2));
+    assert_eq!((settings.post.posts, settings.post.words.len()), (5, 2));
     assert_eq!(
         (settings.config.url.as_ref(), settings.config.profiles.as_slice()),
         (None, &["default".to_owned()][..])
@@ -101,26 +103,28 @@ async fn defaults_come_over_shared_defaults() {
     assert_eq!(settings.events.topics.len(), 0);
     assert_eq!(settings.log.level, "info");
     assert_eq!(settings.tracing.otlp_endpoint, None);
+    assert_eq!(settings.limits.per_address.sign_in, Rate::per_minute(300));
+    assert_eq!(settings.limits.trusted_proxies.len(), 2);
 }
 
 #[tokio::test]
 async fn a_file_comes_over_defaults_and_under_overrides() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("feed.toml");
-    std::fs::write(&file, "[limits]\nposts = 6\nwords = [\"c\"]\n[server]\nport = 1\n").expect("written");
+    std::fs::write(&file, "[post]\nposts = 6\nwords = [\"c\"]\n[server]\nport = 1\n").expect("written");
     let mut sources = sources(&[("server.port", "2"), ("log.level", "warn,hyper=off")]);
     sources.file = Some(file.clone());
     let settings = load::<Settings>(&sources).await.expect("valid").get();
-    assert_eq!((settings.server.port, settings.limits.posts), (2, 6));
-    assert_eq!(settings.limits.words, ["c"], "a list is replaced as a whole");
+    assert_eq!((settings.server.port, settings.post.posts), (2, 6));
+    assert_eq!(settings.post.words, ["c"], "a list is replaced as a whole");
 
-    std::fs::write(&file, "[limits]\npost = 6\n").expect("written");
+    std::fs::write(&file, "[post]\npost = 6\n").expect("written");
     let told = load::<Settings>(&sources)
         .await
         .expect_err("a typing error")
         .to_string();
-    assert_eq!(told, format!("limits.post: unknown key (in {})", file.display()));
-    std::fs::write(&file, "[limits\n").expect("written");
+    assert_eq!(told, format!("post.post: unknown key (in {})", file.display()));
+    std::fs::write(&file, "[post\n").expect("written");
     let told = load::<Settings>(&sources).await.expect_err("not TOML").to_string();
     assert!(
         told.starts_with(&format!("cannot read settings from {}: ", file.display())),
@@ -139,18 +143,18 @@ async fn a_file_comes_over_defaults_and_under_overrides() {
 #[test]
 fn the_environment_comes_last() {
     let settings = with_environment(&[
-        ("SOSOHAPPY_FEED__LIMITS__POSTS", "8"),
+        ("SOSOHAPPY_FEED__POST__POSTS", "8"),
         ("SOSOHAPPY_FEED__SERVER__BODY_LIMIT", "1000"),
         ("SOSOHAPPY_FEED__CONFIG__PROFILES", "default,prod"),
         ("SOSOHAPPY_FEED__TRACING__OTLP_ENDPOINT", ""),
-        ("SOSOHAPPY_AUTH__LIMITS__POSTS", "9"),
+        ("SOSOHAPPY_AUTH__POST__POSTS", "9"),
         ("SOSOHAPPY_SERVICE_TOKEN", "service-token-of-the-fleet"),
         ("SOSOHAPPY_OPERATOR_TOKEN", "operator-token-of-the-fleet"),
         ("SOSOHAPPY_FEED__CREDENTIALS__OPERATOR_TOKEN", "operator-token-of-feed"),
         ("SOSOHAPPY_DATA", "/var/lib/sosohappy"),
     ]);
     let settings = settings.expect("valid");
-    assert_eq!((settings.limits.posts, settings.server.body_limit), (8, 1000));
+    assert_eq!((settings.post.posts, settings.server.body_limit), (8, 1000));
     assert_eq!(settings.config.profiles, ["default", "prod"]);
     assert_eq!(
         settings.credentials.service_token.expose_secret(),
@@ -160,22 +164,34 @@ fn the_environment_comes_last() {
         settings.credentials.operator_token.expose_secret(),
         "operator-token-of-feed"
     );
-    let told = with_environment(&[("SOSOHAPPY_FEED__LIMITS__POST", "8")]).expect_err("a typing error");
-    assert_eq!(told, "limits.post: unknown key (in the environment)");
+    let told = with_environment(&[("SOSOHAPPY_FEED__POST__POST", "8")]).expect_err("a typing error");
+    assert_eq!(told, "post.post: unknown key (in the environment)");
+}
+
+#[tokio::test]
+async fn limits_are_read_from_texts() {
+    let settings = read(&[
+        ("limits.per-address.read", "off"),
+        ("limits.per-account.read", "7"),
+        ("limits.trusted-proxies", "10.0.0.0/8, 192.0.2.1"),
+    ]);
+    let limits = &settings.await.expect("valid").get().limits;
+    assert_eq!(
+        (limits.per_address.read, limits.per_account.read),
+        (Rate::Off, Rate::per_minute(7))
+    );
+    let trusted: Vec<_> = limits.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "192.0.2.1/32"]);
 }
 
 #[tokio::test]
 async fn nonsense_is_refused_with_its_place() {
     for (key, value, told) in [
+        ("post.posts", "0", "post.posts: must be at least 1 (in the launcher)"),
         (
-            "limits.posts",
-            "0",
-            "limits.posts: must be at least 1 (in the launcher)",
-        ),
-        (
-            "limits.posts",
+            "post.posts",
             "many",
-            "limits.posts: a whole number (u32) is expected (in the launcher)",
+            "post.posts: a whole number (u32) is expected (in the launcher)",
         ),
         (
             "tracing.sample-ratio",
@@ -186,6 +202,16 @@ async fn nonsense_is_refused_with_its_place() {
             "server.body-timeout",
             "0s",
             "server.body-timeout: must be longer than nothing (in the launcher)",
+        ),
+        (
+            "limits.per-address.read",
+            "0",
+            "limits.per-address.read: a whole number of at least 1, or off, is expected (in the launcher)",
+        ),
+        (
+            "limits.trusted-proxies",
+            "10.0.0.0/8,10.0.0.0/33",
+            "limits.trusted-proxies: a network such as 10.0.0.0/8, or an address, is expected (in the launcher)",
         ),
         ("server.prot", "1", "server.prot: unknown key (in the launcher)"),
         (
@@ -245,7 +271,7 @@ fn foreign_keys_are_ignored_only_where_others_live() {
     let mut layers = Layers::at_hand(&sources(&[])).expect("at hand");
     let source = serde_json::json!({
         "spring.datasource.url": "jdbc:mysql://db/feed", "server.servlet.context-path": "/feed-service",
-        "limits.posts": 9, "limits.words[0]": "x", "odd key": true,
+        "post.posts": 9, "post.words[0]": "x", "odd key": true,
     });
     let Value::Object(source) = source else {
         unreachable!("it is an object")
@@ -260,7 +286,7 @@ fn foreign_keys_are_ignored_only_where_others_live() {
         ["server.servlet (in feed-config.yml)", "spring (in feed-config.yml)"]
     );
     assert_eq!(
-        (typed.settings.limits.posts, typed.settings.limits.words),
+        (typed.settings.post.posts, typed.settings.post.words),
         (9, vec!["x".to_owned()])
     );
 }
@@ -301,23 +327,23 @@ fn foreign_keys_inside_a_list_are_ignored_too() {
 
 #[tokio::test]
 async fn an_index_makes_no_endless_list() {
-    let source = serde_json::json!({ "limits.words[9999999999]": "x", "limits.words[-1]": "y", "limits.posts": 3 });
+    let source = serde_json::json!({ "post.words[9999999999]": "x", "post.words[-1]": "y", "post.posts": 3 });
     let Value::Object(source) = source else {
         unreachable!("it is an object")
     };
     let (layer, mut left_out) = Layer::foreign("feed-config.yml", source);
     left_out.sort();
-    assert_eq!(left_out, ["limits.words[-1]", "limits.words[9999999999]"]);
-    assert_eq!(layer.tree, serde_json::json!({ "limits": { "posts": 3 } }));
-    let told = read(&[("limits.words[1001]", "x")]).await.expect_err("too many");
-    assert_eq!(told, "limits.words[1001]: an index is 0 to 1000 (in the launcher)");
+    assert_eq!(left_out, ["post.words[-1]", "post.words[9999999999]"]);
+    assert_eq!(layer.tree, serde_json::json!({ "post": { "posts": 3 } }));
+    let told = read(&[("post.words[1001]", "x")]).await.expect_err("too many");
+    assert_eq!(told, "post.words[1001]: an index is 0 to 1000 (in the launcher)");
 }
 
 #[tokio::test]
 async fn a_refresh_changes_all_or_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("feed.toml");
-    std::fs::write(&file, "[limits]\nposts = 6\n").expect("written");
+    std::fs::write(&file, "[post]\nposts = 6\n").expect("written");
     let sources = Sources {
         file: Some(file.clone()),
         ..sources(&[])
@@ -327,19 +353,19 @@ async fn a_refresh_changes_all_or_nothing() {
     assert_eq!(live.refresh().await.expect("valid").changed, Vec::<String>::new());
     assert!(!changes.has_changed().expect("alive"));
 
-    std::fs::write(&file, "[limits]\nposts = 7\n[server]\nport = 1\n").expect("written");
+    std::fs::write(&file, "[post]\nposts = 7\n[server]\nport = 1\n").expect("written");
     let refreshed = live.refresh().await.expect("valid");
-    assert_eq!(refreshed.changed, ["limits.posts", "server.port"]);
+    assert_eq!(refreshed.changed, ["post.posts", "server.port"]);
     assert_eq!(refreshed.needs_restart, ["server.port"]);
-    assert_eq!(changes.borrow_and_update().limits.posts, 7);
+    assert_eq!(changes.borrow_and_update().post.posts, 7);
 
     let refreshed = live.refresh().await.expect("valid");
     assert_eq!(refreshed.changed, Vec::<String>::new());
     assert_eq!(refreshed.needs_restart, ["server.port"], "until the restart");
 
-    std::fs::write(&file, "[limits]\nposts = 0\n[server]\nport = 2\n").expect("written");
+    std::fs::write(&file, "[post]\nposts = 0\n[server]\nport = 2\n").expect("written");
     live.refresh().await.expect_err("nonsense");
-    assert_eq!((live.get().limits.posts, live.get().server.port), (7, 1));
+    assert_eq!((live.get().post.posts, live.get().server.port), (7, 1));
     Live::new(())
         .refresh()
         .await
@@ -348,16 +374,16 @@ async fn a_refresh_changes_all_or_nothing() {
 
 #[tokio::test]
 async fn what_is_set_while_running_comes_over_everything() {
-    let live = read(&[("limits.posts", "6")]).await.expect("valid");
+    let live = read(&[("post.posts", "6")]).await.expect("valid");
     let set = |key: &str, value: Value| Map::from_iter([(key.to_owned(), value)]);
-    let refreshed = live.set(set("limits.posts", 9.into())).await.expect("valid");
-    assert_eq!(refreshed.changed, ["limits.posts"]);
-    live.set(set("limits.posts", 0.into())).await.expect_err("nonsense");
+    let refreshed = live.set(set("post.posts", 9.into())).await.expect("valid");
+    assert_eq!(refreshed.changed, ["post.posts"]);
+    live.set(set("post.posts", 0.into())).await.expect_err("nonsense");
     live.set(set("spring.application.name", "feed".into()))
         .await
         .expect("what others understand is ignored");
     assert_eq!(live.refresh().await.expect("valid"), Refreshed::default());
-    assert_eq!(live.get().limits.posts, 9);
+    assert_eq!(live.get().post.posts, 9);
 }
 
 #[derive(Debug, Deserialize)]

@@ -16,12 +16,12 @@ const TOKEN: &str = "service-token-of-a-test";
 
 #[derive(Debug, Deserialize)]
 struct Settings {
-    limits: Limits,
+    post: Post,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Limits {
+struct Post {
     #[serde(deserialize_with = "valid::at_least_one")]
     posts: u32,
     words: Vec<String>,
@@ -68,7 +68,7 @@ async fn ask_keeping(url: &str, token: &str, wait: &str, copy: &str) -> Result<L
     let overrides = overrides
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .to_vec();
-    let defaults = "live = [\"limits\"]\n[limits]\nposts = 5\nwords = [\"a\", \"b\", \"c\"]\n";
+    let defaults = "live = [\"post\"]\n[post]\nposts = 5\nwords = [\"a\", \"b\", \"c\"]\n";
     load(&Sources {
         service: "feed",
         defaults,
@@ -84,8 +84,8 @@ fn environment(posts: usize) -> Response {
     axum::Json(json!({
         "name": "feed-config", "profiles": ["default", "prod"], "label": null, "version": format!("v{posts}"), "state": null,
         "propertySources": [
-            {"name": "file:/config/feed-config-prod.yml", "source": {"limits.posts": posts, "spring.application.name": "feed"}},
-            {"name": "file:/config/feed-config.yml", "source": {"limits.posts": 1, "limits.words[0]": "x", "limits.words[1]": "y"}},
+            {"name": "file:/config/feed-config-prod.yml", "source": {"post.posts": posts, "spring.application.name": "feed"}},
+            {"name": "file:/config/feed-config.yml", "source": {"post.posts": 1, "post.words[0]": "x", "post.words[1]": "y"}},
         ],
     }))
     .into_response()
@@ -96,7 +96,7 @@ async fn its_first_source_wins() {
     let url = config_service(|_| environment(70)).await;
     let settings = ask(&url, TOKEN, "5s").await.expect("valid").get();
     assert_eq!(
-        (settings.limits.posts, settings.limits.words.as_slice()),
+        (settings.post.posts, settings.post.words.as_slice()),
         (70, &["x".to_owned(), "y".to_owned()][..])
     );
 }
@@ -105,7 +105,7 @@ async fn its_first_source_wins() {
 async fn it_is_waited_for_while_it_starts() {
     let unready = || StatusCode::SERVICE_UNAVAILABLE.into_response();
     let url = config_service(move |asked| if asked < 2 { unready() } else { environment(8) }).await;
-    assert_eq!(ask(&url, TOKEN, "5s").await.expect("valid").get().limits.posts, 8);
+    assert_eq!(ask(&url, TOKEN, "5s").await.expect("valid").get().post.posts, 8);
     let url = config_service(move |_| unready()).await;
     let told = ask(&url, TOKEN, "200ms").await.expect_err("it never comes");
     let expected = "no answer within 0.2s: it answered 503 Service Unavailable";
@@ -151,7 +151,7 @@ async fn what_it_refuses_is_not_asked_again_and_no_copy_helps() {
     }
     let url = config_service(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()).await;
     let kept = ask_keeping(&url, TOKEN, "50ms", path).await.expect("the copy");
-    assert_eq!(kept.get().limits.posts, 8);
+    assert_eq!(kept.get().post.posts, 8);
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn nothing_found_while_running_changes_nothing() {
     let url = config_service(move |asked| if asked == 0 { environment(8) } else { nothing() }).await;
     let live = ask(&url, TOKEN, "5s").await.expect("valid");
     live.refresh().await.expect_err("nothing there");
-    assert_eq!(live.get().limits.posts, 8);
+    assert_eq!(live.get().post.posts, 8);
 }
 
 #[tokio::test]
@@ -184,23 +184,22 @@ async fn what_is_known_is_not_sent_again() {
         assert!(refreshed.changed.is_empty() && refreshed.needs_restart.is_empty());
         assert_eq!(refreshed.version.as_deref(), Some("v8"));
     }
-    assert_eq!((sent.load(Ordering::SeqCst), live.get().limits.posts), (1, 8));
-    assert_eq!(live.refresh().await.expect("another").changed, ["limits.posts"]);
+    assert_eq!((sent.load(Ordering::SeqCst), live.get().post.posts), (1, 8));
+    assert_eq!(live.refresh().await.expect("another").changed, ["post.posts"]);
     // What is set over it is set over what is known, too.
-    let over = live.set(Map::from_iter([("limits.posts".to_owned(), json!(10))])).await;
-    assert_eq!(over.expect("it holds").changed, ["limits.posts"]);
-    assert_eq!((sent.load(Ordering::SeqCst), live.get().limits.posts), (2, 10));
+    let over = live.set(Map::from_iter([("post.posts".to_owned(), json!(10))])).await;
+    assert_eq!(over.expect("it holds").changed, ["post.posts"]);
+    assert_eq!((sent.load(Ordering::SeqCst), live.get().post.posts), (2, 10));
 }
 
 #[tokio::test]
 async fn a_wrong_value_is_named_with_its_source() {
-    let wrong =
-        || axum::Json(json!({"propertySources": [{"name": "feed-config.yml", "source": {"limits.posts": "x"}}]}));
+    let wrong = || axum::Json(json!({"propertySources": [{"name": "feed-config.yml", "source": {"post.posts": "x"}}]}));
     let url = config_service(move |_| wrong().into_response()).await;
     let told = ask(&url, TOKEN, "5s").await.expect_err("not a number");
     assert_eq!(
         told,
-        "limits.posts: a whole number (u32) is expected (in config service, feed-config.yml)"
+        "post.posts: a whole number (u32) is expected (in config service, feed-config.yml)"
     );
 }
 
@@ -208,8 +207,8 @@ async fn a_wrong_value_is_named_with_its_source() {
 async fn a_refresh_asks_it_again() {
     let url = config_service(|asked| environment(10 + asked)).await;
     let live = ask(&url, TOKEN, "5s").await.expect("valid");
-    assert_eq!(live.refresh().await.expect("it answers").changed, ["limits.posts"]);
-    assert_eq!(live.get().limits.posts, 11);
+    assert_eq!(live.refresh().await.expect("it answers").changed, ["post.posts"]);
+    assert_eq!(live.get().post.posts, 11);
 }
 
 #[tokio::test]
@@ -224,10 +223,10 @@ async fn a_start_without_it_goes_by_the_last_valid_copy() {
     let live = ask_keeping(&url, TOKEN, "5s", path).await.expect("valid");
     live.refresh().await.expect_err("nonsense");
     let kept = ask_keeping(nobody, TOKEN, "50ms", path).await.expect("the copy");
-    assert_eq!(kept.get().limits.posts, 70, "nonsense is not kept");
+    assert_eq!(kept.get().post.posts, 70, "nonsense is not kept");
     assert_eq!(live.refresh().await.expect("valid").version.as_deref(), Some("v71"));
     let kept = ask_keeping(nobody, TOKEN, "50ms", path).await.expect("the copy");
-    assert_eq!(kept.get().limits.posts, 71);
+    assert_eq!(kept.get().post.posts, 71);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).expect("kept").permissions());
     assert_eq!(mode & 0o777, 0o600, "it may hold secrets");
 

@@ -51,6 +51,12 @@ pub fn engine_url(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "engine-url", "writeOnly": true})
 }
 
+/// As [`super::valid::networks`] reads it.
+#[must_use]
+pub fn networks(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "items": {"type": "string"}})
+}
+
 /// As [`super::valid::log_directives`] reads it.
 #[must_use]
 pub fn log_directives(_: &mut SchemaGenerator) -> Schema {

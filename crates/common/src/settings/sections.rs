@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use super::security::SecurityFields;
 use super::{HttpUrl, SecretUrl, Security, schema, valid};
 use crate::lenient::comma_list;
+use crate::rate::Rate;
 
 /// The HTTP port of a service and the limits on what comes in.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -69,6 +71,64 @@ pub struct Server {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub drain_budget: Duration,
+}
+
+/// Rate limits: calls a minute; more are answered 429. Each replica counts for itself.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RateLimits {
+    /// Networks of the proxies whose `X-Forwarded-For` is trusted.
+    #[serde(deserialize_with = "valid::networks")]
+    #[schemars(schema_with = "schema::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    pub per_address: AddressLimits,
+    pub per_account: AccountLimits,
+}
+
+impl RateLimits {
+    /// Returns settings without any limit, for tests of other subjects.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            per_address: AddressLimits {
+                anonymous: Rate::Off,
+                sign_in: Rate::Off,
+                read: Rate::Off,
+                write: Rate::Off,
+                upload: Rate::Off,
+                connect: Rate::Off,
+            },
+            per_account: AccountLimits {
+                read: Rate::Off,
+                write: Rate::Off,
+                upload: Rate::Off,
+                connect: Rate::Off,
+            },
+        }
+    }
+}
+
+/// Calls a minute of one client address (IPv4, or an IPv6 network of 64 bits) by route class.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AddressLimits {
+    pub anonymous: Rate,
+    pub sign_in: Rate,
+    pub read: Rate,
+    pub write: Rate,
+    pub upload: Rate,
+    pub connect: Rate,
+}
+
+/// Calls a minute of one account by route class.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AccountLimits {
+    pub read: Rate,
+    pub write: Rate,
+    pub upload: Rate,
+    pub connect: Rate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -1,9 +1,13 @@
 //! Readers that refuse nonsense: `#[serde(deserialize_with = "valid::at_least_one")]`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{Deserialize, Deserializer, Error};
+
+use crate::lenient::comma_list;
 
 /// Shorter credentials can be guessed.
 const CREDENTIAL_BYTES: usize = 16;
@@ -63,4 +67,14 @@ pub fn log_directives<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stri
     let text = String::deserialize(deserializer)?;
     crate::telemetry::parse_directives(&text).map_err(D::Error::custom)?;
     Ok(text)
+}
+
+/// Networks as `10.0.0.0/8`, or single addresses.
+pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = comma_list(deserializer)?;
+    let networks = texts.iter().map(|text| {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| D::Error::custom("a network such as 10.0.0.0/8, or an address, is expected"))
+    });
+    networks.collect()
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::Context;
 use crate::http::serve::Service;
 use crate::http::testing::test_settings;
-use crate::settings::{Credentials, Live};
+use crate::settings::{Credentials, Live, RateLimits};
 
 #[derive(Debug, Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -64,6 +64,7 @@ fn service() -> Service {
     Service::new(
         Context::system("test-service", 0),
         Live::new(test_settings()),
+        &Live::new(RateLimits::off()),
         &credentials,
         routes,
     )

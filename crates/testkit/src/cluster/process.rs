@@ -41,7 +41,7 @@ impl Process {
             name: name.to_owned(),
             binary: binary.to_owned(),
             arguments,
-            environment,
+            environment: crate::limits::off_by_environment().chain(environment).collect(),
             log,
             ports,
             child: None,

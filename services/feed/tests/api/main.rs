@@ -4,6 +4,7 @@ mod access;
 mod happiness;
 mod images;
 mod likes;
+mod limits;
 mod others;
 mod posts;
 mod resign;
@@ -33,9 +34,13 @@ const PNG: &[u8] = &[
 impl Feed {
     async fn start(bed: &Bed) -> Self {
         // Auth is asked about people the topics have not brought yet; a busy machine may need longer than a fleet should.
-        let patient = [("access.introspection-timeout", "10s")];
-        let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &patient).await;
+        Self::start_with(bed, &[("access.introspection-timeout", "10s")]).await
+    }
+
+    async fn start_with(bed: &Bed, more: &[(&str, &str)]) -> Self {
+        let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
         let context = bed.context(sosohappy_feed::SERVICE);
+        context.settings.attach(&settings);
         let running = bed
             .start(sosohappy_feed::build(settings, context, bed.bus.clone()).await)
             .await;

@@ -1,0 +1,34 @@
+//! Settings without rate limits: all clients of a test or a measurement share one address and call faster than people do.
+//!
+//! The settings of a test itself override these.
+
+/// Keys of every service.
+const OFF: &[&str] = &[
+    "limits.per-address.anonymous",
+    "limits.per-address.sign-in",
+    "limits.per-address.read",
+    "limits.per-address.write",
+    "limits.per-address.upload",
+    "limits.per-address.connect",
+    "limits.per-account.read",
+    "limits.per-account.write",
+    "limits.per-account.upload",
+    "limits.per-account.connect",
+];
+
+/// Returns them for the settings of a service.
+pub(crate) fn off() -> impl Iterator<Item = (&'static str, String)> {
+    OFF.iter().map(|key| (*key, "off".to_owned()))
+}
+
+/// Returns them for the environment of a process, for each service.
+pub(crate) fn off_by_environment() -> impl Iterator<Item = (String, String)> {
+    ["config", "auth", "feed", "dm", "notice"]
+        .into_iter()
+        .flat_map(|service| {
+            off().map(move |(key, value)| {
+                let variable = format!("sosohappy_{service}__{}", key.replace('.', "__").replace('-', "_"));
+                (variable.to_uppercase(), value)
+            })
+        })
+}
