@@ -11,6 +11,8 @@ pub enum Close {
     TooSlow,
     /// 4409: the account has opened more sockets than it may, and this was its oldest: do not reconnect, the newer ones go on.
     Replaced,
+    /// 4429: the client keeps sending frames over its rate limit: wait a minute, then reconnect.
+    RateLimited,
     /// 1013: neither a frame nor a pong for too long; reconnect.
     Idle,
     /// 1002: not WebSocket, for example a frame without a mask.
@@ -28,10 +30,11 @@ pub enum Close {
 }
 
 impl Close {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Restart,
         Self::TooSlow,
         Self::Replaced,
+        Self::RateLimited,
         Self::Idle,
         Self::Protocol,
         Self::BadFrame,
@@ -53,6 +56,7 @@ impl Close {
             Self::TooSlow | Self::Idle => 1013,
             Self::TokenExpired => 4403,
             Self::Replaced => 4409,
+            Self::RateLimited => 4429,
         }
     }
 
@@ -70,6 +74,7 @@ impl Close {
             Self::Idle => "idle",
             Self::TokenExpired => "token-expired",
             Self::Replaced => "replaced",
+            Self::RateLimited => "rate-limited",
         }
     }
 
@@ -86,6 +91,7 @@ impl Close {
             Self::Idle => "nothing heard, reconnect",
             Self::TokenExpired => "the access token ended, re-issue it and reconnect",
             Self::Replaced => "replaced by a newer connection",
+            Self::RateLimited => "too many frames, reconnect in a minute",
         }
     }
 

@@ -9,17 +9,19 @@ use axum::extract::ws::Utf8Bytes;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 use sosohappy_access::{Caller, Revocations};
+use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{Live, schema, valid};
 use sosohappy_common::{Account, Context};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::Close;
+use crate::frame_limit::FrameLimit;
 use crate::mailbox::{Mailbox, Pushed};
 use crate::metrics::SocketMetrics;
 use crate::revocations;
 
-/// Bounds of every socket; one keeps those it was opened with.
+/// Bounds of every socket; one keeps those it was opened with, unless its field says otherwise.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
@@ -54,6 +56,10 @@ pub struct Limits {
     #[serde(deserialize_with = "valid::duration", default = "frame_timeout")]
     #[schemars(schema_with = "schema::duration")]
     pub frame_timeout: Duration,
+    /// Text frames from the clients of one account on this replica; open sockets follow a change. More are refused, and a client that
+    /// keeps sending is closed.
+    #[serde(default = "frames_per_minute")]
+    pub frames_per_minute: Rate,
     /// Over how long the closings of a drain are spread; well within `server.drain-budget`.
     #[serde(deserialize_with = "valid::duration_or_zero", default = "drain_spread")]
     #[schemars(schema_with = "schema::duration_or_zero")]
@@ -62,6 +68,10 @@ pub struct Limits {
 
 const fn frame_timeout() -> Duration {
     Duration::from_secs(10)
+}
+
+const fn frames_per_minute() -> Rate {
+    Rate::per_minute(120)
 }
 
 const fn drain_spread() -> Duration {
@@ -88,6 +98,7 @@ pub struct Hub(pub(crate) Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub limits: Live<Limits>,
+    pub frames: Live<FrameLimit>,
     pub context: Context,
     pub metrics: SocketMetrics,
     pub tasks: TaskTracker,
@@ -206,7 +217,9 @@ impl Hub {
     /// When a context gets a second hub: a service has one.
     #[must_use]
     pub fn new(context: &Context, limits: Live<Limits>, revocations: &Revocations) -> Self {
+        let clock = context.clock.clone();
         let hub = Self(Arc::new(Shared {
+            frames: limits.follow(move |limits, before| FrameLimit::new(limits, before, &clock)),
             limits,
             context: context.clone(),
             metrics: SocketMetrics::register(&context.metrics),

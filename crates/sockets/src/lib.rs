@@ -7,6 +7,7 @@
 pub mod close;
 pub mod connect;
 mod drain;
+mod frame_limit;
 pub mod hub;
 mod mailbox;
 mod metrics;

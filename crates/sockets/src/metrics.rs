@@ -13,6 +13,7 @@ pub(crate) struct SocketMetrics {
     refused: IntCounterVec,
     pub frames_in: IntCounter,
     pub frames_out: IntCounter,
+    pub frames_limited: IntCounter,
 }
 
 impl SocketMetrics {
@@ -52,6 +53,13 @@ impl SocketMetrics {
             refused,
             frames_in: frames.with_label_values(&["in"]),
             frames_out: frames.with_label_values(&["out"]),
+            frames_limited: metrics.register(
+                IntCounter::new(
+                    "sosohappy_socket_frames_limited_total",
+                    "Text frames from clients over the rate limit of their account.",
+                )
+                .expect("a static metric is valid"),
+            ),
         }
     }
 

@@ -9,6 +9,7 @@ use futures::SinkExt as _;
 use futures::future::BoxFuture;
 use sosohappy_access::Caller;
 
+use crate::frame_limit::Verdict;
 use crate::hub::{FRAME_OUT_BYTES, Place, Socket};
 use crate::mailbox::Next;
 use crate::{Close, Hub};
@@ -24,6 +25,11 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// What is sent back when the work on a frame took longer than [`crate::Limits::frame_timeout`] and was dropped, at whatever it was.
     fn overdue(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the error for a frame over [`crate::Limits::frames_per_minute`], which is not handled.
+    fn over_limit(&self) -> Option<String> {
         None
     }
 
@@ -168,6 +174,13 @@ impl End {
     }
 }
 
+/// The effect of a message from the client.
+enum Received {
+    Nothing,
+    Frame(Utf8Bytes),
+    OverLimit,
+}
+
 struct Session<'a, P> {
     hub: &'a Hub,
     known: &'a Socket,
@@ -200,8 +213,15 @@ impl<'a, P: Protocol> Session<'a, P> {
                     }
                 }
                 message = self.connection.recv(), if work.is_none() => match self.received(message) {
-                    Ok(None) => {}
-                    Ok(Some(text)) => *work = Some(self.handle(text)),
+                    Ok(Received::Nothing) => {}
+                    Ok(Received::Frame(text)) => *work = Some(self.handle(text)),
+                    Ok(Received::OverLimit) => {
+                        if let Some(answer) = self.protocol.over_limit()
+                            && let Err(end) = self.write(Message::Text(answer.into())).await
+                        {
+                            return end;
+                        }
+                    }
                     Err(end) => return end,
                 },
                 () = self.known.mailbox.changed(), if !more => {}
@@ -222,8 +242,8 @@ impl<'a, P: Protocol> Session<'a, P> {
         })
     }
 
-    /// Looks at what was read; a text frame is handed back.
-    fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, End> {
+    /// Classifies a message; returns a text frame within the limit.
+    fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<Received, End> {
         self.known.seen(self.hub.0.tick());
         match message {
             Some(Ok(Message::Text(text))) => {
@@ -232,9 +252,18 @@ impl<'a, P: Protocol> Session<'a, P> {
                     return Err(End::Ours(Close::TokenExpired));
                 }
                 self.hub.0.metrics.frames_in.inc();
-                Ok(Some(text))
+                match self.count() {
+                    Verdict::Accepted => Ok(Received::Frame(text)),
+                    Verdict::Refused => Ok(Received::OverLimit),
+                    Verdict::Flood => Err(End::Ours(Close::RateLimited)),
+                }
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                match self.hub.0.frames.get().control(&self.known.caller.account) {
+                    Verdict::Accepted => Ok(Received::Nothing),
+                    Verdict::Refused | Verdict::Flood => Err(End::Ours(Close::RateLimited)),
+                }
+            }
             Some(Ok(Message::Binary(_))) => Err(End::Ours(Close::BadFrame)),
             Some(Ok(Message::Close(_))) => Err(End::Theirs),
             Some(Err(error)) => {
@@ -243,6 +272,15 @@ impl<'a, P: Protocol> Session<'a, P> {
             }
             None => Err(End::Gone),
         }
+    }
+
+    /// Counts a text frame against the limit of its account.
+    fn count(&self) -> Verdict {
+        let verdict = self.hub.0.frames.get().text(&self.known.caller.account);
+        if verdict != Verdict::Accepted {
+            self.hub.0.metrics.frames_limited.inc();
+        }
+        verdict
     }
 
     /// Writes what waits, a turn at most; answers whether there may be more.
@@ -308,7 +346,7 @@ impl<'a, P: Protocol> Session<'a, P> {
             // A client that does not answer the closing is left.
             while told && let Ok(Some(Ok(message))) = tokio::time::timeout(FAREWELL, self.connection.recv()).await {
                 let Message::Text(text) = message else { continue };
-                if end.is_gentle() && self.handle(text).await.is_err() {
+                if end.is_gentle() && self.count() == Verdict::Accepted && self.handle(text).await.is_err() {
                     return;
                 }
             }

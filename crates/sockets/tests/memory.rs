@@ -11,6 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::Context;
+use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
 use sosohappy_sockets::{Close, Hub, Limits, Protocol, upgrade};
@@ -87,6 +88,7 @@ async fn an_idle_socket_costs_at_most_12_kib() {
         idle_timeout: Duration::from_hours(1),
         write_timeout: Duration::from_secs(10),
         frame_timeout: Duration::from_secs(10),
+        frames_per_minute: Rate::Off,
         drain_spread: Duration::from_secs(1),
     };
     let hub = Hub::new(&context, Live::new(limits), &Revocations::default());

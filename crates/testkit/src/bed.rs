@@ -109,7 +109,7 @@ impl Bed {
             ("credentials.service-token", self.service_token.clone()),
             ("credentials.operator-token", self.operator_token.clone()),
         ];
-        settings.extend(crate::limits::off());
+        settings.extend(crate::limits::off(service));
         match service {
             "auth" | "feed" => {
                 let url = self

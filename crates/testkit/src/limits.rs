@@ -15,10 +15,15 @@ const OFF: &[&str] = &[
     "limits.per-account.upload",
     "limits.per-account.connect",
 ];
+const OFF_WITH_SOCKETS: &[&str] = &["sockets.frames-per-minute"];
 
-/// Returns them for the settings of a service.
-pub(crate) fn off() -> impl Iterator<Item = (&'static str, String)> {
-    OFF.iter().map(|key| (*key, "off".to_owned()))
+/// Returns them for the settings of a service (`auth`, `feed`, …).
+pub(crate) fn off(service: &str) -> impl Iterator<Item = (&'static str, String)> {
+    let own = match service {
+        "dm" | "notice" => OFF_WITH_SOCKETS,
+        _ => &[],
+    };
+    OFF.iter().chain(own).map(|key| (*key, "off".to_owned()))
 }
 
 /// Returns them for the environment of a process, for each service.
@@ -26,7 +31,7 @@ pub(crate) fn off_by_environment() -> impl Iterator<Item = (String, String)> {
     ["config", "auth", "feed", "dm", "notice"]
         .into_iter()
         .flat_map(|service| {
-            off().map(move |(key, value)| {
+            off(service).map(move |(key, value)| {
                 let variable = format!("sosohappy_{service}__{}", key.replace('.', "__").replace('-', "_"));
                 (variable.to_uppercase(), value)
             })

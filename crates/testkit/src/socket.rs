@@ -38,6 +38,20 @@ impl Socket {
             .expect("the socket takes frames");
     }
 
+    /// [`Socket::send`], for a socket that the server may close.
+    pub async fn try_send(&mut self, text: impl Into<String>) -> Result<(), tungstenite::Error> {
+        self.0.send(Message::text(text.into())).await
+    }
+
+    /// The next text frame, or the close code; none when the socket ends without one, or nothing comes within 15 s.
+    pub async fn text_or_code(&mut self) -> Result<String, Option<u16>> {
+        match self.next(Duration::from_secs(15)).await {
+            Some(Message::Text(text)) => Ok(text.as_str().to_owned()),
+            Some(Message::Close(Some(frame))) => Err(Some(frame.code.into())),
+            _ => Err(None),
+        }
+    }
+
     /// The next text frame; pings are answered on the way.
     ///
     /// # Panics

@@ -98,6 +98,11 @@ impl Protocol for DmProtocol {
         Some(Refusal::Overdue.frame())
     }
 
+    fn over_limit(&self) -> Option<String> {
+        self.metrics.refused(Refusal::RateLimited);
+        Some(Refusal::RateLimited.frame())
+    }
+
     async fn closed(&self, caller: &Caller) {
         self.present.closed(&caller.account).await;
     }

@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
 use futures::SinkExt as _;
-use sosohappy_common::settings::{self, Sources};
+use sosohappy_common::rate::Rate;
+use sosohappy_common::settings::{self, Live, Sources};
 use sosohappy_sockets::Limits;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::MaybeTlsStream;
@@ -184,29 +185,49 @@ struct Settings {
     sockets: Limits,
 }
 
+/// Settings in a file that can be written anew.
+struct File(tempfile::TempDir);
+
+impl File {
+    fn new(frame_bytes: usize, per_account: usize, frames_per_minute: &str) -> Self {
+        let file = Self(tempfile::tempdir().unwrap());
+        file.write(frame_bytes, per_account, frames_per_minute);
+        file
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("settings.toml")
+    }
+
+    fn write(&self, frame_bytes: usize, per_account: usize, frames_per_minute: &str) {
+        let text = format!(
+            "[sockets]\nframe-bytes = {frame_bytes}\nper-account = {per_account}\nframes-per-minute = \"{frames_per_minute}\"\n\
+             queue = 8\ntotal = 100\nping-every = \"20s\"\nidle-timeout = \"1m\"\nwrite-timeout = \"5s\"\n"
+        );
+        std::fs::write(self.path(), text).unwrap();
+    }
+
+    async fn load(&self) -> Live<Settings> {
+        let secret = |key: &str| (format!("credentials.{key}-token"), "a-token-of-a-test".to_owned());
+        let sources = Sources {
+            service: "test",
+            defaults: "live = [\"sockets\"]\n[server]\nport = 0\n",
+            file: Some(self.path()),
+            overrides: vec![secret("service"), secret("operator")],
+            environment: false,
+        };
+        settings::load(&sources).await.unwrap()
+    }
+}
+
 #[tokio::test]
 async fn changed_limits_are_for_sockets_opened_from_then_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("settings.toml");
-    let write = |frame_bytes: usize, per_account: usize| {
-        let rest = "queue = 8\ntotal = 100\nping-every = \"20s\"\nidle-timeout = \"1m\"\nwrite-timeout = \"5s\"\n";
-        let text = format!("[sockets]\nframe-bytes = {frame_bytes}\nper-account = {per_account}\n{rest}");
-        std::fs::write(&file, text).unwrap();
-    };
-    write(1000, 3);
-    let secret = |key: &str| (format!("credentials.{key}-token"), "a-token-of-a-test".to_owned());
-    let sources = Sources {
-        service: "test",
-        defaults: "live = [\"sockets\"]\n[server]\nport = 0\n",
-        file: Some(file.clone()),
-        overrides: vec![secret("service"), secret("operator")],
-        environment: false,
-    };
-    let settings = settings::load::<Settings>(&sources).await.unwrap();
+    let file = File::new(1000, 3, "off");
+    let settings = file.load().await;
     let fleet = Fleet::start_live(settings.part(|settings| settings.sockets)).await;
     let mut early = fleet.connect("name=kim").await;
 
-    write(10, 2);
+    file.write(10, 2, "off");
     let refreshed = settings.refresh().await.unwrap();
     assert_eq!(refreshed.changed, ["sockets.frame-bytes", "sockets.per-account"]);
     assert!(refreshed.needs_restart.is_empty());
@@ -221,4 +242,85 @@ async fn changed_limits_are_for_sockets_opened_from_then_on() {
     let _second = fleet.connect("name=kim").await;
     let _third = fleet.connect("name=kim").await;
     assert_eq!(early.closed().await, 4409, "one more than there may be now");
+}
+
+/// Of a rate this low nothing comes back while a test runs.
+fn few_frames() -> Limits {
+    Limits {
+        frames_per_minute: Rate::per_minute(3),
+        ..limits()
+    }
+}
+
+#[tokio::test]
+async fn frames_over_the_limit_are_refused_and_a_flood_closes_the_socket() {
+    let fleet = Fleet::start(few_frames()).await;
+    let (mut kim, mut lee) = (fleet.connect("name=kim").await, fleet.connect("name=lee").await);
+    let mut answers = Vec::new();
+    for number in 0..6 {
+        kim.send(&format!("echo {number}")).await;
+        answers.push(kim.text().await);
+    }
+    assert_eq!(answers, ["0", "1", "2", "too many", "too many", "too many"]);
+    assert!(fleet.hub.online(&account("kim")), "who is told may wait and go on");
+    kim.send("echo 6").await;
+    assert_eq!(kim.closed().await, 4429);
+    assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "rate-limited", 1));
+    assert!(fleet.counted(
+        "sosohappy_socket_frames_limited_total",
+        "application",
+        "test-service",
+        4
+    ));
+
+    let mut again = fleet.connect("name=kim").await;
+    again.send("echo 7").await;
+    assert_eq!(
+        again.closed().await,
+        4429,
+        "another socket of the account has no quota of its own"
+    );
+    lee.send("echo still here").await;
+    assert_eq!(lee.text().await, "still here", "another account has");
+    assert_eq!(fleet.notes.frames.lock().len(), 4, "what is refused is not worked on");
+}
+
+#[tokio::test]
+async fn a_changed_rate_of_frames_is_for_open_sockets_as_well() {
+    let file = File::new(1000, 3, "3");
+    let settings = file.load().await;
+    let fleet = Fleet::start_live(settings.part(|settings| settings.sockets)).await;
+    let mut kim = fleet.connect("name=kim").await;
+    for number in 0..4 {
+        kim.send(&format!("echo {number}")).await;
+        let expected = if number < 3 {
+            number.to_string()
+        } else {
+            "too many".to_owned()
+        };
+        assert_eq!(kim.text().await, expected);
+    }
+    file.write(1000, 3, "off");
+    let refreshed = settings.refresh().await.unwrap();
+    assert_eq!(refreshed.changed, ["sockets.frames-per-minute"]);
+    assert!(refreshed.needs_restart.is_empty());
+    for number in 0..100 {
+        kim.send(&format!("echo {number}")).await;
+        assert_eq!(kim.text().await, number.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_closes_the_socket() {
+    let fleet = Fleet::start(few_frames()).await;
+    let mut kim = fleet.connect("name=kim").await;
+    for _ in 0..20 {
+        kim.0.send(Message::Ping(Vec::new().into())).await.unwrap();
+    }
+    kim.send("echo within the limit").await;
+    assert_eq!(kim.text().await, "within the limit");
+    for _ in 0..100 {
+        kim.0.send(Message::Ping(Vec::new().into())).await.unwrap();
+    }
+    assert_eq!(kim.closed().await, 4429);
 }

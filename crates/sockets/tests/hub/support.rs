@@ -8,6 +8,7 @@ use axum::routing::get;
 use futures::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use sosohappy_access::{Caller, Revocations};
+use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
@@ -28,6 +29,7 @@ pub fn limits() -> Limits {
         idle_timeout: Duration::from_mins(1),
         write_timeout: Duration::from_secs(5),
         frame_timeout: Duration::from_secs(5),
+        frames_per_minute: Rate::Off,
         drain_spread: Duration::from_millis(300),
     }
 }
@@ -59,6 +61,10 @@ impl Protocol for Notes {
 
     fn overdue(&self) -> Option<String> {
         Some("too late".to_owned())
+    }
+
+    fn over_limit(&self) -> Option<String> {
+        Some("too many".to_owned())
     }
 
     async fn closed(&self, _caller: &Caller) {

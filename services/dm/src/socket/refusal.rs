@@ -9,18 +9,21 @@ pub enum Refusal {
     EmptyText,
     TextTooLong,
     Unavailable,
+    /// The frame is over the rate limit of its account.
+    RateLimited,
     /// It took so long that it was given up, stored or not.
     Overdue,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ReceiverUnknown,
         Self::Blocked,
         Self::InvalidDate,
         Self::EmptyText,
         Self::TextTooLong,
         Self::Unavailable,
+        Self::RateLimited,
     ];
 
     /// Stable; a client may match on it.
@@ -31,6 +34,7 @@ impl Refusal {
             Self::InvalidDate => "invalid-date",
             Self::EmptyText => "empty-text",
             Self::TextTooLong => "text-too-long",
+            Self::RateLimited => "rate-limited",
             Self::Unavailable | Self::Overdue => "unavailable",
         }
     }
@@ -43,6 +47,7 @@ impl Refusal {
             Self::EmptyText => "a message says something",
             Self::TextTooLong => "the text is too long",
             Self::Unavailable => "the message was not stored, try again later",
+            Self::RateLimited => "too many messages: the message was not stored, try again later",
             Self::Overdue => "it took too long: look at the history before trying again",
         }
     }

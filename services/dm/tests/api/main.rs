@@ -3,6 +3,7 @@
 mod access;
 mod delivery;
 mod history;
+mod limits;
 mod refusals;
 mod replicas;
 mod resign;

@@ -13,7 +13,8 @@ use crate::app::App;
 ///
 /// Text frames `{"topic":"like","data":{"liker":"admin","date":2023090513248392}}`. Closed with 1012 when the replica leaves and 1013 when
 /// the client cannot keep up (reconnect), 4403 when the access token ends (re-issue, then reconnect), 1008 when the session or the
-/// account is over, 4409 when newer sockets of the account have taken its place (do not reconnect).
+/// account is over, 4409 when newer sockets of the account have taken its place (do not reconnect), 4429 for a flood of
+/// frames (reconnect in a minute).
 #[utoipa::path(
     get,
     path = "/connect-notice",
