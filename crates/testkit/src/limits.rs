@@ -15,11 +15,13 @@ const OFF: &[&str] = &[
     "limits.per-account.upload",
     "limits.per-account.connect",
 ];
+const OFF_AT_AUTH: &[&str] = &["sign-in.failures-per-minute"];
 const OFF_WITH_SOCKETS: &[&str] = &["sockets.frames-per-minute"];
 
 /// Returns them for the settings of a service (`auth`, `feed`, …).
 pub(crate) fn off(service: &str) -> impl Iterator<Item = (&'static str, String)> {
     let own = match service {
+        "auth" => OFF_AT_AUTH,
         "dm" | "notice" => OFF_WITH_SOCKETS,
         _ => &[],
     };

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sosohappy_bus::relay::RelayHandle;
-use sosohappy_common::Context;
+use sosohappy_common::rate::KeyedLimiter;
 use sosohappy_common::settings::{AccessTokenForm, Live};
+use sosohappy_common::{Account, Context};
 use sosohappy_events::{Envelope, Event};
 use sosohappy_media::Images;
 
@@ -29,6 +30,7 @@ pub struct App {
     pub hasher: AccountHasher,
     pub relay: RelayHandle,
     pub metrics: Metrics,
+    pub failed_sign_ins: Live<KeyedLimiter<Account>>,
 }
 
 impl App {

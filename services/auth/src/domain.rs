@@ -2,6 +2,7 @@
 
 pub mod challenge;
 pub mod claims;
+pub mod code;
 pub mod hash;
 pub mod person;
 pub mod profile;

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{bail, ensure};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::ExposeSecret as _;
+use sha2::Sha256;
 
 use crate::domain::claims::{Claims, Kind};
 use crate::settings::SigningKey;
@@ -12,9 +14,21 @@ use crate::settings::SigningKey;
 /// RFC 7518, section 3.2: a key is at least as long as the digest, which is 64 bytes for HS512.
 pub const SECRET_BYTES: usize = 64;
 
-/// The first key signs, all verify.
+/// Of an HMAC-SHA256.
+pub const SEAL_BYTES: usize = 32;
+
+/// Label for the derivation of sealing keys.
+const SEALING: &[u8] = b"sosohappy/auth/seal";
+
+fn mac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+/// The first key signs and seals, all verify.
 pub struct Keyring {
     signing: (Header, EncodingKey),
+    /// Derived from the signing keys, in the same order.
+    sealing: Vec<Hmac<Sha256>>,
     verifying: HashMap<String, DecodingKey>,
     validation: Validation,
 }
@@ -39,6 +53,7 @@ impl Keyring {
 
     fn new<'k>(keys: impl IntoIterator<Item = (&'k str, &'k [u8])>) -> anyhow::Result<Self> {
         let mut signing = None;
+        let mut sealing = Vec::new();
         let mut verifying = HashMap::new();
         for (kid, secret) in keys {
             ensure!(
@@ -51,6 +66,9 @@ impl Keyring {
             {
                 bail!("tokens.keys: {kid:?} is there twice");
             }
+            // Separate keys: a seal never passes for a signature, nor a signature for a seal.
+            let derived = mac(secret).chain_update(SEALING).finalize().into_bytes();
+            sealing.push(mac(&derived));
             signing.get_or_insert_with(|| {
                 let header = Header {
                     kid: Some(kid.to_owned()),
@@ -68,6 +86,7 @@ impl Keyring {
         validation.required_spec_claims.clear();
         Ok(Self {
             signing,
+            sealing,
             verifying,
             validation,
         })
@@ -77,6 +96,18 @@ impl Keyring {
     pub fn sign(&self, claims: &Claims) -> String {
         let (header, key) = &self.signing;
         jsonwebtoken::encode(header, claims, key).expect("plain claims and a symmetric key always make a token")
+    }
+
+    /// Seals bytes with the first key.
+    pub fn seal(&self, bytes: &[u8]) -> [u8; SEAL_BYTES] {
+        let key = self.sealing.first().expect("a key ring is not empty");
+        key.clone().chain_update(bytes).finalize().into_bytes().into()
+    }
+
+    /// Returns whether one of the keys has sealed these bytes. Compares in constant time.
+    pub fn has_sealed(&self, bytes: &[u8], seal: &[u8; SEAL_BYTES]) -> bool {
+        let mut keys = self.sealing.iter();
+        keys.any(|key| key.clone().chain_update(bytes).verify_slice(seal).is_ok())
     }
 
     /// The claims of a token of that kind that one of the keys has signed; whether it still lives is for the store to say.

@@ -21,9 +21,10 @@ use serde_json::Map;
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_bus::relay::spawn_relay_with_heartbeats;
-use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
+use sosohappy_common::rate::KeyedLimiter;
 use sosohappy_common::settings::Live;
+use sosohappy_common::{Account, Context};
 use sosohappy_media::Images;
 
 use crate::app::App;
@@ -36,6 +37,9 @@ use crate::store::Store;
 
 pub const SERVICE: &str = "auth-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// Accounts whose failed sign-ins a replica counts: about 300 bytes each.
+const MOST_FAILING_ACCOUNTS: u64 = 20_000;
 
 /// Opens the store and puts the service together; relay, consumer and timers live on the context.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
@@ -56,6 +60,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         hasher: AccountHasher::new(&hash_key),
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
         metrics: Metrics::register(&context.metrics),
+        failed_sign_ins: failed_sign_ins(&settings, &context),
         store,
         settings,
         context: context.clone(),
@@ -86,6 +91,19 @@ fn register_health(app: &Arc<App>) {
             ]))
         }
     });
+}
+
+/// Returns the limit `sign-in.failures-per-minute`, by account.
+fn failed_sign_ins(settings: &Live<Settings>, context: &Context) -> Live<KeyedLimiter<Account>> {
+    let clock = context.clock.clone();
+    settings.follow(move |settings, before| {
+        KeyedLimiter::renewed(
+            before,
+            settings.sign_in.failures_per_minute,
+            MOST_FAILING_ACCOUNTS,
+            &clock,
+        )
+    })
 }
 
 fn check_proof(settings: &SignIn) -> anyhow::Result<()> {

@@ -38,7 +38,7 @@ impl Metrics {
         Self {
             sign_ins: counter(
                 "auth_sign_ins_total",
-                "Sign-ins by provider and outcome: new (an account was made), known, refused, failed",
+                "Sign-ins by provider and outcome: new (an account was made), known, refused, failed, limited (too many failures)",
                 &["provider", "outcome"],
             ),
             reissues,

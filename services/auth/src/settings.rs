@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
+use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
     ConfigClient, Credentials, Database, Events, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
@@ -56,6 +57,8 @@ pub struct SignIn {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub code_lifetime: Duration,
+    /// Failed sign-ins a minute of one account.
+    pub failures_per_minute: Rate,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -16,13 +16,10 @@ use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{DueTimer, Ping, StoreError, Timer};
 
-use crate::domain::challenge::Challenge;
+use crate::domain::code::CodeId;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::{Introduction, Nickname};
 use crate::domain::session::Session;
-
-/// SHA-256 of an authorize code.
-pub type CodeDigest = [u8; 32];
 
 /// A live or past access token, with what a service needs to know of its bearer.
 #[derive(Debug, Clone)]
@@ -68,13 +65,7 @@ pub trait Store: Ping + std::fmt::Debug {
 
     async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError>;
 
-    async fn put_code(
-        &self,
-        digest: &CodeDigest,
-        challenge: &Challenge,
-        expires_at: Timestamp,
-    ) -> Result<(), StoreError>;
-
+    /// Deletes used codes that expired before then.
     async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError>;
 
     /// The secret of that name; the candidate becomes it when there is none.
@@ -107,8 +98,9 @@ pub trait Store: Ping + std::fmt::Debug {
 /// orders would wait for each other.
 #[async_trait]
 pub trait Transaction: Send {
-    /// The challenge of a code that lives, which is spent; of several who take the same code one gets it.
-    async fn take_code(&mut self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError>;
+    /// Records that a code was used, until it expires; false if it was used before. Of several transactions with the same code one
+    /// gets true.
+    async fn use_code(&mut self, code: &CodeId, expires_at: Timestamp) -> Result<bool, StoreError>;
 
     async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError>;
 

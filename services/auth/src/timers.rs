@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sosohappy_store::{StoreError, Transient, retrying};
 
 use crate::app::{App, later};
@@ -22,6 +23,10 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(5);
 
 /// Pictures of one round.
 const PICTURES: u32 = 100;
+
+/// How long a used code is kept after it expired: longer than the clocks of replicas differ, so that no replica finds a code both unused
+/// and unexpired.
+const CODES_KEPT: Duration = Duration::from_hours(1);
 
 /// After the object store has failed to forget a picture.
 const PICTURE_RETRY: Duration = Duration::from_mins(10);
@@ -45,11 +50,7 @@ pub fn spawn(app: &Arc<App>) {
             while goes_on(&app, HOUSEKEEPING_EVERY).await {
                 report(&app, "resignation-gauges", look_at_resignations(&app).await);
                 report(&app, "discarded-images", forget_images(&app).await);
-                report(
-                    &app,
-                    "authorize-codes",
-                    app.store.forget_codes(app.now()).await.map_err(Error::from),
-                );
+                report(&app, "authorize-codes", forget_codes(&app).await);
             }
             Ok(())
         }
@@ -182,6 +183,11 @@ async fn fire_one(app: &App, due: Due, key: &str) -> Result<(), TimerError> {
     let mut tx = app.store.begin().await?;
     due.fire(app, tx.as_mut(), key).await?;
     Ok(app.commit(tx).await?)
+}
+
+async fn forget_codes(app: &App) -> Result<(), Error> {
+    let expired_before = app.now().checked_sub(CODES_KEPT).unwrap_or(Timestamp::MIN);
+    Ok(app.store.forget_codes(expired_before).await?)
 }
 
 async fn look_at_resignations(app: &App) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The text that both SQL engines share: reads outside a transaction, and codes and secrets, which need no event. It is compiled
+//! The text that both SQL engines share: reads outside a transaction, and secrets, which need no event. It is compiled
 //! once inside `sqlite.rs` and once inside `mysql.rs`, which say what `engine` and `MIGRATIONS` are.
 
 use std::sync::Arc;
@@ -14,10 +14,9 @@ use sosohappy_store::{DueTimer, PRIMARY, Ping, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
-use crate::domain::challenge::Challenge;
 use crate::domain::person::Person;
 use crate::domain::profile::Nickname;
-use crate::store::{AccessToken, CodeDigest, Store, Transaction, Unfinished};
+use crate::store::{AccessToken, Store, Transaction, Unfinished};
 
 #[path = "sql/rows.rs"]
 mod rows;
@@ -71,30 +70,10 @@ impl Store for SqlStore {
         row.as_ref().map(rows::access_token).transpose()
     }
 
-    async fn put_code(
-        &self,
-        digest: &CodeDigest,
-        challenge: &Challenge,
-        expires_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        retrying(|| async {
-            let mut tx = self.0.begin().await?;
-            sqlx::query("INSERT INTO authorize_code (digest, method, challenge, expires_at) VALUES (?, ?, ?, ?)")
-                .bind(digest.as_slice())
-                .bind(challenge.method.as_str())
-                .bind(&challenge.text)
-                .bind(expires_at.as_millisecond())
-                .execute(&mut *tx)
-                .await?;
-            Ok(tx.commit().await?)
-        })
-        .await
-    }
-
     async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.0.begin().await?;
-            sqlx::query("DELETE FROM authorize_code WHERE expires_at < ?")
+            sqlx::query("DELETE FROM used_code WHERE expires_at < ?")
                 .bind(expired_before.as_millisecond())
                 .execute(&mut *tx)
                 .await?;

@@ -6,7 +6,8 @@ use serde_json::Value;
 use sosohappy_events::types::{
     AccessTokenIssued, DeviceTokenSet, NicknameSet, Role, SessionExpired, SessionId, TokenDigest,
 };
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::support::{Ground, KIM, LEE, send, sha512};
@@ -16,6 +17,9 @@ on_both_engines!(
     signing_in_again_opens_another_session,
     a_code_is_good_for_one_sign_in_of_its_maker,
     one_of_many_takes_a_code,
+    an_unused_code_costs_no_row,
+    a_code_is_good_while_its_key_is_in_the_ring,
+    failed_sign_ins_of_an_account_are_limited,
     people_sign_up_once_however_often_they_try,
     nobody_signs_in_as_somebody_else,
     wrong_parameters_are_told,
@@ -161,6 +165,71 @@ async fn one_of_many_takes_a_code(bed: Bed) {
             "{answers:?}"
         );
     }
+}
+
+async fn an_unused_code_costs_no_row(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let mut codes = HashSet::new();
+    for _ in 0..20 {
+        codes.insert(auth.code("verifier").await);
+    }
+    assert_eq!(codes.len(), 20, "two codes for one challenge are two");
+    assert!(codes.iter().all(|code| code.len() <= 256));
+    assert_eq!(ground.rows("used_code").await, 0);
+    let code = auth.code("verifier").await;
+    auth.sign_in_with(KIM, &code, "verifier").await.expect(200);
+    assert_eq!(ground.rows("used_code").await, 1);
+
+    // Remembered for an hour after its end, for replicas whose clocks differ; then forgotten.
+    ground.clock.advance(Duration::from_hours(1));
+    auth.sign_in_with(KIM, &code, "verifier").await.expect(403);
+    assert_eq!(ground.rows("used_code").await, 1);
+    ground.clock.advance(Duration::from_mins(11));
+    eventually("it is forgotten", async || {
+        (ground.rows("used_code").await == 0).then_some(())
+    })
+    .await;
+    auth.sign_in_with(KIM, &code, "verifier").await.expect(403);
+}
+
+async fn a_code_is_good_while_its_key_is_in_the_ring(bed: Bed) {
+    let ground = Ground::new(bed);
+    let old = ground.auth().await;
+    let code = old.code("verifier").await;
+    let keys = format!("new:{}", "n".repeat(64));
+    let new = ground.auth_with(&[("tokens.keys", &keys)]).await;
+    new.sign_in_with(KIM, &code, "verifier").await.expect(200);
+    old.sign_in_with(KIM, &code, "verifier").await.expect(403);
+    let code = new.code("verifier").await;
+    old.sign_in_with(KIM, &code, "verifier").await.expect(403);
+    new.sign_in_with(KIM, &code, "verifier").await.expect(200);
+}
+
+async fn failed_sign_ins_of_an_account_are_limited(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("sign-in.failures-per-minute", "10")]).await;
+    for _ in 0..20 {
+        auth.try_sign_in(KIM).await.expect(200);
+    }
+    let codes = futures::future::join_all((0..40).map(|_| auth.code("verifier"))).await;
+    let guesses = codes.iter().map(|code| auth.sign_in_with(KIM, code, "another"));
+    let answers = futures::future::join_all(guesses).await;
+    let of = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((of(403), of(429)), (10, 30), "{answers:?}");
+    assert_eq!(
+        ground.rows("used_code").await,
+        20 + 10,
+        "what is limited is not looked at"
+    );
+
+    let right = auth.try_sign_in(KIM).await.expect(429);
+    assert_eq!(right.code(), "rate-limited", "a right guess looks as a wrong one does");
+    assert_eq!(right.header("retry-after"), "6");
+    auth.try_sign_in(LEE).await.expect(200);
+    ground.clock.advance(Duration::from_secs(6));
+    auth.try_sign_in(KIM).await.expect(200);
+    auth.try_sign_in(KIM).await.expect(200);
 }
 
 async fn people_sign_up_once_however_often_they_try(bed: Bed) {

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha512};
 use sosohappy_bus::{Reader, Start};
 use sosohappy_common::Context;
 use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
+use sosohappy_common::settings::Live;
 use sosohappy_events::{Envelope, Event, EventId, Record};
 use sosohappy_testkit::{Bed, Running, eventually};
 
@@ -67,6 +68,21 @@ impl Ground {
             running,
             client: sosohappy_common::tls::client(),
         }
+    }
+
+    /// How many rows a table has.
+    pub async fn rows(&self, table: &str) -> i64 {
+        let settings: Live<sosohappy_auth::Settings> = self.bed.settings("auth", sosohappy_auth::DEFAULTS, &[]).await;
+        let url = settings.get().database.url.expose().to_owned();
+        let count = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+        let counted = if url.starts_with("sqlite:") {
+            let pool = sqlx::SqlitePool::connect(&url).await.expect("the database opens");
+            sqlx::query_scalar(count).fetch_one(&pool).await
+        } else {
+            let pool = sqlx::MySqlPool::connect(&url).await.expect("the database opens");
+            sqlx::query_scalar(count).fetch_one(&pool).await
+        };
+        counted.expect("the table is there")
     }
 
     /// Every event of a kind from the beginning.

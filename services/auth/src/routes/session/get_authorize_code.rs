@@ -3,12 +3,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use sosohappy_common::http::{Params, Problem};
 use utoipa::ToSchema;
 
 use crate::app::{App, later};
 use crate::domain::challenge::Challenge;
+use crate::domain::code::Code;
 use crate::error::Error;
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -25,11 +25,11 @@ pub struct GetAuthorizeCode {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizeCode {
-    /// Good for one sign-in within ten minutes.
+    /// Good for one sign-in within ten minutes; up to 256 characters.
     authorize_code: String,
 }
 
-/// A code for `signIn`, which only the maker of the challenge can use.
+/// Issues a code for `signIn`, which only the maker of the challenge can use. Nothing is stored.
 #[utoipa::path(
     post,
     path = "/getAuthorizeCode",
@@ -46,10 +46,14 @@ pub async fn get_authorize_code(
         .as_deref()
         .filter(|method| !method.is_empty());
     let challenge = Challenge::parse(&asked.code_challenge, method)?;
-    let authorize_code = app.context.entropy.hex(32);
-    let expires_at = later(app.now(), app.settings.get().sign_in.code_lifetime);
-    app.store
-        .put_code(&Sha256::digest(&authorize_code).into(), &challenge, expires_at)
-        .await?;
-    Ok(Json(AuthorizeCode { authorize_code }))
+    let mut id = [0; 16];
+    app.context.entropy.fill(&mut id);
+    let code = Code {
+        id,
+        challenge,
+        expires_at: later(app.now(), app.settings.get().sign_in.code_lifetime),
+    };
+    Ok(Json(AuthorizeCode {
+        authorize_code: code.seal(&app.keyring),
+    }))
 }

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
+use sosohappy_common::http::rate_limit::AccountLimit;
 use sosohappy_common::http::{Params, Problem};
 use sosohappy_events::types::{Device, NicknameSet, Role};
 use sosohappy_store::retrying;
@@ -13,13 +13,14 @@ use utoipa::ToSchema;
 
 use super::TokenHeaders;
 use crate::app::App;
+use crate::domain::code::Code;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::{Introduction, Nickname};
 use crate::domain::provider::Provider;
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::sessions::{self, Tokens};
-use crate::store::{CodeDigest, Transaction};
+use crate::store::Transaction;
 
 /// Bytes; what is longer is not from any push gateway, or not from a provider.
 const DEVICE_TOKEN_BYTES: usize = 4096;
@@ -71,21 +72,37 @@ pub struct SignedIn {
 )]
 pub async fn sign_in(
     State(app): State<Arc<App>>,
+    limit: Option<Extension<AccountLimit>>,
     Params(request): Params<SigningIn>,
 ) -> Result<(TokenHeaders, Json<SignedIn>), Error> {
     let provider = Provider::parse(&request.provider).ok_or(Error::UnknownProvider)?;
     let claim = Claim::of(provider, &request)?;
+    let count = |outcome| {
+        app.metrics
+            .sign_ins
+            .with_label_values(&[provider.as_str(), outcome])
+            .inc();
+    };
+    let failures = app.failed_sign_ins.get();
+    if let Some(Extension(limit)) = &limit {
+        // Every attempt is counted before its work and given back unless it was refused: of many concurrent guesses, no more than the
+        // quota are checked.
+        failures.check(&claim.account).map_err(|limited| {
+            count("limited");
+            limit.refuse(limited)
+        })?;
+    }
     let outcome = admit(&app, &request, &claim).await;
-    let counted = match &outcome {
+    let was_refused = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
+    if limit.is_some() && !was_refused {
+        failures.refund(&claim.account);
+    }
+    count(match &outcome {
         Ok(admitted) if admitted.is_new => "new",
         Ok(_) => "known",
-        Err(Error::InvalidCode | Error::OtherIdentity) => "refused",
+        Err(_) if was_refused => "refused",
         Err(_) => "failed",
-    };
-    app.metrics
-        .sign_ins
-        .with_label_values(&[provider.as_str(), counted])
-        .inc();
+    });
     let Admitted { tokens, nickname, .. } = outcome?;
     Ok((TokenHeaders(tokens), Json(SignedIn { nickname })))
 }
@@ -128,14 +145,19 @@ struct Admitted {
 }
 
 async fn admit(app: &App, request: &SigningIn, claim: &Claim) -> Result<Admitted, Error> {
-    let code = Sha256::digest(&request.authorize_code).into();
+    let code = Code::open(&request.authorize_code, &app.keyring).ok_or(Error::InvalidCode)?;
+    if code.expires_at <= app.now() {
+        return Err(Error::InvalidCode);
+    }
     retrying(|| admit_once(app, &code, &request.code_verifier, claim)).await
 }
 
-async fn admit_once(app: &App, code: &CodeDigest, verifier: &str, claim: &Claim) -> Result<Admitted, Error> {
+async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim) -> Result<Admitted, Error> {
     let mut tx = app.store.begin().await?;
-    let challenge = tx.take_code(code, app.now()).await?.ok_or(Error::InvalidCode)?;
-    if !challenge.is_answered_by(verifier) {
+    if !tx.use_code(&code.id, code.expires_at).await? {
+        return Err(Error::InvalidCode);
+    }
+    if !code.challenge.is_answered_by(verifier) {
         return refuse(tx, Error::InvalidCode).await;
     }
     let known = tx.person(&claim.account).await?;
@@ -184,7 +206,7 @@ async fn admit_once(app: &App, code: &CodeDigest, verifier: &str, claim: &Claim)
     })
 }
 
-/// The code is spent: nobody gets a second guess. What went wrong here leaves it, for then nobody was refused.
+/// Refuses, and commits that the code was used: one code allows one guess. A transaction that fails leaves the code unused.
 async fn refuse<T>(tx: Box<dyn Transaction>, reason: Error) -> Result<T, Error> {
     tx.commit().await?;
     Err(reason)

@@ -10,11 +10,11 @@ use sosohappy_store::{PRIMARY, StoreError, Timer};
 use sqlx::Row as _;
 
 use super::{engine, rows};
-use crate::domain::challenge::{Challenge, Method};
+use crate::domain::code::CodeId;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::{Introduction, Nickname};
 use crate::domain::session::Session;
-use crate::store::{AccessToken, Block, CodeDigest, Resignation, Transaction};
+use crate::store::{AccessToken, Block, Resignation, Transaction};
 
 /// The rule that no two accounts bear one nickname.
 const NICKNAME: &str = "account_nickname";
@@ -32,23 +32,16 @@ impl SqlTransaction {
 
 #[async_trait]
 impl Transaction for SqlTransaction {
-    async fn take_code(&mut self, digest: &CodeDigest, now: Timestamp) -> Result<Option<Challenge>, StoreError> {
-        let row = sqlx::query("SELECT method, challenge, expires_at FROM authorize_code WHERE digest = ?")
-            .bind(digest.as_slice())
-            .fetch_optional(&mut *self.0)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let delete = sqlx::query("DELETE FROM authorize_code WHERE digest = ?").bind(digest.as_slice());
-        // Who deletes the row has the code; on MySQL two may have read it.
-        let taken = self.run(delete).await? == 1;
-        if !taken || rows::instant(&row, "expires_at")? <= now {
-            return Ok(None);
+    async fn use_code(&mut self, code: &CodeId, expires_at: Timestamp) -> Result<bool, StoreError> {
+        let insert = sqlx::query("INSERT INTO used_code (code, expires_at) VALUES (?, ?)")
+            .bind(code.as_slice())
+            .bind(expires_at.as_millisecond());
+        // The primary key decides between replicas: a second insert waits for the first transaction, then conflicts.
+        match self.run(insert).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
         }
-        let method = Method::parse(&rows::text(&row, "method")?).ok_or_else(|| rows::broken("method"))?;
-        Ok(Some(Challenge {
-            method,
-            text: rows::text(&row, "challenge")?,
-        }))
     }
 
     async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError> {
