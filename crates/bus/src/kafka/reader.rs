@@ -10,11 +10,13 @@ use futures::FutureExt as _;
 use futures::future::select_all;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
+use rdkafka::producer::Producer as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::broadcast::{Assigned, Consumer, Queue};
+use super::broadcast::{Assigned, Queue};
+use super::producer::Producer;
 use super::{ASK, Inner, blocking, client, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Reader, Start};
@@ -73,8 +75,8 @@ impl KafkaReader {
             let assigned = Arc::new(inner.broadcasts.reserve(inner, inner.names.wire(*channel))?);
             // Brokers that have just created a topic, or come back, refuse requests for a moment.
             let ask = || {
-                let assigned = assigned.clone();
-                blocking(move || position(&assigned, start))
+                let (assigned, producer) = (assigned.clone(), inner.producer.current());
+                blocking(move || position(&producer, &assigned, start))
             };
             let retries = ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(20))
@@ -87,6 +89,7 @@ impl KafkaReader {
                     .map(|(target, queue)| Partition { follow, queue, target }),
             );
             let watch = tokio::spawn(watch_partitions(
+                inner.producer.current(),
                 Arc::downgrade(&assigned),
                 follow,
                 known,
@@ -152,13 +155,18 @@ impl KafkaReader {
 }
 
 /// Assigns every partition from where `start` says. Returns for each its queue, and the offset at which it has caught up if it has not.
-fn position(assigned: &Assigned, start: Start) -> Result<Vec<(Option<i64>, Queue)>, BusError> {
+///
+/// The producer asks for ends: on the connection of the client that reads, a request waits behind a fetch that waits for records.
+fn position(producer: &Producer, assigned: &Assigned, start: Start) -> Result<Vec<(Option<i64>, Queue)>, BusError> {
     let (consumer, topic) = (assigned.consumer(), assigned.topic());
     let mut ends = BTreeMap::new();
-    for partition in partitions(consumer, topic)? {
+    for partition in partitions(producer, topic)? {
         ends.insert(
             partition,
-            consumer.fetch_watermarks(topic, partition, ASK).map_err(unavailable)?,
+            producer
+                .client()
+                .fetch_watermarks(topic, partition, ASK)
+                .map_err(unavailable)?,
         );
     }
     // Requested after the ends: where no record is that young, the reader begins at the end known before, and misses nothing.
@@ -202,8 +210,11 @@ fn position(assigned: &Assigned, start: Start) -> Result<Vec<(Option<i64>, Queue
         .collect())
 }
 
-fn partitions(consumer: &Consumer, topic: &str) -> Result<Vec<i32>, BusError> {
-    let metadata = consumer.fetch_metadata(Some(topic), ASK).map_err(unavailable)?;
+fn partitions(producer: &Producer, topic: &str) -> Result<Vec<i32>, BusError> {
+    let metadata = producer
+        .client()
+        .fetch_metadata(Some(topic), ASK)
+        .map_err(unavailable)?;
     let found = metadata
         .topics()
         .iter()
@@ -218,6 +229,7 @@ fn partitions(consumer: &Consumer, topic: &str) -> Result<Vec<i32>, BusError> {
 
 /// Reads partitions that are added later from their beginning.
 async fn watch_partitions(
+    producer: Producer,
     assigned: Weak<Assigned>,
     follow: usize,
     mut known: usize,
@@ -226,8 +238,9 @@ async fn watch_partitions(
     loop {
         tokio::time::sleep(LOOK_FOR_PARTITIONS).await;
         let Some(assigned) = assigned.upgrade() else { return };
+        let producer = producer.clone();
         let grown = blocking(move || {
-            let numbers = partitions(assigned.consumer(), assigned.topic())?;
+            let numbers = partitions(&producer, assigned.topic())?;
             let mut added = TopicPartitionList::new();
             for number in numbers
                 .iter()

@@ -1,6 +1,6 @@
 //! Readers of every record: where they begin, and that they miss nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sosohappy_bus::Start;
@@ -15,6 +15,7 @@ crate::on_both!(
     reads_what_comes_after_the_present_moment,
     is_caught_up_at_once_where_there_is_nothing,
     reads_several_topics,
+    begins_at_once_beside_readers_that_wait,
 );
 
 async fn gives_every_reader_everything(bench: Bench) {
@@ -84,6 +85,23 @@ async fn is_caught_up_at_once_where_there_is_nothing(bench: Bench) {
             "{start:?}"
         );
     }
+}
+
+async fn begins_at_once_beside_readers_that_wait(bench: Bench) {
+    let bus = bench.open().await;
+    let topics = [Topic::Expired, Topic::Resign, Topic::AccountState, Topic::Notice];
+    bus.create_topics(&topics).await.unwrap();
+    let mut waiting = Vec::new();
+    let began = Instant::now();
+    for topic in topics {
+        let mut reader = bus.read(&[topic], Start::Latest).await.unwrap();
+        waiting.push(tokio::spawn(async move { reader.next().await }));
+        // It waits for records by now.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Behind the fetches of the others each would take more than three seconds.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 async fn reads_several_topics(bench: Bench) {
