@@ -64,7 +64,8 @@ impl Journal {
         }
         let path = PathBuf::from(path);
         let cannot = |error: &dyn std::fmt::Display| BusError::Settings(format!("journal {}: {error}", path.display()));
-        if let Some(folder) = path.parent() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder {
             // Whatever the fleet tells itself is nobody else's to read.
             let mut private = std::fs::DirBuilder::new();
             private.recursive(true).mode(0o700);
@@ -74,6 +75,7 @@ impl Journal {
         let lock = FileLock::take(&path.with_added_extension("lock"))
             .await
             .map_err(|error| cannot(&error))?;
+        context.health.watch_disk(folder.unwrap_or(Path::new(".")));
         let (writer, channels) = prepared(&path, &names).await.map_err(|error| cannot(&error))?;
         let pool = SqlitePoolOptions::new()
             .max_connections(READERS)

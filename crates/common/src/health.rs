@@ -1,6 +1,8 @@
 //! What `/actuator/health` tells: named checks that services register.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,9 @@ use tokio::time::Instant;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// For how long an answer serves whoever asks next: asking is open, the engines behind are not.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Free bytes under which a disk counts as full, as in Spring's `diskSpace`: what is left is for logs and for deleting.
+const LEAST_FREE: u64 = 10 * 1024 * 1024;
 
 /// What a check answers: details for operators, or why the part is down.
 pub type Checked = Result<Map<String, Value>, String>;
@@ -29,6 +34,8 @@ pub struct Health {
 #[derive(Default)]
 struct Inner {
     checks: RwLock<Vec<(&'static str, Ask)>>,
+    /// Folders of the check `diskSpace`.
+    folders: RwLock<BTreeSet<PathBuf>>,
     last: Mutex<Option<(Instant, Arc<Report>)>>,
 }
 
@@ -63,6 +70,22 @@ impl Health {
             .push((name, Arc::new(move || Box::pin(ask()))));
     }
 
+    /// Adds a folder that the service writes to: the check `diskSpace` is down while its disk is full. Readiness does not depend on it,
+    /// so that what only reads goes on.
+    pub fn watch_disk(&self, folder: &Path) {
+        let mut folders = self.inner.folders.write();
+        if folders.is_empty() {
+            let health = self.clone();
+            self.register("diskSpace", move || {
+                let folders = health.inner.folders.read().clone();
+                // A network file system may take its time.
+                let checked = tokio::task::spawn_blocking(move || check_disks(&folders, LEAST_FREE));
+                async { checked.await.unwrap_or_else(|panic| Err(panic.to_string())) }
+            });
+        }
+        folders.insert(folder.to_owned());
+    }
+
     /// Asks all checks at once, or answers what was found less than a second ago.
     pub async fn report(&self) -> Arc<Report> {
         let mut last = self.inner.last.lock().await;
@@ -83,5 +106,49 @@ impl Health {
         let report = Arc::new(Report(join_all(asked).await));
         *last = Some((Instant::now(), report.clone()));
         report
+    }
+}
+
+/// Answers the free bytes of each folder's disk, or which of them has fewer than `least`.
+fn check_disks(folders: &BTreeSet<PathBuf>, least: u64) -> Checked {
+    let mut free = Map::new();
+    for folder in folders {
+        let shown = folder.display();
+        let disk = rustix::fs::statvfs(folder).map_err(|error| format!("{shown}: {error}"))?;
+        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if bytes < least {
+            return Err(format!("{shown}: {bytes} bytes are free, fewer than {least}"));
+        }
+        free.insert(shown.to_string(), bytes.into());
+    }
+    Ok(Map::from_iter([("free".to_owned(), free.into())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_down_with_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = BTreeSet::from([folder.path().to_owned()]);
+        let free = check_disks(&folders, 1).unwrap();
+        assert!(free["free"][folder.path().to_str().unwrap()].as_u64().unwrap() > 1);
+        let full = check_disks(&folders, u64::MAX).unwrap_err();
+        assert!(full.starts_with(folder.path().to_str().unwrap()), "{full}");
+        assert!(full.ends_with(&format!("fewer than {}", u64::MAX)), "{full}");
+        let gone = check_disks(&BTreeSet::from([folder.path().join("gone")]), 1).unwrap_err();
+        assert!(gone.contains("No such file"), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn folders_share_one_check() {
+        let (health, folder) = (Health::default(), tempfile::tempdir().unwrap());
+        health.watch_disk(folder.path());
+        health.watch_disk(Path::new("/"));
+        let report = health.report().await;
+        let (name, checked) = &report.0[0];
+        assert_eq!((*name, report.0.len()), ("diskSpace", 1));
+        assert_eq!(checked.as_ref().unwrap()["free"].as_object().unwrap().len(), 2);
     }
 }

@@ -13,6 +13,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, PutMode};
 
+use sosohappy_common::Context;
 use sosohappy_common::clock::Entropy;
 use sosohappy_common::settings::SecretUrl;
 
@@ -105,11 +106,16 @@ pub struct Images {
 
 impl Images {
     /// `file:<folder>`, `s3://bucket/prefix` or `gs://bucket/prefix`; credentials of the latter two from their
-    /// usual environment.
-    pub fn open(url: &SecretUrl, entropy: Arc<dyn Entropy>) -> Result<Self, ImageError> {
+    /// usual environment. The disk of a folder is watched by the health check `diskSpace`.
+    pub fn open(url: &SecretUrl, context: &Context) -> Result<Self, ImageError> {
         sosohappy_common::tls::install_provider();
         let store: Arc<dyn ObjectStore> = match url.scheme() {
-            "file" => Arc::new(open_folder(url.rest())?),
+            "file" => {
+                let folder = FilePath::new(url.rest().strip_prefix("//").unwrap_or(url.rest()));
+                let store = open_folder(folder)?;
+                context.health.watch_disk(folder);
+                Arc::new(store)
+            }
             "s3" => {
                 let bucket = AmazonS3Builder::from_env().with_url(url.expose()).build()?;
                 Arc::new(PrefixStore::new(bucket, prefix(url.rest())))
@@ -124,7 +130,10 @@ impl Images {
                 )));
             }
         };
-        Ok(Self { store, entropy })
+        Ok(Self {
+            store,
+            entropy: context.entropy.clone(),
+        })
     }
 
     /// A new unguessable id for [`Images::put_as`].
@@ -199,8 +208,7 @@ impl Images {
 }
 
 /// `file:data/images`, `file:/var/images`, `file:///var/images`.
-fn open_folder(rest: &str) -> Result<LocalFileSystem, ImageError> {
-    let folder = FilePath::new(rest.strip_prefix("//").unwrap_or(rest));
+fn open_folder(folder: &FilePath) -> Result<LocalFileSystem, ImageError> {
     if folder.as_os_str().is_empty() {
         return Err(ImageError::Settings("file: needs a folder".to_owned()));
     }

@@ -1,10 +1,9 @@
 use std::io::Cursor;
 use std::path::Path as FilePath;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use sosohappy_common::clock::SystemEntropy;
+use sosohappy_common::Context;
 
 use super::*;
 use crate::store::prefix;
@@ -19,7 +18,7 @@ fn encoded(format: ImageFormat, width: u32, height: u32) -> Bytes {
 
 fn images(folder: &FilePath) -> Images {
     let url = format!("file:{}", folder.display());
-    Images::open(&url.as_str().into(), Arc::new(SystemEntropy)).expect("a folder opens")
+    Images::open(&url.as_str().into(), &Context::system("test-service", 0)).expect("a folder opens")
 }
 
 #[test]
@@ -96,7 +95,7 @@ async fn pictures_come_back_until_they_are_deleted() {
 
 #[test]
 fn only_known_stores_open() {
-    let open = |url: &str| Images::open(&url.into(), Arc::new(SystemEntropy));
+    let open = |url: &str| Images::open(&url.into(), &Context::system("test-service", 0));
     assert!(matches!(open("ftp://host/pictures"), Err(ImageError::Settings(_))));
     assert!(matches!(open("file:"), Err(ImageError::Settings(_))));
     assert_eq!(prefix("//bucket/a/b").as_ref(), "a/b");

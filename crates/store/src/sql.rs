@@ -58,6 +58,9 @@ impl Database {
         context: &Context,
     ) -> Result<Self, StoreError> {
         let pools = Pools::open(url, max_connections, migrations).await?;
+        if let Some(folder) = &pools.folder {
+            context.health.watch_disk(folder);
+        }
         let pending = Pending::default();
         let seen = pools.labelled().into_iter().map(|(label, pool, waits)| Seen {
             label,

@@ -55,7 +55,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let stored_key = shared_secret(store.as_ref(), &context, "signing-key").await?;
     let keyring = Keyring::of(&current.tokens.keys, &stored_key)?;
     let app = Arc::new(App {
-        images: Images::open(&current.images.url, context.entropy.clone()).context("images.url")?,
+        images: Images::open(&current.images.url, &context).context("images.url")?,
         keyring,
         hasher: AccountHasher::new(&hash_key),
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),

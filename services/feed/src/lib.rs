@@ -40,7 +40,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let database = store::open(&current.database.url, current.database.max_connections, &context)
         .await
         .context("database.url")?;
-    let images = Images::open(&current.images.url, context.entropy.clone()).context("images.url")?;
+    let images = Images::open(&current.images.url, &context).context("images.url")?;
     let metrics = FeedMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, database.store.clone());
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 
 use super::SessionId;
+use crate::date::in_range;
 use crate::{Event, Malformed, Record};
 
 /// Characters of the longest nickname there is in the fleet.
@@ -12,9 +13,6 @@ const NICKNAME_CHARS: usize = 100;
 
 /// The header that names a session.
 pub(super) const SESSION_ID: &str = "session-id";
-
-/// The smallest and largest 16-digit date.
-const DATES: std::ops::RangeInclusive<i64> = 2_000_000_000_000_000..=9_999_999_999_999_999;
 
 pub(super) fn account(text: &str, what: &str) -> Result<Account, Malformed> {
     text.parse()
@@ -46,7 +44,11 @@ pub(super) fn nickname(text: &str, what: &str) -> Result<String, Malformed> {
 
 pub(super) fn date(text: &str) -> Result<i64, Malformed> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let date = text.parse().ok().filter(|date| digits && DATES.contains(date));
+    let date = text
+        .parse()
+        .ok()
+        .filter(|_| digits)
+        .and_then(|date| in_range(date).ok());
     date.ok_or_else(|| Malformed::new("the date is not one of 16 digits"))
 }
 

@@ -1,5 +1,6 @@
 //! Opens the pool, after the database and its tables are there.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -41,6 +42,8 @@ const MIGRATION_LOCK_TIMEOUT: i64 = 300;
 pub(super) struct Pools {
     pub writer: Pool,
     pub reader: Pool,
+    /// None: the server has a disk of its own.
+    pub folder: Option<PathBuf>,
 }
 
 impl Pools {
@@ -69,6 +72,7 @@ impl Pools {
         Ok(Self {
             writer: pool.clone(),
             reader: pool,
+            folder: None,
         })
     }
 

@@ -32,6 +32,8 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 pub(super) struct Pools {
     pub writer: Pool,
     pub reader: Pool,
+    /// Where the file is.
+    pub folder: Option<PathBuf>,
     _lock: ProcessLock,
 }
 
@@ -39,6 +41,7 @@ impl Pools {
     pub(super) async fn open(url: &SecretUrl, readers: u32, migrations: &Migrator) -> Result<Self, StoreError> {
         let file = file_of(url)?;
         make_folder(&file).await?;
+        let folder = folder_of(&file).unwrap_or(Path::new(".")).to_owned();
         let migrations = migrations::together(&SHARED, migrations)?;
 
         let options = SqliteConnectOptions::new()
@@ -84,6 +87,7 @@ impl Pools {
         Ok(Self {
             writer,
             reader,
+            folder: Some(folder),
             _lock: lock,
         })
     }
@@ -139,10 +143,13 @@ fn lock_failed(error: std::io::Error) -> StoreError {
     StoreError::Unavailable(anyhow::Error::new(error).context("failed to lock the database file"))
 }
 
+/// None for a file in the working directory.
+fn folder_of(file: &Path) -> Option<&Path> {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty())
+}
+
 async fn make_folder(file: &Path) -> Result<(), StoreError> {
-    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
-        return Ok(());
-    };
+    let Some(folder) = folder_of(file) else { return Ok(()) };
     let made = tokio::fs::DirBuilder::new()
         .recursive(true)
         .mode(PRIVATE)

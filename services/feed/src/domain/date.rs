@@ -5,28 +5,18 @@
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+use sosohappy_events::date::{OutOfRange, in_range};
 use utoipa::ToSchema;
 
 const DIGITS_BELOW_DAY: i64 = 100_000_000;
-const FIRST: i64 = 2_000_000_000_000_000;
-const LAST: i64 = 9_999_999_999_999_999;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDate {
-    #[error("a date has 16 digits, yyyyMMddHHmmssSS, from {FIRST} to {LAST}")]
-    Range,
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
     #[error("the first 8 digits of a date are a day of the calendar")]
     NoSuchDay,
     #[error("digits 5 and 6 of a date are a month, 01 to 12")]
     NoSuchMonth,
-}
-
-fn in_range(date: i64) -> Result<i64, InvalidDate> {
-    if (FIRST..=LAST).contains(&date) {
-        Ok(date)
-    } else {
-        Err(InvalidDate::Range)
-    }
 }
 
 /// When a post was written, as its author's phone told it; its day exists.
@@ -96,7 +86,7 @@ impl TryFrom<i32> for Day {
         let part = |digits: i32| i8::try_from(digits % 100).map_err(|_| InvalidDate::NoSuchDay);
         let year = i16::try_from(day / 10_000).map_err(|_| InvalidDate::NoSuchDay)?;
         if !(2000..=9999).contains(&year) {
-            return Err(InvalidDate::Range);
+            return Err(OutOfRange.into());
         }
         Date::new(year, part(day / 100)?, part(day)?).map_err(|_| InvalidDate::NoSuchDay)?;
         Ok(Self(day))
@@ -205,6 +195,7 @@ impl TryFrom<i64> for YearOf {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sosohappy_events::date::{FIRST, LAST};
 
     use super::*;
 
@@ -222,9 +213,9 @@ mod tests {
             assert_eq!(PostDate::try_from(bad), Err(InvalidDate::NoSuchDay), "{bad}");
         }
         for outside in [0, -1, i64::MIN, i64::MAX, FIRST - 1, LAST + 1] {
-            assert_eq!(PostDate::try_from(outside), Err(InvalidDate::Range), "{outside}");
-            assert_eq!(MonthOf::try_from(outside), Err(InvalidDate::Range), "{outside}");
-            assert_eq!(YearOf::try_from(outside), Err(InvalidDate::Range), "{outside}");
+            assert_eq!(PostDate::try_from(outside), Err(OutOfRange.into()), "{outside}");
+            assert_eq!(MonthOf::try_from(outside), Err(OutOfRange.into()), "{outside}");
+            assert_eq!(YearOf::try_from(outside), Err(OutOfRange.into()), "{outside}");
         }
     }
 
