@@ -1,5 +1,5 @@
-"""Holds what docs/security.md says is shown by tests to the tests there are, and what docs/runbook.md names to what there is: panels of
-dashboards, settings, programs and scripts with their commands."""
+"""Holds what docs/security.md says is shown by tests to the tests there are, what docs/runbook.md names to what there is (panels of
+dashboards, settings, programs and scripts with their commands), and links of the documents to files."""
 
 import json
 import re
@@ -36,6 +36,17 @@ def runbook():
     return len(named), len(asked)
 
 
+def links():
+    """How many links to files README and docs have; each file is there."""
+    count = 0
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+            if not target.startswith(("http:", "https:")):
+                count += 1
+                check((path.parent / target).exists(), f"{path.name}: there is no {target}")
+    return count
+
+
 def main():
     tests = set()
     for path in [*ROOT.glob("crates/**/*.rs"), *ROOT.glob("services/**/*.rs")]:
@@ -54,7 +65,7 @@ def main():
     for name in sorted(named - tests):
         check(False, f"security.md: no test is called {name}")
     panels, keys = runbook()
-    finish(f"security.md: {len(named)} tests named, runbook.md: {panels} panels and {keys} settings, all there")
+    finish(f"security.md: {len(named)} tests named, runbook.md: {panels} panels and {keys} settings, {links()} links to files, all there")
 
 
 main()

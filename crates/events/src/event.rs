@@ -98,7 +98,7 @@ pub trait Event: Sized + Send + Sync + 'static {
     /// Orders events: those of one key stay in order.
     fn key(&self) -> Option<String>;
     fn value(&self) -> Option<Vec<u8>>;
-    /// What is new beside the first fleet's bytes.
+    /// What is new beside the legacy Spring services' bytes.
     fn headers(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
@@ -121,7 +121,7 @@ pub struct Meta {
     pub occurred_at: Timestamp,
     pub correlation_id: Option<String>,
     pub traceparent: Option<String>,
-    /// Whether the record came without our headers, from a service of the first fleet.
+    /// Whether the record came without our headers, from a legacy Spring service.
     pub foreign: bool,
 }
 

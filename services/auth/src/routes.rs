@@ -19,11 +19,11 @@ use crate::authenticate::identity;
 
 pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
     let open = OpenApiRouter::new()
-        .routes(routes!(session::get_authorize_code::get_authorize_code))
-        .routes(Class::SignIn.of(routes!(session::sign_in::sign_in)))
-        .routes(routes!(session::reissue_token::reissue_token));
+        .routes(routes!(session::get_authorize_code))
+        .routes(Class::SignIn.of(routes!(session::sign_in)))
+        .routes(routes!(session::reissue_token));
     let closed = OpenApiRouter::new()
-        .routes(routes!(session::sign_out::sign_out))
+        .routes(routes!(session::sign_out))
         .routes(routes!(profile::check_duplicate_nickname))
         .routes(Class::Upload.of(routes!(profile::set_profile)))
         .routes(Class::Read.of(routes!(profile::find_profile_img)))

@@ -19,7 +19,7 @@ pub const ACCESS_TIMER: &str = "access-token";
 /// Fires when the last refresh token of a session has expired; its key is the session.
 pub const REFRESH_TIMER: &str = "refresh-token";
 
-/// Access tokens of one session that live at once. A client that renews again and again has the last ones; the first fleet's had one.
+/// Access tokens of one session that live at once. A client that renews again and again has the last ones; the legacy Spring services had one.
 const ACCESS_TOKENS: u32 = 8;
 
 /// What a client gets to go on with.

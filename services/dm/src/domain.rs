@@ -7,5 +7,5 @@ mod text;
 
 pub use date::MessageDate;
 pub use id::{MessageId, MessageIds};
-pub use message::{Claim, ConversationId, Erasure, Message, NewMessage, Party, Shown, Unclaimed, Unshown};
+pub use message::{Claim, ConversationId, Erasure, Message, NewMessage, Party, Shown, Unclaimed, Undelivered};
 pub use text::{InvalidText, MessageText};

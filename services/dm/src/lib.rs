@@ -8,14 +8,14 @@ mod consumers;
 mod delivered;
 mod domain;
 mod error;
-mod first_fleet;
 mod housekeeping;
+mod legacy_messages;
 mod metrics;
 mod routes;
 mod settings;
 mod socket;
 mod store;
-mod unshown;
+mod undelivered;
 
 use std::sync::Arc;
 
@@ -66,8 +66,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     )?;
 
     spawn_revalidation(&context, &hub, revalidation);
-    unshown::spawn(&context, opened.store.clone(), relay.clone());
-    first_fleet::spawn(&context, opened.store.clone(), identity.names.clone());
+    undelivered::spawn(&context, opened.store.clone(), relay.clone());
+    legacy_messages::spawn(&context, opened.store.clone(), identity.names.clone());
 
     let sent = Sent::new(
         hub.clone(),

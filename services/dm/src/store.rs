@@ -15,7 +15,7 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 
-use crate::domain::{Claim, Erasure, Message, MessageId, NewMessage, Unclaimed, Unshown};
+use crate::domain::{Claim, Erasure, Message, MessageId, NewMessage, Unclaimed, Undelivered};
 use crate::settings::MessageSettings;
 
 /// Why a message was not stored.
@@ -62,7 +62,7 @@ pub trait Store: Ping + Debug {
     async fn waits(&self, message: &MessageId) -> Result<bool, StoreError>;
 
     /// Messages whose push is due.
-    async fn unshown(&self, now: Timestamp, limit: u32) -> Result<Vec<Unshown>, StoreError>;
+    async fn undelivered(&self, now: Timestamp, limit: u32) -> Result<Vec<Undelivered>, StoreError>;
 
     /// Puts the event of such a message out for a push, once, unless the message was shown meanwhile.
     async fn push(&self, message: &MessageId, event: &Outgoing, now: Timestamp) -> Result<(), StoreError>;
@@ -75,7 +75,7 @@ pub trait Store: Ping + Debug {
     /// Forgets resignations from before that moment, and deletes what a process that was killed has left of younger ones.
     async fn sweep(&self, before: Timestamp) -> Result<(), StoreError>;
 
-    /// Messages of the first fleet that are nobody's yet, with ids after this one, in their order. SQLite has none.
+    /// Messages of the legacy Spring services that are nobody's yet, with ids after this one, in their order. SQLite has none.
     async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError>;
 
     /// Says whose they are: from here on they are in the history, and go with a resignation.

@@ -155,7 +155,7 @@ impl Delivery {
         self.queue(&push, wait).await
     }
 
-    /// Unless it is too late for a push, or happened before this inbox was there: then the first fleet's notice has pushed it.
+    /// Unless it is too late for a push, or happened before this inbox was there: then the legacy notice service has pushed it.
     pub async fn queue(&self, push: &WaitingPush, wait: Duration) -> Result<(), HandleError> {
         if push.occurred_at < self.born || is_older(push.occurred_at, self.settings.get().push.max_age, push.queued_at)
         {

@@ -386,7 +386,7 @@ impl Inner {
     }
 }
 
-/// Whether it is our own auth that refuses: an answer of the first fleet's has another shape.
+/// Whether it is our own auth that refuses: an answer of the legacy Spring service has another shape.
 fn is_problem(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"))

@@ -10,7 +10,7 @@ use super::{HttpUrl, schema};
 
 /// TLS and SASL of the clients of Kafka, as far as they are used: with neither, the protocol is `plaintext`.
 ///
-/// Read from [`SecurityFields`], which refuses combinations that mean nothing.
+/// Read from `SecurityFields`, which refuses combinations that mean nothing.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "SecurityFields")]
 pub struct Security {

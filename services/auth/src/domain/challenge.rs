@@ -45,7 +45,7 @@ pub enum InvalidChallenge {
     S256,
 }
 
-/// The first fleet wrote the digest as a number padded to this many hex digits: zeros at the front beyond them are missing.
+/// The legacy Spring services wrote the digest as a number padded to this many hex digits: zeros at the front beyond them are missing.
 const NUMBER_WIDTH: usize = 64;
 
 impl Challenge {

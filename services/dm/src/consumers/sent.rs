@@ -1,6 +1,6 @@
 //! `directMessage`: every replica shows the message on the sockets it holds of the receiver.
 
-mod seen;
+mod dedupe;
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::domain::MessageId;
 use crate::metrics::DmMetrics;
 use crate::socket::Frame;
 use crate::store::Store;
-use seen::{Seen, Verdict};
+use dedupe::{Dedupe, Verdict};
 
 /// A record that is read again is not shown again:
 ///
@@ -34,7 +34,7 @@ pub struct Sent {
     delivered: DeliveredHandle,
     clock: Arc<dyn Clock>,
     metrics: DmMetrics,
-    seen: Mutex<Seen>,
+    dedupe: Mutex<Dedupe>,
 }
 
 impl Sent {
@@ -53,7 +53,7 @@ impl Sent {
             delivered,
             clock: context.clock.clone(),
             metrics,
-            seen: Mutex::default(),
+            dedupe: Mutex::default(),
         }
     }
 
@@ -86,8 +86,8 @@ impl Sent {
 #[async_trait]
 impl Consumer<DirectMessageSent> for Sent {
     async fn handle(&self, Envelope { event, meta }: Envelope<DirectMessageSent>) -> Result<(), HandleError> {
-        let verdict = self.seen.lock().verdict(meta.id, meta.occurred_at);
-        if verdict == Verdict::Seen {
+        let verdict = self.dedupe.lock().verdict(meta.id, meta.occurred_at);
+        if verdict == Verdict::Duplicate {
             self.metrics.repeated.inc();
             return Ok(());
         }
@@ -107,7 +107,7 @@ impl Consumer<DirectMessageSent> for Sent {
                 }
             }
         }
-        self.seen.lock().remember(meta.id, meta.occurred_at);
+        self.dedupe.lock().remember(meta.id, meta.occurred_at);
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ impl MessageId {
         &self.0
     }
 
-    /// The happening that is this message; none for a message of the first fleet.
+    /// The happening that is this message; none for a message of the legacy Spring services.
     pub fn event(&self) -> Option<EventId> {
         self.0.parse().ok()
     }

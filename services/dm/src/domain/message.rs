@@ -52,12 +52,12 @@ pub struct NewMessage {
 
 /// A message that no socket has shown in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unshown {
+pub struct Undelivered {
     pub message: Message,
     pub stored_at: Timestamp,
 }
 
-/// A message of the first fleet, which knew people by nickname only.
+/// A message of the legacy Spring services, which knew people by nickname only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Unclaimed {
     pub id: MessageId,

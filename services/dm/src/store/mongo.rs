@@ -18,12 +18,13 @@ use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::{Opened, Store, WriteError};
 use crate::domain::{
-    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed, Unshown,
+    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed,
+    Undelivered,
 };
 
-/// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the first fleet had them, and what it did not have: the accounts (`accounts`
+/// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
 /// and `from` by their SHA-256, by which a resignation is remembered), the hash that names the two of them, times. Until somebody claims
-/// it, a message of the first fleet has an `ObjectId` and no `conversation`.
+/// it, a message of the legacy Spring services has an `ObjectId` and no `conversation`.
 const MESSAGES: &str = "message";
 
 /// One document an applied resignation, `_id` its event: keeps the receipt until it is published and the event from being applied
@@ -273,7 +274,7 @@ impl Store for MongoStore {
         Ok(self.collection(MESSAGES).find_one(waiting).await?.is_some())
     }
 
-    async fn unshown(&self, now: Timestamp, limit: u32) -> Result<Vec<Unshown>, StoreError> {
+    async fn undelivered(&self, now: Timestamp, limit: u32) -> Result<Vec<Undelivered>, StoreError> {
         let due = doc! { "pushDueAt": { "$lte": now.as_millisecond() }, OUTBOX: null };
         let found: Vec<Document> = self
             .collection(MESSAGES)
@@ -283,14 +284,14 @@ impl Store for MongoStore {
             .await?
             .try_collect()
             .await?;
-        let mut unshown = Vec::with_capacity(found.len());
+        let mut undelivered = Vec::with_capacity(found.len());
         for document in &found {
-            match unshown_of(document) {
-                Ok(found) => unshown.push(found),
+            match undelivered_of(document) {
+                Ok(found) => undelivered.push(found),
                 Err(error) => self.give_up_push(document, &error).await?,
             }
         }
-        Ok(unshown)
+        Ok(undelivered)
     }
 
     /// Only after the message's first event has gone out: the relay, which takes the field away then, must not take this one.
@@ -342,7 +343,7 @@ impl Store for MongoStore {
     }
 
     async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError> {
-        // Only ids of the kind the first fleet made are greater; what is ours has texts.
+        // Only ids of the kind the legacy Spring services made are greater; what is ours has texts.
         let after = ObjectId::parse_str(after.as_str()).unwrap_or_else(|_| ObjectId::from_bytes([0; 12]));
         let found: Vec<Document> = self
             .collection(MESSAGES)
@@ -447,8 +448,8 @@ fn timestamp(document: &Document, field: &str) -> Result<Timestamp, StoreError> 
         .map_err(StoreError::Corrupt)
 }
 
-fn unshown_of(document: &Document) -> Result<Unshown, StoreError> {
-    Ok(Unshown {
+fn undelivered_of(document: &Document) -> Result<Undelivered, StoreError> {
+    Ok(Undelivered {
         message: message_of(document)?,
         stored_at: timestamp(document, "storedAt")?,
     })

@@ -16,7 +16,8 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{Opened, Store, WriteError};
 use crate::domain::{
-    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed, Unshown,
+    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed,
+    Undelivered,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -118,7 +119,7 @@ impl Store for SqliteStore {
         Ok(found.is_some())
     }
 
-    async fn unshown(&self, now: Timestamp, limit: u32) -> Result<Vec<Unshown>, StoreError> {
+    async fn undelivered(&self, now: Timestamp, limit: u32) -> Result<Vec<Undelivered>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text, stored_at FROM message \
              WHERE push_due_at <= ? ORDER BY push_due_at LIMIT ?",
@@ -127,14 +128,14 @@ impl Store for SqliteStore {
         .bind(limit)
         .fetch_all(self.database.reader())
         .await?;
-        let mut unshown = Vec::with_capacity(rows.len());
+        let mut undelivered = Vec::with_capacity(rows.len());
         for row in &rows {
-            match unshown_of(row) {
-                Ok(found) => unshown.push(found),
+            match undelivered_of(row) {
+                Ok(found) => undelivered.push(found),
                 Err(error) => self.give_up_push(row, &error).await?,
             }
         }
-        Ok(unshown)
+        Ok(undelivered)
     }
 
     async fn push(&self, message: &MessageId, event: &Outgoing, now: Timestamp) -> Result<(), StoreError> {
@@ -354,8 +355,8 @@ async fn insert(
     Ok(())
 }
 
-fn unshown_of(row: &SqliteRow) -> Result<Unshown, StoreError> {
-    Ok(Unshown {
+fn undelivered_of(row: &SqliteRow) -> Result<Undelivered, StoreError> {
+    Ok(Undelivered {
         message: message_of(row)?,
         stored_at: timestamp(row.try_get("stored_at")?)?,
     })

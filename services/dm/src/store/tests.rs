@@ -15,9 +15,9 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Opened, Store, WriteError, open};
-use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Unshown};
+use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Undelivered};
 use crate::socket::event;
-use crate::{DEFAULTS, SERVICE, Settings, first_fleet};
+use crate::{DEFAULTS, SERVICE, Settings, legacy_messages};
 
 on_both_engines!(
     a_message_and_its_event_are_kept_together_and_in_order,
@@ -252,9 +252,9 @@ async fn who_is_not_shown_a_message_in_time_gets_a_push_once(bed: Bed) {
         .await
         .unwrap();
 
-    assert_eq!(kept.store.unshown(at(14), 10).await.unwrap(), []);
-    let due = kept.store.unshown(at(15), 10).await.unwrap();
-    let expected = Unshown {
+    assert_eq!(kept.store.undelivered(at(14), 10).await.unwrap(), []);
+    let due = kept.store.undelivered(at(15), 10).await.unwrap();
+    let expected = Undelivered {
         message: lost.message.clone(),
         stored_at: at(10),
     };
@@ -268,7 +268,7 @@ async fn who_is_not_shown_a_message_in_time_gets_a_push_once(bed: Bed) {
         .await
         .unwrap();
     assert_eq!(kept.pending().await, [push], "once, and not for what was shown");
-    assert_eq!(kept.store.unshown(at(100), 10).await.unwrap(), []);
+    assert_eq!(kept.store.undelivered(at(100), 10).await.unwrap(), []);
 }
 
 async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
@@ -332,9 +332,9 @@ async fn a_corrupt_message_keeps_no_other_from_its_push() {
     }
     let corrupt = "UPDATE message SET sender = 'nobody' WHERE receiver LIKE 'lee%'";
     assert_eq!(bed.sql("dm", corrupt).await, 1);
-    let due = kept.store.unshown(at(15), 1).await.unwrap();
+    let due = kept.store.undelivered(at(15), 1).await.unwrap();
     assert_eq!(due, [], "the broken one is met first, and given up");
-    let due = kept.store.unshown(at(15), 1).await.unwrap();
+    let due = kept.store.undelivered(at(15), 1).await.unwrap();
     let ids: Vec<_> = due.iter().map(|found| &found.message.id).collect();
     assert_eq!(ids, [&whole.message.id]);
 }
@@ -403,7 +403,7 @@ async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
     if settings.messages.url.scheme() != "mongodb" {
-        first_fleet::claim(&*kept.store, &Plainly, at(0)).await.unwrap();
+        legacy_messages::claim(&*kept.store, &Plainly, at(0)).await.unwrap();
         return;
     }
     let database = sosohappy_store::mongo::Database::open(&settings.messages.url, &kept.context);
@@ -430,7 +430,7 @@ async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
     kept.say("kim", "lee", 6, 10).await;
 
     for _ in 0..2 {
-        first_fleet::claim(&*kept.store, &Plainly, Timestamp::UNIX_EPOCH)
+        legacy_messages::claim(&*kept.store, &Plainly, Timestamp::UNIX_EPOCH)
             .await
             .unwrap();
     }

@@ -31,7 +31,7 @@ impl PostDate {
         Day(i32::try_from(self.0 / DIGITS_BELOW_DAY).expect("eight digits fit"))
     }
 
-    /// Whether hour and minute exist. Seconds are as they come: the first fleet has shown 83 of them.
+    /// Whether hour and minute exist. Seconds are as they come: the legacy app has shown 83 of them.
     #[must_use]
     pub fn has_time_of_day(self) -> bool {
         let (hour, minute) = (self.0 / 1_000_000 % 100, self.0 / 10_000 % 100);

@@ -126,7 +126,7 @@ async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
     assert_eq!(pushes(&notice, "message", "sent").await, 2);
 }
 
-/// A fleet that is moved over: the first fleet's notice has pushed what is on the topics already.
+/// A fleet that is moved over: the legacy notice service has pushed what is on the topics already.
 async fn what_happened_before_the_inbox_was_there_is_not_pushed(bed: Bed) {
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;

@@ -16,7 +16,7 @@ const AT_ONCE: u32 = 100;
 
 pub fn spawn(context: &Context, store: Arc<dyn Store>, relay: RelayHandle) {
     let (context, draining) = (context.clone(), context.lifecycle.draining());
-    context.lifecycle.clone().spawn("unshown-messages", async move {
+    context.lifecycle.clone().spawn("undelivered-messages", async move {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
@@ -32,14 +32,14 @@ pub fn spawn(context: &Context, store: Arc<dyn Store>, relay: RelayHandle) {
 }
 
 async fn push(context: &Context, store: &dyn Store, relay: &RelayHandle) -> Result<(), StoreError> {
-    let unshown = store.unshown(context.clock.now(), AT_ONCE).await?;
-    for found in &unshown {
+    let undelivered = store.undelivered(context.clock.now(), AT_ONCE).await?;
+    for found in &undelivered {
         let event = event(&found.message, found.stored_at, false, context);
         store
             .push(&found.message.id, &event.to_outgoing(), context.clock.now())
             .await?;
     }
-    if !unshown.is_empty() {
+    if !undelivered.is_empty() {
         relay.wake();
     }
     Ok(())

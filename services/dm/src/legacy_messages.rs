@@ -1,4 +1,4 @@
-//! Messages that the first fleet left, or that a Spring replica beside ours writes: they name people by nickname only. Whose they are is
+//! Messages that the legacy Spring services left, or that a Spring replica beside ours writes: they name people by nickname only. Whose they are is
 //! found out here, so that they are in the history and go with a resignation. What names nobody who is known stays as it is.
 
 use std::collections::HashMap;
@@ -43,10 +43,7 @@ pub fn spawn(context: &Context, store: Arc<dyn Store>, names: Arc<dyn Names>) {
             match claimed {
                 Some(Ok(())) if all => all_done = Some(Instant::now()),
                 Some(Ok(())) | None => {}
-                Some(Err(error)) => tracing::warn!(
-                    error = format!("{error:#}"),
-                    "messages of the first fleet are nobody's yet"
-                ),
+                Some(Err(error)) => tracing::warn!(error = format!("{error:#}"), "legacy messages unclaimed"),
             }
         }
         Ok(())

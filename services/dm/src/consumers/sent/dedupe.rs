@@ -11,13 +11,13 @@ const MOST: usize = 50_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     New,
-    Seen,
+    Duplicate,
     /// From before what is remembered: it may have been read.
     Forgotten,
 }
 
 #[derive(Debug)]
-pub struct Seen {
+pub struct Dedupe {
     ids: HashSet<EventId>,
     order: VecDeque<(EventId, Timestamp)>,
     /// Of the latest happening that was forgotten.
@@ -25,7 +25,7 @@ pub struct Seen {
     most: usize,
 }
 
-impl Default for Seen {
+impl Default for Dedupe {
     fn default() -> Self {
         Self {
             ids: HashSet::new(),
@@ -36,10 +36,10 @@ impl Default for Seen {
     }
 }
 
-impl Seen {
+impl Dedupe {
     pub fn verdict(&self, id: EventId, occurred_at: Timestamp) -> Verdict {
         if self.ids.contains(&id) {
-            Verdict::Seen
+            Verdict::Duplicate
         } else if occurred_at <= self.forgotten_until {
             Verdict::Forgotten
         } else {
@@ -71,19 +71,19 @@ mod tests {
     fn remembers_the_latest_and_knows_what_it_has_forgotten() {
         let context = Context::system("dm-service", 0);
         let at = |second| Timestamp::from_second(second).unwrap();
-        let mut seen = Seen {
+        let mut dedupe = Dedupe {
             most: 2,
-            ..Seen::default()
+            ..Dedupe::default()
         };
         let [one, two, three, four] = std::array::from_fn(|_| EventId::new(&context));
         for (id, second) in [(one, 10), (two, 20), (two, 20), (three, 30)] {
-            seen.remember(id, at(second));
+            dedupe.remember(id, at(second));
         }
-        assert_eq!(seen.verdict(two, at(20)), Verdict::Seen);
-        assert_eq!(seen.verdict(three, at(30)), Verdict::Seen);
-        assert_eq!(seen.verdict(one, at(10)), Verdict::Forgotten);
-        assert_eq!(seen.verdict(four, at(10)), Verdict::Forgotten);
-        assert_eq!(seen.verdict(four, at(11)), Verdict::New);
-        assert_eq!((seen.ids.len(), seen.order.len()), (2, 2));
+        assert_eq!(dedupe.verdict(two, at(20)), Verdict::Duplicate);
+        assert_eq!(dedupe.verdict(three, at(30)), Verdict::Duplicate);
+        assert_eq!(dedupe.verdict(one, at(10)), Verdict::Forgotten);
+        assert_eq!(dedupe.verdict(four, at(10)), Verdict::Forgotten);
+        assert_eq!(dedupe.verdict(four, at(11)), Verdict::New);
+        assert_eq!((dedupe.ids.len(), dedupe.order.len()), (2, 2));
     }
 }
