@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::{Status, TraceContextExt as _};
+use parking_lot::Mutex;
 use tracing::field::{Empty, display};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -35,6 +36,7 @@ pub(super) struct RequestLog {
     context: Context,
     metrics: HttpMetrics,
     limits: Live<Limits>,
+    rate_limited: RateLimitedLines,
 }
 
 /// What a request that comes in now is bounded by.
@@ -55,12 +57,37 @@ impl RequestLog {
                 responses: ResponseMemory::new(settings, before.map(|before| &before.responses)),
                 request_timeout: settings.request_timeout,
             }),
+            rate_limited: RateLimitedLines::default(),
         })
     }
 }
 
-/// Wraps a request from the outside in: request id and trace context, one log line and metrics, panic to 500,
-/// body limit and timeout.
+/// The log lines of requests refused with 429: at most one a second, so that a flood does not fill the log. Metrics count each request.
+#[derive(Debug, Default)]
+struct RateLimitedLines(Mutex<Suppressed>);
+
+#[derive(Debug, Default)]
+struct Suppressed {
+    /// Of the monotonic clock.
+    until: Duration,
+    lines: u64,
+}
+
+impl RateLimitedLines {
+    /// Returns the number of lines suppressed since the last one; none if the line of this moment is suppressed, too.
+    fn next(&self, now: Duration) -> Option<u64> {
+        let mut suppressed = self.0.lock();
+        if now < suppressed.until {
+            suppressed.lines += 1;
+            return None;
+        }
+        suppressed.until = now + Duration::from_secs(1);
+        Some(std::mem::take(&mut suppressed.lines))
+    }
+}
+
+/// Wraps a request from the outside in: request id and trace context, one log line (fewer for a flood of 429) and metrics, panic to
+/// 500, body limit and timeout.
 pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request: Request, next: Next) -> Response {
     let entropy = &*log.context.entropy;
     let id: Arc<str> = request_id(request.headers())
@@ -240,6 +267,11 @@ impl Drop for Line<'_> {
             // Asked every few seconds by machines.
             Some(status @ 200..=299) if uri.starts_with("/actuator/") => {
                 tracing::debug!(parent: &self.span, method, uri, status, ms, "request");
+            }
+            Some(status @ 429) => {
+                if let Some(suppressed) = self.log.rate_limited.next(self.log.context.clock.monotonic()) {
+                    tracing::info!(parent: &self.span, method, uri, status, ms, suppressed, "request");
+                }
             }
             Some(status) => tracing::info!(parent: &self.span, method, uri, status, ms, "request"),
             None => tracing::info!(parent: &self.span, method, uri, ms, "client disconnected before the response"),

@@ -9,8 +9,10 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::*;
 use crate::Context;
+use crate::clock::{ManualClock, SystemEntropy};
 use crate::http::serve::Service;
-use crate::http::testing::test_settings;
+use crate::http::testing::{credentials, test_settings};
+use crate::rate::Rate;
 use crate::settings::{Credentials, Live, RateLimits};
 
 #[derive(Debug, Clone, Default)]
@@ -123,6 +125,48 @@ async fn one_line_a_request_and_nobody_in_it() {
         built.levels.set(wrong).expect_err(wrong);
     }
     assert_eq!(built.levels.directives(), "warn,sosohappy_common=debug");
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_requests_is_one_line_a_second() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let built = build("test-service", &log("info"), &no_spans(), move || writer.clone(), false).expect("valid");
+    let _installed = tracing::subscriber::set_default(built.subscriber);
+    let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
+    let context = Context::with("test-service", 0, clock.clone(), Arc::new(SystemEntropy));
+    let mut limits = RateLimits::off();
+    limits.per_address.anonymous = Rate::per_minute(1);
+    let routes = OpenApiRouter::new().route("/test-service/open", get(|| async {}));
+    let service = Service::new(
+        context,
+        Live::new(test_settings()),
+        &Live::new(limits),
+        &credentials(),
+        routes,
+    );
+    let call = async || {
+        let request = http::Request::builder().uri("/test-service/open").body(Body::empty());
+        let answer = service.router.clone().oneshot(request.expect("a request")).await;
+        answer.expect("infallible").status()
+    };
+    let refused = |lines: &Lines| -> Vec<_> {
+        let lines = lines.take().into_iter().filter(|line| line["status"] == 429);
+        lines.map(|line| line["suppressed"].clone()).collect()
+    };
+    assert_eq!(call().await, 200);
+    for _ in 0..500 {
+        assert_eq!(call().await, 429);
+    }
+    assert_eq!(refused(&lines), [0]);
+    clock.advance(std::time::Duration::from_secs(1));
+    for _ in 0..500 {
+        assert_eq!(call().await, 429);
+    }
+    assert_eq!(refused(&lines), [499]);
+    let counted = service.context.metrics.render();
+    let line = r#"http_rate_limited_requests_total{by="address",class="anonymous",application="test-service"} 1000"#;
+    assert!(counted.contains(line), "{counted}");
 }
 
 #[tokio::test]
