@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod flood;
 mod like;
 mod report;
 mod rolling;
@@ -36,12 +37,15 @@ enum Command {
     Bare { port: u16 },
     /// Restart ten processes one after the other under load, behind a load balancer, on the real engines; fails when a request does
     Rolling,
+    /// Measure messages while another client sends 6,000 valid frames a second, with and without the limit of frames
+    Flood,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
+        Some(Command::Flood) => block_on(flood::run(&arguments.report)),
         Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
         None => block_on(measure(arguments.report)),
     };
