@@ -110,7 +110,7 @@ def main():
     for name, url in at.items():
         own = f"SOSOHAPPY_{name.upper()}"
         environment[f"{own}__SERVER__PORT"] = url.rpartition(":")[2]
-        environment |= {f"{own}__LIMITS__{limit}": "off" for limit in UNLIMITED}
+        environment |= {f"{own}__RATE_LIMITS__{limit}": "off" for limit in UNLIMITED}
     with tempfile.TemporaryDirectory() as folder:
         data, log = Path(folder) / "data", Path(folder) / "fleet.log"
         with log.open("w") as written:

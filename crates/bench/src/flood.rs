@@ -34,7 +34,7 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
     let unlimited = measure(binaries, &[]).await?;
     let defaults = [
         ("SOSOHAPPY_DM__SOCKETS__FRAMES_PER_MINUTE", "120"),
-        ("SOSOHAPPY_DM__LIMITS__PER_ACCOUNT__CONNECT", "60"),
+        ("SOSOHAPPY_DM__RATE_LIMITS__PER_ACCOUNT__CONNECT", "60"),
     ];
     let limited = measure(binaries, &defaults).await?;
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };

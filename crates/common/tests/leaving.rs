@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "every service has all shared sections")]
 struct Settings {
     server: Server,
-    limits: RateLimits,
+    rate_limits: RateLimits,
     log: Log,
     tracing: Tracing,
     events: Events,
@@ -59,7 +59,7 @@ fn build(settings: &Live<Settings>, context: &Context, told: mpsc::UnboundedSend
     });
     let server = settings.part(|settings| settings.server.clone());
     let routes = OpenApiRouter::new().route("/test-service/slow", slow);
-    let limits = settings.part(|settings| settings.limits.clone());
+    let limits = settings.part(|settings| settings.rate_limits.clone());
     Service::new(context.clone(), server, &limits, &settings.get().credentials, routes)
 }
 

@@ -4,16 +4,16 @@
 
 /// Keys of every service.
 const OFF: &[&str] = &[
-    "limits.per-address.anonymous",
-    "limits.per-address.sign-in",
-    "limits.per-address.read",
-    "limits.per-address.write",
-    "limits.per-address.upload",
-    "limits.per-address.connect",
-    "limits.per-account.read",
-    "limits.per-account.write",
-    "limits.per-account.upload",
-    "limits.per-account.connect",
+    "rate-limits.per-address.anonymous",
+    "rate-limits.per-address.sign-in",
+    "rate-limits.per-address.read",
+    "rate-limits.per-address.write",
+    "rate-limits.per-address.upload",
+    "rate-limits.per-address.connect",
+    "rate-limits.per-account.read",
+    "rate-limits.per-account.write",
+    "rate-limits.per-account.upload",
+    "rate-limits.per-account.connect",
 ];
 const OFF_AT_AUTH: &[&str] = &["sign-in.failures-per-minute"];
 const OFF_WITH_SOCKETS: &[&str] = &["sockets.frames-per-minute"];

@@ -45,7 +45,7 @@ const MOST_FAILING_ACCOUNTS: u64 = 20_000;
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
-    let limits = settings.part(|settings| settings.limits.clone());
+    let limits = settings.part(|settings| settings.rate_limits.clone());
     let poll = settings.part(|settings| settings.config.poll);
     check_proof(&current.sign_in)?;
     let store = store::open(&current.database.url, current.database.max_connections, &context)

@@ -17,7 +17,7 @@ use sosohappy_common::settings::{
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
-    pub limits: RateLimits,
+    pub rate_limits: RateLimits,
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,

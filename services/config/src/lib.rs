@@ -109,7 +109,7 @@ impl App {
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
-    let limits = settings.part(|settings| settings.limits.clone());
+    let limits = settings.part(|settings| settings.rate_limits.clone());
     let keys = KeyRing::new(
         current.encrypt.key.as_ref(),
         &current.encrypt.keys,

@@ -46,7 +46,7 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
-    let limits = settings.part(|settings| settings.limits.clone());
+    let limits = settings.part(|settings| settings.rate_limits.clone());
     let opened = store::open(&current.messages, &context).await.context("messages.url")?;
     let metrics = DmMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, opened.store.clone());

@@ -36,7 +36,7 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
-    let limits = settings.part(|settings| settings.limits.clone());
+    let limits = settings.part(|settings| settings.rate_limits.clone());
     let database = store::open(&current.database.url, current.database.max_connections, &context)
         .await
         .context("database.url")?;

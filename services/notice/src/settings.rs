@@ -13,7 +13,7 @@ use sosohappy_sockets::Limits;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub server: Server,
-    pub limits: RateLimits,
+    pub rate_limits: RateLimits,
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,

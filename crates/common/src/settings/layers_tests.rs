@@ -25,7 +25,7 @@ words = ["a", "b"]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Settings {
     server: Server,
-    limits: RateLimits,
+    rate_limits: RateLimits,
     log: Log,
     tracing: crate::settings::Tracing,
     events: crate::settings::Events,
@@ -103,8 +103,8 @@ async fn defaults_come_over_shared_defaults() {
     assert_eq!(settings.events.topics.len(), 0);
     assert_eq!(settings.log.level, "info");
     assert_eq!(settings.tracing.otlp_endpoint, None);
-    assert_eq!(settings.limits.per_address.sign_in, Rate::per_minute(300));
-    assert_eq!(settings.limits.trusted_proxies.len(), 2);
+    assert_eq!(settings.rate_limits.per_address.sign_in, Rate::per_minute(300));
+    assert_eq!(settings.rate_limits.trusted_proxies.len(), 2);
 }
 
 #[tokio::test]
@@ -171,11 +171,11 @@ fn the_environment_comes_last() {
 #[tokio::test]
 async fn limits_are_read_from_texts() {
     let settings = read(&[
-        ("limits.per-address.read", "off"),
-        ("limits.per-account.read", "7"),
-        ("limits.trusted-proxies", "10.0.0.0/8, 192.0.2.1"),
+        ("rate-limits.per-address.read", "off"),
+        ("rate-limits.per-account.read", "7"),
+        ("rate-limits.trusted-proxies", "10.0.0.0/8, 192.0.2.1"),
     ]);
-    let limits = &settings.await.expect("valid").get().limits;
+    let limits = &settings.await.expect("valid").get().rate_limits;
     assert_eq!(
         (limits.per_address.read, limits.per_account.read),
         (Rate::Off, Rate::per_minute(7))
@@ -204,14 +204,14 @@ async fn nonsense_is_refused_with_its_place() {
             "server.body-timeout: must be longer than nothing (in the launcher)",
         ),
         (
-            "limits.per-address.read",
+            "rate-limits.per-address.read",
             "0",
-            "limits.per-address.read: a whole number of at least 1, or off, is expected (in the launcher)",
+            "rate-limits.per-address.read: a whole number of at least 1, or off, is expected (in the launcher)",
         ),
         (
-            "limits.trusted-proxies",
+            "rate-limits.trusted-proxies",
             "10.0.0.0/8,10.0.0.0/33",
-            "limits.trusted-proxies: a network such as 10.0.0.0/8, or an address, is expected (in the launcher)",
+            "rate-limits.trusted-proxies: a network such as 10.0.0.0/8, or an address, is expected (in the launcher)",
         ),
         ("server.prot", "1", "server.prot: unknown key (in the launcher)"),
         (

@@ -26,7 +26,7 @@ async fn an_account_is_limited_whatever_it_calls_from(bed: Bed) {
     let feed = Feed::start_with(
         &bed,
         &[
-            ("limits.per-account.read", "1"),
+            ("rate-limits.per-account.read", "1"),
             ("access.introspection-timeout", "10s"),
         ],
     )
@@ -42,7 +42,7 @@ async fn an_account_is_limited_whatever_it_calls_from(bed: Bed) {
     feed.save(&kim, "2023090508000000", "3", "sea").await;
 
     // As POST /actuator/refresh and a refresh over the bus do.
-    let changed = Map::from_iter([("limits.per-account.read".to_owned(), json!("off"))]);
+    let changed = Map::from_iter([("rate-limits.per-account.read".to_owned(), json!("off"))]);
     let refreshed = feed
         .running
         .context
@@ -51,7 +51,7 @@ async fn an_account_is_limited_whatever_it_calls_from(bed: Bed) {
         .await
         .expect("attached")
         .expect("valid");
-    assert_eq!(refreshed.changed, ["limits.per-account.read"]);
+    assert_eq!(refreshed.changed, ["rate-limits.per-account.read"]);
     assert_eq!(refreshed.needs_restart, Vec::<String>::new());
     assert_eq!(passed(&feed, &kim, 40).await, 40);
 }
