@@ -151,5 +151,10 @@ async fn present_nicknames_are_shown(bed: Bed) {
     // Under the new name at once, too.
     let mut to = dm.connect(&lee).await;
     from.send(message("kim", "달이", DATE + 1, "again").to_string()).await;
-    assert_eq!(to.json().await, message("kim", "달이", DATE + 1, "again"));
+    // A socket may be shown what was stored up to a quarter of a second before it was opened.
+    let mut shown = to.json().await;
+    if shown["text"] == "hello" {
+        shown = to.json().await;
+    }
+    assert_eq!(shown, message("kim", "달이", DATE + 1, "again"));
 }
