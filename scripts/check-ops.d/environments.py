@@ -18,9 +18,11 @@ SECRETS = {
     "auth-database": "mysql://auth:secret@mysql:3306/auth",
     "feed-database": "mysql://feed:secret@mysql:3306/feed",
     "dm-messages": "mongodb://dm:secret@mongodb:27017/dm?replicaSet=sosohappy&authSource=admin",
+    # Of a KafkaUser, which Strimzi makes.
+    "password": "32-letters-that-Strimzi-has-made-up",
     "notice-inbox": "mongodb://notice:secret@mongodb:27017/notice?replicaSet=sosohappy&authSource=admin",
 }
-# Left to whoever rolls it out, and an error without: docs/runbook.md, "Nobody proves who they are".
+# Left to whoever rolls it out, and an error without: docs/runbook.md, "Sign-in without proof".
 LEFT_OPEN = {("production", "auth"): {"SOSOHAPPY_AUTH__SIGN_IN__PROOF": "none"}}
 
 
