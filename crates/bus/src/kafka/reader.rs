@@ -218,7 +218,8 @@ fn partitions(producer: &Producer, topic: &str) -> Result<Vec<i32>, BusError> {
     let found = metadata
         .topics()
         .iter()
-        .find(|found| found.name() == topic && found.error().is_none());
+        // A topic that is being created may be listed without partitions for a moment: that is no topic to read yet.
+        .find(|found| found.name() == topic && found.error().is_none() && !found.partitions().is_empty());
     let found = found.ok_or_else(|| unavailable(format!("topic {topic} does not exist")))?;
     Ok(found
         .partitions()
