@@ -174,7 +174,7 @@ async fn scram_over_tls_publishes_and_consumes() {
     .await;
 }
 
-/// Cases A4: whoever can write `accessToken` holds a session of any account.
+/// Cases A4: a client that can write `accessToken` holds a session of any account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_writes_and_reads_what_is_declared_for_it() {
     on_secured(async |bench: Bench| {

@@ -249,8 +249,8 @@ impl Hub {
     /// [`Hub::send`] on the sockets only that were there when it happened: a client that came later has it from the history.
     /// A socket is there from before its client learns that the handshake was accepted.
     ///
-    /// So what a replica has shown and then died of is not shown again by the next one, and what is told again seconds later comes out
-    /// of order on no socket that is younger.
+    /// A frame that a replica has delivered before it crashed is not delivered again by the next one, and a late redelivery does not reach
+    /// younger sockets, below newer frames.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send_as_of(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
         let now = self.0.context.clock.now();

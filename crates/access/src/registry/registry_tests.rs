@@ -270,7 +270,7 @@ async fn a_slow_auth_is_not_waited_for() {
     assert!(begun.elapsed() < Duration::from_millis(550), "{:?}", begun.elapsed());
 }
 
-/// The JWT filter of the legacy auth service refuses whoever is no person.
+/// The JWT filter of the legacy auth service refuses tokens without an account.
 #[tokio::test]
 async fn beside_an_auth_that_knows_no_introspection_the_topics_are_all_there_is() {
     let bench = bench().await;

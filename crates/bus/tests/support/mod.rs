@@ -44,7 +44,7 @@ impl Bench {
         }
     }
 
-    /// As another process would open it. The journal is opened once, and anew when nobody has it any more.
+    /// As another process would open it. The journal is opened once, and again after its last user has dropped it.
     pub async fn open(&self) -> Arc<dyn Bus> {
         if self.is_kafka() {
             return self.open_as(&self.prefix).await;

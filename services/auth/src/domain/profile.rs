@@ -36,7 +36,7 @@ impl TryFrom<String> for Nickname {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let fits = (1..=100).contains(&text.chars().count());
         let visible = fits && text.trim() == text && is_visible(&text);
-        // Records of the legacy Spring services name people by nickname or by account; nobody may pass for the account of another.
+        // Records of the legacy Spring services name people by nickname or by account; no nickname may look like another user's account.
         let like_an_account = text.contains('@') && text.contains('+');
         if visible && !like_an_account {
             Ok(Self(text))
