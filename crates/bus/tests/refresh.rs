@@ -28,11 +28,25 @@ const NEVER: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Deserialize)]
 struct Settings {
-    limits: Limits,
+    post: Post,
+    #[serde(rename = "server")]
+    _server: serde_json::Value,
+    #[serde(rename = "rate-limits")]
+    _limits: serde_json::Value,
+    #[serde(rename = "log")]
+    _log: serde_json::Value,
+    #[serde(rename = "tracing")]
+    _tracing: serde_json::Value,
+    #[serde(rename = "events")]
+    _events: serde_json::Value,
+    #[serde(rename = "credentials")]
+    _credentials: serde_json::Value,
+    #[serde(rename = "config")]
+    _config: serde_json::Value,
 }
 
 #[derive(Debug, Deserialize)]
-struct Limits {
+struct Post {
     posts: u32,
 }
 
@@ -52,7 +66,7 @@ impl Instance {
         let secret = |key: &str| (format!("credentials.{key}-token"), "a-token-of-a-test".to_owned());
         let sources = Sources {
             service: "test",
-            defaults: "live = [\"limits\"]\n[server]\nport = 1\n",
+            defaults: "live = [\"post\"]\n[server]\nport = 1\n",
             file: Some(file.clone()),
             overrides: vec![secret("service"), secret("operator")],
             environment: false,
@@ -70,12 +84,12 @@ impl Instance {
     }
 
     fn posts(&self) -> u32 {
-        self.settings.get().limits.posts
+        self.settings.get().post.posts
     }
 }
 
 fn write(file: &Path, posts: i64) {
-    std::fs::write(file, format!("[limits]\nposts = {posts}\n")).unwrap();
+    std::fs::write(file, format!("[post]\nposts = {posts}\n")).unwrap();
 }
 
 async fn publish(bus: &Arc<dyn Bus>, message: BusMessage, context: &Context) {
@@ -124,7 +138,7 @@ async fn who_is_meant_reads_again_and_says_so(bench: Bench) {
     );
     assert_eq!(feed.posts(), 2);
 
-    let values = Map::from_iter([("limits.posts".to_owned(), json!("7"))]);
+    let values = Map::from_iter([("post.posts".to_owned(), json!("7"))]);
     publish(
         &bus,
         BusMessage::environment_change(&bench.context, "**", values),
@@ -167,7 +181,7 @@ async fn a_refusal_is_told_and_nothing_changes(bench: Bench) {
     )
     .await;
     let report = next(&mut *reader, BusMessage::REPORT).await.to_report().unwrap();
-    assert!(report.refused.unwrap().starts_with("limits.posts: "));
+    assert!(report.refused.unwrap().starts_with("post.posts: "));
     assert_eq!(feed.posts(), 1);
     support::assert_counted(&feed.context, "settings_refused", &[], 1);
 

@@ -2,12 +2,15 @@
 //!
 //! A number may come as text (`"8891"` from the environment or a form), text as a number, one value where a list
 //! is asked for. What JSON would refuse for its type only is taken; what has no reading is an error that names
-//! the path to it.
+//! the path to it and never the value, which may be a secret.
+//!
+//! Settings are read with [`from_settings`], which also returns the keys that no structure has.
 
 use std::fmt::{self, Display};
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Visitor};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, SeqAccess, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
 /// What is wrong, and where in the tree.
@@ -78,6 +81,18 @@ impl de::Error for Error {
         }
     }
 
+    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::wrong(format!("{expected} is expected"))
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::wrong(format!("{expected} is expected"))
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::wrong(format!("{} is expected", expected.join(" or ")))
+    }
+
     fn unknown_field(field: &str, _expected: &'static [&'static str]) -> Self {
         Self {
             path: field.to_owned(),
@@ -97,6 +112,32 @@ pub(crate) enum Empty {
 
 pub(crate) fn from_tree<T: DeserializeOwned>(tree: &Value, empty: Empty) -> Result<T, Error> {
     T::deserialize(Node { value: tree, empty })
+}
+
+/// Reads settings, and returns the paths of all keys that no structure has: these are left out. A structure with `deny_unknown_fields`
+/// refuses them instead, so settings have that in their schemas only.
+pub(crate) fn from_settings<T: DeserializeOwned>(tree: &Value) -> (Result<T, Error>, Vec<String>) {
+    let mut unknown = Vec::new();
+    let node = Node {
+        value: tree,
+        empty: Empty::Nothing,
+    };
+    let settings = serde_ignored::deserialize(node, |path| unknown.push(path_of(&path)));
+    (settings, unknown)
+}
+
+/// A path as [`Error::path`] has it.
+fn path_of(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", path_of(parent)),
+        Path::Map { parent, key } => match path_of(parent) {
+            section if section.is_empty() => key.clone(),
+            section => format!("{section}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => path_of(parent),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -205,15 +246,16 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
         deserialize_i16 visit_i16 i16;
         deserialize_i32 visit_i32 i32;
         deserialize_i64 visit_i64 i64;
-        deserialize_i128 visit_i128 i128;
         deserialize_u8 visit_u8 u8;
         deserialize_u16 visit_u16 u16;
         deserialize_u32 visit_u32 u32;
         deserialize_u64 visit_u64 u64;
-        deserialize_u128 visit_u128 u128;
     }
 
     floats! { deserialize_f32 deserialize_f64 }
+
+    // No parameter and no setting is one of these.
+    forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
@@ -241,24 +283,12 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
         }
     }
 
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_str(visitor)
-    }
-
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_str(&self.text()?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.deserialize_str(visitor)
-    }
-
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_bytes(self.text()?.as_bytes())
-    }
-
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_bytes(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -272,14 +302,6 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
         } else {
             visitor.visit_some(self)
         }
-    }
-
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_unit()
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Error> {
@@ -296,19 +318,6 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
             node: self,
             items: items.iter().enumerate(),
         })
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _len: usize,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -398,7 +407,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 
 /// `#[serde(deserialize_with = "comma_list")]`: a list whose items may also be joined by commas. Items are
 /// trimmed, empty ones left out.
-pub fn comma_list<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub fn comma_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Joined;
 
     impl<'de> Visitor<'de> for Joined {
@@ -416,7 +425,7 @@ pub fn comma_list<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<Vec<
             Ok(Vec::new())
         }
 
-        fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
             let mut all = Vec::new();
             while let Some(text) = items.next_element::<String>()? {
                 all.extend(split(&text));

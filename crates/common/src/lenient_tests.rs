@@ -86,7 +86,7 @@ fn errors_name_the_path() {
     );
     assert_eq!(
         told(json!({"inner": {"port": 1}, "colour": "red"})),
-        "colour: unknown variant `red`, expected `deep-blue`"
+        "colour: deep-blue is expected"
     );
 }
 

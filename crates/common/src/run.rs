@@ -148,6 +148,7 @@ where
     let port = settings.shared().map_or(0, |shared: &Shared| shared.server.port);
     let context = Context::system(service, port);
     context.settings.attach(&settings);
+    context.settings.on_log_level(telemetry::apply_level);
     if let Some((levels, shared)) = telemetry::levels().zip(settings.shared())
         && levels.directives() != shared.log.level
     {

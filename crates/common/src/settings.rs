@@ -8,6 +8,7 @@
 //! A defaults file begins with `live = ["section.key", …]`: what takes effect as soon as it is re-read. Every
 //! other change is reported as "needs restart".
 
+pub mod keys;
 mod layers;
 mod live;
 mod remote;
@@ -16,9 +17,8 @@ pub mod schema;
 mod secret_url;
 mod sections;
 mod security;
+mod sources;
 pub mod valid;
-
-use std::path::PathBuf;
 
 pub use live::{Live, Refreshed, Refresher};
 pub use secret_url::{HttpUrl, SecretUrl};
@@ -28,29 +28,9 @@ pub use sections::{
 };
 pub use security::{ClientCertificate, Login, Mechanism, OauthClient, Protocol, Sasl, Security, Tls};
 use serde::de::DeserializeOwned;
+pub use sources::{SettingsError, Sources};
 
-/// Where the settings of a service come from.
-#[derive(Debug, Clone)]
-pub struct Sources {
-    /// `auth`, `feed`, … : the name in environment keys.
-    pub service: &'static str,
-    /// The service's embedded `settings.toml`.
-    pub defaults: &'static str,
-    /// An optional file over the defaults.
-    pub file: Option<PathBuf>,
-    /// Keys set by the launcher or a test, `("database.url", "sqlite:…")`, over the file and under the environment.
-    pub overrides: Vec<(String, String)>,
-    /// Whether the process environment is read; tests in one process say no.
-    pub environment: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    #[error("{path}: {reason}")]
-    Invalid { path: String, reason: String },
-    #[error("cannot read settings from {origin}: {reason}")]
-    Unreadable { origin: String, reason: String },
-}
+use self::layers::Layers;
 
 /// Reads all layers once; the config service is asked when `config.url` is set.
 pub async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
@@ -59,11 +39,11 @@ pub async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, Set
 
 /// Reads some sections of all layers but the config service, for tools that are no service.
 pub fn sections<S: DeserializeOwned>(sources: &Sources) -> Result<S, SettingsError> {
-    layers::Layers::at_hand(sources)?.sections()
+    Layers::at_hand(sources)?.sections()
 }
 
 /// The shared sections from the layers that are at hand (all but the config service): what is needed to log
 /// while the config service is waited for.
 pub fn peek(sources: &Sources) -> Result<Shared, SettingsError> {
-    layers::Layers::at_hand(sources)?.shared()
+    Layers::at_hand(sources)?.shared()
 }

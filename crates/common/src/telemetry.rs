@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
 use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 pub(crate) use counts::logged_by_level;
 
-use crate::settings::{Log, LogFormat, Tracing};
+use crate::settings::{Log, LogFormat, Tracing, valid};
 
 /// The subscriber is one a process, so is the handle to its levels.
 static LEVELS: OnceLock<Levels> = OnceLock::new();
@@ -87,7 +87,7 @@ fn build<W>(
 where
     W: for<'writer> fmt::MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let (filter, handle) = reload::Layer::new(parse_directives(&log.level)?);
+    let (filter, handle) = reload::Layer::new(valid::parse_log_directives(&log.level)?);
     let exporter = otlp::exporter(service, tracing)?;
     EXPORTS.fetch_or(exporter.is_some(), Ordering::Relaxed);
     let lines = match log.format {
@@ -127,11 +127,20 @@ pub fn levels() -> Option<&'static Levels> {
     LEVELS.get()
 }
 
+/// Applies directives that were found valid; does nothing before [`Telemetry::install`].
+pub(crate) fn apply_level(directives: &str) {
+    if let Some(levels) = LEVELS.get()
+        && let Err(error) = levels.set(directives)
+    {
+        tracing::error!(%error, "failed to change log level");
+    }
+}
+
 impl Levels {
     /// Replaces all directives; one that does not parse is refused and the old ones stay.
     pub fn set(&self, directives: &str) -> anyhow::Result<()> {
         let mut current = self.current.lock();
-        self.handle.reload(parse_directives(directives)?)?;
+        self.handle.reload(valid::parse_log_directives(directives)?)?;
         directives.clone_into(&mut current);
         Ok(())
     }
@@ -141,21 +150,6 @@ impl Levels {
     pub fn directives(&self) -> String {
         self.current.lock().clone()
     }
-}
-
-/// Reads `level` and `target=level`, joined by commas. Stricter than the filter itself, to which a misspelt level is
-/// a target that hides all others.
-pub(crate) fn parse_directives(text: &str) -> anyhow::Result<EnvFilter> {
-    anyhow::ensure!(!text.trim().is_empty(), "a log level is expected, for example info");
-    for directive in text.split(',').map(str::trim) {
-        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-        let is_level = !level.is_empty() && level.parse::<LevelFilter>().is_ok();
-        anyhow::ensure!(
-            is_level,
-            "`{level}` is no log level: off, error, warn, info, debug or trace is expected"
-        );
-    }
-    Ok(EnvFilter::builder().parse(text)?)
 }
 
 /// A panic becomes a log line like any other.

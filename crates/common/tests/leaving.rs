@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 #[expect(dead_code, reason = "every service has all shared sections")]
 struct Settings {
     server: Server,

@@ -23,7 +23,8 @@ use crate::revocations;
 
 /// Bounds of every socket; one keeps those it was opened with, unless its field says otherwise.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of one frame from a client.
     #[serde(deserialize_with = "valid::at_least_one")]

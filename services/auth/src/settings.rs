@@ -14,7 +14,8 @@ use sosohappy_common::settings::{
 };
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Settings {
     pub server: Server,
     pub rate_limits: RateLimits,
@@ -32,7 +33,8 @@ pub struct Settings {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct ImageSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]
@@ -51,7 +53,8 @@ pub enum Proof {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct SignIn {
     pub proof: Proof,
     #[serde(deserialize_with = "valid::duration")]
@@ -62,7 +65,8 @@ pub struct SignIn {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Tokens {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
@@ -79,7 +83,8 @@ pub struct Tokens {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct SigningKey {
     pub kid: String,
     #[schemars(schema_with = "schema::secret")]
@@ -135,7 +140,8 @@ fn signing_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Signin
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Sessions {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
@@ -143,7 +149,8 @@ pub struct Sessions {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Resignation {
     #[serde(deserialize_with = "comma_list")]
     pub services: Vec<String>,

@@ -26,14 +26,14 @@ use sosohappy_common::settings::Live;
 use crate::bus::Announcer;
 use crate::convergence::Convergence;
 use crate::domain::check::Checker;
-use crate::domain::environment::Environment;
+use crate::domain::environment::{Environment, View};
 use crate::domain::flat::{Properties, flatten};
 use crate::domain::keyring::KeyRing;
 use crate::domain::query::Query;
 use crate::error::Error;
 pub use crate::settings::Settings;
 use crate::settings::UnknownKeys;
-use crate::source::{Source, View};
+use crate::source::Source;
 use crate::state::record::Entry;
 
 pub const SERVICE: &str = "config-service";

@@ -11,7 +11,8 @@ use sosohappy_common::settings::{
 };
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Settings {
     pub server: Server,
     pub rate_limits: RateLimits,
@@ -42,10 +43,11 @@ pub struct ApplicationToken(
 );
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct SourceSettings {
     pub url: SecretUrl,
-    #[serde(default, with = "humantime_serde::option")]
+    #[serde(default, deserialize_with = "valid::optional_duration")]
     #[schemars(schema_with = "schema::optional_duration")]
     pub poll: Option<Duration>,
     pub accept_empty: bool,
@@ -60,7 +62,8 @@ pub struct SourceSettings {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct StateSettings {
     pub folder: String,
     #[serde(deserialize_with = "valid::at_least_one")]
@@ -76,7 +79,8 @@ pub enum UnknownKeys {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct CheckSettings {
     pub enabled: bool,
     pub unknown_keys: UnknownKeys,
@@ -92,7 +96,8 @@ pub enum CipherForm {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct ConvergenceSettings {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
@@ -103,7 +108,8 @@ pub struct ConvergenceSettings {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Encrypt {
     #[schemars(schema_with = "schema::optional_secret")]
     pub key: Option<SecretString>,
@@ -116,7 +122,8 @@ pub struct Encrypt {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Webhooks {
     #[schemars(schema_with = "schema::optional_secret")]
     pub secret: Option<SecretString>,

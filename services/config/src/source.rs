@@ -60,14 +60,6 @@ pub struct Published {
     heads: Heads,
 }
 
-/// The files that answer for one label.
-#[derive(Debug, Clone)]
-pub struct View {
-    pub snapshot: Arc<Snapshot>,
-    /// A folder inside whose files win over those outside.
-    pub folder: Option<String>,
-}
-
 /// A version that is not served.
 #[derive(Debug, Clone)]
 pub struct RefusedVersion {

@@ -10,7 +10,8 @@ use sosohappy_common::settings::{
 use sosohappy_sockets::Limits;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Settings {
     pub server: Server,
     pub rate_limits: RateLimits,
@@ -26,11 +27,12 @@ pub struct Settings {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct MessageSettings {
     pub url: SecretUrl,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
+    #[serde(deserialize_with = "valid::connections")]
+    #[schemars(schema_with = "schema::connections")]
     pub max_connections: u32,
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
@@ -41,7 +43,8 @@ pub struct MessageSettings {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct HistorySettings {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]

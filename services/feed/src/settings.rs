@@ -9,7 +9,8 @@ use sosohappy_common::settings::{
 use crate::domain::PostLimits;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Settings {
     pub server: Server,
     pub rate_limits: RateLimits,
@@ -25,7 +26,8 @@ pub struct Settings {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct ImageSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::at_least_one")]

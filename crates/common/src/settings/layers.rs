@@ -1,16 +1,18 @@
 //! The layers as trees of values, one over the other, and the typed settings they come to.
 
-use config::{Config, FileFormat};
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::keys;
 use super::renamed::{self, Renamed};
-use super::{SettingsError, Shared, Sources};
-use crate::lenient::{self, Empty, Kind};
+use super::sections::Shared;
+use super::sources::{SettingsError, Sources};
+use crate::lenient::{self, Kind};
 
 const SHARED: &str = include_str!("shared.toml");
-/// The highest index a list may be given by, `words[1000]`: the list is made as long as its highest index says.
-const MOST_ITEMS: usize = 1000;
 /// The key of a defaults file that lists what takes effect while running.
 const LIVE: &str = "live";
 
@@ -46,7 +48,8 @@ pub(super) struct Layers {
 #[derive(Debug)]
 pub(super) struct Typed<S> {
     pub settings: S,
-    pub merged: Value,
+    /// By path, for comparing.
+    pub values: BTreeMap<String, Value>,
     /// Unknown keys of the config service, with the source that has them.
     pub ignored: Vec<String>,
     pub old_keys: Vec<OldKey>,
@@ -63,73 +66,69 @@ impl Layer {
     }
 
     fn toml(name: &str, text: &str) -> Result<Self, SettingsError> {
-        let unreadable = |error| unreadable(name, &error);
-        let source = config::File::from_str(text, FileFormat::Toml);
-        let config = Config::builder().add_source(source).build().map_err(unreadable)?;
-        Ok(Self::new(name, to_tree(config, name)?, false))
+        let unreadable = |reason| SettingsError::Unreadable {
+            origin: name.to_owned(),
+            reason,
+        };
+        // Not the error as it shows itself: that quotes the line, which may hold a secret.
+        let tree = toml::from_str(text).map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(1, |before| 1 + before.matches('\n').count());
+            unreadable(format!("line {line}: {}", error.message()))
+        })?;
+        Ok(Self::new(name, tree, false))
     }
 
     /// Keys as paths, `server.port` or `config.profiles[0]`.
-    pub(super) fn flat<V: Into<config::Value>>(
-        name: &str,
-        entries: impl IntoIterator<Item = (String, V)>,
-    ) -> Result<Self, SettingsError> {
-        let mut builder = Config::builder();
-        for (key, value) in entries {
-            if !is_bounded(&key) {
-                return Err(SettingsError::Invalid {
-                    path: key,
-                    reason: format!("an index is 0 to {MOST_ITEMS} (in {name})"),
-                });
-            }
-            builder = builder
-                .set_override(&key, value)
-                .map_err(|error| SettingsError::Invalid {
-                    path: key,
-                    reason: format!("not a key (in {name}): {error}"),
-                })?;
+    fn flat(name: &str, entries: &BTreeMap<String, Value>) -> Result<Self, SettingsError> {
+        for key in entries.keys() {
+            keys::check(key).map_err(|error| SettingsError::Invalid {
+                path: keys::shown(key).into_owned(),
+                reason: format!("{error} (in {name})"),
+            })?;
         }
-        let config = builder.build().map_err(|error| unreadable(name, &error))?;
-        Ok(Self::new(name, to_tree(config, name)?, false))
+        let tree = keys::nest(entries.iter().map(|(key, value)| (key.as_str(), value)));
+        Ok(Self::new(name, tree, false))
     }
 
-    /// A source of the config service. Keys that are no paths of ours are left out and answered.
-    pub(super) fn foreign(name: &str, entries: Map<String, Value>) -> (Self, Vec<String>) {
-        let mut builder = Config::builder();
-        let mut left_out = Vec::new();
-        for (key, value) in entries {
-            match builder.clone().set_override(&key, to_config(value)) {
-                Ok(more) if is_bounded(&key) => builder = more,
-                Ok(_) | Err(_) => left_out.push(key),
-            }
-        }
-        let tree = builder.build().ok().and_then(|config| to_tree(config, name).ok());
-        let tree = tree.unwrap_or_else(|| Value::Object(Map::new()));
-        (Self::new(name, tree, true), left_out)
+    /// A source of the config service. Keys that are none of ours are left out and returned.
+    pub(super) fn foreign(name: &str, entries: &Map<String, Value>) -> (Self, Vec<String>) {
+        let (ours, others): (Vec<_>, Vec<_>) = entries.iter().partition(|(key, _)| keys::check(key).is_ok());
+        let tree = keys::nest(ours.into_iter().map(|(key, value)| (key.as_str(), value)));
+        let left_out = others.into_iter().map(|(key, _)| keys::shown(key).into_owned());
+        (Self::new(name, tree, true), left_out.collect())
     }
 
     /// `SOSOHAPPY_<SERVICE>__SECTION__KEY`, and the two credentials every process of a fleet shares.
-    fn environment(service: &str, variables: Option<&config::Map<String, String>>) -> Result<Self, SettingsError> {
-        use config::Source as _;
-
+    fn environment(
+        service: &str,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingsError> {
         let name = "the environment";
-        let collect = |prefix: &str, prefix_separator: &str, separator: &str| {
-            let source = config::Environment::with_prefix(prefix)
-                .prefix_separator(prefix_separator)
-                .separator(separator)
-                .source(variables.cloned());
-            source.collect().map_err(|error| unreadable(name, &error))
-        };
-        let shared = collect("SOSOHAPPY", "_", "__")?;
-        let mut entries: Vec<(String, config::Value)> = Vec::new();
-        for key in ["service_token", "operator_token"] {
-            if let Some(value) = shared.get(key) {
-                entries.push((format!("credentials.{}", key.replace('_', "-")), value.clone()));
-            }
+        let own = format!("sosohappy_{service}__");
+        let mut entries = BTreeMap::new();
+        let mut shared = BTreeMap::new();
+        for (variable, value) in variables {
+            let Some(variable) = variable.to_str().map(str::to_lowercase) else {
+                continue;
+            };
+            let (entries, key) = match variable.as_str() {
+                "sosohappy_service_token" => (&mut shared, "credentials.service-token".to_owned()),
+                "sosohappy_operator_token" => (&mut shared, "credentials.operator-token".to_owned()),
+                variable => match variable.strip_prefix(&own) {
+                    Some(path) => (&mut entries, path.replace("__", ".").replace('_', "-")),
+                    None => continue,
+                },
+            };
+            let value = value.into_string().map_err(|_| SettingsError::Invalid {
+                path: keys::shown(&key).into_owned(),
+                reason: format!("not UTF-8 (in {name})"),
+            })?;
+            entries.insert(key, Value::String(value));
         }
-        let own = collect(&format!("SOSOHAPPY_{service}"), "__", "__")?;
-        entries.extend(own.into_iter().map(|(key, value)| (key.replace('_', "-"), value)));
-        Self::flat(name, entries)
+        // A credential of this service alone comes over the shared one.
+        shared.append(&mut entries);
+        Self::flat(name, &shared)
     }
 }
 
@@ -158,11 +157,13 @@ impl Layers {
             })?;
             layers.stack.push(Layer::toml(&name, &text)?);
         }
-        layers
-            .stack
-            .push(Layer::flat("the launcher", sources.overrides.iter().cloned())?);
+        let overrides = sources.overrides.iter().cloned();
+        let overrides = overrides.map(|(key, value)| (key, Value::String(value))).collect();
+        layers.stack.push(Layer::flat("the launcher", &overrides)?);
         if sources.environment {
-            layers.stack.push(Layer::environment(sources.service, None)?);
+            layers
+                .stack
+                .push(Layer::environment(sources.service, std::env::vars_os())?);
         }
         Ok(layers)
     }
@@ -173,20 +174,21 @@ impl Layers {
         self.stack.splice(at..at, remote);
     }
 
-    /// Puts keys over all layers; those that are no paths of ours are answered.
-    pub(super) fn set(&mut self, entries: Map<String, Value>) -> Vec<String> {
-        let (layer, left_out) = Layer::foreign("set while running", entries);
+    /// Puts keys over all layers; those that are none of ours are returned.
+    pub(super) fn set(&mut self, entries: &Map<String, Value>) -> Vec<String> {
+        let (layer, left_out) = Layer::foreign("values set while running", entries);
         self.stack.push(layer);
         left_out
     }
 
+    /// Unknown keys are ignored here: the settings of a service say which ones there are.
     pub(super) fn shared(&self) -> Result<Shared, SettingsError> {
         self.sections()
     }
 
     pub(super) fn sections<S: DeserializeOwned>(&self) -> Result<S, SettingsError> {
-        let merged = self.merged();
-        lenient::from_tree(&merged, Empty::Nothing).map_err(|error| self.invalid(error))
+        let (sections, _unknown) = lenient::from_settings(&self.merged());
+        sections.map_err(|error| self.invalid_somewhere(&error))
     }
 
     /// Whether a change of this key takes effect without a restart.
@@ -197,36 +199,31 @@ impl Layers {
         })
     }
 
-    pub(super) fn typed<S: DeserializeOwned>(&mut self) -> Result<Typed<S>, SettingsError> {
+    /// One pass over all keys, however many of them other programs keep in the config service.
+    pub(super) fn typed<S: DeserializeOwned>(&self) -> Result<Typed<S>, SettingsError> {
+        let merged = self.merged();
+        let (settings, unknown) = lenient::from_settings(&merged);
         let mut ignored = Vec::new();
-        loop {
-            let merged = self.merged();
-            let error = match lenient::from_tree(&merged, Empty::Nothing) {
-                Ok(settings) => {
-                    return Ok(Typed {
-                        settings,
-                        merged,
-                        ignored,
-                        old_keys: self.old_keys(),
-                    });
-                }
-                Err(error) => error,
-            };
-            let owner = self
-                .stack
-                .iter_mut()
-                .rev()
-                .find(|layer| lookup(&layer.tree, &error.path).is_some());
-            match owner {
-                Some(layer) if layer.foreign && error.kind == Kind::Unknown => {
-                    if !remove(&mut layer.tree, &error.path) {
-                        return Err(self.invalid(error));
-                    }
-                    ignored.push(format!("{} (in {})", error.path, layer.name));
-                }
-                _ => return Err(self.invalid(error)),
+        for path in &unknown {
+            let owners: Vec<_> = self.owners(path).collect();
+            // A key that no path leads to, `"a.b"` of a file, is our own too.
+            let ours = owners.iter().copied().find(|owner| !owner.foreign);
+            if ours.is_some() || owners.is_empty() {
+                return Err(self.invalid(path, &Kind::Unknown, ours));
             }
+            ignored.extend(
+                owners
+                    .iter()
+                    .map(|owner| format!("{} (in {})", keys::shown(path), owner.name)),
+            );
         }
+        let settings = settings.map_err(|error| self.invalid_somewhere(&error))?;
+        Ok(Typed {
+            settings,
+            values: flatten(&merged, &unknown.into_iter().collect()),
+            ignored,
+            old_keys: self.old_keys(),
+        })
     }
 
     fn old_keys(&self) -> Vec<OldKey> {
@@ -244,28 +241,34 @@ impl Layers {
     fn merged(&self) -> Value {
         let mut merged = Value::Object(Map::new());
         for layer in &self.stack {
-            merge(&mut merged, &layer.tree);
+            keys::merge(&mut merged, &layer.tree);
         }
         merged
     }
 
-    fn invalid(&self, error: lenient::Error) -> SettingsError {
-        let owner = self
-            .stack
-            .iter()
-            .rev()
-            .find(|layer| lookup(&layer.tree, &error.path).is_some());
-        let reason = match (&error.kind, owner) {
-            (Kind::Missing, _) => format!("missing; set it in a file or as {}", self.variable(&error.path)),
+    /// The layers that have a value at this path, highest first. Items of a list belong to the layer that sets the list.
+    fn owners<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Layer> {
+        let owners = self.stack.iter().rev();
+        let owners = owners.filter(|layer| lookup(&layer.tree, path).is_some());
+        owners.take(if path.contains('[') { 1 } else { usize::MAX })
+    }
+
+    fn invalid_somewhere(&self, error: &lenient::Error) -> SettingsError {
+        self.invalid(&error.path, &error.kind, self.owners(&error.path).next())
+    }
+
+    fn invalid(&self, path: &str, kind: &Kind, owner: Option<&Layer>) -> SettingsError {
+        let reason = match (kind, owner) {
+            (Kind::Missing, _) => format!("missing; set it in a file or as {}", self.variable(path)),
             (kind, Some(layer)) => {
-                let renamed = layer.renamed.iter().find(|renamed| renamed.new == error.path);
+                let renamed = layer.renamed.iter().find(|renamed| renamed.new == path);
                 let given_as = renamed.map_or_else(String::new, |renamed| format!(", as {}", renamed.old));
                 format!("{kind} (in {}{given_as})", layer.name)
             }
             (kind, None) => kind.to_string(),
         };
         SettingsError::Invalid {
-            path: error.path,
+            path: keys::shown(path).into_owned(),
             reason,
         }
     }
@@ -286,102 +289,32 @@ impl Layers {
     }
 }
 
-/// Groups are merged key by key; anything else, lists included, is replaced as a whole.
-pub(super) fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(base.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (base, over) => *base = over.clone(),
-    }
-}
-
 fn lookup<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
-    // An item of a list belongs to whoever set the list.
-    let keys = path.split('[').next().unwrap_or_default();
-    keys.split('.').try_fold(tree, |node, key| node.as_object()?.get(key))
+    let list = path.split('[').next().unwrap_or_default();
+    list.split('.').try_fold(tree, |node, key| node.as_object()?.get(key))
 }
 
-/// False when there is nothing at this path. A key of an item of a list is one: `keys[0].id`.
-fn remove(tree: &mut Value, path: &str) -> bool {
-    let Some((parent, last)) = path.rsplit_once('.') else {
-        return tree.as_object_mut().is_some_and(|map| map.remove(path).is_some());
-    };
-    let parent = parent.split('.').try_fold(tree, |node, part| {
-        let mut steps = part.split('[');
-        let node = node.as_object_mut()?.get_mut(steps.next()?)?;
-        steps.try_fold(node, |node, index| {
-            // What could be a list was given as its only item.
-            let Value::Array(items) = node else { return Some(node) };
-            items.get_mut(index.trim_end_matches(']').parse::<usize>().ok()?)
-        })
-    });
-    parent
-        .and_then(Value::as_object_mut)
-        .is_some_and(|map| map.remove(last).is_some())
-}
-
-/// Whether every index of a path is one that a list may have.
-fn is_bounded(path: &str) -> bool {
-    path.split('[').skip(1).all(|rest| {
-        let index = rest.split(']').next().unwrap_or_default().trim();
-        index.parse::<usize>().is_ok_and(|index| index <= MOST_ITEMS)
-    })
-}
-
-/// Leaves by path, for comparing.
-pub(super) fn flatten(tree: &Value) -> std::collections::BTreeMap<String, Value> {
-    fn walk(prefix: &str, node: &Value, leaves: &mut std::collections::BTreeMap<String, Value>) {
+/// Leaves by path, without what is below the paths left out.
+fn flatten(tree: &Value, left_out: &HashSet<String>) -> BTreeMap<String, Value> {
+    fn walk(path: String, node: &Value, left_out: &HashSet<String>, leaves: &mut BTreeMap<String, Value>) {
         match node {
-            Value::Object(map) => {
-                for (key, value) in map {
-                    let path = if prefix.is_empty() {
+            _ if left_out.contains(&path) => {}
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let path = if path.is_empty() {
                         key.clone()
                     } else {
-                        format!("{prefix}.{key}")
+                        format!("{path}.{key}")
                     };
-                    walk(&path, value, leaves);
+                    walk(path, value, left_out, leaves);
                 }
             }
-            leaf => {
-                leaves.insert(prefix.to_owned(), leaf.clone());
-            }
+            leaf => drop(leaves.insert(path, leaf.clone())),
         }
     }
-    let mut leaves = std::collections::BTreeMap::new();
-    walk("", tree, &mut leaves);
+    let mut leaves = BTreeMap::new();
+    walk(String::new(), tree, left_out, &mut leaves);
     leaves
-}
-
-fn to_tree(config: Config, name: &str) -> Result<Value, SettingsError> {
-    config.try_deserialize().map_err(|error| unreadable(name, &error))
-}
-
-fn to_config(value: Value) -> config::Value {
-    let kind = match value {
-        Value::Null => config::ValueKind::Nil,
-        Value::Bool(yes) => yes.into(),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => whole.into(),
-            (None, Some(float)) => float.into(),
-            (None, None) => number.to_string().into(),
-        },
-        Value::String(text) => text.into(),
-        Value::Array(items) => config::ValueKind::Array(items.into_iter().map(to_config).collect()),
-        Value::Object(map) => {
-            config::ValueKind::Table(map.into_iter().map(|(key, value)| (key, to_config(value))).collect())
-        }
-    };
-    config::Value::new(None, kind)
-}
-
-fn unreadable(origin: &str, error: &config::ConfigError) -> SettingsError {
-    SettingsError::Unreadable {
-        origin: origin.to_owned(),
-        reason: error.to_string(),
-    }
 }
 
 #[cfg(test)]

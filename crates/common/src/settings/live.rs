@@ -11,12 +11,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
-use super::layers::{Layers, OldKey, Typed, flatten};
+use super::layers::{Layers, OldKey, Typed};
 use super::remote::{self, Remote};
-use super::{SettingsError, Shared, Sources};
+use super::sections::Shared;
+use super::sources::{SettingsError, Sources};
 
 /// How long a refresh waits for the config service; at start it is `config.wait`.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
+
+/// Keys set while running: each is compared with all others.
+const MAX_SET: usize = 1000;
+/// Keys in one log line.
+const LOGGED_KEYS: usize = 20;
 
 /// Settings that can be read at any time and change as a whole.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub struct Live<S> {
 #[derive(Debug)]
 struct Inner<S> {
     current: watch::Sender<Arc<S>>,
-    /// Held while the settings are swapped, so that no part misses a change.
+    /// Locked while the settings are swapped, so that no part misses a change.
     parts: Lock<Parts<S>>,
     /// None for settings that were made in code.
     origin: Option<Origin>,
@@ -56,8 +62,8 @@ struct Origin {
 
 /// What is behind the current settings.
 struct State {
-    merged: Value,
-    /// Keys set while running, over everything else, until the next start.
+    values: BTreeMap<String, Value>,
+    /// Keys set while running, over everything else, until the next start. Valid together when they were set.
     set: Map<String, Value>,
     /// The config service's answer.
     remote: Remote,
@@ -166,11 +172,12 @@ impl<S: DeserializeOwned> Live<S> {
         self.set(Map::new()).await
     }
 
-    /// As [`Self::refresh`], with these keys over all layers from now on, until the next start; a key that is not known
-    /// here is ignored.
+    /// As [`Self::refresh`], with these keys over all layers from now on, until the next start or until they are set to null. A key
+    /// replaces what was set at it, above it or below it before; one that is not known here is ignored.
     ///
     /// # Errors
-    /// As for a refresh; these keys are forgotten then.
+    /// As for a refresh; then these keys are not set. Keys set earlier that are invalid together with what a refresh reads, say because
+    /// of a new version of the configuration, are discarded rather than in the way of every later refresh.
     pub async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
         let Some(origin) = &self.inner.origin else {
             return Err(SettingsError::Unreadable {
@@ -179,13 +186,33 @@ impl<S: DeserializeOwned> Live<S> {
             });
         };
         let mut state = origin.state.lock().await;
-        let mut set = state.set.clone();
-        set.extend(values);
-        let read = read(&origin.sources, When::Running(&set, &state.remote)).await?;
-        let (before, after) = (flatten(&state.merged), flatten(&read.typed.merged));
+        if state.set.len() + values.len() > MAX_SET {
+            return Err(SettingsError::Invalid {
+                path: "values set while running".to_owned(),
+                reason: format!("at most {MAX_SET} keys are expected"),
+            });
+        }
+        let is_plain_refresh = values.is_empty();
+        let mut set = replaced(state.set.clone(), values);
+        let mut read = read(&origin.sources, When::Running(&set, &state.remote)).await;
+        if let Err(SettingsError::Invalid { path, reason }) = &read
+            && is_plain_refresh
+            && !set.is_empty()
+        {
+            let discarded = std::mem::take(&mut set);
+            tracing::warn!(
+                service = origin.sources.service,
+                path,
+                reason,
+                keys = ?shown(discarded.keys()),
+                "settings set while running discarded: invalid with the present configuration"
+            );
+            read = self::read(&origin.sources, When::Running(&set, &state.remote)).await;
+        }
+        let read = read?;
         let refreshed = Refreshed {
-            changed: differing(&before, &after),
-            needs_restart: differing(&origin.started, &after)
+            changed: differing(&state.values, &read.typed.values),
+            needs_restart: differing(&origin.started, &read.typed.values)
                 .into_iter()
                 .filter(|key| !read.layers.is_live(key))
                 .collect(),
@@ -194,10 +221,10 @@ impl<S: DeserializeOwned> Live<S> {
         if !refreshed.changed.is_empty() {
             self.replace(read.typed.settings);
         }
-        tell_ignored(origin.sources.service, &read.typed.ignored, &state.ignored);
+        warn_of_unknown_keys(origin.sources.service, &read.typed.ignored, &state.ignored);
         warn_of_old_keys(origin.sources.service, &read.typed.old_keys, &state.old_keys);
         *state = State {
-            merged: read.typed.merged,
+            values: read.typed.values,
             set,
             remote: read.remote,
             ignored: read.typed.ignored,
@@ -209,9 +236,24 @@ impl<S: DeserializeOwned> Live<S> {
     /// The log directives of this moment.
     async fn log_level(&self) -> Option<String> {
         let state = self.inner.origin.as_ref()?.state.lock().await;
-        let level = state.merged.pointer("/log/level");
+        let level = state.values.get("log.level");
         level.and_then(Value::as_str).map(str::to_owned)
     }
+}
+
+/// The keys set while running, with new ones: the last word on a key, on a section around it or on keys inside it counts, null takes back.
+fn replaced(mut set: Map<String, Value>, values: Map<String, Value>) -> Map<String, Value> {
+    let is_within = |key: &str, section: &str| {
+        key.strip_prefix(section)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    for (key, value) in values {
+        set.retain(|other, _| !is_within(other, &key) && !is_within(&key, other));
+        if !value.is_null() {
+            set.insert(key, value);
+        }
+    }
+    set
 }
 
 /// Keys whose values are not the same in both.
@@ -223,13 +265,13 @@ fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) 
 
 pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<S>, SettingsError> {
     let read = read::<S>(sources, When::Starting).await?;
-    tell_ignored(sources.service, &read.typed.ignored, &[]);
+    warn_of_unknown_keys(sources.service, &read.typed.ignored, &[]);
     warn_of_old_keys(sources.service, &read.typed.old_keys, &[]);
     let origin = Origin {
         sources: sources.clone(),
-        started: flatten(&read.typed.merged),
+        started: read.typed.values.clone(),
         state: Mutex::new(State {
-            merged: read.typed.merged,
+            values: read.typed.values,
             set: Map::new(),
             remote: read.remote,
             ignored: read.typed.ignored,
@@ -273,24 +315,30 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
     layers.insert_remote(remote.layers.clone(), sources.environment);
     let mut left_out = remote.left_out.clone();
     if let When::Running(set, _) = when {
-        left_out.extend(layers.set(set.clone()));
+        left_out.extend(layers.set(set));
     }
     let mut typed = layers.typed()?;
     typed.ignored.extend(left_out);
     if let (Some(answer), Some(copy)) = (&remote.answer, &shared.config.copy) {
         // Only what was found valid is worth starting from. Failing to keep it is no reason not to take it.
         if let Err(error) = remote::keep(copy, answer) {
-            tracing::error!(%error, "there will be no copy to start from");
+            tracing::error!(%error, "saving settings copy failed");
         }
     }
     Ok(Read { layers, typed, remote })
 }
 
-/// Tells, once until they are others, which keys nobody knows here: Spring's own live beside ours in the same files.
-fn tell_ignored(service: &str, ignored: &[String], before: &[String]) {
-    if !ignored.is_empty() && ignored != before {
-        tracing::warn!(service, keys = ?ignored, "unknown settings are ignored");
+/// Logs the keys that no setting has, again only when they are others: Spring keeps its own beside ours in the same files.
+fn warn_of_unknown_keys(service: &str, ignored: &[String], known: &[String]) {
+    if !ignored.is_empty() && ignored != known {
+        let keys = shown(ignored);
+        tracing::warn!(service, count = ignored.len(), ?keys, "unknown settings ignored");
     }
+}
+
+/// The first of many keys, for one log line.
+fn shown<'a>(keys: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
+    keys.into_iter().take(LOGGED_KEYS).collect()
 }
 
 /// Logs each renamed key that is still given by its old name, once until it is taken away.
@@ -311,27 +359,24 @@ fn warn_of_old_keys(service: &str, old_keys: &[OldKey], known: &[OldKey]) {
 #[derive(Debug, Clone, Default)]
 pub struct Refresher {
     target: Arc<OnceLock<Box<dyn Target>>>,
+    on_log_level: Arc<OnceLock<fn(&str)>>,
 }
 
 #[async_trait]
 trait Target: fmt::Debug + Send + Sync {
     async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError>;
+    async fn log_level(&self) -> Option<String>;
     async fn version(&self) -> Option<String>;
 }
 
 #[async_trait]
 impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
     async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
-        let refreshed = Live::set(self, values).await?;
-        if refreshed.changed.iter().any(|key| key == "log.level")
-            && let (Some(levels), Some(level)) = (crate::telemetry::levels(), self.log_level().await)
-        {
-            levels.set(&level).map_err(|error| SettingsError::Invalid {
-                path: "log.level".to_owned(),
-                reason: error.to_string(),
-            })?;
-        }
-        Ok(refreshed)
+        Live::set(self, values).await
+    }
+
+    async fn log_level(&self) -> Option<String> {
+        Live::log_level(self).await
     }
 
     async fn version(&self) -> Option<String> {
@@ -348,6 +393,11 @@ impl Refresher {
         self.target.get_or_init(|| Box::new(settings.clone()));
     }
 
+    /// Says what applies a changed `log.level`. The first one stays.
+    pub(crate) fn on_log_level(&self, apply: fn(&str)) {
+        self.on_log_level.get_or_init(|| apply);
+    }
+
     /// Re-reads the settings; none when nothing is attached.
     pub async fn refresh(&self) -> Option<Result<Refreshed, SettingsError>> {
         self.set(Map::new()).await
@@ -355,15 +405,21 @@ impl Refresher {
 
     /// Re-reads the settings with these keys over all layers, see [`Live::set`]; none when nothing is attached.
     pub async fn set(&self, values: Map<String, Value>) -> Option<Result<Refreshed, SettingsError>> {
-        let refreshed = self.target.get()?.set(values).await;
+        let target = self.target.get()?;
+        let refreshed = target.set(values).await;
         match &refreshed {
             Ok(Refreshed { changed, .. }) if changed.is_empty() => {}
             Ok(Refreshed {
                 changed, needs_restart, ..
             }) => {
-                tracing::info!(?changed, ?needs_restart, "settings were read again");
+                if changed.iter().any(|key| key == "log.level")
+                    && let (Some(apply), Some(level)) = (self.on_log_level.get(), target.log_level().await)
+                {
+                    apply(&level);
+                }
+                tracing::info!(?changed, ?needs_restart, "settings refreshed");
             }
-            Err(error) => tracing::error!(%error, "settings stay as they were"),
+            Err(error) => tracing::error!(%error, "settings refresh failed; previous settings stay in effect"),
         }
         Some(refreshed)
     }

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::layers::Layer;
-use super::{ConfigClient, Credentials, HttpUrl, SettingsError};
+use super::secret_url::HttpUrl;
+use super::sections::{ConfigClient, Credentials};
+use super::sources::SettingsError;
 
 /// One question to the config service.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -91,7 +93,7 @@ pub(super) async fn wait(
     };
     let kept = std::fs::read(copy).map_err(|error| unreadable(error.to_string()))?;
     let remote = into_remote(kept.into()).map_err(|error| unreadable(format!("not an environment: {error}")))?;
-    tracing::warn!(%error, copy = %copy.display(), version = remote.version, "starting from the last good copy");
+    tracing::warn!(%error, copy = %copy.display(), version = remote.version, "config service unavailable; starting from saved settings");
     // What it came from stays as it is.
     Ok(Remote { answer: None, ..remote })
 }
@@ -168,7 +170,7 @@ pub(super) async fn fetch(
             return Err(Failure::Away(unreadable(reason)));
         }
         if !std::mem::replace(&mut waiting_told, true) {
-            tracing::info!(reason, "waiting for the config service");
+            tracing::info!(reason, "config service unavailable; retrying");
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -218,7 +220,7 @@ fn into_remote(answer: Bytes) -> Result<Remote, serde_json::Error> {
         ..Remote::default()
     };
     for source in environment.property_sources.into_iter().rev() {
-        let (layer, left_out) = Layer::foreign(&format!("config service, {}", source.name), source.source);
+        let (layer, left_out) = Layer::foreign(&format!("config service, {}", source.name), &source.source);
         remote.layers.push(layer);
         remote.left_out.extend(
             left_out

@@ -17,10 +17,23 @@ const TOKEN: &str = "service-token-of-a-test";
 #[derive(Debug, Deserialize)]
 struct Settings {
     post: Post,
+    #[serde(rename = "server")]
+    _server: serde_json::Value,
+    #[serde(rename = "rate-limits")]
+    _limits: serde_json::Value,
+    #[serde(rename = "log")]
+    _log: serde_json::Value,
+    #[serde(rename = "tracing")]
+    _tracing: serde_json::Value,
+    #[serde(rename = "events")]
+    _events: serde_json::Value,
+    #[serde(rename = "credentials")]
+    _credentials: serde_json::Value,
+    #[serde(rename = "config")]
+    _config: serde_json::Value,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Post {
     #[serde(deserialize_with = "valid::at_least_one")]
     posts: u32,

@@ -52,7 +52,7 @@ pub(super) fn apply(tree: &mut Value) -> Vec<Renamed> {
             continue;
         };
         if let Some(new) = section.insert(key.to_owned(), old) {
-            super::layers::merge(&mut section[key], &new);
+            super::keys::merge(&mut section[key], &new);
         }
     }
     applied

@@ -6,6 +6,8 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
+use super::valid;
+
 /// A duration above zero, as [`super::valid::duration`] reads it.
 #[must_use]
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
@@ -18,10 +20,16 @@ pub fn duration_or_zero(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "duration"})
 }
 
-/// A duration that may be left empty.
+/// A duration above zero that may be left empty.
 #[must_use]
 pub fn optional_duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": ["string", "null"], "format": "duration"})
+    json_schema!({"type": ["string", "null"], "format": "duration-above-zero"})
+}
+
+/// As [`super::valid::connections`] reads it.
+#[must_use]
+pub fn connections(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 1, "maximum": valid::MAX_CONNECTIONS})
 }
 
 /// As [`super::valid::credential`] reads it.
@@ -67,8 +75,28 @@ pub fn log_directives(_: &mut SchemaGenerator) -> Schema {
 #[must_use]
 pub fn of<S: JsonSchema>() -> String {
     let mut schema = SchemaGenerator::default().into_root_schema_for::<S>().to_value();
+    add_maximums(&mut schema);
     sort(&mut schema);
     format!("{schema:#}\n")
+}
+
+/// Sizes and counts have the bounds of [`valid::at_least_one`]: schemars knows those of the type alone, and not all of them.
+fn add_maximums(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let max = match fields.get("format").and_then(Value::as_str) {
+                Some("uint" | "uint64") => Some(valid::MAX_SIZE),
+                Some("uint32") => Some(valid::MAX_COUNT),
+                _ => None,
+            };
+            if let Some(max) = max {
+                fields.entry("maximum").or_insert(max.into());
+            }
+            fields.values_mut().for_each(add_maximums);
+        }
+        Value::Array(items) => items.iter_mut().for_each(add_maximums),
+        _ => {}
+    }
 }
 
 /// Whether maps keep their order hangs on features of a dependency: sorted they are always the same.

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use url::Url;
 
 /// A URL that may hold a password: shown without it.
@@ -43,9 +44,18 @@ impl std::fmt::Debug for SecretUrl {
 }
 
 /// A URL of HTTP, which may hold a user and a password: shown without them, in full to whoever asks for it as a [`Url`].
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
 #[serde(transparent)]
 pub struct HttpUrl(Url);
+
+impl<'de> Deserialize<'de> for HttpUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The reason is the parser's; its error as serde words it would quote the URL.
+        let text = String::deserialize(deserializer)?;
+        let url = Url::parse(&text).map_err(|error| D::Error::custom(format!("a URL is expected: {error}")))?;
+        Ok(Self(url))
+    }
+}
 
 impl std::fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

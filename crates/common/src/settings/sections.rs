@@ -9,14 +9,16 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::security::SecurityFields;
-use super::{HttpUrl, SecretUrl, Security, schema, valid};
+use super::secret_url::{HttpUrl, SecretUrl};
+use super::security::{Security, SecurityFields};
+use super::{schema, valid};
 use crate::lenient::comma_list;
 use crate::rate::Rate;
 
 /// The HTTP port of a service and the limits on what comes in.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Server {
     pub host: std::net::IpAddr,
     pub port: u16,
@@ -75,7 +77,8 @@ pub struct Server {
 
 /// Rate limits: calls a minute; more are answered 429. Each replica counts for itself.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct RateLimits {
     /// Networks of the proxies whose `X-Forwarded-For` is trusted.
     #[serde(deserialize_with = "valid::networks")]
@@ -111,7 +114,8 @@ impl RateLimits {
 
 /// Calls a minute of one client address (IPv4, or an IPv6 network of 64 bits) by route class.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct AddressLimits {
     pub anonymous: Rate,
     pub sign_in: Rate,
@@ -123,7 +127,8 @@ pub struct AddressLimits {
 
 /// Calls a minute of one account by route class.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct AccountLimits {
     pub read: Rate,
     pub write: Rate,
@@ -140,7 +145,8 @@ pub enum LogFormat {
 
 /// Log level by target, `info,sosohappy_feed=debug`; changes live.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Log {
     #[serde(deserialize_with = "valid::log_directives")]
     #[schemars(schema_with = "schema::log_directives")]
@@ -150,7 +156,8 @@ pub struct Log {
 
 /// Where spans go; empty for nowhere.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Tracing {
     /// Base of the collector, `http://127.0.0.1:4318`; spans go to `/v1/traces` below it.
     pub otlp_endpoint: Option<HttpUrl>,
@@ -171,7 +178,8 @@ pub enum AccessTokenForm {
 
 /// The bus between services.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Events {
     /// `journal:<file>` or `kafka:<host:port>[,<host:port>…]`.
     pub url: SecretUrl,
@@ -203,19 +211,21 @@ impl Events {
 
 /// The SQL database of a service.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Database {
     /// `sqlite:<file>` or `mysql://<user>:<password>@<host>/<database>`.
     pub url: SecretUrl,
     /// Connections of this replica.
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
+    #[serde(deserialize_with = "valid::connections")]
+    #[schemars(schema_with = "schema::connections")]
     pub max_connections: u32,
 }
 
 /// The credentials inside the fleet.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Credentials {
     /// What services show each other.
     #[serde(deserialize_with = "valid::credential")]
@@ -230,7 +240,8 @@ pub struct Credentials {
 /// How a service finds the config service; `url` empty for not at all. One that refuses the credential, or has nothing for the
 /// service (404), fails a start.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct ConfigClient {
     pub url: Option<HttpUrl>,
     #[serde(deserialize_with = "comma_list")]
@@ -249,7 +260,8 @@ pub struct ConfigClient {
 
 /// How feed, dm and notice know who calls.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Access {
     /// Where auth answers introspection, for example `http://127.0.0.1:8890`.
     pub auth_url: HttpUrl,

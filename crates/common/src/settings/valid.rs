@@ -1,4 +1,8 @@
-//! Readers that refuse nonsense: `#[serde(deserialize_with = "valid::at_least_one")]`.
+//! Readers that refuse nonsense: `#[serde(deserialize_with = "valid::at_least_one")]`. No reason quotes the value: it may be a secret that was
+//! given to the wrong key.
+//!
+//! Numbers and durations are bounded so that no arithmetic on them overflows: sums of durations and instants, permits of semaphores, columns
+//! of databases.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,24 +10,47 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{Deserialize, Deserializer, Error};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use crate::lenient::comma_list;
 
 /// Shorter credentials can be guessed.
 const CREDENTIAL_BYTES: usize = 16;
 
-/// A limit of nothing shuts everybody out.
+/// The longest duration: 100 years.
+pub const MAX_DURATION: Duration = Duration::from_hours(100 * 8_766);
+
+/// The greatest number of bytes, pixels, rows: a tebibyte.
+pub const MAX_SIZE: u64 = 1 << 40;
+
+/// The greatest number of what is counted in 32 bits.
+pub const MAX_COUNT: u64 = i32::MAX as u64;
+
+/// Connections of one pool: room for them is made at start.
+pub const MAX_CONNECTIONS: u32 = 10_000;
+
+/// A size or a count, from 1 to [`MAX_SIZE`] or, in 32 bits, to [`MAX_COUNT`].
 pub fn at_least_one<'de, D, N>(deserializer: D) -> Result<N, D::Error>
 where
     D: Deserializer<'de>,
-    N: Deserialize<'de> + PartialOrd + From<u8>,
+    N: Deserialize<'de> + Copy + TryInto<u64>,
 {
     let number = N::deserialize(deserializer)?;
-    if number < N::from(1) {
-        Err(D::Error::custom("must be at least 1"))
-    } else {
-        Ok(number)
+    let max = if size_of::<N>() > 4 { MAX_SIZE } else { MAX_COUNT };
+    match number.try_into() {
+        Ok(0) | Err(_) => Err(D::Error::custom("must be at least 1")),
+        Ok(size) if size > max => Err(D::Error::custom(format!("must be at most {max}"))),
+        Ok(_) => Ok(number),
     }
+}
+
+/// Connections of a pool, from 1 to [`MAX_CONNECTIONS`].
+pub fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let connections = at_least_one(deserializer)?;
+    if connections > MAX_CONNECTIONS {
+        return Err(D::Error::custom(format!("must be at most {MAX_CONNECTIONS}")));
+    }
+    Ok(connections)
 }
 
 /// A share, 0 to 1.
@@ -46,9 +73,28 @@ pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     }
 }
 
-/// A duration that may be zero.
+/// A duration that may be zero; at most [`MAX_DURATION`].
 pub fn duration_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    humantime_serde::deserialize(deserializer)
+    let text = String::deserialize(deserializer)?;
+    let duration = humantime::parse_duration(&text).map_err(|error| match error {
+        humantime::DurationError::NumberOverflow => D::Error::custom(TOO_LONG),
+        _ => D::Error::custom("a duration, 10s or 2h 30m, is expected"),
+    })?;
+    if duration > MAX_DURATION {
+        return Err(D::Error::custom(TOO_LONG));
+    }
+    Ok(duration)
+}
+
+const TOO_LONG: &str = "must be at most 100 years";
+
+/// A duration above zero, or none; absent too with `#[serde(default)]`.
+pub fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(transparent)]
+    struct Present(#[serde(deserialize_with = "duration")] Duration);
+
+    Ok(Option::<Present>::deserialize(deserializer)?.map(|Present(duration)| duration))
 }
 
 /// A credential that cannot be guessed by its length alone.
@@ -65,7 +111,7 @@ pub fn credential<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretSt
 /// Log directives as in `RUST_LOG`.
 pub fn log_directives<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
-    crate::telemetry::parse_directives(&text).map_err(D::Error::custom)?;
+    parse_log_directives(&text).map_err(D::Error::custom)?;
     Ok(text)
 }
 
@@ -77,4 +123,21 @@ pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>
         network.map_err(|_| D::Error::custom("a network such as 10.0.0.0/8, or an address, is expected"))
     });
     networks.collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("log levels are expected, for example info,sosohappy_feed=debug: off, error, warn, info, debug or trace")]
+pub struct InvalidDirectives;
+
+/// Reads `level` and `target=level`, joined by commas. Stricter than the filter itself, to which a misspelt level is
+/// a target that hides all others.
+pub fn parse_log_directives(text: &str) -> Result<EnvFilter, InvalidDirectives> {
+    let is_level = |directive: &str| {
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
+        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+    };
+    if !text.split(',').all(is_level) {
+        return Err(InvalidDirectives);
+    }
+    EnvFilter::builder().parse(text).map_err(|_| InvalidDirectives)
 }

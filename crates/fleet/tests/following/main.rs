@@ -32,10 +32,13 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     let operator = Operator::of(&fleet);
     let started = operator.everybody_on_the_newest(replicas).await;
 
-    // Config publishes what it finds by itself; the refresh makes it sure and is what is measured.
+    // Config publishes what it finds by itself; the refresh makes it sure and is what is measured. Beside our settings are thousands of
+    // other programs' keys.
+    let others = (0..8000).map(|number| format!("other{number}.name: {number}\n"));
+    let others = others.collect::<Vec<_>>().concat();
     fleet.configure(
         "application.yml",
-        "log:\n  level: debug\nserver:\n  body-limit: 1000\ntracing:\n  sample-ratio: 0.5\n",
+        &format!("log:\n  level: debug\nserver:\n  body-limit: 1000\ntracing:\n  sample-ratio: 0.5\n{others}"),
     );
     fleet.configure("feed-config.yml", "post:\n  text: 5\n");
     let changed = eventually("config serves the change", async || {
@@ -70,17 +73,19 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
 
     // Nothing of a wrong version reaches anybody.
     fleet.configure("feed-config.yml", "post:\n  text: plenty\n");
-    eventually("config has refused it", async || {
-        let status = operator.ask("status").await;
-        status.to_string().contains("post.text").then_some(())
-    })
-    .await;
+    operator.refuses("post.text").await;
+    let deep = vec!["a"; 3000].join(".");
+    fleet.configure("application.properties", &format!("# note\n{deep}=1\n"));
+    operator.refuses("a key has at most 64 parts").await;
+    let status = operator.status(&format!("/actuator/busenv?name={deep}&value=1")).await;
+    assert_eq!(status, 400);
     operator.post("/actuator/busrefresh").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(operator.everybody_on_the_newest(replicas).await, changed);
 
     // What was fixed while everything was down is what it starts on.
     fleet.configure("feed-config.yml", "post:\n  text: 7\n");
+    fleet.configure("application.properties", "");
     for process in fleet.names() {
         fleet.kill(&process);
     }
@@ -118,14 +123,27 @@ impl Operator {
         asked.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 
+    async fn refuses(&self, reason: &str) {
+        eventually("config has refused it", async || {
+            let status = self.ask("status").await;
+            status["refused"].to_string().contains(reason).then_some(())
+        })
+        .await;
+    }
+
     async fn post(&self, path: &str) {
+        let status = self.status(path).await;
+        assert!(status < 300, "{path}: {status}");
+    }
+
+    async fn status(&self, path: &str) -> u16 {
         let url = format!("http://127.0.0.1:{}{path}", self.config);
         let asked = sosohappy_common::tls::client()
             .post(url)
             .bearer_auth(&self.token)
             .send()
             .await;
-        asked.unwrap().error_for_status().unwrap();
+        asked.unwrap().status().as_u16()
     }
 
     /// The version that all instances run on, as soon as they all do.

@@ -4,6 +4,7 @@
 //! `server`, which Spring has too, what we do not know.
 
 use serde_json::Value;
+use sosohappy_common::settings::keys;
 
 use super::cipher;
 use super::finding::{Finding, Refused};
@@ -73,7 +74,7 @@ impl Checker {
             let reason = self.refuses(key, value, schemas);
             if let Some(reason) = reason {
                 let line = document.position(key).map(|position| position.line);
-                findings.push(Finding::new(path, line, format!("{key}: {reason}")));
+                findings.push(Finding::new(path, line, format!("{}: {reason}", keys::shown(key))));
             }
         }
     }

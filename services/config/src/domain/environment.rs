@@ -1,6 +1,7 @@
 //! Which files answer a query, in which order, and what goes out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -8,7 +9,15 @@ use super::cipher;
 use super::flat::Properties;
 use super::keyring::KeyRing;
 use super::query::Query;
-use crate::source::View;
+use super::snapshot::Snapshot;
+
+/// The files that answer for one label.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub snapshot: Arc<Snapshot>,
+    /// A folder inside whose files win over those outside.
+    pub folder: Option<String>,
+}
 
 /// One source of properties; its name ends in the file's name, from which clients read the profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,14 +174,12 @@ fn list_roots(key: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use serde_json::json;
     use sosohappy_common::clock::SystemEntropy;
 
     use super::*;
-    use crate::domain::snapshot::{Contents, Snapshot, version_of};
+    use crate::domain::snapshot::{Contents, version_of};
     use crate::settings::CipherForm;
 
     fn view(files: &[(&str, &str)], folder: Option<&str>) -> View {

@@ -1,6 +1,7 @@
 //! Nested documents as flat keys, `a.b[0].c`, and back.
 
 use serde_json::{Map, Value};
+use sosohappy_common::settings::keys;
 
 /// Flat keys in the order of the document; values are scalars with their JSON type kept.
 pub type Properties = Map<String, Value>;
@@ -21,18 +22,12 @@ fn flatten_into(flat: &mut Properties, path: String, value: Value) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             for (key, value) in fields {
-                // A key in brackets, `[a.b]`, keeps its dots: Spring's escape for map keys.
-                let path = if key.starts_with('[') {
-                    format!("{path}{key}")
-                } else {
-                    format!("{path}.{key}")
-                };
-                flatten_into(flat, path, value);
+                flatten_into(flat, join(&path, &key), value);
             }
         }
         Value::Array(items) if !items.is_empty() => {
             for (index, item) in items.into_iter().enumerate() {
-                flatten_into(flat, format!("{path}[{index}]"), item);
+                flatten_into(flat, join_index(&path, index), item);
             }
         }
         Value::Null | Value::Object(_) | Value::Array(_) => {
@@ -44,78 +39,29 @@ fn flatten_into(flat: &mut Properties, path: String, value: Value) {
     }
 }
 
-/// Nests flat keys again. Where a key is both a value and a parent, the parent wins.
+/// The key of a field inside a section.
+#[must_use]
+pub fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else if key.starts_with('[') {
+        // A key in brackets, `[a.b]`, keeps its dots: Spring's escape for map keys.
+        format!("{path}{key}")
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// The key of an item of a list.
+#[must_use]
+pub fn join_index(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// Nests flat keys again, within the bounds of [`keys::nest`].
 #[must_use]
 pub fn nest(flat: &Properties) -> Value {
-    let mut root = Value::Object(Map::new());
-    for (key, value) in flat {
-        let mut place = &mut root;
-        for step in steps(key) {
-            place = match step {
-                Step::Key(key) => {
-                    if !place.is_object() {
-                        *place = Value::Object(Map::new());
-                    }
-                    place
-                        .as_object_mut()
-                        .expect("just made an object")
-                        .entry(key.to_owned())
-                        .or_insert(Value::Null)
-                }
-                Step::Index(index) => {
-                    if !place.is_array() {
-                        *place = Value::Array(Vec::new());
-                    }
-                    let items = place.as_array_mut().expect("just made an array");
-                    if items.len() <= index {
-                        items.resize(index + 1, Value::Null);
-                    }
-                    &mut items[index]
-                }
-            };
-        }
-        if !matches!(place, Value::Object(_) | Value::Array(_)) {
-            *place = value.clone();
-        }
-    }
-    root
-}
-
-/// One step into a nested document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
-    Key(&'a str),
-    Index(usize),
-}
-
-/// A list longer than this is a mistake in a key, not a list; its index is taken as a name.
-const MOST_ITEMS: usize = 10_000;
-
-#[must_use]
-pub fn steps(key: &str) -> Vec<Step<'_>> {
-    let mut steps = Vec::new();
-    let mut rest = key;
-    while !rest.is_empty() {
-        if let Some(bracket) = rest.strip_prefix('[')
-            && let Some((inside, after)) = bracket.split_once(']')
-        {
-            steps.push(match inside.parse() {
-                Ok(index) if index < MOST_ITEMS => Step::Index(index),
-                _ => Step::Key(inside),
-            });
-            rest = after.strip_prefix('.').unwrap_or(after);
-            continue;
-        }
-        let end = rest
-            .char_indices()
-            .skip(1)
-            .find(|(_, c)| matches!(c, '.' | '['))
-            .map_or(rest.len(), |(at, _)| at);
-        steps.push(Step::Key(&rest[..end]));
-        rest = &rest[end..];
-        rest = rest.strip_prefix('.').unwrap_or(rest);
-    }
-    steps
+    keys::nest(flat.iter().map(|(key, value)| (key.as_str(), value)))
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@
 //! durations, and no reason may quote a value. The walk below would have to make a document for it first, and clean its messages after.
 
 use serde_json::{Map, Value};
+use sosohappy_common::settings::keys::{Step, steps};
 use sosohappy_common::settings::{renamed, valid};
-
-use super::flat::{Step, steps};
 
 /// The schema of one service.
 #[derive(Debug, Clone)]

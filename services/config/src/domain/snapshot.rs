@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sosohappy_common::settings::keys;
 
 use super::activation::Expression;
-use super::finding::{Finding, Refused};
+use super::finding::{Finding, Flaw, Refused};
 use super::flat::{Properties, flatten};
 use super::positions::{self, Position, Positions};
 use super::query::Form;
+use super::yaml;
 
 /// Files by their path, `/`-separated.
 pub type Contents = BTreeMap<String, Bytes>;
@@ -41,6 +43,15 @@ impl Document {
     }
 
     fn new(mut properties: Properties, positions: Positions) -> Result<Self, Flaw> {
+        let line = |key: &str| positions::nearest(&positions, key).map(|position| position.line);
+        for key in properties.keys() {
+            keys::check_depth(key).map_err(|error| Flaw {
+                line: line(key),
+                reason: format!("{}: {error}", keys::shown(key)),
+            })?;
+        }
+        keys::check_gaps(properties.keys().map(String::as_str))
+            .map_err(|error| Flaw::without_line(error.to_string()))?;
         let mut on_profile: Option<String> = None;
         properties.retain(|key, value| {
             let activates = key
@@ -56,7 +67,7 @@ impl Document {
         });
         let on_profile = on_profile.as_deref().map(Expression::parse).transpose();
         let on_profile = on_profile.map_err(|malformed| Flaw {
-            line: positions::nearest(&positions, ON_PROFILE).map(|position| position.line),
+            line: line(ON_PROFILE),
             reason: format!("{ON_PROFILE}: {malformed}"),
         })?;
         Ok(Self {
@@ -73,29 +84,6 @@ pub struct SourceFile {
     pub bytes: Bytes,
     /// Parsed when the extension is a known one; a later document wins over an earlier one.
     pub documents: Vec<Document>,
-}
-
-/// Why a file does not parse.
-#[derive(Debug)]
-struct Flaw {
-    line: Option<usize>,
-    reason: String,
-}
-
-impl Flaw {
-    fn of_yaml(error: &serde_yaml_ng::Error) -> Self {
-        Self {
-            line: error.location().map(|location| location.line()),
-            reason: error.to_string(),
-        }
-    }
-
-    fn without_line(reason: impl Into<String>) -> Self {
-        Self {
-            line: None,
-            reason: reason.into(),
-        }
-    }
 }
 
 /// Every file of a source by its path, `/`-separated, and a version that changes when any of them does.
@@ -170,63 +158,22 @@ fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Flaw> {
         reason: "not UTF-8".to_owned(),
     })?;
     match form {
-        Form::Yaml => {
-            let mut positions = positions::of_yaml(text).into_iter();
-            parse_yaml(text)?
-                .into_iter()
-                .map(|properties| Document::new(properties, positions.next().unwrap_or_default()))
-                .collect()
-        }
+        Form::Yaml => yaml::read(text)?
+            .into_iter()
+            .map(|(properties, positions)| Document::new(properties, positions))
+            .collect(),
         Form::Properties => {
             let (properties, positions) = parse_properties(bytes)?;
             Ok(vec![Document::new(properties, positions)?])
         }
         Form::Json => {
-            let value = serde_json::from_str(text).map_err(|error| Flaw {
-                line: Some(error.line()),
-                reason: error.to_string(),
-            })?;
-            let positions = positions::of_yaml(text).into_iter().next().unwrap_or_default();
+            let value = serde_json::from_str(text).map_err(|error| Flaw::at(error.line(), error.to_string()))?;
+            // JSON is YAML, but for texts like `\/`: positions are for messages and origins, nothing hangs on them.
+            let documents = yaml::read(text).unwrap_or_default();
+            let (_, positions) = documents.into_iter().next().unwrap_or_default();
             Ok(vec![Document::new(flatten(object(value)?), positions)?])
         }
     }
-}
-
-fn parse_yaml(text: &str) -> Result<Vec<Properties>, Flaw> {
-    use serde::Deserialize as _;
-    let mut documents = Vec::new();
-    for document in serde_yaml_ng::Deserializer::from_str(text) {
-        let mut value = serde_yaml_ng::Value::deserialize(document).map_err(|error| Flaw::of_yaml(&error))?;
-        value.apply_merge().map_err(|error| Flaw::of_yaml(&error))?;
-        match yaml_to_json(value)? {
-            Value::Null => {}
-            value => documents.push(flatten(object(value)?)),
-        }
-    }
-    Ok(documents)
-}
-
-/// Keys become text whatever their type, as in Spring.
-fn yaml_to_json(value: serde_yaml_ng::Value) -> Result<Value, Flaw> {
-    use serde_yaml_ng::Value as Yaml;
-    Ok(match value {
-        Yaml::Null => Value::Null,
-        Yaml::Bool(truth) => Value::Bool(truth),
-        Yaml::Number(number) => serde_json::to_value(number).map_err(|error| Flaw::without_line(error.to_string()))?,
-        Yaml::String(text) => Value::String(text),
-        Yaml::Sequence(items) => Value::Array(items.into_iter().map(yaml_to_json).collect::<Result<_, _>>()?),
-        Yaml::Mapping(fields) => {
-            let field = |(key, value)| {
-                let key = match yaml_to_json(key)? {
-                    Value::String(text) => text,
-                    other => other.to_string(),
-                };
-                Ok::<_, Flaw>((key, yaml_to_json(value)?))
-            };
-            Value::Object(fields.into_iter().map(field).collect::<Result<_, _>>()?)
-        }
-        Yaml::Tagged(tagged) => yaml_to_json(tagged.value)?,
-    })
 }
 
 fn parse_properties(bytes: &[u8]) -> Result<(Properties, Positions), Flaw> {
@@ -301,8 +248,8 @@ mod tests {
     #[test]
     fn a_broken_file_names_itself_and_the_line() {
         for (path, text, line) in [
-            ("feed.yml", "a: 1\nb: [\n", Some(3)),
-            ("feed.yml", "a: 1\na: 2\n", Some(1)),
+            ("feed.yml", "a: 1\nb: [\n", Some(2)),
+            ("feed.yml", "a: 1\na: 2\n", Some(2)),
             ("feed.yml", "- a\n- b\n", None),
             (
                 "feed.yml",
@@ -316,6 +263,57 @@ mod tests {
             assert_eq!(findings.len(), 1, "{text}");
             assert_eq!((findings[0].path.as_str(), findings[0].line), (path, line), "{text}");
         }
+    }
+
+    #[test]
+    fn a_key_of_thousands_of_parts_is_refused_with_its_place() {
+        let deep = vec!["a"; 3000].join(".");
+        for (path, text, line) in [
+            ("application.properties", format!("b=1\n{deep}=1\n"), Some(2)),
+            ("application.yml", format!("b: 1\n? {deep}\n: 1\n"), Some(2)),
+            ("application.json", format!("{{\n\"{deep}\": 1}}"), Some(2)),
+            (
+                "application.properties",
+                format!("a{}=1\n", "[0]".repeat(3000)),
+                Some(1),
+            ),
+        ] {
+            let Refused(findings) = documents(path, &text).unwrap_err();
+            assert_eq!((findings.len(), findings[0].line), (1, line), "{path}");
+            let reason = &findings[0].reason;
+            assert!(
+                reason.ends_with("a key has at most 64 parts") && reason.len() < 200,
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_of_nothing_are_refused() {
+        let sparse = (0..100)
+            .map(|list| format!("a[{list}][9999]=1\n"))
+            .collect::<Vec<_>>()
+            .concat();
+        assert!(documents("feed.properties", &sparse).is_err());
+        assert!(documents("feed.properties", "a[9]=1\n").is_ok());
+    }
+
+    #[test]
+    fn many_keys_take_linear_time() {
+        let cpu_time = || {
+            let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+            text.split(' ').next().unwrap().parse::<u64>().unwrap() / 1_000_000
+        };
+        let text = (0..10_000)
+            .map(|number| format!("other{number}:\n  name: {number}\n"))
+            .collect::<Vec<_>>()
+            .concat();
+        let contents = contents("application.yml", &text);
+        let before = cpu_time();
+        let snapshot = Snapshot::new("v".to_owned(), contents).unwrap();
+        let taken = cpu_time() - before;
+        assert_eq!(snapshot.files["application.yml"].documents[0].properties.len(), 10_000);
+        assert!(taken < 2_000, "10,000 keys took {taken} ms");
     }
 
     #[test]

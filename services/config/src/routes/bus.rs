@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
+use sosohappy_common::settings::keys;
 use utoipa::ToSchema;
 
 use crate::App;
@@ -66,6 +67,7 @@ async fn set(
     if name.trim().is_empty() {
         return Err(Error::Parameter("name: missing".to_owned()));
     }
+    keys::check_depth(&name).map_err(|error| Error::Parameter(format!("name: {error}")))?;
     let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusEnv);
     app.record(entry.detail(format!("{name} at {destination}"))).await?;
     app.announcer.environment(destination, &name, &value).await?;

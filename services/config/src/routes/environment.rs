@@ -14,13 +14,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::App;
 use crate::credentials::Reader;
+use crate::domain::environment::View;
 use crate::domain::environment::{Environment, PropertySource};
 use crate::domain::flat::{Properties, nest};
 use crate::domain::query::{Form, InvalidQuery, Query, is_safe};
 use crate::domain::{placeholders, yaml};
 use crate::error::Error;
 use crate::routes::etag::EntityTag;
-use crate::source::View;
 
 const OCTETS: &str = "application/octet-stream";
 

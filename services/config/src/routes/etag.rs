@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::App;
-use crate::source::View;
+use crate::domain::environment::View;
 
 /// Secrets are in the answers: nobody between may keep them, and who keeps one asks whether it still holds.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");

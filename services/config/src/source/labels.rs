@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::git::GitError;
-use super::{Backend, Source, View, blocking};
-use crate::domain::environment::UnknownLabel;
+use super::{Backend, Source, blocking};
+use crate::domain::environment::{UnknownLabel, View};
 use crate::domain::finding::Refused;
 use crate::domain::snapshot::Snapshot;
 

@@ -13,7 +13,8 @@ use super::PostDate;
 
 /// Bounds on what a person may write; all but the shape of a word are settings.
 #[derive(Debug, Clone, Copy, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct PostLimits {
     /// Characters of the text.
     pub text: usize,
