@@ -4,11 +4,13 @@
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sosohappy
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 FLEET := $(CARGO_TARGET_DIR)/release/fleet
+# What `make run` builds: quicker to build, see the profile.
+LAUNCHER := $(CARGO_TARGET_DIR)/launcher/fleet
 # Passed on to what is run: make run ARGS="--data /var/lib/sosohappy"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-ops build image images deploy rollback rolling clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-ops build image images deploy rollback rolling cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,12 +19,12 @@ setup: ## install what is missing for building
 	@scripts/setup
 
 run: setup ## build and run the whole fleet, embedded engines
-	cargo build --release --locked -p sosohappy-fleet
-	@exec $(FLEET) run $(ARGS)
+	cargo build --profile launcher --locked -p sosohappy-fleet
+	@exec $(LAUNCHER) run $(ARGS)
 
 demo: ## a scripted client against the running fleet
-	@test -x $(FLEET) || { echo "nothing is built yet: make run, then make demo beside it"; exit 1; }
-	@exec $(FLEET) demo $(ARGS)
+	@test -x $(LAUNCHER) || { echo "nothing is built yet: make run, then make demo beside it"; exit 1; }
+	@exec $(LAUNCHER) demo $(ARGS)
 
 test: ## everything that must hold, with real engines: what CI runs
 	@scripts/test $(ARGS)
@@ -87,6 +89,9 @@ rollback: ## undo the last roll-out of OVERLAY
 rolling: setup ## restart every replica under load, behind a load balancer; needs the engines
 	cargo build --release --locked --workspace --bins
 	@$(CARGO_TARGET_DIR)/release/bench rolling $(ARGS)
+
+cold-build: setup ## measure what `make run` builds in a fresh clone, into docs/performance.md
+	@scripts/cold-build $(ARGS)
 
 clean: ## forget what was built
 	cargo clean
