@@ -32,7 +32,7 @@ fn a_pipeline_learns_what_is_wrong_and_where() {
         (code, out.as_str()),
         (
             Some(1),
-            "dm-config.json:2: messages.max-characters: a whole number of at least 1 is expected\n\
+            "dm-config.json:2: messages.max-characters: a whole number from 1 to 1099511627776 is expected\n\
              feed-config-prod.yml:2: post.text: a whole number is expected\n\
              feed-config-prod.yml:3: post.txt: unknown key; this section has categories, images, text\n"
         )
@@ -41,7 +41,7 @@ fn a_pipeline_learns_what_is_wrong_and_where() {
     assert_eq!((code, out.lines().count()), (Some(1), 2));
     write("notice-config.yml", "a: [\n");
     let (code, out, _) = check(folder.path(), &[]);
-    assert!(code == Some(1) && out.starts_with("notice-config.yml:2: "), "{out}");
+    assert!(code == Some(1) && out.starts_with("notice-config.yml:1: "), "{out}");
 
     let (code, out, told) = check(&folder.path().join("none"), &[]);
     assert_eq!((code, out.as_str()), (Some(2), ""));

@@ -183,6 +183,9 @@ async fn a_frame_too_large_for_any_client_is_not_sent() {
 #[derive(serde::Deserialize)]
 struct Settings {
     sockets: Limits,
+    /// The sections that every service has.
+    #[serde(flatten)]
+    _shared: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
 }
 
 /// Settings in a file that can be written anew.
