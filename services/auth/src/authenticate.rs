@@ -32,7 +32,9 @@ struct OwnTokens(Arc<App>);
 impl Authenticator for OwnTokens {
     async fn authenticate(&self, account: &Account, token: &str) -> Result<Caller, Denied> {
         // The signature first: what nobody has signed costs no query.
-        let claims = self.0.keyring.read(token, Kind::AccessToken).ok_or(Denied::Refused)?;
+        let Some(claims) = self.0.keyring.read(token, Kind::AccessToken) else {
+            return self.authenticate_legacy(account, token).await;
+        };
         if claims.email != *account {
             return Err(Denied::Refused);
         }
@@ -45,6 +47,27 @@ impl Authenticator for OwnTokens {
             role: token.role,
             issued_at: token.issued_at,
             expires_at: token.expires_at,
+        })
+    }
+}
+
+impl OwnTokens {
+    /// A token of the legacy Spring auth, which kept no list of them: good until it expires, as long as the session of its account that
+    /// was imported is not closed.
+    async fn authenticate_legacy(&self, account: &Account, token: &str) -> Result<Caller, Denied> {
+        let app = &self.0;
+        let legacy = app.keyring.read_legacy(token, Kind::AccessToken);
+        let legacy = legacy.filter(|legacy| legacy.account == *account && legacy.expires_at > app.now());
+        let legacy = legacy.ok_or(Denied::Refused)?;
+        let imported = app.store.imported_session(account).await.map_err(Error::from)?;
+        let imported = imported.ok_or(Denied::Refused)?;
+        Ok(Caller {
+            account: legacy.account,
+            token: legacy.digest,
+            session: imported.session,
+            role: imported.role,
+            issued_at: imported.imported_at,
+            expires_at: legacy.expires_at,
         })
     }
 }

@@ -4,6 +4,7 @@ pub mod challenge;
 pub mod claims;
 pub mod code;
 pub mod hash;
+pub mod legacy;
 pub mod person;
 pub mod profile;
 pub mod provider;

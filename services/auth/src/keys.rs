@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use sha2::Sha256;
+use sosohappy_events::types::TokenDigest;
 
 use crate::domain::claims::{Claims, Kind};
+use crate::domain::legacy::{self, LegacyToken};
 use crate::settings::SigningKey;
 
 /// RFC 7518, section 3.2: a key is at least as long as the digest, which is 64 bytes for HS512.
@@ -30,7 +36,17 @@ pub struct Keyring {
     /// Derived from the signing keys, in the same order.
     sealing: Vec<Hmac<Sha256>>,
     verifying: HashMap<String, DecodingKey>,
+    /// Of the legacy Spring auth, whose tokens name no key.
+    legacy: Option<DecodingKey>,
     validation: Validation,
+}
+
+/// What a token of the legacy Spring auth says.
+#[derive(Deserialize)]
+struct LegacyClaims {
+    sub: Kind,
+    email: String,
+    exp: i64,
 }
 
 impl std::fmt::Debug for Keyring {
@@ -88,7 +104,46 @@ impl Keyring {
             signing,
             sealing,
             verifying,
+            legacy: None,
             validation,
+        })
+    }
+
+    /// Adds `tokens.legacy-key`; empty, there is none.
+    pub fn with_legacy(mut self, secret: &SecretString) -> anyhow::Result<Self> {
+        let text = secret.expose_secret();
+        self.legacy = match text.strip_prefix("base64:") {
+            _ if text.is_empty() => None,
+            None => Some(DecodingKey::from_secret(text.as_bytes())),
+            Some(text) => {
+                let bytes = STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty());
+                let bytes = bytes.context("tokens.legacy-key: what follows base64: is no Base64")?;
+                Some(DecodingKey::from_secret(&bytes))
+            }
+        };
+        Ok(self)
+    }
+
+    pub fn knows_legacy_tokens(&self) -> bool {
+        self.legacy.is_some()
+    }
+
+    /// Reads a token of that kind which the legacy Spring auth has signed. Whether its account was taken over, and its session still
+    /// lives, is for the store to say.
+    pub fn read_legacy(&self, token: &str, kind: Kind) -> Option<LegacyToken> {
+        let key = self.legacy.as_ref()?;
+        // One that names a key is not of the legacy auth.
+        if jsonwebtoken::decode_header(token).ok()?.kid.is_some() {
+            return None;
+        }
+        let claims = jsonwebtoken::decode::<LegacyClaims>(token, key, &self.validation)
+            .ok()?
+            .claims;
+        let (account, _) = legacy::account_of(&claims.email, None).ok()?;
+        (claims.sub == kind).then_some(LegacyToken {
+            account,
+            digest: TokenDigest::of(token),
+            expires_at: Timestamp::from_second(claims.exp).ok()?,
         })
     }
 
@@ -174,6 +229,47 @@ mod tests {
         let beside = keyring(&[secret("a")]);
         assert_eq!(beside.read(&token, Kind::AccessToken), Some(claims()));
         assert_eq!(stored.read(&beside.sign(&claims()), Kind::AccessToken), None);
+    }
+
+    fn legacy_token(algorithm: Algorithm, kid: Option<&str>, claims: &serde_json::Value, secret: &str) -> String {
+        let header = Header {
+            kid: kid.map(str::to_owned),
+            ..Header::new(algorithm)
+        };
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_legacy_token_is_read_with_the_legacy_key_only() {
+        let claims = serde_json::json!({"sub": "RefreshToken", "email": "kim@example.com+kakao", "exp": 1_900_000_000});
+        let token = legacy_token(Algorithm::HS512, None, &claims, "spring");
+        let none = keyring(&[secret("a")]);
+        assert!(none.read_legacy(&token, Kind::RefreshToken).is_none());
+
+        let keys = keyring(&[secret("a")]).with_legacy(&"spring".into()).unwrap();
+        let read = keys.read_legacy(&token, Kind::RefreshToken).unwrap();
+        assert_eq!(read.account.as_str(), "kim@example.com+kakao");
+        assert_eq!(read.expires_at.as_second(), 1_900_000_000);
+        assert!(keys.read_legacy(&token, Kind::AccessToken).is_none());
+        assert!(keys.read(&token, Kind::RefreshToken).is_none());
+        let encoded = keyring(&[]).with_legacy(&"base64:c3ByaW5n".into()).unwrap();
+        assert!(encoded.read_legacy(&token, Kind::RefreshToken).is_some());
+
+        let forged = [
+            legacy_token(Algorithm::HS512, None, &claims, "summer"),
+            legacy_token(Algorithm::HS256, None, &claims, "spring"),
+            legacy_token(Algorithm::HS512, Some("a"), &claims, "spring"),
+            keys.sign(&super::tests::claims()),
+            String::new(),
+        ];
+        for token in forged {
+            assert!(keys.read_legacy(&token, Kind::RefreshToken).is_none(), "{token}");
+        }
+        let hidden = keyring(&[])
+            .with_legacy(&"base64:hush!".into())
+            .unwrap_err()
+            .to_string();
+        assert!(!hidden.contains("hush"), "{hidden}");
     }
 
     #[test]

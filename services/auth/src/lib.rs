@@ -5,8 +5,10 @@ mod authenticate;
 mod consumers;
 mod domain;
 mod error;
+pub mod import;
 mod keys;
 mod metrics;
+mod provider_tokens;
 mod resignations;
 mod routes;
 mod sessions;
@@ -53,7 +55,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         .context("database.url")?;
     let hash_key = shared_secret(store.as_ref(), &context, "account-hash").await?;
     let stored_key = shared_secret(store.as_ref(), &context, "signing-key").await?;
-    let keyring = Keyring::of(&current.tokens.keys, &stored_key)?;
+    let keyring = Keyring::of(&current.tokens.keys, &stored_key)?.with_legacy(&current.tokens.legacy_key)?;
     let app = Arc::new(App {
         images: Images::open(&current.images.url, &context).context("images.url")?,
         keyring,

@@ -7,6 +7,7 @@ use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
 use crate::domain::claims::{Claims, Kind};
+use crate::domain::legacy::LegacyToken;
 use crate::domain::person::Person;
 use crate::domain::session::{Presented, Refresh, RefreshId, Session};
 use crate::domain::stamp;
@@ -59,9 +60,11 @@ pub async fn open(
 /// Fresh tokens for the bearer of a refresh token. A token that was replaced long ago closes the session: whoever shows it, or
 /// whoever has its successor, has stolen it.
 pub async fn renew(app: &App, account: &Account, refresh: &str) -> Result<Tokens, Error> {
+    let legacy = || app.keyring.read_legacy(refresh, Kind::RefreshToken);
     let shown = app
         .keyring
         .read(refresh, Kind::RefreshToken)
+        .or_else(|| legacy().map(LegacyToken::refresh_claims))
         .filter(|claims| claims.email == *account);
     let renewed = match shown {
         Some(claims) => retrying(|| renew_once(app, &claims)).await?,

@@ -80,6 +80,11 @@ pub struct Tokens {
     #[serde(deserialize_with = "signing_keys")]
     #[schemars(schema_with = "signing_keys_schema")]
     pub keys: Vec<SigningKey>,
+    #[schemars(schema_with = "schema::secret")]
+    pub legacy_key: SecretString,
+    #[serde(deserialize_with = "signing_keys")]
+    #[schemars(schema_with = "signing_keys_schema")]
+    pub provider_keys: Vec<SigningKey>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

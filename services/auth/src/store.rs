@@ -1,6 +1,7 @@
 //! What auth keeps, as a port: reads by themselves, writes in transactions that also hold their events. Adapters for `SQLite` and `MySQL`
 //! over one text.
 
+pub mod imports;
 mod mysql;
 mod sqlite;
 
@@ -20,6 +21,7 @@ use crate::domain::code::CodeId;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::{Introduction, Nickname};
 use crate::domain::session::Session;
+use crate::store::imports::{ImportTransaction, Imports};
 
 /// A live or past access token, with what a service needs to know of its bearer.
 #[derive(Debug, Clone)]
@@ -56,7 +58,7 @@ pub struct Unfinished {
 }
 
 #[async_trait]
-pub trait Store: Ping + std::fmt::Debug {
+pub trait Store: Imports + Ping + std::fmt::Debug {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
     async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError>;
@@ -97,7 +99,7 @@ pub trait Store: Ping + std::fmt::Debug {
 /// the end. The order of locks is code, person, session, resignation, timer: two transactions that lock the same rows in different
 /// orders would wait for each other.
 #[async_trait]
-pub trait Transaction: Send {
+pub trait Transaction: ImportTransaction + Send {
     /// Records that a code was used, until it expires; false if it was used before. Of several transactions with the same code one
     /// gets true.
     async fn use_code(&mut self, code: &CodeId, expires_at: Timestamp) -> Result<bool, StoreError>;

@@ -18,6 +18,8 @@ use crate::domain::person::Person;
 use crate::domain::profile::Nickname;
 use crate::store::{AccessToken, Store, Transaction, Unfinished};
 
+#[path = "sql/imports.rs"]
+mod imports;
 #[path = "sql/rows.rs"]
 mod rows;
 #[path = "sql/transaction.rs"]

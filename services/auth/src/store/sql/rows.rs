@@ -84,7 +84,7 @@ pub fn device(row: &Row) -> Result<Device, StoreError> {
     })
 }
 
-fn session_id(row: &Row) -> Result<SessionId, StoreError> {
+pub fn session_id(row: &Row) -> Result<SessionId, StoreError> {
     text(row, "session")?.parse().map_err(|_| broken("session"))
 }
 

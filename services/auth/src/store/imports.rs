@@ -1,0 +1,85 @@
+//! What the import of legacy accounts reads and writes.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::{Role, SessionId};
+use sosohappy_store::StoreError;
+
+use crate::domain::person::Person;
+
+/// The first half of a SHA-256: tells whether something is as it was.
+pub type Fingerprint = [u8; 16];
+
+/// A row of the legacy table `user` that was taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedAccount {
+    pub legacy_id: i64,
+    /// [`Account::fingerprint`].
+    pub person: String,
+    /// None once it is gone.
+    pub account: Option<Account>,
+    pub session: Option<SessionId>,
+    pub source: Fingerprint,
+    pub photo: Option<Fingerprint>,
+    pub written: Fingerprint,
+    pub imported_at: Timestamp,
+}
+
+/// The session that legacy access tokens of an account belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportedSession {
+    pub session: SessionId,
+    pub role: Role,
+    pub imported_at: Timestamp,
+}
+
+/// A nickname and an account that bears it, or bore it.
+#[derive(Debug, Clone)]
+pub struct KnownName {
+    pub nickname: String,
+    pub account: Account,
+    /// Whether it bears it now, here or in the legacy fleet.
+    pub present: bool,
+}
+
+/// Reads outside a transaction.
+#[async_trait]
+pub trait Imports {
+    /// By legacy id.
+    async fn imported(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImportedAccount>, StoreError>;
+
+    /// Legacy ids that were taken over, greater than `after` and up to `until`, in order.
+    async fn imported_between(&self, after: i64, until: i64) -> Result<Vec<i64>, StoreError>;
+
+    /// None where the account was not imported, had no session, or the session was closed.
+    async fn imported_session(&self, account: &Account) -> Result<Option<ImportedSession>, StoreError>;
+
+    /// Every nickname with every account that bears it here or bore it in the legacy fleet; some twice.
+    async fn known_names(&self) -> Result<Vec<KnownName>, StoreError>;
+}
+
+#[async_trait]
+pub trait ImportTransaction {
+    async fn imported_as(&mut self, account: &Account) -> Result<Option<ImportedAccount>, StoreError>;
+
+    /// Inserts or replaces the row of that legacy id, and deletes any other row of the person.
+    async fn set_imported(&mut self, imported: &ImportedAccount) -> Result<(), StoreError>;
+
+    async fn forget_imported(&mut self, legacy_id: i64) -> Result<(), StoreError>;
+
+    /// The account bears none of the nicknames any more that were remembered.
+    async fn renamed(&mut self, account: &Account) -> Result<(), StoreError>;
+
+    /// The account bears this nickname in the legacy fleet.
+    async fn remember_name(&mut self, nickname: &str, account: &Account) -> Result<(), StoreError>;
+
+    /// Writes everything of a person but account, role and time of creation.
+    async fn rewrite_person(&mut self, person: &Person) -> Result<(), StoreError>;
+
+    async fn delete_device(&mut self, session: SessionId) -> Result<(), StoreError>;
+
+    async fn set_provider_token(&mut self, account: &Account, sealed: &str) -> Result<(), StoreError>;
+}
