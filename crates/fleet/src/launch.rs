@@ -27,10 +27,7 @@ use crate::secrets::Secrets;
 pub async fn run(data: &Path) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut leave = Leave::listen()?;
-    // Keys, accounts and messages: nobody else's to read.
-    let mut folder = std::fs::DirBuilder::new();
-    let made = folder.recursive(true).mode(0o700).create(data);
-    made.with_context(|| format!("--data {}", data.display()))?;
+    make_folder(data)?;
     let data = data.canonicalize()?;
     let _lock = FileLock::take(&data.join("fleet.lock"))
         .await
@@ -72,6 +69,19 @@ fn warn_of_strangers() {
             tracing::warn!(%name, "unknown environment variable: SOSOHAPPY_<SERVICE>__<SECTION>__<KEY> is expected");
         }
     }
+}
+
+/// Returns where the settings of a service come from in the fleet of that data folder, which is made where it is missing.
+pub(crate) fn sources(data: &Path, service: &'static str, defaults: &'static str) -> anyhow::Result<Sources> {
+    make_folder(data)?;
+    Ok(Launcher::new(&data.canonicalize()?)?.sources(service, defaults, &[]))
+}
+
+/// Keys, accounts and messages: nobody else's to read.
+fn make_folder(data: &Path) -> anyhow::Result<()> {
+    let mut folder = std::fs::DirBuilder::new();
+    let made = folder.recursive(true).mode(0o700).create(data);
+    made.with_context(|| format!("--data {}", data.display()))
 }
 
 #[derive(Debug)]

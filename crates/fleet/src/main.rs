@@ -9,7 +9,7 @@ use sosohappy_common::settings::{self, Events, Sources};
 use sosohappy_events::Topic;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
-use sosohappy_fleet::{acls, demo, launch, topics};
+use sosohappy_fleet::{acls, demo, import, launch, topics};
 
 const SECURED: &str = "Every setting of `events` can be given by environment, as for a service, so that a secured broker is reached:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
@@ -42,6 +42,8 @@ enum Command {
     /// List records that could not be applied, publish them again, or discard them
     #[command(after_help = SECURED)]
     DeadLetters(DeadLetters),
+    /// Take over accounts of the legacy Spring services; may be run again, and while they serve
+    Import(Import),
     /// Create the fleet's topics on Kafka, or with --acls the rights of its services, where they are missing; report what is not as declared
     #[command(after_help = SECURED)]
     Topics(Topics),
@@ -117,6 +119,52 @@ struct Topics {
     /// Delete rights of the services that are not declared
     #[arg(long, requires_all = ["acls", "url"])]
     prune: bool,
+}
+
+#[derive(Debug, Args)]
+struct Import {
+    #[command(subcommand)]
+    command: ImportCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImportCommand {
+    /// From the databases of the legacy Spring services into those of this fleet's services
+    #[command(after_help = IMPORTED)]
+    Spring(ImportSpring),
+}
+
+const IMPORTED: &str = "The databases and image stores that are filled are those of the services' own settings: in the data folder, unless the\n\
+    environment says otherwise as for a service, for example SOSOHAPPY_AUTH__DATABASE__URL, SOSOHAPPY_AUTH__IMAGES__URL.\n\
+    SOSOHAPPY_AUTH__TOKENS__LEGACY_KEY is the HS512 secret of the legacy auth.\n\
+    Each run takes over what has changed since the one before. See docs/migration.md.";
+
+#[derive(Debug, Args)]
+struct ImportSpring {
+    /// The database of the legacy auth: accounts, photos, sessions
+    #[arg(long, value_name = "mysql://…")]
+    auth: String,
+    /// Where the fleet keeps its data
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+    /// Where to write a line for each row that could not be placed as it was
+    #[arg(long, default_value = "import-report.jsonl", value_name = "FILE")]
+    report: PathBuf,
+    /// Only report, write nothing but missing tables
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Import {
+    fn run(self) -> anyhow::Result<()> {
+        let ImportCommand::Spring(spring) = self.command;
+        block_on(import::run(import::Options {
+            auth: spring.auth,
+            data: spring.data,
+            report: spring.report,
+            dry_run: spring.dry_run,
+        }))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +328,7 @@ fn main() -> ExitCode {
         None => block_on(launch::run(&arguments.run.data)),
         Some(Command::Run(run)) => block_on(launch::run(&run.data)),
         Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
+        Some(Command::Import(import)) => import.run(),
         Some(Command::Topics(topics)) => topics.run(),
         Some(Command::DeadLetters(command)) => block_on(command.run()),
     };

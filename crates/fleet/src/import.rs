@@ -1,0 +1,93 @@
+//! `fleet import spring`: takes over accounts of the legacy Spring services.
+//!
+//! Each run looks at every row and writes what has changed since the run before: the first while Spring serves, again as often as
+//! wanted, the last after it has stopped. A run that is killed is run again.
+
+mod accounts;
+mod report;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::de::DeserializeOwned;
+use sosohappy_common::Context;
+use sosohappy_common::settings;
+
+use self::report::Report;
+use crate::launch;
+
+/// What `fleet import spring` was asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// MySQL of the legacy auth.
+    pub auth: String,
+    /// Where the fleet keeps everything that the environment does not place elsewhere.
+    pub data: PathBuf,
+    pub report: PathBuf,
+    pub dry_run: bool,
+}
+
+/// A pass over the legacy databases on its way.
+pub(crate) struct Pass {
+    context: Context,
+    report: Report,
+    dry_run: bool,
+}
+
+/// A progress bar, which is only drawn on a terminal. It ends when it is dropped.
+struct Stage(ProgressBar);
+
+impl Stage {
+    fn begin(name: &'static str, rows: u64) -> Self {
+        let bar = ProgressBar::new(rows).with_prefix(name);
+        let style = ProgressStyle::with_template("{prefix:10} {wide_bar} {pos}/{len} {per_sec} {eta}");
+        Self(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)))
+    }
+
+    fn inc(&self, rows: u64) {
+        self.0.inc(rows);
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// Runs the import and prints what came of it.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let mut pass = Pass {
+        context: Context::system("fleet", 0),
+        report: Report::create(&options.report)?,
+        dry_run: options.dry_run,
+    };
+    let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
+    let auth = sosohappy_auth::import::Importer::open(settings, &pass.context).await?;
+    let pool = source::open("--auth", &options.auth).await?;
+    if !auth.takes_sessions() {
+        println!("tokens.legacy-key is not set: no session is taken over, and everybody has to sign in again");
+    }
+    accounts::import(&mut pass, &pool, &auth).await?;
+    pool.close().await;
+    let report = pass.report.finish()?;
+    print!("{report}");
+    println!("report: {}", options.report.display());
+    if options.dry_run {
+        println!("dry run: nothing was written");
+    }
+    Ok(())
+}
+
+/// Reads the settings of a service as the launcher gives them: everything in the data folder, unless the environment says otherwise.
+async fn service<S: DeserializeOwned + Clone>(
+    data: &Path,
+    service: &'static str,
+    defaults: &'static str,
+) -> anyhow::Result<S> {
+    let sources = launch::sources(data, service, defaults)?;
+    let live = settings::load::<S>(&sources).await.context(service)?;
+    Ok(S::clone(&live.get()))
+}

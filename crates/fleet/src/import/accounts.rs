@@ -1,0 +1,346 @@
+//! The table `user`.
+//!
+//! Rows whose addresses only differ in letter case or blanks are one person's. Their account is the row with a session that lives, else
+//! the one whose profile is set, else the one that was there first; the nicknames of the others are remembered as that person's. Of
+//! accounts with the same nickname the same rule says which keeps it; the others have to choose another one.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+use sosohappy_auth::import::{Applied, Importer, LegacyUser, Outcome, canonical};
+use sosohappy_common::Account;
+use sqlx::MySqlPool;
+use sqlx::mysql::MySqlRow;
+
+use super::report::Report;
+use super::source::{self, Pictures};
+use super::{Pass, Stage};
+
+pub const TABLE: &str = "user";
+
+/// Rows that are looked at together, and taken over in one transaction.
+const PAGE: i64 = 200;
+
+/// Rows of one statement where only the decisions are made.
+const LIGHT_PAGE: i64 = 5000;
+
+/// Bytes of the photos in one transaction.
+const PHOTO_BYTES: u64 = 16 << 20;
+
+const PHOTOS: Pictures = Pictures {
+    table: TABLE,
+    id: "user_id",
+    image: "profile_img",
+};
+
+type Key = [u8; 16];
+
+/// What decides between rows; a few bytes each, so that a million fit.
+#[derive(Debug)]
+struct Candidate {
+    id: i64,
+    email: Key,
+    nickname: Option<Key>,
+    /// A session that lives, then a profile that is set.
+    rank: (bool, bool),
+}
+
+/// Which rows are not what they claim to be.
+#[derive(Debug, Default)]
+struct Decisions {
+    /// Rows that are not the account of their address, and the row that is.
+    duplicates: HashMap<i64, i64>,
+    /// Accounts whose nickname another account keeps.
+    nameless: HashSet<i64>,
+    rows: u64,
+}
+
+fn key(text: &str) -> Key {
+    let digest = Sha256::digest(canonical(text));
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+/// Takes all rows over and, in a second look at the same ids, those that are gone.
+pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> anyhow::Result<()> {
+    let decisions = decide(pool, importer).await.context("user")?;
+    let stage = Stage::begin("accounts", decisions.rows);
+    let mut names = Vec::new();
+    let mut last = i64::MIN;
+    loop {
+        let read_at = pass.context.clock.now();
+        let page = page(pool, last).await.context("user")?;
+        let until = page.last().map_or(i64::MAX, |row| row.user.id);
+        delete_missing(pass, importer, &page, last, until).await?;
+        if page.is_empty() {
+            break;
+        }
+        let mut batch = Batch::default();
+        for row in page {
+            if let Some(winner) = decisions.duplicates.get(&row.user.id) {
+                if let (Ok(account), Some(nickname)) = (row.user.account(), &row.user.nickname) {
+                    names.push((*winner, nickname.clone(), account));
+                }
+                pass.report.count(TABLE, "duplicate");
+                let reason = format!("the address is that of row {winner}, which is the account");
+                pass.report
+                    .note(TABLE, row.user.id, "duplicate", Some("email"), &reason)?;
+                stage.inc(1);
+                continue;
+            }
+            if batch.bytes + row.photo_bytes > PHOTO_BYTES && !batch.users.is_empty() {
+                take(pass, pool, importer, std::mem::take(&mut batch), &stage, read_at).await?;
+            }
+            batch.push(row, &decisions, &mut pass.report)?;
+        }
+        take(pass, pool, importer, batch, &stage, read_at).await?;
+        last = until;
+    }
+    if !pass.dry_run {
+        let names = names_of_winners(pool, names).await?;
+        for names in names.chunks(usize::try_from(PAGE)?) {
+            importer.remember_names(names).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The account of a duplicate is the one of the row that won, whose letter case may be another.
+async fn names_of_winners(
+    pool: &MySqlPool,
+    duplicates: Vec<(i64, String, Account)>,
+) -> anyhow::Result<Vec<(String, Account)>> {
+    let mut names = Vec::with_capacity(duplicates.len());
+    for (winner, nickname, _) in duplicates {
+        let row = sqlx::query("SELECT user_id, email, provider FROM `user` WHERE user_id = ?")
+            .bind(winner)
+            .fetch_optional(pool)
+            .await?;
+        let winner = row.map(|row| address(&row)).transpose()?;
+        if let Some(Ok(account)) = winner.map(|user| user.account()) {
+            names.push((nickname, account));
+        }
+    }
+    Ok(names)
+}
+
+fn address(row: &MySqlRow) -> anyhow::Result<LegacyUser> {
+    Ok(LegacyUser {
+        id: source::integer(row, "user_id")?.context("user_id")?,
+        email: source::text(row, "email")?.text,
+        provider: source::text(row, "provider")?.text,
+        ..LegacyUser::default()
+    })
+}
+
+async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisions> {
+    let mut decisions = Decisions::default();
+    let mut candidates = Vec::new();
+    let mut last = i64::MIN;
+    loop {
+        let rows = sqlx::query(
+            "SELECT user_id, email, provider, nickname, refresh_token FROM `user` WHERE user_id > ? ORDER BY user_id LIMIT ?",
+        )
+        .bind(last)
+        .bind(LIGHT_PAGE)
+        .fetch_all(pool)
+        .await?;
+        let Some(newest) = rows.last() else { break };
+        last = source::integer(newest, "user_id")?.context("user_id")?;
+        decisions.rows += rows.len() as u64;
+        for row in &rows {
+            let user = LegacyUser {
+                nickname: source::text(row, "nickname")?.text,
+                refresh_token: source::text(row, "refresh_token")?.text,
+                ..address(row)?
+            };
+            let Ok(account) = user.account() else { continue };
+            let nickname = user.nickname.as_deref().filter(|nickname| !nickname.is_empty());
+            candidates.push(Candidate {
+                id: user.id,
+                email: key(account.as_str()),
+                nickname: nickname.map(key),
+                rank: (
+                    importer.session_until(&user).is_some(),
+                    nickname.is_some_and(|nickname| nickname.chars().count() <= 10),
+                ),
+            });
+        }
+    }
+    candidates.sort_unstable_by_key(|row| (row.email, Reverse(row.rank), row.id));
+    let mut accounts: Vec<Candidate> = Vec::with_capacity(candidates.len());
+    for row in candidates {
+        match accounts.last() {
+            Some(winner) if winner.email == row.email => {
+                decisions.duplicates.insert(row.id, winner.id);
+            }
+            _ => accounts.push(row),
+        }
+    }
+    accounts.retain(|row| row.nickname.is_some());
+    accounts.sort_unstable_by_key(|row| (row.nickname, Reverse(row.rank), row.id));
+    let pairs = accounts.windows(2).filter(|pair| pair[0].nickname == pair[1].nickname);
+    decisions.nameless = pairs.map(|pair| pair[1].id).collect();
+    Ok(decisions)
+}
+
+/// A row as it was read.
+struct ReadUser {
+    user: LegacyUser,
+    photo_bytes: u64,
+    repaired: Vec<&'static str>,
+}
+
+async fn page(pool: &MySqlPool, after: i64) -> anyhow::Result<Vec<ReadUser>> {
+    let rows = sqlx::query(
+        "SELECT user_id, email, provider, provider_id, nickname, introduction, device_token, apple_refresh_token, refresh_token, \
+         SHA2(profile_img, 256) AS photo, CAST(OCTET_LENGTH(profile_img) AS SIGNED) AS photo_bytes \
+         FROM `user` WHERE user_id > ? ORDER BY user_id LIMIT ?",
+    )
+    .bind(after)
+    .bind(PAGE)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &MySqlRow) -> anyhow::Result<ReadUser> {
+    let mut repaired = Vec::new();
+    let mut text = |column: &'static str| {
+        let text = source::text(row, column)?;
+        if text.repaired {
+            repaired.push(column);
+        }
+        anyhow::Ok(text.text)
+    };
+    let user = LegacyUser {
+        id: source::integer(row, "user_id")?.context("user_id")?,
+        email: text("email")?,
+        provider: text("provider")?,
+        provider_id: text("provider_id")?,
+        nickname: text("nickname")?,
+        introduction: text("introduction")?,
+        device_token: text("device_token")?,
+        apple_refresh_token: text("apple_refresh_token")?,
+        refresh_token: text("refresh_token")?,
+        photo: None,
+        bears_nickname: true,
+    };
+    let photo_bytes = source::integer(row, "photo_bytes")?.unwrap_or(0).unsigned_abs();
+    Ok(ReadUser {
+        user: LegacyUser {
+            // An empty one is none.
+            photo: source::digest(row, "photo")?.filter(|_| photo_bytes > 0),
+            ..user
+        },
+        photo_bytes,
+        repaired,
+    })
+}
+
+/// Rows of one transaction.
+#[derive(Default)]
+struct Batch {
+    users: Vec<LegacyUser>,
+    sizes: HashMap<i64, u64>,
+    bytes: u64,
+}
+
+impl Batch {
+    fn push(&mut self, row: ReadUser, decisions: &Decisions, report: &mut Report) -> anyhow::Result<()> {
+        let mut user = row.user;
+        for column in row.repaired {
+            report.note(
+                TABLE,
+                user.id,
+                "altered",
+                Some(column),
+                "bytes that are no text were replaced",
+            )?;
+        }
+        user.bears_nickname = !decisions.nameless.contains(&user.id);
+        self.bytes += row.photo_bytes;
+        self.sizes.insert(user.id, row.photo_bytes);
+        self.users.push(user);
+        Ok(())
+    }
+}
+
+async fn take(
+    pass: &mut Pass,
+    pool: &MySqlPool,
+    importer: &Importer,
+    batch: Batch,
+    stage: &Stage,
+    read_at: jiff::Timestamp,
+) -> anyhow::Result<()> {
+    let wanted = importer.photos_to_read(&batch.users).await?;
+    let wanted: Vec<_> = wanted.into_iter().map(|id| (id, batch.sizes[&id])).collect();
+    let photos = PHOTOS.read(pool, &wanted).await.context("user.profile_img")?;
+    let applied = importer.apply(&batch.users, &photos, read_at, pass.dry_run).await?;
+    stage.inc(applied.len() as u64);
+    record(pass, &applied)
+}
+
+/// Rows that were taken over from between two ids and are not there any more.
+async fn delete_missing(
+    pass: &mut Pass,
+    importer: &Importer,
+    page: &[ReadUser],
+    after: i64,
+    until: i64,
+) -> anyhow::Result<()> {
+    let there: HashSet<i64> = page.iter().map(|row| row.user.id).collect();
+    let mut missing = importer.imported_between(after, until).await?;
+    missing.retain(|id| !there.contains(id));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let applied = importer.delete(&missing, pass.dry_run).await?;
+    record(pass, &applied)
+}
+
+fn record(pass: &mut Pass, applied: &[Applied]) -> anyhow::Result<()> {
+    for row in applied {
+        let outcome = name(row.outcome);
+        pass.report.count(TABLE, outcome);
+        if let Some(reason) = reason(row.outcome) {
+            pass.report.note(TABLE, row.id, outcome, None, reason)?;
+        }
+        let outcome = match row.outcome {
+            Outcome::Unplaced => "unplaced",
+            _ => "altered",
+        };
+        for note in &row.notes {
+            pass.report
+                .note(TABLE, row.id, outcome, Some(note.column), note.reason)?;
+        }
+    }
+    Ok(())
+}
+
+fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unchanged => "unchanged",
+        Outcome::Created => "created",
+        Outcome::Updated => "updated",
+        Outcome::Deleted => "deleted",
+        Outcome::KeptOurs => "kept-ours",
+        Outcome::ExistsHere => "exists-here",
+        Outcome::ResignedHere => "deleted-here",
+        Outcome::Unplaced => "unplaced",
+    }
+}
+
+fn reason(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Deleted => Some("the row is gone, and its account with it"),
+        Outcome::KeptOurs => Some("the account was changed here since it was imported"),
+        Outcome::ExistsHere => Some("there was an account of this address before the import"),
+        Outcome::ResignedHere => Some("the account resigned here since it was imported"),
+        Outcome::Unchanged | Outcome::Created | Outcome::Updated | Outcome::Unplaced => None,
+    }
+}

@@ -1,0 +1,188 @@
+//! The legacy databases as its services make them, and the command that reads them.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_testkit::Bed;
+use sqlx::mysql::MySqlPool;
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
+
+/// The HS512 secret of the legacy auth.
+pub const SECRET: &str = "spring-secret";
+
+const USER: &str = "CREATE TABLE `user` (user_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, apple_refresh_token VARCHAR(255), \
+    device_token VARCHAR(255), email VARCHAR(255), introduction VARCHAR(255), nickname VARCHAR(255), provider VARCHAR(255), \
+    provider_id VARCHAR(255), refresh_token VARCHAR(255), profile_img MEDIUMBLOB) ENGINE = InnoDB";
+
+/// A picture of one pixel.
+pub const PNG: &[u8] =
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\xdac\xfc\xcf\xc0\
+P\x0f\0\x04\x85\x01\x80\x84\xa9\x8c!\0\0\0\0IEND\xaeB`\x82";
+
+/// A token as the legacy auth signs it.
+pub fn token(subject: &str, email: &str, exp: i64) -> String {
+    let claims = serde_json::json!({ "sub": subject, "email": email, "exp": exp });
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS512);
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&header, &claims, &key).expect("plain claims")
+}
+
+/// The legacy databases of one test. They go with it.
+pub struct Legacy {
+    server: String,
+    prefix: String,
+    pub auth: MySqlPool,
+}
+
+fn server() -> String {
+    std::env::var("SOSOHAPPY_TEST_MYSQL").expect("the engines are there")
+}
+
+impl Legacy {
+    pub async fn new() -> Self {
+        let entropy: &dyn Entropy = &SystemEntropy;
+        let prefix = format!("test_{}_spring_", entropy.hex(6));
+        let server = server();
+        let mut connection = MySqlConnection::connect(&server).await.expect("MariaDB answers");
+        let create = format!("CREATE DATABASE `{prefix}auth` CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
+        run(&mut connection, &create).await;
+        let auth = MySqlPool::connect(&database(&server, &prefix, "auth"))
+            .await
+            .expect("it opens");
+        sqlx::query(USER).execute(&auth).await.expect("the table is made");
+        Self { server, prefix, auth }
+    }
+
+    pub fn url(&self, service: &str) -> String {
+        database(&self.server, &self.prefix, service)
+    }
+
+    /// Makes a row of `user`; further columns are set by [`Legacy::set`].
+    pub async fn user(&self, email: &str, nickname: &str) -> i64 {
+        let provider = email.rsplit_once('+').map(|(_, provider)| provider);
+        let insert = sqlx::query(
+            "INSERT INTO `user` (apple_refresh_token, email, nickname, provider, provider_id) VALUES ('-', ?, ?, ?, ?)",
+        )
+        .bind(email)
+        .bind(nickname)
+        .bind(provider)
+        .bind(format!("subject of {email}"));
+        let inserted = insert.execute(&self.auth).await.expect("inserted");
+        i64::try_from(inserted.last_insert_id()).expect("small")
+    }
+
+    pub async fn set(&self, user: i64, column: &str, value: impl Into<Vec<u8>>) {
+        let update = format!("UPDATE `user` SET {column} = ? WHERE user_id = ?");
+        let update = sqlx::query(AssertSqlSafe(update)).bind(value.into()).bind(user);
+        update.execute(&self.auth).await.expect("updated");
+    }
+
+    pub async fn clear(&self, user: i64, column: &str) {
+        let update = format!("UPDATE `user` SET {column} = NULL WHERE user_id = ?");
+        let update = sqlx::query(AssertSqlSafe(update)).bind(user);
+        update.execute(&self.auth).await.expect("updated");
+    }
+}
+
+async fn run(connection: &mut MySqlConnection, statement: &str) {
+    let statement = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+    statement.execute(connection).await.expect("the statement is right");
+}
+
+fn database(server: &str, prefix: &str, service: &str) -> String {
+    let (base, _) = server.rsplit_once('/').expect("a URL with a path");
+    format!("{base}/{prefix}{service}")
+}
+
+impl Drop for Legacy {
+    fn drop(&mut self) {
+        let (server, prefix) = (self.server.clone(), self.prefix.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let mut connection = MySqlConnection::connect(&server).await.expect("MariaDB answers");
+                for service in ["auth", "feed"] {
+                    run(&mut connection, &format!("DROP DATABASE IF EXISTS `{prefix}{service}`")).await;
+                }
+            });
+        });
+        if dropped.join().is_err() {
+            eprintln!("a test's legacy databases stay behind");
+        }
+    }
+}
+
+/// Where an import writes: the databases of a bed.
+pub struct Target {
+    environment: Vec<(&'static str, String)>,
+    report: PathBuf,
+    data: PathBuf,
+}
+
+impl Target {
+    pub async fn of(bed: &Bed) -> Self {
+        let auth = bed
+            .settings::<sosohappy_auth::Settings>("auth", sosohappy_auth::DEFAULTS, &[])
+            .await;
+        let auth = auth.get();
+        Self {
+            environment: vec![
+                ("SOSOHAPPY_AUTH__DATABASE__URL", auth.database.url.expose().to_owned()),
+                ("SOSOHAPPY_AUTH__IMAGES__URL", auth.images.url.expose().to_owned()),
+                ("SOSOHAPPY_AUTH__TOKENS__LEGACY_KEY", SECRET.to_owned()),
+            ],
+            report: bed.folder().join("report.jsonl"),
+            data: bed.folder().join("data"),
+        }
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
+        command.args(["import", "spring", "--report"]).arg(&self.report);
+        command.arg("--data").arg(&self.data).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs the import, and returns what it printed.
+    pub fn import(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().expect("the binary runs");
+        told(&output)
+    }
+
+    /// The lines of the last report, without those of that outcome.
+    pub fn report(&self) -> Vec<(String, String, String)> {
+        let report = std::fs::read_to_string(&self.report).expect("a report");
+        let lines = report.lines().map(|line| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            (
+                format!("{} {}", text("table"), text("id")),
+                text("column"),
+                format!("{}: {}", text("outcome"), text("reason")),
+            )
+        });
+        lines.collect()
+    }
+}
+
+pub fn told(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+/// The number in front of a word in the summary; 0 when it is not there.
+pub fn count(summary: &str, table: &str, outcome: &str) -> u64 {
+    let section = summary
+        .lines()
+        .skip_while(|line| !line.starts_with(&format!("{table}: ")))
+        .skip(1);
+    let mut lines = section.take_while(|line| line.starts_with(' ')).map(str::trim);
+    let found = lines.find_map(|line| line.strip_suffix(outcome)?.trim().parse().ok());
+    found.unwrap_or(0)
+}
