@@ -185,7 +185,7 @@ struct Settings {
     sockets: Limits,
     /// The sections that every service has.
     #[serde(flatten)]
-    _shared: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+    _shared: serde::de::IgnoredAny,
 }
 
 /// Settings in a file that can be written anew.
