@@ -18,7 +18,7 @@ pub(crate) mod testing;
 mod write_timeout;
 
 pub use operations::operations;
-pub use params::{Files, Params, Upload};
+pub use params::{Files, Params, Upload, WholeBody};
 pub use problem::Problem;
 pub use rate_limit::Class;
 pub use response_memory::ResponseMemory;

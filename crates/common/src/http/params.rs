@@ -100,6 +100,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Upload<T> {
     }
 }
 
+/// The body of a request as it came, whatever it says it is, up to `server.body-limit`. Its memory is reserved until it is dropped. For
+/// what is signed as a whole, and for texts.
+#[derive(Debug)]
+pub struct WholeBody {
+    pub bytes: Bytes,
+    _reservation: Reservation,
+}
+
+impl<S: Send + Sync> FromRequest<S> for WholeBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
+        let (bytes, reservation) = read::whole(request).await?;
+        Ok(Self {
+            bytes,
+            _reservation: reservation,
+        })
+    }
+}
+
 /// Stands among the parameters of an [`Upload`] for a field whose files are taken from [`Files`]: text that is no file is refused
 /// there. `#[serde(default)]`, for there is nothing in its place when all is well.
 #[derive(Debug, Clone, Copy, Default)]

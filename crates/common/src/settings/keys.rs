@@ -10,7 +10,7 @@ use std::mem;
 use serde_json::{Map, Value};
 
 /// Steps of one key.
-pub const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 32;
 /// The highest index of a list of settings.
 const MAX_INDEX: usize = 1000;
 /// Items of all lists together that stand before the ones given, as in `words[9]` alone.

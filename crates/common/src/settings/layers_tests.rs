@@ -522,11 +522,11 @@ async fn a_key_of_thousands_of_parts_is_refused_with_its_place() {
     );
 
     let told = read(&[(&deep, "x")]).await.expect_err("not a key of ours");
-    assert!(told.ends_with("a key has at most 64 parts (in the launcher)"), "{told}");
+    assert!(told.ends_with("a key has at most 32 parts (in the launcher)"), "{told}");
     let variable = format!("SOSOHAPPY_FEED__{}", vec!["A"; 3000].join("__"));
     let told = environment(&[(&variable, "x")]).expect_err("not a key of ours");
     assert!(
-        told.ends_with("a key has at most 64 parts (in the environment)"),
+        told.ends_with("a key has at most 32 parts (in the environment)"),
         "{told}"
     );
     let told = Layer::toml("feed.toml", &format!("{deep} = 1")).expect_err("not a key of ours");
@@ -574,6 +574,31 @@ async fn what_is_set_while_running_can_be_corrected_and_taken_back() {
     );
     set("post", Value::Null).await.expect("taken back");
     assert_eq!((live.get().post.posts, live.get().post.words.len()), (5, 2));
+
+    set("post.posts", 9.into()).await.expect("valid");
+    set("post.posts", "".into())
+        .await
+        .expect("an empty text takes back too");
+    assert_eq!(live.get().post.posts, 5);
+}
+
+#[tokio::test]
+async fn a_full_set_of_values_can_still_be_taken_back() {
+    let live = read(&[]).await.expect("valid");
+    let foreign = |count: usize| (0..count).map(|number| (format!("other{number}"), number.into()));
+    live.set(foreign(1000).collect())
+        .await
+        .expect("as many as there may be");
+    live.set(Map::from_iter([("one.more".to_owned(), 1.into())]))
+        .await
+        .expect_err("one more");
+    live.set(foreign(10_000).collect()).await.expect_err("many more");
+    live.set(Map::from_iter([("other7".to_owned(), "".into())]))
+        .await
+        .expect("taken back");
+    live.set(Map::from_iter([("one.more".to_owned(), 1.into())]))
+        .await
+        .expect("room for one");
 }
 
 /// A structure whose values are valid together or not at all.

@@ -172,8 +172,8 @@ impl<S: DeserializeOwned> Live<S> {
         self.set(Map::new()).await
     }
 
-    /// As [`Self::refresh`], with these keys over all layers from now on, until the next start or until they are set to null. A key
-    /// replaces what was set at it, above it or below it before; one that is not known here is ignored.
+    /// As [`Self::refresh`], with these keys over all layers from now on, until the next start or until they are set to null or
+    /// to an empty text. A key replaces what was set at it, above it or below it before; one that is not known here is ignored.
     ///
     /// # Errors
     /// As for a refresh; then these keys are not set. Keys set earlier that are invalid together with what a refresh reads, say because
@@ -186,14 +186,19 @@ impl<S: DeserializeOwned> Live<S> {
             });
         };
         let mut state = origin.state.lock().await;
-        if state.set.len() + values.len() > MAX_SET {
+        let is_plain_refresh = values.is_empty();
+        // Both are bounded before they are compared with each other.
+        let mut set = if values.len() <= MAX_SET {
+            replaced(state.set.clone(), values)
+        } else {
+            values
+        };
+        if set.len() > MAX_SET {
             return Err(SettingsError::Invalid {
                 path: "values set while running".to_owned(),
                 reason: format!("at most {MAX_SET} keys are expected"),
             });
         }
-        let is_plain_refresh = values.is_empty();
-        let mut set = replaced(state.set.clone(), values);
         let mut read = read(&origin.sources, When::Running(&set, &state.remote)).await;
         if let Err(SettingsError::Invalid { path, reason }) = &read
             && is_plain_refresh
@@ -241,7 +246,8 @@ impl<S: DeserializeOwned> Live<S> {
     }
 }
 
-/// The keys set while running, with new ones: the last word on a key, on a section around it or on keys inside it counts, null takes back.
+/// The keys set while running, with new ones: the last value of a key, of a section around it or of keys inside it counts; null takes back,
+/// and so does an empty text, since Spring's message has no null.
 fn replaced(mut set: Map<String, Value>, values: Map<String, Value>) -> Map<String, Value> {
     let is_within = |key: &str, section: &str| {
         key.strip_prefix(section)
@@ -249,7 +255,7 @@ fn replaced(mut set: Map<String, Value>, values: Map<String, Value>) -> Map<Stri
     };
     for (key, value) in values {
         set.retain(|other, _| !is_within(other, &key) && !is_within(&key, other));
-        if !value.is_null() {
+        if !value.is_null() && value.as_str() != Some("") {
             set.insert(key, value);
         }
     }

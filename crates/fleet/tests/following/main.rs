@@ -76,7 +76,7 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     operator.refuses("post.text").await;
     let deep = vec!["a"; 3000].join(".");
     fleet.configure("application.properties", &format!("# note\n{deep}=1\n"));
-    operator.refuses("a key has at most 64 parts").await;
+    operator.refuses("a key has at most 32 parts").await;
     let status = operator.status(&format!("/actuator/busenv?name={deep}&value=1")).await;
     assert_eq!(status, 400);
     operator.post("/actuator/busrefresh").await;

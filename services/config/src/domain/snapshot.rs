@@ -282,7 +282,7 @@ mod tests {
             assert_eq!((findings.len(), findings[0].line), (1, line), "{path}");
             let reason = &findings[0].reason;
             assert!(
-                reason.ends_with("a key has at most 64 parts") && reason.len() < 200,
+                reason.ends_with("a key has at most 32 parts") && reason.len() < 200,
                 "{reason}"
             );
         }

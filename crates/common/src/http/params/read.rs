@@ -91,6 +91,27 @@ async fn read_body(
 
 const MULTIPART: &str = "multipart/form-data";
 
+/// The body as it came, up to `server.body-limit`, with the memory it takes.
+pub(super) async fn whole(request: Request) -> Result<(Bytes, Reservation), Problem> {
+    let (parts, body) = request.into_parts();
+    let limits = parts.extensions.get::<BodyLimits>().cloned().unwrap_or_default();
+    limits.check_declared(&parts.headers)?;
+    let limit = limits.body_limit();
+    let expected = limits.expected(&parts.headers, limit);
+    let mut reservation = limits.reservation(expected);
+    let mut buffer = UploadBuffer::new(expected);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| read_failed(&error, limit))?;
+        reservation.arrived(chunk.len())?;
+        buffer.extend(&chunk).map_err(|_| too_large(limit))?;
+    }
+    let length = buffer.len();
+    reservation.shrink(length);
+    let bytes = buffer.into_files(std::iter::once(0..length)).pop().unwrap_or_default();
+    Ok((bytes, reservation))
+}
+
 async fn collect(body: Body, reservation: &mut Reservation) -> Result<Bytes, Problem> {
     let mut chunks = body.into_data_stream();
     let mut whole = BytesMut::new();
