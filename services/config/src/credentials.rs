@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use crate::App;
+use crate::domain::environment::{View, settings_paths};
 use crate::domain::query::{Query, SHARED};
 use crate::domain::schema::stem_of;
 use crate::domain::snapshot::form_of;
@@ -66,7 +67,13 @@ where
         let who = who(&shown.secret, &settings).ok_or(Error::Unauthorized)?;
         Ok(Self {
             who,
-            own_token: settings.applications.keys().cloned().collect(),
+            // The shared settings are everybody's, whatever else is called so.
+            own_token: settings
+                .applications
+                .keys()
+                .filter(|name| *name != SHARED)
+                .cloned()
+                .collect(),
         })
     }
 }
@@ -98,64 +105,64 @@ impl Operator {
 }
 
 impl Reader {
-    /// Its own application and the shared one, and none of the files that belong to another.
-    pub fn may_read(&self, query: &Query) -> Result<(), Error> {
-        let allowed = match &self.who {
-            Who::Operator => true,
-            Who::Service => query.stems().iter().all(|stem| self.owner(stem, None).is_none()),
-            Who::Application(own) => {
-                let named = query.applications().all(|name| name == own || name == SHARED);
-                let theirs = |stem: &String| self.owner(stem, Some(own)).is_none_or(|owner| owner == own);
-                named && query.stems().iter().all(theirs)
-            }
-        };
-        if allowed {
+    /// Whether it may read every document that the answer to this query can be made of.
+    ///
+    /// Documents are told apart by their paths, after names, labels, folders and profiles have become those. Paths without a file count
+    /// too, so that a refusal does not tell which files another application has.
+    pub fn may_read(&self, query: &Query, views: &[View]) -> Result<(), Error> {
+        if self.who == Who::Operator {
+            return Ok(());
+        }
+        let stems = query.stems();
+        let mut paths = views
+            .iter()
+            .flat_map(|view| settings_paths(view, &stems).map(|path| view.owned_path(&path)));
+        if paths.all(|path| self.may_read_file(&path)) {
             Ok(())
         } else {
             Err(Error::NotYourApplication)
         }
     }
 
-    /// A plain file: none of another application, by its name or by a folder it is in.
-    pub fn may_read_file(&self, path: &str) -> Result<(), Error> {
+    /// Whether it may read one document: none of another application, by the name of the file or by a folder it is in.
+    #[must_use]
+    pub fn may_read_file(&self, path: &str) -> bool {
         let own = match &self.who {
-            Who::Operator => return Ok(()),
+            Who::Operator => return true,
             Who::Service => None,
             Who::Application(own) => Some(own.as_str()),
         };
-        let (folders, _) = path.rsplit_once('/').unwrap_or_default();
-        let mut owners = folders
-            .split('/')
-            .chain([stem_of(path)])
-            .filter_map(|name| self.owner(name, own));
-        let foreign = owners.any(|owner| Some(owner) != own);
-        // What an application's own token opens of the settings is its own and the shared ones, not those of nobody.
         let stem = stem_of(path);
-        let unowned = own.is_some()
-            && form_of(path).is_some()
-            && self.owner(stem, own).is_none()
-            && stem != SHARED
-            && !stem.starts_with("application-");
-        if foreign || unowned {
-            Err(Error::NotYourApplication)
-        } else {
-            Ok(())
+        let (folders, _) = path.rsplit_once('/').unwrap_or_default();
+        let parts = folders.split('/').chain([stem]);
+        let mut owners = parts.filter_map(|name| self.owner(name, own)).peekable();
+        match own {
+            None => owners.next().is_none(),
+            // Of the settings it is its own files and the shared ones, not those of an application without a token.
+            Some(_) if owners.peek().is_none() => form_of(path).is_none() || is_shared(stem),
+            Some(own) => owners.all(|owner| owner == own),
         }
     }
 
-    /// The application with a token of its own, or `own`, that a file of this name belongs to: the longest name that fits.
-    fn owner<'a>(&'a self, stem: &str, own: Option<&'a str>) -> Option<&'a str> {
-        let stem = stem.rsplit('/').next().unwrap_or(stem);
+    /// The application with a token of its own, or `own`, that a file or a folder of this name belongs to: the longest name that fits.
+    fn owner<'a>(&'a self, name: &str, own: Option<&'a str>) -> Option<&'a str> {
         self.own_token
             .iter()
             .map(String::as_str)
             .chain(own)
-            .filter(|name| {
-                stem.strip_prefix(name)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            .filter(|application| {
+                // `feed-config-prod.yml`, `feed-config.tar.gz` and `feed-config_keys/` are of feed-config, `feed-config2.yml` is not.
+                name.strip_prefix(application)
+                    .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
             })
-            .max_by_key(|name| name.len())
+            .max_by_key(|application| application.len())
     }
+}
+
+/// Whether a file of this name is for every application.
+fn is_shared(stem: &str) -> bool {
+    stem.strip_prefix(SHARED)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// Every secret is compared, so that time tells nothing.
@@ -208,72 +215,5 @@ fn same(shown: &str, secret: &SecretString) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reader(who: Who) -> Reader {
-        Reader {
-            who,
-            own_token: vec!["feed-config".to_owned(), "dm-config".to_owned()],
-        }
-    }
-
-    fn reads(who: &Who, application: &str, profiles: &str) -> bool {
-        let query = Query::new(application, profiles, None).unwrap();
-        reader(who.clone()).may_read(&query).is_ok()
-    }
-
-    #[test]
-    fn an_application_reads_itself_and_what_is_shared() {
-        let feed = Who::Application("feed-config".to_owned());
-        assert!(reads(&feed, "feed-config", "prod,eu"));
-        assert!(reads(&feed, "application", "prod"));
-        assert!(reads(&feed, "feed-config,application", "prod"));
-        for other in ["dm-config", "auth-config", "feed-config,dm-config", "a/dm-config"] {
-            assert!(!reads(&feed, other, "prod"), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_profile_is_no_way_around() {
-        let short = Who::Application("dm".to_owned());
-        assert!(reads(&short, "dm", "prod"));
-        assert!(!reads(&short, "dm", "config"), "dm-config.yml is another's");
-        assert!(!reads(&short, "dm", "config-prod"));
-        assert!(!reads(&Who::Service, "dm", "config"));
-    }
-
-    #[test]
-    fn the_service_token_reads_what_has_none_of_its_own() {
-        assert!(reads(&Who::Service, "auth-config", "prod"));
-        assert!(reads(&Who::Service, "application", "prod"));
-        assert!(!reads(&Who::Service, "feed-config", "prod"));
-        assert!(reads(&Who::Operator, "feed-config", "prod"));
-    }
-
-    #[test]
-    fn plain_files_follow_the_same_rule() {
-        let feed = reader(Who::Application("feed-config".to_owned()));
-        for path in [
-            "feed-config.yml",
-            "a/feed-config-prod.properties",
-            "application.yml",
-            "logback.xml",
-            "nginx.conf",
-        ] {
-            assert!(feed.may_read_file(path).is_ok(), "{path}");
-        }
-        for path in [
-            "dm-config.yml",
-            "a/dm-config-prod.yml",
-            "auth-config.yml",
-            "dm-config/key.pem",
-            "dm-config.pem",
-        ] {
-            assert!(feed.may_read_file(path).is_err(), "{path}");
-        }
-        let service = reader(Who::Service);
-        assert!(service.may_read_file("auth-config.yml").is_ok());
-        assert!(service.may_read_file("dm-config.yml").is_err());
-    }
-}
+#[path = "credentials_tests.rs"]
+mod tests;

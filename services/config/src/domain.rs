@@ -7,6 +7,7 @@ pub mod diff;
 pub mod environment;
 pub mod finding;
 pub mod flat;
+mod json_numbers;
 pub mod keyring;
 pub mod placeholders;
 pub mod positions;

@@ -5,8 +5,10 @@ use http::{HeaderValue, StatusCode, header};
 use sosohappy_common::Problem;
 
 use crate::domain::cipher::CipherError;
+use crate::domain::placeholders::Unresolvable;
 use crate::domain::query::InvalidQuery;
 use crate::domain::webhook::Unverified;
+use crate::routes::NotAText;
 use crate::source::ViewError;
 
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,8 @@ pub enum Error {
     NothingFound,
     #[error("no such file")]
     NoFile,
+    #[error(transparent)]
+    Placeholders(#[from] Unresolvable),
     #[error("no encryption key is set")]
     NoKey,
     #[error(transparent)]
@@ -31,6 +35,8 @@ pub enum Error {
     Unverified(#[from] Unverified),
     #[error("the body is not what a webhook sends")]
     NotAWebhook,
+    #[error(transparent)]
+    NotAText(#[from] NotAText),
     #[error("{0}")]
     Parameter(String),
     #[error("no such version")]
@@ -57,6 +63,13 @@ impl From<&Error> for Problem {
             ),
             Error::NothingFound => Problem::not_found("no-configuration", "No configuration for this application"),
             Error::NoFile => Problem::not_found("no-such-file", "File not found"),
+            // The client can do nothing about it, and neither can a second try: 500 would make it try.
+            Error::Placeholders(unresolvable) => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "unresolvable-placeholders",
+                "Placeholders cannot be resolved",
+            )
+            .detail(unresolvable.to_string()),
             Error::NoKey | Error::Cipher(CipherError::NoKey) => {
                 Problem::not_found("no-key", "Encryption key not found")
             }
@@ -82,6 +95,7 @@ impl From<&Error> for Problem {
             )
             .detail(unverified.to_string()),
             Error::NotAWebhook => Problem::invalid_parameter("the body is not what a webhook sends"),
+            Error::NotAText(reason) => Problem::invalid_parameter(reason.to_string()),
             Error::Parameter(what) => Problem::invalid_parameter(what.clone()),
             Error::NoVersion => Problem::not_found("no-such-version", "Version not found"),
             Error::BadVersion(why) => Problem::new(

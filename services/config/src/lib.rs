@@ -22,6 +22,7 @@ use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
+use tokio::sync::Semaphore;
 
 use crate::bus::Announcer;
 use crate::convergence::Convergence;
@@ -57,6 +58,8 @@ struct App {
     /// Changes with whatever but the source has a part in an answer.
     revision: Arc<str>,
     convergence: Convergence,
+    /// See [`App::compute`].
+    computing: Arc<Semaphore>,
 }
 
 impl App {
@@ -64,9 +67,21 @@ impl App {
     async fn views(&self, query: &Query) -> Result<Vec<View>, Error> {
         let mut views = Vec::new();
         for label in query.labels() {
-            views.push(self.source.view(label).await?);
+            views.push(self.source.view(label.as_deref()).await?);
         }
         Ok(views)
+    }
+
+    /// Runs what takes more than a millisecond on a thread that may block, as many at a time as there are cores: the workers that answer
+    /// health checks and sockets stay free.
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let permit = self.computing.clone().acquire_owned().await;
+        let permit = permit.map_err(|closed| Error::State(closed.to_string()))?;
+        Ok(source::blocking(move || {
+            let _held = permit;
+            work()
+        })
+        .await)
     }
 
     /// The sources that answer a query, with secrets opened when the service is the one to do so.
@@ -116,12 +131,11 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.encrypt.salt,
     )?;
     let overrides = flatten(serde_json::Value::Object(current.overrides.clone()));
-    let known = if current.check.enabled {
-        schemas::all()?
+    let checker = if current.check.enabled {
+        Checker::new(schemas::all()?, current.check.unknown_keys == UnknownKeys::Refuse)
     } else {
-        Vec::new()
+        Checker::none()
     };
-    let checker = Checker::new(known, current.check.unknown_keys == UnknownKeys::Refuse);
     let source = Source::open(&settings, &context, checker).await?;
     source.register_health();
     let announcer = Announcer::new(bus.clone(), context.clone());
@@ -130,6 +144,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     announcer.spawn();
     spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
     let convergence = Convergence::spawn(&context, bus, settings.clone(), source.clone());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let app = App {
         settings,
         context: context.clone(),
@@ -143,6 +158,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
             .build(),
         overrides: Arc::new(overrides),
         convergence,
+        computing: Arc::new(Semaphore::new(cores)),
     };
     Ok(Service::new(
         context,

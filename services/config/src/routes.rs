@@ -8,6 +8,7 @@ pub mod etag;
 mod monitor;
 mod versions;
 
+pub use encryption::NotAText;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -36,7 +37,7 @@ pub fn routes(app: App) -> OpenApiRouter {
         .nest("/config-service", routes)
         .routes(routes!(bus::refresh_all))
         .routes(routes!(bus::refresh_some))
-        .routes(routes!(bus::set_for_all))
-        .routes(routes!(bus::set_for_some))
+        .routes(routes!(bus::set_for_all, bus::unset_for_all))
+        .routes(routes!(bus::set_for_some, bus::unset_for_some))
         .with_state(app)
 }

@@ -291,7 +291,7 @@ fn backend(settings: &SourceSettings, state: &Path) -> Result<Backend, SourceErr
 }
 
 /// Runs what blocks where it may; a panic goes on.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))

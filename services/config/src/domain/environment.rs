@@ -17,6 +17,40 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// A folder inside whose files win over those outside.
     pub folder: Option<String>,
+    /// The branch, tag or commit that was asked for, when it is not the default one.
+    pub reference: Option<String>,
+}
+
+impl View {
+    /// The path of a file as whom it belongs to is told from it: a branch is as good as a folder.
+    #[must_use]
+    pub fn owned_path(&self, path: &str) -> String {
+        match &self.reference {
+            Some(reference) => format!("{reference}/{path}"),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// The paths of the settings files that answer a query in one view, whether they are there or not: highest precedence first.
+pub fn settings_paths(view: &View, stems: &[String]) -> impl Iterator<Item = String> {
+    let folders = view
+        .folder
+        .iter()
+        .map(|folder| format!("{folder}/"))
+        .chain([String::new()]);
+    paths(&folders.collect::<Vec<_>>(), stems)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// The same of these folders, each with a `/` at its end or empty.
+pub fn paths<S: AsRef<str>>(folders: &[String], stems: &[S]) -> impl Iterator<Item = String> {
+    stems.iter().flat_map(move |stem| {
+        folders
+            .iter()
+            .flat_map(move |folder| EXTENSIONS.map(|extension| format!("{folder}{}.{extension}", stem.as_ref())))
+    })
 }
 
 /// One source of properties; its name ends in the file's name, from which clients read the profile.
@@ -54,17 +88,8 @@ impl Environment {
         let stems = query.stems();
         let mut sources = Vec::new();
         for view in views.iter().rev() {
-            let mut folders = vec![String::new()];
-            if let Some(folder) = &view.folder {
-                folders.insert(0, format!("{folder}/"));
-            }
-            for stem in &stems {
-                for folder in &folders {
-                    for extension in EXTENSIONS {
-                        let path = format!("{folder}{stem}.{extension}");
-                        add_file(&mut sources, view, &path, &query, origin, with_origins);
-                    }
-                }
+            for path in settings_paths(view, &stems) {
+                add_file(&mut sources, view, &path, &query, origin, with_origins);
             }
         }
         let versions: Vec<_> = views.iter().map(|view| view.snapshot.version.as_str()).collect();
@@ -191,6 +216,7 @@ mod tests {
         View {
             snapshot: Arc::new(Snapshot::new(version, contents).unwrap()),
             folder: folder.map(ToOwned::to_owned),
+            reference: None,
         }
     }
 
@@ -235,7 +261,7 @@ mod tests {
     fn a_label_is_a_folder_over_the_rest_and_the_last_of_several_wins() {
         let files = [("feed.yml", "a: 1"), ("v2/feed.yml", "a: 2"), ("v3/feed.yml", "a: 3")];
         let query = Query::new("feed", "default", Some("v2,v3")).unwrap();
-        assert_eq!(query.labels(), [Some("v2"), Some("v3")]);
+        assert_eq!(query.labels(), [Some("v2".to_owned()), Some("v3".to_owned())]);
         let v2 = assemble(view(&files, Some("v2")), query.clone());
         assert_eq!(names(&v2), ["file:x/v2/feed.yml", "file:x/feed.yml"]);
         assert_eq!(v2.merged()["a"], 2);

@@ -167,6 +167,23 @@ mod tests {
         }
     }
 
+    /// The key of our form takes a while to derive.
+    static RING: std::sync::LazyLock<KeyRing> = std::sync::LazyLock::new(ring);
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_comes_back_behind_plain(text in "\\PC{0,24}|(\\{(key|alg|name|plain|cipher):?[a-z]{0,3}\\}){0,3}[a-z]{0,3}", gcm in proptest::bool::ANY) {
+            let form = if gcm { CipherForm::Gcm } else { CipherForm::Spring };
+            let ring = &*RING;
+            let encrypted = ring.encrypt(&format!("{{plain}}{text}"), form, &SystemEntropy).unwrap();
+            proptest::prop_assert_eq!(ring.decrypt(&encrypted), Ok(text.clone()));
+            if !text.starts_with('{') {
+                let encrypted = ring.encrypt(&text, form, &SystemEntropy).unwrap();
+                proptest::prop_assert_eq!(ring.decrypt(&encrypted), Ok(text));
+            }
+        }
+    }
+
     #[test]
     fn a_key_that_is_not_there_is_no_other_key() {
         assert_eq!(

@@ -1,7 +1,11 @@
 //! What a client asks for: application, profiles, label.
 
+use std::collections::HashSet;
+
 /// The name that stands for every application.
 pub const SHARED: &str = "application";
+/// Spring's profile of those that name none.
+const DEFAULT_PROFILE: &str = "default";
 
 /// An application with its profiles at a label, as the path of a request names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,29 +24,65 @@ pub enum Form {
     Json,
 }
 
+/// Files that one request looks for: labels, times names, times folders, times extensions.
+const MAX_LOOKUPS: usize = 4096;
+/// Applications of one request.
+const MAX_APPLICATIONS: usize = 16;
+/// Profiles of one request.
+const MAX_PROFILES: usize = 64;
+/// Labels of one request.
+const MAX_LABELS: usize = 16;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
     #[error("a name is empty, longer than 255 bytes, or leaves its folder")]
     Name,
+    #[error(
+        "at most {MAX_APPLICATIONS} applications, {MAX_PROFILES} profiles and {MAX_LABELS} labels are expected, and fewer of each \
+         where there are many of the others"
+    )]
+    TooMany,
     #[error("a flat form is {{application}}-{{profiles}} with .yml, .yaml, .properties or .json")]
     FlatForm,
 }
 
 impl Query {
-    /// `(_)` stands for `/` in application and label; profiles are joined by commas.
+    /// `(_)` stands for `/` in application and label. Each of the three may be several names joined by commas: empty ones are left out, as
+    /// Spring does, and of names that come twice the last one stays, which is the one that wins.
     pub fn new(application: &str, profiles: &str, label: Option<&str>) -> Result<Self, InvalidQuery> {
-        let profiles: Vec<_> = profiles.split(',').map(str::trim).map(ToOwned::to_owned).collect();
         let query = Self {
             application: application.replace("(_)", "/"),
-            profiles,
+            profiles: names(profiles),
             label: label.map(|label| label.replace("(_)", "/")),
         };
-        let names = query.profiles.iter().chain([&query.application]).chain(&query.label);
-        if names.into_iter().all(|name| is_safe(name)) {
-            Ok(query)
-        } else {
-            Err(InvalidQuery::Name)
+        let whole = [Some(&query.application), query.label.as_ref()];
+        if !whole.into_iter().flatten().all(|name| is_safe(name)) {
+            return Err(InvalidQuery::Name);
         }
+        query.checked()
+    }
+
+    fn checked(mut self) -> Result<Self, InvalidQuery> {
+        if self.profiles.is_empty() {
+            self.profiles.push(DEFAULT_PROFILE.to_owned());
+        }
+        let (applications, labels) = (
+            names(&self.application),
+            names(self.label.as_deref().unwrap_or_default()),
+        );
+        let parts = self.profiles.iter().chain(&applications).chain(&labels);
+        if applications.is_empty() || !parts.into_iter().all(|name| is_safe(name)) {
+            return Err(InvalidQuery::Name);
+        }
+        let lookups = labels.len().max(1) * (1 + applications.len()) * (1 + self.profiles.len());
+        if applications.len() > MAX_APPLICATIONS
+            || self.profiles.len() > MAX_PROFILES
+            || labels.len() > MAX_LABELS
+            || lookups > MAX_LOOKUPS
+        {
+            return Err(InvalidQuery::TooMany);
+        }
+        Ok(self)
     }
 
     /// `feed-config-prod.yml`: everything before the last `-` is the application. A profile that itself contains `-` cannot
@@ -54,39 +94,51 @@ impl Query {
         Ok((Self::new(application, profiles, label)?, form))
     }
 
-    /// The labels asked for, in that order; none is one that is not named.
-    pub fn labels(&self) -> Vec<Option<&str>> {
-        let label = self.label.as_deref().unwrap_or_default();
-        let labels: Vec<_> = label
-            .split(',')
-            .map(str::trim)
-            .filter(|label| !label.is_empty())
-            .map(Some)
-            .collect();
-        if labels.is_empty() { vec![None] } else { labels }
+    /// The labels asked for, in that order, each once; none is one that is not named.
+    #[must_use]
+    pub fn labels(&self) -> Vec<Option<String>> {
+        let labels = names(self.label.as_deref().unwrap_or_default());
+        if labels.is_empty() {
+            vec![None]
+        } else {
+            labels.into_iter().map(Some).collect()
+        }
     }
 
     /// Names of files without extension, highest precedence first: a profile's over one without, a later profile's over an earlier
     /// one's, the application's over the shared one's.
     #[must_use]
     pub fn stems(&self) -> Vec<String> {
-        let mut applications: Vec<_> = self.applications().rev().filter(|name| *name != SHARED).collect();
-        applications.push(SHARED);
+        let mut applications = names(&self.application);
+        applications.reverse();
+        applications.retain(|name| name != SHARED);
+        applications.push(SHARED.to_owned());
         self.profiles
             .iter()
             .rev()
             .flat_map(|profile| applications.iter().map(move |name| format!("{name}-{profile}")))
-            .chain(applications.iter().map(ToString::to_string))
+            .chain(applications.iter().cloned())
             .collect()
     }
 
-    /// The applications asked for, shared settings last: `a,b` asks for both, the last one wins.
-    pub fn applications(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.application
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
+    /// Folders of a label, by the names of applications, in which a plain file is looked for first.
+    #[must_use]
+    pub fn applications(&self) -> Vec<String> {
+        names(&self.application)
     }
+}
+
+/// The names in a list joined by commas, each once: where it comes last.
+fn names(list: &str) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let mut names: Vec<_> = names
+        .rev()
+        .filter(|name| seen.insert(*name))
+        .map(str::to_owned)
+        .collect();
+    names.reverse();
+    names
 }
 
 impl Form {
@@ -134,7 +186,7 @@ mod tests {
 
     #[test]
     fn names_cannot_leave_the_source() {
-        for name in ["..", "a/../b", "", "/etc", "a\\b", "a\0", "."] {
+        for name in ["..", "a/../b", "/etc", "a\\b", "a\0", ".", "prod,.."] {
             assert_eq!(Query::new("feed-config", name, None), Err(InvalidQuery::Name), "{name}");
         }
         for name in ["..", "a/../b", "", "/etc", "a(_)(_)b", "a\\b", "a\0", ".", "(_)etc"] {
@@ -145,6 +197,42 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn names_of_a_list_count_once_where_they_come_last_and_empty_ones_not() {
+        let query = Query::new("b,,a,b,", "dev,,prod,dev,", Some(",v1,v2,,v1")).unwrap();
+        assert_eq!(query.profiles, ["prod", "dev"]);
+        assert_eq!(query.applications(), ["a", "b"]);
+        assert_eq!(query.labels(), [Some("v2".to_owned()), Some("v1".to_owned())]);
+        for profiles in ["", ",", " , "] {
+            assert_eq!(
+                Query::new("a", profiles, None).unwrap().profiles,
+                ["default"],
+                "{profiles:?}"
+            );
+        }
+        for application in [",", " "] {
+            assert_eq!(
+                Query::new(application, "dev", None),
+                Err(InvalidQuery::Name),
+                "{application:?}"
+            );
+        }
+        let (query, _) = Query::flat("demo-dev,.yml", None).unwrap();
+        assert_eq!(query.profiles, ["dev"]);
+    }
+
+    #[test]
+    fn what_one_request_looks_for_is_bounded() {
+        let many = |name: &str, count: usize| (0..count).map(|n| format!("{name}{n}")).collect::<Vec<_>>().join(",");
+        for (applications, profiles, labels) in [(17, 1, 1), (1, 65, 1), (1, 1, 17), (16, 64, 4)] {
+            let query = Query::new(&many("a", applications), &many("p", profiles), Some(&many("l", labels)));
+            assert_eq!(query, Err(InvalidQuery::TooMany), "{applications} {profiles} {labels}");
+        }
+        assert!(Query::new(&many("a", 4), &many("p", 64), Some(&many("l", 4))).is_ok());
+        let same = vec!["p"; 10_000].join(",");
+        assert_eq!(Query::new("a", &same, None).unwrap().profiles, ["p"]);
     }
 
     #[test]

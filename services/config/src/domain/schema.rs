@@ -3,6 +3,8 @@
 //! Not by a validator of JSON documents (the crate `jsonschema`): keys are flat and may belong to Spring, texts are read as numbers and
 //! durations, and no reason may quote a value. The walk below would have to make a document for it first, and clean its messages after.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 use sosohappy_common::settings::keys::{Step, steps};
 use sosohappy_common::settings::{renamed, valid};
@@ -13,6 +15,8 @@ pub struct Schema {
     /// `feed-config`: the application whose files it is for.
     pub application: String,
     root: Value,
+    /// The first parts of all keys that it knows: most keys in shared files have another. None where any may come.
+    sections: Option<HashSet<String>>,
 }
 
 /// What a flat key is to a service.
@@ -41,10 +45,15 @@ impl Schema {
             application: application.to_owned(),
             error,
         })?;
-        Ok(Self {
+        let mut schema = Self {
             application: application.to_owned(),
             root,
-        })
+            sections: None,
+        };
+        let is_closed = schema.step(&schema.root, &Step::Key("")).is_none();
+        let sections = schema.properties(&schema.root).filter(|_| is_closed);
+        schema.sections = sections.map(|sections| sections.keys().cloned().collect());
+        Ok(schema)
     }
 
     /// Whether a file is for this application: `feed-config.yml`, `feed-config-prod.yml`, wherever it is.
@@ -58,9 +67,20 @@ impl Schema {
     /// An old key of a rename is the new one: services read it so.
     #[must_use]
     pub fn key(&self, key: &str) -> Key<'_> {
+        self.place(&steps(&renamed::current_name(key)))
+    }
+
+    /// The same of a current name in its steps, for those that ask several schemas about it.
+    #[must_use]
+    pub fn place(&self, steps: &[Step<'_>]) -> Key<'_> {
+        if let (Some(Step::Key(first)), Some(sections)) = (steps.first(), &self.sections)
+            && !sections.contains(*first)
+        {
+            return Key::Foreign;
+        }
         let mut place = &self.root;
-        for (depth, step) in steps(&renamed::current_name(key)).into_iter().enumerate() {
-            let Some(next) = self.step(place, &step) else {
+        for (depth, step) in steps.iter().enumerate() {
+            let Some(next) = self.step(place, step) else {
                 return match (depth, self.properties(place)) {
                     (0, _) => Key::Foreign,
                     (_, Some(section)) => Key::Unknown { section },

@@ -10,6 +10,7 @@ use sosohappy_common::settings::keys;
 use super::activation::Expression;
 use super::finding::{Finding, Flaw, Refused};
 use super::flat::{Properties, flatten};
+use super::json_numbers;
 use super::positions::{self, Position, Positions};
 use super::query::Form;
 use super::yaml;
@@ -34,6 +35,12 @@ impl Document {
         self.on_profile
             .as_ref()
             .is_none_or(|expression| expression.matches(profiles))
+    }
+
+    /// Whether no profile has a say in it.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        self.on_profile.is_none()
     }
 
     /// Where a key, or the nearest one it is inside of, stands in the file.
@@ -157,17 +164,20 @@ fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Flaw> {
         line: Some(bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count()),
         reason: "not UTF-8".to_owned(),
     })?;
+    // Editors put a byte order mark before the text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match form {
         Form::Yaml => yaml::read(text)?
             .into_iter()
             .map(|(properties, positions)| Document::new(properties, positions))
             .collect(),
         Form::Properties => {
-            let (properties, positions) = parse_properties(bytes)?;
+            let (properties, positions) = parse_properties(text.as_bytes())?;
             Ok(vec![Document::new(properties, positions)?])
         }
         Form::Json => {
-            let value = serde_json::from_str(text).map_err(|error| Flaw::at(error.line(), error.to_string()))?;
+            let value = serde_json::from_str(&json_numbers::quote_wide(text))
+                .map_err(|error| Flaw::at(error.line(), error.to_string()))?;
             // JSON is YAML, but for texts like `\/`: positions are for messages and origins, nothing hangs on them.
             let documents = yaml::read(text).unwrap_or_default();
             let (_, positions) = documents.into_iter().next().unwrap_or_default();

@@ -3,7 +3,7 @@
 //! Sources: the hosts' documentation of webhooks, and spring-cloud-config-monitor, whose guesses at names and headers these are. Spring's
 //! older versions check no signature; we always do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderMap;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::Value;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -48,6 +48,34 @@ pub struct Push {
     pub paths: BTreeSet<String>,
     /// The branch and the commit it stands at now, where that is told.
     pub head: Option<(String, String)>,
+}
+
+/// What of a push's body matters; the rest is not kept, however large it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PushBody {
+    #[serde(rename = "ref")]
+    reference: Option<String>,
+    after: Option<String>,
+    commits: Option<Vec<Commit>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Commit {
+    added: Option<Vec<String>>,
+    removed: Option<Vec<String>>,
+    modified: Option<Vec<String>>,
+}
+
+impl PushBody {
+    /// JSON of another shape is a push that names nothing.
+    pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
+        match serde_json::from_slice(json) {
+            Err(error) if error.is_data() => serde_json::from_slice(json).map(|serde::de::IgnoredAny| Self::default()),
+            parsed => parsed,
+        }
+    }
 }
 
 impl Provider {
@@ -123,9 +151,29 @@ impl Provider {
         Ok(hex::encode(&digest[..16]))
     }
 
+    /// Refuses what [`Provider::verify`] would refuse whatever the body is, before it is read.
+    pub fn precheck(self, headers: &HeaderMap, secret: Option<&SecretString>) -> Result<(), Unverified> {
+        if secret.is_none_or(|secret| secret.expose_secret().is_empty()) {
+            return Err(Unverified::NoSecret);
+        }
+        let shown = match self {
+            Self::GitHub => "x-hub-signature-256",
+            Self::Bitbucket => "x-hub-signature",
+            Self::Gitea => "x-gitea-signature",
+            Self::Gogs => "x-gogs-signature",
+            Self::GitLab => "x-gitlab-token",
+            Self::Gitee => "x-gitee-token",
+        };
+        if headers.contains_key(shown) {
+            Ok(())
+        } else {
+            Err(Unverified::Missing)
+        }
+    }
+
     /// None for what is no push: pings, issues and the like.
     #[must_use]
-    pub fn push(self, headers: &HeaderMap, body: &Value) -> Option<Push> {
+    pub fn push(self, headers: &HeaderMap, body: PushBody) -> Option<Push> {
         let header = |name: &str| {
             headers
                 .get(name)
@@ -152,30 +200,36 @@ impl Provider {
             push.paths.insert("application.yml".to_owned());
             return Some(push);
         }
-        for commit in body["commits"].as_array().into_iter().flatten() {
-            for list in ["added", "removed", "modified"] {
-                let paths = commit[list].as_array().into_iter().flatten().filter_map(Value::as_str);
-                push.paths.extend(paths.map(str::to_owned));
-            }
+        for commit in body.commits.into_iter().flatten() {
+            let lists = [commit.added, commit.removed, commit.modified];
+            push.paths.extend(lists.into_iter().flatten().flatten());
         }
-        let branch = body["ref"].as_str().and_then(|name| name.strip_prefix("refs/heads/"));
-        if let (Some(branch), Some(after)) = (branch, body["after"].as_str()) {
-            push.head = Some((branch.to_owned(), after.to_owned()));
+        let branch = body
+            .reference
+            .as_deref()
+            .and_then(|name| name.strip_prefix("refs/heads/"));
+        if let (Some(branch), Some(after)) = (branch, body.after) {
+            push.head = Some((branch.to_owned(), after));
         }
         Some(push)
     }
 }
 
-/// The names a path may be of: without extension, then without each part after a dash; `application` is everybody.
+/// The names a path may be of: without extension, then without each part after a dash; `application` is everybody, and so are more names
+/// than one push is told to.
 #[must_use]
 pub fn names<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut names = Vec::new();
+    let mut seen = HashSet::new();
     for path in paths {
         let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
         let mut stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
         for _ in 0..=MOST_DASHES {
             let name = if stem == "application" { "*" } else { stem };
-            if !name.is_empty() && !names.iter().any(|before| before == name) && names.len() < MOST_NAMES {
+            if !name.is_empty() && seen.insert(name) {
+                if names.len() == MOST_NAMES {
+                    return vec!["*".to_owned()];
+                }
                 names.push(name.to_owned());
             }
             match stem.rsplit_once('-') {
@@ -210,7 +264,7 @@ fn same(shown: &[u8], expected: &[u8]) -> Result<(), Unverified> {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -302,6 +356,22 @@ mod tests {
         assert_eq!(verify(&old, b"", secret), Err(Unverified::Wrong), "the time is signed");
     }
 
+    fn parsed(body: &Value) -> PushBody {
+        PushBody::parse(body.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_no_body_can_make_right_is_refused_before_it_is_read() {
+        let secret = "a secret".into();
+        let signed = headers(&[("x-github-event", "push"), ("x-hub-signature-256", "sha256=00")]);
+        assert_eq!(Provider::GitHub.precheck(&signed, Some(&secret)), Ok(()));
+        assert_eq!(Provider::GitHub.precheck(&signed, None), Err(Unverified::NoSecret));
+        assert_eq!(
+            Provider::GitLab.precheck(&signed, Some(&secret)),
+            Err(Unverified::Missing)
+        );
+    }
+
     #[test]
     fn pushes_name_files_and_head() {
         let body = json!({
@@ -312,20 +382,33 @@ mod tests {
             ]
         });
         let github = headers(&[("x-github-event", "push")]);
-        let push = Provider::GitHub.push(&github, &body).unwrap();
+        let push = Provider::GitHub.push(&github, parsed(&body)).unwrap();
         assert_eq!(push.head, Some(("main".to_owned(), "abc".to_owned())));
         assert_eq!(
             push.paths.iter().map(String::as_str).collect::<Vec<_>>(),
             ["a/feed-config.yml", "application.yml", "dm-config-prod.yml"]
         );
         assert_eq!(
-            Provider::GitHub.push(&headers(&[("x-github-event", "ping")]), &body),
+            Provider::GitHub.push(&headers(&[("x-github-event", "ping")]), parsed(&body)),
             None
         );
         let bitbucket = headers(&[("x-event-key", "repo:refs_changed")]);
-        let push = Provider::Bitbucket.push(&bitbucket, &json!({"changes": []})).unwrap();
+        let push = Provider::Bitbucket
+            .push(&bitbucket, parsed(&json!({"changes": []})))
+            .unwrap();
         assert_eq!(names(push.paths.iter().map(String::as_str)), ["*"]);
-        assert_eq!(Provider::GitHub.push(&github, &json!([1])), Some(Push::default()));
+        for other in [
+            json!([1]),
+            json!({"commits": [1]}),
+            json!({"after": null, "commits": null}),
+        ] {
+            assert_eq!(
+                Provider::GitHub.push(&github, parsed(&other)),
+                Some(Push::default()),
+                "{other}"
+            );
+        }
+        assert!(PushBody::parse(b"{").is_err());
     }
 
     #[test]
@@ -340,5 +423,7 @@ mod tests {
         );
         assert_eq!(names(["", "-.yml", "a"]), ["-", "a"]);
         assert!(names([["a"; 1000].join("-").as_str()]).len() <= MOST_DASHES + 1);
+        let many: Vec<_> = (0..1000).map(|number| format!("a{number}.yml")).collect();
+        assert_eq!(names(many.iter().map(String::as_str)), ["*"], "nobody is left out");
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
 use sosohappy_common::settings::keys;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::App;
 use crate::credentials::Operator;
@@ -16,12 +16,12 @@ use crate::state::record::{Action, Entry};
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct EnvParameters {
     name: String,
-    /// Of whatever type; none is empty.
+    /// Of whatever type; an empty one, or none, takes back what was set.
     #[serde(default)]
     value: String,
 }
 
-/// Tells everyone to take a value over all their settings, until they start again.
+/// Tells everyone to take a value over all their settings, until they start again or the value is taken back by an empty one.
 #[utoipa::path(
     post,
     path = "/actuator/busenv",
@@ -57,6 +57,59 @@ pub async fn set_for_some(
     set(&app, &operator, &destination.replace('/', ":"), parameters).await
 }
 
+/// What is taken back.
+#[derive(Debug, Deserialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct UnsetParameters {
+    /// The key, or a section with all keys inside it.
+    name: String,
+}
+
+/// Tells everyone to take back a value that was set: what their settings say counts again.
+#[utoipa::path(
+    delete,
+    path = "/actuator/busenv",
+    tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
+    params(UnsetParameters),
+    responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn unset_for_all(
+    operator: Operator,
+    State(app): State<App>,
+    Params(parameters): Params<UnsetParameters>,
+) -> Result<StatusCode, Error> {
+    set(&app, &operator, "**", parameters.into()).await
+}
+
+/// Tells one destination to take back a value.
+#[utoipa::path(
+    delete,
+    path = "/actuator/busenv/{*destination}",
+    tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
+    params(("destination" = String, Path), UnsetParameters),
+    responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub async fn unset_for_some(
+    operator: Operator,
+    State(app): State<App>,
+    Path(destination): Path<String>,
+    Params(parameters): Params<UnsetParameters>,
+) -> Result<StatusCode, Error> {
+    set(&app, &operator, &destination.replace('/', ":"), parameters.into()).await
+}
+
+impl From<UnsetParameters> for EnvParameters {
+    /// On the bus there is no other way to say so: Spring's services fail on null.
+    fn from(UnsetParameters { name }: UnsetParameters) -> Self {
+        Self {
+            name,
+            value: String::new(),
+        }
+    }
+}
+
 async fn set(
     app: &App,
     operator: &Operator,
@@ -69,7 +122,9 @@ async fn set(
     }
     keys::check_depth(&name).map_err(|error| Error::Parameter(format!("name: {error}")))?;
     let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusEnv);
-    app.record(entry.detail(format!("{name} at {destination}"))).await?;
+    let taken_back = if value.is_empty() { " taken back" } else { "" };
+    app.record(entry.detail(format!("{name}{taken_back} at {destination}")))
+        .await?;
     app.announcer.environment(destination, &name, &value).await?;
     Ok(StatusCode::NO_CONTENT)
 }

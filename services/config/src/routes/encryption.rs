@@ -1,4 +1,7 @@
 //! Spring's encryption routes.
+//!
+//! `curl -d` calls whatever it sends a form, so the same body may mean the text as it stands or the text that a form of it stands for. It is
+//! read where both are the same, or where only a form can be meant; otherwise it is refused rather than guessed.
 
 use std::borrow::Cow;
 
@@ -9,6 +12,7 @@ use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use sosohappy_common::Problem;
+use sosohappy_common::http::WholeBody;
 use utoipa::ToSchema;
 
 use crate::App;
@@ -16,12 +20,15 @@ use crate::credentials::Operator;
 use crate::error::Error;
 use crate::state::record::{Action, Entry};
 
+/// More than this is no value of a setting.
+const MAX_TEXT: usize = 1024 * 1024;
+
 /// A text that an operator wants encrypted or decrypted.
 #[derive(Debug)]
 pub struct Asked {
     operator: Operator,
     headers: HeaderMap,
-    body: String,
+    body: WholeBody,
 }
 
 impl FromRequest<App> for Asked {
@@ -30,7 +37,7 @@ impl FromRequest<App> for Asked {
     async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
         let headers = request.headers().clone();
         let operator = Operator::of(&headers, &app.settings.get()).map_err(IntoResponse::into_response)?;
-        let body = String::from_request(request, app).await;
+        let body = WholeBody::from_request(request, app).await;
         Ok(Self {
             operator,
             headers,
@@ -41,26 +48,104 @@ impl FromRequest<App> for Asked {
 
 impl Asked {
     /// The text, once it is in the record that somebody asked.
-    pub async fn text(&self, app: &App, action: Action) -> Result<Cow<'_, str>, Error> {
+    async fn text(&self, app: &App, action: Action) -> Result<String, Error> {
+        let text = text_of(&self.headers, &self.body.bytes, action == Action::Decrypt)?;
         let entry = Entry::new(app.context.clock.now(), &self.operator.name, action);
         app.record(entry).await?;
-        Ok(text_of(&self.headers, &self.body, action == Action::Decrypt))
+        Ok(text)
     }
 }
 
-/// `curl -d` calls a text a form and may add `=`, as if it were a name: Spring takes both off again, and so do we.
-fn text_of<'a>(headers: &HeaderMap, body: &'a str, cipher: bool) -> Cow<'a, str> {
-    let form = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
-    let Some(name) = body.strip_suffix('=').filter(|_| form) else {
-        return body.into();
+/// Why a body is no text to encrypt or decrypt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAText {
+    #[error(
+        "as a form this body may mean several texts; send the text itself: printf %s \"$SECRET\" | curl --data-binary @- -H 'Content-Type: \
+         text/plain' …"
+    )]
+    Ambiguous,
+    #[error(
+        "the body is empty: curl --data-binary @- -H 'Content-Type: text/plain' … reads the text from standard input"
+    )]
+    Empty,
+    #[error("the body is not in the character set it names, UTF-8 where it names none")]
+    Charset,
+    #[error("text/plain is expected: curl --data-binary @- -H 'Content-Type: text/plain' …")]
+    Type,
+    #[error("a text of at most {MAX_TEXT} bytes is expected")]
+    Long,
+}
+
+fn text_of(headers: &HeaderMap, body: &[u8], is_cipher: bool) -> Result<String, NotAText> {
+    if body.len() > MAX_TEXT {
+        return Err(NotAText::Long);
+    }
+    let content_type = match headers.get(header::CONTENT_TYPE) {
+        Some(value) => value.to_str().map_err(|_| NotAText::Type)?,
+        None => "text/plain",
     };
-    let decoded = percent_decode_str(&name.replace('+', " "))
-        .decode_utf8_lossy()
-        .into_owned();
-    if cipher { decoded.replace(' ', "+") } else { decoded }.into()
+    let mut parts = content_type.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let text = match &*essence {
+        "application/x-www-form-urlencoded" => {
+            let body = std::str::from_utf8(body).map_err(|_| NotAText::Charset)?;
+            of_form(body, is_cipher)?
+        }
+        "application/octet-stream" => String::from_utf8(body.to_vec()).map_err(|_| NotAText::Charset)?,
+        text if text.starts_with("text/") => {
+            let charset = parts.find_map(|part| {
+                let (name, value) = part.split_once('=')?;
+                name.eq_ignore_ascii_case("charset").then(|| value.trim_matches('"'))
+            });
+            let encoding = match charset {
+                Some(label) => encoding_rs::Encoding::for_label(label.as_bytes()).ok_or(NotAText::Charset)?,
+                None => encoding_rs::UTF_8,
+            };
+            let text = encoding.decode_without_bom_handling_and_without_replacement(body);
+            text.ok_or(NotAText::Charset)?.into_owned()
+        }
+        _ => return Err(NotAText::Type),
+    };
+    if text.is_empty() {
+        Err(NotAText::Empty)
+    } else {
+        Ok(text)
+    }
+}
+
+/// The one text that a body called a form can mean.
+///
+/// An encoder leaves letters, digits and `-._` as they are and escapes the rest, as `--data-urlencode` does: such a body is decoded. Any
+/// other byte shows that no encoder made it, and so does an escaped letter: `+` and `%41` are then perhaps meant as they stand. A `=` at the
+/// end is that of a field without a value, or the padding of base64. Cipher texts hold none of these, so there it is the field's.
+fn of_form(body: &str, is_cipher: bool) -> Result<String, NotAText> {
+    let encoded = body.strip_suffix('=').filter(|_| is_cipher).unwrap_or(body);
+    let is_never_escaped = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    // Encoders differ in `~` and `*`; the braces of a cipher text's prefixes mean the same in both forms.
+    let is_literal =
+        |byte: u8| is_never_escaped(byte) || b"~*".contains(&byte) || (is_cipher && b"{}:".contains(&byte));
+    let mut rest = encoded.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = if is_literal(byte) {
+            after
+        } else {
+            let (escaped, after) = escape(byte, after).ok_or(NotAText::Ambiguous)?;
+            if is_never_escaped(escaped) {
+                return Err(NotAText::Ambiguous);
+            }
+            after
+        };
+    }
+    let text = percent_decode_str(encoded).decode_utf8();
+    text.map(Cow::into_owned).map_err(|_| NotAText::Charset)
+}
+
+/// The byte that `%` and two digits of hex stand for, and what comes after them.
+fn escape(first: u8, after: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, rest) = after.split_first_chunk::<2>().filter(|_| first == b'%')?;
+    let mut byte = [0];
+    hex::decode_to_slice(digits, &mut byte).ok()?;
+    Some((byte[0], rest))
 }
 
 /// Decrypts a cipher text of either form, with or without `{cipher}` before it.
@@ -70,7 +155,7 @@ fn text_of<'a>(headers: &HeaderMap, body: &'a str, cipher: bool) -> Cow<'a, str>
     tag = "encryption",
     security(("operatorToken" = []), ("operatorBasic" = [])),
     request_body(content = String, content_type = "text/plain"),
-    responses((status = 200, body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn decrypt(State(app): State<App>, asked: Asked) -> Result<String, Error> {
     decrypted(&app, &asked).await
@@ -84,7 +169,7 @@ pub async fn decrypt(State(app): State<App>, asked: Asked) -> Result<String, Err
     security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path)),
     request_body(content = String, content_type = "text/plain"),
-    responses((status = 200, body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn decrypt_for(
     State(app): State<App>,
@@ -96,7 +181,8 @@ pub async fn decrypt_for(
 
 async fn decrypted(app: &App, asked: &Asked) -> Result<String, Error> {
     let text = asked.text(app, Action::Decrypt).await?;
-    Ok(app.keys.decrypt(&text)?)
+    let keys = app.keys.clone();
+    Ok(app.compute(move || keys.decrypt(&text)).await??)
 }
 
 /// Encrypts a text; put `{cipher}` before the answer. `{key:alias}` before the text chooses a key, `{alg:gcm}` our own form.
@@ -106,7 +192,7 @@ async fn decrypted(app: &App, asked: &Asked) -> Result<String, Error> {
     tag = "encryption",
     security(("operatorToken" = []), ("operatorBasic" = [])),
     request_body(content = String, content_type = "text/plain"),
-    responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, body = String), (status = 400, body = Problem, description = "the body may mean several texts"), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn encrypt(State(app): State<App>, asked: Asked) -> Result<String, Error> {
     encrypted(&app, &asked).await
@@ -120,7 +206,7 @@ pub async fn encrypt(State(app): State<App>, asked: Asked) -> Result<String, Err
     security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path)),
     request_body(content = String, content_type = "text/plain"),
-    responses((status = 200, body = String), (status = 401, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, body = String), (status = 400, body = Problem, description = "the body may mean several texts"), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn encrypt_for(
     State(app): State<App>,
@@ -133,7 +219,10 @@ pub async fn encrypt_for(
 async fn encrypted(app: &App, asked: &Asked) -> Result<String, Error> {
     let text = asked.text(app, Action::Encrypt).await?;
     let form = app.settings.get().encrypt.form;
-    Ok(app.keys.encrypt(&text, form, app.context.entropy.as_ref())?)
+    let (keys, entropy) = (app.keys.clone(), app.context.entropy.clone());
+    Ok(app
+        .compute(move || keys.encrypt(&text, form, entropy.as_ref()))
+        .await??)
 }
 
 /// The public key, where Spring's server has one: ours are symmetric, and stay here.
@@ -187,21 +276,104 @@ pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<Sta
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
 
     use super::*;
 
+    const FORM: &str = "application/x-www-form-urlencoded";
+
+    fn read(content_type: &str, body: &[u8], is_cipher: bool) -> Result<String, NotAText> {
+        let content_type = HeaderValue::from_str(content_type).unwrap();
+        text_of(
+            &HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]),
+            body,
+            is_cipher,
+        )
+    }
+
     #[test]
-    fn a_form_that_is_none_is_a_text() {
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let form = HeaderMap::from_iter([(header::CONTENT_TYPE, form)]);
-        let text = HeaderMap::new();
-        for (headers, body, expected) in [
-            (&form, "a%20b+c=", "a b c"),
-            (&form, "plain", "plain"),
-            (&text, "ends with =", "ends with ="),
+    fn a_form_is_decoded_where_it_can_mean_one_text_only() {
+        for (body, text) in [
+            ("plain", "plain"),
+            ("my%2Bpass", "my+pass"),
+            ("a%20b%3d", "a b="),
+            ("%ED%96%89", "행"),
         ] {
-            assert_eq!(text_of(headers, body, false), expected);
+            assert_eq!(read(FORM, body.as_bytes(), false).as_deref(), Ok(text), "{body}");
         }
-        assert_eq!(text_of(&form, "00ff=", true), "00ff");
+        for body in [
+            "ab+/cdE=",
+            "a+b",
+            "abc=",
+            "a&b",
+            "100%",
+            "a%4",
+            "%41",
+            "a b",
+            "행",
+            "name=value",
+        ] {
+            assert_eq!(read(FORM, body.as_bytes(), false), Err(NotAText::Ambiguous), "{body}");
+        }
+        assert_eq!(read(FORM, b"%ff", false), Err(NotAText::Charset));
+        assert_eq!(read(FORM, b"", false), Err(NotAText::Empty));
+    }
+
+    #[test]
+    fn cipher_texts_in_forms_are_read_as_curl_and_spring_send_them() {
+        for (body, text) in [
+            ("00ff", "00ff"),
+            ("00ff=", "00ff"),
+            ("{cipher}{key:next}00ff", "{cipher}{key:next}00ff"),
+            ("%7Bcipher%7D00ff", "{cipher}00ff"),
+            ("{alg:gcm}a-_b", "{alg:gcm}a-_b"),
+        ] {
+            assert_eq!(read(FORM, body.as_bytes(), true).as_deref(), Ok(text), "{body}");
+        }
+        assert_eq!(read(FORM, b"ab+cd", true), Err(NotAText::Ambiguous));
+    }
+
+    #[test]
+    fn texts_are_read_as_they_are_in_their_character_set() {
+        for content_type in ["text/plain", "text/plain;charset=UTF-8", "application/octet-stream"] {
+            for text in ["a%20b+c=", " ends in a line\n", "\u{feff}행복&=%"] {
+                assert_eq!(
+                    read(content_type, text.as_bytes(), false).as_deref(),
+                    Ok(text),
+                    "{content_type}"
+                );
+            }
+        }
+        assert_eq!(
+            read("text/plain; charset=\"iso-8859-1\"", b"caf\xe9", false).as_deref(),
+            Ok("café")
+        );
+        assert_eq!(read("text/plain", b"caf\xe9", false), Err(NotAText::Charset));
+        assert_eq!(read("application/json", b"\"a\"", false), Err(NotAText::Type));
+        assert_eq!(text_of(&HeaderMap::new(), b"a+b", false).as_deref(), Ok("a+b"));
+        assert_eq!(
+            read("text/plain", &vec![b'a'; MAX_TEXT + 1], false),
+            Err(NotAText::Long)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_curl_encodes_is_what_was_meant(text in "\\PC{1,40}|[ -~]{1,40}") {
+            const CURL: &percent_encoding::AsciiSet =
+                &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+            let encoded = utf8_percent_encode(&text, CURL).to_string();
+            prop_assert_eq!(read(FORM, encoded.as_bytes(), false), Ok(text.clone()));
+            prop_assert_eq!(read("text/plain", text.as_bytes(), false), Ok(text));
+        }
+
+        /// `curl -d` of any text: it is read as that text, or refused, unless somebody else's `--data-urlencode` sends the same bytes.
+        #[test]
+        fn what_curl_sends_as_it_is_is_never_another_text(text in "[ -~]{1,20}") {
+            if let Ok(read) = read(FORM, text.as_bytes(), false) {
+                prop_assert!(read == text || text.contains('%'), "{}", read);
+            }
+        }
     }
 }

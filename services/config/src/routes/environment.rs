@@ -47,7 +47,7 @@ fn yes() -> bool {
     tag = "environment",
     security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path), ("label" = String, Path), ("path" = String, Path), FileParameters),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem, description = "placeholders refer to each other"))
 )]
 pub async fn show_file(
     reader: Reader,
@@ -76,32 +76,39 @@ async fn render_file(
     if !is_safe(path) {
         return Err(InvalidQuery::Name.into());
     }
-    reader.may_read(&query)?;
     let views = app.views(&query).await?;
-    let (path, view) = find(&views, &query, path).ok_or(Error::NoFile)?;
-    reader.may_read_file(&path)?;
     let octets = headers
         .get_all(header::ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|text| text.contains(OCTETS)));
-    let asked = format!("{query:?} {resolve} {octets}");
-    let tag = EntityTag::new(app, &views, &["file", &path, &asked]);
-    if tag.is_known(headers) {
-        return Ok(tag.not_modified());
-    }
-    let bytes = view.snapshot.files.get(&path).ok_or(Error::NoFile)?.bytes.clone();
-    let response = match std::str::from_utf8(&bytes) {
-        Ok(text) if !octets => {
-            let text = if resolve && text.contains("${") {
-                placeholders::resolve_in(text, &app.environment(query, &views, false)?.merged())
-            } else {
-                text.to_owned()
+    let (app, reader, headers, path) = (app.clone(), reader.clone(), headers.clone(), path.to_owned());
+    app.clone()
+        .compute(move || {
+            reader.may_read(&query, &views)?;
+            let (path, view) = find(&views, &query, &path).ok_or(Error::NoFile)?;
+            if !reader.may_read_file(&view.owned_path(&path)) {
+                return Err(Error::NotYourApplication);
+            }
+            let asked = format!("{query:?} {resolve} {octets}");
+            let tag = EntityTag::new(&app, &views, &["file", &path, &asked]);
+            if tag.is_known(&headers) {
+                return Ok(tag.not_modified());
+            }
+            let bytes = view.snapshot.files.get(&path).ok_or(Error::NoFile)?.bytes.clone();
+            let response = match std::str::from_utf8(&bytes) {
+                Ok(text) if !octets => {
+                    let text = if resolve && text.contains("${") {
+                        placeholders::resolve_in(text, &app.environment(query, &views, false)?.merged())?
+                    } else {
+                        text.to_owned()
+                    };
+                    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+                }
+                _ => ([(header::CONTENT_TYPE, OCTETS)], bytes).into_response(),
             };
-            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
-        }
-        _ => ([(header::CONTENT_TYPE, OCTETS)], bytes).into_response(),
-    };
-    Ok(tag.on(response))
+            Ok(tag.on(response))
+        })
+        .await?
 }
 
 /// The path inside the source, and the view that has it: of the last label that has, a profile's variant first.
@@ -119,10 +126,13 @@ fn find<'a>(views: &'a [View], query: &Query, path: &str) -> Option<(String, &'a
         .chain([path.to_owned()])
         .collect();
     for view in views.iter().rev() {
-        let mut folders = vec![format!("{}/", query.application), String::new()];
-        if let Some(folder) = &view.folder {
-            folders.splice(0..0, [format!("{folder}/{}/", query.application), format!("{folder}/")]);
-        }
+        let inside = |folder: &str| {
+            let applications = query.applications().into_iter().rev();
+            let own = applications.map(|application| format!("{folder}{application}/"));
+            own.chain([folder.to_owned()]).collect::<Vec<_>>()
+        };
+        let label = view.folder.iter().flat_map(|folder| inside(&format!("{folder}/")));
+        let folders: Vec<_> = label.chain(inside("")).collect();
         for name in &names {
             for folder in &folders {
                 let path = format!("{folder}{name}");
@@ -151,7 +161,7 @@ pub struct FlatParameters {
     tag = "environment",
     security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path, description = "`feed-config-prod.yml`"), FlatParameters),
-    responses((status = 200, content_type = "text/plain", body = String), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem))
+    responses((status = 200, content_type = "text/plain", body = String), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem, description = "placeholders refer to each other"))
 )]
 pub async fn show_flat(
     reader: Reader,
@@ -172,23 +182,29 @@ async fn render_flat(
     parameters: &FlatParameters,
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
-    reader.may_read(&query)?;
     let views = app.views(&query).await?;
-    let asked = format!("{query:?} {form:?} {}", parameters.resolve_placeholders);
-    let tag = EntityTag::new(app, &views, &["flat", &asked]);
-    if tag.is_known(headers) {
-        return Ok(tag.not_modified());
-    }
-    let mut properties = app.environment(query, &views, false)?.merged();
-    if parameters.resolve_placeholders {
-        placeholders::resolve(&mut properties);
-    }
-    let (media_type, text) = match form {
-        Form::Yaml => ("text/plain; charset=utf-8", yaml::to_text(&nest(&properties))),
-        Form::Properties => ("text/plain; charset=utf-8", lines(&properties)),
-        Form::Json => ("application/json", nest(&properties).to_string()),
-    };
-    Ok(tag.on(([(header::CONTENT_TYPE, media_type)], text).into_response()))
+    let resolve = parameters.resolve_placeholders;
+    let (app, reader, headers) = (app.clone(), reader.clone(), headers.clone());
+    app.clone()
+        .compute(move || {
+            reader.may_read(&query, &views)?;
+            let asked = format!("{query:?} {form:?} {resolve}");
+            let tag = EntityTag::new(&app, &views, &["flat", &asked]);
+            if tag.is_known(&headers) {
+                return Ok(tag.not_modified());
+            }
+            let mut properties = app.environment(query, &views, false)?.merged();
+            if resolve {
+                placeholders::resolve(&mut properties)?;
+            }
+            let (media_type, text) = match form {
+                Form::Yaml => ("text/plain; charset=utf-8", yaml::to_text(&nest(&properties))),
+                Form::Properties => ("text/plain; charset=utf-8", lines(&properties)),
+                Form::Json => ("application/json", nest(&properties).to_string()),
+            };
+            Ok(tag.on(([(header::CONTENT_TYPE, media_type)], text).into_response()))
+        })
+        .await?
 }
 
 /// `key: value`, a line each, as Spring writes them.
@@ -240,7 +256,7 @@ pub struct SourceResponse {
         ("profiles" = String, Path, description = "Joined by commas; the last one wins"),
         FlatParameters
     ),
-    responses((status = 200, body = EnvironmentResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, body = EnvironmentResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem, description = "placeholders refer to each other, in a merged form"))
 )]
 pub async fn show_environment(
     reader: Reader,
@@ -263,7 +279,7 @@ pub async fn show_environment(
     tag = "environment",
     security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path), ("label" = String, Path, description = "A branch, a tag, a commit or a folder; joined by commas, the last one wins"), FileParameters),
-    responses((status = 200, body = EnvironmentResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem))
+    responses((status = 200, body = EnvironmentResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem, description = "placeholders refer to each other, in a file"))
 )]
 pub async fn show_environment_at_label(
     reader: Reader,
@@ -281,19 +297,24 @@ pub async fn show_environment_at_label(
 }
 
 async fn render_environment(app: &App, reader: &Reader, query: Query, headers: &HeaderMap) -> Result<Response, Error> {
-    reader.may_read(&query)?;
     let v2 = headers
         .get_all(header::ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|text| text.contains(V2)));
     let views = app.views(&query).await?;
-    let tag = EntityTag::new(app, &views, &["environment", &format!("{query:?} {v2}")]);
-    if tag.is_known(headers) {
-        return Ok(tag.not_modified());
-    }
-    let response = EnvironmentResponse::new(app.environment(query, &views, v2)?, v2);
-    let media_type = if v2 { V2 } else { "application/json" };
-    Ok(tag.on(([(header::CONTENT_TYPE, media_type)], Json(response)).into_response()))
+    let (app, reader, headers) = (app.clone(), reader.clone(), headers.clone());
+    app.clone()
+        .compute(move || {
+            reader.may_read(&query, &views)?;
+            let tag = EntityTag::new(&app, &views, &["environment", &format!("{query:?} {v2}")]);
+            if tag.is_known(&headers) {
+                return Ok(tag.not_modified());
+            }
+            let response = EnvironmentResponse::new(app.environment(query, &views, v2)?, v2);
+            let media_type = if v2 { V2 } else { "application/json" };
+            Ok(tag.on(([(header::CONTENT_TYPE, media_type)], Json(response)).into_response()))
+        })
+        .await?
 }
 
 impl EnvironmentResponse {

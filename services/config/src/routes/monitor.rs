@@ -1,15 +1,18 @@
 //! Webhooks of repositories.
 
+use std::borrow::Cow;
+
 use axum::Json;
-use axum::extract::State;
-use bytes::Bytes;
+use axum::extract::{FromRequest as _, Request, State};
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use serde_json::Value;
 use sosohappy_common::Problem;
+use sosohappy_common::http::WholeBody;
 
 use crate::App;
 use crate::credentials::Operator;
-use crate::domain::webhook::{Provider, Push, names};
+use crate::domain::webhook::{Provider, Push, PushBody, names};
 use crate::error::Error;
 use crate::source::Outcome;
 use crate::state::record::{Action, Entry};
@@ -26,43 +29,87 @@ const PAUSES: [u64; 4] = [100, 200, 400, 800];
     tag = "bus",
     security((), ("operatorToken" = []), ("operatorBasic" = [])),
     request_body(content((Value = "application/json"), (Value = "application/x-www-form-urlencoded"))),
-    responses((status = 200, body = Vec<String>), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 503, body = Problem))
+    responses((status = 200, body = Vec<String>), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
-pub async fn monitor(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Json<Vec<String>>, Error> {
+pub async fn monitor(State(app): State<App>, request: Request) -> Result<Json<Vec<String>>, Response> {
+    let headers = request.headers().clone();
+    let provider = Provider::of(&headers);
+    // What a caller without a credential sends is not read.
+    let operator = admit(&app, provider, &headers).map_err(IntoResponse::into_response)?;
+    let body = WholeBody::from_request(request, &app)
+        .await
+        .map_err(IntoResponse::into_response)?;
+    let names = if let Some(provider) = provider {
+        follow(&app, provider, operator.is_some(), headers, body).await
+    } else {
+        let who = operator.map_or_else(String::new, |operator| operator.name);
+        tell(&app, &who, &headers, &body.bytes).await
+    };
+    names.map(Json).map_err(IntoResponse::into_response)
+}
+
+/// The operator who calls; none for a webhook whose signature has yet to be checked.
+fn admit(app: &App, provider: Option<Provider>, headers: &HeaderMap) -> Result<Option<Operator>, Error> {
     let settings = app.settings.get();
-    let Some(provider) = Provider::of(&headers) else {
-        let operator = Operator::of(&headers, &settings)?;
-        let paths = told_paths(&headers, &body)?;
-        let push = Push {
-            paths: paths.into_iter().collect(),
-            head: None,
-        };
-        return act(&app, &operator.name, push).await.map(Json);
+    let operator = Operator::of(headers, &settings);
+    match (provider, operator) {
+        (_, Ok(operator)) => Ok(Some(operator)),
+        (None, Err(error)) => Err(error),
+        (Some(provider), Err(_)) => {
+            provider.precheck(headers, settings.webhooks.secret.as_ref())?;
+            Ok(None)
+        }
+    }
+}
+
+/// What an operator says has changed.
+async fn tell(app: &App, who: &str, headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, Error> {
+    let paths = told_paths(headers, body)?;
+    let push = Push {
+        paths: paths.into_iter().collect(),
+        head: None,
     };
+    act(app, who, push).await
+}
+
+/// A webhook.
+async fn follow(
+    app: &App,
+    provider: Provider,
+    by_operator: bool,
+    headers: HeaderMap,
+    body: WholeBody,
+) -> Result<Vec<String>, Error> {
     let now = app.context.clock.now();
-    let webhooks = &settings.webhooks;
-    let delivery = match provider.verify(&headers, &body, webhooks.secret.as_ref(), now, webhooks.tolerance) {
-        Ok(delivery) => Some(delivery),
-        // An operator may try out what a host sends.
-        Err(unverified) => Operator::of(&headers, &settings)
-            .map(|_| None)
-            .map_err(|_| unverified)?,
-    };
-    let Some(push) = provider.push(&headers, &json(&headers, &body)?) else {
-        return Ok(Json(Vec::new()));
+    let webhooks = app.settings.get().webhooks.clone();
+    let read = app.compute(move || {
+        let secret = webhooks.secret.as_ref();
+        let delivery = match provider.verify(&headers, &body.bytes, secret, now, webhooks.tolerance) {
+            Ok(delivery) => Some(delivery),
+            // An operator may try out what a host sends.
+            Err(_) if by_operator => None,
+            Err(unverified) => return Err(Error::from(unverified)),
+        };
+        let json = json(&headers, &body.bytes)?;
+        let push = PushBody::parse(&json).map_err(|_| Error::NotAWebhook)?;
+        Ok((delivery, provider.push(&headers, push)))
+    });
+    let (delivery, push) = read.await??;
+    let Some(push) = push else {
+        return Ok(Vec::new());
     };
     if let Some(delivery) = &delivery
         && app.deliveries.contains_key(delivery)
     {
         tracing::info!(provider = provider.name(), "duplicate webhook delivery ignored");
-        return Ok(Json(Vec::new()));
+        return Ok(Vec::new());
     }
-    let names = act(&app, provider.name(), push).await?;
+    let names = act(app, provider.name(), push).await?;
     if let Some(delivery) = delivery {
         // Only now: one that failed may be sent again.
         app.deliveries.insert(delivery, ());
     }
-    Ok(Json(names))
+    Ok(names)
 }
 
 async fn act(app: &App, who: &str, push: Push) -> Result<Vec<String>, Error> {
@@ -104,13 +151,13 @@ async fn act(app: &App, who: &str, push: Push) -> Result<Vec<String>, Error> {
 }
 
 /// GitHub and others may send their JSON as the field `payload` of a form.
-fn json(headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+fn json<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
     if !is_form(headers) {
-        return serde_json::from_slice(body).map_err(|_| Error::NotAWebhook);
+        return Ok(Cow::Borrowed(body));
     }
     let payload = url::form_urlencoded::parse(body).find(|(name, _)| name == "payload");
     let (_, payload) = payload.ok_or(Error::NotAWebhook)?;
-    serde_json::from_str(&payload).map_err(|_| Error::NotAWebhook)
+    Ok(Cow::Owned(payload.into_owned().into_bytes()))
 }
 
 /// Of a form, or of JSON, where it may be one or several.

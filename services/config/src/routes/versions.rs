@@ -71,11 +71,13 @@ pub async fn show_diff(
         Some(to) => version(&app, to).await?,
         None => app.source.published().ok_or(Error::NoVersion)?.main.clone(),
     };
-    Ok(Json(DiffResponse {
+    let source = app.source.clone();
+    let compare = move || DiffResponse {
         from: from.version.clone(),
         to: to.version.clone(),
-        files: diff::between(&from, &to, app.source.checker()),
-    }))
+        files: diff::between(&from, &to, source.checker()),
+    };
+    app.compute(compare).await.map(Json)
 }
 
 async fn version(app: &App, version: &str) -> Result<Arc<Snapshot>, Error> {

@@ -74,6 +74,7 @@ impl Source {
         let main = |folder| View {
             snapshot: published.main.clone(),
             folder,
+            reference: None,
         };
         let Some(label) = label else {
             return Ok(main(None));
@@ -106,7 +107,11 @@ impl Source {
             },
             LoadError::Git(_) => ViewError::Clone(error),
         })?;
-        Ok(View { snapshot, folder: None })
+        Ok(View {
+            snapshot,
+            folder: None,
+            reference: Some(label.to_owned()),
+        })
     }
 
     /// The files at a commit, parsed and checked once for all who ask.

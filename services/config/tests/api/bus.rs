@@ -87,15 +87,34 @@ async fn operators_tell_the_bus() {
     assert_eq!(message.kind, "EnvironmentChangeRemoteApplicationEvent");
     assert_eq!(message.destination_service.as_deref(), Some("feed-service:**"));
     assert_eq!(message.rest["values"], json!({"log.level": "debug"}));
+    for (path, destination) in [
+        ("/actuator/busenv?name=log.level", "**"),
+        ("/actuator/busenv/feed-service?name=log.level", "feed-service:**"),
+    ] {
+        let url = fixture.config.at(path);
+        let request = sosohappy_common::tls::client()
+            .delete(url)
+            .bearer_auth(&fixture.bed.operator_token);
+        assert_eq!(request.send().await.unwrap().status(), 204, "{path}");
+        let message = bus.next().await;
+        assert_eq!(message.destination_service.as_deref(), Some(destination));
+        assert_eq!(
+            message.rest["values"],
+            json!({"log.level": ""}),
+            "an empty value takes back"
+        );
+    }
+    let audit = fixture.ask("/audit?limit=1").await;
+    assert_eq!(audit[0]["detail"], "log.level taken back at feed-service");
     let nothing = post(&fixture, "/actuator/busenv")
         .json(&json!({}))
         .send()
         .await
         .unwrap();
     assert_eq!(nothing.status(), 400);
-    let audit = fixture.ask("/audit?limit=1").await;
+    let audit = fixture.ask("/audit?limit=4").await;
     assert_eq!(
-        audit[0]["detail"], "log.level at feed-service:**",
+        audit[2]["detail"], "log.level at feed-service:**",
         "the value is not written down"
     );
 }

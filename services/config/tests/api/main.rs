@@ -6,6 +6,7 @@ mod convergence;
 mod encryption;
 mod environment;
 mod git;
+mod hostile;
 mod remote;
 mod repository;
 mod spring_client;
