@@ -23,5 +23,5 @@ pub use acls::{Acl, Operation, Pattern, ResourceKind, acls_of};
 pub use declared::{Declared, declared};
 #[cfg(feature = "kafka")]
 pub use kafka::{Comparison, Difference, State, compare};
-pub use open::open;
+pub use open::{open, open_in_fleet};
 pub use port::{Bus, BusError, Member, Reader, Start};

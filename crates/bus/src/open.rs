@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use sosohappy_common::Context;
-use sosohappy_common::settings::{Events, Protocol};
+use sosohappy_common::settings::{Events, Fleet, Protocol};
+use sosohappy_events::mixed::bus_settings;
 
 use crate::journal::Journal;
 use crate::names::Names;
@@ -23,4 +24,9 @@ pub async fn open(settings: &Events, context: &Context) -> Result<Arc<dyn Bus>, 
             "`{other}` is no bus: it is journal:<file> or kafka:<host:port>[,…]"
         ))),
     }
+}
+
+/// As [`open`], with the topic names of a fleet in which some services are still Spring.
+pub async fn open_in_fleet(settings: &Events, fleet: &Fleet, context: &Context) -> Result<Arc<dyn Bus>, BusError> {
+    open(&bus_settings(settings, fleet), context).await
 }

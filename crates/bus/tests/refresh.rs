@@ -39,6 +39,8 @@ struct Settings {
     _tracing: serde_json::Value,
     #[serde(rename = "events")]
     _events: serde_json::Value,
+    #[serde(rename = "fleet")]
+    _fleet: serde_json::Value,
     #[serde(rename = "credentials")]
     _credentials: serde_json::Value,
     #[serde(rename = "config")]

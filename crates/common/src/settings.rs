@@ -23,8 +23,8 @@ pub mod valid;
 pub use live::{Live, Refreshed, Refresher};
 pub use secret_url::{HttpUrl, SecretUrl};
 pub use sections::{
-    Access, AccessTokenForm, AccountLimits, AddressLimits, ConfigClient, Credentials, Database, Events, Log, LogFormat,
-    RateLimits, Server, Shared, Tracing,
+    Access, AccessTokenForm, AccountLimits, AddressLimits, ConfigClient, Credentials, Database, Events, Fleet, Log,
+    LogFormat, RateLimits, Server, Shared, SpringNoticeLike, Tracing,
 };
 pub use security::{ClientCertificate, Login, Mechanism, OauthClient, Protocol, Sasl, Security, Tls};
 use serde::de::DeserializeOwned;

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::run::{Leave, prepare, start, supervise};
-use sosohappy_common::settings::{ConfigClient, Credentials, Events, Live, Log, RateLimits, Server, Sources, Tracing};
+use sosohappy_common::settings::{
+    ConfigClient, Credentials, Events, Fleet, Live, Log, RateLimits, Server, Sources, Tracing,
+};
 use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -22,6 +24,7 @@ struct Settings {
     log: Log,
     tracing: Tracing,
     events: Events,
+    fleet: Fleet,
     credentials: Credentials,
     config: ConfigClient,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use sosohappy_common::Service;
+
 /// A topic of the fleet. Its wire name may differ by settings (`events.topics`, `events.prefix`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
@@ -18,44 +20,6 @@ pub enum Topic {
     Erased,
     Notice,
     Heartbeat,
-}
-
-/// A service of the fleet: a principal on the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Service {
-    Config,
-    Auth,
-    Feed,
-    Dm,
-    Notice,
-}
-
-impl Service {
-    pub const ALL: [Self; 5] = [Self::Config, Self::Auth, Self::Feed, Self::Dm, Self::Notice];
-
-    /// Returns the name it has in URLs, metrics and consumer groups.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Config => "config-service",
-            Self::Auth => "auth-service",
-            Self::Feed => "feed-service",
-            Self::Dm => "dm-service",
-            Self::Notice => "notice-service",
-        }
-    }
-
-    /// Returns the name of its principal, its settings and its workload.
-    #[must_use]
-    pub const fn short_name(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::Auth => "auth",
-            Self::Feed => "feed",
-            Self::Dm => "dm",
-            Self::Notice => "notice",
-        }
-    }
 }
 
 /// How a topic is kept by the broker.

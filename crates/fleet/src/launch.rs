@@ -19,6 +19,7 @@ use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::run::{Leave, Running, prepare, start, supervise};
 use sosohappy_common::settings::{self, Live, Sources};
 use sosohappy_common::telemetry::Telemetry;
+use sosohappy_events::mixed::bus_settings;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::secrets::Secrets;
@@ -39,7 +40,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     warn_of_strangers();
 
     let running = tokio::select! {
-        running = launcher.start() => running,
+        running = Box::pin(launcher.start()) => running,
         () = leave.asked() => return Ok(()),
     };
     let outcome = match running {
@@ -102,9 +103,10 @@ impl Launcher {
     async fn start(&self) -> anyhow::Result<Vec<Running>> {
         let config = self.sources("config", sosohappy_config::DEFAULTS, &[]);
         let (settings, context) = prepare::<sosohappy_config::Settings>(sosohappy_config::SERVICE, &config).await?;
+        let events = bus_of(&settings, |own| (&own.events, &own.fleet));
         let bus = Shared {
-            events: settings.get().events.clone(),
-            bus: open(&settings.get().events, &context).await?,
+            bus: open(&events, &context).await?,
+            events,
         };
         let config = start(settings, context, with_bus(bus.bus.clone(), sosohappy_config::build)).await?;
 
@@ -114,7 +116,7 @@ impl Launcher {
             sosohappy_auth::SERVICE,
             &auth,
             &bus,
-            |own| &own.events,
+            |own| (&own.events, &own.fleet),
             sosohappy_auth::build,
         )
         .await?;
@@ -129,15 +131,21 @@ impl Launcher {
                 sosohappy_feed::SERVICE,
                 &feed,
                 &bus,
-                |own| &own.events,
+                |own| (&own.events, &own.fleet),
                 sosohappy_feed::build
             ),
-            launch(sosohappy_dm::SERVICE, &dm, &bus, |own| &own.events, sosohappy_dm::build),
+            launch(
+                sosohappy_dm::SERVICE,
+                &dm,
+                &bus,
+                |own| (&own.events, &own.fleet),
+                sosohappy_dm::build
+            ),
             launch(
                 sosohappy_notice::SERVICE,
                 &notice,
                 &bus,
-                |own| &own.events,
+                |own| (&own.events, &own.fleet),
                 sosohappy_notice::build
             ),
         )?;
@@ -216,11 +224,17 @@ async fn open(events: &settings::Events, service: &Context) -> anyhow::Result<Ar
     Ok(sosohappy_bus::open(events, context).await?)
 }
 
+fn bus_of<S>(settings: &Live<S>, parts: fn(&S) -> (&settings::Events, &settings::Fleet)) -> settings::Events {
+    let current = settings.get();
+    let (events, fleet) = parts(&current);
+    bus_settings(events, fleet)
+}
+
 async fn launch<S, B, F>(
     service: &'static str,
     sources: &Sources,
     bus: &Shared,
-    events: fn(&S) -> &settings::Events,
+    events: fn(&S) -> (&settings::Events, &settings::Fleet),
     build: B,
 ) -> anyhow::Result<Running>
 where
@@ -229,7 +243,9 @@ where
     F: Future<Output = anyhow::Result<Service>>,
 {
     let (settings, context) = prepare::<S>(service, sources).await.context(service)?;
-    let bus = bus.bus(events(&settings.get()), &context).await.context(service)?;
+    let current = settings.get();
+    let (events, fleet) = events(&current);
+    let bus = bus.bus(&bus_settings(events, fleet), &context).await.context(service)?;
     start(settings, context, with_bus(bus, build)).await.context(service)
 }
 

@@ -5,8 +5,9 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use sosohappy_common::Context;
 use sosohappy_common::run::{block_on, finish};
-use sosohappy_common::settings::{self, Events, Sources};
+use sosohappy_common::settings::{self, Events, Fleet, Sources};
 use sosohappy_events::Topic;
+use sosohappy_events::mixed::bus_settings;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
 use sosohappy_fleet::{acls, demo, import, launch, topics};
@@ -269,6 +270,7 @@ fn events(url: Option<&str>, prefix: Option<&str>, names: &[(String, String)]) -
     #[derive(serde::Deserialize)]
     struct Sections {
         events: Events,
+        fleet: Fleet,
     }
     let sources = Sources {
         service: "fleet",
@@ -277,7 +279,8 @@ fn events(url: Option<&str>, prefix: Option<&str>, names: &[(String, String)]) -
         overrides: Vec::new(),
         environment: true,
     };
-    let mut events = settings::sections::<Sections>(&sources)?.events;
+    let Sections { events, fleet } = settings::sections(&sources)?;
+    let mut events = bus_settings(&events, &fleet);
     if let Some(url) = url {
         events.url = url.into();
     }

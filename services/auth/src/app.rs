@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::rate::KeyedLimiter;
-use sosohappy_common::settings::{AccessTokenForm, Live};
+use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::{Envelope, Event};
+use sosohappy_events::{Envelope, Event, Mixed};
 use sosohappy_media::Images;
 
 use crate::domain::hash::AccountHasher;
@@ -24,6 +24,7 @@ use crate::store::{Store, Transaction};
 pub struct App {
     pub context: Context,
     pub settings: Live<Settings>,
+    pub mixed: Mixed,
     pub store: Arc<dyn Store>,
     pub images: Images,
     pub keyring: Keyring,
@@ -46,10 +47,6 @@ impl App {
             Ok(nickname) => Ok(self.store.person_named(&nickname).await?),
             Err(_) => Ok(None),
         }
-    }
-
-    pub fn sends_raw_tokens(&self) -> bool {
-        self.settings.get().events.access_token_form == AccessTokenForm::Raw
     }
 
     /// Writes an event that happened at that time into the transaction that makes it true.

@@ -27,6 +27,7 @@ use sosohappy_common::http::serve::Service;
 use sosohappy_common::rate::KeyedLimiter;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::Mixed;
 use sosohappy_media::Images;
 
 use crate::app::App;
@@ -63,6 +64,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
         metrics: Metrics::register(&context.metrics),
         failed_sign_ins: failed_sign_ins(&settings, &context),
+        mixed: Mixed::new(settings.part(|settings| settings.fleet.clone())),
         store,
         settings,
         context: context.clone(),

@@ -168,7 +168,7 @@ async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Rol
     let issued = AccessTokenIssued {
         account: account.clone(),
         digest,
-        raw: app.sends_raw_tokens().then(|| access.clone()),
+        raw: app.mixed.publishes_raw_tokens().then(|| access.clone()),
         session: session.id,
         role,
         issued_at,

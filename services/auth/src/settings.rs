@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Database, Events, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+    ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -22,6 +22,7 @@ pub struct Settings {
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,
+    pub fleet: Fleet,
     pub credentials: Credentials,
     pub config: ConfigClient,
     pub database: Database,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Events, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+    ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -19,6 +19,7 @@ pub struct Settings {
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,
+    pub fleet: Fleet,
     pub credentials: Credentials,
     /// Its own source is never another config service: `url` stays unset.
     pub config: ConfigClient,

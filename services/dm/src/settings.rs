@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Events, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+    Access, ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
 use sosohappy_sockets::Limits;
 
@@ -18,6 +18,7 @@ pub struct Settings {
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,
+    pub fleet: Fleet,
     pub credentials: Credentials,
     pub config: ConfigClient,
     pub access: Access,

@@ -7,6 +7,7 @@ use sosohappy_access::{Caller, Names};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::Mixed;
 use sosohappy_media::Images;
 
 use crate::domain::{Nickname, Writer};
@@ -19,6 +20,7 @@ use crate::store::Store;
 #[derive(Debug, Clone)]
 pub struct App {
     pub settings: Live<Settings>,
+    pub mixed: Mixed,
     pub context: Context,
     pub store: Arc<dyn Store>,
     pub images: Images,

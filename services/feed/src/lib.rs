@@ -21,6 +21,7 @@ use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
+use sosohappy_events::Mixed;
 use sosohappy_events::types::AccountResigned;
 use sosohappy_media::Images;
 
@@ -72,6 +73,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
     let app = App {
+        mixed: Mixed::new(settings.part(|settings| settings.fleet.clone())),
         settings,
         context: context.clone(),
         store: database.store,

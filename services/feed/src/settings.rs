@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Database, Events, Log, RateLimits, SecretUrl, Server, Tracing, valid,
+    Access, ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, valid,
 };
 
 use crate::domain::PostLimits;
@@ -17,6 +17,7 @@ pub struct Settings {
     pub log: Log,
     pub tracing: Tracing,
     pub events: Events,
+    pub fleet: Fleet,
     pub credentials: Credentials,
     pub config: ConfigClient,
     pub access: Access,

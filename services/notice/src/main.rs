@@ -11,7 +11,8 @@ fn main() -> ExitCode {
         defaults: DEFAULTS,
     };
     run(program, async |settings: Live<Settings>, context| {
-        let bus = sosohappy_bus::open(&settings.get().events, &context).await?;
+        let current = settings.get();
+        let bus = sosohappy_bus::open_in_fleet(&current.events, &current.fleet, &context).await?;
         build(settings, context, bus).await
     })
 }

@@ -29,6 +29,7 @@ struct Settings {
     log: Log,
     tracing: crate::settings::Tracing,
     events: crate::settings::Events,
+    fleet: crate::settings::Fleet,
     credentials: crate::settings::Credentials,
     config: crate::settings::ConfigClient,
     database: Database,
@@ -106,6 +107,41 @@ async fn defaults_come_over_shared_defaults() {
     assert_eq!(settings.tracing.otlp_endpoint, None);
     assert_eq!(settings.rate_limits.per_address.sign_in, Rate::per_minute(300));
     assert_eq!(settings.rate_limits.trusted_proxies.len(), 2);
+}
+
+#[tokio::test]
+async fn the_spring_services_of_a_mixed_fleet_are_named() {
+    use crate::Service;
+    use crate::settings::{AccessTokenForm, SpringNoticeLike};
+
+    let fleet = |settings: Live<Settings>| settings.get().fleet.clone();
+    let none = fleet(read(&[]).await.expect("valid"));
+    assert_eq!(
+        (none.spring.len(), none.spring_notice_like),
+        (0, SpringNoticeLike::Account)
+    );
+
+    let some = fleet(
+        read(&[
+            ("fleet.spring", "notice, feed"),
+            ("fleet.spring-notice-like", "nickname"),
+        ])
+        .await
+        .expect("valid"),
+    );
+    assert!(some.spring.iter().eq(&[Service::Feed, Service::Notice]));
+    assert_eq!(some.spring_notice_like, SpringNoticeLike::Nickname);
+
+    let told = read(&[("fleet.spring", "feed,gateway")])
+        .await
+        .expect_err("no service of ours");
+    assert_eq!(
+        told,
+        "fleet.spring: services are expected: config, auth, feed, dm, notice (in the launcher)"
+    );
+
+    let renamed = fleet(read(&[("events.access-token-form", "raw")]).await.expect("valid"));
+    assert_eq!(renamed.access_token_form, Some(AccessTokenForm::Raw));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub struct Renamed {
 
 /// Every rename of the last release.
 pub const RENAMED: &[Renamed] = &[
+    Renamed::new("events.access-token-form", "fleet.access-token-form"),
     Renamed::new("messages.shown-within", "messages.delivery-timeout"),
     Renamed::new("push.give-up-after", "push.max-age"),
     Renamed::new("server.answer-memory", "server.response-memory"),

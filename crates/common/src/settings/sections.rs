@@ -1,6 +1,6 @@
 //! The sections every service has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::secret_url::{HttpUrl, SecretUrl};
 use super::security::{Security, SecurityFields};
 use super::{schema, valid};
+use crate::Service;
 use crate::lenient::comma_list;
 use crate::rate::Rate;
 
@@ -167,15 +168,6 @@ pub struct Tracing {
     pub sample_ratio: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum AccessTokenForm {
-    /// `sha256:<hex>` of the token.
-    Digest,
-    /// The token itself, for a mixed fleet with Spring services.
-    Raw,
-}
-
 /// The bus between services.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -188,7 +180,6 @@ pub struct Events {
     /// Wire names that differ from the defaults, by default name.
     #[serde(default)]
     pub topics: BTreeMap<String, String>,
-    pub access_token_form: AccessTokenForm,
     /// TLS and SASL of `kafka:`.
     #[serde(default)]
     #[schemars(with = "SecurityFields")]
@@ -203,10 +194,43 @@ impl Events {
             url: url.into(),
             prefix: prefix.to_owned(),
             topics: BTreeMap::new(),
-            access_token_form: AccessTokenForm::Digest,
             security: Security::default(),
         }
     }
+}
+
+/// What is still the legacy Spring fleet's while it is replaced one service at a time.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Fleet {
+    /// Services of which a Spring instance runs, alone or beside ours.
+    #[serde(deserialize_with = "valid::services")]
+    #[schemars(with = "Vec<Service>")]
+    pub spring: BTreeSet<Service>,
+    pub spring_notice_like: SpringNoticeLike,
+    /// The setting of one release ago, `events.access-token-form`: `raw` publishes tokens themselves, whatever `spring` says.
+    pub access_token_form: Option<AccessTokenForm>,
+}
+
+/// How the Spring notice service reads the author in the value of `noticeLike`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpringNoticeLike {
+    /// The last version: `account,date`.
+    #[default]
+    Account,
+    /// The older version with a socket: `nickname,date`.
+    Nickname,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessTokenForm {
+    /// `sha256:<hex>` of the token.
+    Digest,
+    /// The token itself.
+    Raw,
 }
 
 /// The SQL database of a service.

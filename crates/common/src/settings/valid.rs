@@ -4,6 +4,7 @@
 //! Numbers and durations are bounded so that no arithmetic on them overflows: sums of durations and instants, permits of semaphores, columns
 //! of databases.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{Deserialize, Deserializer, Error};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
+use crate::Service;
 use crate::lenient::comma_list;
 
 /// Shorter credentials can be guessed.
@@ -123,6 +125,16 @@ pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>
         network.map_err(|_| D::Error::custom("a network such as 10.0.0.0/8, or an address, is expected"))
     });
     networks.collect()
+}
+
+/// Names of services, as a list or joined by commas.
+pub fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Service>, D::Error> {
+    let names = comma_list(deserializer)?;
+    let services = names.iter().map(|name| {
+        let service = Service::ALL.into_iter().find(|service| service.short_name() == name);
+        service.ok_or_else(|| D::Error::custom("services are expected: config, auth, feed, dm, notice"))
+    });
+    services.collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

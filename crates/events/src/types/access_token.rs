@@ -134,7 +134,7 @@ impl FromStr for Role {
 pub struct AccessTokenIssued {
     pub account: Account,
     pub digest: TokenDigest,
-    /// The token itself, to be sent when `events.access-token-form = "raw"`; never kept, never decoded.
+    /// The token itself, published while a Spring service reads the topic; never kept, never decoded.
     pub raw: Option<String>,
     pub session: SessionId,
     pub role: Role,

@@ -325,7 +325,7 @@ async fn wrong_parameters_are_told(bed: Bed) {
 
 async fn a_mixed_fleet_gets_the_token_itself(bed: Bed) {
     let ground = Ground::new(bed);
-    let auth = ground.auth_with(&[("events.access-token-form", "raw")]).await;
+    let auth = ground.auth_with(&[("fleet.spring", "feed")]).await;
     let kim = auth.sign_in(KIM).await;
     let record = ground.watch::<AccessTokenIssued>().await.record().await;
     assert_eq!(record.key_text().unwrap(), kim.account);

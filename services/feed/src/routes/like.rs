@@ -52,7 +52,7 @@ pub async fn update_like(
         let event = PostLiked {
             liker: params.src_nickname.as_str().to_owned(),
             liker_account: Some(liker.account.clone()),
-            author: params.nickname.as_str().to_owned(),
+            author: app.mixed.like_author(params.nickname.as_str(), &author),
             author_account: Some(author.clone()),
             date: date.into(),
         };

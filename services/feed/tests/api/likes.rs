@@ -11,6 +11,7 @@ use super::{Feed, code, problem};
 
 on_both_engines!(
     a_like_is_told_and_an_unlike_is_not,
+    a_like_names_the_author_as_a_spring_notice_reads_it,
     taps_at_once_are_all_counted,
     a_like_needs_a_post
 );
@@ -55,6 +56,32 @@ async fn a_like_is_told_and_an_unlike_is_not(bed: Bed) {
         timeout(Duration::from_millis(700), notices.next()).await.is_err(),
         "two likes, two notices"
     );
+}
+
+async fn a_like_names_the_author_as_a_spring_notice_reads_it(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&kim, DATE, "3", "sea").await;
+    let mut notices = bed.bus.read(&[Topic::NoticeLike], Start::Earliest).await.unwrap();
+    let forms = [
+        ("notice", "account", format!("kim@example.com+kakao,{DATE}")),
+        ("notice", "nickname", format!("kim,{DATE}")),
+        ("auth,feed", "account", format!("kim,{DATE}")),
+    ];
+    for (spring, form, value) in forms {
+        let values = [("fleet.spring", spring), ("fleet.spring-notice-like", form)];
+        let values = values.map(|(key, value)| (key.to_owned(), value.into()));
+        let refreshed = feed.running.context.settings.set(values.into_iter().collect()).await;
+        assert!(refreshed.unwrap().unwrap().needs_restart.is_empty());
+        assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":true}"#);
+        let record = timeout(Duration::from_secs(15), notices.next()).await;
+        let record = record.expect("a notice comes").unwrap();
+        assert_eq!(record.value_text(), Ok(value.as_str()));
+        let liked = Envelope::<PostLiked>::decode(&record).unwrap().event;
+        assert_eq!(liked.author_account, Some(kim.account.clone()));
+        assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":false}"#);
+    }
 }
 
 async fn taps_at_once_are_all_counted(bed: Bed) {
