@@ -159,6 +159,24 @@ impl Bed {
         ))
     }
 
+    /// The database of auth or feed on the real engines, which a stand-in of a Spring service shares with ours.
+    ///
+    /// # Panics
+    /// On the embedded engines.
+    #[must_use]
+    pub fn mysql_url(&self, service: &str) -> String {
+        self.real.as_ref().expect("the real engines").mysql_url(service)
+    }
+
+    /// The document database of dm or notice on the real engines.
+    ///
+    /// # Panics
+    /// On the embedded engines.
+    #[must_use]
+    pub fn mongodb_url(&self, service: &str) -> String {
+        self.real.as_ref().expect("the real engines").mongodb_url(service)
+    }
+
     /// A context of its own for a service, on the machine's clock.
     #[must_use]
     pub fn context(&self, service: &'static str) -> Context {

@@ -20,6 +20,7 @@ mod limits;
 mod ports;
 mod running;
 mod socket;
+pub mod spring;
 
 pub use bed::{Bed, Person};
 pub use cluster::{Balanced, Cluster, Ports, Process};
