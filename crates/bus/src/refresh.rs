@@ -104,6 +104,7 @@ impl Follower {
                     version: refreshed.version,
                     needs_restart: refreshed.needs_restart,
                     refused: None,
+                    health: Some(self.health().await),
                 };
                 (outcome, report)
             }
@@ -112,6 +113,7 @@ impl Follower {
                     version: self.context.settings.version().await,
                     needs_restart: Vec::new(),
                     refused: Some(error.to_string()),
+                    health: Some(self.health().await),
                 };
                 ("refused", report)
             }
@@ -119,6 +121,20 @@ impl Follower {
         self.metrics.refreshes.with_label_values(&[outcome]).inc();
         self.metrics.refused.set(i64::from(report.refused.is_some()));
         Some(BusMessage::report(&self.context, &report))
+    }
+
+    /// `UP`, or what is wrong, without the reasons: they are for operators.
+    async fn health(&self) -> String {
+        let report = self.context.health.report().await;
+        let failed = report.0.iter().filter(|(_, checked)| checked.is_err());
+        let failed: Vec<_> = failed.map(|(name, _)| *name).collect();
+        if !failed.is_empty() {
+            format!("DOWN: {}", failed.join(", "))
+        } else if self.context.lifecycle.readiness().ready {
+            "UP".to_owned()
+        } else {
+            "OUT_OF_SERVICE".to_owned()
+        }
     }
 
     async fn tell(&self, messages: impl Iterator<Item = BusMessage>) {

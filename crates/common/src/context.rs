@@ -35,15 +35,16 @@ impl Context {
     /// A context on this clock and randomness.
     #[must_use]
     pub fn with(service: &'static str, port: u16, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        let instance: Arc<str> = format!("{service}:{port}:{}", entropy.hex(8)).into();
         Self {
             service,
             clock,
-            instance: format!("{service}:{port}:{}", entropy.hex(8)).into(),
             entropy,
             metrics: Metrics::new(service),
             lifecycle: Lifecycle::new(service),
             health: Health::default(),
-            settings: Refresher::default(),
+            settings: Refresher::of(instance.clone()),
+            instance,
         }
     }
 }

@@ -10,10 +10,12 @@ use sosohappy_events::Envelope;
 use sosohappy_events::types::BusMessage;
 use tokio::sync::Notify;
 
+use crate::domain::canary::Canary;
+
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Everyone.
-const ALL: &str = "**";
+pub const ALL: &str = "**";
 
 #[derive(Debug, Clone)]
 pub struct Announcer {
@@ -47,6 +49,12 @@ impl Announcer {
         let values = Map::from_iter([(name.to_owned(), Value::from(value))]);
         let message = BusMessage::environment_change(&self.context, &complete(destination), values);
         self.publish(vec![message]).await
+    }
+
+    /// Tells the other replicas of config.
+    pub async fn canary(&self, canary: &Canary) -> Result<(), BusError> {
+        let state = serde_json::to_value(canary).unwrap_or_default();
+        self.publish(vec![BusMessage::canary(&self.context, state)]).await
     }
 
     async fn publish(&self, messages: Vec<BusMessage>) -> Result<(), BusError> {

@@ -156,7 +156,41 @@ impl Convergence {
         let now = self.context.clock.now();
         let mut known = self.known.lock();
         known.forget(settings.convergence.forget_after, now);
-        known.progress(settings.convergence.late_after, now)
+        known.progress(settings.convergence.late_after, now, &self.target())
+    }
+
+    /// The last report of an instance, and when it came.
+    pub fn heard(&self, instance: &str) -> Option<(Timestamp, SettingsReport)> {
+        let known = self.known.lock();
+        let heard = known.instances.get(instance).filter(|heard| heard.reports);
+        heard.map(|heard| (heard.at, heard.report.clone()))
+    }
+
+    /// Instances that report by themselves, by service; those that are well come first.
+    pub fn reporting(&self) -> BTreeMap<String, Vec<String>> {
+        let (settings, now) = (self.settings.get(), self.context.clock.now());
+        let mut known = self.known.lock();
+        known.forget(settings.convergence.forget_after, now);
+        let mut services: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let is_well = |heard: &Heard| {
+            heard.report.refused.is_none() && heard.report.health.as_deref().is_none_or(|health| health == "UP")
+        };
+        for wanted in [true, false] {
+            for (id, _) in known
+                .instances
+                .iter()
+                .filter(|(_, heard)| heard.reports && is_well(heard) == wanted)
+            {
+                services.entry(service_of(id).to_owned()).or_default().push(id.clone());
+            }
+        }
+        services
+    }
+
+    /// The version that an instance is to run on.
+    fn target(&self) -> impl Fn(&str) -> Option<String> {
+        let source = self.source.clone();
+        move |instance| source.served(Some(instance)).map(|snapshot| snapshot.version.clone())
     }
 }
 
@@ -202,13 +236,13 @@ impl Known {
         });
     }
 
-    fn progress(&self, late_after: Duration, now: Timestamp) -> Progress {
+    fn progress(&self, late_after: Duration, now: Timestamp, target: &dyn Fn(&str) -> Option<String>) -> Progress {
         let had_time = now.duration_since(self.since).unsigned_abs() >= late_after;
         let mut services: BTreeMap<String, Vec<Instance>> = BTreeMap::new();
         for (id, heard) in &self.instances {
             let standing = if heard.report.refused.is_some() {
                 Standing::Refusing
-            } else if heard.report.version.as_ref() == Some(&self.newest) {
+            } else if heard.report.version == target(id).or_else(|| Some(self.newest.clone())) {
                 Standing::Newest
             } else if had_time {
                 Standing::Late
@@ -233,8 +267,8 @@ impl Known {
 
 /// What is served. Empty while a repository was never reached: nobody can run on that.
 fn newest(source: &Source) -> String {
-    let published = source.published();
-    published.map_or_else(String::new, |published| published.main.version.clone())
+    let served = source.served(None);
+    served.map_or_else(String::new, |snapshot| snapshot.version.clone())
 }
 
 /// The first part of a bus id.
@@ -292,7 +326,7 @@ mod tests {
     }
 
     fn standings(known: &Known, second: i64) -> Vec<&'static str> {
-        let progress = known.progress(LATE, at(second));
+        let progress = known.progress(LATE, at(second), &|_| None);
         let instances = progress.services.into_values().flatten();
         instances.map(|instance| instance.standing.name()).collect()
     }
@@ -336,12 +370,12 @@ mod tests {
         known.hear(&report(&dm, "a", None), at(0));
         known.hear(&report(&feed, "a", None), at(100));
         let mut shown = BTreeSet::new();
-        show(&gauge, &mut shown, &known.progress(LATE, at(100)));
+        show(&gauge, &mut shown, &known.progress(LATE, at(100), &|_| None));
         let value = |service: &str, standing: &str| gauge.with_label_values(&[service, standing]).get();
         assert_eq!((value("dm-service", "newest"), value("feed-service", "newest")), (1, 1));
         known.forget(FORGET, at(150));
         known.publish("b".to_owned(), at(120));
-        show(&gauge, &mut shown, &known.progress(LATE, at(150)));
+        show(&gauge, &mut shown, &known.progress(LATE, at(150), &|_| None));
         assert_eq!((value("feed-service", "newest"), value("feed-service", "late")), (0, 1));
         assert_eq!(gauge.collect()[0].get_metric().len(), Standing::ALL.len(), "dm is gone");
     }

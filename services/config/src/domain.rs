@@ -1,6 +1,7 @@
 //! Spring Cloud Config's rules: what is asked for, which files answer, in which order, in which form.
 
 pub mod activation;
+pub mod canary;
 pub mod check;
 pub mod cipher;
 pub mod diff;

@@ -9,7 +9,7 @@ use crate::domain::placeholders::Unresolvable;
 use crate::domain::query::InvalidQuery;
 use crate::domain::webhook::Unverified;
 use crate::routes::NotAText;
-use crate::source::ViewError;
+use crate::source::{CanaryError, ViewError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +35,8 @@ pub enum Error {
     Unverified(#[from] Unverified),
     #[error("the body is not what a webhook sends")]
     NotAWebhook,
+    #[error(transparent)]
+    Canary(#[from] CanaryError),
     #[error(transparent)]
     NotAText(#[from] NotAText),
     #[error("{0}")]
@@ -95,6 +97,9 @@ impl From<&Error> for Problem {
             )
             .detail(unverified.to_string()),
             Error::NotAWebhook => Problem::invalid_parameter("the body is not what a webhook sends"),
+            Error::Canary(reason @ (CanaryError::Running | CanaryError::NotRunning | CanaryError::Refused)) => {
+                Problem::new(StatusCode::CONFLICT, "canary", "Canary not possible now").detail(reason.to_string())
+            }
             Error::NotAText(reason) => Problem::invalid_parameter(reason.to_string()),
             Error::Parameter(what) => Problem::invalid_parameter(what.clone()),
             Error::NoVersion => Problem::not_found("no-such-version", "Version not found"),
@@ -104,8 +109,8 @@ impl From<&Error> for Problem {
                 "Configuration version invalid",
             )
             .detail(why.clone()),
-            Error::State(_) => Problem::internal(),
-            Error::Bus(_) => Problem::unavailable(),
+            Error::State(_) | Error::Canary(CanaryError::State(_)) => Problem::internal(),
+            Error::Bus(_) | Error::Canary(CanaryError::Away | CanaryError::NotYet) => Problem::unavailable(),
         }
     }
 }

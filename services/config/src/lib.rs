@@ -1,6 +1,7 @@
 //! The config service: Spring Cloud Config's HTTP contract over a folder or a git repository held in memory.
 
 mod bus;
+mod canary;
 pub mod check;
 mod convergence;
 mod credentials;
@@ -16,6 +17,7 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use sha2::{Digest as _, Sha256};
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
@@ -25,6 +27,7 @@ use sosohappy_common::settings::Live;
 use tokio::sync::Semaphore;
 
 use crate::bus::Announcer;
+use crate::canary::Canaries;
 use crate::convergence::Convergence;
 use crate::domain::check::Checker;
 use crate::domain::environment::{Environment, View};
@@ -39,6 +42,9 @@ use crate::state::record::Entry;
 
 pub const SERVICE: &str = "config-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
+
+/// The bus id of the instance that asks, for canaries. Spring's clients do not send it.
+const INSTANCE: &str = "x-config-instance";
 
 /// Webhooks that are remembered, so that none is acted on twice.
 const DELIVERIES: u64 = 10_000;
@@ -58,16 +64,18 @@ struct App {
     /// Changes with whatever but the source has a part in an answer.
     revision: Arc<str>,
     convergence: Convergence,
+    canaries: Canaries,
     /// See [`App::compute`].
     computing: Arc<Semaphore>,
 }
 
 impl App {
     /// The files for each label of a query.
-    async fn views(&self, query: &Query) -> Result<Vec<View>, Error> {
+    async fn views(&self, query: &Query, headers: &HeaderMap) -> Result<Vec<View>, Error> {
+        let instance = headers.get(INSTANCE).and_then(|instance| instance.to_str().ok());
         let mut views = Vec::new();
         for label in query.labels() {
-            views.push(self.source.view(label.as_deref()).await?);
+            views.push(self.source.view(label.as_deref(), instance).await?);
         }
         Ok(views)
     }
@@ -143,7 +151,15 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     source.spawn_watch(move || changed.refresh_all_soon());
     announcer.spawn();
     spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
-    let convergence = Convergence::spawn(&context, bus, settings.clone(), source.clone());
+    let convergence = Convergence::spawn(&context, bus.clone(), settings.clone(), source.clone());
+    let canaries = Canaries::spawn(
+        &context,
+        bus,
+        settings.part(|settings| settings.canary.clone()),
+        source.clone(),
+        convergence.clone(),
+        announcer.clone(),
+    );
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let app = App {
         settings,
@@ -158,6 +174,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
             .build(),
         overrides: Arc::new(overrides),
         convergence,
+        canaries,
         computing: Arc::new(Semaphore::new(cores)),
     };
     Ok(Service::new(

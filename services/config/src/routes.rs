@@ -35,7 +35,7 @@ pub fn routes(app: App) -> OpenApiRouter {
         .routes(routes!(versions::show_diff));
     OpenApiRouter::new()
         .nest("/config-service", routes)
-        .routes(routes!(bus::refresh_all))
+        .routes(routes!(bus::refresh_all, bus::stop_canary))
         .routes(routes!(bus::refresh_some))
         .routes(routes!(bus::set_for_all, bus::unset_for_all))
         .routes(routes!(bus::set_for_some, bus::unset_for_some))

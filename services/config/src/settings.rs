@@ -33,6 +33,7 @@ pub struct Settings {
     pub encrypt: Encrypt,
     pub webhooks: Webhooks,
     pub convergence: ConvergenceSettings,
+    pub canary: CanarySettings,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -106,6 +107,19 @@ pub struct ConvergenceSettings {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub forget_after: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct CanarySettings {
+    pub hold: bool,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub wait: Duration,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub watch: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! Where configuration lives: snapshots in memory, swapped whole when the source changes. No request touches a network, and
 //! none the disk but the first that names a label.
 
+mod canary;
 mod folder;
 mod git;
 mod keeping;
@@ -17,11 +18,13 @@ use parking_lot::{Mutex, RwLock};
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
 
+pub use self::canary::CanaryError;
+use self::canary::{Held, Planned};
 pub use self::folder::{FolderError, read as read_folder};
 use self::git::{Git, GitError, Heads};
 pub use self::labels::ViewError;
-pub use self::refresh::Outcome;
 use self::refresh::Refreshing;
+pub use self::refresh::{Look, Outcome};
 use crate::domain::check::Checker;
 use crate::domain::finding::Finding;
 use crate::domain::snapshot::Snapshot;
@@ -119,6 +122,15 @@ struct Inner {
     labels: labels::Cache,
     /// What is served has changed, and nobody was told yet.
     news: AtomicBool,
+    /// A version that waits for `busrefresh`, with `canary.hold`.
+    waiting: Mutex<Option<String>>,
+    canary: RwLock<Option<Held>>,
+    planned: Mutex<Planned>,
+    /// Held while a canary is started: one at a time.
+    starting: tokio::sync::Mutex<()>,
+    holds: Live<bool>,
+    /// `state.folder`.
+    folder: PathBuf,
     /// Objects were missing in the clone: the next look makes it anew.
     damaged: AtomicBool,
     refreshing: tokio::sync::Mutex<Refreshing>,
@@ -132,7 +144,9 @@ impl Source {
         let folder = PathBuf::from(&settings.state.folder);
         let state = |error: &dyn std::error::Error| SourceError::State(error.to_string());
         let backend = backend(&settings.source, &folder)?;
-        let versions = settings.state.versions;
+        // The version before the newest is what a canary goes back to.
+        let versions = settings.state.versions.max(2);
+        let state_folder = folder.clone();
         let opened = blocking(move || {
             let archive = Archive::open(folder.join("versions"), versions).map_err(|error| state(&error))?;
             let record = Record::open(folder.join("record.jsonl")).map_err(|error| state(&error))?;
@@ -159,12 +173,19 @@ impl Source {
                 fetched: Mutex::default(),
                 used: Mutex::default(),
                 labels: labels::Cache::new(),
+                waiting: Mutex::default(),
+                canary: RwLock::new(None),
+                planned: Planned::none(),
+                starting: tokio::sync::Mutex::default(),
+                holds: live.part(|settings| settings.canary.hold),
+                folder: state_folder,
                 damaged: AtomicBool::new(false),
                 news: AtomicBool::new(false),
                 refreshing: tokio::sync::Mutex::default(),
             }),
         };
         source.recover().await?;
+        source.recover_canary().await;
         if let Backend::Folder(folder) = &source.inner.backend {
             if source.published().is_none() {
                 // A new installation: the folder is made, so that it is clear where files go.
@@ -214,6 +235,12 @@ impl Source {
         self.inner.fetched.lock().get(branch).is_some_and(|head| head == commit)
     }
 
+    /// A version that is not served until `busrefresh` says so.
+    #[must_use]
+    pub fn waiting(&self) -> Option<String> {
+        self.inner.waiting.lock().clone()
+    }
+
     /// What names of property sources begin with; no credentials.
     #[must_use]
     pub fn origin(&self) -> String {
@@ -237,14 +264,14 @@ impl Source {
     pub fn register_health(&self) {
         let source = self.clone();
         self.inner.context.health.register("source", move || {
-            let (published, condition) = (source.published(), source.condition());
+            let (served, condition) = (source.served(None), source.condition());
             let why_not = source.why_not();
             async move {
-                let Some(published) = published else {
+                let Some(served) = served else {
                     return Err(why_not);
                 };
                 let mut details = serde_json::Map::new();
-                details.insert("version".to_owned(), published.main.version.as_str().into());
+                details.insert("version".to_owned(), served.version.as_str().into());
                 if let Some((since, reason)) = condition.away {
                     details.insert("away".to_owned(), format!("since {since}: {reason}").into());
                 }

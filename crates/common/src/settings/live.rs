@@ -179,6 +179,11 @@ impl<S: DeserializeOwned> Live<S> {
     /// As for a refresh; then these keys are not set. Keys set earlier that are invalid together with what a refresh reads, say because
     /// of a new version of the configuration, are discarded rather than in the way of every later refresh.
     pub async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
+        self.set_as(None, values).await
+    }
+
+    /// The same for an instance that tells the config service who it is: while a new version is tried out, it is served to some first.
+    async fn set_as(&self, instance: Option<&str>, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
         let Some(origin) = &self.inner.origin else {
             return Err(SettingsError::Unreadable {
                 origin: "code".to_owned(),
@@ -199,7 +204,7 @@ impl<S: DeserializeOwned> Live<S> {
                 reason: format!("at most {MAX_SET} keys are expected"),
             });
         }
-        let mut read = read(&origin.sources, When::Running(&set, &state.remote)).await;
+        let mut read = read(&origin.sources, When::Running(&set, &state.remote, instance)).await;
         if let Err(SettingsError::Invalid { path, reason }) = &read
             && is_plain_refresh
             && !set.is_empty()
@@ -212,7 +217,7 @@ impl<S: DeserializeOwned> Live<S> {
                 keys = ?shown(discarded.keys()),
                 "settings set while running discarded: invalid with the present configuration"
             );
-            read = self::read(&origin.sources, When::Running(&set, &state.remote)).await;
+            read = self::read(&origin.sources, When::Running(&set, &state.remote, instance)).await;
         }
         let read = read?;
         let refreshed = Refreshed {
@@ -291,8 +296,8 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
 /// When layers are read: a start may wait for the config service, and go by its copy.
 enum When<'a> {
     Starting,
-    /// With these keys over everything else; the config service has given this answer before.
-    Running(&'a Map<String, Value>, &'a Remote),
+    /// With these keys over everything else; the config service has given this answer before. By this instance.
+    Running(&'a Map<String, Value>, &'a Remote, Option<&'a str>),
 }
 
 struct Read<S> {
@@ -307,20 +312,21 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
     let shared = layers.shared()?;
     let remote = match when {
         When::Starting => remote::wait(sources.service, &shared.config, &shared.credentials).await?,
-        When::Running(_, before) => {
+        When::Running(_, before, instance) => {
             remote::fetch(
                 sources.service,
                 &shared.config,
                 &shared.credentials,
                 REFRESH_WAIT,
                 before,
+                instance,
             )
             .await?
         }
     };
     layers.insert_remote(remote.layers.clone(), sources.environment);
     let mut left_out = remote.left_out.clone();
-    if let When::Running(set, _) = when {
+    if let When::Running(set, ..) = when {
         left_out.extend(layers.set(set));
     }
     let mut typed = layers.typed()?;
@@ -365,20 +371,22 @@ fn warn_of_old_keys(service: &str, old_keys: &[OldKey], known: &[OldKey]) {
 #[derive(Debug, Clone, Default)]
 pub struct Refresher {
     target: Arc<OnceLock<Box<dyn Target>>>,
+    /// Who asks the config service.
+    instance: Option<Arc<str>>,
     on_log_level: Arc<OnceLock<fn(&str)>>,
 }
 
 #[async_trait]
 trait Target: fmt::Debug + Send + Sync {
-    async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError>;
+    async fn set(&self, instance: Option<&str>, values: Map<String, Value>) -> Result<Refreshed, SettingsError>;
     async fn log_level(&self) -> Option<String>;
     async fn version(&self) -> Option<String>;
 }
 
 #[async_trait]
 impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
-    async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
-        Live::set(self, values).await
+    async fn set(&self, instance: Option<&str>, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
+        self.set_as(instance, values).await
     }
 
     async fn log_level(&self) -> Option<String> {
@@ -391,6 +399,14 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
 }
 
 impl Refresher {
+    /// For this instance.
+    pub(crate) fn of(instance: Arc<str>) -> Self {
+        Self {
+            instance: Some(instance),
+            ..Self::default()
+        }
+    }
+
     /// Says which settings are meant. The first one stays.
     pub fn attach<S>(&self, settings: &Live<S>)
     where
@@ -412,7 +428,7 @@ impl Refresher {
     /// Re-reads the settings with these keys over all layers, see [`Live::set`]; none when nothing is attached.
     pub async fn set(&self, values: Map<String, Value>) -> Option<Result<Refreshed, SettingsError>> {
         let target = self.target.get()?;
-        let refreshed = target.set(values).await;
+        let refreshed = target.set(self.instance.as_deref(), values).await;
         match &refreshed {
             Ok(Refreshed { changed, .. }) if changed.is_empty() => {}
             Ok(Refreshed {

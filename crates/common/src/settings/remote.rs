@@ -17,6 +17,8 @@ use super::sources::SettingsError;
 
 /// One question to the config service.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The bus id of the instance that asks.
+const INSTANCE: &str = "x-config-instance";
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -79,7 +81,7 @@ pub(super) async fn wait(
     client: &ConfigClient,
     credentials: &Credentials,
 ) -> Result<Remote, SettingsError> {
-    let error = match fetch(service, client, credentials, client.wait, &Remote::default()).await {
+    let error = match fetch(service, client, credentials, client.wait, &Remote::default(), None).await {
         Ok(remote) => return Ok(remote),
         Err(Failure::Refused(error)) => return Err(error),
         Err(Failure::Away(error)) => error,
@@ -123,13 +125,15 @@ pub(super) fn keep(copy: &Path, answer: &[u8]) -> Result<(), SettingsError> {
     })
 }
 
-/// Asks for `<service>-config`, again and again until `wait` is over. What is known `before` is not sent again if it still holds.
+/// Asks for `<service>-config`, again and again until `wait` is over. What is known `before` is not sent again if it still holds. An
+/// instance that says who it is may get a new version before others do.
 pub(super) async fn fetch(
     service: &str,
     client: &ConfigClient,
     credentials: &Credentials,
     wait: Duration,
     before: &Remote,
+    instance: Option<&str>,
 ) -> Result<Remote, Failure> {
     let Some(base) = &client.url else {
         return Ok(Remote::default());
@@ -155,7 +159,7 @@ pub(super) async fn fetch(
     let mut pause = FIRST_PAUSE;
     let mut waiting_told = false;
     loop {
-        let reason = match ask(&http, &url, credentials, known.map(|(_, tag)| tag)).await {
+        let reason = match ask(&http, &url, credentials, known.map(|(_, tag)| tag), instance).await {
             Asked::Answered(answer, tag) => {
                 let remote = into_remote(answer).map_err(|error| refused(format!("not an environment: {error}")))?;
                 let tag = tag.map(|tag| (url, tag));
@@ -177,12 +181,21 @@ pub(super) async fn fetch(
     }
 }
 
-async fn ask(http: &reqwest::Client, url: &url::Url, credentials: &Credentials, known: Option<&HeaderValue>) -> Asked {
+async fn ask(
+    http: &reqwest::Client,
+    url: &url::Url,
+    credentials: &Credentials,
+    known: Option<&HeaderValue>,
+    instance: Option<&str>,
+) -> Asked {
     let mut request = http
         .get(url.clone())
         .bearer_auth(credentials.service_token.expose_secret());
     if let Some(tag) = known {
         request = request.header(IF_NONE_MATCH, tag);
+    }
+    if let Some(instance) = instance {
+        request = request.header(INSTANCE, instance);
     }
     let response = match request.send().await {
         Ok(response) => response,

@@ -1,6 +1,9 @@
 //! Spring Cloud Bus: refresh and values.
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use sosohappy_common::Problem;
@@ -9,8 +12,11 @@ use sosohappy_common::settings::keys;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::App;
+use crate::bus::ALL;
 use crate::credentials::Operator;
 use crate::error::Error;
+use crate::routes::convergence::CanaryResponse;
+use crate::source::Look;
 use crate::state::record::{Action, Entry};
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -129,16 +135,57 @@ async fn set(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RefreshParameters {
+    /// `1` or `true`: the newest version of the source goes to one instance of each service first, then to the others one at a time, and
+    /// back when one of them refuses it or turns unhealthy.
+    canary: Option<String>,
+}
+
 /// Tells everyone to read their settings again.
 #[utoipa::path(
     post,
     path = "/actuator/busrefresh",
     tag = "bus",
     security(("operatorToken" = []), ("operatorBasic" = [])),
-    responses((status = 204, description = "published"), (status = 401, body = Problem), (status = 503, body = Problem))
+    params(RefreshParameters),
+    responses((status = 202, body = CanaryResponse, description = "a canary was started; GET /config-service/convergence tells how it does"), (status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 409, body = Problem, description = "a canary is running, or the version is refused"), (status = 503, body = Problem))
 )]
-pub async fn refresh_all(operator: Operator, State(app): State<App>) -> Result<StatusCode, Error> {
-    refresh(&app, &operator, "**").await
+pub async fn refresh_all(
+    operator: Operator,
+    State(app): State<App>,
+    query: Result<Query<RefreshParameters>, QueryRejection>,
+) -> Result<Response, Error> {
+    let Query(parameters) = query.map_err(|error| Error::Parameter(error.body_text()))?;
+    match parameters.canary.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        Some("1" | "true" | "on" | "yes") => {
+            let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusRefresh).detail("canary");
+            app.record(entry).await?;
+            let canary = app.canaries.start(&operator.name).await?;
+            Ok((StatusCode::ACCEPTED, Json(CanaryResponse::from(canary))).into_response())
+        }
+        None | Some("" | "0" | "false" | "off" | "no") => {
+            if app.settings.get().canary.hold {
+                app.source.look(Look::Asked).await;
+            }
+            refresh(&app, &operator, ALL).await.map(IntoResponse::into_response)
+        }
+        Some(_) => Err(Error::Parameter("canary: true or false is expected".to_owned())),
+    }
+}
+
+/// Stops a canary that is running: the version before is served again to everyone.
+#[utoipa::path(
+    delete,
+    path = "/actuator/busrefresh",
+    tag = "bus",
+    security(("operatorToken" = []), ("operatorBasic" = [])),
+    responses((status = 200, body = CanaryResponse), (status = 401, body = Problem), (status = 409, body = Problem, description = "no canary is running"))
+)]
+pub async fn stop_canary(operator: Operator, State(app): State<App>) -> Result<Json<CanaryResponse>, Error> {
+    let canary = app.canaries.abort(&operator.name).await?;
+    Ok(Json(canary.into()))
 }
 
 /// Tells one destination, `feed-service/8891` for `feed-service:8891:**`.

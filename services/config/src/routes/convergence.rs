@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::App;
 use crate::convergence::{Instance, Standing};
 use crate::credentials::Operator;
+use crate::domain::canary::{Canary, Phase};
 
 /// Who runs on which version of the configuration.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,6 +24,45 @@ pub struct ConvergenceResponse {
     /// Whether every instance that is known runs on it.
     converged: bool,
     services: BTreeMap<String, ServiceResponse>,
+    /// The one that is running, or was the last.
+    canary: Option<CanaryResponse>,
+}
+
+/// A new version that is served to some instances first.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryResponse {
+    id: String,
+    /// The version before, which is gone back to.
+    from: String,
+    to: String,
+    phase: Phase,
+    /// RFC 3339.
+    started_at: String,
+    /// The operator.
+    started_by: String,
+    /// Bus ids of instances that got the new version.
+    updated: Vec<String>,
+    /// Bus ids of instances whose turn has not come.
+    waiting: Vec<String>,
+    /// Why it was rolled back.
+    reason: Option<String>,
+}
+
+impl From<Canary> for CanaryResponse {
+    fn from(canary: Canary) -> Self {
+        Self {
+            updated: canary.updated().map(str::to_owned).collect(),
+            waiting: canary.waiting().map(str::to_owned).collect(),
+            id: canary.id,
+            from: canary.from,
+            to: canary.to,
+            phase: canary.phase,
+            started_at: canary.started_at.to_string(),
+            started_by: canary.started_by,
+            reason: canary.reason,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,6 +86,8 @@ pub struct InstanceResponse {
     needs_restart: Vec<String>,
     /// Why it does not take the newest settings.
     refused: Option<String>,
+    /// `UP`, or the checks that failed; null where it does not say.
+    health: Option<String>,
     /// RFC 3339.
     heard_at: String,
 }
@@ -70,6 +112,7 @@ pub async fn show_convergence(_: Operator, State(app): State<App>) -> Json<Conve
             .into_iter()
             .map(|(service, instances)| (service, ServiceResponse::new(instances)))
             .collect(),
+        canary: app.source.canary().map(|(canary, _)| canary.into()),
     })
 }
 
@@ -85,6 +128,7 @@ impl ServiceResponse {
             standing: instance.standing.name(),
             needs_restart: instance.report.needs_restart,
             refused: instance.report.refused,
+            health: instance.report.health,
             heard_at: instance.heard_at.to_string(),
         });
         Self {

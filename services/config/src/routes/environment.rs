@@ -76,7 +76,7 @@ async fn render_file(
     if !is_safe(path) {
         return Err(InvalidQuery::Name.into());
     }
-    let views = app.views(&query).await?;
+    let views = app.views(&query, headers).await?;
     let octets = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -182,7 +182,7 @@ async fn render_flat(
     parameters: &FlatParameters,
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
-    let views = app.views(&query).await?;
+    let views = app.views(&query, headers).await?;
     let resolve = parameters.resolve_placeholders;
     let (app, reader, headers) = (app.clone(), reader.clone(), headers.clone());
     app.clone()
@@ -301,7 +301,7 @@ async fn render_environment(app: &App, reader: &Reader, query: Query, headers: &
         .get_all(header::ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|text| text.contains(V2)));
-    let views = app.views(&query).await?;
+    let views = app.views(&query, headers).await?;
     let (app, reader, headers) = (app.clone(), reader.clone(), headers.clone());
     app.clone()
         .compute(move || {

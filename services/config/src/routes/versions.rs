@@ -69,7 +69,7 @@ pub async fn show_diff(
     let from = version(&app, &parameters.from).await?;
     let to = match parameters.to.as_deref().filter(|to| !to.is_empty()) {
         Some(to) => version(&app, to).await?,
-        None => app.source.published().ok_or(Error::NoVersion)?.main.clone(),
+        None => app.source.served(None).ok_or(Error::NoVersion)?,
     };
     let source = app.source.clone();
     let compare = move || DiffResponse {
@@ -127,6 +127,8 @@ pub struct StatusResponse {
     source: String,
     /// The newest good version of the source: what a request without a label gets.
     version: String,
+    /// A newer one that is not served until `busrefresh`, or until a canary has ended.
+    waiting: Option<String>,
     default_label: Option<String>,
     /// Since when, and why; none while it can be read.
     away: Option<AwayResponse>,
@@ -158,7 +160,7 @@ pub struct RefusedResponse {
     responses((status = 200, body = StatusResponse), (status = 401, body = Problem), (status = 500, body = Problem))
 )]
 pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<StatusResponse>, Error> {
-    let published = app.source.published().ok_or(ViewError::NotYet)?;
+    let served = app.source.served(None).ok_or(ViewError::NotYet)?;
     let condition = app.source.condition();
     let refused = condition.refused.into_iter().map(|refused| RefusedResponse {
         version: refused.version,
@@ -167,7 +169,8 @@ pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<Sta
     });
     Ok(Json(StatusResponse {
         source: app.source.origin(),
-        version: published.main.version.clone(),
+        version: served.version.clone(),
+        waiting: app.source.waiting(),
         default_label: app.source.default_label(),
         away: condition.away.map(|(since, reason)| AwayResponse { since, reason }),
         refused: refused.collect(),

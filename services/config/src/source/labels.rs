@@ -68,11 +68,12 @@ impl Cache {
 }
 
 impl Source {
-    /// The files for a label, or those for none.
-    pub async fn view(&self, label: Option<&str>) -> Result<View, ViewError> {
+    /// The files for a label, or those for none, which may be another version for this instance.
+    pub async fn view(&self, label: Option<&str>, instance: Option<&str>) -> Result<View, ViewError> {
         let published = self.published().ok_or(ViewError::NotYet)?;
+        let served = self.served(instance).ok_or(ViewError::NotYet)?;
         let main = |folder| View {
-            snapshot: published.main.clone(),
+            snapshot: served.clone(),
             folder,
             reference: None,
         };
@@ -93,7 +94,7 @@ impl Source {
                 return self.view_of(label, &commit).await;
             }
         }
-        if published.main.has_folder(label) {
+        if served.has_folder(label) {
             return Ok(main(Some(label.to_owned())));
         }
         Err(UnknownLabel(label.to_owned()).into())

@@ -9,8 +9,18 @@ use tokio::task::JoinHandle;
 use super::git::{GitError, Heads};
 use super::labels::LoadError;
 use super::{Backend, Published, Source, SourceError, blocking, folder};
+use crate::domain::canary::Phase;
 use crate::domain::finding::Refused;
 use crate::domain::snapshot::{Contents, Snapshot, version_of};
+
+/// Why the source is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// From time to time, or because of a webhook: a new version may have to wait.
+    Routine,
+    /// An operator wants the new version served.
+    Asked,
+}
 
 /// What a look at the source has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,10 +112,14 @@ impl Source {
     /// One look at the source; one at a time. A version that does not parse or hold to the schemas is refused as a whole: what
     /// was served is served on.
     pub async fn refresh(&self) -> Outcome {
+        self.look(Look::Routine).await
+    }
+
+    pub async fn look(&self, look: Look) -> Outcome {
         let mut refreshing = self.inner.refreshing.lock().await;
         let looked = match &self.inner.backend {
-            Backend::Folder(_) => self.refresh_folder().await,
-            Backend::Git(_) => self.refresh_git(&mut refreshing).await,
+            Backend::Folder(_) => self.refresh_folder(look).await,
+            Backend::Git(_) => self.refresh_git(&mut refreshing, look).await,
         };
         match looked {
             Ok(outcome) => {
@@ -129,7 +143,7 @@ impl Source {
         }
     }
 
-    async fn refresh_folder(&self) -> Result<Outcome, String> {
+    async fn refresh_folder(&self, look: Look) -> Result<Outcome, String> {
         let source = self.clone();
         let read = blocking(move || match &source.inner.backend {
             Backend::Folder(folder) => folder::read(folder).map_err(|error| error.to_string()),
@@ -137,10 +151,10 @@ impl Source {
         });
         let contents = read.await?;
         let version = version_of(&contents);
-        self.take(Candidate { version, contents }, Heads::default()).await
+        self.take(Candidate { version, contents }, Heads::default(), look).await
     }
 
-    async fn refresh_git(&self, refreshing: &mut Refreshing) -> Result<Outcome, String> {
+    async fn refresh_git(&self, refreshing: &mut Refreshing, look: Look) -> Result<Outcome, String> {
         let fetched = self.fetch(refreshing).await;
         let (heads, away) = match fetched {
             Ok(heads) => (heads, None),
@@ -173,6 +187,7 @@ impl Source {
                     contents,
                 },
                 heads,
+                look,
             )
             .await?;
         match (main, away) {
@@ -271,9 +286,31 @@ impl Source {
         (heads, changed)
     }
 
+    /// Whether a new version is not to be served yet: another one is on its way, or operators say when.
+    fn must_wait(&self, version: &str, look: Look) -> bool {
+        let must_wait = match self.canary() {
+            Some((canary, _)) if canary.phase == Phase::Running => canary.to != version,
+            _ => *self.inner.holds.get() && look == Look::Routine,
+        };
+        if must_wait {
+            let before = self.inner.waiting.lock().replace(version.to_owned());
+            if before.as_deref() != Some(version) {
+                tracing::info!(version, "new configuration version waits for busrefresh");
+            }
+        }
+        must_wait
+    }
+
     /// Publishes a version if it is a new and a good one.
-    async fn take(&self, candidate: Candidate, heads: Heads) -> Result<Outcome, String> {
+    async fn take(&self, candidate: Candidate, heads: Heads, look: Look) -> Result<Outcome, String> {
         let before = self.published();
+        if let Some(before) = &before
+            && before.main.version != candidate.version
+            && self.must_wait(&candidate.version, look)
+        {
+            return Ok(Outcome::Unchanged);
+        }
+        *self.inner.waiting.lock() = None;
         if let Some(before) = &before
             && before.main.version == candidate.version
         {
@@ -313,6 +350,10 @@ impl Source {
                 return Ok(Outcome::Refused);
             }
         };
+        if let Some(before) = &before {
+            let started = self.start_planned(&before.main.version, &name).await;
+            started.map_err(|error| error.to_string())?;
+        }
         self.keep(&main).await;
         *self.inner.published.write() = Some(Arc::new(Published { main, heads }));
         self.inner

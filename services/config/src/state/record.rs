@@ -22,6 +22,12 @@ pub enum Action {
     Published,
     /// A version is not served: `findings` says why.
     Refused,
+    /// A version is served to some instances first.
+    CanaryStarted,
+    /// It went well with all of them.
+    CanaryFinished,
+    /// The version before is served again: `detail` says why.
+    CanaryRolledBack,
     BusRefresh,
     BusEnv,
     Webhook,
@@ -33,7 +39,10 @@ impl Action {
     /// Whether it is about versions.
     #[must_use]
     pub fn is_history(self) -> bool {
-        matches!(self, Self::Published | Self::Refused)
+        matches!(
+            self,
+            Self::Published | Self::Refused | Self::CanaryStarted | Self::CanaryFinished | Self::CanaryRolledBack
+        )
     }
 }
 

@@ -61,6 +61,7 @@ async fn what_instances_report_is_told_to_operators() {
             version: Some(version.to_owned()),
             needs_restart: vec!["server.port".to_owned()],
             refused: refused.map(str::to_owned),
+            ..SettingsReport::default()
         };
         let message = Envelope::new(BusMessage::report(instance, &report), instance);
         fixture.bed.bus.publish(&[message.to_outgoing()]).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bus;
+mod canary;
 mod convergence;
 mod encryption;
 mod environment;
