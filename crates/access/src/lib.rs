@@ -31,7 +31,7 @@ pub use caller::Caller;
 pub use directory::DirectoryNames;
 pub use introspection::AuthClient;
 pub use names::Names;
-pub use protect::protect;
+pub use protect::{identify, protect};
 pub use registry::Registry;
 pub use revalidation::Revalidation;
 pub use revocations::Revocations;

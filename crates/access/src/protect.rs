@@ -14,7 +14,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{Identity, Names};
+use crate::{Caller, Denied, Identity, Names};
 
 /// The header that names the account.
 const EMAIL: &str = "email";
@@ -55,6 +55,18 @@ async fn let_in(State(identity): State<Identity>, mut request: Request, next: Ne
             next.run(request).await
         }
         Err(denied) => Problem::from(denied).into_response(),
+    }
+}
+
+/// Authenticates a request to an open route; none where it shows no credentials, or none that are good.
+pub async fn identify(identity: &Identity, headers: &HeaderMap) -> Result<Option<Caller>, Denied> {
+    let Some((account, token)) = credentials(headers) else {
+        return Ok(None);
+    };
+    match identity.authenticator.authenticate(&account, token).await {
+        Ok(caller) => Ok(Some(caller)),
+        Err(Denied::Refused) => Ok(None),
+        Err(unavailable) => Err(unavailable),
     }
 }
 

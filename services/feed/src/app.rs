@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sosohappy_access::{Caller, Names};
+use sosohappy_access::{Caller, Identity, Names};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Mixed;
-use sosohappy_media::Images;
+use sosohappy_media::{ImageId, Images};
 
 use crate::domain::{Nickname, Writer};
 use crate::error::Error;
@@ -25,6 +25,7 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub images: Images,
     pub names: Arc<dyn Names>,
+    pub identity: Identity,
     pub relay: RelayHandle,
     pub garbage: GarbageHandle,
     pub metrics: FeedMetrics,
@@ -33,6 +34,16 @@ pub struct App {
 impl App {
     pub fn now(&self) -> Timestamp {
         self.context.clock.now()
+    }
+
+    /// Returns the picture that had this id in the legacy feed, if the viewer may see its post and the time for such ids is not over.
+    pub async fn legacy_image(&self, viewer: &Account, id: i64) -> Result<Option<ImageId>, Error> {
+        let kept = self.settings.get().images.legacy_ids;
+        if kept.is_zero() {
+            return Ok(None);
+        }
+        let since = self.now().checked_sub(kept).unwrap_or(Timestamp::MIN);
+        Ok(self.store.legacy_image(viewer, id, since).await?)
     }
 
     /// Who bears this nickname now.

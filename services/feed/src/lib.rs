@@ -5,6 +5,7 @@ mod consumers;
 mod domain;
 mod error;
 mod housekeeping;
+pub mod import;
 mod metrics;
 mod routes;
 mod settings;
@@ -79,6 +80,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: database.store,
         images,
         names: identity.names.clone(),
+        identity: identity.clone(),
         relay,
         garbage,
         metrics,

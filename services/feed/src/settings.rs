@@ -1,9 +1,12 @@
 //! The typed settings of the feed service; `settings.toml` has the defaults and what each means.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, valid,
+    Access, ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema,
+    valid,
 };
 
 use crate::domain::PostLimits;
@@ -37,4 +40,7 @@ pub struct ImageSettings {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub max_pixels: u64,
+    #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
+    pub legacy_ids: Duration,
 }

@@ -1,5 +1,6 @@
 //! The ports to feed's tables and the outcomes a caller must tell apart. Adapters: `SQLite` and `MySQL`, over one text of statements.
 
+pub mod imports;
 mod mysql;
 mod sqlite;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::companions::Companions;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Writer};
+use crate::store::imports::Imports;
 
 /// Why something was not written.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +144,7 @@ pub trait Erasures: Debug + Send + Sync {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
 }
 
-pub trait Store: Posts + Likes + ImageLedger + Categories + Erasures + Ping {}
+pub trait Store: Posts + Likes + ImageLedger + Categories + Erasures + Imports + Ping {}
 
 /// An open database.
 #[derive(Debug, Clone)]

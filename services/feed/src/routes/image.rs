@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use sosohappy_access::{Act, Acting, Actor};
+use sosohappy_access::{Act, Acting, Actor, identify};
 use sosohappy_common::Problem;
-use sosohappy_media::{Chunks, ImageError, ImageId};
+use sosohappy_media::{Chunks, ImageError, ImageId, Stored};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -48,9 +48,14 @@ pub struct FeedImage {
 )]
 pub async fn find_feed_image(
     State(app): State<App>,
-    Act { params, .. }: Act<FindFeedImage>,
+    Act { params, caller, .. }: Act<FindFeedImage>,
 ) -> Result<Response, Error> {
-    let picture = app.images.find(ImageId(params.image_id)).await?;
+    let mut picture = app.images.find(ImageId(params.image_id)).await?;
+    if picture.is_none()
+        && let Some(image) = app.legacy_image(&caller.account, params.image_id).await?
+    {
+        picture = app.images.find(image).await?;
+    }
     let picture = picture.ok_or(Error::NoSuchImage)?.stream().await?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((json, Body::from_stream(as_json(picture.chunks))).into_response())
@@ -96,7 +101,7 @@ impl PartialSchema for BinaryBody {
     }
 }
 
-/// A picture as bytes. Open: who knows the id may see it.
+/// A picture as bytes. Open: who knows the id may see it. An id of the legacy feed, for as long as it is known, needs the headers of a closed call.
 #[utoipa::path(
     get,
     path = "/image/{imageId}",
@@ -107,6 +112,7 @@ impl PartialSchema for BinaryBody {
         (status = 304, description = "The copy named by If-None-Match is good"),
         (status = 400, body = Problem),
         (status = 404, body = Problem),
+        (status = 503, body = Problem),
     )
 )]
 pub async fn show_image(
@@ -123,22 +129,25 @@ pub async fn show_image(
         .iter()
         .any(|tags| names(tags, &etag));
 
-    let mut response = if known {
-        let there = app.images.exists(ImageId(id)).await.map_err(Error::from)?;
-        if !there {
-            return Err(Error::NoSuchImage.into());
+    let mut found = look(&app, ImageId(id), known).await?;
+    // An id of the legacy feed can be guessed: without a token it names nothing.
+    if found.is_none()
+        && let Some(caller) = identify(&app.identity, &headers).await?
+        && let Some(image) = app.legacy_image(&caller.account, id).await?
+    {
+        found = look(&app, image, known).await?;
+    }
+    let mut response = match found.ok_or(Error::NoSuchImage)? {
+        Found::Known => StatusCode::NOT_MODIFIED.into_response(),
+        Found::Picture(picture) => {
+            let picture = picture.stream().await.map_err(Error::from)?;
+            let mut response = Body::from_stream(picture.chunks).into_response();
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_LENGTH, picture.size.into());
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(picture.content_type));
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response
         }
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let picture = app.images.find(ImageId(id)).await.map_err(Error::from)?;
-        let picture = picture.ok_or(Error::NoSuchImage)?;
-        let picture = picture.stream().await.map_err(Error::from)?;
-        let mut response = Body::from_stream(picture.chunks).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, picture.size.into());
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(picture.content_type));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
     };
     let headers = response.headers_mut();
     headers.insert(
@@ -147,6 +156,19 @@ pub async fn show_image(
     );
     headers.insert(header::CACHE_CONTROL, CACHED);
     Ok(response)
+}
+
+/// A picture, or that it is there, for a client that has it.
+enum Found {
+    Known,
+    Picture(Stored),
+}
+
+async fn look(app: &App, image: ImageId, known: bool) -> Result<Option<Found>, Error> {
+    if known {
+        return Ok(app.images.exists(image).await?.then_some(Found::Known));
+    }
+    Ok(app.images.find(image).await?.map(Found::Picture))
 }
 
 /// Whether a list of entity tags has this one; compared weakly, as RFC 9110 asks for `If-None-Match`.

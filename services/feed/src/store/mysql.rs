@@ -11,6 +11,11 @@ pub(super) use sql::open;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/mysql");
 
+/// The id of the row that was inserted.
+fn last_id(done: &sqlx::mysql::MySqlQueryResult) -> i64 {
+    i64::try_from(done.last_insert_id()).unwrap_or(i64::MAX)
+}
+
 /// `MariaDB` does not know `FOR SHARE`.
 const FOR_SHARE: &str = " LOCK IN SHARE MODE";
 

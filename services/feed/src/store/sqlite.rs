@@ -10,6 +10,11 @@ pub(super) use sql::open;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
+/// The id of the row that was inserted.
+fn last_id(done: &sqlx::sqlite::SqliteQueryResult) -> i64 {
+    done.last_insert_rowid()
+}
+
 /// A write transaction locks the database.
 const FOR_SHARE: &str = "";
 

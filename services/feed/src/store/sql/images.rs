@@ -119,7 +119,12 @@ pub(super) async fn discard(tx: &mut engine::Tx, images: &[ImageId], now: Timest
     insert(tx, images, false, now).await
 }
 
-async fn insert(tx: &mut engine::Tx, images: &[ImageId], reserved: bool, due: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    tx: &mut engine::Tx,
+    images: &[ImageId],
+    reserved: bool,
+    due: Timestamp,
+) -> Result<(), StoreError> {
     for batch in images.chunks(BATCH) {
         let mut query = Query::new("INSERT INTO image_garbage (id, reserved, due_at) ");
         query.push_values(batch, |mut row, image| {

@@ -1,0 +1,133 @@
+//! What the import of legacy posts reads and writes.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_media::ImageId;
+use sosohappy_store::StoreError;
+
+use crate::domain::PostDate;
+
+/// The first half of a SHA-256: tells whether something is as it was.
+pub type Fingerprint = [u8; 16];
+
+/// A legacy post that was taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportedPost {
+    pub legacy_id: i64,
+    pub post: i64,
+    pub source: Fingerprint,
+    pub written: Fingerprint,
+    pub imported_at: Timestamp,
+}
+
+/// A post as the import writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportPost {
+    pub author: Account,
+    pub date: PostDate,
+    pub weather: String,
+    pub happiness: i32,
+    pub text: String,
+    pub is_public: bool,
+    pub categories: Vec<String>,
+    pub images: Vec<ImageId>,
+}
+
+/// A like by the id of its legacy row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyLike {
+    pub id: i64,
+    /// None where it cannot be told.
+    pub liker: Option<Account>,
+}
+
+/// Likes that were not written, by the ids of their legacy rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// By accounts that like the post already.
+    pub doubled: Vec<i64>,
+    /// By accounts that cannot be told, and could not before.
+    pub untold: Vec<i64>,
+}
+
+/// The rows of one transaction, and what is done to them.
+#[async_trait]
+pub trait ImportTransaction: Send {
+    /// As [`super::ImageLedger::reserve`], for a transaction that is rolled back.
+    async fn reserve(&mut self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
+
+    /// Of these accounts those that have resigned at or after the moment.
+    async fn resigned_since(&mut self, accounts: &[Account], at: Timestamp) -> Result<HashSet<Account>, StoreError>;
+
+    /// The post of the author's day, with its id, locked.
+    async fn post_of_day(&mut self, author: &Account, date: PostDate) -> Result<Option<(i64, ImportPost)>, StoreError>;
+
+    async fn post(&mut self, id: i64) -> Result<Option<ImportPost>, StoreError>;
+
+    /// The legacy post that was written into this one.
+    async fn origin(&mut self, post: i64) -> Result<Option<ImportedPost>, StoreError>;
+
+    /// Inserts a post and returns its id. Its pictures leave their reservation.
+    async fn insert(&mut self, post: &ImportPost, made_at: Timestamp) -> Result<i64, StoreError>;
+
+    /// Writes a post in the place of `old`; `added` of its pictures leave their reservation, those that it no
+    /// longer has become garbage.
+    async fn update(
+        &mut self,
+        id: i64,
+        old: &ImportPost,
+        post: &ImportPost,
+        added: &[ImageId],
+        made_at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Deletes a post; its pictures become garbage.
+    async fn delete(&mut self, id: i64, old: &ImportPost, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Makes the legacy likes of a post these. Likes that were given here stay, and so does one that was written before, with the account
+    /// that could be told then.
+    async fn set_likes(&mut self, post: i64, likes: &[LegacyLike], made_at: Timestamp) -> Result<LeftOut, StoreError>;
+
+    /// The legacy likes of a post that are written.
+    async fn legacy_likes(&mut self, post: i64) -> Result<HashSet<i64>, StoreError>;
+
+    async fn set_imported(&mut self, imported: &ImportedPost) -> Result<(), StoreError>;
+
+    async fn forget_imported(&mut self, legacy_id: i64) -> Result<(), StoreError>;
+
+    /// The pictures of a post by their legacy ids.
+    async fn set_images(&mut self, post: i64, images: &[(i64, ImageId)], at: Timestamp) -> Result<(), StoreError>;
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+pub trait Imports: Send + Sync {
+    async fn begin_import(&self) -> Result<Box<dyn ImportTransaction>, StoreError>;
+
+    /// By legacy id.
+    async fn imported(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImportedPost>, StoreError>;
+
+    /// Legacy ids that were taken over, greater than `after` and up to `until`, in order.
+    async fn imported_between(&self, after: i64, until: i64) -> Result<Vec<i64>, StoreError>;
+
+    /// By the legacy id of the picture.
+    async fn imported_images(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImageId>, StoreError>;
+
+    /// The picture that had this id in the legacy feed, of a post that the viewer may see and that was imported after `since`.
+    async fn legacy_image(
+        &self,
+        viewer: &Account,
+        legacy_id: i64,
+        since: Timestamp,
+    ) -> Result<Option<ImageId>, StoreError>;
+
+    /// How many imported posts there are, and the sum of their happiness.
+    async fn import_totals(&self) -> Result<(i64, i64), StoreError>;
+
+    /// Sets nicknames in the directory where they are not known yet; a later one from an event counts for more.
+    async fn set_names(&self, names: &[(Account, String)], at: Timestamp) -> Result<(), StoreError>;
+}

@@ -1,0 +1,416 @@
+//! The tables of the import.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_media::ImageId;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+
+use super::{
+    BATCH, Query, Row, SqlStore, account, categories, date, engine, images, last_id, public, read_list, write_list,
+};
+use crate::domain::PostDate;
+use crate::domain::companions::Change;
+use crate::store::WriteError;
+use crate::store::imports::{Fingerprint, ImportPost, ImportTransaction, ImportedPost, Imports, LeftOut, LegacyLike};
+
+const IMPORTED: &str = "SELECT legacy_id, post_id, source, written, imported_at FROM imported_post WHERE ";
+
+const POST: &str = "SELECT id, account, date, weather, happiness, text, is_public, categories, images FROM post WHERE ";
+
+/// Legacy rows of likes do not tell when they were given. `liked_at` of an imported like is the id of its row, which keeps their order: a
+/// number below every real time.
+const LIKED_AT_BOUND: i64 = 946_684_800_000;
+
+struct SqlImport(engine::Tx);
+
+#[async_trait]
+impl Imports for SqlStore {
+    async fn begin_import(&self) -> Result<Box<dyn ImportTransaction>, StoreError> {
+        Ok(Box::new(SqlImport(self.database.begin().await?)))
+    }
+
+    async fn imported(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImportedPost>, StoreError> {
+        let mut all = HashMap::with_capacity(legacy_ids.len());
+        for batch in legacy_ids.chunks(BATCH) {
+            let mut query = Query::new(IMPORTED);
+            query.push("legacy_id IN ");
+            push_ids(&mut query, batch);
+            for row in query.build().fetch_all(self.database.reader()).await? {
+                let imported = imported(&row)?;
+                all.insert(imported.legacy_id, imported);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn imported_between(&self, after: i64, until: i64) -> Result<Vec<i64>, StoreError> {
+        let ids = sqlx::query_scalar(
+            "SELECT legacy_id FROM imported_post WHERE legacy_id > ? AND legacy_id <= ? ORDER BY legacy_id",
+        )
+        .bind(after)
+        .bind(until)
+        .fetch_all(self.database.reader())
+        .await?;
+        Ok(ids)
+    }
+
+    async fn imported_images(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImageId>, StoreError> {
+        let mut all = HashMap::with_capacity(legacy_ids.len());
+        for batch in legacy_ids.chunks(BATCH) {
+            let mut query = Query::new("SELECT legacy_id, image FROM imported_image WHERE legacy_id IN ");
+            push_ids(&mut query, batch);
+            for row in query.build().fetch_all(self.database.reader()).await? {
+                all.insert(row.try_get("legacy_id")?, ImageId(row.try_get("image")?));
+            }
+        }
+        Ok(all)
+    }
+
+    async fn legacy_image(
+        &self,
+        viewer: &Account,
+        legacy_id: i64,
+        since: Timestamp,
+    ) -> Result<Option<ImageId>, StoreError> {
+        let mut query =
+            Query::new("SELECT i.image FROM imported_image i JOIN post p ON p.id = i.post_id WHERE i.legacy_id = ");
+        query
+            .push_bind(legacy_id)
+            .push(" AND i.imported_at > ")
+            .push_bind(since.as_millisecond())
+            .push(" AND (p.account = ")
+            .push_bind(viewer.as_str())
+            .push(" OR (p.is_public = 1");
+        public::push_not_blocked(&mut query, viewer, "p.account");
+        query.push("))");
+        let image: Option<i64> = query
+            .build_query_scalar()
+            .fetch_optional(self.database.reader())
+            .await?;
+        Ok(image.map(ImageId))
+    }
+
+    async fn import_totals(&self) -> Result<(i64, i64), StoreError> {
+        let totals = sqlx::query_as(
+            "SELECT COUNT(*), CAST(COALESCE(SUM(p.happiness), 0) AS SIGNED) \
+             FROM imported_post i JOIN post p ON p.id = i.post_id",
+        );
+        Ok(totals.fetch_one(self.database.reader()).await?)
+    }
+
+    async fn set_names(&self, names: &[(Account, String)], at: Timestamp) -> Result<(), StoreError> {
+        for batch in names.chunks(BATCH) {
+            let accounts: Vec<Account> = batch.iter().map(|(account, _)| account.clone()).collect();
+            let known = self.database.directory().nicknames_of(&accounts).await?;
+            let news: Vec<_> = batch
+                .iter()
+                .zip(known)
+                .filter(|((_, nickname), known)| known.as_ref() != Some(nickname))
+                .map(|(name, _)| name)
+                .collect();
+            if news.is_empty() {
+                continue;
+            }
+            retrying(async || {
+                let mut tx = self.database.begin().await?;
+                for (account, nickname) in &news {
+                    engine::directory::set_nickname(&mut tx, account, Some(nickname), at).await?;
+                }
+                Ok::<_, StoreError>(tx.commit().await?)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ImportTransaction for SqlImport {
+    async fn reserve(&mut self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError> {
+        images::insert(&mut self.0, images, true, due).await
+    }
+
+    async fn resigned_since(&mut self, accounts: &[Account], at: Timestamp) -> Result<HashSet<Account>, StoreError> {
+        let mut resigned = HashSet::new();
+        for batch in accounts.chunks(BATCH) {
+            let mut query = Query::new("SELECT account FROM erased_account WHERE erased_until >= ");
+            query.push_bind(at.as_millisecond()).push(" AND account IN (");
+            let mut list = query.separated(", ");
+            for account in batch {
+                list.push_bind(account.fingerprint());
+            }
+            query.push(")").push(super::FOR_SHARE);
+            let rows = query.build().fetch_all(&mut *self.0).await?;
+            let found = rows.iter().map(|row| super::text(row, "account"));
+            let found = found.collect::<Result<HashSet<_>, _>>()?;
+            if !found.is_empty() {
+                let of_batch = batch.iter().filter(|account| found.contains(&account.fingerprint()));
+                resigned.extend(of_batch.cloned());
+            }
+        }
+        Ok(resigned)
+    }
+
+    async fn post_of_day(&mut self, author: &Account, date: PostDate) -> Result<Option<(i64, ImportPost)>, StoreError> {
+        let mut query = Query::new(POST);
+        query
+            .push("account = ")
+            .push_bind(author.as_str())
+            .push(" AND day = ")
+            .push_bind(i32::from(date.day()))
+            .push(engine::FOR_UPDATE);
+        let row = query.build().fetch_optional(&mut *self.0).await?;
+        row.map(|row| Ok((row.try_get("id")?, post(&row)?))).transpose()
+    }
+
+    async fn post(&mut self, id: i64) -> Result<Option<ImportPost>, StoreError> {
+        let mut query = Query::new(POST);
+        query.push("id = ").push_bind(id).push(engine::FOR_UPDATE);
+        let row = query.build().fetch_optional(&mut *self.0).await?;
+        row.as_ref().map(post).transpose()
+    }
+
+    async fn origin(&mut self, post: i64) -> Result<Option<ImportedPost>, StoreError> {
+        let mut query = Query::new(IMPORTED);
+        query.push("post_id = ").push_bind(post);
+        let row = query.build().fetch_optional(&mut *self.0).await?;
+        row.as_ref().map(imported).transpose()
+    }
+
+    async fn insert(&mut self, post: &ImportPost, made_at: Timestamp) -> Result<i64, StoreError> {
+        let inserted = sqlx::query(
+            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(post.author.as_str())
+        .bind(i32::from(post.date.day()))
+        .bind(i64::from(post.date))
+        .bind(&post.weather)
+        .bind(post.happiness)
+        .bind(&post.text)
+        .bind(post.is_public)
+        .bind(write_list(&post.categories))
+        .bind(write_list(&post.images))
+        .bind(made_at.as_millisecond())
+        .execute(&mut *self.0)
+        .await?;
+        categories::record(&mut self.0, &[Change::came(&post.categories, post.happiness)]).await?;
+        self.take(&post.images).await?;
+        Ok(last_id(&inserted))
+    }
+
+    async fn update(
+        &mut self,
+        id: i64,
+        old: &ImportPost,
+        post: &ImportPost,
+        added: &[ImageId],
+        made_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE post SET account = ?, day = ?, date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, made_at = ? \
+             WHERE id = ?",
+        )
+        .bind(post.author.as_str())
+        .bind(i32::from(post.date.day()))
+        .bind(i64::from(post.date))
+        .bind(&post.weather)
+        .bind(post.happiness)
+        .bind(&post.text)
+        .bind(post.is_public)
+        .bind(write_list(&post.categories))
+        .bind(write_list(&post.images))
+        .bind(made_at.as_millisecond())
+        .bind(id)
+        .execute(&mut *self.0)
+        .await?;
+        if (&old.categories, old.happiness) != (&post.categories, post.happiness) {
+            let changes = [
+                Change::went(old.categories.clone(), old.happiness),
+                Change::came(&post.categories, post.happiness),
+            ];
+            categories::record(&mut self.0, &changes).await?;
+        }
+        self.take(added).await?;
+        let gone: Vec<ImageId> = old
+            .images
+            .iter()
+            .copied()
+            .filter(|image| !post.images.contains(image))
+            .collect();
+        self.discard(&gone, made_at).await
+    }
+
+    async fn delete(&mut self, id: i64, old: &ImportPost, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM post WHERE id = ?")
+            .bind(id)
+            .execute(&mut *self.0)
+            .await?;
+        categories::record(&mut self.0, &[Change::went(old.categories.clone(), old.happiness)]).await?;
+        sqlx::query("DELETE FROM imported_image WHERE post_id = ?")
+            .bind(id)
+            .execute(&mut *self.0)
+            .await?;
+        self.discard(&old.images, now).await
+    }
+
+    async fn legacy_likes(&mut self, post: i64) -> Result<HashSet<i64>, StoreError> {
+        let likes: Vec<i64> = sqlx::query_scalar("SELECT liked_at FROM post_like WHERE post_id = ? AND liked_at < ?")
+            .bind(post)
+            .bind(LIKED_AT_BOUND)
+            .fetch_all(&mut *self.0)
+            .await?;
+        Ok(likes.into_iter().collect())
+    }
+
+    async fn set_likes(&mut self, post: i64, legacy: &[LegacyLike], made_at: Timestamp) -> Result<LeftOut, StoreError> {
+        let rows = sqlx::query("SELECT account, liked_at FROM post_like WHERE post_id = ?")
+            .bind(post)
+            .fetch_all(&mut *self.0)
+            .await?;
+        let mut likers = HashMap::new();
+        for row in &rows {
+            likers.insert(account(row, "account")?, row.try_get::<i64, _>("liked_at")?);
+        }
+        // A like that was taken back there. One that stays keeps the account that bore the nickname when it was first seen.
+        let wanted: HashSet<i64> = legacy.iter().map(|like| like.id).collect();
+        let gone = likers
+            .iter()
+            .filter(|(_, at)| **at < LIKED_AT_BOUND && !wanted.contains(*at))
+            .map(|(liker, _)| liker.clone());
+        for liker in gone.collect::<Vec<_>>() {
+            sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ?")
+                .bind(post)
+                .bind(liker.as_str())
+                .execute(&mut *self.0)
+                .await?;
+            likers.remove(&liker);
+        }
+        let placed: HashSet<i64> = likers.values().copied().collect();
+        let (mut new, mut left_out) = (Vec::new(), LeftOut::default());
+        for like in legacy.iter().filter(|like| !placed.contains(&like.id)) {
+            match &like.liker {
+                None => left_out.untold.push(like.id),
+                Some(liker) if likers.contains_key(liker) => left_out.doubled.push(like.id),
+                Some(liker) => {
+                    likers.insert(liker.clone(), like.id);
+                    new.push((like.id, liker));
+                }
+            }
+        }
+        for batch in new.chunks(BATCH) {
+            let mut query = Query::new("INSERT INTO post_like (post_id, account, liked_at, made_at) ");
+            query.push_values(batch, |mut row, (id, liker)| {
+                row.push_bind(post)
+                    .push_bind(liker.as_str())
+                    .push_bind((*id).min(LIKED_AT_BOUND - 1))
+                    .push_bind(made_at.as_millisecond());
+            });
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(left_out)
+    }
+
+    async fn set_imported(&mut self, imported: &ImportedPost) -> Result<(), StoreError> {
+        self.forget_imported(imported.legacy_id).await?;
+        sqlx::query(
+            "INSERT INTO imported_post (legacy_id, post_id, source, written, imported_at) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(imported.legacy_id)
+        .bind(imported.post)
+        .bind(imported.source.as_slice())
+        .bind(imported.written.as_slice())
+        .bind(imported.imported_at.as_millisecond())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn forget_imported(&mut self, legacy_id: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM imported_post WHERE legacy_id = ?")
+            .bind(legacy_id)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn set_images(&mut self, post: i64, images: &[(i64, ImageId)], at: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM imported_image WHERE post_id = ?")
+            .bind(post)
+            .execute(&mut *self.0)
+            .await?;
+        for batch in images.chunks(BATCH) {
+            let mut query = Query::new("INSERT INTO imported_image (legacy_id, image, post_id, imported_at) ");
+            query.push_values(batch, |mut row, (legacy_id, image)| {
+                row.push_bind(*legacy_id)
+                    .push_bind(image.0)
+                    .push_bind(post)
+                    .push_bind(at.as_millisecond());
+            });
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+impl SqlImport {
+    async fn take(&mut self, images: &[ImageId]) -> Result<(), StoreError> {
+        match images::take(&mut self.0, images).await {
+            Ok(()) => Ok(()),
+            Err(WriteError::Store(error)) => Err(error),
+            Err(other) => Err(StoreError::Retry(anyhow::anyhow!("{other}"))),
+        }
+    }
+
+    async fn discard(&mut self, images: &[ImageId], now: Timestamp) -> Result<(), StoreError> {
+        images::discard(&mut self.0, images, now).await
+    }
+}
+
+fn push_ids(query: &mut Query, ids: &[i64]) {
+    query.push("(");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
+}
+
+fn imported(row: &Row) -> Result<ImportedPost, StoreError> {
+    let fingerprint = |column: &str| -> Result<Fingerprint, StoreError> {
+        let bytes: Vec<u8> = row.try_get_unchecked(column)?;
+        bytes
+            .try_into()
+            .map_err(|_| StoreError::corrupt("a fingerprint in the database is not one"))
+    };
+    let imported_at: i64 = row.try_get("imported_at")?;
+    Ok(ImportedPost {
+        legacy_id: row.try_get("legacy_id")?,
+        post: row.try_get("post_id")?,
+        source: fingerprint("source")?,
+        written: fingerprint("written")?,
+        imported_at: Timestamp::from_millisecond(imported_at)
+            .map_err(|_| StoreError::corrupt("a time in the database is not one"))?,
+    })
+}
+
+fn post(row: &Row) -> Result<ImportPost, StoreError> {
+    Ok(ImportPost {
+        author: account(row, "account")?,
+        date: date(row)?,
+        weather: row.try_get("weather")?,
+        happiness: row.try_get("happiness")?,
+        text: row.try_get("text")?,
+        is_public: row.try_get("is_public")?,
+        categories: read_list(row, "categories")?,
+        images: read_list(row, "images")?,
+    })
+}
