@@ -9,6 +9,7 @@ mod delivered;
 mod domain;
 mod error;
 mod housekeeping;
+pub mod import;
 mod legacy_messages;
 mod metrics;
 mod routes;

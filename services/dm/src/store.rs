@@ -5,6 +5,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -77,6 +78,13 @@ pub trait Store: Ping + Debug {
 
     /// Messages of the legacy Spring services that are nobody's yet, with ids after this one, in their order. SQLite has none.
     async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError>;
+
+    /// Of these messages those that are there and somebody's.
+    async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError>;
+
+    /// Stores messages of the legacy Spring services under their own ids, or claims those that are there and nobody's. Returns those that were
+    /// left out: one of their people has resigned since they were written. A dry run stores nothing.
+    async fn take_over(&self, messages: &[Message], dry_run: bool) -> Result<HashSet<MessageId>, StoreError>;
 
     /// Says whose they are: from here on they are in the history, and go with a resignation.
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError>;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use sosohappy_common::Context;
 use sosohappy_events::EventId;
@@ -19,6 +20,12 @@ impl MessageId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// When a message of the legacy Spring services was written: its id begins with the second, in hex.
+    pub fn legacy_time(&self) -> Option<Timestamp> {
+        let seconds = i64::from_str_radix(self.0.get(..8)?, 16).ok()?;
+        Timestamp::from_second(seconds).ok()
     }
 
     /// The happening that is this message; none for a message of the legacy Spring services.
@@ -68,7 +75,6 @@ impl MessageIds {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use sosohappy_common::clock::ManualClock;
 
     use super::*;

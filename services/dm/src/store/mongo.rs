@@ -1,5 +1,6 @@
 //! Messages in MongoDB. A message is one document with its event in it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -356,14 +357,94 @@ impl Store for MongoStore {
         Ok(found.iter().filter_map(unclaimed).collect())
     }
 
+    async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
+        let ids: Vec<ObjectId> = ids
+            .iter()
+            .filter_map(|id| ObjectId::parse_str(id.as_str()).ok())
+            .collect();
+        let owned = doc! { "_id": { "$in": ids }, "conversation": { "$gt": "" } };
+        let found: Vec<Document> = self
+            .collection(MESSAGES)
+            .find(owned)
+            .projection(doc! { "_id": 1 })
+            .await?
+            .try_collect()
+            .await?;
+        let ids = found.iter().filter_map(|document| document.get_object_id("_id").ok());
+        Ok(ids.map(|id| MessageId::stored(id.to_hex())).collect())
+    }
+
+    async fn take_over(&self, messages: &[Message], dry_run: bool) -> Result<HashSet<MessageId>, StoreError> {
+        let people: HashSet<String> = messages
+            .iter()
+            .flat_map(|message| {
+                [
+                    message.sender.account.fingerprint(),
+                    message.receiver.account.fingerprint(),
+                ]
+            })
+            .collect();
+        let people: Vec<String> = people.into_iter().collect();
+        let marks: Vec<Document> = self
+            .collection(ERASED)
+            .find(doc! { "_id": { "$in": people } })
+            .await?
+            .try_collect()
+            .await?;
+        let mut erased = HashMap::new();
+        for mark in &marks {
+            erased.insert(
+                mark.get_str("_id").unwrap_or_default().to_owned(),
+                timestamp(mark, "erasedUntil")?,
+            );
+        }
+        let mut refused = HashSet::new();
+        for message in messages {
+            let written = message.id.legacy_time().unwrap_or(Timestamp::UNIX_EPOCH);
+            let resigned = [&message.sender.account, &message.receiver.account]
+                .iter()
+                .any(|account| {
+                    erased
+                        .get(&account.fingerprint())
+                        .is_some_and(|until| written <= *until)
+                });
+            if resigned {
+                refused.insert(message.id.clone());
+                continue;
+            }
+            let Ok(id) = ObjectId::parse_str(message.id.as_str()) else {
+                continue;
+            };
+            if dry_run {
+                continue;
+            }
+            // What a document of the same collection has stays; in another one, all of it is new.
+            let written = doc! {
+                "$set": taken_over(&message.sender.account, &message.receiver.account),
+                "$setOnInsert": legacy_document(message),
+            };
+            let unclaimed = doc! { "_id": id, "conversation": null };
+            let taken = self
+                .collection(MESSAGES)
+                .update_one(unclaimed, written)
+                .upsert(true)
+                .await;
+            match taken.map_err(StoreError::from) {
+                Ok(_) => {}
+                // Claimed meanwhile.
+                Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(refused)
+    }
+
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError> {
         for Claim { id, sender, receiver } in claims {
             let Ok(id) = ObjectId::parse_str(id.as_str()) else {
                 continue;
             };
-            let mut owned = owners(sender, receiver);
-            // Before everything that happened here.
-            owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64 });
+            let owned = taken_over(sender, receiver);
             let unclaimed = doc! { "_id": id, "conversation": null };
             self.collection(MESSAGES)
                 .update_one(unclaimed, doc! { "$set": owned })
@@ -408,6 +489,27 @@ fn document(
         document.insert("pushDueAt", due.as_millisecond());
     }
     document
+}
+
+/// What the legacy Spring services have of a message, but for its id.
+fn legacy_document(message: &Message) -> Document {
+    let (sender, receiver) = (message.sender.nickname.as_str(), message.receiver.nickname.as_str());
+    let mut nicknames = [sender, receiver];
+    nicknames.sort_unstable();
+    doc! {
+        "messageRoomId": nicknames.join(","),
+        "date": i64::from(message.date),
+        "sender": sender,
+        "receiver": receiver,
+        "text": message.text.as_str(),
+    }
+}
+
+/// What a message of the legacy Spring services gets: its people, and times before everything that happened here.
+fn taken_over(sender: &Account, receiver: &Account) -> Document {
+    let mut owned = owners(sender, receiver);
+    owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64 });
+    owned
 }
 
 /// Whose a message is.

@@ -1,5 +1,6 @@
 //! Messages in SQLite.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -183,6 +184,55 @@ impl Store for SqliteStore {
 
     async fn unclaimed(&self, _after: &MessageId, _limit: u32) -> Result<Vec<Unclaimed>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
+        let mut owned = HashSet::new();
+        for batch in ids.chunks(BATCH) {
+            let mut query = QueryBuilder::<Engine>::new("SELECT id FROM message WHERE id IN (");
+            let mut list = query.separated(", ");
+            for id in batch {
+                list.push_bind(id.as_str());
+            }
+            query.push(")");
+            for row in query.build().fetch_all(self.database.reader()).await? {
+                owned.insert(MessageId::stored(row.try_get(0)?));
+            }
+        }
+        Ok(owned)
+    }
+
+    async fn take_over(&self, messages: &[Message], dry_run: bool) -> Result<HashSet<MessageId>, StoreError> {
+        retrying(async || {
+            let mut refused = HashSet::new();
+            let mut tx = self.database.begin().await?;
+            for message in messages {
+                let written = message.id.legacy_time().unwrap_or(Timestamp::UNIX_EPOCH);
+                let mut resigned = false;
+                for account in [&message.sender.account, &message.receiver.account] {
+                    resigned |= erased_until(&mut tx, account)
+                        .await?
+                        .is_some_and(|until| written <= until);
+                }
+                if resigned {
+                    refused.insert(message.id.clone());
+                    continue;
+                }
+                // Before everything that happened here.
+                let stored = NewMessage {
+                    message: message.clone(),
+                    authorized_at: Timestamp::UNIX_EPOCH,
+                    stored_at: Timestamp::UNIX_EPOCH,
+                    push_due: None,
+                };
+                insert(&mut tx, &stored).await?;
+            }
+            if !dry_run {
+                tx.commit().await?;
+            }
+            Ok(refused)
+        })
+        .await
     }
 
     async fn claim(&self, _claims: &[Claim]) -> Result<(), StoreError> {
