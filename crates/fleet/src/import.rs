@@ -1,9 +1,12 @@
-//! `fleet import spring`: takes over accounts of the legacy Spring services.
+//! `fleet import spring`: takes over accounts, posts and messages of the legacy Spring services.
 //!
 //! Each run looks at every row and writes what has changed since the run before: the first while Spring serves, again as often as
 //! wanted, the last after it has stopped. A run that is killed is run again.
 
 mod accounts;
+mod messages;
+mod names;
+mod posts;
 mod report;
 mod source;
 
@@ -12,9 +15,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::DeserializeOwned;
-use sosohappy_common::Context;
 use sosohappy_common::settings;
+use sosohappy_common::{Account, Context};
 
+use self::names::Names;
 use self::report::Report;
 use crate::launch;
 
@@ -22,7 +26,13 @@ use crate::launch;
 #[derive(Debug, Clone)]
 pub struct Options {
     /// MySQL of the legacy auth.
-    pub auth: String,
+    pub auth: Option<String>,
+    /// MySQL of the legacy feed.
+    pub feed: Option<String>,
+    /// MongoDB of the legacy dm.
+    pub messages: Option<String>,
+    /// Nicknames that the operator has assigned.
+    pub bearers: Vec<(String, Account)>,
     /// Where the fleet keeps everything that the environment does not place elsewhere.
     pub data: PathBuf,
     pub report: PathBuf,
@@ -60,18 +70,41 @@ impl Drop for Stage {
 /// Runs the import and prints what came of it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut pass = Pass {
-        context: Context::system("fleet", 0),
+        context: context(),
         report: Report::create(&options.report)?,
         dry_run: options.dry_run,
     };
     let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
-    let auth = sosohappy_auth::import::Importer::open(settings, &pass.context).await?;
-    let pool = source::open("--auth", &options.auth).await?;
-    if !auth.takes_sessions() {
-        println!("tokens.legacy-key is not set: no session is taken over, and everybody has to sign in again");
+    let auth = sosohappy_auth::import::Importer::open(settings, &context()).await?;
+    if let Some(url) = &options.auth {
+        let pool = source::open("--auth", url).await?;
+        if !auth.takes_sessions() {
+            println!("tokens.legacy-key is not set: no session is taken over, and everybody has to sign in again");
+        }
+        accounts::import(&mut pass, &pool, &auth).await?;
+        pool.close().await;
     }
-    accounts::import(&mut pass, &pool, &auth).await?;
-    pool.close().await;
+    let read_at = pass.context.clock.now();
+    let names = Names::new(auth.known_names().await?, &options.bearers);
+    if let Some(url) = &options.feed {
+        let pool = source::open("--feed", url).await?;
+        let settings = service::<sosohappy_feed::Settings>(&options.data, "feed", sosohappy_feed::DEFAULTS).await?;
+        let feed = sosohappy_feed::import::Importer::open(settings, &context()).await?;
+        if !pass.dry_run {
+            feed.set_names(names.here(), read_at).await?;
+        }
+        posts::import(&mut pass, &pool, &feed, &names).await?;
+        pool.close().await;
+    }
+    if let Some(url) = &options.messages {
+        let collection = messages::open(url).await?;
+        let settings = service::<sosohappy_dm::Settings>(&options.data, "dm", sosohappy_dm::DEFAULTS).await?;
+        let dm = sosohappy_dm::import::Importer::open(&settings, &context()).await?;
+        if !pass.dry_run {
+            dm.set_names(names.here(), read_at).await?;
+        }
+        messages::import(&mut pass, &collection, &dm, &names).await?;
+    }
     let report = pass.report.finish()?;
     print!("{report}");
     println!("report: {}", options.report.display());
@@ -79,6 +112,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         println!("dry run: nothing was written");
     }
     Ok(())
+}
+
+/// One for each database: a pool registers its metrics once a context.
+fn context() -> Context {
+    Context::system("fleet", 0)
 }
 
 /// Reads the settings of a service as the launcher gives them: everything in the data folder, unless the environment says otherwise.

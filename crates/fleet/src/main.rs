@@ -3,9 +3,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
-use sosohappy_common::Context;
 use sosohappy_common::run::{block_on, finish};
 use sosohappy_common::settings::{self, Events, Fleet, Sources};
+use sosohappy_common::{Account, Context};
 use sosohappy_events::Topic;
 use sosohappy_events::mixed::bus_settings;
 use sosohappy_fleet::app::Addresses;
@@ -43,7 +43,7 @@ enum Command {
     /// List records that could not be applied, publish them again, or discard them
     #[command(after_help = SECURED)]
     DeadLetters(DeadLetters),
-    /// Take over accounts of the legacy Spring services; may be run again, and while they serve
+    /// Take over accounts, posts and messages of the legacy Spring services; may be run again, and while they serve
     Import(Import),
     /// Create the fleet's topics on Kafka, or with --acls the rights of its services, where they are missing; report what is not as declared
     #[command(after_help = SECURED)]
@@ -136,24 +136,41 @@ enum ImportCommand {
 }
 
 const IMPORTED: &str = "The databases and image stores that are filled are those of the services' own settings: in the data folder, unless the\n\
-    environment says otherwise as for a service, for example SOSOHAPPY_AUTH__DATABASE__URL, SOSOHAPPY_AUTH__IMAGES__URL.\n\
+    environment says otherwise as for a service, for example SOSOHAPPY_AUTH__DATABASE__URL, SOSOHAPPY_FEED__IMAGES__URL,\n\
+    SOSOHAPPY_DM__MESSAGES__URL.\n\
     SOSOHAPPY_AUTH__TOKENS__LEGACY_KEY is the HS512 secret of the legacy auth.\n\
     Each run takes over what has changed since the one before. See docs/migration.md.";
 
 #[derive(Debug, Args)]
+#[group(id = "from", required = true, multiple = true, args = ["auth", "feed", "messages"])]
 struct ImportSpring {
     /// The database of the legacy auth: accounts, photos, sessions
     #[arg(long, value_name = "mysql://…")]
-    auth: String,
+    auth: Option<String>,
+    /// The database of the legacy feed: posts, pictures, likes; accounts are imported before, or with it
+    #[arg(long, value_name = "mysql://…")]
+    feed: Option<String>,
+    /// The database of the legacy dm: the collection `message`; accounts are imported before, or with it
+    #[arg(long, value_name = "mongodb://…")]
+    messages: Option<String>,
     /// Where the fleet keeps its data
     #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
     /// Where to write a line for each row that could not be placed as it was
     #[arg(long, default_value = "import-report.jsonl", value_name = "FILE")]
     report: PathBuf,
+    /// Whose a nickname is that more than one account has or had; may be repeated
+    #[arg(long, value_name = "NICKNAME=ACCOUNT", value_parser = bearer)]
+    bearer: Vec<(String, Account)>,
     /// Only report, write nothing but missing tables
     #[arg(long)]
     dry_run: bool,
+}
+
+fn bearer(text: &str) -> Result<(String, Account), String> {
+    let (nickname, account) = text.split_once('=').ok_or("needs NICKNAME=ACCOUNT")?;
+    let account = account.parse().map_err(|error| format!("{error}"))?;
+    Ok((nickname.to_owned(), account))
 }
 
 impl Import {
@@ -161,6 +178,9 @@ impl Import {
         let ImportCommand::Spring(spring) = self.command;
         block_on(import::run(import::Options {
             auth: spring.auth,
+            feed: spring.feed,
+            messages: spring.messages,
+            bearers: spring.bearer,
             data: spring.data,
             report: spring.report,
             dry_run: spring.dry_run,

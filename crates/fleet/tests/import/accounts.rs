@@ -1,6 +1,6 @@
 use serde_json::Value;
 use sosohappy_common::clock::{Clock as _, SystemClock};
-use sosohappy_testkit::{Bed, EngineSet, Running};
+use sosohappy_testkit::{Bed, Running};
 
 use super::legacy::{Legacy, PNG, Target, count, token};
 
@@ -270,27 +270,6 @@ async fn a_second_pass_takes_what_has_changed(bed: Bed) {
     assert_eq!(found.body["nickname"], "sun");
 }
 
-macro_rules! on_both_targets {
-    ($($test:ident),+ $(,)?) => {$(
-        mod $test {
-            use super::*;
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn embedded() {
-                if EngineSet::real_is_there() {
-                    super::$test(Bed::new(EngineSet::Embedded).await).await;
-                }
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn real() {
-                if EngineSet::real_is_there() {
-                    super::$test(Bed::new(EngineSet::Real).await).await;
-                }
-            }
-        }
-    )+};
-}
 on_both_targets!(
     every_row_is_taken_over_or_reported,
     a_second_pass_takes_what_has_changed

@@ -16,10 +16,28 @@ const USER: &str = "CREATE TABLE `user` (user_id BIGINT NOT NULL AUTO_INCREMENT 
     device_token VARCHAR(255), email VARCHAR(255), introduction VARCHAR(255), nickname VARCHAR(255), provider VARCHAR(255), \
     provider_id VARCHAR(255), refresh_token VARCHAR(255), profile_img MEDIUMBLOB) ENGINE = InnoDB";
 
+const FEED: &str = "
+    CREATE TABLE feed (feed_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, date BIGINT, happiness INT, is_public BIT(1),
+        nickname VARCHAR(255), weather VARCHAR(255), text MEDIUMTEXT) ENGINE = InnoDB;
+    CREATE TABLE feed_category (feed_category_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, category VARCHAR(255), feed_id BIGINT,
+        FOREIGN KEY (feed_id) REFERENCES feed (feed_id)) ENGINE = InnoDB;
+    CREATE TABLE feed_image (feed_image_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, image MEDIUMBLOB, feed_id BIGINT,
+        FOREIGN KEY (feed_id) REFERENCES feed (feed_id)) ENGINE = InnoDB;
+    CREATE TABLE feed_like_nickname (feed_like_nickname_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, nickname VARCHAR(255),
+        feed_id BIGINT, FOREIGN KEY (feed_id) REFERENCES feed (feed_id)) ENGINE = InnoDB";
+
 /// A picture of one pixel.
 pub const PNG: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\xdac\xfc\xcf\xc0\
 P\x0f\0\x04\x85\x01\x80\x84\xa9\x8c!\0\0\0\0IEND\xaeB`\x82";
+
+/// One picture more: what follows its end is not looked at.
+pub fn picture(number: u32, bytes: usize) -> Vec<u8> {
+    let mut picture = PNG.to_vec();
+    picture.extend(number.to_be_bytes());
+    picture.resize(bytes.max(picture.len()), b'.');
+    picture
+}
 
 /// A token as the legacy auth signs it.
 pub fn token(subject: &str, email: &str, exp: i64) -> String {
@@ -34,6 +52,7 @@ pub struct Legacy {
     server: String,
     prefix: String,
     pub auth: MySqlPool,
+    pub feed: MySqlPool,
 }
 
 fn server() -> String {
@@ -46,13 +65,25 @@ impl Legacy {
         let prefix = format!("test_{}_spring_", entropy.hex(6));
         let server = server();
         let mut connection = MySqlConnection::connect(&server).await.expect("MariaDB answers");
-        let create = format!("CREATE DATABASE `{prefix}auth` CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
-        run(&mut connection, &create).await;
-        let auth = MySqlPool::connect(&database(&server, &prefix, "auth"))
-            .await
-            .expect("it opens");
-        sqlx::query(USER).execute(&auth).await.expect("the table is made");
-        Self { server, prefix, auth }
+        for service in ["auth", "feed"] {
+            let create =
+                format!("CREATE DATABASE `{prefix}{service}` CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
+            run(&mut connection, &create).await;
+        }
+        let open = async |service, tables| {
+            let pool = MySqlPool::connect(&database(&server, &prefix, service))
+                .await
+                .expect("it opens");
+            sqlx::raw_sql(tables).execute(&pool).await.expect("the tables are made");
+            pool
+        };
+        let (auth, feed) = (open("auth", USER).await, open("feed", FEED).await);
+        Self {
+            server,
+            prefix,
+            auth,
+            feed,
+        }
     }
 
     pub fn url(&self, service: &str) -> String {
@@ -71,6 +102,37 @@ impl Legacy {
         .bind(format!("subject of {email}"));
         let inserted = insert.execute(&self.auth).await.expect("inserted");
         i64::try_from(inserted.last_insert_id()).expect("small")
+    }
+
+    /// Runs a statement on the database of feed, and returns the id of the row it inserted.
+    pub async fn run(&self, statement: impl Into<String>) -> i64 {
+        let statement = sqlx::query(AssertSqlSafe(statement.into()));
+        let done = statement.execute(&self.feed).await.expect("the statement is right");
+        i64::try_from(done.last_insert_id()).expect("small")
+    }
+
+    /// Makes a public post with nothing else.
+    pub async fn post(&self, nickname: &str, date: i64, happiness: i32) -> i64 {
+        self.run(format!(
+            "INSERT INTO feed (date, happiness, is_public, nickname, weather, text) \
+             VALUES ({date}, {happiness}, b'1', '{nickname}', 'sunny', 'a day')"
+        ))
+        .await
+    }
+
+    pub async fn image(&self, post: i64, bytes: &[u8]) -> i64 {
+        let image = hex::encode(bytes);
+        self.run(format!(
+            "INSERT INTO feed_image (image, feed_id) VALUES (x'{image}', {post})"
+        ))
+        .await
+    }
+
+    pub async fn like(&self, post: i64, nickname: &str) -> i64 {
+        self.run(format!(
+            "INSERT INTO feed_like_nickname (nickname, feed_id) VALUES ('{nickname}', {post})"
+        ))
+        .await
     }
 
     pub async fn set(&self, user: i64, column: &str, value: impl Into<Vec<u8>>) {
@@ -119,6 +181,7 @@ impl Drop for Legacy {
 
 /// Where an import writes: the databases of a bed.
 pub struct Target {
+    feed: String,
     environment: Vec<(&'static str, String)>,
     report: PathBuf,
     data: PathBuf,
@@ -130,11 +193,22 @@ impl Target {
             .settings::<sosohappy_auth::Settings>("auth", sosohappy_auth::DEFAULTS, &[])
             .await;
         let auth = auth.get();
+        let feed = bed
+            .settings::<sosohappy_feed::Settings>("feed", sosohappy_feed::DEFAULTS, &[])
+            .await;
+        let feed = feed.get();
+        let dm = bed
+            .settings::<sosohappy_dm::Settings>("dm", sosohappy_dm::DEFAULTS, &[])
+            .await;
         Self {
+            feed: feed.database.url.expose().to_owned(),
             environment: vec![
                 ("SOSOHAPPY_AUTH__DATABASE__URL", auth.database.url.expose().to_owned()),
                 ("SOSOHAPPY_AUTH__IMAGES__URL", auth.images.url.expose().to_owned()),
                 ("SOSOHAPPY_AUTH__TOKENS__LEGACY_KEY", SECRET.to_owned()),
+                ("SOSOHAPPY_FEED__DATABASE__URL", feed.database.url.expose().to_owned()),
+                ("SOSOHAPPY_FEED__IMAGES__URL", feed.images.url.expose().to_owned()),
+                ("SOSOHAPPY_DM__MESSAGES__URL", dm.get().messages.url.expose().to_owned()),
             ],
             report: bed.folder().join("report.jsonl"),
             data: bed.folder().join("data"),
@@ -155,7 +229,18 @@ impl Target {
         told(&output)
     }
 
-    /// The lines of the last report, without those of that outcome.
+    /// A number that a query on feed's database gives; none while there is no such table.
+    pub async fn number(&self, query: &'static str) -> Option<i64> {
+        if self.feed.starts_with("sqlite:") {
+            let pool = sqlx::SqlitePool::connect(&self.feed).await.ok()?;
+            sqlx::query_scalar(query).fetch_one(&pool).await.ok()
+        } else {
+            let pool = MySqlPool::connect(&self.feed).await.ok()?;
+            sqlx::query_scalar(query).fetch_one(&pool).await.ok()
+        }
+    }
+
+    /// The lines of the last report: the row, the column, the outcome with its reason.
     pub fn report(&self) -> Vec<(String, String, String)> {
         let report = std::fs::read_to_string(&self.report).expect("a report");
         let lines = report.lines().map(|line| {

@@ -43,6 +43,8 @@ pub struct KnownName {
     pub account: Account,
     /// Whether it bears it now, here or in the legacy fleet.
     pub present: bool,
+    /// Whether it bears it here.
+    pub here: bool,
 }
 
 /// Reads outside a transaction.

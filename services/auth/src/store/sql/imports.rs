@@ -76,14 +76,16 @@ impl Imports for SqlStore {
             CASE WHEN imported_name.present = 1 AND (account.profile_set = 0 OR account.nickname = imported_name.nickname)
             THEN 1 ELSE 0 END AS present
             FROM imported_name JOIN account ON account.account = imported_name.account";
+        const HERE: &str = "SELECT nickname, account, 1 AS present FROM account";
         let mut names = Vec::new();
-        for select in [LEGACY, "SELECT nickname, account, 1 AS present FROM account"] {
+        for (select, here) in [(LEGACY, false), (HERE, true)] {
             for row in sqlx::query(select).fetch_all(self.0.reader()).await? {
                 let present: i64 = row.try_get_unchecked("present")?;
                 names.push(KnownName {
                     nickname: rows::text(&row, "nickname")?,
                     account: rows::account(&row, "account")?,
                     present: present == 1,
+                    here,
                 });
             }
         }

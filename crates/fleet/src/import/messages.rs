@@ -1,0 +1,121 @@
+//! The collection `message`.
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Collection};
+use sosohappy_dm::import::{Importer, LegacyMessage, Outcome};
+
+use super::names::Names;
+use super::{Pass, Stage};
+
+pub const TABLE: &str = "message";
+
+/// Messages that are looked at together.
+const PAGE: i64 = 500;
+
+/// Opens the legacy database: `mongodb://…/<database>`.
+pub async fn open(url: &str) -> anyhow::Result<Collection<Document>> {
+    const EXPECTED: &str = "--messages: mongodb://user:password@host:port/database is expected";
+    sosohappy_common::tls::install_provider();
+    // The driver's words about a URL may hold what is in it.
+    let options = ClientOptions::parse(url).await.map_err(|_| anyhow::anyhow!(EXPECTED))?;
+    let database = options.default_database.clone().context(EXPECTED)?;
+    let client = Client::with_options(options).map_err(|_| anyhow::anyhow!(EXPECTED))?;
+    Ok(client.database(&database).collection(TABLE))
+}
+
+/// Takes all messages over whose people can be told.
+pub async fn import(
+    pass: &mut Pass,
+    messages: &Collection<Document>,
+    importer: &Importer,
+    names: &Names,
+) -> anyhow::Result<()> {
+    let all = messages.count_documents(doc! {}).await.context("--messages")?;
+    let stage = Stage::begin("messages", all);
+    let mut seen = 0;
+    let mut last = ObjectId::from_bytes([0; 12]);
+    loop {
+        // Only ids of the kind the legacy dm makes are greater.
+        let page: Vec<Document> = messages
+            .find(doc! { "_id": { "$gt": last } })
+            .sort(doc! { "_id": 1 })
+            .limit(PAGE)
+            .await?
+            .try_collect()
+            .await?;
+        let Some(newest) = page.last() else { break };
+        last = newest.get_object_id("_id").context("message._id")?;
+        seen += page.len() as u64;
+        let mut batch = Vec::with_capacity(page.len());
+        for document in &page {
+            match read(document, names) {
+                Ok(message) => batch.push(message),
+                Err((field, reason)) => {
+                    let id = document.get_object_id("_id").map(ObjectId::to_hex).unwrap_or_default();
+                    pass.report.count(TABLE, "unplaced");
+                    pass.report.note(TABLE, id, "unplaced", Some(field), reason)?;
+                }
+            }
+        }
+        let outcomes = importer.apply(&batch, pass.dry_run).await?;
+        for (message, outcome) in batch.iter().zip(outcomes) {
+            let (outcome, reason) = explain(outcome);
+            pass.report.count(TABLE, outcome);
+            if let Some((field, reason)) = reason {
+                pass.report.note(TABLE, &message.id, outcome, Some(field), reason)?;
+            }
+        }
+        stage.inc(page.len() as u64);
+    }
+    for _ in seen..all {
+        pass.report.count(TABLE, "ours");
+    }
+    Ok(())
+}
+
+type Reason = (&'static str, &'static str);
+
+fn explain(outcome: Outcome) -> (&'static str, Option<Reason>) {
+    match outcome {
+        Outcome::Unchanged => ("unchanged", None),
+        Outcome::Created => ("created", None),
+        Outcome::NoSuchDate => ("unplaced", Some(("date", "no number of sixteen digits from 2000 on"))),
+        Outcome::Resigned => ("unplaced", Some(("sender", "one of the two has resigned since"))),
+    }
+}
+
+fn read(document: &Document, names: &Names) -> Result<LegacyMessage, Reason> {
+    let (sender, sender_nickname) = person(document, "sender", names)?;
+    let (receiver, receiver_nickname) = person(document, "receiver", names)?;
+    let date = match document.get("date") {
+        Some(Bson::Int64(date)) => *date,
+        Some(Bson::Int32(date)) => i64::from(*date),
+        _ => return Err(("date", "no integer")),
+    };
+    Ok(LegacyMessage {
+        id: document
+            .get_object_id("_id")
+            .map_err(|_| ("_id", "no ObjectId"))?
+            .to_hex(),
+        sender,
+        receiver,
+        sender_nickname,
+        receiver_nickname,
+        date,
+        text: document.get_str("text").map_err(|_| ("text", "no text"))?.to_owned(),
+    })
+}
+
+fn person(
+    document: &Document,
+    field: &'static str,
+    names: &Names,
+) -> Result<(sosohappy_common::Account, String), Reason> {
+    let nickname = document.get_str(field).map_err(|_| (field, "no nickname"))?;
+    let account = names.ever(nickname).map_err(|unknown| (field, unknown.reason()))?;
+    Ok((account.clone(), nickname.to_owned()))
+}

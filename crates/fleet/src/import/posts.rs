@@ -1,0 +1,659 @@
+//! The tables `feed`, `feed_category`, `feed_image` and `feed_like_nickname`.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::Account;
+use sosohappy_feed::import::{Applied, Importer, LegacyLike, LegacyPost, Outcome};
+use sqlx::mysql::MySqlRow;
+use sqlx::{MySqlPool, QueryBuilder};
+
+use super::names::Names;
+use super::report::Report;
+use super::source::{self, Pictures};
+use super::{Pass, Stage};
+
+pub const TABLE: &str = "feed";
+const CATEGORIES: &str = "feed_category";
+const IMAGES: &str = "feed_image";
+const LIKES: &str = "feed_like_nickname";
+
+/// Posts that are looked at together.
+const PAGE: i64 = 200;
+
+/// Bytes of the pictures of one transaction; two are in memory at once.
+const PICTURE_BYTES: u64 = 8 << 20;
+
+/// Rows without a post that are read at once.
+const ORPHANS: i64 = 1000;
+
+/// Pictures that are compared byte by byte in the end.
+const COMPARED: usize = 50;
+
+const REPAIRED: &str = "bytes that are no text were replaced";
+
+const DOUBLED: &str = "the account likes the post already";
+
+/// What stands for a weather that is missing.
+const NO_WEATHER: &str = "unknown";
+
+const WORD_CHARS: usize = 50;
+
+/// Bytes of the categories of one post: the column takes 65,535, and JSON may double them.
+const CATEGORY_BYTES: usize = 30_000;
+
+/// Pictures of one post, for the same reason.
+const MOST_IMAGES: usize = 2000;
+
+const PICTURES: Pictures = Pictures {
+    table: IMAGES,
+    id: "feed_image_id",
+    image: "image",
+};
+
+/// What the end of a pass is checked against.
+#[derive(Debug, Default)]
+struct Expected {
+    posts: i64,
+    happiness: i64,
+    /// Some pictures that were placed, spread over all.
+    images: Vec<i64>,
+    images_seen: usize,
+    /// Posts that are here otherwise than there: totals differ then.
+    ours: u64,
+}
+
+/// Takes all posts over, and deletes those that are gone.
+pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer, names: &Names) -> anyhow::Result<()> {
+    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM feed").fetch_one(pool).await?;
+    let stage = Stage::begin("posts", rows.unsigned_abs());
+    let mut feeder = Feeder {
+        pool,
+        importer,
+        names,
+        context: pass.context.clone(),
+        waiting: VecDeque::new(),
+        sizes: HashMap::new(),
+        read_at: pass.context.clock.now(),
+        last: i64::MIN,
+        ended: false,
+    };
+    let mut expected = Expected::default();
+    let mut next = feeder.batch().await?;
+    // The next batch is read while this one is written.
+    while let Some(batch) = next {
+        let (written, read) = tokio::join!(write(pass, importer, batch, &stage, &mut expected), feeder.batch());
+        written?;
+        next = read?;
+    }
+    for table in [CATEGORIES, IMAGES, LIKES] {
+        report_orphans(&mut pass.report, pool, table).await?;
+    }
+    if !pass.dry_run {
+        check(pool, importer, &expected).await?;
+    }
+    Ok(())
+}
+
+/// A post that was read, with what had to be altered.
+struct ReadPost {
+    id: i64,
+    post: Result<LegacyPost, (&'static str, &'static str)>,
+    notes: Vec<Note>,
+    /// Rows of children, of which those that could be placed are in the post.
+    images: usize,
+    likes: usize,
+    /// Likes whose accounts cannot be told, and why.
+    untold: HashMap<i64, &'static str>,
+}
+
+struct Note {
+    table: &'static str,
+    id: i64,
+    outcome: &'static str,
+    column: &'static str,
+    reason: &'static str,
+}
+
+/// Posts of one transaction, and their pictures.
+struct Batch {
+    rows: Vec<ReadPost>,
+    pictures: HashMap<i64, bytes::Bytes>,
+    read_at: Timestamp,
+    /// Ids after this one and up to that one were looked at; those that were taken over before and are not among the rows are gone.
+    after: i64,
+    until: i64,
+}
+
+/// Reads posts in the order of their ids.
+struct Feeder<'a> {
+    pool: &'a MySqlPool,
+    importer: &'a Importer,
+    names: &'a Names,
+    context: sosohappy_common::Context,
+    waiting: VecDeque<ReadPost>,
+    /// Bytes of the pictures that have to be read for those waiting.
+    sizes: HashMap<i64, u64>,
+    read_at: Timestamp,
+    last: i64,
+    ended: bool,
+}
+
+impl Feeder<'_> {
+    async fn batch(&mut self) -> anyhow::Result<Option<Batch>> {
+        let after = self.last;
+        if self.waiting.is_empty() {
+            if self.ended {
+                return Ok(None);
+            }
+            self.read_at = self.context.clock.now();
+            self.fill().await.context(TABLE)?;
+        }
+        let (mut rows, mut wanted, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(row) = self.waiting.pop_front() {
+            let images = row.post.iter().flat_map(|post| post.images.iter());
+            let sizes: Vec<(i64, u64)> = images
+                .filter_map(|image| Some((*image, *self.sizes.get(image)?)))
+                .collect();
+            let more: u64 = sizes.iter().map(|(_, size)| size).sum();
+            if bytes + more > PICTURE_BYTES && !rows.is_empty() {
+                self.waiting.push_front(row);
+                break;
+            }
+            bytes += more;
+            wanted.extend(sizes);
+            rows.push(row);
+        }
+        self.last = rows.last().map_or(i64::MAX, |row| row.id);
+        self.ended = rows.is_empty();
+        let pictures = PICTURES.read(self.pool, &wanted).await.context("feed_image.image")?;
+        Ok(Some(Batch {
+            rows,
+            pictures,
+            read_at: self.read_at,
+            after,
+            until: self.last,
+        }))
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        let rows = sqlx::query(
+            "SELECT feed_id, date, happiness, CAST(is_public AS SIGNED) AS is_public, nickname, weather, text FROM feed \
+             WHERE feed_id > ? ORDER BY feed_id LIMIT ?",
+        )
+        .bind(self.last)
+        .bind(PAGE)
+        .fetch_all(self.pool)
+        .await?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(());
+        };
+        let range = (id(first, "feed_id")?, id(last, "feed_id")?);
+        let mut categories = self
+            .children(
+                "SELECT feed_category_id AS id, feed_id, category AS text FROM feed_category",
+                range,
+            )
+            .await?;
+        let mut images = self
+            .children(
+                "SELECT feed_image_id AS id, feed_id, NULL AS text FROM feed_image",
+                range,
+            )
+            .await?;
+        let mut likes = self
+            .children(
+                "SELECT feed_like_nickname_id AS id, feed_id, nickname AS text FROM feed_like_nickname",
+                range,
+            )
+            .await?;
+        for row in &rows {
+            let post = id(row, "feed_id")?;
+            let children = Children {
+                categories: categories.remove(&post).unwrap_or_default(),
+                images: images.remove(&post).unwrap_or_default(),
+                likes: likes.remove(&post).unwrap_or_default(),
+            };
+            self.waiting.push_back(read(row, children, self.names)?);
+        }
+        let posts: Vec<LegacyPost> = self
+            .waiting
+            .iter()
+            .filter_map(|row| row.post.as_ref().ok().cloned())
+            .collect();
+        self.sizes = self.sizes_of(&self.importer.images_to_read(&posts).await?).await?;
+        Ok(())
+    }
+
+    /// Rows of a child table by their post.
+    async fn children(
+        &self,
+        select: &'static str,
+        (first, last): (i64, i64),
+    ) -> anyhow::Result<HashMap<i64, Vec<Child>>> {
+        let mut query = QueryBuilder::<sqlx::MySql>::new(select);
+        query
+            .push(" WHERE feed_id BETWEEN ")
+            .push_bind(first)
+            .push(" AND ")
+            .push_bind(last)
+            .push(" ORDER BY id");
+        let mut children: HashMap<i64, Vec<Child>> = HashMap::new();
+        for row in query.build().fetch_all(self.pool).await? {
+            let child = Child {
+                id: id(&row, "id")?,
+                text: source::text(&row, "text")?,
+            };
+            children.entry(id(&row, "feed_id")?).or_default().push(child);
+        }
+        Ok(children)
+    }
+
+    async fn sizes_of(&self, images: &[i64]) -> anyhow::Result<HashMap<i64, u64>> {
+        let mut sizes = HashMap::with_capacity(images.len());
+        for images in images.chunks(1000) {
+            let mut query = QueryBuilder::<sqlx::MySql>::new(
+                "SELECT feed_image_id, CAST(OCTET_LENGTH(image) AS SIGNED) AS size FROM feed_image WHERE feed_image_id IN (",
+            );
+            let mut list = query.separated(", ");
+            for image in images {
+                list.push_bind(*image);
+            }
+            query.push(")");
+            for row in query.build().fetch_all(self.pool).await? {
+                let size = source::integer(&row, "size")?.unwrap_or(0).unsigned_abs();
+                sizes.insert(id(&row, "feed_image_id")?, size);
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+fn id(row: &MySqlRow, column: &str) -> anyhow::Result<i64> {
+    source::integer(row, column)?.with_context(|| column.to_owned())
+}
+
+struct Child {
+    id: i64,
+    text: source::Text,
+}
+
+#[derive(Default)]
+struct Children {
+    categories: Vec<Child>,
+    images: Vec<Child>,
+    likes: Vec<Child>,
+}
+
+fn read(row: &MySqlRow, children: Children, names: &Names) -> anyhow::Result<ReadPost> {
+    let post = id(row, "feed_id")?;
+    let mut notes = Vec::new();
+    let mut altered = |column, reason| {
+        notes.push(Note {
+            table: TABLE,
+            id: post,
+            outcome: "altered",
+            column,
+            reason,
+        });
+    };
+    let nickname = source::text(row, "nickname")?;
+    let author = match nickname.text.as_deref() {
+        None => Err(("nickname", "no nickname")),
+        Some(nickname) => names
+            .present(nickname)
+            .cloned()
+            .map_err(|unknown| ("nickname", unknown.reason())),
+    };
+    let date = source::integer(row, "date")?.ok_or(("date", "no date"));
+    let happiness = source::integer(row, "happiness")?;
+    let happiness = happiness.unwrap_or_else(|| {
+        altered("happiness", "none: 0 is written");
+        0
+    });
+    let text = source::text(row, "text")?;
+    if text.repaired {
+        altered("text", REPAIRED);
+    }
+    let weather = source::text(row, "weather")?;
+    if weather.repaired {
+        altered("weather", REPAIRED);
+    }
+    let weather = word(weather.text.as_deref().unwrap_or_default(), &mut |reason| {
+        altered("weather", reason);
+    });
+    let weather = weather.unwrap_or_else(|| {
+        altered("weather", "none: `unknown` is written");
+        NO_WEATHER.to_owned()
+    });
+    let is_public = source::integer(row, "is_public")? == Some(1);
+    let counts = (children.images.len(), children.likes.len());
+    let categories = categories(&children.categories, &mut notes);
+    let mut untold = HashMap::new();
+    let likes = likes(children.likes, names, &mut notes, &mut untold);
+    let mut images: Vec<i64> = children.images.iter().map(|child| child.id).collect();
+    for surplus in images.iter().skip(MOST_IMAGES) {
+        notes.push(Note {
+            table: IMAGES,
+            id: *surplus,
+            outcome: "unplaced",
+            column: "feed_id",
+            reason: "the post has more than 2000 pictures",
+        });
+    }
+    images.truncate(MOST_IMAGES);
+    let read = |author, date| LegacyPost {
+        id: post,
+        author,
+        date,
+        weather,
+        happiness: i32::try_from(happiness).unwrap_or(i32::MAX),
+        text: text.text.unwrap_or_default(),
+        is_public,
+        categories,
+        images,
+        likes,
+    };
+    Ok(ReadPost {
+        id: post,
+        post: author.and_then(|author: Account| Ok(read(author, date?))),
+        notes,
+        images: counts.0,
+        likes: counts.1,
+        untold,
+    })
+}
+
+/// A weather or category as feed takes it.
+fn word(text: &str, cut: &mut dyn FnMut(&'static str)) -> Option<String> {
+    let text = text.trim();
+    if text.chars().count() <= WORD_CHARS {
+        return Some(text.to_owned()).filter(|text| !text.is_empty());
+    }
+    cut("cut to 50 characters");
+    let text: String = text.chars().take(WORD_CHARS).collect();
+    Some(text.trim_end().to_owned())
+}
+
+fn categories(children: &[Child], notes: &mut Vec<Note>) -> Vec<String> {
+    let (mut categories, mut seen, mut bytes) = (Vec::new(), HashSet::new(), 0);
+    for child in children {
+        let mut note = |outcome, reason| {
+            notes.push(Note {
+                table: CATEGORIES,
+                id: child.id,
+                outcome,
+                column: "category",
+                reason,
+            });
+        };
+        let text = child.text.text.as_deref().unwrap_or_default();
+        let Some(category) = word(text, &mut |reason| note("altered", reason)) else {
+            note("unplaced", "no category");
+            continue;
+        };
+        if bytes + category.len() > CATEGORY_BYTES {
+            note("unplaced", "the post has more categories than fit");
+        } else if seen.insert(category.clone()) {
+            bytes += category.len() + 3;
+            categories.push(category);
+        } else {
+            note("unplaced", "the post has this category already");
+        }
+    }
+    categories
+}
+
+/// Likes by the accounts that bore the nicknames, each account once.
+fn likes(
+    children: Vec<Child>,
+    names: &Names,
+    notes: &mut Vec<Note>,
+    untold: &mut HashMap<i64, &'static str>,
+) -> Vec<LegacyLike> {
+    let (mut given, mut seen) = (Vec::new(), HashSet::new());
+    for Child { id, text } in children {
+        let account = match text.text.as_deref().map(|nickname| names.ever(nickname)) {
+            None => Err("no nickname"),
+            Some(account) => account.cloned().map_err(super::names::Unknown::reason),
+        };
+        match account {
+            Err(reason) => {
+                untold.insert(id, reason);
+                given.push(LegacyLike { id, liker: None });
+            }
+            Ok(account) if seen.insert(account.clone()) => given.push(LegacyLike {
+                id,
+                liker: Some(account),
+            }),
+            Ok(_) => notes.push(Note {
+                table: LIKES,
+                id,
+                outcome: "unplaced",
+                column: "nickname",
+                reason: DOUBLED,
+            }),
+        }
+    }
+    given
+}
+
+async fn write(
+    pass: &mut Pass,
+    importer: &Importer,
+    batch: Batch,
+    stage: &Stage,
+    expected: &mut Expected,
+) -> anyhow::Result<()> {
+    let there: HashSet<i64> = batch.rows.iter().map(|row| row.id).collect();
+    let mut gone = importer.imported_between(batch.after, batch.until).await?;
+    gone.retain(|id| !there.contains(id));
+    if !gone.is_empty() {
+        for row in importer.delete(&gone, pass.dry_run).await? {
+            record(&mut pass.report, &row, None, expected)?;
+        }
+    }
+    let mut posts = Vec::with_capacity(batch.rows.len());
+    let mut rows = HashMap::with_capacity(batch.rows.len());
+    for row in batch.rows {
+        for note in &row.notes {
+            pass.report
+                .note(note.table, note.id, note.outcome, Some(note.column), note.reason)?;
+        }
+        match row.post {
+            Ok(post) => {
+                let read = Read {
+                    post: post.clone(),
+                    images: row.images,
+                    likes: row.likes,
+                    untold: row.untold,
+                };
+                rows.insert(row.id, read);
+                posts.push(post);
+            }
+            Err((column, reason)) => {
+                pass.report.count(TABLE, "unplaced");
+                pass.report.note(TABLE, row.id, "unplaced", Some(column), reason)?;
+                count(&mut pass.report, IMAGES, "without-post", row.images);
+                count(&mut pass.report, LIKES, "without-post", row.likes);
+            }
+        }
+    }
+    stage.inc(there.len() as u64);
+    if posts.is_empty() {
+        return Ok(());
+    }
+    let applied = importer
+        .apply(&posts, &batch.pictures, batch.read_at, pass.dry_run)
+        .await?;
+    for row in &applied {
+        record(&mut pass.report, row, rows.remove(&row.id), expected)?;
+    }
+    Ok(())
+}
+
+fn count(report: &mut Report, table: &'static str, outcome: &'static str, times: usize) {
+    for _ in 0..times {
+        report.count(table, outcome);
+    }
+}
+
+/// A post that was handed over, with how many rows of pictures and likes it had.
+struct Read {
+    post: LegacyPost,
+    images: usize,
+    likes: usize,
+    untold: HashMap<i64, &'static str>,
+}
+
+/// Counts a post and its children.
+fn record(report: &mut Report, row: &Applied, read: Option<Read>, expected: &mut Expected) -> anyhow::Result<()> {
+    let (outcome, reason) = explain(row.outcome);
+    report.count(TABLE, outcome);
+    if let Some(reason) = reason {
+        report.note(TABLE, row.id, outcome, None, reason)?;
+    }
+    if matches!(row.outcome, Outcome::KeptOurs | Outcome::DeletedHere) {
+        expected.ours += 1;
+    }
+    let Some(Read {
+        post,
+        images,
+        likes,
+        untold,
+    }) = read
+    else {
+        // Another post of the same day, read before, that had been placed.
+        if row.outcome == Outcome::Superseded {
+            expected.posts -= 1;
+            expected.ours += 1;
+        }
+        return Ok(());
+    };
+    if !matches!(row.outcome, Outcome::Unchanged | Outcome::Created | Outcome::Updated) {
+        count(report, IMAGES, "without-post", images);
+        count(report, LIKES, "without-post", likes);
+        return Ok(());
+    }
+    expected.posts += 1;
+    expected.happiness += i64::from(post.happiness);
+    let unfit: HashMap<i64, &str> = row.unfit_images.iter().copied().collect();
+    for image in &post.images {
+        if let Some(reason) = unfit.get(image) {
+            report.note(IMAGES, image, "unplaced", Some("image"), reason)?;
+        } else {
+            expected.sample(*image);
+        }
+    }
+    count(report, IMAGES, "placed", post.images.len() - unfit.len());
+    count(report, IMAGES, "unplaced", images - (post.images.len() - unfit.len()));
+    let left_out = &row.left_out_likes;
+    let doubled = left_out.doubled.iter().map(|like| (like, DOUBLED));
+    let resigned = row.resigned_likes.iter().map(|like| (like, "the account has resigned"));
+    let untold = left_out
+        .untold
+        .iter()
+        .map(|like| (like, untold.get(like).copied().unwrap_or("unknown")));
+    let unplaced: Vec<_> = doubled.chain(resigned).chain(untold).collect();
+    for (like, reason) in &unplaced {
+        report.note(LIKES, like, "unplaced", Some("nickname"), reason)?;
+    }
+    let placed = post.likes.len() - unplaced.len();
+    count(report, LIKES, "placed", placed);
+    count(report, LIKES, "unplaced", likes - placed);
+    Ok(())
+}
+
+impl Expected {
+    /// Keeps every one at first, then every second, fourth, eighth …: at most [`COMPARED`], from the beginning to the end.
+    fn sample(&mut self, image: i64) {
+        let every = self.images_seen / COMPARED + 1;
+        if self.images_seen.is_multiple_of(every) {
+            if self.images.len() >= COMPARED {
+                let place = self.images_seen / every % COMPARED;
+                self.images[place] = image;
+            } else {
+                self.images.push(image);
+            }
+        }
+        self.images_seen += 1;
+    }
+}
+
+fn explain(outcome: Outcome) -> (&'static str, Option<&'static str>) {
+    match outcome {
+        Outcome::Unchanged => ("unchanged", None),
+        Outcome::Created => ("created", None),
+        Outcome::Updated => ("updated", None),
+        Outcome::Deleted => ("deleted", Some("the row is gone, and its post with it")),
+        Outcome::KeptOurs => ("kept-ours", Some("the post was changed here since it was imported")),
+        Outcome::DeletedHere => ("deleted-here", Some("the post was deleted here since it was imported")),
+        Outcome::ExistsHere => ("exists-here", Some("the author has a post of that day here")),
+        Outcome::Superseded => ("superseded", Some("the author has a later post of the same day")),
+        Outcome::NoSuchDay => ("unplaced", Some("date: no day of the calendar from 2000 on")),
+        Outcome::Resigned => ("unplaced", Some("the author has resigned")),
+    }
+}
+
+/// Rows of a child table whose post is missing.
+async fn report_orphans(report: &mut Report, pool: &MySqlPool, table: &'static str) -> anyhow::Result<()> {
+    let key = format!("{table}_id");
+    let mut last = i64::MIN;
+    loop {
+        let mut query = QueryBuilder::<sqlx::MySql>::new(format!(
+            "SELECT c.{key} AS id FROM `{table}` c LEFT JOIN feed f ON f.feed_id = c.feed_id \
+             WHERE f.feed_id IS NULL AND c.{key} > "
+        ));
+        query
+            .push_bind(last)
+            .push(format!(" ORDER BY c.{key} LIMIT "))
+            .push_bind(ORPHANS);
+        let rows = query.build().fetch_all(pool).await?;
+        for row in &rows {
+            last = id(row, "id")?;
+            report.count(table, "unplaced");
+            report.note(table, last, "unplaced", Some("feed_id"), "there is no such post")?;
+        }
+        if rows.len() < usize::try_from(ORPHANS)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Compares totals, and some pictures byte by byte.
+async fn check(pool: &MySqlPool, importer: &Importer, expected: &Expected) -> anyhow::Result<()> {
+    let (posts, happiness) = importer.totals().await?;
+    if expected.ours == 0 {
+        ensure!(
+            (posts, happiness) == (expected.posts, expected.happiness),
+            "check: {} posts with a happiness of {} were read, {posts} with {happiness} are here",
+            expected.posts,
+            expected.happiness
+        );
+        println!("check: {posts} posts, happiness {happiness}: as they were read");
+    } else {
+        println!(
+            "check: {posts} posts, happiness {happiness}; totals are not compared, since posts were changed here or replaced"
+        );
+    }
+    let mut same = 0;
+    for image in &expected.images {
+        let row = sqlx::query("SELECT SHA2(image, 256) AS digest FROM feed_image WHERE feed_image_id = ?")
+            .bind(image)
+            .fetch_optional(pool)
+            .await?;
+        // One that is gone meanwhile is for the next pass.
+        let Some(row) = row else { continue };
+        let bytes = importer.image(*image).await?;
+        let digest: Option<[u8; 32]> = bytes.map(|bytes| Sha256::digest(&bytes).into());
+        ensure!(
+            digest == source::digest(&row, "digest")?,
+            "check: picture {image} is not here as it is there"
+        );
+        same += 1;
+    }
+    println!("check: {same} pictures compared byte by byte: the same");
+    Ok(())
+}

@@ -1,0 +1,417 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sosohappy_testkit::{Bed, Person, Running, eventually};
+
+use super::legacy::{Legacy, Target, count, picture};
+
+async fn feed(bed: &Bed, more: &[(&str, &str)]) -> Running {
+    let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
+    let built = sosohappy_feed::build(settings, bed.context(sosohappy_feed::SERVICE), bed.bus.clone()).await;
+    bed.start(built).await
+}
+
+async fn call(feed: &Running, person: &Person, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
+    let request = sosohappy_common::tls::client().post(feed.at(&format!("/feed-service/{path}")));
+    let response = person.sign(request).form(form).send().await.expect("feed answers");
+    let status = response.status().as_u16();
+    let body = response.bytes().await.expect("a body");
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// Everything a row of the four tables can be.
+#[expect(clippy::too_many_lines, reason = "a table of rows and what becomes of each")]
+async fn every_post_is_taken_over_or_reported(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    for (name, nickname) in [("kim", "kim"), ("lee", "lee"), ("one", "twin"), ("two", "twin")] {
+        legacy.user(&format!("{name}@example.com+kakao"), nickname).await;
+    }
+    let fresh = "3f0c7c50-1a2b-4c3d-8e9f-001122334455";
+    legacy.user("new@example.com+kakao", fresh).await;
+    target.import(&["--auth", &legacy.url("auth")]);
+
+    let whole = legacy.post("kim", 2_023_090_513_248_392, 4).await;
+    for category in ["coffee", " sea ", "coffee", "", &"x".repeat(60)] {
+        legacy
+            .run(format!(
+                "INSERT INTO feed_category (category, feed_id) VALUES ('{category}', {whole})"
+            ))
+            .await;
+    }
+    legacy
+        .run(format!("INSERT INTO feed_category (feed_id) VALUES ({whole})"))
+        .await;
+    let photo = legacy.image(whole, &picture(1, 3_000_000)).await;
+    let no_photo = legacy.image(whole, b"HEIC").await;
+    let none = legacy
+        .run(format!("INSERT INTO feed_image (feed_id) VALUES ({whole})"))
+        .await;
+    let orphan = legacy.run("INSERT INTO feed_image (image) VALUES (x'00')").await;
+    let liked = legacy.like(whole, "lee").await;
+    let twice = legacy.like(whole, "lee").await;
+    let stranger = legacy.like(whole, "somebody").await;
+    let ambiguous = legacy.like(whole, "twin").await;
+    let nameless = legacy
+        .run(format!("INSERT INTO feed_like_nickname (feed_id) VALUES ({whole})"))
+        .await;
+    legacy.like(whole, fresh).await;
+
+    let bare = legacy
+        .run("INSERT INTO feed (nickname, date) VALUES ('lee', 2023090599999999)")
+        .await;
+    let no_name = legacy.run("INSERT INTO feed (date) VALUES (2023090513248392)").await;
+    let unknown = legacy.post("somebody", 2_023_090_513_248_392, 1).await;
+    let twins = legacy.post("twin", 2_023_090_513_248_392, 1).await;
+    let no_date = legacy.run("INSERT INTO feed (nickname) VALUES ('lee')").await;
+    let no_day = legacy.post("kim", 2_023_023_113_248_392, 1).await;
+    let ancient = legacy.post("kim", 7, 1).await;
+    let first = legacy.post("lee", 2_023_100_110_000_000, 1).await;
+    let later = legacy.post("lee", 2_023_100_120_000_000, 2).await;
+    let earlier = legacy.post("lee", 2_023_100_109_000_000, 3).await;
+    let private = legacy.post("kim", 2_023_090_600_000_000, 5).await;
+    legacy
+        .run(format!("UPDATE feed SET is_public = b'0' WHERE feed_id = {private}"))
+        .await;
+    let hidden = legacy.image(private, &picture(2, 200)).await;
+    let broken = legacy.post("kim", 2_023_090_700_000_000, 5).await;
+    legacy.run("ALTER TABLE feed MODIFY text MEDIUMBLOB").await;
+    legacy
+        .run(format!("UPDATE feed SET text = x'41ff42' WHERE feed_id = {broken}"))
+        .await;
+
+    let feed_url = legacy.url("feed");
+    let arguments = ["--feed", feed_url.as_str()];
+    let dry = target.import(&[&arguments[..], &["--dry-run"]].concat());
+    assert_eq!(count(&dry, "feed", "created"), 6, "{dry}");
+    assert_eq!(target.number("SELECT COUNT(*) FROM post").await, Some(0));
+    assert_eq!(target.number("SELECT COUNT(*) FROM image_garbage").await, Some(0));
+    let told = target.import(&arguments);
+    assert!(
+        told.contains("check: 2 pictures compared byte by byte: the same"),
+        "{told}"
+    );
+    let report = target.report();
+    let feed_row = |id| format!("feed {id}");
+    let image_row = |id| format!("feed_image {id}");
+    let like_row = |id| format!("feed_like_nickname {id}");
+    for (row, column, reason) in [
+        (feed_row(no_name), "nickname", "unplaced: no nickname"),
+        (feed_row(unknown), "nickname", "unplaced: no account has this nickname"),
+        (
+            feed_row(twins),
+            "nickname",
+            "unplaced: more than one account has or had this nickname",
+        ),
+        (feed_row(no_date), "date", "unplaced: no date"),
+        (
+            feed_row(no_day),
+            "",
+            "unplaced: date: no day of the calendar from 2000 on",
+        ),
+        (
+            feed_row(ancient),
+            "",
+            "unplaced: date: no day of the calendar from 2000 on",
+        ),
+        (
+            feed_row(first),
+            "",
+            "superseded: the author has a later post of the same day",
+        ),
+        (
+            feed_row(earlier),
+            "",
+            "superseded: the author has a later post of the same day",
+        ),
+        (feed_row(bare), "happiness", "altered: none: 0 is written"),
+        (feed_row(bare), "weather", "altered: none: `unknown` is written"),
+        (
+            feed_row(broken),
+            "text",
+            "altered: bytes that are no text were replaced",
+        ),
+        (
+            image_row(no_photo),
+            "image",
+            "unplaced: not a JPEG, PNG, GIF or WebP picture",
+        ),
+        (
+            image_row(none),
+            "image",
+            "unplaced: not a JPEG, PNG, GIF or WebP picture",
+        ),
+        (image_row(orphan), "feed_id", "unplaced: there is no such post"),
+        (
+            like_row(twice),
+            "nickname",
+            "unplaced: the account likes the post already",
+        ),
+        (like_row(stranger), "nickname", "unplaced: no account has this nickname"),
+        (
+            like_row(ambiguous),
+            "nickname",
+            "unplaced: more than one account has or had this nickname",
+        ),
+        (like_row(nameless), "nickname", "unplaced: no nickname"),
+    ] {
+        let line = (row, column.to_owned(), reason.to_owned());
+        assert!(report.contains(&line), "{line:?} is not in {report:#?}");
+    }
+    for placed in [feed_row(whole), feed_row(later), image_row(photo), like_row(liked)] {
+        assert!(
+            !report.iter().any(|(row, _, _)| *row == placed),
+            "{placed} in {report:#?}"
+        );
+    }
+    let again = target.import(&arguments);
+    let counts = ["unchanged", "created", "updated"].map(|outcome| count(&again, "feed", outcome));
+    assert_eq!(counts, [5, 0, 0], "{again}");
+
+    // An operator decides, and the post of the twin is placed.
+    let decided = [&arguments[..], &["--bearer", "twin=one@example.com+kakao"]].concat();
+    let decided = target.import(&decided);
+    assert_eq!(count(&decided, "feed", "created"), 1, "{decided}");
+
+    let feed = feed(&bed, &[]).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+kakao", "lee").await;
+    let (_, day) = call(
+        &feed,
+        &kim,
+        "findDayFeed",
+        &[("nickname", "kim"), ("date", "2023090500000000")],
+    )
+    .await;
+    assert_eq!(day["text"], "a day");
+    assert_eq!(day["categoryList"], json!(["coffee", "sea", "x".repeat(50)]));
+    let likers = eventually("every liker has a name", async || {
+        let (_, day) = call(
+            &feed,
+            &kim,
+            "findDayFeed",
+            &[("nickname", "kim"), ("date", "2023090500000000")],
+        )
+        .await;
+        let likers = day["likeNicknameList"].as_array().cloned().unwrap_or_default();
+        (likers.len() == 3).then_some(likers)
+    })
+    .await;
+    assert_eq!(likers[0], "lee", "in the order they came");
+
+    // The old ids of pictures: for who may see the post, with a token.
+    let show = async |person: Option<&Person>, id: i64| {
+        let request = sosohappy_common::tls::client().get(feed.at(&format!("/feed-service/image/{id}")));
+        let request = person.into_iter().fold(request, |request, person| person.sign(request));
+        request.send().await.expect("feed answers").status().as_u16()
+    };
+    assert_eq!(show(None, photo).await, 404);
+    assert_eq!(show(Some(&lee), photo).await, 200);
+    assert_eq!(show(Some(&kim), hidden).await, 200);
+    assert_eq!(show(Some(&lee), hidden).await, 404);
+    let id = hidden.to_string();
+    assert_eq!(call(&feed, &kim, "findFeedImage", &[("imageId", &id)]).await.0, 200);
+    assert_eq!(call(&feed, &lee, "findFeedImage", &[("imageId", &id)]).await.0, 404);
+    let new = day["imageIdList"][0].as_i64().expect("an id");
+    assert!(new > 1_000_000, "unguessable");
+    assert_eq!(show(None, new).await, 200);
+    feed.stop().await;
+    let feed = self::feed(&bed, &[("images.legacy-ids", "0s")]).await;
+    assert_eq!(call(&feed, &kim, "findFeedImage", &[("imageId", &id)]).await.0, 404);
+}
+
+/// Two passes while the legacy feed serves, then changes on this side.
+async fn a_second_pass_takes_what_has_changed(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    for name in ["kim", "lee", "park"] {
+        legacy.user(&format!("{name}@example.com+kakao"), name).await;
+    }
+    let edited = legacy.post("kim", 2_023_090_500_000_000, 1).await;
+    let old = legacy.image(edited, &picture(1, 200)).await;
+    let like = legacy.like(edited, "lee").await;
+    let deleted = legacy.post("kim", 2_023_090_600_000_000, 2).await;
+    legacy.image(deleted, &picture(2, 200)).await;
+    let moved = legacy.post("kim", 2_023_090_700_000_000, 3).await;
+    legacy.image(moved, &picture(3, 200)).await;
+    let (auth_url, feed_url) = (legacy.url("auth"), legacy.url("feed"));
+    let arguments = ["--auth", auth_url.as_str(), "--feed", feed_url.as_str()];
+    target.import(&arguments);
+
+    // lee is renamed, park takes the name, and likes; kim edits, deletes, and sets another day.
+    sqlx::raw_sql("UPDATE `user` SET nickname = 'moon' WHERE nickname = 'lee'; UPDATE `user` SET nickname = 'lee' WHERE nickname = 'park'")
+        .execute(&legacy.auth)
+        .await
+        .expect("renamed");
+    let ambiguous = legacy.like(edited, "lee").await;
+    legacy.like(edited, "moon").await;
+    legacy
+        .run(format!(
+            "UPDATE feed SET text = 'edited', happiness = 5 WHERE feed_id = {edited}"
+        ))
+        .await;
+    legacy
+        .run(format!("DELETE FROM feed_image WHERE feed_image_id = {old}"))
+        .await;
+    legacy.image(edited, &picture(4, 200)).await;
+    legacy
+        .run(format!("DELETE FROM feed_image WHERE feed_id = {deleted}"))
+        .await;
+    legacy.run(format!("DELETE FROM feed WHERE feed_id = {deleted}")).await;
+    legacy
+        .run(format!(
+            "UPDATE feed SET date = 2023090800000000 WHERE feed_id = {moved}"
+        ))
+        .await;
+    let added = legacy.post("lee", 2_023_090_500_000_000, 1).await;
+    let second = target.import(&arguments);
+    let counts = ["created", "updated", "deleted"].map(|outcome| count(&second, "feed", outcome));
+    assert_eq!(counts, [1, 2, 1], "{second}");
+    let report = target.report();
+    let listed = |id: i64| {
+        report
+            .iter()
+            .any(|(row, _, _)| *row == format!("feed_like_nickname {id}"))
+    };
+    assert!(listed(ambiguous), "whose name it was cannot be told: {report:#?}");
+    assert!(!listed(like));
+    assert_eq!(
+        target
+            .number("SELECT COUNT(*) FROM post_like WHERE account = 'lee@example.com+kakao'")
+            .await,
+        Some(1),
+        "a like stays with whom it was of"
+    );
+    assert_eq!(
+        target
+            .number("SELECT COUNT(*) FROM post WHERE account = 'park@example.com+kakao'")
+            .await,
+        Some(1),
+        "a post's nickname follows renames: {added}"
+    );
+    assert_eq!(
+        target
+            .number("SELECT COUNT(*) FROM image_garbage WHERE reserved = 0")
+            .await,
+        Some(2)
+    );
+
+    // A like is taken back there; a post is changed and one deleted here.
+    legacy
+        .run(format!(
+            "DELETE FROM feed_like_nickname WHERE feed_like_nickname_id = {like}"
+        ))
+        .await;
+    bed.sql("feed", "UPDATE post SET text = 'ours' WHERE day = 20230908")
+        .await;
+    legacy
+        .run(format!("UPDATE feed SET text = 'theirs' WHERE feed_id = {moved}"))
+        .await;
+    bed.sql("feed", "DELETE FROM post WHERE account = 'park@example.com+kakao'")
+        .await;
+    legacy
+        .run(format!("UPDATE feed SET text = 'theirs' WHERE feed_id = {added}"))
+        .await;
+    let third = target.import(&arguments);
+    let counts = ["updated", "kept-ours", "deleted-here"].map(|outcome| count(&third, "feed", outcome));
+    assert_eq!(counts, [1, 1, 1], "{third}");
+    assert_eq!(
+        target.number("SELECT COUNT(*) FROM post_like").await,
+        Some(1),
+        "the second like of the account, under its later name, takes the place of the first"
+    );
+    assert_eq!(
+        target.number("SELECT COUNT(*) FROM post WHERE text = 'ours'").await,
+        Some(1)
+    );
+}
+
+const POSTS: i64 = 2000;
+
+/// Killed in the middle, run again, and once more.
+async fn an_import_that_is_killed_goes_on(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    for person in 0..20 {
+        legacy
+            .user(&format!("person{person}@example.com+kakao"), &format!("person{person}"))
+            .await;
+    }
+    let mut posts = Vec::new();
+    let mut children = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..POSTS {
+        let (person, day) = (number % 20, number / 20);
+        let date = (20_230_101 + day / 25 * 100 + day % 25) * 100_000_000 + 12_000_000;
+        let post = number + 1;
+        posts.push(format!(
+            "({post}, {date}, {}, b'{}', 'person{person}', 'sunny', 'day {number}')",
+            number % 6,
+            number % 2
+        ));
+        children.0.push(format!("('coffee', {post}), ('sea', {post})"));
+        let image = hex::encode(picture(u32::try_from(number).expect("small"), 400));
+        children.1.push(format!("(x'{image}', {post})"));
+        children.2.push(format!("('person{}', {post})", (number + 1) % 20));
+    }
+    for (insert, rows) in [
+        (
+            "feed (feed_id, date, happiness, is_public, nickname, weather, text)",
+            posts,
+        ),
+        ("feed_category (category, feed_id)", children.0),
+        ("feed_image (image, feed_id)", children.1),
+        ("feed_like_nickname (nickname, feed_id)", children.2),
+    ] {
+        for rows in rows.chunks(500) {
+            legacy
+                .run(format!("INSERT INTO {insert} VALUES {}", rows.join(", ")))
+                .await;
+        }
+    }
+    let (auth_url, feed_url) = (legacy.url("auth"), legacy.url("feed"));
+    let arguments = ["--auth", auth_url.as_str(), "--feed", feed_url.as_str()];
+    let mut child = target.command(&arguments).spawn().expect("the binary runs");
+    while target.number("SELECT COUNT(*) FROM post").await.unwrap_or(0) == 0 {
+        let ended = child.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "over before it could be killed: {ended:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child.kill().expect("killed");
+    child.wait().expect("it is over");
+    let there = target.number("SELECT COUNT(*) FROM post").await.expect("a table");
+    assert!((1..POSTS).contains(&there), "killed in the middle: {there}");
+
+    let rest = target.import(&arguments);
+    assert_eq!(count(&rest, "feed", "unchanged"), there.unsigned_abs(), "{rest}");
+    assert_eq!(
+        count(&rest, "feed", "created"),
+        (POSTS - there).unsigned_abs(),
+        "{rest}"
+    );
+    assert!(
+        rest.contains("check: 50 pictures compared byte by byte: the same"),
+        "{rest}"
+    );
+    let again = target.import(&arguments);
+    assert_eq!(count(&again, "feed", "unchanged"), POSTS.unsigned_abs(), "{again}");
+    for (query, wanted) in [
+        ("SELECT COUNT(*) FROM post", POSTS),
+        ("SELECT COUNT(*) FROM imported_post", POSTS),
+        ("SELECT COUNT(*) FROM imported_image", POSTS),
+        ("SELECT COUNT(DISTINCT image) FROM imported_image", POSTS),
+        ("SELECT COUNT(*) FROM post_like", POSTS),
+        ("SELECT COUNT(*) FROM category_change", POSTS),
+        (
+            "SELECT COUNT(*) FROM image_garbage g JOIN imported_image i ON i.image = g.id",
+            0,
+        ),
+    ] {
+        assert_eq!(target.number(query).await, Some(wanted), "{query}");
+    }
+}
+
+on_both_targets!(
+    every_post_is_taken_over_or_reported,
+    a_second_pass_takes_what_has_changed,
+    an_import_that_is_killed_goes_on,
+);
