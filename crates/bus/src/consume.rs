@@ -51,8 +51,8 @@ pub trait Consumer<E: Event>: Send + Sync + 'static {
     async fn handle(&self, event: Envelope<E>) -> Result<(), HandleError>;
 }
 
-/// Spawns a member of the group `<service>.<topic>` for this event: one of the replicas gets each record. A group of its
-/// own for each topic keeps one consumer's restart or long retry from stopping the others.
+/// Spawns a member of the group `<service>.consumers` for this event: one of the replicas gets each record. On Kafka the members of a
+/// process share one client; each has queues of its own, so that one consumer's long retry does not stop the others.
 ///
 /// # Panics
 /// When the service has a consumer of this event already: the two would share the records out between them.

@@ -5,9 +5,12 @@ mod broadcast;
 mod client;
 mod compare;
 mod connection;
+mod group;
 mod member;
 mod oauth;
+mod outage;
 mod producer;
+mod queue;
 mod reader;
 mod security;
 mod topics;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backon::ExponentialBuilder;
 use rdkafka::producer::Producer as _;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
@@ -45,6 +49,7 @@ struct Inner {
     report_producer: producer::Publisher,
     topics: topics::Made,
     broadcasts: broadcast::Broadcasts,
+    groups: group::Groups,
 }
 
 impl fmt::Debug for Kafka {
@@ -66,6 +71,13 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(call).await.map_err(unavailable)?
 }
 
+/// Brokers that have just created a topic, or come back, refuse requests for a moment.
+fn retries() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_times(6)
+}
+
 impl Kafka {
     /// Opens the bus on the brokers of `events.url`. None of them needs to answer yet.
     pub(super) async fn open(events: &Events, names: Names, context: &Context) -> Result<Self, BusError> {
@@ -80,6 +92,7 @@ impl Kafka {
             service: context.service,
             topics: topics::Made::default(),
             broadcasts: broadcast::Broadcasts::default(),
+            groups: group::Groups::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -121,11 +134,7 @@ impl Bus for Kafka {
 
     async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError> {
         self.create_topics(topics).await?;
-        Ok(Box::new(member::KafkaMember::join(
-            self.inner.clone(),
-            self.inner.names.group(group),
-            topics,
-        )?))
+        Ok(Box::new(member::KafkaMember::join(&self.inner, group, topics).await?))
     }
 
     async fn read(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, BusError> {

@@ -179,7 +179,7 @@ async fn buries_what_cannot_be_handled_and_goes_on(bench: Bench) {
         letters[0]
             .header(Header::DLT_GROUP)
             .unwrap()
-            .ends_with("test-service.resign")
+            .ends_with("test-service.consumers")
     );
     assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
     assert_counted(&service, "events_dead_letters_total", &[r#"topic="resign""#], 4);

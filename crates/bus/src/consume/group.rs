@@ -1,6 +1,7 @@
 //! The loop of a group's member.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sosohappy_common::Context;
 use sosohappy_common::lifecycle::Stage;
@@ -10,13 +11,26 @@ use super::handling::{Handling, Outcome, backoff, pause};
 use crate::{Bus, BusError, Member};
 use sosohappy_events::{Event, Header, Record};
 
+/// The consumer group of a service is `<service>.consumers`.
+const GROUP: &str = "consumers";
+
+/// A member that holds one record for this long, while its database is unavailable, leaves its partitions to other replicas until it
+/// has applied the record.
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
+
+/// Why [`consume`] ended.
+enum Ended {
+    Draining,
+    Held(Record),
+}
+
 pub(super) async fn run<E: Event, C: Consumer<E>>(
     context: Context,
     bus: Arc<dyn Bus>,
     handling: Handling<E, C>,
 ) -> anyhow::Result<()> {
     let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining_at(Stage::Consuming));
-    let group = format!("{}.{topic}", context.service);
+    let group = format!("{}.{GROUP}", context.service);
     // There from the start, at nothing.
     handling.metrics.dead_letters.with_label_values(&[topic]);
     let mut delays = backoff();
@@ -32,7 +46,16 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
                 let ended = consume(&context, &handling, &mut *member).await;
                 member.leave().await;
                 match ended {
-                    Ok(()) => return Ok(()),
+                    Ok(Ended::Draining) => return Ok(()),
+                    Ok(Ended::Held(record)) => {
+                        tracing::warn!(
+                            topic,
+                            "record not applied for a minute; partitions left to other replicas"
+                        );
+                        // Comes again after the member has joined again, and is recognised then.
+                        handling.handle(&record).await;
+                        continue;
+                    }
                     Err(error) => error,
                 }
             }
@@ -46,27 +69,31 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
     }
 }
 
-/// Handles records until the service drains (`Ok`) or the member is of no use any more.
+/// Handles records until the service drains, one cannot be applied for [`LONGEST_HOLD`], or the member is of no use any more.
 async fn consume<E: Event, C: Consumer<E>>(
     context: &Context,
     handling: &Handling<E, C>,
     member: &mut dyn Member,
-) -> Result<(), BusError> {
+) -> Result<Ended, BusError> {
     let draining = context.lifecycle.draining_at(Stage::Consuming);
     loop {
         let record = tokio::select! {
             biased;
-            () = draining.cancelled() => return Ok(()),
+            () = draining.cancelled() => return Ok(Ended::Draining),
             record = member.next() => record?,
         };
-        match handling.handle(&record).await {
+        // An attempt may be dropped at any await.
+        let Ok(outcome) = tokio::time::timeout(LONGEST_HOLD, handling.handle(&record)).await else {
+            return Ok(Ended::Held(record));
+        };
+        match outcome {
             Outcome::Applied => {}
             Outcome::Rejected(reason) => {
                 if !send_dead_letter(context, handling, member, &record, &reason).await {
-                    return Ok(());
+                    return Ok(Ended::Draining);
                 }
             }
-            Outcome::Interrupted => return Ok(()),
+            Outcome::Interrupted => return Ok(Ended::Draining),
         }
         member.done(&record).await?;
     }
@@ -153,8 +180,6 @@ fn truncated(record: &Record) -> Record {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use async_trait::async_trait;
     use parking_lot::Mutex;
     use prometheus::IntGauge;
@@ -230,5 +255,60 @@ mod tests {
                 assert_eq!(sent[0].key.as_ref().map(bytes::Bytes::len), Some(1024));
             }
         }
+    }
+
+    /// Cannot reach its database.
+    struct Unavailable;
+
+    #[async_trait]
+    impl Consumer<AccountResigned> for Unavailable {
+        async fn handle(&self, _: Envelope<AccountResigned>) -> Result<(), HandleError> {
+            Err(HandleError::Unavailable(anyhow::anyhow!("the database is unavailable")))
+        }
+    }
+
+    /// Brings the same record again until it is done.
+    struct Brings(Record);
+
+    #[async_trait]
+    impl Member for Brings {
+        async fn next(&mut self) -> Result<Record, BusError> {
+            Ok(self.0.clone())
+        }
+
+        async fn done(&mut self, _: &Record) -> Result<(), BusError> {
+            Err(BusError::Unavailable("done".to_owned()))
+        }
+
+        async fn dead_letter(&mut self, _: &Record, reason: &str) -> Result<(), BusError> {
+            panic!("{reason}")
+        }
+
+        fn observe(&mut self, _: IntGauge) {}
+
+        async fn leave(self: Box<Self>) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_cannot_apply_a_record_gives_up_its_partitions() {
+        let context = Context::system("test-service", 0);
+        let event = AccountResigned {
+            account: "kim@example.com+kakao".parse().unwrap(),
+            nickname: "kim".into(),
+        };
+        let mut member = Brings(record_of(&Envelope::new(event, &context).to_outgoing()));
+
+        let handling = Handling::<AccountResigned, _>::new(&context, Unavailable, "consumer");
+        let began = tokio::time::Instant::now();
+        let ended = consume(&context, &handling, &mut member).await;
+        assert!(matches!(ended, Ok(Ended::Held(_))));
+        assert_eq!(began.elapsed().as_secs(), LONGEST_HOLD.as_secs());
+
+        let handling = Handling::<AccountResigned, _>::new(&context, Nobody, "consumer");
+        let ended = consume(&context, &handling, &mut member).await;
+        assert!(
+            ended.is_err_and(|error| error.to_string().contains("done")),
+            "what is applied is done"
+        );
     }
 }

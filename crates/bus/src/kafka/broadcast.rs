@@ -4,24 +4,23 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use rdkafka::consumer::stream_consumer::StreamPartitionQueue;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::client::Client;
+use super::outage::pause_during_outages;
+use super::queue::{self, Consumer, Queue, split};
 use super::{Inner, unavailable};
 use crate::BusError;
-
-pub(super) type Consumer = StreamConsumer<Client>;
-pub(super) type Queue = StreamPartitionQueue<Client>;
 
 /// A client without a group, and the topics assigned to it.
 struct Broadcast {
     consumer: Arc<Consumer>,
     topics: Mutex<BTreeSet<String>>,
     failed: CancellationToken,
+    _pausing: AbortOnDropHandle<()>,
     /// Ends [`serve`].
     _serving: DropGuard,
 }
@@ -72,6 +71,7 @@ impl Broadcast {
         let (consumer, failed, stop) = (Arc::new(consumer), CancellationToken::new(), CancellationToken::new());
         tokio::spawn(serve(consumer.clone(), failed.clone(), stop.clone()));
         Ok(Self {
+            _pausing: pause_during_outages(&consumer),
             consumer,
             topics: Mutex::default(),
             failed,
@@ -95,8 +95,8 @@ async fn serve(consumer: Arc<Consumer>, failed: CancellationToken, stop: Cancell
             Err(error) => consumer.client().context().warn(&error, "reader"),
         }
     }
-    // The last owner ends the client, which blocks.
-    tokio::task::spawn_blocking(move || drop(consumer));
+    // Where it is the last owner.
+    queue::end(consumer);
 }
 
 impl Assigned {
@@ -123,10 +123,7 @@ impl Assigned {
         let mut queues = Vec::with_capacity(partitions.count());
         for partition in partitions.elements() {
             let number = partition.partition();
-            let queue = consumer
-                .split_partition_queue(&self.topic, number)
-                .ok_or_else(|| unavailable(format!("topic {} has no partition {number}", self.topic)))?;
-            queues.push((number, queue));
+            queues.push((number, split(consumer, &self.topic, number)?));
         }
         consumer.incremental_assign(partitions).map_err(unavailable)?;
         Ok(queues)
@@ -136,9 +133,14 @@ impl Assigned {
 impl Drop for Assigned {
     fn drop(&mut self) {
         let (broadcast, topic) = (self.broadcast.take(), std::mem::take(&mut self.topic));
-        // Unassigning, and ending the client, blocks; outside of a runtime nothing else is held up.
+        // Unassigning blocks; outside of a runtime nothing else is held up.
         if let (Some(broadcast), Ok(runtime)) = (broadcast, tokio::runtime::Handle::try_current()) {
-            runtime.spawn_blocking(move || unassign(&broadcast, &topic));
+            runtime.spawn_blocking(move || {
+                unassign(&broadcast, &topic);
+                if let Some(Broadcast { consumer, .. }) = Arc::into_inner(broadcast) {
+                    queue::end(consumer);
+                }
+            });
         }
     }
 }
@@ -152,7 +154,10 @@ fn unassign(broadcast: &Broadcast, topic: &str) {
         if partitions.count() == 0 {
             return Ok(());
         }
-        broadcast.consumer.incremental_unassign(&partitions)
+        broadcast.consumer.incremental_unassign(&partitions)?;
+        let numbers = partitions.elements().into_iter().map(|partition| partition.partition());
+        queue::discard(&broadcast.consumer, topic, numbers);
+        Ok(())
     });
     match unassigned {
         // Only now another reader may have it.

@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Sasl, Security};
+use tokio::sync::Notify;
 
 use super::connection::{ClientMetrics, Connection};
 use super::oauth::Tokens;
@@ -26,10 +27,6 @@ use sosohappy_events::{Record, Topic};
 /// A consumer that says nothing for this long has died, and its partitions go to others: the least a broker allows by
 /// default.
 const SESSION: Duration = Duration::from_secs(6);
-
-/// A member that holds one record for this long while its database is away leaves its partitions to others, and joins
-/// again with its next record. Others who want to join wait for it at most this long.
-const LONGEST_HOLD: Duration = Duration::from_mins(1);
 
 /// How often a client says whether it is connected.
 const STATISTICS_PERIOD: Duration = Duration::from_secs(5);
@@ -84,6 +81,7 @@ impl Settings {
         Client {
             tokens: self.tokens.clone(),
             connection: Connection::new(&self.metrics),
+            lost_brokers: Arc::default(),
         }
     }
 
@@ -161,8 +159,7 @@ impl Settings {
             // Only what moves stops; the rest of a group goes on while it is shared out anew.
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION.as_millis().to_string())
-            .set("heartbeat.interval.ms", (SESSION / 4).as_millis().to_string())
-            .set("max.poll.interval.ms", LONGEST_HOLD.as_millis().to_string());
+            .set("heartbeat.interval.ms", (SESSION / 4).as_millis().to_string());
         config
     }
 
@@ -181,9 +178,15 @@ impl Settings {
 pub(super) struct Client {
     tokens: Option<Arc<Tokens>>,
     connection: Connection,
+    lost_brokers: Arc<Notify>,
 }
 
 impl Client {
+    /// Is notified when no broker answers any more.
+    pub(super) fn lost_brokers(&self) -> Arc<Notify> {
+        self.lost_brokers.clone()
+    }
+
     /// Logs an error that librdkafka recovers from by itself.
     pub(super) fn warn(&self, error: &KafkaError, group: &str) {
         if let Some(suppressed) = self.connection.may_log() {
@@ -233,6 +236,9 @@ impl ClientContext for Client {
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
+        }
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.lost_brokers.notify_one();
         }
         // A client that has failed for good says so once.
         let is_fatal = code == Some(RDKafkaErrorCode::Fatal);

@@ -1,18 +1,19 @@
 //! A member of a consumer group.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backon::Retryable as _;
 use prometheus::IntGauge;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::client::{self, Client};
-use super::{ASK, Inner, unavailable};
+use super::group::Subscription;
+use super::queue::{Consumer, Queue, first};
+use super::{ASK, Inner, blocking, client, retries, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Member, dead_letter};
 use sosohappy_events::{Record, Topic};
@@ -21,48 +22,55 @@ const MEASURE_LAG: Duration = Duration::from_secs(5);
 
 pub(super) struct KafkaMember {
     inner: Arc<Inner>,
-    group: String,
-    topics: HashMap<String, Topic>,
-    /// Taken when the group is left.
-    consumer: Option<Arc<StreamConsumer<Client>>>,
-    lag: Option<(IntGauge, AbortOnDropHandle<()>)>,
+    // Before the subscription, so that queues are dropped before the client ends.
+    partitions: Vec<Partition>,
+    subscription: Subscription,
+    lag: Option<Lag>,
+    /// Asked first next time.
+    turn: usize,
+}
+
+/// A gauge that is kept at the lag of a member, and is nothing when it leaves.
+struct Lag {
+    gauge: IntGauge,
+    _measuring: AbortOnDropHandle<()>,
+}
+
+impl Drop for Lag {
+    fn drop(&mut self) {
+        self.gauge.set(0);
+    }
+}
+
+/// A partition that this member may be given.
+struct Partition {
+    topic: Topic,
+    queue: Queue,
 }
 
 impl KafkaMember {
-    pub(super) fn join(inner: Arc<Inner>, group: String, topics: &[Topic]) -> Result<Self, BusError> {
-        let topics: HashMap<_, _> = topics
-            .iter()
-            .map(|topic| (inner.names.wire(Channel::live(*topic)), *topic))
-            .collect();
-        let consumer: StreamConsumer<Client> = inner
-            .settings
-            .member(&group)
-            .create_with_context(inner.settings.client())
-            .map_err(|error| BusError::Settings(error.to_string()))?;
-        let names: Vec<_> = topics.keys().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(unavailable)?;
-        Ok(Self {
-            inner,
-            group,
-            topics,
-            consumer: Some(Arc::new(consumer)),
-            lag: None,
-        })
-    }
-
-    fn consumer(&self) -> &Arc<StreamConsumer<Client>> {
-        self.consumer.as_ref().expect("it is taken only when the member leaves")
-    }
-
-    /// Commits what was done, tells the group, and ends the client, on a thread that may block.
-    fn close(&mut self) -> Option<tokio::task::JoinHandle<()>> {
-        if let Some((gauge, _task)) = self.lag.take() {
-            gauge.set(0);
+    pub(super) async fn join(inner: &Arc<Inner>, group: &str, topics: &[Topic]) -> Result<Self, BusError> {
+        let wire = |topic: &Topic| inner.names.wire(Channel::live(*topic));
+        let names = topics.iter().map(wire).collect();
+        let subscription = inner.groups.reserve(inner, &inner.names.group(group), names)?;
+        let mut known = Vec::new();
+        for topic in topics {
+            let ask = || {
+                let (producer, name) = (inner.producer.current(), wire(topic));
+                blocking(move || super::topics::partitions(&producer, &name))
+            };
+            let numbers = ask.retry(retries()).await?;
+            let queues = subscription.split(&wire(topic), &numbers)?;
+            known.extend(queues.into_iter().map(|queue| Partition { topic: *topic, queue }));
         }
-        let consumer = self.consumer.take()?;
-        // Outside of a runtime nothing else is held up.
-        let runtime = tokio::runtime::Handle::try_current().ok()?;
-        Some(runtime.spawn_blocking(move || drop(consumer)))
+        subscription.subscribe();
+        Ok(Self {
+            inner: inner.clone(),
+            partitions: known,
+            subscription,
+            lag: None,
+            turn: 0,
+        })
     }
 }
 
@@ -70,15 +78,19 @@ impl KafkaMember {
 impl Member for KafkaMember {
     async fn next(&mut self) -> Result<Record, BusError> {
         loop {
-            match self.consumer().recv().await {
-                Ok(message) => {
-                    if let Some(topic) = self.topics.get(rdkafka::Message::topic(&message)) {
-                        return Ok(client::record(&message, *topic));
-                    }
-                }
+            let (index, message) = tokio::select! {
+                () = self.subscription.failed() => return Err(unavailable("the client of the group failed")),
+                came = first(self.partitions.iter().map(|partition| &partition.queue), self.turn) => came,
+            };
+            self.turn = (index + 1) % self.partitions.len();
+            match message {
+                Ok(message) => return Ok(client::record(&message, self.partitions[index].topic)),
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(unavailable(error)),
-                // librdkafka recovers by itself; after too long a hold it joins again.
-                Err(error) => self.consumer().client().context().warn(&error, &self.group),
+                // librdkafka recovers by itself.
+                Err(error) => {
+                    let context = self.subscription.consumer().client().context();
+                    context.warn(&error, self.subscription.name());
+                }
             }
         }
     }
@@ -89,12 +101,12 @@ impl Member for KafkaMember {
         offsets
             .add_partition_offset(&topic, record.partition, Offset::Offset(record.offset + 1))
             .map_err(unavailable)?;
-        match self.consumer().store_offsets(&offsets) {
+        match self.subscription.consumer().store_offsets(&offsets) {
             Ok(()) => Ok(()),
             // The partition has gone to another member, which may handle the record once more.
             Err(KafkaError::StoreOffset(RDKafkaErrorCode::State | RDKafkaErrorCode::UnknownPartition)) => {
                 tracing::info!(
-                    group = self.group,
+                    group = self.subscription.name(),
                     topic,
                     partition = record.partition,
                     "partition was reassigned; record may be handled twice"
@@ -106,45 +118,51 @@ impl Member for KafkaMember {
     }
 
     async fn dead_letter(&mut self, record: &Record, reason: &str) -> Result<(), BusError> {
-        let letter = dead_letter::wire_record(record, &self.group, reason);
+        let letter = dead_letter::wire_record(record, self.subscription.name(), reason);
         self.inner.make(std::iter::once(letter.channel)).await?;
         self.inner.publish(&self.inner.producer, &[letter]).await
     }
 
     fn observe(&mut self, lag: IntGauge) {
-        let (gauge, consumer) = (lag.clone(), Arc::downgrade(self.consumer()));
+        let (gauge, consumer) = (lag.clone(), Arc::downgrade(self.subscription.consumer()));
+        let topics = self.subscription.topics().to_vec();
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(MEASURE_LAG).await;
                 let Some(consumer) = consumer.upgrade() else { return };
-                match super::blocking(move || measure(&consumer)).await {
+                let topics = topics.clone();
+                match blocking(move || measure(&consumer, &topics)).await {
                     Ok(records) => gauge.set(records),
                     Err(error) => tracing::debug!(%error, "reading consumer lag failed"),
                 }
             }
         });
-        self.lag = Some((lag, AbortOnDropHandle::new(task)));
+        self.lag = Some(Lag {
+            gauge: lag,
+            _measuring: AbortOnDropHandle::new(task),
+        });
     }
 
-    async fn leave(mut self: Box<Self>) {
-        if let Some(closing) = self.close()
-            && let Err(error) = closing.await
-        {
-            tracing::warn!(%error, group = self.group, "leaving consumer group failed");
-        }
+    async fn leave(self: Box<Self>) {
+        let Self {
+            partitions,
+            subscription,
+            lag,
+            ..
+        } = *self;
+        drop((lag, partitions));
+        subscription.end().await;
     }
 }
 
-impl Drop for KafkaMember {
-    fn drop(&mut self) {
-        // Not waited for: ending the client blocks.
-        drop(self.close());
+/// Returns the records in this process's partitions of these topics that are not done.
+fn measure(consumer: &Consumer, topics: &[String]) -> Result<i64, BusError> {
+    let assignment = consumer.assignment().map_err(unavailable)?;
+    let mut partitions = TopicPartitionList::new();
+    for partition in topics.iter().flat_map(|topic| assignment.elements_for_topic(topic)) {
+        partitions.add_partition(partition.topic(), partition.partition());
     }
-}
-
-/// Returns the records in this member's partitions that are not done.
-fn measure(consumer: &StreamConsumer<Client>) -> Result<i64, BusError> {
-    let committed = consumer.committed(ASK).map_err(unavailable)?;
+    let committed = consumer.committed_offsets(partitions, ASK).map_err(unavailable)?;
     let mut lag = 0;
     for partition in committed.elements() {
         let (low, high) = consumer

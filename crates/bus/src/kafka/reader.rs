@@ -5,8 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::{ExponentialBuilder, Retryable as _};
-use futures::FutureExt as _;
+use backon::Retryable as _;
 use futures::future::select_all;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -15,9 +14,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::broadcast::{Assigned, Queue};
+use super::broadcast::Assigned;
 use super::producer::Producer;
-use super::{ASK, Inner, blocking, client, unavailable};
+use super::queue::{Queue, first};
+use super::topics::partitions;
+use super::{ASK, Inner, blocking, client, retries, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Reader, Start};
 use sosohappy_events::{Record, Topic};
@@ -73,15 +74,11 @@ impl KafkaReader {
         let (mut partitions, mut follows) = (Vec::new(), Vec::new());
         for (follow, channel) in channels.iter().enumerate() {
             let assigned = Arc::new(inner.broadcasts.reserve(inner, inner.names.wire(*channel))?);
-            // Brokers that have just created a topic, or come back, refuse requests for a moment.
             let ask = || {
                 let (assigned, producer) = (assigned.clone(), inner.producer.current());
                 blocking(move || position(&producer, &assigned, start))
             };
-            let retries = ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(20))
-                .with_max_times(6);
-            let positions = ask.retry(retries).await?;
+            let positions = ask.retry(retries()).await?;
             let known = positions.len();
             partitions.extend(
                 positions
@@ -111,23 +108,16 @@ impl KafkaReader {
 
     async fn wait(&mut self) -> Came {
         let (partitions, follows) = (&self.partitions, &self.follows);
-        let count = partitions.len();
-        let order = (0..count).map(|step| (self.turn + step) % count);
-        let waits = order.map(|index| {
-            let Partition { follow, queue, .. } = &partitions[index];
-            let topic = follows[*follow].topic;
-            Box::pin(queue.recv().map(move |message| {
+        let failures = follows.iter().map(|follow| Box::pin(follow.assigned.failed()));
+        tokio::select! {
+            (index, message) = first(partitions.iter().map(|partition| &partition.queue), self.turn) => {
                 let found = match message {
-                    Ok(message) => Found::Record(client::record(&message, topic)),
+                    Ok(message) => Found::Record(client::record(&message, follows[partitions[index].follow].topic)),
                     Err(KafkaError::PartitionEOF(_)) => Found::End,
                     Err(error) => Found::Error(error),
                 };
                 Came::Found(index, found)
-            }))
-        });
-        let failures = follows.iter().map(|follow| Box::pin(follow.assigned.failed()));
-        tokio::select! {
-            (came, ..) = select_all(waits) => came,
+            }
             Some(partition) = self.added.recv() => Came::Added(partition),
             _ = select_all(failures) => Came::Failed,
         }
@@ -207,24 +197,6 @@ fn position(producer: &Producer, assigned: &Assigned, start: Start) -> Result<Ve
     Ok(queues
         .into_iter()
         .map(|(number, queue)| (targets.get(&number).copied().flatten(), queue))
-        .collect())
-}
-
-fn partitions(producer: &Producer, topic: &str) -> Result<Vec<i32>, BusError> {
-    let metadata = producer
-        .client()
-        .fetch_metadata(Some(topic), ASK)
-        .map_err(unavailable)?;
-    let found = metadata
-        .topics()
-        .iter()
-        // A topic that is being created may be listed without partitions for a moment: that is no topic to read yet.
-        .find(|found| found.name() == topic && found.error().is_none() && !found.partitions().is_empty());
-    let found = found.ok_or_else(|| unavailable(format!("topic {topic} does not exist")))?;
-    Ok(found
-        .partitions()
-        .iter()
-        .map(rdkafka::metadata::MetadataPartition::id)
         .collect())
 }
 

@@ -9,6 +9,7 @@ use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
 
+use super::producer::Producer;
 use super::{ASK, Inner, blocking, unavailable};
 use crate::BusError;
 use crate::declared::Declared;
@@ -118,4 +119,23 @@ fn new_topic(declared: &Declared) -> NewTopic<'_> {
         .settings
         .iter()
         .fold(topic, |topic, (key, value)| topic.set(key, value))
+}
+
+/// Returns the numbers of a topic's partitions.
+pub(super) fn partitions(producer: &Producer, topic: &str) -> Result<Vec<i32>, BusError> {
+    let metadata = producer
+        .client()
+        .fetch_metadata(Some(topic), ASK)
+        .map_err(unavailable)?;
+    let found = metadata
+        .topics()
+        .iter()
+        // A topic that is being created may be listed without partitions for a moment: that is no topic to read yet.
+        .find(|found| found.name() == topic && found.error().is_none() && !found.partitions().is_empty());
+    let found = found.ok_or_else(|| unavailable(format!("topic {topic} does not exist")))?;
+    Ok(found
+        .partitions()
+        .iter()
+        .map(rdkafka::metadata::MetadataPartition::id)
+        .collect())
 }

@@ -1,0 +1,308 @@
+//! The client that the members of a consumer group share in a process, with a queue for each partition, so that a slow consumer holds
+//! up no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Inner;
+use super::outage::pause_during_outages;
+use super::queue::{self, Consumer, Queue, split};
+use crate::BusError;
+
+/// Members that join within this time are one change of the subscription, and one rebalance.
+const COLLECT: Duration = Duration::from_millis(50);
+
+/// How often the group is asked whether it has given up the topics of members that have left.
+const LOOK_FOR_REVOKED: Duration = Duration::from_millis(100);
+
+/// How long the group may take to give up everything, and the client to end.
+const END: Duration = Duration::from_secs(5);
+
+/// A client in a group. Its events are always served, whatever its members do: it is never taken for dead, so that no other member is
+/// given its partitions before it knows (librdkafka's pull request 5604 has what is committed otherwise).
+struct Group {
+    name: String,
+    consumer: Arc<Consumer>,
+    /// The topics of its members.
+    subscribed: watch::Sender<BTreeSet<String>>,
+    /// These, and the topics of former members until their partitions are revoked: a new member must not go on behind records that
+    /// the former one has taken and not done.
+    reserved: Arc<Mutex<Reserved>>,
+    failed: CancellationToken,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    _pausing: AbortOnDropHandle<()>,
+}
+
+/// Topics by name, with their partitions where they are known.
+type Reserved = BTreeMap<String, Vec<i32>>;
+
+/// The clients of a process: one a group, and another for each further member with the same topic.
+#[derive(Default)]
+pub(super) struct Groups(Mutex<Vec<Weak<Group>>>);
+
+/// Topics that one member has to itself on its client. Dropped, it unsubscribes from them, and the last one ends the client.
+pub(super) struct Subscription {
+    group: Option<Arc<Group>>,
+    topics: Vec<String>,
+}
+
+impl Groups {
+    /// Reserves topics on the first client of the group that has none of them.
+    pub(super) fn reserve(&self, inner: &Inner, name: &str, topics: Vec<String>) -> Result<Subscription, BusError> {
+        let mut clients = self.0.lock();
+        clients.retain(|client| client.strong_count() > 0);
+        let free = clients
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|client| client.name == name && !client.failed.is_cancelled() && client.reserve(&topics));
+        let group = if let Some(group) = free {
+            group
+        } else {
+            let group = Arc::new(Group::create(inner, name)?);
+            group.reserve(&topics);
+            clients.push(Arc::downgrade(&group));
+            group
+        };
+        Ok(Subscription {
+            group: Some(group),
+            topics,
+        })
+    }
+}
+
+impl Group {
+    fn create(inner: &Inner, name: &str) -> Result<Self, BusError> {
+        let consumer: Consumer = inner
+            .settings
+            .member(name)
+            .create_with_context(inner.settings.client())
+            .map_err(|error| BusError::Settings(error.to_string()))?;
+        let consumer = Arc::new(consumer);
+        let (subscribed, _) = watch::channel(BTreeSet::new());
+        let reserved = Arc::new(Mutex::new(Reserved::new()));
+        let (failed, stop) = (CancellationToken::new(), CancellationToken::new());
+        let server = Server {
+            name: name.to_owned(),
+            consumer: consumer.clone(),
+            reserved: reserved.clone(),
+            failed: failed.clone(),
+        };
+        let pausing = pause_during_outages(&consumer);
+        let serving = tokio::spawn(server.run(subscribed.subscribe(), stop.clone()));
+        Ok(Self {
+            name: name.to_owned(),
+            consumer,
+            subscribed,
+            reserved,
+            failed,
+            stop,
+            serving,
+            _pausing: pausing,
+        })
+    }
+
+    /// False when one of the topics has a member already.
+    fn reserve(&self, topics: &[String]) -> bool {
+        let mut reserved = self.reserved.lock();
+        let is_free = topics.iter().all(|topic| !reserved.contains_key(topic));
+        if is_free {
+            reserved.extend(topics.iter().map(|topic| (topic.clone(), Vec::new())));
+        }
+        is_free
+    }
+
+    /// Commits what was done, tells the group, and ends the client.
+    async fn end(self) {
+        let Self {
+            name,
+            consumer,
+            stop,
+            serving,
+            ..
+        } = self;
+        drop(consumer);
+        stop.cancel();
+        if let Err(error) = serving.await {
+            tracing::warn!(%error, group = name, "leaving consumer group failed");
+        }
+    }
+}
+
+/// What serves the events of a client and keeps its subscription.
+struct Server {
+    name: String,
+    consumer: Arc<Consumer>,
+    reserved: Arc<Mutex<Reserved>>,
+    failed: CancellationToken,
+}
+
+impl Server {
+    async fn run(self, mut subscribed: watch::Receiver<BTreeSet<String>>, stop: CancellationToken) {
+        let mut is_revoking = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok(()) = subscribed.changed() => {
+                    tokio::time::sleep(COLLECT).await;
+                    let topics = subscribed.borrow_and_update().clone();
+                    if let Err(error) = self.subscribe(&topics) {
+                        tracing::warn!(%error, group = self.name, "subscribing failed; members rejoin");
+                        self.failed.cancel();
+                        break;
+                    }
+                    is_revoking = true;
+                }
+                () = tokio::time::sleep(LOOK_FOR_REVOKED), if is_revoking => {
+                    is_revoking = !self.release(&subscribed.borrow());
+                }
+                event = self.consumer.recv() => match event {
+                    // The queues of all known partitions are split off: this one is new.
+                    Ok(message) => {
+                        let (topic, partition) = (rdkafka::Message::topic(&message), rdkafka::Message::partition(&message));
+                        tracing::info!(topic, partition, group = self.name, "topic has a new partition; members rejoin");
+                        self.failed.cancel();
+                        break;
+                    }
+                    Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
+                        tracing::warn!(%error, group = self.name, "Kafka consumer failed; members rejoin");
+                        self.failed.cancel();
+                        break;
+                    }
+                    // librdkafka recovers by itself.
+                    Err(error) => self.consumer.client().context().warn(&error, &self.name),
+                },
+            }
+        }
+        if tokio::time::timeout(END, self.give_up()).await.is_err() {
+            tracing::warn!(
+                group = self.name,
+                "partitions not revoked in time; ending Kafka consumer"
+            );
+        }
+        for (topic, partitions) in std::mem::take(&mut *self.reserved.lock()) {
+            queue::discard(&self.consumer, &topic, partitions);
+        }
+        let ended = queue::end(self.consumer);
+        if tokio::time::timeout(END, ended).await.is_err() {
+            tracing::warn!(group = self.name, "Kafka consumer does not end");
+        }
+    }
+
+    /// Commits what was done, and waits until no partition is assigned.
+    async fn give_up(&self) {
+        self.consumer.unsubscribe();
+        while self
+            .consumer
+            .assignment()
+            .is_ok_and(|assignment| assignment.count() > 0)
+        {
+            // Serves the rebalance.
+            let _ = tokio::time::timeout(COLLECT, self.consumer.recv()).await;
+        }
+    }
+
+    fn subscribe(&self, topics: &BTreeSet<String>) -> Result<(), KafkaError> {
+        if topics.is_empty() {
+            self.consumer.unsubscribe();
+            return Ok(());
+        }
+        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics)
+    }
+
+    /// Frees the topics of former members whose partitions are revoked. True when there are no others.
+    fn release(&self, subscribed: &BTreeSet<String>) -> bool {
+        let assignment = match self.consumer.assignment() {
+            Ok(assignment) => assignment,
+            Err(error) => {
+                tracing::warn!(%error, group = self.name, "reading assignment failed");
+                return false;
+            }
+        };
+        let mut reserved = self.reserved.lock();
+        reserved.retain(|topic, partitions| {
+            let is_kept = subscribed.contains(topic) || !assignment.elements_for_topic(topic).is_empty();
+            if !is_kept {
+                queue::discard(&self.consumer, topic, std::mem::take(partitions));
+            }
+            is_kept
+        });
+        reserved.keys().all(|topic| subscribed.contains(topic))
+    }
+}
+
+impl Subscription {
+    fn group(&self) -> &Arc<Group> {
+        self.group.as_ref().expect("it is taken only when the member leaves")
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.group().name
+    }
+
+    pub(super) fn topics(&self) -> &[String] {
+        &self.topics
+    }
+
+    pub(super) fn consumer(&self) -> &Arc<Consumer> {
+        &self.group().consumer
+    }
+
+    /// Splits the queues of a topic's partitions off. Done before [`Self::subscribe`].
+    pub(super) fn split(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Queue>, BusError> {
+        let mut reserved = self.group().reserved.lock();
+        if let Some(known) = reserved.get_mut(topic) {
+            known.extend_from_slice(partitions);
+        }
+        let split_one = |partition: &i32| split(self.consumer(), topic, *partition);
+        partitions.iter().map(split_one).collect()
+    }
+
+    /// Asks the group for a share of the topics.
+    pub(super) fn subscribe(&self) {
+        let topics = self.topics.iter().cloned();
+        self.group()
+            .subscribed
+            .send_modify(|subscribed| subscribed.extend(topics));
+    }
+
+    /// Resolves when the client is of no use any more.
+    pub(super) async fn failed(&self) {
+        self.group().failed.cancelled().await;
+    }
+
+    /// Leaves the topics to other members, and waits for the end of the client if nobody else uses it.
+    pub(super) async fn end(mut self) {
+        if let Some(group) = self.unsubscribe() {
+            group.end().await;
+        }
+    }
+
+    /// Returns the client if this was its last subscription.
+    fn unsubscribe(&mut self) -> Option<Group> {
+        let group = self.group.take()?;
+        group
+            .subscribed
+            .send_modify(|subscribed| subscribed.retain(|topic| !self.topics.contains(topic)));
+        Arc::into_inner(group)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Not waited for. Outside of a runtime nothing else is held up.
+        if let (Some(group), Ok(runtime)) = (self.unsubscribe(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(group.end());
+        }
+    }
+}

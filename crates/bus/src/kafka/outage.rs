@@ -1,0 +1,94 @@
+//! What consumers do while no broker answers.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::queue::Consumer;
+use super::{ASK, blocking, unavailable};
+use crate::BusError;
+
+/// How often a broker that comes back is asked for the leaders of the partitions.
+const LOOK_FOR_LEADERS: Duration = Duration::from_millis(100);
+
+/// Partitions that have no leader for longer than this keep the others waiting no more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Pauses the partitions of a client when it has lost all brokers, and resumes them when each has a leader again.
+///
+/// A broker that comes back accepts connections before it leads anything. Its answer to a fetch then names some leaders and not others,
+/// and librdkafka from 2.5 on reads memory it has not written when it takes these in (its issues 5280 and 5430): about one process in
+/// forty died. A client that does not fetch gets no such answer.
+pub(super) fn pause_during_outages(consumer: &Arc<Consumer>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer))))
+}
+
+async fn watch(consumer: Weak<Consumer>) {
+    loop {
+        let Some(lost) = consumer
+            .upgrade()
+            .map(|consumer| consumer.client().context().lost_brokers())
+        else {
+            return;
+        };
+        lost.notified().await;
+        let Some(paused) = consumer.upgrade().map(|consumer| pause(&consumer)) else {
+            return;
+        };
+        let paused = match paused {
+            Ok(paused) => paused,
+            Err(error) => {
+                tracing::warn!(%error, "pausing Kafka consumer failed");
+                continue;
+            }
+        };
+        tracing::debug!(
+            partitions = paused.count(),
+            "all Kafka brokers unavailable; consumer paused"
+        );
+        let mut answered = None;
+        loop {
+            tokio::time::sleep(LOOK_FOR_LEADERS).await;
+            let (Some(consumer), partitions) = (consumer.upgrade(), paused.clone()) else {
+                return;
+            };
+            match blocking(move || have_leaders(&consumer, &partitions)).await {
+                Ok(true) => break,
+                Ok(false) if answered.get_or_insert_with(Instant::now).elapsed() > LONGEST_PAUSE => break,
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "Kafka broker still unavailable"),
+            }
+        }
+        let Some(consumer) = consumer.upgrade() else { return };
+        match consumer.resume(&paused) {
+            Ok(()) => tracing::debug!(partitions = paused.count(), "Kafka consumer resumed"),
+            Err(error) => tracing::warn!(%error, "resuming Kafka consumer failed"),
+        }
+    }
+}
+
+fn pause(consumer: &Consumer) -> Result<TopicPartitionList, KafkaError> {
+    let assignment = consumer.assignment()?;
+    consumer.pause(&assignment)?;
+    Ok(assignment)
+}
+
+fn have_leaders(consumer: &Consumer, partitions: &TopicPartitionList) -> Result<bool, BusError> {
+    let metadata = consumer.fetch_metadata(None, ASK).map_err(unavailable)?;
+    let has_leader = |topic: &str, number: i32| {
+        let topic = metadata.topics().iter().find(|found| found.name() == topic);
+        topic.is_some_and(|topic| {
+            let partition = topic.partitions().iter().find(|found| found.id() == number);
+            partition.is_some_and(|partition| partition.leader() >= 0)
+        })
+    };
+    let elements = partitions.elements();
+    Ok(elements
+        .iter()
+        .all(|partition| has_leader(partition.topic(), partition.partition())))
+}

@@ -1,0 +1,163 @@
+//! A broker that is killed and comes back, several times, under processes that have idle and busy clients: none may die of it. About one
+//! process in forty did before consumers were paused meanwhile.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use sosohappy_bus::{BusError, Start};
+use sosohappy_events::Topic;
+use support::{Bench, record};
+
+/// How often the broker is killed; more where this is set.
+const RESTARTS: &str = "SOSOHAPPY_TEST_BROKER_RESTARTS";
+const DEFAULT_RESTARTS: u32 = 2;
+
+const PROCESSES: usize = 4;
+
+/// What clients do is over some seconds after the broker has come back.
+const SETTLING: Duration = Duration::from_secs(4);
+
+/// A broker of this test, which others do not notice.
+struct Broker {
+    folder: tempfile::TempDir,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Self { folder };
+        broker.engines(&["up", "kafka"]);
+        broker
+    }
+
+    /// Runs `scripts/engines`, and returns what it prints.
+    fn engines(&self, arguments: &[&str]) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
+        let output = Command::new(script)
+            .args(arguments)
+            .env("SOSOHAPPY_ENGINES_DIR", self.folder.path())
+            // Those of the other tests are not meant.
+            .env_remove("SOSOHAPPY_TEST_KAFKA")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "scripts/engines {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn url(&self) -> String {
+        let lines = self.engines(&["env", "kafka"]);
+        let url = lines
+            .lines()
+            .find_map(|line| line.strip_prefix("export SOSOHAPPY_TEST_KAFKA='"));
+        url.unwrap().trim_end_matches('\'').to_owned()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.engines(&["kill", "kafka"]);
+    }
+}
+
+/// A process that is ended with the test.
+struct Process(Child);
+
+impl Process {
+    fn start(url: &str) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_with_clients", "--ignored", "--nocapture"])
+            .env("CHILD_URL", url)
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// As services do while the broker is unavailable.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, BusError>) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(BusError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Clients as a service has them: readers, members of groups, a relay that publishes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "only as a child process"]
+async fn child_with_clients() {
+    let bench = Bench::new(std::env::var("CHILD_URL").unwrap(), String::new());
+    let bus = bench.open().await;
+    patiently(async || bus.create_topics(&Topic::ALL).await).await;
+    let idle = [
+        Topic::AccessToken,
+        Topic::Expired,
+        Topic::Resign,
+        Topic::AccountState,
+        Topic::ConfigBus,
+    ];
+    for topic in idle.into_iter().chain([Topic::Notice]) {
+        let mut reader = patiently(async || bus.read(&[topic], Start::Latest).await).await;
+        tokio::spawn(async move { while reader.next().await.is_ok() {} });
+    }
+    for topic in [Topic::Resign, Topic::Relation, Topic::Notice] {
+        let mut member = patiently(async || bus.join("test-service.consumers", &[topic]).await).await;
+        tokio::spawn(async move {
+            while let Ok(record) = member.next().await {
+                let _ = member.done(&record).await;
+            }
+        });
+    }
+    for number in 0_u64.. {
+        let _ = bus.publish(&[record(Topic::Notice, "key", &number.to_string())]).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn a_broker_that_comes_back_harms_no_process() {
+    // Where a broker is given, nothing may be known of how it is started.
+    let has_engines = std::env::var_os("SOSOHAPPY_TEST_KAFKA").is_some();
+    if !has_engines {
+        println!("skipped: SOSOHAPPY_TEST_KAFKA is not set");
+        return;
+    }
+    let restarts = std::env::var(RESTARTS).map_or(DEFAULT_RESTARTS, |text| text.parse().unwrap());
+    let broker = Broker::start();
+    let url = broker.url();
+    let mut processes: Vec<_> = (0..PROCESSES).map(|_| Process::start(&url)).collect();
+    std::thread::sleep(SETTLING);
+    let mut died = Vec::new();
+    for restart in 1..=restarts {
+        let began = Instant::now();
+        broker.engines(&["kill", "kafka"]);
+        broker.engines(&["start", "kafka"]);
+        std::thread::sleep(SETTLING);
+        for process in &mut processes {
+            if let Some(status) = process.0.try_wait().unwrap() {
+                died.push((restart, status));
+                *process = Process::start(&url);
+            }
+        }
+        println!("restart {restart}: {:?}, {} died so far", began.elapsed(), died.len());
+    }
+    assert!(
+        died.is_empty(),
+        "{} of {} processes died: {died:?}",
+        died.len(),
+        PROCESSES * usize::try_from(restarts).unwrap()
+    );
+    drop(processes);
+}
