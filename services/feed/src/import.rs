@@ -19,7 +19,7 @@ use crate::domain::PostDate;
 use crate::settings::Settings;
 use crate::store;
 use crate::store::Opened;
-use crate::store::imports::{Fingerprint, ImportPost, ImportTransaction, ImportedPost};
+use crate::store::imports::{Fingerprint, FreshPost, ImportPost, ImportTransaction, ImportedPost};
 
 pub use crate::store::imports::{LeftOut, LegacyLike};
 
@@ -201,7 +201,10 @@ impl Importer {
             }
             let resigned = tx.resigned_since(&people, read_at).await?;
             let mut applied = Vec::with_capacity(posts.len());
-            for post in posts {
+            let fresh = batch.fresh(tx.as_mut(), posts, &resigned, &mut applied).await?;
+            tx.insert_all(&fresh, read_at).await?;
+            let done: HashSet<i64> = fresh.iter().map(|fresh| fresh.legacy_id).collect();
+            for post in posts.iter().filter(|post| !done.contains(&post.id)) {
                 batch.apply(tx.as_mut(), post, &resigned, &mut applied).await?;
             }
             if !dry_run {
@@ -313,6 +316,55 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// The common case, most rows of a first pass: posts that were not taken over before, the first of their day here and among these.
+    async fn fresh(
+        &self,
+        tx: &mut dyn ImportTransaction,
+        posts: &[LegacyPost],
+        resigned: &HashSet<Account>,
+        applied: &mut Vec<Applied>,
+    ) -> Result<Vec<FreshPost>, StoreError> {
+        let mut candidates = Vec::new();
+        let mut days: HashMap<(&Account, i32), usize> = HashMap::new();
+        for post in posts {
+            let Ok(date) = PostDate::try_from(post.date) else {
+                continue;
+            };
+            *days.entry((&post.author, date.day().into())).or_default() += 1;
+            if !self.known.contains_key(&post.id) && !resigned.contains(&post.author) {
+                candidates.push((post, date));
+            }
+        }
+        candidates.retain(|(post, date)| days.get(&(&post.author, date.day().into())) == Some(&1));
+        let asked: Vec<_> = candidates.iter().map(|(post, date)| (&post.author, *date)).collect();
+        let taken = tx.taken_days(&asked).await?;
+        candidates.retain(|(post, date)| !taken.contains(&(post.author.clone(), date.day().into())));
+        let mut fresh = Vec::with_capacity(candidates.len());
+        for (legacy, date) in candidates {
+            let mut row = Applied::of(legacy.id, Outcome::Created);
+            let (post, images) = self.picture(legacy, date, &mut row);
+            let (mut likes, mut seen) = (Vec::new(), HashSet::new());
+            for like in &legacy.likes {
+                match &like.liker {
+                    None => row.left_out_likes.untold.push(like.id),
+                    Some(account) if resigned.contains(account) => row.resigned_likes.push(like.id),
+                    Some(account) if seen.insert(account) => likes.push((like.id, account.clone())),
+                    Some(_) => row.left_out_likes.doubled.push(like.id),
+                }
+            }
+            fresh.push(FreshPost {
+                legacy_id: legacy.id,
+                source: legacy.source(),
+                written: written(&post),
+                post,
+                images,
+                likes,
+            });
+            applied.push(row);
+        }
+        Ok(fresh)
+    }
+
     async fn apply(
         &self,
         tx: &mut dyn ImportTransaction,

@@ -53,6 +53,19 @@ pub struct LeftOut {
     pub untold: Vec<i64>,
 }
 
+/// A legacy post whose author has no post of the day, with everything that goes with it.
+#[derive(Debug, Clone)]
+pub struct FreshPost {
+    pub legacy_id: i64,
+    pub post: ImportPost,
+    /// Its pictures by their legacy ids.
+    pub images: Vec<(i64, ImageId)>,
+    /// Legacy likes, each account once.
+    pub likes: Vec<(i64, Account)>,
+    pub source: Fingerprint,
+    pub written: Fingerprint,
+}
+
 /// The rows of one transaction, and what is done to them.
 #[async_trait]
 pub trait ImportTransaction: Send {
@@ -69,6 +82,12 @@ pub trait ImportTransaction: Send {
 
     /// The legacy post that was written into this one.
     async fn origin(&mut self, post: i64) -> Result<Option<ImportedPost>, StoreError>;
+
+    /// Of these days of authors those that have a post.
+    async fn taken_days(&mut self, days: &[(&Account, PostDate)]) -> Result<HashSet<(Account, i32)>, StoreError>;
+
+    /// Inserts posts of different days with all their rows, with as few statements as for one.
+    async fn insert_all(&mut self, posts: &[FreshPost], made_at: Timestamp) -> Result<(), StoreError>;
 
     /// Inserts a post and returns its id. Its pictures leave their reservation.
     async fn insert(&mut self, post: &ImportPost, made_at: Timestamp) -> Result<i64, StoreError>;

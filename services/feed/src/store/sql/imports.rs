@@ -15,7 +15,9 @@ use super::{
 use crate::domain::PostDate;
 use crate::domain::companions::Change;
 use crate::store::WriteError;
-use crate::store::imports::{Fingerprint, ImportPost, ImportTransaction, ImportedPost, Imports, LeftOut, LegacyLike};
+use crate::store::imports::{
+    Fingerprint, FreshPost, ImportPost, ImportTransaction, ImportedPost, Imports, LeftOut, LegacyLike,
+};
 
 const IMPORTED: &str = "SELECT legacy_id, post_id, source, written, imported_at FROM imported_post WHERE ";
 
@@ -24,6 +26,9 @@ const POST: &str = "SELECT id, account, date, weather, happiness, text, is_publi
 /// Legacy rows of likes do not tell when they were given. `liked_at` of an imported like is the id of its row, which keeps their order: a
 /// number below every real time.
 const LIKED_AT_BOUND: i64 = 946_684_800_000;
+
+/// Days of authors that one statement names.
+const DAYS: usize = 100;
 
 struct SqlImport(engine::Tx);
 
@@ -179,6 +184,91 @@ impl ImportTransaction for SqlImport {
         query.push("post_id = ").push_bind(post);
         let row = query.build().fetch_optional(&mut *self.0).await?;
         row.as_ref().map(imported).transpose()
+    }
+
+    async fn taken_days(&mut self, days: &[(&Account, PostDate)]) -> Result<HashSet<(Account, i32)>, StoreError> {
+        Ok(self.ids_of(days).await?.into_keys().collect())
+    }
+
+    async fn insert_all(&mut self, posts: &[FreshPost], made_at: Timestamp) -> Result<(), StoreError> {
+        let made_at = made_at.as_millisecond();
+        for batch in posts.chunks(DAYS) {
+            let mut query = Query::new(
+                "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at) ",
+            );
+            query.push_values(batch, |mut row, FreshPost { post, .. }| {
+                row.push_bind(post.author.as_str())
+                    .push_bind(i32::from(post.date.day()))
+                    .push_bind(i64::from(post.date))
+                    .push_bind(&post.weather)
+                    .push_bind(post.happiness)
+                    .push_bind(&post.text)
+                    .push_bind(post.is_public)
+                    .push_bind(write_list(&post.categories))
+                    .push_bind(write_list(&post.images))
+                    .push_bind(made_at);
+            });
+            query.build().execute(&mut *self.0).await?;
+            let days: Vec<_> = batch
+                .iter()
+                .map(|fresh| (&fresh.post.author, fresh.post.date))
+                .collect();
+            let ids = self.ids_of(&days).await?;
+            let id_of = |post: &ImportPost| {
+                let id = ids.get(&(post.author.clone(), i32::from(post.date.day())));
+                id.copied()
+                    .ok_or_else(|| StoreError::corrupt("a post that was inserted is missing"))
+            };
+            let (mut images, mut likes, mut imported) = (Vec::new(), Vec::new(), Vec::new());
+            for fresh in batch {
+                let id = id_of(&fresh.post)?;
+                images.extend(fresh.images.iter().map(|image| (id, image)));
+                likes.extend(fresh.likes.iter().map(|like| (id, like)));
+                imported.push((id, fresh));
+            }
+            for batch in images.chunks(BATCH) {
+                let mut query = Query::new("INSERT INTO imported_image (legacy_id, image, post_id, imported_at) ");
+                query.push_values(batch, |mut row, (post, (legacy_id, image))| {
+                    row.push_bind(*legacy_id)
+                        .push_bind(image.0)
+                        .push_bind(*post)
+                        .push_bind(made_at);
+                });
+                query.build().execute(&mut *self.0).await?;
+            }
+            for batch in likes.chunks(BATCH) {
+                let mut query = Query::new("INSERT INTO post_like (post_id, account, liked_at, made_at) ");
+                query.push_values(batch, |mut row, (post, (id, account))| {
+                    row.push_bind(*post)
+                        .push_bind(account.as_str())
+                        .push_bind((*id).min(LIKED_AT_BOUND - 1))
+                        .push_bind(made_at);
+                });
+                query.build().execute(&mut *self.0).await?;
+            }
+            let mut query = Query::new("INSERT INTO imported_post (legacy_id, post_id, source, written, imported_at) ");
+            query.push_values(&imported, |mut row, (post, fresh)| {
+                row.push_bind(fresh.legacy_id)
+                    .push_bind(*post)
+                    .push_bind(fresh.source.as_slice())
+                    .push_bind(fresh.written.as_slice())
+                    .push_bind(made_at);
+            });
+            query.build().execute(&mut *self.0).await?;
+        }
+        let changes: Vec<Change> = posts
+            .iter()
+            .map(|fresh| Change::came(&fresh.post.categories, fresh.post.happiness))
+            .collect();
+        categories::record(&mut self.0, &changes).await?;
+        let images: Vec<ImageId> = posts
+            .iter()
+            .flat_map(|fresh| fresh.post.images.iter().copied())
+            .collect();
+        for images in images.chunks(BATCH) {
+            self.take(images).await?;
+        }
+        Ok(())
     }
 
     async fn insert(&mut self, post: &ImportPost, made_at: Timestamp) -> Result<i64, StoreError> {
@@ -362,6 +452,27 @@ impl ImportTransaction for SqlImport {
 }
 
 impl SqlImport {
+    /// The posts of these days of authors.
+    async fn ids_of(&mut self, days: &[(&Account, PostDate)]) -> Result<HashMap<(Account, i32), i64>, StoreError> {
+        let mut ids = HashMap::with_capacity(days.len());
+        for batch in days.chunks(DAYS) {
+            let mut query = Query::new("SELECT id, account, day FROM post WHERE ");
+            let mut either = query.separated(" OR ");
+            for (author, date) in batch {
+                either
+                    .push("(account = ")
+                    .push_bind_unseparated(author.as_str())
+                    .push_unseparated(" AND day = ")
+                    .push_bind_unseparated(i32::from(date.day()))
+                    .push_unseparated(")");
+            }
+            for row in query.build().fetch_all(&mut *self.0).await? {
+                ids.insert((account(&row, "account")?, row.try_get("day")?), row.try_get("id")?);
+            }
+        }
+        Ok(ids)
+    }
+
     async fn take(&mut self, images: &[ImageId]) -> Result<(), StoreError> {
         match images::take(&mut self.0, images).await {
             Ok(()) => Ok(()),
