@@ -3,12 +3,12 @@
 //! Each run looks at every row and writes what has changed since the run before: the first while Spring serves, again as often as
 //! wanted, the last after it has stopped. A run that is killed is run again.
 
-mod accounts;
-mod messages;
+pub(crate) mod accounts;
+pub(crate) mod messages;
 mod names;
-mod posts;
+pub(crate) mod posts;
 mod report;
-mod source;
+pub(crate) mod source;
 
 use std::path::{Path, PathBuf};
 
@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 use sosohappy_common::settings;
 use sosohappy_common::{Account, Context};
 
-use self::names::Names;
-use self::report::Report;
+pub(crate) use self::names::Names;
+pub(crate) use self::report::Report;
 use crate::launch;
 
 /// What `fleet import spring` was asked to do.
@@ -115,12 +115,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// One for each database: a pool registers its metrics once a context.
-fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context::system("fleet", 0)
 }
 
 /// Reads the settings of a service as the launcher gives them: everything in the data folder, unless the environment says otherwise.
-async fn service<S: DeserializeOwned + Clone>(
+pub(crate) async fn service<S: DeserializeOwned + Clone>(
     data: &Path,
     service: &'static str,
     defaults: &'static str,

@@ -4,6 +4,7 @@ pub mod acls;
 pub mod app;
 pub mod dead_letters;
 pub mod demo;
+pub mod export;
 pub mod import;
 pub mod launch;
 pub mod secrets;

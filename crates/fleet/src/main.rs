@@ -10,7 +10,7 @@ use sosohappy_events::Topic;
 use sosohappy_events::mixed::bus_settings;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
-use sosohappy_fleet::{acls, demo, import, launch, topics};
+use sosohappy_fleet::{acls, demo, export, import, launch, topics};
 
 const SECURED: &str = "Every setting of `events` can be given by environment, as for a service, so that a secured broker is reached:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
@@ -45,6 +45,8 @@ enum Command {
     DeadLetters(DeadLetters),
     /// Take over accounts, posts and messages of the legacy Spring services; may be run again, and while they serve
     Import(Import),
+    /// Write accounts, posts and messages back into the databases of the legacy Spring services, to undo a step of the move
+    Export(Export),
     /// Create the fleet's topics on Kafka, or with --acls the rights of its services, where they are missing; report what is not as declared
     #[command(after_help = SECURED)]
     Topics(Topics),
@@ -165,6 +167,59 @@ struct ImportSpring {
     /// Only report, write nothing but missing tables
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    #[command(subcommand)]
+    command: ExportCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExportCommand {
+    /// From the databases of this fleet's services into those of the legacy Spring services
+    #[command(after_help = EXPORTED)]
+    Spring(ExportSpring),
+}
+
+const EXPORTED: &str = "The databases that are read are those of the services' own settings, as for `fleet import spring`.\n\
+    Each run writes what differs. See docs/migration.md.";
+
+#[derive(Debug, Args)]
+#[group(id = "into", required = true, multiple = true, args = ["auth", "feed", "messages"])]
+struct ExportSpring {
+    /// The database of the legacy auth
+    #[arg(long, value_name = "mysql://…")]
+    auth: Option<String>,
+    /// The database of the legacy feed
+    #[arg(long, value_name = "mysql://…")]
+    feed: Option<String>,
+    /// The database of the legacy dm
+    #[arg(long, value_name = "mongodb://…")]
+    messages: Option<String>,
+    /// Where the fleet keeps its data
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+    /// Where to write a line for each row that was deleted or could not be written
+    #[arg(long, default_value = "export-report.jsonl", value_name = "FILE")]
+    report: PathBuf,
+    /// Only report, write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Export {
+    fn run(self) -> anyhow::Result<()> {
+        let ExportCommand::Spring(spring) = self.command;
+        block_on(export::run(export::Options {
+            auth: spring.auth,
+            feed: spring.feed,
+            messages: spring.messages,
+            data: spring.data,
+            report: spring.report,
+            dry_run: spring.dry_run,
+        }))
+    }
 }
 
 fn bearer(text: &str) -> Result<(String, Account), String> {
@@ -351,6 +406,7 @@ fn main() -> ExitCode {
         None => block_on(launch::run(&arguments.run.data)),
         Some(Command::Run(run)) => block_on(launch::run(&run.data)),
         Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
+        Some(Command::Export(export)) => export.run(),
         Some(Command::Import(import)) => import.run(),
         Some(Command::Topics(topics)) => topics.run(),
         Some(Command::DeadLetters(command)) => block_on(command.run()),

@@ -75,7 +75,11 @@ impl LegacyUser {
         legacy::account_of(email, self.provider.as_deref())
     }
 
-    fn source(&self) -> Fingerprint {
+    pub(crate) fn photo_fingerprint(&self) -> Option<Fingerprint> {
+        self.photo.map(|photo| half(&photo))
+    }
+
+    pub(crate) fn source(&self) -> Fingerprint {
         let texts = [
             &self.email,
             &self.provider,
@@ -142,10 +146,10 @@ pub struct Applied {
 /// Auth's database, image store and keys, opened for the import.
 #[derive(Debug)]
 pub struct Importer {
-    store: Arc<dyn Store>,
-    images: Images,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) images: Images,
     keyring: Keyring,
-    provider_tokens: ProviderTokens,
+    pub(crate) provider_tokens: ProviderTokens,
     hasher: AccountHasher,
     settings: Settings,
     context: Context,
@@ -367,7 +371,7 @@ fn unfit(error: &ImageError) -> &'static str {
 }
 
 /// What an import writes of a person.
-fn written(person: &Person) -> Fingerprint {
+pub(crate) fn written(person: &Person) -> Fingerprint {
     let image = person.image.map_or(-1, |image| image.0);
     let digest = Sha256::new()
         .chain_update([u8::from(person.profile_set)])

@@ -5,6 +5,7 @@ mod authenticate;
 mod consumers;
 mod domain;
 mod error;
+pub mod export;
 pub mod import;
 mod keys;
 mod metrics;

@@ -84,10 +84,6 @@ impl ProviderTokens {
     }
 
     /// Returns the token; none where the key is unknown or the text is not of this account.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "revocation and export read it; the import only writes")
-    )]
     pub fn open(&self, account: &Account, sealed: &str) -> Option<SecretString> {
         let (version, rest) = sealed.split_once(':')?;
         let (kid, text) = rest.split_once(':')?;

@@ -46,7 +46,7 @@ pub enum Outcome {
 /// Dm's store, opened for the import.
 #[derive(Debug)]
 pub struct Importer {
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     directory: Arc<dyn Directory>,
 }
 

@@ -8,6 +8,7 @@ mod consumers;
 mod delivered;
 mod domain;
 mod error;
+pub mod export;
 mod housekeeping;
 pub mod import;
 mod legacy_messages;

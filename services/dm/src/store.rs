@@ -79,6 +79,9 @@ pub trait Store: Ping + Debug {
     /// Messages of the legacy Spring services that are nobody's yet, with ids after this one, in their order. SQLite has none.
     async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError>;
 
+    /// Messages of this service, and of SQLite those it has taken over too, with ids after this one, in order.
+    async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError>;
+
     /// Of these messages those that are there and somebody's.
     async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError>;
 

@@ -46,7 +46,7 @@ pub struct LegacyPost {
 }
 
 impl LegacyPost {
-    fn source(&self) -> Fingerprint {
+    pub(crate) fn source(&self) -> Fingerprint {
         let likes: Vec<_> = self.likes.iter().map(|like| (like.id, &like.liker)).collect();
         let parts = (
             (&self.author, self.date, &self.weather, self.happiness),
@@ -65,7 +65,7 @@ fn fingerprint(parts: &impl serde::Serialize) -> Fingerprint {
 }
 
 /// What an import writes of a post.
-fn written(post: &ImportPost) -> Fingerprint {
+pub(crate) fn written(post: &ImportPost) -> Fingerprint {
     fingerprint(&(
         (i64::from(post.date), &post.weather, post.happiness),
         (&post.text, post.is_public, &post.categories, &post.images),
@@ -121,8 +121,8 @@ impl Applied {
 /// Feed's database and image store, opened for the import.
 #[derive(Debug)]
 pub struct Importer {
-    opened: Opened,
-    images: Images,
+    pub(crate) opened: Opened,
+    pub(crate) images: Images,
     settings: Settings,
     context: Context,
 }

@@ -4,6 +4,7 @@ mod app;
 mod consumers;
 mod domain;
 mod error;
+pub mod export;
 mod housekeeping;
 pub mod import;
 mod metrics;

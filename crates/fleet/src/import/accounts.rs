@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use sosohappy_auth::import::{Applied, Importer, LegacyUser, Outcome, canonical};
 use sosohappy_common::Account;
-use sqlx::MySqlPool;
 use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, MySqlPool};
 
 use super::report::Report;
 use super::source::{self, Pictures};
@@ -28,6 +28,10 @@ const LIGHT_PAGE: i64 = 5000;
 
 /// Bytes of the photos in one transaction.
 const PHOTO_BYTES: u64 = 16 << 20;
+
+/// What [`read`] reads.
+pub const COLUMNS: &str = "user_id, email, provider, provider_id, nickname, introduction, device_token, apple_refresh_token, \
+    refresh_token, SHA2(profile_img, 256) AS photo, CAST(OCTET_LENGTH(profile_img) AS SIGNED) AS photo_bytes";
 
 const PHOTOS: Pictures = Pictures {
     table: TABLE,
@@ -188,26 +192,23 @@ async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisio
 }
 
 /// A row as it was read.
-struct ReadUser {
-    user: LegacyUser,
+pub struct ReadUser {
+    pub user: LegacyUser,
     photo_bytes: u64,
     repaired: Vec<&'static str>,
 }
 
 async fn page(pool: &MySqlPool, after: i64) -> anyhow::Result<Vec<ReadUser>> {
-    let rows = sqlx::query(
-        "SELECT user_id, email, provider, provider_id, nickname, introduction, device_token, apple_refresh_token, refresh_token, \
-         SHA2(profile_img, 256) AS photo, CAST(OCTET_LENGTH(profile_img) AS SIGNED) AS photo_bytes \
-         FROM `user` WHERE user_id > ? ORDER BY user_id LIMIT ?",
-    )
-    .bind(after)
-    .bind(PAGE)
-    .fetch_all(pool)
-    .await?;
+    let select = format!("SELECT {COLUMNS} FROM `user` WHERE user_id > ? ORDER BY user_id LIMIT ?");
+    let rows = sqlx::query(AssertSqlSafe(select))
+        .bind(after)
+        .bind(PAGE)
+        .fetch_all(pool)
+        .await?;
     rows.iter().map(read).collect()
 }
 
-fn read(row: &MySqlRow) -> anyhow::Result<ReadUser> {
+pub fn read(row: &MySqlRow) -> anyhow::Result<ReadUser> {
     let mut repaired = Vec::new();
     let mut text = |column: &'static str| {
         let text = source::text(row, column)?;

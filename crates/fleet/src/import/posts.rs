@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use sosohappy_feed::import::{Applied, Importer, LegacyLike, LegacyPost, Outcome};
 use sqlx::mysql::MySqlRow;
-use sqlx::{MySqlPool, QueryBuilder};
+use sqlx::{AssertSqlSafe, MySqlConnection, MySqlExecutor, MySqlPool, QueryBuilder};
 
 use super::names::Names;
 use super::report::Report;
@@ -33,6 +33,12 @@ const ORPHANS: i64 = 1000;
 const COMPARED: usize = 50;
 
 const REPAIRED: &str = "bytes that are no text were replaced";
+
+const POST: &str =
+    "SELECT feed_id, date, happiness, CAST(is_public AS SIGNED) AS is_public, nickname, weather, text FROM feed";
+const CATEGORY: &str = "SELECT feed_category_id AS id, feed_id, category AS text FROM feed_category";
+const IMAGE: &str = "SELECT feed_image_id AS id, feed_id, NULL AS text FROM feed_image";
+const LIKE: &str = "SELECT feed_like_nickname_id AS id, feed_id, nickname AS text FROM feed_like_nickname";
 
 const DOUBLED: &str = "the account likes the post already";
 
@@ -179,36 +185,19 @@ impl Feeder<'_> {
     }
 
     async fn fill(&mut self) -> anyhow::Result<()> {
-        let rows = sqlx::query(
-            "SELECT feed_id, date, happiness, CAST(is_public AS SIGNED) AS is_public, nickname, weather, text FROM feed \
-             WHERE feed_id > ? ORDER BY feed_id LIMIT ?",
-        )
-        .bind(self.last)
-        .bind(PAGE)
-        .fetch_all(self.pool)
-        .await?;
+        let select = format!("{POST} WHERE feed_id > ? ORDER BY feed_id LIMIT ?");
+        let rows = sqlx::query(AssertSqlSafe(select))
+            .bind(self.last)
+            .bind(PAGE)
+            .fetch_all(self.pool)
+            .await?;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
             return Ok(());
         };
         let range = (id(first, "feed_id")?, id(last, "feed_id")?);
-        let mut categories = self
-            .children(
-                "SELECT feed_category_id AS id, feed_id, category AS text FROM feed_category",
-                range,
-            )
-            .await?;
-        let mut images = self
-            .children(
-                "SELECT feed_image_id AS id, feed_id, NULL AS text FROM feed_image",
-                range,
-            )
-            .await?;
-        let mut likes = self
-            .children(
-                "SELECT feed_like_nickname_id AS id, feed_id, nickname AS text FROM feed_like_nickname",
-                range,
-            )
-            .await?;
+        let mut categories = children(self.pool, CATEGORY, range).await?;
+        let mut images = children(self.pool, IMAGE, range).await?;
+        let mut likes = children(self.pool, LIKE, range).await?;
         for row in &rows {
             let post = id(row, "feed_id")?;
             let children = Children {
@@ -225,30 +214,6 @@ impl Feeder<'_> {
             .collect();
         self.sizes = self.sizes_of(&self.importer.images_to_read(&posts).await?).await?;
         Ok(())
-    }
-
-    /// Rows of a child table by their post.
-    async fn children(
-        &self,
-        select: &'static str,
-        (first, last): (i64, i64),
-    ) -> anyhow::Result<HashMap<i64, Vec<Child>>> {
-        let mut query = QueryBuilder::<sqlx::MySql>::new(select);
-        query
-            .push(" WHERE feed_id BETWEEN ")
-            .push_bind(first)
-            .push(" AND ")
-            .push_bind(last)
-            .push(" ORDER BY id");
-        let mut children: HashMap<i64, Vec<Child>> = HashMap::new();
-        for row in query.build().fetch_all(self.pool).await? {
-            let child = Child {
-                id: id(&row, "id")?,
-                text: source::text(&row, "text")?,
-            };
-            children.entry(id(&row, "feed_id")?).or_default().push(child);
-        }
-        Ok(children)
     }
 
     async fn sizes_of(&self, images: &[i64]) -> anyhow::Result<HashMap<i64, u64>> {
@@ -269,6 +234,55 @@ impl Feeder<'_> {
         }
         Ok(sizes)
     }
+}
+
+/// Rows of a child table by their post, of posts with ids from the first to the last.
+async fn children(
+    executor: impl MySqlExecutor<'_>,
+    select: &'static str,
+    (first, last): (i64, i64),
+) -> anyhow::Result<HashMap<i64, Vec<Child>>> {
+    let select = format!("{select} WHERE feed_id BETWEEN ? AND ? ORDER BY id");
+    let rows = sqlx::query(AssertSqlSafe(select))
+        .bind(first)
+        .bind(last)
+        .fetch_all(executor)
+        .await?;
+    let mut children: HashMap<i64, Vec<Child>> = HashMap::new();
+    for row in &rows {
+        let child = Child {
+            id: id(row, "id")?,
+            text: source::text(row, "text")?,
+        };
+        children.entry(id(row, "feed_id")?).or_default().push(child);
+    }
+    Ok(children)
+}
+
+/// Reads one post as an import would; none where it is not there, or its author cannot be told.
+pub async fn read_one(
+    connection: &mut MySqlConnection,
+    post: i64,
+    names: &Names,
+) -> anyhow::Result<Option<LegacyPost>> {
+    let select = format!("{POST} WHERE feed_id = ?");
+    let row = sqlx::query(AssertSqlSafe(select))
+        .bind(post)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut of_post = Vec::with_capacity(3);
+    for select in [CATEGORY, IMAGE, LIKE] {
+        let mut found = children(&mut *connection, select, (post, post)).await?;
+        of_post.push(found.remove(&post).unwrap_or_default());
+    }
+    let (likes, images, categories) = (of_post.pop(), of_post.pop(), of_post.pop());
+    let children = Children {
+        categories: categories.unwrap_or_default(),
+        images: images.unwrap_or_default(),
+        likes: likes.unwrap_or_default(),
+    };
+    Ok(read(&row, children, names)?.post.ok())
 }
 
 fn id(row: &MySqlRow, column: &str) -> anyhow::Result<i64> {

@@ -111,6 +111,13 @@ impl Legacy {
         i64::try_from(done.last_insert_id()).expect("small")
     }
 
+    /// A text that a query on the database of feed, or of auth, gives.
+    pub async fn text(&self, query: &str, of_auth: bool) -> String {
+        let pool = if of_auth { &self.auth } else { &self.feed };
+        let query = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
+        query.fetch_one(pool).await.expect("the query is right")
+    }
+
     /// Makes a public post with nothing else.
     pub async fn post(&self, nickname: &str, date: i64, happiness: i32) -> i64 {
         self.run(format!(
@@ -221,6 +228,15 @@ impl Target {
         command.arg("--data").arg(&self.data).args(arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Runs the export, and returns what it printed.
+    pub fn export(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
+        command.args(["export", "spring", "--report"]).arg(&self.report);
+        command.arg("--data").arg(&self.data).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        told(&command.output().expect("the binary runs"))
     }
 
     /// Runs the import, and returns what it printed.

@@ -1,4 +1,4 @@
-//! `fleet import spring`, from MariaDB and MongoDB into both engine sets.
+//! `fleet import spring` and `fleet export spring`, from MariaDB and MongoDB into both engine sets.
 
 /// Makes a test for each engine set as a target; the legacy databases are on the real engines either way.
 macro_rules! on_both_targets {
@@ -24,6 +24,7 @@ macro_rules! on_both_targets {
 }
 
 mod accounts;
+mod export;
 mod legacy;
 mod messages;
 mod posts;

@@ -34,6 +34,12 @@ impl Provider {
         }
     }
 
+    pub fn of_issuer(issuer: &str) -> Option<Self> {
+        [Self::Apple, Self::Google, Self::Kakao]
+            .into_iter()
+            .find(|provider| provider.issuer() == issuer)
+    }
+
     /// The account of this address here: the same address at another provider is another account.
     pub fn account_of(self, email: &str) -> Result<Account, InvalidAccount> {
         format!("{email}+{}", self.as_str()).parse()

@@ -56,6 +56,12 @@ pub trait Imports {
     /// Legacy ids that were taken over, greater than `after` and up to `until`, in order.
     async fn imported_between(&self, after: i64, until: i64) -> Result<Vec<i64>, StoreError>;
 
+    /// Accounts after this one, in order.
+    async fn accounts_after(&self, after: &str, limit: u32) -> Result<Vec<Account>, StoreError>;
+
+    /// Legacy ids whose accounts are gone, with the SHA-256 of the account.
+    async fn resigned_imports(&self) -> Result<Vec<(i64, String)>, StoreError>;
+
     /// None where the account was not imported, had no session, or the session was closed.
     async fn imported_session(&self, account: &Account) -> Result<Option<ImportedSession>, StoreError>;
 
@@ -82,6 +88,8 @@ pub trait ImportTransaction {
     async fn rewrite_person(&mut self, person: &Person) -> Result<(), StoreError>;
 
     async fn delete_device(&mut self, session: SessionId) -> Result<(), StoreError>;
+
+    async fn provider_token(&mut self, account: &Account) -> Result<Option<String>, StoreError>;
 
     async fn set_provider_token(&mut self, account: &Account, sealed: &str) -> Result<(), StoreError>;
 }

@@ -357,6 +357,20 @@ impl Store for MongoStore {
         Ok(found.iter().filter_map(unclaimed).collect())
     }
 
+    async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError> {
+        // Only ids that are texts are greater.
+        let found: Vec<Document> = self
+            .collection(MESSAGES)
+            .find(doc! { "_id": { "$gt": after.as_str() } })
+            .sort(doc! { "_id": 1 })
+            .limit(limit.into())
+            .projection(doc! { OUTBOX: 0 })
+            .await?
+            .try_collect()
+            .await?;
+        found.iter().map(message_of).collect()
+    }
+
     async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
         let ids: Vec<ObjectId> = ids
             .iter()

@@ -186,6 +186,18 @@ impl Store for SqliteStore {
         Ok(Vec::new())
     }
 
+    async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text FROM message \
+             WHERE id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(after.as_str())
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(message_of).collect()
+    }
+
     async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
         let mut owned = HashSet::new();
         for batch in ids.chunks(BATCH) {

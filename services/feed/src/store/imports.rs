@@ -113,6 +113,15 @@ pub trait ImportTransaction: Send {
     /// The legacy likes of a post that are written.
     async fn legacy_likes(&mut self, post: i64) -> Result<HashSet<i64>, StoreError>;
 
+    /// Posts with ids after this one, in order.
+    async fn posts_after(&mut self, after: i64, limit: u32) -> Result<Vec<(i64, ImportPost)>, StoreError>;
+
+    /// Who likes the post, in the order they came.
+    async fn likers(&mut self, post: i64) -> Result<Vec<Account>, StoreError>;
+
+    /// The pictures of a post by their legacy ids, those that it no longer has among them.
+    async fn legacy_images(&mut self, post: i64) -> Result<HashMap<i64, ImageId>, StoreError>;
+
     async fn set_imported(&mut self, imported: &ImportedPost) -> Result<(), StoreError>;
 
     async fn forget_imported(&mut self, legacy_id: i64) -> Result<(), StoreError>;
@@ -132,6 +141,9 @@ pub trait Imports: Send + Sync {
 
     /// Legacy ids that were taken over, greater than `after` and up to `until`, in order.
     async fn imported_between(&self, after: i64, until: i64) -> Result<Vec<i64>, StoreError>;
+
+    /// Legacy ids whose posts are gone.
+    async fn deleted_imports(&self) -> Result<Vec<i64>, StoreError>;
 
     /// By the legacy id of the picture.
     async fn imported_images(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImageId>, StoreError>;

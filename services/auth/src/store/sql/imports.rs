@@ -50,6 +50,26 @@ impl Imports for SqlStore {
         Ok(ids)
     }
 
+    async fn accounts_after(&self, after: &str, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let found = sqlx::query("SELECT account FROM account WHERE account > ? ORDER BY account LIMIT ?")
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(self.0.reader())
+            .await?;
+        found.iter().map(|row| rows::account(row, "account")).collect()
+    }
+
+    async fn resigned_imports(&self) -> Result<Vec<(i64, String)>, StoreError> {
+        let found =
+            sqlx::query("SELECT legacy_id, person FROM imported_account WHERE account IS NULL ORDER BY legacy_id")
+                .fetch_all(self.0.reader())
+                .await?;
+        found
+            .iter()
+            .map(|row| Ok((row.try_get("legacy_id")?, rows::text(row, "person")?)))
+            .collect()
+    }
+
     async fn imported_session(&self, account: &Account) -> Result<Option<ImportedSession>, StoreError> {
         let row = sqlx::query(
             "SELECT session.session, account.account, account.role, imported_account.imported_at FROM imported_account
@@ -171,6 +191,14 @@ impl ImportTransaction for SqlTransaction {
         let delete = sqlx::query("DELETE FROM device WHERE session = ?").bind(session.to_string());
         delete.execute(&mut *self.0).await?;
         Ok(())
+    }
+
+    async fn provider_token(&mut self, account: &Account) -> Result<Option<String>, StoreError> {
+        let found = sqlx::query("SELECT sealed FROM provider_token WHERE account = ?")
+            .bind(account.as_str())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        found.map(|row| rows::text(&row, "sealed")).transpose()
     }
 
     async fn set_provider_token(&mut self, account: &Account, sealed: &str) -> Result<(), StoreError> {

@@ -63,6 +63,15 @@ impl Imports for SqlStore {
         Ok(ids)
     }
 
+    async fn deleted_imports(&self) -> Result<Vec<i64>, StoreError> {
+        let ids = sqlx::query_scalar(
+            "SELECT i.legacy_id FROM imported_post i LEFT JOIN post p ON p.id = i.post_id WHERE p.id IS NULL ORDER BY i.legacy_id",
+        )
+        .fetch_all(self.database.reader())
+        .await?;
+        Ok(ids)
+    }
+
     async fn imported_images(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImageId>, StoreError> {
         let mut all = HashMap::with_capacity(legacy_ids.len());
         for batch in legacy_ids.chunks(BATCH) {
@@ -403,6 +412,35 @@ impl ImportTransaction for SqlImport {
             query.build().execute(&mut *self.0).await?;
         }
         Ok(left_out)
+    }
+
+    async fn posts_after(&mut self, after: i64, limit: u32) -> Result<Vec<(i64, ImportPost)>, StoreError> {
+        let mut query = Query::new(POST);
+        query
+            .push("id > ")
+            .push_bind(after)
+            .push(" ORDER BY id LIMIT ")
+            .push_bind(i64::from(limit));
+        let rows = query.build().fetch_all(&mut *self.0).await?;
+        rows.iter().map(|row| Ok((row.try_get("id")?, post(row)?))).collect()
+    }
+
+    async fn likers(&mut self, post: i64) -> Result<Vec<Account>, StoreError> {
+        let rows = sqlx::query("SELECT account FROM post_like WHERE post_id = ? ORDER BY liked_at, account")
+            .bind(post)
+            .fetch_all(&mut *self.0)
+            .await?;
+        rows.iter().map(|row| account(row, "account")).collect()
+    }
+
+    async fn legacy_images(&mut self, post: i64) -> Result<HashMap<i64, ImageId>, StoreError> {
+        let rows = sqlx::query("SELECT legacy_id, image FROM imported_image WHERE post_id = ?")
+            .bind(post)
+            .fetch_all(&mut *self.0)
+            .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("legacy_id")?, ImageId(row.try_get("image")?))))
+            .collect()
     }
 
     async fn set_imported(&mut self, imported: &ImportedPost) -> Result<(), StoreError> {

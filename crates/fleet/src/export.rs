@@ -1,0 +1,69 @@
+//! `fleet export spring`: writes accounts, posts and messages back into the databases of the legacy Spring services, so that a step of
+//! the move can be undone.
+//!
+//! Each run compares and writes what differs. A row that is written is remembered as if it had been imported, so that the next import
+//! finds it unchanged.
+
+use std::path::PathBuf;
+
+use sosohappy_common::Context;
+
+use crate::import::{self, Names, Report, service, source};
+
+mod accounts;
+mod messages;
+mod posts;
+
+/// What `fleet export spring` was asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// MySQL of the legacy auth.
+    pub auth: Option<String>,
+    /// MySQL of the legacy feed.
+    pub feed: Option<String>,
+    /// MongoDB of the legacy dm.
+    pub messages: Option<String>,
+    pub data: PathBuf,
+    pub report: PathBuf,
+    pub dry_run: bool,
+}
+
+/// Runs the export and prints what came of it.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let context = Context::system("fleet", 0);
+    let mut report = Report::create(&options.report)?;
+    let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
+    let auth = sosohappy_auth::import::Importer::open(settings, &import::context()).await?;
+    if let Some(url) = &options.auth {
+        let pool = source::open("--auth", url).await?;
+        accounts::export(&mut report, &pool, &auth, &context, options.dry_run).await?;
+        pool.close().await;
+    }
+    let names = Names::new(auth.known_names().await?, &[]);
+    if let Some(url) = &options.feed {
+        let pool = source::open("--feed", url).await?;
+        let settings = service::<sosohappy_feed::Settings>(&options.data, "feed", sosohappy_feed::DEFAULTS).await?;
+        let feed = sosohappy_feed::import::Importer::open(settings, &import::context()).await?;
+        let mut export = posts::Export {
+            pool: &pool,
+            feed: &feed,
+            names: &names,
+            context: &context,
+            dry_run: options.dry_run,
+        };
+        export.run(&mut report).await?;
+        pool.close().await;
+    }
+    if let Some(url) = &options.messages {
+        let collection = import::messages::open(url).await?;
+        let settings = service::<sosohappy_dm::Settings>(&options.data, "dm", sosohappy_dm::DEFAULTS).await?;
+        let dm = sosohappy_dm::import::Importer::open(&settings, &import::context()).await?;
+        messages::export(&mut report, &collection, &dm, options.dry_run).await?;
+    }
+    print!("{}", report.finish()?);
+    println!("report: {}", options.report.display());
+    if options.dry_run {
+        println!("dry run: nothing was written");
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+use reqwest::multipart::{Form, Part};
+use sosohappy_testkit::{Bed, Person, Running};
+
+use super::legacy::{Legacy, SECRET, Target, count, picture, token};
+
+async fn feed(bed: &Bed) -> Running {
+    let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &[]).await;
+    let built = sosohappy_feed::build(settings, bed.context(sosohappy_feed::SERVICE), bed.bus.clone()).await;
+    bed.start(built).await
+}
+
+async fn post(running: &Running, person: &Person, path: &str, form: Form) {
+    let request = sosohappy_common::tls::client().post(running.at(path));
+    let answer = person.sign(request).multipart(form).send().await.expect("it answers");
+    assert_eq!(answer.status(), 200, "{path}");
+}
+
+fn form(fields: &[(&str, &str)]) -> Form {
+    fields.iter().fold(Form::new(), |form, (name, value)| {
+        form.text((*name).to_owned(), (*value).to_owned())
+    })
+}
+
+fn new_post() -> Form {
+    let save = form(&[
+        ("nickname", "kim"),
+        ("date", "2023090713248392"),
+        ("weather", "rainy"),
+        ("happiness", "2"),
+        ("categoryList", "sea,coffee"),
+        ("text", "written here"),
+        ("isPublic", "true"),
+    ]);
+    save.part("imageList", Part::bytes(picture(2, 300)).file_name("a.png"))
+}
+
+async fn what_was_written_here_goes_back(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    let email = "kim@example.com+apple";
+    let exp = i64::from(u32::MAX);
+    let kim = legacy.user(email, "kim").await;
+    legacy
+        .set(kim, "refresh_token", token("RefreshToken", email, exp))
+        .await;
+    legacy.set(kim, "apple_refresh_token", "r.apple").await;
+    legacy.user("lee@example.com+kakao", "lee").await;
+    let untouched = legacy.post("kim", 2_023_090_513_248_392, 4).await;
+    let photo = legacy.image(untouched, &picture(1, 300)).await;
+    let odd = legacy.image(untouched, b"HEIC").await;
+    let taken_back = legacy.like(untouched, "lee").await;
+    let stranger = legacy.like(untouched, "somebody").await;
+    let deleted = legacy.post("kim", 2_023_090_613_248_392, 4).await;
+    let urls = ["auth", "feed"].map(|service| legacy.url(service));
+    let arguments = ["--auth", urls[0].as_str(), "--feed", urls[1].as_str()];
+    target.import(&arguments);
+
+    // kim has another introduction, writes, and deletes; lee takes a like back and gives another.
+    let settings = bed
+        .settings("auth", sosohappy_auth::DEFAULTS, &[("tokens.legacy-key", SECRET)])
+        .await;
+    let auth = sosohappy_auth::build(settings, bed.context(sosohappy_auth::SERVICE), bed.bus.clone()).await;
+    let auth = bed.start(auth).await;
+    let access = token("AccessToken", email, exp);
+    let set = sosohappy_common::tls::client().post(auth.at("/auth-service/setProfile"));
+    let set = set.bearer_auth(access).header("email", email);
+    let set = set.form(&[("email", email), ("nickname", "kim"), ("introduction", "ours")]);
+    assert_eq!(set.send().await.expect("auth answers").status(), 200);
+    auth.stop().await;
+    let feed = feed(&bed).await;
+    let (kims, lees) = (
+        bed.person(email, "kim").await,
+        bed.person("lee@example.com+kakao", "lee").await,
+    );
+    let like = [
+        ("srcNickname", "lee"),
+        ("nickname", "kim"),
+        ("date", "2023090513248392"),
+    ];
+    post(&feed, &lees, "/feed-service/updateLike", form(&like)).await;
+    let delete = [("nickname", "kim"), ("date", "2023090613248392")];
+    post(&feed, &kims, "/feed-service/deleteFeed", form(&delete)).await;
+    post(&feed, &kims, "/feed-service/saveFeed", new_post()).await;
+    let like = [
+        ("srcNickname", "lee"),
+        ("nickname", "kim"),
+        ("date", "2023090713248392"),
+    ];
+    post(&feed, &lees, "/feed-service/updateLike", form(&like)).await;
+    feed.stop().await;
+
+    let dry = target.export(&[&arguments[..], &["--dry-run"]].concat());
+    let first = target.export(&arguments);
+    assert_eq!(
+        dry.replace("dry run: nothing was written\n", ""),
+        first,
+        "a dry run says what a run does"
+    );
+    let outcomes = |told: &str, table| ["created", "updated", "deleted"].map(|outcome| count(told, table, outcome));
+    assert_eq!(outcomes(&first, "user"), [0, 1, 0], "{first}");
+    assert_eq!(outcomes(&first, "feed"), [1, 1, 1], "{first}");
+    assert_eq!(
+        legacy
+            .text("SELECT introduction FROM `user` WHERE nickname = 'kim'", true)
+            .await,
+        "ours"
+    );
+    assert_eq!(
+        legacy
+            .text("SELECT apple_refresh_token FROM `user` WHERE nickname = 'kim'", true)
+            .await,
+        "r.apple"
+    );
+    for (query, wanted) in [
+        ("SELECT CONCAT(nickname, ' ', weather, ' ', text, ' ', happiness, ' ', is_public + 0) FROM feed WHERE date = 2023090713248392".to_owned(), "kim rainy written here 2 1".to_owned()),
+        ("SELECT GROUP_CONCAT(category ORDER BY feed_category_id) FROM feed_category".to_owned(), "sea,coffee".to_owned()),
+        (format!("SELECT CAST(COUNT(*) AS CHAR) FROM feed WHERE feed_id = {deleted}"), "0".to_owned()),
+        (format!("SELECT GROUP_CONCAT(feed_like_nickname_id) FROM feed_like_nickname WHERE feed_id = {untouched}"), stranger.to_string()),
+        (format!("SELECT GROUP_CONCAT(feed_image_id ORDER BY feed_image_id) FROM feed_image WHERE feed_id = {untouched}"), format!("{photo},{odd}")),
+        (format!("SELECT GROUP_CONCAT(nickname) FROM feed_like_nickname WHERE feed_id > {deleted}"), "lee".to_owned()),
+        (format!("SELECT SHA2(image, 256) FROM feed_image WHERE feed_id > {deleted}"), hex::encode(<sha2::Sha256 as sha2::Digest>::digest(picture(2, 300)))),
+    ] {
+        assert_eq!(legacy.text(&query, false).await, wanted, "{query}");
+    }
+    assert_ne!(taken_back, stranger);
+
+    let again = target.export(&arguments);
+    assert_eq!(outcomes(&again, "user"), [0, 0, 0], "{again}");
+    assert_eq!(outcomes(&again, "feed"), [0, 0, 0], "{again}");
+    let back = target.import(&arguments);
+    assert_eq!(outcomes(&back, "user"), [0, 0, 0], "{back}");
+    assert_eq!(outcomes(&back, "feed"), [0, 0, 0], "{back}");
+}
+
+on_both_targets!(what_was_written_here_goes_back);
