@@ -37,6 +37,9 @@ pub fn of_month(month: Month, days: &[(Day, i32)]) -> Vec<HappinessPoint> {
     points
 }
 
+/// Decimals of an average, as the legacy Spring service answered it: MySQL's `AVG` of integers.
+const DECIMALS: f64 = 1e4;
+
 /// The average of every month.
 #[must_use]
 pub fn of_year(days: &[(Day, i32)]) -> Vec<HappinessPoint> {
@@ -46,7 +49,13 @@ pub fn of_year(days: &[(Day, i32)]) -> Vec<HappinessPoint> {
         *sum += f64::from(*happiness);
         *count += 1.0;
     }
-    let average = |(sum, count): (f64, f64)| if count > 0.0 { sum / count } else { 0.0 };
+    let average = |(sum, count): (f64, f64)| {
+        if count > 0.0 {
+            (sum / count * DECIMALS).round() / DECIMALS
+        } else {
+            0.0
+        }
+    };
     let point = |(name, month): (&str, _)| HappinessPoint {
         happiness: average(month),
         formatted_date: name.to_owned(),
@@ -82,6 +91,17 @@ mod tests {
 
     fn day(date: i64) -> Day {
         PostDate::try_from(date).unwrap().day()
+    }
+
+    #[test]
+    fn averages_have_four_decimals() {
+        let march = |happiness: &[i32]| {
+            let days: Vec<_> = happiness.iter().map(|it| (day(2_023_030_300_000_000), *it)).collect();
+            of_year(&days)[2].happiness.to_string()
+        };
+        assert_eq!(march(&[5, 3, 3]), "3.6667");
+        assert_eq!(march(&[-5, -3, -3]), "-3.6667");
+        assert_eq!(march(&[1, 2]), "1.5");
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub struct SaveFeed {
     #[serde(deserialize_with = "categories")]
     #[schema(min_items = 1, example = json!(["coffee", "friends"]))]
     category_list: Vec<Category>,
-    /// At most 10,000 characters, unless set otherwise.
+    /// At most 10,000 characters, unless set otherwise; empty when it is left out.
+    #[serde(default)]
     text: String,
     is_public: bool,
     #[serde(default, rename = "imageList")]

@@ -46,9 +46,15 @@ impl Consumer<PostLiked> for Keep {
     }
 }
 
+/// What a Spring feed writes for an author it has no name of: its names are gone after a restart. Not the person of that nickname.
+const UNKNOWN_AUTHOR: &str = "null";
+
 /// A record of a Spring feed names people by nickname only; nobody who bears one now is told or shown nothing.
 async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option<Notice>, Denied> {
     let Envelope { event, meta } = like;
+    if meta.foreign && event.author == UNKNOWN_AUTHOR {
+        return Ok(None);
+    }
     let Some(receiver) = who(delivery, event.author_account, &event.author).await? else {
         return Ok(None);
     };

@@ -140,9 +140,22 @@ async fn poison_goes_to_the_dead_letters_and_the_rest_goes_on(bed: Bed) {
     .await;
 }
 
+/// A Spring feed that was started again has no names and writes `null`.
+async fn an_unknown_author_of_a_spring_feed_is_nobody(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (_, lee) = (kim(&bed).await, lee(&bed).await);
+    let null = bed.person("null@example.com+apple", "null").await;
+    let mut socket = connect(&notice, &null).await;
+    publish_plain::<PostLiked>(&bed, "lee", format!("null,{DATE}").as_bytes()).await;
+    bed.publish(like(&lee, &null, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    assert!(socket.silent_for(QUIET).await);
+}
+
 on_both_engines!(
     a_like_is_shown_under_the_present_nickname,
     a_like_reaches_every_socket_of_the_author_on_every_replica,
+    an_unknown_author_of_a_spring_feed_is_nobody,
     a_record_that_comes_again_is_not_shown_again,
     a_spring_feed_is_understood,
     nobody_is_told_of_their_own_like_or_of_one_across_a_block,
