@@ -2,18 +2,21 @@
 //! that names nobody.
 
 use sosohappy_common::Account;
-use sosohappy_events::types::{AccountErased, AccountResigned, NicknameSet, Relation, RelationChanged};
-use sosohappy_events::{Envelope, EventId};
+use sosohappy_events::types::{AccountErased, AccountResigned, DeviceTokenSet, NicknameSet, Relation, RelationChanged};
+use sosohappy_events::{Envelope, EventId, Topic};
 use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::sessions;
-use crate::store::{Resignation, Transaction};
+use crate::store::{Resignation, Tombstone, Transaction};
 
 /// Fires when a resignation has waited too long for its receipts; its key is the event id.
 pub const TIMER: &str = "resignation";
+
+/// Withheld tombstones that are looked up at once.
+const TOMBSTONES: u32 = 100;
 
 pub async fn resign(app: &App, account: &Account) -> Result<(), Error> {
     retrying(|| resign_once(app, account)).await
@@ -65,17 +68,23 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
     };
     tx.insert_resignation(&resignation, &app.hasher.hash(account)).await?;
     tx.enqueue(&resigned.to_outgoing(), app.now()).await?;
-    app.enqueue(
-        tx.as_mut(),
-        NicknameSet {
-            account: account.clone(),
-            nickname: None,
-        },
-        at,
-    )
-    .await?;
-    sessions::tell_devices(app, tx.as_mut(), account, at).await?;
-    remind_later(app, tx.as_mut(), resignation.id).await?;
+    if app.mixed.allows_null_values(Topic::EmailAndNickname) {
+        app.enqueue(tx.as_mut(), NicknameSet::forgotten(account.clone()), at)
+            .await?;
+    } else {
+        tx.withhold_tombstone(Topic::EmailAndNickname, account, at).await?;
+    }
+    sessions::tell_devices(app, tx.as_mut(), account, None, at).await?;
+    if !app.mixed.may_repeat_resignations() {
+        let reservation = app.settings.get().resignation.nickname_reservation;
+        tx.reserve_nickname(&resignation.nickname, later(app.now(), reservation))
+            .await?;
+    }
+    if missing(app, &[]).is_empty() {
+        complete(app, tx.as_mut(), resignation.id, &[]).await?;
+    } else {
+        remind_later(app, tx.as_mut(), resignation.id).await?;
+    }
     app.commit(tx).await
 }
 
@@ -86,9 +95,15 @@ pub async fn remind(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<
         return Ok(());
     }
     let Some(resignation) = found else { return Ok(()) };
-    let missing = missing(app, &tx.receipts(id).await?);
+    let receipts = tx.receipts(id).await?;
+    let missing = missing(app, &receipts);
     if missing.is_empty() {
-        return complete(app, tx, id).await;
+        return complete(app, tx, id, &receipts).await;
+    }
+    // A Spring service erases by nickname at each copy: whoever bears the name by then would lose everything.
+    if !app.mixed.may_repeat_resignations() {
+        tracing::warn!(resignation = %id, ?missing, "resignation receipts missing; not published again while a Spring service reads it");
+        return remind_later(app, tx, id).await;
     }
     tracing::warn!(resignation = %id, ?missing, "resignation receipts missing; publishing resignation again");
     let Resignation {
@@ -116,29 +131,69 @@ async fn acknowledge_once(app: &App, receipt: &AccountErased) -> Result<bool, Er
         return Ok(tx.is_resignation(id).await?);
     }
     tx.insert_receipt(id, &receipt.service, app.now()).await?;
-    if missing(app, &tx.receipts(id).await?).is_empty() {
-        complete(app, tx.as_mut(), id).await?;
+    let receipts = tx.receipts(id).await?;
+    if missing(app, &receipts).is_empty() {
+        complete(app, tx.as_mut(), id, &receipts).await?;
     }
     app.commit(tx).await?;
     Ok(true)
 }
 
-async fn complete(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<(), Error> {
-    tx.complete_resignation(id, app.now()).await?;
+/// The proof names the Spring services, which acknowledge nothing.
+async fn complete(app: &App, tx: &mut dyn Transaction, id: EventId, receipts: &[String]) -> Result<(), Error> {
+    let mut not_awaited = app.mixed.receipts(&app.settings.get().resignation.services).never;
+    not_awaited.retain(|service| !receipts.contains(service));
+    tx.complete_resignation(id, app.now(), &not_awaited).await?;
     tx.clear_timer(TIMER, &id.to_string()).await?;
-    tracing::info!(resignation = %id, "resignation complete: every service acknowledged erasure");
+    if not_awaited.is_empty() {
+        tracing::info!(resignation = %id, "resignation complete: every service acknowledged erasure");
+    } else {
+        tracing::info!(resignation = %id, ?not_awaited, "resignation complete: Spring services acknowledge nothing");
+    }
     Ok(())
 }
 
 fn missing(app: &App, receipts: &[String]) -> Vec<String> {
-    let settings = app.settings.get();
-    settings
-        .resignation
-        .services
-        .iter()
-        .filter(|service| !receipts.contains(service))
-        .cloned()
-        .collect()
+    let mut missing = app.mixed.receipts(&app.settings.get().resignation.services).awaited;
+    missing.retain(|service| !receipts.contains(service));
+    missing
+}
+
+/// Publishes the tombstones that were withheld, once no Spring service reads their topics any more.
+pub async fn release_tombstones(app: &App) -> Result<(), Error> {
+    for topic in [Topic::EmailAndNickname, Topic::DeviceToken] {
+        while app.mixed.allows_null_values(topic) {
+            let withheld = app.store.withheld_tombstones(topic, TOMBSTONES).await?;
+            for tombstone in &withheld {
+                retrying(|| release(app, topic, tombstone)).await?;
+            }
+            if withheld.len() < TOMBSTONES as usize {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whoever signed up again since has a record of their own by now, which the tombstone would delete.
+async fn release(app: &App, topic: Topic, tombstone: &Tombstone) -> Result<(), Error> {
+    let account = &tombstone.account;
+    let mut tx = app.store.begin().await?;
+    let person = tx.person(account).await?;
+    if !tx.take_tombstone(topic, account).await? {
+        return Ok(());
+    }
+    let at = tombstone.occurred_at;
+    if topic == Topic::DeviceToken {
+        if tx.devices_of(account).await?.is_empty() {
+            let none = DeviceTokenSet::all(account.clone(), Vec::new());
+            app.enqueue(tx.as_mut(), none, at).await?;
+        }
+    } else if person.is_none() {
+        app.enqueue(tx.as_mut(), NicknameSet::forgotten(account.clone()), at)
+            .await?;
+    }
+    app.commit(tx).await
 }
 
 async fn remind_later(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<(), Error> {

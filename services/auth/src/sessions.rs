@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_events::Topic;
 use sosohappy_events::types::{AccessTokenIssued, DeviceTokenSet, Role, SessionExpired, SessionId, TokenDigest};
 use sosohappy_store::{Timer, retrying};
 
@@ -191,15 +192,35 @@ async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Rol
     })
 }
 
-/// Tells all devices of an account there are now.
-pub async fn tell_devices(app: &App, tx: &mut dyn Transaction, account: &Account, at: Timestamp) -> Result<(), Error> {
-    let devices = tx.devices_of(account).await?;
-    app.enqueue(tx, DeviceTokenSet::all(account.clone(), devices), at).await
+/// Tells all devices of an account there are now. `former` is the push token that the last one had.
+pub async fn tell_devices(
+    app: &App,
+    tx: &mut dyn Transaction,
+    account: &Account,
+    former: Option<String>,
+    at: Timestamp,
+) -> Result<(), Error> {
+    let mut told = DeviceTokenSet::all(account.clone(), tx.devices_of(account).await?);
+    if told.token.is_none() && !app.mixed.allows_null_values(Topic::DeviceToken) {
+        tx.withhold_tombstone(Topic::DeviceToken, account, at).await?;
+        if former.is_none() {
+            return Ok(());
+        }
+        // To a Spring notice the token it knows; ours read that there is no device any more.
+        told.token = former;
+    }
+    app.enqueue(tx, told, at).await
 }
 
 /// Ends a session: no token of it works any more, anywhere, and its device is not pushed to. Whoever calls it has locked the person.
 pub async fn close(app: &App, tx: &mut dyn Transaction, session: &Session) -> Result<(), Error> {
     let at = stamp::after(session.stamped_at, app.now());
+    let former = if app.mixed.allows_null_values(Topic::DeviceToken) {
+        None
+    } else {
+        let mut devices = tx.devices_of(&session.account).await?;
+        devices.pop().map(|device| device.token)
+    };
     tx.delete_session(session.id).await?;
     tx.clear_timer(ACCESS_TIMER, &session.id.to_string()).await?;
     tx.clear_timer(REFRESH_TIMER, &session.id.to_string()).await?;
@@ -208,7 +229,7 @@ pub async fn close(app: &App, tx: &mut dyn Transaction, session: &Session) -> Re
         session: Some(session.id),
     };
     app.enqueue(tx, expired, at).await?;
-    tell_devices(app, tx, &session.account, at).await
+    tell_devices(app, tx, &session.account, former, at).await
 }
 
 /// The last access token of a session has expired. The session goes on: its refresh token still lives.

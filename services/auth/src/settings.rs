@@ -163,6 +163,9 @@ pub struct Resignation {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_after: Duration,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub nickname_reservation: Duration,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Device, Role, SessionId, TokenDigest};
-use sosohappy_events::{EventId, Outgoing};
+use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{DueTimer, Ping, StoreError, Timer};
@@ -49,6 +49,13 @@ pub struct Resignation {
     pub account: Account,
     pub nickname: String,
     pub resigned_at: Timestamp,
+}
+
+/// A record with a null value that waits until no Spring service reads its topic.
+#[derive(Debug, Clone)]
+pub struct Tombstone {
+    pub account: Account,
+    pub occurred_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,6 +98,13 @@ pub trait Store: Imports + Ping + std::fmt::Debug {
 
     /// Puts a timer aside whose key cannot be read.
     async fn quarantine_timer(&self, kind: &str, key: &str) -> Result<(), StoreError>;
+
+    /// Deletes reservations of nicknames that have ended.
+    async fn forget_reservations(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    async fn is_nickname_reserved(&self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError>;
+
+    async fn withheld_tombstones(&self, topic: Topic, limit: u32) -> Result<Vec<Tombstone>, StoreError>;
 
     fn outbox(&self) -> Arc<dyn Outbox>;
 }
@@ -181,8 +195,24 @@ pub trait Transaction: ImportTransaction + Send {
 
     async fn receipts(&mut self, id: EventId) -> Result<Vec<String>, StoreError>;
 
-    /// Forgets who it was.
-    async fn complete_resignation(&mut self, id: EventId, at: Timestamp) -> Result<(), StoreError>;
+    /// Forgets who it was. The proof names the services whose receipts were not waited for.
+    async fn complete_resignation(
+        &mut self,
+        id: EventId,
+        at: Timestamp,
+        not_awaited: &[String],
+    ) -> Result<(), StoreError>;
+
+    /// Keeps a nickname from everybody until then.
+    async fn reserve_nickname(&mut self, nickname: &str, until: Timestamp) -> Result<(), StoreError>;
+
+    async fn is_nickname_reserved(&mut self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Remembers a tombstone that must not be published yet.
+    async fn withhold_tombstone(&mut self, topic: Topic, account: &Account, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Takes a withheld tombstone; false when somebody else was quicker.
+    async fn take_tombstone(&mut self, topic: Topic, account: &Account) -> Result<bool, StoreError>;
 
     /// The picture goes from the object store once that time has come, unless it is kept before.
     async fn discard_image(&mut self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError>;

@@ -51,6 +51,8 @@ pub fn spawn(app: &Arc<App>) {
                 report(&app, "resignation-gauges", look_at_resignations(&app).await);
                 report(&app, "discarded-images", forget_images(&app).await);
                 report(&app, "authorize-codes", forget_codes(&app).await);
+                report(&app, "reserved-nicknames", forget_reservations(&app).await);
+                report(&app, "tombstones", resignations::release_tombstones(&app).await);
             }
             Ok(())
         }
@@ -183,6 +185,10 @@ async fn fire_one(app: &App, due: Due, key: &str) -> Result<(), TimerError> {
     let mut tx = app.store.begin().await?;
     due.fire(app, tx.as_mut(), key).await?;
     Ok(app.commit(tx).await?)
+}
+
+async fn forget_reservations(app: &App) -> Result<(), Error> {
+    Ok(app.store.forget_reservations(app.now()).await?)
 }
 
 async fn forget_codes(app: &App) -> Result<(), Error> {

@@ -12,6 +12,17 @@ pub struct NicknameSet {
     pub nickname: Option<String>,
 }
 
+impl NicknameSet {
+    /// Of an account that resigned.
+    #[must_use]
+    pub const fn forgotten(account: Account) -> Self {
+        Self {
+            account,
+            nickname: None,
+        }
+    }
+}
+
 impl Event for NicknameSet {
     const TOPIC: Topic = Topic::EmailAndNickname;
     const TYPE: &'static str = "NicknameSet";

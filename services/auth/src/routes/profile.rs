@@ -55,8 +55,9 @@ pub async fn check_duplicate_nickname(
 ) -> Result<Json<Presence>, Error> {
     let nickname = Nickname::try_from(asked.nickname)?;
     let bearer = app.store.person_named(&nickname).await?.map(|person| person.account);
+    let is_reserved = bearer.is_none() && app.store.is_nickname_reserved(&nickname, app.now()).await?;
     Ok(Json(Presence {
-        is_present: bearer.is_some(),
+        is_present: bearer.is_some() || is_reserved,
         email: bearer.filter(|account| *account == caller.account),
     }))
 }
@@ -255,6 +256,9 @@ async fn set(
 ) -> Result<bool, Error> {
     let mut tx = app.store.begin().await?;
     let person = tx.person(account).await?.ok_or(Error::UnknownAccount)?;
+    if person.nickname != *nickname && tx.is_nickname_reserved(nickname, app.now()).await? {
+        return Ok(false);
+    }
     let introduction = introduction.unwrap_or(&person.introduction);
     if !tx
         .set_profile(account, nickname, introduction, image.or(person.image))

@@ -284,7 +284,7 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim) -> Re
             since: at,
         };
         tx.insert_device(&device).await?;
-        sessions::tell_devices(app, tx.as_mut(), &account, at).await?;
+        sessions::tell_devices(app, tx.as_mut(), &account, None, at).await?;
     }
     app.commit(tx).await?;
     Ok(Admitted {

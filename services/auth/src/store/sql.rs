@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::Topic;
 use sosohappy_events::types::TokenDigest;
 use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
@@ -16,7 +17,7 @@ use sqlx::Row as _;
 use super::{MIGRATIONS, engine};
 use crate::domain::person::Person;
 use crate::domain::profile::Nickname;
-use crate::store::{AccessToken, Store, Transaction, Unfinished};
+use crate::store::{AccessToken, Store, Tombstone, Transaction, Unfinished};
 
 #[path = "sql/imports.rs"]
 mod imports;
@@ -166,6 +167,42 @@ impl Store for SqlStore {
 
     async fn quarantine_timer(&self, kind: &str, key: &str) -> Result<(), StoreError> {
         self.0.quarantine_timer(kind, key).await
+    }
+
+    async fn forget_reservations(&self, now: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query("DELETE FROM reserved_nickname WHERE reserved_until <= ?")
+                .bind(now.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn is_nickname_reserved(&self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError> {
+        let found = sqlx::query(transaction::RESERVED)
+            .bind(nickname.as_str())
+            .bind(now.as_millisecond())
+            .fetch_optional(self.0.reader())
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn withheld_tombstones(&self, topic: Topic, limit: u32) -> Result<Vec<Tombstone>, StoreError> {
+        let found = sqlx::query("SELECT account, occurred_at FROM withheld_tombstone WHERE topic = ? LIMIT ?")
+            .bind(topic.default_name())
+            .bind(i64::from(limit))
+            .fetch_all(self.0.reader())
+            .await?;
+        let tombstone = |row| {
+            Ok(Tombstone {
+                account: rows::account(row, "account")?,
+                occurred_at: rows::instant(row, "occurred_at")?,
+            })
+        };
+        found.iter().map(tombstone).collect()
     }
 
     fn outbox(&self) -> Arc<dyn Outbox> {

@@ -19,6 +19,8 @@ on_both_engines!(
     one_of_many_resigns,
     nobody_resigns_for_somebody_else,
     a_resignation_is_called_for_until_every_service_has_erased,
+    a_spring_feed_is_told_once_and_its_receipt_is_not_awaited,
+    tombstones_wait_until_no_spring_service_reads_them,
     receipts_count_once_and_only_for_resignations,
     the_end_of_a_block_is_later_than_the_block_whatever_the_clocks_say,
     a_picture_that_cannot_be_deleted_keeps_no_other_waiting,
@@ -268,6 +270,92 @@ async fn a_resignation_is_called_for_until_every_service_has_erased(bed: Bed) {
     auth.expect_unfinished("0").await;
     ground.clock.advance(Duration::from_mins(100));
     resignations.expect_silence().await;
+}
+
+const WEEK: Duration = Duration::from_hours(24 * 7);
+
+async fn a_spring_feed_is_told_once_and_its_receipt_is_not_awaited(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground
+        .auth_with(&[("fleet.spring", "feed"), ("resignation.retry-after", "10s")])
+        .await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    auth.resign(&kim).await.expect(200);
+    let mut resignations = ground.watch::<AccountResigned>().await;
+    let resigned = resignations.next().await;
+
+    // Feed may still erase by the name.
+    let asked = auth.client.get(auth.running.at("/auth-service/checkDuplicateNickname"));
+    let asked = send(lee.sign(asked.query(&[("nickname", "kim")]))).await.expect(200);
+    assert_eq!(asked.body, json!({ "email": null, "isPresent": true }));
+    assert!(!auth.set_nickname(&lee, "kim").await, "reserved");
+
+    ground.clock.advance(Duration::from_secs(11));
+    resignations.expect_silence().await;
+    assert!(
+        resignations.next_within(Duration::from_millis(100)).await.is_none(),
+        "published again"
+    );
+    assert_eq!(auth.unfinished_now(&ground).await, 1);
+
+    for service in ["dm-service", "notice-service"] {
+        ground.acknowledge(&resigned, service).await;
+    }
+    eventually("the resignation is complete", async || {
+        (auth.unfinished_now(&ground).await == 0).then_some(())
+    })
+    .await;
+    let proven = "resignation WHERE account IS NULL AND not_awaited = 'feed-service'";
+    assert_eq!(ground.rows(proven).await, 1);
+
+    ground.clock.advance(WEEK);
+    let lee = auth.sign_in(LEE).await;
+    assert!(auth.set_nickname(&lee, "kim").await, "the reservation has ended");
+}
+
+async fn tombstones_wait_until_no_spring_service_reads_them(bed: Bed) {
+    let ground = Ground::new(bed);
+    let spring = |names: &str| [("fleet.spring".to_owned(), serde_json::Value::from(names))];
+    let auth = ground.auth_with(&[("fleet.spring", "notice")]).await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    for person in [&kim, &lee] {
+        auth.resign(person).await.expect(200);
+    }
+    // What lee has now is not for the tombstone of what lee had.
+    let lee = auth.person(LEE, "lee2").await;
+
+    let mut names = ground.watch::<NicknameSet>().await;
+    let mut devices = ground.watch::<DeviceTokenSet>().await;
+    while let Some(event) = names.next_within(Duration::from_secs(2)).await {
+        assert!(event.event.nickname.is_some(), "a null value");
+    }
+    while let Some(event) = devices.next_within(Duration::from_secs(1)).await {
+        assert!(event.event.token.is_some(), "a null value");
+    }
+    assert_eq!(ground.rows("withheld_tombstone").await, 4);
+
+    auth.running
+        .context
+        .settings
+        .set(spring("auth").into_iter().collect())
+        .await
+        .unwrap()
+        .unwrap();
+    let nameless = names.next().await;
+    assert_eq!(
+        (nameless.event.account.as_str(), nameless.event.nickname),
+        (&*kim.account, None)
+    );
+    assert_eq!(devices.next().await.event.token, None);
+    eventually("nothing is withheld", async || {
+        (ground.rows("withheld_tombstone").await == 0).then_some(())
+    })
+    .await;
+    assert!(
+        names.next_within(Duration::from_millis(500)).await.is_none(),
+        "{} has a name",
+        lee.account
+    );
 }
 
 async fn receipts_count_once_and_only_for_resignations(bed: Bed) {

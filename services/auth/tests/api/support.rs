@@ -46,6 +46,7 @@ impl Ground {
             clock,
             ..self.bed.context(sosohappy_auth::SERVICE)
         };
+        context.settings.attach(&settings);
         sosohappy_auth::build(settings, context, self.bed.bus.clone()).await
     }
 
@@ -123,6 +124,12 @@ impl<E: Event> Watch<E> {
 
     pub async fn next(&mut self) -> Envelope<E> {
         Envelope::decode(&self.record().await).expect("auth writes what it means")
+    }
+
+    /// The next event, if one comes within that time.
+    pub async fn next_within(&mut self, time: Duration) -> Option<Envelope<E>> {
+        let (record, _) = tokio::time::timeout(time, self.read()).await.ok()?;
+        Some(Envelope::decode(&record).expect("auth writes what it means"))
     }
 
     /// Nothing new comes for longer than two rounds of the timers take.

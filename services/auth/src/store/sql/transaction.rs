@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::types::{Device, SessionId, TokenDigest};
-use sosohappy_events::{EventId, Outgoing};
+use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
 use sosohappy_store::{PRIMARY, StoreError, Timer};
 use sqlx::Row as _;
@@ -351,14 +351,57 @@ impl Transaction for SqlTransaction {
         found.iter().map(|row| Ok(row.try_get_unchecked(0)?)).collect()
     }
 
-    async fn complete_resignation(&mut self, id: EventId, at: Timestamp) -> Result<(), StoreError> {
+    async fn complete_resignation(
+        &mut self,
+        id: EventId,
+        at: Timestamp,
+        not_awaited: &[String],
+    ) -> Result<(), StoreError> {
+        let not_awaited = Some(not_awaited.join(",")).filter(|names| !names.is_empty());
         let update = sqlx::query(
-            "UPDATE resignation SET account = NULL, nickname = NULL, completed_at = ? WHERE resignation = ?",
+            "UPDATE resignation SET account = NULL, nickname = NULL, completed_at = ?, not_awaited = ? WHERE resignation = ?",
         )
         .bind(at.as_millisecond())
+        .bind(not_awaited)
         .bind(id.to_string());
         self.run(update).await?;
         Ok(())
+    }
+
+    async fn reserve_nickname(&mut self, nickname: &str, until: Timestamp) -> Result<(), StoreError> {
+        self.run(sqlx::query("DELETE FROM reserved_nickname WHERE nickname = ?").bind(nickname))
+            .await?;
+        let insert = sqlx::query("INSERT INTO reserved_nickname (nickname, reserved_until) VALUES (?, ?)")
+            .bind(nickname)
+            .bind(until.as_millisecond());
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn is_nickname_reserved(&mut self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError> {
+        let found = sqlx::query(RESERVED)
+            .bind(nickname.as_str())
+            .bind(now.as_millisecond())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn withhold_tombstone(&mut self, topic: Topic, account: &Account, at: Timestamp) -> Result<(), StoreError> {
+        self.take_tombstone(topic, account).await?;
+        let insert = sqlx::query("INSERT INTO withheld_tombstone (topic, account, occurred_at) VALUES (?, ?, ?)")
+            .bind(topic.default_name())
+            .bind(account.as_str())
+            .bind(at.as_millisecond());
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn take_tombstone(&mut self, topic: Topic, account: &Account) -> Result<bool, StoreError> {
+        let delete = sqlx::query("DELETE FROM withheld_tombstone WHERE topic = ? AND account = ?")
+            .bind(topic.default_name())
+            .bind(account.as_str());
+        Ok(self.run(delete).await? > 0)
     }
 
     async fn discard_image(&mut self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError> {
@@ -395,6 +438,9 @@ impl Transaction for SqlTransaction {
         Ok(self.0.commit().await?)
     }
 }
+
+/// Whether a nickname is kept from everybody.
+pub(super) const RESERVED: &str = "SELECT 1 FROM reserved_nickname WHERE nickname = ? AND reserved_until > ?";
 
 /// Everything of a session that changes.
 fn bind_session<'q>(query: Query<'q>, session: &'q Session) -> Query<'q> {
