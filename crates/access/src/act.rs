@@ -93,7 +93,7 @@ async fn own_nickname(caller: &Caller, names: &dyn Names, nickname: &str) -> Res
     if known.as_ref() == Some(&caller.account) {
         return Ok(());
     }
-    match names.account_of_fresh(nickname).await {
+    match names.account_of_caller(caller, nickname).await {
         Ok(account) if account.as_ref() == Some(&caller.account) => Ok(()),
         // With auth away the last known counts: the nickname is somebody else's. Nobody's may yet be the caller's.
         Err(Denied::Unavailable) if known.is_none() => Err(Problem::unavailable()),

@@ -1,5 +1,8 @@
 //! Who a request comes from, as its token says.
 
+use std::fmt;
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use sosohappy_common::{Account, Problem};
@@ -17,6 +20,29 @@ pub struct Caller {
     pub issued_at: jiff::Timestamp,
     /// When the presented token ends; a socket is closed then.
     pub expires_at: jiff::Timestamp,
+    /// Kept only while auth is Spring, which is asked with it.
+    pub bearer: Option<Bearer>,
+}
+
+/// An access token as it was presented. Its `Debug` form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(Arc<str>);
+
+impl Bearer {
+    #[must_use]
+    pub fn new(token: &str) -> Self {
+        Self(token.into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer(..)")
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -15,7 +15,7 @@ use sosohappy_events::types::{NicknameSet, RelationChanged};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::introspection::{AuthClient, may_be};
-use crate::{Denied, Names};
+use crate::{Caller, Denied, Names};
 
 /// How long a name may be told from memory. A rename is seen by the replica that consumes it at once, by the others then.
 const CACHED: Duration = Duration::from_secs(2);
@@ -115,6 +115,25 @@ impl Names for DirectoryNames {
         match &account {
             Some(account) => self.accounts.insert(nickname.to_owned(), account.clone()).await,
             None => self.accounts.invalidate(nickname).await,
+        }
+        Ok(account)
+    }
+
+    /// A Spring auth publishes names at some sign-ins only, and topics forget them: it is asked with the caller's own token, and what it
+    /// confirms is remembered. What it does not confirm is nobody's, whatever the caller says.
+    async fn account_of_caller(&self, caller: &Caller, nickname: &str) -> Result<Option<Account>, Denied> {
+        let Some(bearer) = &caller.bearer else {
+            return self.account_of_fresh(nickname).await;
+        };
+        let account = self.auth.vouch(&caller.account, bearer, nickname).await?;
+        if account.as_ref() == Some(&caller.account) {
+            // As of the token: a rename since then is newer.
+            self.directory
+                .set_nickname(&caller.account, Some(nickname), caller.issued_at)
+                .await
+                .map_err(|error| denied(&error))?;
+            self.nicknames.invalidate(&caller.account).await;
+            self.accounts.insert(nickname.to_owned(), caller.account.clone()).await;
         }
         Ok(account)
     }

@@ -22,12 +22,13 @@ use std::sync::Arc;
 use sosohappy_bus::Bus;
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Access, Credentials, Live};
+use sosohappy_events::Mixed;
 use sosohappy_events::topic::LONGEST_TOKEN;
 use sosohappy_store::Directory;
 
 pub use act::{Act, ActUpload, Acting, Actor};
 pub use authenticate::{Authenticator, Denied, Identity};
-pub use caller::Caller;
+pub use caller::{Bearer, Caller};
 pub use directory::DirectoryNames;
 pub use introspection::AuthClient;
 pub use names::Names;
@@ -48,13 +49,14 @@ pub fn identity(
     bus: &Arc<dyn Bus>,
     directory: Arc<dyn Directory>,
     revocations: Revocations,
+    mixed: &Mixed,
 ) -> anyhow::Result<(Identity, Revalidation)> {
     anyhow::ensure!(
         settings.get().token_lifetime <= LONGEST_TOKEN,
         "access.token-lifetime: at most {} h, for as long as the accessToken topic keeps its records",
         LONGEST_TOKEN.as_secs() / 3600
     );
-    let auth = AuthClient::new(settings, &credentials.service_token, context)?;
+    let auth = AuthClient::in_fleet(settings, &credentials.service_token, context, mixed)?;
     let revalidation = Revalidation::start(context, bus, auth.clone(), revocations);
     let registry = Registry::start(context, &settings.get(), bus, revalidation.clone());
     let names = DirectoryNames::new(directory, auth);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sosohappy_common::Account;
 
-use crate::Denied;
+use crate::{Caller, Denied};
 
 /// Two implementations: [`crate::directory::DirectoryNames`] (feed, dm, notice) and auth's own table.
 #[async_trait]
@@ -15,6 +15,11 @@ pub trait Names: std::fmt::Debug + Send + Sync {
 
     /// Like [`Names::account_of`], but asks auth again: for a nickname that may have changed a moment ago.
     async fn account_of_fresh(&self, nickname: &str) -> Result<Option<Account>, Denied>;
+
+    /// Like [`Names::account_of_fresh`], for the nickname that a caller gives as their own.
+    async fn account_of_caller(&self, _caller: &Caller, nickname: &str) -> Result<Option<Account>, Denied> {
+        self.account_of_fresh(nickname).await
+    }
 
     /// [`Names::account_of`] for the name in a record of a Spring service: tried a few times while nobody can tell, within
     /// three seconds, for a record that waits holds up all behind it.

@@ -18,11 +18,15 @@ use sosohappy_events::types::{AccessTokenIssued, TokenDigest};
 
 use crate::introspection::IntrospectResponse;
 use crate::metrics::RegistryMetrics;
-use crate::{Authenticator, Caller, Denied, Revalidation, revocations};
+use crate::{Authenticator, Bearer, Caller, Denied, Revalidation, revocations};
 use table::{Table, Token, Verdict};
 
 /// How often what has run out is forgotten. Expiry itself is enforced on read.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How long a request waits for its token to arrive on the topic, and how often it looks.
+const ARRIVAL: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Live access tokens by digest; at most 96 B each, a lookup without I/O. Clones share the table.
 #[derive(Debug, Clone)]
@@ -64,8 +68,25 @@ impl Registry {
         registry
     }
 
+    /// Waits a moment for the topic, for a request that is quicker than it: a Spring auth cannot be asked.
+    async fn wait(&self, account: &Account, digest: &TokenDigest) -> Verdict {
+        let arrives = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                match self.0.table.admit(account, digest, self.0.now_ms()) {
+                    Verdict::Unknown => {}
+                    known => return known,
+                }
+            }
+        };
+        tokio::time::timeout(ARRIVAL, arrives).await.unwrap_or(Verdict::Unknown)
+    }
+
     /// Asks auth for a token no topic has brought yet, and remembers a living one.
     async fn ask(&self, account: &Account, digest: &TokenDigest) -> Result<Verdict, Denied> {
+        if self.0.revalidation.auth.is_spring() {
+            return Ok(self.wait(account, digest).await);
+        }
         let answer = self.0.revalidation.auth.introspect(account, digest).await?;
         if !answer.active {
             return Ok(Verdict::Refused);
@@ -114,14 +135,14 @@ impl Inner {
 
 #[async_trait]
 impl Authenticator for Registry {
-    async fn authenticate(&self, account: &Account, token: &str) -> Result<Caller, Denied> {
+    async fn authenticate(&self, account: &Account, bearer: &str) -> Result<Caller, Denied> {
         let inner = &self.0;
-        let digest = TokenDigest::of(token);
+        let digest = TokenDigest::of(bearer);
         let now_ms = inner.now_ms();
         let verdict = match inner.table.admit(account, &digest, now_ms) {
             Verdict::Unknown => {
                 inner.metrics.misses.inc();
-                if !claims::plausible(token, account, now_ms) {
+                if !claims::plausible(bearer, account, now_ms) {
                     return Err(Denied::Refused);
                 }
                 self.ask(account, &digest).await?
@@ -147,6 +168,7 @@ impl Authenticator for Registry {
                 role: token.role,
                 issued_at: token.issued_at(),
                 expires_at: Timestamp::from_millisecond(token.expires_ms).unwrap_or(Timestamp::MAX),
+                bearer: inner.revalidation.auth.is_spring().then(|| Bearer::new(bearer)),
             }),
             Verdict::Refused | Verdict::Unknown => Err(Denied::Refused),
         }

@@ -36,6 +36,7 @@ impl Authenticator for Tokens {
                 role: Role::User,
                 issued_at: Timestamp::UNIX_EPOCH,
                 expires_at: Timestamp::MAX,
+                bearer: None,
             }),
             (_, "maybe") => Err(Denied::Unavailable),
             _ => Err(Denied::Refused),

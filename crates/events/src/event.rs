@@ -28,6 +28,22 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
+    /// Returns the id of one of several records that one happening is published as, always the same for the same name.
+    #[must_use]
+    pub fn of_part(self, name: &str) -> Self {
+        let digest = sha2::Sha256::new()
+            .chain_update(self.0.as_bytes())
+            .chain_update(name)
+            .finalize();
+        Self::of_digest(&digest)
+    }
+
+    fn of_digest(digest: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
     /// The id of a record that names none. The time stamp is in it because a topic that was deleted and made again
     /// counts its offsets from zero.
     #[must_use]
@@ -38,9 +54,7 @@ impl EventId {
             .chain_update(record.offset.to_be_bytes())
             .chain_update(record.timestamp.as_millisecond().to_be_bytes())
             .finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+        Self::of_digest(&digest)
     }
 }
 

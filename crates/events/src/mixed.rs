@@ -6,7 +6,8 @@
 use sosohappy_common::settings::{AccessTokenForm, Events, Fleet, Live, SpringNoticeLike};
 use sosohappy_common::{Account, Service};
 
-use crate::Topic;
+use crate::types::direct_message::RECEIVER_ONLINE;
+use crate::{EventId, Header, Outgoing, Topic};
 
 /// The topic of Spring Cloud Bus.
 const SPRING_BUS: &str = "springCloudBus";
@@ -17,9 +18,16 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         Topic::AccessToken | Topic::Expired | Topic::Resign | Topic::EmailAndNickname => {
             &[Service::Feed, Service::Dm, Service::Notice]
         }
-        Topic::NoticeLike | Topic::DeviceToken | Topic::DirectMessage => &[Service::Notice],
+        // dm has to know the push tokens that it puts on `directMessage`.
+        Topic::DeviceToken => &[Service::Dm, Service::Notice],
+        Topic::NoticeLike | Topic::DirectMessage => &[Service::Notice],
         Topic::ConfigBus => &Service::ALL,
-        Topic::Relation | Topic::AccountState | Topic::Erased | Topic::Notice | Topic::Heartbeat => &[],
+        Topic::Relation
+        | Topic::AccountState
+        | Topic::Erased
+        | Topic::Notice
+        | Topic::Heartbeat
+        | Topic::SocketMessage => &[],
     }
 }
 
@@ -95,6 +103,51 @@ impl Mixed {
         !self.is_read_by_spring(Topic::Resign)
     }
 
+    /// Returns whether a Spring notice reads `directMessage`, which it takes for pushes keyed by push token.
+    #[must_use]
+    pub fn pushes_by_spring_notice(&self) -> bool {
+        self.is_read_by_spring(Topic::DirectMessage)
+    }
+
+    /// Returns what is published for a message: itself, or while a Spring notice reads `directMessage` one record for the replicas of
+    /// our dm, on a topic of their own, and for a receiver without a socket one record a device, keyed by its push token.
+    #[must_use]
+    pub fn direct_messages(&self, message: &Outgoing, devices: &[String]) -> Vec<Outgoing> {
+        if !self.pushes_by_spring_notice() {
+            return vec![message.clone()];
+        }
+        let header = |name: &str| message.headers.iter().find(|(header, _)| header == name);
+        let is_online = header(RECEIVER_ONLINE).is_some_and(|(_, online)| online == "true");
+        let event: Option<EventId> = header(Header::EVENT_ID).and_then(|(_, id)| id.parse().ok());
+        let mut records = vec![Outgoing {
+            topic: Topic::SocketMessage.default_name().to_owned(),
+            ..message.clone()
+        }];
+        if is_online {
+            return records;
+        }
+        for device in devices {
+            let mut record = Outgoing {
+                key: Some(device.clone()),
+                ..message.clone()
+            };
+            // A push each: our notice, should it follow, takes records of one id for one.
+            for (name, value) in &mut record.headers {
+                if let (Header::EVENT_ID, Some(event)) = (name.as_str(), event) {
+                    *value = event.of_part(device).to_string();
+                }
+            }
+            records.push(record);
+        }
+        records
+    }
+
+    /// Returns whether messages in MongoDB have an `ObjectId`: a Spring dm answers 500 to a conversation with any other `_id`.
+    #[must_use]
+    pub fn stores_object_ids(&self) -> bool {
+        self.is_spring(Service::Dm)
+    }
+
     /// Returns whether auth answers `introspect` and `lookup`, which a Spring auth does not know.
     #[must_use]
     pub fn auth_answers_services(&self) -> bool {
@@ -168,13 +221,59 @@ mod tests {
     fn null_values_are_kept_from_topics_that_spring_reads() {
         let feed = with(&[Service::Feed]);
         assert!(!feed.allows_null_values(Topic::EmailAndNickname));
-        assert!(feed.allows_null_values(Topic::DeviceToken), "notice alone reads it");
+        assert!(feed.allows_null_values(Topic::DeviceToken), "feed does not read it");
         assert!(feed.allows_null_values(Topic::Relation) && feed.allows_null_values(Topic::Expired));
         assert!(!with(&[Service::Notice]).allows_null_values(Topic::DeviceToken));
         assert!(
             Topic::ALL
                 .into_iter()
                 .all(|topic| Mixed::none().allows_null_values(topic))
+        );
+    }
+
+    #[test]
+    fn a_spring_notice_gets_one_record_a_device_of_a_receiver_without_a_socket() {
+        let message = |online: &str| Outgoing {
+            topic: "directMessage".to_owned(),
+            key: Some("lee@example.com+apple".to_owned()),
+            value: Some(b"{}".to_vec()),
+            headers: vec![
+                (
+                    Header::EVENT_ID.to_owned(),
+                    "0193e5a0-0000-7000-8000-000000000000".to_owned(),
+                ),
+                (RECEIVER_ONLINE.to_owned(), online.to_owned()),
+            ],
+        };
+        let devices = ["phone", "tablet"].map(str::to_owned);
+        let away = message("false");
+        assert_eq!(
+            Mixed::none().direct_messages(&away, &devices),
+            std::slice::from_ref(&away)
+        );
+
+        let spring = with(&[Service::Notice]);
+        let records = spring.direct_messages(&away, &devices);
+        let places: Vec<_> = records
+            .iter()
+            .map(|it| (it.topic.as_str(), it.key.as_deref().unwrap()))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                ("socketMessage", "lee@example.com+apple"),
+                ("directMessage", "phone"),
+                ("directMessage", "tablet")
+            ]
+        );
+        let ids: std::collections::BTreeSet<_> = records.iter().map(|it| &it.headers[0].1).collect();
+        assert_eq!(ids.len(), 3);
+        assert_eq!(records[0].headers, away.headers);
+        assert_eq!(spring.direct_messages(&message("true"), &devices).len(), 1);
+        assert_eq!(
+            records,
+            spring.direct_messages(&away, &devices),
+            "a record published again is the same"
         );
     }
 

@@ -20,6 +20,7 @@ pub enum Topic {
     Erased,
     Notice,
     Heartbeat,
+    SocketMessage,
 }
 
 /// How a topic is kept by the broker.
@@ -70,12 +71,13 @@ macro_rules! named {
             Topic::Erased => concat!($prefix, "erased"),
             Topic::Notice => concat!($prefix, "notice"),
             Topic::Heartbeat => concat!($prefix, "heartbeat"),
+            Topic::SocketMessage => concat!($prefix, "socketMessage"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -89,6 +91,7 @@ impl Topic {
         Self::Erased,
         Self::Notice,
         Self::Heartbeat,
+        Self::SocketMessage,
     ];
 
     /// The name on the wire unless settings say otherwise.
@@ -128,7 +131,7 @@ impl Topic {
     pub const fn retention(self) -> Retention {
         match self {
             Self::AccessToken | Self::Expired => Retention::For(DAY.saturating_mul(2)),
-            Self::ConfigBus => Retention::For(DAY),
+            Self::ConfigBus | Self::SocketMessage => Retention::For(DAY),
             Self::Heartbeat => Retention::For(HEARTBEAT_RETENTION),
             Self::Resign | Self::NoticeLike | Self::DirectMessage | Self::Erased | Self::Notice => {
                 Retention::For(DAY.saturating_mul(7))
@@ -151,7 +154,7 @@ impl Topic {
             | Self::Heartbeat => &[Service::Auth],
             Self::NoticeLike => &[Service::Feed],
             Self::ConfigBus => &Service::ALL,
-            Self::DirectMessage => &[Service::Dm],
+            Self::DirectMessage | Self::SocketMessage => &[Service::Dm],
             Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
             Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
         }
@@ -168,9 +171,10 @@ impl Topic {
             | Self::Relation
             | Self::AccountState
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
-            Self::NoticeLike | Self::DeviceToken | Self::Notice => &[Service::Notice],
+            Self::NoticeLike | Self::Notice => &[Service::Notice],
+            Self::SocketMessage => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
-            Self::DirectMessage => &[Service::Dm, Service::Notice],
+            Self::DeviceToken | Self::DirectMessage => &[Service::Dm, Service::Notice],
             Self::Erased => &[Service::Auth],
         }
     }

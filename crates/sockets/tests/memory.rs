@@ -45,6 +45,7 @@ async fn accept(State((hub, context)): State<(Hub, Context)>, socket: WebSocketU
         role: Role::User,
         issued_at,
         expires_at: issued_at + Duration::from_hours(1),
+        bearer: None,
     };
     upgrade(socket, hub, caller, Arc::new(Silent), None).await
 }

@@ -47,6 +47,7 @@ impl Authenticator for OwnTokens {
             role: token.role,
             issued_at: token.issued_at,
             expires_at: token.expires_at,
+            bearer: None,
         })
     }
 }
@@ -68,6 +69,7 @@ impl OwnTokens {
             role: imported.role,
             issued_at: imported.imported_at,
             expires_at: legacy.expires_at,
+            bearer: None,
         })
     }
 }

@@ -1,4 +1,5 @@
 //! The events dm listens to, one file each.
 
+pub mod device_token;
 pub mod resigned;
 pub mod sent;

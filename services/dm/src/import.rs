@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
+use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::Mixed;
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{Message, MessageDate, MessageId, MessageText, Party};
@@ -53,7 +55,8 @@ pub struct Importer {
 impl Importer {
     /// Opens what the settings of dm name.
     pub async fn open(settings: &Settings, context: &Context) -> anyhow::Result<Self> {
-        let opened = store::open(&settings.messages, context)
+        let mixed = Mixed::new(Live::new(settings.fleet.clone()));
+        let opened = store::open(&settings.messages, &mixed, context)
             .await
             .context("dm: messages.url")?;
         Ok(Self {

@@ -16,6 +16,7 @@ mod metrics;
 mod routes;
 mod settings;
 mod socket;
+mod spring;
 mod store;
 mod undelivered;
 
@@ -30,16 +31,19 @@ use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
-use sosohappy_events::types::{AccountResigned, DirectMessageSent};
+use sosohappy_events::Mixed;
+use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, SocketMessageSent};
 use sosohappy_sockets::{Hub, Present, spawn_revalidation};
 
 use crate::app::App;
+use crate::consumers::device_token::Devices;
 use crate::consumers::resigned::Resigned;
 use crate::consumers::sent::Sent;
 use crate::domain::MessageIds;
 use crate::metrics::DmMetrics;
 pub use crate::settings::Settings;
 use crate::socket::DmProtocol;
+use crate::spring::DirectMessages;
 
 pub const SERVICE: &str = "dm-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
@@ -49,11 +53,20 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
     let limits = settings.part(|settings| settings.rate_limits.clone());
-    let opened = store::open(&current.messages, &context).await.context("messages.url")?;
+    let mixed = Mixed::new(settings.part(|settings| settings.fleet.clone()));
+    let opened = store::open(&current.messages, &mixed, &context)
+        .await
+        .context("messages.url")?;
     let metrics = DmMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, opened.store.clone());
 
-    let relay = spawn_relay(&context, bus.clone(), opened.outbox);
+    let outgoing = DirectMessages {
+        bus: bus.clone(),
+        mixed: mixed.clone(),
+        store: opened.store.clone(),
+    };
+    let relay = spawn_relay(&context, Arc::new(outgoing), opened.outbox);
+    spring::spawn_rewriting(&context, opened.store.clone());
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     let present = Present::spawn(&context, opened.presence, hub.clone());
@@ -65,6 +78,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &bus,
         opened.directory.clone(),
         revocations,
+        &mixed,
     )?;
 
     spawn_revalidation(&context, &hub, revalidation);
@@ -79,7 +93,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &context,
         metrics.clone(),
     );
-    spawn_reader::<DirectMessageSent>(&context, bus.clone(), Start::Latest, sent);
+    spawn_reader::<DirectMessageSent>(&context, bus.clone(), Start::Latest, sent.clone());
+    spawn_reader::<SocketMessageSent>(&context, bus.clone(), Start::Latest, sent);
+    spawn_consumer::<DeviceTokenSet>(&context, bus.clone(), Devices(opened.store.clone()));
     let resigned = Resigned {
         store: opened.store.clone(),
         directory: opened.directory.clone(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::Outgoing;
+use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 
@@ -89,6 +89,15 @@ pub trait Store: Ping + Debug {
     /// left out: one of their people has resigned since they were written. A dry run stores nothing.
     async fn take_over(&self, messages: &[Message], dry_run: bool) -> Result<HashSet<MessageId>, StoreError>;
 
+    /// The push tokens of an account; an older list than the one known changes nothing.
+    async fn set_devices(&self, account: &Account, tokens: &[String], at: Timestamp) -> Result<(), StoreError>;
+
+    async fn devices_of(&self, account: &Account) -> Result<Vec<String>, StoreError>;
+
+    /// Gives some messages that have none an `ObjectId`, for a Spring dm; false when there are no more, or another replica does it. SQLite
+    /// has none.
+    async fn rewrite_ids(&self, holder: &str) -> Result<bool, StoreError>;
+
     /// Says whose they are: from here on they are in the history, and go with a resignation.
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError>;
 }
@@ -102,10 +111,10 @@ pub struct Opened {
 }
 
 /// Opens what `messages.url` names.
-pub async fn open(settings: &MessageSettings, context: &Context) -> Result<Opened, StoreError> {
+pub async fn open(settings: &MessageSettings, mixed: &Mixed, context: &Context) -> Result<Opened, StoreError> {
     match settings.url.scheme() {
         "sqlite" => sqlite::open(&settings.url, settings.max_connections, context).await,
-        "mongodb" | "mongodb+srv" => mongo::open(&settings.url, context).await,
+        "mongodb" | "mongodb+srv" => mongo::open(&settings.url, mixed, context).await,
         _ => Err(StoreError::Settings(
             "expected sqlite:<file> or mongodb://…/<database>".to_owned(),
         )),

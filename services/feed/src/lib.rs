@@ -40,6 +40,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
     let limits = settings.part(|settings| settings.rate_limits.clone());
+    let mixed = Mixed::new(settings.part(|settings| settings.fleet.clone()));
     let database = store::open(&current.database.url, current.database.max_connections, &context)
         .await
         .context("database.url")?;
@@ -63,6 +64,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &bus,
         database.directory.clone(),
         revocations,
+        &mixed,
     )?;
     let resigned = Resigned {
         store: database.store.clone(),
@@ -75,7 +77,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
     let app = App {
-        mixed: Mixed::new(settings.part(|settings| settings.fleet.clone())),
+        mixed,
         settings,
         context: context.clone(),
         store: database.store,

@@ -22,6 +22,7 @@ use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
+use sosohappy_events::Mixed;
 use sosohappy_sockets::{Hub, Present, spawn_revalidation};
 
 use crate::app::App;
@@ -39,6 +40,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
     let limits = settings.part(|settings| settings.rate_limits.clone());
+    let mixed = Mixed::new(settings.part(|settings| settings.fleet.clone()));
     let poll = settings.part(|settings| settings.config.poll);
     let gateway = push::open(&current.push.url)?;
     let inbox = store::open(&current.inbox, &context).await.context("inbox.url")?;
@@ -54,6 +56,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &bus,
         inbox.directory.clone(),
         revocations.clone(),
+        &mixed,
     )?;
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     spawn_revalidation(&context, &hub, revalidation);

@@ -10,10 +10,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use moka::future::Cache;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sosohappy_common::settings::{Access, Live};
 use sosohappy_common::{Account, Context};
+use sosohappy_events::Mixed;
 use sosohappy_events::types::TokenDigest;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -21,8 +22,8 @@ use url::Url;
 
 use super::breaker::Breaker;
 use super::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
-use crate::Denied;
 use crate::metrics::AuthMetrics;
+use crate::{Bearer, Denied};
 
 /// How long a "no" is believed: a token that is being issued right now shall not be shut out for longer.
 const NEGATIVE: Duration = Duration::from_secs(1);
@@ -40,6 +41,15 @@ const CONFIRMED: Duration = Duration::from_secs(1);
 /// How long an auth without introspection is not asked again about known tokens.
 const UNSUPPORTED: Duration = Duration::from_mins(1);
 
+/// How long a Spring auth may take to say whose a nickname is.
+const VOUCHING: Duration = Duration::from_secs(3);
+
+/// `GET /auth-service/checkDuplicateNickname` of a Spring auth, which names the bearer's account.
+#[derive(Deserialize)]
+struct NicknameBearer {
+    email: Option<String>,
+}
+
 /// The longest nickname auth gives.
 const NICKNAME_CHARS: usize = 100;
 
@@ -51,6 +61,10 @@ struct Inner {
     http: reqwest::Client,
     introspect: Call,
     lookup: Call,
+    vouch: Call,
+    /// Answers of this second, by who asked for which nickname.
+    vouched: Cache<(Account, String), Option<Account>>,
+    mixed: Mixed,
     credential: HeaderValue,
     settings: Live<Access>,
     breaker: Breaker,
@@ -116,6 +130,16 @@ enum CallError {
 impl AuthClient {
     /// Fails when `access.auth-url` is no base for a URL or the service token cannot be a header.
     pub fn new(settings: &Live<Access>, service_token: &SecretString, context: &Context) -> anyhow::Result<Self> {
+        Self::in_fleet(settings, service_token, context, &Mixed::none())
+    }
+
+    /// As [`AuthClient::new`], in a fleet whose auth may be Spring: that is asked nothing it does not know.
+    pub fn in_fleet(
+        settings: &Live<Access>,
+        service_token: &SecretString,
+        context: &Context,
+        mixed: &Mixed,
+    ) -> anyhow::Result<Self> {
         let mut credential = HeaderValue::try_from(format!("Bearer {}", service_token.expose_secret()))
             .map_err(|_| anyhow::anyhow!("credentials.service-token cannot be sent as a header"))?;
         credential.set_sensitive(true);
@@ -129,6 +153,9 @@ impl AuthClient {
             http,
             introspect: Call::new(&access, "/auth-service/introspect")?,
             lookup: Call::new(&access, "/auth-service/lookup")?,
+            vouch: Call::new(&access, "/auth-service/checkDuplicateNickname")?,
+            vouched: negative_cache(),
+            mixed: mixed.clone(),
             credential,
             settings: settings.clone(),
             breaker: Breaker::default(),
@@ -172,10 +199,37 @@ impl AuthClient {
         Ok(answer)
     }
 
+    /// Returns whether auth is Spring, which answers neither introspection nor look-ups.
+    #[must_use]
+    pub fn is_spring(&self) -> bool {
+        !self.0.mixed.auth_answers_services()
+    }
+
+    /// Asks a Spring auth, with the caller's own token, whose nickname this is. None when it is nobody's, or auth refuses the token.
+    pub(crate) async fn vouch(
+        &self,
+        caller: &Account,
+        bearer: &Bearer,
+        nickname: &str,
+    ) -> Result<Option<Account>, Denied> {
+        if !may_be(nickname) {
+            return Ok(None);
+        }
+        let inner = &self.0;
+        let key = (caller.clone(), nickname.to_owned());
+        let answer = inner
+            .vouched
+            .try_get_with(key, inner.ask_to_vouch(caller, bearer, nickname));
+        answer.await.map_err(|denied| *denied)
+    }
+
     /// Asks again about a token this replica knows, at most once a second a token; those who ask at once share a call. While the
     /// breaker is open no call is made, and nothing is remembered.
     pub async fn confirm(&self, account: &Account, digest: &TokenDigest) -> Confirmation {
         let inner = &self.0;
+        if self.is_spring() {
+            return Confirmation::Unsupported;
+        }
         if inner
             .unsupported_until
             .lock()
@@ -278,7 +332,59 @@ impl Inner {
         }
     }
 
+    async fn ask_to_vouch(&self, caller: &Account, bearer: &Bearer, nickname: &str) -> Result<Option<Account>, Denied> {
+        if !self.breaker.permits() {
+            self.metrics.rejected.inc();
+            return Err(Denied::Unavailable);
+        }
+        let Ok(Ok(_slot)) = tokio::time::timeout(VOUCHING, self.vouch.slots.acquire()).await else {
+            self.metrics.rejected.inc();
+            return Err(Denied::Unavailable);
+        };
+        let asked = async {
+            let request = self
+                .http
+                .get(self.vouch.url.clone())
+                .query(&[("nickname", nickname)])
+                .bearer_auth(bearer.expose())
+                .header("email", caller.as_str());
+            let answer = request.send().await.map_err(CallError::Transport)?;
+            match answer.status() {
+                StatusCode::OK => {}
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => return Ok(None),
+                other => return Err(CallError::Status(other)),
+            }
+            let body = answer.bytes().await.map_err(CallError::Transport)?;
+            let bearer: NicknameBearer = serde_json::from_slice(&body).map_err(|_| CallError::Answer)?;
+            Ok(bearer.email.and_then(|email| email.parse().ok()))
+        };
+        match tokio::time::timeout(VOUCHING, asked)
+            .await
+            .unwrap_or(Err(CallError::Timeout))
+        {
+            Ok(account) => {
+                self.breaker.succeeded();
+                Ok(account)
+            }
+            Err(error) => {
+                self.breaker.failed();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    path = self.vouch.url.path(),
+                    "auth unavailable"
+                );
+                Err(Denied::Unavailable)
+            }
+        }
+    }
+
     async fn look_up(&self, request: &LookupRequest) -> Result<LookupResponse, Denied> {
+        if !self.mixed.auth_answers_services() {
+            return Ok(LookupResponse {
+                account: None,
+                nickname: None,
+            });
+        }
         let answer = self.call(&self.lookup, request).await;
         let answer = answer.map(|answer| {
             answer.unwrap_or(LookupResponse {

@@ -18,9 +18,9 @@ pub enum Recipient {
 
 const MESSAGE_ID: &str = "message-id";
 const SENDER_ACCOUNT: &str = "sender-account";
-const RECEIVER_ONLINE: &str = "receiver-online";
+pub(crate) const RECEIVER_ONLINE: &str = "receiver-online";
 
-/// Key: the receiver's account. Value: the message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`,
+/// Key: the receiver's account; a push token while the notice service is Spring's, see [`crate::Mixed::direct_messages`]. Value: the message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`,
 /// `sender-account`, `receiver-online` (`true` when a socket of the receiver was open somewhere).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectMessageSent {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use sosohappy_bus::Start;
 use sosohappy_common::Service;
-use sosohappy_fleet::app::{Addresses, Phone};
+use sosohappy_fleet::app::{Addresses, Phone, Tokens};
 use sosohappy_testkit::spring::{LikeForm, SpringAuth, SpringDm, SpringFeed, SpringNotice, SpringPush};
 use sosohappy_testkit::{Bed, Running, eventually};
 
@@ -59,7 +60,11 @@ impl Fleet {
         let auth = if is(Service::Auth) {
             Either::Spring(SpringAuth::start(&bed.bus, &bed.mysql_url("auth")).await)
         } else {
-            let more = [("fleet.spring", names.as_str()), ("resignation.retry-after", "500ms")];
+            let more = [
+                ("fleet.spring", names.as_str()),
+                ("resignation.retry-after", "500ms"),
+                ("resignation.nickname-reservation", "2s"),
+            ];
             let settings = bed.settings("auth", sosohappy_auth::DEFAULTS, &more).await;
             let context = bed.context(sosohappy_auth::SERVICE);
             Either::Ours(
@@ -150,6 +155,40 @@ impl Fleet {
             eventually("notice knows the device", async || notice.knows(account).then_some(())).await;
         }
         phone
+    }
+
+    /// Somebody whom the Spring auth knows, whose name no topic has, and who has a refresh token.
+    pub async fn unnamed(&self, name: &str) -> Phone {
+        let auth = self.auth.spring().expect("a Spring auth");
+        let account = format!("{name}@example.com+kakao");
+        sqlx::query("INSERT INTO user (email, nickname, refresh_token) VALUES (?, ?, ?)")
+            .bind(&account)
+            .bind(name)
+            .bind("refresh")
+            .execute(&auth.pool)
+            .await
+            .unwrap();
+        let mut phone = self.phone(name);
+        name.clone_into(&mut phone.nickname);
+        phone.tokens = Some(Tokens {
+            account,
+            access: String::new(),
+            refresh: "Bearer refresh".to_owned(),
+        });
+        phone
+    }
+
+    /// The status of a request for one's own post.
+    pub async fn own_day_status(&self, who: &Phone, date: i64) -> StatusCode {
+        let feed = self.feed.ours().expect("our feed");
+        let tokens = who.tokens.as_ref().unwrap();
+        let request = self
+            .http
+            .post(feed.at("/feed-service/findDayFeed"))
+            .header("Authorization", &tokens.access)
+            .header("email", &tokens.account)
+            .form(&[("nickname", who.nickname.as_str()), ("date", &date.to_string())]);
+        request.send().await.unwrap().status()
     }
 
     /// What the Spring notice has handed to FCM.

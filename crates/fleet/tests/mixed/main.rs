@@ -1,5 +1,5 @@
-//! Our services beside those of the legacy Spring fleet (a stand-in for them) on the real engines: pairings of the four, each with a day
-//! of three people.
+//! Our services beside those of the legacy Spring fleet (a stand-in for them) on the real engines: every pairing of the four, each with
+//! a day of three people.
 
 mod fleet;
 
@@ -30,10 +30,19 @@ macro_rules! pairings {
 pairings! {
     ours:;
     spring_auth: Auth;
-    spring_auth_dm: Auth, Dm;
+    spring_feed: Feed;
+    spring_dm: Dm;
+    spring_notice: Notice;
     spring_auth_feed: Auth, Feed;
+    spring_auth_dm: Auth, Dm;
+    spring_auth_notice: Auth, Notice;
+    spring_feed_dm: Feed, Dm;
+    spring_feed_notice: Feed, Notice;
+    spring_dm_notice: Dm, Notice;
     spring_auth_feed_dm: Auth, Feed, Dm;
+    spring_auth_feed_notice: Auth, Feed, Notice;
     spring_auth_dm_notice: Auth, Dm, Notice;
+    spring_feed_dm_notice: Feed, Dm, Notice;
     spring_auth_feed_dm_notice: Auth, Feed, Dm, Notice;
 }
 
@@ -170,4 +179,24 @@ async fn a_name_taken_after_a_resignation_keeps_its_posts(fleet: &Fleet, kim: &P
     let kept = park.own_day(DATE).await.unwrap();
     assert_eq!(kept.expect("the post is still there").text, "산");
     assert_eq!(fleet.unfinished_resignations().await, 0);
+}
+
+/// A Spring auth publishes names at some sign-ins only, and topics forget them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_no_topic_has_is_learned_from_its_bearer_alone() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let fleet = Fleet::start(Bed::new(EngineSet::Real).await, &[Service::Auth]).await;
+    let stranger = fleet.person("kim").await;
+    let mut mina = fleet.unnamed("mina").await;
+    assert_eq!(mina.re_issue().await.unwrap(), StatusCode::OK);
+
+    let mut thief = stranger.clone();
+    "mina".clone_into(&mut thief.nickname);
+    assert_eq!(fleet.own_day_status(&thief, DATE).await, StatusCode::FORBIDDEN);
+    save(&mina, "숲").await;
+    assert_eq!(fleet.own_day_status(&thief, DATE).await, StatusCode::FORBIDDEN);
+    let seen = stranger.others().await.unwrap();
+    assert_eq!(seen[0].nickname, "mina");
 }

@@ -40,13 +40,13 @@ async fn topics_are_made_once_and_differences_told() {
     let prefix = format!("{prefix}again_");
 
     let text = told(&topics(brokers, &prefix, &["--dry-run"]));
-    assert_eq!(counts(&text), [0, 26, 0, 0], "{text}");
+    assert_eq!(counts(&text), [0, 28, 0, 0], "{text}");
     let text = told(&topics(brokers, &prefix, &["--dry-run"]));
-    assert_eq!(counts(&text), [0, 26, 0, 0], "a dry run made something: {text}");
+    assert_eq!(counts(&text), [0, 28, 0, 0], "a dry run made something: {text}");
     let text = told(&topics(brokers, &prefix, &[]));
-    assert_eq!(counts(&text), [26, 0, 0, 0], "{text}");
+    assert_eq!(counts(&text), [28, 0, 0, 0], "{text}");
     let text = told(&topics(brokers, &prefix, &["--strict"]));
-    assert_eq!(counts(&text), [0, 0, 26, 0], "{text}");
+    assert_eq!(counts(&text), [0, 0, 28, 0], "{text}");
 
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
@@ -58,7 +58,7 @@ async fn topics_are_made_once_and_differences_told() {
     // Brokers learn of a setting a moment after it was changed.
     let text = eventually("the difference is told", async || {
         let text = told(&topics(brokers, &prefix, &[]));
-        (counts(&text) == [0, 0, 25, 1]).then_some(text)
+        (counts(&text) == [0, 0, 27, 1]).then_some(text)
     })
     .await;
     assert!(

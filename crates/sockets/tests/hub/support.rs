@@ -109,6 +109,7 @@ async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket
         role: Role::User,
         issued_at,
         expires_at: issued_at + Duration::from_millis(who.lives_ms.unsigned_abs()),
+        bearer: None,
     };
     upgrade(
         socket,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::IndexModel;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use mongodb::options::IndexOptions;
 use sosohappy_events::{Header, Outgoing};
@@ -164,10 +165,11 @@ impl Outbox for MongoOutbox {
 
     async fn published(&self, rows: &[String]) -> Result<(), StoreError> {
         for collection in &self.collections {
-            let ids: Vec<&str> = rows
+            let ids: Vec<Bson> = rows
                 .iter()
                 .filter_map(|row| row.split_once(SEPARATOR))
-                .filter_map(|(name, id)| (name == collection).then_some(id))
+                .filter(|(name, _)| name == collection)
+                .map(|(_, id)| id_of(id))
                 .collect();
             if ids.is_empty() {
                 continue;
@@ -182,14 +184,24 @@ impl Outbox for MongoOutbox {
     }
 }
 
+/// In [`Pending::row`] an `ObjectId` has a separator before its hex digits.
+fn id_of(row: &str) -> Bson {
+    let object_id = row
+        .strip_prefix(SEPARATOR)
+        .and_then(|hex| ObjectId::parse_str(hex).ok());
+    object_id.map_or_else(|| Bson::String(row.to_owned()), Bson::ObjectId)
+}
+
 fn pending(collection: &str, document: &Document, now: Timestamp) -> anyhow::Result<(String, Pending)> {
-    let id = document
-        .get_str("_id")
-        .map_err(|_| anyhow!("a document of {collection} has no string as its _id"))?;
+    let id = match document.get("_id") {
+        Some(Bson::String(id)) => id.clone(),
+        Some(Bson::ObjectId(id)) => format!("{SEPARATOR}{}", id.to_hex()),
+        _ => bail!("a document of {collection} has neither a string nor an ObjectId as its _id"),
+    };
     let record = record(document)?;
     let age = written_at(&record).map_or(Duration::ZERO, |written| elapsed(written, now));
     Ok((
-        id.to_owned(),
+        id.trim_start_matches(SEPARATOR).to_owned(),
         Pending {
             row: format!("{collection}{SEPARATOR}{id}"),
             record,

@@ -11,7 +11,7 @@ use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_common::clock::Clock;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Envelope;
-use sosohappy_events::types::{DirectMessageSent, Recipient};
+use sosohappy_events::types::{DirectMessageSent, Recipient, SocketMessageSent};
 use sosohappy_sockets::Hub;
 
 use crate::delivered::DeliveredHandle;
@@ -26,7 +26,7 @@ use dedupe::{Dedupe, Verdict};
 /// * this replica remembers what it has read, and asks the store about what is older than its memory;
 /// * what another replica showed, or this one before it was started again, happened before the sockets here were opened: those that are
 ///   younger than a message have it from the history.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sent {
     hub: Hub,
     store: Arc<dyn Store>,
@@ -34,7 +34,7 @@ pub struct Sent {
     delivered: DeliveredHandle,
     clock: Arc<dyn Clock>,
     metrics: DmMetrics,
-    dedupe: Mutex<Dedupe>,
+    dedupe: Arc<Mutex<Dedupe>>,
 }
 
 impl Sent {
@@ -53,13 +53,15 @@ impl Sent {
             delivered,
             clock: context.clock.clone(),
             metrics,
-            dedupe: Mutex::default(),
+            dedupe: Arc::default(),
         }
     }
 
     async fn receiver(&self, event: &DirectMessageSent) -> Option<Account> {
         match &event.recipient {
             Recipient::Account(account) => Some(account.clone()),
+            // One of ours for a Spring notice; this replica reads it on `socketMessage`.
+            Recipient::PushToken(_) if event.message_id.is_some() => None,
             // A Spring replica beside ours stored it and found nobody on its own sockets; it names a push token.
             Recipient::PushToken(_) => {
                 let frame = Frame::parse(&event.frame)?;
@@ -109,5 +111,13 @@ impl Consumer<DirectMessageSent> for Sent {
         }
         self.dedupe.lock().remember(meta.id, meta.occurred_at);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Consumer<SocketMessageSent> for Sent {
+    async fn handle(&self, Envelope { event, meta }: Envelope<SocketMessageSent>) -> Result<(), HandleError> {
+        let event = event.0;
+        Consumer::<DirectMessageSent>::handle(self, Envelope { event, meta }).await
     }
 }

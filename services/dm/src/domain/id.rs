@@ -28,6 +28,20 @@ impl MessageId {
         Timestamp::from_second(seconds).ok()
     }
 
+    /// The id of the message's document in a collection that a Spring dm reads, 12 bytes: second, millisecond and counter of the UUID, so
+    /// that it grows as the UUID does. None for a message of the legacy Spring services, which has one.
+    pub fn object_id(&self) -> Option<[u8; 12]> {
+        let id: Uuid = self.0.parse().ok()?;
+        let (bits, millis) = (id.as_u128(), u64::try_from(id.as_u128() >> 80).ok()?);
+        let second = u32::try_from(millis / 1000).ok()?;
+        let counter = u64::try_from((bits >> 64) & 0xfff).ok()? << 42 | u64::try_from(bits & ((1 << 42) - 1)).ok()?;
+        let rest = (millis % 1000) << 54 | counter;
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&second.to_be_bytes());
+        bytes[4..].copy_from_slice(&rest.to_be_bytes());
+        Some(bytes)
+    }
+
     /// The happening that is this message; none for a message of the legacy Spring services.
     pub fn event(&self) -> Option<EventId> {
         self.0.parse().ok()
@@ -93,6 +107,7 @@ mod tests {
             }
             let id = ids.next();
             assert!(id > last, "{id} after {last}");
+            assert!(id.object_id() > last.object_id(), "{id} after {last}");
             last = id.clone();
             made.push(id);
         }

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -11,9 +13,10 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
+use sha2::{Digest as _, Sha256};
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::Outgoing;
+use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
@@ -35,20 +38,44 @@ const RESIGNATIONS: &str = "resignation";
 /// `_id` (SHA-256 of the account), `erasedUntil`.
 const ERASED: &str = "erased_account";
 
+/// `_id` (SHA-256 of the account), `tokens`, `changedAt`: where a Spring notice pushes to.
+const DEVICES: &str = "push_token";
+
+/// `_id` ([`SPRING_DM`]): what was once true of this database.
+const MARKERS: &str = "marker";
+const SPRING_DM: &str = "spring-dm";
+
+/// The id of a message of ours whose `_id` is an `ObjectId`.
+const MESSAGE_ID: &str = "messageId";
+
+/// The lease of the replica that rewrites ids, and how many messages it rewrites within it.
+const REWRITE_LEASE: &str = "message-ids";
+const REWRITE_TIME: Duration = Duration::from_secs(30);
+const REWRITTEN: i64 = 100;
+
 /// Conversations of one person that are looked at.
 const MOST_CONVERSATIONS: usize = 5000;
 
 #[derive(Debug)]
 struct MongoStore {
     database: Database,
+    mixed: Mixed,
+    /// Once a Spring dm was here, new messages have an `ObjectId` for good: it may come back.
+    object_ids: AtomicBool,
+    /// Whether [`MARKERS`] says so.
+    remembered: AtomicBool,
 }
 
-pub async fn open(url: &SecretUrl, context: &Context) -> Result<Opened, StoreError> {
+pub async fn open(url: &SecretUrl, mixed: &Mixed, context: &Context) -> Result<Opened, StoreError> {
     let database = Database::open(url, context).await?;
     let store = MongoStore {
         database: database.clone(),
+        mixed: mixed.clone(),
+        object_ids: AtomicBool::new(false),
+        remembered: AtomicBool::new(false),
     };
     store.make_indexes().await?;
+    store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
     Ok(Opened {
         outbox: database.outbox(&[MESSAGES, RESIGNATIONS]),
@@ -61,6 +88,55 @@ pub async fn open(url: &SecretUrl, context: &Context) -> Result<Opened, StoreErr
 impl MongoStore {
     fn collection(&self, name: &str) -> Collection<Document> {
         self.database.database().collection(name)
+    }
+
+    /// Whether a Spring dm was here while this database had a service of ours.
+    async fn had_spring_dm(&self) -> Result<bool, StoreError> {
+        let marker = self.collection(MARKERS).find_one(doc! { "_id": SPRING_DM }).await?;
+        Ok(marker.is_some())
+    }
+
+    async fn remember_spring_dm(&self) -> Result<(), StoreError> {
+        if !self.remembered.load(Ordering::Relaxed) {
+            let marker = self.collection(MARKERS);
+            let known = doc! { "$set": { "known": true } };
+            marker.update_one(doc! { "_id": SPRING_DM }, known).upsert(true).await?;
+            self.remembered.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn writes_object_ids(&self) -> bool {
+        if self.mixed.stores_object_ids() {
+            self.object_ids.store(true, Ordering::Relaxed);
+        }
+        self.object_ids.load(Ordering::Relaxed)
+    }
+
+    /// Gives a message an `ObjectId`: first the copy, then the original goes, so that a kill in between loses nothing. An original that is
+    /// gone was erased meanwhile, and its copy goes too: the lease keeps other replicas from this.
+    async fn rewrite_id(&self, original: &Document) -> Result<(), StoreError> {
+        let messages = self.collection(MESSAGES);
+        let id = original
+            .get_str("_id")
+            .context("no text")
+            .map_err(StoreError::Corrupt)?;
+        let made = MessageId::stored(id.to_owned()).object_id();
+        let object_id = ObjectId::from_bytes(made.unwrap_or_else(|| digest_of(id)));
+        let mut copy = original.clone();
+        copy.insert("_id", object_id);
+        copy.insert(MESSAGE_ID, id);
+        match messages.insert_one(&copy).await.map_err(StoreError::from) {
+            Ok(_) => {}
+            // A process that was killed has made it.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
+            Err(error) => return Err(error),
+        }
+        let gone = messages.delete_one(doc! { "_id": id }).await?;
+        if gone.deleted_count == 0 {
+            messages.delete_one(doc! { "_id": object_id }).await?;
+        }
+        Ok(())
     }
 
     async fn make_indexes(&self) -> Result<(), StoreError> {
@@ -191,7 +267,7 @@ impl Store for MongoStore {
     /// messages after it and finds this one. What a process leaves that is killed between the insert and the second look is swept.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError> {
         self.still_here(message).await?;
-        let document = document(message, event);
+        let document = document(message, event, self.writes_object_ids());
         let messages = self.collection(MESSAGES);
         match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
             Ok(_) => {}
@@ -202,7 +278,7 @@ impl Store for MongoStore {
         match self.still_here(message).await {
             Ok(()) => Ok(()),
             Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned)) => {
-                let ours = doc! { "_id": message.message.id.as_str() };
+                let ours = doc! { "_id": ids_of([&message.message.id]) };
                 messages.delete_one(ours).await.map_err(StoreError::from)?;
                 Err(refused)
             }
@@ -237,7 +313,11 @@ impl Store for MongoStore {
             .await?
             .try_collect()
             .await?;
-        found.iter().rev().map(message_of).collect()
+        let mut messages = found.iter().rev().map(message_of).collect::<Result<Vec<_>, _>>()?;
+        // A message whose id is being rewritten may be there twice.
+        let mut seen = HashSet::new();
+        messages.retain(|message| seen.insert(message.id.clone()));
+        Ok(messages)
     }
 
     /// From the index: behind each conversation's newest message stands the newest of the next conversation.
@@ -263,15 +343,14 @@ impl Store for MongoStore {
     }
 
     async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError> {
-        let ids: Vec<&str> = messages.iter().map(MessageId::as_str).collect();
-        let waiting = doc! { "_id": { "$in": ids }, "deliveredAt": null };
+        let waiting = doc! { "_id": ids_of(messages), "deliveredAt": null };
         let shown = doc! { "$set": { "deliveredAt": at.as_millisecond() }, "$unset": { "pushDueAt": "" } };
         self.collection(MESSAGES).update_many(waiting, shown).await?;
         Ok(())
     }
 
     async fn waits(&self, message: &MessageId) -> Result<bool, StoreError> {
-        let waiting = doc! { "_id": message.as_str(), "deliveredAt": null };
+        let waiting = doc! { "_id": ids_of([message]), "deliveredAt": null };
         Ok(self.collection(MESSAGES).find_one(waiting).await?.is_some())
     }
 
@@ -297,7 +376,7 @@ impl Store for MongoStore {
 
     /// Only after the message's first event has gone out: the relay, which takes the field away then, must not take this one.
     async fn push(&self, message: &MessageId, event: &Outgoing, _now: Timestamp) -> Result<(), StoreError> {
-        let due = doc! { "_id": message.as_str(), "pushDueAt": { "$gt": 0 }, OUTBOX: null };
+        let due = doc! { "_id": ids_of([message]), "pushDueAt": { "$gt": 0 }, OUTBOX: null };
         let out = doc! { "$set": { OUTBOX: outbox_field(event) }, "$unset": { "pushDueAt": "" } };
         self.collection(MESSAGES).update_one(due, out).await?;
         Ok(())
@@ -309,6 +388,11 @@ impl Store for MongoStore {
         let applied = doc! { "_id": erasure.event.to_string() };
         if resignations.find_one(applied.clone()).await?.is_none() {
             self.mark(erasure).await?;
+            let known = doc! {
+                "_id": erasure.account.fingerprint(),
+                "changedAt": { "$lte": erasure.until.as_millisecond() },
+            };
+            self.collection(DEVICES).delete_one(known).await?;
             self.erase_messages(erasure).await?;
         }
         let written = doc! {
@@ -466,6 +550,50 @@ impl Store for MongoStore {
         }
         Ok(())
     }
+
+    async fn set_devices(&self, account: &Account, tokens: &[String], at: Timestamp) -> Result<(), StoreError> {
+        let at = at.as_millisecond();
+        let older = doc! { "_id": account.fingerprint(), "changedAt": { "$lte": at } };
+        let known = doc! { "$set": { "tokens": tokens, "changedAt": at } };
+        let written = self.collection(DEVICES).update_one(older, known).upsert(true).await;
+        match written.map_err(StoreError::from) {
+            Ok(_) => Ok(()),
+            // A newer list is there: the server tried to insert.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn devices_of(&self, account: &Account) -> Result<Vec<String>, StoreError> {
+        let found = self
+            .collection(DEVICES)
+            .find_one(doc! { "_id": account.fingerprint() })
+            .await?;
+        let Some(found) = found else { return Ok(Vec::new()) };
+        let tokens = found
+            .get_array("tokens")
+            .map_err(|error| StoreError::Corrupt(error.into()))?;
+        Ok(tokens
+            .iter()
+            .filter_map(|token| Some(token.as_str()?.to_owned()))
+            .collect())
+    }
+
+    /// What waits for the relay or for a push is left for a later round: nothing else changes a message but its erasure.
+    async fn rewrite_ids(&self, holder: &str) -> Result<bool, StoreError> {
+        if !self.mixed.stores_object_ids() || !self.database.lease(REWRITE_LEASE, holder, REWRITE_TIME).await? {
+            return Ok(false);
+        }
+        self.remember_spring_dm().await?;
+        let texts = doc! { "_id": { "$type": "string" }, OUTBOX: null, "pushDueAt": null };
+        let messages = self.collection(MESSAGES);
+        let found = messages.find(texts).sort(doc! { "_id": 1 }).limit(REWRITTEN).await?;
+        let originals: Vec<Document> = found.try_collect().await?;
+        for original in &originals {
+            self.rewrite_id(original).await?;
+        }
+        Ok(!originals.is_empty())
+    }
 }
 
 #[async_trait]
@@ -483,12 +611,19 @@ fn document(
         push_due,
     }: &NewMessage,
     event: &Outgoing,
+    has_object_id: bool,
 ) -> Document {
     let (sender, receiver) = (&message.sender, &message.receiver);
     let mut nicknames = [sender.nickname.as_str(), receiver.nickname.as_str()];
     nicknames.sort_unstable();
+    let object_id = message
+        .id
+        .object_id()
+        .filter(|_| has_object_id)
+        .map(ObjectId::from_bytes);
+    let id = object_id.map_or_else(|| Bson::from(message.id.as_str()), Bson::ObjectId);
     let mut document = doc! {
-        "_id": message.id.as_str(),
+        "_id": id,
         "messageRoomId": nicknames.join(","),
         "date": i64::from(message.date),
         "sender": &sender.nickname,
@@ -499,6 +634,9 @@ fn document(
         OUTBOX: outbox_field(event),
     };
     document.extend(owners(&sender.account, &receiver.account));
+    if has_object_id {
+        document.insert(MESSAGE_ID, message.id.as_str());
+    }
     if let Some(due) = push_due {
         document.insert("pushDueAt", due.as_millisecond());
     }
@@ -524,6 +662,27 @@ fn taken_over(sender: &Account, receiver: &Account) -> Document {
     let mut owned = owners(sender, receiver);
     owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64 });
     owned
+}
+
+/// The id of a document whose own was made by no release of ours, the same each time.
+fn digest_of(id: &str) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes.copy_from_slice(&Sha256::digest(id)[..12]);
+    bytes
+}
+
+/// Messages by their ids, whichever `_id` they have: a text, an `ObjectId` made of it, or that of a Spring dm.
+fn ids_of<'a>(messages: impl IntoIterator<Item = &'a MessageId>) -> Document {
+    let mut ids = Vec::new();
+    for message in messages {
+        ids.push(Bson::from(message.as_str()));
+        let made = message.object_id().map(ObjectId::from_bytes);
+        ids.extend(
+            made.or_else(|| ObjectId::parse_str(message.as_str()).ok())
+                .map(Bson::ObjectId),
+        );
+    }
+    doc! { "$in": ids }
 }
 
 /// Whose a message is.
@@ -579,9 +738,10 @@ fn message_of(document: &Document) -> Result<Message, StoreError> {
 
 fn read(document: &Document) -> anyhow::Result<Message> {
     let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
-    let id = match document.get_object_id("_id") {
-        Ok(id) => id.to_hex(),
-        Err(_) => text("_id")?,
+    let id = match (document.get_str(MESSAGE_ID), document.get_object_id("_id")) {
+        (Ok(id), _) => id.to_owned(),
+        (Err(_), Ok(id)) => id.to_hex(),
+        (Err(_), Err(_)) => text("_id")?,
     };
     Ok(Message {
         id: MessageId::stored(id),

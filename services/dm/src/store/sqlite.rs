@@ -166,6 +166,11 @@ impl Store for SqliteStore {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             first_time(&mut tx, CONSUMER, erasure.event, erasure.now).await?;
+            sqlx::query("DELETE FROM device WHERE account = ? AND changed_at <= ?")
+                .bind(erasure.account.fingerprint())
+                .bind(erasure.until.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
             enqueue(&mut tx, receipt, erasure.now).await?;
             Ok(tx.commit().await?)
         })
@@ -249,6 +254,37 @@ impl Store for SqliteStore {
 
     async fn claim(&self, _claims: &[Claim]) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn set_devices(&self, account: &Account, tokens: &[String], at: Timestamp) -> Result<(), StoreError> {
+        let tokens = serde_json::to_string(tokens).map_err(|error| StoreError::Invalid(error.into()))?;
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query(
+                "INSERT INTO device (account, tokens, changed_at) VALUES (?, ?, ?) ON CONFLICT (account) DO UPDATE SET \
+                 tokens = excluded.tokens, changed_at = excluded.changed_at WHERE excluded.changed_at >= device.changed_at",
+            )
+            .bind(account.fingerprint())
+            .bind(&tokens)
+            .bind(at.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn devices_of(&self, account: &Account) -> Result<Vec<String>, StoreError> {
+        let tokens: Option<String> = sqlx::query_scalar("SELECT tokens FROM device WHERE account = ?")
+            .bind(account.fingerprint())
+            .fetch_optional(self.database.reader())
+            .await?;
+        let read = |tokens: String| serde_json::from_str(&tokens).map_err(|error| StoreError::Corrupt(error.into()));
+        tokens.map_or_else(|| Ok(Vec::new()), read)
+    }
+
+    async fn rewrite_ids(&self, _holder: &str) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }
 

@@ -7,9 +7,11 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_access::{Denied, Names};
-use sosohappy_common::{Account, Context};
+use sosohappy_common::settings::Live;
+use sosohappy_common::{Account, Context, Service};
+use sosohappy_events::mixed;
 use sosohappy_events::types::AccountErased;
-use sosohappy_events::{Envelope, EventId, Outgoing};
+use sosohappy_events::{Envelope, EventId, Mixed, Outgoing};
 use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
@@ -31,6 +33,8 @@ on_both_engines!(
     a_large_resignation_goes_in_steps,
     what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
     a_resignation_and_messages_that_cross_leave_nothing,
+    a_spring_dm_reads_every_id_before_during_and_after,
+    push_tokens_are_those_set_last_and_go_with_their_account,
 );
 
 struct Kept {
@@ -43,6 +47,10 @@ struct Kept {
 
 impl Kept {
     async fn open(bed: &Bed) -> Self {
+        Self::open_in(bed, &Mixed::none()).await
+    }
+
+    async fn open_in(bed: &Bed, mixed: &Mixed) -> Self {
         let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
         let context = bed.context(SERVICE);
         let Opened {
@@ -50,7 +58,9 @@ impl Kept {
             outbox,
             directory,
             ..
-        } = open(&settings.messages, &context).await.expect("the store opens");
+        } = open(&settings.messages, mixed, &context)
+            .await
+            .expect("the store opens");
         Self {
             store,
             outbox,
@@ -491,4 +501,85 @@ async fn a_resignation_and_messages_that_cross_leave_nothing(bed: Bed) {
         assert!(kept.newest(&name).await.is_empty(), "round {round}");
         assert!(kept.newest("lee").await.is_empty(), "round {round}");
     }
+}
+
+async fn push_tokens_are_those_set_last_and_go_with_their_account(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let store = &kept.store;
+    let tokens = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let kim = account("kim");
+    assert_eq!(store.devices_of(&kim).await.unwrap(), tokens(&[]));
+    store
+        .set_devices(&kim, &tokens(&["phone", "tablet"]), at(20))
+        .await
+        .unwrap();
+    store.set_devices(&kim, &tokens(&["older"]), at(10)).await.unwrap();
+    assert_eq!(store.devices_of(&kim).await.unwrap(), tokens(&["phone", "tablet"]));
+    store.set_devices(&kim, &tokens(&["phone"]), at(30)).await.unwrap();
+    assert_eq!(store.devices_of(&kim).await.unwrap(), tokens(&["phone"]));
+    kept.erase("kim", 40, EventId::new(&kept.context)).await;
+    assert_eq!(store.devices_of(&kim).await.unwrap(), tokens(&[]));
+}
+
+/// Of a message collection that only MongoDB shares with a Spring dm.
+async fn a_spring_dm_reads_every_id_before_during_and_after(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let messages = client.default_database().unwrap().collection::<Document>("message");
+    let texts = doc! { "_id": { "$type": "string" } };
+    let before = Kept::open(&bed).await;
+    before.say("kim", "lee", 1, 1).await;
+    let waiting = before.say("kim", "lee", 2, 2).await;
+    assert_eq!(messages.count_documents(texts.clone()).await.unwrap(), 2);
+
+    let spring = Mixed::new(Live::new(mixed::spring(&[Service::Dm])));
+    let during = Kept::open_in(&bed, &spring).await;
+    assert!(!during.store.rewrite_ids("one").await.unwrap(), "the relay has them");
+    let pending = during.outbox.pending(10).await.unwrap().pending;
+    let rows: Vec<_> = pending.into_iter().map(|pending| pending.row).collect();
+    during.outbox.published(&rows).await.unwrap();
+    // A process that is killed after the copy leaves both.
+    let original = messages.find_one(doc! { "date": DATE + 1 }).await.unwrap().unwrap();
+    assert!(during.store.rewrite_ids("one").await.unwrap());
+    messages.insert_one(&original).await.unwrap();
+    assert_eq!(
+        during.conversation("kim", "lee", None, 10).await.len(),
+        2,
+        "nothing is shown twice"
+    );
+    assert!(
+        !during.store.rewrite_ids("other").await.unwrap(),
+        "another replica has the lease"
+    );
+    while during.store.rewrite_ids("one").await.unwrap() {}
+    during.say("kim", "lee", 3, 3).await;
+    assert_eq!(messages.count_documents(texts.clone()).await.unwrap(), 0);
+    assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 3);
+
+    // Marks find a message by its own id, and its event goes once.
+    assert!(during.store.waits(&waiting.message.id).await.unwrap());
+    during
+        .store
+        .delivered(std::slice::from_ref(&waiting.message.id), at(9))
+        .await
+        .unwrap();
+    assert!(!during.store.waits(&waiting.message.id).await.unwrap());
+    let pending = during.outbox.pending(10).await.unwrap().pending;
+    assert_eq!(pending.len(), 1);
+    during
+        .outbox
+        .published(std::slice::from_ref(&pending[0].row))
+        .await
+        .unwrap();
+    assert!(during.outbox.pending(10).await.unwrap().pending.is_empty());
+
+    // A Spring dm may come back at any time.
+    let after = Kept::open(&bed).await;
+    after.say("lee", "kim", 4, 4).await;
+    assert_eq!(messages.count_documents(texts).await.unwrap(), 0);
+    assert_eq!(after.conversation("kim", "lee", None, 10).await.len(), 4);
+    after.erase("kim", 5, EventId::new(&after.context)).await;
+    assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 0);
 }
