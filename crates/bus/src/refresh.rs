@@ -105,6 +105,7 @@ impl Follower {
                     needs_restart: refreshed.needs_restart,
                     refused: None,
                     health: Some(self.health().await),
+                    flags: self.context.settings.flags().take_evaluated(),
                 };
                 (outcome, report)
             }
@@ -114,6 +115,7 @@ impl Follower {
                     needs_restart: Vec::new(),
                     refused: Some(error.to_string()),
                     health: Some(self.health().await),
+                    flags: self.context.settings.flags().take_evaluated(),
                 };
                 ("refused", report)
             }

@@ -8,6 +8,7 @@
 //! A defaults file begins with `live = ["section.key", …]`: what takes effect as soon as it is re-read. Every
 //! other change is reported as "needs restart".
 
+pub mod flags;
 pub mod keys;
 mod layers;
 mod live;
@@ -20,6 +21,7 @@ mod security;
 mod sources;
 pub mod valid;
 
+pub use flags::Flags;
 pub use live::{Live, Refreshed, Refresher};
 pub use secret_url::{HttpUrl, SecretUrl};
 pub use sections::{

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use sosohappy_bus::{Bus, BusError};
 use sosohappy_common::Context;
 use sosohappy_events::Envelope;
-use sosohappy_events::types::BusMessage;
+use sosohappy_events::types::{BusMessage, SettingsReport};
 use tokio::sync::Notify;
 
 use crate::domain::canary::Canary;
@@ -55,6 +55,15 @@ impl Announcer {
     pub async fn canary(&self, canary: &Canary) -> Result<(), BusError> {
         let state = serde_json::to_value(canary).unwrap_or_default();
         self.publish(vec![BusMessage::canary(&self.context, state)]).await
+    }
+
+    /// Tells the other replicas which flags were evaluated here.
+    pub async fn flags(&self, flags: Vec<String>) -> Result<(), BusError> {
+        let report = SettingsReport {
+            flags,
+            ..SettingsReport::default()
+        };
+        self.publish(vec![BusMessage::report(&self.context, &report)]).await
     }
 
     async fn publish(&self, messages: Vec<BusMessage>) -> Result<(), BusError> {

@@ -19,6 +19,7 @@ use sosohappy_events::types::{BusMessage, SettingsReport};
 
 use crate::settings::Settings;
 use crate::source::Source;
+use crate::state::flag_uses::FlagUses;
 
 /// How often metrics follow, and a new version is noticed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub struct Convergence {
     context: Context,
     settings: Live<Settings>,
     source: Source,
+    flag_uses: FlagUses,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,10 @@ impl Standing {
 #[async_trait]
 impl Consumer<BusMessage> for Convergence {
     async fn handle(&self, Envelope { event, .. }: Envelope<BusMessage>) -> Result<(), HandleError> {
+        if let Some(report) = event.to_report() {
+            self.flag_uses
+                .evaluated(report.flags.iter().map(String::as_str), self.context.clock.now());
+        }
         // Config follows nobody, though it acknowledges what it tells.
         if service_of(&event.origin_service) != self.context.service {
             let (newest, now) = (newest(&self.source), self.context.clock.now());
@@ -111,7 +117,13 @@ impl Consumer<BusMessage> for Convergence {
 
 impl Convergence {
     /// Listens from a report's period ago, so that it knows everyone as soon as it has caught up.
-    pub fn spawn(context: &Context, bus: Arc<dyn Bus>, settings: Live<Settings>, source: Source) -> Self {
+    pub fn spawn(
+        context: &Context,
+        bus: Arc<dyn Bus>,
+        settings: Live<Settings>,
+        source: Source,
+        flag_uses: FlagUses,
+    ) -> Self {
         let now = context.clock.now();
         let convergence = Self {
             known: Arc::new(Mutex::new(Known {
@@ -122,6 +134,7 @@ impl Convergence {
             context: context.clone(),
             settings,
             source,
+            flag_uses,
         };
         let back = convergence.settings.get().convergence.forget_after;
         let start = Start::At(now.checked_sub(back).unwrap_or(Timestamp::MIN));

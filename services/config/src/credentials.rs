@@ -22,6 +22,9 @@ use crate::settings::{ApplicationToken, Settings};
 /// Where Spring's client puts the token of its `token` setting.
 const TOKEN: &str = "x-config-token";
 
+/// Where `OpenFeature`'s clients put theirs.
+const API_KEY: &str = "x-api-key";
+
 /// Characters of an operator's name that are kept.
 const MOST_OF_A_NAME: usize = 100;
 
@@ -105,6 +108,15 @@ impl Operator {
 }
 
 impl Reader {
+    /// The application whose token is shown.
+    #[must_use]
+    pub fn own(&self) -> Option<&str> {
+        match &self.who {
+            Who::Application(own) => Some(own),
+            Who::Operator | Who::Service => None,
+        }
+    }
+
     /// Whether it may read every document that the answer to this query can be made of.
     ///
     /// Documents are told apart by their paths, after names, labels, folders and profiles have become those. Paths without a file count
@@ -190,7 +202,13 @@ fn application(secret: &str, tokens: &BTreeMap<String, ApplicationToken>) -> Opt
 
 fn shown(headers: &HeaderMap) -> Option<Shown> {
     let Some(header) = headers.get(header::AUTHORIZATION) else {
-        let secret = headers.get(TOKEN)?.to_str().ok()?.trim().to_owned();
+        let secret = headers
+            .get(TOKEN)
+            .or_else(|| headers.get(API_KEY))?
+            .to_str()
+            .ok()?
+            .trim()
+            .to_owned();
         return Some(Shown { name: None, secret });
     };
     let (scheme, rest) = header.to_str().ok()?.split_once(' ')?;

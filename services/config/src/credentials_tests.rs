@@ -27,6 +27,7 @@ fn view(paths: &[String], folder: Option<&str>) -> View {
         snapshot: Arc::new(snapshot),
         folder: folder.map(str::to_owned),
         reference: None,
+        search_paths: Arc::from(["v1".to_owned()]),
     }
 }
 

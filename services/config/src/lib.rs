@@ -38,6 +38,7 @@ use crate::error::Error;
 pub use crate::settings::Settings;
 use crate::settings::UnknownKeys;
 use crate::source::Source;
+use crate::state::flag_uses::FlagUses;
 use crate::state::record::Entry;
 
 pub const SERVICE: &str = "config-service";
@@ -45,6 +46,9 @@ pub const DEFAULTS: &str = include_str!("settings.toml");
 
 /// The bus id of the instance that asks, for canaries. Spring's clients do not send it.
 const INSTANCE: &str = "x-config-instance";
+
+/// How often the flags that are set are compared with those that are remembered.
+const FLAG_LOOK: Duration = Duration::from_secs(10);
 
 /// Webhooks that are remembered, so that none is acted on twice.
 const DELIVERIES: u64 = 10_000;
@@ -65,6 +69,7 @@ struct App {
     revision: Arc<str>,
     convergence: Convergence,
     canaries: Canaries,
+    flag_uses: FlagUses,
     /// See [`App::compute`].
     computing: Arc<Semaphore>,
 }
@@ -90,6 +95,13 @@ impl App {
             work()
         })
         .await)
+    }
+
+    /// The sources that answer a query, with overrides, as they are.
+    fn assembled(&self, query: Query, views: &[View]) -> Environment {
+        let mut environment = Environment::assemble(views, query, &self.source.origin(), false);
+        environment.override_with(&self.overrides);
+        environment
     }
 
     /// The sources that answer a query, with secrets opened when the service is the one to do so.
@@ -151,7 +163,15 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     source.spawn_watch(move || changed.refresh_all_soon());
     announcer.spawn();
     spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
-    let convergence = Convergence::spawn(&context, bus.clone(), settings.clone(), source.clone());
+    let folder = std::path::PathBuf::from(&current.state.folder);
+    let flag_uses = source::blocking(move || FlagUses::open(folder.join("flags.json"))).await;
+    let convergence = Convergence::spawn(
+        &context,
+        bus.clone(),
+        settings.clone(),
+        source.clone(),
+        flag_uses.clone(),
+    );
     let canaries = Canaries::spawn(
         &context,
         bus,
@@ -160,6 +180,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         convergence.clone(),
         announcer.clone(),
     );
+    spawn_flag_uses(&context, source.clone(), flag_uses.clone(), announcer.clone());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let app = App {
         settings,
@@ -175,6 +196,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         overrides: Arc::new(overrides),
         convergence,
         canaries,
+        flag_uses,
         computing: Arc::new(Semaphore::new(cores)),
     };
     Ok(Service::new(
@@ -184,6 +206,37 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         routes::routes(app),
     ))
+}
+
+/// Keeps the list of flags to those that are set, and when they were evaluated on disk.
+fn spawn_flag_uses(context: &Context, source: Source, uses: FlagUses, announcer: Announcer) {
+    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("config-flags", async move {
+        loop {
+            let untold = uses.take_untold();
+            if !untold.is_empty()
+                && let Err(error) = announcer.flags(untold).await
+            {
+                tracing::warn!(%error, "publishing evaluated flags failed");
+            }
+            let (served, uses) = (source.served(None), uses.clone());
+            let now = clock.now();
+            source::blocking(move || {
+                if let Some(served) = served {
+                    uses.keep(served.flags().keys().map(String::as_str), now);
+                }
+                uses.flush();
+            })
+            .await;
+            if draining
+                .run_until_cancelled(tokio::time::sleep(FLAG_LOOK))
+                .await
+                .is_none()
+            {
+                return Ok(());
+            }
+        }
+    });
 }
 
 /// What answers hang on beside the source and switches that change live, the same in every replica. Keys are of it: with the right one a value can be opened that

@@ -5,6 +5,7 @@ mod convergence;
 mod encryption;
 mod environment;
 pub mod etag;
+pub mod flags;
 mod monitor;
 mod versions;
 
@@ -28,6 +29,7 @@ pub fn routes(app: App) -> OpenApiRouter {
         .routes(routes!(encryption::show_key))
         .routes(routes!(encryption::show_key_for))
         .routes(routes!(encryption::show_status))
+        .routes(routes!(flags::show_flags))
         .routes(routes!(monitor::monitor))
         .routes(routes!(versions::show_status))
         .routes(routes!(versions::show_history))
@@ -39,5 +41,7 @@ pub fn routes(app: App) -> OpenApiRouter {
         .routes(routes!(bus::refresh_some))
         .routes(routes!(bus::set_for_all, bus::unset_for_all))
         .routes(routes!(bus::set_for_some, bus::unset_for_some))
+        .routes(routes!(flags::evaluate_flag))
+        .routes(routes!(flags::evaluate_flags))
         .with_state(app)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
+use sosohappy_common::http::params::comma_list;
 use sosohappy_common::settings::{
     ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
@@ -54,6 +55,9 @@ pub struct SourceSettings {
     pub poll: Option<Duration>,
     pub accept_empty: bool,
     pub default_label: Option<String>,
+    #[serde(deserialize_with = "comma_list")]
+    pub search_paths: Vec<String>,
+    pub submodules: bool,
     pub username: Option<String>,
     #[schemars(schema_with = "schema::optional_secret")]
     pub password: Option<SecretString>,

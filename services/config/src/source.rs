@@ -7,6 +7,7 @@ mod git;
 mod keeping;
 mod labels;
 mod refresh;
+mod submodules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -306,12 +307,8 @@ fn backend(settings: &SourceSettings, state: &Path) -> Result<Backend, SourceErr
                 (user, password)
             });
             let clone = state.join("clone");
-            Ok(Backend::Git(Box::new(Git::new(
-                &clone,
-                settings.url.rest(),
-                account,
-                &settings.ssh_command,
-            )?)))
+            let git = Git::new(&clone, settings.url.rest(), account, &settings.ssh_command)?;
+            Ok(Backend::Git(Box::new(git.with_submodules(settings.submodules))))
         }
         other => Err(SourceError::Scheme(other.to_owned())),
     }

@@ -1,6 +1,7 @@
 //! What config keeps on disk: copies of published versions and the record of who did what.
 
 pub mod archive;
+pub mod flag_uses;
 pub mod record;
 
 use std::io::Write as _;

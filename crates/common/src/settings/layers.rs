@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::flags::{self, Switch};
 use super::keys;
 use super::renamed::{self, Renamed};
 use super::sections::Shared;
@@ -53,6 +54,8 @@ pub(super) struct Typed<S> {
     /// Unknown keys of the config service, with the source that has them.
     pub ignored: Vec<String>,
     pub old_keys: Vec<OldKey>,
+    /// Of the section that no service has a type for.
+    pub flags: BTreeMap<String, Switch>,
 }
 
 impl Layer {
@@ -201,7 +204,14 @@ impl Layers {
 
     /// One pass over all keys, however many of them other programs keep in the config service.
     pub(super) fn typed<S: DeserializeOwned>(&self) -> Result<Typed<S>, SettingsError> {
-        let merged = self.merged();
+        let mut merged = self.merged();
+        let section = merged.as_object_mut().and_then(|merged| merged.remove(flags::SECTION));
+        let section = section.unwrap_or_else(|| Value::Object(Map::new()));
+        let switches = flags::read_section(&section).map_err(|name| {
+            let path = format!("{}.{name}", flags::SECTION);
+            let owner = self.owners(&path).next();
+            self.invalid(&path, &Kind::Wrong(flags::NotASwitch.to_string()), owner)
+        })?;
         let (settings, unknown) = lenient::from_settings(&merged);
         let mut ignored = Vec::new();
         for path in &unknown {
@@ -218,9 +228,13 @@ impl Layers {
             );
         }
         let settings = settings.map_err(|error| self.invalid_somewhere(&error))?;
+        let mut values = flatten(&merged, &unknown.into_iter().collect());
+        let section = Value::Object(Map::from_iter([(flags::SECTION.to_owned(), section)]));
+        values.extend(flatten(&section, &HashSet::new()));
         Ok(Typed {
             settings,
-            values: flatten(&merged, &unknown.into_iter().collect()),
+            values,
+            flags: switches,
             ignored,
             old_keys: self.old_keys(),
         })

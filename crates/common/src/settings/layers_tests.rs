@@ -619,6 +619,37 @@ async fn what_is_set_while_running_can_be_corrected_and_taken_back() {
 }
 
 #[tokio::test]
+async fn flags_are_of_every_service_and_follow_a_refresh() {
+    let live = read(&[("flags.fault.drop", "25%")]).await.expect("valid");
+    let refresher = super::super::Refresher::default();
+    refresher.attach(&live);
+    let flags = refresher.flags();
+    assert!(!flags.is_on("new-feed", "kim"));
+    let set = async |key: &str, value: Value| live.set(Map::from_iter([(key.to_owned(), value)])).await;
+    let outcome = set("flags.new-feed", true.into()).await.expect("valid");
+    assert_eq!(
+        (outcome.changed, outcome.needs_restart),
+        (vec!["flags.new-feed".to_owned()], Vec::new())
+    );
+    assert!(flags.is_on("new-feed", "kim"));
+    let told = set("flags.new-feed", "s3cret".into())
+        .await
+        .expect_err("no switch")
+        .to_string();
+    assert!(
+        told.starts_with("flags.new-feed: true, false, or a percentage") && !told.contains("s3cret"),
+        "{told}"
+    );
+    let on = (0..1000)
+        .filter(|key| flags.is_on("fault.drop", &key.to_string()))
+        .count();
+    assert!(on.abs_diff(250) < 60, "{on}");
+    set("flags.new-feed", "".into()).await.expect("taken back");
+    assert!(!flags.is_on("new-feed", "kim"));
+    assert_eq!(flags.take_evaluated(), ["fault.drop", "new-feed"]);
+}
+
+#[tokio::test]
 async fn a_full_set_of_values_can_still_be_taken_back() {
     let live = read(&[]).await.expect("valid");
     let foreign = |count: usize| (0..count).map(|number| (format!("other{number}"), number.into()));

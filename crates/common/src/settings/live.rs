@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
+use super::flags::Flags;
 use super::layers::{Layers, OldKey, Typed};
 use super::remote::{self, Remote};
 use super::sections::Shared;
@@ -56,6 +57,7 @@ struct Origin {
     /// Held for the length of a refresh: one at a time.
     state: Mutex<State>,
     shared: Shared,
+    flags: Flags,
     /// The values the service was started with.
     started: BTreeMap<String, Value>,
 }
@@ -233,6 +235,7 @@ impl<S: DeserializeOwned> Live<S> {
         }
         warn_of_unknown_keys(origin.sources.service, &read.typed.ignored, &state.ignored);
         warn_of_old_keys(origin.sources.service, &read.typed.old_keys, &state.old_keys);
+        origin.flags.replace(read.typed.flags);
         *state = State {
             values: read.typed.values,
             set,
@@ -278,7 +281,10 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
     let read = read::<S>(sources, When::Starting).await?;
     warn_of_unknown_keys(sources.service, &read.typed.ignored, &[]);
     warn_of_old_keys(sources.service, &read.typed.old_keys, &[]);
+    let flags = Flags::default();
+    flags.replace(read.typed.flags);
     let origin = Origin {
+        flags,
         sources: sources.clone(),
         started: read.typed.values.clone(),
         state: Mutex::new(State {
@@ -381,6 +387,7 @@ trait Target: fmt::Debug + Send + Sync {
     async fn set(&self, instance: Option<&str>, values: Map<String, Value>) -> Result<Refreshed, SettingsError>;
     async fn log_level(&self) -> Option<String>;
     async fn version(&self) -> Option<String>;
+    fn flags(&self) -> Flags;
 }
 
 #[async_trait]
@@ -395,6 +402,11 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
 
     async fn version(&self) -> Option<String> {
         self.inner.origin.as_ref()?.state.lock().await.remote.version.clone()
+    }
+
+    fn flags(&self) -> Flags {
+        let origin = self.inner.origin.as_ref();
+        origin.map_or_else(Flags::default, |origin| origin.flags.clone())
     }
 }
 
@@ -444,6 +456,12 @@ impl Refresher {
             Err(error) => tracing::error!(%error, "settings refresh failed; previous settings stay in effect"),
         }
         Some(refreshed)
+    }
+
+    /// The switches under `flags.*`, which follow every refresh; all are off when nothing is attached.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        self.target.get().map_or_else(Flags::default, |target| target.flags())
     }
 
     /// The version of the config service's answer that the settings are of.

@@ -44,6 +44,9 @@ pub struct SettingsReport {
     /// `UP`, or the checks that failed; none from a service of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// Flags that were evaluated since the last report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
 }
 
 impl BusMessage {

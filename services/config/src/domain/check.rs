@@ -4,7 +4,7 @@
 //! `server`, which Spring has too, what we do not know.
 
 use serde_json::Value;
-use sosohappy_common::settings::{keys, renamed};
+use sosohappy_common::settings::{flags, keys, renamed};
 
 use super::cipher;
 use super::finding::{Finding, Refused};
@@ -97,6 +97,9 @@ impl Checker {
     fn refuses(&self, key: &str, value: &Value, schemas: &[&Schema]) -> Option<String> {
         let mut unknown = None;
         let mut known = false;
+        if key.split('.').next() == Some(flags::SECTION) && !is_closed(value) && value.as_str() != Some("") {
+            return flags::Switch::read(value).err().map(|error| error.to_string());
+        }
         let springs_too = SPRINGS_TOO.contains(&key.split('.').next().unwrap_or_default());
         let current = renamed::current_name(key);
         let steps = keys::steps(&current);

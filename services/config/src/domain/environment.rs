@@ -19,9 +19,24 @@ pub struct View {
     pub folder: Option<String>,
     /// The branch, tag or commit that was asked for, when it is not the default one.
     pub reference: Option<String>,
+    /// Folders that are looked into as well, the last one first.
+    pub search_paths: Arc<[String]>,
 }
 
 impl View {
+    /// Where files are looked for: with a `/` at the end or empty, highest precedence first.
+    #[must_use]
+    pub fn folders(&self) -> Vec<String> {
+        let within = |folder: String| {
+            let search = self.search_paths.iter().rev();
+            let mut folders: Vec<_> = search.map(|path| format!("{folder}{path}/")).collect();
+            folders.push(folder);
+            folders
+        };
+        let label = self.folder.iter().flat_map(|folder| within(format!("{folder}/")));
+        label.chain(within(String::new())).collect()
+    }
+
     /// The path of a file as whom it belongs to is told from it: a branch is as good as a folder.
     #[must_use]
     pub fn owned_path(&self, path: &str) -> String {
@@ -34,14 +49,7 @@ impl View {
 
 /// The paths of the settings files that answer a query in one view, whether they are there or not: highest precedence first.
 pub fn settings_paths(view: &View, stems: &[String]) -> impl Iterator<Item = String> {
-    let folders = view
-        .folder
-        .iter()
-        .map(|folder| format!("{folder}/"))
-        .chain([String::new()]);
-    paths(&folders.collect::<Vec<_>>(), stems)
-        .collect::<Vec<_>>()
-        .into_iter()
+    paths(&view.folders(), stems).collect::<Vec<_>>().into_iter()
 }
 
 /// The same of these folders, each with a `/` at its end or empty.
@@ -217,6 +225,7 @@ mod tests {
             snapshot: Arc::new(Snapshot::new(version, contents).unwrap()),
             folder: folder.map(ToOwned::to_owned),
             reference: None,
+            search_paths: Arc::default(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! All documents of a source at one moment, in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sosohappy_common::settings::flags::SECTION;
 use sosohappy_common::settings::keys;
 
 use super::activation::Expression;
@@ -123,6 +124,20 @@ impl Snapshot {
     pub fn contents(&self) -> Contents {
         let file = |(path, file): (&String, &SourceFile)| (path.clone(), file.bytes.clone());
         self.files.iter().map(file).collect()
+    }
+
+    /// The names of all flags, each with the files that set it.
+    #[must_use]
+    pub fn flags(&self) -> BTreeMap<String, BTreeSet<&str>> {
+        let mut flags: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for (path, file) in &self.files {
+            for key in file.documents.iter().flat_map(|document| document.properties.keys()) {
+                if let Some(name) = key.strip_prefix(SECTION).and_then(|rest| rest.strip_prefix('.')) {
+                    flags.entry(name.to_owned()).or_default().insert(path);
+                }
+            }
+        }
+        flags
     }
 
     /// Whether the label names a folder of the source.

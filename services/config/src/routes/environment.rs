@@ -131,8 +131,7 @@ fn find<'a>(views: &'a [View], query: &Query, path: &str) -> Option<(String, &'a
             let own = applications.map(|application| format!("{folder}{application}/"));
             own.chain([folder.to_owned()]).collect::<Vec<_>>()
         };
-        let label = view.folder.iter().flat_map(|folder| inside(&format!("{folder}/")));
-        let folders: Vec<_> = label.chain(inside("")).collect();
+        let folders: Vec<_> = view.folders().iter().flat_map(|folder| inside(folder)).collect();
         for name in &names {
             for folder in &folders {
                 let path = format!("{folder}{name}");

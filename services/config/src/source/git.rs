@@ -55,6 +55,8 @@ pub struct Git {
     remote: gix::Url,
     account: Option<(String, SecretString)>,
     ssh_command: String,
+    /// Whether files of submodules are read too.
+    submodules: bool,
 }
 
 impl Git {
@@ -85,7 +87,15 @@ impl Git {
             remote,
             account,
             ssh_command: ssh_command.to_owned(),
+            submodules: false,
         })
+    }
+
+    /// The same with the files of its submodules, at their paths.
+    #[must_use]
+    pub fn with_submodules(mut self, submodules: bool) -> Self {
+        self.submodules = submodules;
+        self
     }
 
     /// The repository, without credentials.
@@ -94,8 +104,40 @@ impl Git {
         self.remote.to_string()
     }
 
+    /// The clone.
+    pub(super) fn folder(&self) -> &Path {
+        &self.clone
+    }
+
+    pub(super) fn reads_submodules(&self) -> bool {
+        self.submodules
+    }
+
+    /// A repository that this one names. It gets the credentials when it is on the same host.
+    pub(super) fn beside(&self, clone: &Path, url: &str) -> Result<Self, GitError> {
+        let mut git = Self::new(clone, url, None, &self.ssh_command)?.with_submodules(self.submodules);
+        let is_local = |url: &gix::Url| url.scheme == gix::url::Scheme::File;
+        if is_local(&git.remote) && !is_local(&self.remote) {
+            return Err(GitError::Url(
+                "a submodule is on this machine, and its repository is not".to_owned(),
+            ));
+        }
+        if git.account.is_none() && is_same_host(&git.remote, &self.remote) {
+            git.account.clone_from(&self.account);
+        }
+        Ok(git)
+    }
+
     /// Brings the clone up to date; makes it anew when it is missing or damaged. Blocks.
     pub fn fetch(&self, interrupt: &AtomicBool) -> Result<Heads, GitError> {
+        let heads = self.fetch_own(interrupt)?;
+        if self.submodules {
+            self.fetch_submodules(&heads, interrupt)?;
+        }
+        Ok(heads)
+    }
+
+    pub(super) fn fetch_own(&self, interrupt: &AtomicBool) -> Result<Heads, GitError> {
         let present = self.clone.exists();
         let fetched = match self.open(&self.clone) {
             Ok(repository) => self.fetch_into(&repository, &self.clone, interrupt),
@@ -148,17 +190,35 @@ impl Git {
         }
     }
 
-    /// Every file at a commit. Hidden files, links and submodules are left out.
+    /// Every file at a commit, those of submodules included. Hidden files and links are left out. Touches no network.
     pub fn read(&self, commit: &str) -> Result<Contents, GitError> {
+        let mut contents = Contents::new();
+        self.read_into(commit, "", 0, &mut contents, &mut 0)?;
+        Ok(contents)
+    }
+
+    fn read_into(
+        &self,
+        commit: &str,
+        folder: &str,
+        depth: usize,
+        contents: &mut Contents,
+        total: &mut u64,
+    ) -> Result<(), GitError> {
         let repository = self.open(&self.clone)?;
         let damaged = |error: gix::Error| self.damaged(&error);
-        let id = gix::ObjectId::from_hex(commit.as_bytes()).map_err(|error| GitError::Damaged(error.to_string()))?;
-        let object = repository.find_object(id).map_err(damaged)?;
-        let tree = object
-            .peel_to_tree()
-            .map_err(|error| GitError::Damaged(self.clean(&error.to_string())))?;
-        let (mut contents, mut total) = (Contents::new(), 0);
-        let mut waiting = vec![(tree, String::new())];
+        let tree = self.tree(&repository, commit)?;
+        for submodule in self.submodules_of(&repository, &tree, depth)? {
+            if !submodule.git.has(&submodule.commit) {
+                let reason = format!("submodule {} has not been fetched at its commit yet", submodule.path);
+                return Err(GitError::Away(reason));
+            }
+            let folder = format!("{folder}{}/", submodule.path);
+            submodule
+                .git
+                .read_into(&submodule.commit, &folder, depth + 1, contents, total)?;
+        }
+        let mut waiting = vec![(tree, folder.to_owned())];
         while let Some((tree, prefix)) = waiting.pop() {
             for entry in tree.iter() {
                 let entry = entry.map_err(damaged)?;
@@ -175,15 +235,33 @@ impl Git {
                     waiting.push((tree, format!("{path}/")));
                 } else if mode.is_blob() {
                     let mut blob = repository.find_blob(entry.object_id()).map_err(damaged)?;
-                    total += blob.data.len() as u64;
-                    if total > MOST_BYTES {
+                    *total += blob.data.len() as u64;
+                    if *total > MOST_BYTES {
                         return Err(GitError::TooLarge);
                     }
                     contents.insert(path, Bytes::from(blob.take_data()));
                 }
             }
         }
-        Ok(contents)
+        Ok(())
+    }
+
+    pub(super) fn tree<'repo>(
+        &self,
+        repository: &'repo gix::Repository,
+        commit: &str,
+    ) -> Result<gix::Tree<'repo>, GitError> {
+        let id = gix::ObjectId::from_hex(commit.as_bytes()).map_err(|error| GitError::Damaged(error.to_string()))?;
+        let object = repository.find_object(id).map_err(|error| self.damaged(&error))?;
+        object
+            .peel_to_tree()
+            .map_err(|error| GitError::Damaged(self.clean(&error.to_string())))
+    }
+
+    pub(super) fn has(&self, commit: &str) -> bool {
+        let id = gix::ObjectId::from_hex(commit.as_bytes());
+        let repository = self.open(&self.clone);
+        matches!((repository, id), (Ok(repository), Ok(id)) if repository.find_commit(id).is_ok())
     }
 
     /// The commit that this hex, whole or its beginning, names in the clone.
@@ -210,7 +288,7 @@ impl Git {
         Some(About { author, subject })
     }
 
-    fn open(&self, folder: &Path) -> Result<gix::Repository, GitError> {
+    pub(super) fn open(&self, folder: &Path) -> Result<gix::Repository, GitError> {
         gix::open_opts(folder, self.options()).map_err(|error| self.damaged(&error))
     }
 
@@ -342,6 +420,11 @@ fn answer(
         },
         next: context.into(),
     })
+}
+
+/// Whether the machine of one is the machine of the other, reached in the same way.
+fn is_same_host(one: &gix::Url, other: &gix::Url) -> bool {
+    one.scheme == other.scheme && one.host() == other.host() && one.port == other.port
 }
 
 fn heads_of(references: &[Ref]) -> Heads {

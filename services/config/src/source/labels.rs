@@ -72,10 +72,12 @@ impl Source {
     pub async fn view(&self, label: Option<&str>, instance: Option<&str>) -> Result<View, ViewError> {
         let published = self.published().ok_or(ViewError::NotYet)?;
         let served = self.served(instance).ok_or(ViewError::NotYet)?;
+        let search_paths: Arc<[String]> = self.inner.settings.get().search_paths.as_slice().into();
         let main = |folder| View {
             snapshot: served.clone(),
             folder,
             reference: None,
+            search_paths: search_paths.clone(),
         };
         let Some(label) = label else {
             return Ok(main(None));
@@ -86,12 +88,12 @@ impl Source {
             }
             if let Some(commit) = published.heads.labels.get(label) {
                 self.inner.used.lock().insert(label.to_owned());
-                return self.view_of(label, commit).await;
+                return self.view_of(label, commit, search_paths).await;
             }
             if is_commit(label)
                 && let Some(commit) = self.commit(label).await?
             {
-                return self.view_of(label, &commit).await;
+                return self.view_of(label, &commit, search_paths).await;
             }
         }
         if served.has_folder(label) {
@@ -100,7 +102,7 @@ impl Source {
         Err(UnknownLabel(label.to_owned()).into())
     }
 
-    async fn view_of(&self, label: &str, commit: &str) -> Result<View, ViewError> {
+    async fn view_of(&self, label: &str, commit: &str, search_paths: Arc<[String]>) -> Result<View, ViewError> {
         let snapshot = self.snapshot_of(commit).await.map_err(|error| match &*error {
             LoadError::Refused(_) => ViewError::Refused {
                 label: label.to_owned(),
@@ -112,6 +114,7 @@ impl Source {
             snapshot,
             folder: None,
             reference: Some(label.to_owned()),
+            search_paths,
         })
     }
 

@@ -220,3 +220,103 @@ async fn a_password_in_the_url_shows_nowhere() {
     let health = request.send().await.unwrap().text().await.unwrap();
     assert!(health.contains("away") && !health.contains("hunter2"), "{health}");
 }
+
+#[tokio::test]
+async fn files_of_submodules_are_read_at_their_commit() {
+    let private = Repository::new(&[("feed-config.yml", "secret: 1"), ("application.yml", "all: 1")]);
+    let repository = Repository::new(&[("feed-config.yml", "a: 1\nsecret: none")]);
+    let url = private.bare().display().to_string();
+    repository.work_git(&["-c", "protocol.file.allow=always", "submodule", "add", &url, "private"]);
+    let first = repository.push("main", &[]);
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let repository_url = repository.url();
+    let settings = [
+        ("source.url", &*repository_url),
+        POLL,
+        ("source.search-paths", "private"),
+    ];
+    let fixture = Fixture::on(bed, &settings).await;
+    let secret = async || fixture.json("/feed-config-default.json").await["secret"].clone();
+    assert_eq!(secret().await, 1);
+    assert_eq!(fixture.json("/feed-config-default.json").await["all"], 1);
+    assert_eq!(
+        fixture.text("/feed-config/default/main/private/feed-config.yml").await,
+        "secret: 1"
+    );
+    let names = fixture.json("/feed-config/default").await["propertySources"].clone();
+    assert!(
+        names[0]["name"].as_str().unwrap().ends_with("/private/feed-config.yml"),
+        "{names}"
+    );
+
+    // What is pushed there counts once the repository names it.
+    private.push("main", &[("feed-config.yml", "secret: 2")]);
+    repository.push("main", &[("feed-config.yml", "a: 2")]);
+    eventually("the push is served", async || {
+        (fixture.json("/feed-config-default.json").await["a"] == 2).then_some(())
+    })
+    .await;
+    assert_eq!(secret().await, 1);
+    repository.work_git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "update",
+        "--remote",
+        "private",
+    ]);
+    let second = repository.push("main", &[]);
+    eventually("the new commit of the submodule is served", async || {
+        (secret().await == 2).then_some(())
+    })
+    .await;
+    assert_eq!(fixture.json("/feed-config/default").await["version"], second);
+    assert_eq!(
+        fixture.json(&format!("/{first}/feed-config-default.json")).await["secret"],
+        1
+    );
+
+    // One that cannot be had keeps the new commit from being served, and nothing else.
+    private.away();
+    repository.work_git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "update-index",
+        "--cacheinfo",
+        &format!("160000,{second},private"),
+    ]);
+    repository.work_git(&["commit", "--message", "a commit that the submodule lacks"]);
+    repository.work_git(&["push", "origin", "HEAD:main"]);
+    let reason = eventually("it says why", async || {
+        let status = fixture.ask("/status").await;
+        status["away"]["reason"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(reason.contains("submodule private"), "{reason}");
+    assert_eq!(secret().await, 2);
+}
+
+#[tokio::test]
+async fn a_slow_repository_keeps_nobody_waiting() {
+    let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let ssh = bed.folder().join("slow-ssh");
+    let script = "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0 ;; esac\nsleep 2\nuntil [ \"$1\" = git@slow.example.com ]; do shift; done\nshift\nexec sh -c \"$*\"\n";
+    std::fs::write(&ssh, script).unwrap();
+    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let url = format!("git:ssh://git@slow.example.com{}", repository.bare().display());
+    let command = ssh.display().to_string();
+    let settings = [("source.url", &*url), POLL, ("source.ssh-command", &command)];
+    let fixture = Fixture::on(bed, &settings).await;
+    let mut slowest = std::time::Duration::ZERO;
+    for _ in 0..50 {
+        let began = std::time::Instant::now();
+        assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
+        slowest = slowest.max(began.elapsed());
+        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    }
+    println!("the slowest of 50 answers beside fetches of 2 s took {slowest:?}");
+    assert!(slowest < std::time::Duration::from_secs(1), "{slowest:?}");
+    repository.push("main", &[("feed-config.yml", "a: 2")]);
+    becomes(&fixture, "/feed-config-default.json", 2).await;
+}

@@ -6,6 +6,7 @@ mod canary;
 mod convergence;
 mod encryption;
 mod environment;
+mod flags;
 mod git;
 mod hostile;
 mod remote;
