@@ -95,7 +95,7 @@ async fn serve(consumer: Arc<Consumer>, failed: CancellationToken, stop: Cancell
             Err(error) => consumer.client().context().warn(&error, "reader"),
         }
     }
-    // Where it is the last owner.
+    // Ends the client if this is its last owner.
     queue::end(consumer);
 }
 

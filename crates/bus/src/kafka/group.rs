@@ -10,7 +10,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Inner;
@@ -38,13 +38,21 @@ struct Group {
     /// the former one has taken and not done.
     reserved: Arc<Mutex<Reserved>>,
     failed: CancellationToken,
-    stop: CancellationToken,
+    /// Dropped, it stops the server: also when the last owner is one that only looked for a free client.
+    stop: DropGuard,
     serving: JoinHandle<()>,
     _pausing: AbortOnDropHandle<()>,
 }
 
-/// Topics by name, with their partitions where they are known.
-type Reserved = BTreeMap<String, Vec<i32>>;
+/// Topics by name.
+type Reserved = BTreeMap<String, Reservation>;
+
+/// A topic of a present or former member.
+struct Reservation {
+    /// Those whose queues are split off.
+    partitions: Vec<i32>,
+    has_member: bool,
+}
 
 /// The clients of a process: one a group, and another for each further member with the same topic.
 #[derive(Default)]
@@ -105,7 +113,7 @@ impl Group {
             subscribed,
             reserved,
             failed,
-            stop,
+            stop: stop.drop_guard(),
             serving,
             _pausing: pausing,
         })
@@ -116,7 +124,11 @@ impl Group {
         let mut reserved = self.reserved.lock();
         let is_free = topics.iter().all(|topic| !reserved.contains_key(topic));
         if is_free {
-            reserved.extend(topics.iter().map(|topic| (topic.clone(), Vec::new())));
+            let reservation = || Reservation {
+                partitions: Vec::new(),
+                has_member: true,
+            };
+            reserved.extend(topics.iter().map(|topic| (topic.clone(), reservation())));
         }
         is_free
     }
@@ -130,8 +142,7 @@ impl Group {
             serving,
             ..
         } = self;
-        drop(consumer);
-        stop.cancel();
+        drop((consumer, stop));
         if let Err(error) = serving.await {
             tracing::warn!(%error, group = name, "leaving consumer group failed");
         }
@@ -163,7 +174,7 @@ impl Server {
                     is_revoking = true;
                 }
                 () = tokio::time::sleep(LOOK_FOR_REVOKED), if is_revoking => {
-                    is_revoking = !self.release(&subscribed.borrow());
+                    is_revoking = !self.release();
                 }
                 event = self.consumer.recv() => match event {
                     // The queues of all known partitions are split off: this one is new.
@@ -189,8 +200,8 @@ impl Server {
                 "partitions not revoked in time; ending Kafka consumer"
             );
         }
-        for (topic, partitions) in std::mem::take(&mut *self.reserved.lock()) {
-            queue::discard(&self.consumer, &topic, partitions);
+        for (topic, reservation) in std::mem::take(&mut *self.reserved.lock()) {
+            queue::discard(&self.consumer, &topic, reservation.partitions);
         }
         let ended = queue::end(self.consumer);
         if tokio::time::timeout(END, ended).await.is_err() {
@@ -221,7 +232,7 @@ impl Server {
     }
 
     /// Frees the topics of former members whose partitions are revoked. True when there are no others.
-    fn release(&self, subscribed: &BTreeSet<String>) -> bool {
+    fn release(&self) -> bool {
         let assignment = match self.consumer.assignment() {
             Ok(assignment) => assignment,
             Err(error) => {
@@ -230,14 +241,14 @@ impl Server {
             }
         };
         let mut reserved = self.reserved.lock();
-        reserved.retain(|topic, partitions| {
-            let is_kept = subscribed.contains(topic) || !assignment.elements_for_topic(topic).is_empty();
+        reserved.retain(|topic, reservation| {
+            let is_kept = reservation.has_member || !assignment.elements_for_topic(topic).is_empty();
             if !is_kept {
-                queue::discard(&self.consumer, topic, std::mem::take(partitions));
+                queue::discard(&self.consumer, topic, std::mem::take(&mut reservation.partitions));
             }
             is_kept
         });
-        reserved.keys().all(|topic| subscribed.contains(topic))
+        reserved.values().all(|reservation| reservation.has_member)
     }
 }
 
@@ -261,8 +272,8 @@ impl Subscription {
     /// Splits the queues of a topic's partitions off. Done before [`Self::subscribe`].
     pub(super) fn split(&self, topic: &str, partitions: &[i32]) -> Result<Vec<Queue>, BusError> {
         let mut reserved = self.group().reserved.lock();
-        if let Some(known) = reserved.get_mut(topic) {
-            known.extend_from_slice(partitions);
+        if let Some(reservation) = reserved.get_mut(topic) {
+            reservation.partitions.extend_from_slice(partitions);
         }
         let split_one = |partition: &i32| split(self.consumer(), topic, *partition);
         partitions.iter().map(split_one).collect()
@@ -281,7 +292,7 @@ impl Subscription {
         self.group().failed.cancelled().await;
     }
 
-    /// Leaves the topics to other members, and waits for the end of the client if nobody else uses it.
+    /// Leaves the topics to other members, and waits for the end of the client if this was its last member.
     pub(super) async fn end(mut self) {
         if let Some(group) = self.unsubscribe() {
             group.end().await;
@@ -291,6 +302,9 @@ impl Subscription {
     /// Returns the client if this was its last subscription.
     fn unsubscribe(&mut self) -> Option<Group> {
         let group = self.group.take()?;
+        for (topic, reservation) in group.reserved.lock().iter_mut() {
+            reservation.has_member &= !self.topics.contains(topic);
+        }
         group
             .subscribed
             .send_modify(|subscribed| subscribed.retain(|topic| !self.topics.contains(topic)));

@@ -59,7 +59,7 @@ pub(super) fn end(consumer: Arc<Consumer>) -> oneshot::Receiver<()> {
     let (sender, ended) = oneshot::channel();
     std::thread::spawn(move || {
         drop(consumer);
-        // Nobody may wait.
+        // Fails when the caller does not wait for it.
         let _ = sender.send(());
     });
     ended
