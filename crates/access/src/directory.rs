@@ -120,7 +120,7 @@ impl Names for DirectoryNames {
     }
 
     /// A Spring auth publishes names at some sign-ins only, and topics forget them: it is asked with the caller's own token, and what it
-    /// confirms is remembered. What it does not confirm is nobody's, whatever the caller says.
+    /// confirms is remembered. What it does not confirm is not remembered.
     async fn account_of_caller(&self, caller: &Caller, nickname: &str) -> Result<Option<Account>, Denied> {
         let Some(bearer) = &caller.bearer else {
             return self.account_of_fresh(nickname).await;

@@ -205,7 +205,7 @@ impl AuthClient {
         !self.0.mixed.auth_answers_services()
     }
 
-    /// Asks a Spring auth, with the caller's own token, whose nickname this is. None when it is nobody's, or auth refuses the token.
+    /// Asks a Spring auth, with the caller's own token, whose nickname this is. None when no account has it, or auth refuses the token.
     pub(crate) async fn vouch(
         &self,
         caller: &Account,
