@@ -152,7 +152,8 @@ impl Fleet {
         }
         if let Some(notice) = self.notice.spring() {
             let account = phone.account().unwrap();
-            eventually("notice knows the device", async || notice.knows(account).then_some(())).await;
+            let known = async || notice.knows(account, name).then_some(());
+            eventually("notice knows the name and the device", known).await;
         }
         phone
     }

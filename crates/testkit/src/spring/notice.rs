@@ -109,10 +109,16 @@ impl SpringNotice {
         self.host.stalls()
     }
 
-    /// Returns whether topics have brought name and push token of an account.
+    /// Returns whether topics have brought this nickname and a push token of an account.
     #[must_use]
-    pub fn knows(&self, account: &str) -> bool {
-        self.people.names.lock().contains_key(account) && self.people.devices.lock().contains_key(account)
+    pub fn knows(&self, account: &str, nickname: &str) -> bool {
+        let has_name = self
+            .people
+            .names
+            .lock()
+            .get(account)
+            .is_some_and(|known| known == nickname);
+        has_name && self.people.devices.lock().contains_key(account)
     }
 
     /// Returns everything that was handed to FCM, the tokens that FCM does not know included.
