@@ -1,7 +1,11 @@
-//! A service's settings, asked for as services do: with a credential, over connections that stay.
+//! A service's settings, asked for as services do: with a credential, over connections that stay. Once from a folder, once from a
+//! repository whose every fetch takes two seconds.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use anyhow::ensure;
 use sosohappy_testkit::{Cluster, eventually};
 
 use crate::report::{Report, Row};
@@ -9,11 +13,61 @@ use crate::route::{ROUNDS, median, rate};
 
 const PATH: &str = "/config-service/feed-config/default";
 const TARGET: f64 = 1000.0;
+/// Of the rate with a folder.
+const SLOW_TARGET: f64 = 0.8;
+
+const FILES: [(&str, &str); 2] = [
+    ("application.yml", "log:\n  level: warn\n"),
+    ("feed-config.yml", "post:\n  text: 5000\n  images: 8\n"),
+];
+
+const QUIET: (&str, &str) = ("SOSOHAPPY_CONFIG__LOG__LEVEL", "warn");
 
 pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()> {
-    let fleet = Cluster::embedded_with(binaries, &[("SOSOHAPPY_CONFIG__LOG__LEVEL", "warn")]).await;
-    fleet.configure("application.yml", "log:\n  level: warn\n");
-    fleet.configure("feed-config.yml", "post:\n  text: 5000\n  images: 8\n");
+    let folder = Cluster::embedded_with(binaries, &[QUIET]).await;
+    for (file, text) in FILES {
+        folder.configure(file, text);
+    }
+    let remote = SlowRemote::new()?;
+    let settings = [
+        QUIET,
+        ("SOSOHAPPY_CONFIG__SOURCE__URL", &*remote.url),
+        ("SOSOHAPPY_CONFIG__SOURCE__SSH_COMMAND", &*remote.ssh),
+        // The next fetch begins when the last one ends.
+        ("SOSOHAPPY_CONFIG__SOURCE__POLL", "1ms"),
+    ];
+    let slow = Cluster::embedded_with(binaries, &settings).await;
+    for fleet in [&folder, &slow] {
+        serves_the_files(fleet).await;
+    }
+    let shown = |fleet: &Cluster| format!("authorization: Bearer {}\r\n", fleet.operator_token);
+    let (mut rates, mut slow_rates) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        rates.push(rate(folder.config, PATH, &shown(&folder)).await?);
+        slow_rates.push(rate(slow.config, PATH, &shown(&slow)).await?);
+    }
+    let (rate, slow_rate) = (median(rates), median(slow_rates));
+    report.add(Row {
+        what: "config, a service's settings".to_owned(),
+        measured: format!("{rate:.0} requests/s"),
+        baseline: "—".to_owned(),
+        target: "≥ 1,000 requests/s",
+        met: rate >= TARGET,
+        why: "the answer is made from the snapshot in memory for each request.",
+    });
+    let share = slow_rate / rate;
+    report.add(Row {
+        what: "config, a repository whose fetch takes 2 s".to_owned(),
+        measured: format!("{slow_rate:.0} requests/s, {share:.2} of the baseline"),
+        baseline: format!("{rate:.0} requests/s, a folder"),
+        target: "≥ 0.8",
+        met: share >= SLOW_TARGET,
+        why: "answers are made from the last snapshot; a fetch takes a blocking thread and time of both processors.",
+    });
+    Ok(())
+}
+
+async fn serves_the_files(fleet: &Cluster) {
     eventually("config serves the files", async || {
         let url = format!("http://127.0.0.1:{}{PATH}", fleet.config);
         let asked = sosohappy_common::tls::client()
@@ -23,19 +77,48 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
         (answer.contains("feed-config.yml") && answer.contains("application.yml")).then_some(())
     })
     .await;
-    let shown = format!("authorization: Bearer {}\r\n", fleet.operator_token);
-    let mut rates = Vec::new();
-    for _ in 0..ROUNDS {
-        rates.push(rate(fleet.config, PATH, &shown).await?);
+}
+
+/// A repository over ssh, by a program in the place of ssh that waits before it serves.
+struct SlowRemote {
+    url: String,
+    ssh: String,
+    _folder: tempfile::TempDir,
+}
+
+impl SlowRemote {
+    fn new() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (work, bare) = (folder.path().join("work"), folder.path().join("bare.git"));
+        std::fs::create_dir(&work)?;
+        for (file, text) in FILES {
+            std::fs::write(work.join(file), text)?;
+        }
+        let author = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"];
+        git(&work, &["init", "--quiet", "--initial-branch=main"])?;
+        git(&work, &["add", "."])?;
+        git(
+            &work,
+            &[&author[..], &["commit", "--quiet", "--message=settings"]].concat(),
+        )?;
+        git(&work, &["clone", "--quiet", "--bare", ".", &bare.display().to_string()])?;
+
+        let ssh: PathBuf = folder.path().join("ssh");
+        // `-G` asks whether the program is OpenSSH; else the command comes after the host.
+        let script = "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0 ;; esac\nsleep 2\n\
+                      until [ \"$1\" = bench@127.0.0.1 ]; do shift; done\nshift\nexec sh -c \"$*\"\n";
+        std::fs::write(&ssh, script)?;
+        std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self {
+            url: format!("git:ssh://bench@127.0.0.1{}", bare.display()),
+            ssh: ssh.display().to_string(),
+            _folder: folder,
+        })
     }
-    let rate = median(rates);
-    report.add(Row {
-        what: "config, a service's settings".to_owned(),
-        measured: format!("{rate:.0} requests/s"),
-        baseline: "—".to_owned(),
-        target: "≥ 1,000 requests/s",
-        met: rate >= TARGET,
-        why: "the answer is made from the snapshot in memory for each request.",
-    });
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("git").arg("-C").arg(folder).args(arguments).status()?;
+    ensure!(status.success(), "git {arguments:?}: {status}");
     Ok(())
 }
