@@ -30,7 +30,7 @@ async fn fixture() -> Fixture {
     Fixture::new(FILES, &OVERRIDES).await
 }
 
-fn golden(name: &str, answer: &str) {
+pub fn golden(name: &str, answer: &str) {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
@@ -43,7 +43,7 @@ fn golden(name: &str, answer: &str) {
 }
 
 /// Without what is another in each run: the folder of the test, and the version where it is none of the files'.
-fn steady(fixture: &Fixture, answer: &str) -> String {
+pub fn steady(fixture: &Fixture, answer: &str) -> String {
     let folder = fixture.bed.folder().join("config").display().to_string();
     answer.replace(&folder, "/srv/config")
 }

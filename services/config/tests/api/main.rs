@@ -12,6 +12,7 @@ mod hostile;
 mod remote;
 mod repository;
 mod spring_client;
+mod spring_requests;
 mod versions;
 
 use sosohappy_testkit::{Bed, EngineSet, Running};
