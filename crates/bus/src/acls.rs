@@ -143,6 +143,9 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "User:config may READ  topic t1-configCanary",
+                "User:config may WRITE topic t1-configCanary",
+                "User:config may WRITE topic t1-configCanary.dlt",
                 "User:config may READ  topic t1-springCloudBus",
                 "User:config may WRITE topic t1-springCloudBus",
                 "User:config may WRITE topic t1-springCloudBus.dlt",

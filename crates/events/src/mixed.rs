@@ -27,7 +27,8 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::Erased
         | Topic::Notice
         | Topic::Heartbeat
-        | Topic::SocketMessage => &[],
+        | Topic::SocketMessage
+        | Topic::ConfigCanary => &[],
     }
 }
 

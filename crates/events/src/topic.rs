@@ -21,6 +21,7 @@ pub enum Topic {
     Notice,
     Heartbeat,
     SocketMessage,
+    ConfigCanary,
 }
 
 /// How a topic is kept by the broker.
@@ -72,12 +73,13 @@ macro_rules! named {
             Topic::Notice => concat!($prefix, "notice"),
             Topic::Heartbeat => concat!($prefix, "heartbeat"),
             Topic::SocketMessage => concat!($prefix, "socketMessage"),
+            Topic::ConfigCanary => concat!($prefix, "configCanary"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -92,6 +94,7 @@ impl Topic {
         Self::Notice,
         Self::Heartbeat,
         Self::SocketMessage,
+        Self::ConfigCanary,
     ];
 
     /// The name on the wire unless settings say otherwise.
@@ -112,11 +115,11 @@ impl Topic {
         named!(self, "reader-")
     }
 
-    /// Returns the partitions of the topic we make on Kafka. Heartbeats have one: they are few, and in order.
+    /// Returns the partitions of the topic we make on Kafka. Heartbeats and canary states have one: they are few, and in order.
     #[must_use]
     pub const fn partitions(self) -> i32 {
         match self {
-            Self::Heartbeat => 1,
+            Self::Heartbeat | Self::ConfigCanary => 1,
             _ => PARTITIONS,
         }
     }
@@ -131,7 +134,7 @@ impl Topic {
     pub const fn retention(self) -> Retention {
         match self {
             Self::AccessToken | Self::Expired => Retention::For(DAY.saturating_mul(2)),
-            Self::ConfigBus | Self::SocketMessage => Retention::For(DAY),
+            Self::ConfigBus | Self::SocketMessage | Self::ConfigCanary => Retention::For(DAY),
             Self::Heartbeat => Retention::For(HEARTBEAT_RETENTION),
             Self::Resign | Self::NoticeLike | Self::DirectMessage | Self::Erased | Self::Notice => {
                 Retention::For(DAY.saturating_mul(7))
@@ -154,6 +157,7 @@ impl Topic {
             | Self::Heartbeat => &[Service::Auth],
             Self::NoticeLike => &[Service::Feed],
             Self::ConfigBus => &Service::ALL,
+            Self::ConfigCanary => &[Service::Config],
             Self::DirectMessage | Self::SocketMessage => &[Service::Dm],
             Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
             Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
@@ -174,6 +178,7 @@ impl Topic {
             Self::NoticeLike | Self::Notice => &[Service::Notice],
             Self::SocketMessage => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
+            Self::ConfigCanary => &[Service::Config],
             Self::DeviceToken | Self::DirectMessage => &[Service::Dm, Service::Notice],
             Self::Erased => &[Service::Auth],
         }

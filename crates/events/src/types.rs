@@ -3,6 +3,7 @@
 mod access_token;
 mod account_state;
 mod config_bus;
+mod config_canary;
 mod device_token;
 pub(crate) mod direct_message;
 mod email_and_nickname;
@@ -19,6 +20,7 @@ mod socket_message;
 pub use access_token::{AccessTokenIssued, Role, SessionId, TokenDigest};
 pub use account_state::{AccountStateChanged, State};
 pub use config_bus::{BusMessage, SettingsReport};
+pub use config_canary::{CanaryUpdate, CanaryUpdated};
 pub use device_token::{Device, DeviceTokenSet};
 pub use direct_message::{DirectMessageSent, Recipient};
 pub use email_and_nickname::NicknameSet;

@@ -145,8 +145,17 @@ impl Cluster {
         let at_config = ("CONFIG__URL", format!("http://127.0.0.1:{config}/config-service"));
         let source = ("SOURCE__URL", format!("file:{}", cluster.path("data/config")));
         let state = ("STATE__FOLDER", cluster.path("config-state"));
+        // A canary of seven instances takes seconds, not minutes.
+        let watch = ("CANARY__WATCH", "500ms".to_owned());
         cluster
-            .spawn("config", "config", binaries, config, &secrets, vec![source, state])
+            .spawn(
+                "config",
+                "config",
+                binaries,
+                config,
+                &secrets,
+                vec![source, state, watch],
+            )
             .await;
         let images = ("IMAGES__URL", format!("file:{}", cluster.path("auth-images")));
         let own = vec![

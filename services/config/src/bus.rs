@@ -1,4 +1,4 @@
-//! Publishes refresh events and values on `configBus`.
+//! Publishes refresh events and values on `configBus`, and states of canaries on `configCanary`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sosohappy_bus::{Bus, BusError};
 use sosohappy_common::Context;
-use sosohappy_events::Envelope;
-use sosohappy_events::types::{BusMessage, SettingsReport};
+use sosohappy_events::types::{BusMessage, CanaryUpdate, CanaryUpdated, SettingsReport};
+use sosohappy_events::{Envelope, Event};
 use tokio::sync::Notify;
 
 use crate::domain::canary::Canary;
@@ -51,13 +51,20 @@ impl Announcer {
         self.publish(vec![message]).await
     }
 
-    /// Tells the other replicas of config.
+    /// Publishes the state of a canary to the other replicas of config.
     pub async fn canary(&self, canary: &Canary) -> Result<(), BusError> {
-        let state = serde_json::to_value(canary).unwrap_or_default();
-        self.publish(vec![BusMessage::canary(&self.context, state)]).await
+        let canary = serde_json::to_value(canary).expect("a canary is made of strings and numbers");
+        let update = CanaryUpdate::State { canary };
+        self.publish(vec![CanaryUpdated::new(&self.context, update)]).await
     }
 
-    /// Tells the other replicas which flags were evaluated here.
+    /// Asks the other replicas of config to publish the version that `canary.hold` keeps back.
+    pub async fn publish_held_version(&self) -> Result<(), BusError> {
+        let update = CanaryUpdate::PublishHeldVersion;
+        self.publish(vec![CanaryUpdated::new(&self.context, update)]).await
+    }
+
+    /// Publishes which flags were evaluated here.
     pub async fn flags(&self, flags: Vec<String>) -> Result<(), BusError> {
         let report = SettingsReport {
             flags,
@@ -66,10 +73,10 @@ impl Announcer {
         self.publish(vec![BusMessage::report(&self.context, &report)]).await
     }
 
-    async fn publish(&self, messages: Vec<BusMessage>) -> Result<(), BusError> {
-        let records: Vec<_> = messages
+    async fn publish<E: Event>(&self, events: Vec<E>) -> Result<(), BusError> {
+        let records: Vec<_> = events
             .into_iter()
-            .map(|message| Envelope::new(message, &self.context).to_outgoing())
+            .map(|event| Envelope::new(event, &self.context).to_outgoing())
             .collect();
         self.bus.publish_reports(&records).await
     }

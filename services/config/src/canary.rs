@@ -1,7 +1,7 @@
 //! Leads a canary: refreshes the instances of a step, waits for what they report, and goes on or back.
 //!
-//! Replicas of config tell each other on `configBus` what they know of it, and agree by [`Canary::merged`]. The one that was asked leads, after
-//! a restart too. When the others hear nothing of it for [`LEADER_LOST`], they go back to the version before.
+//! Replicas of config tell each other on `configCanary` what they know of it, and agree by [`Canary::merged`]. The one that was asked leads, after
+//! a restart too. When the others have received nothing from it for `canary.wait`, they roll back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Envelope;
-use sosohappy_events::types::BusMessage;
+use sosohappy_events::types::{CanaryUpdate, CanaryUpdated};
 use tokio::time::Instant;
 
 use crate::bus::{ALL, Announcer};
@@ -30,10 +30,11 @@ use crate::state::record::{Action, Entry};
 const TICK: Duration = Duration::from_millis(250);
 /// How often instances are refreshed that are watched: each answers with a report, which has its health.
 const PROBE: Duration = Duration::from_secs(1);
+/// How long instances have to report before a canary begins without them, and how often reports are looked at in this time.
+const PRESENCE: Duration = Duration::from_secs(2);
+const PRESENCE_LOOK: Duration = Duration::from_millis(50);
 /// How often replicas that start later are told which version was taken back.
 const REMINDER: Duration = Duration::from_secs(30);
-/// A leader that nothing is heard of for this long is gone.
-const LEADER_LOST: Duration = Duration::from_secs(30);
 /// How far back messages about a canary are read at the start.
 const MEMORY: Duration = Duration::from_mins(5);
 
@@ -96,20 +97,20 @@ struct Step {
 }
 
 #[async_trait]
-impl Consumer<BusMessage> for Canaries {
-    async fn handle(&self, Envelope { event, .. }: Envelope<BusMessage>) -> Result<(), HandleError> {
+impl Consumer<CanaryUpdated> for Canaries {
+    async fn handle(&self, Envelope { event, .. }: Envelope<CanaryUpdated>) -> Result<(), HandleError> {
         if event.origin_service == *self.context.instance {
             return Ok(());
         }
-        if let Some(theirs) = event.to_canary().and_then(|canary| serde_json::from_value(canary).ok()) {
-            self.hear(theirs).await;
-        } else if event.kind == BusMessage::REFRESH
-            && event.destination_service.as_deref() == Some(ALL)
-            && self.settings.get().hold
-            && event.origin_service.starts_with(&format!("{}:", self.context.service))
-        {
-            // Another replica publishes what is held.
-            self.source.look(Look::Asked).await;
+        match event.update {
+            CanaryUpdate::State { canary } => match serde_json::from_value(canary) {
+                Ok(theirs) => self.merge(theirs).await,
+                // A replica of another release: the merged state follows when all have the same.
+                Err(error) => tracing::warn!(%error, origin = event.origin_service, "canary state invalid; ignored"),
+            },
+            CanaryUpdate::PublishHeldVersion => {
+                self.source.look(Look::Asked).await;
+            }
         }
         Ok(())
     }
@@ -134,7 +135,7 @@ impl Canaries {
             leader_heard: Arc::new(Mutex::new(Instant::now())),
         };
         let start = context.clock.now().checked_sub(MEMORY).unwrap_or(Timestamp::MIN);
-        spawn_listener::<BusMessage>(context, bus, Start::At(start), canaries.clone());
+        spawn_listener::<CanaryUpdated>(context, bus, Start::At(start), canaries.clone());
         context.lifecycle.spawn("config-canary", canaries.clone().run());
         canaries
     }
@@ -143,7 +144,13 @@ impl Canaries {
     pub async fn start(&self, who: &str) -> Result<Canary, CanaryError> {
         let now = self.context.clock.now();
         let (id, started_by) = (self.context.entropy.hex(8), who.to_owned());
-        let instances: BTreeMap<_, _> = self.convergence.reporting();
+        if self.source.is_canary_running() {
+            return Err(CanaryError::Running);
+        }
+        let instances = self.present().await;
+        if instances.is_empty() {
+            return Err(CanaryError::NoInstance);
+        }
         let plan = move |from, to| Canary {
             id,
             from,
@@ -160,6 +167,22 @@ impl Canaries {
         tracing::info!(id = canary.id, from = canary.from, to = canary.to, "canary started");
         self.tell(&canary).await;
         Ok(canary)
+    }
+
+    /// Refreshes all instances, which are still served the version before, and returns those that report: an instance that crashed is known
+    /// for minutes, and would be waited for in vain.
+    async fn present(&self) -> BTreeMap<String, Vec<String>> {
+        let (asked, began) = (self.context.clock.now(), Instant::now());
+        if let Err(error) = self.announcer.refresh([ALL]).await {
+            tracing::warn!(%error, "publishing refresh event of canary failed");
+        }
+        loop {
+            tokio::time::sleep(PRESENCE_LOOK).await;
+            let (present, is_everyone) = self.convergence.reported_since(asked);
+            if is_everyone || began.elapsed() >= PRESENCE {
+                return present;
+            }
+        }
     }
 
     /// Goes back because an operator says so.
@@ -199,7 +222,7 @@ impl Canaries {
                 }
             } else if leads {
                 step = self.lead(canary, step.take()).await;
-            } else if self.leader_heard.lock().elapsed() >= LEADER_LOST {
+            } else if self.leader_heard.lock().elapsed() >= self.settings.get().wait {
                 let reason = Some("the replica of config that led it is gone".to_owned());
                 self.log_failure(self.end(canary, false, Phase::RolledBack, reason, "config").await);
             }
@@ -323,8 +346,8 @@ impl Canaries {
         Ok(ended)
     }
 
-    /// What another replica knows.
-    async fn hear(&self, theirs: Canary) {
+    /// Merges the state that another replica has published.
+    async fn merge(&self, theirs: Canary) {
         *self.leader_heard.lock() = Instant::now();
         let (holds, leads) = match self.source.canary() {
             Some((mine, leads)) if mine == theirs => {

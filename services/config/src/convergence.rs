@@ -179,8 +179,8 @@ impl Convergence {
         heard.map(|heard| (heard.at, heard.report.clone()))
     }
 
-    /// Instances that report by themselves, by service; those that are well come first.
-    pub fn reporting(&self) -> BTreeMap<String, Vec<String>> {
+    /// Returns the instances that have reported by themselves since then, by service, healthy ones first, and whether every known one has.
+    pub fn reported_since(&self, since: Timestamp) -> (BTreeMap<String, Vec<String>>, bool) {
         let (settings, now) = (self.settings.get(), self.context.clock.now());
         let mut known = self.known.lock();
         known.forget(settings.convergence.forget_after, now);
@@ -188,16 +188,20 @@ impl Convergence {
         let is_well = |heard: &Heard| {
             heard.report.refused.is_none() && heard.report.health.as_deref().is_none_or(|health| health == "UP")
         };
+        let (answered, silent): (Vec<_>, Vec<_>) = known
+            .instances
+            .iter()
+            .filter(|(_, heard)| heard.reports)
+            .partition(|(_, heard)| heard.at >= since);
         for wanted in [true, false] {
-            for (id, _) in known
-                .instances
-                .iter()
-                .filter(|(_, heard)| heard.reports && is_well(heard) == wanted)
-            {
-                services.entry(service_of(id).to_owned()).or_default().push(id.clone());
+            for (id, _) in answered.iter().filter(|(_, heard)| is_well(heard) == wanted) {
+                services
+                    .entry(service_of(id).to_owned())
+                    .or_default()
+                    .push((*id).clone());
             }
         }
-        services
+        (services, silent.is_empty())
     }
 
     /// The version that an instance is to run on.

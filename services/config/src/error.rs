@@ -97,9 +97,12 @@ impl From<&Error> for Problem {
             )
             .detail(unverified.to_string()),
             Error::NotAWebhook => Problem::invalid_parameter("the body is not what a webhook sends"),
-            Error::Canary(reason @ (CanaryError::Running | CanaryError::NotRunning | CanaryError::Refused)) => {
-                Problem::new(StatusCode::CONFLICT, "canary", "Canary not possible now").detail(reason.to_string())
-            }
+            Error::Canary(
+                reason @ (CanaryError::Running
+                | CanaryError::NotRunning
+                | CanaryError::Refused
+                | CanaryError::NoInstance),
+            ) => Problem::new(StatusCode::CONFLICT, "canary", "Canary not possible now").detail(reason.to_string()),
             Error::NotAText(reason) => Problem::invalid_parameter(reason.to_string()),
             Error::Parameter(what) => Problem::invalid_parameter(what.clone()),
             Error::NoVersion => Problem::not_found("no-such-version", "Version not found"),

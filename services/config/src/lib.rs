@@ -29,14 +29,14 @@ use tokio::sync::Semaphore;
 use crate::bus::Announcer;
 use crate::canary::Canaries;
 use crate::convergence::Convergence;
-use crate::domain::check::Checker;
+use crate::domain::check::{Checker, FAULT_REFUSED, is_fault_flag};
 use crate::domain::environment::{Environment, View};
 use crate::domain::flat::{Properties, flatten};
 use crate::domain::keyring::KeyRing;
 use crate::domain::query::Query;
 use crate::error::Error;
+use crate::settings::Handling;
 pub use crate::settings::Settings;
-use crate::settings::UnknownKeys;
 use crate::source::Source;
 use crate::state::flag_uses::FlagUses;
 use crate::state::record::Entry;
@@ -152,10 +152,18 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     )?;
     let overrides = flatten(serde_json::Value::Object(current.overrides.clone()));
     let checker = if current.check.enabled {
-        Checker::new(schemas::all()?, current.check.unknown_keys == UnknownKeys::Refuse)
+        Checker::new(schemas::all()?, current.check.unknown_keys == Handling::Refuse)
     } else {
         Checker::none()
     };
+    let refuses_faults = current.check.fault_flags == Handling::Refuse;
+    let checker = checker.refusing_fault_flags(refuses_faults);
+    if let Some(key) = overrides.keys().find(|key| refuses_faults && is_fault_flag(key)) {
+        anyhow::bail!(
+            "overrides.{}: {FAULT_REFUSED}",
+            sosohappy_common::settings::keys::shown(key)
+        );
+    }
     let source = Source::open(&settings, &context, checker).await?;
     source.register_health();
     let announcer = Announcer::new(bus.clone(), context.clone());

@@ -79,7 +79,7 @@ pub struct StateSettings {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum UnknownKeys {
+pub enum Handling {
     Refuse,
     Accept,
 }
@@ -89,7 +89,8 @@ pub enum UnknownKeys {
 #[schemars(deny_unknown_fields)]
 pub struct CheckSettings {
     pub enabled: bool,
-    pub unknown_keys: UnknownKeys,
+    pub unknown_keys: Handling,
+    pub fault_flags: Handling,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

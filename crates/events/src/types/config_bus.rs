@@ -57,8 +57,6 @@ impl BusMessage {
     pub const ACK: &str = "AckRemoteApplicationEvent";
     /// A [`SettingsReport`].
     pub const REPORT: &str = "SettingsReportRemoteApplicationEvent";
-    /// Which instances get a new version; replicas of the config service tell each other.
-    pub const CANARY: &str = "ConfigCanaryRemoteApplicationEvent";
 
     /// A message of this instance.
     fn new(context: &Context, kind: &str, destination: &str, rest: Map<String, Value>) -> Self {
@@ -109,20 +107,6 @@ impl BusMessage {
     pub fn to_report(&self) -> Option<SettingsReport> {
         let told = (self.kind == Self::REPORT).then(|| Value::Object(self.rest.clone()))?;
         serde_json::from_value(told).ok()
-    }
-
-    /// The state of a canary.
-    #[must_use]
-    pub fn canary(context: &Context, canary: Value) -> Self {
-        let rest = Map::from_iter([("canary".to_owned(), canary)]);
-        Self::new(context, Self::CANARY, ALL, rest)
-    }
-
-    /// What [`Self::canary`] told; none in other messages.
-    #[must_use]
-    pub fn to_canary(&self) -> Option<Value> {
-        let canary = self.rest.get("canary").filter(|_| self.kind == Self::CANARY);
-        canary.cloned()
     }
 
     /// The `values` of [`Self::environment_change`].

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use sosohappy_common::Context;
 use sosohappy_events::types::{
-    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, DeviceTokenSet,
+    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdated, DeviceTokenSet,
     DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, RelationChanged, Role, SessionExpired,
     SessionId, TokenDigest,
 };
@@ -122,6 +122,7 @@ proptest! {
         decode::<AccountResigned>(&record);
         decode::<PostLiked>(&record);
         decode::<BusMessage>(&record);
+        decode::<CanaryUpdated>(&record);
         decode::<NicknameSet>(&record);
         decode::<DeviceTokenSet>(&record);
         decode::<DirectMessageSent>(&record);

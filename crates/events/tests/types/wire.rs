@@ -2,9 +2,9 @@
 
 use sosohappy_common::Context;
 use sosohappy_events::types::{
-    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, Device, DeviceTokenSet,
-    DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, RelayHeartbeat,
-    Role, SessionExpired, SessionId, State, TokenDigest,
+    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
+    Device, DeviceTokenSet, DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation,
+    RelationChanged, RelayHeartbeat, Role, SessionExpired, SessionId, State, TokenDigest,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -294,6 +294,21 @@ fn bus_messages_of_both_cases_are_read_and_camel_case_is_written() {
         "type",
     ];
     assert!(written.iter().eq(&camel), "{written:?}");
+}
+
+#[test]
+fn canary_update() {
+    let update = |update| CanaryUpdated {
+        origin_service: "config-service:8888:ab12".into(),
+        update,
+    };
+    let state = update(CanaryUpdate::State {
+        canary: serde_json::json!({"id": "7f1c"}),
+    });
+    let text = r#"{"originService":"config-service:8888:ab12","type":"state","canary":{"id":"7f1c"}}"#;
+    golden(&state, None, Some(text), &[]);
+    let text = r#"{"originService":"config-service:8888:ab12","type":"publish-held-version"}"#;
+    golden(&update(CanaryUpdate::PublishHeldVersion), None, Some(text), &[]);
 }
 
 #[test]

@@ -11,7 +11,8 @@ const PROMISED: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process_on_the_embedded_engines() {
-    follow(Cluster::embedded(binaries()).await, 1).await;
+    let settings = [("SOSOHAPPY_CONFIG__CANARY__WATCH", "500ms")];
+    follow(Cluster::embedded_with(binaries(), &settings).await, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,6 +95,31 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
         fleet.restart(&process).await;
     }
     assert_ne!(operator.everybody_on_the_newest(replicas).await, changed);
+    canary_reaches_every_instance(&mut fleet, &operator, replicas).await;
+}
+
+/// Where config is a process of its own, also across its crash.
+async fn canary_reaches_every_instance(fleet: &mut Cluster, operator: &Operator, replicas: usize) {
+    fleet.configure("feed-config.yml", "post:\n  text: 9\n");
+    let started = operator.start_canary().await;
+    assert_eq!(started["phase"], "running", "{started}");
+    assert_eq!(
+        started["updated"].as_array().map(Vec::len),
+        Some(4),
+        "one of each service: {started}"
+    );
+    if fleet.names().iter().any(|name| name == "config") {
+        fleet.kill("config");
+        fleet.restart("config").await;
+    }
+    let ended = eventually("the canary ends", async || {
+        let canary = operator.convergence().await["canary"].clone();
+        assert_eq!(canary["id"], started["id"]);
+        (canary["phase"] != "running").then_some(canary)
+    })
+    .await;
+    assert_eq!(ended["phase"], "finished", "{ended}");
+    assert_eq!(operator.everybody_on_the_newest(replicas).await, started["to"]);
 }
 
 struct Operator {
@@ -129,6 +155,16 @@ impl Operator {
             status["refused"].to_string().contains(reason).then_some(())
         })
         .await;
+    }
+
+    async fn start_canary(&self) -> Value {
+        let url = format!("http://127.0.0.1:{}/actuator/busrefresh?canary=1", self.config);
+        let asked = sosohappy_common::tls::client()
+            .post(url)
+            .bearer_auth(&self.token)
+            .send()
+            .await;
+        asked.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 
     async fn post(&self, path: &str) {

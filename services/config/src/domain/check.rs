@@ -4,6 +4,7 @@
 //! `server`, which Spring has too, what we do not know.
 
 use serde_json::Value;
+use sosohappy_common::settings::keys::Step;
 use sosohappy_common::settings::{flags, keys, renamed};
 
 use super::cipher;
@@ -26,6 +27,19 @@ pub struct Checker {
     schemas: Vec<Schema>,
     refuse_unknown: bool,
     placeholders: bool,
+    refuse_faults: bool,
+}
+
+/// The switches that make a service fail on purpose.
+const FAULT_FLAGS: [Step<'_>; 2] = [Step::Key(flags::SECTION), Step::Key("fault")];
+
+/// Why a fault switch is refused.
+pub const FAULT_REFUSED: &str = "fault switches are refused here (check.fault-flags)";
+
+/// Returns whether a key is a fault switch, or the section of them all.
+#[must_use]
+pub fn is_fault_flag(key: &str) -> bool {
+    keys::steps(key).starts_with(&FAULT_FLAGS)
 }
 
 impl Checker {
@@ -35,6 +49,7 @@ impl Checker {
             schemas,
             refuse_unknown,
             placeholders: true,
+            refuse_faults: false,
         }
     }
 
@@ -45,7 +60,14 @@ impl Checker {
             schemas: Vec::new(),
             refuse_unknown: false,
             placeholders: false,
+            refuse_faults: false,
         }
+    }
+
+    /// Refuses versions with fault switches, whatever their values: `check.fault-flags`.
+    #[must_use]
+    pub fn refusing_fault_flags(self, refuse_faults: bool) -> Self {
+        Self { refuse_faults, ..self }
     }
 
     /// Whether a service of ours says so of the key.
@@ -57,6 +79,15 @@ impl Checker {
     pub fn check(&self, snapshot: &Snapshot) -> Result<(), Refused> {
         let mut findings = Vec::new();
         for (path, file) in &snapshot.files {
+            if self.refuse_faults {
+                for document in &file.documents {
+                    let faults = document.properties.iter().filter(|(key, _)| is_fault_flag(key));
+                    findings.extend(faults.map(|(key, _)| {
+                        let line = document.position(key).map(|position| position.line);
+                        Finding::new(path, line, format!("{}: {FAULT_REFUSED}", keys::shown(key)))
+                    }));
+                }
+            }
             let stem = stem_of(path);
             let shared = stem == SHARED || stem.starts_with("application-");
             let schemas: Vec<_> = self
@@ -239,6 +270,41 @@ mod tests {
             check("application.yml", "log.lvl: debug\n"),
             ["application.yml:1: log.lvl: unknown key; this section has level"]
         );
+    }
+
+    #[test]
+    fn fault_switches_are_refused_where_the_settings_say_so() {
+        let files = [
+            (
+                "application.yml",
+                "flags:\n  fault:\n    slow-store: 10%\n  defaults: true\n",
+            ),
+            ("payroll.properties", "# note\nflags.fault.x=false\n"),
+        ];
+        let contents = files.map(|(path, text)| (path.to_owned(), Bytes::from(text)));
+        let snapshot = Snapshot::new("v".to_owned(), Contents::from(contents)).unwrap();
+        Checker::none().check(&snapshot).unwrap();
+        let Err(Refused(findings)) = Checker::none().refusing_fault_flags(true).check(&snapshot) else {
+            panic!("published");
+        };
+        let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            findings,
+            [
+                format!("application.yml:3: flags.fault.slow-store: {FAULT_REFUSED}"),
+                format!("payroll.properties:2: flags.fault.x: {FAULT_REFUSED}"),
+            ]
+        );
+        for (key, is_fault) in [
+            ("flags.fault.x", true),
+            ("flags.fault", true),
+            ("[flags].fault[x.y]", true),
+            ("flags.faults", false),
+            ("flags.x.fault", false),
+            ("fault.x", false),
+        ] {
+            assert_eq!(is_fault_flag(key), is_fault, "{key}");
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@ use utoipa::{IntoParams, ToSchema};
 use crate::App;
 use crate::bus::ALL;
 use crate::credentials::Operator;
+use crate::domain::check::{FAULT_REFUSED, is_fault_flag};
 use crate::error::Error;
 use crate::routes::convergence::CanaryResponse;
+use crate::settings::Handling;
 use crate::source::Look;
 use crate::state::record::{Action, Entry};
 
@@ -127,6 +129,10 @@ async fn set(
         return Err(Error::Parameter("name: missing".to_owned()));
     }
     keys::check_depth(&name).map_err(|error| Error::Parameter(format!("name: {error}")))?;
+    // A switch that was set before the setting changed can be taken back.
+    if is_fault_flag(&name) && !value.is_empty() && app.settings.get().check.fault_flags == Handling::Refuse {
+        return Err(Error::Parameter(format!("name: {FAULT_REFUSED}")));
+    }
     let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusEnv);
     let taken_back = if value.is_empty() { " taken back" } else { "" };
     app.record(entry.detail(format!("{name}{taken_back} at {destination}")))
@@ -150,7 +156,7 @@ pub struct RefreshParameters {
     tag = "bus",
     security(("operatorToken" = []), ("operatorBasic" = [])),
     params(RefreshParameters),
-    responses((status = 202, body = CanaryResponse, description = "a canary was started; GET /config-service/convergence tells how it does"), (status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 409, body = Problem, description = "a canary is running, or the version is refused"), (status = 503, body = Problem))
+    responses((status = 202, body = CanaryResponse, description = "a canary was started; GET /config-service/convergence tells how it does"), (status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 409, body = Problem, description = "a canary is running, the version is refused, or no instance reports"), (status = 503, body = Problem))
 )]
 pub async fn refresh_all(
     operator: Operator,
@@ -168,6 +174,7 @@ pub async fn refresh_all(
         None | Some("" | "0" | "false" | "off" | "no") => {
             if app.settings.get().canary.hold {
                 app.source.look(Look::Asked).await;
+                app.announcer.publish_held_version().await?;
             }
             refresh(&app, &operator, ALL).await.map(IntoResponse::into_response)
         }

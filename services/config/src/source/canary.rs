@@ -48,6 +48,8 @@ pub enum CanaryError {
     Away,
     #[error("nothing is served yet")]
     NotYet,
+    #[error("no instance reports what it runs on; refresh without canary")]
+    NoInstance,
     #[error("state: {0}")]
     State(String),
 }

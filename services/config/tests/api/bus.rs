@@ -120,6 +120,25 @@ async fn operators_tell_the_bus() {
 }
 
 #[tokio::test]
+async fn fault_switches_are_refused_on_the_bus_where_the_settings_say_so() {
+    let fixture = Fixture::new(&[], &[("check.fault-flags", "refuse")]).await;
+    let set = async |name: &str, value: &str| {
+        let body = json!({"name": name, "value": value});
+        let answer = post(&fixture, "/actuator/busenv").json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, text) = set("flags.fault.slow-store", "true").await;
+    assert!(status == 400 && text.contains("check.fault-flags"), "{status} {text}");
+    assert_eq!(set("[flags].fault[slow-store]", "true").await.0, 400);
+    assert_eq!(
+        set("flags.fault.slow-store", "").await.0,
+        204,
+        "an empty value takes back"
+    );
+    assert_eq!(set("flags.new-list", "true").await.0, 204);
+}
+
+#[tokio::test]
 async fn a_change_that_polling_finds_is_told_to_everyone() {
     let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &[("source.poll", "50ms")]).await;
     let mut bus = Listening::on(&fixture.bed).await;
