@@ -82,7 +82,7 @@ async fn known(request: &mut Request) -> Result<(Caller, KnownNames), Problem> {
 pub async fn own(caller: &Caller, names: &dyn Names, acting: Acting<'_>) -> Result<(), Problem> {
     match acting {
         Acting::Caller => Ok(()),
-        Acting::Account(account) if account == caller.account.as_str() => Ok(()),
+        Acting::Account(account) if caller.account.is_named_by(account) => Ok(()),
         Acting::Account(_) => Err(Problem::not_yourself()),
         Acting::Nickname(nickname) => own_nickname(caller, names, nickname).await,
     }

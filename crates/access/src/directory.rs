@@ -9,12 +9,13 @@ use futures::{StreamExt as _, stream};
 use moka::future::Cache;
 use sosohappy_bus::Bus;
 use sosohappy_bus::consume::{Consumer, HandleError, spawn_consumer};
+use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{NicknameSet, RelationChanged};
 use sosohappy_store::{Directory, StoreError};
 
-use crate::introspection::{AuthClient, may_be};
+use crate::introspection::AuthClient;
 use crate::{Caller, Denied, Names};
 
 /// How long a name may be told from memory. A rename is seen by the replica that consumes it at once, by the others then.
@@ -89,7 +90,7 @@ impl DirectoryNames {
 #[async_trait]
 impl Names for DirectoryNames {
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
-        if !may_be(nickname) {
+        if !may_be_nickname(nickname) {
             return Ok(None);
         }
         if let Some(account) = self.accounts.get(nickname).await {

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_events::types::TokenDigest;
 
-pub(crate) use client::may_be;
 pub use client::{AuthClient, Confirmation};
 
 /// `POST /auth-service/introspect`, JSON. The token travels as its digest.

@@ -211,6 +211,6 @@ async fn beside_a_spring_auth_the_topics_are_all_there_is() {
 async fn nicknames_that_cannot_be_are_nobodys() {
     let bench = bench().await;
     assert_eq!(bench.names.account_of("").await, Ok(None));
-    assert_eq!(bench.names.account_of(&"가".repeat(101)).await, Ok(None));
+    assert_eq!(bench.names.account_of(&"가".repeat(134)).await, Ok(None));
     assert_eq!(bench.asked(), 0);
 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::nickname::{fold, is_ignorable};
 
 /// `email+provider`, for example `kim@example.com+kakao`. At most 255 bytes, never empty.
 ///
@@ -23,11 +26,51 @@ impl Account {
         &self.0
     }
 
+    /// Returns the account of an address at a provider: trimmed, in NFC, the domain in lower case. An address with a blank, a control or an
+    /// invisible character inside is invalid: the header `email` could not carry it, or people could not tell it from another.
+    pub fn of_address(address: &str, provider: &str) -> Result<Self, InvalidAccount> {
+        let address: String = address.trim().nfc().collect();
+        if address.chars().any(|char| char.is_whitespace() || is_ignorable(char)) {
+            return Err(InvalidAccount);
+        }
+        let address = match address.rsplit_once('@') {
+            Some((local, domain)) => format!("{local}@{}", domain.to_lowercase()),
+            None => address,
+        };
+        format!("{address}+{provider}").parse()
+    }
+
+    /// Returns the account as it would be without letter case: the same for all spellings of one address.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        Self(canonical(self.as_str()).into())
+    }
+
+    /// Returns whether a text names this account: letter case, blanks around it and the composition of characters make no difference.
+    #[must_use]
+    pub fn is_named_by(&self, text: &str) -> bool {
+        self.as_str() == text || canonical(self.as_str()) == canonical(text)
+    }
+
+    /// Returns the SHA-256 of [`Self::folded`]: no two accounts are made that share it.
+    #[must_use]
+    pub fn key(&self) -> [u8; 32] {
+        Sha256::digest(canonical(self.as_str())).into()
+    }
+
     /// SHA-256 in hex: what is remembered of somebody who resigned, without the address.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         hex::encode(Sha256::digest(self.as_str()))
     }
+}
+
+/// Returns a text that is the same for texts that only differ in letter case, in blanks around them, or in how their characters are
+/// composed.
+#[must_use]
+pub fn canonical(text: &str) -> String {
+    let composed: String = text.trim().nfc().collect();
+    fold(&composed).nfc().collect()
 }
 
 impl TryFrom<String> for Account {
@@ -66,5 +109,43 @@ impl AsRef<str> for Account {
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Account(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(address: &str) -> Result<String, InvalidAccount> {
+        Account::of_address(address, "kakao").map(|account| account.as_str().to_owned())
+    }
+
+    #[test]
+    fn addresses_are_normalised() {
+        assert_eq!(of(" Kim@Example.COM\u{a0}"), Ok("Kim@example.com+kakao".to_owned()));
+        assert_eq!(of("e\u{301}@x.y"), Ok("é@x.y+kakao".to_owned()));
+        for bad in [
+            "",
+            "  ",
+            "a b@x.y",
+            "a@x.y\r\nrole: admin",
+            "a\u{200b}@x.y",
+            "a\u{202e}@x.y",
+            "a\0@x.y",
+        ] {
+            assert_eq!(of(bad), Err(InvalidAccount), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_address_have_one_key() {
+        let key = |text: &str| text.parse::<Account>().map(|account| account.key());
+        assert_eq!(key("Kim@Example.COM+kakao"), key("kim@example.com+kakao"));
+        assert_eq!(key("E\u{301}@x.y+kakao"), key("é@x.y+kakao"));
+        assert_ne!(key("kim@example.com+kakao"), key("kim@example.com+apple"));
+        assert_ne!(key("kim@example.com+kakao"), key("kin@example.com+kakao"));
+        let kim: Account = "Kim@example.com+kakao".parse().expect("an account");
+        assert!(kim.is_named_by(" kim@EXAMPLE.com+kakao"));
+        assert!(!kim.is_named_by("kin@example.com+kakao"));
     }
 }

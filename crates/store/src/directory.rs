@@ -1,8 +1,10 @@
 //! What a service knows of accounts that auth owns: nicknames and who blocks whom. Fed by events, last word wins.
 
+use std::cmp::Reverse;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::Account;
+use sosohappy_common::{Account, NicknameKey};
 use sosohappy_events::types::Relation;
 
 use crate::StoreError;
@@ -17,7 +19,8 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
     /// An older word than the one known changes nothing. `None`: the account resigned at that moment.
     async fn set_nickname(&self, account: &Account, nickname: Option<&str>, at: Timestamp) -> Result<(), StoreError>;
 
-    /// The account that bears it; of two (a rename on its way) the one that took it last. Compared byte by byte.
+    /// Returns the account that bears this nickname in any spelling ([`NicknameKey`]). Of several, as Spring services allow them, the one
+    /// that bears it as given; of two of these (a rename on its way) the one that took it last.
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError>;
 
     /// When the account's present name was told, if that was after this moment: somebody with this address is there since then.
@@ -44,6 +47,30 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
     /// The account resigned at that moment: forgets its nickname and its relations up to then. Idempotent; events from
     /// before the moment that come late bring nothing back.
     async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError>;
+}
+
+/// Somebody whose nickname may be the one asked for.
+pub(crate) struct Bearer {
+    pub account: Account,
+    pub nickname: String,
+    pub changed_at: i64,
+}
+
+impl Bearer {
+    /// Returns whom [`Directory::account_of`] means.
+    pub fn choose(bearers: Vec<Self>, asked: &str) -> Option<Account> {
+        let key = NicknameKey::of(asked);
+        let found = bearers
+            .into_iter()
+            .filter(|bearer| NicknameKey::of(&bearer.nickname) == key);
+        let first = found.min_by(|one, other| {
+            let rank = |bearer: &Self| (bearer.nickname != asked, Reverse(bearer.changed_at));
+            rank(one)
+                .cmp(&rank(other))
+                .then_with(|| one.account.cmp(&other.account))
+        });
+        first.map(|bearer| bearer.account)
+    }
 }
 
 /// Which relation it is about, and whether it holds.

@@ -78,6 +78,7 @@ impl Database {
         }));
         retry::patiently(|| async {
             directory::make_indexes(&this).await?;
+            directory::make_keys(&this).await?;
             presence::make_indexes(&this).await
         })
         .await?;

@@ -68,12 +68,14 @@ impl Database {
             pending: waits.then(|| pending.clone()),
         });
         pool_metrics::register::<Engine>(&context.metrics, seen.collect());
-        Ok(Self(Arc::new(Inner {
+        let this = Self(Arc::new(Inner {
             pools,
             pending,
             clock: context.clock.clone(),
             instance: context.instance.clone(),
-        })))
+        }));
+        directory::make_keys(&this).await?;
+        Ok(this)
     }
 
     /// For reads outside a transaction. It refuses to write on `SQLite`.

@@ -9,6 +9,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use parking_lot::Mutex;
 use sosohappy_access::introspection::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
+use sosohappy_common::NicknameKey;
 use sosohappy_events::types::{SessionId, TokenDigest};
 
 #[derive(Debug, Clone)]
@@ -108,7 +109,8 @@ async fn lookup(
     }
     let book = book.lock();
     let found = book.nicknames.iter().find(|(account, nickname)| {
-        request.account.as_ref() == Some(account) || request.nickname.as_ref() == Some(nickname)
+        let asked = request.nickname.as_deref().map(NicknameKey::of);
+        request.account.as_ref() == Some(account) || asked == Some(NicknameKey::of(nickname))
     });
     Ok(Json(LookupResponse {
         account: found.map(|(account, _)| account.clone()),

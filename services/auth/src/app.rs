@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sosohappy_bus::relay::RelayHandle;
+use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::rate::KeyedLimiter;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
@@ -13,7 +14,6 @@ use sosohappy_media::Images;
 
 use crate::domain::hash::AccountHasher;
 use crate::domain::person::Person;
-use crate::domain::profile::Nickname;
 use crate::error::Error;
 use crate::keys::Keyring;
 use crate::metrics::Metrics;
@@ -41,11 +41,12 @@ impl App {
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 
-    /// Who bears this nickname; nobody bears what cannot be one.
+    /// Returns who bears this nickname, in any spelling.
     pub async fn bearer_of(&self, nickname: &str) -> Result<Option<Person>, Error> {
-        match Nickname::try_from(nickname.to_owned()) {
-            Ok(nickname) => Ok(self.store.person_named(&nickname).await?),
-            Err(_) => Ok(None),
+        if may_be_nickname(nickname) {
+            Ok(self.store.person_named(nickname).await?)
+        } else {
+            Ok(None)
         }
     }
 

@@ -5,11 +5,12 @@ use http::StatusCode;
 use sosohappy_access::Denied;
 use sosohappy_common::Problem;
 use sosohappy_common::account::InvalidAccount;
+use sosohappy_common::nickname::InvalidNickname;
 use sosohappy_media::ImageError;
 use sosohappy_store::{StoreError, Transient};
 
 use crate::domain::challenge::InvalidChallenge;
-use crate::domain::profile::{InvalidIntroduction, InvalidNickname};
+use crate::domain::profile::InvalidIntroduction;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -32,9 +32,9 @@ use crate::sessions::REFRESH_TIMER;
 use crate::settings::Settings;
 use crate::store::imports::{Fingerprint, ImportedAccount};
 use crate::store::{Store, Transaction};
-use crate::{shared_secret, store};
+use crate::{nicknames, shared_secret, store};
 
-pub use crate::domain::legacy::{NoAccount, canonical};
+pub use crate::domain::legacy::NoAccount;
 pub use crate::store::imports::KnownName;
 
 /// What Apple's column holds for accounts of other providers.
@@ -161,6 +161,7 @@ impl Importer {
         let store = store::open(&settings.database.url, settings.database.max_connections, context)
             .await
             .context("auth: database.url")?;
+        nicknames::make_keys(store.as_ref(), context).await?;
         let hash_key = shared_secret(store.as_ref(), context, "account-hash").await?;
         let signing_key = shared_secret(store.as_ref(), context, "signing-key").await?;
         let provider_key = shared_secret(store.as_ref(), context, "provider-tokens").await?;
@@ -459,12 +460,13 @@ impl Row<'_> {
             introduction: Introduction::default(),
             image: None,
             role: Role::User,
+            created_at: self.read_at,
             changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), self.read_at),
             account,
         };
         self.fill(&mut person, notes).await?;
         person.image = self.photo(tx, None, notes).await?;
-        tx.insert_person(&person, self.read_at).await?;
+        tx.insert_person(&person).await?;
         self.tell_name(tx, &person).await?;
         Ok(person)
     }
@@ -527,7 +529,7 @@ impl Row<'_> {
                 note("nickname", "another account keeps it: the profile is not set");
                 (legacy::placeholder(&person.account), false)
             }
-            Some((nickname, chosen)) => match self.importer.store.person_named(&nickname).await? {
+            Some((nickname, chosen)) => match self.importer.store.person_named(nickname.as_str()).await? {
                 Some(bearer) if bearer.account != person.account => {
                     note("nickname", "an account here bears it: the profile is not set");
                     (legacy::placeholder(&person.account), false)

@@ -9,6 +9,7 @@ pub mod export;
 pub mod import;
 mod keys;
 mod metrics;
+mod nicknames;
 mod provider_tokens;
 mod resignations;
 mod routes;
@@ -55,6 +56,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let store = store::open(&current.database.url, current.database.max_connections, &context)
         .await
         .context("database.url")?;
+    nicknames::make_keys(store.as_ref(), &context)
+        .await
+        .context("canonical keys of nicknames")?;
     let hash_key = shared_secret(store.as_ref(), &context, "account-hash").await?;
     let stored_key = shared_secret(store.as_ref(), &context, "signing-key").await?;
     let keyring = Keyring::of(&current.tokens.keys, &stored_key)?.with_legacy(&current.tokens.legacy_key)?;

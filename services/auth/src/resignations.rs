@@ -66,7 +66,8 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         nickname,
         resigned_at: at,
     };
-    tx.insert_resignation(&resignation, &app.hasher.hash(account)).await?;
+    let hash = app.hasher.hash(account);
+    tx.insert_resignation(&resignation, &hash).await?;
     tx.enqueue(&resigned.to_outgoing(), app.now()).await?;
     if app.mixed.allows_null_values(Topic::EmailAndNickname) {
         app.enqueue(tx.as_mut(), NicknameSet::forgotten(account.clone()), at)
@@ -75,10 +76,11 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         tx.withhold_tombstone(Topic::EmailAndNickname, account, at).await?;
     }
     sessions::tell_devices(app, tx.as_mut(), account, None, at).await?;
-    if !app.mixed.may_repeat_resignations() {
-        let reservation = app.settings.get().resignation.nickname_reservation;
-        tx.reserve_nickname(&resignation.nickname, later(app.now(), reservation))
-            .await?;
+    if person.profile_set {
+        // A Spring service erases by nickname when it reads the resignation: until then not even the same person may have it again.
+        let bearer = app.mixed.may_repeat_resignations().then_some(&hash);
+        let until = later(app.now(), app.settings.get().nicknames.reservation);
+        tx.reserve_nickname(&person.nickname, bearer, until).await?;
     }
     if missing(app, &[]).is_empty() {
         complete(app, tx.as_mut(), resignation.id, &[]).await?;

@@ -30,6 +30,7 @@ pub struct Settings {
     pub sign_in: SignIn,
     pub tokens: Tokens,
     pub sessions: Sessions,
+    pub nicknames: Nicknames,
     pub resignation: Resignation,
 }
 
@@ -157,15 +158,21 @@ pub struct Sessions {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
+pub struct Nicknames {
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub reservation: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct Resignation {
     #[serde(deserialize_with = "comma_list")]
     pub services: Vec<String>,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_after: Duration,
-    #[serde(deserialize_with = "valid::duration")]
-    #[schemars(schema_with = "schema::duration")]
-    pub nickname_reservation: Duration,
 }
 
 #[cfg(test)]

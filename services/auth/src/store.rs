@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, Nickname, NicknameKey};
 use sosohappy_events::types::{Device, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
@@ -19,7 +19,7 @@ use sosohappy_store::{DueTimer, Ping, StoreError, Timer};
 
 use crate::domain::code::CodeId;
 use crate::domain::person::{Identity, Person};
-use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
 use crate::store::imports::{ImportTransaction, Imports};
 
@@ -70,7 +70,11 @@ pub trait Store: Imports + Ping + std::fmt::Debug {
 
     async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError>;
 
-    async fn person_named(&self, nickname: &Nickname) -> Result<Option<Person>, StoreError>;
+    /// Returns who bears this nickname in any spelling.
+    async fn person_named(&self, nickname: &str) -> Result<Option<Person>, StoreError>;
+
+    /// Returns accounts whose nickname has no key yet: an older release has written them.
+    async fn without_keys(&self, limit: u32) -> Result<Vec<Account>, StoreError>;
 
     async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError>;
 
@@ -102,7 +106,13 @@ pub trait Store: Imports + Ping + std::fmt::Debug {
     /// Deletes reservations of nicknames that have ended.
     async fn forget_reservations(&self, now: Timestamp) -> Result<(), StoreError>;
 
-    async fn is_nickname_reserved(&self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError>;
+    /// Returns whether a nickname is kept from the account of this hash.
+    async fn is_nickname_reserved(
+        &self,
+        nickname: &Nickname,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     async fn withheld_tombstones(&self, topic: Topic, limit: u32) -> Result<Vec<Tombstone>, StoreError>;
 
@@ -120,8 +130,20 @@ pub trait Transaction: ImportTransaction + Send {
 
     async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError>;
 
+    /// Returns the person of this account, or of one that differs from it in letter case only.
+    async fn person_at(&mut self, account: &Account) -> Result<Option<Person>, StoreError>;
+
+    /// Returns who bears the nickname of this key.
+    async fn person_keyed(&mut self, key: &NicknameKey) -> Result<Option<Person>, StoreError>;
+
+    /// Writes the key of a person's nickname, and whether it was chosen; false when another account has the key.
+    async fn set_nickname_key(&mut self, person: &Person) -> Result<bool, StoreError>;
+
+    /// False when another account has the key.
+    async fn set_address_key(&mut self, account: &Account, key: &[u8; 32]) -> Result<bool, StoreError>;
+
     /// [`StoreError::Retry`] when somebody else was quicker.
-    async fn insert_person(&mut self, person: &Person, now: Timestamp) -> Result<(), StoreError>;
+    async fn insert_person(&mut self, person: &Person) -> Result<(), StoreError>;
 
     async fn link_person(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError>;
 
@@ -203,10 +225,26 @@ pub trait Transaction: ImportTransaction + Send {
         not_awaited: &[String],
     ) -> Result<(), StoreError>;
 
-    /// Keeps a nickname from everybody until then.
-    async fn reserve_nickname(&mut self, nickname: &str, until: Timestamp) -> Result<(), StoreError>;
+    /// Keeps a nickname until then from everybody but the account of this hash; without one from everybody.
+    async fn reserve_nickname(
+        &mut self,
+        nickname: &Nickname,
+        bearer: Option<&[u8; 32]>,
+        until: Timestamp,
+    ) -> Result<(), StoreError>;
 
-    async fn is_nickname_reserved(&mut self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError>;
+    async fn release_nickname(&mut self, nickname: &Nickname) -> Result<(), StoreError>;
+
+    /// Takes over the reservations of the release before, which had no keys.
+    async fn take_old_reservations(&mut self) -> Result<(), StoreError>;
+
+    /// Returns whether a nickname is kept from the account of this hash.
+    async fn is_nickname_reserved(
+        &mut self,
+        nickname: &Nickname,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     /// Remembers a tombstone that must not be published yet.
     async fn withhold_tombstone(&mut self, topic: Topic, account: &Account, at: Timestamp) -> Result<(), StoreError>;

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use sosohappy_access::{Caller, Identity, Names};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, Nickname};
 use sosohappy_events::Mixed;
 use sosohappy_media::{ImageId, Images};
 
-use crate::domain::{Nickname, Writer};
+use crate::domain::Writer;
 use crate::error::Error;
 use crate::housekeeping::GarbageHandle;
 use crate::metrics::FeedMetrics;

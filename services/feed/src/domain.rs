@@ -3,12 +3,10 @@
 pub mod companions;
 pub mod date;
 pub mod happiness;
-pub mod nickname;
 pub mod paging;
 pub mod phrases;
 pub mod post;
 
 pub use date::{Day, DayOf, Days, Month, MonthOf, PostDate, YearOf};
-pub use nickname::Nickname;
 pub use paging::{Cursor, CursorParam, PageFrom, PageSize, Paging, Slice};
 pub use post::{Category, Draft, NewPost, OwnPost, PostLimits, SeenPost, Weather, Writer};

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::settings::{Access, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Mixed;
@@ -49,9 +50,6 @@ const VOUCHING: Duration = Duration::from_secs(3);
 struct NicknameBearer {
     email: Option<String>,
 }
-
-/// The longest nickname auth gives.
-const NICKNAME_CHARS: usize = 100;
 
 /// Speaks to auth for feed, dm and notice. Clones share breaker and caches.
 #[derive(Clone)]
@@ -212,7 +210,7 @@ impl AuthClient {
         bearer: &Bearer,
         nickname: &str,
     ) -> Result<Option<Account>, Denied> {
-        if !may_be(nickname) {
+        if !may_be_nickname(nickname) {
             return Ok(None);
         }
         let inner = &self.0;
@@ -249,7 +247,7 @@ impl AuthClient {
 
     /// Who bears this nickname; that nobody does is believed for a second.
     pub async fn lookup_nickname(&self, nickname: &str) -> Result<Option<Account>, Denied> {
-        if !may_be(nickname) {
+        if !may_be_nickname(nickname) {
             return Ok(None);
         }
         let cache = &self.0.accounts;
@@ -265,7 +263,7 @@ impl AuthClient {
 
     /// Like [`AuthClient::lookup_nickname`], believing nothing that was said before; those who ask at once share a call.
     pub async fn lookup_nickname_now(&self, nickname: &str) -> Result<Option<Account>, Denied> {
-        if !may_be(nickname) {
+        if !may_be_nickname(nickname) {
             return Ok(None);
         }
         let cache = &self.0.fresh_accounts;
@@ -496,11 +494,6 @@ impl Inner {
 fn is_problem(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"))
-}
-
-/// Whether anybody can bear this nickname; what nobody can is neither asked nor remembered.
-pub(crate) fn may_be(nickname: &str) -> bool {
-    !nickname.is_empty() && nickname.chars().nth(NICKNAME_CHARS).is_none()
 }
 
 fn negative_cache<K, V>() -> Cache<K, V>

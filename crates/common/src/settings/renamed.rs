@@ -19,6 +19,7 @@ pub const RENAMED: &[Renamed] = &[
     Renamed::new("events.access-token-form", "fleet.access-token-form"),
     Renamed::new("messages.shown-within", "messages.delivery-timeout"),
     Renamed::new("push.give-up-after", "push.max-age"),
+    Renamed::new("resignation.nickname-reservation", "nicknames.reservation"),
     Renamed::new("server.answer-memory", "server.response-memory"),
     Renamed::new("sockets.drain-over", "sockets.drain-spread"),
 ];

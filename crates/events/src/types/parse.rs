@@ -3,13 +3,11 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
+use sosohappy_common::nickname::{MAX_STORED_BYTES, may_be_nickname};
 
 use super::SessionId;
 use crate::date::in_range;
 use crate::{Event, Malformed, Record};
-
-/// Characters of the longest nickname there is in the fleet.
-const NICKNAME_CHARS: usize = 100;
 
 /// The header that names a session.
 pub(super) const SESSION_ID: &str = "session-id";
@@ -34,9 +32,9 @@ pub(super) fn header_session(record: &Record) -> Result<Option<SessionId>, Malfo
 
 /// Bounded here, so that no store meets a nickname that does not fit into its column.
 pub(super) fn nickname(text: &str, what: &str) -> Result<String, Malformed> {
-    if text.is_empty() || text.chars().count() > NICKNAME_CHARS {
+    if !may_be_nickname(text) {
         return Err(Malformed::new(format!(
-            "{what} is no nickname of 1 to {NICKNAME_CHARS} characters"
+            "{what} is no nickname of 1 to {MAX_STORED_BYTES} bytes"
         )));
     }
     Ok(text.to_owned())

@@ -127,7 +127,7 @@ fn resign() {
         Some("별이"),
         &[],
     );
-    let long = "별".repeat(101);
+    let long = "별".repeat(134);
     for odd in [None, Some(""), Some(long.as_str())] {
         let AccountResigned { account, nickname } = spring(KIM, odd).expect("whoever resigned is erased");
         assert_eq!((account.as_str(), nickname.as_str()), (KIM, ""));
@@ -158,8 +158,8 @@ fn nickname() {
         &[],
     );
     assert!(spring::<NicknameSet>(KIM, Some("")).is_err());
-    assert!(spring::<NicknameSet>(KIM, Some(&"가".repeat(101))).is_err());
-    assert!(spring::<NicknameSet>(KIM, Some(&"가".repeat(100))).is_ok());
+    assert!(spring::<NicknameSet>(KIM, Some(&"가".repeat(134))).is_err());
+    assert!(spring::<NicknameSet>(KIM, Some(&"가".repeat(133))).is_ok());
 }
 
 #[test]

@@ -8,9 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
-use sosohappy_auth::import::{Applied, Importer, LegacyUser, Outcome, canonical};
-use sosohappy_common::Account;
+use sosohappy_auth::import::{Applied, Importer, LegacyUser, Outcome};
+use sosohappy_common::{Account, Nickname, NicknameKey};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlPool};
 
@@ -61,8 +60,7 @@ struct Decisions {
     rows: u64,
 }
 
-fn key(text: &str) -> Key {
-    let digest = Sha256::digest(canonical(text));
+fn half(digest: &[u8; 32]) -> Key {
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     key
@@ -165,11 +163,11 @@ async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisio
             let nickname = user.nickname.as_deref().filter(|nickname| !nickname.is_empty());
             candidates.push(Candidate {
                 id: user.id,
-                email: key(account.as_str()),
-                nickname: nickname.map(key),
+                email: half(&account.key()),
+                nickname: nickname.map(|nickname| half(NicknameKey::of(nickname).as_bytes())),
                 rank: (
                     importer.session_until(&user).is_some(),
-                    nickname.is_some_and(|nickname| nickname.chars().count() <= 10),
+                    nickname.is_some_and(|nickname| Nickname::choose(nickname.to_owned()).is_ok()),
                 ),
             });
         }

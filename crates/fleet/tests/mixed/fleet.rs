@@ -63,7 +63,7 @@ impl Fleet {
             let more = [
                 ("fleet.spring", names.as_str()),
                 ("resignation.retry-after", "500ms"),
-                ("resignation.nickname-reservation", "2s"),
+                ("nicknames.reservation", "2s"),
             ];
             let settings = bed.settings("auth", sosohappy_auth::DEFAULTS, &more).await;
             let context = bed.context(sosohappy_auth::SERVICE);

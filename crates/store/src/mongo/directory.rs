@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
-use sosohappy_common::Account;
+use sosohappy_common::{Account, NicknameKey};
 use sosohappy_events::types::Relation;
 
 use super::{Database, index, is_taken};
-use crate::directory::{BLOCK, check_length, kind_of, parse_account};
+use crate::directory::{BLOCK, Bearer, check_length, kind_of, parse_account};
 use crate::time::instant;
 use crate::{Directory, StoreError};
 
-/// `_id` (SHA-256 of the account), `account` and `nickname` while there is one, `changed_at`, `resigned_at`.
+/// `_id` (SHA-256 of the account), `account`, `nickname` and `nickname_key` (hex) while there is one, `changed_at`, `resigned_at`.
 const ACCOUNTS: &str = "directory";
 
 /// `_id` (account, other, kind), `account`, `other`, `kind`, `active`, `changed_at`.
@@ -26,6 +26,7 @@ const BATCH: usize = 1000;
 pub(super) async fn make_indexes(database: &Database) -> Result<(), StoreError> {
     let accounts = [
         index("directory_nickname", doc! { "nickname": 1, "changed_at": -1 }),
+        index("directory_nickname_key", doc! { "nickname_key": 1 }),
         index("directory_resigned_at", doc! { "resigned_at": 1 }),
     ];
     database.collection(ACCOUNTS).create_indexes(accounts).await?;
@@ -34,6 +35,21 @@ pub(super) async fn make_indexes(database: &Database) -> Result<(), StoreError> 
         index("directory_relation_other", doc! { "other": 1 }),
     ];
     database.collection(RELATIONS).create_indexes(relations).await?;
+    Ok(())
+}
+
+/// Makes the keys of names that were stored before there were keys.
+pub(super) async fn make_keys(database: &Database) -> Result<(), StoreError> {
+    let unkeyed = doc! { "nickname": { "$ne": null }, "nickname_key": null };
+    let accounts = database.collection(ACCOUNTS);
+    let mut found = accounts.find(unkeyed).await?;
+    while let Some(account) = found.try_next().await? {
+        let (id, nickname) = (text(&account, "_id")?, text(&account, "nickname")?);
+        let key = doc! { "$set": { "nickname_key": NicknameKey::of(nickname).to_string() } };
+        accounts
+            .update_one(doc! { "_id": id, "nickname": nickname }, key)
+            .await?;
+    }
     Ok(())
 }
 
@@ -50,7 +66,8 @@ impl MongoDirectory {
         upsert(&self.0, ACCOUNTS, doc! { "_id": account.fingerprint() }, moment).await?;
         // From here on no older name gets in; the one that is there goes.
         let older = doc! { "_id": account.fingerprint(), "changed_at": { "$lte": at } };
-        let gone = doc! { "$set": { "nickname": null, "changed_at": at }, "$unset": { "account": "" } };
+        let gone =
+            doc! { "$set": { "nickname": null, "changed_at": at }, "$unset": { "account": "", "nickname_key": "" } };
         accounts.update_one(older, gone).await?;
         Ok(())
     }
@@ -73,21 +90,42 @@ impl Directory for MongoDirectory {
             &self.0,
             ACCOUNTS,
             last_word,
-            doc! { "$set": { "account": account.as_str(), "nickname": nickname, "changed_at": at } },
+            doc! { "$set": {
+                "account": account.as_str(),
+                "nickname": nickname,
+                "nickname_key": NicknameKey::of(nickname).to_string(),
+                "changed_at": at,
+            } },
         )
         .await
     }
 
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError> {
-        let found = self
+        // By the text too: a document that a replica of an older release has written has no key, or that of its name before.
+        let either = [
+            doc! { "nickname": nickname },
+            doc! { "nickname_key": NicknameKey::of(nickname).to_string() },
+        ];
+        let mut found = self
             .0
             .collection(ACCOUNTS)
-            .find_one(doc! { "nickname": nickname })
-            .sort(doc! { "changed_at": -1, "_id": 1 })
+            .find(doc! { "$or": either.as_slice() })
             .await?;
-        found
-            .map(|account| parse_account(text(&account, "account")?))
-            .transpose()
+        let mut bearers = Vec::new();
+        while let Some(bearer) = found.try_next().await? {
+            // Only the key is left of an account that an older replica has erased.
+            let Ok(nickname) = text(&bearer, "nickname") else {
+                continue;
+            };
+            bearers.push(Bearer {
+                account: parse_account(text(&bearer, "account")?)?,
+                nickname: nickname.to_owned(),
+                changed_at: bearer
+                    .get_i64("changed_at")
+                    .map_err(|error| StoreError::Corrupt(error.into()))?,
+            });
+        }
+        Ok(Bearer::choose(bearers, nickname))
     }
 
     async fn named_since(&self, account: &Account, moment: Timestamp) -> Result<Option<Timestamp>, StoreError> {

@@ -18,12 +18,14 @@ pub(super) const INSERT_LEASE: &str = "
     VALUES (?, ?, CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED) + ?)";
 
 pub(super) const SET_NICKNAME: &str = "
-    INSERT INTO directory (person, account, nickname, changed_at) VALUES (?, ?, ?, ?)
+    INSERT INTO directory (person, account, nickname, nickname_key, changed_at) VALUES (?, ?, ?, ?, ?)
     ON DUPLICATE KEY UPDATE
         account = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
             VALUES(account), account),
         nickname = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
             VALUES(nickname), nickname),
+        nickname_key = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
+            VALUES(nickname_key), nickname_key),
         changed_at = IF(VALUES(changed_at) >= changed_at AND (resigned_at IS NULL OR VALUES(changed_at) > resigned_at),
             VALUES(changed_at), changed_at)";
 
@@ -32,6 +34,7 @@ pub(super) const SET_RESIGNED: &str = "
     ON DUPLICATE KEY UPDATE
         account = IF(changed_at <= VALUES(changed_at), NULL, account),
         nickname = IF(changed_at <= VALUES(changed_at), NULL, nickname),
+        nickname_key = IF(changed_at <= VALUES(changed_at), NULL, nickname_key),
         changed_at = GREATEST(changed_at, VALUES(changed_at)),
         resigned_at = GREATEST(COALESCE(resigned_at, VALUES(resigned_at)), VALUES(resigned_at))";
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::Account;
+use sosohappy_common::{Account, NicknameKey};
 use sosohappy_events::types::Relation;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{Database, Engine, Tx, dialect};
-use crate::directory::{BLOCK, check_length, kind_of, parse_account};
+use crate::directory::{BLOCK, Bearer, check_length, kind_of, parse_account};
 use crate::retry::retrying;
 use crate::time::instant;
 use crate::{Directory, StoreError};
@@ -31,6 +31,7 @@ pub async fn set_nickname(
             .bind(account.fingerprint())
             .bind(account.as_str())
             .bind(nickname)
+            .bind(NicknameKey::of(nickname).as_bytes().to_vec())
             .bind(at),
         None => sqlx::query(dialect::SET_RESIGNED)
             .bind(account.fingerprint())
@@ -94,6 +95,36 @@ pub async fn erase(tx: &mut Tx, account: &Account, at: Timestamp) -> Result<(), 
     Ok(())
 }
 
+/// Makes the keys of names that were stored before there were keys.
+pub(super) async fn make_keys(database: &Database) -> Result<(), StoreError> {
+    loop {
+        let rows = sqlx::query(
+            "SELECT person, nickname FROM directory WHERE nickname_key IS NULL AND nickname IS NOT NULL LIMIT ?",
+        )
+        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .fetch_all(database.reader())
+        .await?;
+        retrying(|| async {
+            let mut tx = database.begin().await?;
+            for row in &rows {
+                // Bytes on MySQL: nothing says that they are text.
+                let (person, nickname): (Vec<u8>, Vec<u8>) = (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
+                let (person, nickname) = (String::from_utf8_lossy(&person), String::from_utf8_lossy(&nickname));
+                sqlx::query("UPDATE directory SET nickname_key = ? WHERE person = ? AND nickname_key IS NULL")
+                    .bind(NicknameKey::of(&nickname).as_bytes().to_vec())
+                    .bind(person.into_owned())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            Ok::<_, StoreError>(tx.commit().await?)
+        })
+        .await?;
+        if rows.len() < BATCH {
+            return Ok(());
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct SqlDirectory(pub Database);
 
@@ -109,12 +140,25 @@ impl Directory for SqlDirectory {
     }
 
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError> {
-        let row =
-            sqlx::query("SELECT account FROM directory WHERE nickname = ? ORDER BY changed_at DESC, account LIMIT 1")
-                .bind(nickname)
-                .fetch_optional(self.0.reader())
-                .await?;
-        row.map(|row| parse_account(row.try_get_unchecked(0)?)).transpose()
+        let key = NicknameKey::of(nickname);
+        // By the text too: a row that a replica of an older release has written has no key, or that of its name before.
+        let rows = sqlx::query(
+            "SELECT account, nickname, changed_at FROM directory WHERE nickname = ?
+            UNION SELECT account, nickname, changed_at FROM directory WHERE nickname_key = ?",
+        )
+        .bind(nickname)
+        .bind(key.as_bytes().as_slice())
+        .fetch_all(self.0.reader())
+        .await?;
+        let mut bearers = Vec::with_capacity(rows.len());
+        for row in rows {
+            bearers.push(Bearer {
+                account: parse_account(row.try_get_unchecked(0)?)?,
+                nickname: row.try_get_unchecked(1)?,
+                changed_at: row.try_get(2)?,
+            });
+        }
+        Ok(Bearer::choose(bearers, nickname))
     }
 
     async fn named_since(&self, account: &Account, moment: Timestamp) -> Result<Option<Timestamp>, StoreError> {

@@ -16,9 +16,10 @@ pub(super) const INSERT_LEASE: &str = "
     INSERT INTO lease (name, holder, expires_at) VALUES (?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?)";
 
 pub(super) const SET_NICKNAME: &str = "
-    INSERT INTO directory (person, account, nickname, changed_at) VALUES (?, ?, ?, ?)
+    INSERT INTO directory (person, account, nickname, nickname_key, changed_at) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (person) DO UPDATE SET
-        account = excluded.account, nickname = excluded.nickname, changed_at = excluded.changed_at
+        account = excluded.account, nickname = excluded.nickname, nickname_key = excluded.nickname_key,
+        changed_at = excluded.changed_at
     WHERE excluded.changed_at >= directory.changed_at
         AND (directory.resigned_at IS NULL OR excluded.changed_at > directory.resigned_at)";
 
@@ -27,6 +28,7 @@ pub(super) const SET_RESIGNED: &str = "
     ON CONFLICT (person) DO UPDATE SET
         account = CASE WHEN directory.changed_at <= excluded.changed_at THEN NULL ELSE directory.account END,
         nickname = CASE WHEN directory.changed_at <= excluded.changed_at THEN NULL ELSE directory.nickname END,
+        nickname_key = CASE WHEN directory.changed_at <= excluded.changed_at THEN NULL ELSE directory.nickname_key END,
         changed_at = MAX(directory.changed_at, excluded.changed_at),
         resigned_at = MAX(COALESCE(directory.resigned_at, excluded.resigned_at), excluded.resigned_at)";
 

@@ -251,6 +251,26 @@ impl Store {
         }
     }
 
+    /// Leaves the directory's names as a release without keys has written them.
+    pub async fn forget_nickname_keys(&self) {
+        const UPDATE: &str = "UPDATE directory SET nickname_key = NULL";
+        match self {
+            Self::Sqlite(database) => {
+                let mut tx = database.begin().await.expect("a transaction");
+                sqlx::query(UPDATE).execute(&mut *tx).await.expect("names");
+                tx.commit().await.expect("a commit");
+            }
+            Self::Mysql(database) => {
+                sqlx::query(UPDATE).execute(database.reader()).await.expect("names");
+            }
+            Self::Mongodb(database) => {
+                let names = database.database().collection::<mongodb::bson::Document>("directory");
+                let update = doc! { "$unset": { "nickname_key": "" } };
+                names.update_many(doc! {}, update).await.expect("names");
+            }
+        }
+    }
+
     pub async fn release_lease(&self, name: &str, holder: &str) {
         match self {
             Self::Sqlite(database) => database.release_lease(name, holder).await,

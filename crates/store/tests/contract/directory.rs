@@ -12,7 +12,9 @@ use crate::on_all_engines;
 on_all_engines! {
     the_last_nickname_wins,
     a_nickname_belongs_to_who_took_it_last,
-    names_are_compared_byte_by_byte,
+    spellings_are_one_name_and_accounts_are_compared_byte_by_byte,
+    of_two_spellings_the_one_asked_for_counts,
+    names_without_a_key_get_one,
     names_come_in_the_order_asked,
     a_resignation_lasts_until_a_later_word,
     the_last_word_on_a_pair_wins,
@@ -90,7 +92,7 @@ async fn whose_name_is_told_after_a_moment_is_there_since_then(bed: Arc<Bed>) {
     assert_eq!(directory.account_of("moon").await.unwrap(), Some(kim.clone()));
 }
 
-async fn names_are_compared_byte_by_byte(bed: Arc<Bed>) {
+async fn spellings_are_one_name_and_accounts_are_compared_byte_by_byte(bed: Arc<Bed>) {
     let directory = directory(&bed).await;
     let spaced = "kim@example.com+kakao ".parse().unwrap();
     directory
@@ -103,10 +105,23 @@ async fn names_are_compared_byte_by_byte(bed: Arc<Bed>) {
         Some("Kim"),
         "another account"
     );
-    for other in ["kim", "Kim ", " Kim", "Kïm", "e\u{301}", "e", "%", "K_m", ""] {
+    for other in ["Kïm", "e", "%", "K_m", ""] {
         assert_eq!(directory.account_of(other).await.unwrap(), None, "{other:?}");
     }
-    assert_eq!(directory.account_of("é").await.unwrap(), Some(spaced));
+    for same in ["kim", "KIM", "Kim ", "K\u{456}m"] {
+        assert_eq!(
+            directory.account_of(same).await.unwrap(),
+            Some(account("kim")),
+            "{same:?}"
+        );
+    }
+    for same in ["é", "e\u{301}", "É"] {
+        assert_eq!(
+            directory.account_of(same).await.unwrap(),
+            Some(spaced.clone()),
+            "{same:?}"
+        );
+    }
     for odd in ["'; --", "a\\b", "\"", "💙", "$ne", "a\u{0}b"] {
         directory.set_nickname(&account("odd"), Some(odd), at(3)).await.unwrap();
         assert_eq!(
@@ -323,4 +338,44 @@ async fn an_old_block_does_not_slip_past_an_erasure(bed: Arc<Bed>) {
         erase.await.unwrap().unwrap();
         assert_eq!(one.blocked_with(&kim).await.unwrap(), [], "round {round}");
     }
+}
+
+/// Spring services let two people bear one name in two spellings.
+async fn of_two_spellings_the_one_asked_for_counts(bed: Arc<Bed>) {
+    let directory = directory(&bed).await;
+    let (composed, decomposed) = ("김", "\u{1100}\u{1175}\u{11b7}");
+    directory
+        .set_nickname(&account("one"), Some(composed), at(1))
+        .await
+        .unwrap();
+    directory
+        .set_nickname(&account("two"), Some(decomposed), at(2))
+        .await
+        .unwrap();
+    assert_eq!(directory.account_of(composed).await.unwrap(), Some(account("one")));
+    assert_eq!(directory.account_of(decomposed).await.unwrap(), Some(account("two")));
+    directory
+        .set_nickname(&account("two"), Some("두리"), at(3))
+        .await
+        .unwrap();
+    assert_eq!(directory.account_of(decomposed).await.unwrap(), Some(account("one")));
+    directory.erase(&account("one"), at(4)).await.unwrap();
+    assert_eq!(directory.account_of(composed).await.unwrap(), None);
+}
+
+async fn names_without_a_key_get_one(bed: Arc<Bed>) {
+    let before = bed.replica().await;
+    before
+        .directory()
+        .set_nickname(&account("kim"), Some("Kim"), at(1))
+        .await
+        .unwrap();
+    before.forget_nickname_keys().await;
+    assert_eq!(before.directory().account_of("kim").await.unwrap(), None);
+    assert_eq!(
+        before.directory().account_of("Kim").await.unwrap(),
+        Some(account("kim"))
+    );
+    let after = directory(&bed).await;
+    assert_eq!(after.account_of("kim").await.unwrap(), Some(account("kim")));
 }

@@ -2,12 +2,11 @@
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use sosohappy_common::Account;
+use sosohappy_common::nickname::InvalidNickname;
+use sosohappy_common::{Account, Nickname};
 use sosohappy_events::types::{SessionId, TokenDigest};
-use unicode_normalization::UnicodeNormalization as _;
 
 use super::claims::{Claims, Kind};
-use super::profile::Nickname;
 use super::provider::Provider;
 use super::session::RefreshId;
 
@@ -72,23 +71,21 @@ pub fn account_of(email: &str, provider: Option<&str>) -> Result<(Account, Provi
         return Err(NoAccount::NoAddress);
     }
     let provider = Provider::parse(provider).ok_or(NoAccount::UnknownProvider)?;
-    let account = provider.account_of(address).map_err(|_| NoAccount::Invalid)?;
+    let account = format!("{address}+{}", provider.as_str());
+    let account = account.parse().map_err(|_| NoAccount::Invalid)?;
     Ok((account, provider))
 }
 
-/// The same for texts that only differ in letter case, in blanks around them, or in how their characters are composed.
-#[must_use]
-pub fn canonical(text: &str) -> String {
-    text.trim().nfc().collect::<String>().to_lowercase().nfc().collect()
-}
-
-/// The longest nickname that a person has chosen, in characters; a longer one is a placeholder of the legacy auth.
-const CHOSEN_CHARS: usize = 10;
-
-/// Returns the nickname and whether it was chosen; none where it cannot be borne here.
+/// Returns the nickname and whether it was chosen: the legacy auth makes placeholders, which are longer. None where it cannot be borne here.
 pub fn nickname_of(text: &str) -> Option<(Nickname, bool)> {
-    let nickname = Nickname::try_from(text.to_owned()).ok()?;
-    Some((nickname, text.chars().count() <= CHOSEN_CHARS))
+    match Nickname::choose(text.to_owned()) {
+        Ok(nickname) => Some((nickname, true)),
+        Err(InvalidNickname::Size) => {
+            let nickname = Nickname::try_from(text.to_owned()).ok()?;
+            Some((nickname, false))
+        }
+        Err(InvalidNickname::Form) => None,
+    }
 }
 
 /// The nickname of an account that cannot bear its legacy one: the same each time the row is imported.
@@ -96,7 +93,7 @@ pub fn placeholder(account: &Account) -> Nickname {
     let digest = Sha256::digest(format!("imported\u{1f}{}", account.as_str()));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
-    Nickname::fresh(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    Nickname::placeholder(uuid::Builder::from_random_bytes(bytes).into_uuid())
 }
 
 #[cfg(test)]
@@ -125,14 +122,6 @@ mod tests {
         assert_eq!(account("  ", Some("kakao")), Err(NoAccount::NoAddress));
         assert_eq!(account("+kakao", None), Err(NoAccount::NoAddress));
         assert_eq!(account("a\nb+kakao", None), Err(NoAccount::Invalid));
-    }
-
-    #[test]
-    fn twins_have_one_canonical_text() {
-        assert_eq!(canonical(" Kim@Example.COM+kakao\u{a0}"), "kim@example.com+kakao");
-        assert_eq!(canonical("\u{1112}\u{1161}\u{11ab}"), canonical("한"));
-        assert_eq!(canonical("\u{212b}"), canonical("å"));
-        assert_ne!(canonical("kim"), canonical("kin"));
     }
 
     #[test]

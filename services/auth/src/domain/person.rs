@@ -1,11 +1,11 @@
 //! Somebody who has an account.
 
 use jiff::Timestamp;
-use sosohappy_common::Account;
+use sosohappy_common::{Account, Nickname};
 use sosohappy_events::types::Role;
 use sosohappy_media::ImageId;
 
-use super::profile::{Introduction, Nickname};
+use super::profile::Introduction;
 
 /// Who somebody is at their provider.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub struct Person {
     pub introduction: Introduction,
     pub image: Option<ImageId>,
     pub role: Role,
+    pub created_at: Timestamp,
     /// The time of the account's last event; the next one is later.
     pub changed_at: Timestamp,
 }

@@ -40,8 +40,8 @@ impl Provider {
             .find(|provider| provider.issuer() == issuer)
     }
 
-    /// The account of this address here: the same address at another provider is another account.
+    /// Returns the account of this address here: the same address at another provider is another account.
     pub fn account_of(self, email: &str) -> Result<Account, InvalidAccount> {
-        format!("{email}+{}", self.as_str()).parse()
+        Account::of_address(email, self.as_str())
     }
 }

@@ -13,21 +13,23 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{ActUpload, Acting, Actor, Caller};
 use sosohappy_common::http::params::FilesOnly;
 use sosohappy_common::http::{Params, ResponseMemory};
-use sosohappy_common::{Account, Problem};
+use sosohappy_common::{Account, Nickname, Problem};
 use sosohappy_events::types::NicknameSet;
 use sosohappy_media::{ImageId, Picture};
 use sosohappy_store::retrying;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, later};
-use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::person::Person;
+use crate::domain::profile::Introduction;
 use crate::domain::stamp;
 use crate::error::Error;
+use crate::store::Transaction;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct CheckDuplicateNickname {
-    #[param(min_length = 1, max_length = 100)]
+    #[param(min_length = 1, max_length = 320)]
     nickname: String,
 }
 
@@ -40,7 +42,7 @@ pub struct Presence {
     is_present: bool,
 }
 
-/// Whether somebody bears this nickname.
+/// Returns whether this nickname is taken, in any spelling, or reserved for somebody else.
 #[utoipa::path(
     get,
     path = "/checkDuplicateNickname",
@@ -53,12 +55,20 @@ pub async fn check_duplicate_nickname(
     caller: Caller,
     Params(asked): Params<CheckDuplicateNickname>,
 ) -> Result<Json<Presence>, Error> {
-    let nickname = Nickname::try_from(asked.nickname)?;
-    let bearer = app.store.person_named(&nickname).await?.map(|person| person.account);
-    let is_reserved = bearer.is_none() && app.store.is_nickname_reserved(&nickname, app.now()).await?;
+    let bearer = app.bearer_of(&asked.nickname).await?;
+    let own = bearer.as_ref().filter(|person| person.account == caller.account);
+    // One's own name may be a placeholder, which cannot be chosen.
+    let is_own_as_given = own.is_some_and(|person| person.nickname.as_str() == asked.nickname);
+    let is_present = if is_own_as_given {
+        true
+    } else {
+        let nickname = Nickname::choose(asked.nickname)?;
+        let hash = app.hasher.hash(&caller.account);
+        bearer.is_some() || app.store.is_nickname_reserved(&nickname, &hash, app.now()).await?
+    };
     Ok(Json(Presence {
-        is_present: bearer.is_some() || is_reserved,
-        email: bearer.filter(|account| *account == caller.account),
+        email: own.map(|person| person.account.clone()),
+        is_present,
     }))
 }
 
@@ -156,8 +166,9 @@ pub struct Profile {
     /// The caller's own account.
     #[schema(example = "kim@example.com+kakao")]
     email: String,
-    /// 1 to 100 characters that can be seen, no blank at either end, not of the form `email+provider`.
-    #[schema(min_length = 1, max_length = 100)]
+    /// 1 to 10 user-perceived characters and at most 320 bytes, all visible, no blank at either end, not of the form `email+provider`.
+    /// Kept as given; unique in all its spellings (letter case, composition, look-alikes).
+    #[schema(min_length = 1, max_length = 320)]
     nickname: String,
     /// The old one stays when it is left out.
     #[schema(max_length = 1000)]
@@ -188,7 +199,7 @@ impl Actor for Profile {
 pub struct ProfileSet {
     #[schema(value_type = String)]
     email: Account,
-    /// False when somebody else bears the nickname.
+    /// False when somebody else bears the nickname, or gave it up a short time ago.
     success: bool,
 }
 
@@ -206,7 +217,7 @@ pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -
         params,
         mut files,
     } = act;
-    let nickname = Nickname::try_from(params.nickname)?;
+    let nickname = Nickname::choose(params.nickname)?;
     let introduction = params.introduction.map(Introduction::try_from).transpose()?;
     let limits = &app.settings.get().images;
     let mut photos = files.take("profileImg");
@@ -218,7 +229,7 @@ pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -
         .map(|bytes| Picture::inspect(bytes, limits.max_bytes, limits.max_pixels))
         .transpose()?;
 
-    let bearer = app.store.person_named(&nickname).await?;
+    let bearer = app.store.person_named(nickname.as_str()).await?;
     let mut success = bearer.is_none_or(|person| person.account == caller.account);
     if success {
         let image = match picture {
@@ -256,14 +267,14 @@ async fn set(
 ) -> Result<bool, Error> {
     let mut tx = app.store.begin().await?;
     let person = tx.person(account).await?.ok_or(Error::UnknownAccount)?;
-    if person.nickname != *nickname && tx.is_nickname_reserved(nickname, app.now()).await? {
-        return Ok(false);
-    }
     let introduction = introduction.unwrap_or(&person.introduction);
     if !tx
         .set_profile(account, nickname, introduction, image.or(person.image))
         .await?
     {
+        return Ok(false);
+    }
+    if person.nickname.key() != nickname.key() && !take_over(app, tx.as_mut(), &person, nickname).await? {
         return Ok(false);
     }
     let at = stamp::after(person.changed_at, app.now());
@@ -280,5 +291,21 @@ async fn set(
     };
     app.enqueue(tx.as_mut(), renamed, at).await?;
     app.commit(tx).await?;
+    Ok(true)
+}
+
+/// Releases the reservation of the new nickname and makes one of the old; false when the new one is reserved for somebody else.
+///
+/// After the name was written: of a rename that gives it up at the same moment, the write has waited for the end.
+async fn take_over(app: &App, tx: &mut dyn Transaction, person: &Person, new: &Nickname) -> Result<bool, Error> {
+    let (hash, now) = (app.hasher.hash(&person.account), app.now());
+    if tx.is_nickname_reserved(new, &hash, now).await? {
+        return Ok(false);
+    }
+    tx.release_nickname(new).await?;
+    if person.profile_set {
+        let until = later(now, app.settings.get().nicknames.reservation);
+        tx.reserve_nickname(&person.nickname, Some(&hash), until).await?;
+    }
     Ok(true)
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::Caller;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::rate_limit::AccountLimit;
-use sosohappy_common::{Account, Problem};
+use sosohappy_common::{Account, Nickname, Problem};
 use sosohappy_events::types::{Device, NicknameSet, Role};
 use sosohappy_store::retrying;
 use utoipa::ToSchema;
@@ -20,7 +20,7 @@ use crate::app::{App, later};
 use crate::domain::challenge::Challenge;
 use crate::domain::code::Code;
 use crate::domain::person::{Identity, Person};
-use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
 use crate::domain::stamp;
 use crate::error::Error;
@@ -175,7 +175,7 @@ pub async fn sign_in(
     if let Some(Extension(limit)) = &limit {
         // Every attempt is counted before its work and given back unless it was refused: of many concurrent guesses, no more than the
         // quota are checked.
-        failures.check(&claim.account).map_err(|limited| {
+        failures.check(&claim.account.folded()).map_err(|limited| {
             count("limited");
             limit.refuse(limited)
         })?;
@@ -183,7 +183,7 @@ pub async fn sign_in(
     let outcome = admit(&app, &request, &claim).await;
     let was_refused = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
     if limit.is_some() && !was_refused {
-        failures.refund(&claim.account);
+        failures.refund(&claim.account.folded());
     }
     count(match &outcome {
         Ok(admitted) if admitted.is_new => "new",
@@ -248,7 +248,7 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim) -> Re
     if !code.challenge.is_answered_by(verifier) {
         return refuse(tx, Error::InvalidCode).await;
     }
-    let known = tx.person(&claim.account).await?;
+    let known = tx.person_at(&claim.account).await?;
     let is_new = known.is_none();
     let person = match known {
         Some(person) if !person.identity.agrees_with(&claim.identity) => {
@@ -308,14 +308,15 @@ async fn sign_up(app: &App, tx: &mut dyn Transaction, claim: &Claim) -> Result<P
     let person = Person {
         account: claim.account.clone(),
         identity: claim.identity.clone(),
-        nickname: Nickname::fresh(app.context.entropy.uuid()),
+        nickname: Nickname::placeholder(app.context.entropy.uuid()),
         profile_set: false,
         introduction: Introduction::default(),
         image: None,
         role: Role::User,
+        created_at: now,
         changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), now),
     };
-    tx.insert_person(&person, now).await?;
+    tx.insert_person(&person).await?;
     Ok(person)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, Nickname, NicknameKey};
 use sosohappy_events::Topic;
 use sosohappy_events::types::TokenDigest;
 use sosohappy_media::ImageId;
@@ -16,7 +16,6 @@ use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
 use crate::domain::person::Person;
-use crate::domain::profile::Nickname;
 use crate::store::{AccessToken, Store, Tombstone, Transaction, Unfinished};
 
 #[path = "sql/imports.rs"]
@@ -51,12 +50,29 @@ impl Store for SqlStore {
         rows::person(row.as_ref(), |person| person.account == *account)
     }
 
-    async fn person_named(&self, nickname: &Nickname) -> Result<Option<Person>, StoreError> {
-        let row = sqlx::query(rows::select(rows::PERSON, "nickname = ?"))
-            .bind(nickname.as_str())
+    async fn person_named(&self, nickname: &str) -> Result<Option<Person>, StoreError> {
+        let key = NicknameKey::of(nickname);
+        let row = sqlx::query(rows::select(rows::PERSON, "nickname_key = ?"))
+            .bind(key.as_bytes().as_slice())
             .fetch_optional(self.0.reader())
             .await?;
-        rows::person(row.as_ref(), |person| person.nickname == *nickname)
+        if let Some(person) = rows::person(row.as_ref(), |person| person.nickname.key() == key)? {
+            return Ok(Some(person));
+        }
+        // A replica of an older release writes a nickname without its key.
+        let row = sqlx::query(rows::select(rows::PERSON, "nickname = ?"))
+            .bind(nickname)
+            .fetch_optional(self.0.reader())
+            .await?;
+        rows::person(row.as_ref(), |person| person.nickname.as_str() == nickname)
+    }
+
+    async fn without_keys(&self, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let found = sqlx::query("SELECT account FROM account WHERE nickname_key IS NULL LIMIT ?")
+            .bind(i64::from(limit))
+            .fetch_all(self.0.reader())
+            .await?;
+        found.iter().map(|row| rows::account(row, "account")).collect()
     }
 
     async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError> {
@@ -172,7 +188,7 @@ impl Store for SqlStore {
     async fn forget_reservations(&self, now: Timestamp) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.0.begin().await?;
-            sqlx::query("DELETE FROM reserved_nickname WHERE reserved_until <= ?")
+            sqlx::query("DELETE FROM nickname_reservation WHERE reserved_until <= ?")
                 .bind(now.as_millisecond())
                 .execute(&mut *tx)
                 .await?;
@@ -181,10 +197,16 @@ impl Store for SqlStore {
         .await
     }
 
-    async fn is_nickname_reserved(&self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError> {
+    async fn is_nickname_reserved(
+        &self,
+        nickname: &Nickname,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let found = sqlx::query(transaction::RESERVED)
-            .bind(nickname.as_str())
+            .bind(nickname.key().as_bytes().to_vec())
             .bind(now.as_millisecond())
+            .bind(bearer.as_slice())
             .fetch_optional(self.0.reader())
             .await?;
         Ok(found.is_some())

@@ -2,6 +2,7 @@
 
 mod block;
 mod fleet;
+mod names;
 mod profile;
 mod resign;
 mod session;

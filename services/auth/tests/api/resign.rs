@@ -109,7 +109,7 @@ async fn whoever_resigns_is_gone_at_once(bed: Bed) {
         .await
         .expect(200);
     assert_eq!(photo.body, json!({ "nickname": null, "profileImg": null }));
-    assert!(other.set_nickname(&lee, "kim").await, "the nickname is free");
+    assert!(!other.set_nickname(&lee, "kim").await, "reserved for its former bearer");
     eventually("the photo goes", async || (stored_pictures(&ground) == 0).then_some(())).await;
 }
 
@@ -277,7 +277,12 @@ const WEEK: Duration = Duration::from_hours(24 * 7);
 async fn a_spring_feed_is_told_once_and_its_receipt_is_not_awaited(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground
-        .auth_with(&[("fleet.spring", "feed"), ("resignation.retry-after", "10s")])
+        .auth_with(&[
+            ("fleet.spring", "feed"),
+            ("resignation.retry-after", "10s"),
+            // The name of the release before.
+            ("resignation.nickname-reservation", "7d"),
+        ])
         .await;
     let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
     auth.resign(&kim).await.expect(200);

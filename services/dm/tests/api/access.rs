@@ -9,6 +9,7 @@ on_both_engines!(
     only_the_caller_opens_a_socket,
     a_frame_in_somebody_elses_name_closes_the_socket,
     nobody_reads_somebody_elses_history,
+    people_are_found_in_any_spelling_of_their_nicknames,
     a_session_that_ends_closes_its_sockets,
 );
 
@@ -117,4 +118,27 @@ async fn a_session_that_ends_closes_its_sockets(bed: Bed) {
         (status(&url, Some(&kim)).await == 403).then_some(())
     })
     .await;
+}
+
+async fn people_are_found_in_any_spelling_of_their_nicknames(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "김").await;
+    let lee = bed.person("lee@example.com+apple", "각자").await;
+    let (own, other) = ("\u{1100}\u{1175}\u{11b7}", "\u{1100}\u{1161}\u{11a8}\u{110c}\u{1161}");
+    let mut to = dm.connect(&lee).await;
+    let url = dm.running.socket_at(&format!("/dm-service/connect-dm?nickname={own}"));
+    let mut from = Socket::connect(&url, Some(&kim)).await.expect("the socket opens");
+    from.send(message(own, other, DATE, "안녕").to_string()).await;
+    assert_eq!(to.json().await["text"], "안녕");
+    for (call, params) in [
+        ("findDirectMessage", &[("sender", own), ("receiver", other)][..]),
+        ("findMultipleDirectMessage", &[("sender", own)]),
+    ] {
+        let (status, found) = dm.post(&kim, call, params).await;
+        assert_eq!((status, &found[0]["text"]), (StatusCode::OK, &json!("안녕")), "{call}");
+        assert_eq!(
+            (&found[0]["sender"], &found[0]["receiver"]),
+            (&json!("김"), &json!("각자"))
+        );
+    }
 }

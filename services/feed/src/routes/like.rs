@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, Acting, Actor};
-use sosohappy_common::Problem;
+use sosohappy_common::{Nickname, Problem};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::PostLiked;
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};
-use crate::domain::{DayOf, Nickname, PostDate};
+use crate::domain::{DayOf, PostDate};
 use crate::error::Error;
 
 #[derive(Debug, Deserialize, ToSchema)]

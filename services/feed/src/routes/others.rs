@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, Acting, Actor};
-use sosohappy_common::Problem;
+use sosohappy_common::{Nickname, Problem};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::{Cursor, CursorParam, DayOf, Nickname, PageFrom, PageSize, Paging, PostDate, SeenPost, Slice};
+use crate::domain::{Cursor, CursorParam, DayOf, PageFrom, PageSize, Paging, PostDate, SeenPost, Slice};
 use crate::error::Error;
 use crate::store::{By, Shown};
 

@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 use sosohappy_access::{Acting, Actor};
+use sosohappy_common::Nickname;
 use utoipa::ToSchema;
 
-use crate::domain::{DayOf, MonthOf, Nickname, YearOf};
+use crate::domain::{DayOf, MonthOf, YearOf};
 
 /// A day of one's own.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -10,14 +10,14 @@ use futures::future::try_join_all;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor};
-use sosohappy_common::Problem;
 use sosohappy_common::http::params::{FilesOnly, comma_list};
+use sosohappy_common::{Nickname, Problem};
 use sosohappy_media::{ImageId, Picture};
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};
 use crate::domain::post::InvalidPost;
-use crate::domain::{Category, DayOf, Days, Draft, MonthOf, NewPost, Nickname, OwnPost, PostDate, Weather};
+use crate::domain::{Category, DayOf, Days, Draft, MonthOf, NewPost, OwnPost, PostDate, Weather};
 use crate::error::Error;
 use crate::routes::params::{OwnDay, OwnMonth};
 

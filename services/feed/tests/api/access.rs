@@ -9,6 +9,7 @@ use super::{Feed, code, problem, read};
 
 on_both_engines!(
     nobody_acts_without_a_token_or_for_somebody_else,
+    every_call_takes_a_nickname_in_any_spelling,
     upload_with_an_expired_token_is_answered_before_it_is_read,
     the_document_names_every_call
 );
@@ -138,4 +139,46 @@ async fn upload_with_an_expired_token_is_answered_before_it_is_read(bed: Bed) {
         }
     });
     client.await.unwrap();
+}
+
+async fn every_call_takes_a_nickname_in_any_spelling(bed: Bed) {
+    const DATE: &str = "2023090508000000";
+    let feed = Feed::start(&bed).await;
+    let family = "👨\u{200d}👩\u{200d}👧\u{200d}👦".repeat(2);
+    for (account, stored, asked) in [
+        (
+            "kim@example.com+kakao",
+            "각자",
+            "\u{1100}\u{1161}\u{11a8}\u{110c}\u{1161}",
+        ),
+        ("lee@example.com+kakao", "\u{1100}\u{1175}\u{11b7}", "김"),
+        ("park@example.com+kakao", "\u{212b}dmin", "Å\u{501}min"),
+        ("choi@example.com+kakao", &family, &family),
+    ] {
+        let who = bed.person(account, stored).await;
+        feed.save(&who, DATE, "3", "sea").await;
+        for (call, actor, more) in CALLS {
+            let (method, name) = call.split_once(' ').unwrap();
+            if name == "deleteFeed" || name == "updatePublicStatus" {
+                continue;
+            }
+            let method: Method = method.parse().unwrap();
+            let more = more
+                .iter()
+                .map(|(key, value)| (*key, if *value == "lee" { asked } else { *value }));
+            let more: Vec<_> = more.collect();
+            let request = feed
+                .client
+                .request(method, feed.at(name))
+                .query(&[(*actor, asked), ("date", DATE)]);
+            let answer = read(who.sign(request.query(&more))).await;
+            assert!(answer.0.is_success(), "{call} as {asked:?}: {answer:?}");
+        }
+    }
+    let kim = bed.person("kim@example.com+kakao", "각자").await;
+    let long = [("nickname", "12345678901"), ("date", DATE)];
+    assert_eq!(
+        code(&feed.post(&kim, "findDayFeed", &long).await),
+        problem(400, "invalid-parameter")
+    );
 }

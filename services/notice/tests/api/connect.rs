@@ -23,6 +23,11 @@ async fn a_socket_needs_its_owners_token_and_nickname(bed: Bed) {
         assert_eq!(socket.closed().await, code, "{query}");
     }
 
+    // In any spelling.
+    let url = notice.socket_at("/notice-service/connect-notice?nickname=K%D1%96M");
+    let mut socket = Socket::connect(&url, Some(&kim)).await.expect("the socket opens");
+    assert!(socket.silent_for(Duration::from_millis(100)).await);
+
     let url = notice.socket_at("/notice-service/connect-notice?nickname=kim");
     assert_eq!(refused(&url, None).await, 403);
     let forged = sosohappy_testkit::Person {

@@ -172,12 +172,13 @@ impl ImportTransaction for SqlTransaction {
 
     async fn rewrite_person(&mut self, person: &Person) -> Result<(), StoreError> {
         let update = sqlx::query(
-            "UPDATE account SET issuer = ?, subject = ?, nickname = ?, profile_set = ?, introduction = ?, image = ?,
-            changed_at = ? WHERE account = ?",
+            "UPDATE account SET issuer = ?, subject = ?, nickname = ?, nickname_key = ?, profile_set = ?,
+            introduction = ?, image = ?, changed_at = ? WHERE account = ?",
         )
         .bind(&person.identity.issuer)
         .bind(&person.identity.subject)
         .bind(person.nickname.as_str())
+        .bind(person.nickname.key().as_bytes().to_vec())
         .bind(person.profile_set)
         .bind(person.introduction.as_str())
         .bind(person.image.map(|image| image.0))

@@ -2,7 +2,7 @@
 //! what they mean.
 
 use jiff::Timestamp;
-use sosohappy_common::Account;
+use sosohappy_common::{Account, Nickname};
 use sosohappy_events::types::{Device, SessionId};
 use sosohappy_media::ImageId;
 use sosohappy_store::StoreError;
@@ -10,12 +10,11 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Row, engine};
 use crate::domain::person::{Identity, Person};
-use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::profile::Introduction;
 use crate::domain::session::{Refresh, RefreshId, Session};
 use crate::store::AccessToken;
 
-pub const PERSON: &str =
-    "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, changed_at FROM account";
+pub const PERSON: &str = "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, created_at, changed_at FROM account";
 
 pub const SESSION: &str = "SELECT session, account, stamped_at, refresh_id, refresh_issued_at, refresh_expires_at,
     previous_refresh_id, rotated_at FROM session";
@@ -44,6 +43,7 @@ pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Opti
         introduction: Introduction::stored(text(row, "introduction")?),
         image: image.map(ImageId),
         role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
+        created_at: instant(row, "created_at")?,
         changed_at: instant(row, "changed_at")?,
     };
     Ok(Some(person).filter(meant))

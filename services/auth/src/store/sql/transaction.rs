@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::Account;
+use sosohappy_common::{Account, Nickname, NicknameKey};
 use sosohappy_events::types::{Device, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
@@ -12,12 +12,16 @@ use sqlx::Row as _;
 use super::{engine, rows};
 use crate::domain::code::CodeId;
 use crate::domain::person::{Identity, Person};
-use crate::domain::profile::{Introduction, Nickname};
+use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
 use crate::store::{AccessToken, Block, Resignation, Transaction};
 
-/// The rule that no two accounts bear one nickname.
+/// The rules that no two accounts bear one nickname, as written and in any spelling.
 const NICKNAME: &str = "account_nickname";
+const NICKNAME_KEY: &str = "account_nickname_key";
+
+/// The rule that no two accounts differ only by letter case or blanks.
+const ADDRESS_KEY: &str = "account_address_key";
 
 pub struct SqlTransaction(pub engine::Tx);
 
@@ -52,26 +56,72 @@ impl Transaction for SqlTransaction {
         rows::person(row.as_ref(), |person| person.account == *account)
     }
 
-    async fn insert_person(&mut self, person: &Person, now: Timestamp) -> Result<(), StoreError> {
+    async fn person_at(&mut self, account: &Account) -> Result<Option<Person>, StoreError> {
+        if let Some(person) = self.person(account).await? {
+            return Ok(Some(person));
+        }
+        let row = sqlx::query(rows::lock(rows::PERSON, "address_key = ?"))
+            .bind(account.key().to_vec())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        rows::person(row.as_ref(), |_| true)
+    }
+
+    async fn person_keyed(&mut self, key: &NicknameKey) -> Result<Option<Person>, StoreError> {
+        let row = sqlx::query(rows::lock(rows::PERSON, "nickname_key = ?"))
+            .bind(key.as_bytes().to_vec())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        rows::person(row.as_ref(), |_| true)
+    }
+
+    async fn set_nickname_key(&mut self, person: &Person) -> Result<bool, StoreError> {
+        let update = sqlx::query("UPDATE account SET nickname_key = ?, profile_set = ? WHERE account = ?")
+            .bind(person.nickname.key().as_bytes().to_vec())
+            .bind(person.profile_set)
+            .bind(person.account.as_str());
+        match self.run(update).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(rule)) if rule == NICKNAME_KEY => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set_address_key(&mut self, account: &Account, key: &[u8; 32]) -> Result<bool, StoreError> {
+        let update = sqlx::query("UPDATE account SET address_key = ? WHERE account = ?")
+            .bind(key.as_slice())
+            .bind(account.as_str());
+        match self.run(update).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(rule)) if rule == ADDRESS_KEY => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn insert_person(&mut self, person: &Person) -> Result<(), StoreError> {
         let insert = sqlx::query(
-            "INSERT INTO account (account, issuer, subject, nickname, profile_set, introduction, image, role, created_at,
-            changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO account (account, address_key, issuer, subject, nickname, nickname_key, profile_set, introduction, image,
+            role, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(person.account.as_str())
+        .bind(person.account.key().to_vec())
         .bind(&person.identity.issuer)
         .bind(&person.identity.subject)
         .bind(person.nickname.as_str())
+        .bind(person.nickname.key().as_bytes().to_vec())
         .bind(person.profile_set)
         .bind(person.introduction.as_str())
         .bind(person.image.map(|image| image.0))
         .bind(person.role.as_str())
-        .bind(now.as_millisecond())
+        .bind(person.created_at.as_millisecond())
         .bind(person.changed_at.as_millisecond());
         match self.run(insert).await {
             Ok(_) => Ok(()),
             // There was no row to lock, so two sign-ins of a new account may both have come here; or somebody else took
             // the nickname that was free a moment ago.
-            Err(StoreError::Conflict(rule)) if rule == PRIMARY || rule == NICKNAME => {
+            Err(StoreError::Conflict(rule))
+                if [PRIMARY, NICKNAME, NICKNAME_KEY, ADDRESS_KEY].contains(&rule.as_str()) =>
+            {
                 Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")))
             }
             Err(error) => Err(error),
@@ -103,16 +153,17 @@ impl Transaction for SqlTransaction {
         image: Option<ImageId>,
     ) -> Result<bool, StoreError> {
         let update = sqlx::query(
-            "UPDATE account SET nickname = ?, introduction = ?, image = ?, profile_set = ? WHERE account = ?",
+            "UPDATE account SET nickname = ?, nickname_key = ?, introduction = ?, image = ?, profile_set = ? WHERE account = ?",
         )
         .bind(nickname.as_str())
+        .bind(nickname.key().as_bytes().to_vec())
         .bind(introduction.as_str())
         .bind(image.map(|image| image.0))
         .bind(true)
         .bind(account.as_str());
         match self.run(update).await {
             Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == NICKNAME => Ok(false),
+            Err(StoreError::Conflict(rule)) if rule == NICKNAME || rule == NICKNAME_KEY => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -368,20 +419,53 @@ impl Transaction for SqlTransaction {
         Ok(())
     }
 
-    async fn reserve_nickname(&mut self, nickname: &str, until: Timestamp) -> Result<(), StoreError> {
-        self.run(sqlx::query("DELETE FROM reserved_nickname WHERE nickname = ?").bind(nickname))
-            .await?;
-        let insert = sqlx::query("INSERT INTO reserved_nickname (nickname, reserved_until) VALUES (?, ?)")
-            .bind(nickname)
-            .bind(until.as_millisecond());
+    async fn reserve_nickname(
+        &mut self,
+        nickname: &Nickname,
+        bearer: Option<&[u8; 32]>,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.release_nickname(nickname).await?;
+        let insert =
+            sqlx::query("INSERT INTO nickname_reservation (nickname_key, bearer, reserved_until) VALUES (?, ?, ?)")
+                .bind(nickname.key().as_bytes().to_vec())
+                .bind(bearer.map(<[u8; 32]>::as_slice))
+                .bind(until.as_millisecond());
         self.run(insert).await?;
         Ok(())
     }
 
-    async fn is_nickname_reserved(&mut self, nickname: &Nickname, now: Timestamp) -> Result<bool, StoreError> {
+    async fn release_nickname(&mut self, nickname: &Nickname) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM nickname_reservation WHERE nickname_key = ?")
+            .bind(nickname.key().as_bytes().to_vec());
+        self.run(delete).await?;
+        Ok(())
+    }
+
+    async fn take_old_reservations(&mut self) -> Result<(), StoreError> {
+        let old = sqlx::query("SELECT nickname, reserved_until FROM reserved_nickname")
+            .fetch_all(&mut *self.0)
+            .await?;
+        for row in &old {
+            let nickname = Nickname::stored(rows::text(row, "nickname")?);
+            let until = rows::instant(row, "reserved_until")?;
+            self.reserve_nickname(&nickname, None, until).await?;
+            self.run(sqlx::query("DELETE FROM reserved_nickname WHERE nickname = ?").bind(nickname.as_str()))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn is_nickname_reserved(
+        &mut self,
+        nickname: &Nickname,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let found = sqlx::query(RESERVED)
-            .bind(nickname.as_str())
+            .bind(nickname.key().as_bytes().to_vec())
             .bind(now.as_millisecond())
+            .bind(bearer.as_slice())
             .fetch_optional(&mut *self.0)
             .await?;
         Ok(found.is_some())
@@ -439,8 +523,9 @@ impl Transaction for SqlTransaction {
     }
 }
 
-/// Whether a nickname is kept from everybody.
-pub(super) const RESERVED: &str = "SELECT 1 FROM reserved_nickname WHERE nickname = ? AND reserved_until > ?";
+/// Whether a nickname is kept from this account.
+pub(super) const RESERVED: &str = "SELECT 1 FROM nickname_reservation
+    WHERE nickname_key = ? AND reserved_until > ? AND (bearer IS NULL OR bearer <> ?)";
 
 /// Everything of a session that changes.
 fn bind_session<'q>(query: Query<'q>, session: &'q Session) -> Query<'q> {

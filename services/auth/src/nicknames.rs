@@ -1,0 +1,102 @@
+//! Canonical keys for accounts that an older release has written.
+//!
+//! Where two accounts bear one name in two spellings, the one that was created first keeps it: when each took its nickname is not known.
+//! The other bears a placeholder until its profile is set again, which the app asks for at the next sign-in. Of two accounts whose
+//! addresses differ in letter case only, both stay; a sign-in in another spelling finds the one whose key was made first.
+
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::nickname::InvalidNickname;
+use sosohappy_common::{Account, Context, Nickname};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::NicknameSet;
+use sosohappy_store::{StoreError, retrying};
+
+use crate::domain::person::Person;
+use crate::domain::stamp;
+use crate::store::{Store, Transaction};
+
+/// Accounts of one transaction.
+const BATCH: u32 = 100;
+
+/// Makes the keys of every account that has none. Repeating it changes nothing.
+pub async fn make_keys(store: &dyn Store, context: &Context) -> Result<(), StoreError> {
+    retrying(|| async {
+        let mut tx = store.begin().await?;
+        tx.take_old_reservations().await?;
+        tx.commit().await
+    })
+    .await?;
+    loop {
+        let accounts = store.without_keys(BATCH).await?;
+        for account in &accounts {
+            retrying(|| async {
+                let mut tx = store.begin().await?;
+                if let Some(person) = tx.person(account).await? {
+                    key_address(tx.as_mut(), account).await?;
+                    key_nickname(tx.as_mut(), context, person).await?;
+                }
+                tx.commit().await
+            })
+            .await?;
+        }
+        if accounts.len() < BATCH as usize {
+            return Ok(());
+        }
+    }
+}
+
+async fn key_address(tx: &mut dyn Transaction, account: &Account) -> Result<(), StoreError> {
+    if tx.set_address_key(account, &account.key()).await? {
+        return Ok(());
+    }
+    // A key of its own, which no address has.
+    let own = Sha256::digest(format!("twin\u{1f}{}", account.as_str())).into();
+    if tx.set_address_key(account, &own).await? {
+        Ok(())
+    } else {
+        Err(StoreError::corrupt("two accounts have one key"))
+    }
+}
+
+async fn key_nickname(tx: &mut dyn Transaction, context: &Context, mut person: Person) -> Result<(), StoreError> {
+    // A name that releases before this one allowed and feed refused: the app asks for another.
+    let is_too_long = Nickname::choose(person.nickname.as_str().to_owned()) == Err(InvalidNickname::Size);
+    person.profile_set &= !is_too_long;
+    if tx.set_nickname_key(&person).await? {
+        return Ok(());
+    }
+    let Some(bearer) = tx.person_keyed(&person.nickname.key()).await? else {
+        return Err(StoreError::Retry(anyhow::anyhow!(
+            "the bearer of a nickname has renamed"
+        )));
+    };
+    let is_first = (person.created_at, &person.account) < (bearer.created_at, &bearer.account);
+    if is_first {
+        give_placeholder(tx, context, bearer).await?;
+        if !tx.set_nickname_key(&person).await? {
+            return Err(StoreError::corrupt("two accounts have one nickname key"));
+        }
+        return Ok(());
+    }
+    give_placeholder(tx, context, person).await
+}
+
+async fn give_placeholder(tx: &mut dyn Transaction, context: &Context, mut person: Person) -> Result<(), StoreError> {
+    tracing::warn!(
+        account = person.account.fingerprint(),
+        "nickname differs from another account's only in its spelling; replaced by a placeholder"
+    );
+    person.nickname = Nickname::placeholder(context.entropy.uuid());
+    person.profile_set = false;
+    person.changed_at = stamp::after(person.changed_at, context.clock.now());
+    tx.rewrite_person(&person).await?;
+    let mut renamed = Envelope::new(
+        NicknameSet {
+            account: person.account.clone(),
+            nickname: Some(person.nickname.as_str().to_owned()),
+        },
+        context,
+    );
+    renamed.meta.occurred_at = person.changed_at;
+    tx.enqueue(&renamed.to_outgoing(), context.clock.now()).await
+}

@@ -1,0 +1,264 @@
+//! Which names and addresses are the same, and who may take a name that was given up.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sosohappy_testkit::{Bed, on_both_engines};
+
+use crate::support::{Auth, Ground, KIM, LEE, Person, send};
+
+on_both_engines!(
+    spellings_of_a_nickname_are_one_name,
+    names_of_ten_user_perceived_characters_are_taken,
+    spellings_of_an_address_are_one_account,
+    an_address_that_no_header_carries_is_refused,
+    a_name_given_up_stays_its_former_bearers,
+    a_name_given_up_is_not_taken_while_it_is_given_up,
+    a_resigned_name_comes_back_with_its_account_only,
+    rows_of_an_older_release_get_their_keys,
+);
+
+const ENGLAND: &str = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
+const PARK: (&str, &str, &str) = ("park@example.com", "apple", "park-at-apple");
+
+impl Auth {
+    async fn introduction_of(&self, asker: &Person, nickname: &str) -> String {
+        let request = self.post("findIntroduction").form(&[("nickname", nickname)]);
+        let answer = send(asker.sign(request)).await.expect(200);
+        answer.body["introduction"].as_str().expect("text").to_owned()
+    }
+
+    async fn set_introduction(&self, person: &Person, nickname: &str) {
+        let fields = [
+            ("email", &*person.account),
+            ("nickname", nickname),
+            ("introduction", nickname),
+        ];
+        let answer = send(person.sign(self.post("setProfile").form(&fields)))
+            .await
+            .expect(200);
+        assert_eq!(answer.body["success"], true, "{nickname:?}");
+    }
+
+    async fn is_taken(&self, asker: &Person, nickname: &str) -> bool {
+        let request = self.get("checkDuplicateNickname").query(&[("nickname", nickname)]);
+        let answer = send(asker.sign(request)).await.expect(200);
+        answer.body["isPresent"].as_bool().expect("a truth value")
+    }
+}
+
+async fn spellings_of_a_nickname_are_one_name(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.sign_in(KIM).await, auth.sign_in(LEE).await);
+    for (name, others) in [
+        ("각자", &["\u{1100}\u{1161}\u{11a8}\u{110c}\u{1161}"][..]),
+        ("김", &["\u{1100}\u{1175}\u{11b7}"]),
+        ("Å", &["\u{212b}", "A\u{30a}", "å"]),
+        ("admin", &["\u{430}dmin", "ADMIN", "ａｄｍｉｎ"]),
+        ("한 사람", &["한\u{3000}사람", "한\u{a0}사람"]),
+    ] {
+        auth.set_introduction(&kim, name).await;
+        for other in others {
+            assert!(!auth.set_nickname(&lee, other).await, "{other:?} is {name:?}");
+            assert!(auth.is_taken(&lee, other).await, "{other:?} is {name:?}");
+            assert_eq!(
+                auth.introduction_of(&lee, other).await,
+                name,
+                "{other:?} finds {name:?}"
+            );
+        }
+        // Another spelling of one's own name is no other name, and kept as typed.
+        assert!(auth.set_nickname(&kim, others[0]).await);
+        assert_eq!(auth.sign_in(KIM).await.nickname, others[0]);
+    }
+}
+
+async fn names_of_ten_user_perceived_characters_are_taken(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(KIM).await;
+    let family = "👨\u{200d}👩\u{200d}👧\u{200d}👦";
+    let decomposed =
+        "\u{1109}\u{1169}\u{1109}\u{1169}\u{1112}\u{1161}\u{11ab}\u{1112}\u{1162}\u{11bc}\u{1107}\u{1169}\u{11a8}";
+    for name in [
+        &family.repeat(2),
+        &family.repeat(10),
+        decomposed,
+        ENGLAND,
+        "می\u{200c}خواهم",
+        "क\u{94d}\u{200d}ष",
+    ] {
+        assert!(auth.set_nickname(&kim, name).await, "{name:?}");
+        assert_eq!(auth.sign_in(KIM).await.nickname, name);
+    }
+    for name in [
+        "12345678901",
+        &family.repeat(11),
+        &kim.account,
+        &format!("a{}", "\u{301}".repeat(160)),
+    ] {
+        let fields = [("email", kim.account.as_str()), ("nickname", name)];
+        send(kim.sign(auth.post("setProfile").form(&fields))).await.expect(400);
+    }
+}
+
+async fn spellings_of_an_address_are_one_account(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let first = auth.sign_in((" Case.User@Example.COM ", "kakao", "7")).await;
+    assert_eq!(first.account, "Case.User@example.com+kakao");
+    assert!(auth.admits(&first).await, "the header carries it");
+    assert!(auth.set_nickname(&first, "case").await);
+    for address in [
+        "case.user@example.com",
+        "CASE.USER@EXAMPLE.COM",
+        "\u{3000}Case.User@example.com",
+    ] {
+        let again = auth.sign_in((address, "kakao", "7")).await;
+        assert_eq!(
+            (&*again.account, &*again.nickname),
+            (&*first.account, "case"),
+            "{address:?}"
+        );
+        assert!(auth.admits(&again).await);
+    }
+    // Another person at the provider is not let in by another spelling, and another provider is another account.
+    auth.try_sign_in(("case.user@example.com", "kakao", "8"))
+        .await
+        .expect(403);
+    assert_eq!(
+        auth.sign_in(("case.user@example.com", "google", "7")).await.account,
+        "case.user@example.com+google"
+    );
+    assert_eq!(ground.rows("account").await, 2);
+    // A parameter names the account in any spelling too.
+    let fields = [("email", " case.user@example.com+KAKAO "), ("nickname", "case")];
+    send(first.sign(auth.post("setProfile").form(&fields)))
+        .await
+        .expect(200);
+}
+
+async fn an_address_that_no_header_carries_is_refused(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    for address in [
+        "",
+        " ",
+        "a b@example.com",
+        "a\r\nb@example.com",
+        "a\u{7f}@example.com",
+        "a\u{200b}@example.com",
+        "a\u{2028}@x.y",
+    ] {
+        let refused = auth.try_sign_in((address, "kakao", "7")).await.expect(400);
+        assert_eq!(refused.code(), "invalid-parameter", "{address:?}");
+    }
+    assert_eq!(ground.rows("account").await, 0);
+}
+
+async fn a_name_given_up_stays_its_former_bearers(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("nicknames.reservation", "1h")]).await;
+    let (kim, lee) = (auth.person(KIM, "별이").await, auth.person(LEE, "lee").await);
+    assert!(auth.set_nickname(&kim, "달이").await);
+    assert!(auth.is_taken(&lee, "별이").await);
+    assert!(
+        !auth
+            .set_nickname(&lee, "\u{1107}\u{1167}\u{11af}\u{110b}\u{1175}")
+            .await,
+        "in any spelling"
+    );
+    assert!(!auth.is_taken(&kim, "별이").await);
+    assert!(auth.set_nickname(&kim, "별이").await, "its former bearer takes it back");
+    assert!(!auth.set_nickname(&lee, "달이").await, "and has given up the other");
+
+    ground.clock.advance(Duration::from_secs(3601));
+    assert!(!auth.is_taken(&lee, "달이").await);
+    assert!(auth.set_nickname(&lee, "달이").await, "the reservation has ended");
+    assert!(!auth.set_nickname(&lee, "별이").await, "that one is borne");
+    assert_eq!(ground.rows("nickname_reservation").await, 1, "of lee");
+}
+
+/// A rename and a taker at the same moment: whoever is first, the name is never another person's.
+async fn a_name_given_up_is_not_taken_while_it_is_given_up(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let (kim, lee) = (one.person(KIM, "round").await, one.sign_in(LEE).await);
+    for round in 0..12 {
+        let (old, new) = (format!("kim-{round}"), format!("new-{round}"));
+        assert!(one.set_nickname(&kim, &old).await);
+        let (renamed, taken, late) = tokio::join!(
+            one.set_nickname(&kim, &new),
+            other.set_nickname(&lee, &old),
+            one.set_nickname(&lee, &old)
+        );
+        assert!(renamed);
+        assert!(!taken && !late, "round {round}: {old} went to another person");
+    }
+}
+
+async fn a_resigned_name_comes_back_with_its_account_only(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "별이").await, auth.person(LEE, "lee").await);
+    auth.resign(&kim).await.expect(200);
+    assert!(!auth.set_nickname(&lee, "별이").await);
+    let kim = auth.sign_in(KIM).await;
+    assert_eq!(kim.nickname, "", "a new account");
+    assert!(auth.set_nickname(&kim, "별이").await);
+}
+
+async fn rows_of_an_older_release_get_their_keys(bed: Bed) {
+    let ground = Ground::new(bed);
+    let old = ground.auth().await;
+    old.person(KIM, "kim").await;
+    ground.clock.advance(Duration::from_secs(1));
+    old.person(LEE, "lee").await;
+    ground.clock.advance(Duration::from_secs(1));
+    old.person(PARK, "park").await;
+    drop(old);
+    // As the release before has left them.
+    for statement in [
+        "UPDATE account SET nickname_key = NULL, address_key = NULL",
+        "UPDATE account SET nickname = 'KIM' WHERE nickname = 'park'",
+        "UPDATE account SET nickname = 'a-nickname-that-is-too-long' WHERE nickname = 'lee'",
+        "INSERT INTO reserved_nickname (nickname, reserved_until) VALUES ('gone', 9999999999999)",
+    ] {
+        ground.bed.sql("auth", statement).await;
+    }
+    let auth = ground.auth().await;
+    assert_eq!(
+        ground
+            .rows("account WHERE nickname_key IS NULL OR address_key IS NULL")
+            .await,
+        0
+    );
+    let (kim, lee, park) = (
+        auth.sign_in(KIM).await,
+        auth.sign_in(LEE).await,
+        auth.sign_in(PARK).await,
+    );
+    assert_eq!(kim.nickname, "kim", "the account that was created first keeps the name");
+    assert_eq!(
+        (&*park.nickname, &*lee.nickname),
+        ("", ""),
+        "the app asks for another name"
+    );
+    assert!(!auth.set_nickname(&park, "Kim").await);
+    assert!(!auth.set_nickname(&park, "Gone").await, "an old reservation holds");
+    assert!(auth.set_nickname(&park, "park").await);
+    let own = auth.get("checkDuplicateNickname").query(&[("nickname", "KIM")]);
+    assert_eq!(
+        send(kim.sign(own)).await.expect(200).body,
+        json!({ "email": kim.account, "isPresent": true })
+    );
+    let again = ground.auth().await;
+    assert_eq!(
+        again
+            .sign_in(("KIM@example.com", "kakao", "kim-at-kakao"))
+            .await
+            .account,
+        kim.account
+    );
+}
