@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sosohappy_access::Names;
+use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
 use sosohappy_sockets::Hub;
 
@@ -13,6 +14,7 @@ use crate::store::Store;
 #[derive(Debug, Clone)]
 pub struct App {
     pub settings: Live<Settings>,
+    pub context: Context,
     pub store: Arc<dyn Store>,
     pub names: Arc<dyn Names>,
     pub hub: Hub,

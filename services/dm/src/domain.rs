@@ -5,7 +5,7 @@ mod id;
 mod message;
 mod text;
 
-pub use date::MessageDate;
-pub use id::{MessageId, MessageIds};
+pub use date::{Boundary, MessageDate};
+pub use id::{MessageId, MessageIds, Position};
 pub use message::{Claim, ConversationId, Erasure, Message, NewMessage, Party, Shown, Unclaimed, Undelivered};
 pub use text::{InvalidText, MessageText};

@@ -1,5 +1,5 @@
-//! Forgets resignations that no living token can contradict any more, and sweeps up after younger ones. Every replica does it; to do it
-//! twice changes nothing.
+//! Forgets resignations that no valid token can contradict any more, sweeps up after younger ones, and fills positions. Every replica does
+//! it; to do it twice changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,27 @@ use sosohappy_common::Context;
 use crate::store::Store;
 
 const EVERY: Duration = Duration::from_hours(1);
+const POSITIONS_EVERY: Duration = Duration::from_mins(1);
 /// Beyond the life of a token, for clocks that differ, and for a resignation that is delivered again: no topic keeps one longer
 /// than a week.
 const BEYOND: Duration = Duration::from_hours(192);
+
+/// Messages without a position stand at the end of a conversation until this finds them.
+pub fn spawn_positions(context: &Context, store: &Arc<dyn Store>) {
+    let (store, draining) = (store.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("message-positions", async move {
+        let mut tick = tokio::time::interval(POSITIONS_EVERY);
+        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Err(error) = store.fill_positions().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "filling message positions failed; retrying"
+                );
+            }
+        }
+        Ok(())
+    });
+}
 
 pub fn spawn(context: &Context, store: &Arc<dyn Store>, token_lifetime: Duration) {
     let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());

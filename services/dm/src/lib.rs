@@ -9,6 +9,7 @@ mod delivered;
 mod domain;
 mod error;
 pub mod export;
+mod history;
 mod housekeeping;
 pub mod import;
 mod legacy_messages;
@@ -71,6 +72,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     let present = Present::spawn(&context, opened.presence, hub.clone());
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
+    housekeeping::spawn_positions(&context, &opened.store);
     let (identity, revalidation) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
@@ -85,8 +87,10 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     undelivered::spawn(&context, opened.store.clone(), relay.clone());
     legacy_messages::spawn(&context, opened.store.clone(), identity.names.clone());
 
+    let ids = MessageIds::new(&context);
     let sent = Sent::new(
         hub.clone(),
+        ids.clone(),
         opened.store.clone(),
         identity.names.clone(),
         delivered::spawn(&context, opened.store.clone()),
@@ -107,7 +111,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
 
     let protocol = DmProtocol {
         settings: settings.clone(),
-        ids: MessageIds::new(&context),
+        ids,
         context: context.clone(),
         store: opened.store.clone(),
         directory: opened.directory,
@@ -118,6 +122,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     };
     let app = App {
         settings,
+        context: context.clone(),
         store: opened.store,
         names: identity.names.clone(),
         hub,

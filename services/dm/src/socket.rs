@@ -113,7 +113,8 @@ impl DmProtocol {
     async fn take(&self, caller: &Caller, text: &str) -> Result<(), NotTaken> {
         let frame = Frame::parse(text).ok_or(NotTaken::Closed(Close::BadFrame))?;
         self.own(caller, &frame.sender).await?;
-        let date = MessageDate::try_from(frame.date).map_err(|_| Refusal::InvalidDate)?;
+        let date = MessageDate::try_from(frame.date).ok().filter(|date| date.exists());
+        let date = date.ok_or(Refusal::InvalidDate)?;
         let text =
             MessageText::new(frame.text, self.settings.get().messages.max_characters).map_err(|error| match error {
                 InvalidText::Empty => Refusal::EmptyText,

@@ -16,7 +16,7 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 
-use crate::domain::{Claim, Erasure, Message, MessageId, NewMessage, Unclaimed, Undelivered};
+use crate::domain::{Claim, ConversationId, Erasure, Message, MessageId, NewMessage, Position, Unclaimed, Undelivered};
 use crate::settings::MessageSettings;
 
 /// Why a message was not stored.
@@ -38,22 +38,35 @@ impl Transient for WriteError {
     }
 }
 
+/// A part of a conversation. All bounds that are given hold.
+#[derive(Debug, Clone, Default)]
+pub struct Range {
+    /// Inclusive.
+    pub from: Option<Position>,
+    /// Exclusive.
+    pub before: Option<Position>,
+    /// Exclusive: only messages of earlier dates.
+    pub before_date: Option<i64>,
+}
+
 /// One suite of tests runs on both adapters.
 #[async_trait]
 pub trait Store: Ping + Debug {
     /// Stores a message and its event, both or neither.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError>;
 
-    /// The newest messages between the two from before a date (exclusive), the oldest of them first.
-    async fn conversation(
+    /// The newest messages of a conversation within a range, the newest first.
+    async fn newest_within(
         &self,
-        one: &Account,
-        other: &Account,
-        before: Option<i64>,
+        conversation: &ConversationId,
+        range: &Range,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError>;
 
-    /// The newest message of each of the account's conversations, newest first.
+    /// The first message of that date in a conversation, by the server's order.
+    async fn first_of_date(&self, conversation: &ConversationId, date: i64) -> Result<Option<Position>, StoreError>;
+
+    /// The newest message of each of the account's conversations, newest first, by the server's order.
     async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError>;
 
     /// They were shown; the first time counts. They get no push any more.
@@ -97,6 +110,9 @@ pub trait Store: Ping + Debug {
     /// Gives some messages that have none an `ObjectId`, for a Spring dm; false when there are no more, or another replica does it. SQLite
     /// has none.
     async fn rewrite_ids(&self, holder: &str) -> Result<bool, StoreError>;
+
+    /// Gives messages that a replica of an earlier release stores during a roll-out their place in the server's order. SQLite has none.
+    async fn fill_positions(&self) -> Result<(), StoreError>;
 
     /// Says whose they are: from here on they are in the history, and go with a resignation.
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError>;

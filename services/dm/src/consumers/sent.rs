@@ -15,7 +15,7 @@ use sosohappy_events::types::{DirectMessageSent, Recipient, SocketMessageSent};
 use sosohappy_sockets::Hub;
 
 use crate::delivered::DeliveredHandle;
-use crate::domain::MessageId;
+use crate::domain::{MessageId, MessageIds};
 use crate::metrics::DmMetrics;
 use crate::socket::Frame;
 use crate::store::Store;
@@ -29,6 +29,7 @@ use dedupe::{Dedupe, Verdict};
 #[derive(Debug, Clone)]
 pub struct Sent {
     hub: Hub,
+    ids: MessageIds,
     store: Arc<dyn Store>,
     names: Arc<dyn Names>,
     delivered: DeliveredHandle,
@@ -40,6 +41,7 @@ pub struct Sent {
 impl Sent {
     pub fn new(
         hub: Hub,
+        ids: MessageIds,
         store: Arc<dyn Store>,
         names: Arc<dyn Names>,
         delivered: DeliveredHandle,
@@ -48,6 +50,7 @@ impl Sent {
     ) -> Self {
         Self {
             hub,
+            ids,
             store,
             names,
             delivered,
@@ -88,6 +91,11 @@ impl Sent {
 #[async_trait]
 impl Consumer<DirectMessageSent> for Sent {
     async fn handle(&self, Envelope { event, meta }: Envelope<DirectMessageSent>) -> Result<(), HandleError> {
+        let message = event.message_id.clone().map(MessageId::stored);
+        if let Some(message) = &message {
+            // Before it is shown: the receiver's answer comes after it.
+            self.ids.observe(message);
+        }
         let verdict = self.dedupe.lock().verdict(meta.id, meta.occurred_at);
         if verdict == Verdict::Duplicate {
             self.metrics.repeated.inc();
@@ -96,7 +104,6 @@ impl Consumer<DirectMessageSent> for Sent {
         let Some(receiver) = self.receiver(&event).await else {
             return Ok(());
         };
-        let message = event.message_id.map(MessageId::stored);
         if self.hub.online(&receiver) {
             if verdict == Verdict::Forgotten && !self.waits(message.as_ref()).await? {
                 self.metrics.repeated.inc();

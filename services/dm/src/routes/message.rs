@@ -10,8 +10,9 @@ use sosohappy_common::{Account, Problem};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{Message, Shown};
+use crate::domain::{Boundary, Message, Shown};
 use crate::error::Error;
+use crate::history;
 
 /// Puts the present nicknames into messages; a person whose name nobody can tell keeps the one of then.
 async fn shown(names: &dyn Names, messages: Vec<Message>) -> Result<Vec<Shown>, Denied> {
@@ -42,7 +43,7 @@ pub struct FindDirectMessage {
     /// The nickname of the other one.
     #[schema(example = "달이")]
     receiver: String,
-    /// Messages from before this date; without it the newest.
+    /// Messages from before the one of this date; without it the newest.
     #[serde(default)]
     #[schema(example = 2_023_090_513_248_392_i64)]
     time_boundary: Option<i64>,
@@ -62,7 +63,10 @@ impl Actor for FindDirectMessage {
     }
 }
 
-/// Pages backwards through the conversation with somebody: the newest messages from before a date, oldest first
+/// Pages backwards through a conversation: the newest messages from before the one of a date, oldest first
+///
+/// The order is the server's; dates are those of the senders' phones. A page holds more messages than asked for when several have the date
+/// of its oldest, so that paging by the date of the oldest message loses none.
 #[utoipa::path(
     post,
     path = "/findDirectMessage",
@@ -85,10 +89,10 @@ pub async fn find_direct_message(
     let Some(other) = app.names.account_of(&params.receiver).await? else {
         return Ok(Json(Vec::new()));
     };
-    let messages = app
-        .store
-        .conversation(&caller.account, &other, params.time_boundary, params.message_cnt)
-        .await?;
+    let boundary = params
+        .time_boundary
+        .map(|date| Boundary::new(date, app.context.clock.now()));
+    let messages = history::page(&*app.store, (&caller.account, &other), boundary, params.message_cnt).await?;
     Ok(Json(shown(&*app.names, messages).await?))
 }
 

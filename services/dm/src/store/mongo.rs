@@ -1,5 +1,6 @@
 //! Messages in MongoDB. A message is one document with its event in it.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,10 +21,10 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
-use super::{Opened, Store, WriteError};
+use super::{Opened, Range, Store, WriteError};
 use crate::domain::{
-    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed,
-    Undelivered,
+    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
+    Unclaimed, Undelivered,
 };
 
 /// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
@@ -53,6 +54,13 @@ const REWRITE_LEASE: &str = "message-ids";
 const REWRITE_TIME: Duration = Duration::from_secs(30);
 const REWRITTEN: i64 = 100;
 
+/// Where a message stands in the server's order.
+const POSITION: &str = "position";
+/// Messages that are given a position at once.
+const FILLED: i64 = 500;
+/// Indexes of earlier releases, which ordered by the date.
+const FORMER_INDEXES: [&str; 2] = ["message_conversation", "message_newest"];
+
 /// Conversations of one person that are looked at.
 const MOST_CONVERSATIONS: usize = 5000;
 
@@ -75,6 +83,7 @@ pub async fn open(url: &SecretUrl, mixed: &Mixed, context: &Context) -> Result<O
         remembered: AtomicBool::new(false),
     };
     store.make_indexes().await?;
+    store.fill_positions().await?;
     store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
     Ok(Opened {
@@ -147,16 +156,19 @@ impl MongoStore {
                 .build()
         };
         let messages = [
+            index("message_position", doc! { "conversation": 1, POSITION: -1 }),
+            index("message_date", doc! { "conversation": 1, "date": 1, POSITION: 1 }),
             index(
-                "message_conversation",
-                doc! { "conversation": 1, "date": -1, "_id": -1 },
-            ),
-            index(
-                "message_newest",
-                doc! { "accounts": 1, "conversation": 1, "date": -1, "_id": -1 },
+                "message_latest",
+                doc! { "accounts": 1, "conversation": 1, POSITION: -1 },
             ),
         ];
         self.collection(MESSAGES).create_indexes(messages).await?;
+        for former in self.collection(MESSAGES).list_index_names().await? {
+            if FORMER_INDEXES.contains(&former.as_str()) {
+                self.collection(MESSAGES).drop_index(former).await?;
+            }
+        }
         let due = index("message_push_due_at", doc! { "pushDueAt": 1 });
         self.collection(MESSAGES).create_index(sparse(due)).await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
@@ -293,34 +305,57 @@ impl Store for MongoStore {
         }
     }
 
-    async fn conversation(
+    async fn newest_within(
         &self,
-        one: &Account,
-        other: &Account,
-        before: Option<i64>,
+        conversation: &ConversationId,
+        range: &Range,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        let between = doc! {
-            "conversation": ConversationId::between(one, other).as_str(),
-            "date": { "$lt": before.unwrap_or(i64::MAX) },
-        };
+        let mut wanted = doc! { "conversation": conversation.as_str() };
+        let mut positions = Document::new();
+        if let Some(from) = &range.from {
+            positions.insert("$gte", from.as_str());
+        }
+        if let Some(before) = &range.before {
+            positions.insert("$lt", before.as_str());
+        }
+        if !positions.is_empty() {
+            wanted.insert(POSITION, positions);
+        }
+        if let Some(date) = range.before_date {
+            wanted.insert("date", doc! { "$lt": date });
+        }
         let found: Vec<Document> = self
             .collection(MESSAGES)
-            .find(between)
-            .sort(doc! { "date": -1, "_id": -1 })
+            .find(wanted)
+            .sort(doc! { POSITION: -1 })
             .limit(limit.into())
             .projection(doc! { OUTBOX: 0 })
             .await?
             .try_collect()
             .await?;
-        let mut messages = found.iter().rev().map(message_of).collect::<Result<Vec<_>, _>>()?;
+        let mut messages = found.iter().map(message_of).collect::<Result<Vec<_>, _>>()?;
         // A message whose id is being rewritten may be there twice.
         let mut seen = HashSet::new();
         messages.retain(|message| seen.insert(message.id.clone()));
         Ok(messages)
     }
 
-    /// From the index: behind each conversation's newest message stands the newest of the next conversation.
+    async fn first_of_date(&self, conversation: &ConversationId, date: i64) -> Result<Option<Position>, StoreError> {
+        let first = self
+            .collection(MESSAGES)
+            .find_one(doc! { "conversation": conversation.as_str(), "date": date, POSITION: { "$gt": "" } })
+            .sort(doc! { POSITION: 1 })
+            .projection(doc! { POSITION: 1 })
+            .await?;
+        let position = |first: Document| first.get_str(POSITION).map(|text| Position::stored(text.to_owned()));
+        first
+            .map(position)
+            .transpose()
+            .map_err(|error| StoreError::Corrupt(error.into()))
+    }
+
+    /// Loose index scan: seeks the newest message of each conversation in turn.
     async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError> {
         let person = account.fingerprint();
         let mut newest = Vec::new();
@@ -329,7 +364,7 @@ impl Store for MongoStore {
             let next = self
                 .collection(MESSAGES)
                 .find_one(doc! { "accounts": &person, "conversation": { "$gt": &last } })
-                .sort(doc! { "conversation": 1, "date": -1, "_id": -1 })
+                .sort(doc! { "conversation": 1, POSITION: -1 })
                 .projection(doc! { OUTBOX: 0 })
                 .await?;
             let Some(found) = next else { break };
@@ -337,7 +372,7 @@ impl Store for MongoStore {
             message.conversation().as_str().clone_into(&mut last);
             newest.push(message);
         }
-        newest.sort_by(|one, other| (other.date, &other.id).cmp(&(one.date, &one.id)));
+        newest.sort_by_cached_key(|message| Reverse(message.id.position()));
         newest.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(newest)
     }
@@ -518,7 +553,7 @@ impl Store for MongoStore {
             }
             // What a document of the same collection has stays; in another one, all of it is new.
             let written = doc! {
-                "$set": taken_over(&message.sender.account, &message.receiver.account),
+                "$set": taken_over(&message.id, &message.sender.account, &message.receiver.account),
                 "$setOnInsert": legacy_document(message),
             };
             let unclaimed = doc! { "_id": id, "conversation": null };
@@ -539,10 +574,10 @@ impl Store for MongoStore {
 
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError> {
         for Claim { id, sender, receiver } in claims {
+            let owned = taken_over(id, sender, receiver);
             let Ok(id) = ObjectId::parse_str(id.as_str()) else {
                 continue;
             };
-            let owned = taken_over(sender, receiver);
             let unclaimed = doc! { "_id": id, "conversation": null };
             self.collection(MESSAGES)
                 .update_one(unclaimed, doc! { "$set": owned })
@@ -577,6 +612,24 @@ impl Store for MongoStore {
             .iter()
             .filter_map(|token| Some(token.as_str()?.to_owned()))
             .collect())
+    }
+
+    async fn fill_positions(&self) -> Result<(), StoreError> {
+        let messages = self.collection(MESSAGES);
+        loop {
+            let without = doc! { "conversation": { "$gt": "" }, POSITION: null };
+            let found = messages.find(without).projection(doc! { MESSAGE_ID: 1 }).limit(FILLED);
+            let found: Vec<Document> = found.await?.try_collect().await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            for document in &found {
+                let position = id_of(document).map_err(StoreError::Corrupt)?.position();
+                let id = document.get("_id").cloned().unwrap_or(Bson::Null);
+                let place = doc! { "$set": { POSITION: position.as_str() } };
+                messages.update_one(doc! { "_id": id }, place).await?;
+            }
+        }
     }
 
     /// What waits for the relay or for a push is left for a later round: nothing else changes a message but its erasure.
@@ -629,6 +682,7 @@ fn document(
         "sender": &sender.nickname,
         "receiver": &receiver.nickname,
         "text": message.text.as_str(),
+        POSITION: message.id.position().as_str(),
         "madeAt": authorized_at.as_millisecond(),
         "storedAt": stored_at.as_millisecond(),
         OUTBOX: outbox_field(event),
@@ -658,9 +712,9 @@ fn legacy_document(message: &Message) -> Document {
 }
 
 /// What a message of the legacy Spring services gets: its people, and times before everything that happened here.
-fn taken_over(sender: &Account, receiver: &Account) -> Document {
+fn taken_over(id: &MessageId, sender: &Account, receiver: &Account) -> Document {
     let mut owned = owners(sender, receiver);
-    owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64 });
+    owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64, POSITION: id.position().as_str() });
     owned
 }
 
@@ -736,15 +790,20 @@ fn message_of(document: &Document) -> Result<Message, StoreError> {
         .map_err(StoreError::Corrupt)
 }
 
-fn read(document: &Document) -> anyhow::Result<Message> {
-    let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
+/// The id of a message of ours, or of the legacy Spring services.
+fn id_of(document: &Document) -> anyhow::Result<MessageId> {
     let id = match (document.get_str(MESSAGE_ID), document.get_object_id("_id")) {
         (Ok(id), _) => id.to_owned(),
         (Err(_), Ok(id)) => id.to_hex(),
-        (Err(_), Err(_)) => text("_id")?,
+        (Err(_), Err(_)) => document.get_str("_id")?.to_owned(),
     };
+    Ok(MessageId::stored(id))
+}
+
+fn read(document: &Document) -> anyhow::Result<Message> {
+    let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
     Ok(Message {
-        id: MessageId::stored(id),
+        id: id_of(document)?,
         sender: Party {
             account: text("senderAccount")?.parse()?,
             nickname: text("sender")?,

@@ -15,10 +15,10 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Opened, Store, WriteError};
+use super::{Opened, Range, Store, WriteError};
 use crate::domain::{
-    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed,
-    Undelivered,
+    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
+    Unclaimed, Undelivered,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -59,23 +59,40 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn conversation(
+    async fn newest_within(
         &self,
-        one: &Account,
-        other: &Account,
-        before: Option<i64>,
+        conversation: &ConversationId,
+        range: &Range,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text FROM message \
-             WHERE conversation = ? AND date < ? ORDER BY date DESC, id DESC LIMIT ?",
+        let mut query = QueryBuilder::<Engine>::new(
+            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text FROM message WHERE conversation = ",
+        );
+        query.push_bind(conversation.as_str());
+        if let Some(from) = &range.from {
+            query.push(" AND position >= ").push_bind(from.as_str());
+        }
+        if let Some(before) = &range.before {
+            query.push(" AND position < ").push_bind(before.as_str());
+        }
+        if let Some(date) = range.before_date {
+            // Without an index of its own: read in the server's order until there are enough.
+            query.push(" AND +date < ").push_bind(date);
+        }
+        query.push(" ORDER BY position DESC LIMIT ").push_bind(limit);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        rows.iter().map(message_of).collect()
+    }
+
+    async fn first_of_date(&self, conversation: &ConversationId, date: i64) -> Result<Option<Position>, StoreError> {
+        let first: Option<String> = sqlx::query_scalar(
+            "SELECT position FROM message WHERE conversation = ? AND date = ? ORDER BY position LIMIT 1",
         )
-        .bind(ConversationId::between(one, other).as_str())
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(limit)
-        .fetch_all(self.database.reader())
+        .bind(conversation.as_str())
+        .bind(date)
+        .fetch_optional(self.database.reader())
         .await?;
-        rows.iter().rev().map(message_of).collect()
+        Ok(first.map(Position::stored))
     }
 
     async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError> {
@@ -83,8 +100,8 @@ impl Store for SqliteStore {
             "SELECT message.id, sender, receiver, sender_nickname, receiver_nickname, date, text \
              FROM conversation JOIN message ON message.id = (\
                  SELECT newest.id FROM message AS newest WHERE newest.conversation = conversation.id \
-                 ORDER BY newest.date DESC, newest.id DESC LIMIT 1) \
-             WHERE account = ? ORDER BY date DESC, message.id DESC LIMIT ?",
+                 ORDER BY newest.position DESC LIMIT 1) \
+             WHERE account = ? ORDER BY position DESC LIMIT ?",
         )
         .bind(account.as_str())
         .bind(limit)
@@ -286,6 +303,10 @@ impl Store for SqliteStore {
     async fn rewrite_ids(&self, _holder: &str) -> Result<bool, StoreError> {
         Ok(false)
     }
+
+    async fn fill_positions(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -435,7 +456,7 @@ async fn insert(
     }
     sqlx::query(
         "INSERT INTO message (id, conversation, sender, receiver, sender_nickname, receiver_nickname, date, text, made_at, \
-         stored_at, push_due_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         stored_at, push_due_at, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(message.id.as_str())
     .bind(conversation.as_str())
@@ -448,6 +469,7 @@ async fn insert(
     .bind(authorized_at.as_millisecond())
     .bind(stored_at.as_millisecond())
     .bind(push_due.map(Timestamp::as_millisecond))
+    .bind(message.id.position().as_str())
     .execute(&mut **tx)
     .await?;
     Ok(())

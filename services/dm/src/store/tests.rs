@@ -17,14 +17,16 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Opened, Store, WriteError, open};
-use crate::domain::{Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Undelivered};
+use crate::domain::{Boundary, Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Undelivered};
 use crate::socket::event;
-use crate::{DEFAULTS, SERVICE, Settings, legacy_messages};
+use crate::{DEFAULTS, SERVICE, Settings, history, legacy_messages};
 
 on_both_engines!(
     a_message_and_its_event_are_kept_together_and_in_order,
     a_conversation_is_paged_backwards,
     the_newest_of_each_conversation,
+    paging_by_date_reaches_every_message_once,
+    messages_without_a_position_get_theirs,
     what_was_shown_waits_no_more,
     a_resignation_takes_both_sides_up_to_its_moment,
     an_older_token_writes_nothing_after_a_resignation,
@@ -107,13 +109,12 @@ impl Kept {
     }
 
     async fn conversation(&self, one: &str, other: &str, before: Option<i64>, limit: u32) -> Vec<String> {
-        let before = before.map(|before| DATE + before);
-        texts(
-            self.store
-                .conversation(&account(one), &account(other), before, limit)
-                .await
-                .unwrap(),
-        )
+        let boundary = before.map(|before| Boundary {
+            date: DATE + before,
+            is_future: before >= FUTURE,
+        });
+        let people = (&account(one), &account(other));
+        texts(history::page(&*self.store, people, boundary, limit).await.unwrap())
     }
 
     async fn newest(&self, name: &str) -> Vec<String> {
@@ -154,6 +155,8 @@ impl Kept {
 }
 
 const DATE: i64 = 2_023_090_513_248_392;
+/// Above [`DATE`]: of a phone whose clock is ahead.
+const FUTURE: i64 = 1_000_000_000_000;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -175,11 +178,8 @@ async fn a_message_and_its_event_are_kept_together_and_in_order(bed: Bed) {
         let event = kept.event(&message);
         kept.store.keep(&message, &event).await.unwrap();
         events.push(event);
-        let read = kept
-            .store
-            .conversation(&account("lee"), &account("kim"), None, 1)
-            .await
-            .unwrap();
+        let people = (&account("lee"), &account("kim"));
+        let read = history::page(&*kept.store, people, None, 1).await.unwrap();
         assert_eq!(read, [message.message]);
     }
     assert_eq!(kept.pending().await, events);
@@ -194,12 +194,13 @@ async fn a_conversation_is_paged_backwards(bed: Bed) {
     }
     kept.say("kim", "kim", 3, 0).await;
     assert_eq!(
-        kept.conversation("kim", "lee", None, 3).await,
-        ["lee kim 3", "kim lee 4", "lee kim 4"]
+        kept.conversation("kim", "lee", None, 2).await,
+        ["kim lee 4", "lee kim 4"]
     );
     assert_eq!(
         kept.conversation("lee", "kim", Some(4), 3).await,
-        ["lee kim 2", "kim lee 3", "lee kim 3"]
+        ["kim lee 2", "lee kim 2", "kim lee 3", "lee kim 3"],
+        "a page runs on through its oldest date"
     );
     assert_eq!(
         kept.conversation("kim", "lee", Some(1), 20).await,
@@ -219,11 +220,73 @@ async fn the_newest_of_each_conversation(bed: Bed) {
     kept.say("park", "kim", 7, 0).await;
     kept.say("kim", "kim", 1, 0).await;
     kept.say("park", "lee", 9, 0).await;
-    assert_eq!(kept.newest("kim").await, ["park kim 7", "kim lee 5", "kim kim 1"]);
-    assert_eq!(kept.newest("lee").await, ["park lee 9", "kim lee 5"]);
+    assert_eq!(kept.newest("kim").await, ["kim kim 1", "park kim 7", "lee kim 4"]);
+    assert_eq!(kept.newest("lee").await, ["park lee 9", "lee kim 4"]);
     assert_eq!(
         texts(kept.store.newest(&account("kim"), 1).await.unwrap()),
-        ["park kim 7"]
+        ["kim kim 1"]
+    );
+}
+
+/// Dates repeat, go back and lie in the future; paging by the date of the oldest message still reaches every message once.
+async fn paging_by_date_reaches_every_message_once(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let ties = [(0, 3), (7, 23), (8, 1), (FUTURE, 2), (9, 4), (7, 1), (10, 30), (2, 5)];
+    let dates = ties.into_iter().flat_map(|(date, count)| vec![date; count]);
+    let mut sent = Vec::new();
+    for (number, date) in dates.enumerate() {
+        let mut message = kept.message("kim", "lee", date, 0);
+        message.message.text = MessageText::stored(number.to_string());
+        kept.keep(&message).await.unwrap();
+        sent.push(number.to_string());
+    }
+    for limit in [1, 5, 20] {
+        let (mut read, mut boundary) = (
+            Vec::new(),
+            Some(Boundary {
+                date: DATE + FUTURE + 1,
+                is_future: true,
+            }),
+        );
+        loop {
+            let people = (&account("lee"), &account("kim"));
+            let page = history::page(&*kept.store, people, boundary, limit).await.unwrap();
+            let Some(oldest) = page.first() else { break };
+            boundary = Some(Boundary {
+                date: oldest.date.into(),
+                is_future: i64::from(oldest.date) >= DATE + FUTURE,
+            });
+            let mut page = texts(page);
+            page.append(&mut read);
+            read = page;
+        }
+        assert_eq!(read, sent, "{limit} a page");
+    }
+    assert_eq!(
+        kept.newest("lee").await,
+        [sent.last().unwrap().as_str()],
+        "the last one sent"
+    );
+    let past = kept.conversation("kim", "lee", Some(6), 20).await;
+    assert_eq!(past.len(), 8, "of a date that no message has: those of earlier dates");
+}
+
+/// A replica of an earlier release stores messages without a position.
+async fn messages_without_a_position_get_theirs(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    for number in 0..3 {
+        kept.say("kim", "lee", number, 0).await;
+    }
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let messages = client.default_database().unwrap().collection::<Document>("message");
+        let former = doc! { "$unset": { "position": "" } };
+        messages.update_many(doc! { "date": DATE + 1 }, former).await.unwrap();
+    }
+    kept.store.fill_positions().await.unwrap();
+    assert_eq!(
+        kept.conversation("kim", "lee", Some(2), 20).await,
+        ["kim lee 0", "kim lee 1"]
     );
 }
 

@@ -7,6 +7,7 @@ use super::{DATE, Dm, message, multipart, read, two};
 on_both_engines!(
     history_is_paged_backwards_and_read_from_any_form,
     the_newest_message_of_each_conversation,
+    a_phone_that_is_a_year_ahead_hides_no_message,
     present_nicknames_are_shown,
 );
 
@@ -112,6 +113,11 @@ async fn the_newest_message_of_each_conversation(bed: Bed) {
     from_kim
         .send(message("kim", "lee", DATE + 1, "second").to_string())
         .await;
+    let second = json!([message("kim", "lee", DATE + 1, "second")]);
+    eventually("the first conversation is stored", async || {
+        (dm.newest(&kim).await == second).then_some(())
+    })
+    .await;
     assert!(dm.newest(&park).await.as_array().unwrap().is_empty());
     from_park
         .send(message("park", "kim", DATE + 2, "third").to_string())
@@ -128,6 +134,36 @@ async fn the_newest_message_of_each_conversation(bed: Bed) {
         dm.newest(&lee).await,
         json!([message("kim", "lee", DATE + 1, "second")])
     );
+}
+
+async fn a_phone_that_is_a_year_ahead_hides_no_message(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut of_kim, mut of_lee) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    let ahead = DATE + 10_000_000_000_000;
+    of_kim.send(message("kim", "lee", ahead, "question").to_string()).await;
+    assert_eq!(of_lee.json().await["text"], "question");
+    of_lee.send(message("lee", "kim", DATE, "answer").to_string()).await;
+    assert_eq!(of_kim.json().await["text"], "answer");
+
+    let texts = |messages: &Value| -> Vec<String> {
+        let texts = messages.as_array().unwrap().iter();
+        texts
+            .map(|message| message["text"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let both = ["question".to_owned(), "answer".to_owned()];
+    assert_eq!(texts(&dm.history(&lee, "kim").await), both);
+    assert_eq!(texts(&dm.newest(&kim).await), both[1..]);
+    // A client that asks for everything from before now means the newest messages.
+    let now = "2999010100000000";
+    let params = [("sender", "lee"), ("receiver", "kim"), ("timeBoundary", now)];
+    let (_, newest) = dm.post(&lee, "findDirectMessage", &params).await;
+    assert_eq!(texts(&newest), both);
+    let boundary = DATE.to_string();
+    let params = [("sender", "lee"), ("receiver", "kim"), ("timeBoundary", &*boundary)];
+    let (_, before) = dm.post(&lee, "findDirectMessage", &params).await;
+    assert_eq!(texts(&before), both[..1]);
 }
 
 async fn present_nicknames_are_shown(bed: Bed) {
