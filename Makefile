@@ -1,4 +1,4 @@
-# `make` says what there is.
+# `make` lists the targets.
 
 # Outside the clone, so that a fresh clone does not build everything anew.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sosohappy
@@ -15,7 +15,7 @@ ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing for building
+setup: ## install the missing build tools
 	@scripts/setup
 
 run: setup ## build and run the whole fleet, embedded engines
@@ -65,7 +65,7 @@ check-api: ## generated requests to every documented operation of a running flee
 check-ops: ## images, manifests, monitoring and the pipeline, as far as a machine without a cluster can
 	@scripts/check-ops $(ARGS)
 
-# What Jenkins calls, and a person can: REGISTRY, TAG, SERVICE, OVERLAY, IMAGES (a file of digests), DEMO (an address). ARGS=--dry-run says
+# Targets of the Jenkinsfile, also for use by hand: REGISTRY, TAG, SERVICE, OVERLAY, IMAGES (a file of digests), DEMO (an address). ARGS=--dry-run says
 # what would be done.
 REGISTRY ?= registry.example.com/sosohappy
 TAG ?= $(shell git rev-parse --short HEAD)
@@ -80,7 +80,7 @@ image: ## build and push the image of SERVICE, and print its digest
 images: ## all six, side by side
 	@scripts/deploy images $(REGISTRY) $(TAG) $(ARGS)
 
-deploy: ## roll OVERLAY out: config first, then the others; undone when anything fails
+deploy: ## roll OVERLAY out: config first, then the others; rolled back on failure
 	@FLEET=$(FLEET) scripts/deploy apply $(OVERLAY) $(if $(IMAGES),--images $(IMAGES)) $(if $(DEMO),--demo $(DEMO)) $(ARGS)
 
 rollback: ## undo the last roll-out of OVERLAY
@@ -93,5 +93,5 @@ rolling: setup ## restart every replica under load, behind a load balancer; need
 cold-build: setup ## measure what `make run` builds in a fresh clone, into docs/performance.md
 	@scripts/cold-build $(ARGS)
 
-clean: ## forget what was built
+clean: ## delete the build output
 	cargo clean
