@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sosohappy_access::Names;
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
-use sosohappy_sockets::Hub;
+use sosohappy_realtime::Hub;
 
 use crate::settings::Settings;
 use crate::socket::DmProtocol;

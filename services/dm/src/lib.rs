@@ -5,7 +5,6 @@
 
 mod app;
 mod consumers;
-mod delivered;
 mod domain;
 mod error;
 pub mod export;
@@ -34,17 +33,18 @@ use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
 use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, SocketMessageSent};
-use sosohappy_sockets::{Hub, Present, spawn_revalidation};
+use sosohappy_realtime::{Hub, Marks, Present, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::device_token::Devices;
 use crate::consumers::resigned::Resigned;
 use crate::consumers::sent::Sent;
-use crate::domain::MessageIds;
+use crate::domain::{MessageId, MessageIds};
 use crate::metrics::DmMetrics;
 pub use crate::settings::Settings;
 use crate::socket::DmProtocol;
 use crate::spring::DirectMessages;
+use crate::store::Store;
 
 pub const SERVICE: &str = "dm-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
@@ -93,7 +93,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         ids.clone(),
         opened.store.clone(),
         identity.names.clone(),
-        delivered::spawn(&context, opened.store.clone()),
+        shown_marks(&context, &opened.store),
         &context,
         metrics.clone(),
     );
@@ -135,4 +135,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         routes::routes(app, identity),
     ))
+}
+
+/// Marks messages as delivered when a socket has shown them.
+fn shown_marks(context: &Context, store: &Arc<dyn Store>) -> Marks<MessageId> {
+    let store = store.clone();
+    Marks::spawn(context, move |messages: Vec<MessageId>, at| {
+        let store = store.clone();
+        Box::pin(async move { store.delivered(&messages, at).await })
+    })
 }

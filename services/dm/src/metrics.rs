@@ -39,7 +39,7 @@ impl DmMetrics {
             refused,
             shown: counter(
                 "dm_messages_shown_total",
-                "Messages that were queued on sockets of their receiver here",
+                "Messages that a socket of their receiver here has shown: the client gave a sign of life after the frame",
             ),
             repeated: counter(
                 "dm_messages_repeated_total",

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sosohappy_common::settings::{
     Access, ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
-use sosohappy_sockets::Limits;
+use sosohappy_realtime::Limits;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -14,7 +14,7 @@ use sosohappy_common::correlation::Correlation;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{DirectMessageSent, Recipient};
-use sosohappy_sockets::{Close, Present, Protocol};
+use sosohappy_realtime::{Close, Present, Protocol};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{InvalidText, Message, MessageDate, MessageIds, MessageText, NewMessage, Party};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sosohappy_access::Names;
-use sosohappy_sockets::Hub;
+use sosohappy_realtime::Hub;
 
 use crate::socket::NoticeProtocol;
 

@@ -1,19 +1,24 @@
 //! A notice's way to its receiver: every replica shows it on the sockets it holds, one of them keeps it and sees to the push.
 //!
-//! A replica remembers what it has read a moment ago. What it cannot remember (its sockets are younger than the notice) the inbox tells:
-//! whoever comes first puts the notice there, and the time it was put there tells a repeated record from a new one.
+//! A replica remembers the records of the last minute that concern accounts connected to it. About others (its sockets are younger than
+//! the notice) it asks the inbox: the replica that comes first stores the notice, the time it was stored tells a duplicate from a new
+//! record, and a settled push says that the notice was shown or pushed already.
+//!
+//! A notice counts as shown when the client gave a sign of life after the frame ([`sosohappy_realtime::shown`]); until then its push stays
+//! in the queue, due after `push.delivery-timeout`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use moka::future::Cache;
+use parking_lot::Mutex;
 use sosohappy_access::{Names, Revocations};
 use sosohappy_bus::consume::HandleError;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
-use sosohappy_sockets::{Hub, Present};
+use sosohappy_realtime::dedupe::{Dedupe, Verdict};
+use sosohappy_realtime::{Hub, Marks, Present};
 use sosohappy_store::Directory;
 
 use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
@@ -24,9 +29,6 @@ use crate::store::{Added, Store};
 
 /// A notice that was put into the inbox this long ago was shown, or pushed, then.
 const FRESH: Duration = Duration::from_secs(30);
-
-/// Notices that this replica remembers to have read, for as long as a repetition could be taken for new.
-const READ: u64 = 20_000;
 
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -40,61 +42,47 @@ pub struct Delivery {
     pub present: Present,
     pub pushes: PushHandle,
     pub metrics: NoticeMetrics,
-    pub read: Read,
+    pub shown: Marks<EventId>,
+    pub dedupe: Arc<Mutex<Dedupe>>,
     /// When this replica was started.
     pub started: Timestamp,
     /// When the inbox was made.
     pub born: Timestamp,
 }
 
-/// What this replica has read a moment ago, and whether it has shown it.
-#[derive(Debug, Clone)]
-pub struct Read(Cache<EventId, bool>);
-
-impl Default for Read {
-    fn default() -> Self {
-        Self(Cache::builder().max_capacity(READ).time_to_live(FRESH * 2).build())
-    }
-}
-
 impl Delivery {
-    /// Shows it on the receiver's sockets here, if there are any.
-    ///
-    /// A copy of the record is not shown again, wherever the receiver's socket was when the first one came: what this replica has read
-    /// it remembers, and what was in the inbox before it was started was others' to show.
+    /// Shows it on the receiver's sockets here, if there are any. A duplicate of the record is not shown again.
     pub async fn show(&self, notice: &Notice) -> Result<(), HandleError> {
-        match self.read.0.get(&notice.event).await {
-            // The attempt that showed it could not say so.
-            Some(true) => return self.settle(notice).await,
-            Some(false) => {
-                self.metrics.notice(Outcome::Repeated);
-                return Ok(());
-            }
-            None => {}
+        let verdict = self.dedupe.lock().verdict(notice.event, notice.occurred_at);
+        if verdict == Verdict::Duplicate {
+            self.metrics.notice(Outcome::Repeated);
+            return Ok(());
         }
-        let shown = self.show_now(notice).await?;
-        self.read.0.insert(notice.event, shown).await;
-        if shown {
-            self.metrics.notice(Outcome::Shown);
-            self.settle(notice).await?;
-        }
-        Ok(())
-    }
-
-    async fn show_now(&self, notice: &Notice) -> Result<bool, HandleError> {
         if !self.hub.online(&notice.receiver) {
-            return Ok(false);
+            return Ok(());
         }
         if !self.is_for(notice).await? {
             self.metrics.notice(Outcome::Nobody);
-            return Ok(false);
+            return Ok(());
         }
         let name = self.name_of_actor(notice).await;
-        if !self.knows_new(notice) && !self.is_new(notice).await? {
-            return Ok(false);
+        let is_new = match verdict {
+            Verdict::New if self.knows_new(notice) => true,
+            Verdict::New | Verdict::Forgotten => self.is_new(notice).await?,
+            Verdict::Duplicate => false,
+        };
+        if is_new {
+            let metrics = self.metrics.clone();
+            let on_shown = self
+                .shown
+                .on_shown(notice.event, move || metrics.notice(Outcome::Shown));
+            let frame = notice.content.frame(name.as_deref());
+            self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
         }
-        let frame = notice.content.frame(name.as_deref());
-        Ok(self.hub.send(&notice.receiver, &frame) > 0)
+        self.dedupe
+            .lock()
+            .remember(notice.event, notice.occurred_at, self.now());
+        Ok(())
     }
 
     /// Whether this replica knows by itself that it is new, so that the frame need not wait for the inbox: it happened not long ago, the
@@ -109,7 +97,7 @@ impl Delivery {
         !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_since(&notice.receiver, since)
     }
 
-    /// Whether it is the inbox's since a moment ago, and since this replica was started: no other has shown it.
+    /// Whether the inbox has it since a moment ago, and since this replica was started, and it was neither shown nor pushed.
     async fn is_new(&self, notice: &Notice) -> Result<bool, HandleError> {
         let now = self.now();
         let Some(stored_at) = self.put(notice, now).await? else {
@@ -117,6 +105,7 @@ impl Delivery {
             return Ok(false);
         };
         let new = stored_at >= self.started && now.duration_since(stored_at).unsigned_abs() <= FRESH;
+        let new = new && !self.store.is_settled(notice.event).await?;
         if !new {
             self.metrics.notice(Outcome::Repeated);
         }
@@ -148,7 +137,7 @@ impl Delivery {
             attempts: 0,
         };
         let wait = if self.present.anywhere(&notice.receiver).await? {
-            self.settings.get().push.grace
+            self.settings.get().push.delivery_timeout
         } else {
             Duration::ZERO
         };
@@ -210,13 +199,6 @@ impl Delivery {
         }
         let names = self.names.nicknames_of(std::slice::from_ref(liker)).await;
         names.ok()?.into_iter().next()?
-    }
-
-    async fn settle(&self, notice: &Notice) -> Result<(), HandleError> {
-        match notice.content {
-            Content::Like { .. } => Ok(self.store.settle(notice.event, self.now()).await?),
-            Content::Other { .. } => Ok(()),
-        }
     }
 }
 

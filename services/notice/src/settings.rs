@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sosohappy_common::settings::{
     Access, ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
-use sosohappy_sockets::Limits;
+use sosohappy_realtime::Limits;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -47,7 +47,7 @@ pub struct PushSettings {
     pub url: SecretUrl,
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
-    pub grace: Duration,
+    pub delivery_timeout: Duration,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub max_age: Duration,

@@ -1,7 +1,7 @@
 //! The socket of `connect-notice`: frames go out, none is expected to come in.
 
 use sosohappy_access::Caller;
-use sosohappy_sockets::{Close, Present, Protocol};
+use sosohappy_realtime::{Close, Present, Protocol};
 
 #[derive(Debug)]
 pub struct NoticeProtocol(pub Present);

@@ -112,8 +112,11 @@ pub trait Pushes: Debug + Send + Sync {
     /// Makes it wait until `due`; nothing if that event was queued or settled before, or somebody in it resigned since.
     async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError>;
 
-    /// It went, or need not go: now and whenever it is queued later.
-    async fn settle(&self, event: EventId, now: Timestamp) -> Result<(), StoreError>;
+    /// They were sent or are not needed: now and whenever they are queued later.
+    async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Whether it was settled.
+    async fn is_settled(&self, event: EventId) -> Result<bool, StoreError>;
 
     /// Those that are due, with the attempt counted. They are due again at `again` unless they are settled until then.
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError>;

@@ -18,6 +18,7 @@ pub struct Renamed {
 pub const RENAMED: &[Renamed] = &[
     Renamed::new("events.access-token-form", "fleet.access-token-form"),
     Renamed::new("messages.shown-within", "messages.delivery-timeout"),
+    Renamed::new("push.grace", "push.delivery-timeout"),
     Renamed::new("push.give-up-after", "push.max-age"),
     Renamed::new("resignation.nickname-reservation", "nicknames.reservation"),
     Renamed::new("server.answer-memory", "server.response-memory"),

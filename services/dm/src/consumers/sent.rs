@@ -1,7 +1,5 @@
 //! `directMessage`: every replica shows the message on the sockets it holds of the receiver.
 
-mod dedupe;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,14 +10,13 @@ use sosohappy_common::clock::Clock;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{DirectMessageSent, Recipient, SocketMessageSent};
-use sosohappy_sockets::Hub;
+use sosohappy_realtime::dedupe::{Dedupe, Verdict};
+use sosohappy_realtime::{Hub, Marks, OnShown};
 
-use crate::delivered::DeliveredHandle;
 use crate::domain::{MessageId, MessageIds};
 use crate::metrics::DmMetrics;
 use crate::socket::Frame;
 use crate::store::Store;
-use dedupe::{Dedupe, Verdict};
 
 /// A record that is read again is not shown again:
 ///
@@ -32,7 +29,7 @@ pub struct Sent {
     ids: MessageIds,
     store: Arc<dyn Store>,
     names: Arc<dyn Names>,
-    delivered: DeliveredHandle,
+    delivered: Marks<MessageId>,
     clock: Arc<dyn Clock>,
     metrics: DmMetrics,
     dedupe: Arc<Mutex<Dedupe>>,
@@ -44,7 +41,7 @@ impl Sent {
         ids: MessageIds,
         store: Arc<dyn Store>,
         names: Arc<dyn Names>,
-        delivered: DeliveredHandle,
+        delivered: Marks<MessageId>,
         context: &Context,
         metrics: DmMetrics,
     ) -> Self {
@@ -104,19 +101,26 @@ impl Consumer<DirectMessageSent> for Sent {
         let Some(receiver) = self.receiver(&event).await else {
             return Ok(());
         };
-        if self.hub.online(&receiver) {
-            if verdict == Verdict::Forgotten && !self.waits(message.as_ref()).await? {
-                self.metrics.repeated.inc();
-            } else if self.hub.send_as_of(&receiver, &event.frame, meta.occurred_at) > 0 {
-                self.metrics.shown.inc();
+        if !self.hub.online(&receiver) {
+            return Ok(());
+        }
+        if verdict == Verdict::Forgotten && !self.waits(message.as_ref()).await? {
+            self.metrics.repeated.inc();
+        } else {
+            let shown = self.metrics.shown.clone();
+            let on_shown = match message {
+                Some(message) => self.delivered.on_shown(message, move || shown.inc()),
+                None => OnShown::new(move || shown.inc()),
+            };
+            let queued = self
+                .hub
+                .send_as_of(&receiver, &event.frame, meta.occurred_at, Some(&on_shown));
+            if queued > 0 {
                 let age = self.clock.now().duration_since(meta.occurred_at);
                 self.metrics.delivery.observe(age.as_secs_f64().max(0.0));
-                if let Some(message) = message {
-                    self.delivered.mark(message);
-                }
             }
         }
-        self.dedupe.lock().remember(meta.id, meta.occurred_at);
+        self.dedupe.lock().remember(meta.id, meta.occurred_at, self.clock.now());
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use sosohappy_testkit::{Bed, eventually, on_both_engines};
 use super::{DATE, Dm, message, next, sent, two};
 
 on_both_engines!(
+    a_message_that_a_half_open_socket_did_not_show_is_pushed,
     a_message_reaches_all_sockets_of_its_receiver_and_nobody_else,
     messages_keep_their_order,
     a_message_to_oneself_arrives,
@@ -84,6 +85,35 @@ async fn the_event_says_whether_somebody_is_there(bed: Bed) {
         (!next(&mut events).await.event.receiver_online).then_some(())
     })
     .await;
+}
+
+/// Case D1: the receiver's phone lost its network; its socket neither reads nor answers pings.
+async fn a_message_that_a_half_open_socket_did_not_show_is_pushed(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[("messages.delivery-timeout", "1s")]).await;
+    let (kim, lee) = two(&bed).await;
+    let mut events = sent(&bed).await;
+    let half_open = dm.connect(&lee).await;
+    let mut from = dm.connect(&kim).await;
+    from.send(message("kim", "lee", DATE, "are you there?").to_string())
+        .await;
+    let first = next(&mut events).await;
+    assert!(first.event.receiver_online);
+    let second = next(&mut events).await;
+    assert!(!second.event.receiver_online, "no sign of life after the frame");
+    assert_eq!(second.meta.id, first.meta.id);
+    drop(half_open);
+
+    // One that answers has shown the next message: no second event.
+    let mut alive = dm.connect(&lee).await;
+    from.send(message("kim", "lee", DATE + 1, "and now?").to_string()).await;
+    assert_eq!(alive.json().await["date"], DATE + 1);
+    assert!(alive.silent_for(Duration::from_secs(3)).await);
+    from.send(message("kim", "lee", DATE + 2, "good").to_string()).await;
+    let frames = [next(&mut events).await, next(&mut events).await].map(|event| event.event.frame);
+    assert!(
+        frames[0].contains("and now?") && frames[1].contains("good"),
+        "{frames:?}"
+    );
 }
 
 /// Publishes records of the topic as they were, a second time.

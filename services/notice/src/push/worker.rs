@@ -108,12 +108,12 @@ impl Worker {
         match end.unwrap_or(Ok(End::Later))? {
             End::Settled(outcome) => {
                 self.metrics.push(kind, outcome);
-                self.store.settle(push.event, now).await
+                self.store.settle(&[push.event], now).await
             }
             End::Later if now.duration_since(push.queued_at).unsigned_abs() > max_age => {
                 tracing::warn!(event = %push.event, attempts = push.attempts, "push expired; giving up");
                 self.metrics.push(kind, "given-up");
-                self.store.settle(push.event, now).await
+                self.store.settle(&[push.event], now).await
             }
             End::Later => {
                 self.metrics.push(kind, "postponed");

@@ -5,7 +5,7 @@ use axum::response::Response;
 use sosohappy_access::Caller;
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
-use sosohappy_sockets::{Connect, Handshake, connect};
+use sosohappy_realtime::{Connect, Handshake, connect};
 
 use crate::app::App;
 

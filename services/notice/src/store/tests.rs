@@ -200,7 +200,9 @@ async fn a_push_waits_is_taken_and_settled_once(bed: Bed) {
 
     bench.postpone(push.event, at(300)).await.unwrap();
     assert_eq!(bench.due(299).await, []);
-    bench.settle(push.event, at(299)).await.unwrap();
+    assert!(!bench.is_settled(push.event).await.unwrap());
+    bench.settle(&[push.event], at(299)).await.unwrap();
+    assert!(bench.is_settled(push.event).await.unwrap());
     bench.postpone(push.event, at(0)).await.unwrap();
     bench.queue(&push, at(0)).await.unwrap();
     assert_eq!(bench.due(10_000).await, []);
@@ -209,8 +211,8 @@ async fn a_push_waits_is_taken_and_settled_once(bed: Bed) {
 async fn what_was_shown_before_it_was_queued_is_not_pushed(bed: Bed) {
     let bench = bench(bed).await;
     let push = bench.push("lee", "kim", 0);
-    bench.settle(push.event, at(0)).await.unwrap();
-    bench.settle(push.event, at(1)).await.unwrap();
+    bench.settle(&[push.event], at(0)).await.unwrap();
+    bench.settle(&[push.event], at(1)).await.unwrap();
     bench.queue(&push, at(0)).await.unwrap();
     assert_eq!(bench.due(100).await, []);
 }
@@ -384,7 +386,7 @@ async fn only_what_is_old_is_swept(bed: Bed) {
     bench.seq(&old, 0).await;
     bench.seq(&young, 50).await;
     let settled = bench.push("lee", "kim", 50);
-    bench.settle(settled.event, at(50)).await.unwrap();
+    bench.settle(&[settled.event], at(50)).await.unwrap();
     bench.device("kim", Some(1), Some("phone"), 1).await;
     bench.device("kim", Some(2), None, 1).await;
     bench.erase(&bench.erasure("park", 50), at(50)).await.unwrap();

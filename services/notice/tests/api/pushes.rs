@@ -41,8 +41,8 @@ async fn who_is_away_gets_a_push_once(bed: Bed) {
 
 async fn who_is_there_gets_a_frame_and_no_push(bed: Bed) {
     let (one, other) = (
-        replica(&bed, &[("push.grace", "1s")]).await,
-        replica(&bed, &[("push.grace", "1s")]).await,
+        replica(&bed, &[("push.delivery-timeout", "1s")]).await,
+        replica(&bed, &[("push.delivery-timeout", "1s")]).await,
     );
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
@@ -61,7 +61,7 @@ async fn who_is_there_gets_a_frame_and_no_push(bed: Bed) {
     let mut socket = connect(&one, &kim).await;
     bed.publish(like(&lee, &kim, DATE)).await;
     assert_eq!(socket.text().await, frame("lee", DATE));
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(socket.silent_for(Duration::from_secs(3)).await);
     assert_eq!(
         pushes(&one, "like", "sent").await + pushes(&other, "like", "sent").await,
         0
@@ -75,7 +75,7 @@ async fn who_seems_to_be_there_gets_a_push_after_a_while(bed: Bed) {
     let deaf = replica(&deaf_bed, &[("inbox.url", settings.get().inbox.url.expose())]).await;
     let mut socket = connect(&deaf, &kim(&deaf_bed).await).await;
 
-    let notice = replica(&bed, &[("push.grace", "1s")]).await;
+    let notice = replica(&bed, &[("push.delivery-timeout", "1s")]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
@@ -92,6 +92,34 @@ async fn who_seems_to_be_there_gets_a_push_after_a_while(bed: Bed) {
     })
     .await;
     assert!(socket.silent_for(Duration::from_millis(10)).await);
+}
+
+/// Case D1: the phone lost its network; its socket neither reads nor answers pings.
+async fn a_half_open_socket_does_not_keep_its_account_from_a_push(bed: Bed) {
+    let notice = replica(&bed, &[("push.delivery-timeout", "1s")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    let _half_open = connect(&notice, &kim).await;
+    let first = bed.publish(like(&lee, &kim, DATE)).await;
+    applied(&notice, "noticeLike", 1).await;
+    assert_eq!(pushes(&notice, "like", "sent").await, 0, "not before the timeout");
+    eventually("the push is sent", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(
+        crate::fleet::counted(&notice, "notices_total", &[("outcome", "shown")]).await,
+        0
+    );
+
+    // A socket that answers has shown the next like; the duplicate of the first is neither shown nor pushed again.
+    let mut alive = connect(&notice, &kim).await;
+    bed.publish_again(&first).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    assert_eq!(alive.text().await, frame("lee", DATE + 1));
+    assert!(alive.silent_for(Duration::from_secs(2)).await);
+    assert_eq!(pushes(&notice, "like", "sent").await, 1);
 }
 
 async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
@@ -161,6 +189,7 @@ async fn without_a_device_nothing_is_sent(bed: Bed) {
 }
 
 on_both_engines!(
+    a_half_open_socket_does_not_keep_its_account_from_a_push,
     a_message_is_pushed_to_who_was_away_when_it_was_sent,
     who_is_away_gets_a_push_once,
     who_is_there_gets_a_frame_and_no_push,

@@ -51,13 +51,20 @@ impl Pushes for MongoStore {
         Ok(())
     }
 
-    async fn settle(&self, event: EventId, now: Timestamp) -> Result<(), StoreError> {
-        let settled = doc! {
-            "$unset": { "account": "", "token": "", "actor": "", "content": "", "due_at": "" },
-            "$setOnInsert": { "occurred_at": now.as_millisecond(), "queued_at": now.as_millisecond() },
-        };
-        self.upsert(PUSHES, doc! { "_id": event.to_string() }, settled).await?;
+    async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError> {
+        for event in events {
+            let settled = doc! {
+                "$unset": { "account": "", "token": "", "actor": "", "content": "", "due_at": "" },
+                "$setOnInsert": { "occurred_at": now.as_millisecond(), "queued_at": now.as_millisecond() },
+            };
+            self.upsert(PUSHES, doc! { "_id": event.to_string() }, settled).await?;
+        }
         Ok(())
+    }
+
+    async fn is_settled(&self, event: EventId) -> Result<bool, StoreError> {
+        let settled = doc! { "_id": event.to_string(), "due_at": { "$exists": false } };
+        Ok(self.collection(PUSHES).find_one(settled).await?.is_some())
     }
 
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError> {

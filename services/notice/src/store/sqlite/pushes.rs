@@ -54,22 +54,32 @@ impl Pushes for SqliteStore {
         .await
     }
 
-    async fn settle(&self, event: EventId, now: Timestamp) -> Result<(), StoreError> {
+    async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            sqlx::query(
-                "INSERT INTO push (event_id, occurred_at, queued_at) VALUES (?, ?, ?)
-                ON CONFLICT (event_id) DO UPDATE
-                SET account = NULL, token = NULL, actor = NULL, content = NULL, due_at = NULL",
-            )
-            .bind(event.0.as_bytes().as_slice())
-            .bind(now.as_millisecond())
-            .bind(now.as_millisecond())
-            .execute(&mut *tx)
-            .await?;
+            for event in events {
+                sqlx::query(
+                    "INSERT INTO push (event_id, occurred_at, queued_at) VALUES (?, ?, ?)
+                    ON CONFLICT (event_id) DO UPDATE
+                    SET account = NULL, token = NULL, actor = NULL, content = NULL, due_at = NULL",
+                )
+                .bind(event.0.as_bytes().as_slice())
+                .bind(now.as_millisecond())
+                .bind(now.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            }
             Ok(tx.commit().await?)
         })
         .await
+    }
+
+    async fn is_settled(&self, event: EventId) -> Result<bool, StoreError> {
+        let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM push WHERE event_id = ? AND due_at IS NULL")
+            .bind(event.0.as_bytes().as_slice())
+            .fetch_optional(self.database.reader())
+            .await?;
+        Ok(found.is_some())
     }
 
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError> {

@@ -14,7 +14,7 @@ use sosohappy_common::Context;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
-use sosohappy_sockets::{Close, Hub, Limits, Protocol, upgrade};
+use sosohappy_realtime::{Close, Hub, Limits, Protocol, upgrade};
 
 /// `docs/performance.md` holds the slope of a whole service; this is the crate's share.
 const MOST_BYTES: usize = 12 * 1024;

@@ -12,7 +12,7 @@ use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
-use sosohappy_sockets::{Close, Hub, Limits, Protocol, upgrade};
+use sosohappy_realtime::{Close, Hub, Limits, Protocol, upgrade};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};

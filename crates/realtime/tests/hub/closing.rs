@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use sosohappy_events::types::SessionId;
-use sosohappy_sockets::Limits;
+use sosohappy_realtime::Limits;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Fleet, account, limits, until};

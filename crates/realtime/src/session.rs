@@ -12,6 +12,7 @@ use sosohappy_access::Caller;
 use crate::frame_limit::Verdict;
 use crate::hub::{FRAME_OUT_BYTES, Place, Socket};
 use crate::mailbox::Next;
+use crate::shown::Confirmations;
 use crate::{Close, Hub};
 
 /// What a service does with the frames of its sockets.
@@ -118,6 +119,7 @@ async fn run<P: Protocol>(connection: WebSocket, hub: Hub, mut seat: Seat<P>, kn
         known: &known,
         protocol: &*protocol,
         connection,
+        confirmations: Confirmations::default(),
         broken: false,
     };
     // On the heap and only while there is one: an idle socket's task stays small.
@@ -186,6 +188,7 @@ struct Session<'a, P> {
     known: &'a Socket,
     protocol: &'a P,
     connection: WebSocket,
+    confirmations: Confirmations,
     /// Reading failed: nothing more can be read from this connection.
     broken: bool,
 }
@@ -252,13 +255,17 @@ impl<'a, P: Protocol> Session<'a, P> {
                     return Err(End::Ours(Close::TokenExpired));
                 }
                 self.hub.0.metrics.frames_in.inc();
+                self.confirmations.sign_of_life();
                 match self.count() {
                     Verdict::Accepted => Ok(Received::Frame(text)),
                     Verdict::Refused => Ok(Received::OverLimit),
                     Verdict::Flood => Err(End::Ours(Close::RateLimited)),
                 }
             }
+            // Answers to our pings come as often as we ask and are not counted against the client.
+            Some(Ok(Message::Pong(payload))) if self.confirmations.pong(&payload) => Ok(Received::Nothing),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                self.confirmations.sign_of_life();
                 match self.hub.0.frames.get().control(&self.known.caller.account) {
                     Verdict::Accepted => Ok(Received::Nothing),
                     Verdict::Refused | Verdict::Flood => Err(End::Ours(Close::RateLimited)),
@@ -289,12 +296,16 @@ impl<'a, P: Protocol> Session<'a, P> {
         let mut more = true;
         while more && written < TURN {
             let message = match self.known.mailbox.take() {
-                Next::Frame(frame) => {
+                Next::Frame(queued) => {
                     self.hub.0.metrics.frames_out.inc();
-                    Message::Text(frame)
+                    if let Some(on_shown) = queued.on_shown {
+                        self.confirmations.wrote(on_shown);
+                    }
+                    Message::Text(queued.frame)
                 }
-                Next::Ping => Message::Ping(axum::body::Bytes::new()),
+                Next::Ping => Message::Ping(self.confirmations.ping()),
                 Next::Close(reason) => {
+                    self.ping_behind(&mut written).await?;
                     self.flush(written).await?;
                     return Err(End::Ours(reason));
                 }
@@ -306,8 +317,19 @@ impl<'a, P: Protocol> Session<'a, P> {
             in_time(self.known.limits.write_timeout, self.connection.feed(message)).await?;
             written += 1;
         }
+        self.ping_behind(&mut written).await?;
         self.flush(written).await?;
         Ok(more)
+    }
+
+    /// Asks for a sign of life behind frames whose showing is to be reported.
+    async fn ping_behind(&mut self, written: &mut usize) -> Result<(), End> {
+        if self.confirmations.needs_ping() {
+            let ping = Message::Ping(self.confirmations.ping());
+            in_time(self.known.limits.write_timeout, self.connection.feed(ping)).await?;
+            *written += 1;
+        }
+        Ok(())
     }
 
     async fn flush(&mut self, written: usize) -> Result<(), End> {
@@ -345,7 +367,19 @@ impl<'a, P: Protocol> Session<'a, P> {
             }
             // A client that does not answer the closing is left.
             while told && let Ok(Some(Ok(message))) = tokio::time::timeout(FAREWELL, self.connection.recv()).await {
-                let Message::Text(text) = message else { continue };
+                let text = match message {
+                    Message::Text(text) => text,
+                    Message::Pong(payload) => {
+                        self.confirmations.pong(&payload);
+                        continue;
+                    }
+                    // The client answers our closing, which stands behind everything that was written.
+                    Message::Close(_) if matches!(end, End::Ours(_)) => {
+                        self.confirmations.sign_of_life();
+                        continue;
+                    }
+                    Message::Close(_) | Message::Ping(_) | Message::Binary(_) => continue,
+                };
                 if end.is_gentle() && self.count() == Verdict::Accepted && self.handle(text).await.is_err() {
                     return;
                 }

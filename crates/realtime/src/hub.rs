@@ -15,11 +15,11 @@ use sosohappy_common::{Account, Context};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::Close;
 use crate::frame_limit::FrameLimit;
-use crate::mailbox::{Mailbox, Pushed};
+use crate::mailbox::{Mailbox, Pushed, Queued};
 use crate::metrics::SocketMetrics;
 use crate::revocations;
+use crate::{Close, OnShown};
 
 /// Bounds of every socket; one keeps those it was opened with, unless its field says otherwise.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
@@ -244,7 +244,13 @@ impl Hub {
     /// Frames of one account arrive in the order of the calls. A frame over [`FRAME_OUT_BYTES`] is logged and not sent.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send(&self, account: &Account, frame: &str) -> usize {
-        self.send_where(account, frame, |_| true)
+        self.send_where(account, frame, None, |_| true)
+    }
+
+    /// [`Hub::send`], with a report when one of the sockets has shown the frame.
+    #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
+    pub fn send_reporting(&self, account: &Account, frame: &str, on_shown: &OnShown) -> usize {
+        self.send_where(account, frame, Some(on_shown), |_| true)
     }
 
     /// [`Hub::send`] on the sockets only that were there when it happened: a client that came later has it from the history.
@@ -253,12 +259,24 @@ impl Hub {
     /// A frame that a replica has delivered before it crashed is not delivered again by the next one, and a late redelivery does not reach
     /// younger sockets, below newer frames.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
-    pub fn send_as_of(&self, account: &Account, frame: &str, happened_at: Timestamp) -> usize {
+    pub fn send_as_of(
+        &self,
+        account: &Account,
+        frame: &str,
+        happened_at: Timestamp,
+        on_shown: Option<&OnShown>,
+    ) -> usize {
         let now = self.0.context.clock.now();
-        self.send_where(account, frame, |socket| socket.was_there(happened_at, now))
+        self.send_where(account, frame, on_shown, |socket| socket.was_there(happened_at, now))
     }
 
-    fn send_where(&self, account: &Account, frame: &str, is_for: impl Fn(&Socket) -> bool) -> usize {
+    fn send_where(
+        &self,
+        account: &Account,
+        frame: &str,
+        on_shown: Option<&OnShown>,
+        is_for: impl Fn(&Socket) -> bool,
+    ) -> usize {
         if frame.len() > FRAME_OUT_BYTES {
             tracing::error!(bytes = frame.len(), "outgoing frame too large; not sent");
             return 0;
@@ -272,7 +290,11 @@ impl Hub {
             };
             let frame = Utf8Bytes::from(frame);
             for socket in sockets.iter().filter(|socket| is_for(socket)) {
-                match socket.mailbox.push(frame.clone(), socket.limits.queue) {
+                let frame = Queued {
+                    frame: frame.clone(),
+                    on_shown: on_shown.cloned(),
+                };
+                match socket.mailbox.push(frame, socket.limits.queue) {
                     Pushed::Queued => queued += 1,
                     Pushed::Full => full.push(socket.clone()),
                     Pushed::Closing => {}

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use futures::SinkExt as _;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{self, Live, Sources};
-use sosohappy_sockets::Limits;
+use sosohappy_realtime::Limits;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -167,17 +167,17 @@ async fn a_frame_too_large_for_any_client_is_not_sent() {
     assert_eq!(
         fleet.hub.send(
             &account("kim"),
-            &"x".repeat(sosohappy_sockets::hub::FRAME_OUT_BYTES + 1)
+            &"x".repeat(sosohappy_realtime::hub::FRAME_OUT_BYTES + 1)
         ),
         0
     );
     assert_eq!(
         fleet
             .hub
-            .send(&account("kim"), &"x".repeat(sosohappy_sockets::hub::FRAME_OUT_BYTES)),
+            .send(&account("kim"), &"x".repeat(sosohappy_realtime::hub::FRAME_OUT_BYTES)),
         1
     );
-    assert_eq!(phone.text().await.len(), sosohappy_sockets::hub::FRAME_OUT_BYTES);
+    assert_eq!(phone.text().await.len(), sosohappy_realtime::hub::FRAME_OUT_BYTES);
 }
 
 #[derive(serde::Deserialize)]

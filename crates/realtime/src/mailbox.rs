@@ -6,7 +6,7 @@ use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::Close;
+use crate::{Close, OnShown};
 
 /// A bounded queue of frames, a ping that overtakes them, and a closing. Holds no buffer while it is empty.
 #[derive(Debug, Default)]
@@ -17,9 +17,16 @@ pub(crate) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
-    frames: VecDeque<Utf8Bytes>,
+    frames: VecDeque<Queued>,
     ping: bool,
     closing: Option<Close>,
+}
+
+/// A frame, and who wants to know that it was shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Queued {
+    pub frame: Utf8Bytes,
+    pub on_shown: Option<OnShown>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +36,16 @@ pub(crate) enum Pushed {
     Closing,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Next {
     Ping,
-    Frame(Utf8Bytes),
+    Frame(Queued),
     Close(Close),
     Nothing,
 }
 
 impl Mailbox {
-    pub fn push(&self, frame: Utf8Bytes, limit: usize) -> Pushed {
+    pub fn push(&self, frame: Queued, limit: usize) -> Pushed {
         let mut state = self.state.lock();
         if state.closing.is_some() {
             return Pushed::Closing;
@@ -95,7 +102,20 @@ mod tests {
     use super::*;
 
     fn push(mailbox: &Mailbox, text: &'static str) -> Pushed {
-        mailbox.push(Utf8Bytes::from_static(text), 2)
+        let queued = Queued {
+            frame: Utf8Bytes::from_static(text),
+            on_shown: None,
+        };
+        mailbox.push(queued, 2)
+    }
+
+    fn taken(mailbox: &Mailbox) -> String {
+        match mailbox.take() {
+            Next::Ping => "ping".to_owned(),
+            Next::Frame(queued) => queued.frame.to_string(),
+            Next::Close(reason) => reason.label().to_owned(),
+            Next::Nothing => "nothing".to_owned(),
+        }
     }
 
     #[test]
@@ -104,9 +124,9 @@ mod tests {
         assert_eq!(push(&mailbox, "a"), Pushed::Queued);
         assert_eq!(push(&mailbox, "b"), Pushed::Queued);
         assert_eq!(push(&mailbox, "c"), Pushed::Full);
-        assert_eq!(mailbox.take(), Next::Frame("a".into()));
-        assert_eq!(mailbox.take(), Next::Frame("b".into()));
-        assert_eq!(mailbox.take(), Next::Nothing);
+        assert_eq!(taken(&mailbox), "a");
+        assert_eq!(taken(&mailbox), "b");
+        assert_eq!(taken(&mailbox), "nothing");
     }
 
     #[test]
@@ -116,8 +136,8 @@ mod tests {
         mailbox.close(Close::Restart);
         mailbox.close(Close::Policy);
         assert_eq!(push(&mailbox, "b"), Pushed::Closing);
-        assert_eq!(mailbox.take(), Next::Frame("a".into()));
-        assert_eq!(mailbox.take(), Next::Close(Close::Restart));
+        assert_eq!(taken(&mailbox), "a");
+        assert_eq!(taken(&mailbox), "restart");
     }
 
     #[test]
@@ -125,7 +145,7 @@ mod tests {
         let mailbox = Mailbox::default();
         push(&mailbox, "a");
         mailbox.close(Close::Policy);
-        assert_eq!(mailbox.take(), Next::Close(Close::Policy));
+        assert_eq!(taken(&mailbox), "policy");
     }
 
     #[tokio::test]
@@ -133,7 +153,7 @@ mod tests {
         let mailbox = Mailbox::default();
         mailbox.ping();
         mailbox.changed().await;
-        assert_eq!(mailbox.take(), Next::Ping);
-        assert_eq!(mailbox.take(), Next::Nothing);
+        assert_eq!(taken(&mailbox), "ping");
+        assert_eq!(taken(&mailbox), "nothing");
     }
 }

@@ -1,24 +1,30 @@
 //! What dm and notice share: sockets by account, one task and one bounded queue each, pings, slow-reader cut, closing on
-//! expiry and on drain.
+//! expiry and on drain; which frames were shown, which records are duplicates.
 //!
 //! A socket costs one task, a mailbox without buffers while it is empty, and 4 KiB for reading. Everything periodic (pings,
 //! idle and expired sockets) is done by one task a [`Hub`].
 
 pub mod close;
 pub mod connect;
+pub mod dedupe;
 mod drain;
 mod frame_limit;
 pub mod hub;
 mod mailbox;
+pub mod marks;
 mod metrics;
 pub mod presence;
 mod revocations;
 pub mod session;
+pub mod shown;
 mod sweep;
 
 pub use close::Close;
 pub use connect::{Connect, Handshake, connect};
+pub use dedupe::Dedupe;
 pub use hub::{Hub, Limits};
+pub use marks::Marks;
 pub use presence::Present;
 pub use revocations::spawn_revalidation;
 pub use session::{Protocol, upgrade};
+pub use shown::OnShown;

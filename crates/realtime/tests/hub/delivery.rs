@@ -1,10 +1,14 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Fleet, account, limits, until};
+use sosohappy_realtime::OnShown;
+
+use crate::support::{Client, Fleet, account, limits, until};
 
 #[tokio::test]
 async fn frames_arrive_in_the_order_sent_on_every_socket_of_the_account() {
-    let fleet = Fleet::start(sosohappy_sockets::Limits {
+    let fleet = Fleet::start(sosohappy_realtime::Limits {
         queue: 1000,
         ..limits()
     })
@@ -87,20 +91,23 @@ async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
     tokio::time::sleep(Duration::from_millis(2300)).await;
     let mut late = fleet.connect("name=kim&session=2").await;
     assert_eq!(
-        fleet
-            .hub
-            .send_as_of(&account("kim"), "older than both", before - Duration::from_secs(3)),
+        fleet.hub.send_as_of(
+            &account("kim"),
+            "older than both",
+            before - Duration::from_secs(3),
+            None
+        ),
         0
     );
     assert!(
         !fleet.hub.online_since(&account("kim"), between),
         "one of the two is younger"
     );
-    assert_eq!(fleet.hub.send_as_of(&account("kim"), "for the first", between), 1);
+    assert_eq!(fleet.hub.send_as_of(&account("kim"), "for the first", between, None), 1);
     assert_eq!(
         fleet
             .hub
-            .send_as_of(&account("kim"), "for both", fleet.context.clock.now()),
+            .send_as_of(&account("kim"), "for both", fleet.context.clock.now(), None),
         2
     );
     assert_eq!(early.text().await, "for the first");
@@ -114,7 +121,7 @@ async fn what_is_told_again_late_reaches_no_younger_socket() {
     let happened_at = fleet.context.clock.now();
     tokio::time::sleep(Duration::from_millis(20)).await;
     let mut client = fleet.connect("name=kim&session=1").await;
-    let tell = |frame: &str| fleet.hub.send_as_of(&account("kim"), frame, happened_at);
+    let tell = |frame: &str| fleet.hub.send_as_of(&account("kim"), frame, happened_at, None);
     assert_eq!(tell("at first"), 1, "its clock may be the one that is wrong");
     tokio::time::sleep(Duration::from_millis(3100)).await;
     assert_eq!(tell("again"), 0);
@@ -130,9 +137,77 @@ async fn a_client_that_has_its_connection_misses_nothing() {
         assert_eq!(
             fleet
                 .hub
-                .send_as_of(&account(&format!("person{number}")), "at once", now),
+                .send_as_of(&account(&format!("person{number}")), "at once", now, None),
             1
         );
         assert_eq!(client.text().await, "at once");
     }
+}
+
+/// Sends a frame that counts when it is shown.
+fn counted(fleet: &Fleet, frame: &str, shown: &Arc<AtomicUsize>) -> usize {
+    let shown = shown.clone();
+    let on_shown = OnShown::new(move || {
+        shown.fetch_add(1, Ordering::Relaxed);
+    });
+    fleet.hub.send_reporting(&account("kim"), frame, &on_shown)
+}
+
+/// Reads until nothing comes any more, answering pings.
+async fn quiet(client: &mut Client) {
+    while tokio::time::timeout(Duration::from_millis(200), client.next())
+        .await
+        .is_ok()
+    {}
+}
+
+#[tokio::test]
+async fn a_frame_is_shown_when_its_client_has_answered_the_ping_behind_it() {
+    let fleet = Fleet::start(limits()).await;
+    let shown = Arc::new(AtomicUsize::new(0));
+    let (mut phone, _half_open) = (
+        fleet.connect("name=kim").await,
+        fleet.connect("name=kim&session=2").await,
+    );
+    assert_eq!(counted(&fleet, "one", &shown), 2);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(shown.load(Ordering::Relaxed), 0, "written, and nothing heard");
+    assert_eq!(phone.text().await, "one");
+    quiet(&mut phone).await;
+    until("shown", || shown.load(Ordering::Relaxed) == 1).await;
+    // Again, on the same socket, and several at once behind one ping.
+    for _ in 0..5 {
+        counted(&fleet, "more", &shown);
+    }
+    quiet(&mut phone).await;
+    until("all are shown", || shown.load(Ordering::Relaxed) == 6).await;
+}
+
+#[tokio::test]
+async fn any_later_frame_of_the_client_is_a_sign_of_life() {
+    let fleet = Fleet::start(limits()).await;
+    let shown = Arc::new(AtomicUsize::new(0));
+    let mut phone = fleet.connect("name=kim").await;
+    phone.send("before").await;
+    until("it is read", || !fleet.notes.frames.lock().is_empty()).await;
+    counted(&fleet, "one", &shown);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(shown.load(Ordering::Relaxed), 0);
+    phone.send("after").await;
+    until("shown", || shown.load(Ordering::Relaxed) == 1).await;
+}
+
+#[tokio::test]
+async fn a_cut_socket_has_not_shown_what_was_queued_or_unanswered() {
+    let fleet = Fleet::start(limits()).await;
+    let shown = Arc::new(AtomicUsize::new(0));
+    let phone = fleet.connect("name=kim").await;
+    counted(&fleet, "written, never answered", &shown);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // As many at once as the queue does not take: the socket is cut.
+    while counted(&fleet, "queued", &shown) > 0 {}
+    drop(phone);
+    until("it is gone", || !fleet.hub.online(&account("kim"))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(shown.load(Ordering::Relaxed), 0);
 }

@@ -1,0 +1,165 @@
+//! What counts as shown: a frame after which its client gave a sign of life.
+//!
+//! Neither the queue of a socket nor a successful write says that a client got a frame: the connection of a phone that lost its network
+//! takes both for minutes. The hub therefore reports a frame as shown when one of the sockets that it was queued on has answered a ping
+//! that was written behind it, or has sent any frame later. Frames without such an answer stay unreported, and their senders push them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use parking_lot::Mutex;
+
+/// Called once, when the first of the sockets that a frame was queued on has shown it. Never called for a frame that none has shown.
+///
+/// The call runs in the task of the socket: it must not block.
+#[derive(Clone)]
+pub struct OnShown(Arc<Mutex<Option<Callback>>>);
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+impl OnShown {
+    #[must_use]
+    pub fn new(callback: impl FnOnce() + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(callback)))))
+    }
+
+    pub(crate) fn report(&self) {
+        let callback = self.0.lock().take();
+        if let Some(callback) = callback {
+            callback();
+        }
+    }
+}
+
+impl fmt::Debug for OnShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnShown(..)")
+    }
+}
+
+/// Written frames of one socket that wait for a sign of life. A client that reads and never answers cannot collect more: the oldest
+/// count as not shown.
+const MOST_UNANSWERED: usize = 1024;
+
+/// Pings of one socket, numbered by their payload, and the written frames that the answers confirm.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmations {
+    /// Each with the number of the first ping behind it.
+    unanswered: VecDeque<(u64, OnShown)>,
+    /// The number of the last ping that was written.
+    pinged: u64,
+    /// The highest number that was answered.
+    ponged: u64,
+}
+
+impl Confirmations {
+    /// A frame is written.
+    pub fn wrote(&mut self, on_shown: OnShown) {
+        if self.unanswered.len() >= MOST_UNANSWERED {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((self.pinged + 1, on_shown));
+    }
+
+    /// Returns the payload of the next ping.
+    pub fn ping(&mut self) -> Bytes {
+        self.pinged += 1;
+        Bytes::copy_from_slice(&self.pinged.to_be_bytes())
+    }
+
+    /// Returns whether a ping has to be written behind the frames: one at a time, so that a busy socket has one per round trip.
+    pub fn needs_ping(&self) -> bool {
+        let is_behind = self.unanswered.back().is_some_and(|(behind, _)| *behind > self.pinged);
+        is_behind && self.pinged == self.ponged
+    }
+
+    /// Returns whether the pong answers a ping of ours for the first time; then the frames before that ping are shown. A client may answer
+    /// the latest of several pings only (RFC 6455 section 5.5.3).
+    pub fn pong(&mut self, payload: &[u8]) -> bool {
+        let Ok(number) = <[u8; 8]>::try_from(payload).map(u64::from_be_bytes) else {
+            return false;
+        };
+        if number <= self.ponged || number > self.pinged {
+            return false;
+        }
+        self.ponged = number;
+        while let Some((_, on_shown)) = self.unanswered.pop_front_if(|(behind, _)| *behind <= number) {
+            on_shown.report();
+        }
+        if self.unanswered.is_empty() {
+            // An idle socket holds no buffer.
+            self.unanswered = VecDeque::new();
+        }
+        true
+    }
+
+    /// A frame of the client that is no answer to a ping: everything written so far is shown.
+    pub fn sign_of_life(&mut self) {
+        for (_, on_shown) in std::mem::take(&mut self.unanswered) {
+            on_shown.report();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn counting(count: &Arc<AtomicUsize>) -> OnShown {
+        let count = count.clone();
+        OnShown::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    #[test]
+    fn a_pong_confirms_what_was_written_before_its_ping() {
+        let shown = Arc::new(AtomicUsize::new(0));
+        let count = || shown.load(Ordering::Relaxed);
+        let mut confirmations = Confirmations::default();
+        let early = confirmations.ping();
+        confirmations.wrote(counting(&shown));
+        assert!(!confirmations.needs_ping(), "one is on its way");
+        assert!(confirmations.pong(&early));
+        assert_eq!(count(), 0, "that ping was written before the frame");
+        assert!(confirmations.needs_ping());
+        let behind = confirmations.ping();
+        confirmations.wrote(counting(&shown));
+        assert!(confirmations.pong(&behind));
+        assert_eq!(count(), 1);
+        assert!(!confirmations.pong(&behind), "answered already");
+        for odd in [&b""[..], b"12345678", &99_u64.to_be_bytes(), &[0; 8]] {
+            assert!(!confirmations.pong(odd), "{odd:?}");
+        }
+        assert_eq!(count(), 1);
+        confirmations.sign_of_life();
+        assert_eq!(count(), 2);
+    }
+
+    #[test]
+    fn the_first_of_several_sockets_reports() {
+        let shown = Arc::new(AtomicUsize::new(0));
+        let on_shown = counting(&shown);
+        let (mut one, mut other) = (Confirmations::default(), Confirmations::default());
+        one.wrote(on_shown.clone());
+        other.wrote(on_shown);
+        one.sign_of_life();
+        other.sign_of_life();
+        assert_eq!(shown.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_client_that_never_answers_collects_a_bounded_number() {
+        let shown = Arc::new(AtomicUsize::new(0));
+        let mut confirmations = Confirmations::default();
+        for _ in 0..MOST_UNANSWERED + 10 {
+            confirmations.wrote(counting(&shown));
+        }
+        confirmations.sign_of_life();
+        assert_eq!(shown.load(Ordering::Relaxed), MOST_UNANSWERED);
+    }
+}
