@@ -1,9 +1,11 @@
-//! Pictures people upload: type sniffed, size and pixels bounded, kept in an object store under unguessable ids.
+//! Uploaded pictures: type sniffed, size and pixels bounded, kept in an object store under unguessable ids.
 
 mod picture;
+mod settings;
 mod store;
 
 pub use picture::Picture;
+pub use settings::ImageSettings;
 pub use store::{Chunks, ImageId, Images, Reading, Stored};
 
 #[derive(Debug, thiserror::Error)]

@@ -10,8 +10,9 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+    ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, Server, Tracing, schema, valid,
 };
+use sosohappy_media::ImageSettings;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -32,19 +33,6 @@ pub struct Settings {
     pub sessions: Sessions,
     pub nicknames: Nicknames,
     pub resignation: Resignation,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(deny_unknown_fields)]
-pub struct ImageSettings {
-    pub url: SecretUrl,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
-    pub max_bytes: usize,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
-    pub max_pixels: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -38,7 +38,7 @@ impl App {
 
     /// Returns the picture that had this id in the legacy feed, if the viewer may see its post and the time for such ids is not over.
     pub async fn legacy_image(&self, viewer: &Account, id: i64) -> Result<Option<ImageId>, Error> {
-        let kept = self.settings.get().images.legacy_ids;
+        let kept = self.settings.get().imported.image_ids;
         if kept.is_zero() {
             return Ok(None);
         }

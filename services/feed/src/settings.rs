@@ -5,9 +5,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema,
-    valid,
+    Access, ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, Server, Tracing, schema, valid,
 };
+use sosohappy_media::ImageSettings;
 
 use crate::domain::PostLimits;
 
@@ -26,21 +26,15 @@ pub struct Settings {
     pub access: Access,
     pub database: Database,
     pub images: ImageSettings,
+    pub imported: Imported,
     pub post: PostLimits,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
-pub struct ImageSettings {
-    pub url: SecretUrl,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
-    pub max_bytes: usize,
-    #[serde(deserialize_with = "valid::at_least_one")]
-    #[schemars(range(min = 1))]
-    pub max_pixels: u64,
+pub struct Imported {
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
-    pub legacy_ids: Duration,
+    pub image_ids: Duration,
 }

@@ -216,7 +216,7 @@ async fn every_post_is_taken_over_or_reported(bed: Bed) {
     assert!(new > 1_000_000, "unguessable");
     assert_eq!(show(None, new).await, 200);
     feed.stop().await;
-    let feed = self::feed(&bed, &[("images.legacy-ids", "0s")]).await;
+    let feed = self::feed(&bed, &[("imported.image-ids", "0s")]).await;
     assert_eq!(call(&feed, &kim, "findFeedImage", &[("imageId", &id)]).await.0, 404);
 }
 
