@@ -1,12 +1,14 @@
-//! `accessToken`: a token was issued; feed, dm and notice let its bearer in.
+//! `accessToken`: auth issued an access token; feed, dm and notice accept it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sosohappy_common::Account;
 
 use super::parse;
@@ -16,7 +18,7 @@ const ISSUED_AT: &str = "issued-at";
 const EXPIRES_AT: &str = "expires-at";
 const ROLE: &str = "role";
 
-/// Bytes of the longest token that is taken: more than fits into a request's headers.
+/// The most bytes of a token: more than fits into the headers of a request.
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// SHA-256 of an access token; `sha256:<64 hex digits>` in text.
@@ -54,12 +56,12 @@ impl FromStr for TokenDigest {
     }
 }
 
-/// One sign-in on one device; random, not a secret. 16 hex digits on the wire.
+/// One sign-in on one device; random, not a secret. 16 hex digits on the wire, in headers and in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
 
 impl SessionId {
-    /// The session of a token that names none: each token is a session of its own.
+    /// Returns the session of a token without a session id: each such token is a session of its own.
     #[must_use]
     pub fn of_digest(digest: &TokenDigest) -> Self {
         let mut bytes = [0; 8];
@@ -85,6 +87,19 @@ impl FromStr for SessionId {
         let mut bytes = [0; 8];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidSession)?;
         Ok(Self(u64::from_be_bytes(bytes)))
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 
@@ -128,18 +143,18 @@ impl FromStr for Role {
 }
 
 /// Key: account. Value: `sha256:<hex>` or, in a mixed fleet, the token itself. Headers `session-id`, `issued-at`,
-/// `expires-at` (milliseconds since the epoch), `role`; a Spring service sends none: then the session is derived from the
-/// digest, and the life is read from the token's own `iat` and `exp`, else counted from the record's timestamp.
+/// `expires-at` (milliseconds since the epoch), `role`. A Spring service sends none: then the session is derived from the
+/// digest, and the lifetime is that of the token's `iat` and `exp`, else begins at the record's timestamp.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessTokenIssued {
     pub account: Account,
     pub digest: TokenDigest,
-    /// The token itself, published while a Spring service reads the topic; never kept, never decoded.
+    /// The token itself, published while a Spring service reads the topic; never stored, never decoded.
     pub raw: Option<String>,
     pub session: SessionId,
     pub role: Role,
     pub issued_at: Timestamp,
-    /// `None` when the record does not tell: the reader adds the token lifetime to `issued_at`.
+    /// `None` when the record has no expiry: the reader adds the token lifetime to `issued_at`.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -188,7 +203,7 @@ impl Event for AccessTokenIssued {
                 .map_err(|error: InvalidDigest| Malformed::new(error.to_string()))?;
             (digest, Life::default())
         } else if value.is_empty() || value.len() > MAX_TOKEN {
-            return Err(Malformed::new("the value is no access token"));
+            return Err(Malformed::new("the value is not an access token"));
         } else {
             (TokenDigest::of(value), Life::of(value))
         };
@@ -208,8 +223,7 @@ impl Event for AccessTokenIssued {
     }
 }
 
-/// What a JWT says of its own life, in seconds since the epoch. Nothing is verified: whoever may write to the topic is
-/// believed, as every reader of the topic does.
+/// The lifetime claims of a JWT, in seconds since the epoch. Not verified: only auth may write to the topic.
 #[derive(Debug, Default, Deserialize)]
 struct Life {
     iat: Option<f64>,
@@ -217,7 +231,7 @@ struct Life {
 }
 
 impl Life {
-    /// Nothing for a token that is no JWT.
+    /// Returns empty claims for a token that is not a JWT.
     fn of(token: &str) -> Self {
         let claims = token
             .split('.')

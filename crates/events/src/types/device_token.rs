@@ -1,4 +1,4 @@
-//! `deviceToken`: which devices of an account can be pushed to.
+//! `deviceToken`: the push tokens of an account's devices.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,35 +7,34 @@ use sosohappy_common::Account;
 use super::{SessionId, parse};
 use crate::{Event, Malformed, Record, Topic};
 
-/// Bytes of the longest push token that is taken; those of FCM have under 300.
+/// The most bytes of a push token; those of FCM have under 300.
 const MAX_TOKEN: usize = 4096;
 
 /// JSON `[{"session","token","since"}]`, `since` in milliseconds since the epoch.
 const DEVICES: &str = "devices";
 
-/// A session that can be pushed to.
+/// A session with a push token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    #[serde(with = "session_text")]
     pub session: SessionId,
     pub token: String,
-    /// When the session got the token.
+    /// When the session registered the token.
     #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub since: Timestamp,
 }
 
-/// Key: account. Value: the push token that was set last; null when none is left. Header `devices`: all there are, for compaction keeps
+/// Key: account. Value: the push token that was set last; null when none is left. Header `devices`: all devices, because compaction keeps
 /// one record an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceTokenSet {
     pub account: Account,
     pub token: Option<String>,
-    /// `None` from a Spring service, which knows of one device an account.
+    /// `None` from a Spring service, which has one device an account.
     pub devices: Option<Vec<Device>>,
 }
 
 impl DeviceTokenSet {
-    /// Of devices in the order in which they got their tokens.
+    /// Creates the event from all devices of an account, in the order in which they registered their tokens.
     #[must_use]
     pub fn all(account: Account, devices: Vec<Device>) -> Self {
         Self {
@@ -80,29 +79,14 @@ impl Event for DeviceTokenSet {
             .chain(listed)
             .any(|token| token.is_empty() || token.len() > MAX_TOKEN)
         {
-            return Err(Malformed::new("the value or the header is no push token"));
+            return Err(Malformed::new(
+                "a push token in the value or the header is empty or too long",
+            ));
         }
         Ok(Self {
             account: parse::key_account(record)?,
             token,
             devices,
         })
-    }
-}
-
-mod session_text {
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use super::SessionId;
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
-    pub(super) fn serialize<S: Serializer>(session: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(session)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SessionId, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| D::Error::custom("no session"))
     }
 }

@@ -25,7 +25,6 @@ pub struct Claims {
     /// 32 hex digits.
     pub jti: String,
     /// The session, 16 hex digits.
-    #[serde(with = "session_text")]
     pub sid: SessionId,
 }
 
@@ -73,25 +72,5 @@ impl Claims {
             jti,
             sid,
         }
-    }
-}
-
-/// A session as 16 hex digits.
-mod session_text {
-    use std::borrow::Cow;
-
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-    use sosohappy_events::types::SessionId;
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde says how it is called")]
-    pub fn serialize<S: Serializer>(session: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(session)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SessionId, D::Error> {
-        Cow::<'de, str>::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
     }
 }
