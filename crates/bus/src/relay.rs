@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
-use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::lifecycle::Stage;
+use sosohappy_common::{Context, WakeHandle};
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -38,15 +37,8 @@ const BUSY: Duration = Duration::from_secs(2);
 /// How often a relay without the lease tries to get it.
 const TRY: Duration = Duration::from_secs(1);
 
-/// Wakes the relay of this process; whoever commits an outbox row calls it after the commit.
-#[derive(Debug, Clone, Default)]
-pub struct RelayHandle(Arc<Notify>);
-
-impl RelayHandle {
-    pub fn wake(&self) {
-        self.0.notify_one();
-    }
-}
+/// Wakes the relay of this process; called after each commit of an outbox row.
+pub type RelayHandle = WakeHandle;
 
 /// Spawns the relay: one of the replicas leases it and publishes batches in order. Without a wake it looks every
 /// 200 ms, which also finds rows of a replica that died after its commit. What the bus refuses for good goes to the
@@ -76,7 +68,7 @@ fn spawn(
     let handle = RelayHandle::default();
     let relay = Relay {
         published_until,
-        ..Relay::new(context, bus, outbox, handle.0.clone())
+        ..Relay::new(context, bus, outbox, handle.clone())
     };
     context
         .lifecycle
@@ -88,7 +80,7 @@ struct Relay {
     bus: Arc<dyn Bus>,
     outbox: Arc<dyn Outbox>,
     holder: String,
-    wake: Arc<Notify>,
+    wake: RelayHandle,
     draining: CancellationToken,
     metrics: Relaying,
     clock: Arc<dyn Clock>,
@@ -128,7 +120,7 @@ fn backoff() -> impl Iterator<Item = Duration> + Send {
 }
 
 impl Relay {
-    fn new(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>, wake: Arc<Notify>) -> Self {
+    fn new(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>, wake: RelayHandle) -> Self {
         let (holder, draining) = (
             context.instance.to_string(),
             context.lifecycle.draining_at(Stage::Publishing),
@@ -242,7 +234,7 @@ impl Relay {
 
     async fn rest(&self, longest: Duration) {
         tokio::select! {
-            () = self.wake.notified() => {}
+            () = self.wake.woken() => {}
             () = self.draining.cancelled(), if !self.draining.is_cancelled() => {}
             () = tokio::time::sleep(longest) => {}
         }

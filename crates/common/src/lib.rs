@@ -1,6 +1,6 @@
-//! What every service of the fleet stands on: settings, telemetry, lifecycle, HTTP and time.
+//! The foundation of every service of the fleet: settings, telemetry, lifecycle, HTTP and time.
 //!
-//! Nothing here knows a business rule, a topic or a table.
+//! This crate has no business rule, topic or table.
 
 pub mod account;
 pub mod clock;
@@ -19,6 +19,7 @@ mod service;
 pub mod settings;
 pub mod telemetry;
 pub mod tls;
+pub mod wake;
 
 pub use account::Account;
 pub use context::Context;
@@ -26,3 +27,4 @@ pub use http::problem::Problem;
 pub use nickname::{Nickname, NicknameKey};
 pub use run::run;
 pub use service::Service;
+pub use wake::WakeHandle;

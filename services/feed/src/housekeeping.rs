@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
+use sosohappy_common::{Context, WakeHandle};
 use sosohappy_media::{ImageId, Images};
 use sosohappy_store::StoreError;
-use tokio::sync::Notify;
 use tokio::time::{interval, sleep};
 
 use crate::metrics::FeedMetrics;
@@ -31,15 +30,8 @@ const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// Beyond the life of a token, for clocks that differ.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 
-/// Wakes the task that deletes pictures; whoever commits garbage calls it after the commit.
-#[derive(Debug, Clone, Default)]
-pub struct GarbageHandle(Arc<Notify>);
-
-impl GarbageHandle {
-    pub fn wake(&self) {
-        self.0.notify_one();
-    }
-}
+/// Wakes the task that deletes pictures; called after each commit that leaves a picture unused.
+pub type GarbageHandle = WakeHandle;
 
 pub fn spawn(
     context: &Context,
@@ -64,7 +56,7 @@ pub fn spawn(
                 .unwrap_or_else(|error| failed("pictures nobody has were not deleted", &error));
             tokio::select! {
                 () = draining.cancelled() => return Ok(()),
-                () = woken.0.notified() => {}
+                () = woken.woken() => {}
                 () = sleep(LOOK_FOR_GARBAGE) => {}
             }
         }

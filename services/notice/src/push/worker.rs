@@ -7,9 +7,8 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use sosohappy_access::Names;
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, WakeHandle};
 use sosohappy_store::StoreError;
-use tokio::sync::Notify;
 
 use super::{Gateway, PushError};
 use crate::domain::{PushContent, PushText, Target, WaitingPush};
@@ -31,15 +30,8 @@ const TAKEN_FOR: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 
-/// Wakes the worker of this process; whoever queued a push that is due calls it.
-#[derive(Debug, Clone, Default)]
-pub struct PushHandle(Arc<Notify>);
-
-impl PushHandle {
-    pub fn wake(&self) {
-        self.0.notify_one();
-    }
-}
+/// Wakes the worker of this process; called after a push that is due was queued.
+pub type PushHandle = WakeHandle;
 
 #[derive(Debug)]
 pub struct Worker {
@@ -76,7 +68,7 @@ impl Worker {
             }
             tokio::select! {
                 () = draining.cancelled() => {}
-                () = self.woken.0.notified() => {}
+                () = self.woken.woken() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
