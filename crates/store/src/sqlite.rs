@@ -1,4 +1,4 @@
-//! `SQLite`: see the crate's page; the same items as its sibling.
+//! `SQLite`: the same items as [`crate::mysql`].
 
 pub type Engine = sqlx::Sqlite;
 pub type Pool = sqlx::Pool<Engine>;
@@ -7,12 +7,11 @@ pub type Tx = sqlx::Transaction<'static, Engine>;
 /// Locks the rows a SELECT reads until the transaction ends; empty where a write transaction locks the database.
 pub const FOR_UPDATE: &str = "";
 
-/// [`FOR_UPDATE`], but passes over rows that another transaction has locked.
+/// Like [`FOR_UPDATE`], but skips rows that another transaction has locked.
 pub const SKIP_LOCKED: &str = "";
 
 mod connect;
 mod dialect;
-mod process_lock;
 #[path = "sql.rs"]
 mod sql;
 

@@ -1,28 +1,27 @@
-//! Opens the file: one connection writes, several read.
+//! Opens the database file: one connection writes, several read.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sosohappy_common::file_lock::{Acquired, SharedFileLock};
 use sosohappy_common::settings::SecretUrl;
 use sqlx::Connection as _;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
-use super::process_lock::{Opening, ProcessLock};
 use super::{Pool, Tx};
 use crate::{StoreError, migrations, retry};
 
 static SHARED: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// A write transaction takes the lock of the whole database at once: one that reads first and wants to write later
-/// could be refused in between.
+/// A write transaction locks the whole database at its beginning: one that reads first and writes later could be refused in between.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// How long to wait for another process that writes.
+/// How long to wait for a write of another process.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// The mode of a folder that is made: accounts and keys are nobody else's to read.
+/// The mode of a new folder: other users of the machine must not read accounts and keys.
 const PRIVATE: u32 = 0o700;
 
 /// How long to wait for a connection of the pool.
@@ -32,9 +31,10 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 pub(super) struct Pools {
     pub writer: Pool,
     pub reader: Pool,
-    /// Where the file is.
+    /// The folder of the file.
     pub folder: Option<PathBuf>,
-    _lock: ProcessLock,
+    /// Held as long as the database is open.
+    _lock: SharedFileLock,
 }
 
 impl Pools {
@@ -48,12 +48,13 @@ impl Pools {
             .filename(&file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // A transaction that was acknowledged is on disk.
+            // An acknowledged transaction is on disk.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        // A connection to a file does not go stale: none is closed for its age, none is tested before use. One whose transaction SQLite
-        // has ended by itself, as it does when the disk is full, is of no more use: sqlx goes on taking it for open.
+        // A connection to a file does not expire: none is closed for its age, and none is tested before use. A connection whose
+        // transaction SQLite has ended by itself, as it does when the disk is full, is replaced: sqlx still counts the transaction as
+        // open.
         let pool = || {
             PoolOptions::new()
                 .acquire_timeout(ACQUIRE)
@@ -65,20 +66,21 @@ impl Pools {
                 })
         };
 
-        let opening = lock(file).await?;
-        // Processes that open a new file together meet at the change to WAL, which waits for nobody.
+        let acquired = lock(file).await?;
+        // The change of a new file to WAL fails at once while another process makes it, so it is retried.
         let writer = retry::patiently(|| async {
             let writer: Pool = pool().max_connections(1).connect_with(options.clone()).await?;
             migrate(&writer, &migrations).await?;
             Ok(writer)
         })
         .await?;
-        let lock = match opening {
-            Opening::Shared(lock) => lock,
-            Opening::Alone(file) => {
-                // Their holders are dead, whatever the times in them say.
+        let lock = match acquired {
+            Acquired::Shared(lock) => lock,
+            Acquired::Alone(lock) => {
+                // No other process has the database open, so the holders of all leases have ended. They are deleted before others are
+                // admitted: a lease of a process that opens the database now is live.
                 sqlx::query("DELETE FROM lease").execute(&writer).await?;
-                ProcessLock::share(file).map_err(lock_failed)?
+                lock.share().map_err(lock_failed)?
             }
         };
         let reader = pool()
@@ -96,7 +98,7 @@ impl Pools {
         self.writer.begin_with(BEGIN).await
     }
 
-    /// For metrics; the second says whether write transactions wait for it.
+    /// Returns the pools by label, for metrics, and whether write transactions wait for the pool.
     pub(super) fn labelled(&self) -> [(&'static str, &Pool, bool); 2] {
         [
             ("sqlite-writer", &self.writer, true),
@@ -106,21 +108,21 @@ impl Pools {
 
     pub(super) async fn close(&self) {
         self.reader.close().await;
-        // The last connection that is closed writes the log back into the database.
+        // Closing the last connection writes the log back into the database: the writer is closed last.
         self.writer.close().await;
     }
 }
 
-/// All of them in one transaction: whoever comes second waits, and finds them done.
+/// Migrates in one transaction: a second process waits, and finds the migrations applied.
 async fn migrate(writer: &Pool, migrations: &Migrator) -> Result<(), StoreError> {
     let mut tx = writer.begin_with(BEGIN).await?;
-    // `run` asks for more than a connection, and makes the caller's future not `Send`.
+    // `run` would make the caller's future not `Send`.
     migrations.run_direct(None, &mut *tx, false).await?;
     tx.commit().await?;
     Ok(())
 }
 
-/// `sqlite:<file>`, `sqlite://<file>`; options are not understood.
+/// Reads `sqlite:<file>` or `sqlite://<file>`; options are refused.
 fn file_of(url: &SecretUrl) -> Result<PathBuf, StoreError> {
     let file = url.rest();
     let file = file.strip_prefix("//").unwrap_or(file);
@@ -130,10 +132,14 @@ fn file_of(url: &SecretUrl) -> Result<PathBuf, StoreError> {
     Ok(file.into())
 }
 
-/// On a thread of its own: while another process is alone with the database, it waits.
-async fn lock(file: PathBuf) -> Result<Opening, StoreError> {
-    match tokio::task::spawn_blocking(move || ProcessLock::acquire(&file)).await {
-        Ok(opening) => opening.map_err(lock_failed),
+/// Locks `<database>.lock`, so that leases of processes that have ended are not waited for. The lock is not on the database itself:
+/// closing a second descriptor of that file would drop `SQLite`'s own locks.
+///
+/// Runs on a thread of its own: it waits while another process holds the lock exclusively.
+async fn lock(file: PathBuf) -> Result<Acquired, StoreError> {
+    let path = file.with_added_extension("lock");
+    match tokio::task::spawn_blocking(move || SharedFileLock::acquire(&path)).await {
+        Ok(acquired) => acquired.map_err(lock_failed),
         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
         Err(cancelled) => Err(StoreError::Unavailable(cancelled.into())),
     }
@@ -143,7 +149,7 @@ fn lock_failed(error: std::io::Error) -> StoreError {
     StoreError::Unavailable(anyhow::Error::new(error).context("failed to lock the database file"))
 }
 
-/// None for a file in the working directory.
+/// Returns the folder of a file; `None` for a file in the working directory.
 fn folder_of(file: &Path) -> Option<&Path> {
     file.parent().filter(|folder| !folder.as_os_str().is_empty())
 }
@@ -155,5 +161,5 @@ async fn make_folder(file: &Path) -> Result<(), StoreError> {
         .mode(PRIVATE)
         .create(folder)
         .await;
-    made.map_err(|error| StoreError::Settings(format!("cannot make the folder {}: {error}", folder.display())))
+    made.map_err(|error| StoreError::Settings(format!("cannot create the folder {}: {error}", folder.display())))
 }

@@ -1,4 +1,4 @@
-//! The statements that differ.
+//! The statements that differ between the SQL engines.
 
 /// The database's clock in milliseconds since the epoch: of `SQLite` the machine's.
 pub(super) const NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
@@ -37,18 +37,18 @@ pub(super) const SET_RELATION: &str = "
     ON CONFLICT (account, other, kind) DO UPDATE SET active = excluded.active, changed_at = excluded.changed_at
     WHERE excluded.changed_at >= directory_relation.changed_at";
 
-/// What another transaction is writing at this moment counts too: a write transaction locks the whole database.
+/// No lock is needed to see concurrent transactions: a write transaction locks the whole database.
 pub(super) const LAST_RESIGNED: &str =
     "SELECT resigned_at FROM directory WHERE person IN (?, ?) AND resigned_at IS NOT NULL";
 
-/// Follows the rows of an INSERT.
+/// The end of an INSERT.
 pub(super) const HOLD_AGAIN: &str = " ON CONFLICT (account, instance) DO UPDATE SET held_until = excluded.held_until";
 
 pub(super) const SET_TIMER: &str = "
     INSERT INTO timer (kind, timer_key, fire_at) VALUES (?, ?, ?)
     ON CONFLICT (kind, timer_key) DO UPDATE SET fire_at = excluded.fire_at, attempts = 0";
 
-/// By the bytes of the key, which may not be text.
+/// Compares the bytes of the key, which may be invalid text.
 pub(super) const QUARANTINE_TIMER: &str = "UPDATE timer SET kind = ? WHERE kind = ? AND CAST(timer_key AS BLOB) = ?";
 
 pub(super) const DELETE_TIMER: &str = "DELETE FROM timer WHERE kind = ? AND CAST(timer_key AS BLOB) = ?";
