@@ -1,4 +1,4 @@
-//! From headers to caller, in front of every closed route.
+//! Authenticates the caller of every protected route from its headers.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
+use sosohappy_common::http::credential::bearer;
 use sosohappy_common::http::operations;
 use sosohappy_common::http::rate_limit::AccountLimit;
 use sosohappy_common::{Account, Problem};
@@ -19,36 +20,38 @@ use crate::{Caller, Denied, Identity, Names};
 /// The header that names the account.
 const EMAIL: &str = "email";
 
-/// No token of ours is longer; what is, is not worth a digest.
+/// Longer than any token that auth issues; longer values are refused without a digest.
 const TOKEN_BYTES: usize = 4096;
 
-/// Lets extractors behind [`protect`] resolve the nicknames they are given.
+/// Resolves nicknames for extractors behind [`protect`]; an extension of the request.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownNames(pub Arc<dyn Names>);
 
-/// Closes these routes: a request without a live token (headers `Authorization: Bearer` and `email`) is 403, one over the rate limit of
-/// its account 429, both before the body is read.
-/// Documents the two headers and the 403 on each of the routes.
+/// Protects these routes: refuses a request without a valid token (headers `Authorization: Bearer` and `email`) with 403, and one over
+/// the rate limit of its account with 429, both before the body is read. Documents the two headers and the 403 on each of the routes.
 ///
 /// # Panics
-/// When there is no route to close.
+/// When there is no route to protect.
 #[must_use]
 pub fn protect<S: Clone + Send + Sync + 'static>(routes: OpenApiRouter<S>, identity: Identity) -> OpenApiRouter<S> {
-    let mut routes = routes.route_layer(from_fn_with_state(identity, let_in));
+    let mut routes = routes.route_layer(from_fn_with_state(identity, authenticate));
     document(routes.get_openapi_mut());
     routes
 }
 
-async fn let_in(State(identity): State<Identity>, mut request: Request, next: Next) -> Response {
+async fn authenticate(State(identity): State<Identity>, mut request: Request, next: Next) -> Response {
     let Some((account, token)) = credentials(request.headers()) else {
         return Problem::access_denied().into_response();
     };
     match identity.authenticator.authenticate(&account, token).await {
         Ok(caller) => {
             let limit = request.extensions().get::<AccountLimit>();
-            if let Some(Err(over)) = limit.map(|limit| limit.check(&caller.account)) {
-                return over.into_response();
-            }
+            let checked = limit.map(|limit| limit.check(&caller.account)).transpose();
+            // An upload counts as in progress until its response head is made.
+            let _in_progress = match checked {
+                Ok(in_progress) => in_progress,
+                Err(over) => return over.into_response(),
+            };
             let extensions = request.extensions_mut();
             extensions.insert(caller);
             extensions.insert(KnownNames(identity.names));
@@ -58,7 +61,7 @@ async fn let_in(State(identity): State<Identity>, mut request: Request, next: Ne
     }
 }
 
-/// Authenticates a request to an open route; none where it shows no credentials, or none that are good.
+/// Authenticates a request to an open route; `None` without credentials, or with invalid ones.
 pub async fn identify(identity: &Identity, headers: &HeaderMap) -> Result<Option<Caller>, Denied> {
     let Some((account, token)) = credentials(headers) else {
         return Ok(None);
@@ -70,12 +73,12 @@ pub async fn identify(identity: &Identity, headers: &HeaderMap) -> Result<Option
     }
 }
 
-/// Account and bearer token. A header given twice names nobody: proxies disagree about which of the two counts.
+/// Returns account and bearer token. A request that has one of the headers twice is anonymous: proxies disagree about which of the two
+/// counts.
 fn credentials(headers: &HeaderMap) -> Option<(Account, &str)> {
     let account = single(headers, EMAIL)?.parse().ok()?;
-    let (scheme, token) = single(headers, header::AUTHORIZATION.as_str())?.split_once(' ')?;
-    let token = token.trim_matches(' ');
-    let fits = scheme.eq_ignore_ascii_case("bearer") && (1..=TOKEN_BYTES).contains(&token.len());
+    let token = bearer(single(headers, header::AUTHORIZATION.as_str())?)?;
+    let fits = (1..=TOKEN_BYTES).contains(&token.len());
     (fits && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some((account, token))
 }
 

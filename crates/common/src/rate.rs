@@ -75,6 +75,33 @@ impl JsonSchema for Rate {
     }
 }
 
+/// A setting: how many at once, at least 1, or `off` for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtOnce(pub Option<NonZeroU32>);
+
+impl AtOnce {
+    pub const OFF: Self = Self(None);
+}
+
+impl<'de> Deserialize<'de> for AtOnce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match Rate::deserialize(deserializer)? {
+            Rate::Off => None,
+            Rate::PerMinute(number) => Some(number),
+        }))
+    }
+}
+
+impl JsonSchema for AtOnce {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AtOnce".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Rate::json_schema(generator)
+    }
+}
+
 /// The key of a quota: small, and cheap to clone.
 pub trait Key: Hash + Eq + Clone + Send + Sync + 'static {}
 

@@ -13,6 +13,7 @@ const OFF: &[&str] = &[
     "rate-limits.per-account.read",
     "rate-limits.per-account.write",
     "rate-limits.per-account.upload",
+    "rate-limits.per-account.uploads-at-once",
     "rate-limits.per-account.connect",
 ];
 const OFF_AT_AUTH: &[&str] = &["sign-in.failures-per-minute"];

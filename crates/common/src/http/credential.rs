@@ -1,4 +1,4 @@
-//! The credentials that services and operators show.
+//! The credentials of services and operators, in the header `Authorization`.
 
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn_with_state};
@@ -20,7 +20,7 @@ use super::operations::operations;
 const SERVICE: [&str; 2] = ["serviceToken", "serviceBasic"];
 const OPERATOR: [&str; 2] = ["operatorToken", "operatorBasic"];
 
-/// Whether the request shows this credential: as a Bearer token, or as the password of Basic. Compared in
+/// Returns whether the request carries this credential: as a Bearer token, or as the password of Basic. Compares in
 /// constant time.
 #[must_use]
 pub fn shows(headers: &HeaderMap, credential: &SecretString) -> bool {
@@ -40,7 +40,18 @@ pub fn shows(headers: &HeaderMap, credential: &SecretString) -> bool {
 }
 
 fn authorization(headers: &HeaderMap) -> Option<(&str, &str)> {
-    let (scheme, rest) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme_and_rest(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
+}
+
+/// Returns the token of a header value `Bearer <token>` (RFC 6750, section 2.1), the scheme in any case; `None` for other schemes.
+#[must_use]
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = scheme_and_rest(value)?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn scheme_and_rest(value: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = value.split_once(' ')?;
     Some((scheme, rest.trim()))
 }
 
@@ -66,7 +77,7 @@ pub async fn require(
     response
 }
 
-/// Closes these routes to whoever has not this credential of a service, and says so in their document.
+/// Requires the credential of a service on these routes, and documents it on each of them.
 ///
 /// # Panics
 /// When there is no route to close.
@@ -82,7 +93,7 @@ pub fn close<S: Clone + Send + Sync + 'static>(
     routes
 }
 
-/// Defines those of the schemes that the document's operations demand.
+/// Defines the security schemes that the document's operations demand.
 pub(super) fn define(document: &mut OpenApi) {
     let schemes = [
         (SERVICE[0], HttpAuthScheme::Bearer, "The fleet's service token"),

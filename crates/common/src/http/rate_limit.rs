@@ -5,13 +5,16 @@
 //! calls with the credential of a service or an operator are exempt.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, StatusCode};
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 use secrecy::SecretString;
 use utoipa::ToSchema as _;
@@ -28,7 +31,7 @@ use super::credential::shows;
 use super::operations::operations_by_method;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::rate::{KeyedLimiter, Limited, Rate};
+use crate::rate::{AtOnce, KeyedLimiter, Limited, Rate};
 use crate::settings::{Credentials, Live, RateLimits};
 use crate::{Account, Context};
 
@@ -140,6 +143,7 @@ pub(super) struct RateLimiter {
     refused: Refused,
     /// Calls with one of these credentials are exempt.
     exempt: [SecretString; 2],
+    uploads: Uploads,
 }
 
 /// The limits of this moment.
@@ -148,6 +152,7 @@ struct Limiters {
     trusted_proxies: Vec<IpNet>,
     by_address: [KeyedLimiter<ClientAddress>; Class::ALL.len()],
     by_account: [KeyedLimiter<Account>; Class::ALL.len()],
+    uploads_at_once: AtOnce,
 }
 
 impl Limiters {
@@ -162,6 +167,7 @@ impl Limiters {
                 let before = before.map(|before| &before.by_account[class as usize]);
                 KeyedLimiter::renewed(before, class.per_account(limits), MOST_KEYS, clock)
             }),
+            uploads_at_once: limits.per_account.uploads_at_once,
         }
     }
 }
@@ -202,6 +208,7 @@ impl RateLimiter {
             limiters: limits.follow(move |limits, before| Limiters::new(limits, before, &clock)),
             refused: Refused::new(&context.metrics),
             exempt: [credentials.service_token.clone(), credentials.operator_token.clone()],
+            uploads: Uploads::default(),
         })
     }
 
@@ -252,6 +259,11 @@ pub(super) async fn limit(State(limits): State<Arc<RateLimiter>>, mut request: R
     request.extensions_mut().insert(AccountLimit {
         limiter: limiters.by_account[class as usize].clone(),
         refused: limits.refused.by_account[class as usize].clone(),
+        uploads: limiters
+            .uploads_at_once
+            .0
+            .filter(|_| class == Class::Upload)
+            .map(|most| (limits.uploads.clone(), most)),
     });
     next.run(request).await
 }
@@ -261,12 +273,22 @@ pub(super) async fn limit(State(limits): State<Arc<RateLimiter>>, mut request: R
 pub struct AccountLimit {
     limiter: KeyedLimiter<Account>,
     refused: IntCounter,
+    /// Where the call is an upload and uploads at one time are limited.
+    uploads: Option<(Uploads, NonZeroU32)>,
 }
 
 impl AccountLimit {
-    /// Counts a call of this account; refuses it with 429 `rate-limited` over the limit.
-    pub fn check(&self, account: &Account) -> Result<(), Problem> {
-        self.limiter.check(account).map_err(|limited| self.refuse(limited))
+    /// Counts a call of this account; the result lives as long as the call.
+    ///
+    /// # Errors
+    /// 429 `rate-limited` over the limit of calls a minute, or of uploads in progress at one time.
+    pub fn check(&self, account: &Account) -> Result<InProgress, Problem> {
+        self.limiter.check(account).map_err(|limited| self.refuse(limited))?;
+        let Some((uploads, most)) = &self.uploads else {
+            return Ok(InProgress(None));
+        };
+        let upload = uploads.begin(account, *most).ok_or_else(|| self.refuse(UPLOADS_BUSY))?;
+        Ok(InProgress(Some(upload)))
     }
 
     /// Counts a call that another limit of the service refuses, and returns its answer.
@@ -274,6 +296,53 @@ impl AccountLimit {
     pub fn refuse(&self, limited: Limited) -> Problem {
         self.refused.inc();
         limited.into()
+    }
+}
+
+/// An upload ends with its request, at a time that is not known: a client that waits a second finds out.
+const UPLOADS_BUSY: Limited = Limited {
+    retry_after: Duration::from_secs(1),
+};
+
+/// Uploads in progress by account. Accounts without one have no entry. Clones share the counts.
+#[derive(Debug, Clone, Default)]
+struct Uploads(Arc<Mutex<HashMap<Account, u32>>>);
+
+impl Uploads {
+    fn begin(&self, account: &Account, most: NonZeroU32) -> Option<Upload> {
+        let mut counts = self.0.lock();
+        let count = counts.entry(account.clone()).or_default();
+        if *count >= most.get() {
+            return None;
+        }
+        *count += 1;
+        Some(Upload {
+            uploads: self.clone(),
+            account: account.clone(),
+        })
+    }
+}
+
+/// A call that counts until it is dropped.
+#[derive(Debug)]
+#[must_use = "the call counts as ended when this is dropped"]
+pub struct InProgress(#[expect(dead_code, reason = "kept for its drop")] Option<Upload>);
+
+#[derive(Debug)]
+struct Upload {
+    uploads: Uploads,
+    account: Account,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let mut counts = self.uploads.0.lock();
+        if let Some(count) = counts.get_mut(&self.account) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.account);
+            }
+        }
     }
 }
 

@@ -251,3 +251,17 @@ async fn documents_tell_class_and_answer() {
         assert_eq!(schema, "#/components/schemas/Problem", "{path}");
     }
 }
+
+#[test]
+fn an_upload_counts_until_it_is_dropped() {
+    let (uploads, two) = (Uploads::default(), NonZeroU32::new(2).expect("not 0"));
+    let [kim, lee]: [Account; 2] =
+        ["kim@example.com+kakao", "lee@example.com+kakao"].map(|text| text.parse().expect("an account"));
+    let first = uploads.begin(&kim, two).expect("the first");
+    let _second = uploads.begin(&kim, two).expect("the second");
+    assert!(uploads.begin(&kim, two).is_none(), "two are in progress");
+    assert!(uploads.begin(&lee, two).is_some(), "another account");
+    drop(first);
+    let _third = uploads.begin(&kim, two).expect("one has ended");
+    assert_eq!(uploads.0.lock().len(), 1, "accounts without an upload have no entry");
+}

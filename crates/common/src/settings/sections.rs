@@ -14,7 +14,7 @@ use super::security::{Security, SecurityFields};
 use super::{schema, valid};
 use crate::Service;
 use crate::lenient::comma_list;
-use crate::rate::Rate;
+use crate::rate::{AtOnce, Rate};
 
 /// The HTTP port of a service and the limits on what comes in.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -107,6 +107,7 @@ impl RateLimits {
                 read: Rate::Off,
                 write: Rate::Off,
                 upload: Rate::Off,
+                uploads_at_once: AtOnce::OFF,
                 connect: Rate::Off,
             },
         }
@@ -134,6 +135,8 @@ pub struct AccountLimits {
     pub read: Rate,
     pub write: Rate,
     pub upload: Rate,
+    /// Uploads in progress at one time.
+    pub uploads_at_once: AtOnce,
     pub connect: Rate,
 }
 

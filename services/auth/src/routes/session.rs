@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::Caller;
 use sosohappy_common::http::Params;
+use sosohappy_common::http::credential::bearer;
 use sosohappy_common::http::rate_limit::AccountLimit;
 use sosohappy_common::{Account, Nickname, Problem};
 use sosohappy_events::types::{Device, NicknameSet, Role};
@@ -351,11 +352,6 @@ pub async fn reissue_token(State(app): State<Arc<App>>, headers: HeaderMap) -> R
 /// An address may hold more than ASCII, so the bytes are read as UTF-8.
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     std::str::from_utf8(headers.get(name)?.as_bytes()).ok()
-}
-
-fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 #[derive(Debug, Serialize, ToSchema)]
