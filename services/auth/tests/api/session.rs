@@ -18,6 +18,7 @@ on_both_engines!(
     a_code_is_good_for_one_sign_in_of_its_maker,
     one_of_many_takes_a_code,
     an_unused_code_costs_no_row,
+    only_the_key_of_a_code_means_that_it_was_used,
     a_code_is_good_while_its_key_is_in_the_ring,
     failed_sign_ins_of_an_account_are_limited,
     people_sign_up_once_however_often_they_try,
@@ -191,6 +192,18 @@ async fn an_unused_code_costs_no_row(bed: Bed) {
     })
     .await;
     auth.sign_in_with(KIM, &code, "verifier").await.expect(403);
+}
+
+/// A violation of another rule of the table is an error of the service, not a used code.
+async fn only_the_key_of_a_code_means_that_it_was_used(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    ground
+        .execute("CREATE UNIQUE INDEX used_code_one_expiry ON used_code (expires_at)")
+        .await;
+    auth.try_sign_in(KIM).await.expect(200);
+    let refused = auth.try_sign_in(KIM).await.expect(500);
+    assert_eq!(refused.code(), "internal");
 }
 
 async fn a_code_is_good_while_its_key_is_in_the_ring(bed: Bed) {

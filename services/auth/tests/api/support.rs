@@ -71,6 +71,20 @@ impl Ground {
         }
     }
 
+    /// Runs a statement on auth's database.
+    pub async fn execute(&self, statement: &'static str) {
+        let settings: Live<sosohappy_auth::Settings> = self.bed.settings("auth", sosohappy_auth::DEFAULTS, &[]).await;
+        let url = settings.get().database.url.expose().to_owned();
+        let executed = if url.starts_with("sqlite:") {
+            let pool = sqlx::SqlitePool::connect(&url).await.expect("the database opens");
+            sqlx::query(statement).execute(&pool).await.map(|_| ())
+        } else {
+            let pool = sqlx::MySqlPool::connect(&url).await.expect("the database opens");
+            sqlx::query(statement).execute(&pool).await.map(|_| ())
+        };
+        executed.expect("the statement is valid");
+    }
+
     /// How many rows a table has.
     pub async fn rows(&self, table: &str) -> i64 {
         let settings: Live<sosohappy_auth::Settings> = self.bed.settings("auth", sosohappy_auth::DEFAULTS, &[]).await;

@@ -43,7 +43,7 @@ impl Transaction for SqlTransaction {
         // The primary key decides between replicas: a second insert waits for the first transaction, then conflicts.
         match self.run(insert).await {
             Ok(_) => Ok(true),
-            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
             Err(error) => Err(error),
         }
     }
