@@ -57,6 +57,38 @@ async fn refused(url: &str, person: Option<&sosohappy_testkit::Person>) -> u16 {
     }
 }
 
+/// Returns status line and head of the answer to a handshake with these lines.
+async fn handshake(notice: &Running, person: &sosohappy_testkit::Person, lines: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let address = notice.url.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("notice listens");
+    let request = format!(
+        "GET /notice-service/connect-notice?nickname=kim HTTP/1.1\r\nhost: notice\r\nauthorization: Bearer {}\r\nemail: {}\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n\r\n",
+        person.token,
+        person.account.as_str(),
+    );
+    stream.write_all(request.as_bytes()).await.expect("notice reads");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("notice answers"));
+    }
+    String::from_utf8(head).expect("heads are ASCII").to_lowercase()
+}
+
+/// RFC 6455 sections 4.2.1 and 4.4.
+async fn a_handshake_is_read_however_its_fields_are_written(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    let two_lines = "connection: keep-alive\r\nconnection: Upgrade\r\nupgrade: websocket";
+    let head = handshake(&notice, &kim, &format!("{two_lines}\r\nsec-websocket-version: 13")).await;
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    let head = handshake(&notice, &kim, &format!("{two_lines}\r\nsec-websocket-version: 8")).await;
+    assert!(head.starts_with("http/1.1 426 "), "{head}");
+    assert!(head.contains("\r\nsec-websocket-version: 13\r\n"), "{head}");
+}
+
 async fn what_is_no_handshake_is_a_bad_request(bed: Bed) {
     let notice = replica(&bed, &[]).await;
     let kim = kim(&bed).await;
@@ -163,6 +195,7 @@ async fn the_document_names_the_socket(bed: Bed) {
 
 on_both_engines!(
     a_closed_session_closes_its_sockets_only,
+    a_handshake_is_read_however_its_fields_are_written,
     a_nickname_of_a_moment_ago_is_the_callers_own,
     a_replica_that_leaves_says_so,
     a_socket_needs_its_owners_token_and_nickname,
