@@ -1,4 +1,4 @@
-//! The owner rule: a parameter that names the actor is the caller's own, or nothing happens.
+//! The owner rule: a request whose parameters name another actor than the caller is refused.
 
 use axum::RequestExt;
 use axum::extract::{FromRequest, Request};
@@ -9,24 +9,24 @@ use sosohappy_common::http::{Files, Params, Upload};
 use crate::protect::KnownNames;
 use crate::{Caller, Denied, Names};
 
-/// How a request names who acts.
+/// How a request names its actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acting<'a> {
     /// By account: `email`.
     Account(&'a str),
-    /// By nickname: `nickname` in own-data calls, `srcNickname`, `sender`. Asked of the directory, then of auth (a nickname that
-    /// was changed a moment ago).
+    /// By nickname: `nickname` in own-data calls, `srcNickname`, `sender`. Resolved by the directory, then by auth (for a nickname
+    /// that was changed a moment ago).
     Nickname(&'a str),
-    /// It does not: the caller acts.
+    /// Not at all: the caller acts.
     Caller,
 }
 
-/// Request parameters say who they claim to act for; one line a request type.
+/// Names the actor that request parameters claim; one line a request type.
 pub trait Actor {
     fn acting(&self) -> Acting<'_>;
 }
 
-/// The caller and parameters that are theirs. 403 `not-yourself` otherwise.
+/// Extracts the caller and parameters that name the caller as the actor; refuses others with 403 `not-yourself`.
 #[derive(Debug, Clone)]
 pub struct Act<T> {
     pub caller: Caller,
@@ -77,8 +77,8 @@ async fn known(request: &mut Request) -> Result<(Caller, KnownNames), Problem> {
     Ok((caller, names))
 }
 
-/// 403 `not-yourself` unless what the request names is the caller. For handlers that read their parameters by another extractor
-/// (a socket's handshake).
+/// Refuses with 403 `not-yourself` a request that names another actor than the caller. For handlers that read their parameters by
+/// another extractor (a socket's handshake).
 pub async fn own(caller: &Caller, names: &dyn Names, acting: Acting<'_>) -> Result<(), Problem> {
     match acting {
         Acting::Caller => Ok(()),
@@ -95,7 +95,8 @@ async fn own_nickname(caller: &Caller, names: &dyn Names, nickname: &str) -> Res
     }
     match names.account_of_caller(caller, nickname).await {
         Ok(account) if account.as_ref() == Some(&caller.account) => Ok(()),
-        // With auth away the last known counts: the nickname is somebody else's. Nobody's may yet be the caller's.
+        // Auth is unavailable. A nickname that the directory knows belongs to another account (refused below); an unknown one may be
+        // the caller's new nickname, so the client has to retry.
         Err(Denied::Unavailable) if known.is_none() => Err(Problem::unavailable()),
         Err(Denied::Internal) if known.is_none() => Err(Problem::internal()),
         Ok(_) | Err(Denied::Unavailable | Denied::Refused | Denied::Internal) => Err(Problem::not_yourself()),

@@ -1,4 +1,4 @@
-//! The port behind the closed routes: from account and token to caller.
+//! The port behind the protected routes: from account and token to caller.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use sosohappy_common::{Account, Problem};
 
 use crate::{Caller, Names};
 
-/// Why nobody was let in.
+/// Why a caller was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// Missing, forged, expired or revoked: 403.
     #[error("access denied")]
     Refused,
-    /// Nobody could be asked: 503 with Retry-After.
-    #[error("cannot be told now")]
+    /// The token cannot be checked now: 503 with Retry-After.
+    #[error("authentication unavailable")]
     Unavailable,
-    /// What is stored about the caller cannot be read: 500.
+    /// The stored data of the caller is corrupt: 500.
     #[error("internal error")]
     Internal,
 }
@@ -31,13 +31,14 @@ impl From<Denied> for Problem {
     }
 }
 
-/// Tells whether this token is this account's. Two implementations: the registry (feed, dm, notice) and auth itself.
+/// Checks access tokens. Two implementations: the registry (feed, dm, notice) and auth's own table.
 #[async_trait]
 pub trait Authenticator: std::fmt::Debug + Send + Sync {
+    /// Returns the caller if the token is this account's, not expired and not revoked.
     async fn authenticate(&self, account: &Account, token: &str) -> Result<Caller, Denied>;
 }
 
-/// What the closed routes of a service need.
+/// The ports that the protected routes of a service use.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub authenticator: Arc<dyn Authenticator>,

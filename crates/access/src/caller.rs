@@ -1,4 +1,4 @@
-//! Who a request comes from, as its token says.
+//! The authenticated caller of a request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use sosohappy_events::types::{Role, SessionId, TokenDigest};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub account: Account,
-    /// Of the presented token: what auth is asked about again.
+    /// The digest of the presented token, by which auth is asked again.
     pub token: TokenDigest,
     pub session: SessionId,
     pub role: Role,
-    /// When the presented token was issued: an `expired` of its session from before then is about an older token.
+    /// When the presented token was issued: an earlier `expired` of its session is about an older token.
     pub issued_at: jiff::Timestamp,
-    /// When the presented token ends; a socket is closed then.
+    /// When the presented token expires; a socket is closed then.
     pub expires_at: jiff::Timestamp,
-    /// Kept only while auth is Spring, which is asked with it.
+    /// Kept only while auth is a Spring service, which accepts no other credential.
     pub bearer: Option<Bearer>,
 }
 

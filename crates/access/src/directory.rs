@@ -1,4 +1,4 @@
-//! Names from the service's own directory, with a bounded cache, and auth behind it; the consumers that feed the directory.
+//! Names from the service's own directory through a bounded cache, then from auth; the consumers that feed the directory.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use sosohappy_store::{Directory, StoreError};
 use crate::introspection::AuthClient;
 use crate::{Caller, Denied, Names};
 
-/// How long a name may be told from memory. A rename is seen by the replica that consumes it at once, by the others then.
+/// How long a name is cached: the time until a rename is seen by replicas other than the one that consumes it.
 const CACHED: Duration = Duration::from_secs(2);
 
-/// Names remembered each way.
+/// Entries of each of the two caches.
 const CACHE_ENTRIES: u64 = 50_000;
 
-/// Calls to auth at once for one list of accounts.
+/// Concurrent calls to auth for one list of accounts.
 const LOOKUPS_AT_ONCE: usize = 8;
 
-/// [`crate::Names`] over a [`Directory`]. Clones share the cache, which remembers only what is known: who signs up is seen at once.
+/// [`crate::Names`] over a [`Directory`]. Clones share the cache, which holds no negative answers: a new account is seen at once.
 #[derive(Debug, Clone)]
 pub struct DirectoryNames {
     directory: Arc<dyn Directory>,
@@ -53,8 +53,8 @@ impl DirectoryNames {
         }
     }
 
-    /// What the directory does not know is asked of auth; with auth away it stays unknown, for a list with a gap is better than
-    /// none.
+    /// Returns the nicknames of the accounts that have one: from the directory, then from auth. While auth is unavailable the others are
+    /// left out, so that a list is answered with gaps instead of an error.
     async fn name(&self, accounts: &[Account]) -> Result<HashMap<Account, String>, Denied> {
         let mut named = HashMap::with_capacity(accounts.len());
         let mut unknown = Vec::new();
@@ -120,15 +120,15 @@ impl Names for DirectoryNames {
         Ok(account)
     }
 
-    /// A Spring auth publishes names at some sign-ins only, and topics forget them: it is asked with the caller's own token, and what it
-    /// confirms is remembered. What it does not confirm is not remembered.
+    /// Asks a Spring auth with the caller's own token, because it publishes names at some sign-ins only. Stores a confirmed nickname in
+    /// the directory; caches no other answer.
     async fn account_of_caller(&self, caller: &Caller, nickname: &str) -> Result<Option<Account>, Denied> {
         let Some(bearer) = &caller.bearer else {
             return self.account_of_fresh(nickname).await;
         };
         let account = self.auth.vouch(&caller.account, bearer, nickname).await?;
         if account.as_ref() == Some(&caller.account) {
-            // As of the token: a rename since then is newer.
+            // Dated by the token: a rename since then is newer, and stays.
             self.directory
                 .set_nickname(&caller.account, Some(nickname), caller.issued_at)
                 .await
@@ -171,7 +171,7 @@ fn denied(error: &StoreError) -> Denied {
     }
 }
 
-/// Consumes `emailAndNickname` and `relation` into the directory, and forgets what the cache says of them.
+/// Starts the consumers of `emailAndNickname` and `relation` into the directory; they invalidate the cache.
 pub fn spawn_directory_consumers(context: &Context, bus: &Arc<dyn Bus>, names: &DirectoryNames) {
     spawn_consumer::<NicknameSet>(context, bus.clone(), NicknameConsumer(names.clone()));
     spawn_consumer::<RelationChanged>(context, bus.clone(), RelationConsumer(names.directory.clone()));

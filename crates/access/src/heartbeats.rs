@@ -28,7 +28,7 @@ const MEASURE: Duration = Duration::from_millis(500);
 /// Two clocks run apart by at most one part in this many.
 const DRIFT: u32 = 1_000;
 
-/// What the heartbeats of auth's relay say. Clones share it.
+/// The state of auth's relay as its heartbeats report it. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Heartbeats(Arc<Inner>);
 
@@ -41,20 +41,20 @@ struct Inner {
     metrics: HeartbeatMetrics,
 }
 
-/// The last heartbeat, and the relay's clock as far as it can be told from here.
+/// The last heartbeat, and an estimate of the relay's clock.
 #[derive(Debug)]
 struct Last {
     relay: String,
     sent_ms: i64,
-    heard: Instant,
-    /// The relay's clock at `heard`, by the heartbeat that was delayed least.
+    received: Instant,
+    /// The relay's clock at `received`, by the heartbeat that was delayed least.
     clock_ms: i64,
 }
 
 impl Last {
-    /// The relay's clock now. It may be behind, never ahead by more than a heartbeat's delay.
+    /// Returns an estimate of the relay's clock. It may be behind, never ahead by more than a heartbeat's delay.
     fn clock_ms(&self, now: Instant) -> i64 {
-        let elapsed = now.duration_since(self.heard);
+        let elapsed = now.duration_since(self.received);
         let elapsed = elapsed.saturating_sub(elapsed / DRIFT);
         self.clock_ms
             .saturating_add(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
@@ -89,14 +89,14 @@ impl Heartbeats {
         heartbeats
     }
 
-    /// As if a heartbeat had just arrived, and the next ones would for ever; or as if none had.
+    /// Acts as if heartbeats arrived from now on for ever, or as if none had arrived.
     #[cfg(test)]
     pub(crate) fn assume_current(&self, are_current: bool) {
         let until = if are_current { u64::MAX } else { 0 };
         self.0.current_until.store(until, Ordering::Relaxed);
     }
 
-    /// Whether everything auth has revoked until a moment ago is known here.
+    /// Returns whether this replica knows every revocation that auth made until a moment ago.
     #[must_use]
     pub fn are_current(&self) -> bool {
         self.ticks(Instant::now()) < self.0.current_until.load(Ordering::Relaxed)
@@ -107,25 +107,25 @@ impl Heartbeats {
     }
 
     fn measure(&self) {
-        let heard = self.0.last.lock().as_ref().map(|last| last.heard);
-        let age = heard.unwrap_or(self.0.started).elapsed();
+        let received = self.0.last.lock().as_ref().map(|last| last.received);
+        let age = received.unwrap_or(self.0.started).elapsed();
         self.0.metrics.age.set(age.as_secs_f64());
     }
 
-    /// Notes a heartbeat. How late it is follows from its content: one that waited for a broker says nothing about the present.
-    fn hear(&self, heartbeat: &RelayHeartbeat, now: Instant) {
+    /// Records a heartbeat. Its delay follows from its content: one that waited for a broker proves nothing about the present.
+    fn receive(&self, heartbeat: &RelayHeartbeat, now: Instant) {
         let sent_ms = heartbeat.sent_at.as_millisecond();
         let mut last = self.0.last.lock();
         let expected_ms = last
             .as_ref()
-            // Another relay has another clock, and a clock that went back begins anew.
+            // The estimate begins anew for another relay, which has another clock, and for a clock that was set back.
             .filter(|last| last.relay == heartbeat.relay && last.sent_ms <= sent_ms)
             .map(|last| last.clock_ms(now));
         let clock_ms = expected_ms.map_or(sent_ms, |expected| expected.max(sent_ms));
         *last = Some(Last {
             relay: heartbeat.relay.clone(),
             sent_ms,
-            heard: now,
+            received: now,
             clock_ms,
         });
         let behind = clock_ms.saturating_sub(heartbeat.published_until.as_millisecond());
@@ -140,7 +140,7 @@ impl Heartbeats {
 impl Consumer<RelayHeartbeat> for Heartbeats {
     async fn handle(&self, Envelope { event, .. }: Envelope<RelayHeartbeat>) -> Result<(), HandleError> {
         if event.service == AUTH {
-            self.hear(&event, Instant::now());
+            self.receive(&event, Instant::now());
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ mod tests {
 
     impl Bench {
         /// A heartbeat sent now by a clock that is ahead, or behind, of this one.
-        fn hear(&self, relay: &str, ahead_ms: i64, late_ms: i64) {
+        fn receive(&self, relay: &str, ahead_ms: i64, late_ms: i64) {
             let clock = i64::try_from(self.began.elapsed().as_millis()).unwrap() + 100 * HOUR_MS + ahead_ms;
             let sent_at = Timestamp::from_millisecond(clock - late_ms).unwrap();
             let heartbeat = RelayHeartbeat {
@@ -177,7 +177,7 @@ mod tests {
                 sent_at,
                 published_until: sent_at,
             };
-            self.heartbeats.hear(&heartbeat, Instant::now());
+            self.heartbeats.receive(&heartbeat, Instant::now());
         }
 
         async fn pass(&self, millis: u64) {
@@ -190,49 +190,49 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn revocations_may_be_missing_before_the_first_and_soon_after_the_last_heartbeat() {
+    async fn a_replica_is_current_only_soon_after_a_heartbeat() {
         let bench = bench();
         assert!(!bench.are_current());
         for ahead_ms in [0, 30_000, -30_000] {
-            bench.hear(&ahead_ms.to_string(), ahead_ms, 0);
+            bench.receive(&ahead_ms.to_string(), ahead_ms, 0);
             bench.pass(1_400).await;
-            assert!(bench.are_current(), "whatever the clocks say");
+            assert!(bench.are_current(), "whatever the skew of the clocks");
             bench.pass(200).await;
             assert!(!bench.are_current());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_heartbeat_that_waited_for_the_broker_says_nothing_about_the_present() {
+    async fn a_delayed_heartbeat_does_not_make_a_replica_current() {
         let bench = bench();
-        bench.hear("a", 0, 0);
+        bench.receive("a", 0, 0);
         bench.pass(60_000).await;
-        bench.hear("a", 0, 58_000);
+        bench.receive("a", 0, 58_000);
         assert!(!bench.are_current());
-        bench.hear("a", 0, 0);
+        bench.receive("a", 0, 0);
         assert!(bench.are_current());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_set_and_another_relay_begin_anew() {
+    async fn the_estimate_begins_anew_for_a_set_clock_and_another_relay() {
         let bench = bench();
-        bench.hear("a", 11 * HOUR_MS, 0);
+        bench.receive("a", 11 * HOUR_MS, 0);
         bench.pass(500).await;
-        bench.hear("a", 0, 0);
+        bench.receive("a", 0, 0);
         assert!(bench.are_current(), "set back");
         bench.pass(500).await;
-        bench.hear("a", HOUR_MS, 0);
+        bench.receive("a", HOUR_MS, 0);
         assert!(bench.are_current(), "set forward");
         bench.pass(500).await;
-        bench.hear("b", -HOUR_MS, 0);
+        bench.receive("b", -HOUR_MS, 0);
         assert!(bench.are_current(), "another replica leads");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clocks_that_run_apart_slowly_stay_in_step() {
+    async fn slow_clock_drift_is_tolerated() {
         let bench = bench();
         for beat in 0..200_000 {
-            bench.hear("a", -beat / 4, 0);
+            bench.receive("a", -beat / 4, 0);
             assert!(bench.are_current(), "beat {beat}");
             bench.pass(500).await;
         }

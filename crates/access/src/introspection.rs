@@ -1,4 +1,4 @@
-//! Asking auth: `POST /auth-service/introspect` (RFC 7662 in spirit) and `POST /auth-service/lookup`, with the service credential,
+//! Calls to auth: `POST /auth-service/introspect` (RFC 7662 in spirit) and `POST /auth-service/lookup`, with the service credential,
 //! a timeout, a circuit breaker, single flight and a negative cache of a second.
 
 mod breaker;
@@ -10,7 +10,7 @@ use sosohappy_events::types::TokenDigest;
 
 pub use client::{AuthClient, Confirmation};
 
-/// `POST /auth-service/introspect`, JSON. The token travels as its digest.
+/// The request of `POST /auth-service/introspect`, JSON. It names the token by its digest.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IntrospectRequest {
@@ -47,7 +47,7 @@ pub struct IntrospectResponse {
 }
 
 impl IntrospectResponse {
-    /// No such token, or no longer: the answer does not tell which.
+    /// Returns the answer for an unknown, expired or revoked token: it does not tell which.
     #[must_use]
     pub const fn inactive() -> Self {
         Self {
@@ -60,7 +60,7 @@ impl IntrospectResponse {
     }
 }
 
-/// `POST /auth-service/lookup`, JSON: one of the two.
+/// The request of `POST /auth-service/lookup`, JSON: exactly one of the two.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LookupRequest {
@@ -70,7 +70,7 @@ pub struct LookupRequest {
     pub account: Option<String>,
 }
 
-/// Both, or both null when there is no such account.
+/// The answer of `lookup`: both, or both null when there is no such account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LookupResponse {

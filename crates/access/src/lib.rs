@@ -1,5 +1,5 @@
-//! Who calls, and what they may do: the `Caller`, the token registry, introspection, and the rule that nobody acts for
-//! somebody else.
+//! Authentication and authorization of callers: the `Caller`, the token registry, introspection, and the rule that a caller acts
+//! only for themselves.
 //!
 //! A service puts its closed routes through [`protect()`]; handlers take [`Act`] (or [`ActUpload`]) and so cannot read
 //! parameters without the owner rule having been applied. feed, dm and notice get everything behind it from [`identity`].
@@ -37,11 +37,12 @@ pub use registry::Registry;
 pub use revalidation::Revalidation;
 pub use revocations::Revocations;
 
-/// Everything a service that is not auth needs to know who calls: starts the token registry (readiness waits for it), the
-/// consumers that feed the directory, and the way to auth for what neither knows. Sockets outlive their handshake, so a service that has
-/// some hands them the [`Revalidation`].
+/// Starts all that a service other than auth needs to authenticate callers: the token registry (readiness waits for it), the
+/// consumers that feed the directory, and the client of auth for tokens and names that neither knows. Sockets outlive their
+/// handshake, so a service that has some hands them the [`Revalidation`].
 ///
-/// Fails when `access.auth-url` is no base for a URL, tokens live longer than their topic remembers them, or the service token cannot be a header.
+/// # Errors
+/// When `access.auth-url` is no base for a URL, tokens live longer than their topic keeps them, or the service token cannot be a header.
 pub fn identity(
     context: &Context,
     settings: &Live<Access>,

@@ -1,4 +1,4 @@
-//! What the registry and the way to auth tell of themselves.
+//! Metrics of the registry, the heartbeats and the client of auth.
 
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics;

@@ -10,19 +10,19 @@ use crate::{Caller, Denied};
 /// Two implementations: [`crate::directory::DirectoryNames`] (feed, dm, notice) and auth's own table.
 #[async_trait]
 pub trait Names: std::fmt::Debug + Send + Sync {
-    /// Who bears this nickname now; `None` when nobody does.
+    /// Returns the account that has this nickname now; `None` when no account has it.
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied>;
 
-    /// Like [`Names::account_of`], but asks auth again: for a nickname that may have changed a moment ago.
+    /// Like [`Names::account_of`], but always asks auth: for a nickname that may have changed a moment ago.
     async fn account_of_fresh(&self, nickname: &str) -> Result<Option<Account>, Denied>;
 
-    /// Like [`Names::account_of_fresh`], for the nickname that a caller gives as their own.
+    /// Like [`Names::account_of_fresh`], for a nickname that the caller claims.
     async fn account_of_caller(&self, _caller: &Caller, nickname: &str) -> Result<Option<Account>, Denied> {
         self.account_of_fresh(nickname).await
     }
 
-    /// [`Names::account_of`] for the name in a record of a Spring service: tried a few times while nobody can tell, within
-    /// three seconds, for a record that waits holds up all behind it.
+    /// [`Names::account_of`] for the name in a record of a Spring service: retries while auth is unavailable, for at most three seconds,
+    /// because a record that waits blocks its partition.
     async fn account_of_patiently(&self, nickname: &str) -> Result<Option<Account>, Denied> {
         let mut pause = Duration::from_millis(100);
         loop {
@@ -34,6 +34,6 @@ pub trait Names: std::fmt::Debug + Send + Sync {
         }
     }
 
-    /// In the order asked; `None` for a resigned or unknown account.
+    /// Returns nicknames in the order of `accounts`; `None` for a resigned or unknown account.
     async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, Denied>;
 }

@@ -1,4 +1,4 @@
-//! The token registry: all live access tokens, in memory of every replica, fed by `accessToken`.
+//! The token registry: all valid access tokens, in the memory of every replica, fed by `accessToken`.
 
 mod claims;
 mod consumers;
@@ -21,14 +21,14 @@ use crate::metrics::RegistryMetrics;
 use crate::{Authenticator, Bearer, Caller, Denied, Revalidation, revocations};
 use table::{Table, Token, Verdict};
 
-/// How often what has run out is forgotten. Expiry itself is enforced on read.
+/// How often expired tokens are removed. Expiry itself is enforced on read.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// How long a request waits for its token to arrive on the topic, and how often it looks.
+/// How long a request waits for its token to arrive on the topic, and how often it checks.
 const ARRIVAL: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Live access tokens by digest; at most 96 B each, a lookup without I/O. Clones share the table.
+/// Valid access tokens by digest: at most 96 B each, a lookup without I/O. Clones share the table.
 #[derive(Debug, Clone)]
 pub struct Registry(Arc<Inner>);
 
@@ -68,7 +68,7 @@ impl Registry {
         registry
     }
 
-    /// Waits a moment for the topic, for a request that is quicker than it: a Spring auth cannot be asked.
+    /// Waits [`ARRIVAL`] for a token that its caller presents before the topic has delivered it: a Spring auth has no introspection.
     async fn wait(&self, account: &Account, digest: &TokenDigest) -> Verdict {
         let arrives = async {
             loop {
@@ -82,7 +82,7 @@ impl Registry {
         tokio::time::timeout(ARRIVAL, arrives).await.unwrap_or(Verdict::Unknown)
     }
 
-    /// Asks auth for a token no topic has brought yet, and remembers a living one.
+    /// Asks auth about a token that the topic has not delivered, and inserts a valid one.
     async fn ask(&self, account: &Account, digest: &TokenDigest) -> Result<Verdict, Denied> {
         if self.0.revalidation.auth.is_spring() {
             return Ok(self.wait(account, digest).await);
@@ -96,13 +96,13 @@ impl Registry {
             Denied::Unavailable
         })?;
         self.0.remember(account, digest, token);
-        // Through the table again: a revocation may have arrived while auth was asked.
+        // Reads the table again: a revocation may have arrived during the call.
         Ok(self.0.table.admit(account, digest, self.0.now_ms()))
     }
 }
 
 impl Inner {
-    /// Asks auth again about a token that is admitted here although revocations may be missing.
+    /// Asks auth again about a token that is valid here although revocations may be missing.
     async fn confirm(&self, account: &Account, digest: &TokenDigest, token: Token) -> Verdict {
         self.revalidation
             .check(account, digest, token.session, token.issued_at())
@@ -114,7 +114,7 @@ impl Inner {
         self.clock.now().as_millisecond()
     }
 
-    /// Before this moment no token was issued that can still be alive.
+    /// Returns the moment before which no token was issued that can still be valid.
     fn horizon(&self) -> Timestamp {
         revocations::horizon(self.clock.now(), self.lifetime)
     }
@@ -175,7 +175,7 @@ impl Authenticator for Registry {
     }
 }
 
-/// What an active answer must hold.
+/// Reads an active answer; `None` where one of its fields is missing or invalid.
 fn token(answer: &IntrospectResponse) -> Option<Token> {
     Some(Token {
         session: answer.session.as_deref()?.parse().ok()?,

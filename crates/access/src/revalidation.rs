@@ -1,4 +1,4 @@
-//! Asks auth again about tokens this replica knows, while revocations may be missing.
+//! Asks auth again about known tokens while revocations may be missing.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Revalidation {
         }
     }
 
-    /// Whether revocations may be missing here.
+    /// Returns whether revocations may be missing in this replica.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         !self.heartbeats.are_current()
@@ -42,7 +42,7 @@ impl Revalidation {
             .await;
     }
 
-    /// Without an answer of auth, what is known stays valid.
+    /// Leaves the token valid when auth does not answer.
     pub(crate) async fn check(
         &self,
         account: &Account,
@@ -51,7 +51,7 @@ impl Revalidation {
         issued_at: Timestamp,
     ) {
         if self.auth.confirm(account, digest).await == Confirmation::Inactive {
-            // Auth says no to older tokens of the session as well, and to later ones only by themselves.
+            // Older tokens of the session are inactive as well; later ones may be active, and are asked about by themselves.
             self.revocations.close_session(account, session, issued_at);
         }
     }

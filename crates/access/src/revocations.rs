@@ -20,7 +20,7 @@ use sosohappy_events::types::{AccountResigned, AccountStateChanged, SessionExpir
 /// Clocks of producers, brokers and this replica may differ by this much.
 const SKEW: Duration = Duration::from_mins(5);
 
-/// Returns the moment before which no token was issued that can still be alive.
+/// Returns the moment before which no token was issued that can still be valid.
 pub(crate) fn horizon(now: Timestamp, token_lifetime: Duration) -> Timestamp {
     now.checked_sub(token_lifetime.saturating_add(SKEW))
         .unwrap_or(Timestamp::MIN)
@@ -34,21 +34,21 @@ pub struct Revocations(Arc<Inner>);
 struct Inner {
     /// Session to the latest moment it was closed at, in milliseconds since the epoch.
     sessions: RwLock<HashMap<u64, i64>>,
-    accounts: RwLock<HashMap<Account, Mark>>,
+    accounts: RwLock<HashMap<Account, AccountRevocations>>,
     subscribers: RwLock<Vec<Subscriber>>,
 }
 
 type Subscriber = Box<dyn Fn(&Account) + Send + Sync>;
 
-/// What is known against an account as a whole. Times in milliseconds since the epoch.
+/// Revocations of all tokens of an account. Times in milliseconds since the epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Mark {
+struct AccountRevocations {
     resigned_ms: Option<i64>,
     /// The latest state, true for suspended; of two states at the same moment the stricter.
     state: Option<(i64, bool)>,
 }
 
-impl Mark {
+impl AccountRevocations {
     /// Returns when all tokens of the account issued at that moment were revoked.
     fn revoked_ms(&self, issued_ms: i64) -> Option<i64> {
         let resigned = self.resigned_ms.filter(|at| issued_ms <= *at);
@@ -86,15 +86,15 @@ impl Revocations {
     pub(crate) fn revoked_ms(&self, account: &Account, session: SessionId, issued_ms: i64) -> Option<i64> {
         let closed = self.0.sessions.read().get(&session.0).copied();
         let closed = closed.filter(|at| issued_ms <= *at);
-        let marked = self.0.accounts.read().get(account).copied();
-        closed.max(marked.and_then(|mark| mark.revoked_ms(issued_ms)))
+        let known = self.0.accounts.read().get(account).copied();
+        closed.max(known.and_then(|account| account.revoked_ms(issued_ms)))
     }
 
     /// Whether all sessions of the account were revoked at that moment or later.
     #[must_use]
     pub fn is_account_revoked_since(&self, account: &Account, moment: Timestamp) -> bool {
-        let mark = self.0.accounts.read().get(account).copied();
-        let revoked = mark.and_then(|mark| mark.revoked_ms(moment.as_millisecond()));
+        let known = self.0.accounts.read().get(account).copied();
+        let revoked = known.and_then(|account| account.revoked_ms(moment.as_millisecond()));
         revoked.is_some_and(|at| at >= moment.as_millisecond())
     }
 
@@ -111,37 +111,39 @@ impl Revocations {
 
     /// Revokes all of the account's tokens issued up to that moment. A later sign-up stays valid.
     pub fn resign(&self, account: &Account, at: Timestamp) {
-        self.change(account, |mark| {
-            mark.resigned_ms = mark.resigned_ms.max(Some(at.as_millisecond()));
+        self.change(account, |account| {
+            account.resigned_ms = account.resigned_ms.max(Some(at.as_millisecond()));
         });
     }
 
     /// Suspends the account, or restores it; an older state than the known one changes nothing.
     pub fn set_state(&self, account: &Account, state: State, at: Timestamp) {
-        self.change(account, |mark| {
-            mark.state = mark.state.max(Some((at.as_millisecond(), state == State::Suspended)));
+        self.change(account, |account| {
+            account.state = account
+                .state
+                .max(Some((at.as_millisecond(), state == State::Suspended)));
         });
     }
 
-    fn change(&self, account: &Account, change: impl FnOnce(&mut Mark)) {
+    fn change(&self, account: &Account, change: impl FnOnce(&mut AccountRevocations)) {
         change(self.0.accounts.write().entry(account.clone()).or_default());
         self.publish(account);
     }
 
-    /// Called without a lock on the state: subscribers ask it.
+    /// Calls the subscribers. The caller holds no lock on the state: subscribers read it.
     fn publish(&self, account: &Account) {
         for subscriber in self.0.subscribers.read().iter() {
             subscriber(account);
         }
     }
 
-    /// Forgets what covers only tokens issued before `horizon_ms`, which have expired. States stay: a compacted topic may deliver an
+    /// Removes revocations that cover only tokens issued before `horizon_ms`, which have expired. States stay: a compacted topic may deliver an
     /// older one again at any time.
     pub(crate) fn sweep(&self, horizon_ms: i64) {
         self.0.sessions.write().retain(|_, at| *at >= horizon_ms);
-        self.0.accounts.write().retain(|_, mark| {
-            mark.resigned_ms = mark.resigned_ms.filter(|at| *at >= horizon_ms);
-            *mark != Mark::default()
+        self.0.accounts.write().retain(|_, account| {
+            account.resigned_ms = account.resigned_ms.filter(|at| *at >= horizon_ms);
+            *account != AccountRevocations::default()
         });
     }
 }

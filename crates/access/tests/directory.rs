@@ -1,4 +1,4 @@
-//! Names over a real directory, with an auth behind it that a test can change, slow down or take away.
+//! Names over a real directory, and a fake auth that a test can change, slow down or stop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ async fn bench() -> Bench {
 }
 
 impl Bench {
-    async fn told(&self, who: &str, nickname: Option<&str>, second: i64) {
+    async fn set(&self, who: &str, nickname: Option<&str>, second: i64) {
         let at = Timestamp::from_second(second).expect("a valid time");
         self.directory
             .set_nickname(&account(who), nickname, at)
@@ -116,9 +116,9 @@ fn account(name: &str) -> Account {
 }
 
 #[tokio::test]
-async fn what_the_directory_knows_is_not_asked() {
+async fn names_in_the_directory_need_no_call() {
     let bench = bench().await;
-    bench.told("kim", Some("kimchi"), 1).await;
+    bench.set("kim", Some("kimchi"), 1).await;
     assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
     assert_eq!(
         bench.names.nicknames_of(&[account("kim")]).await,
@@ -128,7 +128,7 @@ async fn what_the_directory_knows_is_not_asked() {
 }
 
 #[tokio::test]
-async fn what_it_does_not_know_is_asked_and_a_no_is_believed_for_a_second_only() {
+async fn unknown_names_are_looked_up_and_negative_answers_cached_for_a_second() {
     let bench = bench().await;
     assert_eq!(bench.names.account_of("new").await, Ok(None));
     assert_eq!(bench.names.account_of("new").await, Ok(None));
@@ -152,9 +152,9 @@ async fn what_it_does_not_know_is_asked_and_a_no_is_believed_for_a_second_only()
 #[tokio::test]
 async fn a_list_of_names_keeps_its_order_and_its_gaps() {
     let bench = bench().await;
-    bench.told("kim", Some("kimchi"), 1).await;
-    bench.told("gone", Some("was here"), 1).await;
-    bench.told("gone", None, 2).await;
+    bench.set("kim", Some("kimchi"), 1).await;
+    bench.set("gone", Some("was here"), 1).await;
+    bench.set("gone", None, 2).await;
     bench.at_auth("lee", "lee the first");
     let asked = ["lee", "gone", "kim", "lee", "nobody"].map(account);
     let names = bench.names.nicknames_of(&asked).await.expect("names can be told");
@@ -167,14 +167,14 @@ async fn a_list_of_names_keeps_its_order_and_its_gaps() {
 }
 
 #[tokio::test]
-async fn a_rename_is_seen_when_the_cache_has_run_out() {
+async fn a_rename_is_seen_when_the_cache_expires() {
     let bench = bench().await;
-    bench.told("kim", Some("before"), 1).await;
+    bench.set("kim", Some("before"), 1).await;
     assert_eq!(
         bench.names.nicknames_of(&[account("kim")]).await,
         Ok(vec![Some("before".to_owned())])
     );
-    bench.told("kim", Some("after"), 2).await;
+    bench.set("kim", Some("after"), 2).await;
     tokio::time::sleep(Duration::from_millis(2_050)).await;
     assert_eq!(
         bench.names.nicknames_of(&[account("kim")]).await,
@@ -184,12 +184,12 @@ async fn a_rename_is_seen_when_the_cache_has_run_out() {
 }
 
 #[tokio::test]
-async fn with_auth_away_the_directory_goes_on() {
+async fn the_directory_answers_while_auth_is_unavailable() {
     let bench = bench().await;
-    bench.told("kim", Some("kimchi"), 1).await;
+    bench.set("kim", Some("kimchi"), 1).await;
     bench.serving.abort();
     assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
-    assert_eq!(bench.names.account_of("somebody").await, Err(Denied::Unavailable));
+    assert_eq!(bench.names.account_of("unknown").await, Err(Denied::Unavailable));
     let names = bench.names.nicknames_of(&[account("kim"), account("lee")]).await;
     assert_eq!(
         names,
@@ -199,16 +199,16 @@ async fn with_auth_away_the_directory_goes_on() {
 }
 
 #[tokio::test]
-async fn beside_a_spring_auth_the_topics_are_all_there_is() {
+async fn beside_a_spring_auth_only_published_names_are_known() {
     let bench = bench().await;
     *bench.auth.is_spring.lock() = true;
-    bench.told("kim", Some("kimchi"), 1).await;
+    bench.set("kim", Some("kimchi"), 1).await;
     assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
-    assert_eq!(bench.names.account_of("somebody").await, Ok(None));
+    assert_eq!(bench.names.account_of("unknown").await, Ok(None));
 }
 
 #[tokio::test]
-async fn nicknames_that_cannot_be_are_nobodys() {
+async fn invalid_nicknames_are_unknown() {
     let bench = bench().await;
     assert_eq!(bench.names.account_of("").await, Ok(None));
     assert_eq!(bench.names.account_of(&"가".repeat(134)).await, Ok(None));

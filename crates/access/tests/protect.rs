@@ -1,4 +1,4 @@
-//! Closed routes from the outside: headers in, status out; and the owner rule behind them.
+//! Protected routes: headers in, status out; and the owner rule.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn account(text: &str) -> Account {
     text.parse().expect("a test account is valid")
 }
 
-/// `live` is kim's token; `maybe` nobody can tell of.
+/// `live` is kim's token; `maybe` cannot be checked.
 #[derive(Debug)]
 struct Tokens;
 
@@ -128,7 +128,7 @@ const EMAIL: (&str, &str) = ("email", "kim@example.com+kakao");
 const LIVE: (&str, &str) = ("authorization", "Bearer live");
 
 #[tokio::test]
-async fn a_live_token_comes_in() {
+async fn a_valid_token_is_admitted() {
     let (status, body) = send(false, "", &[EMAIL, LIVE]).await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, "kim@example.com+kakao"));
     let (status, _) = send(
@@ -141,7 +141,7 @@ async fn a_live_token_comes_in() {
 }
 
 #[tokio::test]
-async fn anything_else_is_403() {
+async fn other_credentials_are_403() {
     let other = ("email", "lee@example.com+kakao");
     for headers in [
         &[][..],
@@ -171,7 +171,7 @@ async fn anything_else_is_403() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_tell_is_503_with_a_time_to_come_back() {
+async fn an_unavailable_authenticator_is_503_with_retry_after() {
     let request = Request::post("/save")
         .header("email", EMAIL.1)
         .header("authorization", "Bearer maybe");
@@ -185,7 +185,7 @@ async fn what_nobody_can_tell_is_503_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn nobody_acts_for_somebody_else() {
+async fn acting_for_another_account_is_refused() {
     for (query, expected) in [
         ("?nickname=kim", StatusCode::OK),
         ("?nickname=kimchi", StatusCode::OK),
@@ -207,7 +207,7 @@ async fn nobody_acts_for_somebody_else() {
 }
 
 #[tokio::test]
-async fn with_auth_away_the_last_known_counts() {
+async fn while_auth_is_unavailable_the_last_known_name_counts() {
     for (query, expected) in [
         ("?nickname=kim", StatusCode::OK),
         ("?nickname=lee", StatusCode::FORBIDDEN),
@@ -218,7 +218,7 @@ async fn with_auth_away_the_last_known_counts() {
 }
 
 #[test]
-fn closed_routes_say_so_in_the_document() {
+fn the_document_names_the_credentials_of_protected_routes() {
     let document = routes(false).into_openapi();
     let document = serde_json::to_value(&document).expect("documents are JSON");
     let save = &document["paths"]["/save"]["post"];

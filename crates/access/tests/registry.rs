@@ -1,4 +1,4 @@
-//! The registry over a bus: what was published before a replica started, and what comes while it runs.
+//! The registry over a bus: events published before a replica starts, and while it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,12 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use sosohappy_access::{AuthClient, Authenticator, Denied, Registry, Revalidation, Revocations};
 use sosohappy_bus::Bus;
+use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock, SystemEntropy};
 use sosohappy_common::settings::{Access, Events, Live};
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::{AccessTokenIssued, AccountResigned, Role, SessionExpired, SessionId, TokenDigest};
+use sosohappy_events::types::{
+    AccessTokenIssued, AccountResigned, AccountStateChanged, Role, SessionExpired, SessionId, State, TokenDigest,
+};
 use sosohappy_events::{Envelope, Event, Topic};
 
 struct Bench {
@@ -19,8 +22,11 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
+    bench_with(Context::system("test", 0)).await
+}
+
+async fn bench_with(context: Context) -> Bench {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let context = Context::system("test", 0);
     let events = Events::new(&format!("journal:{}/events.db", folder.path().display()), "");
     let bus = sosohappy_bus::open(&events, &context).await.expect("the journal opens");
     bus.create_topics(&Topic::ALL).await.expect("topics can be made");
@@ -57,11 +63,11 @@ impl Bench {
         self.publish(event).await;
     }
 
-    /// A replica that starts now and cannot ask auth; ready when this returns.
+    /// Starts a replica that cannot reach auth, and waits until it is ready.
     async fn replica(&self) -> Registry {
         let context = Context::system("feed-service", 0);
         let settings = Access {
-            // Nobody listens on the discard port.
+            // No process listens on the discard port.
             auth_url: "http://127.0.0.1:9".parse().expect("a valid URL"),
             introspection_timeout: Duration::from_millis(300),
             token_lifetime: Duration::from_hours(1),
@@ -86,13 +92,13 @@ async fn is_admitted(registry: &Registry, token: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_is_ready_knows_what_was_published_before() {
+async fn a_ready_replica_knows_all_earlier_events() {
     let bench = bench().await;
     let (now, hour) = (bench.now(), Duration::from_mins(50));
     bench.issue("alive", 1, now, hour).await;
     bench.issue("closed", 2, now, hour).await;
     bench
-        .issue("over", 3, now - Duration::from_secs(100), Duration::from_secs(99))
+        .issue("expired", 3, now - Duration::from_secs(100), Duration::from_secs(99))
         .await;
     bench
         .publish(SessionExpired {
@@ -101,11 +107,11 @@ async fn a_replica_that_is_ready_knows_what_was_published_before() {
         })
         .await;
 
-    // Every replica knows all of it.
+    // Every replica reads all of them.
     for _ in 0..2 {
         let registry = bench.replica().await;
         assert!(is_admitted(&registry, "alive").await);
-        for token in ["closed", "over", "never issued"] {
+        for token in ["closed", "expired", "never issued"] {
             assert_eq!(
                 registry.authenticate(&kim(), token).await,
                 Err(Denied::Refused),
@@ -116,7 +122,26 @@ async fn a_replica_that_is_ready_knows_what_was_published_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_replica_hears_of_everything() {
+async fn a_replica_that_starts_late_knows_suspended_accounts() {
+    // The state was published before any token that can still be valid: only a reader from the beginning of the topic sees it.
+    let age = Duration::from_hours(72);
+    let clock = ManualClock::at(SystemClock.now() - age);
+    let bench = bench_with(Context::with("test", 0, clock.clone(), Arc::new(SystemEntropy))).await;
+    let state = |state| AccountStateChanged { account: kim(), state };
+    bench.publish(state(State::Restored)).await;
+    clock.advance(Duration::from_secs(1));
+    bench.publish(state(State::Suspended)).await;
+    clock.advance(age);
+    bench.issue("valid", 1, bench.now(), Duration::from_mins(50)).await;
+
+    let registry = bench.replica().await;
+    assert_eq!(registry.authenticate(&kim(), "valid").await, Err(Denied::Refused));
+    bench.publish(state(State::Restored)).await;
+    until(async || is_admitted(&registry, "valid").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revocations_reach_a_running_replica() {
     let bench = bench().await;
     let registry = bench.replica().await;
     bench.issue("first", 1, bench.now(), Duration::from_mins(1)).await;
@@ -144,5 +169,5 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it never came");
+    panic!("the condition was not met in time");
 }

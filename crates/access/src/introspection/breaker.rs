@@ -1,4 +1,4 @@
-//! A circuit breaker: after some failures in a row no call is made for a while, then one success closes it again.
+//! A circuit breaker: some failures in a row open it, calls are rejected for a while, and the next success closes it.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const FAILURES: u32 = 5;
 /// token is refused within two seconds of auth's return.
 const OPEN_FOR: Duration = Duration::from_millis(500);
 
-/// Shared by all calls to one place.
+/// Shared by all calls to one service.
 pub(super) struct Breaker(Mutex<State>);
 
 impl Default for Breaker {
@@ -23,21 +23,21 @@ impl Default for Breaker {
 }
 
 enum State {
-    /// With the failures in a row.
+    /// Holds the number of failures in a row.
     Closed(u32),
-    /// Until this moment no call is made; after it, calls are on trial.
+    /// Rejects calls until this moment; later calls are trials.
     Open(Instant),
 }
 
 impl Breaker {
-    /// Whether a call may be made.
+    /// Returns whether a call may be made.
     pub(super) fn permits(&self) -> bool {
         !self.0.lock().is_open()
     }
 
     pub(super) fn succeeded(&self) {
         let mut state = self.0.lock();
-        // A call that began before the breaker opened decides nothing.
+        // A success of a call that began before the breaker opened does not close it.
         if !state.is_open() {
             *state = State::Closed(0);
         }
@@ -47,7 +47,7 @@ impl Breaker {
         let mut state = self.0.lock();
         match &mut *state {
             State::Closed(failures) if *failures + 1 < FAILURES => *failures += 1,
-            // As above.
+            // A failure of such a call does not extend the time that it stays open.
             open if open.is_open() => {}
             other => *other = State::Open(next_trial()),
         }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_in_a_row_open_it() {
+    async fn failures_in_a_row_open_the_breaker() {
         let breaker = Breaker::default();
         fail(&breaker, FAILURES - 1);
         assert!(breaker.permits());
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_are_tried_after_a_while() {
+    async fn trials_follow_after_a_while() {
         let breaker = Breaker::default();
         fail(&breaker, FAILURES);
         for _ in 0..10 {

@@ -1,5 +1,5 @@
-//! The client of feed, dm and notice: a call to auth is short, shared by those who ask the same, and not made at all while auth
-//! does not answer.
+//! The client of auth in feed, dm and notice: calls have a short timeout, equal calls at one time are one, and a circuit breaker rejects
+//! calls while auth does not answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,32 +26,32 @@ use super::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse
 use crate::metrics::AuthMetrics;
 use crate::{Bearer, Denied};
 
-/// How long a "no" is believed: a token that is being issued right now shall not be shut out for longer.
+/// How long a negative answer is cached: a token that is issued meanwhile is refused for no longer.
 const NEGATIVE: Duration = Duration::from_secs(1);
 
-/// "No"s remembered.
+/// Negative answers in one cache.
 const NEGATIVE_ENTRIES: u64 = 50_000;
 
-/// Calls of a kind under way at once: a storm of unknown tokens, or of unknown names, must not become a storm on auth, and neither
-/// must keep the other from asking.
+/// Concurrent calls of one kind: a flood of unknown tokens, or of unknown names, must not flood auth, and neither kind may use up the
+/// calls of the other.
 const CALLS_AT_ONCE: usize = 64;
 
-/// How long an answer about a known token is good for: it is asked about at most this often.
+/// How long an answer about a known token is cached: the shortest time between two questions about it.
 const CONFIRMED: Duration = Duration::from_secs(1);
 
-/// How long an auth without introspection is not asked again about known tokens.
+/// How long no questions about known tokens are sent to an auth without introspection.
 const UNSUPPORTED: Duration = Duration::from_mins(1);
 
-/// How long a Spring auth may take to say whose a nickname is.
+/// The timeout of a nickname call to a Spring auth.
 const VOUCHING: Duration = Duration::from_secs(3);
 
-/// `GET /auth-service/checkDuplicateNickname` of a Spring auth, which names the bearer's account.
+/// The answer of `GET /auth-service/checkDuplicateNickname` of a Spring auth, which names the account that has the nickname.
 #[derive(Deserialize)]
 struct NicknameBearer {
     email: Option<String>,
 }
 
-/// Speaks to auth for feed, dm and notice. Clones share breaker and caches.
+/// Calls auth for feed, dm and notice. Clones share breaker and caches.
 #[derive(Clone)]
 pub struct AuthClient(Arc<Inner>);
 
@@ -60,7 +60,7 @@ struct Inner {
     introspect: Call,
     lookup: Call,
     vouch: Call,
-    /// Answers of this second, by who asked for which nickname.
+    /// Answers of the last second, by caller and nickname.
     vouched: Cache<(Account, String), Option<Account>>,
     mixed: Mixed,
     credential: HeaderValue,
@@ -70,19 +70,19 @@ struct Inner {
     confirmed: Cache<(Account, [u8; 32]), Confirmation>,
     unsupported_until: Mutex<Option<Instant>>,
     accounts: Cache<String, Option<Account>>,
-    /// Those of this moment: an answer goes to whoever waits for it and is then forgotten.
+    /// Answers of calls in progress: removed as soon as every waiting caller has its answer.
     fresh_accounts: Cache<String, Option<Account>>,
     nicknames: Cache<Account, Option<String>>,
     metrics: AuthMetrics,
 }
 
-/// What auth says about a token that this replica knows.
+/// The answer of auth about a token that this replica knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
     Active,
     /// Expired or revoked.
     Inactive,
-    /// Auth does not answer introspection: a Spring auth.
+    /// Auth has no introspection: it is a Spring service.
     Unsupported,
     Unavailable,
 }
@@ -112,26 +112,29 @@ impl Call {
     }
 }
 
-/// Why a call brought nothing. The parts that matter to an operator, none that name a person.
+/// Why a call failed. Logged: it holds no personal data.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
     #[error("no answer in time")]
     Timeout,
-    #[error("auth cannot be reached")]
+    #[error("connection to auth failed")]
     Transport(#[source] reqwest::Error),
     #[error("auth answered {0}")]
     Status(StatusCode),
-    #[error("the answer is not what the contract says")]
+    #[error("invalid answer")]
     Answer,
 }
 
 impl AuthClient {
-    /// Fails when `access.auth-url` is no base for a URL or the service token cannot be a header.
+    /// Creates the client of a fleet whose auth is ours.
+    ///
+    /// # Errors
+    /// When `access.auth-url` is no base for a URL or the service token cannot be a header.
     pub fn new(settings: &Live<Access>, service_token: &SecretString, context: &Context) -> anyhow::Result<Self> {
         Self::in_fleet(settings, service_token, context, &Mixed::none())
     }
 
-    /// As [`AuthClient::new`], in a fleet whose auth may be Spring: that is asked nothing it does not know.
+    /// Like [`AuthClient::new`], in a fleet whose auth may be a Spring service, which gets no calls that it does not know.
     pub fn in_fleet(
         settings: &Live<Access>,
         service_token: &SecretString,
@@ -170,8 +173,8 @@ impl AuthClient {
         })))
     }
 
-    /// Whether a token of this digest is this account's and alive. An inactive answer is believed for a second; an active one is
-    /// the caller's to remember.
+    /// Asks whether a token of this digest is valid and this account's. Caches an inactive answer for a second; the caller keeps an
+    /// active one.
     pub async fn introspect(&self, account: &Account, digest: &TokenDigest) -> Result<IntrospectResponse, Denied> {
         let inner = &self.0;
         let key = (account.clone(), digest.0);
@@ -203,7 +206,8 @@ impl AuthClient {
         !self.0.mixed.auth_answers_services()
     }
 
-    /// Asks a Spring auth, with the caller's own token, whose nickname this is. None when no account has it, or auth refuses the token.
+    /// Asks a Spring auth, with the caller's own token, which account has the nickname. `None` when no account has it, or auth refuses
+    /// the token.
     pub(crate) async fn vouch(
         &self,
         caller: &Account,
@@ -221,8 +225,8 @@ impl AuthClient {
         answer.await.map_err(|denied| *denied)
     }
 
-    /// Asks again about a token this replica knows, at most once a second a token; those who ask at once share a call. While the
-    /// breaker is open no call is made, and nothing is remembered.
+    /// Asks about a token that this replica knows, at most once a second and token; concurrent callers share a call. While the breaker
+    /// is open it neither calls nor caches.
     pub async fn confirm(&self, account: &Account, digest: &TokenDigest) -> Confirmation {
         let inner = &self.0;
         if self.is_spring() {
@@ -245,7 +249,7 @@ impl AuthClient {
         inner.confirmed.get_with(key, inner.ask_again(account, digest)).await
     }
 
-    /// Who bears this nickname; that nobody does is believed for a second.
+    /// Returns the account that has the nickname; caches for a second that no account has it.
     pub async fn lookup_nickname(&self, nickname: &str) -> Result<Option<Account>, Denied> {
         if !may_be_nickname(nickname) {
             return Ok(None);
@@ -261,7 +265,7 @@ impl AuthClient {
         Ok(account)
     }
 
-    /// Like [`AuthClient::lookup_nickname`], believing nothing that was said before; those who ask at once share a call.
+    /// Like [`AuthClient::lookup_nickname`], without the cache; concurrent callers share a call.
     pub async fn lookup_nickname_now(&self, nickname: &str) -> Result<Option<Account>, Denied> {
         if !may_be_nickname(nickname) {
             return Ok(None);
@@ -275,7 +279,7 @@ impl AuthClient {
         Ok(account)
     }
 
-    /// The present nickname; that there is no such account is believed for a second.
+    /// Returns the nickname of the account; caches for a second that there is no such account.
     pub async fn lookup_account(&self, account: &Account) -> Result<Option<String>, Denied> {
         let cache = &self.0.nicknames;
         let request = LookupRequest {
@@ -402,7 +406,7 @@ impl Inner {
         answer
     }
 
-    /// `None` when auth does not know the question: a Spring auth has neither call, and then the topics are all there is.
+    /// Returns `None` when auth does not know the call: a Spring auth has neither introspection nor look-ups.
     async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         call: &Call,
@@ -412,9 +416,9 @@ impl Inner {
             self.metrics.rejected.inc();
             return Err(Denied::Unavailable);
         }
-        // One deadline for both: the wait for a slot and the call.
+        // One deadline for the wait for a slot and the call together.
         let deadline = Instant::now() + self.settings.get().introspection_timeout;
-        // A full house says nothing of auth, so it is no failure to the breaker.
+        // Waiting for a slot says nothing about auth, so the breaker does not count it as a failure.
         let Ok(Ok(_slot)) = timeout_at(deadline, call.slots.acquire()).await else {
             self.metrics.rejected.inc();
             return Err(Denied::Unavailable);
@@ -442,8 +446,7 @@ impl Inner {
         }
     }
 
-    /// Asks once more when the connection broke: a pooled one may have been closed by an auth that was replaced. Nothing is
-    /// changed by asking twice.
+    /// Retries once when the connection broke: a pooled one may have been closed by an auth that was replaced. The calls are idempotent.
     async fn attempt<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
         url: &Url,
@@ -468,7 +471,7 @@ impl Inner {
         let answer = request.send().await.map_err(CallError::Transport)?;
         match answer.status() {
             StatusCode::OK => {}
-            // Spring's filter refuses what has no token of a person before anybody looks at the path.
+            // The filter of a Spring auth refuses requests without an access token before it routes them.
             status @ (StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND
@@ -478,19 +481,19 @@ impl Inner {
                 tracing::warn!(
                     path = url.path(),
                     status = status.as_u16(),
-                    "auth does not know this call; is access.auth-url right?"
+                    "auth does not support this call; check access.auth-url"
                 );
                 return Ok(None);
             }
             other => return Err(CallError::Status(other)),
         }
         let body = answer.bytes().await.map_err(CallError::Transport)?;
-        // The parser's message would quote the body.
+        // The parser's error would quote the body in a log.
         serde_json::from_slice(&body).map(Some).map_err(|_| CallError::Answer)
     }
 }
 
-/// Whether it is our own auth that refuses: an answer of the legacy Spring service has another shape.
+/// Returns whether our own auth refuses: an answer of a Spring auth has another content type.
 fn is_problem(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"))

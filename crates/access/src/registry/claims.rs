@@ -1,4 +1,4 @@
-//! What a token says of itself, unproven: enough to turn away at the door what auth would turn away anyway.
+//! Reads the unverified claims of a token, to refuse without a call what auth would refuse.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,9 +12,9 @@ struct Claims {
     exp: f64,
 }
 
-/// Whether it is worth asking auth: a JWT that claims to be this account's and not to have ended.
+/// Returns whether auth may accept the token: a JWT whose claims name this account and that has not expired.
 ///
-/// An expired token is by far the commonest that no replica knows; it is 403 without a call, also with auth away.
+/// Most tokens that no replica knows are expired ones; they are refused without a call, also while auth is unavailable.
 pub(super) fn plausible(token: &str, account: &Account, now_ms: i64) -> bool {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
@@ -43,22 +43,25 @@ mod tests {
     }
 
     #[test]
-    fn only_a_living_jwt_of_the_account_is_worth_a_call() {
+    fn only_an_unexpired_jwt_of_the_account_is_plausible() {
         let kim: Account = "kim@example.com+kakao".parse().unwrap();
-        let says = |payload: &str| plausible(&token(payload), &kim, 1_700_000_000_000);
+        let is_plausible = |payload: &str| plausible(&token(payload), &kim, 1_700_000_000_000);
 
-        assert!(says(
+        assert!(is_plausible(
             r#"{"sub":"AccessToken","email":"kim@example.com+kakao","exp":1700000001}"#
         ));
         assert!(
-            !says(r#"{"email":"kim@example.com+kakao","exp":1700000000}"#),
-            "its life has ended"
+            !is_plausible(r#"{"email":"kim@example.com+kakao","exp":1700000000}"#),
+            "expired"
         );
         assert!(
-            !says(r#"{"email":"lee@example.com+kakao","exp":1700000001}"#),
-            "somebody else's"
+            !is_plausible(r#"{"email":"lee@example.com+kakao","exp":1700000001}"#),
+            "another account"
         );
-        assert!(!says(r#"{"email":"kim@example.com+kakao"}"#), "without an end");
+        assert!(
+            !is_plausible(r#"{"email":"kim@example.com+kakao"}"#),
+            "without an expiry"
+        );
         assert!(!plausible("a.b.c", &kim, 0));
         assert!(!plausible("opaque", &kim, 0));
         assert!(

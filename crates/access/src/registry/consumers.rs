@@ -1,4 +1,4 @@
-//! Consumes `accessToken` into the table. Idempotent, and independent of order.
+//! Consumes `accessToken` into the table. Idempotent, in any order.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -21,7 +21,7 @@ use crate::{AuthClient, Revocations};
 
 const LIFETIME: Duration = Duration::from_hours(1);
 
-/// Auth as a test wants it: what it answers next, how often it was asked.
+/// A fake auth: its next answer, and the number of calls it got.
 #[derive(Debug, Default)]
 struct Auth {
     active: Mutex<Option<IntrospectResponse>>,
@@ -106,7 +106,7 @@ impl Bench {
         "kim@example.com+kakao".parse().unwrap()
     }
 
-    /// A JWT by its looks, alive for another minute.
+    /// A string in the form of a JWT that expires in a minute.
     fn token(&self, jti: u32) -> String {
         let exp = self.clock.now().as_second() + 60;
         let claims = format!(r#"{{"email":"kim@example.com+kakao","exp":{exp},"jti":{jti}}}"#);
@@ -128,7 +128,7 @@ impl Bench {
         self.registry.authenticate(&Self::kim(), token).await
     }
 
-    async fn tell<E: Event>(&self, event: E)
+    async fn publish<E: Event>(&self, event: E)
     where
         Registry: Consumer<E>,
     {
@@ -161,9 +161,9 @@ fn issued(token: &str, now: Timestamp) -> AccessTokenIssued {
 }
 
 #[tokio::test]
-async fn what_a_topic_brought_is_admitted_without_a_call() {
+async fn a_published_token_is_admitted_without_a_call() {
     let bench = bench().await;
-    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.publish(issued("opaque", bench.clock.now())).await;
 
     let caller = bench.check("opaque").await.unwrap();
     assert_eq!((caller.session, caller.role), (SessionId(9), Role::User));
@@ -181,7 +181,7 @@ async fn what_a_topic_brought_is_admitted_without_a_call() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_moment_ago_is_asked_of_auth_once() {
+async fn an_unknown_token_is_introspected_once() {
     let bench = bench().await;
     bench.answers(5);
     *bench.auth.delay.lock() = Duration::from_millis(50);
@@ -209,7 +209,7 @@ async fn a_token_of_a_moment_ago_is_asked_of_auth_once() {
 }
 
 #[tokio::test]
-async fn a_no_is_believed_for_a_second() {
+async fn a_negative_answer_is_cached_for_a_second() {
     let bench = bench().await;
     let token = bench.token(1);
     assert_eq!(bench.check(&token).await, Err(Denied::Refused));
@@ -240,9 +240,9 @@ async fn a_session_closed_while_auth_was_asked_stays_closed() {
 }
 
 #[tokio::test]
-async fn with_auth_away_what_is_known_goes_on_and_the_rest_is_told_to_wait() {
+async fn while_auth_is_unavailable_known_tokens_are_admitted_and_others_are_503() {
     let bench = bench().await;
-    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.publish(issued("opaque", bench.clock.now())).await;
     bench.serving.abort();
     *bench.auth.delay.lock() = Duration::from_secs(5);
 
@@ -262,7 +262,7 @@ async fn with_auth_away_what_is_known_goes_on_and_the_rest_is_told_to_wait() {
 }
 
 #[tokio::test]
-async fn a_slow_auth_is_not_waited_for() {
+async fn a_slow_auth_times_out() {
     let bench = bench().await;
     *bench.auth.delay.lock() = Duration::from_secs(5);
     let begun = std::time::Instant::now();
@@ -272,14 +272,14 @@ async fn a_slow_auth_is_not_waited_for() {
 
 /// The JWT filter of the legacy auth service refuses tokens without an account.
 #[tokio::test]
-async fn beside_an_auth_that_knows_no_introspection_the_topics_are_all_there_is() {
+async fn without_introspection_only_published_tokens_are_admitted() {
     let bench = bench().await;
-    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.publish(issued("opaque", bench.clock.now())).await;
     *bench.auth.refusing.lock() = true;
     for jti in 0..20 {
         assert_eq!(bench.check(&bench.token(jti)).await, Err(Denied::Refused), "{jti}");
     }
-    assert_eq!(bench.asked(), 20, "that is an answer: the breaker stays closed");
+    assert_eq!(bench.asked(), 20, "an answer keeps the breaker closed");
     assert!(bench.check("opaque").await.is_ok());
 }
 
@@ -292,7 +292,7 @@ async fn a_late_expired_of_an_older_token_leaves_the_newer_one() {
     };
     let closing = Envelope::new(old, &bench.context);
     bench.clock.advance(Duration::from_millis(1));
-    bench.tell(issued("newer", bench.clock.now())).await;
+    bench.publish(issued("newer", bench.clock.now())).await;
     bench.revocations.handle(closing).await.unwrap();
     assert!(bench.check("newer").await.is_ok());
 
@@ -309,9 +309,9 @@ async fn a_late_expired_of_an_older_token_leaves_the_newer_one() {
 }
 
 #[tokio::test]
-async fn a_suspended_account_stays_outside_until_it_is_restored() {
+async fn a_suspended_account_is_refused_until_it_is_restored() {
     let bench = bench().await;
-    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.publish(issued("opaque", bench.clock.now())).await;
     bench
         .revoke(AccountStateChanged {
             account: Bench::kim(),
@@ -338,11 +338,11 @@ async fn a_suspended_account_stays_outside_until_it_is_restored() {
 }
 
 #[tokio::test]
-async fn what_is_over_is_swept_and_counted() {
+async fn expired_tokens_are_swept_and_counted() {
     let bench = bench().await;
-    bench.tell(issued("one", bench.clock.now())).await;
-    bench.tell(issued("one", bench.clock.now())).await;
-    bench.tell(issued("two", bench.clock.now())).await;
+    bench.publish(issued("one", bench.clock.now())).await;
+    bench.publish(issued("one", bench.clock.now())).await;
+    bench.publish(issued("two", bench.clock.now())).await;
     assert_eq!(bench.registry.0.metrics.tokens.get(), 2);
     bench.clock.advance(Duration::from_secs(61));
     bench.registry.0.sweep();
@@ -352,10 +352,10 @@ async fn what_is_over_is_swept_and_counted() {
 #[tokio::test]
 async fn a_known_token_is_asked_about_once_a_second_while_heartbeats_are_missing() {
     let bench = bench().await;
-    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.publish(issued("opaque", bench.clock.now())).await;
     bench.answers(9);
     assert!(bench.check("opaque").await.is_ok());
-    assert_eq!(bench.asked(), 0, "heartbeats come");
+    assert_eq!(bench.asked(), 0, "heartbeats arrive");
 
     bench.heartbeats.assume_current(false);
     *bench.auth.delay.lock() = Duration::from_millis(20);
@@ -369,17 +369,21 @@ async fn a_known_token_is_asked_about_once_a_second_while_heartbeats_are_missing
     assert_eq!(bench.check("opaque").await, Err(Denied::Refused), "revoked");
     assert_eq!(bench.asked(), 2);
     bench.heartbeats.assume_current(true);
-    assert_eq!(bench.check("opaque").await, Err(Denied::Refused), "for good");
+    assert_eq!(
+        bench.check("opaque").await,
+        Err(Denied::Refused),
+        "the revocation is kept"
+    );
     bench.clock.advance(Duration::from_millis(1));
-    bench.tell(issued("re-issued", bench.clock.now())).await;
+    bench.publish(issued("re-issued", bench.clock.now())).await;
     assert!(bench.check("re-issued").await.is_ok(), "a later token of the session");
     assert_eq!(bench.asked(), 2);
 }
 
 #[tokio::test]
-async fn without_heartbeats_and_auth_what_is_known_goes_on_and_a_revoked_token_ends_soon_after_auth_is_back() {
+async fn a_revoked_token_is_refused_within_two_seconds_of_auths_return() {
     let bench = bench().await;
-    bench.tell(issued("opaque", bench.clock.now())).await;
+    bench.publish(issued("opaque", bench.clock.now())).await;
     bench.heartbeats.assume_current(false);
     *bench.auth.delay.lock() = Duration::from_secs(5);
     for jti in 0..5 {
@@ -396,12 +400,12 @@ async fn without_heartbeats_and_auth_what_is_known_goes_on_and_a_revoked_token_e
 }
 
 #[tokio::test]
-async fn an_auth_without_introspection_is_asked_once_about_what_is_known() {
+async fn an_auth_without_introspection_is_asked_once_about_known_tokens() {
     let bench = bench().await;
     bench.heartbeats.assume_current(false);
     *bench.auth.refusing.lock() = true;
     for token in ["one", "two", "three"] {
-        bench.tell(issued(token, bench.clock.now())).await;
+        bench.publish(issued(token, bench.clock.now())).await;
         assert!(bench.check(token).await.is_ok());
     }
     assert_eq!(bench.asked(), 1);

@@ -1,4 +1,4 @@
-//! The table itself: no clock, no I/O.
+//! The table of tokens: no clock, no I/O.
 //!
 //! A token is admitted when it is known, not expired, and not revoked. Revocations are kept apart and consulted on read, so the
 //! order in which topics arrive changes nothing.
@@ -13,11 +13,11 @@ use sosohappy_events::types::{Role, SessionId, TokenDigest};
 
 use crate::Revocations;
 
-/// Bounds what one growing table moves at a time, and who waits for it.
+/// Bounds the tokens that one growing shard moves at a time while its callers wait.
 const SHARDS: usize = 16;
 
-/// Half of the token's SHA-256, veiled by 128 secret bits of the account: to be taken for somebody else, one would have to
-/// present a token whose digest differs from a live one's by a number that nobody knows.
+/// Half of the token's SHA-256, masked by 128 bits of the account under secret keys of this process. A caller who wants to be taken for
+/// another account would have to present a token whose digest differs from that of a valid one by an unknown number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key([u64; 2]);
 
@@ -29,7 +29,7 @@ impl Key {
 }
 
 /// 40 bytes, and one more in the table's control bytes. The derived order decides between two records that disagree about
-/// the same token: the one that ends earlier holds, whichever came first.
+/// the same token: the one that expires earlier is kept, in whatever order they arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
     key: Key,
@@ -63,7 +63,7 @@ impl Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Admitted(Token),
-    /// Known, and expired or revoked.
+    /// The token is known, and expired or revoked.
     Refused,
     Unknown,
 }
@@ -72,8 +72,8 @@ pub enum Verdict {
 pub struct Table {
     shards: [RwLock<HashTable<Slot>>; SHARDS],
     revocations: Revocations,
-    /// `SipHash` under keys of this process, one for each half of a [`Key`].
-    veils: [RandomState; 2],
+    /// `SipHash` under random keys of this process, one for each half of a [`Key`].
+    masks: [RandomState; 2],
 }
 
 impl Table {
@@ -86,11 +86,11 @@ impl Table {
 
     fn key(&self, account: &Account, digest: &TokenDigest) -> Key {
         let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| digest.0[at + byte]));
-        let [first, second] = &self.veils;
+        let [first, second] = &self.masks;
         Key([half(0) ^ first.hash_one(account), half(8) ^ second.hash_one(account)])
     }
 
-    /// Whether this token is this account's at `now_ms`.
+    /// Decides whether this token of this account is valid at `now_ms`.
     pub fn admit(&self, account: &Account, digest: &TokenDigest, now_ms: i64) -> Verdict {
         let key = self.key(account, digest);
         let Some(slot) = self.shards[key.shard()]
@@ -100,6 +100,7 @@ impl Table {
         else {
             return Verdict::Unknown;
         };
+        // The slot was copied and its shard is unlocked: revocations have locks of their own, and no two locks are held at once.
         let (session, issued_ms) = (SessionId(slot.session), slot.issued_ms());
         if slot.expires_ms <= now_ms || self.revocations.revoked_ms(account, session, issued_ms).is_some() {
             return Verdict::Refused;
@@ -113,7 +114,7 @@ impl Table {
         })
     }
 
-    /// Remembers a token; true when it was not known.
+    /// Inserts a token; returns true when it was not known.
     pub fn issue(&self, account: &Account, digest: &TokenDigest, token: Token) -> bool {
         let key = self.key(account, digest);
         let issued = (token.issued_ms << 1) | i64::from(token.role == Role::Admin);
@@ -158,7 +159,7 @@ impl Table {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }
 
-    /// Bytes the tokens take.
+    /// Returns the bytes that the tokens take.
     #[cfg(test)]
     fn allocated(&self) -> usize {
         self.shards

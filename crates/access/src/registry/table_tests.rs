@@ -26,9 +26,9 @@ fn token(session: u64, issued_ms: i64, expires_ms: i64) -> Token {
     }
 }
 
-/// What the topics may say, and a sweep in between.
+/// A step of a history: an event of one of the topics, or a sweep.
 #[derive(Debug, Clone)]
-enum Told {
+enum Step {
     Issued { number: u64, account: u8, token: Token },
     Closed { session: u64, at: i64 },
     Resigned { account: u8, at: i64 },
@@ -36,12 +36,12 @@ enum Told {
     Swept,
 }
 
-/// When the property looks; sweeps happen then, so that only what is over may be forgotten.
+/// The time of the checks, and of the sweeps, which may only remove expired tokens.
 const NOW: i64 = 150;
 
-fn apply(table: &Table, told: &Told) {
-    match told {
-        Told::Issued {
+fn apply(table: &Table, step: &Step) {
+    match step {
+        Step::Issued {
             number,
             account: of,
             token,
@@ -50,11 +50,11 @@ fn apply(table: &Table, told: &Told) {
                 table.issue(&account(*of), &digest(*number), *token);
             }
         }
-        Told::Closed { session, at } => table
+        Step::Closed { session, at } => table
             .revocations
             .close_session(&account(0), SessionId(*session), moment(*at)),
-        Told::Resigned { account: of, at } => table.revocations.resign(&account(*of), moment(*at)),
-        Told::State {
+        Step::Resigned { account: of, at } => table.revocations.resign(&account(*of), moment(*at)),
+        Step::State {
             account: of,
             suspended,
             at,
@@ -62,53 +62,53 @@ fn apply(table: &Table, told: &Told) {
             let state = if *suspended { State::Suspended } else { State::Restored };
             table.revocations.set_state(&account(*of), state, moment(*at));
         }
-        Told::Swept => table.sweep(NOW, NOW - LIFETIME),
+        Step::Swept => table.sweep(NOW, NOW - LIFETIME),
     }
 }
 
-/// The rule in words, over the whole set, without an order.
-fn admitted(all: &[Told], of: u8, token: &Token) -> bool {
+/// The rule of admission, over the whole history in any order.
+fn admitted(all: &[Step], of: u8, token: &Token) -> bool {
     let suspended = all
         .iter()
-        .filter_map(|told| match told {
-            Told::State { account, suspended, at } if *account == of => Some((*at, *suspended)),
+        .filter_map(|step| match step {
+            Step::State { account, suspended, at } if *account == of => Some((*at, *suspended)),
             _ => None,
         })
         .max();
     token.expires_ms > NOW
         && !matches!(suspended, Some((_, true)))
-        && !all.iter().any(|told| match told {
-            Told::Closed { session, at } => *session == token.session.0 && token.issued_ms <= *at,
-            Told::Resigned { account, at } => *account == of && token.issued_ms <= *at,
-            Told::Issued { .. } | Told::State { .. } | Told::Swept => false,
+        && !all.iter().any(|step| match step {
+            Step::Closed { session, at } => *session == token.session.0 && token.issued_ms <= *at,
+            Step::Resigned { account, at } => *account == of && token.issued_ms <= *at,
+            Step::Issued { .. } | Step::State { .. } | Step::Swept => false,
         })
 }
 
-fn told() -> impl Strategy<Value = Told> {
+fn step() -> impl Strategy<Value = Step> {
     // Sessions belong to one account: session = account * 2 + device.
     prop_oneof![
         4 => (0..3_u8, 0..2_u64, 40..160_i64, 1..=LIFETIME, any::<bool>()).prop_map(|(account, device, issued_ms, life, admin)| {
             let session = u64::from(account) * 2 + device;
             let role = if admin { Role::Admin } else { Role::User };
             let token = Token { session: SessionId(session), role, issued_ms, expires_ms: issued_ms + life };
-            Told::Issued { number: 0, account, token }
+            Step::Issued { number: 0, account, token }
         }),
-        2 => (0..6_u64, 40..160_i64).prop_map(|(session, at)| Told::Closed { session, at }),
-        1 => (0..3_u8, 40..160_i64).prop_map(|(account, at)| Told::Resigned { account, at }),
-        1 => (0..3_u8, any::<bool>(), 40..160_i64).prop_map(|(account, suspended, at)| Told::State { account, suspended, at }),
-        1 => Just(Told::Swept),
+        2 => (0..6_u64, 40..160_i64).prop_map(|(session, at)| Step::Closed { session, at }),
+        1 => (0..3_u8, 40..160_i64).prop_map(|(account, at)| Step::Resigned { account, at }),
+        1 => (0..3_u8, any::<bool>(), 40..160_i64).prop_map(|(account, suspended, at)| Step::State { account, suspended, at }),
+        1 => Just(Step::Swept),
     ]
 }
 
-fn history() -> impl Strategy<Value = (Vec<Told>, Vec<Told>)> {
-    prop::collection::vec(told(), 1..24).prop_flat_map(|mut all| {
-        for (index, told) in all.iter_mut().enumerate() {
-            if let Told::Issued { number, .. } = told {
+fn history() -> impl Strategy<Value = (Vec<Step>, Vec<Step>)> {
+    prop::collection::vec(step(), 1..24).prop_flat_map(|mut all| {
+        for (index, step) in all.iter_mut().enumerate() {
+            if let Step::Issued { number, .. } = step {
                 *number = index as u64;
             }
         }
         // Redelivered in full, in any order.
-        let twice: Vec<Told> = all.iter().chain(&all).cloned().collect();
+        let twice: Vec<Step> = all.iter().chain(&all).cloned().collect();
         (Just(all), Just(twice).prop_shuffle())
     })
 }
@@ -117,11 +117,11 @@ proptest! {
     #[test]
     fn any_interleaving_gives_the_same_admissions((all, order) in history()) {
         let table = Table::default();
-        for told in &order {
-            apply(&table, told);
+        for step in &order {
+            apply(&table, step);
         }
         for told in &all {
-            let Told::Issued { number, account: of, token } = told else { continue };
+            let Step::Issued { number, account: of, token } = told else { continue };
             let verdict = table.admit(&account(*of), &digest(*number), NOW);
             let expected = admitted(&all, *of, token);
             prop_assert_eq!(matches!(verdict, Verdict::Admitted(_)), expected, "{:?} gave {:?}", told, verdict);
@@ -129,13 +129,13 @@ proptest! {
                 prop_assert_eq!(found, *token);
             }
             let other = table.admit(&account((*of + 1) % 3), &digest(*number), NOW);
-            prop_assert_eq!(other, Verdict::Unknown, "a token lets in nobody else");
+            prop_assert_eq!(other, Verdict::Unknown, "a token admits no other account");
         }
     }
 }
 
 #[test]
-fn a_re_issued_token_outlives_the_closing_of_the_older_one() {
+fn a_re_issued_token_stays_valid_when_the_older_one_is_revoked() {
     let table = Table::default();
     table.issue(&account(1), &digest(1), token(7, 1_000, 9_000));
     table.issue(&account(1), &digest(2), token(7, 2_001, 9_000));
@@ -151,7 +151,7 @@ fn a_re_issued_token_outlives_the_closing_of_the_older_one() {
 }
 
 #[test]
-fn who_signs_up_again_comes_in_with_the_new_token_only() {
+fn only_tokens_issued_after_a_resignation_are_valid() {
     let table = Table::default();
     table.revocations.resign(&account(1), moment(2_000));
     table.issue(&account(1), &digest(1), token(7, 2_000, 9_000));
@@ -165,7 +165,7 @@ fn who_signs_up_again_comes_in_with_the_new_token_only() {
 }
 
 #[test]
-fn the_last_moment_of_a_token_is_exact() {
+fn a_token_expires_at_its_exact_millisecond() {
     let table = Table::default();
     table.issue(&account(1), &digest(1), token(7, 1_000, 2_000));
     assert!(matches!(
@@ -176,7 +176,7 @@ fn the_last_moment_of_a_token_is_exact() {
 }
 
 #[test]
-fn a_sweep_gives_the_memory_of_old_tokens_back() {
+fn a_sweep_releases_the_memory_of_expired_tokens() {
     let table = Table::default();
     for number in 0..100_000 {
         table.issue(&account(1), &digest(number), token(number, 1_000, 2_000));
