@@ -1,4 +1,4 @@
-//! What a service knows of accounts that auth owns: nicknames and who blocks whom. Fed by events, last word wins.
+//! A service's copy of nicknames and relations of accounts, which auth owns. Fed by events; the newest event wins.
 
 use std::cmp::Reverse;
 
@@ -12,24 +12,25 @@ use crate::StoreError;
 /// The longest nickname that is kept, in bytes; a longer one is [`StoreError::Invalid`].
 pub const MAX_NICKNAME: usize = 1000;
 
-/// One suite of tests runs on all three adapters. Times are compared in milliseconds; of two words at the same one
-/// the later call wins, but only a later moment undoes a resignation.
+/// One suite of tests runs on all three adapters. Times are compared in milliseconds; of two events of the same millisecond the later
+/// call wins, but only an event of a later millisecond undoes a resignation.
 #[async_trait]
 pub trait Directory: std::fmt::Debug + Send + Sync {
-    /// An older word than the one known changes nothing. `None`: the account resigned at that moment.
+    /// Sets the nickname as of that moment; `None`: the account resigned. Ignores an event older than the stored one.
     async fn set_nickname(&self, account: &Account, nickname: Option<&str>, at: Timestamp) -> Result<(), StoreError>;
 
-    /// Returns the account that bears this nickname in any spelling ([`NicknameKey`]). Of several, as Spring services allow them, the one
-    /// that bears it as given; of two of these (a rename on its way) the one that took it last.
+    /// Returns the account that has this nickname in any spelling ([`NicknameKey`]). Of several, as Spring services allow them, the one
+    /// that has it as given; of two of these (while a rename is in progress) the one that took it last.
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, StoreError>;
 
-    /// When the account's present name was told, if that was after this moment: somebody with this address is there since then.
+    /// Returns the time of the event that set the account's present nickname, if it is later than `moment`: the account has signed up again
+    /// since then.
     async fn named_since(&self, account: &Account, moment: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
-    /// In the order asked; `None` where unknown or resigned.
+    /// Returns nicknames in the order of `accounts`; `None` for an unknown or resigned account.
     async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError>;
 
-    /// An older word on the same pair changes nothing, nor does one from before either of them resigned.
+    /// Sets a relation as of that moment. Ignores an event older than the stored one of the pair, or than a resignation of either account.
     async fn set_relation(
         &self,
         relation: Relation,
@@ -38,18 +39,18 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
         at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Whether either blocks the other.
+    /// Returns whether either account blocks the other.
     async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError>;
 
-    /// Everybody whom this account blocks or who blocks it, each once, in no order.
+    /// Returns the accounts that this account blocks or that block it, each once, in no order.
     async fn blocked_with(&self, account: &Account) -> Result<Vec<Account>, StoreError>;
 
-    /// The account resigned at that moment: forgets its nickname and its relations up to then. Idempotent; events from
-    /// before the moment that come late bring nothing back.
+    /// Deletes the nickname and the relations of an account that resigned at that moment. Idempotent; earlier events that arrive later
+    /// restore nothing.
     async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError>;
 }
 
-/// Somebody whose nickname may be the one asked for.
+/// An account whose nickname may be the one asked for.
 pub(crate) struct Bearer {
     pub account: Account,
     pub nickname: String,
@@ -57,7 +58,7 @@ pub(crate) struct Bearer {
 }
 
 impl Bearer {
-    /// Returns whom [`Directory::account_of`] means.
+    /// Returns the account that [`Directory::account_of`] chooses.
     pub fn choose(bearers: Vec<Self>, asked: &str) -> Option<Account> {
         let key = NicknameKey::of(asked);
         let found = bearers
@@ -73,7 +74,7 @@ impl Bearer {
     }
 }
 
-/// Which relation it is about, and whether it holds.
+/// Returns the stored kind of a relation, and whether it is active.
 pub(crate) fn kind_of(relation: Relation) -> (&'static str, bool) {
     match relation {
         Relation::Block => (BLOCK, true),
@@ -97,6 +98,5 @@ pub(crate) fn check_length(nickname: Option<&str>) -> Result<(), StoreError> {
 }
 
 pub(crate) fn parse_account(text: &str) -> Result<Account, StoreError> {
-    text.parse()
-        .map_err(|_| StoreError::corrupt("an account in the database is not one"))
+    text.parse().map_err(|_| StoreError::corrupt("stored account invalid"))
 }

@@ -1,4 +1,4 @@
-//! What a store could not do, and how the engines' own errors sort into it.
+//! The error of all stores, and the mapping of the engines' errors to it.
 
 use std::fmt::Display;
 
@@ -9,35 +9,33 @@ use sqlx::mysql::MySqlDatabaseError;
 /// The name of a primary key in [`StoreError::Conflict`], on the SQL engines.
 pub const PRIMARY: &str = "PRIMARY";
 
-/// What a store could not do. Causes are logged, never shown to a client.
+/// The error of a store. Causes are logged, never shown to a client.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL or the credentials cannot be used, and why; never the URL.
+    /// The URL or the credentials are invalid; holds the reason, never the URL.
     #[error("the URL of the database: {0}")]
     Settings(String),
-    /// A uniqueness rule of the database said no: `<table>_<column>[_<column>…]`, the same on both SQL engines if the
-    /// unique index is named so, and [`PRIMARY`] for a primary key. On `MongoDB` the name of the index. Callers compare
-    /// the name: a rule that they did not expect is an error.
+    /// A unique index of the database was violated: holds its name, `<table>_<column>[_<column>…]`, the same on both SQL engines if the
+    /// index is named so, and [`PRIMARY`] for a primary key; on `MongoDB` the name of the index. Callers compare the name: a
+    /// violation that they did not expect is an error.
     #[error("conflicts with {0}")]
     Conflict(String),
-    /// A value that the database can never take: too long, null where that is not allowed, against a check or a foreign
-    /// key.
+    /// A value that the database never accepts: too long, null in a `NOT NULL` column, a violated check or foreign key.
     #[error("invalid for the database")]
     Invalid(#[source] anyhow::Error),
-    /// A deadlock or a busy lock; the whole transaction may be tried again.
+    /// A deadlock or a busy lock; the whole transaction may be retried.
     #[error("the transaction was rolled back by the database")]
     Retry(#[source] anyhow::Error),
-    /// The database does not answer or refuses all work for now: connection, pool, disk, shutdown.
+    /// The database does not answer, or refuses all work for now: connection, pool, disk, shutdown.
     #[error("database unavailable: {0}")]
     Unavailable(anyhow::Error),
-    /// What is stored cannot be read, or a statement does not suit the schema. Trying again does not help: an operator
-    /// has to look.
+    /// Stored data cannot be decoded, or a statement does not match the schema. A retry does not help: an operator is needed.
     #[error("stored data or statement corrupt: {0}")]
     Corrupt(anyhow::Error),
 }
 
 impl StoreError {
-    /// A stored value that cannot be read, by what it should have been. No personal data: it is logged.
+    /// Creates the error of a stored value that cannot be decoded. The message is logged: no personal data.
     pub fn corrupt(what: impl Display) -> Self {
         Self::Corrupt(anyhow::anyhow!("{what}"))
     }
@@ -63,7 +61,7 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             E::Database(database) => of_database(database.as_ref()).into_error(error),
             E::Configuration(cause) => Self::Settings(cause.to_string()),
-            // A protocol error is a connection out of step, which the pool replaces.
+            // A protocol error is a connection that lost its synchronization; the pool replaces it.
             E::Io(_)
             | E::Tls(_)
             | E::Protocol(_)
@@ -76,7 +74,7 @@ impl From<sqlx::Error> for StoreError {
                 E::Migrate(migration) => (*migration).into(),
                 other => Self::Corrupt(other.into()),
             },
-            // Columns, types and rows that are not what the statement expects.
+            // Columns, types and rows that do not match the statement.
             _ => Self::Corrupt(error.into()),
         }
     }
@@ -152,7 +150,7 @@ fn of_mysql(number: u16) -> Kind {
         | 1040 | 1129 | 1203 | 1226
         // Shutting down; connection or statement killed.
         | 1053 | 1077 | 1079 | 1152 | 1184 | 1317 | 1927 | 1969 | 3024 | 3169 | 4031
-        // Packets lost.
+        // Packets lost on the network.
         | 1158..=1161
         // Read-only, as a replica or a server under maintenance is; a Galera node that is not ready.
         | 1290 | 1792 | 1836 | 1047 => Kind::Unavailable,
@@ -186,7 +184,7 @@ impl From<mongodb::error::Error> for StoreError {
                 Some([first, ..]) => of_mongodb(first.code, &first.message),
                 _ => Kind::Unavailable,
             },
-            // Written, but not by as many servers as are asked for.
+            // A write concern that was not met: written, but on too few servers.
             ErrorKind::Write(_)
             | ErrorKind::Io(_)
             | ErrorKind::ConnectionPoolCleared { .. }
@@ -226,7 +224,7 @@ fn of_mongodb(code: i32, message: &str) -> Kind {
     }
 }
 
-/// The name of the rule that a row broke. The message also holds the row's values, which must not reach a log.
+/// Returns the name of the violated unique index. The message itself also holds the row's values, which must not reach a log.
 fn rule(error: &dyn DatabaseError) -> String {
     match error.try_downcast_ref::<MySqlDatabaseError>() {
         Some(error) => mysql_rule(error.message()),
@@ -235,7 +233,7 @@ fn rule(error: &dyn DatabaseError) -> String {
     }
 }
 
-/// `Duplicate entry '…' for key 'name'`; `MySQL` 8 puts the table before the name.
+/// Reads `Duplicate entry '…' for key 'name'`; `MySQL` 8 puts the table before the name.
 fn mysql_rule(message: &str) -> String {
     let name = message
         .rsplit_once("for key '")
@@ -243,7 +241,7 @@ fn mysql_rule(message: &str) -> String {
     name.rsplit_once('.').map_or(name, |(_, name)| name).to_owned()
 }
 
-/// `UNIQUE constraint failed: table.one, table.two`, or `index 'name'` when it is over an expression.
+/// Reads `UNIQUE constraint failed: table.one, table.two`, or `index 'name'` when it is over an expression.
 fn sqlite_rule(message: &str) -> String {
     let columns = message
         .rsplit_once("constraint failed: ")
@@ -262,7 +260,7 @@ fn sqlite_rule(message: &str) -> String {
     name
 }
 
-/// `E11000 duplicate key error collection: db.posts index: name dup key: {…}`.
+/// Reads `E11000 duplicate key error collection: db.posts index: name dup key: {…}`.
 fn mongo_index(message: &str) -> &str {
     let name = message.split_once("index: ").map_or("", |(_, rest)| rest);
     name.split_ascii_whitespace().next().unwrap_or_default()
@@ -273,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_has_one_name_on_all_servers() {
+    fn a_unique_index_has_one_name_on_all_servers() {
         assert_eq!(
             mysql_rule("Duplicate entry 'a.b-20230101' for key 'post_account_day'"),
             "post_account_day"
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_tells_no_values() {
+    fn a_conflict_holds_no_values() {
         let conflict = StoreError::Conflict(mysql_rule("Duplicate entry 'kim@example.com' for key 'account_email'"));
         assert!(!format!("{conflict} {conflict:?}").contains("kim"));
     }

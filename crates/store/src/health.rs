@@ -1,4 +1,4 @@
-//! Whether the database of a service answers.
+//! The health check of a service's database.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use sosohappy_common::health::Health;
 
 use crate::StoreError;
 
-/// A store that can be asked whether its database answers.
+/// A store whose database can be pinged.
 #[async_trait]
 pub trait Ping: Send + Sync {
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// Adds the check `db`.
+/// Registers the check `db`.
 pub fn check_database(health: &Health, store: Arc<dyn Ping>) {
     health.register("db", move || {
         let store = store.clone();

@@ -1,12 +1,12 @@
-//! The engines behind the services: `SQLite` and `MySQL` on native pools, `MongoDB` on its driver, and what every
-//! service keeps there: outbox, inbox, leases, timers, the directory of accounts, presence of sockets.
+//! The database engines of the services: `SQLite` and `MySQL` on native pools, `MongoDB` on its driver, and the tables that every
+//! service has: outbox, inbox, leases, timers, the directory of accounts, presence of sockets.
 //!
 //! [`sqlite`] and [`mysql`] have the same items, so that a service writes its statements once (`store/sql.rs`) and
-//! compiles them for both. Their statements may say `||` and `"name"`, and strings know no backslash escapes: both
-//! engines are set up to agree on that. `LIKE` needs an `ESCAPE` to mean the same. Times in tables are milliseconds
-//! since the epoch. A service with migrations has a `build.rs` that says so, as this crate has.
+//! compiles them for both. Their statements may use `||` and `"name"`, and strings have no backslash escapes: both
+//! engines are configured alike. `LIKE` needs an `ESCAPE` to mean the same. Times in tables are milliseconds
+//! since the epoch. A service with migrations needs a `build.rs` like that of this crate.
 //!
-//! A uniqueness rule that a service wants to tell from others is a named unique index called
+//! A uniqueness rule that a service has to recognize is a unique index named
 //! `<table>_<column>[_<column>…]`; see [`StoreError::Conflict`].
 
 pub mod directory;

@@ -1,5 +1,5 @@
-//! One history per database: what every service keeps (versions from 1) and what the service keeps itself (from
-//! 1000), in the table `_sqlx_migrations`.
+//! One history of migrations per database, in the table `_sqlx_migrations`: the shared ones (versions from 1) and the service's own (from
+//! 1000).
 
 use sqlx::migrate::Migrator;
 
@@ -8,9 +8,8 @@ use crate::StoreError;
 /// The first version of a service's own migrations.
 pub const FIRST_OF_SERVICE: i64 = 1000;
 
-/// The shared migrations, then the service's. What a newer replica has already applied is passed over, so that an
-/// older one can still start beside it. Locking is the caller's: sqlx has none for `SQLite`, and its wait for
-/// `MySQL`'s is not understood by `MariaDB`.
+/// Returns the shared migrations, then the service's. Ignores migrations that a newer replica has applied, so that an older one can start
+/// beside it. Callers lock: sqlx has no lock for `SQLite`, and `MariaDB` does not accept the way it waits for that of `MySQL`.
 pub(crate) fn together(shared: &Migrator, service: &Migrator) -> Result<Migrator, StoreError> {
     if let Some(migration) = service.iter().find(|migration| migration.version < FIRST_OF_SERVICE) {
         let version = migration.version;

@@ -28,7 +28,7 @@ pub use outbox::{OUTBOX, outbox_field};
 /// The name of the index on `_id` in [`StoreError::Conflict`].
 pub const ID_INDEX: &str = "_id_";
 
-/// How long an operation waits for a server that can do it.
+/// How long an operation waits for a suitable server.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
 
 /// An open database with the fleet's shared collections and indexes. Clones share it.
@@ -48,8 +48,7 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Connects (`mongodb://…/<database>`) and makes the shared indexes. Waits half a minute for a server that is still
-    /// starting.
+    /// Connects (`mongodb://…/<database>`) and creates the shared indexes. Waits half a minute for a server that is still starting.
     pub async fn open(url: &SecretUrl, context: &Context) -> Result<Self, StoreError> {
         let mut options = ClientOptions::parse(url.expose())
             .await
@@ -85,14 +84,14 @@ impl Database {
         Ok(this)
     }
 
-    /// With read and write concern majority.
+    /// Returns the database, with read and write concern majority.
     #[must_use]
     pub fn database(&self) -> &mongodb::Database {
         &self.0.database
     }
 
     /// Publishes the [`OUTBOX`] field of documents of these collections in the order of their `_id` (a string that
-    /// grows with time), then unsets it. Makes the index it needs when it is first read.
+    /// grows with time), then unsets it. Creates the index that it needs at the first read.
     #[must_use]
     pub fn outbox(&self, collections: &[&str]) -> Arc<dyn Outbox> {
         Arc::new(outbox::MongoOutbox::new(self.clone(), collections))
@@ -120,13 +119,13 @@ impl Database {
         lease::release(self, name, holder).await
     }
 
-    /// Spawns the task that forgets run-out leases and presence, and resignations nobody can contradict any more. One
-    /// of the replicas does it.
+    /// Spawns the task that deletes expired leases and presence, and resignations older than any event that could contradict them. One
+    /// replica at a time does it.
     pub fn spawn_sweeper(&self, context: &Context) {
         sweeper::spawn(self, context);
     }
 
-    /// Does what [`Self::spawn_sweeper`] does every ten minutes.
+    /// Deletes once what the task of [`Self::spawn_sweeper`] deletes every ten minutes.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         sweeper::sweep(self).await
     }
@@ -158,7 +157,7 @@ impl Database {
     }
 }
 
-/// The driver's words about a URL may hold what is in it.
+/// Describes an invalid URL. The driver's own message may quote credentials from the URL.
 fn settings(error: &mongodb::error::Error) -> StoreError {
     use mongodb::error::ErrorKind;
     match error.kind.as_ref() {
@@ -176,8 +175,7 @@ fn index(name: &str, keys: Document) -> IndexModel {
         .build()
 }
 
-/// Whether an upsert under a condition met a document that does not fulfil it (or one that was inserted at the same
-/// moment).
+/// Returns whether a conditional upsert met a document that does not fulfil its condition (or one that was inserted concurrently).
 fn is_taken<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Conflict(rule)) if rule == ID_INDEX)
 }

@@ -1,4 +1,4 @@
-//! `MySQL` and `MariaDB`: see the crate's page; the same items as its sibling.
+//! `MySQL` and `MariaDB`: the same items as [`crate::sqlite`].
 
 pub type Engine = sqlx::MySql;
 pub type Pool = sqlx::Pool<Engine>;
@@ -7,7 +7,7 @@ pub type Tx = sqlx::Transaction<'static, Engine>;
 /// Locks the rows a SELECT reads until the transaction ends; empty where a write transaction locks the database.
 pub const FOR_UPDATE: &str = " FOR UPDATE";
 
-/// [`FOR_UPDATE`], but passes over rows that another transaction has locked.
+/// Like [`FOR_UPDATE`], but skips rows that another transaction has locked.
 pub const SKIP_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
 
 mod connect;

@@ -1,4 +1,4 @@
-//! The port to an outbox: events that were committed with the change that caused them and wait to be published.
+//! The port to an outbox: events that were committed together with the change that caused them, and are not yet published.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use sosohappy_events::Outgoing;
 
 use crate::StoreError;
 
-/// An unpublished record and the row (or document) that holds it.
+/// An unpublished record and its row (or document).
 #[derive(Debug, Clone)]
 pub struct Pending {
     pub row: String,
     pub record: Outgoing,
-    /// Time since it was written.
+    /// Time since the row was written.
     pub age: Duration,
 }
 
@@ -20,16 +20,16 @@ pub struct Pending {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
     pub row: String,
-    /// What is wrong with it. Logged: no personal data.
+    /// Why the row is invalid. Logged: no personal data.
     pub reason: String,
 }
 
-/// What one look at the outbox found.
+/// The result of one read of the outbox.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// In the order they were written.
+    /// In the order in which they were written.
     pub pending: Vec<Pending>,
-    /// Rows met between them that are in quarantine now.
+    /// Rows between them that this read has quarantined.
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -42,8 +42,8 @@ pub trait Outbox: std::fmt::Debug + Send + Sync {
     /// Releases the relay's lease before it expires, if `holder` still has it.
     async fn release(&self, holder: &str) -> Result<(), StoreError>;
 
-    /// Returns the oldest unpublished records. What cannot be read is moved to the quarantine of the engine (a table, or
-    /// a field of the document), as it was, with the reason and the time.
+    /// Returns the oldest unpublished records. Moves rows that cannot be decoded to the quarantine of the engine (a table, or a field of
+    /// the document), unchanged, with the reason and the time.
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError>;
 
     /// Deletes rows that were published.

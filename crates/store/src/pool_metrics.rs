@@ -1,4 +1,4 @@
-//! Connection pools as `HikariCP` names them, so that dashboards for the Spring fleet keep working.
+//! Metrics of connection pools under the names of `HikariCP`, so that dashboards of the Spring fleet keep working.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use prometheus::{IntGaugeVec, Opts};
 use sosohappy_common::metrics::Metrics;
 use sqlx::{Database, Pool};
 
-/// Those who wait for a connection now; each for as long as it lives.
+/// Counts the tasks that wait for a connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pending(Arc<AtomicI64>);
 
@@ -30,16 +30,16 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A pool to look at.
+/// A measured pool.
 #[derive(Debug)]
 pub(crate) struct Seen<E: Database> {
     pub label: &'static str,
     pub pool: Pool<E>,
-    /// Who waits for it, where that is known.
+    /// The waiting tasks, where they are counted.
     pub pending: Option<Pending>,
 }
 
-/// Looks at the pools when it is scraped.
+/// Reads the state of the pools at each scrape.
 struct PoolCollector<E: Database> {
     pools: Arc<[Seen<E>]>,
     total: IntGaugeVec,
@@ -102,7 +102,7 @@ impl<E: Database> Collector for PoolCollector<E> {
     }
 }
 
-/// Adds `hikaricp_connections*{pool}` for these pools. Once a service.
+/// Registers `hikaricp_connections*{pool}` for these pools. Called once a service.
 pub(crate) fn register<E: Database>(metrics: &Metrics, pools: Vec<Seen<E>>) {
     let gauge = |name: &str, help: &str| {
         IntGaugeVec::new(Opts::new(name, help), &["pool"]).expect("static names and labels are valid")

@@ -1,4 +1,4 @@
-//! Which accounts have a socket open on some replica. Rows of a replica that died run out.
+//! The accounts with an open socket on any replica. Rows of a replica that crashed expire.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,12 +8,12 @@ use crate::StoreError;
 
 #[async_trait]
 pub trait Presence: std::fmt::Debug + Send + Sync {
-    /// This replica holds sockets of these accounts until then.
+    /// Registers sockets of these accounts on this replica until a moment.
     async fn hold(&self, instance: &str, accounts: &[Account], until: Timestamp) -> Result<(), StoreError>;
 
-    /// This replica holds no socket of this account any more.
+    /// Removes the registration of this account on this replica.
     async fn release(&self, instance: &str, account: &Account) -> Result<(), StoreError>;
 
-    /// Whether any replica holds a socket of this account.
+    /// Returns whether any replica has a socket of this account.
     async fn online(&self, account: &Account, now: Timestamp) -> Result<bool, StoreError>;
 }

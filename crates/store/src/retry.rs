@@ -1,4 +1,4 @@
-//! Whole transactions tried again when the database rolled them back.
+//! Retries of whole transactions that the database rolled back.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,8 +7,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 
 use crate::StoreError;
 
-/// An error that may go away when the whole transaction is tried again at once. A service's own error says so of the
-/// [`StoreError`] inside it.
+/// An error after which a retry of the whole transaction may succeed. A service's own error delegates to the [`StoreError`] inside it.
 pub trait Transient {
     fn is_transient(&self) -> bool;
 }
@@ -19,8 +18,8 @@ impl Transient for StoreError {
     }
 }
 
-/// Runs `work` until it succeeds, fails for good, or was rolled back eight times (about half a second). `work` begins
-/// its own transaction each time and does nothing outside it that must not happen twice.
+/// Runs `work` until it succeeds, fails permanently, or was rolled back eight times (about half a second). `work` begins its own
+/// transaction each time; its effects outside that transaction must be idempotent.
 pub async fn retrying<T, E, W, F>(work: W) -> Result<T, E>
 where
     W: FnMut() -> F,
@@ -35,8 +34,8 @@ where
     work.retry(backoff).when(E::is_transient).await
 }
 
-/// For the first connection: engines that start together with us may need a while, and so may another process that
-/// has the database locked. Half a minute.
+/// Retries the first connection for half a minute: an engine may still be starting, or another process may have locked the
+/// database.
 pub(crate) async fn patiently<T, W, F>(work: W) -> Result<T, StoreError>
 where
     W: FnMut() -> F,
@@ -54,7 +53,7 @@ where
         .await
 }
 
-/// Whether an engine may still be starting. Other reasons to be unavailable, as a full disk, are told at once.
+/// Returns whether the engine may still be starting. Other reasons to be unavailable, such as a full disk, fail at once.
 fn is_starting(error: &StoreError) -> bool {
     use mongodb::error::ErrorKind;
     use sqlx::mysql::MySqlDatabaseError;

@@ -1,5 +1,5 @@
-//! The text that both SQL engines share. It is compiled once inside `sqlite.rs` and once inside `mysql.rs`, which say
-//! what `Engine`, `Tx`, `connect` and `dialect` are.
+//! The code that both SQL engines share. It is compiled once inside `sqlite.rs` and once inside `mysql.rs`, which define `Engine`, `Tx`,
+//! `connect` and `dialect`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ struct Inner {
 
 impl Database {
     /// Opens the pool, runs the shared migrations, then the service's (its `migrations/<engine>`, versions from
-    /// 1000), one replica at a time. Waits half a minute for an engine that is still starting. Makes the file
+    /// 1000), one replica at a time. Waits half a minute for an engine that is still starting. Creates the file
     /// (`SQLite`) or database (`MySQL`) of the URL if it is missing, and registers the pool's metrics: once a
     /// context.
     pub async fn open(
@@ -78,20 +78,20 @@ impl Database {
         Ok(this)
     }
 
-    /// For reads outside a transaction. It refuses to write on `SQLite`.
+    /// Returns the pool for reads outside a transaction. On `SQLite` it refuses writes.
     #[must_use]
     pub fn reader(&self) -> &Pool {
         &self.0.pools.reader
     }
 
-    /// A write transaction (`BEGIN IMMEDIATE` on `SQLite`, READ COMMITTED on `MySQL`). Dropped without a commit it is
-    /// rolled back.
+    /// Begins a write transaction (`BEGIN IMMEDIATE` on `SQLite`, READ COMMITTED on `MySQL`). It is rolled back when it is dropped without
+    /// a commit.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         let _waiting = self.0.pending.wait();
         Ok(self.0.pools.begin().await?)
     }
 
-    /// Rows of [`enqueue`], for the relay.
+    /// Returns the outbox of [`enqueue`], for the relay.
     #[must_use]
     pub fn outbox(&self) -> Arc<dyn Outbox> {
         Arc::new(outbox::SqlOutbox(self.clone()))
@@ -140,13 +140,13 @@ impl Database {
         timers::quarantine(self, kind, key.as_bytes()).await
     }
 
-    /// Spawns the task that forgets old inbox rows, run-out leases and presence, and resignations nobody can
-    /// contradict any more. One of the replicas does it.
+    /// Spawns the task that deletes old inbox rows, expired leases and presence, and resignations older than any event that could
+    /// contradict them. One replica at a time does it.
     pub fn spawn_sweeper(&self, context: &Context) {
         sweeper::spawn(self, context);
     }
 
-    /// Does what [`Self::spawn_sweeper`] does every ten minutes.
+    /// Deletes once what the task of [`Self::spawn_sweeper`] deletes every ten minutes.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         sweeper::sweep(self).await
     }
@@ -156,12 +156,12 @@ impl Database {
         Ok(())
     }
 
-    /// Closes all connections; what comes later fails.
+    /// Closes all connections; later statements fail.
     pub async fn close(&self) {
         self.0.pools.close().await;
     }
 
-    /// A single statement that needs no transaction around it.
+    /// Returns the pool for single statements that need no transaction.
     fn writer(&self) -> &Pool {
         &self.0.pools.writer
     }

@@ -1,4 +1,4 @@
-//! Forgets, from time to time, what nobody needs any more.
+//! Deletes expired rows periodically.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use tokio::time::sleep;
 use crate::StoreError;
 use crate::time::millis;
 
-/// The name of the lease that keeps all replicas but one from sweeping.
+/// The name of the lease by which one replica sweeps.
 pub(crate) const LEASE: &str = "store-sweeper";
 
 const EVERY: Duration = Duration::from_mins(10);
 
-/// A little less than [`EVERY`], so that the lease of a replica that left is free at the next round.
+/// A little less than [`EVERY`], so that the lease of a replica that has stopped is free at the next round.
 pub(crate) const LEASE_TTL: Duration = Duration::from_mins(9);
 
-/// Before when what is swept, in milliseconds since the epoch.
+/// The horizons of the tables, in milliseconds since the epoch: older rows are deleted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub applied_events: i64,
@@ -28,17 +28,17 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// `now` is the database's time.
+    /// Returns the horizons; `now` is the time of the database's clock.
     pub(crate) fn at(now: Timestamp) -> Self {
         const DAY: Duration = Duration::from_hours(24);
         let before = |age: Duration| now.as_millisecond() - millis(age);
         Self {
-            // No topic that is read by event id keeps its records for more than 7 days.
+            // Topics whose consumers deduplicate by event id keep their records for at most 7 days.
             applied_events: before(8 * DAY),
             leases: before(DAY),
-            // A clock behind ours may still count on it.
+            // A margin for replicas whose clocks are behind.
             presence: before(Duration::from_mins(1)),
-            // Longer than any topic keeps what a person did before they resigned.
+            // Longer than any topic keeps the events of an account from before its resignation.
             tombstones: before(30 * DAY),
         }
     }

@@ -1,4 +1,4 @@
-//! The directory of accounts. Each word is one atomic update under the condition that it is the last one.
+//! The directory of accounts. Each event is one atomic update under the condition that it is the newest.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ const ACCOUNTS: &str = "directory";
 /// `_id` (account, other, kind), `account`, `other`, `kind`, `active`, `changed_at`.
 const RELATIONS: &str = "directory_relation";
 
-/// How many accounts one query asks for.
+/// The most accounts of one query.
 const BATCH: usize = 1000;
 
 pub(super) async fn make_indexes(database: &Database) -> Result<(), StoreError> {
@@ -64,7 +64,7 @@ impl MongoDirectory {
             "$setOnInsert": { "nickname": null, "changed_at": at },
         };
         upsert(&self.0, ACCOUNTS, doc! { "_id": account.fingerprint() }, moment).await?;
-        // From here on no older name gets in; the one that is there goes.
+        // Records the resignation first: from here on no older nickname is stored. Then deletes the stored one.
         let older = doc! { "_id": account.fingerprint(), "changed_at": { "$lte": at } };
         let gone =
             doc! { "$set": { "nickname": null, "changed_at": at }, "$unset": { "account": "", "nickname_key": "" } };
@@ -182,8 +182,8 @@ impl Directory for MongoDirectory {
         let last_word = doc! { "_id": &id, "changed_at": { "$lte": at } };
         upsert(&self.0, RELATIONS, last_word, doc! { "$set": word }).await?;
 
-        // First written, then compared: of a resignation that is being applied at this moment either its mark is seen
-        // here, or it sees and deletes ours.
+        // Writes first, then compares. Of a concurrent resignation, either this update sees its `resigned_at` (and deletes the relation
+        // below), or the resignation sees the relation and deletes it.
         let resigned = doc! {
             "_id": { "$in": [account.fingerprint(), other.fingerprint()] },
             "resigned_at": { "$gte": at },
@@ -234,8 +234,8 @@ impl Directory for MongoDirectory {
     }
 }
 
-/// Updates the document if it fulfils the condition, makes it if there is none, and leaves it alone otherwise: a
-/// condition that is not fulfilled makes the server insert, which the `_id` forbids.
+/// Updates the document if it fulfils the condition, inserts it if it is missing, and leaves it alone otherwise: if the condition is not
+/// fulfilled the server inserts, which violates the unique `_id`.
 async fn upsert(
     database: &Database,
     collection: &str,
@@ -249,14 +249,14 @@ async fn upsert(
         .await
         .map_err(StoreError::from);
     if is_taken(&first) {
-        // Or the document was made by somebody else between the server's look and its insert: then it is there now.
+        // Another writer may have inserted the document between the query and the insert of the server: retry once, now that it exists.
         collection.update_one(condition, update).await?;
         return Ok(());
     }
     first.map(|_| ())
 }
 
-/// An account has no control characters.
+/// Returns the `_id`; accounts have no control characters, so the separator is unambiguous.
 fn relation_id(account: &Account, other: &Account, kind: &str) -> String {
     format!("{}\u{1f}{}\u{1f}{kind}", account.as_str(), other.as_str())
 }
@@ -267,7 +267,7 @@ fn text<'a>(document: &'a Document, field: &str) -> Result<&'a str, StoreError> 
         .map_err(|error| StoreError::Corrupt(error.into()))
 }
 
-/// Forgets resignations from before that moment.
+/// Deletes resignations from before that moment.
 pub(super) async fn sweep(database: &Database, before: i64) -> Result<(), StoreError> {
     let old = doc! { "nickname": null, "resigned_at": { "$lt": before } };
     database.collection(ACCOUNTS).delete_many(old).await?;

@@ -13,20 +13,20 @@ const COLLECTION: &str = "lease";
 
 pub(super) async fn take(database: &Database, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
     match update(database, name, holder, millis(ttl)).await {
-        // Two replicas inserted the document at the same moment; now it exists.
+        // Two replicas inserted the document concurrently: it exists now, so the update decides.
         Err(StoreError::Conflict(rule)) if rule == ID_INDEX => update(database, name, holder, millis(ttl)).await,
         taken => taken,
     }
 }
 
-/// One atomic update that leaves a held lease as it is. The condition is part of the update, not of the query: a server
+/// Updates atomically, and leaves a lease of another holder unchanged. The condition is part of the update, not of the query: a server
 /// refuses `$expr` in the query of an upsert.
 async fn update(database: &Database, name: &str, holder: &str, ttl: i64) -> Result<bool, StoreError> {
     let now = doc! { "$toLong": "$$NOW" };
     let end = doc! { "$add": [now.clone(), ttl] };
     let void = doc! { "$add": [now.clone(), lease_is_void_beyond(ttl)] };
     let free = doc! { "$or": [
-        // A new document has neither field, and an absent field is less than any number.
+        // A new document has neither field; an absent field compares as less than any number.
         { "$lte": ["$expires_at", now] },
         { "$gt": ["$expires_at", void] },
         { "$eq": ["$holder", { "$literal": holder }] },

@@ -1,4 +1,4 @@
-//! Events that are a field of the document that makes them true, until they are published.
+//! Events in a field of the document whose change caused them, until they are published.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ use crate::time::elapsed;
 /// The field of a document that holds an event until it is published.
 pub const OUTBOX: &str = "outbox";
 
-/// The field of a document that holds an event which could not be read: `event`, `reason`, `quarantined_at`.
+/// The field of a document that holds an event which could not be decoded: `event`, `reason`, `quarantined_at`.
 const QUARANTINE: &str = "outbox_quarantine";
 
 /// The relay's lease.
 const LEASE: &str = "event-outbox";
 
-/// Inside [`OUTBOX`], always true: the partial index begins with it and goes on with `_id`, so that the oldest
-/// unpublished documents are found in order however many published ones there are.
+/// Inside [`OUTBOX`], always true: the partial index is on this field and `_id`, so that the oldest unpublished documents are found in
+/// order however many published ones there are.
 const PENDING: &str = "outbox.pending";
 
 /// Between the collection and the `_id` in [`Pending::row`]; no name of a collection has it.
@@ -99,7 +99,7 @@ impl MongoOutbox {
         Ok(found.try_collect().await?)
     }
 
-    /// Moves the outbox field of a document to [`QUARANTINE`], as it is.
+    /// Moves the outbox field of a document to [`QUARANTINE`], unchanged.
     async fn quarantine(&self, collection: &str, document: &Document, reason: &str) -> Result<(), StoreError> {
         let id = document.get("_id").cloned().unwrap_or(Bson::Null);
         let moved = vec![
@@ -133,7 +133,7 @@ impl Outbox for MongoOutbox {
         let now = self.database.now();
         let (mut all, mut quarantined) = (Vec::new(), Vec::new());
         for collection in &self.collections {
-            // Again until all are readable: a collection that is read short lets later events of another overtake its own.
+            // Repeats until all are readable: otherwise later events of another collection would overtake those of this one.
             loop {
                 let (mut readable, before) = (Vec::new(), quarantined.len());
                 for document in self.documents(collection, limit).await? {
@@ -237,7 +237,7 @@ fn record(document: &Document) -> anyhow::Result<Outgoing> {
     })
 }
 
-/// In milliseconds since the epoch: a document is written when its event happens.
+/// Returns milliseconds since the epoch: a document is written when its event occurs.
 fn written_at(record: &Outgoing) -> Option<i64> {
     let (_, text) = record.headers.iter().find(|(name, _)| name == Header::OCCURRED_AT)?;
     text.parse().ok()

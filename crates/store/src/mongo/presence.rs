@@ -1,4 +1,4 @@
-//! Documents `(account, instance)` that run out.
+//! Documents `(account, instance)` that expire.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use crate::{Presence, StoreError};
 
 const COLLECTION: &str = "presence";
 
-/// How many statements one command carries; the server takes up to 100,000.
+/// The most statements of one command; the server accepts 100,000.
 const BATCH: usize = 1000;
 
 pub(super) async fn make_indexes(database: &Database) -> Result<(), StoreError> {
@@ -41,14 +41,14 @@ impl Presence for MongoPresence {
                     doc! { "q": { "_id": id(account, instance) }, "u": { "$set": fields }, "upsert": true }
                 })
                 .collect();
-            // The driver's own bulk write needs a server of version 8.
+            // A raw command, because the driver's bulk write needs a server of version 8.
             let command = doc! {
                 "update": COLLECTION,
                 "updates": updates,
                 "ordered": false,
                 "writeConcern": { "w": "majority", "j": true },
             };
-            // The others are held all the same.
+            // A failed command must not stop the next batches.
             match self.0.database().run_command(command).await {
                 Ok(answer) => failed = failed.or(refused(&answer)),
                 Err(error) => failed = Some(error.into()),
@@ -71,7 +71,7 @@ impl Presence for MongoPresence {
     }
 }
 
-/// What the server did not write. Two upserts of one document at the same moment are no failure: one of them has made it.
+/// Returns the first failed write. Two concurrent upserts of one document are no failure: one of them has inserted it.
 fn refused(answer: &Document) -> Option<StoreError> {
     const DUPLICATE_KEY: i32 = 11000;
     let errors = answer.get_array("writeErrors").map_or(&[][..], Vec::as_slice);
@@ -91,7 +91,7 @@ fn refused(answer: &Document) -> Option<StoreError> {
     )))
 }
 
-/// An account has no control characters.
+/// Returns the `_id`; accounts have no control characters, so the separator is unambiguous.
 fn id(account: &Account, instance: &str) -> String {
     format!("{}\u{1f}{instance}", account.as_str())
 }

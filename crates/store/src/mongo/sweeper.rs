@@ -1,4 +1,4 @@
-//! Forgets old documents.
+//! Deletes expired documents.
 
 use sosohappy_common::Context;
 
@@ -19,7 +19,7 @@ pub(super) fn spawn(database: &Database, context: &Context) {
 
 pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
     let limits = Limits::at(database.server_time().await?);
-    // One collection that fails keeps none of the others from being swept.
+    // A failure of one collection must not stop the sweep of the others.
     let swept = [
         presence::sweep(database, limits.presence).await,
         directory::sweep(database, limits.tombstones).await,

@@ -1,4 +1,4 @@
-//! Opens the pool, after the database and its tables are there.
+//! Creates the database and its tables where they are missing, and opens the pool.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::{StoreError, migrations, retry};
 
 static SHARED: Migrator = sqlx::migrate!("migrations/mysql");
 
-/// Errors instead of silent changes, and the same text means the same as in `SQLite`: `||` joins strings, `"name"` is
-/// an identifier, a backslash is a backslash. READ COMMITTED locks rows, not gaps.
+/// Makes invalid values errors instead of changing them silently, and statements mean the same as in `SQLite`: `||` joins strings,
+/// `"name"` is an identifier, a backslash is a backslash. READ COMMITTED locks rows, not gaps.
 const SESSION: &str = "
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION innodb_lock_wait_timeout = 5,
@@ -28,21 +28,21 @@ NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT,ANSI_QUOTES,NO_BACKSLASH_
 /// How long to wait for a connection of the pool.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
-/// A connection that was used less long ago is not tested before use.
+/// Connections that were idle for a shorter time are not tested before use.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long a connection that comes back may take to come to the end of what it was asked. A statement whose caller went away while
-/// it was being prepared never does: sqlx takes the packets that follow for those of another answer.
+/// How long a returned connection may take to finish its last statement. A statement that was cancelled while it was being prepared never
+/// finishes: sqlx would take its packets for those of the next answer.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Seconds to wait for another replica that migrates.
+/// Seconds to wait for the migrations of another replica.
 const MIGRATION_LOCK_TIMEOUT: i64 = 300;
 
 #[derive(Debug)]
 pub(super) struct Pools {
     pub writer: Pool,
     pub reader: Pool,
-    /// None: the server has a disk of its own.
+    /// Always `None`: the disk is the server's.
     pub folder: Option<PathBuf>,
 }
 
@@ -78,8 +78,8 @@ impl Pools {
 
     pub(super) async fn begin(&self) -> sqlx::Result<Tx> {
         let connection = self.writer.acquire().await?;
-        // On a task, which goes on when the caller goes away: sqlx rolls back only what it has seen begin, and would put a connection
-        // with an open transaction back into the pool. What is written on it later would not be committed.
+        // On a task of its own, which finishes when the caller is cancelled: sqlx rolls back only a transaction that it has seen begin.
+        // Otherwise a connection with an open transaction would return to the pool, and later writes on it would not be committed.
         match tokio::spawn(Tx::begin(connection, None)).await {
             Ok(begun) => begun,
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
@@ -87,7 +87,7 @@ impl Pools {
         }
     }
 
-    /// For metrics; the second says whether write transactions wait for it.
+    /// Returns the pools by label, for metrics, and whether write transactions wait for the pool.
     pub(super) fn labelled(&self) -> [(&'static str, &Pool, bool); 1] {
         [("mysql", &self.writer, true)]
     }
@@ -97,10 +97,9 @@ impl Pools {
     }
 }
 
-/// sqlx checks a certificate authority with the provider of the process, and panics where rustls cannot tell which: more than one is
-/// built in.
+/// Installs the crypto provider of the process, with which sqlx checks certificates: it panics while rustls cannot choose one of several.
 fn choose_cryptography() {
-    // Refused if there is one already, which is as good.
+    // Fails if a provider is installed already, which serves as well.
     let _ = crypto::ring::default_provider().install_default();
 }
 
@@ -114,7 +113,7 @@ fn options(url: &SecretUrl) -> Result<MySqlConnectOptions, StoreError> {
             "expected mysql://user:password@host:port/database".to_owned(),
         ));
     }
-    // The session's own mode is set as a whole.
+    // The mode of the session is set as a whole: modes of the server do not apply.
     Ok(options.pipes_as_concat(false).no_engine_substitution(false))
 }
 
@@ -123,7 +122,7 @@ async fn set_session(connection: &mut MySqlConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Whether a connection is at the end of what it was asked; one that is not is closed, which ends its transaction too.
+/// Returns whether a connection has finished its last statement. Others are closed, which rolls back their transaction.
 async fn settle(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
     if let Ok(settled) = tokio::time::timeout(SETTLE, connection.flush()).await {
         settled?;
@@ -133,7 +132,7 @@ async fn settle(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
     Ok(false)
 }
 
-/// Makes the database of the URL only if it is missing: an account that may not create one can still use its own.
+/// Creates the database of the URL only if it is missing: an account without that privilege can still use an existing one.
 async fn connect_or_create(url: &SecretUrl, options: &MySqlConnectOptions) -> Result<MySqlConnection, StoreError> {
     let mut connection = match options.connect().await {
         Ok(connection) => connection,
@@ -153,7 +152,7 @@ async fn connect_or_create(url: &SecretUrl, options: &MySqlConnectOptions) -> Re
     Ok(connection)
 }
 
-/// One replica at a time. The lock is the connection's and goes with it.
+/// Migrates, one replica at a time. The lock belongs to the connection and is released with it.
 async fn migrate(connection: &mut MySqlConnection, migrations: &Migrator) -> Result<(), StoreError> {
     let locked: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(CONCAT('sosohappy:', SHA1(DATABASE())), ?)")
         .bind(MIGRATION_LOCK_TIMEOUT)
@@ -165,19 +164,19 @@ async fn migrate(connection: &mut MySqlConnection, migrations: &Migrator) -> Res
         )));
     }
     finish_interrupted(connection, migrations).await?;
-    // `run` asks for more than a connection, and makes the caller's future not `Send`.
+    // `run` would make the caller's future not `Send`.
     migrations.run_direct(None, &mut *connection, false).await?;
     Ok(())
 }
 
 const UNKNOWN_DATABASE: u16 = 1049;
 
-/// Column or key or table exists, or (to be dropped) does not; a foreign key of that name exists.
+/// Error codes of a repeated schema change: the column, key, table or foreign key exists already, or (to be dropped) no longer exists.
 const ALREADY_DONE: [u16; 6] = [1050, 1051, 1060, 1061, 1091, 1826];
 
-/// A change of a table commits at once. A process that was killed around one leaves its migration marked as begun,
-/// and sqlx would refuse it for good. A migration here is one statement, which the engine does as a whole or not at
-/// all: it is done again, and that it was done already is no error.
+/// Repeats a migration that was interrupted. `MySQL` commits each schema change at once, so a process that is killed around one leaves its
+/// migration marked as begun, which sqlx refuses from then on. A migration here is one statement, which the engine executes as a whole or
+/// not at all: it is repeated, and an error that says that its change exists already is ignored.
 async fn finish_interrupted(connection: &mut MySqlConnection, migrations: &Migrator) -> Result<(), StoreError> {
     connection.ensure_migrations_table("_sqlx_migrations").await?;
     let begun: Vec<(i64, Vec<u8>)> =

@@ -1,7 +1,7 @@
-//! The statements that differ. `VALUES(…)` in an upsert is the one form that both `MySQL` and `MariaDB` understand,
-//! and its assignments happen from left to right: what a condition looks at is assigned last.
+//! The statements that differ between the SQL engines. `VALUES(…)` in an upsert is the form that both `MySQL` and `MariaDB` support. Its
+//! assignments are executed from left to right, so a column that a condition reads is assigned last.
 
-/// The database's clock in milliseconds since the epoch. Sessions are in UTC, where no hour comes twice.
+/// The database's clock in milliseconds since the epoch. Sessions are in UTC, in which no hour is repeated.
 pub(super) const NOW: &str = "SELECT CAST(ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)";
 
 /// Takes or renews a lease that is the holder's, has expired, or claims to last longer than its time to live.
@@ -44,11 +44,11 @@ pub(super) const SET_RELATION: &str = "
         active = IF(VALUES(changed_at) >= changed_at, VALUES(active), active),
         changed_at = GREATEST(changed_at, VALUES(changed_at))";
 
-/// Waits for a transaction that is writing one of the rows at this moment.
+/// Waits for concurrent transactions that write one of the rows.
 pub(super) const LAST_RESIGNED: &str =
     "SELECT resigned_at FROM directory WHERE person IN (?, ?) AND resigned_at IS NOT NULL FOR UPDATE";
 
-/// Follows the rows of an INSERT.
+/// The end of an INSERT.
 pub(super) const HOLD_AGAIN: &str = " ON DUPLICATE KEY UPDATE held_until = VALUES(held_until)";
 
 pub(super) const SET_TIMER: &str = "

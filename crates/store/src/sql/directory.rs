@@ -14,7 +14,7 @@ use crate::retry::retrying;
 use crate::time::instant;
 use crate::{Directory, StoreError};
 
-/// How many accounts one statement asks for.
+/// The most accounts of one statement.
 const BATCH: usize = 500;
 
 /// [`Directory::set_nickname`] in a transaction.
@@ -60,8 +60,8 @@ pub async fn set_relation(
         .execute(&mut **tx)
         .await?;
 
-    // First written, then compared: of a resignation that is being applied at this moment either its row is seen
-    // here, or it sees and deletes ours.
+    // Writes first, then compares. Of a concurrent resignation, either this transaction sees its row (and deletes the relation below), or
+    // the resignation sees the relation and deletes it.
     let resigned: Vec<i64> = sqlx::query_scalar(dialect::LAST_RESIGNED)
         .bind(account.fingerprint())
         .bind(other.fingerprint())
@@ -162,14 +162,14 @@ impl Directory for SqlDirectory {
     }
 
     async fn named_since(&self, account: &Account, moment: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let told: Option<i64> = sqlx::query_scalar(
+        let changed_at: Option<i64> = sqlx::query_scalar(
             "SELECT changed_at FROM directory WHERE person = ? AND nickname IS NOT NULL AND changed_at > ?",
         )
         .bind(account.fingerprint())
         .bind(moment.as_millisecond())
         .fetch_optional(self.0.reader())
         .await?;
-        told.map(instant).transpose()
+        changed_at.map(instant).transpose()
     }
 
     async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, StoreError> {

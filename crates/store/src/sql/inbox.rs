@@ -1,4 +1,4 @@
-//! What was applied is not applied again.
+//! Deduplication of consumed events.
 
 use jiff::Timestamp;
 use sosohappy_events::EventId;
@@ -6,10 +6,10 @@ use sosohappy_events::EventId;
 use super::Tx;
 use crate::{PRIMARY, StoreError};
 
-/// Remembers that `consumer` applies this event in this transaction; false when it did before. Of two replicas at
-/// once the second waits for the first. `consumer` has at most 100 bytes. Kept for 8 days.
+/// Records in this transaction that `consumer` applies the event; returns false when it has been applied before. Of two concurrent replicas
+/// the second waits for the first. `consumer` has at most 100 bytes. Rows are kept for 8 days.
 pub async fn first_time(tx: &mut Tx, consumer: &str, id: EventId, now: Timestamp) -> Result<bool, StoreError> {
-    // An upsert would not tell a new row from a known one on MySQL: sqlx asks it for rows found, not rows changed.
+    // An insert, because an upsert does not distinguish a new row from a known one on MySQL: sqlx asks for rows found, not rows changed.
     let inserted = sqlx::query("INSERT INTO event_inbox (consumer, event_id, applied_at) VALUES (?, ?, ?)")
         .bind(consumer)
         .bind(id.0.as_bytes().as_slice())

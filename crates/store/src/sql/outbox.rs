@@ -1,4 +1,4 @@
-//! Events that commit with what makes them true.
+//! Events that are committed together with the change that caused them.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::time::elapsed;
 /// The relay's lease.
 const LEASE: &str = "event-outbox";
 
-/// How many rows one statement names.
+/// The most rows of one statement.
 const BATCH: usize = 500;
 
-/// Writes an event into the transaction that makes it true. Events are published in the order they were written; on
-/// `MySQL` two transactions at once have no order unless both lock a common row first, so lock what the event is
-/// about (its key) before writing it.
+/// Writes an event in the transaction of the change that caused it. Events are published in the order in which they were written. On
+/// `MySQL` two concurrent transactions have no order unless both lock a common row first: lock the row of the event's key before
+/// writing the event.
 pub async fn enqueue(tx: &mut Tx, record: &Outgoing, now: Timestamp) -> Result<(), StoreError> {
     let headers = serde_json::to_string(&record.headers).expect("pairs of strings are JSON");
     sqlx::query(
@@ -101,7 +101,7 @@ impl Outbox for SqlOutbox {
 }
 
 impl SqlOutbox {
-    /// Moves a row as it is, in one transaction.
+    /// Moves a row unchanged, in one transaction.
     async fn quarantine(&self, id: i64, reason: &str) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.0.begin().await?;
@@ -125,10 +125,10 @@ impl SqlOutbox {
     }
 }
 
-/// Unchecked: `MySQL` reports text of a binary collation as bytes.
+/// Reads without a check of the column type: `MySQL` reports text of a binary collation as bytes.
 fn pending(id: i64, row: &<Engine as sqlx::Database>::Row, now: Timestamp) -> anyhow::Result<Pending> {
     let headers: String = row.try_get_unchecked("headers").context("headers")?;
-    // The parser's own words may quote what it has read.
+    // The parser's error may quote the value in a log.
     let headers = serde_json::from_str(&headers).map_err(|error| anyhow!("headers: {:?} error", error.classify()))?;
     Ok(Pending {
         row: id.to_string(),

@@ -1,4 +1,4 @@
-//! Rows `(account, instance)` that run out.
+//! Rows `(account, instance)` that expire.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use super::{Database, Engine, dialect};
 use crate::retry::retrying;
 use crate::{Presence, StoreError};
 
-/// How many rows one statement writes.
+/// The most rows of one statement.
 const BATCH: usize = 500;
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Forgets old rows, some at a time.
+//! Deletes old rows in batches.
 
 use sosohappy_common::Context;
 
@@ -6,10 +6,10 @@ use super::Database;
 use crate::StoreError;
 use crate::sweeper::{self, LEASE, LEASE_TTL, Limits};
 
-/// About how many rows one statement deletes, so that no other writer waits long.
+/// About how many rows one statement deletes, so that other writers do not wait long.
 const BATCH: i64 = 1000;
 
-/// A table of rows that grow old: the time of the BATCH-th oldest of those to go, and what deletes up to that time.
+/// A table whose rows expire: the query for the time of the BATCH-th oldest expired row, and the statement that deletes up to that time.
 struct Aging {
     nth: &'static str,
     delete: &'static str,
@@ -44,7 +44,7 @@ pub(super) fn spawn(database: &Database, context: &Context) {
 
 pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
     let limits = Limits::at(database.server_time().await?);
-    // One table that fails keeps none of the others from being swept.
+    // A failure of one table must not stop the sweep of the others.
     let swept = [
         delete_before(database, &APPLIED_EVENTS, limits.applied_events).await,
         delete_before(database, &PRESENCE, limits.presence).await,

@@ -8,7 +8,7 @@ use crate::retry::retrying;
 use crate::timer::quarantined;
 use crate::{DueTimer, PRIMARY, StoreError, Timer};
 
-/// Sets (or moves) the timer of that kind and key.
+/// Sets the timer of a kind and key, or moves it.
 pub async fn set_timer(tx: &mut Tx, timer: &Timer) -> Result<(), StoreError> {
     sqlx::query(dialect::SET_TIMER)
         .bind(&timer.kind)
@@ -19,7 +19,7 @@ pub async fn set_timer(tx: &mut Tx, timer: &Timer) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets a timer; one that is not there is no error.
+/// Deletes a timer; a missing one is no error.
 pub async fn clear_timer(tx: &mut Tx, kind: &str, key: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM timer WHERE kind = ? AND timer_key = ?")
         .bind(kind)
@@ -29,7 +29,7 @@ pub async fn clear_timer(tx: &mut Tx, kind: &str, key: &str) -> Result<(), Store
     Ok(())
 }
 
-/// Takes a due timer out of the table: true for one caller only, whose work goes into the same transaction.
+/// Deletes a due timer; returns true for one caller only, whose work belongs into the same transaction.
 pub async fn take_timer(tx: &mut Tx, kind: &str, key: &str, now: Timestamp) -> Result<bool, StoreError> {
     let taken = sqlx::query("DELETE FROM timer WHERE kind = ? AND timer_key = ? AND fire_at <= ?")
         .bind(kind)
@@ -57,7 +57,7 @@ pub(super) async fn due(
     .await?;
     let mut timers = Vec::with_capacity(rows.len());
     for row in rows {
-        // Bytes: a text that is not UTF-8 must not keep the others from firing.
+        // Read as bytes: a key that is not UTF-8 must not stop the other timers.
         match String::from_utf8(row.try_get_unchecked(0)?) {
             Ok(key) => timers.push(DueTimer {
                 key,
@@ -77,7 +77,7 @@ pub(super) async fn postpone(
     fire_at: Timestamp,
 ) -> Result<(), StoreError> {
     retrying(|| async {
-        // Not if it was set anew meanwhile.
+        // The condition leaves a timer alone that was set anew meanwhile.
         sqlx::query(
             "UPDATE timer SET fire_at = ?, attempts = attempts + 1 WHERE kind = ? AND timer_key = ? AND fire_at <= ?",
         )
@@ -104,7 +104,7 @@ pub(super) async fn quarantine(database: &Database, kind: &str, key: &[u8]) -> R
             .await;
         match moved.map_err(StoreError::from) {
             Ok(_) => Ok(()),
-            // The same key is there already.
+            // The key has been quarantined before: the row is only deleted.
             Err(StoreError::Conflict(rule)) if rule == PRIMARY => {
                 sqlx::query(dialect::DELETE_TIMER)
                     .bind(kind)
