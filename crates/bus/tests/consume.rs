@@ -168,7 +168,7 @@ async fn buries_what_cannot_be_handled_and_goes_on(bench: Bench) {
     assert_eq!(
         reasons,
         [
-            "malformed: the key is no account",
+            "malformed: the key is not an account",
             "rejected: it makes no sense",
             "rejected: the consumer panicked: index out of range",
             "corrupt: a column does not decode",

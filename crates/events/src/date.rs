@@ -1,6 +1,6 @@
-//! Dates as the app writes them: sixteen digits `yyyyMMddHHmmssSS` of local time, one JSON integer.
+//! Dates of the app: sixteen digits `yyyyMMddHHmmssSS` of local time, one JSON integer.
 
-/// The smallest and the largest.
+/// The smallest and the largest date.
 pub const FIRST: i64 = 2_000_000_000_000_000;
 pub const LAST: i64 = 9_999_999_999_999_999;
 
@@ -8,7 +8,7 @@ pub const LAST: i64 = 9_999_999_999_999_999;
 #[error("a date has 16 digits, yyyyMMddHHmmssSS, from {FIRST} to {LAST}")]
 pub struct OutOfRange;
 
-/// Returns the date if it has sixteen digits and a year from 2000 on; whether its day exists is not looked at.
+/// Returns the date if it has sixteen digits and a year from 2000 on; does not check that the day exists.
 pub fn in_range(date: i64) -> Result<i64, OutOfRange> {
     if (FIRST..=LAST).contains(&date) {
         Ok(date)

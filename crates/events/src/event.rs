@@ -1,4 +1,4 @@
-//! What every event has.
+//! The trait of events, and the envelope around each of them.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use uuid::Uuid;
 
 use crate::{Header, Outgoing, Record, Topic};
 
-/// Names one happening for good: consumers remember it and apply nothing twice.
+/// The unique id of an event, by which consumers deduplicate.
 ///
-/// A record without the header (from a Spring service) gets one derived from topic, partition, offset and time stamp.
+/// A record without the header (from a Spring service) gets an id derived from topic, partition, offset and time stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct EventId(pub Uuid);
 
 impl EventId {
-    /// A new id (UUID version 7): those made later sort later, to the millisecond.
+    /// Creates an id (UUID version 7): ids sort by the millisecond of their creation.
     #[must_use]
     pub fn new(context: &Context) -> Self {
         let mut random = [0; 10];
@@ -28,7 +28,7 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
-    /// Returns the id of one of several records that one happening is published as, always the same for the same name.
+    /// Returns the id of one of several records that one event is published as: always the same for the same name.
     #[must_use]
     pub fn of_part(self, name: &str) -> Self {
         let digest = sha2::Sha256::new()
@@ -44,7 +44,7 @@ impl EventId {
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// The id of a record that names none. The time stamp is in it because a topic that was deleted and made again
+    /// Derives the id of a record without the header. It includes the time stamp because a topic that was deleted and created again
     /// counts its offsets from zero.
     #[must_use]
     fn of_position(record: &Record) -> Self {
@@ -72,7 +72,7 @@ impl std::str::FromStr for EventId {
     }
 }
 
-/// A record whose bytes are not what its topic promises. It goes to the dead-letter topic at once.
+/// A record whose bytes are invalid for its topic. Consumers dead-letter it without a retry.
 ///
 /// The text never quotes the record: it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +90,7 @@ impl Malformed {
 pub enum Unreadable {
     #[error("malformed: {0}")]
     Malformed(#[from] Malformed),
-    /// A newer release wrote it, and more than fields were added. A replica of that release can read it.
+    /// A newer release wrote the record, with more changes than added fields. A replica of that release can read it.
     #[error("version {version} is newer than {known} and cannot be read: {reason}")]
     NewerVersion {
         version: u16,
@@ -101,27 +101,27 @@ pub enum Unreadable {
 
 /// An event owns its topic, name, version, key and encoding.
 ///
-/// A newer version may add fields and headers, which older decoders pass over; any other change breaks the replicas of the release
+/// A newer version may add fields and headers, which older decoders ignore; any other change breaks the replicas of the release
 /// before, see [`Unreadable::NewerVersion`].
 pub trait Event: Sized + Send + Sync + 'static {
     const TOPIC: Topic;
-    /// Past tense, for the `event-type` header.
+    /// The `event-type` header, in the past tense.
     const TYPE: &'static str;
     const VERSION: u16 = 1;
 
-    /// Orders events: those of one key stay in order.
+    /// Returns the partition key: events of one key stay in order.
     fn key(&self) -> Option<String>;
     fn value(&self) -> Option<Vec<u8>>;
-    /// What is new beside the legacy Spring services' bytes.
+    /// Returns the headers of this type of event, which the legacy Spring services do not have.
     fn headers(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
-    /// What the event is about, for the `aggregate-id` header.
+    /// Returns the `aggregate-id` header: the entity that the event is about.
     fn aggregate(&self) -> String;
     fn decode(record: &Record) -> Result<Self, Malformed>;
 }
 
-/// An event and what its record told beside it.
+/// An event and the metadata of its record.
 #[derive(Debug, Clone)]
 pub struct Envelope<E> {
     pub event: E,
@@ -131,11 +131,11 @@ pub struct Envelope<E> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     pub id: EventId,
-    /// To the millisecond, as the wire carries it.
+    /// Of millisecond precision, as on the wire.
     pub occurred_at: Timestamp,
     pub correlation_id: Option<String>,
     pub traceparent: Option<String>,
-    /// Whether the record came without our headers, from a legacy Spring service.
+    /// Whether the record has none of our headers: a legacy Spring service sent it.
     pub foreign: bool,
 }
 
@@ -158,7 +158,7 @@ impl Meta {
 }
 
 impl<E: Event> Envelope<E> {
-    /// A new happening, now, with the trace and correlation of the current request or consumed event.
+    /// Creates the envelope of an event that occurs now, with the trace and correlation id of the current request or consumed event.
     #[must_use]
     pub fn new(event: E, context: &Context) -> Self {
         let correlation = correlation();
@@ -233,7 +233,7 @@ impl<E: Event> Envelope<E> {
     }
 }
 
-/// The wire carries milliseconds: an event must not change when it is read again.
+/// Returns the time in whole milliseconds, as on the wire: an event equals itself after a round trip.
 fn now_in_millis(clock: &dyn Clock) -> Timestamp {
     let now = clock.now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_told_beside_the_event_comes_back() {
+    async fn metadata_survives_a_round_trip() {
         let correlation = Correlation {
             id: "request-1".into(),
             traceparent: Some(Arc::from("00-aa-bb-01")),
@@ -279,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_of_version_7_and_carry_the_clocks_time() {
+    fn ids_are_uuids_of_version_7_with_the_time_of_the_clock() {
         let id = EventId::new(&context()).0;
         assert_eq!(id.get_version_num(), 7);
         assert_eq!(id.get_timestamp().unwrap().to_unix(), (1_700_000_000, 123_000_000));
     }
 
     #[test]
-    fn a_foreign_record_has_the_same_id_each_time_it_is_read_and_its_own() {
+    fn a_foreign_record_has_a_stable_and_unique_id() {
         let mut record = record_of(&Envelope::new(resigned(), &context()).to_outgoing());
         record.headers.clear();
         let first = Envelope::<AccountResigned>::decode(&record).unwrap().meta;
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_event_passes_over_fields_of_a_newer_version() {
+    fn a_json_event_ignores_fields_of_a_newer_version() {
         let state = AccountStateChanged {
             account: "kim@example.com+kakao".parse().unwrap(),
             state: crate::types::State::Suspended,

@@ -1,10 +1,10 @@
-//! The events of the fleet: their topics, keys, versions and encodings. No I/O: how they travel is the matter of `sosohappy-bus`.
+//! The events of the fleet: their topics, keys, versions and encodings. No I/O: `sosohappy-bus` publishes and reads them.
 //!
 //! - [`types`]: one file an event, with its topic, key and encoding.
-//! - [`date`]: what every date of the app is.
-//! - [`event`]: the envelope around each event, and what its headers carry.
-//! - [`mixed`]: what differs toward services of the legacy Spring fleet.
-//! - [`record`]: the bytes that travel.
+//! - [`date`]: the date format of the app.
+//! - [`event`]: the trait of events, the envelope around each, and its headers.
+//! - [`mixed`]: the forms of records toward services of the legacy Spring fleet.
+//! - [`record`]: the bytes on the wire.
 //! - [`topic`]: the topics, in one table.
 
 pub mod date;

@@ -18,7 +18,7 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         Topic::AccessToken | Topic::Expired | Topic::Resign | Topic::EmailAndNickname => {
             &[Service::Feed, Service::Dm, Service::Notice]
         }
-        // dm has to know the push tokens that it puts on `directMessage`.
+        // Our dm reads it too: it puts push tokens on `directMessage`.
         Topic::DeviceToken => &[Service::Dm, Service::Notice],
         Topic::NoticeLike | Topic::DirectMessage => &[Service::Notice],
         Topic::ConfigBus => &Service::ALL,
@@ -32,11 +32,11 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
     }
 }
 
-/// The rules of this moment. Clones follow the same setting.
+/// The rules under the present settings. Clones follow the same setting.
 #[derive(Debug, Clone)]
 pub struct Mixed(Live<Fleet>);
 
-/// Whose receipts complete a resignation.
+/// The services whose receipts complete a resignation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipts {
     /// Services that acknowledge, by [`Service::name`].
@@ -61,13 +61,13 @@ impl Mixed {
         self.0.get().spring.contains(&service)
     }
 
-    /// Whether a Spring service reads the topic.
+    /// Returns whether a Spring service reads the topic.
     fn is_read_by_spring(&self, topic: Topic) -> bool {
         let spring = &self.0.get().spring;
         spring_readers(topic).iter().any(|reader| spring.contains(reader))
     }
 
-    /// Returns whether `accessToken` carries tokens themselves: a Spring service knows no digests.
+    /// Returns whether `accessToken` carries the tokens themselves: a Spring service cannot use digests.
     #[must_use]
     pub fn publishes_raw_tokens(&self) -> bool {
         self.is_read_by_spring(Topic::AccessToken) || self.0.get().access_token_form == Some(AccessTokenForm::Raw)
@@ -98,7 +98,8 @@ impl Mixed {
         Receipts { awaited, never }
     }
 
-    /// Returns whether `resign` may be published again: a Spring service erases by the nickname at each copy, whoever bears it by then.
+    /// Returns whether `resign` may be published again: a Spring service erases the account that has the nickname when the copy
+    /// arrives, which may be another one by then.
     #[must_use]
     pub fn may_repeat_resignations(&self) -> bool {
         !self.is_read_by_spring(Topic::Resign)
@@ -132,7 +133,7 @@ impl Mixed {
                 key: Some(device.clone()),
                 ..message.clone()
             };
-            // A push each: our notice, should it follow, takes records of one id for one.
+            // An id of its own for each push: our notice deduplicates by event id once it replaces the Spring notice.
             for (name, value) in &mut record.headers {
                 if let (Header::EVENT_ID, Some(event)) = (name.as_str(), event) {
                     *value = event.of_part(device).to_string();
@@ -247,14 +248,14 @@ mod tests {
             ],
         };
         let devices = ["phone", "tablet"].map(str::to_owned);
-        let away = message("false");
+        let offline = message("false");
         assert_eq!(
-            Mixed::none().direct_messages(&away, &devices),
-            std::slice::from_ref(&away)
+            Mixed::none().direct_messages(&offline, &devices),
+            std::slice::from_ref(&offline)
         );
 
         let spring = with(&[Service::Notice]);
-        let records = spring.direct_messages(&away, &devices);
+        let records = spring.direct_messages(&offline, &devices);
         let places: Vec<_> = records
             .iter()
             .map(|it| (it.topic.as_str(), it.key.as_deref().unwrap()))
@@ -269,11 +270,11 @@ mod tests {
         );
         let ids: std::collections::BTreeSet<_> = records.iter().map(|it| &it.headers[0].1).collect();
         assert_eq!(ids.len(), 3);
-        assert_eq!(records[0].headers, away.headers);
+        assert_eq!(records[0].headers, offline.headers);
         assert_eq!(spring.direct_messages(&message("true"), &devices).len(), 1);
         assert_eq!(
             records,
-            spring.direct_messages(&away, &devices),
+            spring.direct_messages(&offline, &devices),
             "a record published again is the same"
         );
     }

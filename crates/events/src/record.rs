@@ -1,4 +1,4 @@
-//! What travels: a key, a value and headers, all plain bytes.
+//! Records: a key, a value and headers, all plain bytes.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Malformed, Topic};
 
-/// Header names on everything we publish. A Spring service sends none.
+/// Names of the headers on every record that we publish. A Spring service sends none.
 #[derive(Debug, Clone, Copy)]
 pub struct Header;
 
@@ -20,12 +20,12 @@ impl Header {
     /// Milliseconds since the epoch.
     pub const OCCURRED_AT: &'static str = "occurred-at";
 
-    /// On dead letters only: why, for which group, and where the record stood.
+    /// On dead letters only: the reason, the consumer group, and the position of the record.
     pub const DLT_REASON: &'static str = "dlt-reason";
     pub const DLT_GROUP: &'static str = "dlt-group";
     pub const DLT_PARTITION: &'static str = "dlt-partition";
     pub const DLT_OFFSET: &'static str = "dlt-offset";
-    /// The bytes the value had before it was cut to fit the dead-letter topic.
+    /// The number of bytes of the value before it was cut to fit the dead-letter topic.
     pub const DLT_VALUE_BYTES: &'static str = "dlt-value-bytes";
 
     /// On the resolution of a dead letter: the letter as `PARTITION/OFFSET`, and `replayed` or `discarded`.
@@ -33,23 +33,23 @@ impl Header {
     pub const DLT_RESOLUTION: &'static str = "dlt-resolution";
 }
 
-/// Bytes of key, value and headers of one record: what a broker takes by default. Dead letters may be
-/// [`MAX_DEAD_LETTER_BYTES`], since they carry a record of full size and the reason.
+/// The most bytes of key, value and headers of one record: the default limit of a broker. Dead letters may have
+/// [`MAX_DEAD_LETTER_BYTES`], because they carry a record of full size and the reason.
 pub const MAX_RECORD_BYTES: usize = 1_000_000;
 
 pub const MAX_DEAD_LETTER_BYTES: usize = 2_000_000;
 
-/// A record on its way out; what an outbox row holds.
+/// A record to publish; the content of an outbox row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outgoing {
-    /// [`Topic::default_name`]; the bus turns it into the wire name.
+    /// [`Topic::default_name`]; the bus maps it to the wire name.
     pub topic: String,
     pub key: Option<String>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(String, String)>,
 }
 
-/// A record as it was read.
+/// A consumed record.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub topic: Topic,
@@ -58,24 +58,24 @@ pub struct Record {
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
     pub headers: Vec<(String, Bytes)>,
-    /// When the broker or the producer stamped it.
+    /// The time stamp of the broker or the producer.
     pub timestamp: Timestamp,
 }
 
 impl Record {
-    /// The last header of that name, if it is UTF-8.
+    /// Returns the last header of that name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name)?;
         std::str::from_utf8(value).ok()
     }
 
-    /// A header that is a time in milliseconds since the epoch.
+    /// Reads a header that is a time in milliseconds since the epoch.
     pub fn header_millis(&self, name: &str) -> Result<Option<Timestamp>, Malformed> {
         self.header_as(name, |text| Timestamp::from_millisecond(text.parse().ok()?).ok())
     }
 
-    /// A header of which `parse` makes a value; `None` where there is no such header.
+    /// Parses a header; `None` where there is no such header.
     pub(crate) fn header_as<T>(
         &self,
         name: &str,

@@ -1,14 +1,14 @@
-//! For the tests of codecs and consumers.
+//! Support for tests of codecs and consumers.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{Outgoing, Record, Topic};
 
-/// Returns the record that a reader gets of a published one, at some place.
+/// Returns the record that a reader gets of a published one, at an arbitrary position.
 ///
 /// # Panics
-/// When its topic is none of the fleet's.
+/// When its topic is not one of the fleet's.
 pub fn record_of(sent: &Outgoing) -> Record {
     let topic = Topic::ALL
         .into_iter()

@@ -24,35 +24,35 @@ pub enum Topic {
     ConfigCanary,
 }
 
-/// How a topic is kept by the broker.
+/// How long the broker keeps the records of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// Records older than this go.
+    /// Deletes records older than this.
     For(Duration),
-    /// The last record of each key stays.
+    /// Keeps the last record of each key.
     Compacted,
 }
 
-/// Partitions of a topic we make on Kafka: six are shared out evenly among two, three or six replicas, and every
-/// replica reads all of them for the state topics, so that more would only cost. A topic that exists keeps its own.
+/// Partitions of a topic that we create on Kafka: six divide evenly among two, three or six replicas, and every replica reads all of
+/// them for the state topics, so that more would only cost. An existing topic keeps its own number.
 const PARTITIONS: i32 = 6;
 
-/// What follows a topic's wire name for its dead letters.
+/// The suffix of a topic's wire name for its dead letters.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlt";
 
-/// The longest life of an access token: the topic that tells of tokens forgets them later, for clocks that differ and readers that are
-/// behind.
+/// The longest lifetime of an access token: shorter than the retention of `accessToken`, to allow for clock skew and for readers that
+/// lag.
 pub const LONGEST_TOKEN: Duration = Duration::from_hours(46);
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Heartbeats are of use for seconds.
+/// Short: a heartbeat is read within seconds.
 const HEARTBEAT_RETENTION: Duration = Duration::from_mins(10);
 
-/// How long dead letters wait for somebody to look at them.
+/// How long dead letters are kept for an operator.
 pub const DEAD_LETTER_RETENTION: Duration = DAY.saturating_mul(30);
 
-/// How long a compacted topic keeps the null value that forgets a key: longer than any consumer may be away.
+/// How long a compacted topic keeps tombstones: longer than any consumer may be stopped.
 pub const TOMBSTONE_RETENTION: Duration = DAY.saturating_mul(7);
 
 /// Names of tasks and gates are static: one table gives a prefix to each topic's name.
@@ -97,25 +97,26 @@ impl Topic {
         Self::ConfigCanary,
     ];
 
-    /// The name on the wire unless settings say otherwise.
+    /// Returns the wire name, which settings may change.
     #[must_use]
     pub const fn default_name(self) -> &'static str {
         named!(self, "")
     }
 
-    /// The name of the task that consumes it in a group.
+    /// Returns the name of the task that consumes the topic in a group.
     #[must_use]
     pub const fn consumer_name(self) -> &'static str {
         named!(self, "consumer-")
     }
 
-    /// The name of the task that reads it for every replica, and of the gate it holds readiness back with.
+    /// Returns the name of the task that reads the topic in every replica, and of its readiness gate.
     #[must_use]
     pub const fn reader_name(self) -> &'static str {
         named!(self, "reader-")
     }
 
-    /// Returns the partitions of the topic we make on Kafka. Heartbeats and canary states have one: they are few, and in order.
+    /// Returns the number of partitions with which we create the topic on Kafka. Heartbeats and canary states have one: they are few, and
+    /// ordered.
     #[must_use]
     pub const fn partitions(self) -> i32 {
         match self {
@@ -124,7 +125,7 @@ impl Topic {
         }
     }
 
-    /// Whether records are for those who read at the moment only: a bus need not store them.
+    /// Returns whether only current readers need the records, so that a bus need not store them.
     #[must_use]
     pub const fn is_volatile(self) -> bool {
         matches!(self, Self::Heartbeat)
@@ -143,7 +144,7 @@ impl Topic {
         }
     }
 
-    /// The services that publish it. No other may write it: `fleet topics --acls`.
+    /// Returns the services that may write the topic: `fleet topics --acls`.
     #[must_use]
     pub const fn producers(self) -> &'static [Service] {
         match self {
@@ -164,7 +165,7 @@ impl Topic {
         }
     }
 
-    /// The services that read it. No other may.
+    /// Returns the services that may read the topic.
     #[must_use]
     pub const fn consumers(self) -> &'static [Service] {
         match self {
@@ -211,7 +212,7 @@ mod tests {
             let cells: Vec<_> = line.split('|').map(str::trim).collect();
             (cells.len() == 8).then_some(cells)
         });
-        let mut told = 0;
+        let mut documented = 0;
         for cells in rows {
             let name = cells[1].trim_matches('`');
             let Some(topic) = Topic::ALL.into_iter().find(|topic| topic.default_name() == name) else {
@@ -219,8 +220,8 @@ mod tests {
             };
             assert_eq!(named(cells[5]), sorted(topic.producers()), "{name} is published by");
             assert_eq!(named(cells[6]), sorted(topic.consumers()), "{name} is read by");
-            told += 1;
+            documented += 1;
         }
-        assert_eq!(told, Topic::ALL.len());
+        assert_eq!(documented, Topic::ALL.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The events, one file each. `../../docs/events.md` tells them in words.
+//! The events, one file each. `../../docs/events.md` describes them.
 
 mod access_token;
 mod account_state;

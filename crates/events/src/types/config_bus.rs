@@ -9,7 +9,7 @@ use crate::{Event, EventId, Malformed, Record, Topic};
 
 /// The package of Spring's own event classes, which acknowledgements name in full.
 const PACKAGE: &str = "org.springframework.cloud.bus.event";
-/// Everyone.
+/// The destination of messages to all services.
 const ALL: &str = "**";
 
 /// A message of Spring Cloud Bus, read in `camelCase` and `snake_case`, written in `camelCase`. No key. Fields beyond these are kept.
@@ -31,17 +31,17 @@ pub struct BusMessage {
     pub rest: Map<String, Value>,
 }
 
-/// What an instance runs on. A type of ours on Spring's topic: to Spring services an unknown one, which they ignore.
+/// The settings and the health of an instance. A message type of ours on Spring's topic: Spring services ignore unknown types.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SettingsReport {
-    /// Of the config service's answer; none without a config service.
+    /// The version in the config service's answer; `None` without a config service.
     pub version: Option<String>,
-    /// Keys that were changed and take effect with the next start.
+    /// Changed keys that take effect at the next start.
     pub needs_restart: Vec<String>,
     /// Why the newest settings were refused; the older ones are in effect.
     pub refused: Option<String>,
-    /// `UP`, or the checks that failed; none from a service of an earlier release.
+    /// `UP`, or the failed checks; `None` from a service of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
     /// Flags that were evaluated since the last report.
@@ -50,15 +50,15 @@ pub struct SettingsReport {
 }
 
 impl BusMessage {
-    /// Read your settings again.
+    /// Creates a message that makes its destination re-read its settings.
     pub const REFRESH: &str = "RefreshRemoteApplicationEvent";
-    /// Take these `values` over all settings.
+    /// Creates a message that makes its destination override settings with these `values`.
     pub const ENVIRONMENT_CHANGE: &str = "EnvironmentChangeRemoteApplicationEvent";
     pub const ACK: &str = "AckRemoteApplicationEvent";
-    /// A [`SettingsReport`].
+    /// Creates a message with a [`SettingsReport`].
     pub const REPORT: &str = "SettingsReportRemoteApplicationEvent";
 
-    /// A message of this instance.
+    /// Creates a message of this instance.
     fn new(context: &Context, kind: &str, destination: &str, rest: Map<String, Value>) -> Self {
         Self {
             kind: kind.to_owned(),
@@ -81,7 +81,7 @@ impl BusMessage {
         Self::new(context, Self::ENVIRONMENT_CHANGE, destination, rest)
     }
 
-    /// That this instance has seen a message that was meant for it.
+    /// Creates the acknowledgement of a message that this instance received.
     #[must_use]
     pub fn ack(context: &Context, of: &Self) -> Self {
         let rest = [
@@ -102,14 +102,14 @@ impl BusMessage {
         Self::new(context, Self::REPORT, ALL, rest)
     }
 
-    /// What [`Self::report`] told; none in other messages, and in one that tells it otherwise.
+    /// Returns the report of a [`Self::report`] message; `None` for other messages, and for a malformed report.
     #[must_use]
     pub fn to_report(&self) -> Option<SettingsReport> {
-        let told = (self.kind == Self::REPORT).then(|| Value::Object(self.rest.clone()))?;
-        serde_json::from_value(told).ok()
+        let report = (self.kind == Self::REPORT).then(|| Value::Object(self.rest.clone()))?;
+        serde_json::from_value(report).ok()
     }
 
-    /// The `values` of [`Self::environment_change`].
+    /// Returns the `values` of an [`Self::environment_change`] message.
     #[must_use]
     pub fn values(&self) -> Map<String, Value> {
         let values = self.rest.get("values").and_then(Value::as_object);

@@ -21,7 +21,7 @@ pub struct CanaryUpdated {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum CanaryUpdate {
-    /// What the sender knows of the newest canary.
+    /// The newest canary that the sender knows.
     State { canary: Value },
     /// An operator asked the sender to publish the version that `canary.hold` keeps back.
     PublishHeldVersion,

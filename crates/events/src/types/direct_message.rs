@@ -1,4 +1,4 @@
-//! `directMessage`: a message was stored; it goes to the receiver's sockets, or to the push gateway.
+//! `directMessage`: a message was stored; dm delivers it to the receiver's sockets, notice to the push gateway.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ use sosohappy_common::Account;
 use super::parse;
 use crate::{Event, Header, Malformed, Record, Topic};
 
-/// Who a message is for.
+/// The receiver of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
     Account(Account),
-    /// A Spring service keys the record by the push token, and sends it only to push.
+    /// The push token by which a Spring service keys the record; such a record is only pushed.
     PushToken(String),
 }
 
@@ -20,19 +20,19 @@ const MESSAGE_ID: &str = "message-id";
 const SENDER_ACCOUNT: &str = "sender-account";
 pub(crate) const RECEIVER_ONLINE: &str = "receiver-online";
 
-/// Key: the receiver's account; a push token while the notice service is Spring's, see [`crate::Mixed::direct_messages`]. Value: the message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`,
-/// `sender-account`, `receiver-online` (`true` when a socket of the receiver was open somewhere).
+/// Key: the receiver's account; a push token while the notice service is Spring's, see [`crate::Mixed::direct_messages`]. Value: the
+/// message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`, `sender-account`, `receiver-online` (`true` when a socket of the receiver was open somewhere).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectMessageSent {
     pub recipient: Recipient,
     pub message_id: Option<String>,
     pub sender_account: Option<Account>,
     pub receiver_online: bool,
-    /// The frame as sockets carry it.
+    /// The socket frame.
     pub frame: String,
 }
 
-/// What a frame must have; it travels as it was written, with whatever else is in it.
+/// The required fields of a frame, which is delivered unchanged, unknown fields included.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "only whether it can be read counts")]
 struct Frame<'a> {
@@ -46,7 +46,7 @@ struct Frame<'a> {
 }
 
 impl Recipient {
-    /// Push tokens of FCM and APNs have neither `@` nor `+`. Our own records name accounts, whatever they look like.
+    /// Tells a push token from an account: those of FCM and APNs have neither `@` nor `+`. Keys of our own records are always accounts.
     fn decode(key: &str, ours: bool) -> Result<Self, Malformed> {
         match key.parse() {
             Ok(account) if ours || key.contains('@') => Ok(Self::Account(account)),

@@ -1,4 +1,4 @@
-//! `emailAndNickname`: an account has this nickname now.
+//! `emailAndNickname`: an account changed its nickname.
 
 use sosohappy_common::Account;
 
@@ -13,7 +13,7 @@ pub struct NicknameSet {
 }
 
 impl NicknameSet {
-    /// Of an account that resigned.
+    /// Creates the event of an account that resigned.
     #[must_use]
     pub const fn forgotten(account: Account) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! `expired`: an access token's life ended, or a session was closed.
+//! `expired`: an access token expired, or a session was closed.
 
 use sosohappy_common::Account;
 
@@ -6,8 +6,8 @@ use super::{SessionId, parse};
 use crate::{Event, Malformed, Record, Topic};
 
 /// Key: account. Value: null. Header `session-id` names the session whose tokens issued **up to the event's time** are
-/// over; a session that goes on (re-issue) carries later tokens, which stay. A Spring service names none: then nothing
-/// is closed, since expiry is enforced on read anyway.
+/// revoked; tokens that the session gets later (re-issue) stay valid. A Spring service names none: then no session is
+/// closed, because expiry is enforced on read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionExpired {
     pub account: Account,

@@ -1,4 +1,4 @@
-//! `heartbeat`: a relay is alive, and everything committed up to a moment has been published.
+//! `heartbeat`: a relay is running, and has published every event that was committed before a moment.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use super::parse;
 use crate::{Event, Malformed, Record, Topic};
 
 /// Key: service. Value: JSON `{"service","relay","sentAt","publishedUntil"}`, times in milliseconds since the epoch by the relay's
-/// clock. A reader that gets no recent one may be missing events of that service.
+/// clock. A reader without a recent one may be missing events of that service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayHeartbeat {

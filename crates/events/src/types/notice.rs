@@ -1,4 +1,4 @@
-//! `notice`: any notice that is not a like.
+//! `notice`: a notice of any kind but a like.
 
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;

@@ -1,4 +1,4 @@
-//! `noticeLike`: somebody liked a post.
+//! `noticeLike`: an account liked a post.
 
 use sosohappy_common::Account;
 
@@ -9,12 +9,12 @@ const LIKER_ACCOUNT: &str = "liker-account";
 const AUTHOR_ACCOUNT: &str = "author-account";
 
 /// Key: the liker's nickname. Value: `author nickname,date` (read also as `author account,date`: a part with `@` and `+`).
-/// Headers `liker-account`, `author-account` when we sent it.
+/// Headers `liker-account` and `author-account` on records of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostLiked {
     pub liker: String,
     pub liker_account: Option<Account>,
-    /// As the wire has it: a nickname or, from a Spring service, an account.
+    /// As in the value: a nickname or, from a Spring service, an account.
     pub author: String,
     pub author_account: Option<Account>,
     /// The post's 16-digit date.
@@ -55,12 +55,12 @@ impl Event for PostLiked {
     }
 
     fn decode(record: &Record) -> Result<Self, Malformed> {
-        // A nickname may hold a comma, a date does not.
+        // A nickname may have a comma, a date has none: the last comma divides them.
         let (author, date) = record
             .value_text()?
             .rsplit_once(',')
             .ok_or_else(|| Malformed::new("the value has no comma"))?;
-        // The Spring fleet's last form names the author by account.
+        // The last release of the Spring services names the author by account.
         let named = author
             .split_once('@')
             .filter(|(_, rest)| rest.contains('+'))

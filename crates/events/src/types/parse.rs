@@ -1,4 +1,4 @@
-//! What several events read alike. Messages of errors never quote what was read.
+//! Parsers that several events share. Their errors never quote the record.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,14 +14,14 @@ pub(super) const SESSION_ID: &str = "session-id";
 
 pub(super) fn account(text: &str, what: &str) -> Result<Account, Malformed> {
     text.parse()
-        .map_err(|_| Malformed::new(format!("{what} is no account")))
+        .map_err(|_| Malformed::new(format!("{what} is not an account")))
 }
 
 pub(super) fn key_account(record: &Record) -> Result<Account, Malformed> {
     account(record.key_text()?, "the key")
 }
 
-/// An account in a header of ours.
+/// Reads an account from a header of ours.
 pub(super) fn header_account(record: &Record, name: &str) -> Result<Option<Account>, Malformed> {
     record.header_as(name, |text| text.parse().ok())
 }
@@ -30,11 +30,11 @@ pub(super) fn header_session(record: &Record) -> Result<Option<SessionId>, Malfo
     record.header_as(SESSION_ID, |text| text.parse().ok())
 }
 
-/// Bounded here, so that no store meets a nickname that does not fit into its column.
+/// Checks a nickname. Bounded here, so that it fits into the column of every store.
 pub(super) fn nickname(text: &str, what: &str) -> Result<String, Malformed> {
     if !may_be_nickname(text) {
         return Err(Malformed::new(format!(
-            "{what} is no nickname of 1 to {MAX_STORED_BYTES} bytes"
+            "{what} is not a nickname of 1 to {MAX_STORED_BYTES} bytes"
         )));
     }
     Ok(text.to_owned())
@@ -47,25 +47,25 @@ pub(super) fn date(text: &str) -> Result<i64, Malformed> {
         .ok()
         .filter(|_| digits)
         .and_then(|date| in_range(date).ok());
-    date.ok_or_else(|| Malformed::new("the date is not one of 16 digits"))
+    date.ok_or_else(|| Malformed::new("the date does not have 16 digits"))
 }
 
 pub(super) fn to_json(event: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(event).expect("the event is made of strings and numbers")
 }
 
-/// Reads the value as JSON, and holds the key to what the event says of it.
+/// Reads the value as JSON, and checks that the key is the event's.
 pub(super) fn from_json<E: Event + DeserializeOwned>(record: &Record) -> Result<E, Malformed> {
     let event: E = json(record)?;
     if event.key().as_deref() != Some(record.key_text()?) {
-        return Err(Malformed::new("the key is not what the value says"));
+        return Err(Malformed::new("the key does not match the value"));
     }
     Ok(event)
 }
 
 pub(super) fn json<'a, T: Deserialize<'a>>(record: &'a Record) -> Result<T, Malformed> {
     serde_json::from_str(record.value_text()?).map_err(|error| {
-        // The error's own text may quote the value.
+        // The text of the error may quote the value.
         let (line, column) = (error.line(), error.column());
         Malformed::new(format!(
             "the value is not the event's JSON ({:?} at {line}:{column})",

@@ -1,4 +1,4 @@
-//! `relation`: one account blocks or follows another, or no longer does.
+//! `relation`: an account blocked, unblocked, followed or unfollowed another.
 
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
@@ -15,13 +15,13 @@ pub enum Relation {
     Unfollow,
 }
 
-/// The ends of the keys.
+/// The last parts of the keys.
 const BLOCK: &str = "block";
 const FOLLOW: &str = "follow";
 
-/// Key: `acting account,other account,block` (or `follow`), so that compaction keeps the last word on each: an unfollow
-/// must not push a block out of the topic. Value: JSON `{"relation","account","other"}`; null when it is over, so that compaction
-/// forgets the pair and the addresses in its key.
+/// Key: `acting account,other account,block` (or `follow`), so that compaction keeps the latest record of each: an unfollow
+/// must not remove a block from the topic. Value: JSON `{"relation","account","other"}`; a tombstone for `unblock` and `unfollow`, so
+/// that compaction removes the pair and the addresses in its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelationChanged {
     pub relation: Relation,
@@ -55,20 +55,20 @@ impl Event for RelationChanged {
     fn decode(record: &Record) -> Result<Self, Malformed> {
         match record.value {
             Some(_) => parse::from_json(record),
-            None => over(record.key_text()?).ok_or_else(|| Malformed::new("the key is no pair of accounts")),
+            None => tombstone(record.key_text()?).ok_or_else(|| Malformed::new("the key is not a pair of accounts")),
         }
     }
 }
 
-/// What the key alone says.
-fn over(key: &str) -> Option<RelationChanged> {
+/// Reads a tombstone from its key.
+fn tombstone(key: &str) -> Option<RelationChanged> {
     let (pair, what) = key.rsplit_once(',')?;
     let relation = match what {
         BLOCK => Relation::Unblock,
         FOLLOW => Relation::Unfollow,
         _ => return None,
     };
-    // An address may hold a comma; of the ways to cut in two one gives two accounts.
+    // An address may have a comma: only one of the ways to split the key gives two accounts.
     let mut cuts = pair.match_indices(',').filter_map(|(at, _)| {
         let (account, other) = (pair[..at].parse().ok()?, pair[at + 1..].parse().ok()?);
         Some(RelationChanged {

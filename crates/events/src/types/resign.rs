@@ -1,4 +1,4 @@
-//! `resign`: a person left; everything made up to this moment is erased.
+//! `resign`: an account resigned; every service erases its data up to this moment.
 
 use sosohappy_common::Account;
 
@@ -7,7 +7,7 @@ use crate::{Event, Malformed, Record, Topic};
 
 /// Key: account. Value: nickname. The event's `occurred_at` is the moment of the resignation.
 ///
-/// Whatever stands for the nickname, the person is to be erased: one that is none (null, too long, not UTF-8) reads as empty.
+/// The account is erased whatever its nickname: an invalid one (null, too long, not UTF-8) is read as empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountResigned {
     pub account: Account,

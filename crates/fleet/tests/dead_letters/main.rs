@@ -69,7 +69,7 @@ async fn letters_are_listed_replayed_and_discarded(place: Place) {
         let record = next.expect("a record comes").expect("the member lives");
         let reason = match record.value_text().expect("text") {
             "one" => "rejected: the account is unknown",
-            _ => "malformed: the key is no account",
+            _ => "malformed: the key is not an account",
         };
         member.dead_letter(&record, reason).await.expect("sent");
         member.done(&record).await.expect("done");
