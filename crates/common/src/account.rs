@@ -1,4 +1,4 @@
-//! The account, `email+provider`: the key of a person everywhere inside the fleet and on the wire.
+//! The account, `email+provider`: the key of a user inside the fleet and on the wire.
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Account {
         Sha256::digest(canonical(self.as_str())).into()
     }
 
-    /// SHA-256 in hex: what is remembered of somebody who resigned, without the address.
+    /// Returns the SHA-256 in hex, by which a resigned account is remembered without its address.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         hex::encode(Sha256::digest(self.as_str()))

@@ -1,4 +1,4 @@
-//! Time and randomness as parameters, so that tests decide both.
+//! Time and randomness as parameters, which tests control.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// Tells the time. Instants are UTC; wire formats are made at the edge.
+/// The source of time. Instants are UTC; wire formats are converted at the edge.
 pub trait Clock: Debug + Send + Sync {
     fn now(&self) -> Timestamp;
 
@@ -29,7 +29,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to go on.
+/// A clock that changes only by [`ManualClock::advance`].
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
@@ -55,7 +55,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Gives random bytes for secrets, codes and ids.
+/// The source of random bytes for secrets, codes and ids.
 pub trait Entropy: Debug + Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
@@ -68,7 +68,7 @@ impl dyn Entropy + '_ {
         u64::from_le_bytes(bytes)
     }
 
-    /// `bytes` random bytes in lower-case hex.
+    /// Returns `bytes` random bytes in lower-case hex.
     #[must_use]
     pub fn hex(&self, bytes: usize) -> String {
         let mut buffer = vec![0; bytes];
@@ -76,7 +76,7 @@ impl dyn Entropy + '_ {
         hex::encode(buffer)
     }
 
-    /// A random (version 4) UUID.
+    /// Returns a random (version 4) UUID.
     #[must_use]
     pub fn uuid(&self) -> uuid::Uuid {
         let mut bytes = [0; 16];

@@ -1,4 +1,4 @@
-//! What a service is given to live in: its name, clock, randomness, metrics and lifecycle.
+//! The context of a service: its name, clock, randomness, metrics and lifecycle.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::settings::Refresher;
 
-/// One per service and process; cheap to clone.
+/// The context of one service in one process; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// `auth-service`, `feed-service`, … as in URLs, metrics and bus destinations.
@@ -21,18 +21,18 @@ pub struct Context {
     pub health: Health,
     /// Re-reads the service's settings, for `/actuator/refresh` and bus refreshes.
     pub settings: Refresher,
-    /// Unique to this process and service: `<service>:<port>:<random>`; names a bus origin, a lease holder.
+    /// `<service>:<port>:<random>`, unique to this process and service: the origin of bus messages, the holder of leases.
     pub instance: Arc<str>,
 }
 
 impl Context {
-    /// A context on the machine's clock and randomness.
+    /// Creates a context with the clock and the randomness of the machine.
     #[must_use]
     pub fn system(service: &'static str, port: u16) -> Self {
         Self::with(service, port, Arc::new(SystemClock), Arc::new(SystemEntropy))
     }
 
-    /// A context on this clock and randomness.
+    /// Creates a context with this clock and randomness.
     #[must_use]
     pub fn with(service: &'static str, port: u16, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let instance: Arc<str> = format!("{service}:{port}:{}", entropy.hex(8)).into();

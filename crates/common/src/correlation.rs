@@ -1,4 +1,4 @@
-//! What ties together the log lines, events and calls that one request or one consumed event has caused.
+//! Correlation of the log lines, events and calls that one request or one consumed event has caused.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ tokio::task_local! {
     static CURRENT: Correlation;
 }
 
-/// Carried from a request to the events it causes, and from an event to what its consumer does.
+/// The ids that a request passes to its events, and an event to the work of its consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correlation {
     /// The request id, or the `correlation-id` of the consumed event.
@@ -22,7 +22,7 @@ pub struct Correlation {
 }
 
 impl Correlation {
-    /// Of something that nothing here has caused: a frame of a client.
+    /// Creates the correlation of work without a known cause: a frame of a client.
     #[must_use]
     pub fn begin(entropy: &dyn Entropy) -> Self {
         Self {
@@ -31,15 +31,15 @@ impl Correlation {
         }
     }
 
-    /// Runs a future in this correlation: a request, or the handling of one event.
+    /// Runs a future (a request, or the handling of one event) in this correlation.
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(self, future)
     }
 }
 
-/// The correlation of the current task; none outside of a request or an event. Spawned tasks do not inherit it.
+/// Returns the correlation of the current task; `None` outside of a request or an event. Spawned tasks do not inherit it.
 ///
-/// Where spans are exported the trace context is that of the current span, so that what follows hangs below it.
+/// Where spans are exported the trace context is that of the current span, which becomes the parent of later spans.
 #[must_use]
 pub fn correlation() -> Option<Correlation> {
     let mut current = CURRENT.try_with(Clone::clone).ok()?;
@@ -49,7 +49,7 @@ pub fn correlation() -> Option<Correlation> {
     Some(current)
 }
 
-/// The trace context of the current span, if spans are exported.
+/// Returns the trace context of the current span, if spans are exported.
 fn current_traceparent() -> Option<String> {
     let context = tracing::Span::current().context();
     let span = context.span();
@@ -58,7 +58,7 @@ fn current_traceparent() -> Option<String> {
     span.is_valid().then(|| format!("00-{trace}-{parent}-{flags:02x}"))
 }
 
-/// A `traceparent` header in its four parts, checked as the W3C recommendation says.
+/// Splits a `traceparent` header into its four parts, and checks them by the W3C recommendation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TraceParent<'a> {
     pub trace_id: &'a str,
@@ -75,7 +75,7 @@ impl<'a> TraceParent<'a> {
         let nonzero = [trace_id, parent]
             .into_iter()
             .all(|part| part.bytes().any(|byte| byte != b'0'));
-        // Only version 00 says that nothing follows.
+        // Version 00 has exactly four parts; later versions may have more.
         let ends = version != "ff" && (version != "00" || parts.next().is_none());
         (lengths && digits && nonzero && ends).then_some(Self { trace_id, text })
     }
@@ -85,7 +85,7 @@ impl<'a> TraceParent<'a> {
     }
 }
 
-/// A trace that begins here and is not exported: its id still ties log lines of several services together.
+/// Creates a trace that is not exported: its id correlates the log lines of several services.
 pub(crate) fn new_traceparent(entropy: &dyn Entropy) -> String {
     let [high, low, parent] = [entropy.u64(), entropy.u64(), entropy.u64()];
     format!("00-{high:016x}{low:016x}-{parent:016x}-00")

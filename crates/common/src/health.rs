@@ -1,4 +1,4 @@
-//! What `/actuator/health` tells: named checks that services register.
+//! The named checks behind `/actuator/health`, which services register.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,15 +12,15 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// One check; longer is a failure.
+/// The timeout of one check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// For how long an answer serves whoever asks next: asking is open, the engines behind are not.
+/// How long results are cached: the endpoint is open, and must not load the engines behind it.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Free bytes under which a disk counts as full, as in Spring's `diskSpace`: what is left is for logs and for deleting.
+/// Free bytes below which a disk counts as full, as in Spring's `diskSpace`: the rest is for logs and deletions.
 const LEAST_FREE: u64 = 10 * 1024 * 1024;
 
-/// What a check answers: details for operators, or why the part is down.
+/// The result of a check: details for operators, or the reason of the failure.
 pub type Checked = Result<Map<String, Value>, String>;
 
 type Ask = Arc<dyn Fn() -> BoxFuture<'static, Checked> + Send + Sync>;
@@ -39,7 +39,7 @@ struct Inner {
     last: Mutex<Option<(Instant, Arc<Report>)>>,
 }
 
-/// Every check by name, in the order they were registered.
+/// The results by name, in the order of registration.
 #[derive(Debug, Clone, Default)]
 pub struct Report(pub Vec<(&'static str, Checked)>);
 
@@ -58,8 +58,7 @@ impl fmt::Debug for Health {
 }
 
 impl Health {
-    /// Adds a check, for example `db`. The reason it answers is shown to operators only, and must still hold no
-    /// secret.
+    /// Registers a check, for example `db`. Its reason is shown to operators only, and must hold no secret.
     pub fn register<F>(&self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = Checked> + Send + 'static,
@@ -70,15 +69,15 @@ impl Health {
             .push((name, Arc::new(move || Box::pin(ask()))));
     }
 
-    /// Adds a folder that the service writes to: the check `diskSpace` is down while its disk is full. Readiness does not depend on it,
-    /// so that what only reads goes on.
+    /// Adds a folder that the service writes to: the check `diskSpace` is down while its disk is full. Readiness does not depend on it, so
+    /// that reads are still served.
     pub fn watch_disk(&self, folder: &Path) {
         let mut folders = self.inner.folders.write();
         if folders.is_empty() {
             let health = self.clone();
             self.register("diskSpace", move || {
                 let folders = health.inner.folders.read().clone();
-                // A network file system may take its time.
+                // On a blocking thread: a network file system may be slow.
                 let checked = tokio::task::spawn_blocking(move || check_disks(&folders, LEAST_FREE));
                 async { checked.await.unwrap_or_else(|panic| Err(panic.to_string())) }
             });
@@ -86,7 +85,7 @@ impl Health {
         folders.insert(folder.to_owned());
     }
 
-    /// Asks all checks at once, or answers what was found less than a second ago.
+    /// Runs all checks concurrently, or returns results of less than a second ago.
     pub async fn report(&self) -> Arc<Report> {
         let mut last = self.inner.last.lock().await;
         if let Some((at, report)) = last.as_ref()
@@ -109,7 +108,7 @@ impl Health {
     }
 }
 
-/// Answers the free bytes of each folder's disk, or which of them has fewer than `least`.
+/// Returns the free bytes of each folder's disk, or an error that names a disk with fewer than `least`.
 fn check_disks(folders: &BTreeSet<PathBuf>, least: u64) -> Checked {
     let mut free = Map::new();
     for folder in folders {

@@ -1,8 +1,8 @@
-//! Turns a tree of texts, numbers and lists into typed values as those ask for it.
+//! Deserializes a tree of texts, numbers and lists by the types that are asked for.
 //!
 //! A number may come as text (`"8891"` from the environment or a form), text as a number, one value where a list
-//! is asked for. What JSON would refuse for its type only is taken; what has no reading is an error that names
-//! the path to it and never the value, which may be a secret.
+//! is asked for. A value that JSON would refuse only for its type is converted; an invalid one is an error that names
+//! its path, and never quotes the value, which may be a secret.
 //!
 //! Settings are read with [`from_settings`], which also returns the keys that no structure has.
 
@@ -13,7 +13,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Expected,
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-/// What is wrong, and where in the tree.
+/// An invalid value: the reason, and its path in the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Error {
     /// From the root: `server.port`, `categoryList[2]`; empty at the root.
@@ -101,12 +101,12 @@ impl de::Error for Error {
     }
 }
 
-/// How empty text reads where a value is optional.
+/// How empty text is read where a value is optional.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Empty {
-    /// As a text of no characters: a parameter may well be that.
+    /// As an empty text: a valid parameter.
     Text,
-    /// As nothing: a setting that is switched off.
+    /// As an absent value: a setting that is switched off.
     Nothing,
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn from_tree<T: DeserializeOwned>(tree: &Value, empty: Empty) -> Resu
     T::deserialize(Node { value: tree, empty })
 }
 
-/// Reads settings, and returns the paths of all keys that no structure has: these are left out. A structure with `deny_unknown_fields`
+/// Reads settings, and returns the paths of all unknown keys, which are left out. A structure with `deny_unknown_fields`
 /// refuses them instead, so settings have that in their schemas only.
 pub(crate) fn from_settings<T: DeserializeOwned>(tree: &Value) -> (Result<T, Error>, Vec<String>) {
     let mut unknown = Vec::new();
@@ -126,7 +126,7 @@ pub(crate) fn from_settings<T: DeserializeOwned>(tree: &Value) -> (Result<T, Err
     (settings, unknown)
 }
 
-/// A path as [`Error::path`] has it.
+/// Formats a path as in [`Error::path`].
 fn path_of(path: &serde_ignored::Path<'_>) -> String {
     use serde_ignored::Path;
     match path {
@@ -151,7 +151,7 @@ impl<'a> Node<'a> {
         Self { value, ..self }
     }
 
-    /// The one value of a list of one; a field that came twice has no reading as one value.
+    /// Returns the value of a list of one; a field that is given twice is invalid where one value is asked for.
     fn single(self) -> Result<&'a Value, Error> {
         match self.value {
             Value::Array(items) => match items.as_slice() {
@@ -254,7 +254,7 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
 
     floats! { deserialize_f32 deserialize_f64 }
 
-    // No parameter and no setting is one of these.
+    // No parameter and no setting has one of these types.
     forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -1,4 +1,4 @@
-//! Start order, readiness, tracked tasks and draining.
+//! Readiness, tracked tasks and graceful shutdown.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -21,25 +21,25 @@ use tracing::Instrument as _;
 /// the process, what it does are traces of their own.
 pub(crate) const TASK_SPAN: &str = "task";
 
-/// How long a dropped task may take to unwind before [`Lifecycle::shutdown`] stops waiting for it.
+/// How long an aborted task may take to unwind before [`Lifecycle::shutdown`] stops waiting for it.
 const UNWIND: Duration = Duration::from_secs(1);
 
-/// When a task is asked to leave. Each stage is asked once the one before it has ended: whoever still serves is still fed, and what
-/// serving and consuming have caused is still published.
+/// The stage of shutdown at which a task drains. Each stage drains once the one before it has ended: requests and sockets still receive
+/// events until they end, and the events of requests and consumers are still published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// The port, sockets, and work that nobody else in the process waits for.
+    /// The port, sockets, and tasks that no other task waits for.
     Serving,
     /// Readers and consumers of topics.
     Consuming,
-    /// The outbox relay, and whatever else writes down what the others have done.
+    /// The outbox relay, and other tasks that persist the work of the stages before.
     Publishing,
 }
 
 impl Stage {
     const ALL: [Self; 3] = [Self::Serving, Self::Consuming, Self::Publishing];
 
-    /// Up to which part of the drain budget, in tenths, the next stage waits for this one.
+    /// Returns the part of the drain budget, in tenths from its beginning, until which the next stage waits for this one.
     const fn tenths(self) -> u32 {
         match self {
             Self::Serving => 7,
@@ -51,7 +51,7 @@ impl Stage {
 
 /// The life of one service in one process. Clones share it.
 ///
-/// Two signals end it: `draining` asks tasks to finish what they hold, stage by stage, `stopped` tells them to leave now.
+/// Two tokens end it: `draining` asks tasks to finish their present work, stage by stage; `stopped` aborts them.
 /// A task that returns an error or panics fails the whole process: [`Lifecycle::failed`] resolves.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
@@ -61,7 +61,7 @@ pub struct Lifecycle {
 struct Inner {
     service: &'static str,
     leaving: CancellationToken,
-    stages: [Stepping; 3],
+    stages: [StageTasks; 3],
     stopped: CancellationToken,
     next_id: AtomicU64,
     running: Mutex<BTreeMap<u64, &'static str>>,
@@ -69,15 +69,15 @@ struct Inner {
     failure: watch::Sender<Option<TaskFailed>>,
 }
 
-/// The tasks of one stage, and what asks them to leave.
+/// The tasks of one stage, and the token that asks them to drain.
 #[derive(Default)]
-struct Stepping {
+struct StageTasks {
     draining: CancellationToken,
     tracker: TaskTracker,
 }
 
 impl Inner {
-    fn stage(&self, stage: Stage) -> &Stepping {
+    fn stage(&self, stage: Stage) -> &StageTasks {
         &self.stages[stage as usize]
     }
 }
@@ -93,7 +93,7 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// A task that must live as long as the service ended with an error or a panic.
+/// The failure of a task (an error or a panic), which ends the service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{service}: task {task} failed: {reason}")]
 pub struct TaskFailed {
@@ -102,7 +102,7 @@ pub struct TaskFailed {
     pub reason: String,
 }
 
-/// Holds readiness back until it is opened. Dropping it unopened keeps the service unready for good.
+/// A condition of readiness, which holds once it is opened. A gate that is dropped unopened keeps the service unready for good.
 #[derive(Debug)]
 pub struct Gate {
     id: u64,
@@ -117,7 +117,7 @@ impl Gate {
     }
 }
 
-/// What `/actuator/health/readiness` tells: every gate by name, and whether draining has begun.
+/// The content of `/actuator/health/readiness`: the closed gates by name, and whether draining has begun.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     pub ready: bool,
@@ -141,7 +141,7 @@ impl Lifecycle {
         Self { inner: Arc::new(inner) }
     }
 
-    /// [`Lifecycle::spawn_at`] the first stage.
+    /// Calls [`Lifecycle::spawn_at`] with the first stage.
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -149,14 +149,13 @@ impl Lifecycle {
         self.spawn_at(Stage::Serving, name, task);
     }
 
-    /// Runs a task until it ends. It watches [`Lifecycle::draining_at`] of its stage itself; what still runs when the drain
-    /// budget is spent is dropped.
+    /// Spawns a task. It watches [`Lifecycle::draining_at`] of its stage itself, and is aborted when the drain budget is spent.
     pub fn spawn_at<F>(&self, stage: Stage, name: &'static str, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let entry = Running::enter(&self.inner, name);
-        // Of the highest level, so that whatever is logged inside tells the task.
+        // Of the highest level, so that every log line inside has the name of the task.
         let span = tracing::error_span!(TASK_SPAN, service = self.inner.service, task = name);
         let stopped = self.inner.stopped.clone();
         self.inner.stage(stage).tracker.spawn(
@@ -187,7 +186,7 @@ impl Lifecycle {
         }
     }
 
-    /// A condition of readiness, for example `token-registry`.
+    /// Adds a condition of readiness, for example `token-registry`.
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
         let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
@@ -200,31 +199,32 @@ impl Lifecycle {
         }
     }
 
-    /// Cancelled when the service is asked to leave: [`Lifecycle::draining_at`] the first stage.
+    /// Returns the token that is cancelled when the shutdown begins: [`Lifecycle::draining_at`] of the first stage.
     #[must_use]
     pub fn draining(&self) -> CancellationToken {
         self.draining_at(Stage::Serving)
     }
 
-    /// Cancelled when the service leaves and the stages before this one have ended, or have had their part of the budget.
+    /// Returns the token that is cancelled during a shutdown once the stages before this one have ended, or used up their part of the
+    /// budget.
     #[must_use]
     pub fn draining_at(&self, stage: Stage) -> CancellationToken {
         self.inner.stage(stage).draining.clone()
     }
 
-    /// Cancelled when the drain budget is spent.
+    /// Returns the token that is cancelled when the drain budget is spent.
     #[must_use]
     pub fn stopped(&self) -> CancellationToken {
         self.inner.stopped.clone()
     }
 
-    /// Not ready any more, though everything still works: a load balancer is given time to look elsewhere
-    /// before [`Lifecycle::shutdown`] begins.
+    /// Makes the service unready while it still serves, so that load balancers stop sending requests before [`Lifecycle::shutdown`]
+    /// begins.
     pub fn leave(&self) {
         self.inner.leaving.cancel();
     }
 
-    /// Whether [`Lifecycle::leave`] or [`Lifecycle::shutdown`] was called.
+    /// Returns whether [`Lifecycle::leave`] or [`Lifecycle::shutdown`] was called.
     #[must_use]
     pub fn leaving(&self) -> bool {
         self.inner.leaving.is_cancelled() || self.draining().is_cancelled()
@@ -261,24 +261,23 @@ impl Lifecycle {
         failed.expect("waited for").into()
     }
 
-    /// The first task that failed, if one did.
+    /// Returns the first task that failed, if one did.
     #[must_use]
     pub fn failure(&self) -> Option<TaskFailed> {
         self.inner.failure.borrow().clone()
     }
 
-    /// Asks one stage after the other to leave, waits for the tasks, cancels `stopped` when the budget is spent. A stage that
-    /// takes more than its part of the budget goes on while the next is asked. Returns the names of the tasks that had to be
-    /// dropped.
+    /// Drains the stages one after the other, waits for their tasks, and cancels `stopped` when the budget is spent. A stage that exceeds its
+    /// part of the budget keeps draining beside the next one. Returns the names of the tasks that were aborted.
     pub async fn shutdown(&self, budget: Duration) -> Vec<&'static str> {
         self.inner.leaving.cancel();
         let began = tokio::time::Instant::now();
         for stage in Stage::ALL {
-            let (stepping, until) = (self.inner.stage(stage), began + budget * stage.tenths() / 10);
-            stepping.draining.cancel();
-            stepping.tracker.close();
-            // What outlasts its part is waited for below.
-            let _ = tokio::time::timeout_at(until, stepping.tracker.wait()).await;
+            let (stage_tasks, until) = (self.inner.stage(stage), began + budget * stage.tenths() / 10);
+            stage_tasks.draining.cancel();
+            stage_tasks.tracker.close();
+            // Tasks that exceed the part of their stage are waited for below.
+            let _ = tokio::time::timeout_at(until, stage_tasks.tracker.wait()).await;
         }
         let in_time = tokio::time::timeout_at(began + budget, self.ended()).await.is_ok();
         let dropped = if in_time {
@@ -303,7 +302,7 @@ impl Lifecycle {
 /// Work that [`Lifecycle::shutdown`] waits for; see [`Lifecycle::hold`].
 pub struct Hold {
     entry: Running,
-    /// Last: when the tracker is empty, so is the list.
+    /// Dropped last: an empty tracker implies an empty list of running tasks.
     _token: TaskTrackerToken,
 }
 
@@ -313,7 +312,7 @@ impl fmt::Debug for Hold {
     }
 }
 
-/// A task's entry in the list of running ones; leaves it however the task ends.
+/// A task's entry in the list of running tasks; removed however the task ends.
 struct Running {
     id: u64,
     task: &'static str,
@@ -352,7 +351,7 @@ impl Drop for Running {
     }
 }
 
-/// What a panic said, if it said it in words.
+/// Returns the message of a panic, if it is text.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&'static str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
@@ -391,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_failure_is_told_to_everybody_who_asks() {
+    async fn the_first_failure_is_kept() {
         let life = Lifecycle::new("test");
         life.spawn("relay", async { anyhow::bail!("lease lost") });
         let failure = life.failed().await;
@@ -413,21 +412,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutdown_lets_tasks_finish_what_they_hold() {
+    async fn shutdown_waits_for_present_work_of_tasks() {
         let life = Lifecycle::new("test");
         let (done, finished) = tokio::sync::oneshot::channel();
         let draining = life.draining();
         life.spawn("consumer", async move {
             draining.cancelled().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
-            done.send(()).map_err(|()| anyhow::anyhow!("nobody waits"))
+            done.send(()).map_err(|()| anyhow::anyhow!("the receiver was dropped"))
         });
         assert!(life.shutdown(BUDGET).await.is_empty());
-        finished.await.expect("the task went through to its end");
+        finished.await.expect("the task was not aborted");
     }
 
     #[tokio::test]
-    async fn whoever_serves_is_fed_to_its_end_and_what_comes_of_it_is_published() {
+    async fn stages_drain_in_order() {
         let life = Lifecycle::new("test");
         let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
         for (stage, name) in [
@@ -458,31 +457,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stage_that_hangs_keeps_the_next_ones_their_part_of_the_budget() {
+    async fn a_stage_that_hangs_leaves_the_next_ones_their_part_of_the_budget() {
         let life = Lifecycle::new("test");
         life.spawn("stuck", std::future::pending());
         let (draining, (done, published)) = (life.draining_at(Stage::Publishing), tokio::sync::oneshot::channel());
         life.spawn_at(Stage::Publishing, "relay", async move {
             draining.cancelled().await;
-            done.send(()).map_err(|()| anyhow::anyhow!("nobody waits"))
+            done.send(()).map_err(|()| anyhow::anyhow!("the receiver was dropped"))
         });
         assert_eq!(life.shutdown(BUDGET).await, ["stuck"]);
         published.await.expect("the relay was asked in time");
     }
 
     #[tokio::test]
-    async fn shutdown_drops_and_names_what_outlasts_the_budget() {
+    async fn shutdown_aborts_and_names_tasks_that_exceed_the_budget() {
         let life = Lifecycle::new("test");
         life.spawn("stuck", std::future::pending());
         life.spawn("quick", async { Ok(()) });
         assert_eq!(life.shutdown(BUDGET).await, ["stuck"]);
         assert!(life.stopped().is_cancelled());
         assert!(life.readiness().draining);
-        assert_eq!(life.failure(), None, "being dropped is no failure");
+        assert_eq!(life.failure(), None, "an aborted task is no failure");
     }
 
     #[tokio::test]
-    async fn shutdown_waits_for_what_is_held() {
+    async fn shutdown_waits_for_holds() {
         let life = Lifecycle::new("test");
         let held = life.hold("http");
         assert_eq!(life.shutdown(Duration::from_millis(20)).await, ["http"]);
@@ -491,7 +490,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leaving_is_unready_but_not_draining() {
+    async fn a_leaving_service_is_unready_but_not_draining() {
         let life = Lifecycle::new("test");
         life.leave();
         assert!(!life.readiness().ready);

@@ -30,7 +30,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// A registry that already tells of the process and its log.
+    /// Creates a registry with the metrics of the process and its log.
     #[must_use]
     pub fn new(application: &str) -> Self {
         let labels = HashMap::from([("application".to_owned(), application.to_owned())]);
@@ -46,7 +46,7 @@ impl Metrics {
         metrics
     }
 
-    /// Adds a collector and hands it back.
+    /// Registers a collector, and returns it.
     ///
     /// # Panics
     /// When the same metric is registered twice: each is declared once, at start.
@@ -55,8 +55,8 @@ impl Metrics {
         collector
     }
 
-    /// The metrics of a part that a service has several of (its consumers, say): declared by whoever asks first, the
-    /// same for all who ask later.
+    /// Returns the metrics of a part that a service has several of (for example its consumers): created by the first call, shared by later
+    /// ones.
     pub fn shared<T: Clone + Send + Sync + 'static>(&self, declare: impl FnOnce(&Self) -> T) -> T {
         let mut shared = self.shared.lock();
         let entry = shared
@@ -74,7 +74,7 @@ impl Metrics {
             .expect("each metric is declared once");
     }
 
-    /// The text exposition format.
+    /// Encodes the metrics in the text exposition format.
     #[must_use]
     pub fn render(&self) -> String {
         TextEncoder::new()

@@ -1,4 +1,4 @@
-//! Starting, running and leaving a process.
+//! Start, run and graceful shutdown of a process.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -46,10 +46,10 @@ struct Arguments {
     settings_schema: bool,
 }
 
-/// The whole of a service's `main`: arguments, telemetry, settings, build, serve, drain, flush.
+/// Runs a service as its `main`: arguments, telemetry, settings, build, serve, drain, flush.
 ///
-/// Ends on SIGTERM and SIGINT with success after draining; a second signal ends it at once. Whatever goes wrong
-/// is one line and a failure.
+/// Drains on SIGTERM and SIGINT, and exits with success; a second signal ends the process at once. An error is printed as one line, and
+/// the exit code is a failure.
 pub fn run<S, B, F>(program: Program, build: B) -> ExitCode
 where
     S: DeserializeOwned + JsonSchema + Debug + Send + Sync + 'static,
@@ -72,19 +72,19 @@ pub fn block_on<F: Future<Output = anyhow::Result<()>>>(main: F) -> anyhow::Resu
         .build()
         .context("no runtime")?;
     let outcome = runtime.block_on(main);
-    // Blocking work of libraries must not hold up the exit: what matters has been drained.
+    // Does not wait for blocking work of libraries: all work of the service has been drained.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-/// One line for what went wrong, on standard error: there may be no log yet, or no more.
+/// Prints an error as one line on standard error: the log may not be installed yet, or be flushed already.
 #[must_use]
 pub fn finish(name: &str, outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write as _;
-            // Nobody is left to tell when standard error is closed.
+            // Standard error may be closed; there is no other place for the message.
             let _told = writeln!(std::io::stderr(), "{name}: {error:#}");
             ExitCode::FAILURE
         }
@@ -110,9 +110,10 @@ where
         print(&format!("{:#?}\n", settings.get()));
         return Ok(());
     }
-    // From the first moment, so that a signal during a long start is not lost.
+    // Registered first, so that a signal during a long start is not lost.
     let mut leave = Leave::listen()?;
-    // Where spans go and what a line looks like may be for the config service to say, and that is waited for in the log.
+    // The final settings of telemetry may come from the config service, and the wait for it is logged: until then the layers at hand
+    // decide.
     let meanwhile = telemetry::meanwhile(program.service, &shared.log)?;
     let (settings, context) = tokio::select! {
         prepared = prepare::<S>(program.service, &sources) => prepared?,
@@ -138,7 +139,7 @@ where
     supervise(vec![running], leave).await
 }
 
-/// Reads the settings and makes the context they are refreshed through.
+/// Reads the settings, and creates the context through which they are refreshed.
 pub async fn prepare<S>(service: &'static str, sources: &Sources) -> anyhow::Result<(Live<S>, Context)>
 where
     S: DeserializeOwned + Debug + Send + Sync + 'static,
@@ -159,7 +160,7 @@ where
     Ok((settings, context))
 }
 
-/// Builds a service, binds its port and serves it. What was spawned ends when the build fails.
+/// Builds a service, binds its port and serves it. Stops the spawned tasks when the build fails.
 pub async fn start<S, B, F>(settings: Live<S>, context: Context, build: B) -> anyhow::Result<Running>
 where
     B: FnOnce(Live<S>, Context) -> F,
@@ -185,11 +186,11 @@ pub async fn bind(settings: &Server) -> anyhow::Result<TcpListener> {
     bound.with_context(|| format!("server.port: cannot listen on {}:{}", settings.host, settings.port))
 }
 
-/// A service that is being served.
+/// A running service.
 #[derive(Debug)]
 pub struct Running {
     pub service: &'static str,
-    /// Where it listens; tells the port when the settings said 0.
+    /// The address of the listener: has the actual port where the settings have 0.
     pub address: std::net::SocketAddr,
     pub lifecycle: Lifecycle,
     settings: Live<Server>,
@@ -211,7 +212,7 @@ impl Running {
         })
     }
 
-    /// Resolves with the first thing that goes wrong: a task that failed, or the port that is served no more.
+    /// Resolves with the first failure: of a task, or of the server of the port.
     async fn failed(&mut self) -> anyhow::Error {
         let service = self.service;
         tokio::select! {
@@ -224,8 +225,11 @@ impl Running {
         }
     }
 
-    /// Unready first, then, after `server.drain-delay`, no new connections, requests in flight and tasks until
-    /// `server.drain-budget` is spent. An error says what had to be dropped or failed meanwhile.
+    /// Shuts down gracefully: becomes unready, refuses new connections after `server.drain-delay`, and waits for requests in flight and
+    /// tasks until `server.drain-budget` is spent.
+    ///
+    /// # Errors
+    /// When tasks were aborted, or failed meanwhile.
     pub async fn drain(mut self) -> anyhow::Result<()> {
         self.lifecycle.leave();
         let settings = self.settings.get();
@@ -255,7 +259,7 @@ pub struct Leave {
 }
 
 impl Leave {
-    /// From now on the signals do not end the process by themselves.
+    /// Takes over the signals, which no longer end the process by themselves.
     pub fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
         Ok(Self {
@@ -273,8 +277,7 @@ impl Leave {
     }
 }
 
-/// Waits for a signal or for something to go wrong, then drains all services together. A second signal ends
-/// the wait.
+/// Waits for a signal or a failure, then drains all services together. A second signal ends the wait.
 pub async fn supervise(mut services: Vec<Running>, mut leave: Leave) -> anyhow::Result<()> {
     let failure = {
         let failed = select_all(services.iter_mut().map(|service| Box::pin(service.failed())));
@@ -300,6 +303,6 @@ pub async fn supervise(mut services: Vec<Running>, mut leave: Leave) -> anyhow::
 
 fn print(text: &str) {
     use std::io::Write as _;
-    // A closed pipe ends the output, which is what its reader wants.
+    // A reader that closes the pipe wants no more output: no error.
     let _told = std::io::stdout().write_all(text.as_bytes());
 }

@@ -17,7 +17,7 @@ pub enum Service {
 impl Service {
     pub const ALL: [Self; 5] = [Self::Config, Self::Auth, Self::Feed, Self::Dm, Self::Notice];
 
-    /// Returns the name it has in URLs, metrics and consumer groups.
+    /// Returns the name in URLs, metrics and consumer groups.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -19,18 +19,18 @@ pub(crate) use counts::logged_by_level;
 
 use crate::settings::{Log, LogFormat, Tracing, valid};
 
-/// The subscriber is one a process, so is the handle to its levels.
+/// The handle to the levels of the one subscriber of the process.
 static LEVELS: OnceLock<Levels> = OnceLock::new();
-/// Whether there is a subscriber in this process that exports spans.
+/// Whether the subscriber of this process exports spans.
 static EXPORTS: AtomicBool = AtomicBool::new(false);
 
-/// Keeps telemetry going; flush it before the process ends.
+/// The installed telemetry; flush it before the process ends.
 #[derive(Debug)]
 pub struct Telemetry {
     exporter: Option<SdkTracerProvider>,
 }
 
-/// What is logged, by target; changes while the process runs.
+/// The log levels by target; they change while the process runs.
 #[derive(Debug)]
 pub struct Levels {
     handle: reload::Handle<EnvFilter, Registry>,
@@ -45,7 +45,7 @@ struct Built<S> {
 }
 
 impl Telemetry {
-    /// Installs the global subscriber. Once a process; `service` names it where spans are collected.
+    /// Installs the global subscriber, once a process. `service` is its name in exported spans.
     pub fn install(service: &str, log: &Log, tracing: &Tracing) -> anyhow::Result<Self> {
         let colours = std::io::stdout().is_terminal();
         let built = build(service, log, tracing, std::io::stdout, colours)?;
@@ -57,7 +57,7 @@ impl Telemetry {
         })
     }
 
-    /// Sends the spans that still wait.
+    /// Exports the buffered spans.
     pub fn flush(&self) {
         if let Some(exporter) = &self.exporter
             && let Err(error) = exporter.force_flush()
@@ -67,7 +67,7 @@ impl Telemetry {
     }
 }
 
-/// Logs what this thread does until the guard is dropped: for what comes before [`Telemetry::install`].
+/// Logs the work of this thread until the guard is dropped: for work before [`Telemetry::install`].
 pub(crate) fn meanwhile(service: &str, log: &Log) -> anyhow::Result<tracing::subscriber::DefaultGuard> {
     let nowhere = Tracing {
         otlp_endpoint: None,
@@ -116,18 +116,18 @@ where
     })
 }
 
-/// Whether spans go to a collector, or end in this process.
+/// Returns whether spans are exported to a collector.
 pub(crate) fn exports() -> bool {
     EXPORTS.load(Ordering::Relaxed)
 }
 
-/// The levels of this process; none before [`Telemetry::install`].
+/// Returns the levels of this process; `None` before [`Telemetry::install`].
 #[must_use]
 pub fn levels() -> Option<&'static Levels> {
     LEVELS.get()
 }
 
-/// Applies directives that were found valid; does nothing before [`Telemetry::install`].
+/// Applies valid directives; does nothing before [`Telemetry::install`].
 pub(crate) fn apply_level(directives: &str) {
     if let Some(levels) = LEVELS.get()
         && let Err(error) = levels.set(directives)
@@ -137,7 +137,7 @@ pub(crate) fn apply_level(directives: &str) {
 }
 
 impl Levels {
-    /// Replaces all directives; one that does not parse is refused and the old ones stay.
+    /// Replaces all directives; keeps the old ones where one does not parse.
     pub fn set(&self, directives: &str) -> anyhow::Result<()> {
         let mut current = self.current.lock();
         self.handle.reload(valid::parse_log_directives(directives)?)?;
@@ -145,14 +145,14 @@ impl Levels {
         Ok(())
     }
 
-    /// The directives of this moment, as in `RUST_LOG`.
+    /// Returns the present directives, as in `RUST_LOG`.
     #[must_use]
     pub fn directives(&self) -> String {
         self.current.lock().clone()
     }
 }
 
-/// A panic becomes a log line like any other.
+/// Logs panics as errors.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);

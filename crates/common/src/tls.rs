@@ -3,11 +3,11 @@
 use std::sync::Once;
 
 /// Makes ring the provider of every TLS client of this process: of `reqwest`, and of what builds its own on it for object storage, git
-/// repositories and traces. Comes before the first client is built; again does nothing.
+/// repositories and traces. Called before the first client is built; later calls do nothing.
 pub fn install_provider() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // Refused only when the process has another one already, which serves as well.
+        // Fails only if the process has another provider already, which serves as well.
         let _other = rustls::crypto::ring::default_provider().install_default();
     });
 }

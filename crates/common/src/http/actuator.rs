@@ -1,7 +1,6 @@
-//! Management at the root of each port, as Spring Boot's actuator names it.
+//! Management endpoints at the root of each port, with the names of Spring Boot's actuator.
 //!
-//! Asking is open, the load balancer does not route here; whatever changes something needs the operator's
-//! credential.
+//! Reads are open, and not routed by the load balancer; changes need the operator's credential.
 
 use std::sync::Arc;
 
@@ -22,9 +21,9 @@ use crate::health::Report;
 use crate::settings::Credentials;
 use crate::telemetry;
 
-/// Names the changed keys that take effect with the next start only, joined by commas.
+/// The header with the changed keys that take effect at the next start, joined by commas.
 const NEEDS_RESTART: HeaderName = HeaderName::from_static("x-needs-restart");
-/// Spring's name for all loggers together.
+/// Spring's name of the root logger.
 const ROOT: &str = "ROOT";
 
 #[derive(Debug)]
@@ -64,7 +63,7 @@ async fn links() -> Json<Value> {
     Json(json!({"_links": links}))
 }
 
-/// All checks; details for operators only.
+/// Returns all checks; details for operators only.
 async fn health(State(management): State<Arc<Management>>, request: Request) -> Response {
     let report = management.context.health.report().await;
     let details = shows(request.headers(), &management.operator);
@@ -93,7 +92,7 @@ fn components(report: &Report, details: bool) -> Value {
     Value::Object(parts.collect())
 }
 
-/// The process answers: no engine is asked, or a broken database would make the cluster kill every replica.
+/// Answers without asking an engine: otherwise a broken database would make the cluster kill every replica.
 async fn liveness(State(management): State<Arc<Management>>) -> Response {
     let alive = management.context.lifecycle.failure().is_none();
     (code(alive), Json(json!({"status": if alive { "UP" } else { "DOWN" }}))).into_response()
@@ -119,7 +118,7 @@ async fn info(State(management): State<Arc<Management>>) -> Json<Value> {
     Json(json!({
         "app": {"name": context.service, "version": env!("CARGO_PKG_VERSION")},
         "instance": &*context.instance,
-        // As Spring Boot's contributor `process` names it.
+        // The key of Spring Boot's contributor `process`.
         "process": {"pid": std::process::id()},
     }))
 }
@@ -141,7 +140,7 @@ async fn loggers() -> Result<Json<Value>, Problem> {
     Ok(Json(json!({"levels": known, "loggers": loggers})))
 }
 
-/// As in Spring, 404 for a name that nothing is known of.
+/// Returns the level of a logger; 404 for an unknown name, as in Spring.
 async fn logger(Path(name): Path<String>) -> Result<Json<Value>, Problem> {
     let described = find_logger(&levels()?.directives(), &name);
     described
@@ -149,7 +148,7 @@ async fn logger(Path(name): Path<String>) -> Result<Json<Value>, Problem> {
         .ok_or_else(|| Problem::not_found("no-such-logger", "Logger not found"))
 }
 
-/// ROOT is always known.
+/// Returns the levels by logger; ROOT is always known.
 fn find_logger(directives: &str, name: &str) -> Option<Value> {
     let levels = by_target(directives);
     let level = levels
@@ -167,7 +166,7 @@ fn described(level: Option<&str>) -> Value {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SetLevel {
-    /// None takes the logger's own level away.
+    /// `None` removes the logger's own level.
     configured_level: Option<String>,
 }
 
@@ -185,7 +184,7 @@ async fn set_level(Path(name): Path<String>, Params(params): Params<SetLevel>) -
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Directives in their parts: `info,sosohappy_feed=debug` is ROOT at info and one target at debug.
+/// Splits directives: `info,sosohappy_feed=debug` is ROOT at info and one target at debug.
 fn by_target(directives: &str) -> Vec<(&str, &str)> {
     let parts = directives.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts
@@ -212,7 +211,7 @@ fn levels() -> Result<&'static telemetry::Levels, Problem> {
     telemetry::levels().ok_or_else(Problem::unavailable)
 }
 
-/// Returns the changed keys.
+/// Refreshes the settings, and returns the changed keys.
 async fn refresh(State(management): State<Arc<Management>>) -> Result<Response, Problem> {
     let refreshed = management
         .context

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::Problem;
 use crate::settings::Server;
 
-/// A body up to this size is read without a reservation.
+/// Bytes of a body that is read without a reservation.
 const SMALL: usize = 16 * 1024;
 /// The limits of routes that are not behind [`super::serve::Service`], as in the shared defaults.
 const FALLBACK_LIMIT: usize = 20 * 1024 * 1024;
@@ -29,10 +29,10 @@ pub(crate) struct BodyLimits {
     memory: Arc<Semaphore>,
 }
 
-/// Memory for one body out of `server.upload-memory`; given back when it is dropped.
+/// The share of one body in `server.upload-memory`; released when it is dropped.
 ///
-/// Nothing is reserved until more than [`SMALL`] bytes have arrived: a client that only announces a body holds nothing. Then the
-/// whole is reserved at once or the body is refused: bodies that hold a part and wait for more would wait for each other.
+/// Nothing is reserved until more than [`SMALL`] bytes have arrived: a client that only announces a body holds no memory. Then the
+/// whole length is reserved at once, or the body is refused: bodies that hold a part and wait for more would block each other.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     memory: Arc<Semaphore>,
@@ -42,7 +42,7 @@ pub(crate) struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Why a body ended early.
+/// Why a body was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
     #[error("the body is too large")]
@@ -63,8 +63,8 @@ impl Default for BodyLimits {
 }
 
 impl BodyLimits {
-    /// Shares the memory with the limits before, unless there is more or less of it now: what came in under the old
-    /// limit counts against that until it is gone.
+    /// Creates the limits of new settings. Shares the memory with the limits before if its size is the same; otherwise bodies that were
+    /// received under the old limit count against that until they are dropped.
     pub(crate) fn new(settings: &Server, before: Option<&Self>) -> Self {
         let budget = settings.upload_memory.min(Semaphore::MAX_PERMITS);
         let memory = before.filter(|before| before.budget == budget);
@@ -76,7 +76,7 @@ impl BodyLimits {
         }
     }
 
-    /// Refuses what says itself that it is too large.
+    /// Refuses a body whose declared length exceeds the limit.
     pub(crate) fn check_declared(&self, headers: &HeaderMap) -> Result<(), Problem> {
         if declared_length(headers).is_some_and(|length| length > self.body_limit as u64) {
             return Err(too_large(self.body_limit));
@@ -84,7 +84,7 @@ impl BodyLimits {
         Ok(())
     }
 
-    /// Puts the limits on a body, whoever reads it.
+    /// Limits the bytes and the time of a body for all its readers.
     pub(crate) fn guard(&self, body: Body) -> Body {
         if body.is_end_stream() {
             return body;
@@ -102,14 +102,14 @@ impl BodyLimits {
         self.body_limit
     }
 
-    /// The bytes that a body with these headers may have, which are no more than `most`: what it declares, or the limit.
+    /// Returns the bytes that a body with these headers may have: its declared length or the limit, but no more than `most`.
     pub(crate) fn expected(&self, headers: &HeaderMap, most: usize) -> usize {
         let most = most.min(self.body_limit);
         let declared = declared_length(headers).map_or(most, |length| usize::try_from(length).unwrap_or(usize::MAX));
         declared.min(most)
     }
 
-    /// Prepares the reservation of a body that has not begun to arrive. What is larger than the whole budget takes all of it.
+    /// Prepares the reservation of a body that has not begun to arrive. A body larger than the budget reserves all of it.
     pub(crate) fn reservation(&self, expected: usize) -> Reservation {
         Reservation {
             memory: self.memory.clone(),
@@ -121,9 +121,13 @@ impl BodyLimits {
 }
 
 impl Reservation {
-    /// Counts bytes that have arrived. Refuses with 503 where the body needs a reservation that cannot be had now.
+    /// Counts bytes that have arrived.
+    ///
+    /// # Errors
+    /// 503 where the body needs a reservation and the memory is in use.
     pub(crate) fn arrived(&mut self, bytes: usize) -> Result<(), Problem> {
         self.arrived = self.arrived.saturating_add(bytes);
+        // Taken once, at the first byte over SMALL; never waited for.
         if self.arrived > SMALL && self.permit.is_none() {
             let permits = u32::try_from(self.whole).unwrap_or(u32::MAX);
             let permit = self.memory.clone().try_acquire_many_owned(permits);
@@ -132,7 +136,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives back all but `bytes`.
+    /// Releases all but `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let Some(permit) = &mut self.permit else { return };
         if let Some(surplus) = permit.num_permits().checked_sub(bytes) {
@@ -154,7 +158,7 @@ pub(crate) fn too_large(limit: usize) -> Problem {
     .detail(format!("at most {limit} bytes"))
 }
 
-/// The problem behind a failed read of a guarded body.
+/// Returns the problem of a failed read of a guarded body.
 pub(crate) fn read_failed(error: &(dyn std::error::Error + 'static), limit: usize) -> Problem {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -174,12 +178,12 @@ pub(crate) fn read_failed(error: &(dyn std::error::Error + 'static), limit: usiz
     )
 }
 
-/// A body that ends with an error beyond its limit of bytes or of time.
+/// A body that fails beyond its limit of bytes or of time.
 struct Guarded {
     inner: Body,
     left: usize,
     deadline: Instant,
-    /// Made when the body is first waited for: most arrive with their headers.
+    /// Created at the first wait: most bodies arrive with their headers.
     timer: Option<Pin<Box<Sleep>>>,
 }
 

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// Entries of `X-Forwarded-For` that are read, from the right: more hops than any deployment has.
+/// The most entries of `X-Forwarded-For` that are read, from the right: more hops than any deployment has.
 const MOST_HOPS: usize = 16;
 /// A site has an IPv6 network of at least this size (RFC 6177), and may call from a new address in it each time.
 const PREFIX_V6: u32 = 64;

@@ -1,6 +1,6 @@
 //! `/<service>/openapi.json` and the page to read and try it at `/<service>/docs`, assets in the binary.
 //!
-//! What holds for every operation is said here, once, instead of at each.
+//! Rules that hold for every operation are added here instead of at each.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -21,7 +21,7 @@ use super::problem::Problem;
 
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
-/// What [`super::Params`] reads beside JSON.
+/// The media types that [`super::Params`] reads beside JSON.
 const FORMS: [&str; 2] = ["application/x-www-form-urlencoded", "multipart/form-data"];
 
 /// More than the page has; its scripts are files of their own.
@@ -32,16 +32,16 @@ const ABOUT: &str = "Parameters are read alike from the query string, a form, a 
      An empty number, date or flag is an absent one. A part of a multipart form that is text or JSON by its type is a field, with or without a file \
      name; one that is a JSON object gives its members as fields. Parameters that a call does not know are ignored.";
 
-/// Completes the document and gives the routes that show it.
+/// Completes the document, and returns the routes that serve it.
 pub(super) fn routes(service: &'static str, document: OpenApi) -> Router {
     let page = SwaggerUi::new(format!("/{service}/docs"))
-        // By default the page asks a server of somebody else what it thinks of the document.
+        // By default the page sends the document to a validator of a third party.
         .config(Config::default().validator_url("none"))
         .url(format!("/{service}/openapi.json"), complete(service, document));
     Router::from(page).layer(map_response_with_state(service, titled))
 }
 
-/// Gives the page the service's name: the library has one title for all.
+/// Puts the name of the service into the title of the page: the library has one for all.
 async fn titled(State(service): State<&'static str>, response: Response) -> Response {
     let html = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"text/html");
     if !response.headers().get(header::CONTENT_TYPE).is_some_and(html) {
@@ -63,7 +63,7 @@ fn complete(service: &str, mut document: OpenApi) -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(ABOUT))
         .build();
-    // A router's pattern for the rest of a path is no template of OpenAPI.
+    // The router's pattern for the rest of a path is not valid in OpenAPI.
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths
         .into_iter()
@@ -84,7 +84,7 @@ fn complete(service: &str, mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// A body that is documented by its type alone is one of parameters, which come in any form.
+/// Documents the other media types of a body that is documented by its type alone: parameters are read from all of them.
 fn take_forms(body: &mut RequestBody) {
     if body.content.len() == 1
         && let Some(content) = body.content.get(JSON).cloned()
@@ -94,7 +94,7 @@ fn take_forms(body: &mut RequestBody) {
     }
 }
 
-/// Each response says something, problems are called what they are, and every operation may answer one.
+/// Adds missing descriptions of responses, the media type of problems, and a default problem response to every operation.
 fn describe_responses(operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     for (status, response) in &mut *responses {
@@ -113,13 +113,13 @@ fn describe_responses(operation: &mut Operation) {
     }
     responses.entry("default".to_owned()).or_insert_with(|| {
         let content = Content::new(Some(Ref::from_schema_name(Problem::name())));
-        let description = "Anything that went wrong: RFC 9457 problem details with a stable `code`";
+        let description = "An error: RFC 9457 problem details with a stable `code`";
         let response = ResponseBuilder::new().description(description);
         RefOr::T(response.content(PROBLEM, content).build())
     });
 }
 
-/// `Bad Request` for 400.
+/// Returns the reason phrase of a status: `Bad Request` for 400.
 fn reason(status: &str) -> &'static str {
     let status = status.parse::<StatusCode>().ok();
     status

@@ -1,16 +1,16 @@
-//! Lingering: an answer that is given before the request body was read arrives.
+//! Lingering close: a response that is sent before the request body was read reaches its client.
 //!
 //! `URLSession`, Python's `http.client` and others write the whole request before they read. hyper closes a connection whose request
 //! body was dropped unread; the kernel resets a connection that is closed over unread bytes, and such a client sees a broken pipe
 //! instead of the status (hyper#3078). Two things prevent that:
 //!
-//! * The rest of a body that a handler dropped is read and discarded while the answer is on its way ([`Connection::drain`]). A
-//!   body that ends in time leaves the connection open for the next request.
+//! * The rest of a body that a handler dropped is read and discarded while the response is sent ([`Connection::drain`]). A body that
+//!   ends in time leaves the connection open for the next request.
 //! * A connection that ends with bytes still to come is closed as RFC 9112 section 9.6 asks: the write half first, then the bytes
-//!   are discarded until the client closes ([`Lingering::close`]). For answers hyper gives itself (400, 431), connections
-//!   over the limit (503), and requests with `Expect: 100-continue`, whose clients must not be made to send.
+//!   are discarded until the client closes ([`Lingering::close`]). For responses of hyper itself (400, 431), connections
+//!   over the limit (503), and requests with `Expect: 100-continue`, whose clients must not be asked for the body.
 //!
-//! Both end after `server.linger-timeout` and are bounded in bytes and, by `server.linger-connections`, in number.
+//! Both end after `server.linger-timeout`, and are bounded in bytes and, by `server.linger-connections`, in number.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -32,10 +32,10 @@ use tokio::sync::Notify;
 use crate::metrics::Metrics;
 use crate::settings::Server;
 
-/// Bytes read at once of a connection that is being closed.
+/// Bytes of one read from a connection that is being closed.
 const CHUNK: usize = 8 * 1024;
 
-/// What all connections of a service share: how many linger now, and the metrics.
+/// The state that all connections of a service share: the number of lingering ones, and the metrics.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     active: Arc<AtomicUsize>,
@@ -44,16 +44,16 @@ pub(super) struct Shared {
     bytes: IntCounter,
 }
 
-/// How a request body or a connection that lingered came to its end; the values of the label `outcome`.
+/// How the lingering of a request body or a connection ended; the values of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// Everything was read: the answer arrived.
+    /// All bytes were read: the response arrived.
     Drained,
     /// The client closed or broke the connection.
     Closed,
     Timeout,
     Limit,
-    /// `server.linger-connections` lingered already.
+    /// `server.linger-connections` were lingering already.
     Busy,
 }
 
@@ -98,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// The bounds of a connection that is accepted now.
+    /// Returns the bounds of a connection that is accepted now.
     pub(super) fn bounded(&self, settings: &Server) -> Lingering {
         Lingering {
             shared: self.clone(),
@@ -109,7 +109,7 @@ impl Shared {
     }
 }
 
-/// The bounds of one connection that may linger.
+/// The bounds of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Lingering {
     shared: Shared,
@@ -118,7 +118,7 @@ pub(super) struct Lingering {
     body_limit: usize,
 }
 
-/// One of the connections that may linger at once.
+/// A slot of the connections that may linger at one time.
 struct Slot<'a>(&'a Shared);
 
 impl Drop for Slot<'_> {
@@ -150,15 +150,15 @@ impl Lingering {
         })
     }
 
-    /// Closes the write half, then discards what the client still sends until it closes its own half.
+    /// Closes the write half, then discards the client's bytes until it closes its own half.
     pub(super) async fn close(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let work = async {
-            // Already shut down where hyper ended the connection.
+            // Fails where hyper has shut down the connection already.
             if let Err(error) = stream.shutdown().await {
                 tracing::debug!(%error, "connection closed by peer");
             }
             let mut left = self.body_limit;
-            // On the heap: in the future of every connection it would count for all of them.
+            // On the heap: as a part of the future it would take this memory in every connection.
             let mut buffer = vec![0; CHUNK];
             loop {
                 match stream.read(&mut buffer).await {
@@ -181,7 +181,7 @@ impl Lingering {
     async fn discard(&self, unread: Unread) {
         let work = async {
             let Unread { mut body, mut left } = unread;
-            // hyper drops its end of a body of known length only with the next request: the length says that it is complete.
+            // hyper drops its end of a body of known length only at the next request, so the length decides that the body is complete.
             while !body.is_end_stream() {
                 let frame = match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                     Some(Ok(frame)) => frame,
@@ -202,7 +202,7 @@ impl Lingering {
 
     /// Bounds the work in time and in number, and counts how it ended.
     async fn bound(&self, work: impl Future<Output = Outcome>) {
-        // Where the work is dropped halfway its connection has ended.
+        // This outcome stays where the future is dropped: its connection has ended.
         let mut counted = Counted(&self.shared, Outcome::Closed);
         let Some(_slot) = self.slot() else {
             counted.1 = Outcome::Busy;
@@ -217,21 +217,21 @@ impl Lingering {
 #[derive(Debug)]
 struct Unread {
     body: Incoming,
-    /// Bytes that may be discarded of it.
+    /// The most bytes to discard.
     left: usize,
 }
 
-/// One connection, between the bodies of its requests and the task that serves it.
+/// Passes dropped bodies from the requests of a connection to the task that serves it.
 #[derive(Debug, Clone)]
 pub(super) struct Connection(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     lingering: Lingering,
-    /// HTTP/1.1 has one request at a time: a slot for one body is enough.
+    /// One slot, because HTTP/1.1 has one request at a time.
     unread: Mutex<Option<Unread>>,
     handed_over: Notify,
-    /// Whether a client was refused that may or may not send its body: `Expect: 100-continue`.
+    /// Whether a request with `Expect: 100-continue` was refused, whose client may or may not send its body.
     refused_expectation: AtomicBool,
 }
 
@@ -245,7 +245,7 @@ impl Connection {
         }))
     }
 
-    /// Wraps the body of a request, so that it comes back here when it is dropped before its end.
+    /// Wraps the body of a request: it is returned to this connection when it is dropped before its end.
     pub(super) fn watch(&self, request: Request<Incoming>) -> (Request<Body>, Expectation) {
         if request.body().is_end_stream() {
             return (request.map(|_| Body::empty()), Expectation::default());
@@ -261,8 +261,8 @@ impl Connection {
         (request.map(|body| Body::new(watched(body))), expectation)
     }
 
-    /// Ends the connection after this answer if its client waits for `100 Continue` still: whether it sends its body now cannot be
-    /// known, so that the start of a next request could not be told from it.
+    /// Ends the connection after this response if its client still waits for `100 Continue`: the client may or may not send its body now,
+    /// so the next bytes could be the body or a next request.
     pub(super) fn answer(&self, expectation: &Expectation, mut response: Response<Body>) -> Response<Body> {
         if expectation.is_pending() {
             self.0.refused_expectation.store(true, Ordering::Relaxed);
@@ -273,8 +273,8 @@ impl Connection {
         response
     }
 
-    /// Drains each body that is dropped unread, for as long as the connection is served. hyper reads a body for as long as it is held,
-    /// also beyond the answer, and closes the connection when it is dropped.
+    /// Drains each body that is dropped unread, for as long as the connection is served. hyper keeps reading a body that is held, also after
+    /// the response, and closes the connection when it is dropped.
     pub(super) async fn drain(&self) -> Infallible {
         loop {
             self.0.handed_over.notified().await;
@@ -285,7 +285,7 @@ impl Connection {
         }
     }
 
-    /// Whether a connection that ended this way may have bytes on their way to it.
+    /// Returns whether a connection that ended this way may still receive bytes.
     pub(super) fn lingers(&self, ended: &hyper::Result<()>) -> bool {
         let answered_by_hyper = ended.as_ref().is_err_and(hyper::Error::is_parse);
         answered_by_hyper || self.0.refused_expectation.load(Ordering::Relaxed)
@@ -296,7 +296,7 @@ impl Connection {
     }
 }
 
-/// Whether a client waits for `100 Continue` before it sends its body; hyper sends that when the body is first read.
+/// Returns whether a client waits for `100 Continue` before it sends its body. hyper sends it at the first read of the body.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Expectation(Option<Arc<AtomicBool>>);
 
@@ -319,7 +319,7 @@ impl Expectation {
 }
 
 struct Watched {
-    /// None only while it is dropped.
+    /// `None` only during the drop.
     body: Option<Incoming>,
     read: usize,
     ended: bool,
@@ -357,12 +357,12 @@ impl HttpBody for Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         let Some(body) = self.body.take() else { return };
-        // A body that is waited for with `Expect` is not drained: that would be what asks the client to send it.
+        // The body of a client that waits for `100 Continue` is not drained: reading it would ask the client to send it.
         if self.ended || body.is_end_stream() || self.expectation.is_pending() {
             return;
         }
         let connection = &self.connection.0;
-        // Twice the limit of a body, in all: what was refused as too large (413) is more than the limit.
+        // Twice the limit of a body: a body that was refused as too large (413) exceeds the limit.
         let left = connection
             .lingering
             .body_limit

@@ -1,4 +1,4 @@
-//! Parameters of a request, read alike from query string, form, multipart and JSON.
+//! Extractors of request parameters from query string, form, multipart and JSON alike.
 
 mod content_type;
 mod fields;
@@ -24,11 +24,11 @@ use crate::lenient::{self, Empty};
 
 /// Parameters from **any** of query string, `application/x-www-form-urlencoded`, `multipart/form-data` and a
 /// JSON object; a body field wins over the query. `name[0]`, `name[1]`… and a repeated `name` are the same
-/// list. Text is turned into numbers and booleans as `T` asks for; `#[serde(flatten)]` stands in the way of
-/// that. File parts are dropped; see [`Upload`].
+/// list. Text is converted to numbers and booleans by the types in `T`, except inside `#[serde(flatten)]`. File parts are dropped; see
+/// [`Upload`].
 ///
 /// A part of a multipart body that is text or JSON by its type is a field, with or without a file name; one that is a JSON object
-/// gives its members as fields. A parameter that is empty text or `null` is absent where it has no other reading, as in Spring.
+/// gives its members as fields. A parameter that is empty text or `null` is absent where its type has no empty value, as in Spring.
 ///
 /// Refuses with 400 `invalid-parameter` (naming the field) or `unreadable-body`, 408 `body-too-slow`, 413
 /// `body-too-large`, 415 `unsupported-body`, 503 when there is no memory for a large body.
@@ -53,7 +53,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Takes out those of one field. A part without a byte is none: forms send it where no file was chosen.
+    /// Removes and returns the files of one field. An empty part is no file: forms send it where no file was chosen.
     #[must_use]
     pub fn take(&mut self, field: &str) -> Vec<Bytes> {
         self.files
@@ -100,8 +100,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Upload<T> {
     }
 }
 
-/// The body of a request as it came, whatever it says it is, up to `server.body-limit`. Its memory is reserved until it is dropped. For
-/// what is signed as a whole, and for texts.
+/// The raw body of a request of any media type, up to `server.body-limit`. Its memory is reserved until it is dropped. For signed bodies,
+/// and for texts.
 #[derive(Debug)]
 pub struct WholeBody {
     pub bytes: Bytes,
@@ -120,8 +120,8 @@ impl<S: Send + Sync> FromRequest<S> for WholeBody {
     }
 }
 
-/// Stands among the parameters of an [`Upload`] for a field whose files are taken from [`Files`]: text that is no file is refused
-/// there. `#[serde(default)]`, for there is nothing in its place when all is well.
+/// The parameter of an [`Upload`] whose files are taken from [`Files`]: refuses text in that field. Used with `#[serde(default)]`, because a
+/// valid request has no parameter of that name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FilesOnly;
 
@@ -136,8 +136,8 @@ impl<'de> Deserialize<'de> for FilesOnly {
     }
 }
 
-/// Reads the tree as `T`. Clients leave parameters they have no value for empty, and Spring takes an empty number, date or flag for
-/// none: what cannot be read and is empty is taken out, so that an optional one is absent and a required one missing.
+/// Reads the tree as `T`. Clients send parameters without a value as empty, and Spring reads an empty number, date or flag as absent: an
+/// empty parameter that is invalid is removed, so that an optional one is absent and a required one missing.
 fn typed<T: DeserializeOwned>(mut tree: Value) -> Result<T, Problem> {
     loop {
         match lenient::from_tree(&tree, Empty::Text) {

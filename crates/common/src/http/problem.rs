@@ -8,10 +8,10 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// `application/problem+json` with a stable `code` a client may match on. Causes from inside never appear.
+/// `application/problem+json` with a stable `code` a client may match on. It never holds internal causes.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
-    /// Always `about:blank`: the status and `code` say what it is.
+    /// Always `about:blank`: the status and `code` identify the problem.
     #[serde(rename = "type")]
     #[schema(example = "about:blank")]
     kind: &'static str,
@@ -22,7 +22,7 @@ pub struct Problem {
     /// Stable, kebab-case.
     #[schema(example = "invalid-parameter")]
     code: &'static str,
-    /// What is wrong with this request, for its author.
+    /// What is invalid in this request, for its author.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     #[serde(skip)]
@@ -59,7 +59,7 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter").detail(detail)
     }
 
-    /// Missing, forged or expired access token: 403, on which the app re-issues.
+    /// Returns 403 for a missing, forged or expired access token; the app re-issues its token then.
     #[must_use]
     pub fn access_denied() -> Self {
         Self::new(
@@ -69,7 +69,7 @@ impl Problem {
         )
     }
 
-    /// The parameter that names the actor is another user.
+    /// Returns 403 for a parameter that names another user as the actor.
     #[must_use]
     pub fn not_yourself() -> Self {
         Self::new(
@@ -100,8 +100,8 @@ impl Problem {
     }
 }
 
-/// Turns the plain text with which the framework refuses a request (a path that is not UTF-8, a handshake that is none)
-/// into a problem; what it says in headers stays.
+/// Converts the plain text with which the framework refuses a request (a path that is not UTF-8, an invalid handshake) to a problem;
+/// keeps its headers.
 pub(super) fn one_shape(response: Response) -> Response {
     let status = response.status();
     let plain = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/plain");

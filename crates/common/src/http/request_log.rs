@@ -1,4 +1,4 @@
-//! The middleware every request goes through: ids, limits, panics, one log line, metrics.
+//! The middleware of every request: ids, limits, panics, one log line, metrics.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) struct RequestLog {
     rate_limited: RateLimitedLines,
 }
 
-/// What a request that comes in now is bounded by.
+/// The limits of new requests.
 #[derive(Debug)]
 struct Limits {
     body: BodyLimits,
@@ -68,7 +68,7 @@ struct RateLimitedLines(Mutex<Suppressed>);
 
 #[derive(Debug, Default)]
 struct Suppressed {
-    /// Of the monotonic clock.
+    /// By the monotonic clock.
     until: Duration,
     lines: u64,
 }
@@ -128,12 +128,12 @@ pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request:
     response
 }
 
-/// The span of a request. Where spans are exported it is part of the caller's trace; where they are not, the trace id in the log and
-/// in events is what is left.
+/// Creates the span of a request. Where spans are exported it is part of the caller's trace; elsewhere only the trace id in the log and in
+/// events correlates.
 ///
-/// Fields are given at once where they can be: each one recorded later has the log read and write all of them again.
+/// Sets as many fields as possible at creation: each field that is recorded later makes the log format all of them again.
 fn make_span(service: &'static str, id: &str, request: &Request, traceparent: &str) -> Span {
-    // Of the highest level, so that whatever is logged inside tells the request.
+    // Of the highest level, so that every log line inside has the request's fields.
     let trace_id = TraceParent::parse(traceparent).map(|parent| parent.trace_id);
     if !telemetry::exports() {
         return tracing::error_span!("request", service, request_id = id, trace_id);
@@ -155,13 +155,13 @@ fn make_span(service: &'static str, id: &str, request: &Request, traceparent: &s
         let exported = span.context().span().span_context().trace_id();
         span.record("trace_id", display(exported));
     } else {
-        // This thread's subscriber is another one than that which exports.
+        // The subscriber of this thread is not the one that exports.
         span.record("trace_id", trace_id);
     }
     span
 }
 
-/// A client's own id is kept if it is one line of plain characters.
+/// Returns the client's own request id if it is short and of plain characters, otherwise a new one.
 fn request_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -197,7 +197,7 @@ fn add_headers(response: &mut Response, id: &str, lifecycle: &Lifecycle) {
     headers
         .entry(header::X_CONTENT_TYPE_OPTIONS)
         .or_insert(HeaderValue::from_static("nosniff"));
-    // The rest of a body that is too large may be more than is drained; a draining replica sends its clients elsewhere.
+    // After 413 the rest of the body may exceed what is drained, and a draining replica wants its clients to reconnect elsewhere.
     let close = status == StatusCode::PAYLOAD_TOO_LARGE || lifecycle.leaving();
     if close && status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -244,7 +244,7 @@ impl<'a> Line<'a> {
         self.status = Some(status);
     }
 
-    /// Micrometer's `uri`: the template, or a word that keeps the number of series small.
+    /// Returns Micrometer's `uri`: the template of the route, or a constant that bounds the number of series.
     fn uri(&self) -> &str {
         match (&self.path, self.status) {
             (Some(path), _) if path.as_str() == "/" => "root",
@@ -264,7 +264,7 @@ impl Drop for Line<'_> {
         self.log.metrics.record(self.method, uri, status, took);
         let (method, ms) = (self.method, took.as_secs_f64() * 1000.0);
         match status {
-            // Asked every few seconds by machines.
+            // Probes and scrapes come every few seconds.
             Some(status @ 200..=299) if uri.starts_with("/actuator/") => {
                 tracing::debug!(parent: &self.span, method, uri, status, ms, "request");
             }

@@ -1,4 +1,4 @@
-//! The memory that large responses share: a response lies in memory until its client has read it.
+//! The memory that large responses share: each is held until its client has read it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ const WAIT: Duration = Duration::from_secs(5);
 /// The budget of routes that are not behind [`super::serve::Service`], as in the shared defaults.
 const FALLBACK_BUDGET: usize = 64 * 1024 * 1024;
 
-/// `server.response-memory`, as an extractor. A handler that is about to load something large takes a share of it first:
+/// `server.response-memory`, as an extractor. A handler reserves its share before it loads a large response:
 ///
 /// ```ignore
-/// let mut share = memory.share(size).await?;   // 503 when others hold the memory for too long
+/// let mut share = memory.share(size).await?;   // 503 when no memory is released in time
 /// let bytes = load().await?;
-/// Ok(share.hold(bytes).into_response())         // given back once the client has read it, or is gone
+/// Ok(share.hold(bytes).into_response())         // released once the client has read it, or disconnected
 /// ```
 ///
-/// A client that does not read is cut after `server.write-timeout`. What can be sent as a stream needs no share.
+/// A client that does not read is disconnected after `server.write-timeout`. Streams need no share.
 #[derive(Debug, Clone)]
 pub struct ResponseMemory {
     budget: usize,
@@ -33,7 +33,7 @@ pub struct ResponseMemory {
     wait: Duration,
 }
 
-/// Bytes of the budget, given back when it is dropped.
+/// Reserved bytes of the budget, released when it is dropped.
 #[derive(Debug)]
 pub struct Share(OwnedSemaphorePermit);
 
@@ -44,8 +44,8 @@ impl Default for ResponseMemory {
 }
 
 impl ResponseMemory {
-    /// Shares the memory with the one before, unless there is more or less of it now: what was made under the old
-    /// limit counts against that until it is read.
+    /// Creates the budget of new settings. Shares the memory with the budget before if its size is the same; otherwise older responses
+    /// count against the old budget until they are read.
     pub(crate) fn new(settings: &Server, before: Option<&Self>) -> Self {
         let made = Self::of(settings.response_memory);
         match before {
@@ -63,7 +63,7 @@ impl ResponseMemory {
         }
     }
 
-    /// Waits for room for so many bytes; what is larger than the whole budget waits until it has all of it.
+    /// Waits for a share of so many bytes; a larger one than the budget takes all of it.
     pub async fn share(&self, bytes: usize) -> Result<Share, Problem> {
         let permits = u32::try_from(bytes.min(self.budget)).unwrap_or(u32::MAX);
         let waiting = tokio::time::timeout(self.wait, self.memory.clone().acquire_many_owned(permits));
@@ -76,7 +76,7 @@ impl ResponseMemory {
 }
 
 impl Share {
-    /// The same bytes; they hold this share, cut to their length, for as long as anybody holds any of them.
+    /// Attaches the share, reduced to their length, to these bytes: it is released with the last reference to them.
     #[must_use]
     pub fn hold(mut self, bytes: impl Into<Bytes>) -> Bytes {
         struct Held(Bytes, #[expect(dead_code, reason = "held")] OwnedSemaphorePermit);

@@ -1,4 +1,4 @@
-//! Puts routes, middleware, management and documents together, and serves them on a port.
+//! Combines routes, middleware, management and documents, and serves them on a port.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,11 +34,11 @@ use crate::settings::{Credentials, Live, RateLimits, Server};
 /// Header fields of one request, and bytes of the whole block: 431 beyond.
 const MOST_HEADERS: usize = 100;
 const HEADER_BYTES: usize = 32 * 1024;
-/// File descriptors kept free of connections: engines, files, sockets of our own.
+/// File descriptors that connections may not use: for engines, files and own sockets.
 const SPARE_FILES: usize = 256;
-/// Connections over the limit that are told so at once; more are closed without an answer. They take of the spare files.
+/// Concurrent connections over the limit that get a 503; others are closed without a response. They use the spare file descriptors.
 const MOST_REFUSED: usize = SPARE_FILES / 4;
-/// After `accept` failed, most likely for want of file descriptors.
+/// The pause after a failed `accept`, whose likeliest cause is a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const FULL: &[u8] =
@@ -53,10 +53,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Wraps the service's own routes (which already carry its prefix and state) into the fleet's middleware and
+    /// Wraps the service's own routes (which have its prefix and state already) in the fleet's middleware, and
     /// adds management, `/<service>/openapi.json` and `/<service>/docs`.
     ///
-    /// From the outside in: request id and trace context, one log line and metrics a request, panic to 500,
+    /// Middleware from the outside in: request id and trace context, one log line and metrics a request, panic to 500,
     /// body limit and timeout, rate limits, 404 and 405 as problems.
     #[must_use]
     pub fn new(
@@ -82,10 +82,10 @@ impl Service {
         }
     }
 
-    /// Serves until the lifecycle drains, then lets requests in flight finish. HTTP/1.1 with a header-read
-    /// timeout and one for clients that do not read their answer; connections are counted and bounded.
+    /// Serves until the lifecycle drains, then waits for requests in flight. HTTP/1.1 with timeouts for the headers and for clients
+    /// that do not read their response; the number of connections is bounded.
     ///
-    /// Upgraded connections are their own tasks' business: those live on [`crate::lifecycle::Lifecycle::spawn`].
+    /// Upgraded connections belong to tasks of their own: [`crate::lifecycle::Lifecycle::spawn`].
     pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
         let _serving = self.context.lifecycle.hold("http");
         let (draining, stopped) = (self.context.lifecycle.draining(), self.context.lifecycle.stopped());
@@ -124,7 +124,7 @@ impl Service {
         let finished = async { while connections.join_next().await.is_some() {} };
         tokio::select! {
             () = finished => {}
-            // Dropping the set ends what is left.
+            // Dropping the set aborts the remaining connections.
             () = stopped.cancelled() => tracing::warn!(service, "requests in flight aborted: drain budget exceeded"),
         }
         Ok(())
@@ -180,13 +180,13 @@ async fn connection(
             }
         }
     };
-    // In one task, so that bodies are drained for as long as the connection is served, and no longer.
+    // In one task, so that bodies are drained exactly as long as the connection is served.
     let mut draining_bodies = pin!(lingering.drain());
     let ended = tokio::select! {
         ended = serving => ended,
         never = draining_bodies.as_mut() => match never {},
     };
-    // The connection may have ended in the moment it read the last of a body.
+    // The connection may have ended just when the last bytes of a body were read.
     let _pending = draining_bodies.now_or_never();
     if lingering.lingers(&ended)
         && let Some(parts) = served.into_parts()
@@ -198,7 +198,7 @@ async fn connection(
     }
 }
 
-/// Answers 503 in as far as the socket's buffer takes it, and closes.
+/// Writes a 503 as far as the buffer of the socket has room, and closes.
 async fn refuse(stream: TcpStream, lingering: linger::Lingering) {
     match stream.try_write(FULL) {
         Ok(_) => lingering.close(stream).await,
@@ -206,8 +206,8 @@ async fn refuse(stream: TcpStream, lingering: linger::Lingering) {
     }
 }
 
-/// hyper has one timeout for a header block and for the idle time before it. The first one of a connection
-/// counts from `accept`; later ones may idle for as long as keep-alive says.
+/// Sets the header timeout of each request: hyper has one timeout for a header block and the idle time before it. The first of a
+/// connection counts from `accept`; later ones include the keep-alive timeout.
 #[derive(Debug)]
 struct HeaderTimer {
     first: OnceLock<()>,

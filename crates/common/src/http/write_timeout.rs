@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Fails a write that has made no progress for `timeout`: a response lies in memory until its client has read it. Reads are not bounded
-/// here.
+/// Fails a write that has made no progress for `timeout`, because a response is held in memory until its client has read it. Does not
+/// bound reads.
 #[derive(Debug)]
 pub(super) struct WriteTimeout<I> {
     inner: I,

@@ -11,7 +11,7 @@ const LABELS: [&str; 6] = ["error", "exception", "method", "outcome", "status", 
 const BUCKETS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-/// The maximum is that of this window and the one before.
+/// The window of the maximum, which covers this window and the one before.
 const WINDOW: Duration = Duration::from_mins(1);
 
 /// `http_server_requests_seconds` and its `_max`, as Micrometer names and labels them.
@@ -25,14 +25,14 @@ struct Inner {
     began: Instant,
     seconds: HistogramVec,
     max: GaugeVec,
-    /// By route template: found without building a key.
+    /// By route template: looked up without allocating a key.
     series: RwLock<HashMap<String, ByOutcome>>,
 }
 
 /// By method and status.
 type ByOutcome = HashMap<(&'static str, Status), Arc<Series>>;
 
-/// A status code; none for a request whose client has left before its answer.
+/// A status code; `None` for a request whose client disconnected before the response.
 type Status = Option<u16>;
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl HttpMetrics {
         Self { inner: Arc::new(inner) }
     }
 
-    /// `uri` is the route's template or one of Micrometer's words for none.
+    /// Records a request. `uri` is the template of its route, or one of Micrometer's values for unknown routes.
     pub(crate) fn record(&self, method: &'static str, uri: &str, status: Status, took: Duration) {
         let found = self
             .inner

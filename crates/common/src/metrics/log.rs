@@ -5,8 +5,8 @@ use prometheus::{IntCounterVec, Opts};
 
 use crate::telemetry::logged_by_level;
 
-/// Log events by level, under Logback's name. The subscriber counts them once a process; this brings every
-/// service's counter up to that when it is asked.
+/// Log events by level, under Logback's name. The subscriber counts them once a process; each scrape raises the service's counters to
+/// those numbers.
 #[derive(Debug)]
 pub(super) struct Logged {
     events: IntCounterVec,

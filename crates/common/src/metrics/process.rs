@@ -13,7 +13,7 @@ static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 #[derive(Debug, Clone, Copy, Default)]
 struct Times {
     own: u64,
-    /// Of all processors together.
+    /// Sum of all processors.
     busy: u64,
     idle: u64,
     processors: usize,
@@ -53,11 +53,10 @@ impl Times {
     }
 }
 
-/// What Micrometer tells of a process and its machine; measured when asked, over the time since the last
-/// question.
+/// Micrometer's metrics of a process and its machine; measured at each scrape, over the time since the one before.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// As they were at the last question.
+    /// The ticks at the last scrape.
     times: Mutex<Times>,
     uptime: Gauge,
     own_cpu: Gauge,
@@ -108,13 +107,13 @@ impl Process {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         self.cpus.set(cpus);
 
-        // Not readable in some sandboxes, and Linux only: then the gauges keep what they have.
+        // Linux only, and not readable in some sandboxes: the gauges keep their values then.
         if let Ok(times) = Times::read() {
             let before = std::mem::replace(&mut *self.times.lock(), times);
             let all = (times.busy + times.idle).saturating_sub(before.busy + before.idle) as f64;
             if all > 0.0 {
                 self.all_cpu.set(times.busy.saturating_sub(before.busy) as f64 / all);
-                // Of the processors this process may use, which can be fewer than the machine has.
+                // A share of the processors that this process may use, which can be fewer than the machine has.
                 let share = times.own.saturating_sub(before.own) as f64 / all * times.processors as f64;
                 self.own_cpu.set((share / cpus).min(1.0));
             }
@@ -140,7 +139,7 @@ impl Collector for Process {
     }
 }
 
-/// Returns how many files the process may have open; `None` where the system does not tell.
+/// Returns how many files the process may have open; `None` where the system does not report it.
 pub(crate) fn max_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;

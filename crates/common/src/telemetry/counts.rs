@@ -1,11 +1,11 @@
-//! How many events were logged at each level, under the name Spring's dashboards look for.
+//! Counts of log events by level, under the name of Spring's dashboards.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// One a process, as the subscriber is; index by [`index`].
+/// The counts of the one subscriber of the process; indexed by [`index`].
 static LOGGED: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 const NAMES: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 

@@ -1,4 +1,4 @@
-//! Spans to a collector over OTLP, HTTP with protobuf.
+//! Export of spans to a collector over OTLP, HTTP with protobuf.
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _};
@@ -13,8 +13,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::lifecycle::TASK_SPAN;
 use crate::settings::Tracing;
 
-/// None when no endpoint is set. Spans are batched on a thread of their own and dropped when the collector
-/// cannot keep up: telling must never slow down doing.
+/// Creates the exporter; `None` without an endpoint. Spans are batched on a thread of their own, and dropped when the collector cannot keep
+/// up: they never slow down requests.
 pub(super) fn exporter(service: &str, settings: &Tracing) -> anyhow::Result<Option<SdkTracerProvider>> {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let Some(endpoint) = &settings.otlp_endpoint else {
@@ -36,7 +36,7 @@ pub(super) fn exporter(service: &str, settings: &Tracing) -> anyhow::Result<Opti
     Ok(Some(provider))
 }
 
-/// Every span but the one around a task, which lives as long as the process: what happens inside are traces of
+/// Returns whether a span is exported: all but the one around a task, which lives as long as the process. The spans inside are traces of
 /// their own.
 pub(super) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where

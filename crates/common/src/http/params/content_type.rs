@@ -1,23 +1,23 @@
-//! Reads a `Content-Type` as clients write it.
+//! Parses `Content-Type` leniently.
 
-/// The media type in lower case, without its parameters.
+/// Returns the media type in lower case, without its parameters.
 pub(super) fn essence(content_type: &str) -> String {
     let essence = content_type.split(';').next().unwrap_or_default();
     essence.trim().to_ascii_lowercase()
 }
 
-/// Whether this media type is JSON: `application/json` and its relatives by suffix.
+/// Returns whether this media type is JSON: `application/json`, or one with the suffix `+json`.
 pub(super) fn is_json(essence: &str) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
-/// The boundary of a multipart body. React Native on iOS and `JavaMail` leave one unquoted that RFC 2045 wants quoted
-/// (`boundary=-Xr/dc=2`): everything up to the next `;` is taken. None where there is none.
+/// Returns the boundary of a multipart body, up to the next `;` where it is not quoted: React Native on iOS and `JavaMail` send boundaries
+/// unquoted that RFC 2045 wants quoted (`boundary=-Xr/dc=2`).
 pub(super) fn boundary(content_type: &str) -> Option<String> {
     let mut rest = content_type.split_once(';')?.1;
     loop {
         let (name, after) = rest.split_once('=')?;
-        // Parameters without a value stand before the name: `; x; boundary=…`.
+        // The name may follow parameters without a value: `; x; boundary=…`.
         let name = name.rsplit(';').next().unwrap_or_default().trim();
         let (value, next) = parameter_value(after.trim_start());
         if name.eq_ignore_ascii_case("boundary") {
@@ -27,7 +27,7 @@ pub(super) fn boundary(content_type: &str) -> Option<String> {
     }
 }
 
-/// The value at the start of this text, and what follows it.
+/// Splits the text into the value at its start and the rest.
 fn parameter_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let (value, next) = text.split_once(';').unwrap_or((text, ""));

@@ -1,4 +1,4 @@
-//! Named values of forms and query strings, gathered into a tree.
+//! Collects named values of forms and query strings into a tree.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 
 use crate::http::Problem;
 
-/// Bytes of everything that is text: a form, a JSON body, the fields of a multipart body.
+/// The most bytes of text: of a form, a JSON body, the fields of a multipart body.
 pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
-/// Fields of one request, all its parts together.
+/// The most fields of one request.
 const MOST_FIELDS: usize = 1000;
 const MOST_NAME_BYTES: usize = 256;
 
-/// Values by name, those of one name in the order they came, with the index they carried. All are texts but those of JSON parts.
+/// Values by name in the order of the request, with their index. All are texts but those of JSON parts.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     by_name: BTreeMap<String, Vec<(Option<u32>, Value)>>,
@@ -31,7 +31,7 @@ impl Fields {
         Ok(())
     }
 
-    /// `a=1&b=%20`: the query string, and bodies of forms.
+    /// Adds the fields of a query string, or of the body of a form: `a=1&b=%20`.
     pub(super) fn add_encoded(&mut self, encoded: &[u8]) -> Result<(), Problem> {
         for pair in encoded.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let mut sides = pair.splitn(2, |byte| *byte == b'=');
@@ -42,13 +42,13 @@ impl Fields {
         Ok(())
     }
 
-    /// One value is itself, several or indexed ones are a list; a list among several gives its items.
+    /// Builds the tree: one value stays a value, several or indexed ones become a list, and a list among several gives its items.
     pub(super) fn into_tree(self) -> Map<String, Value> {
         let tree = self.by_name.into_iter().map(|(name, mut values)| {
             if let [(None, value)] = values.as_mut_slice() {
                 return (name, value.take());
             }
-            // Stable: those without an index keep their order, behind those with one.
+            // A stable sort: values without an index keep their order, after those with one.
             values.sort_by_key(|(index, _)| index.unwrap_or(u32::MAX));
             let mut items = Vec::with_capacity(values.len());
             for (_, value) in values {
@@ -79,7 +79,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// `imageList[2]` → `imageList` and 2; `list[]` is `list`; any other bracket belongs to the name.
+/// Splits `imageList[2]` into `imageList` and 2; `list[]` is `list`; other brackets belong to the name.
 pub(super) fn split_index(name: &str) -> (&str, Option<u32>) {
     match name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
         Some((base, "")) if !base.is_empty() => (base, None),

@@ -1,4 +1,4 @@
-//! Multipart bodies: fields and files apart.
+//! Reads multipart bodies into fields and files.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -17,28 +17,28 @@ use super::upload_buffer::UploadBuffer;
 use crate::http::Problem;
 use crate::http::body_limit::{Reservation, read_failed, too_large};
 
-/// How the bytes of a body are bounded and kept.
+/// The bounds and the buffer of a body.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    /// Of the whole body, for what its sender is told.
+    /// The limit of the whole body, for problem details.
     pub limit: usize,
     pub reservation: Reservation,
-    /// For the files.
+    /// Holds the files.
     pub buffer: UploadBuffer,
 }
 
-/// The files in the order they came, by field, as ranges of the buffer.
+/// The files in the order of their parts, by field, as ranges of the buffer.
 pub(super) type FileRanges = Vec<(String, Range<usize>)>;
 
-/// What a part is read as.
+/// How a part is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A field, whatever its bytes.
     Field {
         json: bool,
     },
-    /// A field that came with a file name, as `FormData` sends a `Blob` and Spring's clients a `@RequestPart`: text or JSON by
-    /// its type. A file where its bytes are no text.
+    /// A field with a file name, as `FormData` sends a `Blob` and Spring's clients a `@RequestPart`: text or JSON by its type. Read as a file
+    /// where its bytes are not UTF-8.
     Blob {
         json: bool,
     },
@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// Reads all parts. Fields together are bounded by [`TEXT_LIMIT`], everything by the body's own guard; what is kept counts against the
+/// Reads all parts. Fields together are bounded by [`TEXT_LIMIT`], everything by the guard of the body; kept bytes count against the
 /// reservation.
 pub(super) async fn read(
     body: Body,
@@ -128,14 +128,14 @@ pub(super) async fn read(
 #[derive(Debug, Default)]
 struct Collected {
     fields: Fields,
-    /// Of the objects among the JSON parts.
+    /// Members of the JSON parts that are objects.
     members: Map<String, Value>,
     files: Vec<(Option<u32>, String, Range<usize>)>,
 }
 
 impl Collected {
-    /// A JSON object gives its members, whatever the name of its part: it is a `@RequestPart` that holds all parameters. Any other JSON
-    /// is the value of the field, and what is no JSON its text.
+    /// Adds a field. A JSON object gives its members as fields, whatever the name of its part: it is a `@RequestPart` with all parameters. Other
+    /// JSON is the value of the field; invalid JSON is read as text.
     fn add_field(&mut self, name: &str, text: &str, json: bool) -> Result<(), Problem> {
         let value = json.then(|| serde_json::from_str(text).ok()).flatten();
         match value {
@@ -155,11 +155,11 @@ impl Collected {
         self.files.push((index, field.to_owned(), range));
     }
 
-    /// A field of its own wins over a member of an object.
+    /// Builds the tree. A field wins over a member of an object of the same name.
     fn finish(mut self) -> (Map<String, Value>, FileRanges) {
         let mut tree = self.members;
         tree.extend(self.fields.into_tree());
-        // Stable: those without an index keep the order they came in.
+        // A stable sort: files without an index keep their order.
         self.files.sort_by_key(|(index, ..)| index.unwrap_or(u32::MAX));
         let files = self.files.into_iter().map(|(_, field, range)| (field, range));
         (tree, files.collect())
@@ -172,8 +172,8 @@ pub(super) fn into_files(buffer: UploadBuffer, named: FileRanges) -> Vec<File> {
     files.map(|(field, bytes)| File { field, bytes }).collect()
 }
 
-/// Gives one chunk, then makes the reader come back: the parser reads on for as long as there is something, into a buffer without a
-/// bound, before it looks at what it has.
+/// Yields to the task after each chunk: the parser would otherwise read all available chunks into an unbounded buffer before it parses
+/// any.
 fn paced(mut chunks: BodyDataStream) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
     let mut gave = false;
     stream::poll_fn(move |cx| {
@@ -187,7 +187,7 @@ fn paced(mut chunks: BodyDataStream) -> impl Stream<Item = Result<Bytes, axum::E
     })
 }
 
-/// The bytes of a part that is no file; none where they are more than `most`, and then read to their end.
+/// Returns the bytes of a field; `None` where they exceed `most`, and the part has been read to its end.
 async fn field(part: &mut Field<'_>, bounds: &mut Bounds, most: usize) -> Result<Option<Bytes>, Problem> {
     let mut whole = Some(BytesMut::new());
     while let Some(chunk) = chunk(part, bounds.limit).await? {
@@ -197,7 +197,7 @@ async fn field(part: &mut Field<'_>, bounds: &mut Bounds, most: usize) -> Result
             continue;
         }
         bounds.reservation.arrived(chunk.len())?;
-        // Copied on purpose: a chunk is a window into a buffer that holds much more.
+        // Copied, because a chunk keeps the whole buffer that it is a part of.
         bytes.extend_from_slice(&chunk);
     }
     Ok(whole.map(BytesMut::freeze))

@@ -1,4 +1,4 @@
-//! From a request to a tree of parameters and a list of files.
+//! Reads a request into a tree of parameters and a list of files.
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
@@ -19,7 +19,7 @@ use crate::http::body_limit::{BodyLimits, Reservation, read_failed, too_large};
 pub(super) struct Read {
     pub tree: Value,
     pub files: Vec<File>,
-    /// Of the memory for large bodies; none where there was no body.
+    /// The share in the memory for large bodies; `None` without a body.
     pub reservation: Option<Reservation>,
 }
 
@@ -91,7 +91,7 @@ async fn read_body(
 
 const MULTIPART: &str = "multipart/form-data";
 
-/// The body as it came, up to `server.body-limit`, with the memory it takes.
+/// Reads the raw body up to `server.body-limit`, with its reservation.
 pub(super) async fn whole(request: Request) -> Result<(Bytes, Reservation), Problem> {
     let (parts, body) = request.into_parts();
     let limits = parts.extensions.get::<BodyLimits>().cloned().unwrap_or_default();
@@ -126,7 +126,8 @@ async fn collect(body: Body, reservation: &mut Reservation) -> Result<Bytes, Pro
     Ok(whole.freeze())
 }
 
-/// An empty body is no parameters: the app sends a JSON content type with its GETs. A byte order mark is ignored, as RFC 8259 allows.
+/// Reads a JSON object. An empty body has no parameters: the app sends a JSON content type with its GETs. Ignores a byte order mark, as
+/// RFC 8259 allows.
 fn json_object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {

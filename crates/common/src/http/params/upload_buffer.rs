@@ -1,22 +1,22 @@
-//! The memory that the files of one upload lie in.
+//! The memory for the files of one upload.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 
-/// Pages of the system's, apart from the allocator: only those that were written to are resident, and all are given back as soon as
-/// the last file is dropped. The allocator keeps freed blocks of such a size (glibc raises its threshold for `mmap` with each of
+/// Pages that are mapped outside of the allocator: only written pages are resident, and all are unmapped when the last file is dropped.
+/// The allocator keeps freed blocks of such a size (glibc raises its threshold for `mmap` with each of
 /// them), and a vector that grows holds up to twice its bytes.
 #[derive(Debug)]
 pub(super) struct UploadBuffer {
     capacity: usize,
-    /// Mapped with the first byte.
+    /// Mapped at the first byte.
     pages: Option<MmapMut>,
     len: usize,
 }
 
-/// The capacity is spent, or the system has no memory.
+/// The capacity is used up, or the system has no memory.
 #[derive(Debug)]
 pub(super) struct Full;
 
@@ -60,7 +60,7 @@ impl UploadBuffer {
         self.len = self.len.min(len);
     }
 
-    /// The files at these ranges; together they keep the pages.
+    /// Returns the files at these ranges, which share the ownership of the pages.
     pub(super) fn into_files(self, ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<Bytes> {
         let whole = self.pages.map_or_else(Bytes::new, Bytes::from_owner);
         ranges.into_iter().map(|range| whole.slice(range)).collect()
