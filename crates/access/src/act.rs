@@ -89,12 +89,18 @@ pub async fn own(caller: &Caller, names: &dyn Names, acting: Acting<'_>) -> Resu
 }
 
 async fn own_nickname(caller: &Caller, names: &dyn Names, nickname: &str) -> Result<(), Problem> {
-    let known = names.account_of(nickname).await?;
+    let known = match names.account_of(nickname).await {
+        // Auth is asked below, whatever the directory does not know yet.
+        Err(Denied::Unavailable) if names.is_catching_up() => None,
+        known => known?,
+    };
     if known.as_ref() == Some(&caller.account) {
         return Ok(());
     }
     match names.account_of_caller(caller, nickname).await {
         Ok(account) if account.as_ref() == Some(&caller.account) => Ok(()),
+        // The caller's name may not have been read yet, and the account known to have it may have had it before.
+        Ok(None) | Err(Denied::Unavailable) if names.is_catching_up() => Err(Problem::unavailable()),
         // Auth is unavailable. A nickname that the directory knows belongs to another account (refused below); an unknown one may be
         // the caller's new nickname, so the client has to retry.
         Err(Denied::Unavailable) if known.is_none() => Err(Problem::unavailable()),

@@ -9,10 +9,11 @@ use futures::{StreamExt as _, stream};
 use moka::future::Cache;
 use sosohappy_bus::Bus;
 use sosohappy_bus::consume::{Consumer, HandleError, spawn_consumer};
+use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::Envelope;
 use sosohappy_events::types::{NicknameSet, RelationChanged};
+use sosohappy_events::{Envelope, Event as _};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::introspection::AuthClient;
@@ -32,16 +33,18 @@ const LOOKUPS_AT_ONCE: usize = 8;
 pub struct DirectoryNames {
     directory: Arc<dyn Directory>,
     auth: AuthClient,
+    lifecycle: Lifecycle,
     accounts: Cache<String, Account>,
     nicknames: Cache<Account, String>,
 }
 
 impl DirectoryNames {
     #[must_use]
-    pub fn new(directory: Arc<dyn Directory>, auth: AuthClient) -> Self {
+    pub fn new(directory: Arc<dyn Directory>, auth: AuthClient, lifecycle: Lifecycle) -> Self {
         Self {
             directory,
             auth,
+            lifecycle,
             accounts: Cache::builder()
                 .max_capacity(CACHE_ENTRIES)
                 .time_to_live(CACHED)
@@ -105,8 +108,10 @@ impl Names for DirectoryNames {
             Some(account) => Some(account),
             None => self.auth.lookup_nickname(nickname).await?,
         };
-        if let Some(account) = &account {
-            self.accounts.insert(nickname.to_owned(), account.clone()).await;
+        match &account {
+            Some(account) => self.accounts.insert(nickname.to_owned(), account.clone()).await,
+            None if self.is_catching_up() => return Err(Denied::Unavailable),
+            None => {}
         }
         Ok(account)
     }
@@ -137,6 +142,12 @@ impl Names for DirectoryNames {
             self.accounts.insert(nickname.to_owned(), caller.account.clone()).await;
         }
         Ok(account)
+    }
+
+    /// Until the gate of the names' consumer is open.
+    fn is_catching_up(&self) -> bool {
+        let gate = NicknameSet::TOPIC.consumer_name();
+        self.lifecycle.readiness().waiting_for.contains(&gate)
     }
 
     async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, Denied> {

@@ -60,7 +60,7 @@ pub fn identity(
     let auth = AuthClient::in_fleet(settings, &credentials.service_token, context, mixed)?;
     let revalidation = Revalidation::start(context, bus, auth.clone(), revocations);
     let registry = Registry::start(context, &settings.get(), bus, revalidation.clone());
-    let names = DirectoryNames::new(directory, auth);
+    let names = DirectoryNames::new(directory, auth, context.lifecycle.clone());
     directory::spawn_directory_consumers(context, bus, &names);
     let identity = Identity {
         authenticator: Arc::new(registry),

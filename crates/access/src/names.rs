@@ -10,7 +10,8 @@ use crate::{Caller, Denied};
 /// Two implementations: [`crate::directory::DirectoryNames`] (feed, dm, notice) and auth's own table.
 #[async_trait]
 pub trait Names: std::fmt::Debug + Send + Sync {
-    /// Returns the account that has this nickname now; `None` when no account has it.
+    /// Returns the account that has this nickname now; `None` when no account has it, [`Denied::Unavailable`] when that is not known yet
+    /// ([`Names::is_catching_up`]).
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied>;
 
     /// Like [`Names::account_of`], but always asks auth: for a nickname that may have changed a moment ago.
@@ -32,6 +33,12 @@ pub trait Names: std::fmt::Debug + Send + Sync {
             }
             pause *= 2;
         }
+    }
+
+    /// Returns whether names that were published before this process started may not have been read yet: an unknown nickname may have a
+    /// bearer then, and a known one another bearer.
+    fn is_catching_up(&self) -> bool {
+        false
     }
 
     /// Returns nicknames in the order of `accounts`; `None` for a resigned or unknown account.

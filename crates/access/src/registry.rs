@@ -12,8 +12,10 @@ use jiff::Timestamp;
 use sosohappy_bus::consume::spawn_reader;
 use sosohappy_bus::{Bus, Start};
 use sosohappy_common::clock::Clock;
+use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::settings::Access;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::Event as _;
 use sosohappy_events::types::{AccessTokenIssued, TokenDigest};
 
 use crate::introspection::IntrospectResponse;
@@ -38,6 +40,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     lifetime: Duration,
     revalidation: Revalidation,
+    lifecycle: Lifecycle,
     metrics: RegistryMetrics,
 }
 
@@ -51,6 +54,7 @@ impl Registry {
             clock: context.clock.clone(),
             lifetime: settings.token_lifetime,
             revalidation,
+            lifecycle: context.lifecycle.clone(),
             metrics: RegistryMetrics::new(&context.metrics),
         }));
         let horizon = Start::At(registry.0.horizon());
@@ -85,7 +89,11 @@ impl Registry {
     /// Asks auth about a token that the topic has not delivered, and inserts a valid one.
     async fn ask(&self, account: &Account, digest: &TokenDigest) -> Result<Verdict, Denied> {
         if self.0.revalidation.auth.is_spring() {
-            return Ok(self.wait(account, digest).await);
+            return match self.wait(account, digest).await {
+                // Its record may be among those that have not been read yet.
+                Verdict::Unknown if self.0.is_catching_up() => Err(Denied::Unavailable),
+                verdict => Ok(verdict),
+            };
         }
         let answer = self.0.revalidation.auth.introspect(account, digest).await?;
         if !answer.active {
@@ -108,6 +116,11 @@ impl Inner {
             .check(account, digest, token.session, token.issued_at())
             .await;
         self.table.admit(account, digest, self.now_ms())
+    }
+
+    fn is_catching_up(&self) -> bool {
+        let gate = AccessTokenIssued::TOPIC.reader_name();
+        self.lifecycle.readiness().waiting_for.contains(&gate)
     }
 
     fn now_ms(&self) -> i64 {

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 use sosohappy_access::introspection::{LookupRequest, LookupResponse};
 use sosohappy_access::{AuthClient, Denied, DirectoryNames, Names};
+use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::settings::{Access, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_store::{Directory, sqlite};
@@ -50,6 +51,7 @@ struct Bench {
     directory: Arc<dyn Directory>,
     names: DirectoryNames,
     serving: tokio::task::JoinHandle<()>,
+    lifecycle: Lifecycle,
     _folder: tempfile::TempDir,
 }
 
@@ -78,12 +80,13 @@ async fn bench() -> Bench {
         token_lifetime: Duration::from_hours(1),
     };
     let client = AuthClient::new(&Live::new(settings), &SecretString::from("fleet"), &context).expect("a client");
-    let names = DirectoryNames::new(directory.clone(), client);
+    let names = DirectoryNames::new(directory.clone(), client, context.lifecycle.clone());
     Bench {
         auth,
         directory,
         names,
         serving,
+        lifecycle: context.lifecycle,
         _folder: folder,
     }
 }
@@ -125,6 +128,18 @@ async fn names_in_the_directory_need_no_call() {
         Ok(vec![Some("kimchi".to_owned())])
     );
     assert_eq!(bench.asked(), 0);
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_unavailable_until_the_names_are_read() {
+    let bench = bench().await;
+    *bench.auth.is_spring.lock() = true;
+    bench.told("kim", Some("kimchi"), 1).await;
+    let gate = bench.lifecycle.gate("consumer-emailAndNickname");
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
+    assert_eq!(bench.names.account_of("new").await, Err(Denied::Unavailable));
+    gate.open();
+    assert_eq!(bench.names.account_of("new").await, Ok(None));
 }
 
 #[tokio::test]

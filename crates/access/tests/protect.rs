@@ -48,6 +48,7 @@ impl Authenticator for Tokens {
 #[derive(Debug)]
 struct Known {
     down: bool,
+    catching_up: bool,
 }
 
 #[async_trait]
@@ -66,6 +67,10 @@ impl Names for Known {
             "kimchi" => Ok(Some(account("kim@example.com+kakao"))),
             other => self.account_of(other).await,
         }
+    }
+
+    fn is_catching_up(&self) -> bool {
+        self.catching_up
     }
 
     async fn nicknames_of(&self, _accounts: &[Account]) -> Result<Vec<Option<String>>, Denied> {
@@ -100,9 +105,16 @@ async fn save(act: Act<Save>) -> impl IntoResponse {
 async fn open() {}
 
 fn routes(down: bool) -> OpenApiRouter {
+    routes_with(Known {
+        down,
+        catching_up: false,
+    })
+}
+
+fn routes_with(names: Known) -> OpenApiRouter {
     let identity = Identity {
         authenticator: Arc::new(Tokens),
-        names: Arc::new(Known { down }),
+        names: Arc::new(names),
     };
     OpenApiRouter::new()
         .merge(protect(OpenApiRouter::new().routes(routes!(save)), identity))
@@ -114,7 +126,11 @@ async fn send(down: bool, query: &str, headers: &[(&str, &str)]) -> (StatusCode,
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let app: Router = routes(down).into();
+    ask(routes(down), request).await
+}
+
+async fn ask(routes: OpenApiRouter, request: http::request::Builder) -> (StatusCode, String) {
+    let app: Router = routes.into();
     let answer = app
         .oneshot(request.body(Body::empty()).expect("a valid request"))
         .await
@@ -203,6 +219,31 @@ async fn acting_for_another_account_is_refused() {
             body.contains("\"not-yourself\""),
             "{query}: {body}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_not_denied_before_all_names_are_read() {
+    for (down, query, expected) in [
+        (false, "?nickname=kim", StatusCode::OK),
+        (false, "?nickname=kimchi", StatusCode::OK),
+        // Auth has said whose it is.
+        (false, "?nickname=lee", StatusCode::FORBIDDEN),
+        (false, "?nickname=nobody", StatusCode::SERVICE_UNAVAILABLE),
+        // Kim may have taken lee's name since.
+        (true, "?nickname=lee", StatusCode::SERVICE_UNAVAILABLE),
+        (true, "?nickname=kimchi", StatusCode::SERVICE_UNAVAILABLE),
+        (true, "?email=lee@example.com%2Bkakao", StatusCode::FORBIDDEN),
+    ] {
+        let request = Request::post(format!("/save{query}"))
+            .header(EMAIL.0, EMAIL.1)
+            .header(LIVE.0, LIVE.1);
+        let names = Known {
+            down,
+            catching_up: true,
+        };
+        let (status, body) = ask(routes_with(names), request).await;
+        assert_eq!(status, expected, "{query}: {body}");
     }
 }
 

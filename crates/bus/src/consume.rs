@@ -54,6 +54,9 @@ pub trait Consumer<E: Event>: Send + Sync + 'static {
 /// Spawns a member of the group `<service>.consumers` for this event: one of the replicas gets each record. On Kafka the members of a
 /// process share one client; each has queues of its own, so that one consumer's long retry does not stop the others.
 ///
+/// Of a compacted topic, which is the state that requests are answered from, a gate named after the topic holds readiness back until
+/// the group has applied every record that was there when this member joined.
+///
 /// # Panics
 /// When the service has a consumer of this event already: the two would share the records out between them.
 ///
@@ -67,11 +70,11 @@ pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: 
         context.service,
         E::TYPE
     );
-    context.lifecycle.spawn_at(
-        Stage::Consuming,
-        E::TOPIC.consumer_name(),
-        group::run(context.clone(), bus, handling),
-    );
+    let name = E::TOPIC.consumer_name();
+    let gate = E::TOPIC.is_compacted().then(|| context.lifecycle.gate(name));
+    context
+        .lifecycle
+        .spawn_at(Stage::Consuming, name, group::run(context.clone(), bus, gate, handling));
 }
 
 /// Spawns a reader that gives **every replica** every record. The gate named after the topic holds readiness

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use prometheus::IntGauge;
 use sosohappy_events::{Outgoing, Record, Topic};
@@ -86,6 +87,10 @@ pub trait Member: Send {
     /// From now on keeps the gauge at the number of records that are not done in this member's partitions, a few
     /// seconds late.
     fn observe(&mut self, lag: IntGauge);
+
+    /// Resolves when the group, this member and all others, has done everything that was published to the member's topics before this
+    /// call. May be a second late.
+    fn group_caught_up(&self) -> BoxFuture<'static, Result<(), BusError>>;
 
     /// Flushes what was done and leaves.
     async fn leave(self: Box<Self>);

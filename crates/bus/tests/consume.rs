@@ -12,7 +12,7 @@ use sosohappy_bus::consume::{Consumer, HandleError, spawn_consumer, spawn_reader
 use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::correlation::{Correlation, correlation};
-use sosohappy_events::types::AccountResigned;
+use sosohappy_events::types::{AccountResigned, NicknameSet};
 use sosohappy_events::{Envelope, Event, EventId, Header, Malformed, Meta, Outgoing, Record, Topic};
 use support::{Bench, assert_counted, counted, read, soon};
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ on_both!(
     buries_what_cannot_be_handled_and_goes_on,
     drains_while_it_waits_and_leaves_the_record_undone,
     an_unreadable_newer_version_waits_for_a_newer_replica,
+    consumers_of_state_hold_readiness_back_until_the_group_has_caught_up,
     readers_hold_readiness_back_until_they_have_caught_up,
     readers_pass_over_what_they_cannot_handle,
     readers_from_the_present_miss_nothing_once_ready,
@@ -292,6 +293,46 @@ async fn drains_while_it_waits_and_leaves_the_record_undone(bench: Bench) {
     spawn_consumer(&second, bus.clone(), Any(sender));
     assert_eq!(soon(seen.recv()).await.unwrap(), "gone");
     assert!(second.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
+/// Takes its time for each name.
+struct Slow(Arc<Mutex<usize>>);
+
+#[async_trait]
+impl Consumer<NicknameSet> for Slow {
+    async fn handle(&self, _: Envelope<NicknameSet>) -> Result<(), HandleError> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        *self.0.lock() += 1;
+        Ok(())
+    }
+}
+
+async fn consumers_of_state_hold_readiness_back_until_the_group_has_caught_up(bench: Bench) {
+    let bus = bench.open().await;
+    let names: Vec<_> = (0..100)
+        .map(|number| {
+            let event = NicknameSet {
+                account: format!("{number}@example.com+kakao").parse().unwrap(),
+                nickname: Some(number.to_string()),
+            };
+            Envelope::new(event, &bench.context).to_outgoing()
+        })
+        .collect();
+    bus.publish(&names).await.unwrap();
+    let applied = Arc::new(Mutex::new(0));
+    // Which of the two has which partitions makes no difference: each answers from what both have applied.
+    let replicas = [service(), service()];
+    for replica in &replicas {
+        spawn_consumer(replica, bus.clone(), Slow(applied.clone()));
+        assert_eq!(replica.lifecycle.readiness().waiting_for, ["consumer-emailAndNickname"]);
+    }
+    for replica in &replicas {
+        soon(replica.lifecycle.ready()).await;
+        assert!(*applied.lock() >= names.len(), "{} applied", applied.lock());
+    }
+    for replica in &replicas {
+        assert!(replica.lifecycle.shutdown(BUDGET).await.is_empty());
+    }
 }
 
 async fn readers_hold_readiness_back_until_they_have_caught_up(bench: Bench) {

@@ -103,7 +103,7 @@ impl Topic {
         named!(self, "")
     }
 
-    /// Returns the name of the task that consumes the topic in a group.
+    /// Returns the name of the task that consumes the topic in a group, and of the gate it holds readiness back with if the topic is compacted.
     #[must_use]
     pub const fn consumer_name(self) -> &'static str {
         named!(self, "consumer-")
@@ -129,6 +129,12 @@ impl Topic {
     #[must_use]
     pub const fn is_volatile(self) -> bool {
         matches!(self, Self::Heartbeat)
+    }
+
+    /// Whether the newest record of each key is the state of that key, kept for good.
+    #[must_use]
+    pub const fn is_compacted(self) -> bool {
+        matches!(self.retention(), Retention::Compacted)
     }
 
     #[must_use]

@@ -20,6 +20,23 @@ impl Running {
     /// # Panics
     /// When it is not ready within 30 s.
     pub async fn start(service: Service) -> Self {
+        let running = Self::serve(service).await;
+        let context = &running.context;
+        let ready = tokio::time::timeout(Duration::from_secs(30), context.lifecycle.ready()).await;
+        assert!(
+            ready.is_ok(),
+            "{} is not ready: {:?}",
+            context.service,
+            context.lifecycle.readiness()
+        );
+        running
+    }
+
+    /// Serves, ready or not.
+    ///
+    /// # Panics
+    /// When loopback has no free port.
+    pub async fn serve(service: Service) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("loopback has a free port");
@@ -29,13 +46,6 @@ impl Running {
         );
         let context = service.context.clone();
         let serving = tokio::spawn(service.serve(listener));
-        let ready = tokio::time::timeout(Duration::from_secs(30), context.lifecycle.ready()).await;
-        assert!(
-            ready.is_ok(),
-            "{} is not ready: {:?}",
-            context.service,
-            context.lifecycle.readiness()
-        );
         Self {
             url,
             context,

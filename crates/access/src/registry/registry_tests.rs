@@ -88,6 +88,7 @@ async fn bench() -> Bench {
             revocations: revocations.clone(),
             heartbeats: heartbeats.clone(),
         },
+        lifecycle: context.lifecycle.clone(),
         metrics: RegistryMetrics::new(&context.metrics),
     }));
     Bench {

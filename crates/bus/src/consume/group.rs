@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Fuse};
 use sosohappy_common::Context;
-use sosohappy_common::lifecycle::Stage;
+use sosohappy_common::lifecycle::{Gate, Stage};
 
 use super::Consumer;
 use super::handling::{Handling, Outcome, backoff, pause};
@@ -27,6 +29,7 @@ enum Ended {
 pub(super) async fn run<E: Event, C: Consumer<E>>(
     context: Context,
     bus: Arc<dyn Bus>,
+    mut gate: Option<Gate>,
     handling: Handling<E, C>,
 ) -> anyhow::Result<()> {
     let (topic, draining) = (E::TOPIC.default_name(), context.lifecycle.draining_at(Stage::Consuming));
@@ -43,7 +46,7 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
             Ok(mut member) => {
                 member.observe(handling.metrics.lag.with_label_values(&[topic]));
                 delays = backoff();
-                let ended = consume(&context, &handling, &mut *member).await;
+                let ended = consume(&context, &handling, &mut *member, &mut gate).await;
                 member.leave().await;
                 match ended {
                     Ok(Ended::Draining) => return Ok(()),
@@ -74,12 +77,22 @@ async fn consume<E: Event, C: Consumer<E>>(
     context: &Context,
     handling: &Handling<E, C>,
     member: &mut dyn Member,
+    gate: &mut Option<Gate>,
 ) -> Result<Ended, BusError> {
     let draining = context.lifecycle.draining_at(Stage::Consuming);
+    let mut catching_up = caught_up(member, gate.as_ref());
     loop {
         let record = tokio::select! {
             biased;
             () = draining.cancelled() => return Ok(Ended::Draining),
+            // Before the next record, which may always be there.
+            outcome = &mut catching_up => {
+                outcome?;
+                if let Some(gate) = gate.take() {
+                    gate.open();
+                }
+                continue;
+            }
             record = member.next() => record?,
         };
         // An attempt may be dropped at any await.
@@ -96,6 +109,14 @@ async fn consume<E: Event, C: Consumer<E>>(
             Outcome::Interrupted => return Ok(Ended::Draining),
         }
         member.done(&record).await?;
+    }
+}
+
+/// Resolves when the gate may be opened; never if there is none.
+fn caught_up(member: &dyn Member, gate: Option<&Gate>) -> Fuse<BoxFuture<'static, Result<(), BusError>>> {
+    match gate {
+        Some(_) => member.group_caught_up().fuse(),
+        None => Fuse::terminated(),
     }
 }
 
@@ -222,6 +243,10 @@ mod tests {
 
         fn observe(&mut self, _: IntGauge) {}
 
+        fn group_caught_up(&self) -> BoxFuture<'static, Result<(), BusError>> {
+            Box::pin(std::future::pending())
+        }
+
         async fn leave(self: Box<Self>) {}
     }
 
@@ -286,6 +311,10 @@ mod tests {
 
         fn observe(&mut self, _: IntGauge) {}
 
+        fn group_caught_up(&self) -> BoxFuture<'static, Result<(), BusError>> {
+            Box::pin(std::future::pending())
+        }
+
         async fn leave(self: Box<Self>) {}
     }
 
@@ -300,12 +329,12 @@ mod tests {
 
         let handling = Handling::<AccountResigned, _>::new(&context, Unavailable, "consumer");
         let began = tokio::time::Instant::now();
-        let ended = consume(&context, &handling, &mut member).await;
+        let ended = consume(&context, &handling, &mut member, &mut None).await;
         assert!(matches!(ended, Ok(Ended::Held(_))));
         assert_eq!(began.elapsed().as_secs(), LONGEST_HOLD.as_secs());
 
         let handling = Handling::<AccountResigned, _>::new(&context, Nobody, "consumer");
-        let ended = consume(&context, &handling, &mut member).await;
+        let ended = consume(&context, &handling, &mut member, &mut None).await;
         assert!(
             ended.is_err_and(|error| error.to_string().contains("done")),
             "what is applied is done"

@@ -122,6 +122,15 @@ pub(super) async fn count_after(pool: &SqlitePool, part: Part, done: i64, most: 
         .await
 }
 
+/// Returns the last record of a partition, 0 if there is none.
+pub(super) async fn last(pool: &SqlitePool, (topic, part): Part) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM records WHERE topic = ? AND part = ?")
+        .bind(topic)
+        .bind(part)
+        .fetch_one(pool)
+        .await
+}
+
 pub(super) async fn ping(pool: &SqlitePool) -> Result<(), sqlx::Error> {
     pool.fetch_one("SELECT value FROM counters WHERE name = 'seq'")
         .await

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
@@ -11,10 +13,13 @@ use super::groups::MemberId;
 use super::log::{self, Cursor};
 use super::reader::wait;
 use super::writer::{Command, Handle};
-use super::{Group, Part, unavailable};
+use super::{Group, PARTITIONS, Part, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Member, dead_letter};
 use sosohappy_events::Record;
+
+/// How often the group is asked whether it has caught up.
+const ASK: Duration = Duration::from_millis(20);
 
 pub(super) struct JournalMember {
     handle: Arc<Handle>,
@@ -134,6 +139,23 @@ impl Member for JournalMember {
 
     fn observe(&mut self, lag: IntGauge) {
         self.handle.state.groups.observe(&self.id, lag);
+    }
+
+    fn group_caught_up(&self) -> BoxFuture<'static, Result<(), BusError>> {
+        let (handle, group) = (self.handle.clone(), self.id.group.clone());
+        let topics: Vec<i64> = self.follows.iter().map(|(cursor, _)| cursor.topic).collect();
+        Box::pin(async move {
+            let state = &handle.state;
+            for topic in topics {
+                for part in (0..PARTITIONS).map(|part| (topic, part)) {
+                    let last = log::last(&state.pool, part).await.map_err(unavailable)?;
+                    while state.done(&group, part) < last {
+                        tokio::time::sleep(ASK).await;
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     async fn leave(self: Box<Self>) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::Retryable as _;
+use futures::future::BoxFuture;
 use prometheus::IntGauge;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,12 +21,17 @@ use sosohappy_events::{Record, Topic};
 
 const MEASURE_LAG: Duration = Duration::from_secs(5);
 
+/// How often a group that has not caught up is asked again: members commit twice a second.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
 pub(super) struct KafkaMember {
     inner: Arc<Inner>,
     // Before the subscription, so that queues are dropped before the client ends.
     partitions: Vec<Partition>,
     subscription: Subscription,
     lag: Option<Lag>,
+    /// The same, whoever has them, by topic and number.
+    numbers: Vec<(String, i32)>,
     /// Asked first next time.
     turn: usize,
 }
@@ -53,13 +59,14 @@ impl KafkaMember {
         let wire = |topic: &Topic| inner.names.wire(Channel::live(*topic));
         let names = topics.iter().map(wire).collect();
         let subscription = inner.groups.reserve(inner, &inner.names.group(group), names)?;
-        let mut known = Vec::new();
+        let (mut known, mut all) = (Vec::new(), Vec::new());
         for topic in topics {
             let ask = || {
                 let (producer, name) = (inner.producer.current(), wire(topic));
                 blocking(move || super::topics::partitions(&producer, &name))
             };
             let numbers = ask.retry(retries()).await?;
+            all.extend(numbers.iter().map(|number| (wire(topic), *number)));
             let queues = subscription.split(&wire(topic), &numbers)?;
             known.extend(queues.into_iter().map(|queue| Partition { topic: *topic, queue }));
         }
@@ -69,6 +76,7 @@ impl KafkaMember {
             partitions: known,
             subscription,
             lag: None,
+            numbers: all,
             turn: 0,
         })
     }
@@ -143,6 +151,39 @@ impl Member for KafkaMember {
         });
     }
 
+    fn group_caught_up(&self) -> BoxFuture<'static, Result<(), BusError>> {
+        // Weak: this must not keep a client that its last member has left.
+        let consumer = Arc::downgrade(self.subscription.consumer());
+        let numbers = self.numbers.clone();
+        Box::pin(async move {
+            let client = || consumer.upgrade().ok_or_else(|| unavailable("the member has left"));
+            let mut known: Option<Arc<Vec<End>>> = None;
+            loop {
+                let (asked, numbers, ends) = (client()?, numbers.clone(), known.clone());
+                let look = move || {
+                    // The ends are those of the first answer: a topic that is written all the time is caught up with, too.
+                    let ends = match ends {
+                        Some(ends) => ends,
+                        None => Arc::new(ends_of(&asked, &numbers)?),
+                    };
+                    let done = has_done(&asked, &ends);
+                    Ok((ends, done))
+                };
+                match blocking(look).await {
+                    Ok((_, Ok(true))) => return Ok(()),
+                    Ok((ends, done)) => {
+                        known = Some(ends);
+                        if let Err(error) = done {
+                            tracing::debug!(%error, "reading committed offsets failed; retrying");
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "reading the ends of partitions failed; retrying"),
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        })
+    }
+
     async fn leave(self: Box<Self>) {
         let Self {
             partitions,
@@ -153,6 +194,44 @@ impl Member for KafkaMember {
         drop((lag, partitions));
         subscription.end().await;
     }
+}
+
+/// Where a partition began and ended when it was asked.
+struct End {
+    topic: String,
+    partition: i32,
+    low: i64,
+    high: i64,
+}
+
+fn ends_of(consumer: &Consumer, partitions: &[(String, i32)]) -> Result<Vec<End>, BusError> {
+    let end = |(topic, partition): &(String, i32)| {
+        let (low, high) = consumer.fetch_watermarks(topic, *partition, ASK).map_err(unavailable)?;
+        Ok(End {
+            topic: topic.clone(),
+            partition: *partition,
+            low,
+            high,
+        })
+    };
+    partitions.iter().map(end).collect()
+}
+
+/// Returns whether the group has committed everything up to these ends, in its own partitions and those of other members.
+fn has_done(consumer: &Consumer, ends: &[End]) -> Result<bool, BusError> {
+    let mut partitions = TopicPartitionList::with_capacity(ends.len());
+    for end in ends.iter().filter(|end| end.high > end.low) {
+        partitions.add_partition(&end.topic, end.partition);
+    }
+    if partitions.count() == 0 {
+        return Ok(true);
+    }
+    let committed = consumer.committed_offsets(partitions, ASK).map_err(unavailable)?;
+    Ok(ends.iter().filter(|end| end.high > end.low).all(|end| {
+        committed
+            .find_partition(&end.topic, end.partition)
+            .is_some_and(|known| matches!(known.offset(), Offset::Offset(done) if done >= end.high))
+    }))
 }
 
 /// Returns the records in this process's partitions of these topics that are not done.

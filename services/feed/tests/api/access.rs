@@ -2,7 +2,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::NicknameSet;
 use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::{Feed, code, problem, read};
@@ -11,8 +13,55 @@ on_both_engines!(
     nobody_acts_without_a_token_or_for_somebody_else,
     every_call_takes_a_nickname_in_any_spelling,
     upload_with_an_expired_token_is_answered_before_it_is_read,
+    a_person_is_not_denied_while_the_names_of_others_are_read,
     the_document_names_every_call
 );
+
+/// Beside a Spring auth, which publishes names and cannot be asked for them.
+async fn a_person_is_not_denied_while_the_names_of_others_are_read(bed: Bed) {
+    const OTHERS: usize = 2_000;
+    let others: Vec<_> = (0..OTHERS)
+        .map(|number| {
+            let event = NicknameSet {
+                account: format!("other{number}@example.com+kakao").parse().unwrap(),
+                nickname: Some(format!("other{number}")),
+            };
+            Envelope::new(event, &bed.context).to_outgoing()
+        })
+        .collect();
+    bed.bus.publish(&others).await.unwrap();
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+
+    let feed = Feed::serve_with(&bed, &[("fleet.spring", "auth")]).await;
+    let mut unavailable = 0;
+    loop {
+        let readiness = feed.client.get(feed.running.at("/actuator/health/readiness"));
+        let readiness = readiness.send().await.unwrap().status();
+        let own = feed
+            .client
+            .post(feed.at("findDayFeed"))
+            .form(&[("nickname", "kim"), ("date", "2023090508000000")]);
+        let own = kim.sign(own).send().await.unwrap();
+        match own.status() {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                assert_eq!(own.headers()["retry-after"], "1");
+                assert_eq!(
+                    readiness,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "no request is sent here yet"
+                );
+                unavailable += 1;
+            }
+            status => {
+                assert_eq!(status, StatusCode::OK);
+                if readiness == StatusCode::OK {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(unavailable > 0, "the names of {OTHERS} people were read at once");
+}
 
 /// A call, the parameter that names who acts, and others it needs.
 type Call = (&'static str, &'static str, &'static [(&'static str, &'static str)]);

@@ -10,6 +10,8 @@ mod others;
 mod posts;
 mod resign;
 
+use std::time::Duration;
+
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
@@ -39,12 +41,19 @@ impl Feed {
     }
 
     async fn start_with(bed: &Bed, more: &[(&str, &str)]) -> Self {
+        let feed = Self::serve_with(bed, more).await;
+        let ready = feed.running.context.lifecycle.ready();
+        tokio::time::timeout(Duration::from_secs(30), ready).await.unwrap();
+        feed
+    }
+
+    /// Serves, ready or not.
+    async fn serve_with(bed: &Bed, more: &[(&str, &str)]) -> Self {
         let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
         let context = bed.context(sosohappy_feed::SERVICE);
         context.settings.attach(&settings);
-        let running = bed
-            .start(sosohappy_feed::build(settings, context, bed.bus.clone()).await)
-            .await;
+        let service = sosohappy_feed::build(settings, context, bed.bus.clone()).await;
+        let running = Running::serve(service.unwrap()).await;
         Self {
             running,
             client: sosohappy_common::tls::client(),
