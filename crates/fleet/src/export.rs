@@ -31,12 +31,27 @@ pub struct Options {
 /// Runs the export and prints what came of it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let context = Context::system("fleet", 0);
-    let mut report = Report::create(&options.report)?;
+    let report = Report::create(&options.report)?;
     let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
     let auth = sosohappy_auth::import::Importer::open(settings, &import::context()).await?;
+    let report = import::exclusive::run(&auth, Box::pin(give_back(&options, report, &auth, &context))).await?;
+    print!("{}", report.finish()?);
+    println!("report: {}", options.report.display());
+    if options.dry_run {
+        println!("dry run: nothing was written");
+    }
+    Ok(())
+}
+
+async fn give_back(
+    options: &Options,
+    mut report: Report,
+    auth: &sosohappy_auth::import::Importer,
+    context: &Context,
+) -> anyhow::Result<Report> {
     if let Some(url) = &options.auth {
         let pool = source::open("--auth", url).await?;
-        accounts::export(&mut report, &pool, &auth, &context, options.dry_run).await?;
+        accounts::export(&mut report, &pool, auth, context, options.dry_run).await?;
         pool.close().await;
     }
     let names = Names::new(auth.known_names().await?, &[]);
@@ -48,7 +63,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             pool: &pool,
             feed: &feed,
             names: &names,
-            context: &context,
+            context,
             dry_run: options.dry_run,
         };
         export.run(&mut report).await?;
@@ -60,10 +75,5 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let dm = sosohappy_dm::import::Importer::open(&settings, &import::context()).await?;
         messages::export(&mut report, &collection, &dm, options.dry_run).await?;
     }
-    print!("{}", report.finish()?);
-    println!("report: {}", options.report.display());
-    if options.dry_run {
-        println!("dry run: nothing was written");
-    }
-    Ok(())
+    Ok(report)
 }

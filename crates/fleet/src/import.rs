@@ -4,6 +4,7 @@
 //! wanted, the last after it has stopped. A run that is killed is run again.
 
 pub(crate) mod accounts;
+pub(crate) mod exclusive;
 pub(crate) mod messages;
 mod names;
 pub(crate) mod posts;
@@ -76,12 +77,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
     let auth = sosohappy_auth::import::Importer::open(settings, &context()).await?;
+    exclusive::run(&auth, Box::pin(take_over(&options, &mut pass, &auth))).await?;
+    let report = pass.report.finish()?;
+    print!("{report}");
+    println!("report: {}", options.report.display());
+    if options.dry_run {
+        println!("dry run: nothing was written");
+    }
+    Ok(())
+}
+
+async fn take_over(options: &Options, pass: &mut Pass, auth: &sosohappy_auth::import::Importer) -> anyhow::Result<()> {
     if let Some(url) = &options.auth {
         let pool = source::open("--auth", url).await?;
         if !auth.takes_sessions() {
             println!("tokens.legacy-key is not set: no session is taken over, and everybody has to sign in again");
         }
-        accounts::import(&mut pass, &pool, &auth).await?;
+        accounts::import(pass, &pool, auth).await?;
         pool.close().await;
     }
     let read_at = pass.context.clock.now();
@@ -93,7 +105,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         if !pass.dry_run {
             feed.set_names(names.here(), read_at).await?;
         }
-        posts::import(&mut pass, &pool, &feed, &names).await?;
+        posts::import(pass, &pool, &feed, &names).await?;
         pool.close().await;
     }
     if let Some(url) = &options.messages {
@@ -103,13 +115,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         if !pass.dry_run {
             dm.set_names(names.here(), read_at).await?;
         }
-        messages::import(&mut pass, &collection, &dm, &names).await?;
-    }
-    let report = pass.report.finish()?;
-    print!("{report}");
-    println!("report: {}", options.report.display());
-    if options.dry_run {
-        println!("dry run: nothing was written");
+        messages::import(pass, &collection, &dm, &names).await?;
     }
     Ok(())
 }

@@ -189,6 +189,16 @@ impl Importer {
         self.living(user, &account).map(|token| token.expires_at)
     }
 
+    /// Takes or renews the lease without which no import or export may write; false while another process has it.
+    pub async fn lease(&self, ttl: Duration) -> Result<bool, StoreError> {
+        self.store.lease_import(&self.context.instance, ttl).await
+    }
+
+    /// Gives the lease back.
+    pub async fn release_lease(&self) -> Result<(), StoreError> {
+        self.store.release_import(&self.context.instance).await
+    }
+
     /// Returns the rows whose photo has to be read for [`Self::apply`]: those that are new or have another one than at the last pass.
     pub async fn photos_to_read(&self, users: &[LegacyUser]) -> Result<Vec<i64>, StoreError> {
         let ids: Vec<i64> = users.iter().map(|user| user.id).collect();

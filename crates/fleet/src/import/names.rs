@@ -37,10 +37,10 @@ pub struct Names {
     here: Vec<(Account, String)>,
 }
 
-/// Why nobody can be told for a nickname.
+/// Why the account of a nickname is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
-    Nobody,
+    NoAccount,
     Several,
 }
 
@@ -48,7 +48,7 @@ impl Unknown {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Nobody => "no account has this nickname",
+            Self::NoAccount => "no account has this nickname",
             Self::Several => "more than one account has or had this nickname",
         }
     }
@@ -97,7 +97,7 @@ fn told(bearer: Option<&Bearer>) -> Result<&Account, Unknown> {
     match bearer {
         Some(Bearer::One(account)) => Ok(account),
         Some(Bearer::Several) => Err(Unknown::Several),
-        None => Err(Unknown::Nobody),
+        None => Err(Unknown::NoAccount),
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(names.ever("star"), Err(Unknown::Several));
         assert_eq!(names.ever("moon"), Ok(&account("kim")));
         assert_eq!(names.present("sun"), Err(Unknown::Several));
-        assert_eq!(names.ever("earth"), Err(Unknown::Nobody));
+        assert_eq!(names.ever("earth"), Err(Unknown::NoAccount));
     }
 
     #[test]

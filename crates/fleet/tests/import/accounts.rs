@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::Value;
 use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_testkit::{Bed, Running};
@@ -215,6 +217,34 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
 }
 
 /// What happens between two passes while the legacy auth serves.
+/// Two at once would take each other's rows for changes of this fleet.
+async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
+    let legacy = Legacy::new().await;
+    legacy.user("kim@example.com+kakao", "kim").await;
+    let target = Target::of(&bed).await;
+    let settings = bed
+        .settings::<sosohappy_auth::Settings>("auth", sosohappy_auth::DEFAULTS, &[])
+        .await;
+    let settings = sosohappy_auth::Settings::clone(&settings.get());
+    let other = sosohappy_auth::import::Importer::open(settings, &bed.context(sosohappy_auth::SERVICE)).await;
+    let other = other.expect("the database of the bed");
+    assert!(other.lease(Duration::from_mins(1)).await.expect("a lease"));
+    let url = legacy.url("auth");
+    for direction in ["import", "export"] {
+        let mut command = target.command(&["--auth", &url]);
+        if direction == "export" {
+            command = target.export_command(&["--auth", &url]);
+        }
+        let refused = command.output().expect("the binary runs");
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success(), "{direction}: {refused:?}");
+        assert!(error.contains("another import or export is running"), "{error}");
+    }
+    other.release_lease().await.expect("released");
+    let summary = target.import(&["--auth", &url]);
+    assert_eq!(count(&summary, "user", "created"), 1, "{summary}");
+}
+
 async fn a_second_pass_takes_what_has_changed(bed: Bed) {
     let legacy = Legacy::new().await;
     let target = Target::of(&bed).await;
@@ -272,5 +302,6 @@ async fn a_second_pass_takes_what_has_changed(bed: Bed) {
 
 on_both_targets!(
     every_row_is_taken_over_or_reported,
+    a_second_import_or_export_waits_and_is_refused,
     a_second_pass_takes_what_has_changed
 );

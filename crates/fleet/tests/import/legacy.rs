@@ -230,13 +230,18 @@ impl Target {
         command
     }
 
-    /// Runs the export, and returns what it printed.
-    pub fn export(&self, arguments: &[&str]) -> String {
+    pub fn export_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
         command.args(["export", "spring", "--report"]).arg(&self.report);
         command.arg("--data").arg(&self.data).args(arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        told(&command.output().expect("the binary runs"))
+        command
+    }
+
+    /// Runs the export, and returns what it printed.
+    pub fn export(&self, arguments: &[&str]) -> String {
+        let output = self.export_command(arguments).output().expect("the binary runs");
+        told(&output)
     }
 
     /// Runs the import, and returns what it printed.

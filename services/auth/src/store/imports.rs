@@ -1,6 +1,7 @@
 //! What the import of legacy accounts reads and writes.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -50,6 +51,12 @@ pub struct KnownName {
 /// Reads outside a transaction.
 #[async_trait]
 pub trait Imports {
+    /// Takes or renews the lease of the import; false while another holder has it.
+    async fn lease_import(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
+
+    /// Releases it, if this holder still has it.
+    async fn release_import(&self, holder: &str) -> Result<(), StoreError>;
+
     /// By legacy id.
     async fn imported(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImportedAccount>, StoreError>;
 

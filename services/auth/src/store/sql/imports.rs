@@ -1,6 +1,7 @@
 //! The tables of the import.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sosohappy_common::Account;
@@ -16,11 +17,22 @@ use crate::store::imports::{Fingerprint, ImportTransaction, ImportedAccount, Imp
 const IMPORTED: &str =
     "SELECT legacy_id, person, account, session, source, photo, written, imported_at FROM imported_account WHERE ";
 
+/// The lease that keeps two imports apart.
+const LEASE: &str = "import";
+
 /// Ids of one statement.
 const BATCH: usize = 500;
 
 #[async_trait]
 impl Imports for SqlStore {
+    async fn lease_import(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.0.lease(LEASE, holder, ttl).await
+    }
+
+    async fn release_import(&self, holder: &str) -> Result<(), StoreError> {
+        self.0.release_lease(LEASE, holder).await
+    }
+
     async fn imported(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImportedAccount>, StoreError> {
         let mut all = HashMap::with_capacity(legacy_ids.len());
         for batch in legacy_ids.chunks(BATCH) {
