@@ -27,4 +27,5 @@ mod accounts;
 mod export;
 mod legacy;
 mod messages;
+mod moving;
 mod posts;
