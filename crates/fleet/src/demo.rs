@@ -12,17 +12,14 @@ use crate::app::{Addresses, Message, NewPost, OtherPost, Phone};
 /// Nothing is sent on an un-like; waiting this long shows it.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// The smallest PNG there is, with a colour of its own, so that pictures can be told apart.
+/// A PNG of one pixel of this shade, written as the services write pictures: it comes back as it was sent.
 #[must_use]
 pub fn picture(shade: u8) -> Vec<u8> {
-    let mut png = hex::decode(concat!(
-        "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55",
-        "0000000a49444154789c636000000002000148afa471",
-        "0000000049454e44ae426082"
-    ))
-    .expect("the digits above are hex");
-    png.push(shade);
-    png
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::GrayImage::from_pixel(1, 1, image::Luma([shade]))
+        .write_to(&mut png, image::ImageFormat::Png)
+        .expect("one pixel can be encoded");
+    png.into_inner()
 }
 
 /// Tells each step as it happens.

@@ -1,10 +1,14 @@
-//! Uploaded pictures: type sniffed, size and pixels bounded, kept in an object store under unguessable ids.
+//! Pictures people upload: bounded in bytes, pixels and frames, decoded and encoded anew without metadata, kept in an object store under
+//! unguessable ids.
 
 mod picture;
+mod sanitize;
 mod settings;
 mod store;
+mod structure;
 
 pub use picture::Picture;
+pub use sanitize::Bounds;
 pub use settings::ImageSettings;
 pub use store::{Chunks, ImageId, Images, Reading, Stored};
 
@@ -16,8 +20,14 @@ pub enum ImageError {
     TooManyPixels(u64),
     #[error("the picture has more than {0} bytes")]
     TooLarge(usize),
+    #[error("the picture has more than {0} frames")]
+    TooManyFrames(usize),
+    #[error("the picture is broken or cut off")]
+    Broken,
     #[error("images.url: {0}")]
     Settings(String),
+    #[error("a picture could not be processed: {0}")]
+    Processing(&'static str),
     #[error("the image store failed")]
     Store(#[from] object_store::Error),
 }

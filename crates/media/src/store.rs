@@ -17,7 +17,11 @@ use sosohappy_common::Context;
 use sosohappy_common::clock::Entropy;
 use sosohappy_common::settings::SecretUrl;
 
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
 use crate::picture::sniff;
+use crate::sanitize::{Bounds, Upload};
 use crate::{ImageError, Picture};
 
 /// A JSON integer of 63 bits, random: `image/{id}` needs no token, so an id must not be guessable.
@@ -102,7 +106,14 @@ impl std::fmt::Debug for Reading {
 pub struct Images {
     store: Arc<dyn ObjectStore>,
     entropy: Arc<dyn Entropy>,
+    /// MiB that pictures may take while they are decoded.
+    decoding: Arc<Semaphore>,
 }
+
+/// In MiB. A picture that takes more is decoded by itself.
+const DECODING: u32 = 96;
+/// In MiB, taken by the smallest picture, too: it bounds how many threads decode at once.
+const DECODING_ONE: u32 = 24;
 
 impl Images {
     /// `file:<folder>`, `s3://bucket/prefix` or `gs://bucket/prefix`; credentials of the latter two from their
@@ -133,7 +144,32 @@ impl Images {
         Ok(Self {
             store,
             entropy: context.entropy.clone(),
+            decoding: Arc::new(Semaphore::new(DECODING as usize)),
         })
+    }
+
+    /// Returns the picture to store of an upload: complete, within the bounds, turned as its EXIF orientation says, encoded anew without
+    /// metadata or trailing data. Animations (GIF, WebP) become GIF, WebP photos JPEG; others keep their type. Waits while other
+    /// pictures fill the memory for decoding.
+    pub async fn sanitize(&self, bytes: Bytes, bounds: Bounds) -> Result<Picture, ImageError> {
+        let upload = Upload::inspect(bytes, bounds)?;
+        // Turning a picture, or making a frame of the one before, takes a second copy.
+        let needed = u32::try_from(upload.decoded.saturating_mul(2) >> 20).unwrap_or(u32::MAX);
+        let needed = needed.clamp(DECODING_ONE, DECODING);
+        let permit = self.decoding.clone().acquire_many_owned(needed).await;
+        let permit = permit.map_err(|_| ImageError::Processing("shutting down"))?;
+        let done = spawn_blocking(move || {
+            let picture = upload.reencode();
+            // Held until the memory is given back, also when the request is cancelled.
+            drop(permit);
+            picture
+        });
+        done.await.map_err(|error| {
+            if error.is_panic() {
+                tracing::error!("image decoder panicked");
+            }
+            ImageError::Broken
+        })?
     }
 
     /// A new unguessable id for [`Images::put_as`].

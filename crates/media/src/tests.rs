@@ -2,10 +2,12 @@ use std::io::Cursor;
 use std::path::Path as FilePath;
 
 use bytes::Bytes;
-use image::{DynamicImage, ImageFormat};
+use image::codecs::gif::{GifDecoder, GifEncoder};
+use image::{AnimationDecoder as _, DynamicImage, Frame, ImageFormat, Rgba, RgbaImage};
 use sosohappy_common::Context;
 
 use super::*;
+use crate::sanitize::{FRAMES, Upload};
 use crate::store::prefix;
 
 fn encoded(format: ImageFormat, width: u32, height: u32) -> Bytes {
@@ -63,6 +65,172 @@ fn bombs_and_others_are_refused() {
             matches!(refused(other, 1 << 20, 600), ImageError::UnknownType),
             "{other:?}"
         );
+    }
+}
+
+fn bounds(bytes: usize, pixels: u64) -> Bounds {
+    Bounds { bytes, pixels }
+}
+
+/// Sanitizes without the pool.
+fn sanitized(bytes: impl Into<Bytes>) -> Result<Picture, ImageError> {
+    Upload::inspect(bytes.into(), bounds(1 << 20, 1_000_000))?.reencode()
+}
+
+const FORMATS: [ImageFormat; 4] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif, ImageFormat::WebP];
+
+#[test]
+fn a_picture_keeps_its_type_and_its_size() {
+    for format in FORMATS {
+        let picture = sanitized(encoded(format, 30, 20)).expect("within the bounds");
+        assert_eq!(image::guess_format(&picture.bytes).expect("a picture"), format);
+        let shown = image::load_from_memory(&picture.bytes).expect("it can be decoded");
+        assert_eq!((shown.width(), shown.height()), (30, 20));
+        let again = sanitized(picture.bytes.clone()).expect("it is a picture");
+        assert_eq!(again.content_type, picture.content_type);
+    }
+}
+
+#[test]
+fn a_picture_that_is_cut_anywhere_is_refused() {
+    for format in FORMATS {
+        let whole = encoded(format, 30, 20);
+        for length in 0..whole.len() {
+            let cut = sanitized(whole.slice(..length));
+            assert!(
+                matches!(cut, Err(ImageError::Broken | ImageError::UnknownType)),
+                "{format:?} cut to {length} of {} bytes: {cut:?}",
+                whole.len()
+            );
+        }
+    }
+}
+
+/// A segment of a JPEG or a chunk of a PNG or WebP with a secret in it, and data behind the end.
+fn with_secrets(format: ImageFormat) -> Vec<u8> {
+    const SECRET: &[u8] = b"Exif\0\0SECRET";
+    let length = u8::try_from(SECRET.len()).expect("short");
+    let whole = encoded(format, 30, 20);
+    let mut bytes = Vec::new();
+    match format {
+        ImageFormat::Jpeg => {
+            bytes.extend_from_slice(&whole[..2]);
+            // EXIF, XMP and comments stand in APP1, APP13 and COM.
+            for marker in [0xe1, 0xed, 0xfe] {
+                bytes.extend_from_slice(&[0xff, marker, 0, length + 2]);
+                bytes.extend_from_slice(SECRET);
+            }
+            bytes.extend_from_slice(&whole[2..]);
+        }
+        ImageFormat::Png => {
+            bytes.extend_from_slice(&whole[..33]);
+            for kind in [b"eXIf", b"tEXt", b"prVt"] {
+                let chunk = [kind, SECRET].concat();
+                bytes.extend_from_slice(&[0, 0, 0, length]);
+                bytes.extend_from_slice(&chunk);
+                bytes.extend_from_slice(&crc32(&chunk).to_be_bytes());
+            }
+            bytes.extend_from_slice(&whole[33..]);
+        }
+        ImageFormat::Gif => {
+            let (frames, trailer) = whole.split_at(whole.len() - 1);
+            bytes.extend_from_slice(frames);
+            bytes.extend_from_slice(&[0x21, 0xfe, length]);
+            bytes.extend_from_slice(SECRET);
+            bytes.push(0);
+            bytes.extend_from_slice(trailer);
+        }
+        _ => {
+            bytes.extend_from_slice(&whole);
+            bytes.extend_from_slice(b"EXIF");
+            bytes.extend_from_slice(&[length, 0, 0, 0]);
+            bytes.extend_from_slice(SECRET);
+            bytes.resize(bytes.len().next_multiple_of(2), 0);
+            let size = u32::try_from(bytes.len() - 8).expect("small");
+            bytes[4..8].copy_from_slice(&size.to_le_bytes());
+        }
+    }
+    bytes.extend_from_slice(b"<script>SECRET</script>");
+    bytes
+}
+
+#[test]
+fn no_metadata_and_nothing_behind_the_end_is_kept() {
+    for format in FORMATS {
+        let upload = with_secrets(format);
+        let picture = sanitized(upload).expect("a picture");
+        let kept = picture.bytes.windows(6).any(|part| part == b"SECRET");
+        assert!(!kept, "{format:?}");
+    }
+}
+
+#[test]
+fn pixels_are_turned_as_the_exif_orientation_says() {
+    let whole = encoded(ImageFormat::Jpeg, 30, 20);
+    // One entry: orientation 6, turn by 90 degrees.
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let mut upload = whole[..2].to_vec();
+    upload.extend_from_slice(&[0xff, 0xe1, 0, u8::try_from(exif.len() + 2).expect("short")]);
+    upload.extend_from_slice(exif);
+    upload.extend_from_slice(&whole[2..]);
+    let picture = sanitized(upload).expect("a picture");
+    let shown = image::load_from_memory(&picture.bytes).expect("it can be decoded");
+    assert_eq!((shown.width(), shown.height()), (20, 30));
+}
+
+fn animation(frames: usize, width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new_with_speed(&mut bytes, 30);
+    for number in 0..frames {
+        let shade = u8::try_from(number % 256).expect("below 256");
+        let frame = RgbaImage::from_pixel(width, height, Rgba([shade, 0, 0, 255]));
+        encoder.encode_frame(Frame::new(frame)).expect("it can be encoded");
+    }
+    drop(encoder);
+    bytes
+}
+
+#[test]
+fn an_animation_keeps_its_frames_within_the_bounds() {
+    let picture = sanitized(animation(3, 8, 8)).expect("a picture");
+    assert_eq!(picture.content_type, "image/gif");
+    let decoder = GifDecoder::new(Cursor::new(&picture.bytes)).expect("a GIF");
+    assert_eq!(decoder.into_frames().count(), 3);
+    assert!(matches!(
+        sanitized(animation(FRAMES + 1, 2, 2)),
+        Err(ImageError::TooManyFrames(FRAMES))
+    ));
+    // 11 frames of 100,000 pixels.
+    assert!(matches!(
+        sanitized(animation(11, 400, 250)),
+        Err(ImageError::TooManyPixels(1_000_000))
+    ));
+}
+
+#[test]
+fn a_jpeg_of_endless_scans_is_refused() {
+    let whole = encoded(ImageFormat::Jpeg, 8, 8);
+    let scan = whole
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xda])
+        .expect("a JPEG has a scan");
+    let (before, end) = (&whole[..whole.len() - 2], &whole[whole.len() - 2..]);
+    let mut upload = before.to_vec();
+    for _ in 0..200 {
+        upload.extend_from_slice(&before[scan..]);
+    }
+    upload.extend_from_slice(end);
+    assert!(matches!(sanitized(upload), Err(ImageError::Broken)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_wait_for_memory_and_all_come_through() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = images(&folder.path().join("pictures"));
+    let upload = encoded(ImageFormat::Png, 2000, 2000);
+    let sanitized = (0..12).map(|_| images.sanitize(upload.clone(), bounds(1 << 24, 50_000_000)));
+    for picture in futures::future::join_all(sanitized).await {
+        assert_eq!(picture.expect("a picture").content_type, "image/png");
     }
 }
 

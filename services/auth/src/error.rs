@@ -92,12 +92,15 @@ impl From<&Error> for Problem {
                 "unknown-account",
                 "The account is unknown or has resigned",
             ),
-            Error::Image(ImageError::UnknownType | ImageError::TooManyPixels(_) | ImageError::TooLarge(_)) => {
-                Problem::invalid_parameter(error.to_string())
-            }
-            Error::Image(ImageError::Store(_)) | Error::Store(StoreError::Retry(_) | StoreError::Unavailable(_)) => {
-                Problem::unavailable()
-            }
+            Error::Image(
+                ImageError::UnknownType
+                | ImageError::TooManyPixels(_)
+                | ImageError::TooManyFrames(_)
+                | ImageError::TooLarge(_)
+                | ImageError::Broken,
+            ) => Problem::invalid_parameter(error.to_string()),
+            Error::Image(ImageError::Store(_) | ImageError::Processing(_))
+            | Error::Store(StoreError::Retry(_) | StoreError::Unavailable(_)) => Problem::unavailable(),
             Error::Image(ImageError::Settings(_))
             | Error::Store(
                 StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_),

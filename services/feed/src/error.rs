@@ -33,8 +33,16 @@ impl From<Error> for Problem {
             Error::Post(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
             Error::NoSuchImage => Self::not_found("no-such-image", "Image not found"),
-            Error::Image(bad @ (ImageError::UnknownType | ImageError::TooManyPixels(_) | ImageError::TooLarge(_))) => {
-                Self::invalid_parameter(format!("imageList: {bad}"))
+            Error::Image(
+                bad @ (ImageError::UnknownType
+                | ImageError::TooManyPixels(_)
+                | ImageError::TooManyFrames(_)
+                | ImageError::TooLarge(_)
+                | ImageError::Broken),
+            ) => Self::invalid_parameter(format!("imageList: {bad}")),
+            Error::Image(ImageError::Processing(reason)) => {
+                tracing::warn!(reason, "image not processed");
+                Self::unavailable()
             }
             Error::Image(ImageError::Store(cause)) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "image store failed");

@@ -31,7 +31,10 @@ fn new_post() -> Form {
         ("text", "written here"),
         ("isPublic", "true"),
     ]);
-    save.part("imageList", Part::bytes(picture(2, 300)).file_name("a.png"))
+    save.part(
+        "imageList",
+        Part::bytes(sosohappy_fleet::demo::picture(2)).file_name("a.png"),
+    )
 }
 
 async fn what_was_written_here_goes_back(bed: Bed) {
@@ -118,7 +121,7 @@ async fn what_was_written_here_goes_back(bed: Bed) {
         (format!("SELECT GROUP_CONCAT(feed_like_nickname_id) FROM feed_like_nickname WHERE feed_id = {untouched}"), stranger.to_string()),
         (format!("SELECT GROUP_CONCAT(feed_image_id ORDER BY feed_image_id) FROM feed_image WHERE feed_id = {untouched}"), format!("{photo},{odd}")),
         (format!("SELECT GROUP_CONCAT(nickname) FROM feed_like_nickname WHERE feed_id > {deleted}"), "lee".to_owned()),
-        (format!("SELECT SHA2(image, 256) FROM feed_image WHERE feed_id > {deleted}"), hex::encode(<sha2::Sha256 as sha2::Digest>::digest(picture(2, 300)))),
+        (format!("SELECT SHA2(image, 256) FROM feed_image WHERE feed_id > {deleted}"), hex::encode(<sha2::Sha256 as sha2::Digest>::digest(sosohappy_fleet::demo::picture(2)))),
     ] {
         assert_eq!(legacy.text(&query, false).await, wanted, "{query}");
     }

@@ -1,9 +1,11 @@
 //! What people show of themselves.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use image::{GrayImage, ImageFormat, Luma};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use sosohappy_events::types::NicknameSet;
@@ -22,12 +24,13 @@ on_both_engines!(
     what_does_not_fit_is_refused,
 );
 
-/// A picture of one pixel.
-fn png(level: u8) -> Vec<u8> {
-    let header = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-    let mut bytes = BASE64_STANDARD.decode(header).expect("base64");
-    bytes.push(level);
-    bytes
+/// A picture of one pixel of this shade, as it is stored.
+fn png(shade: u8) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    GrayImage::from_pixel(1, 1, Luma([shade]))
+        .write_to(&mut bytes, ImageFormat::Png)
+        .expect("one pixel can be encoded");
+    bytes.into_inner()
 }
 
 fn photo(person: &Person, nickname: &str, bytes: Vec<u8>) -> Form {
@@ -127,7 +130,9 @@ async fn a_photo_is_kept_until_it_is_replaced(bed: Bed) {
         json!({ "nickname": "kim", "profileImg": null })
     );
     for level in [1, 2] {
-        auth.set_photo(&kim, "kim", png(level)).await.expect(200);
+        let mut upload = png(level);
+        upload.extend_from_slice(b"<script>what follows the picture is not kept</script>");
+        auth.set_photo(&kim, "kim", upload).await.expect(200);
         let expected = json!({ "nickname": "kim", "profileImg": BASE64_STANDARD.encode(png(level)) });
         assert_eq!(auth.photo(&kim, "kim").await, expected);
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor};
 use sosohappy_common::http::params::{FilesOnly, comma_list};
 use sosohappy_common::{Nickname, Problem};
-use sosohappy_media::{ImageId, Picture};
+use sosohappy_media::{Bounds, ImageId, Picture};
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};
@@ -141,7 +141,7 @@ pub async fn save_feed(
         is_public: params.is_public,
     };
     let draft = draft.check(&settings.post)?;
-    let pictures = inspect(&app, files.take("imageList"))?;
+    let pictures = sanitize(&app, files.take("imageList")).await?;
 
     let images = upload(&app, &pictures).await?;
     let post = NewPost {
@@ -163,19 +163,21 @@ pub async fn save_feed(
     }))
 }
 
-fn inspect(app: &App, parts: Vec<Bytes>) -> Result<Vec<Picture>, Error> {
+/// One after the other: of an upload's pictures one at a time is decoded.
+async fn sanitize(app: &App, parts: Vec<Bytes>) -> Result<Vec<Picture>, Error> {
     let settings = app.settings.get();
     if parts.len() > settings.post.images {
         return Err(InvalidPost::TooManyImages(settings.post.images).into());
     }
-    let inspect = |bytes| {
-        Ok(Picture::inspect(
-            bytes,
-            settings.images.max_bytes,
-            settings.images.max_pixels,
-        )?)
+    let bounds = Bounds {
+        bytes: settings.images.max_bytes,
+        pixels: settings.images.max_pixels,
     };
-    parts.into_iter().map(inspect).collect()
+    let mut pictures = Vec::with_capacity(parts.len());
+    for bytes in parts {
+        pictures.push(app.images.sanitize(bytes, bounds).await?);
+    }
+    Ok(pictures)
 }
 
 /// Stores the pictures under ids that are written down first, so that whatever happens on the way none is left over.

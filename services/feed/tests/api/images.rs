@@ -2,14 +2,16 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use image::ImageFormat;
 use reqwest::{StatusCode, header};
 use serde_json::Value;
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
-use super::{Feed, PNG, code, problem, read, saved};
+use super::{Feed, PNG, code, encoded, problem, read, saved};
 
 on_both_engines!(
     pictures_are_stored_and_shown,
+    no_metadata_and_nothing_behind_a_picture_is_stored,
     pictures_of_replaced_and_deleted_posts_go,
     a_post_with_a_bad_picture_leaves_nothing,
     two_saves_with_pictures_at_once_keep_one_set,
@@ -21,7 +23,7 @@ async fn pictures_are_stored_and_shown(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     assert_eq!(
-        feed.save_with(&kim, DATE, &[PNG, b"", PNG]).await,
+        feed.save_with(&kim, DATE, &[*PNG, b"", *PNG]).await,
         saved(),
         "an empty part is no picture"
     );
@@ -39,7 +41,7 @@ async fn pictures_are_stored_and_shown(bed: Bed) {
     assert_eq!(shown.headers()[header::CONTENT_TYPE], "image/png");
     assert_eq!(shown.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
     let etag = shown.headers()[header::ETAG].clone();
-    assert_eq!(shown.bytes().await.unwrap(), PNG);
+    assert_eq!(shown.bytes().await.unwrap(), *PNG);
     let again = feed
         .client
         .get(feed.at(&format!("image/{}", ids[0])))
@@ -55,7 +57,7 @@ async fn pictures_are_stored_and_shown(bed: Bed) {
     let (_, text) = feed
         .post(&kim, "findFeedImage", &[("imageId", &ids[1].to_string())])
         .await;
-    assert_eq!(text, format!(r#"{{"image":"{}"}}"#, STANDARD.encode(PNG)));
+    assert_eq!(text, format!(r#"{{"image":"{}"}}"#, STANDARD.encode(*PNG)));
 
     for (id, expected) in [
         ("1", problem(404, "no-such-image")),
@@ -75,12 +77,32 @@ async fn pictures_are_stored_and_shown(bed: Bed) {
     }
 }
 
+async fn no_metadata_and_nothing_behind_a_picture_is_stored(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let jpeg = encoded(ImageFormat::Jpeg, 8, 8);
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0GPS 37.5665N 126.9780E";
+    let mut upload = jpeg[..2].to_vec();
+    upload.extend_from_slice(&[0xff, 0xe1, 0, u8::try_from(exif.len() + 2).unwrap()]);
+    upload.extend_from_slice(exif);
+    upload.extend_from_slice(&jpeg[2..]);
+    upload.extend_from_slice(b"<script>alert(1)</script>");
+    assert_eq!(feed.save_with(&kim, DATE, &[&upload]).await, saved());
+    let id = ids(&feed, &kim).await[0];
+    let shown = feed.client.get(feed.at(&format!("image/{id}"))).send().await.unwrap();
+    assert_eq!(shown.headers()[header::CONTENT_TYPE], "image/jpeg");
+    let shown = shown.bytes().await.unwrap();
+    for secret in [&b"Exif"[..], b"GPS", b"<script>"] {
+        assert!(!shown.windows(secret.len()).any(|part| part == secret));
+    }
+}
+
 async fn pictures_of_replaced_and_deleted_posts_go(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
-    assert_eq!(feed.save_with(&kim, DATE, &[PNG, PNG]).await, saved());
+    assert_eq!(feed.save_with(&kim, DATE, &[*PNG, *PNG]).await, saved());
     let old = ids(&feed, &kim).await;
-    assert_eq!(feed.save_with(&kim, DATE, &[PNG]).await, saved());
+    assert_eq!(feed.save_with(&kim, DATE, &[*PNG]).await, saved());
     let new = ids(&feed, &kim).await;
     assert!(!old.contains(&new[0]));
 
@@ -115,11 +137,16 @@ async fn a_post_with_a_bad_picture_leaves_nothing(bed: Bed) {
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let text: &[u8] = b"<html>not a picture</html>";
     assert_eq!(
-        code(&feed.save_with(&kim, DATE, &[PNG, text]).await),
+        code(&feed.save_with(&kim, DATE, &[*PNG, text]).await),
         problem(400, "invalid-parameter")
     );
+    let whole = encoded(ImageFormat::Jpeg, 64, 64);
+    for broken in [&PNG[..PNG.len() - 20], &whole[..whole.len() / 2], &whole[..30]] {
+        let refused = feed.save_with(&kim, DATE, &[*PNG, broken]).await;
+        assert_eq!(code(&refused), problem(400, "invalid-parameter"));
+    }
     assert_eq!(
-        code(&feed.save_with(&kim, DATE, &[PNG; 11]).await),
+        code(&feed.save_with(&kim, DATE, &[*PNG; 11]).await),
         problem(400, "invalid-parameter")
     );
     assert_eq!(
@@ -134,7 +161,7 @@ async fn a_post_with_a_bad_picture_leaves_nothing(bed: Bed) {
 async fn two_saves_with_pictures_at_once_keep_one_set(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
-    let pictures: &[&[u8]] = &[PNG, PNG];
+    let pictures: &[&[u8]] = &[*PNG, *PNG];
     let (one, other) = tokio::join!(
         feed.save_with(&kim, "2023090508000000", pictures),
         feed.save_with(&kim, "2023090509000000", pictures)

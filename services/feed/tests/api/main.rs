@@ -10,8 +10,11 @@ mod others;
 mod posts;
 mod resign;
 
+use std::io::Cursor;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use image::{ImageFormat, Rgb, RgbImage};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
@@ -26,13 +29,17 @@ struct Feed {
 /// Status and body of an answer.
 type Answer = (StatusCode, String);
 
-/// 1 × 1 pixels.
-const PNG: &[u8] = &[
-    0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8, 6,
-    0, 0, 0, 0x1f, 0x15, 0xc4, 0x89, 0, 0, 0, 13, b'I', b'D', b'A', b'T', 0x78, 0xda, 0x63, 0x64, 0xf8, 0xcf, 0x50,
-    0x0f, 0, 0x03, 0x86, 0x01, 0x80, 0x5a, 0x34, 0x7d, 0x6b, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60,
-    0x82,
-];
+/// 1 × 1 pixels, as it is stored.
+static PNG: LazyLock<&'static [u8]> = LazyLock::new(|| encoded(ImageFormat::Png, 1, 1).leak());
+
+/// A grey picture.
+fn encoded(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::from_pixel(width, height, Rgb([90, 90, 90]))
+        .write_to(&mut bytes, format)
+        .expect("a picture can be encoded");
+    bytes.into_inner()
+}
 
 impl Feed {
     async fn start(bed: &Bed) -> Self {

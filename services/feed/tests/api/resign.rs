@@ -19,7 +19,7 @@ async fn a_resignation_erases_everything_up_to_its_moment(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
-    assert_eq!(feed.save_with(&kim, DATE, &[PNG]).await, saved());
+    assert_eq!(feed.save_with(&kim, DATE, &[*PNG]).await, saved());
     feed.save(&lee, DATE, "3", "coffee").await;
     feed.like(&kim, &lee, DATE).await;
     feed.like(&lee, &kim, DATE).await;
