@@ -85,7 +85,7 @@ pub trait Posts: Debug + Send + Sync {
 #[async_trait]
 pub trait Likes: Debug + Send + Sync {
     /// Likes the author's post of that day, or no longer does; true for a like, whose notice goes with it. `None` when the liker sees no
-    /// such post: it is private, not there, or one of the two blocks the other.
+    /// such post (it is private, not there, or one of the two blocks the other) and does not like it from before.
     async fn toggle(
         &self,
         liker: &Writer,
@@ -124,8 +124,8 @@ pub trait Categories: Debug + Send + Sync {
     /// be left out.
     async fn companions(&self, of: &[String]) -> Result<Companions, StoreError>;
 
-    /// Folds up to so many changes into the totals; how many there were.
-    async fn fold(&self, limit: u32) -> Result<usize, StoreError>;
+    /// Folds up to so many changes into the totals, and puts those that cannot be read into quarantine; how many there were.
+    async fn fold(&self, limit: u32, now: Timestamp) -> Result<usize, StoreError>;
 }
 
 #[async_trait]

@@ -13,7 +13,8 @@ on_both_engines!(
     a_like_is_told_and_an_unlike_is_not,
     a_like_names_the_author_as_a_spring_notice_reads_it,
     taps_at_once_are_all_counted,
-    a_like_needs_a_post
+    a_like_needs_a_post,
+    a_like_is_taken_back_whatever_became_of_the_post
 );
 
 const DATE: &str = "2023090513248392";
@@ -126,5 +127,23 @@ async fn a_like_needs_a_post(bed: Bed) {
     assert_eq!(
         code(&feed.post(&lee, "updateLike", &nobody).await),
         problem(404, "no-such-post")
+    );
+}
+
+async fn a_like_is_taken_back_whatever_became_of_the_post(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&kim, DATE, "3", "sea").await;
+    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":true}"#);
+    feed.post(&kim, "updatePublicStatus", &[("nickname", "kim"), ("date", DATE)])
+        .await;
+    assert_eq!(feed.likers(&kim, DATE).await, ["lee"]);
+    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":false}"#);
+    assert!(feed.likers(&kim, DATE).await.is_empty());
+    assert_eq!(
+        code(&feed.like(&lee, &kim, DATE).await),
+        problem(404, "no-such-post"),
+        "a private post takes no new like"
     );
 }

@@ -23,8 +23,10 @@ impl Likes for SqlStore {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             let Some((post, date)) = likable(&mut tx, &liker.account, author, day).await? else {
-                tx.rollback().await.map_err(StoreError::from)?;
-                return Ok(None);
+                // A like is taken back also when the post has become private since.
+                let removed = take_back(&mut tx, &liker.account, author, day).await?;
+                tx.commit().await.map_err(StoreError::from)?;
+                return Ok(removed.then_some(false));
             };
             let given = toggle(&mut tx, liker, post, now).await?;
             if given {
@@ -59,6 +61,20 @@ async fn likable(
     query.push(FOR_SHARE);
     let row = query.build().fetch_optional(&mut **tx).await?;
     row.map(|row| Ok((row.try_get("id")?, date(&row)?))).transpose()
+}
+
+/// False when the liker does not like that post, or one of the two blocks the other: a block hides the like, and keeps it.
+async fn take_back(tx: &mut engine::Tx, liker: &Account, author: &Account, day: Day) -> Result<bool, StoreError> {
+    let mut query = Query::new("DELETE FROM post_like WHERE account = ");
+    query
+        .push_bind(liker.as_str())
+        .push(" AND post_id = (SELECT q.id FROM post q WHERE q.account = ")
+        .push_bind(author.as_str())
+        .push(" AND q.day = ")
+        .push_bind(i32::from(day));
+    public::push_not_blocked(&mut query, liker, "q.account");
+    let removed = query.push(")").build().execute(&mut **tx).await?;
+    Ok(removed.rows_affected() > 0)
 }
 
 async fn toggle(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) -> Result<bool, StoreError> {
