@@ -62,11 +62,11 @@ pub fn spawn(
         }
     });
 
-    let (store_to_fold, draining) = (store.clone(), context.lifecycle.draining());
+    let (store_to_fold, clock_to_fold, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
     context.lifecycle.spawn("category-fold", async move {
         let mut tick = interval(FOLD_EVERY);
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
-            fold(store_to_fold.as_ref())
+            fold(store_to_fold.as_ref(), clock_to_fold.as_ref())
                 .await
                 .unwrap_or_else(|error| failed("categories were not added up", &error));
         }
@@ -92,8 +92,8 @@ fn failed(what: &'static str, error: &StoreError) {
     tracing::warn!(error = error as &dyn std::error::Error, "{what}");
 }
 
-async fn fold(store: &dyn Store) -> Result<(), StoreError> {
-    while store.fold(FOLD_AT_ONCE).await? == FOLD_AT_ONCE as usize {}
+async fn fold(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+    while store.fold(FOLD_AT_ONCE, clock.now()).await? == FOLD_AT_ONCE as usize {}
     Ok(())
 }
 

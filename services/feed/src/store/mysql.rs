@@ -24,3 +24,6 @@ const ADD_TO_PAIR: &str =
 
 const ERASED_AT_THE_LATEST: &str =
     " ON DUPLICATE KEY UPDATE erased_until = GREATEST(erased_until, VALUES(erased_until))";
+
+/// What stands before a list of rows that a row is looked up in.
+const ROWS: &str = "";

@@ -25,7 +25,7 @@ use sosohappy_common::{Account, Context};
 use sosohappy_store::{Ping, StoreError};
 use sqlx::{Database, QueryBuilder, Row as _};
 
-use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, MIGRATIONS, engine, last_id};
+use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, MIGRATIONS, ROWS, engine, last_id};
 use crate::domain::PostDate;
 use crate::store::{Opened, Store};
 

@@ -23,3 +23,6 @@ const ADD_TO_PAIR: &str = " ON CONFLICT (one, other) DO UPDATE SET \
 
 const ERASED_AT_THE_LATEST: &str =
     " ON CONFLICT (account) DO UPDATE SET erased_until = max(erased_account.erased_until, excluded.erased_until)";
+
+/// What stands before a list of rows that a row is looked up in.
+const ROWS: &str = "VALUES ";

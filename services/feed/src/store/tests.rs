@@ -24,6 +24,7 @@ on_both_engines!(
     a_later_token_writes_and_keeps,
     a_large_resignation_goes_in_steps,
     totals_come_out_whatever_is_folded_first,
+    a_change_that_cannot_be_read_is_put_aside,
 );
 
 async fn store(bed: &Bed) -> Arc<dyn Store> {
@@ -143,14 +144,14 @@ async fn categories_are_folded_once(bed: Bed) {
     let before = recommend(&best, store.companions(&best).await.unwrap());
     assert_eq!(before.len(), 5, "{before:?}");
 
-    let folded = join_all((0..4).map(|_| store.fold(4))).await;
+    let folded = join_all((0..4).map(|_| store.fold(4, at(0)))).await;
     let folded: usize = folded.into_iter().map(|folded| folded.unwrap()).sum();
     let mut all = folded;
     loop {
         let Companions { changes, .. } = store.companions(&best).await.unwrap();
         assert_eq!(changes.len(), 15 - all, "every change is open or folded in");
         assert_eq!(recommend(&best, store.companions(&best).await.unwrap()), before);
-        match store.fold(4).await.unwrap() {
+        match store.fold(4, at(0)).await.unwrap() {
             0 => break,
             more => all += more,
         }
@@ -170,7 +171,7 @@ async fn categories_are_folded_once(bed: Bed) {
         recommend(&best, store.companions(&best).await.unwrap()),
         ["피드 작성하기"]
     );
-    while store.fold(100).await.unwrap() > 0 {}
+    while store.fold(100, at(0)).await.unwrap() > 0 {}
     let Companions { totals, changes } = store.companions(&best).await.unwrap();
     assert!(totals.is_empty() && changes.is_empty(), "{totals:?} {changes:?}");
 }
@@ -209,7 +210,7 @@ async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {
         let late = store.toggle(&kim, &lee.account, day, &|_| None, at(12)).await;
         assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
     }
-    while store.fold(100).await.unwrap() > 0 {}
+    while store.fold(100, at(0)).await.unwrap() > 0 {}
     assert!(store.companions(&["sea".to_owned()]).await.unwrap().totals.is_empty());
 }
 
@@ -303,10 +304,57 @@ async fn totals_come_out_whatever_is_folded_first(bed: Bed) {
             assert!(store.delete(&author.account, day, at(1)).await.unwrap());
         }
     }
-    join_all((0..8).map(|_| async { while store.fold(3).await.unwrap() > 0 {} })).await;
+    join_all((0..8).map(|_| async { while store.fold(3, at(0)).await.unwrap() > 0 {} })).await;
     let Companions { totals, changes } = store.companions(&best).await.unwrap();
     assert!(changes.is_empty());
     assert_eq!(totals, [(("sea".to_owned(), "coffee".to_owned()), 15 * 3)]);
+}
+
+async fn a_change_that_cannot_be_read_is_put_aside(bed: Bed) {
+    let store = store(&bed).await;
+    let best = ["sea".to_owned()];
+    for (number, categories) in [(0, "sea"), (1, "broken"), (2, "sea")] {
+        let author = writer(&format!("p{number}"), 0);
+        store
+            .save(&post(&author, DATE, &[categories, "coffee"], &[]), at(0))
+            .await
+            .unwrap();
+    }
+    let url = bed
+        .settings::<Settings>("feed", DEFAULTS, &[])
+        .await
+        .get()
+        .database
+        .url
+        .expose()
+        .to_owned();
+    let corrupt = "UPDATE category_change SET categories = '[\"broken' WHERE categories LIKE '%broken%'";
+    let kept = "SELECT COUNT(*) FROM category_change_quarantine WHERE reason <> '' AND quarantined_at > 0";
+    let open = "SELECT COUNT(*) FROM category_change";
+    let counts: (i64, i64);
+    if url.starts_with("sqlite:") {
+        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+        sqlx::query(corrupt).execute(&pool).await.unwrap();
+        assert_eq!(store.companions(&best).await.unwrap().changes.len(), 2);
+        while store.fold(2, at(5)).await.unwrap() > 0 {}
+        counts = (
+            sqlx::query_scalar(kept).fetch_one(&pool).await.unwrap(),
+            sqlx::query_scalar(open).fetch_one(&pool).await.unwrap(),
+        );
+    } else {
+        let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
+        sqlx::query(corrupt).execute(&pool).await.unwrap();
+        assert_eq!(store.companions(&best).await.unwrap().changes.len(), 2);
+        while store.fold(2, at(5)).await.unwrap() > 0 {}
+        counts = (
+            sqlx::query_scalar(kept).fetch_one(&pool).await.unwrap(),
+            sqlx::query_scalar(open).fetch_one(&pool).await.unwrap(),
+        );
+    }
+    assert_eq!(counts, (1, 0), "one in quarantine, none left open");
+    let Companions { totals, changes } = store.companions(&best).await.unwrap();
+    assert!(changes.is_empty());
+    assert_eq!(totals, [(("sea".to_owned(), "coffee".to_owned()), 6)]);
 }
 
 fn event(bed: &Bed) -> EventId {

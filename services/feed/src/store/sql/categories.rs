@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{ADD_TO_PAIR, BATCH, Query, Row, SqlStore, engine, read_list, text, write_list};
+use super::{ADD_TO_PAIR, BATCH, Query, ROWS, Row, SqlStore, engine, read_list, text, write_list};
 use crate::domain::Days;
 use crate::domain::companions::{self, Change, Companions};
 use crate::store::Categories;
@@ -62,13 +63,14 @@ impl Categories for SqlStore {
                     .totals
                     .push(((text(&row, "one")?, text(&row, "other")?), happiness));
             } else {
-                companions.changes.push(change(&row, "one")?);
+                // One that cannot be read is put into quarantine when it is folded.
+                companions.changes.extend(change(&row, "one"));
             }
         }
         Ok(companions)
     }
 
-    async fn fold(&self, limit: u32) -> Result<usize, StoreError> {
+    async fn fold(&self, limit: u32, now: Timestamp) -> Result<usize, StoreError> {
         let open: Option<i64> = sqlx::query_scalar("SELECT id FROM category_change LIMIT 1")
             .fetch_optional(self.database.reader())
             .await?;
@@ -89,11 +91,15 @@ impl Categories for SqlStore {
                 tx.rollback().await?;
                 return Ok(0);
             }
-            let changes = rows
-                .iter()
-                .map(|row| change(row, "categories"))
-                .collect::<Result<Vec<_>, _>>()?;
+            let (mut changes, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+            for row in &rows {
+                match change(row, "categories") {
+                    Ok(change) => changes.push(change),
+                    Err(error) => unreadable.push((row.try_get("id")?, error.to_string())),
+                }
+            }
             add_up(&mut tx, &changes).await?;
+            quarantine(&mut tx, &unreadable, now).await?;
 
             let mut query = Query::new("DELETE FROM category_change WHERE id IN (");
             let mut ids = query.separated(", ");
@@ -137,12 +143,33 @@ async fn add_up(tx: &mut engine::Tx, changes: &[Change]) -> Result<(), StoreErro
         query.push(ADD_TO_PAIR).build().execute(&mut **tx).await?;
     }
     // Only where nothing is left: below nothing are those whose posts came in changes that are folded later.
-    for ((one, other), _) in &totals {
-        sqlx::query("DELETE FROM category_pair WHERE one = ? AND other = ? AND posts = 0 AND happiness = 0")
-            .bind(one)
-            .bind(other)
-            .execute(&mut **tx)
-            .await?;
+    for batch in totals.chunks(BATCH) {
+        let mut query = Query::new("DELETE FROM category_pair WHERE posts = 0 AND happiness = 0 AND (one, other) IN (");
+        query.push(ROWS);
+        let mut pairs = query.separated(", ");
+        for ((one, other), _) in batch {
+            pairs.push("(").push_bind_unseparated(one);
+            pairs.push_unseparated(", ").push_bind_unseparated(other);
+            pairs.push_unseparated(")");
+        }
+        query.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Moves changes that cannot be read out of the way: they stay in the database, with the reason, and are folded never.
+async fn quarantine(tx: &mut engine::Tx, unreadable: &[(i64, String)], now: Timestamp) -> Result<(), StoreError> {
+    for (id, reason) in unreadable {
+        tracing::error!(id, reason, "category change unreadable; moved to quarantine");
+        sqlx::query(
+            "INSERT INTO category_change_quarantine (id, categories, happiness, posts, reason, quarantined_at) \
+             SELECT id, categories, happiness, posts, ?, ? FROM category_change WHERE id = ?",
+        )
+        .bind(reason)
+        .bind(now.as_millisecond())
+        .bind(id)
+        .execute(&mut **tx)
+        .await?;
     }
     Ok(())
 }
