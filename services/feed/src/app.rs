@@ -10,7 +10,7 @@ use sosohappy_common::{Account, Context, Nickname};
 use sosohappy_events::Mixed;
 use sosohappy_media::{ImageId, Images};
 
-use crate::domain::Writer;
+use crate::domain::{Day, Writer};
 use crate::error::Error;
 use crate::housekeeping::GarbageHandle;
 use crate::metrics::FeedMetrics;
@@ -36,6 +36,11 @@ impl App {
         self.context.clock.now()
     }
 
+    /// The latest day whose posts others see.
+    pub fn today(&self) -> Day {
+        Day::first_today(self.now())
+    }
+
     /// Returns the picture that had this id in the legacy feed, if the viewer may see its post and the time for such ids is not over.
     pub async fn legacy_image(&self, viewer: &Account, id: i64) -> Result<Option<ImageId>, Error> {
         let kept = self.settings.get().imported.image_ids;
@@ -43,7 +48,7 @@ impl App {
             return Ok(None);
         }
         let since = self.now().checked_sub(kept).unwrap_or(Timestamp::MIN);
-        Ok(self.store.legacy_image(viewer, id, since).await?)
+        Ok(self.store.legacy_image(viewer, id, since, self.today()).await?)
     }
 
     /// Who bears this nickname now.

@@ -46,6 +46,8 @@ impl Transient for WriteError {
 pub struct Shown<'a> {
     /// Who looks: posts of people in a block with them, whoever blocked whom, are not there.
     pub viewer: &'a Account,
+    /// Posts of later days are not there yet.
+    pub today: Day,
     pub by: By<'a>,
     pub day: Option<Day>,
 }
@@ -85,7 +87,7 @@ pub trait Posts: Debug + Send + Sync {
 #[async_trait]
 pub trait Likes: Debug + Send + Sync {
     /// Likes the author's post of that day, or no longer does; true for a like, whose notice goes with it. `None` when the liker sees no
-    /// such post (it is private, not there, or one of the two blocks the other) and does not like it from before.
+    /// such post (it is private, of a day to come, not there, or one of the two blocks the other) and does not like it from before.
     async fn toggle(
         &self,
         liker: &Writer,

@@ -1,9 +1,12 @@
 //! Dates as the app writes them: sixteen digits `yyyyMMddHHmmssSS` of local time, one JSON integer.
 //!
-//! Nothing here knows a time zone: the day of a post is the day its author read off the phone. The calendar part a call works with
+//! No date names its time zone: the day of a post is the day its author read off the phone. A post may be dated at most to its author's
+//! tomorrow; as the author's zone is unknown, the earliest of all zones decides (UTC+14). The calendar part a call works with
 //! has to exist; the time of day only orders posts, so only a new one is asked for an hour and a minute that exist.
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 use sosohappy_events::date::{OutOfRange, in_range};
 use utoipa::ToSchema;
@@ -76,6 +79,27 @@ impl Day {
     pub fn dates(self) -> (i64, i64) {
         let first = i64::from(self.0) * DIGITS_BELOW_DAY;
         (first, first + DIGITS_BELOW_DAY - 1)
+    }
+}
+
+impl Day {
+    /// The day that it is where days begin first, in UTC+14: no author's own calendar is ahead of it.
+    #[must_use]
+    pub fn first_today(now: Timestamp) -> Self {
+        Self::of(Offset::constant(14).to_datetime(now).date())
+    }
+
+    #[must_use]
+    pub fn tomorrow(self) -> Self {
+        let part = |digits: i32| i8::try_from(digits % 100).expect("two digits fit");
+        let year = i16::try_from(self.0 / 10_000).expect("four digits fit");
+        let date = Date::new(year, part(self.0 / 100), part(self.0)).expect("the day exists");
+        // The last day of the calendar has none.
+        date.tomorrow().map_or(self, Self::of)
+    }
+
+    fn of(date: Date) -> Self {
+        Self(i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day()))
     }
 }
 
@@ -217,6 +241,17 @@ mod tests {
             assert_eq!(MonthOf::try_from(outside), Err(OutOfRange.into()), "{outside}");
             assert_eq!(YearOf::try_from(outside), Err(OutOfRange.into()), "{outside}");
         }
+    }
+
+    #[test]
+    fn a_day_begins_in_utc_plus_14() {
+        let today = |text: &str| i32::from(Day::first_today(text.parse().unwrap()));
+        assert_eq!(today("2023-12-31T09:59:59Z"), 20_231_231);
+        assert_eq!(today("2023-12-31T10:00:00Z"), 20_240_101);
+        let tomorrow = |day: i32| i32::from(Day::try_from(day).unwrap().tomorrow());
+        assert_eq!(tomorrow(20_240_228), 20_240_229);
+        assert_eq!(tomorrow(20_231_231), 20_240_101);
+        assert_eq!(tomorrow(99_991_231), 99_991_231);
     }
 
     #[test]

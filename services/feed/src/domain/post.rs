@@ -9,7 +9,7 @@ use sosohappy_common::settings::valid;
 use sosohappy_media::ImageId;
 use utoipa::ToSchema;
 
-use super::PostDate;
+use super::{Day, PostDate};
 
 /// Bounds on what a person may write; all but the shape of a word are settings.
 #[derive(Debug, Clone, Copy, Deserialize, schemars::JsonSchema)]
@@ -40,6 +40,8 @@ pub enum InvalidPost {
     TooManyImages(usize),
     #[error("date: digits 9 to 12 are an hour and a minute, 0000 to 2359")]
     NoSuchTime,
+    #[error("date: a post is dated at most to tomorrow")]
+    AfterTomorrow,
 }
 
 /// Not empty, without blanks around it, at most 50 characters.
@@ -118,10 +120,13 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Bounds the time, the text and the categories; a category named twice counts once.
-    pub fn check(mut self, limits: &PostLimits) -> Result<Self, InvalidPost> {
+    /// Bounds the date, the text and the categories; a category named twice counts once.
+    pub fn check(mut self, limits: &PostLimits, today: Day) -> Result<Self, InvalidPost> {
         if !self.date.has_time_of_day() {
             return Err(InvalidPost::NoSuchTime);
+        }
+        if self.date.day() > today.tomorrow() {
+            return Err(InvalidPost::AfterTomorrow);
         }
         let mut seen = HashSet::new();
         self.categories.retain(|category| seen.insert(category.clone()));
@@ -216,18 +221,36 @@ mod tests {
 
     #[test]
     fn bounds_count_characters_and_different_categories() {
-        assert!(draft("행복한하루", &["food", "sea"]).check(&LIMITS).is_ok());
+        assert!(draft("행복한하루", &["food", "sea"]).check(&LIMITS, today()).is_ok());
         assert_eq!(
-            draft("행복한하루!", &["food"]).check(&LIMITS),
+            draft("행복한하루!", &["food"]).check(&LIMITS, today()),
             Err(InvalidPost::TooLong(5))
         );
-        assert_eq!(draft("", &[]).check(&LIMITS), Err(InvalidPost::NoCategory));
+        assert_eq!(draft("", &[]).check(&LIMITS, today()), Err(InvalidPost::NoCategory));
         assert_eq!(
-            draft("", &["a", "b", "c"]).check(&LIMITS),
+            draft("", &["a", "b", "c"]).check(&LIMITS, today()),
             Err(InvalidPost::TooManyCategories(2))
         );
-        let kept = draft("", &["food", "sea", "food"]).check(&LIMITS).unwrap();
+        let kept = draft("", &["food", "sea", "food"]).check(&LIMITS, today()).unwrap();
         assert_eq!(kept.categories, draft("", &["food", "sea"]).categories);
+    }
+
+    fn today() -> Day {
+        Day::try_from(20_230_905).unwrap()
+    }
+
+    #[test]
+    fn a_post_is_dated_at_most_to_tomorrow() {
+        let on = |day: i64| Draft {
+            date: PostDate::try_from(day * 100_000_000).unwrap(),
+            ..draft("", &["food"])
+        };
+        for good in [20_000_101, 20_230_905, 20_230_906] {
+            assert!(on(good).check(&LIMITS, today()).is_ok(), "{good}");
+        }
+        for bad in [20_230_907, 20_240_101, 99_991_231] {
+            assert_eq!(on(bad).check(&LIMITS, today()), Err(InvalidPost::AfterTomorrow), "{bad}");
+        }
     }
 
     #[test]
@@ -237,10 +260,10 @@ mod tests {
             ..draft("", &["food"])
         };
         for good in [0, 23_59_59_99, 13_24_83_92] {
-            assert!(at(good).check(&LIMITS).is_ok(), "{good:08}");
+            assert!(at(good).check(&LIMITS, today()).is_ok(), "{good:08}");
         }
         for bad in [24_00_00_00, 25_00_00_00, 12_60_00_00, 12_61_00_00, 99_99_99_99] {
-            assert_eq!(at(bad).check(&LIMITS), Err(InvalidPost::NoSuchTime), "{bad:08}");
+            assert_eq!(at(bad).check(&LIMITS, today()), Err(InvalidPost::NoSuchTime), "{bad:08}");
         }
     }
 

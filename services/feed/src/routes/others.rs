@@ -89,6 +89,7 @@ pub async fn find_detail_feed(
     let author = app.account_of(&params.dst_nickname).await?.ok_or(Error::NoSuchPost)?;
     let shown = Shown {
         viewer: &caller.account,
+        today: app.today(),
         by: By::One(&author),
         day: Some(day),
     };
@@ -142,6 +143,7 @@ pub async fn find_other_feed(
 ) -> Result<Json<Slice<OtherFeed>>, Error> {
     let shown = Shown {
         viewer: &caller.account,
+        today: app.today(),
         by: By::Others,
         day: params.date.map(|DayOf(day)| day),
     };
@@ -206,6 +208,7 @@ pub async fn find_user_feed(
     };
     let shown = Shown {
         viewer: &caller.account,
+        today: app.today(),
         by: By::One(&author),
         day: None,
     };

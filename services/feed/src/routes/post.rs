@@ -64,7 +64,7 @@ const RESERVATION: Duration = Duration::from_mins(10);
 #[serde(rename_all = "camelCase")]
 pub struct SaveFeed {
     nickname: Nickname,
-    /// The hour and the minute exist.
+    /// The hour and the minute exist; at most tomorrow, in the time zone where days begin first (UTC+14). Others see a post from its day on.
     date: PostDate,
     weather: Weather,
     #[schema(example = 5)]
@@ -140,7 +140,7 @@ pub async fn save_feed(
         categories: params.category_list,
         is_public: params.is_public,
     };
-    let draft = draft.check(&settings.post)?;
+    let draft = draft.check(&settings.post, app.today())?;
     let pictures = sanitize(&app, files.take("imageList")).await?;
 
     let images = upload(&app, &pictures).await?;

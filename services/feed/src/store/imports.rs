@@ -8,7 +8,7 @@ use sosohappy_common::Account;
 use sosohappy_media::ImageId;
 use sosohappy_store::StoreError;
 
-use crate::domain::PostDate;
+use crate::domain::{Day, PostDate};
 
 /// The first half of a SHA-256: tells whether something is as it was.
 pub type Fingerprint = [u8; 16];
@@ -154,6 +154,7 @@ pub trait Imports: Send + Sync {
         viewer: &Account,
         legacy_id: i64,
         since: Timestamp,
+        today: Day,
     ) -> Result<Option<ImageId>, StoreError>;
 
     /// How many imported posts there are, and the sum of their happiness.

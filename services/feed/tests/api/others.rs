@@ -10,6 +10,7 @@ on_both_engines!(
     one_persons_posts_and_details,
     blocked_people_are_not_there,
     present_nicknames_are_shown,
+    a_post_of_tomorrow_is_not_there_yet,
 );
 
 async fn others_public_posts_come_newest_first(bed: Bed) {
@@ -243,4 +244,34 @@ async fn tell(bed: &Bed, relation: Relation, who: &Person, whom: &Person) {
         other: whom.account.clone(),
     })
     .await;
+}
+
+/// The sixteen digits of noon, so many days after the day it is in UTC+14.
+fn noon(bed: &Bed, days: i64) -> String {
+    let now = bed.context.clock.now() + jiff::SignedDuration::from_hours(14 + 24 * days);
+    now.strftime("%Y%m%d12000000").to_string()
+}
+
+async fn a_post_of_tomorrow_is_not_there_yet(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    let (today, tomorrow) = (noon(&bed, 0), noon(&bed, 1));
+    feed.save(&kim, &today, "3", "sea").await;
+    feed.save(&kim, &tomorrow, "3", "sea").await;
+    let seen: i64 = today.parse().unwrap();
+    assert_eq!(feed.sees(&lee).await, [seen]);
+    let of_kim = [("srcNickname", "lee"), ("dstNickname", "kim"), ("page", "0")];
+    assert_eq!(dates(&feed.get(&lee, "findUserFeed", &of_kim).await.1), [seen]);
+    let detail = [("srcNickname", "lee"), ("dstNickname", "kim"), ("date", &tomorrow)];
+    let detail = feed.post(&lee, "findDetailFeed", &detail).await;
+    assert_eq!(code(&detail), problem(404, "no-such-post"));
+    assert_eq!(code(&feed.like(&lee, &kim, &tomorrow).await), problem(404, "no-such-post"));
+    let own = feed.post(&kim, "findDayFeed", &[("nickname", "kim"), ("date", &tomorrow)]).await;
+    assert!(own.1.contains(&tomorrow), "the author sees it: {own:?}");
+
+    for late in [noon(&bed, 2), "9999123112000000".to_owned()] {
+        let answer = feed.save_with(&kim, &late, &[]).await;
+        assert_eq!(code(&answer), problem(400, "invalid-parameter"), "{late}");
+    }
 }

@@ -12,8 +12,8 @@ use sqlx::Row as _;
 use super::{
     BATCH, Query, Row, SqlStore, account, categories, date, engine, images, last_id, public, read_list, write_list,
 };
-use crate::domain::PostDate;
 use crate::domain::companions::Change;
+use crate::domain::{Day, PostDate};
 use crate::store::WriteError;
 use crate::store::imports::{
     Fingerprint, FreshPost, ImportPost, ImportTransaction, ImportedPost, Imports, LeftOut, LegacyLike,
@@ -89,6 +89,7 @@ impl Imports for SqlStore {
         viewer: &Account,
         legacy_id: i64,
         since: Timestamp,
+        today: Day,
     ) -> Result<Option<ImageId>, StoreError> {
         let mut query =
             Query::new("SELECT i.image FROM imported_image i JOIN post p ON p.id = i.post_id WHERE i.legacy_id = ");
@@ -98,7 +99,8 @@ impl Imports for SqlStore {
             .push_bind(since.as_millisecond())
             .push(" AND (p.account = ")
             .push_bind(viewer.as_str())
-            .push(" OR (p.is_public = 1");
+            .push(" OR (p.is_public = 1 AND p.day <= ")
+            .push_bind(i32::from(today));
         public::push_not_blocked(&mut query, viewer, "p.account");
         query.push("))");
         let image: Option<i64> = query

@@ -22,7 +22,7 @@ impl Likes for SqlStore {
     ) -> Result<Option<bool>, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let Some((post, date)) = likable(&mut tx, &liker.account, author, day).await? else {
+            let Some((post, date)) = likable(&mut tx, &liker.account, author, day, now).await? else {
                 // A like is taken back also when the post has become private since.
                 let removed = take_back(&mut tx, &liker.account, author, day).await?;
                 tx.commit().await.map_err(StoreError::from)?;
@@ -48,7 +48,11 @@ async fn likable(
     liker: &Account,
     author: &Account,
     day: Day,
+    now: Timestamp,
 ) -> Result<Option<(i64, PostDate)>, StoreError> {
+    if liker != author && day > Day::first_today(now) {
+        return Ok(None);
+    }
     let mut query = Query::new("SELECT q.id, q.date FROM post q WHERE q.account = ");
     query
         .push_bind(author.as_str())

@@ -42,6 +42,15 @@ pub(super) async fn page(
 
 /// Which posts, behind the cursor, in their order.
 fn push_posts(query: &mut Query, shown: &Shown<'_>, cursor: Cursor, rows: i64) {
+    let (_, latest) = shown.today.dates();
+    let cursor = if cursor.date > latest {
+        Cursor {
+            date: latest,
+            post: i64::MAX,
+        }
+    } else {
+        cursor
+    };
     query.push(" WHERE p.public_date <= ").push_bind(cursor.date);
     query
         .push(" AND (p.public_date < ")
