@@ -222,6 +222,14 @@ impl Images {
         }))
     }
 
+    /// Stores a picture under another id, too; none when there is no such picture. As durable as [`Images::put_as`].
+    pub async fn copy(&self, from: ImageId, to: ImageId) -> Result<Option<()>, ImageError> {
+        match self.get(from).await? {
+            Some(picture) => self.put_as(to, &picture).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Whether there is such a picture.
     pub async fn exists(&self, id: ImageId) -> Result<bool, ImageError> {
         if id.0 < 0 {

@@ -59,6 +59,21 @@ pub enum By<'a> {
     Others,
 }
 
+/// A picture under its id until now and under its new one.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied {
+    pub old: ImageId,
+    pub new: ImageId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Toggled {
+    Done,
+    NoPost,
+    /// The post has become another meanwhile: the copies are not of its pictures.
+    Changed,
+}
+
 /// Makes the event of a like from the date of the post, if anybody is to hear of it.
 pub type Notice<'a> = &'a (dyn Fn(PostDate) -> Option<Outgoing> + Send + Sync);
 
@@ -71,8 +86,19 @@ pub trait Posts: Debug + Send + Sync {
     /// The author's own posts, newest first.
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError>;
 
-    /// Public becomes private or the other way; false when there is no post.
-    async fn toggle_public(&self, author: &Account, day: Day) -> Result<bool, StoreError>;
+    /// The pictures that go out to others as long as the author's post of that day is public; none for a private post, `None` when
+    /// there is no post.
+    async fn public_images(&self, author: &Account, day: Day) -> Result<Option<Vec<ImageId>>, StoreError>;
+
+    /// Public becomes private or the other way. A post that becomes private gets these pictures, reserved copies, for those it has: their
+    /// old ids, which others may know, become garbage.
+    async fn toggle_public(
+        &self,
+        author: &Account,
+        day: Day,
+        copies: &[Copied],
+        now: Timestamp,
+    ) -> Result<Toggled, WriteError>;
 
     /// False when there is no post.
     async fn delete(&self, author: &Account, day: Day, now: Timestamp) -> Result<bool, StoreError>;

@@ -249,7 +249,11 @@ mod tests {
             assert!(on(good).check(&LIMITS, today()).is_ok(), "{good}");
         }
         for bad in [20_230_907, 20_240_101, 99_991_231] {
-            assert_eq!(on(bad).check(&LIMITS, today()), Err(InvalidPost::AfterTomorrow), "{bad}");
+            assert_eq!(
+                on(bad).check(&LIMITS, today()),
+                Err(InvalidPost::AfterTomorrow),
+                "{bad}"
+            );
         }
     }
 
@@ -263,7 +267,11 @@ mod tests {
             assert!(at(good).check(&LIMITS, today()).is_ok(), "{good:08}");
         }
         for bad in [24_00_00_00, 25_00_00_00, 12_60_00_00, 12_61_00_00, 99_99_99_99] {
-            assert_eq!(at(bad).check(&LIMITS, today()), Err(InvalidPost::NoSuchTime), "{bad:08}");
+            assert_eq!(
+                at(bad).check(&LIMITS, today()),
+                Err(InvalidPost::NoSuchTime),
+                "{bad:08}"
+            );
         }
     }
 

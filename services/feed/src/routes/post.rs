@@ -13,6 +13,7 @@ use sosohappy_access::{Act, ActUpload, Acting, Actor};
 use sosohappy_common::http::params::{FilesOnly, comma_list};
 use sosohappy_common::{Nickname, Problem};
 use sosohappy_media::{Bounds, ImageId, Picture};
+use sosohappy_store::StoreError;
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};
@@ -20,6 +21,7 @@ use crate::domain::post::InvalidPost;
 use crate::domain::{Category, DayOf, Days, Draft, MonthOf, NewPost, OwnPost, PostDate, Weather};
 use crate::error::Error;
 use crate::routes::params::{OwnDay, OwnMonth};
+use crate::store::{Copied, Toggled};
 
 /// A post as its author sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -199,6 +201,9 @@ async fn upload(app: &App, pictures: &[Picture]) -> Result<Vec<ImageId>, Error> 
 
 /// At once rather than when the reservation ends; that will do where this fails.
 async fn give_up(app: &App, images: &[ImageId]) {
+    if images.is_empty() {
+        return;
+    }
     match app.store.give_up(images, app.now()).await {
         Ok(()) => app.garbage.wake(),
         Err(error) => {
@@ -242,7 +247,7 @@ pub struct StatusUpdated {
     message: &'static str,
 }
 
-/// Makes one's own post of a day public, or private again.
+/// Makes one's own post of a day public, or private again. The pictures of a post that becomes private get new ids.
 #[utoipa::path(
     post,
     path = "/updatePublicStatus",
@@ -255,14 +260,53 @@ pub async fn update_public_status(
     Act { caller, params }: Act<OwnDay>,
 ) -> Result<Json<StatusUpdated>, Error> {
     let DayOf(day) = params.date;
-    if app.store.toggle_public(&caller.account, day).await? {
-        Ok(Json(StatusUpdated {
-            success: true,
-            message: "업데이트 성공",
-        }))
-    } else {
-        Err(Error::NoSuchPost)
+    for _ in 0..TOGGLES {
+        let shown = app.store.public_images(&caller.account, day).await?;
+        let copies = copy(&app, &shown.ok_or(Error::NoSuchPost)?).await?;
+        let toggled = app.store.toggle_public(&caller.account, day, &copies, app.now()).await;
+        if !matches!(toggled, Ok(Toggled::Done)) {
+            let new: Vec<_> = copies.iter().map(|copied| copied.new).collect();
+            give_up(&app, &new).await;
+        }
+        match toggled? {
+            Toggled::Done => {
+                app.garbage.wake();
+                return Ok(Json(StatusUpdated {
+                    success: true,
+                    message: "업데이트 성공",
+                }));
+            }
+            Toggled::NoPost => return Err(Error::NoSuchPost),
+            Toggled::Changed => {}
+        }
     }
+    Err(StoreError::Retry(anyhow::anyhow!("the post changed each time it was to be toggled")).into())
+}
+
+/// Tries of one toggle, of which each but the last has met another write to the post.
+const TOGGLES: usize = 5;
+
+/// Stores pictures a second time, under new ids that are reserved first.
+async fn copy(app: &App, images: &[ImageId]) -> Result<Vec<Copied>, Error> {
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let copies: Vec<_> = images
+        .iter()
+        .map(|old| Copied {
+            old: *old,
+            new: app.images.new_id(),
+        })
+        .collect();
+    let new: Vec<_> = copies.iter().map(|copied| copied.new).collect();
+    app.store.reserve(&new, app.now() + RESERVATION).await?;
+    // One after the other, so that one picture is in memory. One that is missing from the store stays missing.
+    for copied in &copies {
+        if app.images.copy(copied.old, copied.new).await?.is_none() {
+            tracing::warn!(image = copied.old.0, "image of a post is missing from the image store");
+        }
+    }
+    Ok(copies)
 }
 
 /// One's own post of a day.

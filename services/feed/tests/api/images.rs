@@ -13,6 +13,7 @@ on_both_engines!(
     pictures_are_stored_and_shown,
     no_metadata_and_nothing_behind_a_picture_is_stored,
     pictures_of_replaced_and_deleted_posts_go,
+    pictures_of_a_post_that_becomes_private_get_new_ids,
     a_post_with_a_bad_picture_leaves_nothing,
     two_saves_with_pictures_at_once_keep_one_set,
 );
@@ -130,6 +131,40 @@ async fn pictures_of_replaced_and_deleted_posts_go(bed: Bed) {
         (files(&bed) == 0).then_some(())
     })
     .await;
+}
+
+async fn pictures_of_a_post_that_becomes_private_get_new_ids(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    assert_eq!(feed.save_with(&kim, DATE, &[*PNG, *PNG]).await, saved());
+    let public = ids(&feed, &kim).await;
+    let toggle = [("nickname", "kim"), ("date", DATE)];
+    assert_eq!(feed.post(&kim, "updatePublicStatus", &toggle).await.0, StatusCode::OK);
+    let private = ids(&feed, &kim).await;
+    assert_eq!(private.len(), 2);
+    assert!(private.iter().all(|id| !public.contains(id)));
+    eventually("the old ids name nothing", async || (files(&bed) == 2).then_some(())).await;
+    for id in &public {
+        assert_eq!(
+            read(feed.client.get(feed.at(&format!("image/{id}")))).await.0,
+            StatusCode::NOT_FOUND
+        );
+        let answer = feed.post(&lee, "findFeedImage", &[("imageId", &id.to_string())]).await;
+        assert_eq!(code(&answer), problem(404, "no-such-image"));
+    }
+    // The app reads its own without a token.
+    for id in &private {
+        let shown = feed.client.get(feed.at(&format!("image/{id}"))).send().await.unwrap();
+        assert_eq!(shown.bytes().await.unwrap(), *PNG);
+    }
+    assert_eq!(feed.post(&kim, "updatePublicStatus", &toggle).await.0, StatusCode::OK);
+    assert_eq!(
+        ids(&feed, &kim).await,
+        private,
+        "a post that becomes public keeps its ids"
+    );
+    assert_eq!(files(&bed), 2);
 }
 
 async fn a_post_with_a_bad_picture_leaves_nothing(bed: Bed) {

@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use sosohappy_common::clock::Clock as _;
 use sosohappy_events::types::{Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
@@ -266,8 +267,13 @@ async fn a_post_of_tomorrow_is_not_there_yet(bed: Bed) {
     let detail = [("srcNickname", "lee"), ("dstNickname", "kim"), ("date", &tomorrow)];
     let detail = feed.post(&lee, "findDetailFeed", &detail).await;
     assert_eq!(code(&detail), problem(404, "no-such-post"));
-    assert_eq!(code(&feed.like(&lee, &kim, &tomorrow).await), problem(404, "no-such-post"));
-    let own = feed.post(&kim, "findDayFeed", &[("nickname", "kim"), ("date", &tomorrow)]).await;
+    assert_eq!(
+        code(&feed.like(&lee, &kim, &tomorrow).await),
+        problem(404, "no-such-post")
+    );
+    let own = feed
+        .post(&kim, "findDayFeed", &[("nickname", "kim"), ("date", &tomorrow)])
+        .await;
     assert!(own.1.contains(&tomorrow), "the author sees it: {own:?}");
 
     for late in [noon(&bed, 2), "9999123112000000".to_owned()] {

@@ -12,7 +12,7 @@ use sqlx::Row as _;
 use super::{Query, Row, SqlStore, account, categories, date, engine, erasures, images, public, read_list, write_list};
 use crate::domain::companions::Change;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost};
-use crate::store::{Posts, Shown, WriteError};
+use crate::store::{Copied, Posts, Shown, Toggled, WriteError};
 
 const ONE_A_DAY: &str = "post_account_day";
 
@@ -46,16 +46,56 @@ impl Posts for SqlStore {
             .collect()
     }
 
-    async fn toggle_public(&self, author: &Account, day: Day) -> Result<bool, StoreError> {
+    async fn public_images(&self, author: &Account, day: Day) -> Result<Option<Vec<ImageId>>, StoreError> {
+        let row = sqlx::query("SELECT is_public, images FROM post WHERE account = ? AND day = ?")
+            .bind(author.as_str())
+            .bind(i32::from(day))
+            .fetch_optional(self.database.reader())
+            .await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let is_public: bool = row.try_get("is_public")?;
+        let images = if is_public {
+            read_list(&row, "images")?
+        } else {
+            Vec::new()
+        };
+        Ok(Some(images))
+    }
+
+    async fn toggle_public(
+        &self,
+        author: &Account,
+        day: Day,
+        copies: &[Copied],
+        now: Timestamp,
+    ) -> Result<Toggled, WriteError> {
+        let copied: Vec<ImageId> = copies.iter().map(|copied| copied.old).collect();
+        let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let toggled = sqlx::query("UPDATE post SET is_public = 1 - is_public WHERE account = ? AND day = ?")
-                .bind(author.as_str())
-                .bind(i32::from(day))
+            let Some(post) = locked(&mut tx, author, day).await? else {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(Toggled::NoPost);
+            };
+            let shown = if post.is_public { &post.images[..] } else { &[] };
+            if shown != copied {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(Toggled::Changed);
+            }
+            sqlx::query("UPDATE post SET is_public = 1 - is_public WHERE id = ?")
+                .bind(post.id)
                 .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
-            Ok(toggled.rows_affected() > 0)
+                .await
+                .map_err(StoreError::from)?;
+            if !copies.is_empty() {
+                give_new_ids(&mut tx, post.id, copies).await?;
+                images::take(&mut tx, &new).await?;
+                images::discard(&mut tx, &copied, now).await?;
+            }
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(Toggled::Done)
         })
         .await
     }
@@ -185,6 +225,24 @@ impl SqlStore {
     }
 }
 
+/// The post has the copies. The legacy ids of its pictures name them, too: those are answered to people only who may see the post.
+async fn give_new_ids(tx: &mut engine::Tx, post: i64, copies: &[Copied]) -> Result<(), StoreError> {
+    let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
+    sqlx::query("UPDATE post SET images = ? WHERE id = ?")
+        .bind(write_list(&new))
+        .bind(post)
+        .execute(&mut **tx)
+        .await?;
+    let mut query = Query::new("UPDATE imported_image SET image = CASE image");
+    for copied in copies {
+        query.push(" WHEN ").push_bind(copied.old.0);
+        query.push(" THEN ").push_bind(copied.new.0);
+    }
+    query.push(" ELSE image END WHERE post_id = ").push_bind(post);
+    query.build().execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// What every save ends with.
 async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<(), WriteError> {
     images::take(&mut tx, &post.images).await?;
@@ -196,6 +254,7 @@ async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<(), WriteError> {
 /// What of a post has to be undone when it goes.
 pub(super) struct Held {
     pub(super) id: i64,
+    pub(super) is_public: bool,
     pub(super) happiness: i32,
     pub(super) categories: Vec<String>,
     pub(super) images: Vec<ImageId>,
@@ -204,6 +263,7 @@ pub(super) struct Held {
 pub(super) fn held(row: &Row) -> Result<Held, StoreError> {
     Ok(Held {
         id: row.try_get("id")?,
+        is_public: row.try_get("is_public")?,
         happiness: row.try_get("happiness")?,
         categories: read_list(row, "categories")?,
         images: read_list(row, "images")?,
@@ -211,7 +271,7 @@ pub(super) fn held(row: &Row) -> Result<Held, StoreError> {
 }
 
 async fn locked(tx: &mut engine::Tx, author: &Account, day: Day) -> Result<Option<Held>, StoreError> {
-    let mut query = Query::new("SELECT id, happiness, categories, images FROM post WHERE account = ");
+    let mut query = Query::new("SELECT id, is_public, happiness, categories, images FROM post WHERE account = ");
     query
         .push_bind(author.as_str())
         .push(" AND day = ")
