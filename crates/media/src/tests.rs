@@ -227,7 +227,7 @@ fn a_jpeg_of_endless_scans_is_refused() {
 async fn uploads_wait_for_memory_and_all_come_through() {
     let folder = tempfile::tempdir().expect("a folder");
     let images = images(&folder.path().join("pictures"));
-    let upload = encoded(ImageFormat::Png, 2000, 2000);
+    let upload = encoded(ImageFormat::Png, 1000, 1000);
     let sanitized = (0..12).map(|_| images.sanitize(upload.clone(), bounds(1 << 24, 50_000_000)));
     for picture in futures::future::join_all(sanitized).await {
         assert_eq!(picture.expect("a picture").content_type, "image/png");
