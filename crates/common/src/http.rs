@@ -17,6 +17,7 @@ pub mod serve;
 pub(crate) mod testing;
 mod write_timeout;
 
+pub use client_address::ClientAddress;
 pub use operations::operations;
 pub use params::{Files, Params, Upload, WholeBody};
 pub use problem::Problem;

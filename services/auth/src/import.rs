@@ -24,7 +24,7 @@ use crate::domain::legacy::{self, LegacyToken};
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
-use crate::domain::session::{Refresh, Session};
+use crate::domain::session::{Origin, Refresh, Session};
 use crate::domain::stamp;
 use crate::keys::Keyring;
 use crate::provider_tokens::ProviderTokens;
@@ -649,6 +649,7 @@ impl Row<'_> {
                     issued_at: self.read_at,
                     expires_at: token.expires_at,
                 },
+                origin: Origin::default(),
                 previous: None,
             };
             tx.insert_session(&session).await?;

@@ -24,6 +24,8 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(routes!(session::reissue_token));
     let closed = OpenApiRouter::new()
         .routes(routes!(session::sign_out))
+        .routes(Class::Read.of(routes!(session::list_sessions)))
+        .routes(routes!(session::close_session))
         .routes(routes!(profile::check_duplicate_nickname))
         .routes(Class::Upload.of(routes!(profile::set_profile)))
         .routes(Class::Read.of(routes!(profile::find_profile_img)))

@@ -1,6 +1,7 @@
 //! Sessions and their tokens: opened at sign-in, renewed at re-issue, closed by their owner, by a thief's mistake or by time.
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use sosohappy_events::Topic;
 use sosohappy_events::types::{AccessTokenIssued, DeviceTokenSet, Role, SessionExpired, SessionId, TokenDigest};
@@ -10,7 +11,7 @@ use crate::app::{App, later};
 use crate::domain::claims::{Claims, Kind};
 use crate::domain::legacy::LegacyToken;
 use crate::domain::person::Person;
-use crate::domain::session::{Presented, Refresh, RefreshId, Session};
+use crate::domain::session::{Origin, Presented, Refresh, RefreshId, Session};
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::store::{AccessToken, Transaction};
@@ -38,6 +39,7 @@ pub async fn open(
     app: &App,
     tx: &mut dyn Transaction,
     person: &Person,
+    origin: Origin,
     at: Timestamp,
 ) -> Result<(SessionId, Tokens), Error> {
     let settings = app.settings.get();
@@ -50,17 +52,18 @@ pub async fn open(
         id: SessionId(app.context.entropy.u64()),
         account: person.account.clone(),
         stamped_at: at,
-        refresh: new_refresh(app, at),
+        refresh: new_refresh(app, &origin, at),
+        origin,
         previous: None,
     };
     tx.insert_session(&session).await?;
+    set_timer(tx, REFRESH_TIMER, session.id, session.refresh.expires_at).await?;
     let tokens = issue(app, tx, &session, person.role).await?;
     Ok((session.id, tokens))
 }
 
-/// Fresh tokens for the bearer of a refresh token. A token that was replaced long ago closes the session: whoever shows it, or
-/// whoever has its successor, has stolen it.
-pub async fn renew(app: &App, account: &Account, refresh: &str) -> Result<Tokens, Error> {
+/// Returns fresh tokens for a refresh token. One whose successor was used closes the session: either of the two was stolen.
+pub async fn renew(app: &App, account: &Account, refresh: &str, place: Option<&str>) -> Result<Tokens, Error> {
     let legacy = || app.keyring.read_legacy(refresh, Kind::RefreshToken);
     let shown = app
         .keyring
@@ -68,7 +71,7 @@ pub async fn renew(app: &App, account: &Account, refresh: &str) -> Result<Tokens
         .or_else(|| legacy().map(LegacyToken::refresh_claims))
         .filter(|claims| claims.email == *account);
     let renewed = match shown {
-        Some(claims) => retrying(|| renew_once(app, &claims)).await?,
+        Some(claims) => retrying(|| renew_once(app, &claims, place)).await?,
         None => Renewed::Refused,
     };
     app.metrics.reissues.with_label_values(&[renewed.outcome()]).inc();
@@ -96,7 +99,7 @@ impl Renewed {
     }
 }
 
-async fn renew_once(app: &App, shown: &Claims) -> Result<Renewed, Error> {
+async fn renew_once(app: &App, shown: &Claims, place: Option<&str>) -> Result<Renewed, Error> {
     let mut tx = app.store.begin().await?;
     let Some(person) = tx.person(&shown.email).await? else {
         return Ok(Renewed::Refused);
@@ -111,7 +114,7 @@ async fn renew_once(app: &App, shown: &Claims) -> Result<Renewed, Error> {
 
     let now = app.now();
     let shown = RefreshId(shown.jti.clone());
-    let presented = session.judge(&shown, now, app.settings.get().tokens.rotation_grace);
+    let presented = session.judge(&shown, now);
     let answer = match presented {
         Presented::Expired => return Ok(Renewed::Refused),
         Presented::Reused => {
@@ -120,22 +123,80 @@ async fn renew_once(app: &App, shown: &Claims) -> Result<Renewed, Error> {
             app.commit(tx).await?;
             return Ok(Renewed::Reused);
         }
-        Presented::Repeated => Renewed::Repeated,
-        Presented::Living => {
-            session.refresh = new_refresh(app, now);
-            session.previous = Some((shown, now));
-            Renewed::Rotated
+        Presented::Repeated => {
+            if let Some(tokens) = issued_before(app, tx.as_mut(), &session).await? {
+                return Ok(Renewed::Repeated(tokens));
+            }
+            Renewed::Repeated
         }
+        Presented::Living => Renewed::Rotated,
     };
     session.stamped_at = stamp::after(session.stamped_at, now);
+    session.origin.place = place.map(str::to_owned).or(session.origin.place);
+    if presented == Presented::Living {
+        session.refresh = new_refresh(app, &session.origin, session.stamped_at);
+        session.previous = Some((shown, now));
+    } else {
+        // The same refresh token, with another access token beside it from now on.
+        session.refresh.issued_at = session.stamped_at;
+    }
     tx.update_session(&session).await?;
     let tokens = issue(app, tx.as_mut(), &session, person.role).await?;
     app.commit(tx).await?;
     Ok(answer(tokens))
 }
 
-fn new_refresh(app: &App, at: Timestamp) -> Refresh {
-    let expires_at = later(at, app.settings.get().tokens.refresh_lifetime);
+/// Returns the very tokens that a refresh token was replaced by, made again: what concurrent requests and repeated ones are handed out works
+/// everywhere, and nothing is written. None where the access token has expired or was signed by another key of the ring.
+async fn issued_before(app: &App, tx: &mut dyn Transaction, session: &Session) -> Result<Option<Tokens>, Error> {
+    let issued_at = session.refresh.issued_at;
+    let Some((digest, expires_at)) = tx.access_token_of(session.id, issued_at).await? else {
+        return Ok(None);
+    };
+    let access = sign_access(app, session, issued_at, expires_at);
+    let is_the_same = expires_at > app.now() && TokenDigest::of(&access) == digest;
+    Ok(is_the_same.then(|| Tokens {
+        account: session.account.clone(),
+        access,
+        refresh: sign_refresh(app, session),
+    }))
+}
+
+/// The id of an access token follows from the refresh token beside it, so that both can be made again.
+fn sign_access(app: &App, session: &Session, issued_at: Timestamp, expires_at: Timestamp) -> String {
+    let digest = Sha256::new()
+        .chain_update(b"access\x1f")
+        .chain_update(&session.refresh.id.0)
+        .chain_update(issued_at.as_millisecond().to_be_bytes())
+        .finalize();
+    let id = hex::encode(&digest[..16]);
+    app.keyring
+        .sign(&Claims::access(&session.account, session.id, id, issued_at, expires_at))
+}
+
+fn sign_refresh(app: &App, session: &Session) -> String {
+    let Refresh {
+        id,
+        issued_at,
+        expires_at,
+    } = &session.refresh;
+    app.keyring.sign(&Claims::refresh(
+        &session.account,
+        session.id,
+        id,
+        *issued_at,
+        *expires_at,
+    ))
+}
+
+/// Expires when the session is idle for too long, or has lived for too long.
+fn new_refresh(app: &App, origin: &Origin, at: Timestamp) -> Refresh {
+    let settings = app.settings.get();
+    let idle_until = later(at, settings.tokens.refresh_lifetime);
+    let lives_until = origin
+        .opened_at
+        .map_or(Timestamp::MAX, |opened_at| later(opened_at, settings.sessions.lifetime));
+    let expires_at = idle_until.min(lives_until);
     Refresh {
         id: RefreshId(app.context.entropy.hex(16)),
         issued_at: at,
@@ -143,15 +204,12 @@ fn new_refresh(app: &App, at: Timestamp) -> Refresh {
     }
 }
 
-/// A new access token, and the living refresh token beside it. The timers wait for the end of both.
+/// Issues a new access token, and the living refresh token beside it.
 async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Role) -> Result<Tokens, Error> {
     let issued_at = session.stamped_at;
     let expires_at = later(issued_at, app.settings.get().tokens.access_lifetime);
-    let token_id = app.context.entropy.hex(16);
     let account = &session.account;
-    let access = app
-        .keyring
-        .sign(&Claims::access(account, session.id, token_id, issued_at, expires_at));
+    let access = sign_access(app, session, issued_at, expires_at);
     let digest = TokenDigest::of(&access);
     let token = AccessToken {
         account: account.clone(),
@@ -160,12 +218,13 @@ async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Rol
         issued_at,
         expires_at,
     };
+    // A timer that fires too early looks again and is set anew: while one waits for an older token, none is written for this one.
+    let last_expiry = tx.last_expiry(session.id).await?;
+    if last_expiry.is_none_or(|last| last <= app.now()) {
+        set_timer(tx, ACCESS_TIMER, session.id, expires_at).await?;
+    }
     tx.insert_access_token(&digest, &token).await?;
-    tx.trim_access_tokens(session.id, ACCESS_TOKENS, app.now()).await?;
-
-    let last_expiry = tx.last_expiry(session.id).await?.unwrap_or(expires_at);
-    set_timer(tx, ACCESS_TIMER, session.id, last_expiry).await?;
-    set_timer(tx, REFRESH_TIMER, session.id, session.refresh.expires_at).await?;
+    tx.trim_access_tokens(session.id, ACCESS_TOKENS).await?;
     let issued = AccessTokenIssued {
         account: account.clone(),
         digest,
@@ -177,18 +236,10 @@ async fn issue(app: &App, tx: &mut dyn Transaction, session: &Session, role: Rol
     };
     app.enqueue(tx, issued, issued_at).await?;
 
-    let Refresh {
-        id,
-        issued_at,
-        expires_at,
-    } = &session.refresh;
-    let refresh = app
-        .keyring
-        .sign(&Claims::refresh(account, session.id, id, *issued_at, *expires_at));
     Ok(Tokens {
         account: account.clone(),
         access,
-        refresh,
+        refresh: sign_refresh(app, session),
     })
 }
 
@@ -230,6 +281,31 @@ pub async fn close(app: &App, tx: &mut dyn Transaction, session: &Session) -> Re
     };
     app.enqueue(tx, expired, at).await?;
     tell_devices(app, tx, &session.account, former, at).await
+}
+
+/// Which of a person's sessions to close.
+#[derive(Debug, Clone, Copy)]
+pub enum Closing {
+    One(SessionId),
+    All,
+}
+
+/// Closes sessions of an account at its own wish; returns how many there were.
+pub async fn close_own(app: &App, account: &Account, closing: Closing) -> Result<usize, Error> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        tx.person(account).await?;
+        let mut sessions = tx.sessions_of(account).await?;
+        if let Closing::One(id) = closing {
+            sessions.retain(|session| session.id == id);
+        }
+        for session in &sessions {
+            close(app, tx.as_mut(), session).await?;
+        }
+        app.commit(tx).await?;
+        Ok(sessions.len())
+    })
+    .await
 }
 
 /// The last access token of a session has expired. The session goes on: its refresh token still lives.

@@ -64,9 +64,6 @@ pub struct Tokens {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub refresh_lifetime: Duration,
-    #[serde(deserialize_with = "valid::duration_or_zero")]
-    #[schemars(schema_with = "schema::duration_or_zero")]
-    pub rotation_grace: Duration,
     #[serde(deserialize_with = "signing_keys")]
     #[schemars(schema_with = "signing_keys_schema")]
     pub keys: Vec<SigningKey>,
@@ -141,6 +138,9 @@ pub struct Sessions {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub per_account: usize,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub lifetime: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -76,6 +76,9 @@ pub trait Store: Imports + Ping + std::fmt::Debug {
     /// Returns accounts whose nickname has no key yet: an older release has written them.
     async fn without_keys(&self, limit: u32) -> Result<Vec<Account>, StoreError>;
 
+    /// The one that was not used for longest first.
+    async fn sessions_of(&self, account: &Account) -> Result<Vec<Session>, StoreError>;
+
     async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError>;
 
     /// Deletes used codes that expired before then.
@@ -183,8 +186,15 @@ pub trait Transaction: ImportTransaction + Send {
 
     async fn insert_access_token(&mut self, digest: &TokenDigest, token: &AccessToken) -> Result<(), StoreError>;
 
-    /// Forgets a session's access tokens but for the `most` that were issued last; expired ones always.
-    async fn trim_access_tokens(&mut self, session: SessionId, most: u32, now: Timestamp) -> Result<(), StoreError>;
+    /// Returns digest and expiry of the access token of a session that was issued at that moment.
+    async fn access_token_of(
+        &mut self,
+        session: SessionId,
+        issued_at: Timestamp,
+    ) -> Result<Option<(TokenDigest, Timestamp)>, StoreError>;
+
+    /// Forgets a session's access tokens but for the `most` that were issued last.
+    async fn trim_access_tokens(&mut self, session: SessionId, most: u32) -> Result<(), StoreError>;
 
     /// When the last of its access tokens ends.
     async fn last_expiry(&mut self, session: SessionId) -> Result<Option<Timestamp>, StoreError>;

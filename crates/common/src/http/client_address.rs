@@ -18,6 +18,19 @@ const PREFIX_V6: u32 = 64;
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
+    /// Returns the class of the address, which tells a person more about a session than its number: `loopback`, `private` (a home or company
+    /// network) or `public`.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self.0 {
+            IpAddr::V4(v4) if v4.is_loopback() => "loopback",
+            IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => "private",
+            IpAddr::V6(v6) if v6 == Ipv6Addr::LOCALHOST || v6 == Ipv6Addr::UNSPECIFIED => "loopback",
+            IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => "private",
+            IpAddr::V4(_) | IpAddr::V6(_) => "public",
+        }
+    }
+
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {

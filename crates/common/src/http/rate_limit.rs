@@ -245,7 +245,7 @@ fn is_management(path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Refuses a call over the limit of its address, and passes the limit of accounts on to the authentication as an extension.
+/// Refuses a call over the limit of its address, and passes the address and the limit of accounts on as extensions.
 pub(super) async fn limit(State(limits): State<Arc<RateLimiter>>, mut request: Request, next: Next) -> Response {
     let Some(class) = limits.class(&request) else {
         return next.run(request).await;
@@ -256,6 +256,7 @@ pub(super) async fn limit(State(limits): State<Arc<RateLimiter>>, mut request: R
         limits.refused.by_address[class as usize].inc();
         return Problem::from(limited).into_response();
     }
+    request.extensions_mut().insert(address);
     request.extensions_mut().insert(AccountLimit {
         limiter: limiters.by_account[class as usize].clone(),
         refused: limits.refused.by_account[class as usize].clone(),

@@ -1,7 +1,5 @@
 //! One sign-in on one device, and the rotation of its refresh tokens.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::types::SessionId;
@@ -18,6 +16,16 @@ pub struct Refresh {
     pub expires_at: Timestamp,
 }
 
+/// Where a session was opened, for the person to recognise it. Empty where an older release has opened it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub opened_at: Option<Timestamp>,
+    /// The client's name of itself.
+    pub device: Option<String>,
+    /// The class of the address that it was last used from.
+    pub place: Option<String>,
+}
+
 #[derive(Debug, Clone)]
 pub struct Session {
     pub id: SessionId,
@@ -25,6 +33,7 @@ pub struct Session {
     /// The time of the session's last event; the next one is later.
     pub stamped_at: Timestamp,
     pub refresh: Refresh,
+    pub origin: Origin,
     /// The refresh token before, and when the present one took its place.
     pub previous: Option<(RefreshId, Timestamp)>,
 }
@@ -34,17 +43,17 @@ pub struct Session {
 pub enum Presented {
     /// The living one: it is replaced.
     Living,
-    /// The one before, shown again so soon that its answer must have been lost, or two requests crossed: the client gets the
-    /// same successor again.
+    /// The one before, whose successor was not used yet: the reply was lost, two requests crossed, or a second refresher (the app's
+    /// notification extension) holds it. The client gets the same successor again, however long that takes.
     Repeated,
-    /// One that was replaced long ago. Two parties hold the session's tokens, and nobody can tell which is the thief.
+    /// An older one: its successor was used. Two parties hold the session's tokens, and which one has stolen them is unknown.
     Reused,
     /// The session's last one has expired.
     Expired,
 }
 
 impl Session {
-    pub fn judge(&self, shown: &RefreshId, now: Timestamp, grace: Duration) -> Presented {
+    pub fn judge(&self, shown: &RefreshId, now: Timestamp) -> Presented {
         if self.refresh.expires_at <= now {
             return Presented::Expired;
         }
@@ -52,7 +61,7 @@ impl Session {
             return Presented::Living;
         }
         match &self.previous {
-            Some((previous, rotated_at)) if previous == shown && now <= *rotated_at + grace => Presented::Repeated,
+            Some((previous, _)) if previous == shown => Presented::Repeated,
             _ => Presented::Reused,
         }
     }
@@ -61,6 +70,8 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::time::Duration;
 
     const MINUTE: Duration = Duration::from_mins(1);
 
@@ -75,18 +86,19 @@ mod tests {
                 issued_at: start,
                 expires_at: start + 60 * MINUTE,
             },
+            origin: Origin::default(),
             previous: Some((RefreshId("first".into()), start)),
         }
     }
 
     #[test]
-    fn a_lost_reply_is_forgiven_for_a_while_and_only_once_back() {
+    fn a_lost_reply_is_forgiven_while_the_successor_is_unused() {
         let session = session();
-        let judge = |id: &str, after| session.judge(&RefreshId(id.into()), session.stamped_at + after, MINUTE);
+        let judge = |id: &str, after| session.judge(&RefreshId(id.into()), session.stamped_at + after);
         assert_eq!(judge("second", MINUTE), Presented::Living);
         assert_eq!(judge("second", 59 * MINUTE), Presented::Living);
         assert_eq!(judge("first", MINUTE), Presented::Repeated);
-        assert_eq!(judge("first", MINUTE + Duration::from_millis(1)), Presented::Reused);
+        assert_eq!(judge("first", 59 * MINUTE), Presented::Repeated);
         assert_eq!(judge("zeroth", Duration::ZERO), Presented::Reused);
     }
 
@@ -94,7 +106,7 @@ mod tests {
     fn nothing_outlives_the_last_refresh_token() {
         let session = session();
         for id in ["second", "first", "zeroth"] {
-            let judged = session.judge(&RefreshId(id.into()), session.refresh.expires_at, 120 * MINUTE);
+            let judged = session.judge(&RefreshId(id.into()), session.refresh.expires_at);
             assert_eq!(judged, Presented::Expired, "{id}");
         }
     }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::Caller;
+use sosohappy_common::http::ClientAddress;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::credential::bearer;
 use sosohappy_common::http::rate_limit::AccountLimit;
@@ -23,10 +24,11 @@ use crate::domain::code::Code;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
+use crate::domain::session::{Origin, Session};
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::sessions;
-use crate::sessions::Tokens;
+use crate::sessions::{Closing, Tokens};
 use crate::store::Transaction;
 
 const EMAIL: HeaderName = HeaderName::from_static("email");
@@ -162,6 +164,8 @@ pub struct SignedIn {
 pub async fn sign_in(
     State(app): State<Arc<App>>,
     limit: Option<Extension<AccountLimit>>,
+    address: Option<Extension<ClientAddress>>,
+    headers: HeaderMap,
     Params(request): Params<SigningIn>,
 ) -> Result<(TokenHeaders, Json<SignedIn>), Error> {
     let provider = Provider::parse(&request.provider).ok_or(Error::UnknownProvider)?;
@@ -181,7 +185,12 @@ pub async fn sign_in(
             limit.refuse(limited)
         })?;
     }
-    let outcome = admit(&app, &request, &claim).await;
+    let origin = Origin {
+        opened_at: Some(app.now()),
+        device: device_of(&headers),
+        place: place_of(address.as_deref()),
+    };
+    let outcome = admit(&app, &request, &claim, &origin).await;
     let was_refused = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
     if limit.is_some() && !was_refused {
         failures.refund(&claim.account.folded());
@@ -233,15 +242,15 @@ struct Admitted {
     is_new: bool,
 }
 
-async fn admit(app: &App, request: &SigningIn, claim: &Claim) -> Result<Admitted, Error> {
+async fn admit(app: &App, request: &SigningIn, claim: &Claim, origin: &Origin) -> Result<Admitted, Error> {
     let code = Code::open(&request.authorize_code, &app.keyring).ok_or(Error::InvalidCode)?;
     if code.expires_at <= app.now() {
         return Err(Error::InvalidCode);
     }
-    retrying(|| admit_once(app, &code, &request.code_verifier, claim)).await
+    retrying(|| admit_once(app, &code, &request.code_verifier, claim, origin)).await
 }
 
-async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim) -> Result<Admitted, Error> {
+async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origin: &Origin) -> Result<Admitted, Error> {
     let mut tx = app.store.begin().await?;
     if !tx.use_code(&code.id, code.expires_at).await? {
         return Err(Error::InvalidCode);
@@ -267,7 +276,7 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim) -> Re
     };
 
     let at = person.changed_at;
-    let (session, tokens) = sessions::open(app, tx.as_mut(), &person, at).await?;
+    let (session, tokens) = sessions::open(app, tx.as_mut(), &person, origin.clone(), at).await?;
     let (account, nickname) = (person.account, person.nickname.as_str().to_owned());
     app.enqueue(
         tx.as_mut(),
@@ -321,8 +330,8 @@ async fn sign_up(app: &App, tx: &mut dyn Transaction, claim: &Claim) -> Result<P
     Ok(person)
 }
 
-/// Fresh tokens for a refresh token, which is replaced. Shown again within the grace it gives the same successor (the answer was
-/// lost); shown later it closes the session.
+/// Returns fresh tokens for a refresh token, which is replaced. Shown again while its successor is unused it gives the same tokens (the
+/// reply was lost); after that it closes the session.
 #[utoipa::path(
     get,
     path = "/reIssueToken",
@@ -340,13 +349,38 @@ async fn sign_up(app: &App, tx: &mut dyn Transaction, claim: &Claim) -> Result<P
         (status = 403, body = Problem),
     ),
 )]
-pub async fn reissue_token(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<TokenHeaders, Error> {
+pub async fn reissue_token(
+    State(app): State<Arc<App>>,
+    address: Option<Extension<ClientAddress>>,
+    headers: HeaderMap,
+) -> Result<TokenHeaders, Error> {
     let account = text(&headers, &EMAIL).and_then(|email| email.parse::<Account>().ok());
     let refresh = text(&headers, &REFRESH).and_then(bearer);
     let (Some(account), Some(refresh)) = (account, refresh) else {
         return Err(Error::RefreshRefused);
     };
-    sessions::renew(&app, &account, refresh).await.map(TokenHeaders)
+    let place = place_of(address.as_deref());
+    sessions::renew(&app, &account, refresh, place.as_deref())
+        .await
+        .map(TokenHeaders)
+}
+
+/// Characters of a client's name of itself.
+const DEVICE_CHARS: usize = 200;
+
+/// Returns how the client names itself.
+fn device_of(headers: &HeaderMap) -> Option<String> {
+    let agent = text(headers, &header::USER_AGENT)?;
+    let agent: String = agent
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(DEVICE_CHARS)
+        .collect();
+    Some(agent).filter(|agent| !agent.is_empty())
+}
+
+fn place_of(address: Option<&ClientAddress>) -> Option<String> {
+    address.map(|address| address.class().to_owned())
 }
 
 /// An address may hold more than ASCII, so the bytes are read as UTF-8.
@@ -354,29 +388,119 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     std::str::from_utf8(headers.get(name)?.as_bytes()).ok()
 }
 
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SigningOut {
+    /// Every session of the account, not only the one of the access token.
+    #[serde(default)]
+    all: Option<bool>,
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SignedOut {
     success: bool,
 }
 
-/// Ends the session that the access token belongs to, everywhere; the person's other devices stay signed in.
+/// Ends the session that the access token belongs to, everywhere, or with `all` every session of the account.
 #[utoipa::path(
     post,
     path = "/signOut",
     tag = "session",
-    responses((status = 200, body = SignedOut), (status = 503, body = Problem)),
+    request_body = SigningOut,
+    responses((status = 200, body = SignedOut), (status = 400, body = Problem), (status = 503, body = Problem)),
 )]
-pub async fn sign_out(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<SignedOut>, Error> {
-    retrying(|| close(&app, &caller)).await?;
+pub async fn sign_out(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(asked): Params<SigningOut>,
+) -> Result<Json<SignedOut>, Error> {
+    let closing = if asked.all == Some(true) {
+        Closing::All
+    } else {
+        Closing::One(caller.session)
+    };
+    sessions::close_own(&app, &caller.account, closing).await?;
     Ok(Json(SignedOut { success: true }))
 }
 
-async fn close(app: &App, caller: &Caller) -> Result<(), Error> {
-    let mut tx = app.store.begin().await?;
-    tx.person(&caller.account).await?;
-    let Some(session) = tx.session(caller.session).await? else {
-        return Ok(());
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CloseSession {
+    /// As `sessions` lists it: 16 hex digits.
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    id: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SessionClosed {
+    /// False when the account has no such session.
+    success: bool,
+}
+
+/// Ends another session of one's own, everywhere.
+#[utoipa::path(
+    post,
+    path = "/closeSession",
+    tag = "session",
+    request_body = CloseSession,
+    responses((status = 200, body = SessionClosed), (status = 400, body = Problem), (status = 503, body = Problem)),
+)]
+pub async fn close_session(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(asked): Params<CloseSession>,
+) -> Result<Json<SessionClosed>, Error> {
+    let id = asked
+        .id
+        .parse()
+        .map_err(|_| Error::InvalidParameter("id: 16 hex digits"))?;
+    let closed = sessions::close_own(&app, &caller.account, Closing::One(id)).await?;
+    Ok(Json(SessionClosed { success: closed > 0 }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnSession {
+    id: String,
+    /// How the client named itself when it signed in; null where that is unknown.
+    device: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    opened_at: Option<Timestamp>,
+    /// The last sign-in or re-issue.
+    #[schema(value_type = String, format = DateTime)]
+    last_seen: Timestamp,
+    /// The class of the address it was last used from: `loopback`, `private` or `public`; null where that is unknown.
+    place: Option<String>,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnSessions {
+    sessions: Vec<OwnSession>,
+    /// Always null: an account has few sessions (`sessions.per-account`).
+    next_cursor: Option<String>,
+}
+
+/// Lists one's own sessions, the one that was used last first.
+#[utoipa::path(
+    get,
+    path = "/sessions",
+    tag = "session",
+    responses((status = 200, body = OwnSessions), (status = 503, body = Problem)),
+)]
+pub async fn list_sessions(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<OwnSessions>, Error> {
+    let mut sessions = app.store.sessions_of(&caller.account).await?;
+    sessions.reverse();
+    let own = |session: Session| OwnSession {
+        id: session.id.to_string(),
+        device: session.origin.device,
+        opened_at: session.origin.opened_at,
+        last_seen: session.refresh.issued_at,
+        place: session.origin.place,
+        current: session.id == caller.session,
     };
-    sessions::close(app, tx.as_mut(), &session).await?;
-    app.commit(tx).await
+    Ok(Json(OwnSessions {
+        sessions: sessions.into_iter().map(own).collect(),
+        next_cursor: None,
+    }))
 }

@@ -16,6 +16,7 @@ use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
 use crate::domain::person::Person;
+use crate::domain::session::Session;
 use crate::store::{AccessToken, Store, Tombstone, Transaction, Unfinished};
 
 #[path = "sql/imports.rs"]
@@ -73,6 +74,17 @@ impl Store for SqlStore {
             .fetch_all(self.0.reader())
             .await?;
         found.iter().map(|row| rows::account(row, "account")).collect()
+    }
+
+    async fn sessions_of(&self, account: &Account) -> Result<Vec<Session>, StoreError> {
+        let found = sqlx::query(rows::select(
+            rows::SESSION,
+            "account = ? ORDER BY refresh_issued_at, session",
+        ))
+        .bind(account.as_str())
+        .fetch_all(self.0.reader())
+        .await?;
+        found.iter().map(rows::session).collect()
     }
 
     async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError> {

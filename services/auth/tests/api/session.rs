@@ -10,7 +10,7 @@ use sosohappy_testkit::{Bed, eventually, on_both_engines};
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::support::{Ground, KIM, LEE, send, sha512};
+use crate::support::{Ground, KIM, LEE, Person, send, sha512};
 
 on_both_engines!(
     signing_up_gives_tokens_that_work_and_tells_everybody,
@@ -27,8 +27,15 @@ on_both_engines!(
     a_mixed_fleet_gets_the_token_itself,
     reissuing_replaces_the_refresh_token,
     a_lost_answer_is_forgiven,
+    all_tokens_of_concurrent_reissues_work,
+    a_repeated_reissue_survives_a_change_of_keys_and_the_end_of_its_access_token,
+    chaotic_refreshers_are_never_signed_out,
+    a_repeated_reissue_writes_nothing,
     a_stolen_refresh_token_closes_the_session,
     signing_out_ends_one_session,
+    sessions_are_listed_and_closed_by_their_owner,
+    signing_out_everywhere_ends_all_sessions,
+    a_session_ends_however_often_it_is_used,
     one_device_too_many_costs_the_quietest_one,
     a_restart_changes_nothing_for_people,
     unproven_sign_in_is_the_only_one_yet,
@@ -372,10 +379,11 @@ async fn a_lost_answer_is_forgiven(bed: Bed) {
     let (one, other) = (ground.auth().await, ground.auth().await);
     let first = one.sign_in(KIM).await;
     let lost = one.reissue(&first).await;
-    ground.clock.advance(Duration::from_secs(90));
+    ground.clock.advance(9 * HOUR);
     let again = other.reissue(&first).await;
     assert_eq!(
-        again.refresh, lost.refresh,
+        (&again.refresh, &again.access),
+        (&lost.refresh, &lost.access),
         "the same successor, so the chain does not fork"
     );
     assert!(one.admits(&again).await);
@@ -400,8 +408,10 @@ async fn a_stolen_refresh_token_closes_the_session(bed: Bed) {
     let auth = ground.auth().await;
     let stolen = auth.sign_in(KIM).await;
     let owner = auth.reissue(&stolen).await;
+    // However late, while the successor is unused: the reply was lost.
+    ground.clock.advance(20 * HOUR);
+    let owner = auth.reissue(&owner).await;
     let elsewhere = auth.sign_in(KIM).await;
-    ground.clock.advance(Duration::from_secs(121));
     auth.try_reissue(&stolen.account, &stolen.refresh).await.expect(403);
     auth.try_reissue(&owner.account, &owner.refresh).await.expect(403);
     assert!(!auth.admits(&owner).await && !auth.admits(&stolen).await);
@@ -476,4 +486,191 @@ async fn unproven_sign_in_is_the_only_one_yet(bed: Bed) {
         .await
         .expect_err("not built");
     assert!(error.to_string().contains("id-token"), "{error}");
+}
+
+async fn all_tokens_of_concurrent_reissues_work(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let mut kim = one.sign_in(KIM).await;
+    for _ in 0..3 {
+        ground.clock.advance(HOUR);
+        let asked = (0..16).map(|number| {
+            if number % 2 == 0 {
+                one.reissue(&kim)
+            } else {
+                other.reissue(&kim)
+            }
+        });
+        let answers = futures::future::join_all(asked).await;
+        for person in &answers {
+            assert!(one.admits(person).await && other.admits(person).await);
+            assert_eq!(person.refresh, answers[0].refresh);
+        }
+        kim = answers[0].clone();
+    }
+    assert!(ground.rows("access_token").await <= 4, "one a rotation");
+}
+
+async fn a_repeated_reissue_survives_a_change_of_keys_and_the_end_of_its_access_token(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let first = auth.sign_in(KIM).await;
+    let lost = auth.reissue(&first).await;
+    ground.clock.advance(11 * HOUR);
+    let late = futures::future::join_all((0..12).map(|_| auth.reissue(&first))).await;
+    assert_ne!(late[0].access, lost.access, "that one has expired");
+    let secret = "k".repeat(64);
+    let rotated = ground.auth_with(&[("tokens.keys", &format!("new:{secret}"))]).await;
+    let signed = futures::future::join_all((0..12).map(|_| rotated.reissue(&first))).await;
+    assert_ne!(signed[0].access, late[0].access, "signed by another key");
+    for person in late.iter().chain(&signed) {
+        assert!(rotated.admits(person).await);
+    }
+    rotated.reissue(&signed[0]).await;
+    rotated.try_reissue(&first.account, &first.refresh).await.expect(403);
+}
+
+/// Two refreshers of one phone (the app and its notification extension) over a bad network: each keeps a refresh token of its own and learns
+/// of the other's by the store that both share, whenever it looks.
+async fn chaotic_refreshers_are_never_signed_out(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut roll = |sides: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % sides
+    };
+    // What the phone has stored; a lost reply is not.
+    let mut stored = one.sign_in(KIM).await;
+    for round in 0..250 {
+        let auth = |number: u64| if number == 0 { &one } else { &other };
+        let (first, second) = (auth(roll(2)), auth(roll(2)));
+        match roll(4) {
+            // The reply is lost, once or several times.
+            0 => {
+                for _ in 0..=roll(3) {
+                    first.try_reissue(&stored.account, &stored.refresh).await.expect(200);
+                }
+            }
+            // The request is sent twice by the network, or both refreshers start from the same token.
+            1 => {
+                let (app, extension) = tokio::join!(first.reissue(&stored), second.reissue(&stored));
+                assert_eq!(app.refresh, extension.refresh, "round {round}");
+                stored = if roll(2) == 0 { app } else { extension };
+            }
+            // The extension's reply is lost, the app's arrives.
+            2 => {
+                let (_, app) = tokio::join!(
+                    first.try_reissue(&stored.account, &stored.refresh),
+                    second.reissue(&stored)
+                );
+                stored = app;
+            }
+            _ => stored = first.reissue(&stored).await,
+        }
+        // The phone's clock plays no part; time goes on by anything from nothing to a day.
+        ground.clock.advance(Duration::from_secs(roll(4) * roll(6) * 3600));
+        assert!(
+            second.try_reissue(&stored.account, &stored.refresh).await.status == 200,
+            "round {round}"
+        );
+    }
+    assert!(one.admits(&one.reissue(&stored).await).await);
+}
+
+async fn a_repeated_reissue_writes_nothing(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(KIM).await;
+    ground.clock.advance(HOUR);
+    let again = auth.reissue(&kim).await;
+    let mut issued = ground.watch::<AccessTokenIssued>().await;
+    issued.next().await;
+    issued.next().await;
+    for _ in 0..5 {
+        auth.reissue(&kim).await;
+    }
+    assert_eq!(ground.rows("access_token").await, 2);
+    issued.expect_silence().await;
+    assert!(auth.admits(&again).await);
+}
+
+async fn sessions_are_listed_and_closed_by_their_owner(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let phone = one.sign_in(KIM).await;
+    ground.clock.advance(HOUR);
+    let (tablet, lee) = (one.sign_in(KIM).await, one.sign_in(LEE).await);
+    let listed = async |person| send(Person::sign(person, other.get("sessions"))).await.expect(200).body;
+    let sessions = listed(&phone).await;
+    let list = sessions["sessions"].as_array().expect("a list");
+    assert_eq!(
+        list.iter().map(|one| one["current"] == true).collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert!(
+        list.iter()
+            .all(|one| one["place"] == "loopback" && one["openedAt"] == one["lastSeen"])
+    );
+    ground.clock.advance(HOUR);
+    let phone = one.reissue(&phone).await;
+    assert_eq!(listed(&phone).await["sessions"][0]["current"], true, "used last");
+
+    let id = list[0]["id"].as_str().expect("an id");
+    let close = async |person, id: &str| {
+        send(Person::sign(
+            person,
+            other.post("closeSession").json(&serde_json::json!({ "id": id })),
+        ))
+        .await
+    };
+    assert_eq!(
+        close(&lee, id).await.expect(200).body["success"],
+        false,
+        "another person's"
+    );
+    assert_eq!(close(&lee, "no id").await.expect(400).code(), "invalid-parameter");
+    assert!(one.admits(&tablet).await);
+    assert_eq!(close(&phone, id).await.expect(200).body["success"], true);
+    assert!(!one.admits(&tablet).await && one.admits(&phone).await && one.admits(&lee).await);
+    one.try_reissue(&tablet.account, &tablet.refresh).await.expect(403);
+    let closed = ground.watch::<SessionExpired>().await.next().await.event.session;
+    assert_eq!(closed.map(|session| session.to_string()).as_deref(), Some(id));
+    assert_eq!(close(&phone, id).await.expect(200).body["success"], false, "gone");
+}
+
+async fn signing_out_everywhere_ends_all_sessions(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (phone, tablet, lee) = (
+        auth.sign_in(KIM).await,
+        auth.sign_in(KIM).await,
+        auth.sign_in(LEE).await,
+    );
+    send(phone.sign(auth.post("signOut").form(&[("all", "true")])))
+        .await
+        .expect(200);
+    for person in [&phone, &tablet] {
+        assert!(!auth.admits(person).await);
+        auth.try_reissue(&person.account, &person.refresh).await.expect(403);
+    }
+    assert!(auth.admits(&lee).await);
+    let mut expired = ground.watch::<SessionExpired>().await;
+    let ended = [expired.next().await, expired.next().await];
+    assert!(ended.iter().all(|event| event.event.account.as_str() == phone.account));
+    assert_ne!(ended[0].event.session, ended[1].event.session);
+}
+
+async fn a_session_ends_however_often_it_is_used(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("sessions.lifetime", "100h")]).await;
+    let mut kim = auth.sign_in(KIM).await;
+    for _ in 0..9 {
+        ground.clock.advance(11 * HOUR);
+        kim = auth.reissue(&kim).await;
+    }
+    ground.clock.advance(HOUR);
+    auth.try_reissue(&kim.account, &kim.refresh).await.expect(403);
 }

@@ -11,13 +11,13 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{Row, engine};
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::Introduction;
-use crate::domain::session::{Refresh, RefreshId, Session};
+use crate::domain::session::{Origin, Refresh, RefreshId, Session};
 use crate::store::AccessToken;
 
 pub const PERSON: &str = "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, created_at, changed_at FROM account";
 
 pub const SESSION: &str = "SELECT session, account, stamped_at, refresh_id, refresh_issued_at, refresh_expires_at,
-    previous_refresh_id, rotated_at FROM session";
+    previous_refresh_id, rotated_at, opened_at, device, place FROM session";
 
 /// The rows of a table that fulfil a condition. Safe: both parts are written here, values are bound.
 pub fn select(table: &'static str, condition: &'static str) -> AssertSqlSafe<String> {
@@ -52,6 +52,7 @@ pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Opti
 pub fn session(row: &Row) -> Result<Session, StoreError> {
     let previous: Option<String> = row.try_get_unchecked("previous_refresh_id")?;
     let rotated_at: Option<i64> = row.try_get("rotated_at")?;
+    let opened_at: Option<i64> = row.try_get("opened_at")?;
     let rotated_at = rotated_at.map(from_millis).transpose()?;
     Ok(Session {
         id: session_id(row)?,
@@ -61,6 +62,11 @@ pub fn session(row: &Row) -> Result<Session, StoreError> {
             id: RefreshId(text(row, "refresh_id")?),
             issued_at: instant(row, "refresh_issued_at")?,
             expires_at: instant(row, "refresh_expires_at")?,
+        },
+        origin: Origin {
+            opened_at: opened_at.map(from_millis).transpose()?,
+            device: row.try_get_unchecked("device")?,
+            place: row.try_get_unchecked("place")?,
         },
         previous: previous.map(RefreshId).zip(rotated_at),
     })

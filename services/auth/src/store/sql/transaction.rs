@@ -204,7 +204,7 @@ impl Transaction for SqlTransaction {
     async fn insert_session(&mut self, session: &Session) -> Result<(), StoreError> {
         let insert = sqlx::query(
             "INSERT INTO session (stamped_at, refresh_id, refresh_issued_at, refresh_expires_at, previous_refresh_id, rotated_at,
-            account, session) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            opened_at, device, place, account, session) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         );
         self.run(
             bind_session(insert, session)
@@ -218,7 +218,7 @@ impl Transaction for SqlTransaction {
     async fn update_session(&mut self, session: &Session) -> Result<(), StoreError> {
         let update = sqlx::query(
             "UPDATE session SET stamped_at = ?, refresh_id = ?, refresh_issued_at = ?, refresh_expires_at = ?,
-            previous_refresh_id = ?, rotated_at = ? WHERE session = ?",
+            previous_refresh_id = ?, rotated_at = ?, opened_at = ?, device = ?, place = ? WHERE session = ?",
         );
         self.run(bind_session(update, session).bind(session.id.to_string()))
             .await?;
@@ -263,7 +263,25 @@ impl Transaction for SqlTransaction {
         Ok(())
     }
 
-    async fn trim_access_tokens(&mut self, session: SessionId, most: u32, now: Timestamp) -> Result<(), StoreError> {
+    async fn access_token_of(
+        &mut self,
+        session: SessionId,
+        issued_at: Timestamp,
+    ) -> Result<Option<(TokenDigest, Timestamp)>, StoreError> {
+        let row = sqlx::query("SELECT digest, expires_at FROM access_token WHERE session = ? AND issued_at = ?")
+            .bind(session.to_string())
+            .bind(issued_at.as_millisecond())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        let token = |row| {
+            let digest: Vec<u8> = sqlx::Row::try_get_unchecked(row, "digest")?;
+            let digest = digest.try_into().map_err(|_| rows::broken("digest"))?;
+            Ok((TokenDigest(digest), rows::instant(row, "expires_at")?))
+        };
+        row.as_ref().map(token).transpose()
+    }
+
+    async fn trim_access_tokens(&mut self, session: SessionId, most: u32) -> Result<(), StoreError> {
         let session = session.to_string();
         let surplus: Option<i64> = sqlx::query_scalar(
             "SELECT issued_at FROM access_token WHERE session = ? ORDER BY issued_at DESC LIMIT 1 OFFSET ?",
@@ -272,11 +290,12 @@ impl Transaction for SqlTransaction {
         .bind(i64::from(most))
         .fetch_optional(&mut *self.0)
         .await?;
-        let delete = sqlx::query("DELETE FROM access_token WHERE session = ? AND (expires_at <= ? OR issued_at <= ?)")
-            .bind(&session)
-            .bind(now.as_millisecond())
-            .bind(surplus.unwrap_or(i64::MIN));
-        self.run(delete).await?;
+        if let Some(surplus) = surplus {
+            let delete = sqlx::query("DELETE FROM access_token WHERE session = ? AND issued_at <= ?")
+                .bind(&session)
+                .bind(surplus);
+            self.run(delete).await?;
+        }
         Ok(())
     }
 
@@ -541,4 +560,7 @@ fn bind_session<'q>(query: Query<'q>, session: &'q Session) -> Query<'q> {
         .bind(session.refresh.expires_at.as_millisecond())
         .bind(previous)
         .bind(rotated_at)
+        .bind(session.origin.opened_at.map(Timestamp::as_millisecond))
+        .bind(&session.origin.device)
+        .bind(&session.origin.place)
 }
