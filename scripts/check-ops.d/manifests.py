@@ -5,12 +5,8 @@ usage: manifests.py KUSTOMIZE DEFINITIONS STRIMZI    the folder of the CustomRes
 """
 
 import json
-import os
 import re
-import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +14,9 @@ from urllib.parse import urlsplit
 import jsonschema
 import kubernetes_validate
 from common import ROOT, SERVICES, check, finish, load, parse, partitions, seconds, setting_of, settings
+from compositions import K8S, compositions
 
 VERSIONS = ("1.30", "1.33", "1.37")
-K8S = ROOT / "k8s"
 # What operators define themselves; no validator bundles it.
 CUSTOM = re.compile(r"(argoproj\.io|external-secrets\.io|gateway\.networking\.k8s\.io|keda\.sh|monitoring\.coreos\.com|(networking|security)\.istio\.io)/")
 STRIMZI = "kafka.strimzi.io/v1"
@@ -62,34 +58,6 @@ OUTSIDE = {
 }
 # Who may do what Pod Security "restricted" forbids: the log collector reads the files of its node, which belong to root.
 NODE_READERS = {"fluent-bit": {"/var/log", "/var/lib/sosohappy-fluent-bit"}}
-
-
-def build(kustomize, folder):
-    built = subprocess.run([kustomize, "build", folder], text=True, capture_output=True)
-    return parse(built.stdout) if check(built.returncode == 0, f"{folder}: {built.stderr.strip()}") else []
-
-
-def compositions(kustomize):
-    """Both overlays as they are, each component over one of them unless it is part of production, and what stands for itself."""
-    with tempfile.TemporaryDirectory() as work:
-        todo = {path.name: path for path in sorted((K8S / "overlays").iterdir())}
-        part_of_production = {(K8S / "overlays/production" / path).resolve() for path in load(K8S / "overlays/production/kustomization.yaml")[0]["components"]}
-        for found in sorted([*(K8S / "components").rglob("kustomization.yaml"), K8S / "argocd/kustomization.yaml"]):
-            name = str(found.parent.relative_to(K8S)).removeprefix("components/").replace("/", "-")
-            if load(found)[0]["kind"] == "Kustomization":
-                todo[f"{name} alone"] = found.parent
-            elif found.parent.resolve() not in part_of_production:
-                # Production has another way in already.
-                below = "dev" if name == "ingress" else "production"
-                folder = Path(work) / name
-                folder.mkdir()
-                where = lambda path: os.path.relpath(path, folder.resolve())
-                lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources:", f"  - {where(K8S / 'overlays' / below)}", "components:", f"  - {where(found.parent)}"]
-                (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
-                todo[f"{below} with {name}"] = folder
-        with ThreadPoolExecutor(2) as pool:
-            built = pool.map(lambda folder: build(kustomize, str(folder)), todo.values())
-            return dict(zip(todo, built, strict=True))
 
 
 @cache
@@ -377,6 +345,8 @@ class Composition:
         for policy in self.of("NetworkPolicy"):
             for direction, end in (("ingress", "from"), ("egress", "to")):
                 for rule in policy["spec"].get(direction, []):
+                    # Else each apply patches what the server has filled in.
+                    self.check(all("protocol" in port for port in rule.get("ports", [])), policy, "a port without its protocol")
                     for peer in rule.get(end, []):
                         edge = (policy["metadata"]["name"], direction, described(peer), tuple(port.get("port") for port in rule.get("ports", [])))
                         if set(peer) != {"podSelector"}:
@@ -464,7 +434,7 @@ class Composition:
                 for match in rule.get("match", [{"uri": {"prefix": "/"}}]):
                     for end in rule["route"]:
                         to = end["destination"]
-                        yield item, next(iter(match["uri"].values())).removesuffix("/"), to["host"], to["port"]["number"], seconds(rule["timeout"])
+                        yield item, next(iter(match["uri"].values())).removesuffix("/"), to["host"], to["port"]["number"], seconds(rule.get("timeout", "0s"))
 
     def ingresses(self, ports):
         for item in self.of("Ingress"):
