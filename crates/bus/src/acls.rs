@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_auth_writes_what_decides_who_is_let_in() {
+    fn only_auth_writes_the_topics_of_tokens_and_accounts() {
         for topic in [
             "accessToken",
             "expired",

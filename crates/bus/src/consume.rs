@@ -22,11 +22,11 @@ pub enum HandleError {
     /// A dependency (the database, the bus) is unavailable: the record is retried, with backoff, for as long as it takes.
     #[error("{0}")]
     Unavailable(#[source] anyhow::Error),
-    /// Stored data cannot be read, or a statement is wrong: the record is retried for about two seconds and then goes to
+    /// Stored data cannot be read, or a statement is wrong: the record is retried for about two seconds and then sent to
     /// the dead-letter topic, so that it never blocks its partition. The text is logged: no personal data.
     #[error("{0}")]
     Corrupt(#[source] anyhow::Error),
-    /// This event can never be applied: it goes to the dead-letter topic at once. The text is logged: no personal data.
+    /// This event can never be applied: it is sent to the dead-letter topic at once. The text is logged: no personal data.
     #[error("{0}")]
     Rejected(String),
 }

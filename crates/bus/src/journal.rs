@@ -66,7 +66,7 @@ impl Journal {
         let cannot = |error: &dyn std::fmt::Display| BusError::Settings(format!("journal {}: {error}", path.display()));
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder {
-            // Whatever the fleet tells itself is nobody else's to read.
+            // Events hold personal data: the file is private to its owner.
             let mut private = std::fs::DirBuilder::new();
             private.recursive(true).mode(0o700);
             private.create(folder).map_err(|error| cannot(&error))?;

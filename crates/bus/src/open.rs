@@ -10,7 +10,7 @@ use crate::journal::Journal;
 use crate::names::Names;
 use crate::{Bus, BusError};
 
-/// Opens the bus that `events.url` names. A broker that is away is no error: what is asked of the bus waits for it.
+/// Opens the bus that `events.url` names. An unavailable broker is no error: calls wait until it is available.
 pub async fn open(settings: &Events, context: &Context) -> Result<Arc<dyn Bus>, BusError> {
     let names = Names::new(settings)?;
     match settings.url.scheme() {

@@ -39,7 +39,7 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
     /// Resolves when all are durable, in the given order per key. On an error any number of them may have
     /// been published.
     ///
-    /// While a broker is away it waits, and keeps the order of what waits. Dropped, it takes back what the broker does not have yet.
+    /// Waits while a broker is unavailable, in order. Dropping the future cancels records that the broker has not received.
     async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError>;
 
     /// Publishes records that their sender repeats or can do without: settings reports, acknowledgements, heartbeats. Gives up after
@@ -50,23 +50,23 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
             .unwrap_or_else(|_| Err(BusError::Unavailable("the report timed out".to_owned())))
     }
 
-    /// Joins a consumer group: each record goes to one member, partitions are shared out, order is kept per
-    /// key, and a member that dies has its partitions taken over. A new group begins at the earliest record.
+    /// Joins a consumer group: each record is delivered to one member, partitions are assigned among members, order is kept per
+    /// key, and the partitions of a crashed member are reassigned. A new group begins at the earliest record.
     async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError>;
 
-    /// Reads every partition without a group; positions are not kept. They are fixed when this resolves: nothing
-    /// that is published from then on is missed. Of a volatile topic ([`Topic::is_volatile`]) it may bring only that.
+    /// Reads every partition without a group; positions are not kept. They are fixed when this resolves: every
+    /// record published from then on is delivered. A volatile topic ([`Topic::is_volatile`]) may deliver only those.
     async fn read(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, BusError>;
 
-    /// Reads the dead letters of these topics, all there are; a record's `topic` is the one it could not be
-    /// handled on, its headers `dlt-…` say why and where.
+    /// Reads all dead letters of these topics; a record's `topic` is its original one, its headers `dlt-…` hold the reason
+    /// and the original position.
     async fn read_dead_letters(&self, topics: &[Topic]) -> Result<Box<dyn Reader>, BusError>;
 
-    /// Makes the topics (and their `.dlt`) where they are missing. Idempotent. `publish`, `join` and `read` do it for
-    /// the topics they meet first.
+    /// Creates missing topics (and their `.dlt`). Idempotent. `publish`, `join` and `read` call it for the topics that they
+    /// use for the first time.
     async fn create_topics(&self, topics: &[Topic]) -> Result<(), BusError>;
 
-    /// Whether the bus answers, for health.
+    /// Checks that the bus is available, for health.
     async fn ping(&self) -> Result<(), BusError>;
 }
 

@@ -69,7 +69,7 @@ impl Consumer<BusMessage> for Follower {
 }
 
 impl Follower {
-    /// Tells what the service was started on, and from then on looks for what no message has told.
+    /// Reports the settings that the service started with, and then polls for versions that no message announced.
     async fn look(self, poll: Live<Duration>) -> anyhow::Result<()> {
         let draining = self.context.lifecycle.draining();
         let started = SettingsReport {

@@ -40,11 +40,11 @@ const TRY: Duration = Duration::from_secs(1);
 /// Wakes the relay of this process; called after each commit of an outbox row.
 pub type RelayHandle = WakeHandle;
 
-/// Spawns the relay: one of the replicas leases it and publishes batches in order. Without a wake it looks every
-/// 200 ms, which also finds rows of a replica that died after its commit. What the bus refuses for good goes to the
-/// dead-letter topic, and what cannot be read to the outbox's quarantine, so that one record never stops the rest.
+/// Spawns the relay: one replica holds the lease and publishes batches in order. Without a wake it polls every
+/// 200 ms, which also finds rows of a replica that crashed after its commit. Records that the bus refuses permanently become
+/// dead letters, and invalid rows are quarantined, so that one record never blocks the rest.
 ///
-/// A record is published at least once: a relay that dies, or loses its lease, between publishing and forgetting leaves
+/// A record is published at least once: a relay that crashes, or loses its lease, between publishing and deleting leaves
 /// rows that the next one publishes again under the same event ids. The first copies of a key are always in order.
 #[must_use]
 pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
@@ -88,8 +88,8 @@ struct Relay {
     published_until: Option<PublishedUntil>,
 }
 
-/// A lease that was obtained, and when it has to be renewed or is over. Time is the machine's monotonic one: a lease is
-/// about this process being alive, not about the date.
+/// An acquired lease with the instants of its renewal and expiry. Both are monotonic: the lease depends on the liveness of
+/// this process, not on the date.
 struct Lease {
     renew: Instant,
     end: Instant,
@@ -104,7 +104,7 @@ impl Lease {
     }
 }
 
-/// Why a turn at publishing ended.
+/// Why the relay stopped leading.
 enum End {
     Drained,
     LeaseLost,
@@ -172,19 +172,19 @@ impl Relay {
         }
     }
 
-    /// Publishes as long as the lease holds. When the service drains, whoever writes has ended: what is there then is published, so
-    /// that what the last requests have caused does not wait for another replica.
+    /// Publishes as long as the lease holds. When the relay drains, all writers have ended: the rest of the outbox is published, so
+    /// that events of the last requests do not wait for another replica.
     async fn lead(&self, mut lease: Lease) -> End {
         let mut delays = backoff();
         let mut last_record: Option<Instant> = None;
-        // Rows that even the dead letters do not take (a topic of another version of ours): they stay, and nothing waits
-        // for them.
+        // Rows refused together with their dead letters (a topic of another release): they stay in the outbox and block no
+        // other row.
         let mut stuck = HashSet::new();
         loop {
             if !self.keep(&mut lease).await {
                 return End::LeaseLost;
             }
-            // Asked before the look: what was written before the service drained is seen by it.
+            // Read before the query: rows committed before the drain are then part of its result.
             let drains = self.draining.is_cancelled();
             let looked_at = self.clock.now();
             let batch = self.outbox.pending(BATCH + stuck.len()).await.map(|mut batch| {
@@ -193,7 +193,7 @@ impl Relay {
                 batch
             });
             let progress = match batch {
-                // Rows in quarantine have made room for others behind them.
+                // The quarantined rows filled the batch; other rows follow them.
                 Ok(batch) if batch.pending.is_empty() && !batch.quarantined.is_empty() => continue,
                 Ok(batch) if batch.pending.is_empty() => {
                     self.report(Some(looked_at));
@@ -207,7 +207,7 @@ impl Relay {
                 }
                 Ok(batch) => {
                     let progress = self.relay(&batch.pending, &mut lease, &mut stuck).await;
-                    // A full batch may have left rows behind it.
+                    // Only after a partial batch is the outbox known to be empty.
                     if batch.pending.len() + batch.quarantined.len() < BATCH && matches!(progress, Ok(true)) {
                         self.report(Some(looked_at));
                     }
@@ -240,8 +240,8 @@ impl Relay {
         }
     }
 
-    /// Publishes and forgets one batch. False when the lease is over, also when it ended before this was called: the look at what
-    /// is pending may have taken longer, and another relay may have published the same, and more, since.
+    /// Publishes one batch and deletes its rows. Returns false when the lease has expired, also before the call: the query of
+    /// pending rows may have outlasted it, and another relay may have published the same rows, and later ones, since.
     async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Result<bool, String> {
         let records: Vec<_> = pending.iter().map(|pending| pending.record.clone()).collect();
         let Some(outcome) = self.while_leading(lease, self.bus.publish(&records)).await else {
@@ -267,7 +267,8 @@ impl Relay {
         error.map_or(Ok(true), |error| Err(error.to_string()))
     }
 
-    /// Finds the records that the bus refuses, and puts them where dead letters go. Answers how many are out of the way.
+    /// Publishes record by record and sends a dead letter for each refused one. Returns the number of handled records and the
+    /// error that stopped it; `None` when the lease has expired.
     async fn one_by_one(
         &self,
         pending: &[Pending],
@@ -304,8 +305,8 @@ impl Relay {
         Some((pending.len(), None))
     }
 
-    /// Forgets what was published, and does not look for more before that has come through: it would be published
-    /// again. False when the lease is over.
+    /// Deletes published rows, retrying until it succeeds: rows that stay would be published again. Returns false when the
+    /// lease has expired.
     async fn forget(&self, sent: &[&Pending], lease: &mut Lease) -> bool {
         if sent.is_empty() {
             return true;
@@ -321,14 +322,14 @@ impl Relay {
         }
         for pending in sent {
             self.metrics.published.with_label_values(&[&pending.record.topic]).inc();
-            // There with the first record of a topic, at nothing.
+            // Pre-creates the series of the topic so that it starts at 0.
             self.metrics.refused.with_label_values(&[&pending.record.topic]);
         }
         true
     }
 
-    /// Runs something that may take long, and renews the lease meanwhile. `None` when the lease is over: then the work is dropped,
-    /// or not even begun.
+    /// Runs slow work and renews the lease meanwhile. Returns `None` when the lease has expired: the work is then dropped,
+    /// or never started.
     async fn while_leading<T>(&self, lease: &mut Lease, work: impl Future<Output = T>) -> Option<T> {
         if !self.keep(lease).await {
             return None;
@@ -343,7 +344,7 @@ impl Relay {
         }
     }
 
-    /// Renews the lease when half of it is gone. False when it is over.
+    /// Renews the lease after half of its duration. Returns false when it has expired.
     async fn keep(&self, lease: &mut Lease) -> bool {
         let mut delays = backoff();
         while Instant::now() >= lease.renew {
@@ -372,7 +373,7 @@ impl Relay {
         }
     }
 
-    /// Says up to when everything committed has been published; nothing without the lease.
+    /// Reports the time up to which all commits are published; `None` without the lease.
     fn report(&self, until: Option<Timestamp>) {
         if let Some(published_until) = &self.published_until {
             published_until.send_replace(until);

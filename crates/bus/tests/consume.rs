@@ -19,15 +19,15 @@ use tokio::sync::mpsc;
 
 on_both!(
     applies_in_order_and_not_again_after_a_restart,
-    waits_for_what_is_away_and_keeps_the_order,
-    buries_what_cannot_be_handled_and_goes_on,
-    drains_while_it_waits_and_leaves_the_record_undone,
+    retries_unavailable_dependencies_in_order,
+    sends_dead_letters_and_continues,
+    shuts_down_during_a_retry_without_acknowledging,
     an_unreadable_newer_version_waits_for_a_newer_replica,
     consumers_of_state_hold_readiness_back_until_the_group_has_caught_up,
     readers_hold_readiness_back_until_they_have_caught_up,
-    readers_pass_over_what_they_cannot_handle,
+    readers_skip_records_they_cannot_handle,
     readers_from_the_present_miss_nothing_once_ready,
-    what_is_consumed_is_correlated_with_what_it_causes,
+    published_events_carry_the_correlation_of_the_consumed_event,
 );
 
 const BUDGET: Duration = Duration::from_secs(20);
@@ -135,7 +135,7 @@ async fn applies_in_order_and_not_again_after_a_restart(bench: Bench) {
     assert!(second.lifecycle.shutdown(BUDGET).await.is_empty());
 }
 
-async fn waits_for_what_is_away_and_keeps_the_order(bench: Bench) {
+async fn retries_unavailable_dependencies_in_order(bench: Bench) {
     let bus = bench.open().await;
     publish(&bench, &bus, &["away", "next"]).await;
     let (consumer, mut seen) = told();
@@ -147,7 +147,7 @@ async fn waits_for_what_is_away_and_keeps_the_order(bench: Bench) {
     assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
 }
 
-async fn buries_what_cannot_be_handled_and_goes_on(bench: Bench) {
+async fn sends_dead_letters_and_continues(bench: Bench) {
     let bus = bench.open().await;
     let (consumer, mut seen) = told();
     let service = service();
@@ -272,7 +272,7 @@ async fn an_unreadable_newer_version_waits_for_a_newer_replica(bench: Bench) {
     assert!(newer.lifecycle.shutdown(BUDGET).await.is_empty());
 }
 
-async fn drains_while_it_waits_and_leaves_the_record_undone(bench: Bench) {
+async fn shuts_down_during_a_retry_without_acknowledging(bench: Bench) {
     let bus = bench.open().await;
     publish(&bench, &bus, &["done", "gone"]).await;
     let (consumer, mut seen) = told();
@@ -352,7 +352,7 @@ async fn readers_hold_readiness_back_until_they_have_caught_up(bench: Bench) {
     assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
 }
 
-async fn readers_pass_over_what_they_cannot_handle(bench: Bench) {
+async fn readers_skip_records_they_cannot_handle(bench: Bench) {
     let bus = bench.open().await;
     bus.publish(&[malformed()]).await.unwrap();
     publish(&bench, &bus, &["bad", "panic", "corrupt", "away", "healed", "last"]).await;
@@ -402,7 +402,7 @@ impl Consumer<AccountResigned> for Current {
     }
 }
 
-async fn what_is_consumed_is_correlated_with_what_it_causes(bench: Bench) {
+async fn published_events_carry_the_correlation_of_the_consumed_event(bench: Bench) {
     let bus = bench.open().await;
     let mut envelope = Envelope::new(resigned("1"), &bench.context);
     envelope.meta.correlation_id = Some("request-1".into());

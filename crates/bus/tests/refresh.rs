@@ -18,9 +18,9 @@ use sosohappy_events::{Envelope, Topic};
 use support::{Bench, soon};
 
 on_both!(
-    who_is_meant_reads_again_and_says_so,
-    a_refusal_is_told_and_nothing_changes,
-    a_missed_message_is_made_up_for,
+    addressed_instances_refresh_and_acknowledge,
+    a_refused_version_is_reported_and_not_applied,
+    a_missed_refresh_is_detected_by_polling,
     a_spring_service_is_understood,
 );
 
@@ -114,7 +114,7 @@ async fn reading(bus: &Arc<dyn Bus>) -> Box<dyn Reader> {
     soon(bus.read(&[Topic::ConfigBus], Start::Latest)).await.unwrap()
 }
 
-async fn who_is_meant_reads_again_and_says_so(bench: Bench) {
+async fn addressed_instances_refresh_and_acknowledge(bench: Bench) {
     let bus = bench.open().await;
     let mut reader = reading(&bus).await;
     let feed = Instance::start("feed-service", &bus, NEVER).await;
@@ -170,7 +170,7 @@ async fn who_is_meant_reads_again_and_says_so(bench: Bench) {
     );
 }
 
-async fn a_refusal_is_told_and_nothing_changes(bench: Bench) {
+async fn a_refused_version_is_reported_and_not_applied(bench: Bench) {
     let bus = bench.open().await;
     let mut reader = reading(&bus).await;
     let feed = Instance::start("feed-service", &bus, NEVER).await;
@@ -199,7 +199,7 @@ async fn a_refusal_is_told_and_nothing_changes(bench: Bench) {
     support::assert_counted(&feed.context, "settings_refused", &[], 0);
 }
 
-async fn a_missed_message_is_made_up_for(bench: Bench) {
+async fn a_missed_refresh_is_detected_by_polling(bench: Bench) {
     let bus = bench.open().await;
     let feed = Instance::start("feed-service", &bus, Duration::from_millis(50)).await;
     write(&feed.file, 2);

@@ -226,7 +226,7 @@ async fn kill(context: Context) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_is_published_in_order_and_forgotten() {
+async fn rows_are_published_in_order_and_deleted() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     (0..1000).for_each(|number| outbox.write(event(number)));
     let (context, _handle) = relay(&bus, &outbox);
@@ -236,7 +236,7 @@ async fn everything_is_published_in_order_and_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_is_quicker_than_a_look() {
+async fn a_wake_publishes_before_the_next_poll() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     let (_context, handle) = relay(&bus, &outbox);
     sleep(Duration::from_secs(10)).await;
@@ -253,7 +253,7 @@ async fn a_wake_is_quicker_than_a_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_away_is_waited_for() {
+async fn publishing_is_retried_while_a_dependency_is_unavailable() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     (0..10).for_each(|number| outbox.write(event(number)));
     bus.0.lock().unavailable = 7;
@@ -297,7 +297,7 @@ async fn a_relay_without_the_lease_publishes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_seen_before_the_lease_ended_is_not_published_after_it() {
+async fn rows_read_before_the_lease_expired_are_not_published_after_it() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     outbox.0.lock().pending_takes = LEASE * 2;
     outbox.write(event(0));
@@ -342,7 +342,7 @@ async fn one_relay_publishes_and_another_takes_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_bus_refuses_goes_to_the_dead_letters() {
+async fn refused_records_become_dead_letters() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     outbox.write(event(0));
     outbox.write(record(Topic::Notice, "key-0", "too large"));
@@ -361,7 +361,7 @@ async fn what_the_bus_refuses_goes_to_the_dead_letters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_be_put_nowhere_stays_and_stops_nothing() {
+async fn records_refused_with_their_dead_letters_stay_and_block_no_others() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     for number in 0..600 {
         // More of them than fit into one batch: a roll-back of a version that had another topic.
@@ -378,7 +378,7 @@ async fn what_can_be_put_nowhere_stays_and_stops_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_in_quarantine_are_counted_and_stop_nothing() {
+async fn quarantined_rows_are_counted_and_block_no_others() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     let unreadable = || Outgoing {
         topic: "unreadable".into(),
@@ -399,7 +399,7 @@ async fn rows_in_quarantine_are_counted_and_stop_nothing() {
 
 /// Kills the relay again and again at points of time that move over all it does.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_lost_or_out_of_order_wherever_a_relay_dies() {
+async fn no_event_is_lost_or_reordered_wherever_a_relay_crashes() {
     for millis in 1..50 {
         let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
         (0..300).for_each(|number| outbox.write(event(number)));
@@ -423,7 +423,7 @@ async fn nothing_is_lost_or_out_of_order_wherever_a_relay_dies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_relay_leaves_though_others_go_on_writing() {
+async fn a_relay_shuts_down_while_others_still_write() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     let (context, _handle) = relay(&bus, &outbox);
     outbox.write(event(0));
@@ -469,7 +469,7 @@ async fn the_leading_relay_alone_publishes_heartbeats_past_the_outbox() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_heartbeat_passes_over_what_is_not_published() {
+async fn no_heartbeat_overtakes_unpublished_rows() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
     let context = Context {
         clock: Arc::new(VirtualClock(Instant::now())),

@@ -127,7 +127,7 @@ async fn child_with_clients() {
 }
 
 #[test]
-fn a_broker_that_comes_back_harms_no_process() {
+fn a_broker_restart_crashes_no_process() {
     // Where a broker is given, nothing may be known of how it is started.
     let has_engines = std::env::var_os("SOSOHAPPY_TEST_KAFKA").is_some();
     if !has_engines {

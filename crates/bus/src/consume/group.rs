@@ -211,10 +211,10 @@ mod tests {
     use sosohappy_events::types::AccountResigned;
     use sosohappy_events::{Envelope, Outgoing};
 
-    struct Nobody;
+    struct Unused;
 
     #[async_trait]
-    impl Consumer<AccountResigned> for Nobody {
+    impl Consumer<AccountResigned> for Unused {
         async fn handle(&self, _: Envelope<AccountResigned>) -> Result<(), HandleError> {
             Ok(())
         }
@@ -251,9 +251,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_dead_letter_is_cut_and_then_given_up() {
+    async fn a_refused_dead_letter_is_truncated_and_then_dropped() {
         let context = Context::system("test-service", 0);
-        let handling = Handling::<AccountResigned, _>::new(&context, Nobody, "consumer");
+        let handling = Handling::<AccountResigned, _>::new(&context, Unused, "consumer");
         let mut record = record_of(&Outgoing {
             topic: "resign".into(),
             key: Some("k".repeat(5000)),
@@ -266,7 +266,7 @@ mod tests {
             let before = handling.metrics.lost.with_label_values(&["resign"]).get();
             let sent_in_time = send_dead_letter(&context, &handling, &mut member, &record, "no reason");
             let sent_in_time = tokio::time::timeout(Duration::from_secs(5), sent_in_time).await;
-            assert_eq!(sent_in_time, Ok(true), "the partition goes on");
+            assert_eq!(sent_in_time, Ok(true), "the partition continues");
             let sent = member.1.into_inner();
             assert_eq!(sent.len(), letters);
             assert_eq!(
@@ -333,7 +333,7 @@ mod tests {
         assert!(matches!(ended, Ok(Ended::Held(_))));
         assert_eq!(began.elapsed().as_secs(), LONGEST_HOLD.as_secs());
 
-        let handling = Handling::<AccountResigned, _>::new(&context, Nobody, "consumer");
+        let handling = Handling::<AccountResigned, _>::new(&context, Unused, "consumer");
         let ended = consume(&context, &handling, &mut member, &mut None).await;
         assert!(
             ended.is_err_and(|error| error.to_string().contains("done")),

@@ -125,7 +125,7 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
     /// Decodes a record, or says what became of it.
     ///
     /// An unreadable record of a newer version holds its partition back, until this replica is replaced by one of the newer release
-    /// or [`NEWER_VERSION_PATIENCE`] is over: a dead letter would be an acknowledged event that the newer release could have applied.
+    /// or [`NEWER_VERSION_PATIENCE`] has passed: a dead letter would discard an acknowledged event that the newer release could apply.
     async fn decode(&self, record: &Record) -> Result<Envelope<E>, Outcome> {
         let began = Instant::now();
         let mut delays = slow_backoff();

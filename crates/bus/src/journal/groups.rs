@@ -16,7 +16,7 @@ use super::{Group, PARTITIONS, Part};
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     by_name: Mutex<HashMap<Group, Members>>,
-    /// Goes up whenever a member joins or leaves, or gives a partition up.
+    /// Incremented whenever a member joins, leaves or releases a partition.
     changed: watch::Sender<u64>,
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn run(state: Arc<State>, commands: mpsc::WeakSender<Command>, 
             _ = lag.tick() => measure_lag(&state).await,
             _ = tidy.tick() => tidy_up(&state, &commands).await,
         };
-        // The pool is closed while the last handle goes.
+        // The pool closes when the last handle is dropped.
         if let Err(error) = outcome
             && !end.is_cancelled()
         {

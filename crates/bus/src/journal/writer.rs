@@ -1,5 +1,5 @@
-//! The one task that writes. What is asked for while a commit is on its way goes together into the next
-//! one, so that many publishers share one wait for the disk.
+//! The single writer task. Requests that arrive during a commit share the next one, so that many publishers share one wait for the
+//! disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub(super) async fn run(
     drop(lock);
 }
 
-/// One transaction. What was done goes along; when it fails it waits for the next.
+/// Commits one transaction with the pending acknowledgements; after a failure they stay for the next one.
 async fn write(state: &State, connection: &mut SqliteConnection, commands: Vec<Command>) {
     let done = state.take_unwritten();
     let mut answers: Vec<Answer> = Vec::with_capacity(commands.len());
@@ -125,7 +125,7 @@ async fn write(state: &State, connection: &mut SqliteConnection, commands: Vec<C
 /// An answer that waits for the commit.
 fn answer<T: Send + 'static>(reply: Reply<T>, value: T) -> Answer {
     Box::new(move |committed| {
-        // Whoever asked may have stopped waiting.
+        // The caller may have been cancelled.
         let _ = reply.send(
             committed
                 .map(|()| value)
@@ -143,7 +143,7 @@ async fn transact(
     answers: &mut Vec<Answer>,
 ) -> Result<HashMap<i64, i64>, sqlx::Error> {
     if connection.is_in_transaction() {
-        // SQLite has ended the last one by itself, as it does when the disk is full, and sqlx goes on taking it for open.
+        // SQLite rolled the transaction back by itself, as it does on a full disk, but sqlx still counts it as open.
         *connection = super::options(&state.path).connect().await?;
     }
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;

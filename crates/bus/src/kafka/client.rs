@@ -156,7 +156,7 @@ impl Settings {
         config
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "500")
-            // Only what moves stops; the rest of a group goes on while it is shared out anew.
+            // Cooperative rebalancing: only reassigned partitions stop, the others are consumed during a rebalance.
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION.as_millis().to_string())
             .set("heartbeat.interval.ms", (SESSION / 4).as_millis().to_string());

@@ -28,7 +28,7 @@ pub enum State {
     Missing,
     /// As declared.
     Same,
-    /// Otherwise than declared; it was left alone, since somebody may have meant it.
+    /// Differs from the declaration; left unchanged, since it may be intended.
     Differs(Vec<Difference>),
 }
 
@@ -147,7 +147,10 @@ impl Inner {
                     let known = entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
                     Ok((name, known.collect()))
                 }
-                Ok(other) => Err(unavailable(format!("asked for topics, told of {:?}", other.specifier))),
+                Ok(other) => Err(unavailable(format!(
+                    "topics requested, but the broker described {:?}",
+                    other.specifier
+                ))),
                 Err(code) => Err(unavailable(format!("the settings of topics cannot be read: {code}"))),
             })
             .collect()

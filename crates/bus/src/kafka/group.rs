@@ -21,21 +21,23 @@ use crate::BusError;
 /// Members that join within this time are one change of the subscription, and one rebalance.
 const COLLECT: Duration = Duration::from_millis(50);
 
-/// How often the group is asked whether it has given up the topics of members that have left.
+/// Interval of the check whether topics of former members are revoked.
 const LOOK_FOR_REVOKED: Duration = Duration::from_millis(100);
 
-/// How long the group may take to give up everything, and the client to end.
+/// Limit for the revocation of all partitions, and again for the end of the client.
 const END: Duration = Duration::from_secs(5);
 
-/// A client in a group. Its events are always served, whatever its members do: it is never taken for dead, so that no other member is
-/// given its partitions before it knows (librdkafka's pull request 5604 has what is committed otherwise).
+/// A client in a group. A task of its own serves its events, however slow its members are: the broker never expires it, so that no
+/// other member is assigned its partitions before they are revoked here (librdkafka's pull request 5604: wrong commits otherwise).
+///
+/// Locks: [`Groups`] before `reserved`; neither is held across an await.
 struct Group {
     name: String,
     consumer: Arc<Consumer>,
     /// The topics of its members.
     subscribed: watch::Sender<BTreeSet<String>>,
-    /// These, and the topics of former members until their partitions are revoked: a new member must not go on behind records that
-    /// the former one has taken and not done.
+    /// These, and the topics of former members until their partitions are revoked: a new member would otherwise continue after
+    /// records that the former one received and did not acknowledge.
     reserved: Arc<Mutex<Reserved>>,
     failed: CancellationToken,
     /// Dropped, it stops the server: also when the last owner is one that only looked for a free client.
@@ -49,12 +51,12 @@ type Reserved = BTreeMap<String, Reservation>;
 
 /// A topic of a present or former member.
 struct Reservation {
-    /// Those whose queues are split off.
+    /// Partitions with a split-off queue.
     partitions: Vec<i32>,
     has_member: bool,
 }
 
-/// The clients of a process: one a group, and another for each further member with the same topic.
+/// The clients of a process: one for each group, and another for each further member of the same topic.
 #[derive(Default)]
 pub(super) struct Groups(Mutex<Vec<Weak<Group>>>);
 
@@ -119,7 +121,7 @@ impl Group {
         })
     }
 
-    /// False when one of the topics has a member already.
+    /// Reserves all of the topics. Returns false, and reserves none, when one is reserved already.
     fn reserve(&self, topics: &[String]) -> bool {
         let mut reserved = self.reserved.lock();
         let is_free = topics.iter().all(|topic| !reserved.contains_key(topic));
@@ -133,7 +135,7 @@ impl Group {
         is_free
     }
 
-    /// Commits what was done, tells the group, and ends the client.
+    /// Commits acknowledged records, leaves the group, and ends the client.
     async fn end(self) {
         let Self {
             name,
@@ -149,7 +151,7 @@ impl Group {
     }
 }
 
-/// What serves the events of a client and keeps its subscription.
+/// Serves the events of a client and updates its subscription.
 struct Server {
     name: String,
     consumer: Arc<Consumer>,
@@ -159,6 +161,7 @@ struct Server {
 
 impl Server {
     async fn run(self, mut subscribed: watch::Receiver<BTreeSet<String>>, stop: CancellationToken) {
+        // Set after each change of the subscription, until the topics of all former members are revoked.
         let mut is_revoking = false;
         loop {
             tokio::select! {
@@ -200,6 +203,7 @@ impl Server {
                 "partitions not revoked in time; ending Kafka consumer"
             );
         }
+        // Records left in a split-off queue would block the end of the client.
         for (topic, reservation) in std::mem::take(&mut *self.reserved.lock()) {
             queue::discard(&self.consumer, &topic, reservation.partitions);
         }
@@ -209,7 +213,7 @@ impl Server {
         }
     }
 
-    /// Commits what was done, and waits until no partition is assigned.
+    /// Commits acknowledged records, and waits until no partition is assigned.
     async fn give_up(&self) {
         self.consumer.unsubscribe();
         while self
@@ -231,7 +235,7 @@ impl Server {
         self.consumer.subscribe(&topics)
     }
 
-    /// Frees the topics of former members whose partitions are revoked. True when there are no others.
+    /// Frees the topics of former members whose partitions are revoked. Returns true when no former member is left.
     fn release(&self) -> bool {
         let assignment = match self.consumer.assignment() {
             Ok(assignment) => assignment,
@@ -279,7 +283,7 @@ impl Subscription {
         partitions.iter().map(split_one).collect()
     }
 
-    /// Asks the group for a share of the topics.
+    /// Adds the topics to the client's subscription.
     pub(super) fn subscribe(&self) {
         let topics = self.topics.iter().cloned();
         self.group()
@@ -287,12 +291,12 @@ impl Subscription {
             .send_modify(|subscribed| subscribed.extend(topics));
     }
 
-    /// Resolves when the client is of no use any more.
+    /// Resolves when the client has failed; its members rejoin on another one.
     pub(super) async fn failed(&self) {
         self.group().failed.cancelled().await;
     }
 
-    /// Leaves the topics to other members, and waits for the end of the client if this was its last member.
+    /// Releases the topics to other members, and waits for the end of the client if this was its last member.
     pub(super) async fn end(mut self) {
         if let Some(group) = self.unsubscribe() {
             group.end().await;
@@ -302,6 +306,7 @@ impl Subscription {
     /// Returns the client if this was its last subscription.
     fn unsubscribe(&mut self) -> Option<Group> {
         let group = self.group.take()?;
+        // Before the subscription changes: a check of the server in between would find no former member, and be the last one.
         for (topic, reservation) in group.reserved.lock().iter_mut() {
             reservation.has_member &= !self.topics.contains(topic);
         }
@@ -314,7 +319,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        // Not waited for. Outside of a runtime nothing else is held up.
+        // The end runs in the background; outside of a runtime the client is only dropped.
         if let (Some(group), Ok(runtime)) = (self.unsubscribe(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(group.end());
         }

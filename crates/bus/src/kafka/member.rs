@@ -30,13 +30,13 @@ pub(super) struct KafkaMember {
     partitions: Vec<Partition>,
     subscription: Subscription,
     lag: Option<Lag>,
-    /// The same, whoever has them, by topic and number.
+    /// All partitions of the topics, whichever member has them, by topic and number.
     numbers: Vec<(String, i32)>,
-    /// Asked first next time.
+    /// Index of the queue that is polled first next time.
     turn: usize,
 }
 
-/// A gauge that is kept at the lag of a member, and is nothing when it leaves.
+/// A gauge of a member's lag, set to 0 when the member leaves.
 struct Lag {
     gauge: IntGauge,
     _measuring: AbortOnDropHandle<()>,
@@ -48,7 +48,7 @@ impl Drop for Lag {
     }
 }
 
-/// A partition that this member may be given.
+/// A partition that this member may be assigned.
 struct Partition {
     topic: Topic,
     queue: Queue,
@@ -111,7 +111,7 @@ impl Member for KafkaMember {
             .map_err(unavailable)?;
         match self.subscription.consumer().store_offsets(&offsets) {
             Ok(()) => Ok(()),
-            // The partition has gone to another member, which may handle the record once more.
+            // The partition was reassigned to another member, which may handle the record again.
             Err(KafkaError::StoreOffset(RDKafkaErrorCode::State | RDKafkaErrorCode::UnknownPartition)) => {
                 tracing::info!(
                     group = self.subscription.name(),
@@ -234,7 +234,7 @@ fn has_done(consumer: &Consumer, ends: &[End]) -> Result<bool, BusError> {
     }))
 }
 
-/// Returns the records in this process's partitions of these topics that are not done.
+/// Returns the records in this process's partitions of these topics that are not acknowledged.
 fn measure(consumer: &Consumer, topics: &[String]) -> Result<i64, BusError> {
     let assignment = consumer.assignment().map_err(unavailable)?;
     let mut partitions = TopicPartitionList::new();

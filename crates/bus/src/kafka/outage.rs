@@ -1,4 +1,4 @@
-//! What consumers do while no broker answers.
+//! Pauses consumers while no broker is available.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,23 +13,24 @@ use super::queue::Consumer;
 use super::{ASK, blocking, unavailable};
 use crate::BusError;
 
-/// How often a broker that comes back is asked for the leaders of the partitions.
+/// Interval of the check whether partitions have leaders again.
 const LOOK_FOR_LEADERS: Duration = Duration::from_millis(100);
 
-/// Partitions that have no leader for longer than this keep the others waiting no more.
+/// After this time without a leader for some partitions, the others are resumed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Pauses the partitions of a client when it has lost all brokers, and resumes them when each has a leader again.
 ///
-/// A broker that comes back accepts connections before it leads anything. Its answer to a fetch then names some leaders and not others,
-/// and librdkafka from 2.5 on reads memory it has not written when it takes these in (its issues 5280 and 5430): about one process in
-/// forty died. A client that does not fetch gets no such answer.
+/// A restarted broker accepts connections before it leads anything. Its answer to a fetch then names some leaders and not others,
+/// and librdkafka from 2.5 on reads memory it has not written when it handles this answer (its issues 5280 and 5430): about one process in
+/// forty crashed. A client that does not fetch gets no such answer.
 pub(super) fn pause_during_outages(consumer: &Arc<Consumer>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer))))
 }
 
 async fn watch(consumer: Weak<Consumer>) {
     loop {
+        // Upgraded for each step only: the task must not keep a client alive whose members have left.
         let Some(lost) = consumer
             .upgrade()
             .map(|consumer| consumer.client().context().lost_brokers())
@@ -51,6 +52,7 @@ async fn watch(consumer: Weak<Consumer>) {
             partitions = paused.count(),
             "all Kafka brokers unavailable; consumer paused"
         );
+        // Since the first answer of a broker: `LONGEST_PAUSE` counts from here, not from the start of the outage.
         let mut answered = None;
         loop {
             tokio::time::sleep(LOOK_FOR_LEADERS).await;

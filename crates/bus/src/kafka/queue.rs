@@ -17,7 +17,7 @@ use crate::BusError;
 pub(super) type Consumer = StreamConsumer<Client>;
 pub(super) type Queue = StreamPartitionQueue<Client>;
 
-/// Splits the queue of a partition off. Done before the partition is assigned, so that none of its records goes to the client's
+/// Splits the queue of a partition off. Done before the partition is assigned, so that none of its records reaches the client's
 /// own queue.
 pub(super) fn split(consumer: &Arc<Consumer>, topic: &str, partition: i32) -> Result<Queue, BusError> {
     consumer
@@ -25,7 +25,7 @@ pub(super) fn split(consumer: &Arc<Consumer>, topic: &str, partition: i32) -> Re
         .ok_or_else(|| unavailable(format!("topic {topic} has no partition {partition}")))
 }
 
-/// Waits for the first of the queues that has something, and returns its index. The one at `turn` is asked first, so that a busy
+/// Waits for the first queue with a record, and returns its index. The one at `turn` is polled first, so that a busy
 /// partition does not hold up the others. Safe to cancel.
 ///
 /// # Panics
@@ -42,7 +42,7 @@ pub(super) async fn first<'a>(
     select_all(waits).await.0
 }
 
-/// Discards what is left in the queues of partitions that are no longer assigned. librdkafka may wait at its end for ever for a record
+/// Discards the records left in the queues of partitions that are no longer assigned. librdkafka may wait at its end for ever for a record
 /// in a queue that was split off: it refers to the partition that owns the queue (compare its pull request 4724).
 pub(super) fn discard(consumer: &Arc<Consumer>, topic: &str, partitions: impl IntoIterator<Item = i32>) {
     for partition in partitions {
@@ -53,8 +53,8 @@ pub(super) fn discard(consumer: &Arc<Consumer>, topic: &str, partitions: impl In
     }
 }
 
-/// Ends a client: a member's commits what was done and leaves its group. It blocks, in the worst case for ever (see [`discard`]), and
-/// so has a thread that no runtime waits for.
+/// Ends a client: a member's client commits acknowledged records and leaves its group. The end blocks, in the worst case for ever
+/// (see [`discard`]), and so runs in a thread that no runtime waits for.
 pub(super) fn end(consumer: Arc<Consumer>) -> oneshot::Receiver<()> {
     let (sender, ended) = oneshot::channel();
     std::thread::spawn(move || {

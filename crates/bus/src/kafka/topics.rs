@@ -1,5 +1,5 @@
 //! Making the topics that are missing, as the table says. Those that are there stay as they are: in a cluster where topics
-//! are somebody else's business, no right to make any is needed.
+//! are created by another principal, no right to create topics is needed.
 
 use std::collections::HashSet;
 use std::time::Duration;
