@@ -1,4 +1,4 @@
-//! Publishes refresh events and values on `configBus`, and states of canaries on `configCanary`.
+//! Publishes refresh events and values on `configBus`, and canary states on `configCanary`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 
 use crate::domain::canary::Canary;
 
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause before a failed refresh event is retried.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Everyone.
+/// The destination of all instances.
 pub const ALL: &str = "**";
 
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ impl Announcer {
         }
     }
 
-    /// Tells everyone to read their settings again: soon, or when the bus is back.
+    /// Requests a refresh event to all instances, which [`Announcer::spawn`] publishes and retries.
     pub fn refresh_all_soon(&self) {
         self.pending.notify_one();
     }
@@ -58,13 +59,13 @@ impl Announcer {
         self.publish(vec![CanaryUpdated::new(&self.context, update)]).await
     }
 
-    /// Asks the other replicas of config to publish the version that `canary.hold` keeps back.
+    /// Requests that the other replicas of config publish the version held back by `canary.hold`.
     pub async fn publish_held_version(&self) -> Result<(), BusError> {
         let update = CanaryUpdate::PublishHeldVersion;
         self.publish(vec![CanaryUpdated::new(&self.context, update)]).await
     }
 
-    /// Publishes which flags were evaluated here.
+    /// Publishes the names of flags that this replica has evaluated.
     pub async fn flags(&self, flags: Vec<String>) -> Result<(), BusError> {
         let report = SettingsReport {
             flags,
@@ -81,30 +82,31 @@ impl Announcer {
         self.bus.publish_reports(&records).await
     }
 
-    /// Sends what [`Announcer::refresh_all_soon`] asks for. Readiness does not wait for the bus.
+    /// Publishes the events that [`Announcer::refresh_all_soon`] requests. Readiness does not depend on the bus.
     pub fn spawn(&self) {
         let announcer = self.clone();
         let draining = self.context.lifecycle.draining();
         self.context.lifecycle.spawn("config-announcer", async move {
-            let mut told = true;
+            // False while an event is to be retried; only the first failure of a row is logged.
+            let mut is_published = true;
             loop {
                 let next = async {
-                    if told {
+                    if is_published {
                         announcer.pending.notified().await;
                     } else {
-                        tokio::time::sleep(PAUSE).await;
+                        tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 };
                 if draining.run_until_cancelled(next).await.is_none() {
                     return Ok(());
                 }
                 match announcer.refresh([ALL]).await {
-                    Ok(()) => told = true,
+                    Ok(()) => is_published = true,
                     Err(error) => {
-                        if told {
+                        if is_published {
                             tracing::warn!(%error, "publishing refresh event failed; retrying");
                         }
-                        told = false;
+                        is_published = false;
                     }
                 }
             }
@@ -112,7 +114,7 @@ impl Announcer {
     }
 }
 
-/// As Spring completes what it is asked for: with at most one colon, and unless it ends so, everything below is meant.
+/// Completes a destination as Spring does: `:**` is appended to one with at most one colon that does not end with it.
 fn complete(destination: &str) -> String {
     let destination = destination.trim();
     if destination.is_empty() || destination == ALL {
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn destinations_are_completed_as_spring_does() {
-        for (asked, complete_one) in [
+        for (destination, expected) in [
             ("", "**"),
             ("**", "**"),
             ("*", "*:**"),
@@ -139,7 +141,7 @@ mod tests {
             ("feed-service:**", "feed-service:**"),
             ("feed-service:8891:abc", "feed-service:8891:abc"),
         ] {
-            assert_eq!(complete(asked), complete_one, "{asked}");
+            assert_eq!(complete(destination), expected, "{destination}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Leads a canary: refreshes the instances of a step, waits for what they report, and goes on or back.
+//! Runs a canary: refreshes the instances of a step, waits for their reports, and continues or rolls back.
 //!
-//! Replicas of config tell each other on `configCanary` what they know of it, and agree by [`Canary::merged`]. The one that was asked leads, after
-//! a restart too. When the others have received nothing from it for `canary.wait`, they roll back.
+//! Replicas of config exchange its state on `configCanary` and agree by [`Canary::merged`]. The replica that received the request is the leader,
+//! after a restart too. A follower that receives no state for `canary.wait` rolls back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,24 +21,25 @@ use tokio::time::Instant;
 
 use crate::bus::{ALL, Announcer};
 use crate::convergence::Convergence;
-use crate::domain::canary::{Canary, Observed, Patience, Phase, Verdict};
+use crate::domain::canary::{Canary, Observation, Phase, Timeouts, Verdict};
 use crate::settings::CanarySettings;
-use crate::source::{CanaryError, Look, Source};
+use crate::source::{CanaryError, RefreshReason, Source};
 use crate::state::record::{Action, Entry};
 
-/// How often reports are looked at.
+/// Interval between two evaluations of the reports.
 const TICK: Duration = Duration::from_millis(250);
-/// How often instances are refreshed that are watched: each answers with a report, which has its health.
+/// Interval between refresh events to the updated instances: each responds with a report that contains its health.
 const PROBE: Duration = Duration::from_secs(1);
-/// How long instances have to report before a canary begins without them, and how often reports are looked at in this time.
-const PRESENCE: Duration = Duration::from_secs(2);
-const PRESENCE_LOOK: Duration = Duration::from_millis(50);
-/// How often replicas that start later are told which version was taken back.
-const REMINDER: Duration = Duration::from_secs(30);
-/// How far back messages about a canary are read at the start.
-const MEMORY: Duration = Duration::from_mins(5);
+/// How long instances have to report before a canary starts without them.
+const PRESENCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between two checks for their reports.
+const PRESENCE_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval between publications of a rolled-back canary, for replicas that start later.
+const ROLLBACK_INTERVAL: Duration = Duration::from_secs(30);
+/// Age of the oldest canary state that is read at the start.
+const REPLAY: Duration = Duration::from_mins(5);
 
-/// Clones share what is known.
+/// Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Canaries {
     context: Context,
@@ -47,8 +48,8 @@ pub struct Canaries {
     announcer: Announcer,
     settings: Live<CanarySettings>,
     metrics: CanaryMetrics,
-    /// When the leader was heard of, by this replica's clock.
-    leader_heard: Arc<Mutex<Instant>>,
+    /// When the last state of another replica arrived, by this replica's clock.
+    last_leader_update: Arc<Mutex<Instant>>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,11 +69,11 @@ impl CanaryMetrics {
         );
         let ended = Opts::new(
             "config_canaries_total",
-            "Canaries that this replica led to their end, by outcome",
+            "Canaries that ended on this replica, by outcome",
         );
         let ended = IntCounterVec::new(ended, &["outcome"]).expect("a static name is valid");
         let ended = context.metrics.register(ended);
-        // Pre-created, so that the first one shows as an increase.
+        // Pre-creates both label values so that the series start at 0.
         for outcome in [Self::FINISHED, Self::ROLLED_BACK] {
             ended.with_label_values(&[outcome]);
         }
@@ -83,17 +84,17 @@ impl CanaryMetrics {
     }
 }
 
-/// What this process knows of the step it waits for.
+/// The step in progress, as this process has observed it.
 struct Step {
     id: String,
     number: usize,
-    /// Reports from before are about the version before.
+    /// Reports from before this moment are about the version before.
     since: Timestamp,
     probed: Option<Instant>,
-    /// Since when an instance reports the new version.
-    well_since: HashMap<String, Timestamp>,
-    /// Instances that were unwell before.
-    unwell: Vec<String>,
+    /// The first report of the new version, by instance.
+    healthy_since: HashMap<String, Timestamp>,
+    /// Instances that were unhealthy before the step.
+    unhealthy_before: Vec<String>,
 }
 
 #[async_trait]
@@ -105,11 +106,11 @@ impl Consumer<CanaryUpdated> for Canaries {
         match event.update {
             CanaryUpdate::State { canary } => match serde_json::from_value(canary) {
                 Ok(theirs) => self.merge(theirs).await,
-                // A replica of another release: the merged state follows when all have the same.
+                // A replica of another release may add fields or phases: this one follows once both run the same release.
                 Err(error) => tracing::warn!(%error, origin = event.origin_service, "canary state invalid; ignored"),
             },
             CanaryUpdate::PublishHeldVersion => {
-                self.source.look(Look::Asked).await;
+                self.source.refresh_for(RefreshReason::Requested).await;
             }
         }
         Ok(())
@@ -132,18 +133,18 @@ impl Canaries {
             announcer,
             settings,
             metrics: CanaryMetrics::new(context),
-            leader_heard: Arc::new(Mutex::new(Instant::now())),
+            last_leader_update: Arc::new(Mutex::new(Instant::now())),
         };
-        let start = context.clock.now().checked_sub(MEMORY).unwrap_or(Timestamp::MIN);
+        let start = context.clock.now().checked_sub(REPLAY).unwrap_or(Timestamp::MIN);
         spawn_listener::<CanaryUpdated>(context, bus, Start::At(start), canaries.clone());
         context.lifecycle.spawn("config-canary", canaries.clone().run());
         canaries
     }
 
     /// Starts a canary of the newest version of the source.
-    pub async fn start(&self, who: &str) -> Result<Canary, CanaryError> {
+    pub async fn start(&self, operator: &str) -> Result<Canary, CanaryError> {
         let now = self.context.clock.now();
-        let (id, started_by) = (self.context.entropy.hex(8), who.to_owned());
+        let (id, started_by) = (self.context.entropy.hex(8), operator.to_owned());
         if self.source.is_canary_running() {
             return Err(CanaryError::Running);
         }
@@ -163,34 +164,34 @@ impl Canaries {
             reason: None,
         };
         let canary = self.source.start_canary(Box::new(plan)).await?;
-        self.record(Action::CanaryStarted, who, &canary).await;
+        self.record(Action::CanaryStarted, operator, &canary).await;
         tracing::info!(id = canary.id, from = canary.from, to = canary.to, "canary started");
-        self.tell(&canary).await;
+        self.publish(&canary).await;
         Ok(canary)
     }
 
-    /// Refreshes all instances, which are still served the version before, and returns those that report: an instance that crashed is known
-    /// for minutes, and would be waited for in vain.
+    /// Refreshes all instances, which are still served the version before, and returns those that report. Instances that crashed stay listed for
+    /// `convergence.forget-after`; including one would fail the canary.
     async fn present(&self) -> BTreeMap<String, Vec<String>> {
         let (asked, began) = (self.context.clock.now(), Instant::now());
         if let Err(error) = self.announcer.refresh([ALL]).await {
             tracing::warn!(%error, "publishing refresh event of canary failed");
         }
         loop {
-            tokio::time::sleep(PRESENCE_LOOK).await;
-            let (present, is_everyone) = self.convergence.reported_since(asked);
-            if is_everyone || began.elapsed() >= PRESENCE {
+            tokio::time::sleep(PRESENCE_INTERVAL).await;
+            let (present, all_reported) = self.convergence.reported_since(asked);
+            if all_reported || began.elapsed() >= PRESENCE_TIMEOUT {
                 return present;
             }
         }
     }
 
-    /// Goes back because an operator says so.
-    pub async fn abort(&self, who: &str) -> Result<Canary, CanaryError> {
+    /// Rolls back the running canary on request of an operator.
+    pub async fn abort(&self, operator: &str) -> Result<Canary, CanaryError> {
         match self.source.canary() {
             Some((canary, leads)) if canary.phase == Phase::Running => {
-                let reason = format!("stopped by {who}");
-                self.end(canary, leads, Phase::RolledBack, Some(reason), who).await
+                let reason = format!("stopped by {operator}");
+                self.end(canary, leads, Phase::RolledBack, Some(reason), operator).await
             }
             _ => Err(CanaryError::NotRunning),
         }
@@ -199,9 +200,9 @@ impl Canaries {
     async fn run(self) -> anyhow::Result<()> {
         let draining = self.context.lifecycle.draining();
         let mut step: Option<Step> = None;
-        let mut reminded = Instant::now();
+        let mut published_at = Instant::now();
         if self.source.canary().is_some() {
-            // What followed from it may not have been published before the end of the last process.
+            // The last process may have stopped between saving the state and publishing the refresh event.
             self.announcer.refresh_all_soon();
         }
         loop {
@@ -216,20 +217,20 @@ impl Canaries {
             self.metrics.running.set(i64::from(is_running));
             if !is_running {
                 step = None;
-                if canary.phase == Phase::RolledBack && reminded.elapsed() >= REMINDER {
-                    reminded = Instant::now();
-                    self.tell(&canary).await;
+                if canary.phase == Phase::RolledBack && published_at.elapsed() >= ROLLBACK_INTERVAL {
+                    published_at = Instant::now();
+                    self.publish(&canary).await;
                 }
             } else if leads {
                 step = self.lead(canary, step.take()).await;
-            } else if self.leader_heard.lock().elapsed() >= self.settings.get().wait {
-                let reason = Some("the replica of config that led it is gone".to_owned());
+            } else if self.last_leader_update.lock().elapsed() >= self.settings.get().wait {
+                let reason = Some("the leading replica of config is unavailable".to_owned());
                 self.log_failure(self.end(canary, false, Phase::RolledBack, reason, "config").await);
             }
         }
     }
 
-    /// One look at the step that is waited for.
+    /// Evaluates the step in progress once. Returns none when the canary has moved to another step or ended.
     async fn lead(&self, canary: Canary, step: Option<Step>) -> Option<Step> {
         let now = self.context.clock.now();
         let mut step = match step {
@@ -238,25 +239,30 @@ impl Canaries {
         };
         if step.probed.is_none_or(|probed| probed.elapsed() >= PROBE) {
             step.probed = Some(Instant::now());
-            self.tell(&canary).await;
+            self.publish(&canary).await;
             if let Err(error) = self.announcer.refresh(canary.updated()).await {
                 tracing::warn!(%error, "publishing refresh event of canary failed");
             }
         }
         match self.judge(&canary, &mut step, now) {
-            Verdict::Waiting => return Some(step),
-            Verdict::Unwell(reason) => {
+            Verdict::Pending => return Some(step),
+            Verdict::Failed(reason) => {
                 self.log_failure(self.end(canary, true, Phase::RolledBack, Some(reason), "config").await);
             }
-            Verdict::Well if canary.step + 1 >= canary.steps.len() => {
+            Verdict::Healthy if canary.step + 1 >= canary.steps.len() => {
                 self.log_failure(self.end(canary, true, Phase::Finished, None, "config").await);
             }
-            Verdict::Well => {
+            Verdict::Healthy => {
                 let next = Canary {
                     step: canary.step + 1,
                     ..canary
                 };
-                tracing::info!(id = next.id, step = next.step, of = next.steps.len(), "canary goes on");
+                tracing::info!(
+                    id = next.id,
+                    step = next.step,
+                    of = next.steps.len(),
+                    "canary step started"
+                );
                 self.log_failure(self.source.put_canary(next, true).await);
             }
         }
@@ -264,9 +270,9 @@ impl Canaries {
     }
 
     fn begin(&self, canary: &Canary, now: Timestamp) -> Step {
-        let is_unwell = |instance: &&str| {
-            let heard = self.convergence.heard(instance);
-            heard.is_some_and(|(_, report)| report.health.is_some_and(|health| health != "UP"))
+        let is_unhealthy = |instance: &&str| {
+            let last = self.convergence.last_report(instance);
+            last.is_some_and(|(_, report)| report.health.is_some_and(|health| health != "UP"))
         };
         let current = canary.steps.get(canary.step).into_iter().flatten().map(String::as_str);
         Step {
@@ -274,46 +280,60 @@ impl Canaries {
             number: canary.step,
             since: now,
             probed: None,
-            well_since: HashMap::new(),
-            unwell: current.filter(is_unwell).map(str::to_owned).collect(),
+            healthy_since: HashMap::new(),
+            unhealthy_before: current.filter(is_unhealthy).map(str::to_owned).collect(),
         }
     }
 
-    /// Those of the step are waited for; all that have the new version must stay well.
+    /// Combines the instances' verdicts: the step waits for its own instances, and a failure of any updated one ends the canary.
+    ///
+    /// | instance | verdict | effect |
+    /// | --- | --- | --- |
+    /// | of an earlier step | failed without any report | none: it may restart for other reasons |
+    /// | of any step | failed | roll back |
+    /// | of this step | pending | wait |
+    /// | of an earlier step | pending | none |
+    /// | of any step | healthy | none |
     fn judge(&self, canary: &Canary, step: &mut Step, now: Timestamp) -> Verdict {
         let settings = self.settings.get();
-        let patience = Patience {
+        let timeouts = Timeouts {
             wait: settings.wait,
             watch: settings.watch,
         };
         let current = canary.steps.get(canary.step).map(Vec::as_slice).unwrap_or_default();
-        let mut all_well = true;
+        let mut all_healthy = true;
         for instance in canary.updated() {
-            let heard = self.convergence.heard(instance).filter(|(at, _)| *at > step.since);
-            let mut observed = Observed {
-                was_unwell: step.unwell.iter().any(|unwell| unwell == instance),
-                ..Observed::default()
+            let report = self
+                .convergence
+                .last_report(instance)
+                .filter(|(at, _)| *at > step.since);
+            let mut observation = Observation {
+                was_unhealthy: step.unhealthy_before.iter().any(|unhealthy| unhealthy == instance),
+                ..Observation::default()
             };
-            if let Some((at, report)) = heard {
+            if let Some((at, report)) = report {
                 if report.version.as_ref() == Some(&canary.to) {
-                    step.well_since.entry(instance.to_owned()).or_insert(at);
+                    step.healthy_since.entry(instance.to_owned()).or_insert(at);
                 }
-                observed.heard_at = Some(at);
-                observed.version = report.version;
-                observed.refused = report.refused;
-                observed.health = report.health;
+                observation.reported_at = Some(at);
+                observation.version = report.version;
+                observation.refused = report.refused;
+                observation.health = report.health;
             }
-            let well_since = step.well_since.get(instance).copied();
+            let healthy_since = step.healthy_since.get(instance).copied();
             let is_current = current.iter().any(|current| current == instance);
-            match observed.verdict(&canary.to, step.since, well_since, patience, now) {
-                // Silence of one that went well before may be a restart for reasons of its own.
-                Verdict::Unwell(_) if !is_current && observed.heard_at.is_none() => {}
-                Verdict::Unwell(reason) => return Verdict::Unwell(format!("{instance}: {reason}")),
-                Verdict::Waiting => all_well &= !is_current,
-                Verdict::Well => {}
+            match observation.verdict(&canary.to, step.since, healthy_since, timeouts, now) {
+                Verdict::Failed(_) if !is_current && observation.reported_at.is_none() => {}
+                Verdict::Failed(reason) => return Verdict::Failed(format!("{instance}: {reason}")),
+                Verdict::Pending => all_healthy &= !is_current,
+                Verdict::Healthy => {}
             }
         }
-        if all_well { Verdict::Well } else { Verdict::Waiting }
+        if all_healthy {
+            Verdict::Healthy
+        } else {
+            Verdict::Pending
+        }
     }
 
     async fn end(
@@ -322,7 +342,7 @@ impl Canaries {
         leads: bool,
         phase: Phase,
         reason: Option<String>,
-        who: &str,
+        actor: &str,
     ) -> Result<Canary, CanaryError> {
         let ended = Canary {
             phase,
@@ -335,49 +355,49 @@ impl Canaries {
             tracing::info!(id, from, to, "canary finished");
             (Action::CanaryFinished, CanaryMetrics::FINISHED)
         } else {
-            tracing::error!(id, from, to, reason, "canary rolled back; serving the version before");
+            tracing::error!(id, from, to, reason, "canary rolled back; serving previous version");
             (Action::CanaryRolledBack, CanaryMetrics::ROLLED_BACK)
         };
         self.metrics.running.set(0);
         self.metrics.ended.with_label_values(&[outcome]).inc();
-        self.record(action, who, &ended).await;
-        self.tell(&ended).await;
+        self.record(action, actor, &ended).await;
+        self.publish(&ended).await;
         self.announcer.refresh_all_soon();
         Ok(ended)
     }
 
-    /// Merges the state that another replica has published.
+    /// Merges the state that another replica has published: saves a newer one, publishes ours when it is the newer one.
     async fn merge(&self, theirs: Canary) {
-        *self.leader_heard.lock() = Instant::now();
-        let (holds, leads) = match self.source.canary() {
-            Some((mine, leads)) if mine == theirs => {
-                drop((mine, leads));
+        *self.last_leader_update.lock() = Instant::now();
+        let (merged, leads) = match self.source.canary() {
+            Some((mine, _)) if mine == theirs => {
                 return;
             }
             Some((mine, leads)) => {
                 let same = mine.id == theirs.id;
-                let holds = mine.clone().merged(theirs.clone());
-                if holds == mine {
-                    // They have yet to hear of it.
-                    self.tell(&mine).await;
+                let merged = mine.clone().merged(theirs.clone());
+                if merged == mine {
+                    // The other replica has an older state.
+                    self.publish(&mine).await;
                     return;
                 }
-                (holds, leads && same)
+                // The leader stays the leader of its own canary only.
+                (merged, leads && same)
             }
             None => (theirs, false),
         };
-        tracing::info!(id = holds.id, phase = ?holds.phase, step = holds.step, "canary of another replica followed");
-        self.log_failure(self.source.put_canary(holds, leads).await);
+        tracing::info!(id = merged.id, phase = ?merged.phase, step = merged.step, "canary state of another replica applied");
+        self.log_failure(self.source.put_canary(merged, leads).await);
     }
 
-    async fn tell(&self, canary: &Canary) {
+    async fn publish(&self, canary: &Canary) {
         if let Err(error) = self.announcer.canary(canary).await {
-            tracing::warn!(%error, "publishing state of canary failed");
+            tracing::warn!(%error, "publishing canary state failed");
         }
     }
 
-    async fn record(&self, action: Action, who: &str, canary: &Canary) {
-        let mut entry = Entry::new(self.context.clock.now(), who, action).version(&canary.to);
+    async fn record(&self, action: Action, actor: &str, canary: &Canary) {
+        let mut entry = Entry::new(self.context.clock.now(), actor, action).version(&canary.to);
         let detail = match &canary.reason {
             Some(reason) => format!("back to {}: {reason}", canary.from),
             None => format!("from {}", canary.from),
@@ -392,7 +412,7 @@ impl Canaries {
 
     fn log_failure<T>(&self, result: Result<T, CanaryError>) {
         if let Err(error) = result {
-            tracing::error!(%error, service = self.context.service, "keeping state of canary failed; trying again");
+            tracing::error!(%error, service = self.context.service, "saving canary state failed; retrying");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sosohappy-config check DIR`: what a pipeline asks before a change is merged.
+//! `sosohappy-config check DIR`: checks a folder of configuration in a pipeline.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,37 +11,36 @@ use crate::domain::snapshot::Snapshot;
 use crate::schemas;
 use crate::source::read_folder;
 
-/// Checks a folder of configuration as the config service checks a version before it publishes it
+/// Checks a folder of configuration as the config service does before it publishes a version
 #[derive(Debug, Parser)]
 #[command(name = "sosohappy-config check", version)]
 struct Arguments {
     /// The folder
     folder: PathBuf,
-    /// Lets unknown keys in sections of ours pass
+    /// Accepts unknown keys in the fleet's own sections
     #[arg(long)]
     accept_unknown_keys: bool,
 }
 
-/// Writes `file:line: reason` for everything that is wrong. Ends with 0 when nothing is, 1 when something is, 2 when the folder cannot be
-/// read.
+/// Prints `file:line: reason` for each finding. Returns exit code 0 without findings, 1 with findings, 2 when the folder cannot be read.
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     match check(&arguments.folder, !arguments.accept_unknown_keys) {
         Ok(files) => {
-            say(&format!("{files} files are right"));
+            print(&format!("{files} files valid"));
             ExitCode::SUCCESS
         }
         Err(CheckError::Refused(Refused(findings))) => {
             for finding in findings {
-                say(&finding.to_string());
+                print(&finding.to_string());
             }
             ExitCode::from(1)
         }
         Err(error) => {
             use std::io::Write as _;
-            // Nobody is left to tell when standard error is closed.
-            let _told = writeln!(std::io::stderr(), "{error}");
+            // Standard error may be closed.
+            let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::from(2)
         }
     }
@@ -52,7 +51,7 @@ enum CheckError {
     #[error(transparent)]
     Folder(#[from] crate::source::FolderError),
     #[error(transparent)]
-    Schema(#[from] schemas::NotASchema),
+    Schema(#[from] schemas::InvalidSchema),
     #[error(transparent)]
     Refused(#[from] Refused),
 }
@@ -65,8 +64,8 @@ fn check(folder: &Path, refuse_unknown: bool) -> Result<usize, CheckError> {
     Ok(snapshot.files.len())
 }
 
-fn say(line: &str) {
+fn print(line: &str) {
     use std::io::Write as _;
-    // A closed pipe ends the output, which is what its reader wants.
-    let _told = writeln!(std::io::stdout(), "{line}");
+    // Standard output may be a closed pipe.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

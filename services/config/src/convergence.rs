@@ -1,6 +1,7 @@
-//! Who runs on which version, from what instances say on the bus.
+//! Tracks which instance runs which version, from the reports and acknowledgements on `configBus`.
 //!
-//! Ours report what they run on; a Spring service only acknowledges a refresh, and is taken to run on what was the newest then.
+//! Our services report their version. A Spring service only acknowledges a refresh event: it counts as running the version that was the newest at
+//! that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,15 +22,15 @@ use crate::settings::Settings;
 use crate::source::Source;
 use crate::state::flag_uses::FlagUses;
 
-/// How often metrics follow, and a new version is noticed.
-const LOOK: Duration = Duration::from_secs(1);
-/// A Spring instance says nothing between two refreshes.
-const SILENT_SPRING: Duration = Duration::from_hours(24);
+/// Interval between two updates of the metrics and of the newest version.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// A Spring instance publishes nothing between two refreshes: its acknowledgement is kept this long.
+const SPRING_RETENTION: Duration = Duration::from_hours(24);
 
-/// Clones share what is known.
+/// Clones share the reports.
 #[derive(Debug, Clone)]
 pub struct Convergence {
-    known: Arc<Mutex<Known>>,
+    reports: Arc<Mutex<Reports>>,
     context: Context,
     settings: Live<Settings>,
     source: Source,
@@ -37,23 +38,23 @@ pub struct Convergence {
 }
 
 #[derive(Debug)]
-struct Known {
+struct Reports {
     newest: String,
-    /// When this replica saw it first.
+    /// When this replica first served it.
     since: Timestamp,
     /// By bus id.
-    instances: BTreeMap<String, Heard>,
+    instances: BTreeMap<String, LastReport>,
 }
 
 #[derive(Debug)]
-struct Heard {
+struct LastReport {
     at: Timestamp,
     report: SettingsReport,
-    /// Whether it told by itself, and will again.
-    reports: bool,
+    /// A report of the instance itself, repeated every few seconds; otherwise an acknowledgement of a Spring service.
+    is_own_report: bool,
 }
 
-/// How far a version has come.
+/// The versions of all instances, compared with the newest one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Progress {
     pub newest: String,
@@ -64,25 +65,25 @@ pub struct Progress {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// Its bus id.
+    /// The bus id.
     pub id: String,
     pub report: SettingsReport,
-    pub heard_at: Timestamp,
-    pub standing: Standing,
+    pub reported_at: Timestamp,
+    pub status: InstanceStatus,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum InstanceStatus {
     Newest,
-    /// On an older version, and it has had the time.
+    /// Runs an older version for longer than `convergence.late-after`.
     Late,
-    /// On an older version, for a moment still.
+    /// Runs an older version, and `convergence.late-after` has not passed yet.
     Following,
-    /// It does not take the newest settings.
+    /// Refused the newest settings.
     Refusing,
 }
 
-impl Standing {
+impl InstanceStatus {
     const ALL: [Self; 4] = [Self::Newest, Self::Late, Self::Following, Self::Refusing];
 
     #[must_use]
@@ -103,20 +104,20 @@ impl Consumer<BusMessage> for Convergence {
             self.flag_uses
                 .evaluated(report.flags.iter().map(String::as_str), self.context.clock.now());
         }
-        // Config follows nobody, though it acknowledges what it tells.
+        // Replicas of config acknowledge their own events but read no configuration: they are not listed.
         if service_of(&event.origin_service) != self.context.service {
             let (newest, now) = (newest(&self.source), self.context.clock.now());
-            let mut known = self.known.lock();
-            // Whoever acknowledges a version this early runs on it.
-            known.publish(newest, now);
-            known.hear(&event, now);
+            let mut reports = self.reports.lock();
+            // An acknowledgement may arrive before the next update interval: it belongs to the version served now.
+            reports.publish(newest, now);
+            reports.apply(&event, now);
         }
         Ok(())
     }
 }
 
 impl Convergence {
-    /// Listens from a report's period ago, so that it knows everyone as soon as it has caught up.
+    /// Starts reading `configBus` from `convergence.forget-after` ago, so that all instances are known once it has caught up.
     pub fn spawn(
         context: &Context,
         bus: Arc<dyn Bus>,
@@ -126,7 +127,7 @@ impl Convergence {
     ) -> Self {
         let now = context.clock.now();
         let convergence = Self {
-            known: Arc::new(Mutex::new(Known {
+            reports: Arc::new(Mutex::new(Reports {
                 newest: newest(&source),
                 since: now,
                 instances: BTreeMap::new(),
@@ -139,102 +140,106 @@ impl Convergence {
         let back = convergence.settings.get().convergence.forget_after;
         let start = Start::At(now.checked_sub(back).unwrap_or(Timestamp::MIN));
         spawn_listener::<BusMessage>(context, bus, start, convergence.clone());
-        context.lifecycle.spawn("convergence", convergence.clone().follow());
+        context
+            .lifecycle
+            .spawn("convergence", convergence.clone().update_metrics());
         convergence
     }
 
-    async fn follow(self) -> anyhow::Result<()> {
+    async fn update_metrics(self) -> anyhow::Result<()> {
         let gauge = Opts::new(
             "config_instances",
-            "Instances by service and by how they stand to the newest version of the configuration",
+            "Instances by service and status, relative to the newest version of the configuration",
         );
         let gauge = IntGaugeVec::new(gauge, &["service", "standing"]).expect("a static name is valid");
         let gauge = self.context.metrics.register(gauge);
-        let mut shown = BTreeSet::new();
+        let mut listed = BTreeSet::new();
         let draining = self.context.lifecycle.draining();
         loop {
             tokio::select! {
                 () = draining.cancelled() => return Ok(()),
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(UPDATE_INTERVAL) => {}
             }
             let (newest, now) = (newest(&self.source), self.context.clock.now());
-            self.known.lock().publish(newest, now);
-            show(&gauge, &mut shown, &self.progress());
+            self.reports.lock().publish(newest, now);
+            set_gauges(&gauge, &mut listed, &self.progress());
         }
     }
 
-    /// How everybody stands at this moment.
+    /// Returns the status of every known instance.
     pub fn progress(&self) -> Progress {
         let settings = self.settings.get();
         let now = self.context.clock.now();
-        let mut known = self.known.lock();
-        known.forget(settings.convergence.forget_after, now);
-        known.progress(settings.convergence.late_after, now, &self.target())
+        // Lock order: the reports, then the source's own locks inside `target`. The source never asks for reports.
+        let mut reports = self.reports.lock();
+        reports.forget(settings.convergence.forget_after, now);
+        reports.progress(settings.convergence.late_after, now, &self.target())
     }
 
-    /// The last report of an instance, and when it came.
-    pub fn heard(&self, instance: &str) -> Option<(Timestamp, SettingsReport)> {
-        let known = self.known.lock();
-        let heard = known.instances.get(instance).filter(|heard| heard.reports);
-        heard.map(|heard| (heard.at, heard.report.clone()))
+    /// Returns the last report of an instance and when it arrived. Acknowledgements of Spring services do not count.
+    pub fn last_report(&self, instance: &str) -> Option<(Timestamp, SettingsReport)> {
+        let reports = self.reports.lock();
+        let last = reports.instances.get(instance).filter(|last| last.is_own_report);
+        last.map(|last| (last.at, last.report.clone()))
     }
 
-    /// Returns the instances that have reported by themselves since then, by service, healthy ones first, and whether every known one has.
+    /// Returns the instances that have reported since a moment, by service, healthy ones first, and whether every known one has.
     pub fn reported_since(&self, since: Timestamp) -> (BTreeMap<String, Vec<String>>, bool) {
         let (settings, now) = (self.settings.get(), self.context.clock.now());
-        let mut known = self.known.lock();
-        known.forget(settings.convergence.forget_after, now);
+        let mut reports = self.reports.lock();
+        reports.forget(settings.convergence.forget_after, now);
         let mut services: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let is_well = |heard: &Heard| {
-            heard.report.refused.is_none() && heard.report.health.as_deref().is_none_or(|health| health == "UP")
+        let is_healthy = |last: &LastReport| {
+            last.report.refused.is_none() && last.report.health.as_deref().is_none_or(|health| health == "UP")
         };
-        let (answered, silent): (Vec<_>, Vec<_>) = known
+        let (reported, missing): (Vec<_>, Vec<_>) = reports
             .instances
             .iter()
-            .filter(|(_, heard)| heard.reports)
-            .partition(|(_, heard)| heard.at >= since);
+            .filter(|(_, last)| last.is_own_report)
+            .partition(|(_, last)| last.at >= since);
         for wanted in [true, false] {
-            for (id, _) in answered.iter().filter(|(_, heard)| is_well(heard) == wanted) {
+            for (id, _) in reported.iter().filter(|(_, last)| is_healthy(last) == wanted) {
                 services
                     .entry(service_of(id).to_owned())
                     .or_default()
                     .push((*id).clone());
             }
         }
-        (services, silent.is_empty())
+        (services, missing.is_empty())
     }
 
-    /// The version that an instance is to run on.
+    /// Returns the version served to an instance, which a canary may hold back.
     fn target(&self) -> impl Fn(&str) -> Option<String> {
         let source = self.source.clone();
         move |instance| source.served(Some(instance)).map(|snapshot| snapshot.version.clone())
     }
 }
 
-impl Known {
-    fn hear(&mut self, message: &BusMessage, now: Timestamp) {
-        let heard = match (&*message.kind, message.to_report()) {
-            // Those that ask no config service follow nobody.
+impl Reports {
+    fn apply(&mut self, message: &BusMessage, now: Timestamp) {
+        let last = match (&*message.kind, message.to_report()) {
+            // An instance started without a config service has no version to compare.
             (BusMessage::REPORT, Some(report)) if report.version.is_none() && report.refused.is_none() => return,
-            (BusMessage::REPORT, Some(report)) => Heard {
+            (BusMessage::REPORT, Some(report)) => LastReport {
                 at: now,
                 report,
-                reports: true,
+                is_own_report: true,
             },
-            (BusMessage::ACK, _) if is_of_refresh(message) => Heard {
+            (BusMessage::ACK, _) if is_of_refresh(message) => LastReport {
                 at: now,
                 report: SettingsReport {
                     version: Some(self.newest.clone()),
                     ..SettingsReport::default()
                 },
-                reports: false,
+                is_own_report: false,
             },
             _ => return,
         };
         match self.instances.get(&message.origin_service) {
-            Some(known) if known.reports && !heard.reports => {}
+            // An acknowledgement says less than a report and never replaces one.
+            Some(known) if known.is_own_report && !last.is_own_report => {}
             _ => {
-                self.instances.insert(message.origin_service.clone(), heard);
+                self.instances.insert(message.origin_service.clone(), last);
             }
         }
     }
@@ -247,31 +252,31 @@ impl Known {
     }
 
     fn forget(&mut self, after: Duration, now: Timestamp) {
-        self.instances.retain(|_, heard| {
-            let kept = if heard.reports { after } else { SILENT_SPRING };
-            now.duration_since(heard.at) <= jiff::SignedDuration::try_from(kept).unwrap_or(jiff::SignedDuration::MAX)
+        self.instances.retain(|_, last| {
+            let kept = if last.is_own_report { after } else { SPRING_RETENTION };
+            now.duration_since(last.at) <= jiff::SignedDuration::try_from(kept).unwrap_or(jiff::SignedDuration::MAX)
         });
     }
 
     fn progress(&self, late_after: Duration, now: Timestamp, target: &dyn Fn(&str) -> Option<String>) -> Progress {
-        let had_time = now.duration_since(self.since).unsigned_abs() >= late_after;
+        let is_late = now.duration_since(self.since).unsigned_abs() >= late_after;
         let mut services: BTreeMap<String, Vec<Instance>> = BTreeMap::new();
-        for (id, heard) in &self.instances {
-            let standing = if heard.report.refused.is_some() {
-                Standing::Refusing
-            } else if heard.report.version == target(id).or_else(|| Some(self.newest.clone())) {
-                Standing::Newest
-            } else if had_time {
-                Standing::Late
+        for (id, last) in &self.instances {
+            let status = if last.report.refused.is_some() {
+                InstanceStatus::Refusing
+            } else if last.report.version == target(id).or_else(|| Some(self.newest.clone())) {
+                InstanceStatus::Newest
+            } else if is_late {
+                InstanceStatus::Late
             } else {
-                Standing::Following
+                InstanceStatus::Following
             };
             let service = service_of(id).to_owned();
             services.entry(service).or_default().push(Instance {
                 id: id.clone(),
-                report: heard.report.clone(),
-                heard_at: heard.at,
-                standing,
+                report: last.report.clone(),
+                reported_at: last.at,
+                status,
             });
         }
         Progress {
@@ -282,39 +287,36 @@ impl Known {
     }
 }
 
-/// What is served. Empty while a repository was never reached: nobody can run on that.
+/// Returns the served version; empty until the repository has been read for the first time, which no instance matches.
 fn newest(source: &Source) -> String {
     let served = source.served(None);
     served.map_or_else(String::new, |snapshot| snapshot.version.clone())
 }
 
-/// The first part of a bus id.
+/// Returns the first part of a bus id.
 fn service_of(id: &str) -> &str {
     id.split(':').next().unwrap_or(id)
 }
 
-/// Only what is gone is taken away: whoever reads the metrics meanwhile misses nobody.
-fn show(gauge: &IntGaugeVec, shown: &mut BTreeSet<String>, progress: &Progress) {
+/// Sets the gauges, and removes only those of services that have disappeared: a scrape in between sees every present service.
+fn set_gauges(gauge: &IntGaugeVec, listed: &mut BTreeSet<String>, progress: &Progress) {
     for (service, instances) in &progress.services {
-        for standing in Standing::ALL {
-            let count = instances
-                .iter()
-                .filter(|instance| instance.standing == standing)
-                .count();
+        for status in InstanceStatus::ALL {
+            let count = instances.iter().filter(|instance| instance.status == status).count();
             gauge
-                .with_label_values(&[service, standing.name()])
+                .with_label_values(&[service, status.name()])
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
     let present: BTreeSet<_> = progress.services.keys().cloned().collect();
-    for (service, standing) in shown
+    for (service, status) in listed
         .difference(&present)
-        .flat_map(|gone| Standing::ALL.map(|standing| (gone, standing)))
+        .flat_map(|absent| InstanceStatus::ALL.map(|status| (absent, status)))
     {
-        // What is not there need not be taken away.
-        let _ = gauge.remove_label_values(&[service, standing.name()]);
+        // An error means that the series does not exist.
+        let _ = gauge.remove_label_values(&[service, status.name()]);
     }
-    *shown = present;
+    *listed = present;
 }
 
 fn is_of_refresh(ack: &BusMessage) -> bool {
@@ -342,83 +344,87 @@ mod tests {
         BusMessage::report(context, &report)
     }
 
-    fn standings(known: &Known, second: i64) -> Vec<&'static str> {
-        let progress = known.progress(LATE, at(second), &|_| None);
+    fn statuses(reports: &Reports, second: i64) -> Vec<&'static str> {
+        let progress = reports.progress(LATE, at(second), &|_| None);
         let instances = progress.services.into_values().flatten();
-        instances.map(|instance| instance.standing.name()).collect()
+        instances.map(|instance| instance.status.name()).collect()
     }
 
     #[test]
-    fn a_version_comes_to_everybody_or_somebody_is_late() {
+    fn instances_converge_or_are_late() {
         let (one, two) = (Context::system("dm-service", 1), Context::system("feed-service", 2));
-        let mut known = Known {
+        let mut reports = Reports {
             newest: "a".to_owned(),
             since: at(0),
             instances: BTreeMap::new(),
         };
-        known.hear(&report(&one, "a", None), at(1));
-        known.hear(&report(&two, "a", None), at(1));
-        assert_eq!(standings(&known, 60), ["newest", "newest"]);
+        reports.apply(&report(&one, "a", None), at(1));
+        reports.apply(&report(&two, "a", None), at(1));
+        assert_eq!(statuses(&reports, 60), ["newest", "newest"]);
 
-        known.publish("b".to_owned(), at(100));
-        known.hear(&report(&two, "b", None), at(101));
-        assert_eq!(standings(&known, 101), ["following", "newest"]);
-        assert_eq!(standings(&known, 110), ["late", "newest"]);
-        known.hear(&report(&one, "a", Some("limits.posts: at least 1")), at(111));
-        assert_eq!(standings(&known, 111), ["refusing", "newest"]);
+        reports.publish("b".to_owned(), at(100));
+        reports.apply(&report(&two, "b", None), at(101));
+        assert_eq!(statuses(&reports, 101), ["following", "newest"]);
+        assert_eq!(statuses(&reports, 110), ["late", "newest"]);
+        reports.apply(&report(&one, "a", Some("limits.posts: at least 1")), at(111));
+        assert_eq!(statuses(&reports, 111), ["refusing", "newest"]);
 
-        known.forget(FORGET, at(225));
-        assert_eq!(standings(&known, 225), ["refusing"], "the other is gone");
-        known.publish("b".to_owned(), at(226));
-        assert_eq!(known.since, at(100), "the same version is not news");
+        reports.forget(FORGET, at(225));
+        assert_eq!(statuses(&reports, 225), ["refusing"], "the other one is forgotten");
+        reports.publish("b".to_owned(), at(226));
+        assert_eq!(reports.since, at(100), "the same version keeps its time");
     }
 
     #[test]
-    fn gauges_are_of_those_who_are_there() {
+    fn gauges_exist_for_present_services_only() {
         use prometheus::core::Collector as _;
 
         let gauge = IntGaugeVec::new(Opts::new("config_instances", "of a test"), &["service", "standing"]).unwrap();
         let (dm, feed) = (Context::system("dm-service", 1), Context::system("feed-service", 2));
-        let mut known = Known {
+        let mut reports = Reports {
             newest: "a".to_owned(),
             since: at(0),
             instances: BTreeMap::new(),
         };
-        known.hear(&report(&dm, "a", None), at(0));
-        known.hear(&report(&feed, "a", None), at(100));
-        let mut shown = BTreeSet::new();
-        show(&gauge, &mut shown, &known.progress(LATE, at(100), &|_| None));
+        reports.apply(&report(&dm, "a", None), at(0));
+        reports.apply(&report(&feed, "a", None), at(100));
+        let mut listed = BTreeSet::new();
+        set_gauges(&gauge, &mut listed, &reports.progress(LATE, at(100), &|_| None));
         let value = |service: &str, standing: &str| gauge.with_label_values(&[service, standing]).get();
         assert_eq!((value("dm-service", "newest"), value("feed-service", "newest")), (1, 1));
-        known.forget(FORGET, at(150));
-        known.publish("b".to_owned(), at(120));
-        show(&gauge, &mut shown, &known.progress(LATE, at(150), &|_| None));
+        reports.forget(FORGET, at(150));
+        reports.publish("b".to_owned(), at(120));
+        set_gauges(&gauge, &mut listed, &reports.progress(LATE, at(150), &|_| None));
         assert_eq!((value("feed-service", "newest"), value("feed-service", "late")), (0, 1));
-        assert_eq!(gauge.collect()[0].get_metric().len(), Standing::ALL.len(), "dm is gone");
+        assert_eq!(
+            gauge.collect()[0].get_metric().len(),
+            InstanceStatus::ALL.len(),
+            "the series of dm are removed"
+        );
     }
 
     #[test]
-    fn a_spring_service_runs_on_what_it_acknowledged() {
+    fn an_acknowledgement_of_a_spring_service_counts_as_the_newest_version() {
         let (config, spring) = (Context::system("config-service", 1), Context::system("dm-service", 2));
-        let mut known = Known {
+        let mut reports = Reports {
             newest: "a".to_owned(),
             since: at(0),
             instances: BTreeMap::new(),
         };
         let refresh = BusMessage::refresh(&config, "**");
-        known.hear(&refresh, at(1));
-        known.hear(&BusMessage::report(&config, &SettingsReport::default()), at(1));
-        assert!(known.instances.is_empty(), "nobody said what it runs on");
-        known.hear(&BusMessage::ack(&spring, &refresh), at(1));
-        assert_eq!(standings(&known, 1), ["newest"]);
-        known.publish("b".to_owned(), at(2));
-        known.forget(FORGET, at(3600));
-        assert_eq!(standings(&known, 3600), ["late"]);
-        known.hear(&report(&spring, "b", None), at(3601));
-        known.hear(&BusMessage::ack(&spring, &refresh), at(3602));
+        reports.apply(&refresh, at(1));
+        reports.apply(&BusMessage::report(&config, &SettingsReport::default()), at(1));
+        assert!(reports.instances.is_empty(), "neither message names a version");
+        reports.apply(&BusMessage::ack(&spring, &refresh), at(1));
+        assert_eq!(statuses(&reports, 1), ["newest"]);
+        reports.publish("b".to_owned(), at(2));
+        reports.forget(FORGET, at(3600));
+        assert_eq!(statuses(&reports, 3600), ["late"]);
+        reports.apply(&report(&spring, "b", None), at(3601));
+        reports.apply(&BusMessage::ack(&spring, &refresh), at(3602));
         assert!(
-            known.instances.values().all(|heard| heard.reports),
-            "a report says more"
+            reports.instances.values().all(|last| last.is_own_report),
+            "a report is not replaced"
         );
     }
 }

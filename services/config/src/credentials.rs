@@ -1,5 +1,12 @@
-//! Who may read configuration, and who may change what is served: a token as Bearer, as the password of Basic, or in `X-Config-Token`, as
-//! Spring clients send it.
+//! Authorisation of readers and operators by a token: as Bearer, as the password of Basic, or in `X-Config-Token` as Spring clients send it.
+//!
+//! | token | reads |
+//! | --- | --- |
+//! | operator | every document |
+//! | service | documents of applications without a token of their own, and shared ones |
+//! | of an application | its own documents and shared ones |
+//!
+//! Permission is decided on the path of each document that a response could contain, after names, labels, folders and profiles are resolved.
 
 use std::collections::BTreeMap;
 
@@ -19,41 +26,41 @@ use crate::domain::snapshot::form_of;
 use crate::error::Error;
 use crate::settings::{ApplicationToken, Settings};
 
-/// Where Spring's client puts the token of its `token` setting.
+/// The header for the `token` setting of Spring's client.
 const TOKEN: &str = "x-config-token";
 
-/// Where `OpenFeature`'s clients put theirs.
+/// The header for the token of `OpenFeature` clients.
 const API_KEY: &str = "x-api-key";
 
-/// Characters of an operator's name that are kept.
-const MOST_OF_A_NAME: usize = 100;
+/// Characters of an operator's name in the audit record.
+const MAX_NAME_LENGTH: usize = 100;
 
-/// Who reads.
+/// The kind of token in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
+pub enum Credential {
     Operator,
-    /// Somebody with the fleet's service token.
+    /// The fleet's service token.
     Service,
-    /// Somebody with the token of one application.
+    /// The token of one application.
     Application(String),
 }
 
-/// Whoever shows a token that is known, and the applications that have one of their own.
+/// A caller with a valid token, and the applications that have a token of their own.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    who: Who,
+    credential: Credential,
     /// Applications that are read with their own token only.
-    own_token: Vec<String>,
+    protected: Vec<String>,
 }
 
-/// An operator, by the user name of Basic or `operator`.
+/// An operator: the user name of Basic, or `operator`.
 #[derive(Debug, Clone)]
 pub struct Operator {
     pub name: String,
 }
 
-/// What a request shows: the name of Basic, and the secret.
-struct Shown {
+/// The credentials in a request: the user name of Basic, and the secret.
+struct Presented {
     name: Option<String>,
     secret: String,
 }
@@ -66,12 +73,12 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let settings = App::from_ref(state).settings.get();
-        let shown = shown(&parts.headers).ok_or(Error::Unauthorized)?;
-        let who = who(&shown.secret, &settings).ok_or(Error::Unauthorized)?;
+        let presented = presented(&parts.headers).ok_or(Error::Unauthorized)?;
+        let credential = identify(&presented.secret, &settings).ok_or(Error::Unauthorized)?;
         Ok(Self {
-            who,
-            // The shared settings are everybody's, whatever else is called so.
-            own_token: settings
+            credential,
+            // A token for `application` does not make the shared settings private.
+            protected: settings
                 .applications
                 .keys()
                 .filter(|name| *name != SHARED)
@@ -94,35 +101,34 @@ where
 
 impl Operator {
     pub fn of(headers: &HeaderMap, settings: &Settings) -> Result<Self, Error> {
-        let shown = shown(headers).ok_or(Error::Unauthorized)?;
-        match who(&shown.secret, settings) {
-            Some(Who::Operator) => Ok(Self {
-                name: shown.name.filter(|name| !name.is_empty()).map_or_else(
+        let presented = presented(headers).ok_or(Error::Unauthorized)?;
+        match identify(&presented.secret, settings) {
+            Some(Credential::Operator) => Ok(Self {
+                name: presented.name.filter(|name| !name.is_empty()).map_or_else(
                     || "operator".to_owned(),
-                    |name| name.chars().take(MOST_OF_A_NAME).collect(),
+                    |name| name.chars().take(MAX_NAME_LENGTH).collect(),
                 ),
             }),
-            Some(Who::Service | Who::Application(_)) | None => Err(Error::Unauthorized),
+            Some(Credential::Service | Credential::Application(_)) | None => Err(Error::Unauthorized),
         }
     }
 }
 
 impl Reader {
-    /// The application whose token is shown.
+    /// Returns the application whose token was presented.
     #[must_use]
     pub fn own(&self) -> Option<&str> {
-        match &self.who {
-            Who::Application(own) => Some(own),
-            Who::Operator | Who::Service => None,
+        match &self.credential {
+            Credential::Application(own) => Some(own),
+            Credential::Operator | Credential::Service => None,
         }
     }
 
-    /// Whether it may read every document that the answer to this query can be made of.
+    /// Checks that the caller may read every document that the response to a query could contain.
     ///
-    /// Documents are told apart by their paths, after names, labels, folders and profiles have become those. Paths without a file count
-    /// too, so that a refusal does not tell which files another application has.
+    /// Paths without a file count too: otherwise a refusal would show which files another application has.
     pub fn may_read(&self, query: &Query, views: &[View]) -> Result<(), Error> {
-        if self.who == Who::Operator {
+        if self.credential == Credential::Operator {
             return Ok(());
         }
         let stems = query.stems();
@@ -132,17 +138,28 @@ impl Reader {
         if paths.all(|path| self.may_read_file(&path)) {
             Ok(())
         } else {
-            Err(Error::NotYourApplication)
+            Err(Error::OtherApplication)
         }
     }
 
-    /// Whether it may read one document: none of another application, by the name of the file or by a folder it is in.
+    /// Returns whether the caller may read one document. Its owners are the protected applications, and the caller's own, whose names begin its
+    /// file name or the name of one of its folders.
+    ///
+    /// | token | owners of the document | allowed |
+    /// | --- | --- | --- |
+    /// | operator | any | yes |
+    /// | service | none | yes |
+    /// | service | at least one | no |
+    /// | of an application | only that application | yes |
+    /// | of an application | another one | no |
+    /// | of an application | none, and the file is no settings file, or a shared one | yes |
+    /// | of an application | none, and the file is of an application without a token | no |
     #[must_use]
     pub fn may_read_file(&self, path: &str) -> bool {
-        let own = match &self.who {
-            Who::Operator => return true,
-            Who::Service => None,
-            Who::Application(own) => Some(own.as_str()),
+        let own = match &self.credential {
+            Credential::Operator => return true,
+            Credential::Service => None,
+            Credential::Application(own) => Some(own.as_str()),
         };
         let stem = stem_of(path);
         let (folders, _) = path.rsplit_once('/').unwrap_or_default();
@@ -150,20 +167,19 @@ impl Reader {
         let mut owners = parts.filter_map(|name| self.owner(name, own)).peekable();
         match own {
             None => owners.next().is_none(),
-            // Of the settings it is its own files and the shared ones, not those of an application without a token.
             Some(_) if owners.peek().is_none() => form_of(path).is_none() || is_shared(stem),
             Some(own) => owners.all(|owner| owner == own),
         }
     }
 
-    /// The application with a token of its own, or `own`, that a file or a folder of this name belongs to: the longest name that fits.
+    /// Returns the protected application, or `own`, that a file or folder of this name belongs to: the one with the longest matching name.
     fn owner<'a>(&'a self, name: &str, own: Option<&'a str>) -> Option<&'a str> {
-        self.own_token
+        self.protected
             .iter()
             .map(String::as_str)
             .chain(own)
             .filter(|application| {
-                // `feed-config-prod.yml`, `feed-config.tar.gz` and `feed-config_keys/` are of feed-config, `feed-config2.yml` is not.
+                // `feed-config-prod.yml`, `feed-config.tar.gz` and `feed-config_keys/` belong to feed-config, `feed-config2.yml` does not.
                 name.strip_prefix(application)
                     .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
             })
@@ -171,21 +187,21 @@ impl Reader {
     }
 }
 
-/// Whether a file of this name is for every application.
+/// Returns whether a file of this name is shared by all applications.
 fn is_shared(stem: &str) -> bool {
     stem.strip_prefix(SHARED)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// Every secret is compared, so that time tells nothing.
-fn who(secret: &str, settings: &Settings) -> Option<Who> {
+/// Returns the kind of a secret. All tokens are compared, so that the time taken does not depend on which one matches.
+fn identify(secret: &str, settings: &Settings) -> Option<Credential> {
     let application = application(secret, &settings.applications);
     let service = same(secret, &settings.credentials.service_token);
     let operator = same(secret, &settings.credentials.operator_token);
     match (operator, application, service) {
-        (true, ..) => Some(Who::Operator),
-        (_, Some(name), _) => Some(Who::Application(name)),
-        (.., true) => Some(Who::Service),
+        (true, ..) => Some(Credential::Operator),
+        (_, Some(name), _) => Some(Credential::Application(name)),
+        (.., true) => Some(Credential::Service),
         _ => None,
     }
 }
@@ -200,7 +216,7 @@ fn application(secret: &str, tokens: &BTreeMap<String, ApplicationToken>) -> Opt
     found
 }
 
-fn shown(headers: &HeaderMap) -> Option<Shown> {
+fn presented(headers: &HeaderMap) -> Option<Presented> {
     let Some(header) = headers.get(header::AUTHORIZATION) else {
         let secret = headers
             .get(TOKEN)
@@ -209,27 +225,27 @@ fn shown(headers: &HeaderMap) -> Option<Shown> {
             .ok()?
             .trim()
             .to_owned();
-        return Some(Shown { name: None, secret });
+        return Some(Presented { name: None, secret });
     };
     let (scheme, rest) = header.to_str().ok()?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
         let secret = rest.trim().to_owned();
-        return Some(Shown { name: None, secret });
+        return Some(Presented { name: None, secret });
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let pair = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
     let (name, secret) = pair.split_once(':')?;
-    Some(Shown {
+    Some(Presented {
         name: Some(name.to_owned()),
         secret: secret.to_owned(),
     })
 }
 
-fn same(shown: &str, secret: &SecretString) -> bool {
+fn same(presented: &str, secret: &SecretString) -> bool {
     let secret = secret.expose_secret().as_bytes();
-    !secret.is_empty() && bool::from(shown.as_bytes().ct_eq(secret))
+    !secret.is_empty() && bool::from(presented.as_bytes().ct_eq(secret))
 }
 
 #[cfg(test)]

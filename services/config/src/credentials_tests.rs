@@ -8,16 +8,16 @@ use super::*;
 use crate::domain::environment::Environment;
 use crate::domain::snapshot::Snapshot;
 
-fn reader(who: Who) -> Reader {
+fn reader(credential: Credential) -> Reader {
     Reader {
-        who,
-        own_token: vec!["feed-config".to_owned(), "dm-config".to_owned()],
+        credential,
+        protected: vec!["feed-config".to_owned(), "dm-config".to_owned()],
     }
 }
 
-fn reads(who: &Who, application: &str, profiles: &str) -> bool {
+fn reads(credential: &Credential, application: &str, profiles: &str) -> bool {
     let query = Query::new(application, profiles, None).unwrap();
-    reader(who.clone()).may_read(&query, &[view(&[], None)]).is_ok()
+    reader(credential.clone()).may_read(&query, &[view(&[], None)]).is_ok()
 }
 
 fn view(paths: &[String], folder: Option<&str>) -> View {
@@ -32,8 +32,8 @@ fn view(paths: &[String], folder: Option<&str>) -> View {
 }
 
 #[test]
-fn an_application_reads_itself_and_what_is_shared() {
-    let feed = Who::Application("feed-config".to_owned());
+fn an_application_reads_its_own_and_shared_documents() {
+    let feed = Credential::Application("feed-config".to_owned());
     assert!(reads(&feed, "feed-config", "prod,eu"));
     assert!(reads(&feed, "application", "prod"));
     assert!(reads(&feed, "feed-config,application", "prod"));
@@ -49,31 +49,34 @@ fn an_application_reads_itself_and_what_is_shared() {
 }
 
 #[test]
-fn a_profile_is_no_way_around() {
-    let short = Who::Application("dm".to_owned());
+fn a_profile_does_not_bypass_authorisation() {
+    let short = Credential::Application("dm".to_owned());
     assert!(reads(&short, "dm", "prod"));
-    assert!(!reads(&short, "dm", "config"), "dm-config.yml is another's");
+    assert!(
+        !reads(&short, "dm", "config"),
+        "dm-config.yml belongs to another application"
+    );
     assert!(!reads(&short, "dm", "config-prod"));
     assert!(!reads(&short, "dm", "x/dm-config"));
-    assert!(!reads(&Who::Service, "dm", "config"));
+    assert!(!reads(&Credential::Service, "dm", "config"));
     assert!(
-        !reads(&Who::Service, "dm-config/secrets", "prod"),
-        "a folder is as good as a name"
+        !reads(&Credential::Service, "dm-config/secrets", "prod"),
+        "a folder counts like a file name"
     );
 }
 
 #[test]
-fn the_service_token_reads_what_has_none_of_its_own() {
-    assert!(reads(&Who::Service, "auth-config", "prod"));
-    assert!(reads(&Who::Service, "application", "prod"));
-    assert!(!reads(&Who::Service, "feed-config", "prod"));
-    assert!(reads(&Who::Operator, "feed-config", "prod"));
+fn the_service_token_reads_applications_without_a_token() {
+    assert!(reads(&Credential::Service, "auth-config", "prod"));
+    assert!(reads(&Credential::Service, "application", "prod"));
+    assert!(!reads(&Credential::Service, "feed-config", "prod"));
+    assert!(reads(&Credential::Operator, "feed-config", "prod"));
 }
 
 #[test]
-fn a_label_is_a_folder_whose_name_counts() {
+fn a_label_counts_like_a_folder() {
     let query = Query::new("feed-config", "prod", None).unwrap();
-    let feed = reader(Who::Application("feed-config".to_owned()));
+    let feed = reader(Credential::Application("feed-config".to_owned()));
     for (folder, reference, expected) in [
         (Some("v2"), None, true),
         (Some("dm-config"), None, false),
@@ -96,7 +99,7 @@ fn a_label_is_a_folder_whose_name_counts() {
 
 #[test]
 fn plain_files_follow_the_same_rule() {
-    let feed = reader(Who::Application("feed-config".to_owned()));
+    let feed = reader(Credential::Application("feed-config".to_owned()));
     for path in [
         "feed-config.yml",
         "a/feed-config-prod.properties",
@@ -119,12 +122,12 @@ fn plain_files_follow_the_same_rule() {
     ] {
         assert!(!feed.may_read_file(path), "{path}");
     }
-    let service = reader(Who::Service);
+    let service = reader(Credential::Service);
     assert!(service.may_read_file("auth-config.yml"));
     assert!(!service.may_read_file("dm-config.yml"));
 }
 
-/// Names that are each other's beginnings, and what is put around them.
+/// Names that are prefixes of each other, and suffixes for them.
 const NAMES: [&str; 7] = [
     "pay",
     "pay-config",
@@ -153,8 +156,8 @@ fn path() -> impl Strategy<Value = String> {
     })
 }
 
-/// The plain model: the applications with a token that a path belongs to. Every part of the path is looked at; of several applications whose
-/// name it begins with, the longest counts.
+/// The reference model: the applications with a token that a path belongs to. Each part of the path belongs to the application with the longest
+/// name that it begins with.
 fn model_owners<'a>(path: &str, protected: &'a BTreeSet<String>) -> BTreeSet<&'a str> {
     let mut owners = BTreeSet::new();
     for part in path.split('/') {
@@ -174,8 +177,8 @@ fn model_owners<'a>(path: &str, protected: &'a BTreeSet<String>) -> BTreeSet<&'a
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever the files, the names, the labels and the credential: no document of another application is in an answer, and what is
-    /// asked for in the plain way is answered.
+    /// For any files, names, labels and token: no response contains a document of another application, and a plain request of an application's
+    /// own settings succeeds.
     #[test]
     fn an_answer_holds_no_document_of_another_application(
         paths in proptest::collection::btree_set(path(), 0..24),
@@ -190,8 +193,8 @@ proptest! {
         let mut all: BTreeSet<String> = protected.clone();
         all.extend(own.clone());
         let reader = Reader {
-            who: own.clone().map_or(Who::Service, Who::Application),
-            own_token: protected.iter().cloned().collect(),
+            credential: own.clone().map_or(Credential::Service, Credential::Application),
+            protected: protected.iter().cloned().collect(),
         };
         let query = Query::new(&applications.join(",").replace('/', "(_)"), &profiles.join(","), None).unwrap();
         let views: Vec<_> = labels
@@ -215,11 +218,11 @@ proptest! {
             if reader.may_read_file(path) {
                 prop_assert!(!is_foreign(path), "{path} for {own:?} of {all:?}");
             } else {
-                prop_assert!(is_foreign(path) || own.is_some(), "{path} is nobody's");
+                prop_assert!(is_foreign(path) || own.is_some(), "{path} belongs to no application");
             }
         }
         let plain = Query::new(own.as_deref().unwrap_or("unprotected"), "x", None).unwrap();
-        // A searched folder that is named as an application with a token is that application's.
+        // A search path named like an application with a token belongs to that application.
         let is_search_path_foreign = is_foreign("v1/x.yml");
         prop_assert_eq!(reader.may_read(&plain, &[view(&paths, None)]).is_ok(), !is_search_path_foreign);
     }

@@ -1,4 +1,4 @@
-//! Spring Cloud Config's rules: what is asked for, which files answer, in which order, in which form.
+//! The rules of Spring Cloud Config: parsing of requests and files, selection and precedence of files, and the forms of a response. No I/O.
 
 pub mod activation;
 pub mod canary;

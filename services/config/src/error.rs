@@ -1,4 +1,4 @@
-//! What the config service answers when it cannot answer.
+//! The errors of the config service and their problem responses.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -8,7 +8,7 @@ use crate::domain::cipher::CipherError;
 use crate::domain::placeholders::Unresolvable;
 use crate::domain::query::InvalidQuery;
 use crate::domain::webhook::Unverified;
-use crate::routes::NotAText;
+use crate::routes::InvalidText;
 use crate::source::{CanaryError, ViewError};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,9 @@ pub enum Error {
     Query(#[from] InvalidQuery),
     #[error(transparent)]
     View(#[from] ViewError),
-    #[error("nothing is configured for this application")]
+    #[error("no configuration for this application")]
     NothingFound,
-    #[error("no such file")]
+    #[error("file not found")]
     NoFile,
     #[error(transparent)]
     Placeholders(#[from] Unresolvable),
@@ -29,23 +29,23 @@ pub enum Error {
     Cipher(#[from] CipherError),
     #[error("credentials are missing or wrong")]
     Unauthorized,
-    #[error("the configuration of another application")]
-    NotYourApplication,
+    #[error("credential not valid for this application")]
+    OtherApplication,
     #[error(transparent)]
     Unverified(#[from] Unverified),
-    #[error("the body is not what a webhook sends")]
-    NotAWebhook,
+    #[error("the body is not a webhook")]
+    InvalidWebhook,
     #[error(transparent)]
     Canary(#[from] CanaryError),
     #[error(transparent)]
-    NotAText(#[from] NotAText),
+    InvalidText(#[from] InvalidText),
     #[error("{0}")]
     Parameter(String),
-    #[error("no such version")]
+    #[error("version not found")]
     NoVersion,
-    #[error("the version is not one to serve: {0}")]
+    #[error("configuration version invalid: {0}")]
     BadVersion(String),
-    /// What has to be kept on disk or read from there.
+    /// Reading or writing a file in `state.folder` failed.
     #[error("state: {0}")]
     State(String),
     #[error("the bus: {0}")]
@@ -57,15 +57,15 @@ impl From<&Error> for Problem {
         match error {
             Error::Query(invalid) => Problem::invalid_parameter(invalid.to_string()),
             Error::View(ViewError::UnknownLabel(_)) => Problem::not_found("unknown-label", "Label not found"),
-            // 500 is what Spring's server answers, and its client tries again on.
-            Error::View(ViewError::NotYet | ViewError::Refused { .. } | ViewError::Clone(_)) => Problem::new(
+            // 500 as Spring's server responds: its client retries on it.
+            Error::View(ViewError::NothingServed | ViewError::Refused { .. } | ViewError::Clone(_)) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "source-unavailable",
-                "The source cannot be served from",
+                "Configuration source unavailable",
             ),
             Error::NothingFound => Problem::not_found("no-configuration", "No configuration for this application"),
             Error::NoFile => Problem::not_found("no-such-file", "File not found"),
-            // The client can do nothing about it, and neither can a second try: 500 would make it try.
+            // Not 500, on which a Spring client retries: the response would be the same.
             Error::Placeholders(unresolvable) => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "unresolvable-placeholders",
@@ -75,17 +75,17 @@ impl From<&Error> for Problem {
             Error::NoKey | Error::Cipher(CipherError::NoKey) => {
                 Problem::not_found("no-key", "Encryption key not found")
             }
-            Error::Cipher(CipherError::NotOurs | CipherError::Salt) => Problem::new(
+            Error::Cipher(CipherError::InvalidCiphertext | CipherError::Salt) => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid-cipher",
-                "Not a ciphertext of this key",
+                "Ciphertext invalid for this key",
             ),
             Error::Unauthorized => Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "Credentials are missing or wrong",
             ),
-            Error::NotYourApplication => Problem::new(
+            Error::OtherApplication => Problem::new(
                 StatusCode::FORBIDDEN,
                 "not-your-application",
                 "Credential not valid for this application",
@@ -96,24 +96,26 @@ impl From<&Error> for Problem {
                 "Webhook signature missing or invalid",
             )
             .detail(unverified.to_string()),
-            Error::NotAWebhook => Problem::invalid_parameter("the body is not what a webhook sends"),
+            Error::InvalidWebhook => Problem::invalid_parameter("the body is not a webhook"),
             Error::Canary(
                 reason @ (CanaryError::Running
                 | CanaryError::NotRunning
                 | CanaryError::Refused
                 | CanaryError::NoInstance),
-            ) => Problem::new(StatusCode::CONFLICT, "canary", "Canary not possible now").detail(reason.to_string()),
-            Error::NotAText(reason) => Problem::invalid_parameter(reason.to_string()),
-            Error::Parameter(what) => Problem::invalid_parameter(what.clone()),
+            ) => Problem::new(StatusCode::CONFLICT, "canary", "Canary conflict").detail(reason.to_string()),
+            Error::InvalidText(reason) => Problem::invalid_parameter(reason.to_string()),
+            Error::Parameter(reason) => Problem::invalid_parameter(reason.clone()),
             Error::NoVersion => Problem::not_found("no-such-version", "Version not found"),
-            Error::BadVersion(why) => Problem::new(
+            Error::BadVersion(reason) => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "bad-version",
                 "Configuration version invalid",
             )
-            .detail(why.clone()),
+            .detail(reason.clone()),
             Error::State(_) | Error::Canary(CanaryError::State(_)) => Problem::internal(),
-            Error::Bus(_) | Error::Canary(CanaryError::Away | CanaryError::NotYet) => Problem::unavailable(),
+            Error::Bus(_) | Error::Canary(CanaryError::Unavailable | CanaryError::NothingServed) => {
+                Problem::unavailable()
+            }
         }
     }
 }

@@ -44,17 +44,17 @@ use crate::state::record::Entry;
 pub const SERVICE: &str = "config-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
 
-/// The bus id of the instance that asks, for canaries. Spring's clients do not send it.
+/// The header with the bus id of the client, for canaries. Spring's clients do not send it.
 const INSTANCE: &str = "x-config-instance";
 
-/// How often the flags that are set are compared with those that are remembered.
-const FLAG_LOOK: Duration = Duration::from_secs(10);
+/// Interval between two updates of the tracked flags.
+const FLAG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Webhooks that are remembered, so that none is acted on twice.
+/// Webhook deliveries in memory, to detect duplicates.
 const DELIVERIES: u64 = 10_000;
 const DELIVERY_LIFETIME: Duration = Duration::from_hours(24 * 7);
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Debug, Clone)]
 struct App {
     settings: Live<Settings>,
@@ -63,19 +63,19 @@ struct App {
     keys: Arc<KeyRing>,
     overrides: Arc<Properties>,
     announcer: Announcer,
-    /// Webhooks that were acted on.
+    /// Processed webhook deliveries.
     deliveries: moka::sync::Cache<String, ()>,
-    /// Changes with whatever but the source has a part in an answer.
+    /// Digest of everything beside the source that affects a response: overrides and keys.
     revision: Arc<str>,
     convergence: Convergence,
     canaries: Canaries,
     flag_uses: FlagUses,
-    /// See [`App::compute`].
-    computing: Arc<Semaphore>,
+    /// Permits of [`App::compute`].
+    compute_permits: Arc<Semaphore>,
 }
 
 impl App {
-    /// The files for each label of a query.
+    /// Returns the files for each label of a query.
     async fn views(&self, query: &Query, headers: &HeaderMap) -> Result<Vec<View>, Error> {
         let instance = headers.get(INSTANCE).and_then(|instance| instance.to_str().ok());
         let mut views = Vec::new();
@@ -85,26 +85,27 @@ impl App {
         Ok(views)
     }
 
-    /// Runs what takes more than a millisecond on a thread that may block, as many at a time as there are cores: the workers that answer
-    /// health checks and sockets stay free.
+    /// Runs work of more than a millisecond on the blocking pool, at most one task per core: the async workers stay available for health checks
+    /// and sockets, and requests beyond the limit wait without a thread.
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let permit = self.computing.clone().acquire_owned().await;
+        let permit = self.compute_permits.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| Error::State(closed.to_string()))?;
         Ok(source::blocking(move || {
-            let _held = permit;
+            // Released when the work ends, even when the client disconnects first.
+            let _permit = permit;
             work()
         })
         .await)
     }
 
-    /// The sources that answer a query, with overrides, as they are.
+    /// Returns the sources for a query with the overrides, secrets still encrypted.
     fn assembled(&self, query: Query, views: &[View]) -> Environment {
         let mut environment = Environment::assemble(views, query, &self.source.origin(), false);
         environment.override_with(&self.overrides);
         environment
     }
 
-    /// The sources that answer a query, with secrets opened when the service is the one to do so.
+    /// Returns the sources for a query with the overrides, secrets decrypted when `encrypt.enabled` is set.
     fn environment(&self, query: Query, views: &[View], with_origins: bool) -> Result<Environment, Error> {
         let settings = self.settings.get();
         let mut environment = Environment::assemble(views, query, &self.source.origin(), with_origins);
@@ -120,7 +121,7 @@ impl App {
 }
 
 impl App {
-    /// Writes down who does what: before it is done, so that nothing is done that is not written down.
+    /// Adds an entry to the audit record. Called before the action: an action that cannot be recorded is not performed.
     async fn record(&self, entry: Entry) -> Result<(), Error> {
         let record = self.source.record().clone();
         let written = tokio::task::spawn_blocking(move || record.add(&entry)).await;
@@ -130,17 +131,17 @@ impl App {
 
     async fn entries(
         &self,
-        most: usize,
+        limit: usize,
         wanted: impl Fn(&Entry) -> bool + Send + 'static,
     ) -> Result<Vec<Entry>, Error> {
         let record = self.source.record().clone();
-        let read = tokio::task::spawn_blocking(move || record.newest(most, wanted)).await;
+        let read = tokio::task::spawn_blocking(move || record.newest(limit, wanted)).await;
         let read = read.map_err(|panic| Error::State(panic.to_string()))?;
         read.map_err(|error| Error::State(error.to_string()))
     }
 }
 
-/// Reads the source and puts the service together. It needs nothing else to be running.
+/// Builds the service. It starts without any other service; a repository is read later, in the background.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
     let current = settings.get();
     let server = settings.part(|settings| settings.server.clone());
@@ -167,8 +168,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let source = Source::open(&settings, &context, checker).await?;
     source.register_health();
     let announcer = Announcer::new(bus.clone(), context.clone());
-    let changed = announcer.clone();
-    source.spawn_watch(move || changed.refresh_all_soon());
+    let on_change = announcer.clone();
+    source.spawn_watch(move || on_change.refresh_all_soon());
     announcer.spawn();
     spawn_refresh(&context, bus.clone(), settings.part(|settings| settings.config.poll));
     let folder = std::path::PathBuf::from(&current.state.folder);
@@ -205,7 +206,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         convergence,
         canaries,
         flag_uses,
-        computing: Arc::new(Semaphore::new(cores)),
+        compute_permits: Arc::new(Semaphore::new(cores)),
     };
     Ok(Service::new(
         context,
@@ -216,14 +217,14 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     ))
 }
 
-/// Keeps the list of flags to those that are set, and when they were evaluated on disk.
+/// Starts the task that tracks the served flags, saves their uses, and publishes those of this replica.
 fn spawn_flag_uses(context: &Context, source: Source, uses: FlagUses, announcer: Announcer) {
     let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
     context.lifecycle.spawn("config-flags", async move {
         loop {
-            let untold = uses.take_untold();
-            if !untold.is_empty()
-                && let Err(error) = announcer.flags(untold).await
+            let unpublished = uses.take_unpublished();
+            if !unpublished.is_empty()
+                && let Err(error) = announcer.flags(unpublished).await
             {
                 tracing::warn!(%error, "publishing evaluated flags failed");
             }
@@ -231,13 +232,13 @@ fn spawn_flag_uses(context: &Context, source: Source, uses: FlagUses, announcer:
             let now = clock.now();
             source::blocking(move || {
                 if let Some(served) = served {
-                    uses.keep(served.flags().keys().map(String::as_str), now);
+                    uses.retain(served.flags().keys().map(String::as_str), now);
                 }
                 uses.flush();
             })
             .await;
             if draining
-                .run_until_cancelled(tokio::time::sleep(FLAG_LOOK))
+                .run_until_cancelled(tokio::time::sleep(FLAG_INTERVAL))
                 .await
                 .is_none()
             {
@@ -247,8 +248,8 @@ fn spawn_flag_uses(context: &Context, source: Source, uses: FlagUses, announcer:
     });
 }
 
-/// What answers hang on beside the source and switches that change live, the same in every replica. Keys are of it: with the right one a value can be opened that
-/// could not before.
+/// Returns a digest of the overrides and keys, the same on every replica. Live settings are added per request, see [`routes::etag`]. Keys count
+/// because a new one decrypts values that were `invalid.<key>` before.
 fn revision(overrides: &Properties, keys: &KeyRing) -> String {
     let parts = serde_json::json!([overrides, keys.fingerprint()]);
     hex::encode(&Sha256::digest(parts.to_string())[..8])

@@ -1,4 +1,4 @@
-//! What the config service counts.
+//! Metrics of the configuration source.
 
 use prometheus::{IntCounter, IntGauge};
 use sosohappy_common::metrics::Metrics;
@@ -6,7 +6,7 @@ use sosohappy_common::metrics::Metrics;
 #[derive(Debug, Clone)]
 pub struct SourceMetrics {
     pub refused: IntCounter,
-    pub away: IntGauge,
+    pub unavailable: IntGauge,
 }
 
 impl SourceMetrics {
@@ -14,12 +14,12 @@ impl SourceMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let refused = IntCounter::new(
             "config_refused_versions_total",
-            "Versions of the configuration that were not published because they are wrong",
+            "Configuration versions that were refused by the checks",
         );
-        let away = IntGauge::new("config_source_away", "1 while the source cannot be read");
+        let unavailable = IntGauge::new("config_source_away", "1 while the configuration source is unavailable");
         Self {
             refused: metrics.register(refused.expect("a static name is valid")),
-            away: metrics.register(away.expect("a static name is valid")),
+            unavailable: metrics.register(unavailable.expect("a static name is valid")),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The settings our services take: made from their code by `crates/fleet/tests/schemas.rs`, which also sees that they stay so.
+//! The settings schemas of our services, generated from their code and kept current by `crates/fleet/tests/schemas.rs`.
 
-pub use crate::domain::schema::NotASchema;
+pub use crate::domain::schema::InvalidSchema;
 use crate::domain::schema::Schema;
 
 const SCHEMAS: [(&str, &str); 4] = [
@@ -10,7 +10,8 @@ const SCHEMAS: [(&str, &str); 4] = [
     ("notice-config", include_str!("../schemas/notice.json")),
 ];
 
-pub fn all() -> Result<Vec<Schema>, NotASchema> {
+/// Returns the schemas of all services.
+pub fn all() -> Result<Vec<Schema>, InvalidSchema> {
     SCHEMAS
         .iter()
         .map(|(application, text)| Schema::parse(application, text))

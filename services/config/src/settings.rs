@@ -22,12 +22,12 @@ pub struct Settings {
     pub events: Events,
     pub fleet: Fleet,
     pub credentials: Credentials,
-    /// Its own source is never another config service: `url` stays unset.
+    /// `url` stays unset: config reads its settings from no other config service.
     pub config: ConfigClient,
     pub source: SourceSettings,
     pub state: StateSettings,
     pub check: CheckSettings,
-    /// Tokens by the application that shows them.
+    /// Tokens by application.
     pub applications: BTreeMap<String, ApplicationToken>,
     /// Nested as in a file.
     pub overrides: serde_json::Map<String, serde_json::Value>,

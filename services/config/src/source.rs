@@ -1,11 +1,11 @@
-//! Where configuration lives: snapshots in memory, swapped whole when the source changes. No request touches a network, and
-//! none the disk but the first that names a label.
+//! The configuration source: snapshots in memory, replaced as a whole when the source changes. Requests never touch a network, and read the
+//! disk only for the first use of a label.
 
 mod canary;
 mod folder;
 mod git;
-mod keeping;
 mod labels;
+mod persistence;
 mod refresh;
 mod submodules;
 
@@ -20,12 +20,12 @@ use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
 
 pub use self::canary::CanaryError;
-use self::canary::{Held, Planned};
+use self::canary::{ActiveCanary, PendingPlan};
 pub use self::folder::{FolderError, read as read_folder};
 use self::git::{Git, GitError, Heads};
 pub use self::labels::ViewError;
 use self::refresh::Refreshing;
-pub use self::refresh::{Look, Outcome};
+pub use self::refresh::{Outcome, RefreshReason};
 use crate::domain::check::Checker;
 use crate::domain::finding::Finding;
 use crate::domain::snapshot::Snapshot;
@@ -34,8 +34,8 @@ use crate::settings::{Settings, SourceSettings};
 use crate::state::archive::Archive;
 use crate::state::record::Record;
 
-/// More than this is not configuration.
-pub const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of all files of a source.
+pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -55,16 +55,16 @@ enum Backend {
     Git(Box<Git>),
 }
 
-/// What is served.
+/// The served configuration.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// The newest good version: what a request without a label gets.
+    /// The newest valid version, served to requests without a label.
     pub main: Arc<Snapshot>,
-    /// Empty for a folder. A branch whose newest commit was refused stands at the one before.
+    /// Empty for a folder. A branch whose newest commit was refused stays at the commit before.
     heads: Heads,
 }
 
-/// A version that is not served.
+/// A version that failed the checks and is not served.
 #[derive(Debug, Clone)]
 pub struct RefusedVersion {
     pub version: String,
@@ -87,16 +87,19 @@ impl std::fmt::Display for RefusedVersion {
     }
 }
 
-/// How the source is doing.
+/// Availability of the source, and the refused versions.
 #[derive(Debug, Clone, Default)]
-pub struct Condition {
-    /// Since when, and why.
-    pub away: Option<(jiff::Timestamp, String)>,
-    /// By label; none for the main one. They stay until that label gets a good version.
+pub struct SourceStatus {
+    /// Since when the source is unavailable, and why.
+    pub unavailable: Option<(jiff::Timestamp, String)>,
+    /// By label; none for the default one. An entry stays until its label gets a valid version.
     pub refused: Vec<RefusedVersion>,
 }
 
-/// Clones share what is published.
+/// Clones share the published versions.
+///
+/// Lock order, where a method takes several: `starting`, `refreshing`, then one of the short ones (`published`, `canary`, `status`, …), none
+/// of which is held across an `.await`. [`Source::served`] reads `published` before `canary`.
 #[derive(Debug, Clone)]
 pub struct Source {
     inner: Arc<Inner>,
@@ -107,45 +110,45 @@ struct Inner {
     backend: Backend,
     default_label: Option<String>,
     settings: Live<SourceSettings>,
-    /// How often it is looked at unless settings say.
-    every: Duration,
+    /// Polling interval unless `source.poll` is set.
+    default_poll: Duration,
     checker: Checker,
     context: Context,
     metrics: SourceMetrics,
     archive: Archive,
     record: Record,
     published: RwLock<Option<Arc<Published>>>,
-    condition: Mutex<Condition>,
-    /// Where branches and tags stood at the last fetch, what was refused included.
+    status: Mutex<SourceStatus>,
+    /// Branches and tags at the last fetch, refused commits included.
     fetched: Mutex<BTreeMap<String, String>>,
-    /// Labels that were asked for: their new commits are checked before they are served.
+    /// Labels that clients have requested: a new commit of one is checked before it is served.
     used: Mutex<BTreeSet<String>>,
     labels: labels::Cache,
-    /// What is served has changed, and nobody was told yet.
-    news: AtomicBool,
+    /// The served version has changed, and the refresh event has not been published yet.
+    is_change_unpublished: AtomicBool,
     /// A version that waits for `busrefresh`, with `canary.hold`.
     waiting: Mutex<Option<String>>,
-    canary: RwLock<Option<Held>>,
-    planned: Mutex<Planned>,
-    /// Held while a canary is started: one at a time.
+    canary: RwLock<Option<ActiveCanary>>,
+    planned: Mutex<PendingPlan>,
+    /// Held while a canary starts: one at a time.
     starting: tokio::sync::Mutex<()>,
     holds: Live<bool>,
     /// `state.folder`.
     folder: PathBuf,
-    /// Objects were missing in the clone: the next look makes it anew.
+    /// Objects were missing in the clone: the next refresh clones again.
     damaged: AtomicBool,
     refreshing: tokio::sync::Mutex<Refreshing>,
 }
 
 impl Source {
-    /// Opens what is kept on disk and, for a folder, reads it. A repository is fetched by [`Source::spawn_watch`], so that config
-    /// starts when it is away.
+    /// Opens the saved state and, for a folder, reads the source. A repository is fetched by [`Source::spawn_watch`], so that config starts
+    /// while it is unavailable.
     pub async fn open(live: &Live<Settings>, context: &Context, checker: Checker) -> Result<Self, SourceError> {
         let settings = live.get();
         let folder = PathBuf::from(&settings.state.folder);
         let state = |error: &dyn std::error::Error| SourceError::State(error.to_string());
         let backend = backend(&settings.source, &folder)?;
-        // The version before the newest is what a canary goes back to.
+        // A canary rolls back to the version before the newest.
         let versions = settings.state.versions.max(2);
         let state_folder = folder.clone();
         let opened = blocking(move || {
@@ -154,7 +157,7 @@ impl Source {
             Ok::<_, SourceError>((archive, record))
         });
         let (archive, record) = opened.await?;
-        let every = match backend {
+        let default_poll = match backend {
             Backend::Folder(_) => Duration::from_secs(1),
             Backend::Git(_) => Duration::from_secs(30),
         };
@@ -163,25 +166,25 @@ impl Source {
                 backend,
                 default_label: settings.source.default_label.clone(),
                 settings: live.part(|settings| settings.source.clone()),
-                every,
+                default_poll,
                 checker,
                 context: context.clone(),
                 metrics: SourceMetrics::new(&context.metrics),
                 archive,
                 record,
                 published: RwLock::new(None),
-                condition: Mutex::default(),
+                status: Mutex::default(),
                 fetched: Mutex::default(),
                 used: Mutex::default(),
                 labels: labels::Cache::new(),
                 waiting: Mutex::default(),
                 canary: RwLock::new(None),
-                planned: Planned::none(),
+                planned: PendingPlan::none(),
                 starting: tokio::sync::Mutex::default(),
                 holds: live.part(|settings| settings.canary.hold),
                 folder: state_folder,
                 damaged: AtomicBool::new(false),
-                news: AtomicBool::new(false),
+                is_change_unpublished: AtomicBool::new(false),
                 refreshing: tokio::sync::Mutex::default(),
             }),
         };
@@ -189,32 +192,36 @@ impl Source {
         source.recover_canary().await;
         if let Backend::Folder(folder) = &source.inner.backend {
             if source.published().is_none() {
-                // A new installation: the folder is made, so that it is clear where files go.
+                // A new installation: an existing folder shows where files belong.
                 tokio::fs::create_dir_all(folder)
                     .await
                     .map_err(|error| SourceError::Unusable(format!("{}: {error}", folder.display())))?;
             }
             let recovered = source.published().is_some();
             let outcome = source.refresh().await;
-            // Changed while no config was there to tell.
-            let news = recovered && outcome == Outcome::Changed;
-            source.inner.news.store(news, std::sync::atomic::Ordering::Relaxed);
+            // Changed while this service was stopped: instances have not received an event.
+            let is_change = recovered && outcome == Outcome::Changed;
+            source
+                .inner
+                .is_change_unpublished
+                .store(is_change, std::sync::atomic::Ordering::Relaxed);
             if source.published().is_none() {
-                return Err(SourceError::Unusable(source.why_not()));
+                return Err(SourceError::Unusable(source.failure()));
             }
         }
         Ok(source)
     }
 
-    /// None while a repository has never been reached.
+    /// Returns the published versions; none until a repository has been read for the first time.
     #[must_use]
     pub fn published(&self) -> Option<Arc<Published>> {
         self.inner.published.read().clone()
     }
 
+    /// Returns the availability of the source and the refused versions.
     #[must_use]
-    pub fn condition(&self) -> Condition {
-        self.inner.condition.lock().clone()
+    pub fn status(&self) -> SourceStatus {
+        self.inner.status.lock().clone()
     }
 
     #[must_use]
@@ -227,7 +234,7 @@ impl Source {
         &self.inner.checker
     }
 
-    /// Whether what is known of a branch is this commit; always for a folder, which has none.
+    /// Returns whether a branch was at this commit at the last fetch; always true for a folder, which has no branches.
     #[must_use]
     pub fn stands_at(&self, branch: &str, commit: &str) -> bool {
         let Backend::Git(_) = &self.inner.backend else {
@@ -236,22 +243,22 @@ impl Source {
         self.inner.fetched.lock().get(branch).is_some_and(|head| head == commit)
     }
 
-    /// A version that is not served until `busrefresh` says so.
+    /// Returns the version that is not served until `busrefresh`.
     #[must_use]
     pub fn waiting(&self) -> Option<String> {
         self.inner.waiting.lock().clone()
     }
 
-    /// What names of property sources begin with; no credentials.
+    /// Returns the beginning of the names of property sources, without credentials.
     #[must_use]
     pub fn origin(&self) -> String {
         match &self.inner.backend {
             Backend::Folder(folder) => format!("file:{}", folder.display()),
-            Backend::Git(git) => git.shown(),
+            Backend::Git(git) => git.public_url(),
         }
     }
 
-    /// The label that stands for no label; none for a folder.
+    /// Returns the label of requests that name none; none for a folder.
     #[must_use]
     pub fn default_label(&self) -> Option<String> {
         let published = self.published()?;
@@ -261,23 +268,23 @@ impl Source {
             .or_else(|| published.heads.default.clone())
     }
 
-    /// Down while there is nothing to serve; everything else is told in the details.
+    /// Registers the health check: down while nothing is served. Unavailability and refused versions are details.
     pub fn register_health(&self) {
         let source = self.clone();
         self.inner.context.health.register("source", move || {
-            let (served, condition) = (source.served(None), source.condition());
-            let why_not = source.why_not();
+            let (served, status) = (source.served(None), source.status());
+            let failure = source.failure();
             async move {
                 let Some(served) = served else {
-                    return Err(why_not);
+                    return Err(failure);
                 };
                 let mut details = serde_json::Map::new();
                 details.insert("version".to_owned(), served.version.as_str().into());
-                if let Some((since, reason)) = condition.away {
+                if let Some((since, reason)) = status.unavailable {
                     details.insert("away".to_owned(), format!("since {since}: {reason}").into());
                 }
-                if !condition.refused.is_empty() {
-                    let refused = condition.refused.iter().map(ToString::to_string);
+                if !status.refused.is_empty() {
+                    let refused = status.refused.iter().map(ToString::to_string);
                     details.insert("refused".to_owned(), refused.collect::<Vec<_>>().into());
                 }
                 Ok(details)
@@ -285,14 +292,14 @@ impl Source {
         });
     }
 
-    fn why_not(&self) -> String {
-        let condition = self.condition();
-        if let Some(refused) = condition.refused.first() {
+    fn failure(&self) -> String {
+        let status = self.status();
+        if let Some(refused) = status.refused.first() {
             return refused.to_string();
         }
-        condition
-            .away
-            .map_or_else(|| "nothing to serve".to_owned(), |(_, reason)| reason)
+        status
+            .unavailable
+            .map_or_else(|| "no version published yet".to_owned(), |(_, reason)| reason)
     }
 }
 
@@ -314,7 +321,7 @@ fn backend(settings: &SourceSettings, state: &Path) -> Result<Backend, SourceErr
     }
 }
 
-/// Runs what blocks where it may; a panic goes on.
+/// Runs blocking work on the blocking pool and propagates its panics.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work)
         .await

@@ -1,4 +1,4 @@
-//! What config keeps on disk: copies of published versions and the record of who did what.
+//! Files in `state.folder`: copies of published versions, uses of flags, and the audit record.
 
 pub mod archive;
 pub mod flag_uses;
@@ -7,8 +7,7 @@ pub mod record;
 use std::io::Write as _;
 use std::path::Path;
 
-/// A file that is there whole or not at all, whatever dies when; readable by its owner only, since configuration holds
-/// secrets.
+/// Writes a file atomically: after a crash the old or the new content is there. Readable by its owner only, since configuration holds secrets.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let beside = path.with_extension("part");
@@ -19,7 +18,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
-/// To write, by the owner only.
+/// Options for a file that only its owner may read and write.
 fn private() -> std::fs::OpenOptions {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();

@@ -1,4 +1,4 @@
-//! `sosohappy-config check DIR`, as a pipeline runs it.
+//! `sosohappy-config check DIR` as a pipeline runs it.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,14 +15,14 @@ fn check(folder: &Path, more: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_pipeline_learns_what_is_wrong_and_where() {
+fn findings_are_printed_with_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write("feed-config.yml", "post:\n  text: 10\nspring.datasource.url: x\n");
     write("application.properties", "log.level=info\n");
     assert_eq!(
         check(folder.path(), &[]),
-        (Some(0), "2 files are right\n".to_owned(), String::new())
+        (Some(0), "2 files valid\n".to_owned(), String::new())
     );
 
     write("feed-config-prod.yml", "post:\n  text: hunter2\n  txt: 1\n");
@@ -43,9 +43,9 @@ fn a_pipeline_learns_what_is_wrong_and_where() {
     let (code, out, _) = check(folder.path(), &[]);
     assert!(code == Some(1) && out.starts_with("notice-config.yml:1: "), "{out}");
 
-    let (code, out, told) = check(&folder.path().join("none"), &[]);
+    let (code, out, errors) = check(&folder.path().join("none"), &[]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
-    assert!(told.contains("none"), "{told}");
+    assert!(errors.contains("none"), "{errors}");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! `spring.config.activate.on-profile`: for which profiles a document is.
+//! `spring.config.activate.on-profile`: the profiles that activate a document.
 //!
 //! Source: Spring's profile expressions: names, `!`, `&`, `|` and parentheses; `&` and `|` are not mixed without parentheses. A list, or
 //! names joined by commas, is any of them.
 
-/// An expression that is known to be well-formed.
+/// A parsed profile expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
     Name(String),
@@ -13,20 +13,21 @@ pub enum Expression {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a profile expression: names, `!`, `&`, `|`, and parentheses where `&` and `|` meet")]
+#[error("invalid profile expression: names, `!`, `&`, `|`, and parentheses between `&` and `|` are expected")]
 pub struct Malformed;
 
-/// Deeper than this is no expression anybody wrote.
-const MOST_DEPTH: usize = 32;
+/// Nesting of an expression, which bounds the recursion.
+const MAX_DEPTH: usize = 32;
 
 impl Expression {
-    /// Joined by commas: any of them.
+    /// Parses expressions joined by commas, of which any may match.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let any: Result<Vec<_>, _> = text.split(',').map(|part| Parser::new(part).whole()).collect();
         let mut any = any?;
         Ok(if any.len() == 1 { any.remove(0) } else { Self::Any(any) })
     }
 
+    /// Returns whether the expression holds for these active profiles.
     #[must_use]
     pub fn matches(&self, profiles: &[String]) -> bool {
         match self {
@@ -78,7 +79,7 @@ impl<'a> Parser<'a> {
 
     fn term(&mut self) -> Result<Expression, Malformed> {
         self.depth += 1;
-        if self.depth > MOST_DEPTH {
+        if self.depth > MAX_DEPTH {
             return Err(Malformed);
         }
         let term = match self.peek() {
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spring_refuses_is_refused() {
+    fn invalid_expressions_are_refused() {
         for text in ["", "a &", "a & b | c", "(a", "a)", "!", "a,,b", "a (b)"] {
             assert_eq!(Expression::parse(text), Err(Malformed), "{text}");
         }
@@ -152,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_it(text in "[ab!&|(), ]{0,80}") {
+        fn any_text_is_handled(text in "[ab!&|(), ]{0,80}") {
             let _ = Expression::parse(&text);
         }
     }

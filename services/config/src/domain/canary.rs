@@ -1,4 +1,5 @@
-//! A new version on its way: to one instance of each service, to the others one at a time, and back when one of them cannot live with it.
+//! The state of a canary: a new version is served to one instance of each service, then to the others one at a time, and rolled back when an
+//! instance refuses it, turns unhealthy or stops reporting.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,27 +8,28 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Which version whom gets. It is kept on disk and told to the other replicas before anything follows from it.
+/// The versions of a canary and the instances that are served the new one. Saved to disk before it takes effect, then published to the other
+/// replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
     pub id: String,
-    /// The version before, which everyone gets whose turn it is not.
+    /// The version before, served to instances of later steps.
     pub from: String,
     pub to: String,
     pub started_at: Timestamp,
     /// The operator.
     pub started_by: String,
     pub phase: Phase,
-    /// Bus ids of instances in the order they are refreshed: first one of each service together, then the others one by one.
+    /// Bus ids of instances in refresh order: one of each service in the first step, then one instance a step.
     pub steps: Vec<Vec<String>>,
-    /// The step that is waited for; all before it went well.
+    /// The step in progress; all earlier ones succeeded.
     pub step: usize,
-    /// Why it went back.
+    /// The reason for the rollback.
     pub reason: Option<String>,
 }
 
-/// In the order in which one wins over the other where replicas differ.
+/// Ordered by precedence: of two replicas' states the later phase wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -36,41 +38,41 @@ pub enum Phase {
     RolledBack,
 }
 
-/// How the instances of a step may take their time.
+/// The time limits of a step.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// From the refresh to a report of the new version.
     pub wait: Duration,
-    /// From that report on the instance must stay well.
+    /// From that report on, how long the instance must stay healthy.
     pub watch: Duration,
 }
 
-/// What is known of one instance since its refresh.
+/// The reports of one instance since its refresh.
 #[derive(Debug, Clone, Default)]
-pub struct Observed {
-    /// Of the last report since then.
-    pub heard_at: Option<Timestamp>,
+pub struct Observation {
+    /// When the last report arrived.
+    pub reported_at: Option<Timestamp>,
     pub version: Option<String>,
     pub refused: Option<String>,
-    /// `UP`, or what is wrong.
+    /// `UP`, or the failed checks.
     pub health: Option<String>,
-    /// It was unwell before it got the new version, so that this is not to blame.
-    pub was_unwell: bool,
+    /// The instance was unhealthy before it got the new version: its health does not count against the version.
+    pub was_unhealthy: bool,
 }
 
-/// What a step has come to.
+/// The result of an instance, or of a whole step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    Waiting,
-    Well,
-    /// Why the old version is better.
-    Unwell(String),
+    Pending,
+    Healthy,
+    /// The reason to roll back.
+    Failed(String),
 }
 
 const UP: &str = "UP";
 
 impl Canary {
-    /// `instances` by service; those that are well come first.
+    /// Returns the steps for `instances`, which are listed by service, healthy ones first.
     #[must_use]
     pub fn plan(instances: BTreeMap<String, Vec<String>>) -> Vec<Vec<String>> {
         let mut first = Vec::new();
@@ -85,9 +87,9 @@ impl Canary {
         others
     }
 
-    /// Whether an instance gets the new version. One without a name is a client that does not say who it is: it waits for the end.
+    /// Returns whether an instance is served the new version. A client without an instance id gets it when the canary has finished.
     #[must_use]
-    pub fn gets_new(&self, instance: Option<&str>) -> bool {
+    pub fn gets_new_version(&self, instance: Option<&str>) -> bool {
         match self.phase {
             Phase::Finished => true,
             Phase::RolledBack => false,
@@ -95,18 +97,18 @@ impl Canary {
         }
     }
 
-    /// Instances whose turn it is or was.
+    /// Returns the instances of this step and the earlier ones.
     pub fn updated(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().take(self.step + 1).flatten().map(String::as_str)
     }
 
-    /// Instances whose turn comes.
+    /// Returns the instances of later steps.
     pub fn waiting(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().skip(self.step + 1).flatten().map(String::as_str)
     }
 
-    /// The one that holds of two that replicas know: of a later start, of the same one the later phase, of the same phase the later step. All
-    /// replicas come to the same, in whatever order they hear of them.
+    /// Returns the one that takes precedence of two states: by start, then id, phase and step, the greatest. The order is total, so that all
+    /// replicas agree in whatever order states arrive.
     #[must_use]
     pub fn merged(self, other: Self) -> Self {
         let rank = |canary: &Self| (canary.started_at, canary.id.clone(), canary.phase, canary.step);
@@ -114,42 +116,51 @@ impl Canary {
     }
 }
 
-impl Observed {
-    /// How one instance does that was refreshed at `sent`.
+impl Observation {
+    /// Returns the verdict on one instance that was refreshed at `sent`; the first row that applies decides.
+    ///
+    /// | reports since `sent` | verdict |
+    /// | --- | --- |
+    /// | refuses the settings | failed |
+    /// | new version, unhealthy, and healthy before | failed |
+    /// | new version for at least `watch`, still reporting | healthy |
+    /// | new version, then nothing for `watch` + `wait` | failed |
+    /// | not the new version within `wait` | failed |
+    /// | any other | pending |
     #[must_use]
     pub fn verdict(
         &self,
         to: &str,
         sent: Timestamp,
-        well_since: Option<Timestamp>,
-        patience: Patience,
+        healthy_since: Option<Timestamp>,
+        timeouts: Timeouts,
         now: Timestamp,
     ) -> Verdict {
         let passed = |since: Timestamp| now.duration_since(since).unsigned_abs();
         if let Some(refused) = &self.refused {
-            return Verdict::Unwell(format!("refused: {refused}"));
+            return Verdict::Failed(format!("refused: {refused}"));
         }
         let is_new = self.version.as_deref() == Some(to);
         if let Some(health) = self.health.as_deref().filter(|health| *health != UP)
             && is_new
-            && !self.was_unwell
+            && !self.was_unhealthy
         {
-            return Verdict::Unwell(format!("unhealthy: {health}"));
+            return Verdict::Failed(format!("unhealthy: {health}"));
         }
-        match well_since {
-            // Only a report from after the watch tells that it is still there.
+        match healthy_since {
+            // The watch ends with a report, not with the clock: an instance that stopped reporting has not passed it.
             Some(since)
                 if self
-                    .heard_at
-                    .is_some_and(|at| at.duration_since(since).unsigned_abs() >= patience.watch) =>
+                    .reported_at
+                    .is_some_and(|at| at.duration_since(since).unsigned_abs() >= timeouts.watch) =>
             {
-                Verdict::Well
+                Verdict::Healthy
             }
-            Some(since) if passed(since) > patience.watch + patience.wait => {
-                Verdict::Unwell("no report any more".to_owned())
+            Some(since) if passed(since) > timeouts.watch + timeouts.wait => {
+                Verdict::Failed("no report after the first one".to_owned())
             }
-            None if passed(sent) > patience.wait => Verdict::Unwell("no report of the new version".to_owned()),
-            _ => Verdict::Waiting,
+            None if passed(sent) > timeouts.wait => Verdict::Failed("no report of the new version".to_owned()),
+            _ => Verdict::Pending,
         }
     }
 }
@@ -160,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const TIMEOUTS: Timeouts = Timeouts {
         wait: Duration::from_secs(30),
         watch: Duration::from_secs(10),
     };
@@ -193,58 +204,59 @@ mod tests {
     fn one_of_each_service_comes_first_and_the_others_one_by_one() {
         let running = canary(Phase::Running, 1);
         assert_eq!(running.steps, [vec!["dm:1", "feed:1"], vec!["feed:2"], vec!["feed:3"]]);
-        let gets =
-            |canary: &Canary| ["dm:1", "feed:1", "feed:2", "feed:3"].map(|instance| canary.gets_new(Some(instance)));
+        let gets = |canary: &Canary| {
+            ["dm:1", "feed:1", "feed:2", "feed:3"].map(|instance| canary.gets_new_version(Some(instance)))
+        };
         assert_eq!(gets(&running), [true, true, true, false]);
-        assert!(!running.gets_new(None) && !running.gets_new(Some("feed:new")));
+        assert!(!running.gets_new_version(None) && !running.gets_new_version(Some("feed:new")));
         assert_eq!(running.waiting().collect::<Vec<_>>(), ["feed:3"]);
         assert_eq!(gets(&canary(Phase::RolledBack, 1)), [false; 4]);
-        assert!(canary(Phase::Finished, 2).gets_new(None));
+        assert!(canary(Phase::Finished, 2).gets_new_version(None));
         assert!(Canary::plan(BTreeMap::new()).is_empty());
     }
 
     #[test]
-    fn an_instance_is_well_when_it_says_so_after_the_watch() {
-        let verdict = |observed: &Observed, well_since: Option<i64>, now: i64| {
-            observed.verdict("b", at(0), well_since.map(at), PATIENCE, at(now))
+    fn an_instance_is_healthy_when_it_reports_so_after_the_watch() {
+        let verdict = |observation: &Observation, healthy_since: Option<i64>, now: i64| {
+            observation.verdict("b", at(0), healthy_since.map(at), TIMEOUTS, at(now))
         };
-        let silent = Observed::default();
-        assert_eq!(verdict(&silent, None, 30), Verdict::Waiting);
-        assert!(matches!(verdict(&silent, None, 31), Verdict::Unwell(_)));
-        let report = |heard: i64, version: &str, health: &str| Observed {
-            heard_at: Some(at(heard)),
+        let none = Observation::default();
+        assert_eq!(verdict(&none, None, 30), Verdict::Pending);
+        assert!(matches!(verdict(&none, None, 31), Verdict::Failed(_)));
+        let report = |reported: i64, version: &str, health: &str| Observation {
+            reported_at: Some(at(reported)),
             version: Some(version.to_owned()),
             health: Some(health.to_owned()),
-            ..Observed::default()
+            ..Observation::default()
         };
         assert_eq!(
             verdict(&report(5, "a", "DOWN: db"), None, 5),
-            Verdict::Waiting,
-            "not of the new version"
+            Verdict::Pending,
+            "of the version before"
         );
-        assert_eq!(verdict(&report(5, "b", "UP"), Some(5), 5), Verdict::Waiting);
-        assert_eq!(verdict(&report(14, "b", "UP"), Some(5), 20), Verdict::Waiting);
-        assert_eq!(verdict(&report(15, "b", "UP"), Some(5), 15), Verdict::Well);
+        assert_eq!(verdict(&report(5, "b", "UP"), Some(5), 5), Verdict::Pending);
+        assert_eq!(verdict(&report(14, "b", "UP"), Some(5), 20), Verdict::Pending);
+        assert_eq!(verdict(&report(15, "b", "UP"), Some(5), 15), Verdict::Healthy);
         assert_eq!(
             verdict(&report(6, "b", "DOWN: db"), Some(5), 6),
-            Verdict::Unwell("unhealthy: DOWN: db".to_owned())
+            Verdict::Failed("unhealthy: DOWN: db".to_owned())
         );
-        let was_unwell = Observed {
-            was_unwell: true,
+        let was_unhealthy = Observation {
+            was_unhealthy: true,
             ..report(15, "b", "DOWN: db")
         };
-        assert_eq!(verdict(&was_unwell, Some(5), 15), Verdict::Well);
+        assert_eq!(verdict(&was_unhealthy, Some(5), 15), Verdict::Healthy);
         assert!(
-            matches!(verdict(&report(6, "b", "UP"), Some(5), 46), Verdict::Unwell(_)),
-            "it fell silent"
+            matches!(verdict(&report(6, "b", "UP"), Some(5), 46), Verdict::Failed(_)),
+            "reports stopped"
         );
-        let refusing = Observed {
+        let refusing = Observation {
             refused: Some("limits.posts: at least 1".to_owned()),
             ..report(5, "a", "UP")
         };
         assert_eq!(
             verdict(&refusing, None, 5),
-            Verdict::Unwell("refused: limits.posts: at least 1".to_owned())
+            Verdict::Failed("refused: limits.posts: at least 1".to_owned())
         );
     }
 
@@ -259,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn replicas_agree_in_whatever_order_they_hear(states in proptest::collection::vec(states(), 1..6), seed in 0_usize..100) {
+        fn replicas_agree_whatever_the_order_of_states(states in proptest::collection::vec(states(), 1..6), seed in 0_usize..100) {
             let merge = |states: Vec<Canary>| states.into_iter().reduce(Canary::merged).unwrap();
             let mut other = states.clone();
             let length = other.len();

@@ -1,7 +1,7 @@
-//! What a version must hold to before it is published: our services must be able to read their settings in it.
+//! Checks of a version before it is published: our services must be able to read their settings in it.
 //!
-//! Spring services keep their own keys in the same files. So whole sections that none of our services has are let through, and in
-//! `server`, which Spring has too, what we do not know.
+//! Spring services keep their own keys in the same files. Sections that none of our services has are therefore accepted, and so are unknown keys
+//! in `server`, which Spring has too.
 
 use serde_json::Value;
 use sosohappy_common::settings::keys::Step;
@@ -13,13 +13,13 @@ use super::placeholders;
 use super::schema::{Key, Schema, stem_of};
 use super::snapshot::{Document, Snapshot};
 
-/// More than this many findings help nobody.
-const MOST_FINDINGS: usize = 100;
+/// Findings of one version.
+const MAX_FINDINGS: usize = 100;
 
-/// Sections that Spring has as well as we.
-const SPRINGS_TOO: [&str; 1] = ["server"];
+/// Sections that Spring and our services both have.
+const SPRING_SECTIONS: [&str; 1] = ["server"];
 
-/// The files that every application gets.
+/// The stem of files shared by all applications.
 const SHARED: &str = "application";
 
 #[derive(Debug, Clone)]
@@ -30,13 +30,13 @@ pub struct Checker {
     refuse_faults: bool,
 }
 
-/// The switches that make a service fail on purpose.
+/// The first parts of fault switches, which make a service fail on purpose.
 const FAULT_FLAGS: [Step<'_>; 2] = [Step::Key(flags::SECTION), Step::Key("fault")];
 
-/// Why a fault switch is refused.
+/// The reason for refusing a fault switch.
 pub const FAULT_REFUSED: &str = "fault switches are refused here (check.fault-flags)";
 
-/// Returns whether a key is a fault switch, or the section of them all.
+/// Returns whether a key is a fault switch, or the section of all fault switches.
 #[must_use]
 pub fn is_fault_flag(key: &str) -> bool {
     keys::steps(key).starts_with(&FAULT_FLAGS)
@@ -53,7 +53,7 @@ impl Checker {
         }
     }
 
-    /// Takes everything that can be read.
+    /// Accepts every version that can be parsed.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -70,12 +70,13 @@ impl Checker {
         Self { refuse_faults, ..self }
     }
 
-    /// Whether a service of ours says so of the key.
+    /// Returns whether one of our services declares the key a secret.
     #[must_use]
     pub fn is_secret(&self, key: &str) -> bool {
         self.schemas.iter().any(|schema| schema.is_secret(key))
     }
 
+    /// Checks every file of a version against the schemas of the applications that read it.
     pub fn check(&self, snapshot: &Snapshot) -> Result<(), Refused> {
         let mut findings = Vec::new();
         for (path, file) in &snapshot.files {
@@ -107,7 +108,7 @@ impl Checker {
         }
         findings.sort();
         findings.dedup();
-        findings.truncate(MOST_FINDINGS);
+        findings.truncate(MAX_FINDINGS);
         if findings.is_empty() {
             Ok(())
         } else {
@@ -125,13 +126,22 @@ impl Checker {
         }
     }
 
+    /// Returns why a value is refused; none when at least one service knows the key and none refuses the value.
+    ///
+    /// | place of the key in a schema | effect |
+    /// | --- | --- |
+    /// | foreign section | none |
+    /// | group | known |
+    /// | unknown key in a section | refused, unless another service knows it, Spring has the section, or `check.unknown-keys` accepts it |
+    /// | value | known; refused when its schema refuses it, unless it is encrypted, or a placeholder in a section of Spring |
     fn refuses(&self, key: &str, value: &Value, schemas: &[&Schema]) -> Option<String> {
         let mut unknown = None;
         let mut known = false;
-        if key.split('.').next() == Some(flags::SECTION) && !is_closed(value) && value.as_str() != Some("") {
+        // Flags have no schema: any name is allowed, and the value must be a switch.
+        if key.split('.').next() == Some(flags::SECTION) && !is_encrypted(value) && value.as_str() != Some("") {
             return flags::Switch::read(value).err().map(|error| error.to_string());
         }
-        let springs_too = SPRINGS_TOO.contains(&key.split('.').next().unwrap_or_default());
+        let is_spring_section = SPRING_SECTIONS.contains(&key.split('.').next().unwrap_or_default());
         let current = renamed::current_name(key);
         let steps = keys::steps(&current);
         for schema in schemas {
@@ -144,7 +154,7 @@ impl Checker {
                 }
                 Key::Value(place) => {
                     known = true;
-                    if is_closed(value) || (springs_too && is_placeholder(value)) {
+                    if is_encrypted(value) || (is_spring_section && is_placeholder(value)) {
                         continue;
                     }
                     if let Some(reason) = schema.refuses(place, value) {
@@ -156,15 +166,15 @@ impl Checker {
                 }
             }
         }
-        unknown.filter(|_| !known && !springs_too && self.refuse_unknown)
+        unknown.filter(|_| !known && !is_spring_section && self.refuse_unknown)
     }
 }
 
-fn is_closed(value: &Value) -> bool {
+fn is_encrypted(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with(cipher::PREFIX))
 }
 
-/// Spring resolves it before it reads the value; ours do not, but in a shared section that is not for us to refuse.
+/// Returns whether a value contains a placeholder: Spring resolves it before it reads the value, our services do not.
 fn is_placeholder(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.contains("${"))
 }
@@ -211,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_service_can_read_is_right() {
+    fn readable_settings_are_accepted() {
         let text = "server.port: '8891'\nlog.level: info,hyper=warn\npost:\n  text: 10\n  wait: 2h 30m\n  form: raw\n  ratio: 0.5\n  note: ''\n  \
                     names: a,b\n  keys: [{kid: ab}]\n  topics: {any: thing}\n---\npost.text: '{cipher}00'\n";
         assert_eq!(check("feed-config.yml", text), Vec::<String>::new());
@@ -222,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_cannot_read_is_named_with_its_line() {
+    fn unreadable_settings_are_refused_with_their_line() {
         let text = "post:\n  text: many\n  wait: soon\n  form: other\n  ratio: 2\n  note: x\n  keys:\n    - kid: a\n  txt: 1\nserver:\n  port: 70000\n";
         assert_eq!(
             check("feed-config.yml", text),
@@ -250,14 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn what_spring_keeps_beside_is_let_through() {
+    fn settings_of_spring_services_are_accepted() {
         let text = "spring.datasource.url: x\nmanagement: {server: {port: 1}}\njwt.secret: y\nserver:\n  port: ${PORT:8891}\n  servlet.context-path: /feed-service\n";
         assert_eq!(check("feed-config.yml", text), Vec::<String>::new());
         assert_eq!(check("other.yml", "post.text: many\n"), Vec::<String>::new());
     }
 
     #[test]
-    fn a_shared_file_is_for_every_service() {
+    fn a_shared_file_is_checked_for_every_service() {
         assert_eq!(
             check("application.yml", "post.text: 1\nlog.level: debug\n"),
             Vec::<String>::new()
@@ -317,7 +327,7 @@ mod tests {
         assert!(!findings.concat().contains("hunter2"), "{findings:?}");
     }
 
-    /// CPU time of this thread: a test beside others has it for itself.
+    /// Returns the CPU time of this thread, which other tests do not affect.
     #[cfg(target_os = "linux")]
     fn cpu_time() -> std::time::Duration {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
@@ -342,7 +352,7 @@ mod tests {
             checker.check(&snapshot).unwrap();
             cpu_time().saturating_sub(before)
         };
-        // The best of three: processors shared with other tests are slower.
+        // The best of three: other tests share the processors' caches.
         let took = (0..3).map(|_| check()).min().unwrap();
         println!("10,000 foreign keys were checked in {took:?}");
         assert!(took < std::time::Duration::from_millis(100), "{took:?}");

@@ -1,4 +1,4 @@
-//! What is different between two versions, with secrets left out.
+//! Differences between two versions, with secrets redacted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::snapshot::{Snapshot, SourceFile};
 
 const REDACTED: &str = "[redacted]";
 
-/// Parts of names behind which people keep secrets.
+/// Parts of key names that suggest a secret.
 const SECRET_NAMES: [&str; 9] = [
     "password",
     "passwd",
@@ -35,7 +35,7 @@ pub enum Change {
 
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct KeyChange {
-    /// `a.b[0]`, after `#n ` where the file has several documents.
+    /// `a.b[0]`, preceded by `#n ` where the file has several documents.
     pub key: String,
     pub change: Change,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,10 +48,11 @@ pub struct KeyChange {
 pub struct FileChange {
     pub path: String,
     pub change: Change,
-    /// Empty for files that hold no settings.
+    /// Empty for plain files.
     pub keys: Vec<KeyChange>,
 }
 
+/// Compares two versions file by file and key by key.
 pub fn between(from: &Snapshot, to: &Snapshot, checker: &Checker) -> Vec<FileChange> {
     let paths: BTreeSet<_> = from.files.keys().chain(to.files.keys()).collect();
     let mut changes = Vec::new();
@@ -85,12 +86,12 @@ fn keys(old: Option<&SourceFile>, new: Option<&SourceFile>, checker: &Checker) -
     for name in names {
         let (from, to) = (old.get(name), new.get(name));
         if let Some(change) = change(from, to) {
-            let shown = |value: &Value| shown(name, value, checker);
+            let redacted = |value: &Value| redacted(name, value, checker);
             changes.push(KeyChange {
                 key: name.clone(),
                 change,
-                from: from.map(shown),
-                to: to.map(shown),
+                from: from.map(redacted),
+                to: to.map(redacted),
             });
         }
     }
@@ -113,18 +114,19 @@ fn flat(file: Option<&SourceFile>) -> BTreeMap<String, Value> {
     flat
 }
 
-/// A secret by its name, by what our services say of it, or by its looks.
-fn shown(name: &str, value: &Value, checker: &Checker) -> Value {
+/// Returns a value, or `[redacted]` for a secret: by the key's name, by a service's schema, or by the value's appearance (encrypted, a URL with
+/// credentials, a PEM block).
+fn redacted(name: &str, value: &Value, checker: &Checker) -> Value {
     let key = name.rsplit(' ').next().unwrap_or(name);
     let lower = key.to_ascii_lowercase().replace(['-', '_'], "");
     let by_name = SECRET_NAMES.iter().any(|secret| lower.contains(secret));
-    let by_looks = value.as_str().is_some_and(|text| {
+    let by_appearance = value.as_str().is_some_and(|text| {
         let user_info = text
             .split_once("://")
             .is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
         text.starts_with(cipher::PREFIX) || user_info || text.contains("-----BEGIN")
     });
-    if by_name || by_looks || checker.is_secret(key) {
+    if by_name || by_appearance || checker.is_secret(key) {
         REDACTED.into()
     } else {
         value.clone()
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_and_secrets_are_not() {
+    fn changes_are_listed_with_secrets_redacted() {
         let schema = r#"{"properties": {"mail": {"properties": {"way": {"type": "string", "writeOnly": true}}}}}"#;
         let checker = Checker::new(vec![Schema::parse("feed-config", schema).unwrap()], true);
         let from = "a: 1\nb: same\ndb:\n  password: hunter2\n  url: mysql://me:hunter2@db/x\n  pass: '{cipher}00'\nmail.way: hunter2\n";

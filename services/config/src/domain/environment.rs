@@ -1,4 +1,4 @@
-//! Which files answer a query, in which order, and what goes out.
+//! Assembles the environment for a query: selects files, orders them by precedence, decrypts and merges them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,20 +11,21 @@ use super::keyring::KeyRing;
 use super::query::Query;
 use super::snapshot::Snapshot;
 
-/// The files that answer for one label.
+/// The files for one label.
 #[derive(Debug, Clone)]
 pub struct View {
     pub snapshot: Arc<Snapshot>,
-    /// A folder inside whose files win over those outside.
+    /// The folder of a label; its files take precedence over those outside.
     pub folder: Option<String>,
-    /// The branch, tag or commit that was asked for, when it is not the default one.
+    /// The requested branch, tag or commit when it is not the default one.
     pub reference: Option<String>,
-    /// Folders that are looked into as well, the last one first.
+    /// `source.search-paths`; the last one takes precedence.
     pub search_paths: Arc<[String]>,
 }
 
 impl View {
-    /// Where files are looked for: with a `/` at the end or empty, highest precedence first.
+    /// Returns the folders to search, highest precedence first, each ending with `/` or empty:
+    /// search paths inside the label's folder, the label's folder, search paths, the root.
     #[must_use]
     pub fn folders(&self) -> Vec<String> {
         let within = |folder: String| {
@@ -37,7 +38,7 @@ impl View {
         label.chain(within(String::new())).collect()
     }
 
-    /// The path of a file as whom it belongs to is told from it: a branch is as good as a folder.
+    /// Returns the path that decides who may read a file: a branch or tag counts like a folder.
     #[must_use]
     pub fn owned_path(&self, path: &str) -> String {
         match &self.reference {
@@ -47,12 +48,12 @@ impl View {
     }
 }
 
-/// The paths of the settings files that answer a query in one view, whether they are there or not: highest precedence first.
+/// Returns the paths of all settings files that a query selects in one view, present or not, highest precedence first.
 pub fn settings_paths(view: &View, stems: &[String]) -> impl Iterator<Item = String> {
     paths(&view.folders(), stems).collect::<Vec<_>>().into_iter()
 }
 
-/// The same of these folders, each with a `/` at its end or empty.
+/// Returns the paths of settings files in folders, each of which ends with `/` or is empty.
 pub fn paths<S: AsRef<str>>(folders: &[String], stems: &[S]) -> impl Iterator<Item = String> {
     stems.iter().flat_map(move |stem| {
         folders
@@ -61,20 +62,20 @@ pub fn paths<S: AsRef<str>>(folders: &[String], stems: &[S]) -> impl Iterator<It
     })
 }
 
-/// One source of properties; its name ends in the file's name, from which clients read the profile.
+/// One source of properties. Its name ends with the file's name, from which clients derive the profile.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PropertySource {
     pub name: String,
     pub properties: Properties,
-    /// Where in its file each key stands, when that was asked for.
+    /// The position of each key in its file, when requested.
     pub origins: HashMap<String, String>,
 }
 
-/// The answer to a query: sources with the highest precedence first.
+/// The property sources for a query, highest precedence first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Environment {
     pub query: Query,
-    /// Of several labels: joined by commas, in the order asked.
+    /// The versions of several labels are joined by commas, in the order of the request.
     pub version: String,
     pub sources: Vec<PropertySource>,
 }
@@ -83,15 +84,17 @@ pub struct Environment {
 #[error("no label {0}")]
 pub struct UnknownLabel(pub String);
 
-/// In falling precedence within one name, as Spring Boot reads a folder.
+/// By falling precedence for one name, as Spring Boot reads a folder.
 const EXTENSIONS: [&str; 4] = ["properties", "yml", "yaml", "json"];
 
-/// What Spring calls the source that comes before all others.
+/// Spring's name for the source with the highest precedence.
 const OVERRIDES: &str = "overrides";
 
 impl Environment {
-    /// The views are those of the query's labels, in that order; the last label wins. A label that is a folder wins over what is
-    /// outside of it.
+    /// Collects the sources of all views, which are those of the query's labels in the same order.
+    ///
+    /// Precedence, highest first: the last label; within a label the stem (profile and application, see [`Query::stems`]); within a stem the
+    /// folder (see [`View::folders`]); within a folder the extension; within a file the last document.
     pub fn assemble(views: &[View], query: Query, origin: &str, with_origins: bool) -> Self {
         let stems = query.stems();
         let mut sources = Vec::new();
@@ -108,7 +111,7 @@ impl Environment {
         }
     }
 
-    /// Puts properties over all others.
+    /// Adds properties with the highest precedence.
     pub fn override_with(&mut self, overrides: &Properties) {
         if !overrides.is_empty() {
             let source = PropertySource {
@@ -120,7 +123,7 @@ impl Environment {
         }
     }
 
-    /// Opens every `{cipher}` value. One that cannot be opened goes away, and `invalid.<key>: "<n/a>"` tells so.
+    /// Decrypts every `{cipher}` value. One that cannot be decrypted is replaced by `invalid.<key>: "<n/a>"`, as in Spring.
     pub fn decrypt(&mut self, keys: &KeyRing) {
         for source in &mut self.sources {
             let properties = std::mem::take(&mut source.properties);
@@ -137,11 +140,12 @@ impl Environment {
         }
     }
 
-    /// All sources as one, sorted by key. A list of a higher source hides the whole list of a lower one, as in Spring.
+    /// Merges all sources, sorted by key. A list of a source hides the whole list of a lower one, as in Spring.
     #[must_use]
     pub fn merged(&self) -> Properties {
         let mut merged = Properties::new();
-        let mut lists = std::collections::HashMap::<String, usize>::new();
+        // The rank of the highest source that has items of a list. Ranks grow as precedence falls.
+        let mut lists = HashMap::<String, usize>::new();
         for (rank, source) in self.sources.iter().enumerate() {
             for (key, value) in &source.properties {
                 let hidden = list_roots(key).any(|root| lists.get(root).is_some_and(|by| *by < rank));
@@ -149,6 +153,7 @@ impl Environment {
                     merged.insert(key.clone(), value.clone());
                 }
             }
+            // After the loop above: items of one list in one source do not hide each other.
             for key in source.properties.keys() {
                 for root in list_roots(key) {
                     lists.entry(root.to_owned()).or_insert(rank);
@@ -200,7 +205,7 @@ fn add_file(
     }
 }
 
-/// `a.b[0].c[1]` is an item of the lists `a.b` and `a.b[0].c`.
+/// Returns the lists that a key is an item of: `a.b` and `a.b[0].c` for `a.b[0].c[1]`.
 fn list_roots(key: &str) -> impl Iterator<Item = &str> {
     key.match_indices('[').map(|(at, _)| &key[..at])
 }
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn profile_over_application_over_shared_and_the_last_profile_wins() {
+    fn precedence_is_last_profile_then_application_then_shared() {
         let files = [
             "application.yml",
             "application-eu.yml",
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_a_folder_over_the_rest_and_the_last_of_several_wins() {
+    fn a_folder_label_takes_precedence_and_the_last_label_wins() {
         let files = [("feed.yml", "a: 1"), ("v2/feed.yml", "a: 2"), ("v3/feed.yml", "a: 3")];
         let query = Query::new("feed", "default", Some("v2,v3")).unwrap();
         assert_eq!(query.labels(), [Some("v2".to_owned()), Some("v3".to_owned())]);
@@ -299,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decrypted_says_so() {
+    fn values_that_cannot_be_decrypted_become_invalid_keys() {
         let keys = KeyRing::of_one("key");
         let good = keys.encrypt("open", CipherForm::Spring, &SystemEntropy).unwrap();
         let text = format!("good: '{{cipher}}{good}'\nbad: '{{cipher}}00'\nplain: x\n");

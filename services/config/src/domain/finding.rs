@@ -1,18 +1,18 @@
-//! What is wrong with a source, where.
+//! Findings: the reasons for refusing a version, with file and line.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 /// Findings in one log line.
-const SHOWN: usize = 20;
+const LOGGED: usize = 20;
 
-/// One thing that keeps a version from being published. Never quotes a value: it is logged and shown.
+/// One reason for refusing a version. Never quotes a value: findings are logged and returned to operators.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
-    /// Inside the source.
+    /// The path inside the source.
     pub path: String,
-    /// From 1; none where the parser does not tell.
+    /// From 1; none where the parser gives no position.
     pub line: Option<usize>,
     pub reason: String,
 }
@@ -36,14 +36,14 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Why a file does not parse. The reason never quotes a value.
+/// The error of an invalid file. The reason never quotes a value.
 #[derive(Debug)]
-pub(super) struct Flaw {
+pub(super) struct ParseError {
     pub line: Option<usize>,
     pub reason: String,
 }
 
-impl Flaw {
+impl ParseError {
     pub(super) fn at(line: usize, reason: impl Into<String>) -> Self {
         Self {
             line: Some(line),
@@ -59,16 +59,16 @@ impl Flaw {
     }
 }
 
-/// Everything that is wrong with one version.
+/// All findings of one version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", joined(.0))]
 pub struct Refused(pub Vec<Finding>);
 
-/// The first of many: this goes to the log.
+/// Joins the first findings for the log.
 fn joined(findings: &[Finding]) -> String {
-    let mut lines: Vec<_> = findings.iter().take(SHOWN).map(ToString::to_string).collect();
-    if findings.len() > SHOWN {
-        lines.push(format!("and {} more", findings.len() - SHOWN));
+    let mut lines: Vec<_> = findings.iter().take(LOGGED).map(ToString::to_string).collect();
+    if findings.len() > LOGGED {
+        lines.push(format!("and {} more", findings.len() - LOGGED));
     }
     lines.join("; ")
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_findings_are_one_short_line() {
+    fn many_findings_are_logged_as_one_short_line() {
         let findings = (0..10_000)
             .map(|number| Finding::new(&format!("{number}.yml"), None, "bad"))
             .collect();

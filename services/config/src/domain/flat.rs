@@ -1,12 +1,12 @@
-//! Nested documents as flat keys, `a.b[0].c`, and back.
+//! Conversion between nested documents and flat keys such as `a.b[0].c`.
 
 use serde_json::{Map, Value};
 use sosohappy_common::settings::keys;
 
-/// Flat keys in the order of the document; values are scalars with their JSON type kept.
+/// Flat keys in document order; values are scalars of their JSON type.
 pub type Properties = Map<String, Value>;
 
-/// Flattens as Spring does: list items are `key[0]`, null becomes the empty text, an empty list or object the empty text too.
+/// Flattens a document as Spring does: list items become `key[0]`; null, an empty list and an empty object become the empty text.
 #[must_use]
 pub fn flatten(document: Value) -> Properties {
     let mut flat = Properties::new();
@@ -39,26 +39,26 @@ fn flatten_into(flat: &mut Properties, path: String, value: Value) {
     }
 }
 
-/// The key of a field inside a section.
+/// Returns the key of a field inside a section.
 #[must_use]
 pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
     } else if key.starts_with('[') {
-        // A key in brackets, `[a.b]`, keeps its dots: Spring's escape for map keys.
+        // `[a.b]` is Spring's escape for map keys that contain dots.
         format!("{path}{key}")
     } else {
         format!("{path}.{key}")
     }
 }
 
-/// The key of an item of a list.
+/// Returns the key of an item of a list.
 #[must_use]
 pub fn join_index(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
-/// Nests flat keys again, within the bounds of [`keys::nest`].
+/// Converts flat keys to a nested document, within the bounds of [`keys::nest`].
 #[must_use]
 pub fn nest(flat: &Properties) -> Value {
     keys::nest(flat.iter().map(|(key, value)| (key.as_str(), value)))

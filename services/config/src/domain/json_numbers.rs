@@ -1,10 +1,10 @@
-//! Numbers in JSON that 64 bits do not hold: they are read as texts, so that no digit is lost and none makes a document unreadable.
+//! Numbers in JSON that exceed 64 bits: they are read as texts, so that no digit is lost and the document stays readable.
 //!
 //! `serde_json` has a feature for that, `arbitrary_precision`, which changes what a number is in every crate of the workspace.
 
 use std::borrow::Cow;
 
-/// Puts such numbers in quotes. What is no JSON stays none.
+/// Quotes numbers that exceed 64 bits. Invalid JSON stays invalid.
 pub(super) fn quote_wide(text: &str) -> Cow<'_, str> {
     let mut quoted = String::new();
     let mut copied = 0;
@@ -32,7 +32,7 @@ pub(super) fn quote_wide(text: &str) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
-/// The position after the quote that ends a string.
+/// Returns the position after the closing quote of a string.
 fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         match byte {
@@ -48,7 +48,7 @@ fn is_of_number(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-/// Whether JSON has this number, and neither an integer of 64 bits nor, for a decimal, a finite float does.
+/// Returns whether this is a valid JSON number that fits neither a 64-bit integer nor, for a decimal, a finite float.
 fn is_wide(number: &str) -> bool {
     let digits = number.strip_prefix('-').unwrap_or(number);
     let starts_well = !(digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0."));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn no_digit_is_lost() {
+    fn wide_numbers_keep_every_digit() {
         let text = r#"{"a": 123456789012345678901234567890, "b": [18446744073709551615, -9223372036854775808, -1e999], "c": "1e999 \" 1e999", "d": 1.5}"#;
         assert_eq!(
             read(text).unwrap(),
@@ -86,7 +86,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_json_is_read_alike(text in "[\\[\\]{},:0-9.eE\\\\\" -]{0,40}") {
+        fn other_json_is_unchanged(text in "[\\[\\]{},:0-9.eE\\\\\" -]{0,40}") {
             if let Ok(value) = serde_json::from_str::<Value>(&text) {
                 let read = read(&text).unwrap();
                 let lost = value.to_string().contains('e');

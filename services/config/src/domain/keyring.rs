@@ -1,7 +1,7 @@
-//! The keys of the fleet, by alias, and the prefixes that choose among them.
+//! The encryption keys by alias, and the prefixes that select one.
 //!
 //! Source: Spring Cloud Config's `EnvironmentPrefixHelper`: a text may begin with `{name:value}` pairs, of which `{key:alias}` selects a key;
-//! `{plain}` ends them, for a plain text that begins with a brace itself. `{alg:gcm}` is ours and marks our form.
+//! `{plain}` ends the pairs, for a plain text that begins with a brace. `{alg:gcm}` is an addition that selects our form.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct KeyRing {
     by_alias: BTreeMap<String, Cipher>,
 }
 
-/// What stands before a text, and the text.
+/// The prefixes of a text, and the text after them.
 #[derive(Debug, PartialEq, Eq)]
 struct Prefixed<'a> {
     key: Option<&'a str>,
@@ -47,7 +47,7 @@ impl KeyRing {
         self.default.is_none() && self.by_alias.is_empty()
     }
 
-    /// Tells this ring from others, and nothing else of its keys: they are digests of what PBKDF2 made of them.
+    /// Returns a text that distinguishes key rings without revealing keys: digests of the derived keys.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let named = self.by_alias.iter().map(|(alias, cipher)| (Some(alias), cipher));
@@ -58,7 +58,7 @@ impl KeyRing {
         format!("{keys:?}")
     }
 
-    /// Takes a text with or without `{cipher}`.
+    /// Decrypts a text with or without `{cipher}`.
     pub fn decrypt(&self, text: &str) -> Result<String, CipherError> {
         let text = text.trim();
         let prefixed = Prefixed::read(text.strip_prefix(PREFIX).unwrap_or(text));
@@ -69,7 +69,8 @@ impl KeyRing {
         }
     }
 
-    /// With the pairs that [`KeyRing::decrypt`] needs, without `{cipher}`. `{alg:gcm}` before the text chooses the form.
+    /// Encrypts a text. The result begins with the pairs that [`KeyRing::decrypt`] needs, without `{cipher}`. `{alg:gcm}` or `{alg:spring}` before
+    /// the text selects the form.
     pub fn encrypt(&self, text: &str, form: CipherForm, entropy: &dyn Entropy) -> Result<String, CipherError> {
         let prefixed = Prefixed::read(text);
         let cipher = self.key(prefixed.key)?;
@@ -114,7 +115,7 @@ impl<'a> Prefixed<'a> {
                 Some(("key", alias)) => read.key = Some(alias),
                 Some(("alg", "gcm")) => read.form = Some(CipherForm::Gcm),
                 Some(("alg", "spring")) => read.form = Some(CipherForm::Spring),
-                // Spring's own, which choose nothing here.
+                // Spring's pairs, which select nothing here.
                 Some(("name" | "profiles", _)) => {}
                 _ => return read,
             }
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_choose_key_and_form() {
+    fn prefixes_select_key_and_form() {
         let ring = ring();
         for (text, form, begins, plain) in [
             ("s3cret", CipherForm::Spring, "", "s3cret"),
@@ -167,12 +168,12 @@ mod tests {
         }
     }
 
-    /// The key of our form takes a while to derive.
+    /// Shared by all cases: deriving the key of our form takes tens of milliseconds.
     static RING: std::sync::LazyLock<KeyRing> = std::sync::LazyLock::new(ring);
 
     proptest::proptest! {
         #[test]
-        fn any_text_comes_back_behind_plain(text in "\\PC{0,24}|(\\{(key|alg|name|plain|cipher):?[a-z]{0,3}\\}){0,3}[a-z]{0,3}", gcm in proptest::bool::ANY) {
+        fn any_text_after_plain_is_encrypted_unchanged(text in "\\PC{0,24}|(\\{(key|alg|name|plain|cipher):?[a-z]{0,3}\\}){0,3}[a-z]{0,3}", gcm in proptest::bool::ANY) {
             let form = if gcm { CipherForm::Gcm } else { CipherForm::Spring };
             let ring = &*RING;
             let encrypted = ring.encrypt(&format!("{{plain}}{text}"), form, &SystemEntropy).unwrap();
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_there_is_no_other_key() {
+    fn an_unknown_alias_does_not_select_another_key() {
         assert_eq!(
             ring().encrypt("{key:2020}x", CipherForm::Spring, &SystemEntropy),
             Err(CipherError::NoKey)

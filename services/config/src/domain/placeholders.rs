@@ -1,7 +1,7 @@
-//! `${key}` and `${key:default}` in values of the flat forms.
+//! Placeholders, `${key}` and `${key:default}`, in values of the flat forms.
 //!
-//! What placeholders come to is bounded in depth, in bytes and in work: each key is resolved once, and a key that refers to itself is an
-//! error that names the way. [`check`] finds that before a version is published.
+//! Depth, bytes and work are bounded: each key is resolved once, and a cycle is an error that names its keys. [`check`] finds cycles before a
+//! version is published; a combination of profiles may still have one, which is reported to the client.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -14,15 +14,15 @@ use super::flat::Properties;
 use super::query::SHARED;
 use super::snapshot::{Document, Snapshot};
 
-/// Placeholders inside of each other, and keys that refer to keys.
+/// Nested placeholders plus references from key to key.
 const MAX_DEPTH: usize = 64;
-/// Bytes that the placeholders of one answer may come to.
+/// Bytes that the placeholders of one response may expand to.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// The same for all files of a version when it is checked.
+/// Bytes that the placeholders of all files may expand to in the check of a version.
 const MAX_CHECKED_BYTES: usize = 128 * 1024 * 1024;
-/// What each placeholder counts beside its bytes.
+/// Bytes that each placeholder counts beside its text, so that empty ones are bounded too.
 const COST: usize = 16;
-/// Keys of a cycle that are named.
+/// Keys of a cycle in an error message.
 const SHOWN_KEYS: usize = 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,12 +31,11 @@ pub enum Unresolvable {
     Cycle(String),
     #[error("placeholders are nested more than {MAX_DEPTH} deep")]
     Depth,
-    #[error("placeholders come to too many bytes")]
+    #[error("placeholders expand to too many bytes")]
     Size,
 }
 
-/// Resolves every placeholder that the properties themselves answer; the others stay as they are, for the client's own
-/// environment to resolve.
+/// Resolves placeholders with the properties themselves. Unknown keys stay, for the client's own environment to resolve.
 pub fn resolve(properties: &mut Properties) -> Result<(), Unresolvable> {
     let original = std::mem::take(properties);
     let mut resolver = Resolver::new(|key| original.get(key), MAX_BYTES);
@@ -50,13 +49,13 @@ pub fn resolve(properties: &mut Properties) -> Result<(), Unresolvable> {
     Ok(())
 }
 
-/// The same in a text that is not a value itself. An escaped `\\${` becomes `${`.
+/// Resolves placeholders in a text file. An escaped `\\${` becomes `${`.
 pub fn resolve_in(text: &str, properties: &Properties) -> Result<String, Unresolvable> {
     Resolver::new(|key| properties.get(key), MAX_BYTES).text(text)
 }
 
-/// What keeps the placeholders of a version from being resolved: each document is looked into together with those that are under it
-/// whatever the profiles, in its own file, in the files of its application, and in the shared ones.
+/// Returns the cycles and excesses in the placeholders of a version. Each document is resolved with the documents that are below it whatever the
+/// profiles: in its own file, in the files of its application, and in the shared ones.
 pub fn check(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut left = MAX_CHECKED_BYTES;
@@ -70,11 +69,12 @@ pub fn check(snapshot: &Snapshot) -> Vec<Finding> {
             if texts.is_empty() {
                 continue;
             }
-            let documents = stack(snapshot, path, number);
+            let documents = documents_from(snapshot, path, number);
             let find = |key: &str| documents.iter().find_map(|document| document.properties.get(key));
             let mut resolver = Resolver::new(find, left.min(MAX_BYTES));
             let before = resolver.left;
             for (key, _) in texts {
+                // A document above may hide the value, and then its placeholders do not count.
                 let outcome = match find(key) {
                     Some(Value::String(text)) => resolver.value(key, text).map(drop),
                     _ => Ok(()),
@@ -91,8 +91,8 @@ pub fn check(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-/// A document and those under it, highest precedence first.
-fn stack<'a>(snapshot: &'a Snapshot, path: &str, number: usize) -> Vec<&'a Document> {
+/// Returns a document and those below it, highest precedence first.
+fn documents_from<'a>(snapshot: &'a Snapshot, path: &str, number: usize) -> Vec<&'a Document> {
     let (folder, name) = path
         .rsplit_once('/')
         .map_or(("", path), |(folder, name)| (folder, name));
@@ -102,6 +102,7 @@ fn stack<'a>(snapshot: &'a Snapshot, path: &str, number: usize) -> Vec<&'a Docum
         .filter(|(other, document)| *other == number || document.is_for_all())
         .map(|(_, document)| document)
         .collect();
+    // `feed-config-prod` may be the profile `prod` of feed-config, or `config-prod` of feed: all shorter names are below it.
     let mut stems = Vec::new();
     while let Some((shorter, _)) = stem.rsplit_once('-') {
         stems.push(shorter);
@@ -125,13 +126,13 @@ fn stack<'a>(snapshot: &'a Snapshot, path: &str, number: usize) -> Vec<&'a Docum
 
 struct Resolver<F> {
     find: F,
-    /// What keys have come to.
+    /// Resolved keys: each is expanded once, however often it is used.
     resolved: HashMap<String, Rc<str>>,
-    /// Keys that are being resolved, each because of the one before.
+    /// Keys in progress, each referred to by the one before: a key that is here again is a cycle.
     resolving: Vec<String>,
-    /// Placeholders that are being resolved inside of each other.
+    /// Placeholders in progress. It bounds the recursion of `value`, `text` and `placeholder`, and thereby the stack.
     depth: usize,
-    /// Bytes that may still come.
+    /// Bytes left of the budget. An error ends the resolver, so that it is never given back.
     left: usize,
 }
 
@@ -146,7 +147,7 @@ impl<'a, F: Fn(&str) -> Option<&'a Value>> Resolver<F> {
         }
     }
 
-    /// What the text of a key comes to.
+    /// Resolves the text of a key.
     fn value(&mut self, key: &str, text: &str) -> Result<Rc<str>, Unresolvable> {
         if let Some(resolved) = self.resolved.get(key) {
             return Ok(resolved.clone());
@@ -162,18 +163,20 @@ impl<'a, F: Fn(&str) -> Option<&'a Value>> Resolver<F> {
         Ok(resolved)
     }
 
+    /// Resolves a text from left to right.
     fn text(&mut self, text: &str) -> Result<String, Unresolvable> {
         let mut resolved = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(start) = rest.find("${") {
             if let Some(before) = rest[..start].strip_suffix('\\') {
-                // Escaped: as in Spring, what follows is text.
+                // Escaped: as in Spring, the rest is text.
                 resolved.push_str(before);
                 resolved.push_str("${");
                 rest = &rest[start + 2..];
                 continue;
             }
             resolved.push_str(&rest[..start]);
+            // Without a closing brace the rest is text, later placeholders included: searching each of them again would be quadratic.
             let Some(end) = matching_brace(&rest[start + 2..]) else {
                 rest = &rest[start..];
                 break;
@@ -181,6 +184,7 @@ impl<'a, F: Fn(&str) -> Option<&'a Value>> Resolver<F> {
             let inside = &rest[start + 2..start + 2 + end];
             match self.placeholder(inside)? {
                 Some(answer) => resolved.push_str(&answer),
+                // Unknown key without a default: kept as written.
                 None => resolved.push_str(&rest[start..=start + 2 + end]),
             }
             rest = &rest[start + 2 + end + 1..];
@@ -189,13 +193,21 @@ impl<'a, F: Fn(&str) -> Option<&'a Value>> Resolver<F> {
         Ok(resolved)
     }
 
-    /// None when there is no such key and no default.
+    /// Resolves one placeholder; `inside` is the text between its braces.
+    ///
+    /// | key | default | result |
+    /// | --- | --- | --- |
+    /// | a text | any | the resolved text |
+    /// | another scalar | any | its JSON text |
+    /// | unknown | given | the default |
+    /// | unknown | none | none |
     fn placeholder(&mut self, inside: &str) -> Result<Option<Rc<str>>, Unresolvable> {
         if self.depth == MAX_DEPTH {
             return Err(Unresolvable::Depth);
         }
         self.depth += 1;
         self.take(COST + inside.len())?;
+        // The inside first: `${${name}}` refers to the key that `name` names, and a default may contain placeholders.
         let inside = self.text(inside)?;
         let (key, default) = inside
             .split_once(':')
@@ -203,7 +215,6 @@ impl<'a, F: Fn(&str) -> Option<&'a Value>> Resolver<F> {
         let answer = match ((self.find)(key), default) {
             (Some(Value::String(text)), _) => Some(self.value(key, text)?),
             (Some(other), _) => Some(other.to_string().into()),
-            // It has been resolved with the rest of the inside.
             (None, Some(default)) => Some(default.into()),
             (None, None) => None,
         };
@@ -218,7 +229,7 @@ impl<'a, F: Fn(&str) -> Option<&'a Value>> Resolver<F> {
     }
 }
 
-/// `a → b → a`.
+/// Formats a cycle as `a → b → a`.
 fn shown(keys: &[String], again: &str) -> String {
     let mut shown: Vec<_> = keys.iter().take(SHOWN_KEYS).map(|key| keys::shown(key)).collect();
     if keys.len() > SHOWN_KEYS {
@@ -228,7 +239,7 @@ fn shown(keys: &[String], again: &str) -> String {
     shown.join(" → ")
 }
 
-/// The position of the `}` that closes a placeholder whose inside begins here.
+/// Returns the position of the `}` that closes a placeholder whose inside begins at the start of `text`.
 fn matching_brace(text: &str) -> Option<usize> {
     let mut open = 0_usize;
     for (at, character) in text.char_indices() {
@@ -258,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_defaults_nesting_and_the_unknown() {
+    fn keys_defaults_and_nesting_are_resolved() {
         let document = json!({
             "host": "db", "port": 3306, "name": "host",
             "url": "mysql://${host}:${port}/${database:feed}",
@@ -282,8 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_an_error_that_names_the_way() {
-        let cycle = |way: &str| Unresolvable::Cycle(way.to_owned());
+    fn a_cycle_is_an_error_that_names_its_keys() {
+        let cycle = |keys: &str| Unresolvable::Cycle(keys.to_owned());
         assert_eq!(refused(json!({"a": "${a}${a}${a}"})), cycle("a → a"));
         assert_eq!(
             refused(json!({"a": "x ${b}", "b": "${c:d}", "c": "${b}"})),
@@ -295,10 +306,10 @@ mod tests {
         let long: Properties = (0..40)
             .map(|n| (format!("k{n}"), json!(format!("${{k{}}}", (n + 1) % 40))))
             .collect();
-        let way = refused(Value::Object(long)).to_string();
+        let cycle = refused(Value::Object(long)).to_string();
         assert!(
-            way.contains("k0 → k1 → ") && way.contains(" → … → k0") && way.len() < 200,
-            "{way}"
+            cycle.contains("k0 → k1 → ") && cycle.contains(" → … → k0") && cycle.len() < 200,
+            "{cycle}"
         );
     }
 
@@ -353,13 +364,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_it(text in "[${}:a ]{0,24}") {
+        fn any_text_is_handled(text in "[${}:a ]{0,24}") {
             let mut properties = Properties::from_iter([("a".to_owned(), json!(text))]);
             let _ = resolve(&mut properties);
         }
 
         #[test]
-        fn what_is_resolved_stays_resolved(texts in proptest::collection::vec("[ab]|\\$\\{[a-d](:[a-d])?\\}", 4)) {
+        fn resolving_twice_changes_nothing(texts in proptest::collection::vec("[ab]|\\$\\{[a-d](:[a-d])?\\}", 4)) {
             let mut once: Properties = "abcd".chars().map(String::from).zip(texts.into_iter().map(Value::from)).collect();
             if resolve(&mut once).is_ok() {
                 let mut twice = once.clone();

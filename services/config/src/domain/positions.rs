@@ -1,4 +1,4 @@
-//! Where keys stand in a file.
+//! Positions of keys in a file.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub struct Position {
 /// By flat key, `a.b[0]`.
 pub type Positions = HashMap<String, Position>;
 
-/// Where a key stands, or the nearest one it is inside of.
+/// Returns the position of a key, or of the nearest enclosing one.
 pub fn nearest(positions: &Positions, key: &str) -> Option<Position> {
     let mut key = key;
     loop {

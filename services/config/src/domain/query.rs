@@ -1,22 +1,22 @@
-//! What a client asks for: application, profiles, label.
+//! A request's application, profiles and label.
 
 use std::collections::HashSet;
 
-/// The name that stands for every application.
+/// The name of the settings shared by all applications.
 pub const SHARED: &str = "application";
-/// Spring's profile of those that name none.
+/// Spring's profile of requests that name none.
 const DEFAULT_PROFILE: &str = "default";
 
-/// An application with its profiles at a label, as the path of a request names them.
+/// An application with its profiles at a label, from the path of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     pub application: String,
-    /// In the order asked; the last one wins.
+    /// In the order of the request; the last one wins.
     pub profiles: Vec<String>,
     pub label: Option<String>,
 }
 
-/// The text form a flat request asks for by its extension.
+/// The text form of a flat request, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Yaml,
@@ -24,13 +24,13 @@ pub enum Form {
     Json,
 }
 
-/// Files that one request looks for: labels, times names, times folders, times extensions.
+/// Look-ups of one request: labels × (applications + the shared one) × (profiles + none). Each is tried in every folder with every extension.
 const MAX_LOOKUPS: usize = 4096;
-/// Applications of one request.
+/// Applications in one request.
 const MAX_APPLICATIONS: usize = 16;
-/// Profiles of one request.
+/// Profiles in one request.
 const MAX_PROFILES: usize = 64;
-/// Labels of one request.
+/// Labels in one request.
 const MAX_LABELS: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,14 +47,15 @@ pub enum InvalidQuery {
 }
 
 impl Query {
-    /// `(_)` stands for `/` in application and label. Each of the three may be several names joined by commas: empty ones are left out, as
-    /// Spring does, and of names that come twice the last one stays, which is the one that wins.
+    /// Parses a request. `(_)` stands for `/` in application and label. Each of the three may be a list of names joined by commas: empty ones are
+    /// skipped, as in Spring, and of duplicates the last one counts, because the last one wins.
     pub fn new(application: &str, profiles: &str, label: Option<&str>) -> Result<Self, InvalidQuery> {
         let query = Self {
             application: application.replace("(_)", "/"),
             profiles: names(profiles),
             label: label.map(|label| label.replace("(_)", "/")),
         };
+        // The whole text first: an empty label or application is invalid, while a list of empty elements is not.
         let whole = [Some(&query.application), query.label.as_ref()];
         if !whole.into_iter().flatten().all(|name| is_safe(name)) {
             return Err(InvalidQuery::Name);
@@ -85,8 +86,8 @@ impl Query {
         Ok(self)
     }
 
-    /// `feed-config-prod.yml`: everything before the last `-` is the application. A profile that itself contains `-` cannot
-    /// be told apart in this form and is not supported, as in Spring.
+    /// Parses a flat form such as `feed-config-prod.yml`: everything before the last `-` is the application. Profiles that contain `-` are not
+    /// supported in this form, as in Spring.
     pub fn flat(file: &str, label: Option<&str>) -> Result<(Self, Form), InvalidQuery> {
         let (stem, extension) = file.rsplit_once('.').ok_or(InvalidQuery::FlatForm)?;
         let form = Form::of_extension(extension).ok_or(InvalidQuery::FlatForm)?;
@@ -94,7 +95,7 @@ impl Query {
         Ok((Self::new(application, profiles, label)?, form))
     }
 
-    /// The labels asked for, in that order, each once; none is one that is not named.
+    /// Returns the labels in the order of the request, each once; one `None` when the request names none.
     #[must_use]
     pub fn labels(&self) -> Vec<Option<String>> {
         let labels = names(self.label.as_deref().unwrap_or_default());
@@ -105,8 +106,8 @@ impl Query {
         }
     }
 
-    /// Names of files without extension, highest precedence first: a profile's over one without, a later profile's over an earlier
-    /// one's, the application's over the shared one's.
+    /// Returns file names without extension, highest precedence first: with a profile before without, a later profile before an earlier one, an
+    /// application before the shared one.
     #[must_use]
     pub fn stems(&self) -> Vec<String> {
         let mut applications = names(&self.application);
@@ -121,14 +122,14 @@ impl Query {
             .collect()
     }
 
-    /// Folders of a label, by the names of applications, in which a plain file is looked for first.
+    /// Returns the applications, which also name folders that are searched first for plain files.
     #[must_use]
     pub fn applications(&self) -> Vec<String> {
         names(&self.application)
     }
 }
 
-/// The names in a list joined by commas, each once: where it comes last.
+/// Splits a list at its commas; of duplicates the last one is kept.
 fn names(list: &str) -> Vec<String> {
     let mut seen = HashSet::new();
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -142,6 +143,7 @@ fn names(list: &str) -> Vec<String> {
 }
 
 impl Form {
+    /// Returns the form for a file extension; none for other files.
     #[must_use]
     pub fn of_extension(extension: &str) -> Option<Self> {
         match extension {
@@ -152,7 +154,7 @@ impl Form {
         }
     }
 
-    /// Whether a path segment is a flat form rather than a profile.
+    /// Returns whether a path segment is a flat form rather than a profile.
     #[must_use]
     pub fn is_flat(segment: &str) -> bool {
         segment
@@ -161,7 +163,7 @@ impl Form {
     }
 }
 
-/// Whether a name from a request may become part of a path inside the source.
+/// Returns whether a name of a request may become part of a path inside the source.
 #[must_use]
 pub fn is_safe(name: &str) -> bool {
     !name.is_empty()
@@ -176,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_dash_parts_application_and_profiles() {
+    fn the_last_dash_separates_application_and_profiles() {
         let (query, form) = Query::flat("feed-config-prod,eu.yml", Some("release(_)1")).unwrap();
         assert_eq!(query.application, "feed-config");
         assert_eq!(query.profiles, ["prod", "eu"]);
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_a_list_count_once_where_they_come_last_and_empty_ones_not() {
+    fn duplicates_and_empty_names_of_a_list_are_skipped() {
         let query = Query::new("b,,a,b,", "dev,,prod,dev,", Some(",v1,v2,,v1")).unwrap();
         assert_eq!(query.profiles, ["prod", "dev"]);
         assert_eq!(query.applications(), ["a", "b"]);
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_request_looks_for_is_bounded() {
+    fn lookups_of_one_request_are_bounded() {
         let many = |name: &str, count: usize| (0..count).map(|n| format!("{name}{n}")).collect::<Vec<_>>().join(",");
         for (applications, profiles, labels) in [(17, 1, 1), (1, 65, 1), (1, 1, 17), (16, 64, 4)] {
             let query = Query::new(&many("a", applications), &many("p", profiles), Some(&many("l", labels)));

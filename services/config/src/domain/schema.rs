@@ -1,7 +1,7 @@
-//! The settings that a service takes, as the JSON schema it makes of its own types says them.
+//! The settings of a service, from the JSON schema that it generates from its own types.
 //!
-//! Not by a validator of JSON documents (the crate `jsonschema`): keys are flat and may belong to Spring, texts are read as numbers and
-//! durations, and no reason may quote a value. The walk below would have to make a document for it first, and clean its messages after.
+//! A JSON validator (the crate `jsonschema`) does not fit: keys are flat and may belong to Spring, texts are read as numbers and durations, and no
+//! reason may quote a value.
 
 use std::collections::HashSet;
 
@@ -12,36 +12,36 @@ use sosohappy_common::settings::{renamed, valid};
 /// The schema of one service.
 #[derive(Debug, Clone)]
 pub struct Schema {
-    /// `feed-config`: the application whose files it is for.
+    /// The application whose files are checked, `feed-config` for example.
     pub application: String,
     root: Value,
-    /// The first parts of all keys that it knows: most keys in shared files have another. None where any may come.
+    /// The first parts of all known keys, for a quick decision on foreign keys, the majority in shared files. None for a schema that is open.
     sections: Option<HashSet<String>>,
 }
 
-/// What a flat key is to a service.
+/// The place of a flat key in a schema.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Key<'a> {
     /// A value with its schema.
     Value(&'a Value),
-    /// A section, a list or a map: its content is in keys of its own.
+    /// A section, a list or a map; its content has keys of its own.
     Group,
-    /// Its first part is no section of the service.
+    /// The first part is not a section of the service.
     Foreign,
-    /// Inside a section of the service, which has only these.
+    /// In a section of the service that has only these keys.
     Unknown { section: &'a Map<String, Value> },
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the schema of {application} is no JSON: {error}")]
-pub struct NotASchema {
+#[error("the schema of {application} is not valid JSON: {error}")]
+pub struct InvalidSchema {
     application: String,
     error: serde_json::Error,
 }
 
 impl Schema {
-    pub fn parse(application: &str, text: &str) -> Result<Self, NotASchema> {
-        let root = serde_json::from_str(text).map_err(|error| NotASchema {
+    pub fn parse(application: &str, text: &str) -> Result<Self, InvalidSchema> {
+        let root = serde_json::from_str(text).map_err(|error| InvalidSchema {
             application: application.to_owned(),
             error,
         })?;
@@ -56,7 +56,7 @@ impl Schema {
         Ok(schema)
     }
 
-    /// Whether a file is for this application: `feed-config.yml`, `feed-config-prod.yml`, wherever it is.
+    /// Returns whether a file belongs to this application: `feed-config.yml` or `feed-config-prod.yml`, in any folder.
     #[must_use]
     pub fn is_for(&self, path: &str) -> bool {
         let stem = stem_of(path);
@@ -64,13 +64,13 @@ impl Schema {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
-    /// An old key of a rename is the new one: services read it so.
+    /// Returns the place of a key. The old name of a renamed key counts as the new one, as in the services.
     #[must_use]
     pub fn key(&self, key: &str) -> Key<'_> {
         self.place(&steps(&renamed::current_name(key)))
     }
 
-    /// The same of a current name in its steps, for those that ask several schemas about it.
+    /// Returns the place of a current name in steps, which callers with several schemas split once.
     #[must_use]
     pub fn place(&self, steps: &[Step<'_>]) -> Key<'_> {
         if let (Some(Step::Key(first)), Some(sections)) = (steps.first(), &self.sections)
@@ -84,7 +84,7 @@ impl Schema {
                 return match (depth, self.properties(place)) {
                     (0, _) => Key::Foreign,
                     (_, Some(section)) => Key::Unknown { section },
-                    // A list, or a value: what is inside is not for the schema to say.
+                    // A list or a value: the schema says nothing about its inside.
                     (_, None) => Key::Value(place),
                 };
             };
@@ -97,7 +97,7 @@ impl Schema {
         }
     }
 
-    /// Whether its values are for nobody's eyes.
+    /// Returns whether the key is declared a secret (`writeOnly`).
     #[must_use]
     pub fn is_secret(&self, key: &str) -> bool {
         let Key::Value(place) = self.key(key) else {
@@ -126,12 +126,13 @@ impl Schema {
         alternatives.find_map(|place| place.get("properties")?.as_object())
     }
 
-    /// The schema itself, and what it refers to or offers.
+    /// Returns a schema with the schemas it refers to (`$ref`) and its alternatives (`anyOf`, `oneOf`, `allOf`).
     fn alternatives<'a>(&'a self, place: &'a Value) -> Vec<&'a Value> {
         let mut all = Vec::new();
         let mut waiting = vec![place];
         while let Some(place) = waiting.pop() {
             all.push(place);
+            // References may form a cycle.
             if all.len() > 64 {
                 break;
             }
@@ -145,8 +146,8 @@ impl Schema {
         all
     }
 
-    /// Why a value is not what its schema asks for. As lenient as the services are when they read: a number may be text, empty
-    /// text is nothing. The reason never quotes the value.
+    /// Returns why a value does not match its schema, without quoting it; none when it matches. As lenient as the services: a number may be a text,
+    /// and the empty text is null.
     pub fn refuses(&self, schema: &Value, value: &Value) -> Option<String> {
         let mut reasons = Vec::new();
         let alternatives = self.alternatives(schema);
@@ -169,7 +170,7 @@ impl Schema {
     }
 }
 
-/// `feed-config-prod` of `a/feed-config-prod.yml`.
+/// Returns the file name without its extension: `feed-config-prod` for `a/feed-config-prod.yml`.
 #[must_use]
 pub fn stem_of(path: &str) -> &str {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -257,7 +258,7 @@ fn bound(schema: &Value, name: &str) -> Option<i128> {
         .or_else(|| bound.as_u64().map(i128::from))
 }
 
-/// The formats are those of `sosohappy_common::settings::schema`, read by the same functions that the services read with.
+/// Checks a text. The formats are those of `sosohappy_common::settings::schema`, parsed by the same functions as in the services.
 fn refuses_text(schema: &Value, text: &str) -> Option<String> {
     type Plain<'a> = serde::de::value::StrDeserializer<'a, serde::de::value::Error>;
     let plain = Plain::new;

@@ -1,4 +1,4 @@
-//! All documents of a source at one moment, in memory.
+//! All documents of one version, in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,19 @@ use sosohappy_common::settings::flags::SECTION;
 use sosohappy_common::settings::keys;
 
 use super::activation::Expression;
-use super::finding::{Finding, Flaw, Refused};
+use super::finding::{Finding, ParseError, Refused};
 use super::flat::{Properties, flatten};
 use super::json_numbers;
 use super::positions::{self, Position, Positions};
 use super::query::Form;
 use super::yaml;
 
-/// Files by their path, `/`-separated.
+/// Files by `/`-separated path.
 pub type Contents = BTreeMap<String, Bytes>;
 
 const ON_PROFILE: &str = "spring.config.activate.on-profile";
 
-/// One document of a file, with the profiles it is for.
+/// One document of a file, with the profiles that activate it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     pub properties: Properties,
@@ -31,6 +31,7 @@ pub struct Document {
 }
 
 impl Document {
+    /// Returns whether the profiles of a query activate this document.
     #[must_use]
     pub fn is_for(&self, profiles: &[String]) -> bool {
         self.on_profile
@@ -38,28 +39,29 @@ impl Document {
             .is_none_or(|expression| expression.matches(profiles))
     }
 
-    /// Whether no profile has a say in it.
+    /// Returns whether the document is active for all profiles.
     #[must_use]
     pub fn is_for_all(&self) -> bool {
         self.on_profile.is_none()
     }
 
-    /// Where a key, or the nearest one it is inside of, stands in the file.
+    /// Returns the position of a key, or of the nearest enclosing one.
     #[must_use]
     pub fn position(&self, key: &str) -> Option<Position> {
         positions::nearest(&self.positions, key)
     }
 
-    fn new(mut properties: Properties, positions: Positions) -> Result<Self, Flaw> {
+    fn new(mut properties: Properties, positions: Positions) -> Result<Self, ParseError> {
         let line = |key: &str| positions::nearest(&positions, key).map(|position| position.line);
         for key in properties.keys() {
-            keys::check_depth(key).map_err(|error| Flaw {
+            keys::check_depth(key).map_err(|error| ParseError {
                 line: line(key),
                 reason: format!("{}: {error}", keys::shown(key)),
             })?;
         }
         keys::check_gaps(properties.keys().map(String::as_str))
-            .map_err(|error| Flaw::without_line(error.to_string()))?;
+            .map_err(|error| ParseError::without_line(error.to_string()))?;
+        // `on-profile` may be a text, a list (`on-profile[0]`), or both; either is a list of alternatives.
         let mut on_profile: Option<String> = None;
         properties.retain(|key, value| {
             let activates = key
@@ -74,7 +76,7 @@ impl Document {
             !activates
         });
         let on_profile = on_profile.as_deref().map(Expression::parse).transpose();
-        let on_profile = on_profile.map_err(|malformed| Flaw {
+        let on_profile = on_profile.map_err(|malformed| ParseError {
             line: line(ON_PROFILE),
             reason: format!("{ON_PROFILE}: {malformed}"),
         })?;
@@ -90,11 +92,11 @@ impl Document {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceFile {
     pub bytes: Bytes,
-    /// Parsed when the extension is a known one; a later document wins over an earlier one.
+    /// Parsed by extension, empty for plain files; a later document takes precedence.
     pub documents: Vec<Document>,
 }
 
-/// Every file of a source by its path, `/`-separated, and a version that changes when any of them does.
+/// Every file of a source by path, and its version, which changes with any of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
     pub files: BTreeMap<String, SourceFile>,
@@ -102,14 +104,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Parses every file; those that do not parse refuse the whole snapshot.
+    /// Parses every file. One that does not parse makes the whole version invalid.
     pub fn new(version: String, contents: Contents) -> Result<Self, Refused> {
         let mut files = BTreeMap::new();
         let mut findings = Vec::new();
         for (path, bytes) in contents {
             match parse(&path, &bytes) {
                 Ok(documents) => drop(files.insert(path, SourceFile { bytes, documents })),
-                Err(flaw) => findings.push(Finding::new(&path, flaw.line, flaw.reason)),
+                Err(parse_error) => findings.push(Finding::new(&path, parse_error.line, parse_error.reason)),
             }
         }
         if findings.is_empty() {
@@ -119,14 +121,14 @@ impl Snapshot {
         }
     }
 
-    /// The files as they came.
+    /// Returns the files as bytes.
     #[must_use]
     pub fn contents(&self) -> Contents {
         let file = |(path, file): (&String, &SourceFile)| (path.clone(), file.bytes.clone());
         self.files.iter().map(file).collect()
     }
 
-    /// The names of all flags, each with the files that set it.
+    /// Returns the names of all flags with the files that set them.
     #[must_use]
     pub fn flags(&self) -> BTreeMap<String, BTreeSet<&str>> {
         let mut flags: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
@@ -140,7 +142,7 @@ impl Snapshot {
         flags
     }
 
-    /// Whether the label names a folder of the source.
+    /// Returns whether the source has a folder of this name.
     #[must_use]
     pub fn has_folder(&self, label: &str) -> bool {
         let folder = format!("{label}/");
@@ -151,7 +153,7 @@ impl Snapshot {
     }
 }
 
-/// The version of files that have none of their own: 40 digits of hex, as a commit has.
+/// Returns the version of a folder: a digest of 40 hex digits, as long as a commit.
 #[must_use]
 pub fn version_of(contents: &Contents) -> String {
     let mut digest = Sha256::new();
@@ -164,22 +166,22 @@ pub fn version_of(contents: &Contents) -> String {
     hex::encode(&digest.finalize()[..20])
 }
 
-/// The form of a file, by its extension; none for plain files.
+/// Returns the form of a file by its extension; none for plain files.
 #[must_use]
 pub fn form_of(path: &str) -> Option<Form> {
     let (_, extension) = path.rsplit_once('.')?;
     Form::of_extension(extension)
 }
 
-fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Flaw> {
+fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, ParseError> {
     let Some(form) = form_of(path) else {
         return Ok(Vec::new());
     };
-    let text = std::str::from_utf8(bytes).map_err(|error| Flaw {
+    let text = std::str::from_utf8(bytes).map_err(|error| ParseError {
         line: Some(bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count()),
         reason: "not UTF-8".to_owned(),
     })?;
-    // Editors put a byte order mark before the text.
+    // Some editors write a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match form {
         Form::Yaml => yaml::read(text)?
@@ -192,8 +194,8 @@ fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Flaw> {
         }
         Form::Json => {
             let value = serde_json::from_str(&json_numbers::quote_wide(text))
-                .map_err(|error| Flaw::at(error.line(), error.to_string()))?;
-            // JSON is YAML, but for texts like `\/`: positions are for messages and origins, nothing hangs on them.
+                .map_err(|error| ParseError::at(error.line(), error.to_string()))?;
+            // Positions come from the YAML parser, which reads JSON except escapes such as `\/`. Without them messages and origins name no line.
             let documents = yaml::read(text).unwrap_or_default();
             let (_, positions) = documents.into_iter().next().unwrap_or_default();
             Ok(vec![Document::new(flatten(object(value)?), positions)?])
@@ -201,13 +203,13 @@ fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, Flaw> {
     }
 }
 
-fn parse_properties(bytes: &[u8]) -> Result<(Properties, Positions), Flaw> {
+fn parse_properties(bytes: &[u8]) -> Result<(Properties, Positions), ParseError> {
     use java_properties::LineContent;
     let (mut properties, mut positions) = (Properties::new(), Positions::new());
     for line in java_properties::PropertiesIter::new_with_encoding(bytes, encoding_rs::UTF_8) {
-        let line = line.map_err(|error| Flaw {
+        let line = line.map_err(|error| ParseError {
             line: error.line_number(),
-            reason: "not a line of properties: a `\\u` wants four digits of hex".to_owned(),
+            reason: "invalid line: `\\u` must be followed by four hex digits".to_owned(),
         })?;
         let number = line.line_number();
         if let LineContent::KVPair(key, value) = line.consume_content() {
@@ -224,11 +226,11 @@ fn parse_properties(bytes: &[u8]) -> Result<(Properties, Positions), Flaw> {
     Ok((properties, positions))
 }
 
-fn object(value: Value) -> Result<Value, Flaw> {
+fn object(value: Value) -> Result<Value, ParseError> {
     if value.is_object() {
         Ok(value)
     } else {
-        Err(Flaw::without_line("the document is not a map of keys"))
+        Err(ParseError::without_line("the document is not a map of keys"))
     }
 }
 
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_names_itself_and_the_line() {
+    fn a_finding_names_file_and_line() {
         for (path, text, line) in [
             ("feed.yml", "a: 1\nb: [\n", Some(2)),
             ("feed.yml", "a: 1\na: 2\n", Some(2)),
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_thousands_of_parts_is_refused_with_its_place() {
+    fn a_key_of_thousands_of_parts_is_refused_with_its_position() {
         let deep = vec!["a"; 3000].join(".");
         for (path, text, line) in [
             ("application.properties", format!("b=1\n{deep}=1\n"), Some(2)),
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_nothing_are_refused() {
+    fn sparse_lists_are_refused() {
         let sparse = (0..100)
             .map(|list| format!("a[{list}][9999]=1\n"))
             .collect::<Vec<_>>()
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn every_broken_file_is_named() {
+    fn every_invalid_file_is_named() {
         let mut both = contents("a.yml", "a: [");
         both.extend(contents("b.json", "["));
         let Refused(findings) = Snapshot::new("v".to_owned(), both).unwrap_err();
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_know_their_line() {
+    fn keys_have_positions() {
         let yaml = documents("feed.yml", "---\n# nothing\n---\na: 1\nb:\n  c: 2\n").unwrap();
         assert_eq!(yaml[0].position("b.c").map(|position| position.line), Some(6));
         let properties = documents("feed.properties", "# note\na.b = \\\n  1\nc: 1\n").unwrap();
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_follows_the_content() {
+    fn the_version_is_a_digest_of_the_content() {
         let version = |text: &str| version_of(&contents("a.yml", text));
         assert_eq!(version("a: 1"), version("a: 1"));
         assert_ne!(version("a: 1"), version("a: 2"));

@@ -1,7 +1,7 @@
-//! What hosts of repositories send on a push: who signed it, which files it is about, which applications those are for.
+//! Push webhooks of repository hosts: verification, changed files, and the applications of those files.
 //!
-//! Sources: the hosts' documentation of webhooks, and spring-cloud-config-monitor, whose guesses at names and headers these are. Spring's
-//! older versions check no signature; we always do.
+//! Sources: the hosts' documentation of webhooks, and spring-cloud-config-monitor for headers and application names. Spring's older versions do
+//! not verify signatures.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -16,9 +16,10 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// A file with more dashes than this in its name is no application's.
-const MOST_DASHES: usize = 10;
-const MOST_NAMES: usize = 200;
+/// Dashes in a file name at which names of applications are derived.
+const MAX_DASHES: usize = 10;
+/// Applications of one push; more become a refresh of all instances.
+const MAX_NAMES: usize = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
@@ -32,25 +33,25 @@ pub enum Provider {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
-    #[error("no secret is set here (webhooks.secret)")]
+    #[error("webhooks.secret is not set")]
     NoSecret,
-    #[error("the signature or token is missing")]
+    #[error("signature or token missing")]
     Missing,
-    #[error("the signature or token is wrong")]
+    #[error("signature or token invalid")]
     Wrong,
-    #[error("the time stamp is too old, or of the future")]
+    #[error("timestamp invalid, too old or in the future")]
     Stale,
 }
 
-/// A push, as its body tells it.
+/// The relevant parts of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Push {
     pub paths: BTreeSet<String>,
-    /// The branch and the commit it stands at now, where that is told.
+    /// The pushed branch and its commit; none when the body does not contain them.
     pub head: Option<(String, String)>,
 }
 
-/// What of a push's body matters; the rest is not kept, however large it is.
+/// The fields of a push's body that are used; others are skipped while parsing, whatever their size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct PushBody {
@@ -69,7 +70,7 @@ struct Commit {
 }
 
 impl PushBody {
-    /// JSON of another shape is a push that names nothing.
+    /// Parses a body. JSON of another shape is a push without files.
     pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         match serde_json::from_slice(json) {
             Err(error) if error.is_data() => serde_json::from_slice(json).map(|serde::de::IgnoredAny| Self::default()),
@@ -79,7 +80,7 @@ impl PushBody {
 }
 
 impl Provider {
-    /// By the headers; Gitea and Gogs send those of GitHub too.
+    /// Returns the provider by the headers. Gitea and Gogs send those of GitHub too and therefore come first.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let providers = [
@@ -94,6 +95,7 @@ impl Provider {
         found.map(|(_, provider)| provider)
     }
 
+    /// Returns the name in logs and the audit record.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -106,7 +108,17 @@ impl Provider {
         }
     }
 
-    /// What names this delivery, so that it is acted on once: the host's own id is not signed, so the signed body has a part in it.
+    /// Verifies a webhook and returns the key that identifies duplicates: a digest of the provider and the signed body. The host's delivery id is
+    /// not signed, and a replayed body with another id is a duplicate too.
+    ///
+    /// | provider | header | verified against |
+    /// | --- | --- | --- |
+    /// | GitHub | `X-Hub-Signature-256`, `sha256=` hex | HMAC-SHA256 of the body |
+    /// | Bitbucket | `X-Hub-Signature`, `sha256=` hex | HMAC-SHA256 of the body |
+    /// | Gitea, Gogs | `X-Gitea-Signature`, `X-Gogs-Signature`, hex | HMAC-SHA256 of the body |
+    /// | GitLab | `X-Gitlab-Token` | the secret |
+    /// | Gitee with `X-Gitee-Timestamp` | `X-Gitee-Token`, base64 | HMAC-SHA256 of timestamp, line feed, secret; at most `tolerance` old |
+    /// | Gitee without | `X-Gitee-Token` | the secret |
     pub fn verify(
         self,
         headers: &HeaderMap,
@@ -118,9 +130,9 @@ impl Provider {
         let secret = secret.map(|secret| secret.expose_secret().as_bytes());
         let secret = secret.filter(|secret| !secret.is_empty()).ok_or(Unverified::NoSecret)?;
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let signed = |shown: Option<&str>| {
-            let shown = hex::decode(shown.ok_or(Unverified::Missing)?).map_err(|_| Unverified::Wrong)?;
-            same(&shown, &hmac(secret, &[body]))
+        let signed = |signature: Option<&str>| {
+            let signature = hex::decode(signature.ok_or(Unverified::Missing)?).map_err(|_| Unverified::Wrong)?;
+            same(&signature, &hmac(secret, &[body]))
         };
         match self {
             Self::GitHub => signed(header("x-hub-signature-256").map(without_algorithm))?,
@@ -135,6 +147,7 @@ impl Provider {
                     Some(stamp) => {
                         let token = STANDARD.decode(token).map_err(|_| Unverified::Wrong)?;
                         same(&token, &hmac(secret, &[stamp.as_bytes(), b"\n", secret]))?;
+                        // After the signature: an unsigned timestamp proves nothing.
                         let sent = stamp
                             .parse()
                             .ok()
@@ -151,12 +164,12 @@ impl Provider {
         Ok(hex::encode(&digest[..16]))
     }
 
-    /// Refuses what [`Provider::verify`] would refuse whatever the body is, before it is read.
+    /// Refuses, before the body is read, requests that [`Provider::verify`] refuses whatever the body: no secret here, or no signature there.
     pub fn precheck(self, headers: &HeaderMap, secret: Option<&SecretString>) -> Result<(), Unverified> {
         if secret.is_none_or(|secret| secret.expose_secret().is_empty()) {
             return Err(Unverified::NoSecret);
         }
-        let shown = match self {
+        let header = match self {
             Self::GitHub => "x-hub-signature-256",
             Self::Bitbucket => "x-hub-signature",
             Self::Gitea => "x-gitea-signature",
@@ -164,14 +177,14 @@ impl Provider {
             Self::GitLab => "x-gitlab-token",
             Self::Gitee => "x-gitee-token",
         };
-        if headers.contains_key(shown) {
+        if headers.contains_key(header) {
             Ok(())
         } else {
             Err(Unverified::Missing)
         }
     }
 
-    /// None for what is no push: pings, issues and the like.
+    /// Returns the push; none for other events such as pings and issues.
     #[must_use]
     pub fn push(self, headers: &HeaderMap, body: PushBody) -> Option<Push> {
         let header = |name: &str| {
@@ -196,7 +209,7 @@ impl Provider {
         }
         let mut push = Push::default();
         if self == Self::Bitbucket {
-            // It does not tell which files: they may be anybody's.
+            // Bitbucket does not list files: all applications are refreshed.
             push.paths.insert("application.yml".to_owned());
             return Some(push);
         }
@@ -215,8 +228,8 @@ impl Provider {
     }
 }
 
-/// The names a path may be of: without extension, then without each part after a dash; `application` is everybody, and so are more names
-/// than one push is told to.
+/// Returns the applications that paths may belong to, as Spring guesses them: the file name without extension, then without each part after a
+/// dash. `application` becomes `*`, all instances, and so do more than [`MAX_NAMES`] names.
 #[must_use]
 pub fn names<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut names = Vec::new();
@@ -224,10 +237,10 @@ pub fn names<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     for path in paths {
         let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
         let mut stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-        for _ in 0..=MOST_DASHES {
+        for _ in 0..=MAX_DASHES {
             let name = if stem == "application" { "*" } else { stem };
             if !name.is_empty() && seen.insert(name) {
-                if names.len() == MOST_NAMES {
+                if names.len() == MAX_NAMES {
                     return vec!["*".to_owned()];
                 }
                 names.push(name.to_owned());
@@ -253,8 +266,8 @@ fn hmac(secret: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-fn same(shown: &[u8], expected: &[u8]) -> Result<(), Unverified> {
-    if bool::from(shown.ct_eq(expected)) {
+fn same(presented: &[u8], expected: &[u8]) -> Result<(), Unverified> {
+    if bool::from(presented.ct_eq(expected)) {
         Ok(())
     } else {
         Err(Unverified::Wrong)
@@ -303,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_host_signs_in_its_own_way() {
+    fn every_provider_is_verified_by_its_own_scheme() {
         let plain = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
         let prefixed = format!("sha256={plain}");
         let secret = "It's a Secret to Everybody";
@@ -353,7 +366,11 @@ mod tests {
             ("x-gitee-token", gitee),
             ("x-gitee-timestamp", "1600000000000"),
         ];
-        assert_eq!(verify(&old, b"", secret), Err(Unverified::Wrong), "the time is signed");
+        assert_eq!(
+            verify(&old, b"", secret),
+            Err(Unverified::Wrong),
+            "the timestamp is signed"
+        );
     }
 
     fn parsed(body: &Value) -> PushBody {
@@ -361,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_body_can_make_right_is_refused_before_it_is_read() {
+    fn requests_without_a_signature_are_refused_before_the_body_is_read() {
         let secret = "a secret".into();
         let signed = headers(&[("x-github-event", "push"), ("x-hub-signature-256", "sha256=00")]);
         assert_eq!(Provider::GitHub.precheck(&signed, Some(&secret)), Ok(()));
@@ -412,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_guessed_as_spring_does() {
+    fn names_are_derived_as_in_spring() {
         assert_eq!(
             names(["x/feed-config-prod.yml"]),
             ["feed-config-prod", "feed-config", "feed"]
@@ -422,8 +439,12 @@ mod tests {
             ["*", "application-prod"]
         );
         assert_eq!(names(["", "-.yml", "a"]), ["-", "a"]);
-        assert!(names([["a"; 1000].join("-").as_str()]).len() <= MOST_DASHES + 1);
+        assert!(names([["a"; 1000].join("-").as_str()]).len() <= MAX_DASHES + 1);
         let many: Vec<_> = (0..1000).map(|number| format!("a{number}.yml")).collect();
-        assert_eq!(names(many.iter().map(String::as_str)), ["*"], "nobody is left out");
+        assert_eq!(
+            names(many.iter().map(String::as_str)),
+            ["*"],
+            "all instances are refreshed"
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! YAML: read into flat properties with the position of each key, and written again.
+//! YAML: parsed into flat properties with positions, and written.
 //!
-//! `serde-saphyr` parses, resolves aliases, merge keys and scalars, keeps to the limits, and writes. The code here is what it leaves to its
-//! user: positions by flat key, Spring's flattening, and numbers that 64 bits do not hold, which stay text so that no digit is lost.
+//! `serde-saphyr` parses, resolves aliases, merge keys and scalars, enforces limits, and writes. This module adds positions by flat key, Spring's
+//! flattening, and numbers that exceed 64 bits, which become texts so that no digit is lost.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,31 +12,30 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::NonFiniteFloatPolicy;
 use serde_saphyr::{DefaultMessageFormatter, Error, Location, MessageFormatter as _, Options, Spanned};
 
-use super::finding::Flaw;
+use super::finding::ParseError;
 use super::flat::{Properties, join, join_index};
 use super::positions::{Position, Positions};
 
-/// Lists and mappings inside of each other. An unoptimised build takes 45 kB of a stack of 2 MiB for each.
+/// Nested lists and mappings. Each takes 45 kB of a stack of 2 MiB in an unoptimised build.
 const MAX_DEPTH: usize = 32;
-/// Characters of a key, and of what may come before the colon that makes it one.
+/// Characters of a key.
 const MAX_KEY: usize = 16 * 1024;
-/// Events of the parser that the aliases of a file expand to, one or two for each value.
+/// Parser events that the aliases of a file may expand to, one or two for each value.
 const MAX_ALIASED: usize = 100_000;
 
 /// One document: its properties and the position of each of their keys, those of sections included.
 pub type Document = (Properties, Positions);
 
-/// Reads every document that holds anything. Keys become text whatever their type, as in Spring; a key that comes twice in a mapping is an
-/// error.
-pub(super) fn read(text: &str) -> Result<Vec<Document>, Flaw> {
+/// Parses every document that is not empty. Keys of any type become texts, as in Spring. A duplicate key in a mapping is an error.
+pub(super) fn read(text: &str) -> Result<Vec<Document>, ParseError> {
     let documents: Vec<Spanned<Node>> =
-        serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| flaw(&error))?;
+        serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| parse_error(&error))?;
     let mut read = Vec::new();
     for document in documents {
         let entries = match document.value {
             Node::Null => continue,
             Node::Mapping(entries) => entries,
-            _ => return Err(Flaw::without_line("the document is not a map of keys")),
+            _ => return Err(ParseError::without_line("the document is not a map of keys")),
         };
         let mut flat = Flat {
             text,
@@ -51,14 +50,14 @@ pub(super) fn read(text: &str) -> Result<Vec<Document>, Flaw> {
     Ok(read)
 }
 
-/// The core schema of YAML 1.2, with `012` as a text: YAML 1.1 has it for an octal number. Bounded against nesting that overflows the stack
-/// and aliases that expand without end.
+/// Returns the options: the core schema of YAML 1.2, with `012` as a text because it is an octal number in YAML 1.1. Nesting and the expansion of
+/// aliases are bounded.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
             simple_key_max_lookahead: MAX_KEY,
-            // One anchor may well be used a hundred times; what its aliases expand to is bounded below.
+            // An anchor may have many aliases; their expansion is bounded below.
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! {
@@ -68,13 +67,13 @@ fn options() -> Options {
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
-        // A snippet would quote values.
+        // A snippet in a message would quote values.
         with_snippet: false,
     }
 }
 
-fn flaw(error: &Error) -> Flaw {
-    Flaw {
+fn parse_error(error: &Error) -> ParseError {
+    ParseError {
         line: error.location().map(|location| position(location).line),
         reason: reason(error).into_owned(),
     }
@@ -87,8 +86,8 @@ fn reason(error: &Error) -> Cow<'_, str> {
             breach: BudgetBreach::Depth { .. },
             ..
         } => "nested too deep".into(),
-        Error::AliasReplayLimitExceeded { .. } => "aliases stand for too many values".into(),
-        Error::InvalidScalar { .. } | Error::InvalidBooleanStrict { .. } => "the value is not what its tag says".into(),
+        Error::AliasReplayLimitExceeded { .. } => "aliases expand to too many values".into(),
+        Error::InvalidScalar { .. } | Error::InvalidBooleanStrict { .. } => "the value does not match its tag".into(),
         other => DefaultMessageFormatter.format_message(other),
     }
 }
@@ -97,7 +96,7 @@ fn reason(error: &Error) -> Cow<'_, str> {
 enum Node {
     Null,
     Float(f64),
-    /// A truth, a whole number or a text.
+    /// A boolean, an integer or a text.
     Scalar(Value),
     List(Vec<Spanned<Node>>),
     Mapping(Vec<(Spanned<Node>, Spanned<Node>)>),
@@ -159,16 +158,16 @@ impl<'de> Visitor<'de> for AnyNode {
     }
 }
 
-/// A document on its way to flat keys.
+/// A document while it is flattened.
 struct Flat<'a> {
-    /// Of the file.
+    /// The text of the file.
     text: &'a str,
     properties: Properties,
     positions: Positions,
 }
 
 impl Flat<'_> {
-    /// As [`super::flat::flatten`]. The recursion is as deep as nodes are.
+    /// Flattens as [`super::flat::flatten`]. The recursion is bounded by [`MAX_DEPTH`].
     fn add(&mut self, path: String, position: Position, node: &Spanned<Node>) {
         match &node.value {
             Node::Mapping(entries) if !entries.is_empty() => {
@@ -220,7 +219,7 @@ fn json(text: &str, node: &Spanned<Node>) -> Value {
     }
 }
 
-/// A number, or its text where a float of 64 bits is not finite or lacks some of its digits.
+/// Returns a number, or its text where a 64-bit float is not finite or loses digits.
 fn float(number: f64, source: Option<&str>) -> Value {
     let is_whole = source.is_some_and(|source| {
         let digits = source.strip_prefix(['-', '+']).unwrap_or(source);
@@ -233,15 +232,15 @@ fn float(number: f64, source: Option<&str>) -> Value {
     }
 }
 
-/// What is written at a location.
+/// Returns the source text at a location.
 fn source(text: &str, location: Location) -> Option<&str> {
     let start = usize::try_from(location.span().byte_offset()?).ok()?;
     let length = usize::try_from(location.span().byte_len()?).ok()?;
     text.get(start..)?.get(..length).map(str::trim_end)
 }
 
-/// Writes block style, two spaces a level, lists at the level of their key, as Spring's server does. Readers of YAML 1.1, `SnakeYAML` among
-/// them, and of YAML 1.2 understand it alike: `yes` and `012` as texts are quoted.
+/// Writes block style with two spaces a level and lists at the level of their key, as Spring's server does. Texts such as `yes` and `012` are
+/// quoted, so that YAML 1.1 parsers such as `SnakeYAML` and YAML 1.2 parsers agree.
 #[must_use]
 pub fn to_text(value: &Value) -> String {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
@@ -256,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_1_1_would_take_for_something_else_is_quoted() {
+    fn texts_that_yaml_1_1_reads_as_other_types_are_quoted() {
         let document = json!({
             "yes": "no", "a": ["on", "Y", "012", "1:30", "0x1F", "2026-01-01", "1_000", "yesterday", "10 s", "v1.2", ""],
             "b": {"c": [{"d": 1, "e": [true, null]}, [], {}], "long": "one\ntwo"}, "n": 1.5, "t": "true"
@@ -284,14 +283,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(value in values()) {
+        fn written_documents_are_read_unchanged(value in values()) {
             let document = Value::Object(Map::from_iter([("root".to_owned(), value)]));
             let read = read(&to_text(&document)).unwrap();
             prop_assert_eq!(&read[0].0, &super::super::flat::flatten(document));
         }
 
         #[test]
-        fn no_text_breaks_it(text in "[-a0:?#&*!<>|%@\\[\\]{}, \n\"'.~]{0,64}") {
+        fn any_text_is_handled(text in "[-a0:?#&*!<>|%@\\[\\]{}, \n\"'.~]{0,64}") {
             let _ = read(&text);
         }
     }
@@ -301,8 +300,8 @@ mod tests {
     }
 
     fn refused(text: &str) -> (Option<usize>, String) {
-        let flaw = read(text).unwrap_err();
-        (flaw.line, flaw.reason)
+        let parse_error = read(text).unwrap_err();
+        (parse_error.line, parse_error.reason)
     }
 
     #[test]
@@ -352,7 +351,7 @@ mod tests {
         }
         assert_eq!(
             refused("a: 1\npassword: !!int s3cret-word"),
-            (Some(2), "the value is not what its tag says".to_owned())
+            (Some(2), "the value does not match its tag".to_owned())
         );
     }
 
@@ -395,18 +394,18 @@ mod tests {
             .concat();
         assert_eq!(
             refused(&format!("a0: &a0 x\n{laughs}")).1,
-            "aliases stand for too many values"
+            "aliases expand to too many values"
         );
         assert_eq!(refused("a: &a [*a]").0, Some(1), "an alias inside of its own anchor");
     }
 
     #[test]
-    fn keys_of_all_shapes_know_their_line() {
+    fn keys_of_all_shapes_have_positions() {
         use crate::domain::positions::nearest;
 
         let text = "# note\na:\n  b: [x, {c: 1}]\n  'd.e': |\n    long\n    text\n---\n\n---\nf:\n  - 1\n  - g: 2\n";
         let documents = read(text).unwrap();
-        assert_eq!(documents.len(), 2, "a document of nothing is none");
+        assert_eq!(documents.len(), 2, "an empty document is skipped");
         let line = |document: usize, key: &str| documents[document].1.get(key).map(|position| position.line);
         for (document, key, expected) in [
             (0, "a", 2),

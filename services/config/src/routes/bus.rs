@@ -1,4 +1,4 @@
-//! Spring Cloud Bus: refresh and values.
+//! Spring Cloud Bus: refresh events, canaries, and values.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -18,18 +18,18 @@ use crate::domain::check::{FAULT_REFUSED, is_fault_flag};
 use crate::error::Error;
 use crate::routes::convergence::CanaryResponse;
 use crate::settings::Handling;
-use crate::source::Look;
+use crate::source::RefreshReason;
 use crate::state::record::{Action, Entry};
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct EnvParameters {
     name: String,
-    /// Of whatever type; an empty one, or none, takes back what was set.
+    /// A scalar of any type; an empty one, or none, removes the value.
     #[serde(default)]
     value: String,
 }
 
-/// Tells everyone to take a value over all their settings, until they start again or the value is taken back by an empty one.
+/// Sets a value on all instances, with precedence over their settings until they restart or the value is removed by an empty one.
 #[utoipa::path(
     post,
     path = "/actuator/busenv",
@@ -46,7 +46,7 @@ pub async fn set_for_all(
     set(&app, &operator, "**", parameters).await
 }
 
-/// Tells one destination, `feed-service/8891` for `feed-service:8891:**`.
+/// Sets a value on one destination, `feed-service/8891` for `feed-service:8891:**`.
 #[utoipa::path(
     post,
     path = "/actuator/busenv/{*destination}",
@@ -65,7 +65,7 @@ pub async fn set_for_some(
     set(&app, &operator, &destination.replace('/', ":"), parameters).await
 }
 
-/// What is taken back.
+/// The value to remove.
 #[derive(Debug, Deserialize, ToSchema, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct UnsetParameters {
@@ -73,7 +73,7 @@ pub struct UnsetParameters {
     name: String,
 }
 
-/// Tells everyone to take back a value that was set: what their settings say counts again.
+/// Removes a value from all instances: their settings apply again.
 #[utoipa::path(
     delete,
     path = "/actuator/busenv",
@@ -90,7 +90,7 @@ pub async fn unset_for_all(
     set(&app, &operator, "**", parameters.into()).await
 }
 
-/// Tells one destination to take back a value.
+/// Removes a value from one destination.
 #[utoipa::path(
     delete,
     path = "/actuator/busenv/{*destination}",
@@ -109,7 +109,7 @@ pub async fn unset_for_some(
 }
 
 impl From<UnsetParameters> for EnvParameters {
-    /// On the bus there is no other way to say so: Spring's services fail on null.
+    /// The bus has no message to remove a value, and Spring's services fail on null: it is set to the empty text.
     fn from(UnsetParameters { name }: UnsetParameters) -> Self {
         Self {
             name,
@@ -129,13 +129,13 @@ async fn set(
         return Err(Error::Parameter("name: missing".to_owned()));
     }
     keys::check_depth(&name).map_err(|error| Error::Parameter(format!("name: {error}")))?;
-    // A switch that was set before the setting changed can be taken back.
+    // Removal stays possible: the switch may have been set before the setting changed.
     if is_fault_flag(&name) && !value.is_empty() && app.settings.get().check.fault_flags == Handling::Refuse {
         return Err(Error::Parameter(format!("name: {FAULT_REFUSED}")));
     }
     let entry = Entry::new(app.context.clock.now(), &operator.name, Action::BusEnv);
-    let taken_back = if value.is_empty() { " taken back" } else { "" };
-    app.record(entry.detail(format!("{name}{taken_back} at {destination}")))
+    let removed = if value.is_empty() { " removed" } else { "" };
+    app.record(entry.detail(format!("{name}{removed} at {destination}")))
         .await?;
     app.announcer.environment(destination, &name, &value).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -144,19 +144,19 @@ async fn set(
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RefreshParameters {
-    /// `1` or `true`: the newest version of the source goes to one instance of each service first, then to the others one at a time, and
-    /// back when one of them refuses it or turns unhealthy.
+    /// `1` or `true`: the newest version is served to one instance of each service, then to the others one at a time, and rolled back when an
+    /// instance refuses it or turns unhealthy.
     canary: Option<String>,
 }
 
-/// Tells everyone to read their settings again.
+/// Publishes a refresh event to all instances, or starts a canary.
 #[utoipa::path(
     post,
     path = "/actuator/busrefresh",
     tag = "bus",
     security(("operatorToken" = []), ("operatorBasic" = [])),
     params(RefreshParameters),
-    responses((status = 202, body = CanaryResponse, description = "a canary was started; GET /config-service/convergence tells how it does"), (status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 409, body = Problem, description = "a canary is running, the version is refused, or no instance reports"), (status = 503, body = Problem))
+    responses((status = 202, body = CanaryResponse, description = "canary started; GET /config-service/convergence returns its state"), (status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 409, body = Problem, description = "a canary is running, the version is refused, or no instance reports"), (status = 503, body = Problem))
 )]
 pub async fn refresh_all(
     operator: Operator,
@@ -172,8 +172,9 @@ pub async fn refresh_all(
             Ok((StatusCode::ACCEPTED, Json(CanaryResponse::from(canary))).into_response())
         }
         None | Some("" | "0" | "false" | "off" | "no") => {
+            // With `canary.hold` an ordinary refresh publishes the version that polling holds back, here and on the other replicas.
             if app.settings.get().canary.hold {
-                app.source.look(Look::Asked).await;
+                app.source.refresh_for(RefreshReason::Requested).await;
                 app.announcer.publish_held_version().await?;
             }
             refresh(&app, &operator, ALL).await.map(IntoResponse::into_response)
@@ -182,7 +183,7 @@ pub async fn refresh_all(
     }
 }
 
-/// Stops a canary that is running: the version before is served again to everyone.
+/// Rolls back the running canary: the version before is served to all instances.
 #[utoipa::path(
     delete,
     path = "/actuator/busrefresh",
@@ -195,14 +196,14 @@ pub async fn stop_canary(operator: Operator, State(app): State<App>) -> Result<J
     Ok(Json(canary.into()))
 }
 
-/// Tells one destination, `feed-service/8891` for `feed-service:8891:**`.
+/// Publishes a refresh event to one destination, `feed-service/8891` for `feed-service:8891:**`.
 #[utoipa::path(
     post,
     path = "/actuator/busrefresh/{*destination}",
     tag = "bus",
     security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("destination" = String, Path)),
-    responses((status = 204, description = "published"), (status = 401, body = Problem), (status = 503, body = Problem))
+    responses((status = 204, description = "published"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn refresh_some(
     operator: Operator,

@@ -1,4 +1,4 @@
-//! Which instances run on which version.
+//! The versions that instances run, for operators.
 
 use std::collections::BTreeMap;
 
@@ -9,31 +9,31 @@ use sosohappy_common::Problem;
 use utoipa::ToSchema;
 
 use crate::App;
-use crate::convergence::{Instance, Standing};
+use crate::convergence::{Instance, InstanceStatus};
 use crate::credentials::Operator;
 use crate::domain::canary::{Canary, Phase};
 
-/// Who runs on which version of the configuration.
+/// The version of the configuration that each instance runs.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConvergenceResponse {
-    /// The newest version, that a request without a label gets.
+    /// The newest version, served to requests without a label.
     version: String,
-    /// When it was first seen here, RFC 3339.
+    /// When this replica first served it, RFC 3339.
     since: String,
-    /// Whether every instance that is known runs on it.
+    /// Whether every known instance runs it.
     converged: bool,
     services: BTreeMap<String, ServiceResponse>,
-    /// The one that is running, or was the last.
+    /// The running canary, or the last one.
     canary: Option<CanaryResponse>,
 }
 
-/// A new version that is served to some instances first.
+/// A new version that is served to a growing list of instances.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryResponse {
     id: String,
-    /// The version before, which is gone back to.
+    /// The version before, which a rollback serves again.
     from: String,
     to: String,
     phase: Phase,
@@ -41,11 +41,11 @@ pub struct CanaryResponse {
     started_at: String,
     /// The operator.
     started_by: String,
-    /// Bus ids of instances that got the new version.
+    /// Bus ids of instances that are served the new version.
     updated: Vec<String>,
-    /// Bus ids of instances whose turn has not come.
+    /// Bus ids of instances of later steps.
     waiting: Vec<String>,
-    /// Why it was rolled back.
+    /// The reason for the rollback.
     reason: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl From<Canary> for CanaryResponse {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceResponse {
-    /// How many instances run on each version.
+    /// The number of instances by version.
     versions: BTreeMap<String, usize>,
     instances: Vec<InstanceResponse>,
 }
@@ -76,23 +76,23 @@ pub struct ServiceResponse {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceResponse {
-    /// Its bus id, `feed-service:8891:<random>`.
+    /// The bus id, `feed-service:8891:<random>`.
     id: String,
-    /// Null when it was started without an answer of the config service.
+    /// Null for an instance that started without a response of the config service.
     version: Option<String>,
-    /// `newest`, `following` (for a moment), `late`, or `refusing`.
+    /// `newest`; `following` within `convergence.late-after` of a new version; `late` after it; or `refusing`.
     standing: &'static str,
-    /// Changed keys that take effect with its next start.
+    /// Changed keys that take effect at the next start.
     needs_restart: Vec<String>,
-    /// Why it does not take the newest settings.
+    /// The reason for refusing the newest settings.
     refused: Option<String>,
-    /// `UP`, or the checks that failed; null where it does not say.
+    /// `UP`, or the failed checks; null for services that do not report it.
     health: Option<String>,
     /// RFC 3339.
     heard_at: String,
 }
 
-/// How many instances of each service run on which version.
+/// Returns the instances of each service with the version that each runs.
 #[utoipa::path(
     get,
     path = "/convergence",
@@ -106,7 +106,7 @@ pub async fn show_convergence(_: Operator, State(app): State<App>) -> Json<Conve
     Json(ConvergenceResponse {
         version: progress.newest.clone(),
         since: progress.since.to_string(),
-        converged: instances.all(|instance| instance.standing == Standing::Newest),
+        converged: instances.all(|instance| instance.status == InstanceStatus::Newest),
         services: progress
             .services
             .into_iter()
@@ -125,11 +125,11 @@ impl ServiceResponse {
         let instances = instances.into_iter().map(|instance| InstanceResponse {
             id: instance.id,
             version: instance.report.version,
-            standing: instance.standing.name(),
+            standing: instance.status.name(),
             needs_restart: instance.report.needs_restart,
             refused: instance.report.refused,
             health: instance.report.health,
-            heard_at: instance.heard_at.to_string(),
+            heard_at: instance.reported_at.to_string(),
         });
         Self {
             versions,

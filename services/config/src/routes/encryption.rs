@@ -1,7 +1,7 @@
 //! Spring's encryption routes.
 //!
-//! `curl -d` calls whatever it sends a form, so the same body may mean the text as it stands or the text that a form of it stands for. It is
-//! read where both are the same, or where only a form can be meant; otherwise it is refused rather than guessed.
+//! `curl -d` declares any body a form, so that the same body may mean the text itself or the decoded form. It is accepted where both are the same,
+//! or where only a form is possible; an ambiguous body is refused.
 
 use std::borrow::Cow;
 
@@ -20,18 +20,18 @@ use crate::credentials::Operator;
 use crate::error::Error;
 use crate::state::record::{Action, Entry};
 
-/// More than this is no value of a setting.
+/// Bytes of a text.
 const MAX_TEXT: usize = 1024 * 1024;
 
-/// A text that an operator wants encrypted or decrypted.
+/// A request of an operator to encrypt or decrypt a text. The credential is checked before the body is read.
 #[derive(Debug)]
-pub struct Asked {
+pub struct CipherRequest {
     operator: Operator,
     headers: HeaderMap,
     body: WholeBody,
 }
 
-impl FromRequest<App> for Asked {
+impl FromRequest<App> for CipherRequest {
     type Rejection = Response;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
@@ -46,8 +46,8 @@ impl FromRequest<App> for Asked {
     }
 }
 
-impl Asked {
-    /// The text, once it is in the record that somebody asked.
+impl CipherRequest {
+    /// Parses the text and adds the request to the audit record.
     async fn text(&self, app: &App, action: Action) -> Result<String, Error> {
         let text = text_of(&self.headers, &self.body.bytes, action == Action::Decrypt)?;
         let entry = Entry::new(app.context.clock.now(), &self.operator.name, action);
@@ -56,11 +56,11 @@ impl Asked {
     }
 }
 
-/// Why a body is no text to encrypt or decrypt.
+/// Errors of a body that is not a text to encrypt or decrypt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotAText {
+pub enum InvalidText {
     #[error(
-        "as a form this body may mean several texts; send the text itself: printf %s \"$SECRET\" | curl --data-binary @- -H 'Content-Type: \
+        "ambiguous form body; send the text itself: printf %s \"$SECRET\" | curl --data-binary @- -H 'Content-Type: \
          text/plain' …"
     )]
     Ambiguous,
@@ -68,7 +68,7 @@ pub enum NotAText {
         "the body is empty: curl --data-binary @- -H 'Content-Type: text/plain' … reads the text from standard input"
     )]
     Empty,
-    #[error("the body is not in the character set it names, UTF-8 where it names none")]
+    #[error("the body is not valid in its declared character set (UTF-8 by default)")]
     Charset,
     #[error("text/plain is expected: curl --data-binary @- -H 'Content-Type: text/plain' …")]
     Type,
@@ -76,52 +76,65 @@ pub enum NotAText {
     Long,
 }
 
-fn text_of(headers: &HeaderMap, body: &[u8], is_cipher: bool) -> Result<String, NotAText> {
+/// Returns the text of a body by its content type.
+///
+/// | content type | text |
+/// | --- | --- |
+/// | `application/x-www-form-urlencoded` | see [`of_form`] |
+/// | `text/*`, or none | the body in its declared character set |
+/// | `application/octet-stream` | the body as UTF-8 |
+/// | any other | refused |
+fn text_of(headers: &HeaderMap, body: &[u8], is_cipher: bool) -> Result<String, InvalidText> {
     if body.len() > MAX_TEXT {
-        return Err(NotAText::Long);
+        return Err(InvalidText::Long);
     }
     let content_type = match headers.get(header::CONTENT_TYPE) {
-        Some(value) => value.to_str().map_err(|_| NotAText::Type)?,
+        Some(value) => value.to_str().map_err(|_| InvalidText::Type)?,
         None => "text/plain",
     };
     let mut parts = content_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
     let text = match &*essence {
         "application/x-www-form-urlencoded" => {
-            let body = std::str::from_utf8(body).map_err(|_| NotAText::Charset)?;
+            let body = std::str::from_utf8(body).map_err(|_| InvalidText::Charset)?;
             of_form(body, is_cipher)?
         }
-        "application/octet-stream" => String::from_utf8(body.to_vec()).map_err(|_| NotAText::Charset)?,
+        "application/octet-stream" => String::from_utf8(body.to_vec()).map_err(|_| InvalidText::Charset)?,
         text if text.starts_with("text/") => {
             let charset = parts.find_map(|part| {
                 let (name, value) = part.split_once('=')?;
                 name.eq_ignore_ascii_case("charset").then(|| value.trim_matches('"'))
             });
             let encoding = match charset {
-                Some(label) => encoding_rs::Encoding::for_label(label.as_bytes()).ok_or(NotAText::Charset)?,
+                Some(label) => encoding_rs::Encoding::for_label(label.as_bytes()).ok_or(InvalidText::Charset)?,
                 None => encoding_rs::UTF_8,
             };
             let text = encoding.decode_without_bom_handling_and_without_replacement(body);
-            text.ok_or(NotAText::Charset)?.into_owned()
+            text.ok_or(InvalidText::Charset)?.into_owned()
         }
-        _ => return Err(NotAText::Type),
+        _ => return Err(InvalidText::Type),
     };
     if text.is_empty() {
-        Err(NotAText::Empty)
+        Err(InvalidText::Empty)
     } else {
         Ok(text)
     }
 }
 
-/// The one text that a body called a form can mean.
+/// Returns the text of a form body, or an error when it is ambiguous.
 ///
-/// An encoder leaves letters, digits and `-._` as they are and escapes the rest, as `--data-urlencode` does: such a body is decoded. Any
-/// other byte shows that no encoder made it, and so does an escaped letter: `+` and `%41` are then perhaps meant as they stand. A `=` at the
-/// end is that of a field without a value, or the padding of base64. Cipher texts hold none of these, so there it is the field's.
-fn of_form(body: &str, is_cipher: bool) -> Result<String, NotAText> {
+/// An encoder keeps letters, digits and `-._`, and escapes all other bytes, as `--data-urlencode` does:
+///
+/// | bytes in the body | text |
+/// | --- | --- |
+/// | kept ones only | the body |
+/// | kept ones and escapes of others | the decoded body |
+/// | any other byte, an incomplete escape, or an escaped letter or digit | ambiguous: not written by an encoder |
+/// | `=` at the end of a ciphertext | removed: Spring's form has a field without a value, and ciphertexts have no padding |
+fn of_form(body: &str, is_cipher: bool) -> Result<String, InvalidText> {
     let encoded = body.strip_suffix('=').filter(|_| is_cipher).unwrap_or(body);
     let is_never_escaped = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    // Encoders differ in `~` and `*`; the braces of a cipher text's prefixes mean the same in both forms.
+    // Encoders differ in `~` and `*`; the braces of a ciphertext's prefixes mean the same in both readings.
     let is_literal =
         |byte: u8| is_never_escaped(byte) || b"~*".contains(&byte) || (is_cipher && b"{}:".contains(&byte));
     let mut rest = encoded.as_bytes();
@@ -129,18 +142,18 @@ fn of_form(body: &str, is_cipher: bool) -> Result<String, NotAText> {
         rest = if is_literal(byte) {
             after
         } else {
-            let (escaped, after) = escape(byte, after).ok_or(NotAText::Ambiguous)?;
+            let (escaped, after) = escape(byte, after).ok_or(InvalidText::Ambiguous)?;
             if is_never_escaped(escaped) {
-                return Err(NotAText::Ambiguous);
+                return Err(InvalidText::Ambiguous);
             }
             after
         };
     }
     let text = percent_decode_str(encoded).decode_utf8();
-    text.map(Cow::into_owned).map_err(|_| NotAText::Charset)
+    text.map(Cow::into_owned).map_err(|_| InvalidText::Charset)
 }
 
-/// The byte that `%` and two digits of hex stand for, and what comes after them.
+/// Parses an escape, `%` and two hex digits, and returns its byte and the rest.
 fn escape(first: u8, after: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, rest) = after.split_first_chunk::<2>().filter(|_| first == b'%')?;
     let mut byte = [0];
@@ -148,7 +161,7 @@ fn escape(first: u8, after: &[u8]) -> Option<(u8, &[u8])> {
     Some((byte[0], rest))
 }
 
-/// Decrypts a cipher text of either form, with or without `{cipher}` before it.
+/// Decrypts a ciphertext of either form, with or without `{cipher}` before it.
 #[utoipa::path(
     post,
     path = "/decrypt",
@@ -157,11 +170,11 @@ fn escape(first: u8, after: &[u8]) -> Option<(u8, &[u8])> {
     request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = String), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
-pub async fn decrypt(State(app): State<App>, asked: Asked) -> Result<String, Error> {
-    decrypted(&app, &asked).await
+pub async fn decrypt(State(app): State<App>, request: CipherRequest) -> Result<String, Error> {
+    decrypted(&app, &request).await
 }
 
-/// The same; one key ring is for all applications.
+/// Decrypts a ciphertext; all applications share one key ring.
 #[utoipa::path(
     post,
     path = "/decrypt/{application}/{profiles}",
@@ -174,31 +187,32 @@ pub async fn decrypt(State(app): State<App>, asked: Asked) -> Result<String, Err
 pub async fn decrypt_for(
     State(app): State<App>,
     Path((_application, _profiles)): Path<(String, String)>,
-    asked: Asked,
+    request: CipherRequest,
 ) -> Result<String, Error> {
-    decrypted(&app, &asked).await
+    decrypted(&app, &request).await
 }
 
-async fn decrypted(app: &App, asked: &Asked) -> Result<String, Error> {
-    let text = asked.text(app, Action::Decrypt).await?;
+async fn decrypted(app: &App, request: &CipherRequest) -> Result<String, Error> {
+    let text = request.text(app, Action::Decrypt).await?;
     let keys = app.keys.clone();
     Ok(app.compute(move || keys.decrypt(&text)).await??)
 }
 
-/// Encrypts a text; put `{cipher}` before the answer. `{key:alias}` before the text chooses a key, `{alg:gcm}` our own form.
+/// Encrypts a text; the value of a setting is `{cipher}` followed by the response. `{key:alias}` before the text selects a key, `{alg:gcm}` our own
+/// form.
 #[utoipa::path(
     post,
     path = "/encrypt",
     tag = "encryption",
     security(("operatorToken" = []), ("operatorBasic" = [])),
     request_body(content = String, content_type = "text/plain"),
-    responses((status = 200, body = String), (status = 400, body = Problem, description = "the body may mean several texts"), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
+    responses((status = 200, body = String), (status = 400, body = Problem, description = "the body is ambiguous or not a text"), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
-pub async fn encrypt(State(app): State<App>, asked: Asked) -> Result<String, Error> {
-    encrypted(&app, &asked).await
+pub async fn encrypt(State(app): State<App>, request: CipherRequest) -> Result<String, Error> {
+    encrypted(&app, &request).await
 }
 
-/// The same; one key ring is for all applications.
+/// Encrypts a text; all applications share one key ring.
 #[utoipa::path(
     post,
     path = "/encrypt/{application}/{profiles}",
@@ -206,18 +220,18 @@ pub async fn encrypt(State(app): State<App>, asked: Asked) -> Result<String, Err
     security(("operatorToken" = []), ("operatorBasic" = [])),
     params(("application" = String, Path), ("profiles" = String, Path)),
     request_body(content = String, content_type = "text/plain"),
-    responses((status = 200, body = String), (status = 400, body = Problem, description = "the body may mean several texts"), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
+    responses((status = 200, body = String), (status = 400, body = Problem, description = "the body is ambiguous or not a text"), (status = 401, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn encrypt_for(
     State(app): State<App>,
     Path((_application, _profiles)): Path<(String, String)>,
-    asked: Asked,
+    request: CipherRequest,
 ) -> Result<String, Error> {
-    encrypted(&app, &asked).await
+    encrypted(&app, &request).await
 }
 
-async fn encrypted(app: &App, asked: &Asked) -> Result<String, Error> {
-    let text = asked.text(app, Action::Encrypt).await?;
+async fn encrypted(app: &App, request: &CipherRequest) -> Result<String, Error> {
+    let text = request.text(app, Action::Encrypt).await?;
     let form = app.settings.get().encrypt.form;
     let (keys, entropy) = (app.keys.clone(), app.context.entropy.clone());
     Ok(app
@@ -225,7 +239,7 @@ async fn encrypted(app: &App, asked: &Asked) -> Result<String, Error> {
         .await??)
 }
 
-/// The public key, where Spring's server has one: ours are symmetric, and stay here.
+/// Returns 404: the keys are symmetric, and there is no public key as in Spring's server.
 #[utoipa::path(
     get,
     path = "/key",
@@ -237,7 +251,7 @@ pub async fn show_key(_: Operator) -> Error {
     Error::NoKey
 }
 
-/// The same.
+/// Returns 404, as for no application.
 #[utoipa::path(
     get,
     path = "/key/{application}/{profiles}",
@@ -257,7 +271,7 @@ pub struct StatusResponse {
     status: &'static str,
 }
 
-/// Whether encryption works.
+/// Returns whether an encryption key is set.
 #[utoipa::path(
     get,
     path = "/encrypt/status",
@@ -283,7 +297,7 @@ mod tests {
 
     const FORM: &str = "application/x-www-form-urlencoded";
 
-    fn read(content_type: &str, body: &[u8], is_cipher: bool) -> Result<String, NotAText> {
+    fn read(content_type: &str, body: &[u8], is_cipher: bool) -> Result<String, InvalidText> {
         let content_type = HeaderValue::from_str(content_type).unwrap();
         text_of(
             &HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]),
@@ -293,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_decoded_where_it_can_mean_one_text_only() {
+    fn an_unambiguous_form_is_decoded() {
         for (body, text) in [
             ("plain", "plain"),
             ("my%2Bpass", "my+pass"),
@@ -314,14 +328,18 @@ mod tests {
             "행",
             "name=value",
         ] {
-            assert_eq!(read(FORM, body.as_bytes(), false), Err(NotAText::Ambiguous), "{body}");
+            assert_eq!(
+                read(FORM, body.as_bytes(), false),
+                Err(InvalidText::Ambiguous),
+                "{body}"
+            );
         }
-        assert_eq!(read(FORM, b"%ff", false), Err(NotAText::Charset));
-        assert_eq!(read(FORM, b"", false), Err(NotAText::Empty));
+        assert_eq!(read(FORM, b"%ff", false), Err(InvalidText::Charset));
+        assert_eq!(read(FORM, b"", false), Err(InvalidText::Empty));
     }
 
     #[test]
-    fn cipher_texts_in_forms_are_read_as_curl_and_spring_send_them() {
+    fn ciphertexts_in_forms_of_curl_and_spring_are_read() {
         for (body, text) in [
             ("00ff", "00ff"),
             ("00ff=", "00ff"),
@@ -331,11 +349,11 @@ mod tests {
         ] {
             assert_eq!(read(FORM, body.as_bytes(), true).as_deref(), Ok(text), "{body}");
         }
-        assert_eq!(read(FORM, b"ab+cd", true), Err(NotAText::Ambiguous));
+        assert_eq!(read(FORM, b"ab+cd", true), Err(InvalidText::Ambiguous));
     }
 
     #[test]
-    fn texts_are_read_as_they_are_in_their_character_set() {
+    fn texts_are_read_in_their_character_set() {
         for content_type in ["text/plain", "text/plain;charset=UTF-8", "application/octet-stream"] {
             for text in ["a%20b+c=", " ends in a line\n", "\u{feff}행복&=%"] {
                 assert_eq!(
@@ -349,18 +367,18 @@ mod tests {
             read("text/plain; charset=\"iso-8859-1\"", b"caf\xe9", false).as_deref(),
             Ok("café")
         );
-        assert_eq!(read("text/plain", b"caf\xe9", false), Err(NotAText::Charset));
-        assert_eq!(read("application/json", b"\"a\"", false), Err(NotAText::Type));
+        assert_eq!(read("text/plain", b"caf\xe9", false), Err(InvalidText::Charset));
+        assert_eq!(read("application/json", b"\"a\"", false), Err(InvalidText::Type));
         assert_eq!(text_of(&HeaderMap::new(), b"a+b", false).as_deref(), Ok("a+b"));
         assert_eq!(
             read("text/plain", &vec![b'a'; MAX_TEXT + 1], false),
-            Err(NotAText::Long)
+            Err(InvalidText::Long)
         );
     }
 
     proptest! {
         #[test]
-        fn what_curl_encodes_is_what_was_meant(text in "\\PC{1,40}|[ -~]{1,40}") {
+        fn bodies_encoded_by_curl_are_decoded(text in "\\PC{1,40}|[ -~]{1,40}") {
             const CURL: &percent_encoding::AsciiSet =
                 &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
             let encoded = utf8_percent_encode(&text, CURL).to_string();
@@ -368,9 +386,9 @@ mod tests {
             prop_assert_eq!(read("text/plain", text.as_bytes(), false), Ok(text));
         }
 
-        /// `curl -d` of any text: it is read as that text, or refused, unless somebody else's `--data-urlencode` sends the same bytes.
+        /// `curl -d` of any text is read as that text or refused, unless `--data-urlencode` of another text has the same bytes.
         #[test]
-        fn what_curl_sends_as_it_is_is_never_another_text(text in "[ -~]{1,20}") {
+        fn raw_bodies_of_curl_are_never_read_as_another_text(text in "[ -~]{1,20}") {
             if let Ok(read) = read(FORM, text.as_bytes(), false) {
                 prop_assert!(read == text || text.contains('%'), "{}", read);
             }

@@ -1,4 +1,4 @@
-//! The configuration of an application: Spring's environment, one flat text, or a file of the source.
+//! The configuration of an application: Spring's environment, a flat text, or a file of the source.
 
 use std::fmt::Write as _;
 
@@ -28,7 +28,7 @@ const OCTETS: &str = "application/octet-stream";
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub struct FileParameters {
-    /// There is no label in the path: what stands in its place is the first part of the file's path.
+    /// The path has no label: the segment in its place is the first part of the file's path.
     pub use_default_label: Option<String>,
     /// Whether `${…}` is resolved in text; true by default.
     #[serde(default = "yes")]
@@ -39,8 +39,8 @@ fn yes() -> bool {
     true
 }
 
-/// A file of the source. A profile's variant (`name-profile.ext`) wins over the plain one. `${…}` in text is resolved unless the client
-/// wants `application/octet-stream`.
+/// Returns a file of the source. The variant of a profile (`name-profile.ext`) takes precedence over the plain file. `${…}` in text is resolved
+/// unless the client accepts `application/octet-stream`.
 #[utoipa::path(
     get,
     path = "/{application}/{profiles}/{label}/{*path}",
@@ -85,13 +85,14 @@ async fn render_file(
     app.clone()
         .compute(move || {
             reader.may_read(&query, &views)?;
+            // The file itself is checked too: it may belong to another application by its name or a folder inside the requested path.
             let (path, view) = find(&views, &query, &path).ok_or(Error::NoFile)?;
             if !reader.may_read_file(&view.owned_path(&path)) {
-                return Err(Error::NotYourApplication);
+                return Err(Error::OtherApplication);
             }
-            let asked = format!("{query:?} {resolve} {octets}");
-            let tag = EntityTag::new(&app, &views, &["file", &path, &asked]);
-            if tag.is_known(&headers) {
+            let request = format!("{query:?} {resolve} {octets}");
+            let tag = EntityTag::new(&app, &views, &["file", &path, &request]);
+            if tag.matches(&headers) {
                 return Ok(tag.not_modified());
             }
             let bytes = view.snapshot.files.get(&path).ok_or(Error::NoFile)?.bytes.clone();
@@ -106,12 +107,13 @@ async fn render_file(
                 }
                 _ => ([(header::CONTENT_TYPE, OCTETS)], bytes).into_response(),
             };
-            Ok(tag.on(response))
+            Ok(tag.add_to(response))
         })
         .await?
 }
 
-/// The path inside the source, and the view that has it: of the last label that has, a profile's variant first.
+/// Finds a plain file. The first match decides: by label, the last one first; then by name, the last profile's variant first; then by folder, the
+/// applications' folders before the folder itself.
 fn find<'a>(views: &'a [View], query: &Query, path: &str) -> Option<(String, &'a View)> {
     let (stem, extension) = path
         .rsplit_once('.')
@@ -153,7 +155,7 @@ pub struct FlatParameters {
     pub resolve_placeholders: bool,
 }
 
-/// The merged settings of an application as one text: `{application}-{profiles}.{yml,yaml,properties,json}`.
+/// Returns the merged settings of an application as one text: `{application}-{profiles}.{yml,yaml,properties,json}`.
 #[utoipa::path(
     get,
     path = "/{application}",
@@ -187,9 +189,9 @@ async fn render_flat(
     app.clone()
         .compute(move || {
             reader.may_read(&query, &views)?;
-            let asked = format!("{query:?} {form:?} {resolve}");
-            let tag = EntityTag::new(&app, &views, &["flat", &asked]);
-            if tag.is_known(&headers) {
+            let request = format!("{query:?} {form:?} {resolve}");
+            let tag = EntityTag::new(&app, &views, &["flat", &request]);
+            if tag.matches(&headers) {
                 return Ok(tag.not_modified());
             }
             let mut properties = app.environment(query, &views, false)?.merged();
@@ -201,12 +203,12 @@ async fn render_flat(
                 Form::Properties => ("text/plain; charset=utf-8", lines(&properties)),
                 Form::Json => ("application/json", nest(&properties).to_string()),
             };
-            Ok(tag.on(([(header::CONTENT_TYPE, media_type)], text).into_response()))
+            Ok(tag.add_to(([(header::CONTENT_TYPE, media_type)], text).into_response()))
         })
         .await?
 }
 
-/// `key: value`, a line each, as Spring writes them.
+/// Writes one line per property, `key: value`, as Spring does.
 fn lines(properties: &Properties) -> String {
     let mut text = String::new();
     for (key, value) in properties {
@@ -219,7 +221,7 @@ fn lines(properties: &Properties) -> String {
     text
 }
 
-/// What Boot clients ask for: every value with its origin.
+/// The media type of Boot clients: every value with its origin.
 const V2: &str = "application/vnd.spring-cloud.config-server.v2+json";
 
 /// Spring Cloud Config's environment.
@@ -228,7 +230,7 @@ const V2: &str = "application/vnd.spring-cloud.config-server.v2+json";
 pub struct EnvironmentResponse {
     name: String,
     profiles: Vec<String>,
-    /// As asked; null when none was.
+    /// As requested; null when the request names none.
     label: Option<String>,
     version: String,
     state: Option<String>,
@@ -244,7 +246,7 @@ pub struct SourceResponse {
     source: Properties,
 }
 
-/// The environment of an application, or `{label}/{application}-{profiles}.{extension}`.
+/// Returns the environment of an application, or its merged settings for `{label}/{application}-{profiles}.{extension}`.
 #[utoipa::path(
     get,
     path = "/{application}/{profiles}",
@@ -271,7 +273,7 @@ pub async fn show_environment(
     render_environment(&app, &reader, Query::new(&application, &profiles, None)?, &headers).await
 }
 
-/// The environment of an application at a label; with `useDefaultLabel` a file at no label.
+/// Returns the environment of an application at a label; with `useDefaultLabel`, a file at the default label.
 #[utoipa::path(
     get,
     path = "/{application}/{profiles}/{label}",
@@ -306,12 +308,12 @@ async fn render_environment(app: &App, reader: &Reader, query: Query, headers: &
         .compute(move || {
             reader.may_read(&query, &views)?;
             let tag = EntityTag::new(&app, &views, &["environment", &format!("{query:?} {v2}")]);
-            if tag.is_known(&headers) {
+            if tag.matches(&headers) {
                 return Ok(tag.not_modified());
             }
             let response = EnvironmentResponse::new(app.environment(query, &views, v2)?, v2);
             let media_type = if v2 { V2 } else { "application/json" };
-            Ok(tag.on(([(header::CONTENT_TYPE, media_type)], Json(response)).into_response()))
+            Ok(tag.add_to(([(header::CONTENT_TYPE, media_type)], Json(response)).into_response()))
         })
         .await?
 }
@@ -351,7 +353,7 @@ impl EnvironmentResponse {
     }
 }
 
-/// Recognised by clients with exactly these two keys.
+/// Replaces each value by `{"value", "origin"}`: clients recognise an object with exactly these two keys.
 fn add_origins(source: &mut PropertySource) {
     for (key, value) in &mut source.properties {
         let key = key.strip_prefix("invalid.").unwrap_or(key);

@@ -1,4 +1,4 @@
-//! Strong entity tags: the same version and question have the same answer.
+//! Strong entity tags: the same version and request have the same response, on every replica.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -7,21 +7,22 @@ use sha2::{Digest as _, Sha256};
 use crate::App;
 use crate::domain::environment::View;
 
-/// Secrets are in the answers: nobody between may keep them, and who keeps one asks whether it still holds.
+/// Responses contain secrets: shared caches may not store them, and clients revalidate.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 #[derive(Debug, Clone)]
 pub struct EntityTag(String);
 
 impl EntityTag {
-    /// From the versions that answer and everything that is asked.
-    pub fn new(app: &App, views: &[View], question: &[&str]) -> Self {
+    /// Digests the versions, every part of the request, and the settings that affect a response. Lengths precede the parts, so that two different
+    /// lists never have the same bytes.
+    pub fn new(app: &App, views: &[View], request: &[&str]) -> Self {
         let mut digest = Sha256::new();
         let settings = app.settings.get();
         let switches = format!("{} {}", settings.source.accept_empty, settings.encrypt.enabled);
         let versions = views.iter().map(|view| view.snapshot.version.as_str());
         let parts = versions
-            .chain(question.iter().copied())
+            .chain(request.iter().copied())
             .chain([&*app.revision, &switches]);
         for part in parts {
             digest.update((part.len() as u64).to_le_bytes());
@@ -30,8 +31,8 @@ impl EntityTag {
         Self(format!("\"{}\"", hex::encode(&digest.finalize()[..16])))
     }
 
-    /// Whether the client has this very answer.
-    pub fn is_known(&self, headers: &HeaderMap) -> bool {
+    /// Returns whether the client has this response (RFC 9110, section 13.1.2).
+    pub fn matches(&self, headers: &HeaderMap) -> bool {
         headers
             .get_all(header::IF_NONE_MATCH)
             .iter()
@@ -41,11 +42,13 @@ impl EntityTag {
             .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
 
+    /// Returns 304 with the tag.
     pub fn not_modified(self) -> Response {
-        self.on(StatusCode::NOT_MODIFIED.into_response())
+        self.add_to(StatusCode::NOT_MODIFIED.into_response())
     }
 
-    pub fn on(self, mut response: Response) -> Response {
+    /// Adds the tag to a response.
+    pub fn add_to(self, mut response: Response) -> Response {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
         if let Ok(tag) = HeaderValue::from_str(&self.0) {

@@ -1,7 +1,7 @@
-//! Flags: the `OpenFeature` Remote Evaluation Protocol for any client, and what operators want to know of them.
+//! Flags: the `OpenFeature` Remote Evaluation Protocol (OFREP), and a list for operators.
 //!
-//! Source: open-feature/protocol, `service/openapi.yaml` 0.1.0. A flag is a key under `flags.` of the shared settings, or of those of an
-//! application: the one whose token is shown, or the one that the context names as `application` (and `profiles`).
+//! Source: open-feature/protocol, `service/openapi.yaml` 0.1.0. A flag is a key under `flags.` in the settings of an application: the one
+//! whose token is presented, otherwise the one that the context names as `application` (with `profiles`), otherwise the shared ones.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -20,18 +20,18 @@ use crate::credentials::{Operator, Reader};
 use crate::domain::query::{Query, SHARED};
 use crate::error::Error;
 
-/// More than this is no context.
+/// Bytes of a context.
 const MAX_CONTEXT: usize = 64 * 1024;
 
 /// The context of an evaluation.
 #[derive(Debug, Default, ToSchema)]
 #[schema(as = OfrepRequest)]
 pub struct EvaluationRequest {
-    /// `targetingKey` decides a percentage; `application` and `profiles` choose settings; the rest has no part in it.
+    /// `targetingKey` decides a percentage; `application` and `profiles` select settings; other keys are ignored.
     #[schema(value_type = Object)]
     #[expect(
         dead_code,
-        reason = "it is read by hand, so that each mistake has its own code; this is for the document"
+        reason = "parsed by hand, so that each mistake has its own error code; declared for the OpenAPI document"
     )]
     context: Option<Map<String, Value>>,
 }
@@ -40,7 +40,7 @@ pub struct EvaluationRequest {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = OfrepSuccess)]
-pub struct Evaluated {
+pub struct FlagValue {
     key: String,
     value: bool,
     /// `STATIC`, or `SPLIT` for a percentage.
@@ -49,11 +49,11 @@ pub struct Evaluated {
     variant: &'static str,
 }
 
-/// Why a flag has no value.
+/// The error of a flag without a value.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = OfrepFailure)]
-pub struct NotEvaluated {
+pub struct EvaluationError {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     error_code: &'static str,
@@ -64,8 +64,8 @@ pub struct NotEvaluated {
 #[serde(untagged)]
 #[schema(as = OfrepResult)]
 pub enum Evaluation {
-    Evaluated(Evaluated),
-    NotEvaluated(NotEvaluated),
+    Value(FlagValue),
+    Error(EvaluationError),
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -74,14 +74,14 @@ pub struct EvaluationResponse {
     flags: Vec<Evaluation>,
 }
 
-/// What of a context matters here.
+/// The relevant parts of a context.
 struct Context {
     targeting_key: Option<String>,
     application: Option<String>,
     profiles: String,
 }
 
-impl NotEvaluated {
+impl EvaluationError {
     fn new(key: Option<&str>, error_code: &'static str, error_details: &'static str) -> Self {
         Self {
             key: key.map(str::to_owned),
@@ -96,29 +96,29 @@ impl NotEvaluated {
 }
 
 impl Context {
-    fn read(body: &[u8], key: Option<&str>) -> Result<Self, NotEvaluated> {
-        let parse_error = |details| NotEvaluated::new(key, "PARSE_ERROR", details);
-        let invalid = |details| NotEvaluated::new(key, "INVALID_CONTEXT", details);
+    fn read(body: &[u8], key: Option<&str>) -> Result<Self, EvaluationError> {
+        let parse_error = |details| EvaluationError::new(key, "PARSE_ERROR", details);
+        let invalid = |details| EvaluationError::new(key, "INVALID_CONTEXT", details);
         if body.len() > MAX_CONTEXT {
             return Err(invalid("the context is larger than 64 KiB"));
         }
         let body = if body.iter().all(u8::is_ascii_whitespace) {
             Value::Object(Map::new())
         } else {
-            serde_json::from_slice(body).map_err(|_| parse_error("the body is no JSON"))?
+            serde_json::from_slice(body).map_err(|_| parse_error("the body is not JSON"))?
         };
         let Value::Object(mut body) = body else {
-            return Err(parse_error("the body is no JSON object"));
+            return Err(parse_error("the body is not a JSON object"));
         };
         let context = match body.remove("context") {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(context)) => context,
-            Some(_) => return Err(invalid("the context is no object")),
+            Some(_) => return Err(invalid("the context is not an object")),
         };
         let text = |name: &str| match context.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(invalid("targetingKey, application and profiles are texts")),
+            Some(_) => Err(invalid("targetingKey, application and profiles must be strings")),
         };
         Ok(Self {
             targeting_key: text("targetingKey")?.filter(|key| !key.is_empty()),
@@ -132,15 +132,15 @@ fn evaluate(key: &str, switch: Option<Switch>, targeting_key: Option<&str>) -> E
     let value = match (switch, targeting_key) {
         (None, _) => {
             let details = "true, false or a percentage is expected";
-            return Evaluation::NotEvaluated(NotEvaluated::new(Some(key), "PARSE_ERROR", details));
+            return Evaluation::Error(EvaluationError::new(Some(key), "PARSE_ERROR", details));
         }
         (Some(Switch::Share(_)), None) => {
-            let details = "a percentage needs a targetingKey";
-            return Evaluation::NotEvaluated(NotEvaluated::new(Some(key), "TARGETING_KEY_MISSING", details));
+            let details = "a percentage requires a targetingKey";
+            return Evaluation::Error(EvaluationError::new(Some(key), "TARGETING_KEY_MISSING", details));
         }
         (Some(switch), targeting_key) => switch.is_on(key, targeting_key.unwrap_or_default()),
     };
-    Evaluation::Evaluated(Evaluated {
+    Evaluation::Value(FlagValue {
         key: key.to_owned(),
         value,
         reason: if matches!(switch, Some(Switch::Share(_))) {
@@ -152,7 +152,7 @@ fn evaluate(key: &str, switch: Option<Switch>, targeting_key: Option<&str>) -> E
     })
 }
 
-/// The flags that a credential sees, by name; none for a value that is no switch.
+/// Returns the flags that a caller may read, by name; none in place of a value that is not a switch.
 async fn flags(app: &App, reader: Reader, context: &Context) -> Result<Vec<(String, Option<Switch>)>, Error> {
     let application = reader.own().or(context.application.as_deref()).unwrap_or(SHARED);
     let query = Query::new(application, &context.profiles, None)?;
@@ -179,7 +179,7 @@ async fn flags(app: &App, reader: Reader, context: &Context) -> Result<Vec<(Stri
     security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     params(("key" = String, Path, description = "Without `flags.`")),
     request_body(content = EvaluationRequest, content_type = "application/json"),
-    responses((status = 200, body = Evaluated), (status = 400, body = NotEvaluated), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = NotEvaluated), (status = 408, body = Problem), (status = 413, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem))
+    responses((status = 200, body = FlagValue), (status = 400, body = EvaluationError), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = EvaluationError), (status = 408, body = Problem), (status = 413, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn evaluate_flag(
     reader: Reader,
@@ -193,14 +193,14 @@ pub async fn evaluate_flag(
     };
     let flags = flags(&app, reader, &context).await?;
     let Some((_, switch)) = flags.into_iter().find(|(name, _)| *name == key) else {
-        let reason = NotEvaluated::new(Some(&key), "FLAG_NOT_FOUND", "no such flag");
+        let reason = EvaluationError::new(Some(&key), "FLAG_NOT_FOUND", "flag not found");
         return Ok(reason.respond(StatusCode::NOT_FOUND));
     };
     app.flag_uses
         .evaluated_here(std::iter::once(key.as_str()), app.context.clock.now());
     Ok(match evaluate(&key, switch, context.targeting_key.as_deref()) {
-        Evaluation::Evaluated(evaluated) => Json(evaluated).into_response(),
-        Evaluation::NotEvaluated(reason) => reason.respond(StatusCode::BAD_REQUEST),
+        Evaluation::Value(evaluated) => Json(evaluated).into_response(),
+        Evaluation::Error(reason) => reason.respond(StatusCode::BAD_REQUEST),
     })
 }
 
@@ -211,7 +211,7 @@ pub async fn evaluate_flag(
     tag = "flags",
     security(("serviceToken" = []), ("serviceBasic" = []), ("operatorToken" = []), ("operatorBasic" = [])),
     request_body(content = EvaluationRequest, content_type = "application/json"),
-    responses((status = 200, body = EvaluationResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = NotEvaluated), (status = 401, body = Problem), (status = 403, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem))
+    responses((status = 200, body = EvaluationResponse), (status = 304, description = "as in If-None-Match"), (status = 400, body = EvaluationError), (status = 401, body = Problem), (status = 403, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem))
 )]
 pub async fn evaluate_flags(
     reader: Reader,
@@ -254,7 +254,7 @@ pub async fn evaluate_flags(
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct FlagsParameters {
-    /// Only those that nothing has evaluated for 30 days.
+    /// Only stale flags.
     #[serde(default)]
     stale: bool,
 }
@@ -264,18 +264,18 @@ pub struct FlagsParameters {
 pub struct FlagResponse {
     /// Without `flags.`.
     key: String,
-    /// Files that set it.
+    /// The files that set it.
     files: Vec<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
     first_seen: Option<jiff::Timestamp>,
-    /// By a service or over OFREP.
+    /// The last evaluation by a service or over OFREP.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_evaluated: Option<jiff::Timestamp>,
-    /// Nothing has evaluated it for 30 days.
+    /// Not evaluated for 30 days.
     stale: bool,
 }
 
-/// The flags that are set anywhere in what is served, and when each was last evaluated.
+/// Returns the flags of all served files, with their last evaluation.
 #[utoipa::path(
     get,
     path = "/flags",
@@ -289,16 +289,16 @@ pub async fn show_flags(
     State(app): State<App>,
     Params(parameters): Params<FlagsParameters>,
 ) -> Result<Json<Vec<FlagResponse>>, Error> {
-    let served = app.source.served(None).ok_or(crate::source::ViewError::NotYet)?;
+    let served = app.source.served(None).ok_or(crate::source::ViewError::NothingServed)?;
     let (uses, now) = (app.flag_uses.clone(), app.context.clock.now());
     let list = move || {
         let flags = served.flags().into_iter().map(|(key, files)| {
-            let of = uses.get(&key);
+            let flag_use = uses.get(&key);
             FlagResponse {
                 files: files.into_iter().map(str::to_owned).collect(),
-                first_seen: of.map(|of| of.first_seen),
-                last_evaluated: of.and_then(|of| of.last_evaluated),
-                stale: of.is_some_and(|of| of.is_stale(now)),
+                first_seen: flag_use.map(|flag_use| flag_use.first_seen),
+                last_evaluated: flag_use.and_then(|flag_use| flag_use.last_evaluated),
+                stale: flag_use.is_some_and(|flag_use| flag_use.is_stale(now)),
                 key,
             }
         });

@@ -1,4 +1,4 @@
-//! Webhooks of repositories.
+//! Webhooks of repository hosts.
 
 use std::borrow::Cow;
 
@@ -17,12 +17,12 @@ use crate::error::Error;
 use crate::source::Outcome;
 use crate::state::record::{Action, Entry};
 
-/// How long a push that the repository does not show yet is waited for, in pauses that double.
+/// Pauses in milliseconds between refreshes while the repository does not have the pushed commit.
 const PAUSES: [u64; 4] = [100, 200, 400, 800];
 
-/// A webhook: a push of GitHub, GitLab, Gitea, Gogs, Gitee or Bitbucket, signed with `webhooks.secret`; or, from an operator, `path=` as a
-/// form or in JSON. Looks at the source and tells the applications the files are for. Answers the names it guessed; none for what is no
-/// push, or has been seen before.
+/// Refreshes the source after a push of GitHub, GitLab, Gitea, Gogs, Gitee or Bitbucket, signed with `webhooks.secret`; or, from an operator, for
+/// `path=` as a form or in JSON. Publishes refresh events to the applications of the files and returns their names; none for other events and
+/// duplicates.
 #[utoipa::path(
     post,
     path = "/monitor",
@@ -34,21 +34,28 @@ const PAUSES: [u64; 4] = [100, 200, 400, 800];
 pub async fn monitor(State(app): State<App>, request: Request) -> Result<Json<Vec<String>>, Response> {
     let headers = request.headers().clone();
     let provider = Provider::of(&headers);
-    // What a caller without a credential sends is not read.
+    // The body of a caller without a credential is not read.
     let operator = admit(&app, provider, &headers).map_err(IntoResponse::into_response)?;
     let body = WholeBody::from_request(request, &app)
         .await
         .map_err(IntoResponse::into_response)?;
     let names = if let Some(provider) = provider {
-        follow(&app, provider, operator.is_some(), headers, body).await
+        handle_webhook(&app, provider, operator.is_some(), headers, body).await
     } else {
-        let who = operator.map_or_else(String::new, |operator| operator.name);
-        tell(&app, &who, &headers, &body.bytes).await
+        let actor = operator.map_or_else(String::new, |operator| operator.name);
+        handle_paths(&app, &actor, &headers, &body.bytes).await
     };
     names.map(Json).map_err(IntoResponse::into_response)
 }
 
-/// The operator who calls; none for a webhook whose signature has yet to be checked.
+/// Authorises a caller before the body is read.
+///
+/// | operator's token | provider's headers | result |
+/// | --- | --- | --- |
+/// | yes | any | the operator |
+/// | no | yes, with a signature or token | none: the signature is verified with the body |
+/// | no | yes, without | refused |
+/// | no | no | refused |
 fn admit(app: &App, provider: Option<Provider>, headers: &HeaderMap) -> Result<Option<Operator>, Error> {
     let settings = app.settings.get();
     let operator = Operator::of(headers, &settings);
@@ -62,18 +69,18 @@ fn admit(app: &App, provider: Option<Provider>, headers: &HeaderMap) -> Result<O
     }
 }
 
-/// What an operator says has changed.
-async fn tell(app: &App, who: &str, headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, Error> {
-    let paths = told_paths(headers, body)?;
+/// Handles a list of changed paths of an operator.
+async fn handle_paths(app: &App, actor: &str, headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, Error> {
+    let paths = changed_paths(headers, body)?;
     let push = Push {
         paths: paths.into_iter().collect(),
         head: None,
     };
-    act(app, who, push).await
+    refresh(app, actor, push).await
 }
 
-/// A webhook.
-async fn follow(
+/// Handles a webhook of a repository host. An operator's request is accepted without a signature, and is then no duplicate of any other.
+async fn handle_webhook(
     app: &App,
     provider: Provider,
     by_operator: bool,
@@ -86,12 +93,11 @@ async fn follow(
         let secret = webhooks.secret.as_ref();
         let delivery = match provider.verify(&headers, &body.bytes, secret, now, webhooks.tolerance) {
             Ok(delivery) => Some(delivery),
-            // An operator may try out what a host sends.
             Err(_) if by_operator => None,
             Err(unverified) => return Err(Error::from(unverified)),
         };
         let json = json(&headers, &body.bytes)?;
-        let push = PushBody::parse(&json).map_err(|_| Error::NotAWebhook)?;
+        let push = PushBody::parse(&json).map_err(|_| Error::InvalidWebhook)?;
         Ok((delivery, provider.push(&headers, push)))
     });
     let (delivery, push) = read.await??;
@@ -104,26 +110,28 @@ async fn follow(
         tracing::info!(provider = provider.name(), "duplicate webhook delivery ignored");
         return Ok(Vec::new());
     }
-    let names = act(app, provider.name(), push).await?;
+    let names = refresh(app, provider.name(), push).await?;
     if let Some(delivery) = delivery {
-        // Only now: one that failed may be sent again.
+        // After the refresh: a failed delivery may be sent again.
         app.deliveries.insert(delivery, ());
     }
     Ok(names)
 }
 
-async fn act(app: &App, who: &str, push: Push) -> Result<Vec<String>, Error> {
+/// Refreshes the source and publishes refresh events. While the repository does not have the pushed commit the events are delayed to a task, so
+/// that the host gets its response in time.
+async fn refresh(app: &App, actor: &str, push: Push) -> Result<Vec<String>, Error> {
     let names = names(push.paths.iter().map(String::as_str));
-    let entry = Entry::new(app.context.clock.now(), who, Action::Webhook).detail(names.join(","));
+    let entry = Entry::new(app.context.clock.now(), actor, Action::Webhook).detail(names.join(","));
     app.record(entry).await?;
     let outcome = app.source.refresh().await;
-    let shown = push
+    let is_current = push
         .head
         .as_ref()
         .is_none_or(|(branch, commit)| app.source.stands_at(branch, commit));
-    if outcome == Outcome::Away || !shown {
-        // A host may tell before its own servers agree; later ones than these pauses are for polling to find.
-        let (app, head, told) = (app.clone(), push.head, names.clone());
+    if outcome == Outcome::Unavailable || !is_current {
+        // A host may send the webhook before all its servers have the commit. After these pauses polling finds it.
+        let (app, head, destinations) = (app.clone(), push.head, names.clone());
         let draining = app.context.lifecycle.draining();
         app.context.lifecycle.clone().spawn("config-push", async move {
             for pause in PAUSES {
@@ -132,14 +140,14 @@ async fn act(app: &App, who: &str, push: Push) -> Result<Vec<String>, Error> {
                     return Ok(());
                 }
                 let outcome = app.source.refresh().await;
-                let shown = head
+                let is_current = head
                     .as_ref()
                     .is_none_or(|(branch, commit)| app.source.stands_at(branch, commit));
-                if outcome != Outcome::Away && shown {
+                if outcome != Outcome::Unavailable && is_current {
                     break;
                 }
             }
-            if let Err(error) = app.announcer.refresh(told.iter().map(String::as_str)).await {
+            if let Err(error) = app.announcer.refresh(destinations.iter().map(String::as_str)).await {
                 tracing::warn!(%error, "publishing refresh event for webhook failed");
             }
             Ok(())
@@ -150,28 +158,28 @@ async fn act(app: &App, who: &str, push: Push) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// GitHub and others may send their JSON as the field `payload` of a form.
+/// Returns the JSON of a webhook, which GitHub and others may send as the field `payload` of a form.
 fn json<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
     if !is_form(headers) {
         return Ok(Cow::Borrowed(body));
     }
     let payload = url::form_urlencoded::parse(body).find(|(name, _)| name == "payload");
-    let (_, payload) = payload.ok_or(Error::NotAWebhook)?;
+    let (_, payload) = payload.ok_or(Error::InvalidWebhook)?;
     Ok(Cow::Owned(payload.into_owned().into_bytes()))
 }
 
-/// Of a form, or of JSON, where it may be one or several.
-fn told_paths(headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, Error> {
+/// Returns the paths of a form, or of JSON, where `path` is a string or a list.
+fn changed_paths(headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, Error> {
     if is_form(headers) {
         let fields = url::form_urlencoded::parse(body).filter(|(name, _)| name == "path");
         return Ok(fields.map(|(_, path)| path.into_owned()).collect());
     }
-    let body: Value = serde_json::from_slice(body).map_err(|_| Error::NotAWebhook)?;
+    let body: Value = serde_json::from_slice(body).map_err(|_| Error::InvalidWebhook)?;
     let texts = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     match &body["path"] {
         Value::String(path) => Ok(vec![path.clone()]),
         Value::Array(paths) => Ok(texts(paths)),
-        _ => Err(Error::NotAWebhook),
+        _ => Err(Error::InvalidWebhook),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is served, what was, and who did what.
+//! Served and refused versions, their history and differences, and the audit record, for operators.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::source::ViewError;
 use crate::state::record::{Action, Entry};
 
-/// Who did what when, newest first.
+/// Returns the audit record, newest first.
 #[utoipa::path(
     get,
     path = "/audit",
@@ -33,15 +33,15 @@ pub async fn show_audit(
     State(app): State<App>,
     Params(parameters): Params<NewestParameters>,
 ) -> Result<Json<Vec<Entry>>, Error> {
-    app.entries(parameters.most(), |_| true).await.map(Json)
+    app.entries(parameters.limit(), |_| true).await.map(Json)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DiffParameters {
-    /// A version, or its first seven digits or more.
+    /// A version, or at least its first seven digits.
     from: String,
-    /// What is served now, unless told.
+    /// The served version by default.
     to: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct DiffResponse {
     files: Vec<FileChange>,
 }
 
-/// What is different between two versions; secrets are left out.
+/// Returns the differences between two versions, with secrets redacted.
 #[utoipa::path(
     get,
     path = "/diff",
@@ -88,17 +88,17 @@ async fn version(app: &App, version: &str) -> Result<Arc<Snapshot>, Error> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct NewestParameters {
-    /// How many, 100 unless told; at most 1,000.
-    #[serde(default = "hundred")]
+    /// 1 to 1,000; 100 by default.
+    #[serde(default = "default_limit")]
     pub limit: usize,
 }
 
-fn hundred() -> usize {
+fn default_limit() -> usize {
     100
 }
 
 impl NewestParameters {
-    pub fn most(&self) -> usize {
+    pub fn limit(&self) -> usize {
         self.limit.clamp(1, 1_000)
     }
 }
@@ -118,26 +118,27 @@ pub async fn show_history(
     Params(parameters): Params<NewestParameters>,
 ) -> Result<Json<Vec<Entry>>, Error> {
     let is_history = |entry: &Entry| Action::is_history(entry.action);
-    app.entries(parameters.most(), is_history).await.map(Json)
+    app.entries(parameters.limit(), is_history).await.map(Json)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusResponse {
     source: String,
-    /// The newest good version of the source: what a request without a label gets.
+    /// The newest valid version, served to requests without a label.
     version: String,
-    /// A newer one that is not served until `busrefresh`, or until a canary has ended.
+    /// A newer version that is held back until `busrefresh` or the end of a canary.
     waiting: Option<String>,
     default_label: Option<String>,
-    /// Since when, and why; none while it can be read.
-    away: Option<AwayResponse>,
-    /// Versions that are not served.
+    /// Since when the source is unavailable, and why; null while it can be read.
+    away: Option<UnavailableResponse>,
+    /// Versions that failed the checks and are not served.
     refused: Vec<RefusedResponse>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AwayResponse {
+#[schema(as = AwayResponse)]
+pub struct UnavailableResponse {
     #[schema(value_type = String, format = DateTime)]
     since: jiff::Timestamp,
     reason: String,
@@ -146,12 +147,12 @@ pub struct AwayResponse {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RefusedResponse {
     version: String,
-    /// None: the one without a name.
+    /// Null for the default label.
     label: Option<String>,
     findings: Vec<Finding>,
 }
 
-/// What is served, and what is not and why.
+/// Returns the served version, the refused ones, and the availability of the source.
 #[utoipa::path(
     get,
     path = "/status",
@@ -160,9 +161,9 @@ pub struct RefusedResponse {
     responses((status = 200, body = StatusResponse), (status = 401, body = Problem), (status = 500, body = Problem))
 )]
 pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<StatusResponse>, Error> {
-    let served = app.source.served(None).ok_or(ViewError::NotYet)?;
-    let condition = app.source.condition();
-    let refused = condition.refused.into_iter().map(|refused| RefusedResponse {
+    let served = app.source.served(None).ok_or(ViewError::NothingServed)?;
+    let status = app.source.status();
+    let refused = status.refused.into_iter().map(|refused| RefusedResponse {
         version: refused.version,
         label: refused.label,
         findings: refused.findings,
@@ -172,7 +173,9 @@ pub async fn show_status(_: Operator, State(app): State<App>) -> Result<Json<Sta
         version: served.version.clone(),
         waiting: app.source.waiting(),
         default_label: app.source.default_label(),
-        away: condition.away.map(|(since, reason)| AwayResponse { since, reason }),
+        away: status
+            .unavailable
+            .map(|(since, reason)| UnavailableResponse { since, reason }),
         refused: refused.collect(),
     }))
 }

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::domain::snapshot::Contents;
-use crate::source::MOST_BYTES;
+use crate::source::MAX_BYTES;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     #[error("{path}: {error}")]
     Read { path: String, error: std::io::Error },
-    #[error("the folder holds more than {MOST_BYTES} bytes")]
+    #[error("the folder holds more than {MAX_BYTES} bytes")]
     TooLarge,
 }
 
-/// Every file below the folder, hidden ones left out; links are not followed out of it. Blocks.
+/// Reads every file below the folder except hidden ones and links to the outside. Blocks.
 pub fn read(folder: &Path) -> Result<Contents, FolderError> {
     let mut contents = Contents::new();
     let mut total = 0;
@@ -39,7 +39,7 @@ pub fn read(folder: &Path) -> Result<Contents, FolderError> {
             } else if kind.is_file() || links_inside(&entry.path(), folder) {
                 let bytes = std::fs::read(entry.path()).map_err(read)?;
                 total += bytes.len() as u64;
-                if total > MOST_BYTES {
+                if total > MAX_BYTES {
                     return Err(FolderError::TooLarge);
                 }
                 contents.insert(format!("{prefix}{name}"), Bytes::from(bytes));
@@ -49,7 +49,7 @@ pub fn read(folder: &Path) -> Result<Contents, FolderError> {
     Ok(contents)
 }
 
-/// A mounted ConfigMap is made of links to files beside it.
+/// Returns whether a link leads to a file inside the folder: a mounted ConfigMap consists of such links.
 fn links_inside(link: &Path, folder: &Path) -> bool {
     match (link.canonicalize(), folder.canonicalize()) {
         (Ok(target), Ok(folder)) => target.is_file() && target.starts_with(folder),

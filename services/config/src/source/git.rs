@@ -1,6 +1,6 @@
-//! A git repository as a source: a bare clone on disk that is fetched into, and read from without a network.
+//! A git repository as a source: a bare clone on disk, fetched into, and read without a network.
 //!
-//! https goes through rustls; ssh and a path on this machine through the programs `ssh` and `git-upload-pack`.
+//! https uses rustls; ssh and local paths use the programs `ssh` and `git-upload-pack`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::snapshot::Contents;
-use crate::source::MOST_BYTES;
+use crate::source::MAX_BYTES;
 
-/// What the branches and tags were at the last fetch: beside git's own references, which forget no deleted one.
+/// The branches and tags at the last fetch, in a file beside git's own references.
 const HEADS: &str = "fetched-heads.json";
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
@@ -24,24 +24,24 @@ const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/ta
 pub enum GitError {
     #[error("source.url: {0}")]
     Url(String),
-    /// The repository cannot be reached or lets nobody in.
-    #[error("the repository is away: {0}")]
-    Away(String),
-    /// The clone on disk cannot be used.
-    #[error("the clone is damaged: {0}")]
+    /// The repository cannot be reached or refuses the credentials.
+    #[error("repository unavailable: {0}")]
+    Unavailable(String),
+    /// The clone on disk is corrupt.
+    #[error("clone corrupt: {0}")]
     Damaged(String),
-    #[error("the repository holds more than {MOST_BYTES} bytes at this commit")]
+    #[error("the repository has more than {MAX_BYTES} bytes at this commit")]
     TooLarge,
 }
 
-/// Branches and tags with the commit each stands at, and the branch that is meant when none is named.
+/// Branches and tags with their commits, and the default branch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heads {
     pub labels: BTreeMap<String, String>,
     pub default: Option<String>,
 }
 
-/// Who wrote a commit, and what about.
+/// Author and subject of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     pub author: String,
@@ -55,12 +55,12 @@ pub struct Git {
     remote: gix::Url,
     account: Option<(String, SecretString)>,
     ssh_command: String,
-    /// Whether files of submodules are read too.
+    /// Whether files of submodules are included.
     submodules: bool,
 }
 
 impl Git {
-    /// `url` is `https://…`, `ssh://…`, `user@host:path`, `file:///…` or a path. Credentials in it are taken out of it.
+    /// Accepts `https://…`, `ssh://…`, `user@host:path`, `file:///…` or a path as `url`. Credentials are removed from it.
     pub fn new(
         clone: &Path,
         url: &str,
@@ -91,20 +91,20 @@ impl Git {
         })
     }
 
-    /// The same with the files of its submodules, at their paths.
+    /// Includes the files of submodules, at their paths.
     #[must_use]
     pub fn with_submodules(mut self, submodules: bool) -> Self {
         self.submodules = submodules;
         self
     }
 
-    /// The repository, without credentials.
+    /// Returns the URL without credentials.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn public_url(&self) -> String {
         self.remote.to_string()
     }
 
-    /// The clone.
+    /// Returns the path of the clone.
     pub(super) fn folder(&self) -> &Path {
         &self.clone
     }
@@ -113,13 +113,16 @@ impl Git {
         self.submodules
     }
 
-    /// A repository that this one names. It gets the credentials when it is on the same host.
+    /// Returns a repository that this one names as a submodule.
+    ///
+    /// A URL in `.gitmodules` is not trusted: credentials are shared with the same scheme, host and port only, and a repository elsewhere may
+    /// not name one on this machine.
     pub(super) fn beside(&self, clone: &Path, url: &str) -> Result<Self, GitError> {
         let mut git = Self::new(clone, url, None, &self.ssh_command)?.with_submodules(self.submodules);
         let is_local = |url: &gix::Url| url.scheme == gix::url::Scheme::File;
         if is_local(&git.remote) && !is_local(&self.remote) {
             return Err(GitError::Url(
-                "a submodule is on this machine, and its repository is not".to_owned(),
+                "a submodule on this machine is allowed for a repository on this machine only".to_owned(),
             ));
         }
         if git.account.is_none() && is_same_host(&git.remote, &self.remote) {
@@ -128,7 +131,7 @@ impl Git {
         Ok(git)
     }
 
-    /// Brings the clone up to date; makes it anew when it is missing or damaged. Blocks.
+    /// Fetches into the clone, or clones again when it is missing or corrupt. Blocks.
     pub fn fetch(&self, interrupt: &AtomicBool) -> Result<Heads, GitError> {
         let heads = self.fetch_own(interrupt)?;
         if self.submodules {
@@ -154,7 +157,7 @@ impl Git {
         }
     }
 
-    /// A whole clone beside the present one, which it replaces when it is complete.
+    /// Clones beside the present clone, then replaces it.
     pub fn clone_anew(&self, interrupt: &AtomicBool) -> Result<Heads, GitError> {
         let (fresh, old) = (self.clone.with_extension("new"), self.clone.with_extension("old"));
         let damaged = |error: std::io::Error| GitError::Damaged(error.to_string());
@@ -179,7 +182,7 @@ impl Git {
         Ok(heads)
     }
 
-    /// What the last fetch found; none when there was none.
+    /// Returns the branches and tags at the last fetch; none before the first one.
     pub fn heads(&self) -> Result<Option<Heads>, GitError> {
         match std::fs::read(self.clone.join(HEADS)) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -190,7 +193,7 @@ impl Git {
         }
     }
 
-    /// Every file at a commit, those of submodules included. Hidden files and links are left out. Touches no network.
+    /// Reads every file at a commit, submodules included, without hidden files and links. Touches no network.
     pub fn read(&self, commit: &str) -> Result<Contents, GitError> {
         let mut contents = Contents::new();
         self.read_into(commit, "", 0, &mut contents, &mut 0)?;
@@ -210,8 +213,8 @@ impl Git {
         let tree = self.tree(&repository, commit)?;
         for submodule in self.submodules_of(&repository, &tree, depth)? {
             if !submodule.git.has(&submodule.commit) {
-                let reason = format!("submodule {} has not been fetched at its commit yet", submodule.path);
-                return Err(GitError::Away(reason));
+                let reason = format!("submodule {}: commit not fetched yet", submodule.path);
+                return Err(GitError::Unavailable(reason));
             }
             let folder = format!("{folder}{}/", submodule.path);
             submodule
@@ -236,7 +239,7 @@ impl Git {
                 } else if mode.is_blob() {
                     let mut blob = repository.find_blob(entry.object_id()).map_err(damaged)?;
                     *total += blob.data.len() as u64;
-                    if *total > MOST_BYTES {
+                    if *total > MAX_BYTES {
                         return Err(GitError::TooLarge);
                     }
                     contents.insert(path, Bytes::from(blob.take_data()));
@@ -255,7 +258,7 @@ impl Git {
         let object = repository.find_object(id).map_err(|error| self.damaged(&error))?;
         object
             .peel_to_tree()
-            .map_err(|error| GitError::Damaged(self.clean(&error.to_string())))
+            .map_err(|error| GitError::Damaged(self.redact(&error.to_string())))
     }
 
     pub(super) fn has(&self, commit: &str) -> bool {
@@ -264,20 +267,20 @@ impl Git {
         matches!((repository, id), (Ok(repository), Ok(id)) if repository.find_commit(id).is_ok())
     }
 
-    /// The commit that this hex, whole or its beginning, names in the clone.
+    /// Returns the commit in the clone that a full or abbreviated hex names.
     pub fn find(&self, hex: &str) -> Result<Option<String>, GitError> {
         let repository = self.open(&self.clone)?;
         let Ok(prefix) = gix::hash::Prefix::from_hex(hex) else {
             return Ok(None);
         };
         let found = repository.objects.lookup_prefix(prefix, None);
-        let Some(Ok(id)) = found.map_err(|error| GitError::Damaged(self.clean(&error.to_string())))? else {
+        let Some(Ok(id)) = found.map_err(|error| GitError::Damaged(self.redact(&error.to_string())))? else {
             return Ok(None);
         };
         Ok(repository.find_commit(id).ok().map(|_| id.to_string()))
     }
 
-    /// None when the clone does not have the commit.
+    /// Returns author and subject; none when the clone does not have the commit.
     #[must_use]
     pub fn about(&self, commit: &str) -> Option<About> {
         let repository = self.open(&self.clone).ok()?;
@@ -292,7 +295,7 @@ impl Git {
         gix::open_opts(folder, self.options()).map_err(|error| self.damaged(&error))
     }
 
-    /// Nothing of the machine's or the user's git configuration: only what is said here.
+    /// Returns options that ignore the machine's and the user's git configuration.
     fn options(&self) -> gix::open::Options {
         let permissions = gix::open::Permissions {
             env: gix::open::permissions::Environment::all(),
@@ -314,37 +317,37 @@ impl Git {
         folder: &Path,
         interrupt: &AtomicBool,
     ) -> Result<Heads, GitError> {
-        let away = |error: gix::Error| GitError::Away(self.clean(&reason(&error)));
+        let unavailable = |error: gix::Error| GitError::Unavailable(self.redact(&reason(&error)));
         let remote = repository
             .remote_at_without_url_rewrite(self.remote.clone())
             .and_then(|remote| remote.with_refspecs(REFSPECS, Direction::Fetch))
-            .map_err(away)?
+            .map_err(unavailable)?
             .with_fetch_tags(gix::remote::fetch::Tags::None);
         let account = self.account.clone();
         let connection = remote
             .connect(Direction::Fetch)
-            .map_err(away)?
-            .with_credentials(move |action| Ok(answer(account.as_ref(), action)));
+            .map_err(unavailable)?
+            .with_credentials(move |action| Ok(credentials(account.as_ref(), action)));
         let options = gix::remote::ref_map::Options {
-            // HEAD is wanted too: it names the default branch.
+            // HEAD names the default branch; the refspecs alone would filter it out.
             prefix_from_spec_as_filter_on_remote: false,
             ..Default::default()
         };
         let prepared = connection
             .prepare_fetch(gix::progress::Discard, options)
-            .map_err(away)?;
+            .map_err(unavailable)?;
         let heads = heads_of(&prepared.ref_map().remote_refs);
         if heads.labels.is_empty() {
-            return Err(GitError::Away("it has no branch yet".to_owned()));
+            return Err(GitError::Unavailable("no branch yet".to_owned()));
         }
-        // From here on the repository is known to be there: what fails now is the clone's fault.
-        self.forget_deleted(repository, &heads)?;
+        // The repository has responded: from here on a failure is a fault of the clone.
+        self.delete_stale_references(repository, &heads)?;
         prepared
             .with_write_packed_refs_only(true)
             .receive(gix::progress::Discard, interrupt)
             .map_err(|error| {
                 if interrupt.load(std::sync::atomic::Ordering::Relaxed) {
-                    away(error)
+                    unavailable(error)
                 } else {
                     self.damaged(&error)
                 }
@@ -353,22 +356,22 @@ impl Git {
         Ok(heads)
     }
 
-    /// A branch that is gone must not stand in the way of `branch/part`.
-    fn forget_deleted(&self, repository: &gix::Repository, heads: &Heads) -> Result<(), GitError> {
+    /// Deletes references of deleted branches: git cannot store `branch/part` beside `branch`.
+    fn delete_stale_references(&self, repository: &gix::Repository, heads: &Heads) -> Result<(), GitError> {
         let damaged = |error: gix::Error| self.damaged(&error);
         let references = repository.references().map_err(damaged)?;
-        let mut gone = Vec::new();
+        let mut stale = Vec::new();
         for reference in references.all().map_err(damaged)? {
-            let reference = reference.map_err(|error| GitError::Damaged(self.clean(&error.to_string())))?;
+            let reference = reference.map_err(|error| GitError::Damaged(self.redact(&error.to_string())))?;
             let name = reference.name().as_bstr().to_string();
             let label = name
                 .strip_prefix("refs/heads/")
                 .or_else(|| name.strip_prefix("refs/tags/"));
             if label.is_some_and(|label| !heads.labels.contains_key(label)) {
-                gone.push(reference.detach());
+                stale.push(reference.detach());
             }
         }
-        for reference in gone {
+        for reference in stale {
             let reference = repository.find_reference(&reference.name).map_err(damaged)?;
             reference.delete().map_err(damaged)?;
         }
@@ -376,11 +379,11 @@ impl Git {
     }
 
     fn damaged(&self, error: &gix::Error) -> GitError {
-        GitError::Damaged(self.clean(&reason(error)))
+        GitError::Damaged(self.redact(&reason(error)))
     }
 
-    /// A message must not show the password, whoever wrote it.
-    fn clean(&self, text: &str) -> String {
+    /// Redacts the password in a message of a library or a server.
+    fn redact(&self, text: &str) -> String {
         match &self.account {
             Some((_, password)) if !password.expose_secret().is_empty() => {
                 text.replace(password.expose_secret(), "[redacted]")
@@ -390,7 +393,7 @@ impl Git {
     }
 }
 
-/// The innermost causes say more than "failed to fetch".
+/// Joins the messages of an error and its causes: the outermost one alone says "failed to fetch".
 fn reason(error: &gix::Error) -> String {
     let mut parts = vec![error.to_string()];
     let mut cause = std::error::Error::source(error);
@@ -404,7 +407,7 @@ fn reason(error: &gix::Error) -> String {
     parts.join(": ").replace('\n', " ")
 }
 
-fn answer(
+fn credentials(
     account: Option<&(String, SecretString)>,
     action: gix::credentials::helper::Action,
 ) -> Option<gix::credentials::protocol::Outcome> {
@@ -422,7 +425,7 @@ fn answer(
     })
 }
 
-/// Whether the machine of one is the machine of the other, reached in the same way.
+/// Returns whether scheme, host and port are the same.
 fn is_same_host(one: &gix::Url, other: &gix::Url) -> bool {
     one.scheme == other.scheme && one.host() == other.host() && one.port == other.port
 }
@@ -467,7 +470,7 @@ fn write_whole(path: &Path, heads: &Heads) -> Result<(), GitError> {
     crate::state::write_whole(path, &bytes).map_err(damaged)
 }
 
-/// Whatever is there, if anything is.
+/// Removes a file or a folder, if there is one.
 fn remove(path: &Path) -> std::io::Result<()> {
     let removed = match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),

@@ -1,4 +1,4 @@
-//! Which files answer for a label: a branch, a tag, a commit, or a folder.
+//! Resolves a label, which is a branch, a tag, a commit or a folder, to files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::domain::environment::{UnknownLabel, View};
 use crate::domain::finding::Refused;
 use crate::domain::snapshot::Snapshot;
 
-/// Bytes of files of all labels but the main one, held in memory.
+/// Bytes of the files of all labels but the default one, held in memory.
 const CACHED_BYTES: u64 = 128 * 1024 * 1024;
-/// Answers on which commit a hex names; they change only when objects come.
+/// Cached resolutions of abbreviated commits; they change only with new objects.
 const CACHED_NAMES: u64 = 10_000;
 const NAME_LIFETIME: Duration = Duration::from_secs(30);
 
@@ -19,12 +19,12 @@ const NAME_LIFETIME: Duration = Duration::from_secs(30);
 pub enum ViewError {
     #[error(transparent)]
     UnknownLabel(#[from] UnknownLabel),
-    #[error("the source has not been reached yet")]
-    NotYet,
-    /// A label was asked for the first time, and what it stands at is not to be served.
+    #[error("no version published yet")]
+    NothingServed,
+    /// The first request of a label whose commit failed the checks.
     #[error("label {label}: {findings}")]
     Refused { label: String, findings: Arc<LoadError> },
-    #[error("the clone cannot be read: {0}")]
+    #[error("reading the clone failed: {0}")]
     Clone(Arc<LoadError>),
 }
 
@@ -36,7 +36,7 @@ pub enum LoadError {
     Git(#[from] GitError),
 }
 
-/// Commits that were asked for by label.
+/// Snapshots of requested commits, and resolved commit names.
 #[derive(Debug)]
 pub(super) struct Cache {
     snapshots: moka::future::Cache<String, Arc<Snapshot>>,
@@ -61,17 +61,26 @@ impl Cache {
         }
     }
 
-    /// What hex names may be another thing after a fetch.
-    pub fn forget_names(&self) {
+    /// Clears the resolutions: an abbreviated commit may name another one, or several, after a fetch.
+    pub fn clear_names(&self) {
         self.commits.invalidate_all();
     }
 }
 
 impl Source {
-    /// The files for a label, or those for none, which may be another version for this instance.
+    /// Returns the files for a label. The first row that applies decides; the instance matters for the default label only, which a canary may
+    /// serve at another version.
+    ///
+    /// | label | files |
+    /// | --- | --- |
+    /// | none, or the default branch | the default version |
+    /// | a branch or tag | its commit |
+    /// | seven to forty hex digits that name a commit | that commit |
+    /// | a folder of the default version | the default version, with the folder's files first |
+    /// | any other | unknown label |
     pub async fn view(&self, label: Option<&str>, instance: Option<&str>) -> Result<View, ViewError> {
-        let published = self.published().ok_or(ViewError::NotYet)?;
-        let served = self.served(instance).ok_or(ViewError::NotYet)?;
+        let published = self.published().ok_or(ViewError::NothingServed)?;
+        let served = self.served(instance).ok_or(ViewError::NothingServed)?;
         let search_paths: Arc<[String]> = self.inner.settings.get().search_paths.as_slice().into();
         let main = |folder| View {
             snapshot: served.clone(),
@@ -87,6 +96,7 @@ impl Source {
                 return Ok(main(None));
             }
             if let Some(commit) = published.heads.labels.get(label) {
+                // From now on refreshes check new commits of this label before they are served.
                 self.inner.used.lock().insert(label.to_owned());
                 return self.view_of(label, commit, search_paths).await;
             }
@@ -118,7 +128,7 @@ impl Source {
         })
     }
 
-    /// The files at a commit, parsed and checked once for all who ask.
+    /// Returns the files at a commit. Concurrent requests share one load.
     pub(super) async fn snapshot_of(&self, commit: &str) -> Result<Arc<Snapshot>, Arc<LoadError>> {
         let load = self.load(commit.to_owned());
         self.inner.labels.snapshots.try_get_with(commit.to_owned(), load).await
@@ -138,7 +148,7 @@ impl Source {
         .await
     }
 
-    /// The whole name of a commit that is in the clone.
+    /// Returns the full name of a commit in the clone.
     async fn commit(&self, hex: &str) -> Result<Option<String>, ViewError> {
         let (source, name) = (self.clone(), hex.to_owned());
         let find = blocking(move || match &source.inner.backend {

@@ -1,4 +1,7 @@
-//! Looking for a new version, checking it, and putting it in the place of the old one.
+//! Refreshes the source: reads the newest version, checks it, and publishes it.
+//!
+//! One refresh runs at a time (`refreshing`). `published` is replaced last, after the checks, the state of a planned canary and the copy on disk,
+//! so that a request never sees a version that may still be refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,41 +16,42 @@ use crate::domain::canary::Phase;
 use crate::domain::finding::Refused;
 use crate::domain::snapshot::{Contents, Snapshot, version_of};
 
-/// Why the source is looked at.
+/// The reason for a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// From time to time, or because of a webhook: a new version may have to wait.
-    Routine,
-    /// An operator wants the new version served.
-    Asked,
+pub enum RefreshReason {
+    /// Polling or a webhook: a new version may be held back.
+    Scheduled,
+    /// An operator requested it: a new version is served.
+    Requested,
 }
 
-/// What a look at the source has come to.
+/// The result of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Unchanged,
-    /// Something that is served is another than before.
+    /// A served version has changed.
     Changed,
-    /// There is a new version, and it is not served.
+    /// A new version failed the checks and is not served.
     Refused,
     /// The source cannot be read.
-    Away,
+    Unavailable,
 }
 
-/// A fetch that outlived its time limit; the next one waits for it rather than starting beside it.
+/// State of the refresh in progress.
 #[derive(Debug, Default)]
 pub(super) struct Refreshing {
-    lingering: Option<JoinHandle<Result<Heads, GitError>>>,
+    /// A fetch that exceeded `source.timeout`. The next refresh waits for it instead of starting another: two would write into one clone.
+    unfinished_fetch: Option<JoinHandle<Result<Heads, GitError>>>,
 }
 
-/// A version that was read and not yet looked into.
+/// A version that was read and not checked yet.
 struct Candidate {
     version: String,
     contents: Contents,
 }
 
 impl Source {
-    /// Publishes what the last process did, so that there is something to serve before the source is reached.
+    /// Publishes the version that the last process served, so that it is available before the source has been read.
     pub(super) async fn recover(&self) -> Result<(), SourceError> {
         let source = self.clone();
         let recovered = blocking(move || {
@@ -82,7 +86,7 @@ impl Source {
         Ok(())
     }
 
-    /// Looks again and again. Calls `changed` after each change.
+    /// Refreshes at every polling interval. Calls `changed` after each change.
     pub fn spawn_watch(&self, changed: impl Fn() + Send + 'static) {
         let source = self.clone();
         let lifecycle = &self.inner.context.lifecycle;
@@ -97,11 +101,12 @@ impl Source {
                     if let Some(gate) = gate.take() {
                         gate.open();
                     }
-                    if outcome == Outcome::Changed || source.inner.news.swap(false, Ordering::Relaxed) {
+                    if outcome == Outcome::Changed || source.inner.is_change_unpublished.swap(false, Ordering::Relaxed)
+                    {
                         changed();
                     }
                 }
-                let pause = tokio::time::sleep(source.inner.settings.get().poll.unwrap_or(source.inner.every));
+                let pause = tokio::time::sleep(source.inner.settings.get().poll.unwrap_or(source.inner.default_poll));
                 if draining.run_until_cancelled(pause).await.is_none() {
                     return Ok(());
                 }
@@ -109,41 +114,41 @@ impl Source {
         });
     }
 
-    /// One look at the source; one at a time. A version that does not parse or hold to the schemas is refused as a whole: what
-    /// was served is served on.
+    /// Refreshes the source once. A version that fails a check is refused as a whole, and the version before stays published.
     pub async fn refresh(&self) -> Outcome {
-        self.look(Look::Routine).await
+        self.refresh_for(RefreshReason::Scheduled).await
     }
 
-    pub async fn look(&self, look: Look) -> Outcome {
+    /// Refreshes the source once. The reason decides whether a new version is held back.
+    pub async fn refresh_for(&self, reason: RefreshReason) -> Outcome {
         let mut refreshing = self.inner.refreshing.lock().await;
-        let looked = match &self.inner.backend {
-            Backend::Folder(_) => self.refresh_folder(look).await,
-            Backend::Git(_) => self.refresh_git(&mut refreshing, look).await,
+        let refreshed = match &self.inner.backend {
+            Backend::Folder(_) => self.refresh_folder(reason).await,
+            Backend::Git(_) => self.refresh_git(&mut refreshing, reason).await,
         };
-        match looked {
+        match refreshed {
             Ok(outcome) => {
-                let back = self.inner.condition.lock().away.take();
-                if back.is_some() {
+                let before = self.inner.status.lock().unavailable.take();
+                if before.is_some() {
                     tracing::info!("source available again");
                 }
-                self.inner.metrics.away.set(0);
+                self.inner.metrics.unavailable.set(0);
                 outcome
             }
-            Err(reason) => {
-                self.inner.metrics.away.set(1);
-                let mut condition = self.inner.condition.lock();
-                if condition.away.as_ref().is_none_or(|(_, before)| *before != reason) {
-                    tracing::error!(reason, "source unavailable; serving last good version");
+            Err(error) => {
+                self.inner.metrics.unavailable.set(1);
+                let mut status = self.inner.status.lock();
+                if status.unavailable.as_ref().is_none_or(|(_, before)| *before != error) {
+                    tracing::error!(reason = error, "source unavailable; serving last valid version");
                 }
-                let since = condition.away.take().map(|(since, _)| since);
-                condition.away = Some((since.unwrap_or_else(|| self.inner.context.clock.now()), reason));
-                Outcome::Away
+                let since = status.unavailable.take().map(|(since, _)| since);
+                status.unavailable = Some((since.unwrap_or_else(|| self.inner.context.clock.now()), error));
+                Outcome::Unavailable
             }
         }
     }
 
-    async fn refresh_folder(&self, look: Look) -> Result<Outcome, String> {
+    async fn refresh_folder(&self, reason: RefreshReason) -> Result<Outcome, String> {
         let source = self.clone();
         let read = blocking(move || match &source.inner.backend {
             Backend::Folder(folder) => folder::read(folder).map_err(|error| error.to_string()),
@@ -151,47 +156,50 @@ impl Source {
         });
         let contents = read.await?;
         let version = version_of(&contents);
-        self.take(Candidate { version, contents }, Heads::default(), look).await
+        self.publish(Candidate { version, contents }, Heads::default(), reason)
+            .await
     }
 
-    async fn refresh_git(&self, refreshing: &mut Refreshing, look: Look) -> Result<Outcome, String> {
+    async fn refresh_git(&self, refreshing: &mut Refreshing, reason: RefreshReason) -> Result<Outcome, String> {
         let fetched = self.fetch(refreshing).await;
-        let (heads, away) = match fetched {
+        // When the fetch fails and nothing is published, the clone of an earlier process is read; the refresh is reported as unavailable all the same.
+        let (heads, fetch_error) = match fetched {
             Ok(heads) => (heads, None),
-            // Nothing is served yet: the clone of an earlier process may help.
             Err(error) if self.published().is_none() => match self.local_heads().await {
                 Some(heads) => (heads, Some(error)),
                 None => return Err(error.to_string()),
             },
             Err(error) => return Err(error.to_string()),
         };
-        self.inner.labels.forget_names();
+        self.inner.labels.clear_names();
         self.inner.fetched.lock().clone_from(&heads.labels);
         let label = self.inner.default_label.clone().or_else(|| heads.default.clone());
         let label = label.ok_or("the repository names no default branch: set source.default-label")?;
         let commit = heads.labels.get(&label).cloned();
         let commit = commit.ok_or_else(|| format!("the repository has no branch or tag {label}"))?;
-        let served = self
+        let is_published = self
             .published()
             .is_some_and(|published| published.main.version == commit);
-        let contents = if served {
+        // An unchanged commit is not read: `publish` compares the version before it looks at the contents.
+        let contents = if is_published {
             Contents::new()
         } else {
             self.read(&commit).await?
         };
         let (heads, labels_changed) = self.keep_refused_labels(heads).await;
         let main = self
-            .take(
+            .publish(
                 Candidate {
                     version: commit,
                     contents,
                 },
                 heads,
-                look,
+                reason,
             )
             .await?;
-        match (main, away) {
+        match (main, fetch_error) {
             (_, Some(error)) => Err(error.to_string()),
+            // The default branch is the same, but another requested label has moved: clients are to be notified.
             (Outcome::Unchanged, None) if labels_changed => Ok(Outcome::Changed),
             (outcome, None) => Ok(outcome),
         }
@@ -206,7 +214,7 @@ impl Source {
         .await
     }
 
-    /// The files at a commit. A clone that lacks them is made anew at the next look.
+    /// Reads the files at a commit. A clone that lacks them is replaced at the next refresh.
     async fn read(&self, commit: &str) -> Result<Contents, String> {
         let (source, commit) = (self.clone(), commit.to_owned());
         blocking(move || match &source.inner.backend {
@@ -227,7 +235,7 @@ impl Source {
 
     async fn fetch(&self, refreshing: &mut Refreshing) -> Result<Heads, GitError> {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let mut fetching = refreshing.lingering.take().unwrap_or_else(|| {
+        let mut fetching = refreshing.unfinished_fetch.take().unwrap_or_else(|| {
             let (source, interrupt) = (self.clone(), interrupt.clone());
             tokio::task::spawn_blocking(move || match &source.inner.backend {
                 Backend::Git(git) if source.inner.damaged.load(Ordering::Relaxed) => {
@@ -239,20 +247,20 @@ impl Source {
                 Backend::Folder(_) => Err(GitError::Damaged("not a repository".to_owned())),
             })
         });
-        let within = self.inner.settings.get().timeout;
-        match tokio::time::timeout(within, &mut fetching).await {
+        let timeout = self.inner.settings.get().timeout;
+        match tokio::time::timeout(timeout, &mut fetching).await {
             Ok(Ok(fetched)) => fetched,
             Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             Err(_) => {
                 interrupt.store(true, Ordering::Relaxed);
-                refreshing.lingering = Some(fetching);
-                let seconds = within.as_secs_f32();
-                Err(GitError::Away(format!("no answer within {seconds}s")))
+                refreshing.unfinished_fetch = Some(fetching);
+                let seconds = timeout.as_secs_f32();
+                Err(GitError::Unavailable(format!("no response within {seconds}s")))
             }
         }
     }
 
-    /// A label that somebody uses and whose new commit is refused stays where it was.
+    /// Checks the new commits of requested labels. A label whose new commit is refused stays at the commit before; returns whether one moved.
     async fn keep_refused_labels(&self, mut heads: Heads) -> (Heads, bool) {
         let before = self.published().map(|published| published.heads.labels.clone());
         let before: BTreeMap<_, _> = before.unwrap_or_default();
@@ -269,7 +277,7 @@ impl Source {
                 Ok(_) => {
                     changed = true;
                     self.inner
-                        .condition
+                        .status
                         .lock()
                         .refused
                         .retain(|refused| refused.label.as_ref() != Some(&label));
@@ -277,7 +285,7 @@ impl Source {
                 Err(error) => {
                     heads.labels.insert(label.clone(), old.clone());
                     match &*error {
-                        LoadError::Refused(refused) => self.refuse(&new, Some(&label), refused).await,
+                        LoadError::Refused(refused) => self.record_refusal(&new, Some(&label), refused).await,
                         LoadError::Git(error) => tracing::error!(label, %error, "reading label failed"),
                     }
                 }
@@ -286,27 +294,35 @@ impl Source {
         (heads, changed)
     }
 
-    /// Whether a new version is not to be served yet: another one is on its way, or operators say when.
-    fn must_wait(&self, version: &str, look: Look) -> bool {
-        let must_wait = match self.canary() {
+    /// Returns whether a new version is held back.
+    ///
+    /// | canary | `canary.hold` | reason | held back |
+    /// | --- | --- | --- | --- |
+    /// | running, of another version | any | any | yes |
+    /// | running, of this version | any | any | no |
+    /// | not running | on | scheduled | yes |
+    /// | not running | on | requested | no |
+    /// | not running | off | any | no |
+    fn is_held_back(&self, version: &str, reason: RefreshReason) -> bool {
+        let is_held_back = match self.canary() {
             Some((canary, _)) if canary.phase == Phase::Running => canary.to != version,
-            _ => *self.inner.holds.get() && look == Look::Routine,
+            _ => *self.inner.holds.get() && reason == RefreshReason::Scheduled,
         };
-        if must_wait {
+        if is_held_back {
             let before = self.inner.waiting.lock().replace(version.to_owned());
             if before.as_deref() != Some(version) {
-                tracing::info!(version, "new configuration version waits for busrefresh");
+                tracing::info!(version, "new configuration version held back until busrefresh");
             }
         }
-        must_wait
+        is_held_back
     }
 
-    /// Publishes a version if it is a new and a good one.
-    async fn take(&self, candidate: Candidate, heads: Heads, look: Look) -> Result<Outcome, String> {
+    /// Publishes a version if it is new, not held back, and passes the checks.
+    async fn publish(&self, candidate: Candidate, heads: Heads, reason: RefreshReason) -> Result<Outcome, String> {
         let before = self.published();
         if let Some(before) = &before
             && before.main.version != candidate.version
-            && self.must_wait(&candidate.version, look)
+            && self.is_held_back(&candidate.version, reason)
         {
             return Ok(Outcome::Unchanged);
         }
@@ -314,6 +330,7 @@ impl Source {
         if let Some(before) = &before
             && before.main.version == candidate.version
         {
+            // The same default version; branches and tags may have moved.
             if before.heads != heads {
                 let published = Published {
                     heads,
@@ -322,7 +339,7 @@ impl Source {
                 *self.inner.published.write() = Some(Arc::new(published));
             }
             self.inner
-                .condition
+                .status
                 .lock()
                 .refused
                 .retain(|refused| refused.label.is_some());
@@ -331,15 +348,16 @@ impl Source {
         let source = self.clone();
         let Candidate { version, contents } = candidate;
         let name = version.clone();
-        let looked_into = blocking(move || {
+        let checked = blocking(move || {
             let snapshot = Snapshot::new(version, contents)?;
             source.inner.checker.check(&snapshot)?;
             Ok::<_, Refused>(snapshot)
         });
-        let main = match looked_into.await {
+        let main = match checked.await {
             Ok(snapshot) => Arc::new(snapshot),
             Err(refused) => {
-                self.refuse(&name, None, &refused).await;
+                self.record_refusal(&name, None, &refused).await;
+                // Other labels move all the same.
                 if let Some(before) = before {
                     let published = Published {
                         heads,
@@ -350,14 +368,15 @@ impl Source {
                 return Ok(Outcome::Refused);
             }
         };
+        // The canary's state first: after a crash here the new version is unserved, or served to the canary's instances only.
         if let Some(before) = &before {
             let started = self.start_planned(&before.main.version, &name).await;
             started.map_err(|error| error.to_string())?;
         }
-        self.keep(&main).await;
+        self.save(&main).await;
         *self.inner.published.write() = Some(Arc::new(Published { main, heads }));
         self.inner
-            .condition
+            .status
             .lock()
             .refused
             .retain(|refused| refused.label.is_some());

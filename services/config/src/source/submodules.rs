@@ -1,6 +1,6 @@
-//! Repositories inside a repository: the files of a submodule are read as if they were part of the one around it, at the commit that it names.
+//! Git submodules: their files are read at their paths, at the commit that the superproject names.
 //!
-//! Each has a bare clone of its own beside the first one, and is fetched only when the commit that is named is not there.
+//! Each submodule has a bare clone beside the superproject's, and is fetched only when the named commit is missing there.
 
 use std::sync::atomic::AtomicBool;
 
@@ -15,17 +15,17 @@ const MAX_SUBMODULES: usize = 32;
 /// Branches and tags whose submodules are fetched, besides the default one.
 const MAX_LABELS: usize = 256;
 
-/// A submodule as one commit has it.
+/// A submodule at one commit of the superproject.
 pub(super) struct Submodule {
-    /// Inside the repository around it.
+    /// Inside the superproject.
     pub path: String,
     pub commit: String,
     pub git: Git,
 }
 
 impl Git {
-    /// Fetches what the submodules of all branches and tags lack. Only those of the default branch are waited for: one that is unavailable
-    /// there keeps the new commit from being served.
+    /// Fetches missing commits of the submodules of all branches and tags. A failure on the default branch is returned, and keeps its new commit
+    /// from being served; failures on other branches are logged.
     pub(super) fn fetch_submodules(&self, heads: &Heads, interrupt: &AtomicBool) -> Result<(), GitError> {
         let default = heads.default.as_ref().and_then(|default| heads.labels.get(default));
         let others = heads
@@ -48,7 +48,7 @@ impl Git {
             self.submodules_of(&repository, &tree, depth)?
         };
         for Submodule { path, commit, git } in submodules {
-            let of_submodule = |error: GitError| GitError::Away(format!("submodule {path}: {error}"));
+            let of_submodule = |error: GitError| GitError::Unavailable(format!("submodule {path}: {error}"));
             if !git.has(&commit) {
                 git.fetch_own(interrupt).map_err(of_submodule)?;
             }
@@ -58,7 +58,7 @@ impl Git {
         Ok(())
     }
 
-    /// Those that a tree links to and `.gitmodules` has an address for, unless they are to be left out.
+    /// Returns the submodules that a tree links to and `.gitmodules` has a URL for; none with `source.submodules = false`.
     pub(super) fn submodules_of(
         &self,
         repository: &gix::Repository,
@@ -78,7 +78,7 @@ impl Git {
             .map_err(|error| damaged(error.to_string()))?;
         let text = std::str::from_utf8(&blob.data).map_err(|_| GitError::Url(".gitmodules is not UTF-8".to_owned()))?;
         let file = gix::config::File::try_from(text)
-            .map_err(|_| GitError::Url(".gitmodules is no file of git's configuration".to_owned()))?;
+            .map_err(|_| GitError::Url(".gitmodules is not a git configuration file".to_owned()))?;
         let mut submodules = Vec::new();
         for section in file
             .sections_by_name("submodule")
@@ -106,10 +106,11 @@ impl Git {
         Ok(submodules)
     }
 
-    /// The credentials of this repository are for its own host only, and a repository elsewhere has no say in the files of this machine.
+    /// Returns a submodule's clone. Credentials are shared with the same host only, and a remote superproject may not name local repositories:
+    /// see [`Git::beside`].
     fn submodule(&self, url: &str) -> Result<Git, GitError> {
         let absolute = if url.starts_with("./") || url.starts_with("../") {
-            relative(&self.shown(), url)
+            relative(&self.public_url(), url)
         } else {
             url.to_owned()
         };
@@ -121,7 +122,7 @@ impl Git {
     }
 }
 
-/// As git resolves it: against the address of the repository, with `..` for what is around it.
+/// Resolves a relative URL as git does: against the URL of the superproject, `..` removing its last part.
 fn relative(base: &str, url: &str) -> String {
     let mut base = base.trim_end_matches('/');
     let mut url = url;
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_relative_to_the_repository() {
+    fn relative_urls_resolve_against_the_superproject() {
         for (base, url, expected) in [
             (
                 "https://git.example.com/team/config.git",

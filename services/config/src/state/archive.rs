@@ -1,4 +1,4 @@
-//! Copies of the versions that were published: served while the source is unavailable, and compared with later ones.
+//! Copies of published versions: served while the source is unavailable, and compared with later ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::write_whole;
 use crate::domain::snapshot::Contents;
 
-/// Names the version that was published last.
+/// The file that contains the last published version's name.
 const LAST: &str = "last";
 
 #[derive(Debug, thiserror::Error)]
@@ -21,25 +21,25 @@ pub struct ArchiveError {
     reason: String,
 }
 
-/// A file a version, named after it. All calls block.
+/// One file per version, named after it. All calls block.
 #[derive(Debug, Clone)]
 pub struct Archive {
     folder: PathBuf,
-    most: usize,
+    max_versions: usize,
 }
 
 impl Archive {
-    /// `keep` versions stay.
-    pub fn open(folder: PathBuf, keep: usize) -> Result<Self, ArchiveError> {
+    /// Opens the folder and creates it when it is missing.
+    pub fn open(folder: PathBuf, max_versions: usize) -> Result<Self, ArchiveError> {
         std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
-        Ok(Self { folder, most: keep })
+        Ok(Self { folder, max_versions })
     }
 
-    /// Keeps a version as the last one, and deletes the oldest beyond `keep`.
+    /// Saves a version as the last one, and deletes the oldest beyond `max_versions`.
     pub fn put(&self, version: &str, contents: &Contents) -> Result<(), ArchiveError> {
         let path = self.path(version).ok_or_else(|| ArchiveError {
             path: self.folder.display().to_string(),
-            reason: "a version is hex".to_owned(),
+            reason: "a version consists of hex digits".to_owned(),
         })?;
         let files: BTreeMap<_, _> = contents
             .iter()
@@ -49,10 +49,10 @@ impl Archive {
         write_whole(&path, &bytes).map_err(|error| failed(&path, &error))?;
         let last = self.folder.join(LAST);
         write_whole(&last, version.as_bytes()).map_err(|error| failed(&last, &error))?;
-        self.forget(version)
+        self.delete_oldest(version)
     }
 
-    /// None when it is not kept (any more).
+    /// Returns the files of a version; none when it is not saved.
     pub fn get(&self, version: &str) -> Result<Option<Contents>, ArchiveError> {
         let Some(path) = self.path(version) else {
             return Ok(None);
@@ -70,7 +70,7 @@ impl Archive {
         files.into_iter().map(file).collect::<Result<Contents, _>>().map(Some)
     }
 
-    /// The version that was published last.
+    /// Returns the last published version.
     pub fn last(&self) -> Result<Option<String>, ArchiveError> {
         let path = self.folder.join(LAST);
         match std::fs::read_to_string(&path) {
@@ -80,9 +80,9 @@ impl Archive {
         }
     }
 
-    /// The one kept version that begins so; none when several do.
+    /// Returns the saved version with this prefix; none when several have it.
     pub fn find(&self, prefix: &str) -> Result<Option<String>, ArchiveError> {
-        let mut found = self.kept()?.into_iter().filter(|(name, _)| name.starts_with(prefix));
+        let mut found = self.saved()?.into_iter().filter(|(name, _)| name.starts_with(prefix));
         Ok(match (found.next(), found.next()) {
             (Some((name, _)), None) => Some(name),
             _ => None,
@@ -93,8 +93,8 @@ impl Archive {
         is_version(version).then(|| self.folder.join(version))
     }
 
-    fn kept(&self) -> Result<Vec<(String, SystemTime)>, ArchiveError> {
-        let mut kept = Vec::new();
+    fn saved(&self) -> Result<Vec<(String, SystemTime)>, ArchiveError> {
+        let mut saved = Vec::new();
         for entry in std::fs::read_dir(&self.folder).map_err(|error| failed(&self.folder, &error))? {
             let entry = entry.map_err(|error| failed(&self.folder, &error))?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -102,17 +102,17 @@ impl Archive {
             };
             if is_version(&name) {
                 let changed = entry.metadata().and_then(|metadata| metadata.modified());
-                kept.push((name, changed.map_err(|error| failed(&entry.path(), &error))?));
+                saved.push((name, changed.map_err(|error| failed(&entry.path(), &error))?));
             }
         }
-        Ok(kept)
+        Ok(saved)
     }
 
-    fn forget(&self, newest: &str) -> Result<(), ArchiveError> {
-        let mut kept = self.kept()?;
-        kept.retain(|(name, _)| name != newest);
-        kept.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
-        for (name, _) in kept.into_iter().skip(self.most.saturating_sub(1)) {
+    fn delete_oldest(&self, newest: &str) -> Result<(), ArchiveError> {
+        let mut saved = self.saved()?;
+        saved.retain(|(name, _)| name != newest);
+        saved.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
+        for (name, _) in saved.into_iter().skip(self.max_versions.saturating_sub(1)) {
             let path = self.folder.join(name);
             std::fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
         }
@@ -120,7 +120,7 @@ impl Archive {
     }
 }
 
-/// Versions name files: nothing but hex does.
+/// Returns whether a text is a version: versions become file names, so that only hex digits are accepted.
 fn is_version(text: &str) -> bool {
     (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_newest() {
+    fn the_newest_versions_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::open(folder.path().join("versions"), 2).unwrap();
         assert_eq!(archive.last().unwrap(), None);
@@ -152,7 +152,7 @@ mod tests {
             ("bbbbbbb4", "a: 4"),
         ] {
             archive.put(version, &contents(text)).unwrap();
-            // File times are what "oldest" goes by.
+            // The oldest version is found by file times.
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         assert_eq!(archive.last().unwrap().as_deref(), Some("bbbbbbb4"));
@@ -160,11 +160,11 @@ mod tests {
         assert_eq!(archive.get("aaaaaaa2").unwrap(), None);
         assert_eq!(archive.get("bbbbbbb3").unwrap(), Some(contents("a: 3")));
         assert_eq!(archive.find("bbbbbbb3").unwrap().as_deref(), Some("bbbbbbb3"));
-        assert_eq!(archive.find("bbbbbbb").unwrap(), None, "two begin so");
+        assert_eq!(archive.find("bbbbbbb").unwrap(), None, "two versions have this prefix");
     }
 
     #[test]
-    fn only_versions_name_files() {
+    fn only_versions_become_file_names() {
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::open(folder.path().to_owned(), 2).unwrap();
         for name in ["../secret", "last", "", "abc"] {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_for_their_owner_only() {
+    fn copies_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::open(folder.path().to_owned(), 2).unwrap();

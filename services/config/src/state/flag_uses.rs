@@ -1,4 +1,4 @@
-//! When each flag was first seen and last evaluated: those that nothing asks about any more are to be removed.
+//! When each flag was first seen and last evaluated: stale flags are candidates for removal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::write_whole;
 
-/// A flag that was not evaluated for this long is stale.
+/// A flag that has not been evaluated for this long is stale.
 const STALE_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Names that are remembered.
+/// Flags that are tracked.
 const MAX_FLAGS: usize = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,102 +29,101 @@ impl FlagUse {
     }
 }
 
-/// Clones share what is known. It is kept on disk, from time to time: what the last minute before a crash knew is lost.
+/// Clones share the uses. They are saved every few seconds; a crash loses those since the last save.
 #[derive(Debug, Clone)]
 pub struct FlagUses {
     path: PathBuf,
-    known: Arc<Mutex<Known>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct State {
     uses: BTreeMap<String, FlagUse>,
-    /// Evaluated by this replica, and not yet told to the others.
-    untold: BTreeSet<String>,
+    /// Evaluated by this replica and not yet published to the others.
+    unpublished: BTreeSet<String>,
     changed: bool,
 }
 
 impl FlagUses {
-    /// A damaged file counts as none: what it says can be learnt anew. Blocks.
+    /// Reads the saved uses. A corrupt file is logged and ignored: uses are observed again. Blocks.
     #[must_use]
     pub fn open(path: PathBuf) -> Self {
         let uses = match std::fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
             Ok(Ok(uses)) => uses,
             Ok(Err(error)) => {
-                tracing::error!(%error, "saved uses of flags corrupt; starting anew");
+                tracing::error!(%error, "saved uses of flags corrupt; ignored");
                 BTreeMap::new()
             }
             Err(_) => BTreeMap::new(),
         };
-        let known = Known {
+        let state = State {
             uses,
-            ..Known::default()
+            ..State::default()
         };
         Self {
             path,
-            known: Arc::new(Mutex::new(known)),
+            state: Arc::new(Mutex::new(state)),
         }
     }
 
-    /// These flags are set now; others are forgotten.
-    pub fn keep<'a>(&self, flags: impl IntoIterator<Item = &'a str>, now: Timestamp) {
-        let mut known = self.known.lock();
-        let mut before = std::mem::take(&mut known.uses);
+    /// Tracks the flags that are set and removes all others.
+    pub fn retain<'a>(&self, flags: impl IntoIterator<Item = &'a str>, now: Timestamp) {
+        let mut state = self.state.lock();
+        let mut before = std::mem::take(&mut state.uses);
         let count = before.len();
         for flag in flags.into_iter().take(MAX_FLAGS) {
             let fresh = FlagUse {
                 first_seen: now,
                 last_evaluated: None,
             };
-            let (of, fresh_one) = match before.remove(flag) {
-                Some(of) => (of, false),
-                None => (fresh, true),
-            };
-            known.changed |= fresh_one;
-            known.uses.insert(flag.to_owned(), of);
+            let known = before.remove(flag);
+            state.changed |= known.is_none();
+            state.uses.insert(flag.to_owned(), known.unwrap_or(fresh));
         }
-        known.changed |= known.uses.len() != count;
+        state.changed |= state.uses.len() != count;
     }
 
+    /// Notes that flags were evaluated now, by a service or by another replica.
     pub fn evaluated<'a>(&self, flags: impl IntoIterator<Item = &'a str>, now: Timestamp) {
-        let mut known = self.known.lock();
+        let mut state = self.state.lock();
         for flag in flags {
-            if let Some(of) = known.uses.get_mut(flag) {
-                of.last_evaluated = Some(now);
-                known.changed = true;
+            if let Some(flag_use) = state.uses.get_mut(flag) {
+                flag_use.last_evaluated = Some(now);
+                state.changed = true;
             }
         }
     }
 
-    /// The same of what this replica was asked; [`Self::take_untold`] has it for the others.
+    /// Notes that this replica evaluated flags over OFREP; [`Self::take_unpublished`] returns them for the others.
     pub fn evaluated_here<'a>(&self, flags: impl Iterator<Item = &'a str> + Clone, now: Timestamp) {
         self.evaluated(flags.clone(), now);
-        let mut known = self.known.lock();
+        let mut state = self.state.lock();
         for flag in flags {
-            if known.uses.contains_key(flag) && !known.untold.contains(flag) {
-                known.untold.insert(flag.to_owned());
+            if state.uses.contains_key(flag) && !state.unpublished.contains(flag) {
+                state.unpublished.insert(flag.to_owned());
             }
         }
     }
 
+    /// Returns and clears the flags evaluated by this replica since the last call.
     #[must_use]
-    pub fn take_untold(&self) -> Vec<String> {
-        std::mem::take(&mut self.known.lock().untold).into_iter().collect()
+    pub fn take_unpublished(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unpublished).into_iter().collect()
     }
 
     #[must_use]
     pub fn get(&self, flag: &str) -> Option<FlagUse> {
-        self.known.lock().uses.get(flag).copied()
+        self.state.lock().uses.get(flag).copied()
     }
 
-    /// Writes what has changed. Blocks.
+    /// Saves the uses when they have changed. Blocks.
     pub fn flush(&self) {
         let bytes = {
-            let mut known = self.known.lock();
-            if !std::mem::take(&mut known.changed) {
+            let mut state = self.state.lock();
+            if !std::mem::take(&mut state.changed) {
                 return;
             }
-            serde_json::to_vec(&known.uses).unwrap_or_default()
+            serde_json::to_vec(&state.uses).unwrap_or_default()
         };
         if let Err(error) = write_whole(&self.path, &bytes) {
             tracing::error!(%error, "saving uses of flags failed");
@@ -137,21 +136,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flag_that_nothing_evaluates_becomes_stale() {
+    fn a_flag_without_evaluations_becomes_stale() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flags.json");
         let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         let uses = FlagUses::open(path.clone());
-        uses.keep(["used", "unused"], day(0));
+        uses.retain(["used", "unused"], day(0));
         uses.evaluated(["used", "unknown"], day(20));
         uses.flush();
         let uses = FlagUses::open(path);
-        uses.keep(["used", "unused"], day(31));
+        uses.retain(["used", "unused"], day(31));
         let stale = |flag: &str, at: i64| uses.get(flag).unwrap().is_stale(day(at));
         assert!(stale("unused", 30) && !stale("unused", 29));
         assert!(!stale("used", 49) && stale("used", 50));
         assert_eq!(uses.get("unknown"), None);
-        uses.keep(["used"], day(32));
-        assert_eq!(uses.get("unused"), None, "one that is gone is forgotten");
+        uses.retain(["used"], day(32));
+        assert_eq!(uses.get("unused"), None, "a removed flag is not tracked");
     }
 }

@@ -1,4 +1,4 @@
-//! Who did what when: a line of JSON each, only ever added to.
+//! The audit record: one line of JSON per action, append-only.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use utoipa::ToSchema;
 use super::private;
 use crate::domain::finding::Finding;
 
-/// How much of the end of the file is looked at when the record is asked for.
+/// Bytes at the end of the file that a query reads.
 const WINDOW: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// A version is served from now on.
+    /// A version was published.
     Published,
-    /// A version is not served: `findings` says why.
+    /// A version failed the checks: `findings` contains the reasons.
     Refused,
-    /// A version is served to some instances first.
+    /// A canary of a version was started.
     CanaryStarted,
-    /// It went well with all of them.
+    /// All instances run the version.
     CanaryFinished,
-    /// The version before is served again: `detail` says why.
+    /// The version before is served again: `detail` contains the reason.
     CanaryRolledBack,
     BusRefresh,
     BusEnv,
@@ -36,7 +36,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is about versions.
+    /// Returns whether the action concerns a version.
     #[must_use]
     pub fn is_history(self) -> bool {
         matches!(
@@ -51,14 +51,14 @@ impl Action {
 pub struct Entry {
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// An operator by the name they gave, a webhook by its provider, or `source`.
+    /// The operator's user name, the provider of a webhook, or `source`.
     pub who: String,
     pub action: Action,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub label: Option<String>,
-    /// A commit's author and subject, a bus destination, the names a webhook was for. Never a value.
+    /// Author and subject of a commit, a bus destination, or the applications of a webhook. Never a value.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -67,10 +67,10 @@ pub struct Entry {
 
 impl Entry {
     #[must_use]
-    pub fn new(at: Timestamp, who: &str, action: Action) -> Self {
+    pub fn new(at: Timestamp, actor: &str, action: Action) -> Self {
         Self {
             at,
-            who: who.to_owned(),
+            who: actor.to_owned(),
             action,
             version: None,
             label: None,
@@ -107,7 +107,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Ends a line that a crash left half-written.
+    /// Opens the file and terminates a line that a crash left incomplete.
     pub fn open(path: PathBuf) -> Result<Self, RecordError> {
         let open = || {
             let mut file = private().append(true).create(true).open(&path)?;
@@ -129,7 +129,7 @@ impl Record {
         })
     }
 
-    /// Durable when this returns.
+    /// Appends an entry, which is durable when this returns.
     pub fn add(&self, entry: &Entry) -> Result<(), RecordError> {
         let mut line = serde_json::to_vec(entry).map_err(|error| failed(&self.path, error.into()))?;
         line.push(b'\n');
@@ -138,8 +138,8 @@ impl Record {
         written.map_err(|error| failed(&self.path, error))
     }
 
-    /// The newest entries that `wanted` takes, newest first. A damaged line is left out and logged.
-    pub fn newest(&self, most: usize, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>, RecordError> {
+    /// Returns at most `limit` entries that `wanted` accepts, newest first. Corrupt lines are skipped and logged.
+    pub fn newest(&self, limit: usize, wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>, RecordError> {
         let read = || {
             let mut file = std::fs::File::open(&self.path)?;
             let length = file.metadata()?.len();
@@ -149,10 +149,11 @@ impl Record {
             file.read_to_end(&mut bytes)?;
             Ok((start > 0, bytes))
         };
-        let (cut, bytes) = read().map_err(|error| failed(&self.path, error))?;
+        // The first line of a window in the middle of the file is incomplete.
+        let (is_cut, bytes) = read().map_err(|error| failed(&self.path, error))?;
         let lines: Vec<_> = bytes
             .split(|byte| *byte == b'\n')
-            .skip(usize::from(cut))
+            .skip(usize::from(is_cut))
             .filter(|line| !line.is_empty())
             .collect();
         let mut entries = Vec::new();
@@ -160,9 +161,9 @@ impl Record {
             match serde_json::from_slice::<Entry>(line) {
                 Ok(entry) if wanted(&entry) => entries.push(entry),
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "history line corrupt; skipped"),
+                Err(error) => tracing::warn!(%error, "audit record line corrupt; skipped"),
             }
-            if entries.len() == most {
+            if entries.len() == limit {
                 break;
             }
         }
@@ -182,10 +183,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_outlive_a_crash_in_the_middle_of_a_line() {
+    fn entries_survive_a_crash_during_a_write() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record.jsonl");
-        let entry = |who: &str| Entry::new(Timestamp::UNIX_EPOCH, who, Action::Published).version("abc");
+        let entry = |actor: &str| Entry::new(Timestamp::UNIX_EPOCH, actor, Action::Published).version("abc");
         Record::open(path.clone()).unwrap().add(&entry("kim")).unwrap();
         let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"at\":\"20").unwrap();

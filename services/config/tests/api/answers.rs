@@ -1,4 +1,4 @@
-//! The answers to the letter, kept as files: `SOSOHAPPY_UPDATE_GOLDEN=1` writes them anew, and whoever does so reads the difference.
+//! Responses compared byte by byte with golden files. `SOSOHAPPY_UPDATE_GOLDEN=1` rewrites the files; review the difference.
 
 use reqwest::header::{ACCEPT, ETAG, IF_NONE_MATCH};
 use serde_json::Value;
@@ -42,20 +42,20 @@ pub fn golden(name: &str, answer: &str) {
     assert_eq!(kept, answer, "{name}");
 }
 
-/// Without what is another in each run: the folder of the test, and the version where it is none of the files'.
+/// Replaces the parts that differ in each run: the folder of the test.
 pub fn steady(fixture: &Fixture, answer: &str) -> String {
     let folder = fixture.bed.folder().join("config").display().to_string();
     answer.replace(&folder, "/srv/config")
 }
 
 #[tokio::test]
-async fn every_form_is_as_it_was() {
+async fn responses_match_their_golden_files() {
     let fixture = fixture().await;
     for (name, path) in [
         ("environment.json", "/feed-config/prod"),
         ("environment-of-two-profiles.json", "/feed-config/prod,eu"),
         ("environment-at-label.json", "/feed-config/default/v2"),
-        ("environment-of-nobody.json", "/nobody/default"),
+        ("environment-of-unknown-application.json", "/unknown/default"),
         ("flat.yml", "/feed-config-prod.yml"),
         ("flat.yml", "/feed-config-prod.yaml"),
         ("flat.properties", "/feed-config-prod.properties"),
@@ -90,7 +90,7 @@ async fn every_form_is_as_it_was() {
 }
 
 #[tokio::test]
-async fn bytes_go_out_as_they_are() {
+async fn binary_files_are_served_unchanged() {
     let fixture = fixture().await;
     let bytes = [0_u8, 159, 146, 150, b'$', b'{', b'a', b'}'];
     std::fs::write(fixture.bed.folder().join("config/logo.bin"), bytes).unwrap();
@@ -107,11 +107,11 @@ async fn bytes_go_out_as_they_are() {
         .get("/feed-config/prod/v2/nginx.conf")
         .header(ACCEPT, "application/octet-stream");
     let raw = raw.send().await.unwrap().text().await.unwrap();
-    assert_eq!(raw, FILES.last().unwrap().1, "nothing is resolved in bytes");
+    assert_eq!(raw, FILES.last().unwrap().1, "no placeholder is resolved in bytes");
 }
 
 #[tokio::test]
-async fn who_has_the_answer_is_told_so() {
+async fn a_known_entity_tag_gets_not_modified() {
     let fixture = Fixture::new(FILES, &[("source.poll", "50ms")]).await;
     let paths = [
         "/feed-config/prod",
@@ -125,7 +125,7 @@ async fn who_has_the_answer_is_told_so() {
         let response = fixture.get(path).send().await.unwrap();
         assert_eq!(response.headers()["cache-control"], "private, no-cache");
         let tag = response.headers()[ETAG].clone();
-        assert!(tag.to_str().unwrap().starts_with('"'), "{tag:?} is a strong one");
+        assert!(tag.to_str().unwrap().starts_with('"'), "{tag:?} is a strong tag");
         for known in [
             tag.to_str().unwrap(),
             &format!("\"other\", {}", tag.to_str().unwrap()),
@@ -154,9 +154,9 @@ async fn who_has_the_answer_is_told_so() {
     let v2 = fixture.get(paths[0]).header(ACCEPT, V2).send().await.unwrap().headers()[ETAG].clone();
     tags.push(v2);
     let different: std::collections::HashSet<_> = tags.iter().collect();
-    assert_eq!(different.len(), tags.len(), "each answer has its own");
+    assert_eq!(different.len(), tags.len(), "each response has its own tag");
     fixture.write("application.yml", "shared: false\n");
-    sosohappy_testkit::eventually("the tag no longer holds", async || {
+    sosohappy_testkit::eventually("the tag has changed", async || {
         let response = fixture
             .get(paths[0])
             .header(IF_NONE_MATCH, &tags[0])
@@ -179,7 +179,7 @@ async fn who_has_the_answer_is_told_so() {
 }
 
 #[tokio::test]
-async fn an_application_with_a_token_is_read_with_it_only() {
+async fn an_application_with_a_token_is_read_with_that_token_only() {
     let feed = "the token of feed only";
     let settings = [
         ("applications.feed-config", feed),
@@ -213,7 +213,7 @@ async fn an_application_with_a_token_is_read_with_it_only() {
         (service.as_str(), "/feed-config/default", 403),
         (service.as_str(), "/dm/config", 403),
         (fixture.bed.operator_token.as_str(), "/feed-config/default", 200),
-        ("nobody knows this one", "/application/default", 401),
+        ("an unknown token", "/application/default", 401),
     ] {
         let (status, text) = ask(token, path).await;
         assert_eq!(status, expected, "{path}: {text}");

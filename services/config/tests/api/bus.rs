@@ -9,13 +9,13 @@ use sosohappy_testkit::{Bed, EngineSet, eventually};
 use crate::Fixture;
 use crate::repository::Repository;
 
-const SECRET: &str = "what both sides know";
+const SECRET: &str = "a shared secret of webhooks";
 
-/// Messages that tell somebody to do something, as they are on the wire, until `wanted` is happy.
-struct Listening(Box<dyn sosohappy_bus::Reader>);
+/// Reads refresh events and values from `configBus`.
+struct Events(Box<dyn sosohappy_bus::Reader>);
 
-impl Listening {
-    async fn on(bed: &Bed) -> Self {
+impl Events {
+    async fn read(bed: &Bed) -> Self {
         Self(bed.bus.read(&[Topic::ConfigBus], Start::Latest).await.unwrap())
     }
 
@@ -29,10 +29,10 @@ impl Listening {
                 }
             }
         });
-        wait.await.expect("a message comes")
+        wait.await.expect("a message arrives")
     }
 
-    /// The next destinations that are not everyone: the first look at a repository tells everyone too.
+    /// Returns the next destinations other than `**`, which the first read of a repository publishes.
     async fn destinations(&mut self, count: usize) -> Vec<String> {
         let mut all = Vec::new();
         while all.len() < count {
@@ -53,9 +53,9 @@ fn post(fixture: &Fixture, path: &str) -> reqwest::RequestBuilder {
 }
 
 #[tokio::test]
-async fn operators_tell_the_bus() {
+async fn operators_publish_refresh_events_and_values() {
     let fixture = Fixture::new(&[], &[]).await;
-    let mut bus = Listening::on(&fixture.bed).await;
+    let mut bus = Events::read(&fixture.bed).await;
     for (path, destination) in [
         ("/actuator/busrefresh", "**"),
         ("/actuator/busrefresh/feed-config", "feed-config:**"),
@@ -101,26 +101,26 @@ async fn operators_tell_the_bus() {
         assert_eq!(
             message.rest["values"],
             json!({"log.level": ""}),
-            "an empty value takes back"
+            "an empty value removes it"
         );
     }
     let audit = fixture.ask("/audit?limit=1").await;
-    assert_eq!(audit[0]["detail"], "log.level taken back at feed-service");
-    let nothing = post(&fixture, "/actuator/busenv")
+    assert_eq!(audit[0]["detail"], "log.level removed at feed-service");
+    let missing = post(&fixture, "/actuator/busenv")
         .json(&json!({}))
         .send()
         .await
         .unwrap();
-    assert_eq!(nothing.status(), 400);
+    assert_eq!(missing.status(), 400);
     let audit = fixture.ask("/audit?limit=4").await;
     assert_eq!(
         audit[2]["detail"], "log.level at feed-service:**",
-        "the value is not written down"
+        "the value is not recorded"
     );
 }
 
 #[tokio::test]
-async fn fault_switches_are_refused_on_the_bus_where_the_settings_say_so() {
+async fn fault_switches_are_refused_by_busenv_with_check_fault_flags() {
     let fixture = Fixture::new(&[], &[("check.fault-flags", "refuse")]).await;
     let set = async |name: &str, value: &str| {
         let body = json!({"name": name, "value": value});
@@ -133,21 +133,21 @@ async fn fault_switches_are_refused_on_the_bus_where_the_settings_say_so() {
     assert_eq!(
         set("flags.fault.slow-store", "").await.0,
         204,
-        "an empty value takes back"
+        "an empty value removes it"
     );
     assert_eq!(set("flags.new-list", "true").await.0, 204);
 }
 
 #[tokio::test]
-async fn a_change_that_polling_finds_is_told_to_everyone() {
+async fn a_change_found_by_polling_refreshes_all_instances() {
     let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &[("source.poll", "50ms")]).await;
-    let mut bus = Listening::on(&fixture.bed).await;
+    let mut bus = Events::read(&fixture.bed).await;
     fixture.write("feed-config.yml", "a: 2");
     assert_eq!(bus.next().await.destination_service.as_deref(), Some("**"));
     assert_eq!(
         fixture.json("/feed-config-default.json").await["a"],
         2,
-        "whoever asks now gets the new one"
+        "the new version is served"
     );
 }
 
@@ -159,7 +159,7 @@ fn signature(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_push_is_fetched_and_told_once() {
+async fn a_push_is_processed_once() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
     let bed = Bed::new(EngineSet::Embedded).await;
     // Polling would take an hour.
@@ -169,7 +169,7 @@ async fn a_push_is_fetched_and_told_once() {
         ("webhooks.secret", SECRET),
     ];
     let fixture = Fixture::on(bed, &settings).await;
-    let mut bus = Listening::on(&fixture.bed).await;
+    let mut bus = Events::read(&fixture.bed).await;
     let head = repository.push("main", &[("feed-config-prod.yml", "b: 1"), ("feed-config.yml", "a: 2")]);
     let body = json!({
         "ref": "refs/heads/main", "after": head,
@@ -196,7 +196,7 @@ async fn a_push_is_fetched_and_told_once() {
     assert_eq!(
         fixture.json("/feed-config/default").await["version"],
         head,
-        "fetched before it is told"
+        "fetched before the events are published"
     );
     assert_eq!(
         bus.destinations(3).await,
@@ -206,7 +206,7 @@ async fn a_push_is_fetched_and_told_once() {
     assert_eq!(
         hook(&again, &body).await,
         (200, json!([])),
-        "the delivery's name is not signed"
+        "a delivery id is not signed"
     );
 
     let (status, problem) = hook(&github, &body.replace("feed", "dm")).await;
@@ -219,7 +219,7 @@ async fn a_push_is_fetched_and_told_once() {
         (200, json!([]))
     );
 
-    // GitLab shows the secret, and Bitbucket does not tell which files.
+    // GitLab sends the secret itself, and Bitbucket does not list files.
     let body = json!({"ref": "refs/heads/main", "commits": [{"modified": ["application.yml"]}]}).to_string();
     let gitlab = [("X-Gitlab-Event", "Push Hook"), ("X-Gitlab-Token", SECRET)];
     assert_eq!(hook(&gitlab, &body).await, (200, json!(["*"])));
@@ -242,17 +242,17 @@ async fn a_push_is_fetched_and_told_once() {
         .unwrap();
     let names = answer.json::<Value>().await.unwrap();
     assert_eq!(names, json!(["auth-config", "auth", "dm-config", "dm"]));
-    let nobody = sosohappy_common::tls::client()
+    let anonymous = sosohappy_common::tls::client()
         .post(&url)
         .form(&form)
         .send()
         .await
         .unwrap();
-    assert_eq!(nobody.status(), 401);
+    assert_eq!(anonymous.status(), 401);
 }
 
 #[tokio::test]
-async fn a_push_that_the_repository_does_not_show_yet_is_waited_for() {
+async fn a_push_before_its_commit_is_available_is_retried() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
     let bed = Bed::new(EngineSet::Embedded).await;
     let settings = [
@@ -261,8 +261,8 @@ async fn a_push_that_the_repository_does_not_show_yet_is_waited_for() {
         ("webhooks.secret", SECRET),
     ];
     let fixture = Fixture::on(bed, &settings).await;
-    let mut bus = Listening::on(&fixture.bed).await;
-    // The webhook is quicker than the repository: the commit is made now and pushed later.
+    let mut bus = Events::read(&fixture.bed).await;
+    // The webhook arrives before the commit: it is created now and pushed later.
     let head = repository.push("elsewhere", &[("feed-config.yml", "a: 2")]);
     let body = json!({"ref": "refs/heads/main", "after": head, "commits": [{"modified": ["feed-config.yml"]}]});
     let body = body.to_string();

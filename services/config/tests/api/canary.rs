@@ -1,4 +1,5 @@
-//! A new version goes to one instance of each service, then to the others one at a time, and back when one cannot live with it.
+//! Canaries: a new version is served to one instance of each service, then to the others one at a time, and rolled back when an instance refuses
+//! it, turns unhealthy or stops reporting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +14,21 @@ use sosohappy_testkit::eventually;
 
 use crate::Fixture;
 
-/// Polling would take an hour: only what is asked for finds a new version.
+/// Polling takes an hour: only requests find a new version.
 const SETTINGS: [(&str, &str); 3] = [("source.poll", "1h"), ("canary.wait", "5s"), ("canary.watch", "300ms")];
 
-/// What an instance says of a version.
-type Mood = fn(&Value) -> (Option<&'static str>, &'static str);
+/// Returns what an instance reports of a version: the reason for refusing it, and its health.
+type Behaviour = fn(&Value) -> (Option<&'static str>, &'static str);
 
-fn well(_: &Value) -> (Option<&'static str>, &'static str) {
+/// Accepts every version.
+fn healthy(_: &Value) -> (Option<&'static str>, &'static str) {
     (None, "UP")
 }
 
-/// A service that follows the bus as ours do.
+/// A service that reads the bus as ours do.
 struct Instance {
     id: String,
-    /// Versions in the order it ran on them.
+    /// The versions that it has run, in order.
     ran: Arc<Mutex<Vec<Value>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -38,7 +40,7 @@ impl Drop for Instance {
 }
 
 impl Instance {
-    async fn start(fixture: &Fixture, service: &'static str, mood: Mood) -> Self {
+    async fn start(fixture: &Fixture, service: &'static str, behaviour: Behaviour) -> Self {
         let context = fixture.bed.context(service);
         let id = context.instance.to_string();
         let ran = Arc::new(Mutex::new(Vec::new()));
@@ -52,7 +54,7 @@ impl Instance {
             let mut is_new = true;
             loop {
                 if is_new {
-                    let report = look(&context, &url, &token, mood, &ours).await;
+                    let report = refresh_settings(&context, &url, &token, behaviour, &ours).await;
                     let report = Envelope::new(BusMessage::report(&context, &report), &context);
                     bus.publish(&[report.to_outgoing()]).await.unwrap();
                 }
@@ -71,15 +73,22 @@ impl Instance {
     }
 }
 
-async fn look(context: &Context, url: &str, token: &str, mood: Mood, ran: &Mutex<Vec<Value>>) -> SettingsReport {
-    let asked = sosohappy_common::tls::client().get(url).bearer_auth(token);
-    let asked = asked.header("X-Config-Instance", &*context.instance).send().await;
-    let Ok(answer) = asked else {
+/// Requests the settings as an instance does, and returns its report.
+async fn refresh_settings(
+    context: &Context,
+    url: &str,
+    token: &str,
+    behaviour: Behaviour,
+    ran: &Mutex<Vec<Value>>,
+) -> SettingsReport {
+    let response = sosohappy_common::tls::client().get(url).bearer_auth(token);
+    let response = response.header("X-Config-Instance", &*context.instance).send().await;
+    let Ok(answer) = response else {
         return SettingsReport::default();
     };
     let answer: Value = answer.json().await.unwrap();
     let settings = &answer["propertySources"][0]["source"];
-    let (refused, health) = mood(&settings["a"]);
+    let (refused, health) = behaviour(&settings["a"]);
     let version = if refused.is_some() {
         ran.lock().last().cloned().unwrap_or_default()
     } else {
@@ -97,10 +106,10 @@ async fn look(context: &Context, url: &str, token: &str, mood: Mood, ran: &Mutex
     }
 }
 
-async fn known(fixture: &Fixture, instances: usize) {
+async fn wait_for_instances(fixture: &Fixture, instances: usize) {
     eventually("all instances are known", async || {
-        let told = fixture.ask("/convergence").await;
-        let services = told["services"].as_object().unwrap().values();
+        let convergence = fixture.ask("/convergence").await;
+        let services = convergence["services"].as_object().unwrap().values();
         let count: usize = services
             .map(|service| service["instances"].as_array().unwrap().len())
             .sum();
@@ -118,7 +127,7 @@ async fn refresh(fixture: &Fixture, query: &str) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
-async fn ends(fixture: &Fixture, phase: &str) -> Value {
+async fn wait_for_phase(fixture: &Fixture, phase: &str) -> Value {
     eventually(&format!("the canary is {phase}"), async || {
         let canary = fixture.ask("/convergence").await["canary"].clone();
         (canary["phase"] == phase).then_some(canary)
@@ -141,14 +150,14 @@ async fn actions(fixture: &Fixture) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_good_version_goes_to_one_of_each_service_then_to_the_others() {
+async fn a_valid_version_is_served_to_one_of_each_service_then_to_the_others() {
     let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &SETTINGS).await;
     let instances = [
-        Instance::start(&fixture, "feed-service", well).await,
-        Instance::start(&fixture, "feed-service", well).await,
-        Instance::start(&fixture, "dm-service", well).await,
+        Instance::start(&fixture, "feed-service", healthy).await,
+        Instance::start(&fixture, "feed-service", healthy).await,
+        Instance::start(&fixture, "dm-service", healthy).await,
     ];
-    known(&fixture, 3).await;
+    wait_for_instances(&fixture, 3).await;
     let before = version(&fixture).await;
     fixture.write("feed-config.yml", "a: 2");
     let (status, canary) = refresh(&fixture, "?canary=1").await;
@@ -160,10 +169,14 @@ async fn a_good_version_goes_to_one_of_each_service_then_to_the_others() {
     assert_eq!((first.len(), last.len()), (2, 1), "{canary}");
     assert!(first.iter().any(|id| *id == instances[2].id), "one of each service");
     assert_eq!((&canary["from"], &canary["phase"]), (&before, &json!("running")));
-    assert_eq!(version(&fixture).await, before, "who does not say who it is waits");
+    assert_eq!(
+        version(&fixture).await,
+        before,
+        "a client without an instance id gets the version before"
+    );
     let waiting = instances.iter().find(|instance| last[0] == *instance.id).unwrap();
     assert_eq!(refresh(&fixture, "?canary=true").await.0, 409, "one at a time");
-    eventually("the first have the new one", async || {
+    eventually("the first instances have the new version", async || {
         let others = instances.iter().filter(|instance| instance.id != waiting.id);
         others
             .into_iter()
@@ -173,13 +186,13 @@ async fn a_good_version_goes_to_one_of_each_service_then_to_the_others() {
     .await;
     assert_eq!(waiting.versions(), vec![before.clone()]);
     assert_eq!(fixture.ask("/status").await["version"], before);
-    ends(&fixture, "finished").await;
+    wait_for_phase(&fixture, "finished").await;
     assert_eq!(version(&fixture).await, canary["to"]);
     assert_eq!(
         actions(&fixture).await,
         ["canary-finished", "canary-started", "published"]
     );
-    eventually("all have it, and nobody has had another", async || {
+    eventually("all instances have run both versions and no other", async || {
         let all = instances
             .iter()
             .all(|instance| instance.versions() == [before.clone(), canary["to"].clone()]);
@@ -194,34 +207,35 @@ async fn a_good_version_goes_to_one_of_each_service_then_to_the_others() {
     assert_eq!(refresh(&fixture, "").await.0, 204);
 }
 
-/// Feed lives with everything; dm refuses what is odd.
+/// Refuses odd numbers.
 fn refuses_odd(a: &Value) -> (Option<&'static str>, &'static str) {
     let odd = a.as_i64().unwrap_or_default() % 2 == 1;
     (odd.then_some("a: an even number is expected"), "UP")
 }
 
-fn sickens_at_odd(a: &Value) -> (Option<&'static str>, &'static str) {
+/// Turns unhealthy at odd numbers.
+fn unhealthy_at_odd(a: &Value) -> (Option<&'static str>, &'static str) {
     let odd = a.as_i64().unwrap_or_default() % 2 == 1;
     (None, if odd { "DOWN: db" } else { "UP" })
 }
 
 #[tokio::test]
-async fn one_that_refuses_takes_everyone_back_and_no_restart_forgets_it() {
+async fn a_refusal_rolls_back_and_the_rollback_survives_restarts() {
     let mut fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &SETTINGS).await;
-    let feed = Instance::start(&fixture, "feed-service", well).await;
+    let feed = Instance::start(&fixture, "feed-service", healthy).await;
     let dm = Instance::start(&fixture, "dm-service", refuses_odd).await;
-    known(&fixture, 2).await;
+    wait_for_instances(&fixture, 2).await;
     let before = version(&fixture).await;
     fixture.write("feed-config.yml", "a: 3");
     assert_eq!(refresh(&fixture, "?canary=1").await.0, 202);
-    let canary = ends(&fixture, "rolled-back").await;
+    let canary = wait_for_phase(&fixture, "rolled-back").await;
     let reason = canary["reason"].as_str().unwrap();
     assert!(
         reason.starts_with(&dm.id) && reason.ends_with("refused: a: an even number is expected"),
         "{reason}"
     );
     assert_eq!(version(&fixture).await, before);
-    eventually("feed is back", async || {
+    eventually("feed runs the version before", async || {
         (feed.versions().last() == Some(&before)).then_some(())
     })
     .await;
@@ -243,36 +257,36 @@ async fn one_that_refuses_takes_everyone_back_and_no_restart_forgets_it() {
     assert_eq!(
         fixture.json("/feed-config-default.json").await["a"],
         4,
-        "a newer one is served"
+        "a newer version is served"
     );
 }
 
 #[tokio::test]
-async fn one_that_turns_unhealthy_or_silent_takes_everyone_back() {
+async fn an_unhealthy_or_silent_instance_rolls_back() {
     let fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &SETTINGS).await;
-    let sick = Instance::start(&fixture, "feed-service", sickens_at_odd).await;
-    known(&fixture, 1).await;
+    let unhealthy = Instance::start(&fixture, "feed-service", unhealthy_at_odd).await;
+    wait_for_instances(&fixture, 1).await;
     let before = version(&fixture).await;
     fixture.write("feed-config.yml", "a: 3");
     assert_eq!(refresh(&fixture, "?canary=1").await.0, 202);
-    let canary = ends(&fixture, "rolled-back").await;
+    let canary = wait_for_phase(&fixture, "rolled-back").await;
     assert!(
         canary["reason"].as_str().unwrap().ends_with("unhealthy: DOWN: db"),
         "{canary}"
     );
     assert_eq!(version(&fixture).await, before);
-    eventually("it is well again", async || {
-        (sick.versions().last() == Some(&before)).then_some(())
+    eventually("the instance runs the version before", async || {
+        (unhealthy.versions().last() == Some(&before)).then_some(())
     })
     .await;
 
-    drop(sick);
+    drop(unhealthy);
     let (status, problem) = refresh(&fixture, "?canary=1").await;
     assert_eq!((status, &problem["code"]), (409, &json!("canary")));
     assert_eq!(version(&fixture).await, before);
 
-    // The same version again: an instance that reports nothing is no better.
-    let silent = Instance::start(&fixture, "feed-service", well).await;
+    // The same version again: an instance without reports is a failure too.
+    let silent = Instance::start(&fixture, "feed-service", healthy).await;
     assert_eq!(refresh(&fixture, "?canary=1").await.0, 202);
     assert_eq!(version(&fixture).await, before);
     let stop = || {
@@ -282,23 +296,23 @@ async fn one_that_turns_unhealthy_or_silent_takes_everyone_back() {
             .bearer_auth(&fixture.bed.operator_token)
     };
     assert_eq!(stop().send().await.unwrap().status(), 200);
-    let canary = ends(&fixture, "rolled-back").await;
+    let canary = wait_for_phase(&fixture, "rolled-back").await;
     assert_eq!(canary["reason"], "stopped by operator");
     assert_eq!(stop().send().await.unwrap().status(), 409);
     assert_eq!(refresh(&fixture, "?canary=1").await.0, 202);
     drop(silent);
-    let canary = ends(&fixture, "rolled-back").await;
+    let canary = wait_for_phase(&fixture, "rolled-back").await;
     assert!(canary["reason"].as_str().unwrap().contains("no report"), "{canary}");
 }
 
 #[tokio::test]
-async fn a_restart_in_the_middle_goes_on_where_it_was() {
+async fn a_canary_continues_after_a_restart() {
     let settings = [("source.poll", "1h"), ("canary.wait", "8s"), ("canary.watch", "500ms")];
     let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &settings).await;
     let before = version(&fixture).await;
     let state = fixture.bed.folder().join("config-state");
-    let instance = Instance::start(&fixture, "feed-service", well).await;
-    known(&fixture, 1).await;
+    let instance = Instance::start(&fixture, "feed-service", healthy).await;
+    wait_for_instances(&fixture, 1).await;
     fixture.write("feed-config.yml", "a: 2");
     let (status, started) = refresh(&fixture, "?canary=1").await;
     drop(instance);
@@ -310,7 +324,7 @@ async fn a_restart_in_the_middle_goes_on_where_it_was() {
     assert_eq!((&canary["id"], &canary["phase"]), (&started["id"], &json!("running")));
     assert_eq!(fixture.json("/feed-config/default").await["version"], before);
 
-    // The crash came between the file and the version: the archive has not seen the new one yet.
+    // A crash between saving the canary and saving the version: the archive does not have the new version.
     fixture.config.stop().await;
     std::fs::write(state.join("canary.json"), &kept).unwrap();
     std::fs::write(state.join("versions/last"), before.as_str().unwrap()).unwrap();
@@ -320,7 +334,7 @@ async fn a_restart_in_the_middle_goes_on_where_it_was() {
     let fixture = Fixture::on(bed, &settings).await;
     assert_eq!(version(&fixture).await, before);
     assert_eq!(fixture.ask("/convergence").await["canary"]["phase"], "running");
-    let canary = eventually("nobody is there any more", async || {
+    let canary = eventually("the canary is rolled back without instances", async || {
         let canary = fixture.ask("/convergence").await["canary"].clone();
         (canary["phase"] == "rolled-back").then_some(canary)
     });
@@ -329,7 +343,7 @@ async fn a_restart_in_the_middle_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn the_version_is_rolled_back_when_the_leading_replica_is_gone() {
+async fn a_canary_without_its_leader_is_rolled_back() {
     let settings = [
         ("source.poll", "1h"),
         ("canary.hold", "true"),
@@ -340,8 +354,8 @@ async fn the_version_is_rolled_back_when_the_leading_replica_is_gone() {
     let before = version(&fixture).await;
     let folder = fixture.bed.folder().join("leader").display().to_string();
     let leader = crate::start(&fixture.bed, &[&settings[..], &[("state.folder", &folder)]].concat()).await;
-    let feed = Instance::start(&fixture, "feed-service", well).await;
-    known(&fixture, 1).await;
+    let feed = Instance::start(&fixture, "feed-service", healthy).await;
+    wait_for_instances(&fixture, 1).await;
     fixture.write("feed-config.yml", "a: 4");
     let url = leader.at("/actuator/busrefresh?canary=1");
     let request = sosohappy_common::tls::client()
@@ -356,23 +370,23 @@ async fn the_version_is_rolled_back_when_the_leading_replica_is_gone() {
             .map(|_| ())
     })
     .await;
-    ends(&fixture, "running").await;
+    wait_for_phase(&fixture, "running").await;
     leader.stop().await;
-    let canary = ends(&fixture, "rolled-back").await;
+    let canary = wait_for_phase(&fixture, "rolled-back").await;
     let reason = canary["reason"].as_str().unwrap();
-    assert_eq!(reason, "the replica of config that led it is gone");
+    assert_eq!(reason, "the leading replica of config is unavailable");
     assert_eq!(version(&fixture).await, before);
     drop(feed);
 }
 
-/// `configBus` is open to every service, and to what has taken one over.
+/// Every service may write to `configBus`, and so may an attacker who controls one.
 #[tokio::test]
 async fn no_record_of_config_bus_starts_a_canary_or_publishes_a_held_version() {
     let settings = [("source.poll", "50ms"), ("canary.hold", "true")];
     let fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &settings).await;
     let before = version(&fixture).await;
     fixture.write("feed-config.yml", "a: 3");
-    eventually("the new version waits", async || {
+    eventually("the new version is held back", async || {
         fixture.ask("/status").await["waiting"].as_str().map(|_| ())
     })
     .await;
@@ -387,15 +401,15 @@ async fn no_record_of_config_bus_starts_a_canary_or_publishes_a_held_version() {
     let refresh = BusMessage::refresh(&forger, "**");
     let records = [canary, refresh].map(|message| Envelope::new(message, &forger).to_outgoing());
     fixture.bed.bus.publish(&records).await.unwrap();
-    // A record that follows them has been read when it shows.
-    let known = fixture.bed.context("feed-service");
+    // The report follows the forged records: when it is listed they have been read.
+    let feed = fixture.bed.context("feed-service");
     let report = SettingsReport {
         version: before.as_str().map(str::to_owned),
         ..SettingsReport::default()
     };
-    let follows = Envelope::new(BusMessage::report(&known, &report), &known);
+    let follows = Envelope::new(BusMessage::report(&feed, &report), &feed);
     fixture.bed.bus.publish(&[follows.to_outgoing()]).await.unwrap();
-    self::known(&fixture, 1).await;
+    wait_for_instances(&fixture, 1).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(fixture.ask("/convergence").await["canary"], Value::Null);
     assert_eq!(version(&fixture).await, before);
@@ -403,7 +417,7 @@ async fn no_record_of_config_bus_starts_a_canary_or_publishes_a_held_version() {
 }
 
 #[tokio::test]
-async fn with_hold_a_version_waits_for_busrefresh_and_replicas_agree() {
+async fn with_hold_a_version_is_held_back_until_busrefresh_on_all_replicas() {
     let settings = [
         ("source.poll", "50ms"),
         ("canary.hold", "true"),
@@ -420,7 +434,7 @@ async fn with_hold_a_version_waits_for_busrefresh_and_replicas_agree() {
         answer.json::<Value>().await.unwrap()["version"].clone()
     };
     fixture.write("feed-config.yml", "a: 3");
-    let waiting = eventually("it waits", async || {
+    let waiting = eventually("it is held back", async || {
         let waiting = fixture.ask("/status").await["waiting"].clone();
         waiting.is_string().then_some(waiting)
     })
@@ -430,17 +444,17 @@ async fn with_hold_a_version_waits_for_busrefresh_and_replicas_agree() {
         (before.clone(), before.clone())
     );
     let feed = Instance::start(&fixture, "feed-service", refuses_odd).await;
-    known(&fixture, 1).await;
+    wait_for_instances(&fixture, 1).await;
     let (status, canary) = refresh(&fixture, "?canary=1").await;
     assert_eq!((status, &canary["to"]), (202, &waiting));
-    ends(&fixture, "rolled-back").await;
+    wait_for_phase(&fixture, "rolled-back").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(
         (version(&fixture).await, at_second().await),
         (before.clone(), before.clone())
     );
     fixture.write("feed-config.yml", "a: 4");
-    eventually("the next one waits too", async || {
+    eventually("the next version is held back too", async || {
         let waiting = fixture.ask("/status").await["waiting"].clone();
         (waiting.is_string() && waiting != canary["to"]).then_some(())
     })
@@ -451,6 +465,6 @@ async fn with_hold_a_version_waits_for_busrefresh_and_replicas_agree() {
         (one == two && one != before).then_some(())
     })
     .await;
-    eventually("and feed has it", async || (feed.versions().len() == 2).then_some(())).await;
+    eventually("feed runs it", async || (feed.versions().len() == 2).then_some(())).await;
     second.stop().await;
 }

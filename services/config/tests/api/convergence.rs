@@ -1,4 +1,4 @@
-//! How many instances run on which version.
+//! The versions that instances run.
 
 use serde_json::json;
 use sosohappy_bus::Start;
@@ -8,12 +8,12 @@ use sosohappy_events::{Envelope, Topic};
 use crate::Fixture;
 
 #[tokio::test]
-async fn whoever_acknowledges_a_new_version_runs_on_it_and_config_follows_nobody() {
+async fn an_acknowledgement_counts_as_the_new_version_and_config_is_not_listed() {
     let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &[("source.poll", "50ms")]).await;
     let before = fixture.json("/feed-config/default").await["version"].clone();
     let mut bus = fixture.bed.bus.read(&[Topic::ConfigBus], Start::Latest).await.unwrap();
     fixture.write("feed-config.yml", "a: 2");
-    // A Spring service: it acknowledges at once, and says nothing more.
+    // A Spring service acknowledges the event and publishes nothing else.
     let spring = fixture.bed.context("dm-service");
     let refresh = loop {
         let record = bus.next().await.unwrap();
@@ -24,17 +24,17 @@ async fn whoever_acknowledges_a_new_version_runs_on_it_and_config_follows_nobody
     };
     let ack = Envelope::new(BusMessage::ack(&spring, &refresh), &spring);
     fixture.bed.bus.publish(&[ack.to_outgoing()]).await.unwrap();
-    let told = sosohappy_testkit::eventually("it is heard", async || {
-        let told = fixture.ask("/convergence").await;
-        told["services"]["dm-service"].is_object().then_some(told)
+    let convergence = sosohappy_testkit::eventually("the acknowledgement is read", async || {
+        let convergence = fixture.ask("/convergence").await;
+        convergence["services"]["dm-service"].is_object().then_some(convergence)
     })
     .await;
-    assert_ne!(told["version"], before);
+    assert_ne!(convergence["version"], before);
     assert_eq!(
-        told["services"]["dm-service"]["instances"][0]["version"],
-        told["version"]
+        convergence["services"]["dm-service"]["instances"][0]["version"],
+        convergence["version"]
     );
-    // Config's own acknowledgement came before that one or has come now.
+    // Config's own acknowledgement, before or after that one.
     let own = loop {
         let record = bus.next().await.unwrap();
         let message = Envelope::<BusMessage>::decode(&record).unwrap().event;
@@ -43,14 +43,14 @@ async fn whoever_acknowledges_a_new_version_runs_on_it_and_config_follows_nobody
         }
     };
     assert_eq!(own.rest["ackId"], refresh.id);
-    let told = fixture.ask("/convergence").await;
-    let services: Vec<_> = told["services"].as_object().unwrap().keys().collect();
+    let convergence = fixture.ask("/convergence").await;
+    let services: Vec<_> = convergence["services"].as_object().unwrap().keys().collect();
     assert_eq!(services, ["dm-service"]);
-    assert_eq!(told["converged"], true);
+    assert_eq!(convergence["converged"], true);
 }
 
 #[tokio::test]
-async fn what_instances_report_is_told_to_operators() {
+async fn operators_see_the_reports_of_instances() {
     let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &[("convergence.late-after", "1ms")]).await;
     let version = fixture.json("/feed-config/default").await["version"].clone();
     let newest = version.as_str().unwrap();
@@ -74,18 +74,21 @@ async fn what_instances_report_is_told_to_operators() {
     let service = ask().bearer_auth(&fixture.bed.service_token).send().await.unwrap();
     assert_eq!(service.status(), 401);
 
-    let told = sosohappy_testkit::eventually("both are heard", async || {
-        let told = ask().bearer_auth(&fixture.bed.operator_token).send().await.unwrap();
-        let told: serde_json::Value = told.error_for_status().unwrap().json().await.unwrap();
-        (told["services"].as_object().unwrap().len() == 2).then_some(told)
+    let convergence = sosohappy_testkit::eventually("both reports are read", async || {
+        let convergence = ask().bearer_auth(&fixture.bed.operator_token).send().await.unwrap();
+        let convergence: serde_json::Value = convergence.error_for_status().unwrap().json().await.unwrap();
+        (convergence["services"].as_object().unwrap().len() == 2).then_some(convergence)
     })
     .await;
-    assert_eq!(told["version"], version);
-    assert_eq!(told["converged"], false);
-    assert_eq!(told["services"]["feed-service"]["versions"], json!({ newest: 1 }));
+    assert_eq!(convergence["version"], version);
+    assert_eq!(convergence["converged"], false);
+    assert_eq!(
+        convergence["services"]["feed-service"]["versions"],
+        json!({ newest: 1 })
+    );
     let (feed, dm) = (
-        &told["services"]["feed-service"]["instances"][0],
-        &told["services"]["dm-service"]["instances"][0],
+        &convergence["services"]["feed-service"]["instances"][0],
+        &convergence["services"]["dm-service"]["instances"][0],
     );
     assert_eq!(
         (&feed["standing"], &feed["needsRestart"]),

@@ -6,7 +6,7 @@ use sosohappy_testkit::{Bed, EngineSet};
 use crate::Fixture;
 
 #[tokio::test]
-async fn operators_encrypt_and_clients_read_plain_values() {
+async fn operators_encrypt_and_clients_get_decrypted_values() {
     let fixture = Fixture::new(&[], &[("encrypt.key", "a test key"), ("source.poll", "50ms")]).await;
     let operator = fixture.bed.operator_token.clone();
     let text = fixture
@@ -33,7 +33,7 @@ async fn operators_encrypt_and_clients_read_plain_values() {
 }
 
 #[tokio::test]
-async fn another_key_is_another_answer() {
+async fn another_key_changes_the_entity_tag() {
     let bed = Bed::new(EngineSet::Embedded).await;
     let file = bed.folder().join("config/feed-config.yml");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -48,13 +48,16 @@ async fn another_key_is_another_answer() {
     }
     assert_ne!(
         tags[0], tags[1],
-        "a client must not go on with what could not be opened"
+        "a client must not keep values that could not be decrypted"
     );
-    assert_eq!(tags[1], tags[2], "a restart, or another replica, changes nothing");
+    assert_eq!(
+        tags[1], tags[2],
+        "the tag is the same after a restart and on another replica"
+    );
 }
 
 #[tokio::test]
-async fn services_may_not_encrypt_and_garbage_is_refused() {
+async fn services_may_not_encrypt_and_invalid_ciphertexts_are_refused() {
     let fixture = Fixture::new(&[], &[("encrypt.key", "a test key")]).await;
     let service = fixture.bed.service_token.clone();
     assert_eq!(
@@ -87,7 +90,7 @@ async fn services_may_not_encrypt_and_garbage_is_refused() {
 }
 
 #[tokio::test]
-async fn values_stay_closed_where_the_client_opens_them() {
+async fn values_stay_encrypted_when_clients_decrypt_them() {
     let files = [("feed-config.yml", "password: '{cipher}00'\n")];
     let fixture = Fixture::new(&files, &[("encrypt.enabled", "false")]).await;
     let environment = fixture.json("/feed-config/default").await;
@@ -98,7 +101,7 @@ async fn values_stay_closed_where_the_client_opens_them() {
 }
 
 #[tokio::test]
-async fn whether_values_are_opened_changes_live_and_with_it_the_entity_tag() {
+async fn decryption_changes_live_and_changes_the_entity_tag() {
     let bed = Bed::new(EngineSet::Embedded).await;
     let (folder, file) = (bed.folder().join("config"), bed.folder().join("settings.toml"));
     std::fs::create_dir_all(&folder).unwrap();
@@ -149,7 +152,7 @@ async fn whether_values_are_opened_changes_live_and_with_it_the_entity_tag() {
 }
 
 #[tokio::test]
-async fn keys_and_forms_are_chosen_by_prefix() {
+async fn prefixes_select_key_and_form() {
     let settings = [("encrypt.key", "a test key"), ("encrypt.keys.next", "another test key")];
     let fixture = Fixture::new(&[], &settings).await;
     let operator = fixture.bed.operator_token.clone();

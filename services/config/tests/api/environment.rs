@@ -20,7 +20,7 @@ const FILES: &[(&str, &str)] = &[
     ("v2/banner.bin", "banner"),
 ];
 
-/// Source names begin with the folder of the test.
+/// Removes the folder of the test from the names of sources.
 fn without_folder(mut environment: Value) -> Value {
     for source in environment["propertySources"].as_array_mut().unwrap() {
         let name = source["name"].as_str().unwrap();
@@ -32,7 +32,7 @@ fn without_folder(mut environment: Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_environment_has_every_source_highest_first() {
+async fn sources_are_listed_by_precedence() {
     let fixture = Fixture::new(FILES, &[]).await;
     let environment = without_folder(fixture.json("/feed-config/prod").await);
     assert_eq!(
@@ -112,7 +112,7 @@ async fn a_label_is_a_folder_and_an_unknown_one_is_404() {
 }
 
 #[tokio::test]
-async fn files_go_out_as_they_are_and_paths_stay_inside() {
+async fn files_are_served_and_paths_stay_inside_the_source() {
     let fixture = Fixture::new(FILES, &[]).await;
     assert_eq!(fixture.text("/feed-config/default/v2/motd.txt").await, "plain");
     assert_eq!(fixture.text("/feed-config/prod/v2/motd.txt").await, "plain for prod");
@@ -131,7 +131,7 @@ async fn files_go_out_as_they_are_and_paths_stay_inside() {
 }
 
 #[tokio::test]
-async fn only_who_shows_a_token_reads() {
+async fn a_token_is_required() {
     let fixture = Fixture::new(FILES, &[]).await;
     for path in [
         "/feed-config/prod",
@@ -139,9 +139,9 @@ async fn only_who_shows_a_token_reads() {
         "/feed-config/default/v2",
         "/feed-config/default/v2/motd.txt",
     ] {
-        let nobody = fixture.anonymous(path).send().await.unwrap();
-        assert_eq!(nobody.status(), 401, "{path}");
-        assert_eq!(nobody.headers()["content-type"], "application/problem+json");
+        let anonymous = fixture.anonymous(path).send().await.unwrap();
+        assert_eq!(anonymous.status(), 401, "{path}");
+        assert_eq!(anonymous.headers()["content-type"], "application/problem+json");
         let wrong = fixture.anonymous(path).bearer_auth("wrong").send().await.unwrap();
         assert_eq!(wrong.status(), 401, "{path}");
         let bearer = fixture
@@ -163,13 +163,17 @@ async fn an_application_without_files_is_empty_or_404() {
 }
 
 #[tokio::test]
-async fn a_change_is_seen_and_a_broken_one_refused() {
+async fn a_change_is_served_and_an_invalid_one_refused() {
     let fixture = Fixture::new(FILES, &[("source.poll", "50ms")]).await;
     let shared = async || fixture.json("/dm-config-default.json").await["shared"].clone();
     fixture.write("application.yml", "shared: [");
     fixture.write("dm-config.properties", "a.b=2");
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert_eq!(shared().await, true, "the last good version stays, whole");
+    assert_eq!(
+        shared().await,
+        true,
+        "the last valid version stays published as a whole"
+    );
     assert_eq!(fixture.json("/dm-config-default.json").await["a"]["b"], "1");
     fixture.write("application.yml", "shared: again\n");
     eventually("the change is served", async || {

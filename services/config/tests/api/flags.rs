@@ -1,4 +1,4 @@
-//! Flags for services and for `OpenFeature`'s clients.
+//! Flags for services and `OpenFeature` clients.
 
 use reqwest::header::{ETAG, IF_NONE_MATCH};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn post(fixture: &Fixture, path: &str, token: &str, body: &str) -> (u16, V
 }
 
 #[tokio::test]
-async fn any_openfeature_client_evaluates_flags() {
+async fn openfeature_clients_evaluate_flags() {
     let fixture = Fixture::new(
         FILES,
         &[("applications.payroll-config", PAYROLL), ("source.poll", "50ms")],
@@ -51,7 +51,7 @@ async fn any_openfeature_client_evaluates_flags() {
     assert_eq!(
         post(&fixture, "/new-feed", PAYROLL, "{}").await.1["value"],
         false,
-        "of its own settings"
+        "from its own settings"
     );
     let named = json!({"context": {"application": "payroll-config"}}).to_string();
     assert_eq!(post(&fixture, "/new-feed", &service, &named).await.0, 403);
@@ -85,10 +85,10 @@ async fn any_openfeature_client_evaluates_flags() {
             "{path} {body}"
         );
     }
-    assert_eq!(post(&fixture, "/new-feed", "nobody knows this one", "{}").await.0, 401);
+    assert_eq!(post(&fixture, "/new-feed", "an unknown token", "{}").await.0, 401);
 
     let (status, all) = post(&fixture, "", &service, "{\"context\": {}}").await;
-    let missing = json!({"key": "share", "errorCode": "TARGETING_KEY_MISSING", "errorDetails": "a percentage needs a targetingKey"});
+    let missing = json!({"key": "share", "errorCode": "TARGETING_KEY_MISSING", "errorDetails": "a percentage requires a targetingKey"});
     assert_eq!((status, all["flags"].as_array().unwrap().len()), (200, 4), "{all}");
     assert!(all["flags"].as_array().unwrap().contains(&missing), "{all}");
 
@@ -124,7 +124,7 @@ async fn any_openfeature_client_evaluates_flags() {
 }
 
 #[tokio::test]
-async fn a_flag_that_is_no_switch_is_refused_and_not_quoted() {
+async fn an_invalid_flag_is_refused_without_its_value() {
     let fixture = Fixture::new(FILES, &[("source.poll", "50ms")]).await;
     fixture.write("application.yml", "a: 1\nflags.share: s3cret\n");
     let refused = eventually("it is refused", async || {

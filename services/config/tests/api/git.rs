@@ -6,7 +6,7 @@ use crate::repository::Repository;
 
 const POLL: (&str, &str) = ("source.poll", "50ms");
 
-async fn over(repository: &Repository) -> Fixture {
+async fn serve(repository: &Repository) -> Fixture {
     let bed = Bed::new(EngineSet::Embedded).await;
     Fixture::on(bed, &[("source.url", &repository.url()), POLL]).await
 }
@@ -15,7 +15,7 @@ async fn number(fixture: &Fixture, path: &str) -> Value {
     fixture.json(path).await["a"].clone()
 }
 
-async fn becomes(fixture: &Fixture, path: &str, expected: i64) {
+async fn wait_for_number(fixture: &Fixture, path: &str, expected: i64) {
     eventually(&format!("{path} is {expected}"), async || {
         (number(fixture, path).await == expected).then_some(())
     })
@@ -30,7 +30,7 @@ async fn labels_are_branches_tags_commits_and_folders() {
     repository.work_git(&["push", "origin", "v1"]);
     let branch = repository.push("release/2", &[("feed-config.yml", "a: 2")]);
     let main = repository.push("main", &[("feed-config.yml", "a: 3")]);
-    let fixture = over(&repository).await;
+    let fixture = serve(&repository).await;
     for (label, version, a) in [
         ("main", &main, 3),
         ("v1", &first, 1),
@@ -70,20 +70,20 @@ async fn labels_are_branches_tags_commits_and_folders() {
 }
 
 #[tokio::test]
-async fn pushes_are_followed_whatever_they_do_to_history() {
+async fn force_pushes_and_deleted_branches_are_followed() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
     repository.push("part", &[]);
-    let fixture = over(&repository).await;
+    let fixture = serve(&repository).await;
     assert_eq!(number(&fixture, "/part/feed-config-default.json").await, 1);
     repository.push("main", &[("feed-config.yml", "a: 2")]);
-    becomes(&fixture, "/feed-config-default.json", 2).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 2).await;
 
     repository.work_git(&["commit", "--amend", "--message", "another"]);
     let forced = repository.push("main", &[("feed-config.yml", "a: 3")]);
-    becomes(&fixture, "/feed-config-default.json", 3).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 3).await;
     assert_eq!(fixture.json("/feed-config/default").await["version"], forced);
 
-    // A branch goes, and one comes that git keeps in a folder of its name.
+    // A branch is deleted, and another one is created that git stores in a folder of its name.
     repository.work_git(&["push", "origin", ":part"]);
     repository.push("part/of", &[("feed-config.yml", "a: 4")]);
     eventually("the new branch is served", async || {
@@ -95,27 +95,27 @@ async fn pushes_are_followed_whatever_they_do_to_history() {
 }
 
 #[tokio::test]
-async fn the_last_good_copy_is_served_while_the_source_is_away() {
+async fn the_last_valid_version_is_served_while_the_source_is_unavailable() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
     repository.push("other", &[("feed-config.yml", "a: 2")]);
     repository.push("main", &[("feed-config.yml", "a: 1")]);
-    let fixture = over(&repository).await;
-    repository.away();
+    let fixture = serve(&repository).await;
+    repository.make_unavailable();
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
-    // After a restart too, labels that nobody had asked for included.
+    // After a restart too, including labels without a request so far.
     let fixture = fixture.restart().await;
     assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
     assert_eq!(number(&fixture, "/other/feed-config-default.json").await, 2);
-    repository.back();
+    repository.make_available();
     repository.push("main", &[("feed-config.yml", "a: 3")]);
-    becomes(&fixture, "/feed-config-default.json", 3).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 3).await;
 }
 
 #[tokio::test]
-async fn a_damaged_clone_is_made_anew() {
+async fn a_corrupt_clone_is_replaced() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
-    let fixture = over(&repository).await;
+    let fixture = serve(&repository).await;
     let clone = fixture.bed.folder().join("config-state/clone");
     let packs = clone.join("objects/pack");
     for pack in std::fs::read_dir(&packs).unwrap() {
@@ -126,54 +126,54 @@ async fn a_damaged_clone_is_made_anew() {
     assert_eq!(
         number(&fixture, "/feed-config-default.json").await,
         1,
-        "what is in memory is whole"
+        "the version in memory is complete"
     );
     repository.push("main", &[("feed-config.yml", "a: 2")]);
-    becomes(&fixture, "/feed-config-default.json", 2).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 2).await;
 
     std::fs::remove_dir_all(&clone).unwrap();
     repository.push("main", &[("feed-config.yml", "a: 3")]);
-    becomes(&fixture, "/feed-config-default.json", 3).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 3).await;
     std::fs::write(clone.join("HEAD"), "garbage").unwrap();
     std::fs::write(clone.join("config"), "[[[").unwrap();
     repository.push("main", &[("feed-config.yml", "a: 4")]);
-    becomes(&fixture, "/feed-config-default.json", 4).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 4).await;
 
-    // With nothing but a damaged clone at the start, and the source away, the copy of the last version is there.
+    // A corrupt clone at the start while the source is unavailable: the copy of the last version is served.
     std::fs::remove_dir_all(&clone).unwrap();
     std::fs::write(&clone, "not even a folder").unwrap();
-    repository.away();
+    repository.make_unavailable();
     let fixture = fixture.restart().await;
     assert_eq!(number(&fixture, "/feed-config-default.json").await, 4);
-    repository.back();
+    repository.make_available();
     repository.push("main", &[("feed-config.yml", "a: 5")]);
-    becomes(&fixture, "/feed-config-default.json", 5).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 5).await;
 }
 
 #[tokio::test]
-async fn a_broken_commit_is_refused_on_each_label_for_itself() {
+async fn an_invalid_commit_is_refused_for_its_label_only() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1"), ("application.yml", "b: 1")]);
     repository.push("other", &[("feed-config.yml", "a: 2")]);
     repository.push("main", &[("feed-config.yml", "a: 1")]);
-    let fixture = over(&repository).await;
+    let fixture = serve(&repository).await;
     assert_eq!(number(&fixture, "/other/feed-config-default.json").await, 2);
     repository.push("other", &[("feed-config.yml", "a: ["), ("application.yml", "b: 2")]);
     repository.push("main", &[("feed-config.yml", "a: 3"), ("application.yml", "b: 3")]);
-    becomes(&fixture, "/feed-config-default.json", 3).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 3).await;
     let other = fixture.json("/other/feed-config-default.json").await;
     assert_eq!(
         (&other["a"], &other["b"]),
         (&Value::from(2), &Value::from(1)),
-        "whole as before"
+        "the complete version before"
     );
 
     repository.push("main", &[("feed-config.yml", "a: ["), ("application.yml", "b: 4")]);
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let main = fixture.json("/feed-config-default.json").await;
     assert_eq!((&main["a"], &main["b"]), (&Value::from(3), &Value::from(3)));
-    // Never asked for before, and wrong at first sight: nothing good to fall back to.
+    // The first request of a label with an invalid commit: there is no version before.
     repository.push("third", &[]);
-    eventually("the new branch answers", async || {
+    eventually("the new branch is known", async || {
         let status = fixture.status("/feed-config/default/third").await;
         assert!(status == 404 || status == 500, "{status}");
         (status == 500).then_some(())
@@ -182,18 +182,18 @@ async fn a_broken_commit_is_refused_on_each_label_for_itself() {
 }
 
 #[tokio::test]
-async fn config_waits_for_a_repository_it_has_never_seen() {
+async fn config_is_not_ready_until_the_repository_is_available() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
-    repository.away();
-    let (fixture, ()) = tokio::join!(over(&repository), async {
+    repository.make_unavailable();
+    let (fixture, ()) = tokio::join!(serve(&repository), async {
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        repository.back();
+        repository.make_available();
     });
     assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
 }
 
 #[tokio::test]
-async fn a_password_in_the_url_shows_nowhere() {
+async fn a_password_in_the_url_is_never_returned() {
     let bed = Bed::new(EngineSet::Embedded).await;
     std::fs::create_dir_all(bed.folder().join("config-state/versions")).unwrap();
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
@@ -204,7 +204,7 @@ async fn a_password_in_the_url_shows_nowhere() {
     assert_eq!(number(&fixture, "/feed-config-default.json").await, 1);
     let Fixture { bed, config, .. } = fixture;
     config.stop().await;
-    // Nobody listens on this port: the copy is served, under the name of the new source.
+    // A port without a listener: the copy is served under the name of the new source.
     let url = "git:https://kim:hunter2hunter2@127.0.0.1:9/config.git";
     let fixture = Fixture::on(bed, &[("source.url", url), POLL]).await;
     let environment = fixture.text("/feed-config/default").await;
@@ -218,11 +218,14 @@ async fn a_password_in_the_url_shows_nowhere() {
         .get(health)
         .bearer_auth(&fixture.bed.operator_token);
     let health = request.send().await.unwrap().text().await.unwrap();
-    assert!(health.contains("away") && !health.contains("hunter2"), "{health}");
+    assert!(
+        health.contains("unavailable") && !health.contains("hunter2"),
+        "{health}"
+    );
 }
 
 #[tokio::test]
-async fn files_of_submodules_are_read_at_their_commit() {
+async fn submodules_are_read_at_the_commit_that_the_repository_names() {
     let private = Repository::new(&[("feed-config.yml", "secret: 1"), ("application.yml", "all: 1")]);
     let repository = Repository::new(&[("feed-config.yml", "a: 1\nsecret: none")]);
     let url = private.bare().display().to_string();
@@ -249,7 +252,7 @@ async fn files_of_submodules_are_read_at_their_commit() {
         "{names}"
     );
 
-    // What is pushed there counts once the repository names it.
+    // A push to the submodule takes effect once the repository names its commit.
     private.push("main", &[("feed-config.yml", "secret: 2")]);
     repository.push("main", &[("feed-config.yml", "a: 2")]);
     eventually("the push is served", async || {
@@ -276,8 +279,8 @@ async fn files_of_submodules_are_read_at_their_commit() {
         1
     );
 
-    // One that cannot be had keeps the new commit from being served, and nothing else.
-    private.away();
+    // A missing commit of a submodule keeps the new commit of the repository from being served, and nothing else.
+    private.make_unavailable();
     repository.work_git(&[
         "-c",
         "protocol.file.allow=always",
@@ -287,7 +290,7 @@ async fn files_of_submodules_are_read_at_their_commit() {
     ]);
     repository.work_git(&["commit", "--message", "a commit that the submodule lacks"]);
     repository.work_git(&["push", "origin", "HEAD:main"]);
-    let reason = eventually("it says why", async || {
+    let reason = eventually("the reason is reported", async || {
         let status = fixture.ask("/status").await;
         status["away"]["reason"].as_str().map(str::to_owned)
     })
@@ -297,7 +300,7 @@ async fn files_of_submodules_are_read_at_their_commit() {
 }
 
 #[tokio::test]
-async fn a_slow_repository_keeps_nobody_waiting() {
+async fn requests_do_not_wait_for_a_slow_repository() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
     let bed = Bed::new(EngineSet::Embedded).await;
     let ssh = bed.folder().join("slow-ssh");
@@ -315,8 +318,8 @@ async fn a_slow_repository_keeps_nobody_waiting() {
         slowest = slowest.max(began.elapsed());
         tokio::time::sleep(std::time::Duration::from_millis(60)).await;
     }
-    println!("the slowest of 50 answers beside fetches of 2 s took {slowest:?}");
+    println!("the slowest of 50 responses during fetches of 2 s took {slowest:?}");
     assert!(slowest < std::time::Duration::from_secs(1), "{slowest:?}");
     repository.push("main", &[("feed-config.yml", "a: 2")]);
-    becomes(&fixture, "/feed-config-default.json", 2).await;
+    wait_for_number(&fixture, "/feed-config-default.json", 2).await;
 }

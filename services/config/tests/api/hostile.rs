@@ -1,4 +1,4 @@
-//! Requests and files that are made to read what is not theirs, to cost what they may not, or to be misunderstood.
+//! Hostile requests and files: reading documents of others, excessive cost, and ambiguous input.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const POLL: (&str, &str) = ("source.poll", "50ms");
 const PAYROLL: &str = "the token of payroll only";
 
 #[tokio::test]
-async fn no_answer_holds_a_document_of_another_application() {
+async fn no_response_contains_a_document_of_another_application() {
     let files = [
         ("application.yml", "shared: 1\n"),
         ("payroll-config.yml", "mine: payroll\n"),
@@ -82,7 +82,7 @@ fn many(name: &str, count: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_request_of_many_names_costs_little() {
+async fn a_request_with_many_names_has_bounded_cost() {
     let fixture = Fixture::new(&[("l/a.yml", "a: 1\n"), ("a-p.yml", "b: 1\n")], &[]).await;
     let same = |name: &str, count: usize| vec![name; count].join(",");
     let began = Instant::now();
@@ -103,7 +103,7 @@ async fn a_request_of_many_names_costs_little() {
 }
 
 #[tokio::test]
-async fn placeholders_that_refer_to_each_other_are_refused_and_named() {
+async fn cycles_of_placeholders_are_refused_with_their_keys() {
     let bombs = [
         ("feed-x.yml", "a: '${b}${b}'\n"),
         ("feed-y.yml", "b: '${a}${a}'\n"),
@@ -115,7 +115,7 @@ async fn placeholders_that_refer_to_each_other_are_refused_and_named() {
     assert_eq!(
         fixture.status("/feed/x,y").await,
         200,
-        "the client resolves what it gets"
+        "clients resolve placeholders of the environment"
     );
     for path in [
         "/feed-x,y.yml",
@@ -146,7 +146,7 @@ async fn placeholders_that_refer_to_each_other_are_refused_and_named() {
 }
 
 #[tokio::test]
-async fn a_secret_is_encrypted_as_it_was_meant_or_not_at_all() {
+async fn an_ambiguous_secret_is_refused() {
     let fixture = Fixture::new(&[], &[("encrypt.key", "a test key")]).await;
     let operator = fixture.bed.operator_token.clone();
     let post = async |path: &str, content_type: &str, body: &str| {
@@ -155,7 +155,7 @@ async fn a_secret_is_encrypted_as_it_was_meant_or_not_at_all() {
         (response.status().as_u16(), response.text().await.unwrap())
     };
     let form = "application/x-www-form-urlencoded";
-    for (content_type, body, meant) in [
+    for (content_type, body, plain) in [
         (form, "my%2Bpass", Some("my+pass")),
         (form, "ab+/cdE=", None),
         (form, "my+pass", None),
@@ -165,14 +165,14 @@ async fn a_secret_is_encrypted_as_it_was_meant_or_not_at_all() {
         ("application/json", "\"x\"", None),
     ] {
         let (status, answer) = post("/encrypt", content_type, body).await;
-        let Some(meant) = meant else {
+        let Some(plain) = plain else {
             assert_eq!(status, 400, "{content_type} {body}");
             assert!(answer.contains("--data-binary @-"), "{answer}");
             continue;
         };
         for form_or_text in [form, "text/plain"] {
             let read = post("/decrypt", form_or_text, &answer).await;
-            assert_eq!(read, (200, meant.to_owned()), "{content_type} {body}");
+            assert_eq!(read, (200, plain.to_owned()), "{content_type} {body}");
         }
     }
 }
@@ -185,7 +185,7 @@ fn signature(body: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn webhooks_are_as_large_as_hosts_make_them() {
+async fn webhooks_may_be_as_large_as_the_body_limit() {
     let fixture = Fixture::new(&[], &[("webhooks.secret", "a secret of webhooks")]).await;
     let url = fixture.config.at("/config-service/monitor");
     let send = async |body: Bytes, signature: Option<String>| {
@@ -221,7 +221,7 @@ async fn webhooks_are_as_large_as_hosts_make_them() {
 }
 
 #[tokio::test]
-async fn lists_and_switches_are_read_as_spring_reads_them() {
+async fn lists_and_switches_are_read_as_in_spring() {
     let files = [
         ("demo-dev.yml", "a: ${b:1}\n"),
         ("demo-eu-west.yml", "region: west\n"),
@@ -254,7 +254,7 @@ async fn lists_and_switches_are_read_as_spring_reads_them() {
             .await;
         assert_eq!(answer["a"], a, "{switch}");
     }
-    // The last dash parts name and profile, whatever is meant; the file is found all the same.
+    // The last dash separates name and profile. The file is found either way.
     assert_eq!(fixture.json("/demo-eu-west.json").await["region"], "west");
     assert_eq!(
         fixture.json("/demo/eu-west").await["propertySources"][0]["source"]["region"],
@@ -263,7 +263,7 @@ async fn lists_and_switches_are_read_as_spring_reads_them() {
 }
 
 #[tokio::test]
-async fn marks_and_wide_numbers_are_read_in_every_form() {
+async fn byte_order_marks_and_wide_numbers_are_read_in_every_form() {
     let pin = "123456789012345678901234567890";
     let yaml = format!("\u{feff}pin: {pin}\n");
     let properties = format!("\u{feff}pin={pin}\n");

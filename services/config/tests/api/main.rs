@@ -1,4 +1,4 @@
-//! The config service as a Spring client and an operator see it.
+//! The config service as seen by Spring clients and operators.
 
 mod answers;
 mod bus;
@@ -48,7 +48,7 @@ impl Fixture {
         }
     }
 
-    /// The same service again, after its end.
+    /// Stops the service and starts it again.
     pub async fn restart(self) -> Self {
         self.config.stop().await;
         let settings: Vec<_> = self
@@ -64,7 +64,7 @@ impl Fixture {
         write(&self.bed, path, text);
     }
 
-    /// A GET as a service of the fleet, its token as the Basic password.
+    /// Returns a GET request as a service of the fleet, with its token as the password of Basic.
     pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
         self.anonymous(path)
             .basic_auth("feed-service", Some(&self.bed.service_token))
@@ -74,7 +74,7 @@ impl Fixture {
         self.http.get(self.config.at(&format!("/config-service{path}")))
     }
 
-    /// A POST of a text with a token as Bearer.
+    /// Returns a POST request of a text with a token as Bearer.
     pub fn post(&self, path: &str, token: &str, body: &str) -> reqwest::RequestBuilder {
         let url = self.config.at(&format!("/config-service{path}"));
         self.http.post(url).bearer_auth(token).body(body.to_owned())

@@ -1,4 +1,4 @@
-//! Repositories that are elsewhere: over ssh and over https.
+//! Remote repositories over ssh and https.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,12 +28,12 @@ use crate::repository::Repository;
 const POLL: (&str, &str) = ("source.poll", "50ms");
 const PASSWORD: &str = "hunter2hunter2";
 
-/// A program that is called as `ssh` is (`-G`: whether it is OpenSSH), writes down how, and runs here what it is to run there.
+/// Replaces `ssh` by a program that records its arguments (`-G` asks whether it is OpenSSH) and runs the remote command on this machine.
 #[tokio::test]
 async fn a_repository_over_ssh() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
     let bed = Bed::new(EngineSet::Embedded).await;
-    let (ssh, told) = (bed.folder().join("ssh"), bed.folder().join("told"));
+    let (ssh, arguments) = (bed.folder().join("ssh"), bed.folder().join("arguments"));
     let script = format!(
         "#!/bin/sh\n\
          printf '%s\\n' \"$*\" >> '{}'\n\
@@ -41,7 +41,7 @@ async fn a_repository_over_ssh() {
          until [ \"$1\" = kim@git.example.com ]; do shift; done\n\
          shift\n\
          exec sh -c \"$*\"\n",
-        told.display()
+        arguments.display()
     );
     std::fs::write(&ssh, script).unwrap();
     std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -55,8 +55,8 @@ async fn a_repository_over_ssh() {
         (fixture.json("/feed-config-default.json").await["a"] == 2).then_some(())
     })
     .await;
-    let told = std::fs::read_to_string(told).unwrap();
-    let first = told.lines().find(|line| !line.contains(" -G ")).unwrap();
+    let calls = std::fs::read_to_string(arguments).unwrap();
+    let first = calls.lines().find(|line| !line.contains(" -G ")).unwrap();
     for part in ["-oBatchMode=yes", "-p2222", "kim@git.example.com", "git-upload-pack"] {
         assert!(first.contains(part), "{part}: {first}");
     }
@@ -68,7 +68,7 @@ async fn a_repository_over_ssh() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repository_over_https_whose_certificate_is_looked_at() {
+async fn a_repository_over_https_with_a_verified_certificate() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1")]);
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -77,9 +77,9 @@ async fn a_repository_over_https_whose_certificate_is_looked_at() {
     let address = serve_git(&repository, &made).await;
     let url = format!("git:https://{address}/bare");
 
-    // One that nobody vouches for is not spoken to.
+    // An untrusted certificate is refused.
     let strict = Process::start(&folder.path().join("strict"), &url, None);
-    let reason = eventually("it says why", async || strict.away().await).await;
+    let reason = eventually("the reason is reported", async || strict.failure().await).await;
     assert!(
         reason.contains("certificate") || reason.contains("UnknownIssuer"),
         "{reason}"
@@ -93,7 +93,7 @@ async fn a_repository_over_https_whose_certificate_is_looked_at() {
     eventually("the push is served", async || (config.a().await? == 2).then_some(())).await;
 }
 
-/// `sosohappy-config` as a process, which has an environment of its own; ends when dropped.
+/// `sosohappy-config` as a process with its own environment; killed when dropped.
 struct Process {
     child: std::process::Child,
     port: u16,
@@ -102,7 +102,7 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody to tell.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -154,15 +154,15 @@ impl Process {
         answer["a"].as_i64()
     }
 
-    /// Why the source cannot be read.
-    async fn away(&self) -> Option<String> {
+    /// Returns why the source cannot be read.
+    async fn failure(&self) -> Option<String> {
         let health = self.ask("/actuator/health", OPERATOR).await?;
         let reason = health["components"]["source"]["details"]["error"].as_str()?;
-        reason.contains("away").then(|| reason.to_owned())
+        reason.contains("unavailable").then(|| reason.to_owned())
     }
 }
 
-/// git's own server behind TLS, for who shows the password.
+/// Serves a repository with git's own HTTP server behind TLS and Basic authentication.
 async fn serve_git(repository: &Repository, made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> SocketAddr {
     let key = made.signing_key.serialize_der().try_into().unwrap();
     let tls = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
@@ -194,7 +194,7 @@ impl axum::serve::Listener for Tls {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, address) = self.listener.accept().await.unwrap();
-            // Who does not trust the certificate goes away.
+            // A client that does not trust the certificate closes the connection.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);
             }
@@ -206,7 +206,7 @@ impl axum::serve::Listener for Tls {
     }
 }
 
-/// `git http-backend`, which speaks CGI (RFC 3875).
+/// Runs `git http-backend` over CGI (RFC 3875).
 async fn git_http_backend(State(root): State<PathBuf>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let header = |name: &str| {

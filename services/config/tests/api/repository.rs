@@ -1,4 +1,4 @@
-//! A bare repository on this machine, and somebody who pushes to it.
+//! A bare repository on this machine, with a work tree that pushes to it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// With one commit on `main`.
+    /// Creates a repository with one commit on `main`.
     pub fn new(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let repository = Self { folder };
@@ -35,7 +35,7 @@ impl Repository {
         format!("git:{}", self.bare().display())
     }
 
-    /// Writes, commits and pushes; answers the commit.
+    /// Writes, commits and pushes files, and returns the commit.
     pub fn push(&self, branch: &str, files: &[(&str, &str)]) -> String {
         for (path, text) in files {
             let file = self.work().join(path);
@@ -56,17 +56,17 @@ impl Repository {
         git(&self.work(), arguments)
     }
 
-    /// As if the server were gone; `back` undoes it.
-    pub fn away(&self) {
-        std::fs::rename(self.bare(), self.folder.path().join("away")).unwrap();
+    /// Moves the repository away until [`Repository::make_available`].
+    pub fn make_unavailable(&self) {
+        std::fs::rename(self.bare(), self.folder.path().join("unavailable")).unwrap();
     }
 
-    pub fn back(&self) {
-        std::fs::rename(self.folder.path().join("away"), self.bare()).unwrap();
+    pub fn make_available(&self) {
+        std::fs::rename(self.folder.path().join("unavailable"), self.bare()).unwrap();
     }
 }
 
-/// Runs git with nothing of the machine's configuration; answers what it says.
+/// Runs git without the machine's configuration and returns its output.
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args([
@@ -83,7 +83,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
         .current_dir(folder)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "git {arguments:?}: {told}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "git {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -1,5 +1,5 @@
-//! A client that asks as Spring's does (spring-cloud-config-client, `ConfigServerConfigDataLoader`): the labels one after the other, the media
-//! type with origins, Basic with a user, the state it was told; and reads the answer as it does.
+//! A client that sends requests as Spring's does (spring-cloud-config-client, `ConfigServerConfigDataLoader`): one label after the other, the
+//! media type with origins, Basic with a user, the last state; and interprets the response in the same way.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ struct SpringClient<'a> {
 }
 
 impl SpringClient<'_> {
-    /// None: no configuration for any label.
+    /// Returns the environment; none without configuration for any label.
     async fn environment(&self) -> Option<Value> {
         let none = [""];
         let labels = if self.labels.is_empty() { &none } else { self.labels };
@@ -30,7 +30,7 @@ impl SpringClient<'_> {
                 .get(&path)
                 .header("Accept", "application/vnd.spring-cloud.config-server.v2+json")
                 .header("Accept-Charset", "utf-8")
-                .header("X-Config-State", "a state it was told before")
+                .header("X-Config-State", "the state of an earlier response")
                 .send()
                 .await
                 .unwrap();
@@ -43,7 +43,7 @@ impl SpringClient<'_> {
         None
     }
 
-    /// What the application sees: profile-specific sources over the others, each in the order told.
+    /// Returns the properties that the application sees: profile-specific sources before the others, each in the order of the response.
     async fn properties(&self) -> BTreeMap<String, String> {
         let environment = self.environment().await.unwrap();
         let profiles: Vec<_> = self.profiles.split(',').collect();
@@ -54,7 +54,7 @@ impl SpringClient<'_> {
             let specific = profiles.iter().any(|profile| file.contains(&format!("-{profile}.")));
             assert!(specific || file.starts_with("application.") || file.starts_with(self.name) || file == "overrides");
             for (key, value) in source["source"].as_object().unwrap() {
-                // Taken for value and origin only with exactly these keys.
+                // Recognised as value and origin with exactly these keys.
                 assert_eq!(
                     value.as_object().unwrap().keys().collect::<Vec<_>>(),
                     ["value", "origin"]
@@ -68,7 +68,7 @@ impl SpringClient<'_> {
 }
 
 #[tokio::test]
-async fn it_starts_as_against_springs_own_server() {
+async fn a_spring_client_starts_as_with_springs_server() {
     let files = [
         ("application.yml", "server.port: 1\nshared: yes\n"),
         (

@@ -1,5 +1,5 @@
-//! What Spring's config client, its bus and their operators send, to the letter, as files in `tests/golden/spring`: requests beside the
-//! answers they get, and records of `configBus`. `SOSOHAPPY_UPDATE_GOLDEN=1` writes the answers anew.
+//! Requests of Spring's config client, bus and operators byte by byte, as files in `tests/golden/spring` beside their responses, and records of
+//! `configBus`. `SOSOHAPPY_UPDATE_GOLDEN=1` rewrites the responses.
 //!
 //! Source: spring-cloud-config-client's `ConfigServerConfigDataLoader` over `RestTemplate`, spring-cloud-bus's events as Jackson writes them.
 
@@ -35,7 +35,7 @@ fn file(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Sends the bytes of a request file and returns status, content type and body of the answer.
+/// Sends the bytes of a request file and returns status, content type and body of the response.
 async fn exchange(fixture: &Fixture, name: &str) -> String {
     let text = std::fs::read_to_string(file(&format!("{name}.http"))).unwrap();
     let (head, body) = text.split_once("\n\n").unwrap();
@@ -54,10 +54,10 @@ async fn exchange(fixture: &Fixture, name: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    // The connection is kept alive: the answer ends where its length says.
+    // The connection is kept alive: the response ends at its content length.
     let (head, body) = loop {
         let read = stream.read(&mut buffer).await.unwrap();
-        assert_ne!(read, 0, "{name}: the answer ends early");
+        assert_ne!(read, 0, "{name}: incomplete response");
         answer.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&answer);
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -85,7 +85,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn requests_of_spring_clients_and_operators_get_the_kept_answers() {
+async fn requests_of_spring_clients_and_operators_get_the_golden_responses() {
     let fixture = Fixture::new(&FILES, &[("encrypt.key", "a test key")]).await;
     for name in [
         "environment",

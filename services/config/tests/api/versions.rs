@@ -7,7 +7,7 @@ use crate::repository::Repository;
 const POLL: (&str, &str) = ("source.poll", "50ms");
 
 impl Fixture {
-    /// As an operator named lee; status and JSON.
+    /// Sends a request as an operator named lee; returns status and JSON.
     pub async fn operate(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let url = self.config.at(path);
         let mut request = sosohappy_common::tls::client().request(method, url);
@@ -30,12 +30,12 @@ impl Fixture {
     }
 }
 
-async fn over(repository: &Repository) -> Fixture {
+async fn serve(repository: &Repository) -> Fixture {
     let bed = Bed::new(EngineSet::Embedded).await;
     Fixture::on(bed, &[("source.url", &repository.url()), POLL]).await
 }
 
-async fn served(fixture: &Fixture, version: &str) {
+async fn wait_for_version(fixture: &Fixture, version: &str) {
     eventually("the version is served", async || {
         (fixture.json("/feed-config/default").await["version"] == version).then_some(())
     })
@@ -43,10 +43,10 @@ async fn served(fixture: &Fixture, version: &str) {
 }
 
 #[tokio::test]
-async fn a_version_our_services_cannot_read_is_refused_and_told() {
+async fn a_version_that_our_services_cannot_read_is_refused_and_reported() {
     let repository = Repository::new(&[("feed-config.yml", "post.text: 10\n")]);
     let good = repository.head();
-    let fixture = over(&repository).await;
+    let fixture = serve(&repository).await;
     let bad = repository.push(
         "main",
         &[
@@ -55,7 +55,7 @@ async fn a_version_our_services_cannot_read_is_refused_and_told() {
             ("dm-config.properties", "messages.max-characters=0\n"),
         ],
     );
-    eventually("the refusal is told", async || {
+    eventually("the refusal is reported", async || {
         let status = fixture.ask("/status").await;
         (!status["refused"].as_array().unwrap().is_empty()).then_some(())
     })
@@ -86,10 +86,10 @@ async fn a_version_our_services_cannot_read_is_refused_and_told() {
         "{metrics}"
     );
     let (_, health) = fixture.operate(reqwest::Method::GET, "/actuator/health", None).await;
-    let told = health["components"]["source"]["details"]["refused"][0]
+    let refusal = health["components"]["source"]["details"]["refused"][0]
         .as_str()
         .unwrap();
-    assert!(told.contains("feed-config.yml:3: post.text"), "{told}");
+    assert!(refusal.contains("feed-config.yml:3: post.text"), "{refusal}");
     let history = fixture.ask("/history").await;
     assert_eq!(
         (&history[0]["action"], &history[0]["version"]),
@@ -109,17 +109,17 @@ async fn a_version_our_services_cannot_read_is_refused_and_told() {
             ("dm-config.properties", "messages.max-characters=1\n"),
         ],
     );
-    served(&fixture, &better).await;
+    wait_for_version(&fixture, &better).await;
     assert_eq!(fixture.ask("/status").await["refused"], json!([]));
 }
 
 #[tokio::test]
-async fn going_back_is_a_commit() {
+async fn a_commit_reverts_a_version() {
     let repository = Repository::new(&[("feed-config.yml", "a: 1\ndb.password: hunter2\n")]);
     let first = repository.head();
-    let fixture = over(&repository).await;
+    let fixture = serve(&repository).await;
     let second = repository.push("main", &[("feed-config.yml", "a: 2\ndb.password: hunter3\n")]);
-    served(&fixture, &second).await;
+    wait_for_version(&fixture, &second).await;
 
     let diff = fixture.ask(&format!("/diff?from={}&to={second}", &first[..8])).await;
     let change = |key: &str, from: Value, to: Value| json!({"key": key, "change": "changed", "from": from, "to": to});
@@ -132,7 +132,7 @@ async fn going_back_is_a_commit() {
     );
 
     let third = repository.push("main", &[("feed-config.yml", "a: 1\ndb.password: hunter2\n")]);
-    served(&fixture, &third).await;
+    wait_for_version(&fixture, &third).await;
     assert_eq!(fixture.json("/feed-config-default.json").await["a"], 1);
     assert_eq!(fixture.ask(&format!("/diff?from={first}")).await["files"], json!([]));
     let fixture = fixture.restart().await;
@@ -149,7 +149,7 @@ async fn going_back_is_a_commit() {
 }
 
 #[tokio::test]
-async fn operators_only() {
+async fn operations_require_the_operator_token() {
     let fixture = Fixture::new(&[], &[]).await;
     let service = fixture.bed.service_token.clone();
     let client = sosohappy_common::tls::client();
@@ -177,7 +177,7 @@ async fn operators_only() {
 }
 
 #[tokio::test]
-async fn the_state_is_for_its_owner_only_and_the_start_says_what_is_wrong() {
+async fn startup_fails_with_the_setting_or_finding_at_fault() {
     let bed = Bed::new(EngineSet::Embedded).await;
     let file = bed.folder().join("a-file");
     std::fs::write(&file, "").unwrap();

@@ -1,4 +1,4 @@
-//! What stays of versions: copies on disk, and lines in the record.
+//! Persistence of versions: copies on disk, and entries in the audit record.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use crate::domain::finding::Refused;
 use crate::domain::snapshot::Snapshot;
 use crate::state::record::{Action, Entry};
 
-/// Who is told as the author of what the source brings.
+/// The actor in entries about versions of the source.
 const SOURCE: &str = "source";
 
 impl Source {
-    /// Any version that is kept, or that the clone has.
+    /// Returns a version from the archive or from the clone.
     pub async fn version(&self, version: &str) -> Result<Option<Arc<Snapshot>>, String> {
         let (source, version) = (self.clone(), version.to_owned());
         blocking(move || {
@@ -38,8 +38,8 @@ impl Source {
         .await
     }
 
-    /// A copy on disk and a line in the record. Failing to keep them does not keep a good version from being served.
-    pub(super) async fn keep(&self, snapshot: &Arc<Snapshot>) {
+    /// Saves a copy on disk and an entry in the record. A failure is logged and does not prevent publication.
+    pub(super) async fn save(&self, snapshot: &Arc<Snapshot>) {
         let (source, snapshot) = (self.clone(), snapshot.clone());
         blocking(move || {
             let inner = &source.inner;
@@ -59,25 +59,25 @@ impl Source {
         .await;
     }
 
-    /// Tells once a version; it is looked into again at every look.
-    pub(super) async fn refuse(&self, version: &str, label: Option<&str>, refused: &Refused) {
-        let told = {
-            let mut condition = self.inner.condition.lock();
+    /// Adds a version to the refused ones. It is checked again at each refresh, and counted, logged and recorded the first time.
+    pub(super) async fn record_refusal(&self, version: &str, label: Option<&str>, refused: &Refused) {
+        let is_known = {
+            let mut status = self.inner.status.lock();
             let same = |before: &RefusedVersion| before.version == version && before.label.as_deref() == label;
-            let told = condition.refused.iter().any(same);
-            condition.refused.retain(|before| before.label.as_deref() != label);
-            condition.refused.push(RefusedVersion {
+            let is_known = status.refused.iter().any(same);
+            status.refused.retain(|before| before.label.as_deref() != label);
+            status.refused.push(RefusedVersion {
                 version: version.to_owned(),
                 label: label.map(ToOwned::to_owned),
                 findings: refused.0.clone(),
             });
-            told
+            is_known
         };
-        if told {
+        if is_known {
             return;
         }
         self.inner.metrics.refused.inc();
-        tracing::error!(version, label, reason = %refused, "version refused; serving last good version");
+        tracing::error!(version, label, reason = %refused, "version refused; serving last valid version");
         let mut entry = Entry::new(self.inner.context.clock.now(), SOURCE, Action::Refused).version(version);
         entry.label = label.map(ToOwned::to_owned);
         entry.findings.clone_from(&refused.0);
