@@ -18,6 +18,8 @@ use subtle::ConstantTimeEq as _;
 
 /// Dashes in a file name at which names of applications are derived.
 const MAX_DASHES: usize = 10;
+/// Bytes of an application's name. A longer part of a file name, or one with control characters, is none.
+const MAX_NAME: usize = 255;
 /// Applications of one push; more become a refresh of all instances.
 const MAX_NAMES: usize = 200;
 
@@ -239,7 +241,8 @@ pub fn names<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
         let mut stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
         for _ in 0..=MAX_DASHES {
             let name = if stem == "application" { "*" } else { stem };
-            if !name.is_empty() && seen.insert(name) {
+            let is_name = !name.is_empty() && name.len() <= MAX_NAME && !name.contains(char::is_control);
+            if is_name && seen.insert(name) {
                 if names.len() == MAX_NAMES {
                     return vec!["*".to_owned()];
                 }
@@ -439,6 +442,8 @@ mod tests {
             ["*", "application-prod"]
         );
         assert_eq!(names(["", "-.yml", "a"]), ["-", "a"]);
+        let long = format!("{}-a.yml", "a".repeat(MAX_NAME));
+        assert_eq!(names([long.as_str(), "b\n.yml"]), [&long[..MAX_NAME]]);
         assert!(names([["a"; 1000].join("-").as_str()]).len() <= MAX_DASHES + 1);
         let many: Vec<_> = (0..1000).map(|number| format!("a{number}.yml")).collect();
         assert_eq!(

@@ -29,6 +29,11 @@ pub struct EnvParameters {
     value: String,
 }
 
+/// Bytes of a key or of a destination.
+const MAX_NAME: usize = 512;
+/// Bytes of a value. Records of the bus are bounded too: a larger value could never be published.
+const MAX_VALUE: usize = 64 * 1024;
+
 /// Sets a value on all instances, with precedence over their settings until they restart or the value is removed by an empty one.
 #[utoipa::path(
     post,
@@ -62,7 +67,7 @@ pub async fn set_for_some(
     Path(destination): Path<String>,
     Params(parameters): Params<EnvParameters>,
 ) -> Result<StatusCode, Error> {
-    set(&app, &operator, &destination.replace('/', ":"), parameters).await
+    set(&app, &operator, &bus_destination(&destination)?, parameters).await
 }
 
 /// The value to remove.
@@ -105,7 +110,7 @@ pub async fn unset_for_some(
     Path(destination): Path<String>,
     Params(parameters): Params<UnsetParameters>,
 ) -> Result<StatusCode, Error> {
-    set(&app, &operator, &destination.replace('/', ":"), parameters.into()).await
+    set(&app, &operator, &bus_destination(&destination)?, parameters.into()).await
 }
 
 impl From<UnsetParameters> for EnvParameters {
@@ -118,6 +123,21 @@ impl From<UnsetParameters> for EnvParameters {
     }
 }
 
+/// Returns the destination that the segments of a path name: they are joined by `:`, as in Spring.
+fn bus_destination(path: &str) -> Result<String, Error> {
+    check_name("destination", path)?;
+    Ok(path.replace('/', ":"))
+}
+
+/// Checks a text that is written to the bus, the audit record and logs of other services.
+fn check_name(parameter: &str, text: &str) -> Result<(), Error> {
+    if text.len() > MAX_NAME || text.contains(char::is_control) {
+        let reason = format!("{parameter}: at most {MAX_NAME} bytes without control characters are expected");
+        return Err(Error::Parameter(reason));
+    }
+    Ok(())
+}
+
 async fn set(
     app: &App,
     operator: &Operator,
@@ -127,6 +147,12 @@ async fn set(
     let EnvParameters { name, value } = parameters;
     if name.trim().is_empty() {
         return Err(Error::Parameter("name: missing".to_owned()));
+    }
+    check_name("name", &name)?;
+    if value.len() > MAX_VALUE {
+        return Err(Error::Parameter(format!(
+            "value: at most {MAX_VALUE} bytes are expected"
+        )));
     }
     keys::check_depth(&name).map_err(|error| Error::Parameter(format!("name: {error}")))?;
     // Removal stays possible: the switch may have been set before the setting changed.
@@ -210,7 +236,7 @@ pub async fn refresh_some(
     State(app): State<App>,
     Path(destination): Path<String>,
 ) -> Result<StatusCode, Error> {
-    refresh(&app, &operator, &destination.replace('/', ":")).await
+    refresh(&app, &operator, &bus_destination(&destination)?).await
 }
 
 async fn refresh(app: &App, operator: &Operator, destination: &str) -> Result<StatusCode, Error> {

@@ -120,6 +120,32 @@ async fn operators_publish_refresh_events_and_values() {
 }
 
 #[tokio::test]
+async fn oversized_and_unprintable_parts_of_bus_messages_are_refused() {
+    let fixture = Fixture::new(&[], &[]).await;
+    let long = "a".repeat(600);
+    for (name, value) in [
+        ("a", "x".repeat(1_000_000)),
+        (&long, "1".to_owned()),
+        ("a\nb", "1".to_owned()),
+        ("\0", "1".to_owned()),
+    ] {
+        let body = json!({"name": name, "value": value});
+        let answer = post(&fixture, "/actuator/busenv").json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{name:.20} of {} bytes", value.len());
+    }
+    for destination in ["%00", "feed%0aservice", &long] {
+        for path in ["busrefresh", "busenv"] {
+            let request = post(&fixture, &format!("/actuator/{path}/{destination}"));
+            let answer = request.json(&json!({"name": "a", "value": "1"})).send().await.unwrap();
+            assert_eq!(answer.status(), 400, "{path} {destination:.20}");
+        }
+    }
+    let body = json!({"name": "a", "value": "x\ny".repeat(10_000)});
+    let answer = post(&fixture, "/actuator/busenv").json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 204);
+}
+
+#[tokio::test]
 async fn fault_switches_are_refused_by_busenv_with_check_fault_flags() {
     let fixture = Fixture::new(&[], &[("check.fault-flags", "refuse")]).await;
     let set = async |name: &str, value: &str| {
