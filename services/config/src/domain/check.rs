@@ -121,7 +121,8 @@ impl Checker {
             let reason = self.refuses(key, value, schemas);
             if let Some(reason) = reason {
                 let line = document.position(key).map(|position| position.line);
-                findings.push(Finding::new(path, line, format!("{}: {reason}", keys::shown(key))));
+                let key = keys::shown(public_part(key, schemas));
+                findings.push(Finding::new(path, line, format!("{key}: {reason}")));
             }
         }
     }
@@ -152,7 +153,7 @@ impl Checker {
                     let names: Vec<_> = section.keys().map(String::as_str).collect();
                     unknown = unknown.or(Some(format!("unknown key; this section has {}", names.join(", "))));
                 }
-                Key::Value(place) => {
+                Key::Value(place) | Key::Inside { value: place, .. } => {
                     known = true;
                     if is_encrypted(value) || (is_spring_section && is_placeholder(value)) {
                         continue;
@@ -168,6 +169,22 @@ impl Checker {
         }
         unknown.filter(|_| !known && !is_spring_section && self.refuse_unknown)
     }
+}
+
+/// Returns the part of a key that a finding may name. A text in braces, `password: {s3cret}`, is read as a mapping: its keys are parts of the
+/// value.
+fn public_part<'k>(key: &'k str, schemas: &[&Schema]) -> &'k str {
+    let current = renamed::current_name(key);
+    let steps = keys::steps(&current);
+    let depths = schemas.iter().filter_map(|schema| match schema.place(&steps) {
+        Key::Inside { depth, .. } => Some(depth),
+        Key::Value(_) | Key::Group | Key::Foreign | Key::Unknown { .. } => None,
+    });
+    let Some(depth) = depths.min() else {
+        return key;
+    };
+    let mut parts = key.match_indices(['.', '[']).map(|(at, _)| &key[..at]);
+    parts.find(|part| keys::steps(part).len() == depth).unwrap_or(key)
 }
 
 fn is_encrypted(value: &Value) -> bool {
@@ -325,6 +342,19 @@ mod tests {
         );
         assert_eq!(findings.len(), 4);
         assert!(!findings.concat().contains("hunter2"), "{findings:?}");
+        // Without quotes these are mappings, and the texts their keys.
+        let findings = check(
+            "feed-config.yml",
+            "post:\n  text: {hunter2}\n  wait: {hunter2: {hunter2: 1}}\n  note: {hunter2.a: 1}\n  names[0]: {hunter2}\n  keys[0].kid: {hunter2}\n",
+        );
+        let starts = ["post.text: ", "post.wait: ", "post.note: ", "post.keys[0].kid: "];
+        for (finding, start) in findings.iter().zip(starts) {
+            assert!(finding.contains(start), "{finding}");
+        }
+        assert!(
+            !findings.is_empty() && !findings.concat().contains("hunter2"),
+            "{findings:?}"
+        );
     }
 
     /// Returns the CPU time of this thread, which other tests do not affect.

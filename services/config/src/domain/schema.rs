@@ -24,6 +24,8 @@ pub struct Schema {
 pub enum Key<'a> {
     /// A value with its schema.
     Value(&'a Value),
+    /// Inside a value, which has no keys of its own: the schema of that value, and the number of steps to it.
+    Inside { value: &'a Value, depth: usize },
     /// A section, a list or a map; its content has keys of its own.
     Group,
     /// The first part is not a section of the service.
@@ -85,7 +87,7 @@ impl Schema {
                     (0, _) => Key::Foreign,
                     (_, Some(section)) => Key::Unknown { section },
                     // A list or a value: the schema says nothing about its inside.
-                    (_, None) => Key::Value(place),
+                    (_, None) => Key::Inside { value: place, depth },
                 };
             };
             place = next;
@@ -100,7 +102,7 @@ impl Schema {
     /// Returns whether the key is declared a secret (`writeOnly`).
     #[must_use]
     pub fn is_secret(&self, key: &str) -> bool {
-        let Key::Value(place) = self.key(key) else {
+        let (Key::Value(place) | Key::Inside { value: place, .. }) = self.key(key) else {
             return false;
         };
         self.alternatives(place).iter().any(|place| place["writeOnly"] == true)

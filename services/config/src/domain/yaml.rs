@@ -87,7 +87,13 @@ fn reason(error: &Error) -> Cow<'_, str> {
             ..
         } => "nested too deep".into(),
         Error::AliasReplayLimitExceeded { .. } => "aliases expand to too many values".into(),
-        Error::InvalidScalar { .. } | Error::InvalidBooleanStrict { .. } => "the value does not match its tag".into(),
+        Error::InvalidScalar { .. }
+        | Error::InvalidBooleanStrict { .. }
+        | Error::InvalidBinaryBase64 { .. }
+        | Error::BinaryNotUtf8 { .. }
+        | Error::TaggedScalarCannotDeserializeIntoString { .. } => "the value does not match its tag".into(),
+        // A text in braces is a mapping: its keys are parts of a value.
+        Error::DuplicateMappingKey { .. } => "duplicate key".into(),
         other => DefaultMessageFormatter.format_message(other),
     }
 }
@@ -345,6 +351,9 @@ mod tests {
             "password: |s3cret-word\n",
             "password: !s3cret!word x",
             "<<: s3cret-word",
+            "password: {s3cret-word, s3cret-word}",
+            "password: !!binary s3cret-word",
+            "password: !!str [s3cret-word]",
         ] {
             let (_, reason) = refused(text);
             assert!(!reason.contains("s3cret"), "{text}: {reason}");
@@ -353,6 +362,8 @@ mod tests {
             refused("a: 1\npassword: !!int s3cret-word"),
             (Some(2), "the value does not match its tag".to_owned())
         );
+        assert_eq!(refused("a: !!binary _w==").1, "the value does not match its tag");
+        assert_eq!(refused("a: 1\na: 2"), (Some(2), "duplicate key".to_owned()));
     }
 
     #[test]
