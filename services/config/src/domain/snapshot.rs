@@ -189,8 +189,16 @@ fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, ParseError> {
             .map(|(properties, positions)| Document::new(properties, positions))
             .collect(),
         Form::Properties => {
-            let (properties, positions) = parse_properties(text.as_bytes())?;
-            Ok(vec![Document::new(properties, positions)?])
+            let documents = split_properties(text);
+            let is_single = documents.len() == 1;
+            let mut parsed = Vec::new();
+            for (lines_before, text) in documents {
+                let (properties, positions) = parse_properties(text.as_bytes(), lines_before)?;
+                if is_single || !properties.is_empty() {
+                    parsed.push(Document::new(properties, positions)?);
+                }
+            }
+            Ok(parsed)
         }
         Form::Json => {
             let value = serde_json::from_str(&json_numbers::quote_wide(text))
@@ -203,15 +211,48 @@ fn parse(path: &str, bytes: &[u8]) -> Result<Vec<Document>, ParseError> {
     }
 }
 
-fn parse_properties(bytes: &[u8]) -> Result<(Properties, Positions), ParseError> {
+/// Splits a properties file into documents, each with the number of lines before it, as Spring Boot does: at a line `#---` or `!---`, unless the
+/// line before is a comment with the same prefix or the line after is a comment.
+fn split_properties(text: &str) -> Vec<(usize, &str)> {
+    let comment_prefix = |line: &str| line.trim_start().chars().next().filter(|first| "#!".contains(*first));
+    let mut documents = Vec::new();
+    let (mut start, mut lines_before) = (0, 0);
+    let mut offset = 0;
+    // The last line's prefix when it is a comment, and whether it continues on this one.
+    let (mut last_comment, mut is_continued) = (None, false);
+    let mut lines = text.split_inclusive('\n').enumerate().peekable();
+    while let Some((number, line)) = lines.next() {
+        offset += line.len();
+        let content = line.trim_end();
+        let prefix = if is_continued { None } else { comment_prefix(line) };
+        let is_separator = prefix.is_some_and(|prefix| content.strip_prefix(prefix) == Some("---"))
+            && last_comment != prefix
+            && lines.peek().is_none_or(|(_, next)| comment_prefix(next).is_none());
+        if is_separator {
+            documents.push((lines_before, &text[start..offset]));
+            (start, lines_before) = (offset, number + 1);
+        }
+        last_comment = prefix;
+        let backslashes = line
+            .trim_end_matches(['\r', '\n'])
+            .bytes()
+            .rev()
+            .take_while(|byte| *byte == b'\\');
+        is_continued = prefix.is_none() && backslashes.count() % 2 == 1;
+    }
+    documents.push((lines_before, &text[start..]));
+    documents
+}
+
+fn parse_properties(bytes: &[u8], lines_before: usize) -> Result<(Properties, Positions), ParseError> {
     use java_properties::LineContent;
     let (mut properties, mut positions) = (Properties::new(), Positions::new());
     for line in java_properties::PropertiesIter::new_with_encoding(bytes, encoding_rs::UTF_8) {
         let line = line.map_err(|error| ParseError {
-            line: error.line_number(),
+            line: error.line_number().map(|line| lines_before + line),
             reason: "invalid line: `\\u` must be followed by four hex digits".to_owned(),
         })?;
-        let number = line.line_number();
+        let number = lines_before + line.line_number();
         if let LineContent::KVPair(key, value) = line.consume_content() {
             positions.insert(
                 key.clone(),
@@ -270,6 +311,32 @@ mod tests {
             Value::Object(documents[0].properties.clone()),
             json!({"a.b": "행복", "c": "1"})
         );
+    }
+
+    #[test]
+    fn properties_may_have_several_documents() {
+        let text = "a=1\n#---\nspring.config.activate.on-profile=prod\na=2\n!---  \n\nb=3\n#---\n";
+        let read = documents("feed.properties", text).unwrap();
+        let properties: Vec<_> = read
+            .iter()
+            .map(|document| Value::Object(document.properties.clone()))
+            .collect();
+        assert_eq!(properties, [json!({"a": "1"}), json!({"a": "2"}), json!({"b": "3"})]);
+        let is_for_prod: Vec<_> = read.iter().map(Document::is_for_all).collect();
+        assert_eq!(is_for_prod, [true, false, true]);
+        assert_eq!(read[2].position("b").map(|position| position.line), Some(7));
+        // As in Spring Boot these lines are comments or parts of a value.
+        for text in [
+            "a=1\n# note\n#---\nb=2",
+            "a=1\n#---\n# note\nb=2",
+            "a=1\n #---\nb=2",
+            "a=1\n#----\nb=2",
+            "a=1\\\n#---\nb=2",
+        ] {
+            assert_eq!(documents("feed.properties", text).unwrap().len(), 1, "{text}");
+        }
+        let Refused(findings) = documents("feed.properties", "a=1\n#---\nb=\\u00x\n").unwrap_err();
+        assert_eq!(findings[0].line, Some(3));
     }
 
     #[test]
