@@ -482,3 +482,31 @@ fn remove(path: &Path) -> std::io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn submodules_share_credentials_on_the_same_host_only_and_stay_off_this_machine() {
+        let account = Some(("kim".to_owned(), "hunter2".into()));
+        let git = |url: &str| Git::new(Path::new("clone"), url, account.clone(), "ssh").unwrap();
+        let remote = git("https://git.example.com/team/config.git");
+        for (url, shares) in [
+            ("https://git.example.com/team/private.git", true),
+            ("https://git.example.com:8443/team/private.git", false),
+            ("http://git.example.com/team/private.git", false),
+            ("https://git.example.org/team/private.git", false),
+            ("https://git.example.com.attacker.example/private.git", false),
+            ("ssh://git@git.example.com/team/private.git", false),
+        ] {
+            let submodule = remote.beside(Path::new("submodule"), url).unwrap();
+            assert_eq!(submodule.account.is_some(), shares, "{url}");
+        }
+        for url in ["/srv/private.git", "file:///etc", "../../../etc"] {
+            assert!(remote.beside(Path::new("submodule"), url).is_err(), "{url}");
+        }
+        let local = git("/srv/config.git");
+        assert!(local.beside(Path::new("submodule"), "/srv/private.git").is_ok());
+    }
+}

@@ -102,6 +102,33 @@ async fn a_request_with_many_names_has_bounded_cost() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
+/// The test has one thread: work on the async workers would stop its ticks for as long as it takes.
+#[tokio::test]
+async fn costly_requests_leave_the_async_workers() {
+    let keys = (0..20_000).map(|number| format!("k{number}: v\n")).collect::<Vec<_>>();
+    let fixture = Fixture::new(&[("feed-config.yml", &keys.concat())], &[("source.poll", "1h")]).await;
+    let longest_pause = std::sync::Arc::new(parking_lot::Mutex::new(Duration::ZERO));
+    let pause = longest_pause.clone();
+    let ticks = tokio::spawn(async move {
+        loop {
+            let began = Instant::now();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let mut longest = pause.lock();
+            *longest = longest.max(began.elapsed());
+        }
+    });
+    let mut took = Duration::MAX;
+    for path in ["/feed-config-default.yml", "/feed-config-default.json"] {
+        let began = Instant::now();
+        assert_eq!(fixture.text(path).await.matches("k1999").count(), 11, "{path}");
+        took = took.min(began.elapsed());
+    }
+    ticks.abort();
+    let longest_pause = *longest_pause.lock();
+    println!("the longest pause of the workers was {longest_pause:?} in requests of at least {took:?}");
+    assert!(longest_pause < took / 2, "{longest_pause:?} of {took:?}");
+}
+
 #[tokio::test]
 async fn cycles_of_placeholders_are_refused_with_their_keys() {
     let bombs = [
