@@ -134,7 +134,7 @@ async fn names_in_the_directory_need_no_call() {
 async fn an_unknown_name_is_unavailable_until_the_names_are_read() {
     let bench = bench().await;
     *bench.auth.is_spring.lock() = true;
-    bench.told("kim", Some("kimchi"), 1).await;
+    bench.set("kim", Some("kimchi"), 1).await;
     let gate = bench.lifecycle.gate("consumer-emailAndNickname");
     assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
     assert_eq!(bench.names.account_of("new").await, Err(Denied::Unavailable));

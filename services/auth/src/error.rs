@@ -65,7 +65,14 @@ impl From<&Error> for Problem {
             | Error::InvalidAccount(_)
             | Error::InvalidChallenge(_)
             | Error::InvalidNickname(_)
-            | Error::InvalidIntroduction(_) => Problem::invalid_parameter(error.to_string()),
+            | Error::InvalidIntroduction(_)
+            | Error::Image(
+                ImageError::UnknownType
+                | ImageError::TooManyPixels(_)
+                | ImageError::TooManyFrames(_)
+                | ImageError::TooLarge(_)
+                | ImageError::Broken,
+            ) => Problem::invalid_parameter(error.to_string()),
             Error::UnknownProvider => Problem::new(
                 StatusCode::FORBIDDEN,
                 "unknown-provider",
@@ -92,13 +99,6 @@ impl From<&Error> for Problem {
                 "unknown-account",
                 "The account is unknown or has resigned",
             ),
-            Error::Image(
-                ImageError::UnknownType
-                | ImageError::TooManyPixels(_)
-                | ImageError::TooManyFrames(_)
-                | ImageError::TooLarge(_)
-                | ImageError::Broken,
-            ) => Problem::invalid_parameter(error.to_string()),
             Error::Image(ImageError::Store(_) | ImageError::Processing(_))
             | Error::Store(StoreError::Retry(_) | StoreError::Unavailable(_)) => Problem::unavailable(),
             Error::Image(ImageError::Settings(_))

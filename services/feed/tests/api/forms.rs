@@ -62,7 +62,7 @@ fn form(boundary: &str, fields: &[(&str, &str, &str)]) -> Vec<u8> {
         "--{boundary}\r\ncontent-disposition: form-data; name=\"imageList\"; filename=\"a.png\"\r\ncontent-type: image/png\r\n\r\n"
     );
     body.extend_from_slice(picture.as_bytes());
-    body.extend_from_slice(PNG);
+    body.extend_from_slice(&PNG);
     body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     body
 }

@@ -1,5 +1,4 @@
 use serde_json::{Value, json};
-use sosohappy_common::clock::Clock as _;
 use sosohappy_events::types::{Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 

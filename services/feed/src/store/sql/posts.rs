@@ -71,7 +71,7 @@ impl Posts for SqlStore {
         copies: &[Copied],
         now: Timestamp,
     ) -> Result<Toggled, WriteError> {
-        let copied: Vec<ImageId> = copies.iter().map(|copied| copied.old).collect();
+        let former: Vec<ImageId> = copies.iter().map(|copied| copied.old).collect();
         let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -80,7 +80,7 @@ impl Posts for SqlStore {
                 return Ok(Toggled::NoPost);
             };
             let shown = if post.is_public { &post.images[..] } else { &[] };
-            if shown != copied {
+            if shown != former {
                 tx.rollback().await.map_err(StoreError::from)?;
                 return Ok(Toggled::Changed);
             }
@@ -92,7 +92,7 @@ impl Posts for SqlStore {
             if !copies.is_empty() {
                 give_new_ids(&mut tx, post.id, copies).await?;
                 images::take(&mut tx, &new).await?;
-                images::discard(&mut tx, &copied, now).await?;
+                images::discard(&mut tx, &former, now).await?;
             }
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Toggled::Done)
