@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::lifecycle::Stage;
 use sosohappy_common::{Context, WakeHandle};
+use sosohappy_events::Outgoing;
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +50,21 @@ pub type RelayHandle = WakeHandle;
 /// rows that the next one publishes again under the same event ids. The first copies of a key are always in order.
 #[must_use]
 pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
-    spawn(context, bus, outbox, None)
+    spawn(context, bus, outbox, None, None)
+}
+
+/// Turns a record of the outbox into those that are published for it. An error of it is one of the bus.
+pub type RecordMapping = Arc<dyn Fn(Outgoing) -> BoxFuture<'static, Result<Vec<Outgoing>, BusError>> + Send + Sync>;
+
+/// As [`spawn_relay`]; each record is published as what the mapping makes of it at that moment.
+#[must_use]
+pub fn spawn_mapping_relay(
+    context: &Context,
+    bus: Arc<dyn Bus>,
+    outbox: Arc<dyn Outbox>,
+    mapping: RecordMapping,
+) -> RelayHandle {
+    spawn(context, bus, outbox, None, Some(mapping))
 }
 
 /// As [`spawn_relay`]; while it leads, the relay also publishes a heartbeat every 500 ms that says up to when everything committed has
@@ -56,7 +72,7 @@ pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>
 #[must_use]
 pub fn spawn_relay_with_heartbeats(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
     let published_until = heartbeats::spawn(context, bus.clone());
-    spawn(context, bus, outbox, Some(published_until))
+    spawn(context, bus, outbox, Some(published_until), None)
 }
 
 fn spawn(
@@ -64,10 +80,12 @@ fn spawn(
     bus: Arc<dyn Bus>,
     outbox: Arc<dyn Outbox>,
     published_until: Option<PublishedUntil>,
+    mapping: Option<RecordMapping>,
 ) -> RelayHandle {
     let handle = RelayHandle::default();
     let relay = Relay {
         published_until,
+        mapping,
         ..Relay::new(context, bus, outbox, handle.clone())
     };
     context
@@ -86,6 +104,7 @@ struct Relay {
     clock: Arc<dyn Clock>,
     /// Where the relay publishes heartbeats.
     published_until: Option<PublishedUntil>,
+    mapping: Option<RecordMapping>,
 }
 
 /// An acquired lease with the instants of its renewal and expiry. Both are monotonic: the lease depends on the liveness of
@@ -134,6 +153,7 @@ impl Relay {
             metrics: Relaying::of(context),
             clock: context.clock.clone(),
             published_until: None,
+            mapping: None,
         }
     }
 
@@ -243,8 +263,7 @@ impl Relay {
     /// Publishes one batch and deletes its rows. Returns false when the lease has expired, also before the call: the query of
     /// pending rows may have outlasted it, and another relay may have published the same rows, and later ones, since.
     async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Result<bool, String> {
-        let records: Vec<_> = pending.iter().map(|pending| pending.record.clone()).collect();
-        let Some(outcome) = self.while_leading(lease, self.bus.publish(&records)).await else {
+        let Some(outcome) = self.while_leading(lease, self.publish(pending)).await else {
             return Ok(false);
         };
         let (sent, error) = match outcome {
@@ -267,6 +286,17 @@ impl Relay {
         error.map_or(Ok(true), |error| Err(error.to_string()))
     }
 
+    async fn publish(&self, pending: &[Pending]) -> Result<(), BusError> {
+        let mut records = Vec::with_capacity(pending.len());
+        for Pending { record, .. } in pending {
+            match &self.mapping {
+                Some(mapping) => records.extend(mapping(record.clone()).await?),
+                None => records.push(record.clone()),
+            }
+        }
+        self.bus.publish(&records).await
+    }
+
     /// Publishes record by record and sends a dead letter for each refused one. Returns the number of handled records and the
     /// error that stopped it; `None` when the lease has expired.
     async fn one_by_one(
@@ -275,9 +305,10 @@ impl Relay {
         lease: &mut Lease,
         stuck: &mut HashSet<String>,
     ) -> Option<(usize, Option<BusError>)> {
-        for (sent, Pending { row, record, .. }) in pending.iter().enumerate() {
+        for (sent, one) in pending.iter().enumerate() {
+            let Pending { row, record, .. } = one;
             let mut outcome = self
-                .while_leading(lease, self.bus.publish(std::slice::from_ref(record)))
+                .while_leading(lease, self.publish(std::slice::from_ref(one)))
                 .await?;
             if let Err(BusError::Refused(reason)) = outcome {
                 tracing::error!(

@@ -5,13 +5,14 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use sosohappy_bus::Bus;
-use sosohappy_bus::relay::{spawn_relay, spawn_relay_with_heartbeats};
+use sosohappy_bus::relay::{RecordMapping, spawn_mapping_relay, spawn_relay, spawn_relay_with_heartbeats};
 use sosohappy_bus::{BusError, Member, Reader, Start};
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
@@ -233,6 +234,31 @@ async fn rows_are_published_in_order_and_deleted() {
     emptied(&outbox).await;
     assert_eq!(bus.values(), numbers(0..1000));
     assert_counted(&context, "outbox_published_total", &[r#"topic="notice""#], 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mapping_says_what_is_published_for_a_record() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    (0..3).for_each(|number| outbox.write(event(number)));
+    let context = Context::system("test-service", 0);
+    let failures = Arc::new(std::sync::atomic::AtomicUsize::new(2));
+    // Each twice, but for the first, which is published as nothing.
+    let mapping: RecordMapping = Arc::new(move |record| {
+        let fails = failures
+            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+            .is_ok();
+        Box::pin(async move {
+            match record.value.as_deref() {
+                _ if fails => Err(BusError::Unavailable("the database".to_owned())),
+                Some(b"0") => Ok(Vec::new()),
+                _ => Ok(vec![record.clone(), record]),
+            }
+        })
+    });
+    let _handle = spawn_mapping_relay(&context, Arc::new(bus.clone()), Arc::new(outbox.clone()), mapping);
+    emptied(&outbox).await;
+    assert_eq!(bus.values(), ["1", "1", "2", "2"]);
+    assert_counted(&context, "outbox_published_total", &[r#"topic="notice""#], 3);
 }
 
 #[tokio::test(start_paused = true)]

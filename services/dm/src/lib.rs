@@ -26,7 +26,7 @@ use anyhow::Context as _;
 use sosohappy_access::Revocations;
 use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
 use sosohappy_bus::refresh::spawn_refresh;
-use sosohappy_bus::relay::spawn_relay;
+use sosohappy_bus::relay::spawn_mapping_relay;
 use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
@@ -43,7 +43,6 @@ use crate::domain::{MessageId, MessageIds};
 use crate::metrics::DmMetrics;
 pub use crate::settings::Settings;
 use crate::socket::DmProtocol;
-use crate::spring::DirectMessages;
 use crate::store::Store;
 
 pub const SERVICE: &str = "dm-service";
@@ -61,12 +60,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let metrics = DmMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, opened.store.clone());
 
-    let outgoing = DirectMessages {
-        bus: bus.clone(),
-        mixed: mixed.clone(),
-        store: opened.store.clone(),
-    };
-    let relay = spawn_relay(&context, Arc::new(outgoing), opened.outbox);
+    let records = spring::message_records(&mixed, &opened.store);
+    let relay = spawn_mapping_relay(&context, bus.clone(), opened.outbox, records);
     spring::spawn_rewriting(&context, opened.store.clone());
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
@@ -85,7 +80,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
 
     spawn_revalidation(&context, &hub, revalidation);
     undelivered::spawn(&context, opened.store.clone(), relay.clone());
-    legacy_messages::spawn(&context, opened.store.clone(), identity.names.clone());
+    legacy_messages::spawn(
+        &context,
+        opened.store.clone(),
+        identity.names.clone(),
+        opened.directory.clone(),
+    );
 
     let ids = MessageIds::new(&context);
     let sent = Sent::new(

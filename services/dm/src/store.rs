@@ -49,6 +49,15 @@ pub struct Range {
     pub before_date: Option<i64>,
 }
 
+/// A page of messages that no account owns.
+#[derive(Debug, Default)]
+pub struct UnclaimedPage {
+    /// Those that can be shown as messages.
+    pub messages: Vec<Unclaimed>,
+    /// The last one that was looked at; none at the end.
+    pub last: Option<MessageId>,
+}
+
 /// One suite of tests runs on both adapters.
 #[async_trait]
 pub trait Store: Ping + Debug {
@@ -89,8 +98,9 @@ pub trait Store: Ping + Debug {
     /// Forgets resignations from before that moment, and deletes what a process that was killed has left of younger ones.
     async fn sweep(&self, before: Timestamp) -> Result<(), StoreError>;
 
-    /// Messages of the legacy Spring services that are nobody's yet, with ids after this one, in their order. SQLite has none.
-    async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError>;
+    /// Messages of the legacy Spring services that no account owns yet, with ids after this one, in their order; of one person, by
+    /// nickname, or of all. SQLite has none.
+    async fn unclaimed(&self, after: &MessageId, of: Option<&str>, limit: u32) -> Result<UnclaimedPage, StoreError>;
 
     /// Messages of this service, and of SQLite those it has taken over too, with ids after this one, in order.
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError>;

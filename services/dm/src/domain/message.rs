@@ -58,7 +58,7 @@ pub struct Undelivered {
 }
 
 /// A message of the legacy Spring services, which knew people by nickname only.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unclaimed {
     pub id: MessageId,
     pub sender: String,

@@ -1,10 +1,11 @@
 //! Messages in MongoDB. A message is one document with its event in it.
 
+mod rewriting;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -14,14 +15,13 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
-use sha2::{Digest as _, Sha256};
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
-use super::{Opened, Range, Store, WriteError};
+use super::{Opened, Range, Store, UnclaimedPage, WriteError};
 use crate::domain::{
     Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
     Unclaimed, Undelivered,
@@ -48,11 +48,6 @@ const SPRING_DM: &str = "spring-dm";
 
 /// The id of a message of ours whose `_id` is an `ObjectId`.
 const MESSAGE_ID: &str = "messageId";
-
-/// The lease of the replica that rewrites ids, and how many messages it rewrites within it.
-const REWRITE_LEASE: &str = "message-ids";
-const REWRITE_TIME: Duration = Duration::from_secs(30);
-const REWRITTEN: i64 = 100;
 
 /// Where a message stands in the server's order.
 const POSITION: &str = "position";
@@ -120,32 +115,6 @@ impl MongoStore {
             self.object_ids.store(true, Ordering::Relaxed);
         }
         self.object_ids.load(Ordering::Relaxed)
-    }
-
-    /// Gives a message an `ObjectId`: first the copy, then the original goes, so that a kill in between loses nothing. An original that is
-    /// gone was erased meanwhile, and its copy goes too: the lease keeps other replicas from this.
-    async fn rewrite_id(&self, original: &Document) -> Result<(), StoreError> {
-        let messages = self.collection(MESSAGES);
-        let id = original
-            .get_str("_id")
-            .context("no text")
-            .map_err(StoreError::Corrupt)?;
-        let made = MessageId::stored(id.to_owned()).object_id();
-        let object_id = ObjectId::from_bytes(made.unwrap_or_else(|| digest_of(id)));
-        let mut copy = original.clone();
-        copy.insert("_id", object_id);
-        copy.insert(MESSAGE_ID, id);
-        match messages.insert_one(&copy).await.map_err(StoreError::from) {
-            Ok(_) => {}
-            // A process that was killed has made it.
-            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
-            Err(error) => return Err(error),
-        }
-        let gone = messages.delete_one(doc! { "_id": id }).await?;
-        if gone.deleted_count == 0 {
-            messages.delete_one(doc! { "_id": object_id }).await?;
-        }
-        Ok(())
     }
 
     async fn make_indexes(&self) -> Result<(), StoreError> {
@@ -462,18 +431,26 @@ impl Store for MongoStore {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn unclaimed(&self, after: &MessageId, limit: u32) -> Result<Vec<Unclaimed>, StoreError> {
+    async fn unclaimed(&self, after: &MessageId, of: Option<&str>, limit: u32) -> Result<UnclaimedPage, StoreError> {
         // Only ids of the kind the legacy Spring services made are greater; what is ours has texts.
         let after = ObjectId::parse_str(after.as_str()).unwrap_or_else(|_| ObjectId::from_bytes([0; 12]));
+        let mut wanted = doc! { "_id": { "$gt": after }, "conversation": null };
+        if let Some(nickname) = of {
+            wanted.insert("$or", vec![doc! { "sender": nickname }, doc! { "receiver": nickname }]);
+        }
         let found: Vec<Document> = self
             .collection(MESSAGES)
-            .find(doc! { "_id": { "$gt": after }, "conversation": null })
+            .find(wanted)
             .sort(doc! { "_id": 1 })
             .limit(limit.into())
             .await?
             .try_collect()
             .await?;
-        Ok(found.iter().filter_map(unclaimed).collect())
+        let last = found.last().and_then(|document| document.get_object_id("_id").ok());
+        Ok(UnclaimedPage {
+            messages: found.iter().filter_map(unclaimed).collect(),
+            last: last.map(|id| MessageId::stored(id.to_hex())),
+        })
     }
 
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError> {
@@ -632,20 +609,8 @@ impl Store for MongoStore {
         }
     }
 
-    /// What waits for the relay or for a push is left for a later round: nothing else changes a message but its erasure.
     async fn rewrite_ids(&self, holder: &str) -> Result<bool, StoreError> {
-        if !self.mixed.stores_object_ids() || !self.database.lease(REWRITE_LEASE, holder, REWRITE_TIME).await? {
-            return Ok(false);
-        }
-        self.remember_spring_dm().await?;
-        let texts = doc! { "_id": { "$type": "string" }, OUTBOX: null, "pushDueAt": null };
-        let messages = self.collection(MESSAGES);
-        let found = messages.find(texts).sort(doc! { "_id": 1 }).limit(REWRITTEN).await?;
-        let originals: Vec<Document> = found.try_collect().await?;
-        for original in &originals {
-            self.rewrite_id(original).await?;
-        }
-        Ok(!originals.is_empty())
+        self.rewrite_some_ids(holder).await
     }
 }
 
@@ -716,13 +681,6 @@ fn taken_over(id: &MessageId, sender: &Account, receiver: &Account) -> Document 
     let mut owned = owners(sender, receiver);
     owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64, POSITION: id.position().as_str() });
     owned
-}
-
-/// The id of a document whose own was made by no release of ours, the same each time.
-fn digest_of(id: &str) -> [u8; 12] {
-    let mut bytes = [0; 12];
-    bytes.copy_from_slice(&Sha256::digest(id)[..12]);
-    bytes
 }
 
 /// Messages by their ids, whichever `_id` they have: a text, an `ObjectId` made of it, or that of a Spring dm.

@@ -15,10 +15,10 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Opened, Range, Store, WriteError};
+use super::{Opened, Range, Store, UnclaimedPage, WriteError};
 use crate::domain::{
     Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
-    Unclaimed, Undelivered,
+    Undelivered,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -204,8 +204,8 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn unclaimed(&self, _after: &MessageId, _limit: u32) -> Result<Vec<Unclaimed>, StoreError> {
-        Ok(Vec::new())
+    async fn unclaimed(&self, _after: &MessageId, _of: Option<&str>, _limit: u32) -> Result<UnclaimedPage, StoreError> {
+        Ok(UnclaimedPage::default())
     }
 
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError> {

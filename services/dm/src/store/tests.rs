@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use sosohappy_access::{Denied, Names};
 use sosohappy_common::settings::Live;
@@ -18,8 +19,9 @@ use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Opened, Store, WriteError, open};
 use crate::domain::{Boundary, Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Undelivered};
+use crate::legacy_messages::Claimer;
 use crate::socket::event;
-use crate::{DEFAULTS, SERVICE, Settings, history, legacy_messages};
+use crate::{DEFAULTS, SERVICE, Settings, history};
 
 on_both_engines!(
     a_message_and_its_event_are_kept_together_and_in_order,
@@ -34,6 +36,7 @@ on_both_engines!(
     nobody_writes_to_somebody_who_has_resigned,
     a_large_resignation_goes_in_steps,
     what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
+    legacy_messages_appear_when_the_names_of_their_people_arrive,
     a_resignation_and_messages_that_cross_leave_nothing,
     a_spring_dm_reads_every_id_before_during_and_after,
     push_tokens_are_those_set_last_and_go_with_their_account,
@@ -471,12 +474,92 @@ impl Names for Plainly {
     }
 }
 
+fn claimer(kept: &Kept) -> Claimer {
+    Claimer::new(kept.store.clone(), Arc::new(Plainly), kept.directory.clone())
+}
+
+/// Knows the people of a directory.
+#[derive(Debug)]
+struct Listed(Arc<dyn Directory>);
+
+#[async_trait]
+impl Names for Listed {
+    async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        self.0.account_of(nickname).await.map_err(|_| Denied::Unavailable)
+    }
+
+    async fn account_of_fresh(&self, _: &str) -> Result<Option<Account>, Denied> {
+        Err(Denied::Unavailable)
+    }
+
+    async fn nicknames_of(&self, _: &[Account]) -> Result<Vec<Option<String>>, Denied> {
+        Err(Denied::Unavailable)
+    }
+}
+
+/// They were written long before the service started, behind more documents than a page that are no messages.
+async fn legacy_messages_appear_when_the_names_of_their_people_arrive(bed: Bed) {
+    const CROWD: usize = 40;
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let messages = client.default_database().unwrap().collection::<Document>("message");
+    let old_id = |number: usize| ObjectId::parse_str(format!("5e00000000000000{number:08x}")).unwrap();
+    let unreadable: Vec<_> = (0..600)
+        .map(|number| doc! { "_id": old_id(number), "sender": "kim" })
+        .collect();
+    messages.insert_many(unreadable).await.unwrap();
+    let message = |number: usize, from: &str, date: i64| {
+        let text = format!("{from} lee {date}");
+        doc! { "_id": old_id(1000 + number), "date": DATE + date, "sender": from, "receiver": "lee", "text": text }
+    };
+    messages.insert_one(message(0, "kim", 1)).await.unwrap();
+    for number in 1..=CROWD {
+        let from = format!("crowd{number}");
+        messages.insert_one(message(number, &from, 2)).await.unwrap();
+    }
+
+    let names = Arc::new(Listed(kept.directory.clone()));
+    let mut claimer = Claimer::new(kept.store.clone(), names, kept.directory.clone());
+    let arrives = async |name: &str| {
+        let account = account(name);
+        let set = kept.directory.set_nickname(&account, Some(name), at(1));
+        set.await.unwrap();
+    };
+    let now = at(1000);
+    claimer.round(now).await.unwrap();
+    assert_eq!(kept.newest("lee").await, Vec::<String>::new());
+    arrives("lee").await;
+    claimer.round(now).await.unwrap();
+    assert_eq!(kept.newest("lee").await, Vec::<String>::new(), "the others are unknown");
+    arrives("kim").await;
+    claimer.round(now).await.unwrap();
+    assert_eq!(kept.newest("lee").await, ["kim lee 1"]);
+    for number in 1..=CROWD {
+        arrives(&format!("crowd{number}")).await;
+    }
+    claimer.round(now).await.unwrap();
+    let newest = kept.store.newest(&account("lee"), 100).await.unwrap();
+    assert_eq!(newest.len(), 1 + CROWD);
+
+    // A Spring replica goes on writing.
+    let text = doc! { "date": DATE + 3, "sender": "kim", "receiver": "lee", "text": "kim lee 3" };
+    messages.insert_one(text).await.unwrap();
+    claimer.round(now).await.unwrap();
+    assert_eq!(
+        kept.conversation("kim", "lee", None, 20).await,
+        ["kim lee 1", "kim lee 3"]
+    );
+}
+
 /// Only its document store can hold what it wrote.
 async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
     if settings.messages.url.scheme() != "mongodb" {
-        legacy_messages::claim(&*kept.store, &Plainly, at(0)).await.unwrap();
+        claimer(&kept).round(at(0)).await.unwrap();
         return;
     }
     let database = sosohappy_store::mongo::Database::open(&settings.messages.url, &kept.context);
@@ -502,10 +585,9 @@ async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
         .unwrap();
     kept.say("kim", "lee", 6, 10).await;
 
+    let mut claimer = claimer(&kept);
     for _ in 0..2 {
-        legacy_messages::claim(&*kept.store, &Plainly, Timestamp::UNIX_EPOCH)
-            .await
-            .unwrap();
+        claimer.round(at(0)).await.unwrap();
     }
     assert_eq!(
         kept.conversation("kim", "lee", None, 20).await,

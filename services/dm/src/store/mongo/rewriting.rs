@@ -1,0 +1,151 @@
+//! Gives messages with text ids an `ObjectId`, for a Spring dm: it answers 500 for a conversation that has any other id.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, Document, doc};
+use sha2::{Digest as _, Sha256};
+use sosohappy_store::StoreError;
+use sosohappy_store::mongo::OUTBOX;
+
+use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
+use crate::domain::MessageId;
+
+/// The lease of the replica that rewrites ids, and how many messages it rewrites within it.
+const LEASE: &str = "message-ids";
+const LEASE_TIME: Duration = Duration::from_secs(30);
+const BATCH: i64 = 100;
+
+/// What is set in a message after it was written.
+const ADDED_LATER: [&str; 4] = [OUTBOX, POSITION, "pushDueAt", "deliveredAt"];
+
+impl MongoStore {
+    /// Rewrites a batch; false when there are no more, or another replica has the lease. What waits for the relay or for a push is left
+    /// for a later round, so that its event is published once.
+    pub(super) async fn rewrite_some_ids(&self, holder: &str) -> Result<bool, StoreError> {
+        if !self.mixed.stores_object_ids() || !self.database.lease(LEASE, holder, LEASE_TIME).await? {
+            return Ok(false);
+        }
+        self.remember_spring_dm().await?;
+        let texts = doc! { "_id": { "$type": "string" }, OUTBOX: null, "pushDueAt": null };
+        let messages = self.collection(MESSAGES);
+        let found = messages.find(texts).sort(doc! { "_id": 1 }).limit(BATCH).await?;
+        let originals: Vec<Document> = found.try_collect().await?;
+        let is_empty = originals.is_empty();
+        for original in originals {
+            self.rewrite_id(original).await?;
+        }
+        Ok(!is_empty)
+    }
+
+    /// Writes the copy first and deletes the original then, so that a kill in between loses nothing. The original is deleted only as it
+    /// was copied: a change that came in between is copied too. The lease keeps other replicas from this.
+    async fn rewrite_id(&self, mut original: Document) -> Result<(), StoreError> {
+        let messages = self.collection(MESSAGES);
+        let id = original
+            .get_str("_id")
+            .context("no text")
+            .map_err(StoreError::Corrupt)?
+            .to_owned();
+        let made = MessageId::stored(id.clone()).object_id();
+        let object_id = ObjectId::from_bytes(made.unwrap_or_else(|| digest_of(&id)));
+        loop {
+            let mut copy = original.clone();
+            copy.insert("_id", object_id);
+            copy.insert(MESSAGE_ID, &id);
+            // A process that was killed may have left an older copy.
+            messages
+                .replace_one(doc! { "_id": object_id }, &copy)
+                .upsert(true)
+                .await?;
+            let mut unchanged = original;
+            for field in ADDED_LATER {
+                unchanged.entry(field.to_owned()).or_insert(Bson::Null);
+            }
+            if messages.delete_one(unchanged).await?.deleted_count > 0 {
+                return Ok(());
+            }
+            let changed = messages.find_one(doc! { "_id": &id }).await?;
+            match changed {
+                Some(changed) if !is_waiting(&changed) => original = changed,
+                // Erased, or left for a later round: the copy must not be a second message.
+                _ => {
+                    messages.delete_one(doc! { "_id": object_id }).await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Whether the relay or a push has yet to do with a message.
+fn is_waiting(message: &Document) -> bool {
+    [OUTBOX, "pushDueAt"].iter().any(|field| message.contains_key(field))
+}
+
+/// The id of a document whose own was made by no release of ours, the same each time.
+fn digest_of(id: &str) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes.copy_from_slice(&Sha256::digest(id)[..12]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use sosohappy_common::Service;
+    use sosohappy_common::settings::Live;
+    use sosohappy_events::{Mixed, mixed};
+    use sosohappy_store::mongo::Database;
+    use sosohappy_testkit::{Bed, EngineSet};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_change_while_an_id_is_rewritten_is_kept() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let url = bed.mongodb_url("dm").as_str().into();
+        let store = MongoStore {
+            database: Database::open(&url, &bed.context(crate::SERVICE)).await.unwrap(),
+            mixed: Mixed::new(Live::new(mixed::spring(&[Service::Dm]))),
+            object_ids: AtomicBool::new(true),
+            remembered: AtomicBool::new(false),
+        };
+        let messages = store.collection(MESSAGES);
+        let read = |name: &str| doc! { "_id": name, "text": "hello", "accounts": ["a", "b"] };
+        let name = |name: &str| doc! { MESSAGE_ID: name };
+
+        // Each was changed after the batch was read.
+        let mut delivered = read("delivered");
+        delivered.insert("deliveredAt", 7_i64);
+        messages.insert_one(&delivered).await.unwrap();
+        store.rewrite_id(read("delivered")).await.unwrap();
+        let copy = messages.find_one(name("delivered")).await.unwrap().unwrap();
+        assert_eq!(copy.get_i64("deliveredAt").unwrap(), 7);
+
+        let mut waiting = read("waiting");
+        waiting.insert("pushDueAt", 7_i64);
+        messages.insert_one(&waiting).await.unwrap();
+        store.rewrite_id(read("waiting")).await.unwrap();
+        assert_eq!(messages.find_one(name("waiting")).await.unwrap(), None);
+        let original = messages.find_one(doc! { "_id": "waiting" }).await.unwrap();
+        assert_eq!(original, Some(waiting));
+
+        store.rewrite_id(read("erased")).await.unwrap();
+        assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 2);
+
+        // A pass ends when only what waits is left.
+        let many = (0..250).map(|number| read(&format!("older{number}")));
+        messages.insert_many(many).await.unwrap();
+        while store.rewrite_some_ids("holder").await.unwrap() {}
+        let texts = doc! { "_id": { "$type": "string" } };
+        assert_eq!(messages.count_documents(texts).await.unwrap(), 1);
+        assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 252);
+    }
+}
