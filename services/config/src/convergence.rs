@@ -169,9 +169,11 @@ impl Convergence {
     /// Returns the status of every known instance.
     pub fn progress(&self) -> Progress {
         let settings = self.settings.get();
-        let now = self.context.clock.now();
+        let (newest, now) = (newest(&self.source), self.context.clock.now());
         // Lock order: the reports, then the source's own locks inside `target`. The source never asks for reports.
         let mut reports = self.reports.lock();
+        // The end of a canary changes the served version between two updates.
+        reports.publish(newest, now);
         reports.forget(settings.convergence.forget_after, now);
         reports.progress(settings.convergence.late_after, now, &self.target())
     }

@@ -204,7 +204,7 @@ fn each_schema_has_a_name_of_its_own() {
     let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for service in SERVICES {
         let mut places = BTreeMap::new();
-        let shared = ["access", "common", "sockets"].map(|name| workspace.join("crates").join(name));
+        let shared = ["access", "common", "realtime"].map(|name| workspace.join("crates").join(name));
         for folder in shared.into_iter().chain([workspace.join("services").join(service)]) {
             collect_schemas(&folder.join("src"), &mut places);
         }

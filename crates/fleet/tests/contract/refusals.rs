@@ -48,11 +48,13 @@ impl Route {
                 "size" => "7",
                 "messageCnt" => "20",
                 "imageId" => "1",
+                "id" => "0123456789abcdef",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest" => {
                     "something"
                 }
-                "codeChallengeMethod"
+                "all"
+                | "codeChallengeMethod"
                 | "authorizationCode"
                 | "deviceToken"
                 | "idToken"

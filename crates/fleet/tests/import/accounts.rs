@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -228,18 +229,32 @@ async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
     let settings = sosohappy_auth::Settings::clone(&settings.get());
     let other = sosohappy_auth::import::Importer::open(settings, &bed.context(sosohappy_auth::SERVICE)).await;
     let other = other.expect("the database of the bed");
-    assert!(other.lease(Duration::from_mins(1)).await.expect("a lease"));
+    // As the import itself holds it: a lease that claims to last longer than asked for is void.
+    let lease = Duration::from_secs(10);
+    assert!(other.lease(lease).await.expect("a lease"));
+    let other = Arc::new(other);
+    let renewing = tokio::spawn({
+        let other = other.clone();
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(other.lease(lease).await.expect("a lease"), "the lease is kept");
+            }
+        }
+    });
     let url = legacy.url("auth");
     for direction in ["import", "export"] {
         let mut command = target.command(&["--auth", &url]);
         if direction == "export" {
             command = target.export_command(&["--auth", &url]);
         }
-        let refused = command.output().expect("the binary runs");
+        let refused = tokio::task::spawn_blocking(move || command.output()).await;
+        let refused = refused.expect("no panic").expect("the binary runs");
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success(), "{direction}: {refused:?}");
         assert!(error.contains("another import or export is running"), "{error}");
     }
+    renewing.abort();
     other.release_lease().await.expect("released");
     let summary = target.import(&["--auth", &url]);
     assert_eq!(count(&summary, "user", "created"), 1, "{summary}");
