@@ -18,6 +18,7 @@ mod eventually;
 mod fake_auth;
 mod limits;
 mod ports;
+pub mod push_providers;
 mod running;
 mod socket;
 pub mod spring;

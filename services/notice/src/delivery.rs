@@ -135,6 +135,7 @@ impl Delivery {
             occurred_at: notice.occurred_at,
             queued_at: now,
             attempts: 0,
+            sent: Vec::new(),
         };
         let wait = if self.present.anywhere(&notice.receiver).await? {
             self.settings.get().push.delivery_timeout

@@ -43,10 +43,10 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let limits = settings.part(|settings| settings.rate_limits.clone());
     let mixed = Mixed::new(settings.part(|settings| settings.fleet.clone()));
     let poll = settings.part(|settings| settings.config.poll);
-    let gateway = push::open(&current.push.url)?;
     let inbox = store::open(&current.inbox, &context).await.context("inbox.url")?;
     let born = inbox.store.born(context.clock.now()).await?;
     let metrics = NoticeMetrics::new(&context.metrics);
+    let gateway = push::open(&current.push, &context, &metrics)?;
     sosohappy_store::check_database(&context.health, inbox.store.clone());
 
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);

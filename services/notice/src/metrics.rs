@@ -1,12 +1,14 @@
 //! What notice counts beside requests and sockets.
 
-use prometheus::{IntCounterVec, Opts};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use sosohappy_common::metrics::Metrics;
 
 #[derive(Debug, Clone)]
 pub struct NoticeMetrics {
     notices: IntCounterVec,
     pushes: IntCounterVec,
+    broken_credentials: IntGaugeVec,
+    dropped_tokens: IntCounterVec,
 }
 
 /// What became of a notice at one replica.
@@ -40,7 +42,26 @@ impl NoticeMetrics {
                 pushes.with_label_values(&[kind, outcome]);
             }
         }
+        let broken = Opts::new(
+            "notice_push_credential_broken",
+            "1 while the provider (fcm, apns) does not accept our credential",
+        );
+        let broken_credentials =
+            metrics.register(IntGaugeVec::new(broken, &["provider"]).expect("a static metric is valid"));
+        let dropped_tokens = counter(
+            "notice_push_tokens_dropped_total",
+            "Push tokens that a provider no longer takes, by reason: gone, foreign (of another sender or app)",
+            &["reason"],
+        );
+        for reason in ["gone", "foreign"] {
+            dropped_tokens.with_label_values(&[reason]);
+        }
+        for provider in ["fcm", "apns"] {
+            broken_credentials.with_label_values(&[provider]);
+        }
         Self {
+            broken_credentials,
+            dropped_tokens,
             notices: counter(
                 "notices_total",
                 "Notices by what became of them: shown (on sockets here), kept, repeated, over, nobody",
@@ -59,6 +80,14 @@ impl NoticeMetrics {
             Outcome::Nobody => "nobody",
         };
         self.notices.with_label_values(&[label]).inc();
+    }
+
+    pub fn broken_credential(&self, provider: &str) -> IntGauge {
+        self.broken_credentials.with_label_values(&[provider])
+    }
+
+    pub fn dropped_token(&self, reason: &str) {
+        self.dropped_tokens.with_label_values(&[reason]).inc();
     }
 
     pub fn push(&self, kind: &str, outcome: &str) {

@@ -1,36 +1,60 @@
 //! Pushes: the gateways, and the worker that brings the waiting ones there.
 
+mod apns;
+mod fcm;
+mod http;
 mod log;
+mod payload;
+mod providers;
 mod worker;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use async_trait::async_trait;
-use sosohappy_common::settings::SecretUrl;
+use jiff::Timestamp;
+use sosohappy_common::Context;
 use sosohappy_events::EventId;
 
 use crate::domain::PushText;
+use crate::metrics::NoticeMetrics;
+use crate::settings::PushSettings;
 
 pub use worker::{PushHandle, Worker};
 
 /// Why a device was not reached.
 #[derive(Debug, thiserror::Error)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the log takes every push; FCM and APNs answer all of these")
-)]
 pub enum PushError {
-    /// The gateway knows no device by this token (any more).
+    /// The provider knows no device by this token. With a moment: since then; a registration after it stays.
     #[error("the device is gone")]
-    Gone,
-    /// The gateway will never take this push.
-    #[error("the gateway refused the push: {0}")]
+    Gone { since: Option<Timestamp> },
+    /// The token belongs to another sender or app: it is deleted, and operators are alerted.
+    #[error("the token belongs to another sender")]
+    ForeignToken,
+    /// The provider will never take this push: our own error.
+    #[error("the provider rejected the push: {0}")]
     Refused(String),
-    /// The gateway does not answer, or asks to come back later.
-    #[error("the gateway is unavailable")]
-    Unavailable(#[source] anyhow::Error),
+    /// The provider does not take our credential. The push waits until operators have replaced it.
+    #[error("the provider does not accept the credential: {0}")]
+    Credential(String),
+    /// The provider does not answer, or asks to come back later.
+    #[error("the provider is unavailable")]
+    Unavailable {
+        retry_after: Option<Duration>,
+        #[source]
+        source: anyhow::Error,
+    },
+}
+
+impl PushError {
+    fn unavailable(source: impl Into<anyhow::Error>) -> Self {
+        Self::Unavailable {
+            retry_after: None,
+            source: source.into(),
+        }
+    }
 }
 
 #[async_trait]
@@ -40,9 +64,10 @@ pub trait Gateway: Debug + Send + Sync {
 }
 
 /// Opens what `push.url` names.
-pub fn open(url: &SecretUrl) -> anyhow::Result<Arc<dyn Gateway>> {
-    match url.scheme() {
+pub fn open(settings: &PushSettings, context: &Context, metrics: &NoticeMetrics) -> anyhow::Result<Arc<dyn Gateway>> {
+    match settings.url.scheme() {
         "log" => Ok(Arc::new(log::LogGateway)),
-        _ => bail!("push.url: expected log:"),
+        "providers" => Ok(Arc::new(providers::Providers::new(settings, context, metrics)?)),
+        _ => bail!("push.url: expected log: or providers:"),
     }
 }

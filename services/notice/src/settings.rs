@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+    Access, ConfigClient, Credentials, Events, Fleet, HttpUrl, Log, RateLimits, SecretUrl, Server, Tracing, schema,
+    valid,
 };
 use sosohappy_realtime::Limits;
 
@@ -45,10 +47,33 @@ pub struct InboxSettings {
 #[schemars(deny_unknown_fields)]
 pub struct PushSettings {
     pub url: SecretUrl,
+    pub fcm: FcmSettings,
+    pub apns: ApnsSettings,
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub delivery_timeout: Duration,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub max_age: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct FcmSettings {
+    pub url: HttpUrl,
+    #[schemars(schema_with = "schema::optional_secret")]
+    pub service_account: SecretString,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct ApnsSettings {
+    pub url: HttpUrl,
+    #[schemars(schema_with = "schema::optional_secret")]
+    pub key: SecretString,
+    pub key_id: String,
+    pub team_id: String,
+    pub topic: String,
 }

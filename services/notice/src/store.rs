@@ -103,8 +103,8 @@ pub trait Devices: Debug + Send + Sync {
     /// Push tokens, each once, the newest first, at most [`MOST_DEVICES`].
     async fn of(&self, account: &Account) -> Result<Vec<String>, StoreError>;
 
-    /// The gateway knows this token no more.
-    async fn forget(&self, token: &str) -> Result<(), StoreError>;
+    /// The provider does not take this token, since that moment: a registration after it stays.
+    async fn forget(&self, token: &str, since: Option<Timestamp>) -> Result<(), StoreError>;
 }
 
 #[async_trait]
@@ -121,7 +121,10 @@ pub trait Pushes: Debug + Send + Sync {
     /// Those that are due, with the attempt counted. They are due again at `again` unless they are settled until then.
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError>;
 
-    /// It could not go now.
+    /// A device got it: a later try leaves it out.
+    async fn sent(&self, event: EventId, token: &str) -> Result<(), StoreError>;
+
+    /// It could not be sent now.
     async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError>;
 }
 

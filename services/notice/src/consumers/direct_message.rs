@@ -35,6 +35,7 @@ impl Consumer<DirectMessageSent> for Push {
             occurred_at: meta.occurred_at,
             queued_at: self.0.now(),
             attempts: 0,
+            sent: Vec::new(),
         };
         self.0.queue(&push, Duration::ZERO).await
     }

@@ -6,10 +6,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
+use unicode_segmentation::UnicodeSegmentation as _;
 
-/// From this many characters on a message is cut in a push, to this many.
+/// From this many user-perceived characters on a message is cut in a push, to this many.
 const LONG: usize = 30;
 const CUT: usize = 25;
+/// Bytes of a push's body. One user-perceived character can have any number of combining marks.
+const MOST_BODY: usize = 1024;
+const ELLIPSIS: &str = "...";
 
 /// Where a push goes.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct WaitingPush {
     pub queued_at: Timestamp,
     /// How often it was tried.
     pub attempts: u32,
+    /// Devices that it was sent to already.
+    pub sent: Vec<String>,
 }
 
 /// What is kept of a push until it goes; names are looked up then.
@@ -79,6 +85,21 @@ pub struct PushText {
     pub body: String,
     /// Name and value of the one data field.
     pub data: (&'static str, String),
+    /// Pushes of one thread are grouped by the device.
+    pub thread: String,
+    /// Which actions the app offers.
+    pub category: &'static str,
+    /// A push replaces an earlier one of the same name; without a name it replaces its own repetition only.
+    pub collapse: Option<String>,
+}
+
+/// A message as sockets and pushes carry it.
+#[derive(Serialize, Deserialize)]
+struct MessageFrame {
+    sender: String,
+    receiver: String,
+    date: i64,
+    text: String,
 }
 
 /// Names people and holds their messages.
@@ -96,21 +117,53 @@ impl PushText {
             title: "소소해피".to_owned(),
             body: format!("{liker}님이 {author}님의 행복을 응원합니다🩷"),
             data: ("date", date.to_string()),
+            thread: "like".to_owned(),
+            category: "LIKE",
+            collapse: Some(format!("like-{date}")),
         }
     }
 
     pub fn message(sender: &str, text: &str, frame: &str) -> Self {
-        let body = if text.chars().nth(LONG - 1).is_some() {
-            text.chars().take(CUT).chain("...".chars()).collect()
-        } else {
-            text.to_owned()
-        };
+        let is_long = text.graphemes(true).nth(LONG - 1).is_some();
+        let shown = text.graphemes(true).take(if is_long { CUT } else { LONG });
+        let (shown, is_whole) = fitting(shown, MOST_BODY);
+        let body = if is_long || !is_whole { shown + ELLIPSIS } else { shown };
         Self {
             title: sender.to_owned(),
             body,
             data: ("messageDto", frame.to_owned()),
+            thread: format!("message-{sender}"),
+            category: "MESSAGE",
+            collapse: None,
         }
     }
+
+    /// The same push with the text inside its data cut to this many bytes, between user-perceived characters. The app loads the whole
+    /// message when it is opened.
+    pub fn cut_to(&self, bytes: usize) -> Self {
+        let mut cut = self.clone();
+        if let Ok(mut message) = serde_json::from_str::<MessageFrame>(&self.data.1) {
+            let (text, is_whole) = fitting(message.text.graphemes(true), bytes);
+            message.text = if is_whole { text } else { text + ELLIPSIS };
+            cut.data.1 = serde_json::to_string(&message).expect("strings and numbers are JSON");
+        } else if self.data.1.len() > bytes {
+            // A frame of a form that only its sender knows.
+            cut.data.1 = String::new();
+        }
+        cut
+    }
+}
+
+/// As many of the characters as fit, and whether all did.
+fn fitting<'a>(characters: impl Iterator<Item = &'a str>, bytes: usize) -> (String, bool) {
+    let mut fitting = String::new();
+    for character in characters {
+        if fitting.len() + character.len() > bytes {
+            return (fitting, false);
+        }
+        fitting.push_str(character);
+    }
+    (fitting, true)
 }
 
 #[cfg(test)]
@@ -132,12 +185,40 @@ mod tests {
         assert_eq!(body(&"가".repeat(30)), format!("{}...", "가".repeat(25)));
         assert_eq!(body(&"🩷".repeat(40)), format!("{}...", "🩷".repeat(25)));
         assert_eq!(body(""), "");
+        // Case D4: a family of seven scalars is one character, and is not cut inside.
+        let family = "👨‍👩‍👧‍👦";
+        assert_eq!(body(&family.repeat(29)), family.repeat(29));
+        assert_eq!(body(&family.repeat(40)), format!("{}...", family.repeat(25)));
+        assert_eq!(
+            body(&format!("{}{}", "가".repeat(24), family.repeat(9))),
+            format!("{}{family}...", "가".repeat(24))
+        );
+        let endless = format!("ab{}", "\u{301}".repeat(5_000));
+        assert_eq!(body(&endless), "a...");
 
         let push = PushText::message("kim", "hello", r#"{"text":"hello"}"#);
         assert_eq!(
             (push.title.as_str(), &push.data),
             ("kim", &("messageDto", r#"{"text":"hello"}"#.to_owned()))
         );
+    }
+
+    #[test]
+    fn data_is_cut_between_characters() {
+        let text = "👨‍👩‍👧‍👦".repeat(600);
+        let frame = format!(r#"{{"sender":"kim","receiver":"lee","date":2023090513248392,"text":"{text}"}}"#);
+        let push = PushText::message("kim", &text, &frame);
+        let cut = push.cut_to(100);
+        assert_eq!(
+            cut.data.1,
+            format!(
+                r#"{{"sender":"kim","receiver":"lee","date":2023090513248392,"text":"{}..."}}"#,
+                "👨‍👩‍👧‍👦".repeat(4)
+            )
+        );
+        assert_eq!((cut.title, cut.body), (push.title.clone(), push.body.clone()));
+        assert_eq!(push.cut_to(100_000), push);
+        assert_eq!(PushText::message("kim", "x", "no frame").cut_to(1).data.1, "");
     }
 
     #[test]

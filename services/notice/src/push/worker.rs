@@ -1,14 +1,25 @@
-//! Brings waiting pushes to the gateway. A push that was taken is due again after a while, so that one whose replica died on the
-//! way goes all the same.
+//! Brings waiting pushes to the gateway, a number of them at once: a slow device delays no other. A push that was taken is due again after
+//! a while, so that one whose replica was killed is sent all the same.
+//!
+//! | answer of the provider | the device | the push |
+//! | --- | --- | --- |
+//! | accepted | recorded, left out of later tries | settled when every device has an answer |
+//! | gone, of another sender | its token is deleted | as if it had none |
+//! | rejected | stays: the payload is our error | settled as refused |
+//! | credential rejected | stays | waits, for up to `push.max-age`, without growing pauses |
+//! | unavailable, over quota | stays | waits for `Retry-After`, or a pause that doubles, with jitter |
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
+#[cfg(test)]
 use futures::{StreamExt as _, stream};
 use sosohappy_access::Names;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, WakeHandle};
 use sosohappy_store::StoreError;
+use tokio::task::JoinSet;
 
 use super::{Gateway, PushError};
 use crate::domain::{PushContent, PushText, Target, WaitingPush};
@@ -19,7 +30,7 @@ use crate::store::Store;
 /// Without a wake: finds what other replicas queued, and what became due.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// One push to all its devices, and a batch, whose pushes are made at once.
+/// One push to all its devices, and how many are made at once.
 const ONE_PUSH: Duration = Duration::from_secs(30);
 const BATCH: u32 = 32;
 
@@ -48,7 +59,29 @@ pub struct Worker {
 enum End {
     /// There is nothing more to do about it.
     Settled(&'static str),
-    Later,
+    Later(Pause),
+}
+
+/// When a push is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Doubled with each try.
+    Growing,
+    /// As long as the provider asks for, at least as long as the growing one.
+    AtLeast(Duration),
+    /// The credential is rejected: the tries before it is replaced do not count.
+    Credential,
+}
+
+/// While a credential is rejected.
+const CREDENTIAL_PAUSE: Duration = Duration::from_secs(10);
+
+/// How a device answered.
+enum Answer {
+    Sent,
+    Dropped,
+    Refused,
+    Later(Pause),
 }
 
 impl Worker {
@@ -59,36 +92,56 @@ impl Worker {
 
     async fn run(self) -> anyhow::Result<()> {
         let draining = self.context.lifecycle.draining();
+        let worker = Arc::new(self);
+        let mut running = JoinSet::new();
         while !draining.is_cancelled() {
-            match self.round().await {
-                // There may be more.
-                Ok(taken) if taken == BATCH as usize => continue,
-                Ok(_) => {}
+            let room = BATCH.saturating_sub(u32::try_from(running.len()).unwrap_or(BATCH));
+            let taken = if room == 0 {
+                Ok(Vec::new())
+            } else {
+                worker.take(room).await
+            };
+            match taken {
+                Ok(pushes) => {
+                    for push in pushes {
+                        let worker = worker.clone();
+                        running.spawn(async move { worker.handle_logged(&push).await });
+                    }
+                }
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "reading push queue failed"),
             }
             tokio::select! {
                 () = draining.cancelled() => {}
-                () = self.woken.woken() => {}
+                () = worker.woken.woken() => {}
+                Some(_) = running.join_next() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+        while running.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// Makes the pushes that are due; how many there were.
-    pub async fn round(&self) -> Result<usize, StoreError> {
+    async fn take(&self, limit: u32) -> Result<Vec<WaitingPush>, StoreError> {
         let now = self.context.clock.now();
-        let due = self.store.take_due(now, now + TAKEN_FOR, BATCH).await?;
+        self.store.take_due(now, now + TAKEN_FOR, limit).await
+    }
+
+    async fn handle_logged(&self, push: &WaitingPush) {
+        if let Err(error) = self.handle(push).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "push delivery failed; retrying"
+            );
+        }
+    }
+
+    /// Makes the pushes that are due; how many there were.
+    #[cfg(test)]
+    pub async fn round(&self) -> Result<usize, StoreError> {
+        let due = self.take(BATCH).await?;
         let taken = due.len();
         stream::iter(due)
-            .for_each_concurrent(None, async |push| {
-                if let Err(error) = self.handle(&push).await {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "push delivery failed; retrying"
-                    );
-                }
-            })
+            .for_each_concurrent(None, async |push| self.handle_logged(&push).await)
             .await;
         Ok(taken)
     }
@@ -97,24 +150,37 @@ impl Worker {
         let now = self.context.clock.now();
         let (kind, max_age) = (push.content.kind(), self.settings.get().push.max_age);
         let end = tokio::time::timeout(ONE_PUSH, self.try_now(push)).await;
-        match end.unwrap_or(Ok(End::Later))? {
+        match end.unwrap_or(Ok(End::Later(Pause::Growing)))? {
             End::Settled(outcome) => {
                 self.metrics.push(kind, outcome);
                 self.store.settle(&[push.event], now).await
             }
-            End::Later if now.duration_since(push.queued_at).unsigned_abs() > max_age => {
+            End::Later(_) if now.duration_since(push.queued_at).unsigned_abs() > max_age => {
                 tracing::warn!(event = %push.event, attempts = push.attempts, "push expired; giving up");
                 self.metrics.push(kind, "given-up");
                 self.store.settle(&[push.event], now).await
             }
-            End::Later => {
+            End::Later(pause) => {
                 self.metrics.push(kind, "postponed");
-                let pause = FIRST_PAUSE
-                    .saturating_mul(1 << push.attempts.saturating_sub(1).min(16))
-                    .min(LONGEST_PAUSE);
-                self.store.postpone(push.event, now + pause).await
+                self.store
+                    .postpone(push.event, now + self.pause(pause, push.attempts))
+                    .await
             }
         }
+    }
+
+    /// With a quarter of jitter on top, so that a provider that comes back is not met by all at once.
+    fn pause(&self, pause: Pause, attempts: u32) -> Duration {
+        let growing = FIRST_PAUSE
+            .saturating_mul(1 << attempts.saturating_sub(1).min(16))
+            .min(LONGEST_PAUSE);
+        let pause = match pause {
+            Pause::Growing => growing,
+            Pause::AtLeast(asked) => growing.max(asked),
+            Pause::Credential => CREDENTIAL_PAUSE,
+        };
+        let permille = u32::try_from(self.context.entropy.u64() % 251).unwrap_or_default();
+        pause + pause * permille / 1000
     }
 
     async fn try_now(&self, push: &WaitingPush) -> Result<End, StoreError> {
@@ -126,30 +192,54 @@ impl Worker {
             return Ok(End::Settled("no-device"));
         }
         let Some(text) = self.text(push).await else {
-            return Ok(End::Later);
+            return Ok(End::Later(Pause::Growing));
         };
 
-        let mut outcome = None;
-        let mut later = false;
-        for device in devices {
-            match self.gateway.push(&device, push.event, &text).await {
-                Ok(()) => outcome = Some("sent"),
-                Err(PushError::Gone) => self.store.forget(&device).await?,
-                Err(PushError::Refused(reason)) => {
-                    tracing::warn!(event = %push.event, reason, "push gateway rejected push");
-                    outcome = outcome.or(Some("refused"));
-                }
-                Err(error @ PushError::Unavailable(_)) => {
-                    tracing::warn!(event = %push.event, error = &error as &dyn std::error::Error, "push delivery failed");
-                    later = true;
-                }
+        let open = devices.iter().filter(|device| !push.sent.contains(device));
+        let answers = join_all(open.map(|device| self.send(push, device, &text))).await;
+        let mut outcome = (!push.sent.is_empty()).then_some("sent");
+        let mut later = None;
+        for answer in answers {
+            match answer? {
+                Answer::Sent => outcome = Some("sent"),
+                Answer::Dropped => {}
+                Answer::Refused => outcome = outcome.or(Some("refused")),
+                Answer::Later(pause) => later = Some(longer(later, pause)),
             }
         }
-        // A device that was reached recognises the repetition by the event.
-        Ok(if later {
-            End::Later
-        } else {
-            End::Settled(outcome.unwrap_or("no-device"))
+        Ok(match later {
+            Some(pause) => End::Later(pause),
+            None => End::Settled(outcome.unwrap_or("no-device")),
+        })
+    }
+
+    async fn send(&self, push: &WaitingPush, device: &str, text: &PushText) -> Result<Answer, StoreError> {
+        Ok(match self.gateway.push(device, push.event, text).await {
+            Ok(()) => {
+                self.store.sent(push.event, device).await?;
+                Answer::Sent
+            }
+            Err(PushError::Gone { since }) => {
+                self.metrics.dropped_token("gone");
+                self.store.forget(device, since).await?;
+                Answer::Dropped
+            }
+            Err(PushError::ForeignToken) => {
+                tracing::error!(event = %push.event, "push token of another sender deleted");
+                self.metrics.dropped_token("foreign");
+                self.store.forget(device, None).await?;
+                Answer::Dropped
+            }
+            Err(PushError::Refused(reason)) => {
+                tracing::error!(event = %push.event, reason, "push provider rejected push");
+                Answer::Refused
+            }
+            // The gateway logs it once.
+            Err(PushError::Credential(_)) => Answer::Later(Pause::Credential),
+            Err(PushError::Unavailable { retry_after, source }) => {
+                tracing::warn!(event = %push.event, error = %source, "push delivery failed; retrying");
+                Answer::Later(retry_after.map_or(Pause::Growing, Pause::AtLeast))
+            }
         })
     }
 
@@ -180,6 +270,17 @@ impl Worker {
 
     async fn nicknames<const N: usize>(&self, accounts: [Account; N]) -> Option<[Option<String>; N]> {
         self.names.nicknames_of(&accounts).await.ok()?.try_into().ok()
+    }
+}
+
+/// The pause of a push of which several devices have to wait.
+fn longer(one: Option<Pause>, other: Pause) -> Pause {
+    match (one, other) {
+        (None, pause) => pause,
+        (Some(Pause::AtLeast(one)), Pause::AtLeast(other)) => Pause::AtLeast(one.max(other)),
+        (Some(Pause::AtLeast(asked)), _) | (_, Pause::AtLeast(asked)) => Pause::AtLeast(asked),
+        (Some(Pause::Credential), _) | (_, Pause::Credential) => Pause::Credential,
+        (Some(Pause::Growing), Pause::Growing) => Pause::Growing,
     }
 }
 

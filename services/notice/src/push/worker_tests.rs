@@ -119,6 +119,7 @@ impl Bench {
             occurred_at: now,
             queued_at: now,
             attempts: 0,
+            sent: Vec::new(),
         };
         self.worker.store.queue(&push, now).await.unwrap();
         event
@@ -213,7 +214,7 @@ async fn a_gateway_that_is_away_is_tried_again_and_given_up_in_the_end() {
         .gateway
         .answers
         .lock()
-        .insert("phone".into(), || PushError::Unavailable(anyhow::anyhow!("down")));
+        .insert("phone".into(), || PushError::unavailable(anyhow::anyhow!("down")));
     bench.like("lee", "kim").await;
     assert_eq!(bench.after(SOON).await, 1);
     assert_eq!(bench.after(Duration::from_secs(1)).await, 0, "not at once");
@@ -227,7 +228,7 @@ async fn a_gateway_that_is_away_is_tried_again_and_given_up_in_the_end() {
         .gateway
         .answers
         .lock()
-        .insert("phone".into(), || PushError::Unavailable(anyhow::anyhow!("down")));
+        .insert("phone".into(), || PushError::unavailable(anyhow::anyhow!("down")));
     bench.like("lee", "kim").await;
     assert_eq!(bench.after(Duration::from_hours(25)).await, 1);
     bench.gateway.answers.lock().clear();
@@ -241,7 +242,11 @@ async fn a_device_that_is_gone_is_forgotten_and_the_others_are_served() {
     bench.device("kim", 1, "gone").await;
     bench.device("kim", 2, "picky").await;
     bench.device("kim", 3, "phone").await;
-    bench.gateway.answers.lock().insert("gone".into(), || PushError::Gone);
+    bench
+        .gateway
+        .answers
+        .lock()
+        .insert("gone".into(), || PushError::Gone { since: None });
     bench
         .gateway
         .answers
@@ -286,4 +291,61 @@ async fn a_push_whose_replica_died_goes_from_another() {
     assert_eq!(bench.after(SOON).await, 0);
     assert_eq!(bench.after(TAKEN_FOR).await, 1);
     assert_eq!(bench.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn a_device_that_got_it_is_left_out_of_later_tries() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    bench.device("kim", 2, "pad").await;
+    let busy = || PushError::Unavailable {
+        retry_after: Some(Duration::from_mins(2)),
+        source: anyhow::anyhow!("429"),
+    };
+    bench.gateway.answers.lock().insert("pad".into(), busy);
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.sent().len(), 1);
+    bench.gateway.answers.lock().clear();
+    assert_eq!(bench.after(Duration::from_secs(119)).await, 0, "not before Retry-After");
+    assert_eq!(bench.after(Duration::from_secs(40)).await, 1);
+    let sent = bench.sent();
+    assert_eq!((sent.len(), sent[0].0.as_str()), (1, "pad"));
+    assert!(bench.counted("sent"));
+}
+
+#[tokio::test]
+async fn a_rejected_credential_does_not_burn_the_queue() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    let rejected = || PushError::Credential("403".into());
+    bench.gateway.answers.lock().insert("phone".into(), rejected);
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    for _ in 0..20 {
+        assert_eq!(bench.after(Duration::from_secs(40)).await, 1, "the pause does not grow");
+    }
+    bench.gateway.answers.lock().clear();
+    assert_eq!(bench.after(Duration::from_secs(40)).await, 1);
+    assert_eq!(bench.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_was_registered_after_it_was_gone_stays() {
+    let bench = bench().await;
+    bench.device("kim", 1, "again").await;
+    bench.device("kim", 2, "gone").await;
+    let long_ago = || PushError::Gone {
+        since: Some(Timestamp::from_second(1_600_000_000).unwrap()),
+    };
+    let now = || PushError::Gone {
+        since: Some(Timestamp::from_second(1_800_000_000).unwrap()),
+    };
+    bench.gateway.answers.lock().extend([
+        ("again".to_owned(), long_ago as fn() -> PushError),
+        ("gone".to_owned(), now),
+    ]);
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.worker.store.of(&account("kim")).await.unwrap(), ["again"]);
 }

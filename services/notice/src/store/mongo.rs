@@ -23,7 +23,7 @@ use crate::settings::InboxSettings;
 const NOTICES: &str = "notice";
 /// `_id` (account, session), `account`, `token`, `changed_at`.
 const DEVICES: &str = "device";
-/// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`.
+/// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens).
 const PUSHES: &str = "push";
 /// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `marked_at`.
 const MARKS: &str = "account_mark";

@@ -61,6 +61,7 @@ impl Bench {
             occurred_at: at(second),
             queued_at: at(second),
             attempts: 0,
+            sent: Vec::new(),
         }
     }
 
@@ -293,7 +294,7 @@ async fn the_last_word_on_a_device_counts(bed: Bed) {
     );
     bench.device("kim", None, Some("spring"), 7).await;
     assert_eq!(bench.devices("kim").await, ["pad"]);
-    bench.forget("pad").await.unwrap();
+    bench.forget("pad", None).await.unwrap();
     assert_eq!(bench.devices("kim").await, [""; 0]);
 }
 

@@ -4,6 +4,7 @@ mod connect;
 mod fleet;
 mod likes;
 mod notices;
+mod providers;
 mod pushes;
 mod resign;
 mod revocations;

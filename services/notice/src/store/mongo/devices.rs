@@ -73,10 +73,11 @@ impl Devices for MongoStore {
         Ok(tokens)
     }
 
-    async fn forget(&self, token: &str) -> Result<(), StoreError> {
+    async fn forget(&self, token: &str, since: Option<Timestamp>) -> Result<(), StoreError> {
+        let since = since.unwrap_or(Timestamp::MAX).as_millisecond();
         let no_token = doc! { "$set": { "token": null } };
         self.collection(DEVICES)
-            .update_many(doc! { "token": token }, no_token)
+            .update_many(doc! { "token": token, "changed_at": { "$lte": since } }, no_token)
             .await?;
         Ok(())
     }

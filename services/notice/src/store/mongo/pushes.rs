@@ -54,7 +54,7 @@ impl Pushes for MongoStore {
     async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError> {
         for event in events {
             let settled = doc! {
-                "$unset": { "account": "", "token": "", "actor": "", "content": "", "due_at": "" },
+                "$unset": { "account": "", "token": "", "actor": "", "content": "", "sent": "", "due_at": "" },
                 "$setOnInsert": { "occurred_at": now.as_millisecond(), "queued_at": now.as_millisecond() },
             };
             self.upsert(PUSHES, doc! { "_id": event.to_string() }, settled).await?;
@@ -86,6 +86,14 @@ impl Pushes for MongoStore {
         Ok(taken)
     }
 
+    async fn sent(&self, event: EventId, token: &str) -> Result<(), StoreError> {
+        let waiting = doc! { "_id": event.to_string(), "due_at": { "$exists": true } };
+        self.collection(PUSHES)
+            .update_one(waiting, doc! { "$addToSet": { "sent": token } })
+            .await?;
+        Ok(())
+    }
+
     async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError> {
         let waiting = doc! { "_id": event.to_string(), "due_at": { "$exists": true } };
         self.collection(PUSHES)
@@ -107,6 +115,10 @@ fn waiting(push: &Document) -> Result<WaitingPush, StoreError> {
         occurred_at: timestamp(number(push, "occurred_at")?)?,
         queued_at: timestamp(number(push, "queued_at")?)?,
         attempts: u32::try_from(number(push, "attempts")?).map_err(|_| broken("a count is not one"))?,
+        sent: match push.get_array("sent") {
+            Ok(sent) => sent.iter().filter_map(Bson::as_str).map(str::to_owned).collect(),
+            Err(_) => Vec::new(),
+        },
     })
 }
 

@@ -60,11 +60,13 @@ impl Devices for SqliteStore {
         Ok(tokens)
     }
 
-    async fn forget(&self, token: &str) -> Result<(), StoreError> {
+    async fn forget(&self, token: &str, since: Option<Timestamp>) -> Result<(), StoreError> {
+        let since = since.unwrap_or(Timestamp::MAX).as_millisecond();
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            sqlx::query("UPDATE device SET token = NULL WHERE token = ?")
+            sqlx::query("UPDATE device SET token = NULL WHERE token = ? AND changed_at <= ?")
                 .bind(token)
+                .bind(since)
                 .execute(&mut *tx)
                 .await?;
             Ok(tx.commit().await?)

@@ -18,6 +18,7 @@ struct Row {
     occurred_at: i64,
     queued_at: i64,
     attempts: i64,
+    sent: Option<String>,
 }
 
 #[async_trait]
@@ -61,7 +62,7 @@ impl Pushes for SqliteStore {
                 sqlx::query(
                     "INSERT INTO push (event_id, occurred_at, queued_at) VALUES (?, ?, ?)
                     ON CONFLICT (event_id) DO UPDATE
-                    SET account = NULL, token = NULL, actor = NULL, content = NULL, due_at = NULL",
+                    SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL",
                 )
                 .bind(event.0.as_bytes().as_slice())
                 .bind(now.as_millisecond())
@@ -95,7 +96,7 @@ impl Pushes for SqliteStore {
             let rows = sqlx::query(
                 "UPDATE push SET due_at = ?, attempts = attempts + 1
                 WHERE event_id IN (SELECT event_id FROM push WHERE due_at <= ? ORDER BY due_at LIMIT ?)
-                RETURNING event_id, account, token, actor, content, occurred_at, queued_at, attempts",
+                RETURNING event_id, account, token, actor, content, occurred_at, queued_at, attempts, sent",
             )
             .bind(again.as_millisecond())
             .bind(now.as_millisecond())
@@ -109,6 +110,22 @@ impl Pushes for SqliteStore {
         // Each by itself: one that does not decode keeps none of the others.
         let read = |row| Row::from_row(&row).map_err(StoreError::from).and_then(waiting);
         Ok(rows.into_iter().map(read).filter_map(readable).collect())
+    }
+
+    async fn sent(&self, event: EventId, token: &str) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            sqlx::query(
+                "UPDATE push SET sent = json_insert(COALESCE(sent, '[]'), '$[#]', ?)
+                WHERE event_id = ? AND due_at IS NOT NULL",
+            )
+            .bind(token)
+            .bind(event.0.as_bytes().as_slice())
+            .execute(&mut *tx)
+            .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
     }
 
     async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError> {
@@ -136,5 +153,9 @@ fn waiting(row: Row) -> Result<WaitingPush, StoreError> {
         occurred_at: timestamp(row.occurred_at)?,
         queued_at: timestamp(row.queued_at)?,
         attempts: u32::try_from(row.attempts).map_err(|_| broken("a count is not one"))?,
+        sent: match row.sent {
+            Some(sent) => serde_json::from_str(&sent).map_err(|_| broken("a list of devices is not one"))?,
+            None => Vec::new(),
+        },
     })
 }

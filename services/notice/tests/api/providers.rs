@@ -1,0 +1,256 @@
+//! Pushes to FCM and APNs, which answer in every documented way.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sosohappy_testkit::push_providers::{Misbehaviour, PushProviders, SentPush};
+use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
+
+use crate::fleet::{DATE, applied, counted, device, kim, lee, like, publish_plain, pushes, replica};
+
+const PHONE: &str = "fcm-registration:token";
+
+fn pad() -> String {
+    "a1".repeat(32)
+}
+
+async fn start(bed: &Bed) -> (Running, PushProviders) {
+    let providers = PushProviders::start().await;
+    let settings = providers.settings();
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    (replica(bed, &settings).await, providers)
+}
+
+async fn sent(providers: &PushProviders, count: usize) -> Vec<SentPush> {
+    eventually(&format!("{count} pushes are sent"), async || {
+        let sent = providers.sent();
+        (sent.len() >= count).then_some(sent)
+    })
+    .await
+}
+
+async fn with_device(bed: &Bed, notice: &Running, token: &str) -> (Person, Person) {
+    let (kim, lee) = (kim(bed).await, lee(bed).await);
+    device(bed, &kim, token).await;
+    applied(notice, "deviceToken", 1).await;
+    (kim, lee)
+}
+
+async fn a_like_is_pushed_by_fcm(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, PHONE).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    let sent = sent(&providers, 2).await;
+    let push = sent
+        .iter()
+        .find(|push| push.payload["message"]["data"]["date"] == DATE.to_string())
+        .expect("the first like");
+    let message = &push.payload["message"];
+    assert_eq!((push.provider, push.device.as_str()), ("fcm", PHONE));
+    assert_eq!(
+        message["notification"],
+        json!({ "title": "소소해피", "body": "lee님이 kim님의 행복을 응원합니다🩷" })
+    );
+    assert_eq!(message["apns"]["headers"]["apns-push-type"], "alert");
+    assert_eq!(message["apns"]["payload"]["aps"]["category"], "LIKE");
+    assert_eq!(providers.grants(), 1, "the OAuth token is cached");
+}
+
+async fn a_like_is_pushed_by_apns(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, &pad()).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    let sent = sent(&providers, 2).await;
+    let push = &sent[0];
+    assert_eq!((push.provider, &push.device), ("apns", &pad()));
+    assert_eq!(push.payload["aps"]["alert"]["title"], "소소해피");
+    assert_eq!(push.payload["aps"]["interruption-level"], "active");
+    assert_eq!(push.headers["apns-push-type"], "alert");
+    assert!(push.headers["apns-collapse-id"].to_str().unwrap().starts_with("like-"));
+    assert_eq!(providers.provider_tokens(), 1, "the provider token is reused");
+}
+
+/// Case D4.
+async fn a_long_message_fits_into_the_payload(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let family = "👨‍👩‍👧‍👦";
+    for (number, text) in [family.repeat(600), "\u{1}\"\\".repeat(5_000), "가".repeat(5_000)]
+        .into_iter()
+        .enumerate()
+    {
+        let frame = json!({ "sender": "lee", "receiver": "kim", "date": DATE, "text": text }).to_string();
+        for token in [format!("fcm:{number}"), format!("{number:064x}")] {
+            publish_plain::<sosohappy_events::types::DirectMessageSent>(&bed, &token, frame.as_bytes()).await;
+        }
+    }
+    for push in sent(&providers, 6).await {
+        assert!(push.bytes <= 4096, "{} bytes", push.bytes);
+        let data = match push.provider {
+            "fcm" => &push.payload["message"]["data"]["messageDto"],
+            _ => &push.payload["messageDto"],
+        };
+        let message: Value = serde_json::from_str(data.as_str().expect("text")).expect("a message");
+        let text = message["text"]
+            .as_str()
+            .expect("text")
+            .strip_suffix("...")
+            .expect("cut");
+        if text.starts_with('👨') {
+            assert_eq!(text, family.repeat(text.len() / family.len()), "cut between characters");
+        }
+    }
+    assert_eq!(pushes(&notice, "message", "refused").await, 0);
+}
+
+async fn gone_and_foreign_tokens_are_deleted(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let people = [
+        ("p1", "fcm:gone"),
+        ("p2", "fcm:foreign"),
+        ("p3", &pad()[..]),
+        ("p4", &"b2".repeat(32)[..]),
+    ];
+    let lee = lee(&bed).await;
+    let late = (bed.context.clock.now() + Duration::from_hours(1)).as_millisecond();
+    providers.misbehave("fcm:gone", [Misbehaviour::fcm(404, "UNREGISTERED")]);
+    providers.misbehave("fcm:foreign", [Misbehaviour::fcm(403, "SENDER_ID_MISMATCH")]);
+    let gone = |at: i64| {
+        let body = json!({ "reason": "Unregistered", "timestamp": at }).to_string();
+        Misbehaviour::Answer(410, Vec::new(), body)
+    };
+    providers.misbehave(people[2].1, [gone(late)]);
+    providers.misbehave(people[3].1, [gone(1_600_000_000_000)]);
+    let mut persons = Vec::new();
+    for (name, token) in people {
+        let person = bed.person(&format!("{name}@example.com+kakao"), name).await;
+        device(&bed, &person, token).await;
+        persons.push(person);
+    }
+    applied(&notice, "deviceToken", 4).await;
+    for round in 0..2 {
+        for person in &persons {
+            bed.publish(like(&lee, person, DATE + round)).await;
+        }
+        eventually("all are answered", async || {
+            (pushes(&notice, "like", "no-device").await + pushes(&notice, "like", "sent").await
+                == 4 * (u64::try_from(round).unwrap() + 1))
+                .then_some(())
+        })
+        .await;
+    }
+    // Only the one whose registration is younger than Apple's moment is still there.
+    let sent = providers.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].device, people[3].1);
+    assert_eq!(
+        counted(&notice, "notice_push_tokens_dropped_total", &[("reason", "foreign")]).await,
+        1
+    );
+}
+
+async fn what_is_unavailable_is_tried_again(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let lee = lee(&bed).await;
+    let misbehaviours = [
+        Misbehaviour::fcm(500, "INTERNAL"),
+        Misbehaviour::fcm(503, "UNAVAILABLE").retry_after("1"),
+        Misbehaviour::fcm(429, "QUOTA_EXCEEDED").retry_after("1"),
+        Misbehaviour::Huge(503),
+        Misbehaviour::Reset,
+        Misbehaviour::Answer(502, Vec::new(), "<html>".to_owned()),
+        // An expired OAuth token is replaced at once.
+        Misbehaviour::fcm(401, "UNAUTHENTICATED"),
+    ];
+    let count = misbehaviours.len();
+    for (number, misbehaviour) in misbehaviours.into_iter().enumerate() {
+        let token = format!("fcm:{number}");
+        providers.misbehave(&token, [misbehaviour]);
+        let person = bed
+            .person(&format!("p{number}@example.com+kakao"), &format!("p{number}"))
+            .await;
+        device(&bed, &person, &token).await;
+        applied(&notice, "deviceToken", u64::try_from(number).unwrap() + 1).await;
+        bed.publish(like(&lee, &person, DATE)).await;
+    }
+    let sent = sent(&providers, count).await;
+    let mut devices: Vec<_> = sent.iter().map(|push| &push.device).collect();
+    devices.sort();
+    devices.dedup();
+    assert_eq!((sent.len(), devices.len()), (count, count), "once each");
+}
+
+async fn a_slow_device_delays_no_other(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, PHONE).await;
+    let park = bed.person("park@example.com+apple", "park").await;
+    device(&bed, &park, "fcm:park").await;
+    applied(&notice, "deviceToken", 2).await;
+    providers.misbehave(PHONE, [Misbehaviour::Hang]);
+    bed.publish(like(&lee, &kim, DATE)).await;
+    eventually("the slow one is asked", async || {
+        (providers.requests() == 1).then_some(())
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    bed.publish(like(&lee, &park, DATE)).await;
+    assert_eq!(sent(&providers, 1).await[0].device, "fcm:park");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+async fn a_rejected_payload_is_ours_and_not_repeated(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, &pad()).await;
+    providers.misbehave(&pad(), [Misbehaviour::apns(413, "PayloadTooLarge")]);
+    bed.publish(like(&lee, &kim, DATE)).await;
+    eventually("it is counted", async || {
+        (pushes(&notice, "like", "refused").await == 1).then_some(())
+    })
+    .await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    sent(&providers, 1).await;
+    assert_eq!(providers.requests(), 2);
+}
+
+async fn a_broken_credential_alerts_once_and_keeps_the_queue(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, PHONE).await;
+    providers.refuse_tokens(true);
+    for number in 0..20 {
+        bed.publish(like(&lee, &kim, DATE + number)).await;
+    }
+    let broken = async || {
+        let labels = [("provider", "fcm")];
+        counted(&notice, "notice_push_credential_broken", &labels).await
+    };
+    eventually("it is noticed", async || (broken().await == 1).then_some(())).await;
+    applied(&notice, "noticeLike", 20).await;
+    assert_eq!(
+        pushes(&notice, "like", "given-up").await + pushes(&notice, "like", "refused").await,
+        0
+    );
+    assert_eq!(providers.requests(), 0, "no message was sent with a bad credential");
+    providers.refuse_tokens(false);
+    eventually_within(Duration::from_secs(90), async || providers.sent().len() == 20).await;
+    assert_eq!(broken().await, 0);
+}
+
+async fn eventually_within(time: Duration, mut done: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + time;
+    while !done().await {
+        assert!(tokio::time::Instant::now() < deadline, "never happened");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+on_both_engines!(
+    a_broken_credential_alerts_once_and_keeps_the_queue,
+    a_like_is_pushed_by_apns,
+    a_like_is_pushed_by_fcm,
+    a_long_message_fits_into_the_payload,
+    a_rejected_payload_is_ours_and_not_repeated,
+    a_slow_device_delays_no_other,
+    gone_and_foreign_tokens_are_deleted,
+    what_is_unavailable_is_tried_again,
+);
