@@ -15,6 +15,7 @@ use sosohappy_media::Images;
 use crate::domain::hash::AccountHasher;
 use crate::domain::person::Person;
 use crate::error::Error;
+use crate::id_tokens::IdTokens;
 use crate::keys::Keyring;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -28,6 +29,7 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub images: Images,
     pub keyring: Keyring,
+    pub id_tokens: IdTokens,
     pub hasher: AccountHasher,
     pub relay: RelayHandle,
     pub metrics: Metrics,

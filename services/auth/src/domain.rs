@@ -4,6 +4,7 @@ pub mod challenge;
 pub mod claims;
 pub mod code;
 pub mod hash;
+pub mod id_token;
 pub mod legacy;
 pub mod person;
 pub mod profile;

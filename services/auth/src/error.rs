@@ -10,6 +10,7 @@ use sosohappy_media::ImageError;
 use sosohappy_store::{StoreError, Transient};
 
 use crate::domain::challenge::InvalidChallenge;
+use crate::domain::id_token::InvalidIdToken;
 use crate::domain::profile::InvalidIntroduction;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,14 @@ pub enum Error {
     /// The account belongs to somebody else at the provider.
     #[error("this account is linked to another identity")]
     OtherIdentity,
+    /// The ID token proves nothing, or not what the request claims.
+    #[error("ID token: {0}")]
+    InvalidIdToken(#[from] InvalidIdToken),
+    /// The address of the request is not one that the provider has verified.
+    #[error("the address is not verified by the provider")]
+    UnverifiedAddress,
+    #[error("the sign-in provider is unavailable")]
+    ProviderUnavailable,
     #[error("the refresh token is missing, wrong or expired")]
     RefreshRefused,
     #[error("the account is unknown or has resigned")]
@@ -89,6 +98,18 @@ impl From<&Error> for Problem {
                 "other-identity",
                 "The account is linked to another identity",
             ),
+            // The reason is no help to the app, and to an attacker it is.
+            Error::InvalidIdToken(_) => Problem::new(
+                StatusCode::FORBIDDEN,
+                "invalid-id-token",
+                "The ID token or its nonce is missing, wrong or expired",
+            ),
+            Error::UnverifiedAddress => Problem::new(
+                StatusCode::FORBIDDEN,
+                "unverified-address",
+                "The address is not verified by the provider",
+            ),
+            Error::ProviderUnavailable => Problem::unavailable(),
             Error::RefreshRefused => Problem::new(
                 StatusCode::FORBIDDEN,
                 "refresh-denied",

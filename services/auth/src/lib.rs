@@ -6,6 +6,7 @@ mod consumers;
 mod domain;
 mod error;
 pub mod export;
+mod id_tokens;
 pub mod import;
 mod keys;
 mod metrics;
@@ -20,7 +21,7 @@ mod timers;
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde_json::Map;
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
@@ -34,10 +35,10 @@ use sosohappy_media::Images;
 
 use crate::app::App;
 use crate::domain::hash::AccountHasher;
+use crate::id_tokens::IdTokens;
 use crate::keys::{Keyring, SECRET_BYTES};
 use crate::metrics::Metrics;
 pub use crate::settings::Settings;
-use crate::settings::{Proof, SignIn};
 use crate::store::Store;
 
 pub const SERVICE: &str = "auth-service";
@@ -52,7 +53,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let server = settings.part(|settings| settings.server.clone());
     let limits = settings.part(|settings| settings.rate_limits.clone());
     let poll = settings.part(|settings| settings.config.poll);
-    check_proof(&current.sign_in)?;
+    let id_tokens = IdTokens::of(&current.sign_in, &context.clock)?;
     let store = store::open(&current.database.url, current.database.max_connections, &context)
         .await
         .context("database.url")?;
@@ -65,6 +66,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let app = Arc::new(App {
         images: Images::open(&current.images.url, &context).context("images.url")?,
         keyring,
+        id_tokens,
         hasher: AccountHasher::new(&hash_key),
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
         metrics: Metrics::register(&context.metrics),
@@ -113,17 +115,6 @@ fn failed_sign_ins(settings: &Live<Settings>, context: &Context) -> Live<KeyedLi
             &clock,
         )
     })
-}
-
-fn check_proof(settings: &SignIn) -> anyhow::Result<()> {
-    ensure!(
-        settings.proof == Proof::None,
-        "sign-in.proof = \"id-token\" is not built yet; only \"none\" is, which believes whatever the app claims"
-    );
-    tracing::warn!(
-        "sign-in.proof = \"none\": anybody who knows an address and its provider id can sign in as that person"
-    );
-    Ok(())
 }
 
 /// A secret that was made up once and is the same for all replicas, whoever of them was first.

@@ -10,9 +10,11 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, Server, Tracing, schema, valid,
+    ConfigClient, Credentials, Database, Events, Fleet, HttpUrl, Log, RateLimits, Server, Tracing, schema, valid,
 };
 use sosohappy_media::ImageSettings;
+
+use crate::domain::provider::Provider;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -47,11 +49,40 @@ pub enum Proof {
 #[schemars(deny_unknown_fields)]
 pub struct SignIn {
     pub proof: Proof,
+    pub apple: ProviderSettings,
+    pub google: ProviderSettings,
+    pub kakao: ProviderSettings,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub code_lifetime: Duration,
     /// Failed sign-ins a minute of one account.
     pub failures_per_minute: Rate,
+}
+
+impl SignIn {
+    pub fn provider(&self, provider: Provider) -> &ProviderSettings {
+        match provider {
+            Provider::Apple => &self.apple,
+            Provider::Google => &self.google,
+            Provider::Kakao => &self.kakao,
+        }
+    }
+
+    pub fn proof_of(&self, provider: Provider) -> Proof {
+        self.provider(provider).proof.unwrap_or(self.proof)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct ProviderSettings {
+    /// In place of `sign-in.proof`.
+    pub proof: Option<Proof>,
+    #[serde(deserialize_with = "comma_list")]
+    pub audience: Vec<String>,
+    pub keys_url: HttpUrl,
+    pub trust_address: bool,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

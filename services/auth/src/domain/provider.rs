@@ -11,10 +11,10 @@ pub enum Provider {
 }
 
 impl Provider {
+    pub const ALL: [Self; 3] = [Self::Apple, Self::Google, Self::Kakao];
+
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Apple, Self::Google, Self::Kakao]
-            .into_iter()
-            .find(|provider| provider.as_str() == name)
+        Self::ALL.into_iter().find(|provider| provider.as_str() == name)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -34,10 +34,17 @@ impl Provider {
         }
     }
 
+    /// Every `iss` that the provider documents. An identity is stored under [`Provider::issuer`].
+    pub fn issuers(self) -> &'static [&'static str] {
+        match self {
+            Self::Apple => &["https://appleid.apple.com", "https://account.apple.com"],
+            Self::Google => &["https://accounts.google.com", "accounts.google.com"],
+            Self::Kakao => &["https://kauth.kakao.com"],
+        }
+    }
+
     pub fn of_issuer(issuer: &str) -> Option<Self> {
-        [Self::Apple, Self::Google, Self::Kakao]
-            .into_iter()
-            .find(|provider| provider.issuer() == issuer)
+        Self::ALL.into_iter().find(|provider| provider.issuer() == issuer)
     }
 
     /// Returns the account of this address here: the same address at another provider is another account.

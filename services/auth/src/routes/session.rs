@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use crate::app::{App, later};
 use crate::domain::challenge::Challenge;
 use crate::domain::code::Code;
+use crate::domain::id_token::InvalidIdToken;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
@@ -29,6 +30,7 @@ use crate::domain::stamp;
 use crate::error::Error;
 use crate::sessions;
 use crate::sessions::{Closing, Tokens};
+use crate::settings::Proof;
 use crate::store::Transaction;
 
 const EMAIL: HeaderName = HeaderName::from_static("email");
@@ -125,7 +127,7 @@ pub struct SigningIn {
     email: String,
     #[schema(pattern = "^(apple|google|kakao)$", example = "kakao")]
     provider: String,
-    /// Who the person is at the provider.
+    /// Who the person is at the provider: the `sub` of the ID token.
     #[schema(min_length = 1, max_length = 255)]
     provider_id: String,
     /// What the challenge of `getAuthorizeCode` was made of.
@@ -134,6 +136,11 @@ pub struct SigningIn {
     /// Apple's code in Base64, which the app sends with `apple`; it may be empty. Nothing asks Apple while the claim is believed.
     #[serde(default, rename = "authorizationCode")]
     _authorization_code: Option<String>,
+    /// The provider's ID token, where this service asks for proof (`sign-in.proof`).
+    #[schema(max_length = 16384)]
+    id_token: Option<String>,
+    /// The nonce that the ID token was asked for with, before hashing.
+    nonce: Option<String>,
     /// The push token of the device, up to 4,096 bytes.
     #[schema(max_length = 4096)]
     device_token: Option<String>,
@@ -159,6 +166,7 @@ pub struct SignedIn {
         )),
         (status = 400, body = Problem),
         (status = 403, body = Problem),
+        (status = 503, body = Problem),
     ),
 )]
 pub async fn sign_in(
@@ -190,9 +198,11 @@ pub async fn sign_in(
         device: device_of(&headers),
         place: place_of(address.as_deref()),
     };
-    let outcome = admit(&app, &request, &claim, &origin).await;
-    let was_refused = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
-    if limit.is_some() && !was_refused {
+    let outcome = admit(&app, &request, claim.clone(), &origin).await;
+    let was_guess = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
+    // A forged token is no guess at this account: counted, it would let anybody keep the owner from signing in.
+    let was_refused = was_guess || matches!(&outcome, Err(Error::InvalidIdToken(_) | Error::UnverifiedAddress));
+    if limit.is_some() && !was_guess {
         failures.refund(&claim.account.folded());
     }
     count(match &outcome {
@@ -205,10 +215,14 @@ pub async fn sign_in(
     Ok((TokenHeaders(tokens), Json(SignedIn { nickname })))
 }
 
-/// Who somebody says they are. With `sign-in.proof = "none"` it is believed as far as it fits what is known.
+/// Who somebody says they are. With the proof `none` it is believed as far as it fits what is known.
+#[derive(Clone)]
 struct Claim {
+    provider: Provider,
     account: Account,
     identity: Identity,
+    /// Whether the address is the person's own. A known subject needs none: addresses change.
+    has_address: bool,
     device_token: Option<String>,
 }
 
@@ -230,7 +244,9 @@ impl Claim {
         };
         Ok(Self {
             account: provider.account_of(&request.email)?,
+            provider,
             identity,
+            has_address: true,
             device_token,
         })
     }
@@ -242,12 +258,36 @@ struct Admitted {
     is_new: bool,
 }
 
-async fn admit(app: &App, request: &SigningIn, claim: &Claim, origin: &Origin) -> Result<Admitted, Error> {
+/// Checks the claim against the provider's ID token, before anything is read from or written to the store.
+async fn prove(app: &App, request: &SigningIn, mut claim: Claim) -> Result<Claim, Error> {
+    let provider = claim.provider;
+    match app.settings.get().sign_in.proof_of(provider) {
+        Proof::None => return Ok(claim),
+        Proof::IdToken => {}
+    }
+    let (token, nonce) = (request.id_token.as_deref(), request.nonce.as_deref());
+    let verified = app.id_tokens.verify(provider, token, nonce).await;
+    let verified = verified.and_then(|proven| match &claim.identity.subject {
+        Some(subject) if *subject == proven.subject => Ok(proven),
+        _ => Err(InvalidIdToken::Subject.into()),
+    });
+    let proven = verified.inspect_err(|error| {
+        if let Error::InvalidIdToken(reason) = error {
+            tracing::info!(provider = provider.as_str(), %reason, "ID token refused");
+        }
+    })?;
+    let verified = proven.verified_email.map(|email| provider.account_of(&email));
+    claim.has_address = matches!(verified, Some(Ok(account)) if account.folded() == claim.account.folded());
+    Ok(claim)
+}
+
+async fn admit(app: &App, request: &SigningIn, claim: Claim, origin: &Origin) -> Result<Admitted, Error> {
+    let claim = prove(app, request, claim).await?;
     let code = Code::open(&request.authorize_code, &app.keyring).ok_or(Error::InvalidCode)?;
     if code.expires_at <= app.now() {
         return Err(Error::InvalidCode);
     }
-    retrying(|| admit_once(app, &code, &request.code_verifier, claim, origin)).await
+    retrying(|| admit_once(app, &code, &request.code_verifier, &claim, origin)).await
 }
 
 async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origin: &Origin) -> Result<Admitted, Error> {
@@ -264,6 +304,11 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origi
         Some(person) if !person.identity.agrees_with(&claim.identity) => {
             return refuse(tx, Error::OtherIdentity).await;
         }
+        // Who shows a known subject is known; anybody else needs the address.
+        Some(person) if person.identity.subject.is_none() && !claim.has_address => {
+            return refuse(tx, Error::UnverifiedAddress).await;
+        }
+        None if !claim.has_address => return refuse(tx, Error::UnverifiedAddress).await,
         Some(mut person) => {
             person.changed_at = stamp::after(person.changed_at, app.now());
             tx.stamp_person(&person.account, person.changed_at).await?;

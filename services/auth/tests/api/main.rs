@@ -4,6 +4,7 @@ mod block;
 mod fleet;
 mod names;
 mod profile;
+mod proof;
 mod resign;
 mod session;
 mod support;

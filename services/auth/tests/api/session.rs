@@ -38,7 +38,6 @@ on_both_engines!(
     a_session_ends_however_often_it_is_used,
     one_device_too_many_costs_the_quietest_one,
     a_restart_changes_nothing_for_people,
-    unproven_sign_in_is_the_only_one_yet,
 );
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -477,15 +476,6 @@ async fn a_restart_changes_nothing_for_people(bed: Bed) {
     auth.reissue(&kim).await;
     let answer = auth.sign_in_with(KIM, &code, "verifier").await.expect(200);
     assert_eq!(answer.body["nickname"], "kim");
-}
-
-async fn unproven_sign_in_is_the_only_one_yet(bed: Bed) {
-    let ground = Ground::new(bed);
-    let error = ground
-        .build(&[("sign-in.proof", "id-token")])
-        .await
-        .expect_err("not built");
-    assert!(error.to_string().contains("id-token"), "{error}");
 }
 
 async fn all_tokens_of_concurrent_reissues_work(bed: Bed) {

@@ -1,0 +1,249 @@
+//! The claims of a provider's ID token (`OpenID` Connect Core 1.0, section 2), checked after its signature.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::provider::Provider;
+
+/// Seconds by which a provider's clock may differ from ours.
+const LEEWAY: i64 = 60;
+
+/// Characters of a subject that the store can hold.
+const SUBJECT_CHARS: usize = 255;
+
+/// Why an ID token proves nothing. Labels only: none holds a value of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidIdToken {
+    #[error("missing")]
+    Missing,
+    #[error("malformed")]
+    Malformed,
+    #[error("algorithm not allowed")]
+    Algorithm,
+    #[error("unknown key")]
+    UnknownKey,
+    #[error("wrong signature")]
+    Signature,
+    #[error("wrong issuer")]
+    Issuer,
+    #[error("wrong audience")]
+    Audience,
+    #[error("expired")]
+    Expired,
+    #[error("issued in the future")]
+    NotYetValid,
+    #[error("nonce missing or wrong")]
+    Nonce,
+    #[error("wrong subject")]
+    Subject,
+}
+
+#[derive(Deserialize)]
+pub struct IdTokenClaims {
+    iss: String,
+    #[serde(deserialize_with = "one_or_many")]
+    aud: Vec<String>,
+    sub: String,
+    exp: i64,
+    iat: i64,
+    nbf: Option<i64>,
+    nonce: Option<String>,
+    email: Option<String>,
+    /// Apple sends the text `"true"` as well as the truth value.
+    #[serde(default, deserialize_with = "truth")]
+    email_verified: bool,
+}
+
+/// What an ID token proves.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proven {
+    pub subject: String,
+    /// The address, if the provider says that it is verified.
+    pub verified_email: Option<String>,
+}
+
+impl std::fmt::Debug for Proven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proven").finish_non_exhaustive()
+    }
+}
+
+/// What a token must fit.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'e> {
+    pub provider: Provider,
+    pub audience: &'e [String],
+    /// The raw nonce of the client.
+    pub nonce: Option<&'e str>,
+    /// Whether the provider gives out verified addresses only, without saying so in each token.
+    pub trusts_address: bool,
+    pub now: Timestamp,
+}
+
+impl IdTokenClaims {
+    pub fn check(self, expected: Expected<'_>) -> Result<Proven, InvalidIdToken> {
+        if !expected.provider.issuers().contains(&self.iss.as_str()) {
+            return Err(InvalidIdToken::Issuer);
+        }
+        // Each audience is ours: a token for another client beside us could come from that client.
+        if self.aud.is_empty() || self.aud.iter().any(|audience| !expected.audience.contains(audience)) {
+            return Err(InvalidIdToken::Audience);
+        }
+        let now = expected.now.as_second();
+        if self.exp <= now.saturating_sub(LEEWAY) {
+            return Err(InvalidIdToken::Expired);
+        }
+        let latest = now.saturating_add(LEEWAY);
+        if self.iat > latest || self.nbf.is_some_and(|nbf| nbf > latest) {
+            return Err(InvalidIdToken::NotYetValid);
+        }
+        match (&self.nonce, expected.nonce) {
+            (Some(claimed), Some(raw)) if fits(expected.provider, claimed, raw) => {}
+            _ => return Err(InvalidIdToken::Nonce),
+        }
+        if !(1..=SUBJECT_CHARS).contains(&self.sub.chars().count()) {
+            return Err(InvalidIdToken::Subject);
+        }
+        let is_verified = self.email_verified || expected.trusts_address;
+        Ok(Proven {
+            subject: self.sub,
+            verified_email: self.email.filter(|_| is_verified),
+        })
+    }
+}
+
+/// Apple's clients put the hash of the nonce into the request. Those of Google and Kakao put in what the app gives them, the nonce or
+/// its hash.
+fn fits(provider: Provider, claimed: &str, raw: &str) -> bool {
+    if raw.is_empty() {
+        return false;
+    }
+    let hashed = hex::encode(Sha256::digest(raw));
+    let is_hash = claimed.as_bytes().ct_eq(hashed.as_bytes());
+    let is_raw = claimed.as_bytes().ct_eq(raw.as_bytes());
+    match provider {
+        Provider::Apple => is_hash.into(),
+        Provider::Google | Provider::Kakao => (is_hash | is_raw).into(),
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audience {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Audience::deserialize(deserializer)? {
+        Audience::One(one) => vec![one],
+        Audience::Many(many) => many,
+    })
+}
+
+/// Whatever is neither `true` nor `"true"` is false.
+fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value == true || value == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn claims() -> Value {
+        json!({
+            "iss": "https://accounts.google.com", "aud": "app", "sub": "7", "exp": NOW + 600, "iat": NOW,
+            "nonce": "raw", "email": "kim@example.com", "email_verified": true,
+        })
+    }
+
+    fn check_as(provider: Provider, claims: Value) -> Result<Proven, InvalidIdToken> {
+        let claims: IdTokenClaims = serde_json::from_value(claims).map_err(|_| InvalidIdToken::Malformed)?;
+        claims.check(Expected {
+            provider,
+            audience: &["app".to_owned(), "web".to_owned()],
+            nonce: Some("raw"),
+            trusts_address: false,
+            now: Timestamp::from_second(NOW).unwrap(),
+        })
+    }
+
+    fn check(changes: &Value) -> Result<Proven, InvalidIdToken> {
+        let mut claims = claims();
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        check_as(Provider::Google, claims)
+    }
+
+    #[test]
+    fn valid_claims_prove_subject_and_verified_address() {
+        let proven = check(&json!({})).unwrap();
+        assert_eq!(proven.subject, "7");
+        assert_eq!(proven.verified_email.as_deref(), Some("kim@example.com"));
+        assert!(check(&json!({"iss": "accounts.google.com"})).is_ok());
+        assert!(check(&json!({"aud": ["app", "web"]})).is_ok());
+        assert!(check(&json!({"exp": NOW - 59, "iat": NOW + 60})).is_ok());
+    }
+
+    #[test]
+    fn an_address_counts_only_if_verified() {
+        for (verified, counts) in [
+            (json!(true), true),
+            (json!("true"), true),
+            (json!(false), false),
+            (json!("false"), false),
+            (json!(1), false),
+            (Value::Null, false),
+        ] {
+            let proven = check(&json!({"email_verified": verified})).unwrap();
+            assert_eq!(proven.verified_email.is_some(), counts, "{verified}");
+        }
+        let mut without = claims();
+        without.as_object_mut().unwrap().remove("email_verified");
+        assert_eq!(check_as(Provider::Google, without).unwrap().verified_email, None);
+    }
+
+    #[test]
+    fn wrong_claims_are_refused() {
+        for (changes, reason) in [
+            (json!({"iss": "https://appleid.apple.com"}), InvalidIdToken::Issuer),
+            (json!({"iss": "https://accounts.google.com/"}), InvalidIdToken::Issuer),
+            (json!({"aud": "other"}), InvalidIdToken::Audience),
+            (json!({"aud": []}), InvalidIdToken::Audience),
+            (json!({"aud": ["app", "other"]}), InvalidIdToken::Audience),
+            (json!({"exp": NOW - 60}), InvalidIdToken::Expired),
+            (json!({"iat": NOW + 61}), InvalidIdToken::NotYetValid),
+            (json!({"nbf": NOW + 61}), InvalidIdToken::NotYetValid),
+            (json!({"nonce": "other"}), InvalidIdToken::Nonce),
+            (json!({"nonce": ""}), InvalidIdToken::Nonce),
+            (json!({"nonce": null}), InvalidIdToken::Nonce),
+            (json!({"sub": ""}), InvalidIdToken::Subject),
+            (json!({"sub": "7".repeat(256)}), InvalidIdToken::Subject),
+            (json!({"sub": null}), InvalidIdToken::Malformed),
+            (json!({"exp": "tomorrow"}), InvalidIdToken::Malformed),
+        ] {
+            assert_eq!(check(&changes).unwrap_err(), reason, "{changes}");
+        }
+    }
+
+    #[test]
+    fn apple_takes_the_hash_of_the_nonce_only() {
+        let of_apple = |nonce: &str| {
+            let mut claims = claims();
+            claims["iss"] = json!("https://account.apple.com");
+            claims["nonce"] = json!(nonce);
+            check_as(Provider::Apple, claims)
+        };
+        let hashed = hex::encode(Sha256::digest("raw"));
+        assert!(of_apple(&hashed).is_ok());
+        assert_eq!(of_apple("raw").unwrap_err(), InvalidIdToken::Nonce);
+        assert!(check(&json!({"nonce": hashed})).is_ok(), "Google takes both");
+    }
+}

@@ -1,0 +1,387 @@
+//! Sign-in with a provider's ID token.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::clock::Clock as _;
+use sosohappy_testkit::{Bed, FakeProvider, KeysAnswer, ProviderKey, on_both_engines};
+
+use crate::support::{Answer, Auth, Ground, send};
+
+on_both_engines!(
+    a_proven_identity_signs_in_with_every_provider,
+    parameters_are_read_from_every_form,
+    bad_tokens_are_refused_and_store_nothing,
+    an_account_needs_a_verified_address_once,
+    a_provider_can_be_believed_without_proof,
+    keys_rotate_and_unknown_ones_are_asked_for_rarely,
+    known_keys_serve_through_an_outage,
+    a_misbehaving_provider_is_unavailable,
+    concurrent_sign_ins_share_one_request_for_keys,
+    an_audience_is_required,
+);
+
+const EMAIL: &str = "kim@example.com";
+const RAW: &str = "a-nonce-of-the-client";
+const VERIFIER: &str = "abcdefghijklmnopqrst";
+
+/// Auth that asks for proof, and the one provider behind all three.
+struct Proving {
+    ground: Ground,
+    auth: Auth,
+    provider: FakeProvider,
+}
+
+impl Proving {
+    async fn new(bed: Bed) -> Self {
+        Self::with(bed, &[]).await
+    }
+
+    async fn with(bed: Bed, more: &[(&str, &str)]) -> Self {
+        let ground = Ground::new(bed);
+        let provider = FakeProvider::start().await;
+        let url = provider.keys_url();
+        let mut settings = vec![
+            ("sign-in.proof", "id-token"),
+            ("sign-in.apple.audience", "app"),
+            ("sign-in.google.audience", "app,web"),
+            ("sign-in.kakao.audience", "app"),
+            ("sign-in.apple.keys-url", url),
+            ("sign-in.google.keys-url", url),
+            ("sign-in.kakao.keys-url", url),
+        ];
+        settings.extend(more);
+        let auth = ground.auth_with(&settings).await;
+        Self { ground, auth, provider }
+    }
+
+    /// Claims of Google about Kim.
+    fn claims(&self) -> Value {
+        let now = self.ground.clock.now().as_second();
+        json!({
+            "iss": "https://accounts.google.com", "aud": "app", "sub": "kim", "iat": now, "exp": now + 600,
+            "nonce": RAW, "email": EMAIL, "email_verified": true,
+        })
+    }
+
+    fn claims_with(&self, changes: &Value) -> Value {
+        let mut claims = self.claims();
+        for (name, value) in changes.as_object().expect("an object") {
+            claims[name] = value.clone();
+        }
+        claims
+    }
+
+    fn token_with(&self, changes: &Value) -> String {
+        ProviderKey::Rsa.sign(Some("rsa"), &self.claims_with(changes))
+    }
+
+    async fn sign_in(&self, token: &str) -> Answer {
+        self.sign_in_at("google", EMAIL, token, RAW).await
+    }
+
+    async fn sign_in_at(&self, provider: &str, email: &str, token: &str, nonce: &str) -> Answer {
+        let code = self.auth.code(VERIFIER).await;
+        let fields = [
+            ("email", email),
+            ("provider", provider),
+            ("providerId", "kim"),
+            ("codeVerifier", VERIFIER),
+            ("authorizeCode", &code),
+            ("idToken", token),
+            ("nonce", nonce),
+        ];
+        send(self.auth.post("signIn").form(&fields)).await
+    }
+}
+
+async fn a_proven_identity_signs_in_with_every_provider(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let hashed = hex::encode(Sha256::digest(RAW));
+    for (provider, issuer, nonce) in [
+        ("google", "https://accounts.google.com", RAW),
+        ("google", "accounts.google.com", &hashed),
+        ("apple", "https://appleid.apple.com", &hashed),
+        ("apple", "https://account.apple.com", &hashed),
+        ("kakao", "https://kauth.kakao.com", RAW),
+    ] {
+        let claims = proving.claims_with(&json!({"iss": issuer, "nonce": nonce}));
+        for (kid, key) in [("rsa", ProviderKey::Rsa), ("ec", ProviderKey::Ec)] {
+            let answer = proving
+                .sign_in_at(provider, EMAIL, &key.sign(Some(kid), &claims), RAW)
+                .await;
+            let answer = answer.expect(200);
+            assert_eq!(answer.header("email"), format!("{EMAIL}+{provider}"), "{issuer} {kid}");
+        }
+    }
+    assert_eq!(proving.ground.rows("account").await, 3, "one account a provider");
+}
+
+async fn parameters_are_read_from_every_form(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let token = proving.token_with(&json!({}));
+    for form in ["form", "query", "multipart", "json"] {
+        let code = proving.auth.code(VERIFIER).await;
+        let fields = [
+            ("email", EMAIL),
+            ("provider", "google"),
+            ("providerId", "kim"),
+            ("codeVerifier", VERIFIER),
+            ("authorizeCode", &code),
+            ("idToken", &token),
+            ("nonce", RAW),
+        ];
+        let request = proving.auth.post("signIn");
+        let request = match form {
+            "form" => request.form(&fields),
+            "query" => request.query(&fields),
+            "json" => request.json(&fields.into_iter().collect::<std::collections::HashMap<_, _>>()),
+            _ => request.multipart(
+                fields
+                    .into_iter()
+                    .fold(reqwest::multipart::Form::new(), |form, (name, value)| {
+                        form.text(name.to_owned(), value.to_owned())
+                    }),
+            ),
+        };
+        assert_eq!(send(request).await.status, 200, "{form}");
+    }
+}
+
+/// Every token that proves nothing, by what is wrong with it.
+fn bad_tokens(proving: &Proving) -> Vec<(&'static str, String)> {
+    let with = |changes: Value| proving.token_with(&changes);
+    let now = proving.ground.clock.now().as_second();
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = proving.claims();
+    let unsigned = |alg: &str| format!("{}.{}.", part(&json!({"alg": alg, "kid": "rsa"})), part(&claims));
+    let hmac = |alg, secret: &[u8]| {
+        let mut header = Header::new(alg);
+        header.kid = Some("rsa".to_owned());
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret)).expect("signed")
+    };
+    let public = serde_json::to_value(ProviderKey::Rsa.jwk("rsa")).expect("JSON");
+    let modulus = public["n"].as_str().expect("an RSA key");
+    let modulus_bytes = BASE64_URL_SAFE_NO_PAD.decode(modulus).expect("base64url");
+    let good = with(json!({}));
+    let (signed, signature) = good.rsplit_once('.').expect("three parts");
+    let (header, _) = signed.split_once('.').expect("three parts");
+    let other_claims = part(&proving.claims_with(&json!({"sub": "kim", "email": "lee@example.com"})));
+    let mut embedded = Header::new(Algorithm::RS256);
+    embedded.jwk = Some(ProviderKey::RotatedRsa.jwk("own"));
+    embedded.kid = Some("own".to_owned());
+    let own_key = jsonwebtoken::encode(&embedded, &claims, &ProviderKey::RotatedRsa.encoding()).expect("signed");
+    vec![
+        ("none", unsigned("none")),
+        ("None", unsigned("None")),
+        ("unsigned RS256", unsigned("RS256")),
+        ("HS256 with the modulus", hmac(Algorithm::HS256, modulus.as_bytes())),
+        ("HS256 with the modulus' bytes", hmac(Algorithm::HS256, &modulus_bytes)),
+        (
+            "HS256 with the key set",
+            hmac(Algorithm::HS256, public.to_string().as_bytes()),
+        ),
+        ("HS512", hmac(Algorithm::HS512, modulus.as_bytes())),
+        ("RS256 under the EC kid", ProviderKey::Rsa.sign(Some("ec"), &claims)),
+        ("ES256 under the RSA kid", ProviderKey::Ec.sign(Some("rsa"), &claims)),
+        (
+            "another key under a known kid",
+            ProviderKey::RotatedRsa.sign(Some("rsa"), &claims),
+        ),
+        (
+            "an unknown kid",
+            ProviderKey::Rsa.sign(Some("of-another-provider"), &claims),
+        ),
+        ("a key in the header", own_key),
+        ("no kid", ProviderKey::Rsa.sign(None, &claims)),
+        ("changed claims", format!("{header}.{other_claims}.{signature}")),
+        ("no signature", format!("{signed}.")),
+        ("two parts", signed.to_owned()),
+        ("empty", String::new()),
+        ("text", "not-a-token".to_owned()),
+        ("huge", format!("{good}{}", "A".repeat(20_000))),
+        ("other issuer", with(json!({"iss": "https://example.com"}))),
+        (
+            "issuer of another provider",
+            with(json!({"iss": "https://kauth.kakao.com"})),
+        ),
+        ("other audience", with(json!({"aud": "other"}))),
+        ("one audience of two", with(json!({"aud": ["app", "other"]}))),
+        ("no audience", with(json!({"aud": null}))),
+        ("expired", with(json!({"exp": now - 61}))),
+        ("no expiry", with(json!({"exp": null}))),
+        ("issued in the future", with(json!({"iat": now + 120}))),
+        ("not yet valid", with(json!({"nbf": now + 120}))),
+        ("wrong nonce", with(json!({"nonce": "another"}))),
+        ("no nonce", with(json!({"nonce": null}))),
+        ("another subject", with(json!({"sub": "lee"}))),
+        ("no subject", with(json!({"sub": null}))),
+    ]
+}
+
+async fn bad_tokens_are_refused_and_store_nothing(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    for (wrong, token) in bad_tokens(&proving) {
+        let answer = proving.sign_in(&token).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (403, "invalid-id-token"),
+            "{wrong}"
+        );
+    }
+    let good = proving.token_with(&json!({}));
+    for nonce in ["", "another"] {
+        let answer = proving.sign_in_at("google", EMAIL, &good, nonce).await;
+        assert_eq!(answer.code(), "invalid-id-token", "nonce {nonce:?}");
+    }
+    let answer = proving.sign_in_at("kakao", EMAIL, &good, RAW).await;
+    assert_eq!(answer.code(), "invalid-id-token", "a token of another provider");
+    for table in ["account", "session", "access_token", "used_code", "event_outbox"] {
+        assert_eq!(proving.ground.rows(table).await, 0, "{table}");
+    }
+    // More than `sign-in.failures-per-minute`: a forged token keeps the owner from nothing.
+    proving.sign_in(&good).await.expect(200);
+}
+
+async fn an_account_needs_a_verified_address_once(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    for changes in [
+        json!({"email_verified": false}),
+        json!({"email_verified": null}),
+        json!({"email": "lee@example.com"}),
+        json!({"email": null}),
+    ] {
+        let answer = proving.sign_in(&proving.token_with(&changes)).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (403, "unverified-address"),
+            "{changes}"
+        );
+    }
+    assert_eq!(proving.ground.rows("account").await, 0);
+    proving.sign_in(&proving.token_with(&json!({}))).await.expect(200);
+    let moved = proving.token_with(&json!({"email": "kim@example.org", "email_verified": false}));
+    proving.sign_in(&moved).await.expect(200);
+    assert_eq!(proving.ground.rows("account").await, 1, "a known subject is known");
+}
+
+async fn a_provider_can_be_believed_without_proof(bed: Bed) {
+    let proving = Proving::with(bed, &[("sign-in.kakao.proof", "none")]).await;
+    proving.sign_in_at("kakao", EMAIL, "", "").await.expect(200);
+    let answer = proving.sign_in_at("google", EMAIL, "", "").await;
+    assert_eq!(answer.code(), "invalid-id-token");
+    assert_eq!(proving.provider.requests(), 0);
+}
+
+async fn keys_rotate_and_unknown_ones_are_asked_for_rarely(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let rotated = ProviderKey::RotatedRsa.sign(Some("new"), &proving.claims());
+    for _ in 0..3 {
+        assert_eq!(proving.sign_in(&rotated).await.code(), "invalid-id-token");
+    }
+    assert_eq!(proving.provider.requests(), 1, "an unknown kid asks once");
+    proving
+        .provider
+        .set_answer(KeysAnswer::Keys(vec![("new".to_owned(), ProviderKey::RotatedRsa)]));
+    // Another replica, which has not asked yet, reads the new key at once.
+    let other = Proving {
+        auth: proving
+            .ground
+            .auth_with(&[
+                ("sign-in.proof", "id-token"),
+                ("sign-in.apple.proof", "none"),
+                ("sign-in.kakao.proof", "none"),
+                ("sign-in.google.audience", "app"),
+                ("sign-in.google.keys-url", proving.provider.keys_url()),
+            ])
+            .await,
+        ground: proving.ground,
+        provider: proving.provider.clone(),
+    };
+    other.sign_in(&rotated).await.expect(200);
+    let old = other.token_with(&json!({}));
+    assert_eq!(
+        other.sign_in(&old).await.code(),
+        "invalid-id-token",
+        "the old key is no longer published"
+    );
+    assert_eq!(other.provider.requests(), 2);
+}
+
+async fn known_keys_serve_through_an_outage(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let token = proving.token_with(&json!({}));
+    proving.sign_in(&token).await.expect(200);
+    proving.provider.set_answer(KeysAnswer::Status(500));
+    proving.sign_in(&token).await.expect(200);
+    assert_eq!(proving.provider.requests(), 1);
+}
+
+async fn a_misbehaving_provider_is_unavailable(bed: Bed) {
+    let ground = Proving::new(bed).await;
+    let settings = |url: &str| {
+        [
+            ("sign-in.proof", "id-token".to_owned()),
+            ("sign-in.apple.proof", "none".to_owned()),
+            ("sign-in.kakao.proof", "none".to_owned()),
+            ("sign-in.google.audience", "app".to_owned()),
+            ("sign-in.google.keys-url", url.to_owned()),
+        ]
+    };
+    for answer in [
+        KeysAnswer::Status(500),
+        KeysAnswer::Status(404),
+        KeysAnswer::Status(302),
+        KeysAnswer::Body(String::new()),
+        KeysAnswer::Body("<html>".to_owned()),
+        KeysAnswer::Body(r#"{"keys": []}"#.to_owned()),
+        KeysAnswer::Body(r#"{"keys": [{"kty": "oct", "kid": "rsa", "k": "AAAA"}]}"#.to_owned()),
+        KeysAnswer::Body(" ".repeat(300 * 1024)),
+        KeysAnswer::Slow(Duration::from_secs(10)),
+    ] {
+        let provider = FakeProvider::start().await;
+        provider.set_answer(answer.clone());
+        let settings = settings(provider.keys_url());
+        let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let auth = ground.ground.auth_with(&settings).await;
+        let code = auth.code(VERIFIER).await;
+        let token = ground.token_with(&json!({}));
+        let fields = [
+            ("email", EMAIL),
+            ("provider", "google"),
+            ("providerId", "kim"),
+            ("codeVerifier", VERIFIER),
+            ("authorizeCode", &code),
+            ("idToken", &token),
+            ("nonce", RAW),
+        ];
+        for _ in 0..2 {
+            let refused = send(auth.post("signIn").form(&fields)).await;
+            assert_eq!(refused.status, 503, "{answer:?}");
+        }
+        assert_eq!(provider.requests(), 1, "{answer:?}: not asked again at once");
+        auth.running.stop().await;
+    }
+    assert_eq!(ground.ground.rows("account").await, 0);
+}
+
+async fn concurrent_sign_ins_share_one_request_for_keys(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let token = proving.token_with(&json!({}));
+    let answers = futures::future::join_all((0..8).map(|_| proving.sign_in(&token))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert_eq!(proving.provider.requests(), 1);
+}
+
+async fn an_audience_is_required(bed: Bed) {
+    let ground = Ground::new(bed);
+    let error = ground
+        .build(&[("sign-in.proof", "id-token"), ("sign-in.apple.audience", "app")])
+        .await
+        .expect_err("no audience");
+    assert!(error.to_string().contains("sign-in.google.audience"), "{error}");
+}
