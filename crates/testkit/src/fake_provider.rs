@@ -1,7 +1,7 @@
 //! A sign-in provider on loopback: its public keys, ID tokens signed with them, and answers that are wrong on purpose.
 
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;

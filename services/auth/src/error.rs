@@ -109,7 +109,6 @@ impl From<&Error> for Problem {
                 "unverified-address",
                 "The address is not verified by the provider",
             ),
-            Error::ProviderUnavailable => Problem::unavailable(),
             Error::RefreshRefused => Problem::new(
                 StatusCode::FORBIDDEN,
                 "refresh-denied",
@@ -120,7 +119,8 @@ impl From<&Error> for Problem {
                 "unknown-account",
                 "The account is unknown or has resigned",
             ),
-            Error::Image(ImageError::Store(_) | ImageError::Processing(_))
+            Error::ProviderUnavailable
+            | Error::Image(ImageError::Store(_) | ImageError::Processing(_))
             | Error::Store(StoreError::Retry(_) | StoreError::Unavailable(_)) => Problem::unavailable(),
             Error::Image(ImageError::Settings(_))
             | Error::Store(

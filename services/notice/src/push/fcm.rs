@@ -107,12 +107,12 @@ impl Fcm {
         let token = self.token(None).await?;
         let answer = self.send(&token, &body).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
-            return self.judge(&answer);
+            return Self::judge(&answer);
         }
         // The token may have been revoked before its time: once with a new one.
         let token = self.token(Some(&token)).await?;
         let answer = self.send(&token, &body).await?;
-        self.judge(&answer)
+        Self::judge(&answer)
     }
 
     async fn send(&self, token: &SecretString, body: &str) -> Result<Answer, PushError> {
@@ -177,7 +177,7 @@ impl Fcm {
         }
     }
 
-    fn judge(&self, answer: &Answer) -> Result<(), PushError> {
+    fn judge(answer: &Answer) -> Result<(), PushError> {
         if answer.status.is_success() {
             return Ok(());
         }
@@ -227,12 +227,10 @@ struct Violation {
 
 impl Problem {
     fn code(&self) -> &str {
-        let codes = self
-            .error
-            .details
-            .iter()
-            .filter_map(|detail| detail.error_code.as_deref());
-        codes.last().unwrap_or_default()
+        let mut codes = self.error.details.iter().rev();
+        codes
+            .find_map(|detail| detail.error_code.as_deref())
+            .unwrap_or_default()
     }
 
     fn is_about(&self, field: &str) -> bool {

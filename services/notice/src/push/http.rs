@@ -78,12 +78,11 @@ impl Answer {
 
 /// Seconds, or a date (RFC 9110 section 10.2.3).
 fn retry_after_of(value: &str, now: Timestamp) -> Option<Duration> {
-    let wait = match value.trim().parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
-            Duration::try_from(until.duration_since(now)).unwrap_or_default()
-        }
+    let wait = if let Ok(seconds) = value.trim().parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+        Duration::try_from(until.duration_since(now)).unwrap_or_default()
     };
     Some(wait.min(LONGEST_RETRY_AFTER))
 }

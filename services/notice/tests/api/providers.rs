@@ -44,7 +44,7 @@ async fn a_like_is_pushed_by_fcm(bed: Bed) {
     let sent = sent(&providers, 2).await;
     let push = sent
         .iter()
-        .find(|push| push.payload["message"]["data"]["date"] == DATE.to_string())
+        .find(|push| push.payload["message"]["data"]["date"].as_str() == Some(&*DATE.to_string()))
         .expect("the first like");
     let message = &push.payload["message"];
     assert_eq!((push.provider, push.device.as_str()), ("fcm", PHONE));

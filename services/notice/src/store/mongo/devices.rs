@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
+use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
