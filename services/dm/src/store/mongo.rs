@@ -601,9 +601,16 @@ impl Store for MongoStore {
                 return Ok(());
             }
             for document in &found {
-                let position = id_of(document).map_err(StoreError::Corrupt)?.position();
                 let id = document.get("_id").cloned().unwrap_or(Bson::Null);
-                let place = doc! { "$set": { POSITION: position.as_str() } };
+                let position = match id_of(document) {
+                    Ok(id) => id.position().as_str().to_owned(),
+                    // Before all others, so that it stops neither them nor the start of the service.
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), %id, "message id corrupt; message stands first");
+                        String::new()
+                    }
+                };
+                let place = doc! { "$set": { POSITION: position } };
                 messages.update_one(doc! { "_id": id }, place).await?;
             }
         }

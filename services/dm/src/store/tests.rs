@@ -285,6 +285,10 @@ async fn messages_without_a_position_get_theirs(bed: Bed) {
         let messages = client.default_database().unwrap().collection::<Document>("message");
         let former = doc! { "$unset": { "position": "" } };
         messages.update_many(doc! { "date": DATE + 1 }, former).await.unwrap();
+        // An id that no release of ours has made stops neither the others nor a start.
+        let corrupt = doc! { "_id": 7, "conversation": "somewhere" };
+        messages.insert_one(corrupt).await.unwrap();
+        Kept::open(&bed).await;
     }
     kept.store.fill_positions().await.unwrap();
     assert_eq!(
