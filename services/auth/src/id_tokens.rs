@@ -210,7 +210,7 @@ impl ProviderKeys {
     /// | key | keys fetched | a failure just now | |
     /// | --- | --- | --- | --- |
     /// | known | within the hour | | found |
-    /// | known | before | yes | found: an outage of the provider signs nobody out |
+    /// | known | before | yes | found: accounts can sign in during an outage of the provider |
     /// | known | before | no | fetch, and use the known key if that fails |
     /// | unknown | within 30 s | | unknown |
     /// | unknown | before, or never | yes | unavailable |

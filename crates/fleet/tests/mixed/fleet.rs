@@ -158,7 +158,7 @@ impl Fleet {
         phone
     }
 
-    /// Somebody whom the Spring auth knows, whose name no topic has, and who has a refresh token.
+    /// A person with a row and a refresh token in the Spring auth, whose name no topic has.
     pub async fn unnamed(&self, name: &str) -> Phone {
         let auth = self.auth.spring().expect("a Spring auth");
         let account = format!("{name}@example.com+kakao");

@@ -42,7 +42,7 @@ pub struct Presence {
     is_present: bool,
 }
 
-/// Returns whether this nickname is taken, in any spelling, or reserved for somebody else.
+/// Returns whether this nickname is taken, in any spelling, or reserved for another account.
 #[utoipa::path(
     get,
     path = "/checkDuplicateNickname",
@@ -199,7 +199,7 @@ impl Actor for Profile {
 pub struct ProfileSet {
     #[schema(value_type = String)]
     email: Account,
-    /// False when somebody else bears the nickname, or gave it up a short time ago.
+    /// False when another account has the nickname, or gave it up within `nicknames.reservation`.
     success: bool,
 }
 
@@ -300,7 +300,7 @@ async fn set(
     Ok(true)
 }
 
-/// Releases the reservation of the new nickname and makes one of the old; false when the new one is reserved for somebody else.
+/// Releases the reservation of the new nickname and makes one of the old; returns false when the new one is reserved for another account.
 ///
 /// After the name was written: of a rename that gives it up at the same moment, the write has waited for the end.
 async fn take_over(app: &App, tx: &mut dyn Transaction, person: &Person, new: &Nickname) -> Result<bool, Error> {

@@ -215,7 +215,7 @@ pub async fn sign_in(
     Ok((TokenHeaders(tokens), Json(SignedIn { nickname })))
 }
 
-/// Who somebody says they are. With the proof `none` it is believed as far as it fits what is known.
+/// The identity that a sign-in claims. With the proof `none` it is accepted unless it contradicts what is stored.
 #[derive(Clone)]
 struct Claim {
     provider: Provider,

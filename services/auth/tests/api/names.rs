@@ -180,7 +180,7 @@ async fn a_name_given_up_stays_its_former_bearers(bed: Bed) {
     assert_eq!(ground.rows("nickname_reservation").await, 1, "of lee");
 }
 
-/// A rename and a taker at the same moment: whoever is first, the name is never another person's.
+/// A rename and a taker at the same moment: in either order, the name never belongs to another person.
 async fn a_name_given_up_is_not_taken_while_it_is_given_up(bed: Bed) {
     let ground = Ground::new(bed);
     let (one, other) = (ground.auth().await, ground.auth().await);
