@@ -1,4 +1,4 @@
-//! Switches under `flags.*`: on, off, or on for a share of those that are asked about. They change while a service runs.
+//! Feature flags under `flags.*`: on, off, or on for a share of the targeting keys. They change while a service runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// The section of the settings that flags are in.
+/// The section of the flags.
 pub const SECTION: &str = "flags";
 
-/// Parts of the whole that a percentage is counted in: two decimals.
+/// The resolution of percentages: two decimals.
 const WHOLE: u32 = 10_000;
 
-/// What a flag is set to.
+/// The value of a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
     Off,
     On,
-    /// Of 10,000.
+    /// On for this share of the keys, of 10,000.
     Share(u32),
 }
 
@@ -41,8 +41,8 @@ impl Switch {
         }
     }
 
-    /// Whether the flag is on for a targeting key. The same key has the same answer in every process and release, and keeps it while the share
-    /// grows; for another flag it is another one.
+    /// Returns whether the flag is on for a targeting key. A key has the same result in every process and release, and stays on while the
+    /// share grows; its results for different flags are independent.
     #[must_use]
     pub fn is_on(self, flag: &str, targeting_key: &str) -> bool {
         match self {
@@ -76,7 +76,7 @@ fn bucket(flag: &str, targeting_key: &str) -> u32 {
     u32::from_be_bytes(*first) % WHOLE
 }
 
-/// The flags of a service at any time. Clones share them.
+/// The present flags of a service. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     inner: Arc<Inner>,
@@ -85,12 +85,12 @@ pub struct Flags {
 #[derive(Debug, Default)]
 struct Inner {
     switches: RwLock<BTreeMap<String, Switch>>,
-    /// Since the last report.
+    /// The flags that were evaluated since the last report.
     evaluated: Mutex<BTreeSet<String>>,
 }
 
 impl Flags {
-    /// Whether a flag is on for a targeting key: an account, an instance. One that is not set is off.
+    /// Returns whether a flag is on for a targeting key (an account, an instance). A flag that is not set is off.
     #[must_use]
     pub fn is_on(&self, flag: &str, targeting_key: &str) -> bool {
         let switch = self.inner.switches.read().get(flag).copied();
@@ -106,14 +106,14 @@ impl Flags {
         *self.inner.switches.write() = switches;
     }
 
-    /// Returns the flags that were evaluated since this was asked the last time.
+    /// Returns the flags that were evaluated since the last call.
     #[must_use]
     pub fn take_evaluated(&self) -> Vec<String> {
         std::mem::take(&mut *self.inner.evaluated.lock()).into_iter().collect()
     }
 }
 
-/// The switches in a section of settings by their dotted names, or the name of one that is none.
+/// Returns the flags of a section by their dotted names, or the name of an invalid one.
 pub(super) fn read_section(section: &Value) -> Result<BTreeMap<String, Switch>, String> {
     fn walk(name: String, node: &Value, switches: &mut BTreeMap<String, Switch>) -> Result<(), String> {
         if let Value::Object(fields) = node {
@@ -127,7 +127,7 @@ pub(super) fn read_section(section: &Value) -> Result<BTreeMap<String, Switch>, 
             }
             return Ok(());
         }
-        // Empty text is nothing, as everywhere in settings.
+        // Empty text is an absent value, as in all settings.
         if node.as_str() != Some("") {
             let switch = Switch::read(node).map_err(|_| name.clone())?;
             switches.insert(name, switch);

@@ -1,7 +1,7 @@
-//! Flat keys, `server.port` or `words[0].text`, and the trees they come to.
+//! Flat keys, `server.port` or `words[0].text`, and the trees that they are nested into.
 //!
-//! Keys are written by hands and by other programs, so a tree is bounded whatever they say: at most [`MAX_DEPTH`] levels, which every
-//! recursion over it stays within, and at most [`MAX_GAPS`] list items that no key has given.
+//! Keys are written by people and by other programs, so trees are bounded: at most [`MAX_DEPTH`] levels, which bounds every recursion over a
+//! tree, and at most [`MAX_GAPS`] list items that no key sets.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -9,13 +9,13 @@ use std::mem;
 
 use serde_json::{Map, Value};
 
-/// Steps of one key.
+/// The most steps of one key.
 pub const MAX_DEPTH: usize = 32;
 /// The highest index of a list of settings.
 const MAX_INDEX: usize = 1000;
-/// Items of all lists together that stand before the ones given, as in `words[9]` alone.
+/// The most missing items of all lists together: `words[9]` alone leaves nine.
 pub const MAX_GAPS: usize = 10_000;
-/// Characters of a key in messages.
+/// The most characters of a key in messages.
 const SHOWN: usize = 100;
 
 /// One step into a tree.
@@ -25,7 +25,7 @@ pub enum Step<'a> {
     Index(usize),
 }
 
-/// Why a key is none of a tree of settings.
+/// Why a key is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
     #[error("a key has at most {MAX_DEPTH} parts")]
@@ -36,14 +36,14 @@ pub enum InvalidKey {
     Gaps,
 }
 
-/// Splits a key into its steps. Text in brackets that is no index is a key that may hold dots, Spring's `[a.b]`. The last of [`MAX_DEPTH`]
-/// steps is all that is left of the key.
+/// Splits a key into its steps. Text in brackets that is not an index is a key that may have dots, as Spring's `[a.b]`. A longer key has
+/// its whole rest as the last of [`MAX_DEPTH`] steps.
 #[must_use]
 pub fn steps(key: &str) -> Vec<Step<'_>> {
     positions(key).map(|(_, step)| step).collect()
 }
 
-/// The steps of a key, each with the part of the key that comes before it.
+/// Returns the steps of a key, each with the part of the key before it.
 fn positions(key: &str) -> impl Iterator<Item = (&str, Step<'_>)> {
     let mut rest = key;
     let mut left = MAX_DEPTH;
@@ -79,7 +79,7 @@ pub fn check_depth(key: &str) -> Result<(), InvalidKey> {
     }
 }
 
-/// Refuses a key that none of our settings can have.
+/// Refuses a key that no setting can have.
 pub fn check(key: &str) -> Result<(), InvalidKey> {
     check_depth(key)?;
     let is_index = |rest: &str| {
@@ -93,7 +93,7 @@ pub fn check(key: &str) -> Result<(), InvalidKey> {
     }
 }
 
-/// Refuses keys whose lists lack more than [`MAX_GAPS`] items in all.
+/// Refuses keys whose lists have more than [`MAX_GAPS`] missing items in all.
 pub fn check_gaps<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<(), InvalidKey> {
     let mut lists: HashMap<&str, List> = HashMap::new();
     let mut items: HashSet<(&str, usize)> = HashSet::new();
@@ -118,7 +118,7 @@ struct List {
     given: usize,
 }
 
-/// Nests flat keys. Where a key is both a value and a parent, the parent wins. Lists that lack too many items, see [`check_gaps`], become
+/// Nests flat keys. Where a key is both a value and a parent, the parent wins. Lists with too many missing items, see [`check_gaps`], become
 /// objects with the indexes as keys.
 #[must_use]
 pub fn nest<'a>(entries: impl IntoIterator<Item = (&'a str, &'a Value), IntoIter: Clone>) -> Value {
@@ -164,7 +164,7 @@ fn item(place: &mut Value, index: usize) -> &mut Value {
     &mut items[index]
 }
 
-/// Groups are merged key by key; anything else, lists included, is replaced as a whole.
+/// Merges objects key by key; replaces other values, lists included, as a whole.
 pub(super) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -176,7 +176,7 @@ pub(super) fn merge(base: &mut Value, over: &Value) {
     }
 }
 
-/// A key as messages show it: its beginning, if it is long.
+/// Returns a key for messages: only its beginning, if it is long.
 #[must_use]
 pub fn shown(key: &str) -> Cow<'_, str> {
     match key.char_indices().nth(SHOWN) {

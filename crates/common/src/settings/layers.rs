@@ -1,4 +1,4 @@
-//! The layers as trees of values, one over the other, and the typed settings they come to.
+//! The layers of settings as trees of values, and the typed settings that they result in.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -14,18 +14,18 @@ use super::sources::{SettingsError, Sources};
 use crate::lenient::{self, Kind};
 
 const SHARED: &str = include_str!("shared.toml");
-/// The key of a defaults file that lists what takes effect while running.
+/// The key of a defaults file that lists the keys whose changes take effect without a restart.
 const LIVE: &str = "live";
 
-/// One source of settings.
+/// One source of settings. Later layers override earlier ones key by key.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
-    /// For error messages: a file, `the environment`, a source of the config service.
+    /// The name in error messages: a file, `the environment`, a source of the config service.
     name: String,
     tree: Value,
-    /// Whether others keep their keys there too, so that unknown ones are no mistake.
+    /// Whether other programs keep keys there too, so that unknown keys are allowed.
     foreign: bool,
-    /// Old keys that were given, and are read as the new ones.
+    /// Old keys that this layer uses, and that are read as the new ones.
     renamed: Vec<Renamed>,
 }
 
@@ -45,16 +45,16 @@ pub(super) struct Layers {
     live: Vec<String>,
 }
 
-/// What the layers come to.
+/// The result of all layers.
 #[derive(Debug)]
 pub(super) struct Typed<S> {
     pub settings: S,
-    /// By path, for comparing.
+    /// The values by path, for comparisons.
     pub values: BTreeMap<String, Value>,
-    /// Unknown keys of the config service, with the source that has them.
+    /// Unknown keys of the config service, with their source.
     pub ignored: Vec<String>,
     pub old_keys: Vec<OldKey>,
-    /// Of the section that no service has a type for.
+    /// The flags, a section without a type of its own.
     pub flags: BTreeMap<String, Switch>,
 }
 
@@ -73,7 +73,7 @@ impl Layer {
             origin: name.to_owned(),
             reason,
         };
-        // Not the error as it shows itself: that quotes the line, which may hold a secret.
+        // Without the error's own text, which quotes the line: it may hold a secret.
         let tree = toml::from_str(text).map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(1, |before| 1 + before.matches('\n').count());
@@ -82,7 +82,7 @@ impl Layer {
         Ok(Self::new(name, tree, false))
     }
 
-    /// Keys as paths, `server.port` or `config.profiles[0]`.
+    /// Creates a layer from keys as paths, `server.port` or `config.profiles[0]`.
     fn flat(name: &str, entries: &BTreeMap<String, Value>) -> Result<Self, SettingsError> {
         for key in entries.keys() {
             keys::check(key).map_err(|error| SettingsError::Invalid {
@@ -94,7 +94,7 @@ impl Layer {
         Ok(Self::new(name, tree, false))
     }
 
-    /// A source of the config service. Keys that are none of ours are left out and returned.
+    /// Creates a layer from a source of the config service. Leaves out unknown keys, and returns them.
     pub(super) fn foreign(name: &str, entries: &Map<String, Value>) -> (Self, Vec<String>) {
         let (ours, others): (Vec<_>, Vec<_>) = entries.iter().partition(|(key, _)| keys::check(key).is_ok());
         let tree = keys::nest(ours.into_iter().map(|(key, value)| (key.as_str(), value)));
@@ -102,7 +102,8 @@ impl Layer {
         (Self::new(name, tree, true), left_out.collect())
     }
 
-    /// `SOSOHAPPY_<SERVICE>__SECTION__KEY`, and the two credentials every process of a fleet shares.
+    /// Creates the layer of the environment: `SOSOHAPPY_<SERVICE>__SECTION__KEY`, and the two credentials that all processes of a fleet
+    /// share.
     fn environment(
         service: &str,
         variables: impl Iterator<Item = (OsString, OsString)>,
@@ -129,14 +130,14 @@ impl Layer {
             })?;
             entries.insert(key, Value::String(value));
         }
-        // A credential of this service alone comes over the shared one.
+        // The service's own credential overrides the shared one.
         shared.append(&mut entries);
         Self::flat(name, &shared)
     }
 }
 
 impl Layers {
-    /// Everything but the config service.
+    /// Reads all layers but the config service.
     pub(super) fn at_hand(sources: &Sources) -> Result<Self, SettingsError> {
         let mut live = Vec::new();
         let mut defaults = Vec::new();
@@ -171,20 +172,20 @@ impl Layers {
         Ok(layers)
     }
 
-    /// Puts the sources of the config service (lowest first) under the environment.
+    /// Inserts the sources of the config service (lowest first) below the environment.
     pub(super) fn insert_remote(&mut self, remote: Vec<Layer>, environment: bool) {
         let at = self.stack.len() - usize::from(environment);
         self.stack.splice(at..at, remote);
     }
 
-    /// Puts keys over all layers; those that are none of ours are returned.
+    /// Adds keys above all layers; returns the unknown ones.
     pub(super) fn set(&mut self, entries: &Map<String, Value>) -> Vec<String> {
         let (layer, left_out) = Layer::foreign("values set while running", entries);
         self.stack.push(layer);
         left_out
     }
 
-    /// Unknown keys are ignored here: the settings of a service say which ones there are.
+    /// Reads some sections. Ignores unknown keys: only the settings of a service define all keys.
     pub(super) fn shared(&self) -> Result<Shared, SettingsError> {
         self.sections()
     }
@@ -194,7 +195,7 @@ impl Layers {
         sections.map_err(|error| self.invalid_somewhere(&error))
     }
 
-    /// Whether a change of this key takes effect without a restart.
+    /// Returns whether a change of this key takes effect without a restart.
     pub(super) fn is_live(&self, key: &str) -> bool {
         self.live.iter().any(|live| {
             key.strip_prefix(live.as_str())
@@ -202,7 +203,8 @@ impl Layers {
         })
     }
 
-    /// One pass over all keys, however many of them other programs keep in the config service.
+    /// Deserializes the merged layers, and finds unknown keys. One pass over all keys: other programs may keep thousands of them in the config
+    /// service.
     pub(super) fn typed<S: DeserializeOwned>(&self) -> Result<Typed<S>, SettingsError> {
         let mut merged = self.merged();
         let section = merged.as_object_mut().and_then(|merged| merged.remove(flags::SECTION));
@@ -216,7 +218,7 @@ impl Layers {
         let mut ignored = Vec::new();
         for path in &unknown {
             let owners: Vec<_> = self.owners(path).collect();
-            // A key that no path leads to, `"a.b"` of a file, is our own too.
+            // A key that no path reaches, such as `"a.b"` in a file, is an own key as well.
             let ours = owners.iter().copied().find(|owner| !owner.foreign);
             if ours.is_some() || owners.is_empty() {
                 return Err(self.invalid(path, &Kind::Unknown, ours));
@@ -260,7 +262,7 @@ impl Layers {
         merged
     }
 
-    /// The layers that have a value at this path, highest first. Items of a list belong to the layer that sets the list.
+    /// Returns the layers that have a value at this path, highest first. Items of a list belong to the layer that sets the list.
     fn owners<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Layer> {
         let owners = self.stack.iter().rev();
         let owners = owners.filter(|layer| lookup(&layer.tree, path).is_some());
@@ -287,7 +289,7 @@ impl Layers {
         }
     }
 
-    /// The environment variable of a key.
+    /// Returns the environment variable of a key.
     fn variable(&self, path: &str) -> String {
         let screaming = |text: &str| text.to_uppercase().replace('-', "_");
         match path {
@@ -308,7 +310,7 @@ fn lookup<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     list.split('.').try_fold(tree, |node, key| node.as_object()?.get(key))
 }
 
-/// Leaves by path, without what is below the paths left out.
+/// Collects the leaves by path, except those below the paths in `left_out`.
 fn flatten(tree: &Value, left_out: &HashSet<String>) -> BTreeMap<String, Value> {
     fn walk(path: String, node: &Value, left_out: &HashSet<String>, leaves: &mut BTreeMap<String, Value>) {
         match node {

@@ -17,12 +17,12 @@ use super::remote::{self, Remote};
 use super::sections::Shared;
 use super::sources::{SettingsError, Sources};
 
-/// How long a refresh waits for the config service; at start it is `config.wait`.
+/// How long a refresh waits for the config service; a start waits for `config.wait`.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
-/// Keys set while running: each is compared with all others.
+/// The most keys that are set while running: each is compared with all others.
 const MAX_SET: usize = 1000;
-/// Keys in one log line.
+/// The most keys in one log line.
 const LOGGED_KEYS: usize = 20;
 
 /// Settings that can be read at any time and change as a whole.
@@ -34,16 +34,17 @@ pub struct Live<S> {
 #[derive(Debug)]
 struct Inner<S> {
     current: watch::Sender<Arc<S>>,
-    /// Locked while the settings are swapped, so that no part misses a change.
+    /// Locked while the settings are swapped and while a part is added, so that no part misses a change. A refresh takes it while it holds
+    /// [`Origin::state`], never the other way round.
     parts: Lock<Parts<S>>,
-    /// None for settings that were made in code.
+    /// `None` for settings that were created in code.
     origin: Option<Origin>,
 }
 
-/// Makes something of settings anew.
+/// Derives a value from settings again.
 type Part<S> = Box<dyn Fn(&S) + Send + Sync>;
 
-/// What follows from settings, made anew with every change of them.
+/// A value that is derived from settings, again at every change of them.
 struct Parts<S>(Vec<Part<S>>);
 
 impl<S> fmt::Debug for Parts<S> {
@@ -54,22 +55,22 @@ impl<S> fmt::Debug for Parts<S> {
 
 struct Origin {
     sources: Sources,
-    /// Held for the length of a refresh: one at a time.
+    /// Locked during a refresh: one at a time.
     state: Mutex<State>,
     shared: Shared,
     flags: Flags,
-    /// The values the service was started with.
+    /// The values at the start of the service.
     started: BTreeMap<String, Value>,
 }
 
-/// What is behind the current settings.
+/// The inputs of the current settings.
 struct State {
     values: BTreeMap<String, Value>,
-    /// Keys set while running, over everything else, until the next start. Valid together when they were set.
+    /// Keys set while running, above all layers, until the next start. They were valid together when they were set.
     set: Map<String, Value>,
-    /// The config service's answer.
+    /// The answer of the config service.
     remote: Remote,
-    /// Keys that nobody knows here.
+    /// Unknown keys.
     ignored: Vec<String>,
     old_keys: Vec<OldKey>,
 }
@@ -82,13 +83,13 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// What a refresh has come to, keys as sorted paths.
+/// The result of a refresh, with keys as sorted paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refreshed {
     pub changed: Vec<String>,
-    /// Those that are not as they were at start and take effect with the next one only.
+    /// Keys whose values differ from those at the start, and take effect at the next start.
     pub needs_restart: Vec<String>,
-    /// What the config service's answer came from; none without a config service.
+    /// The version of the config service's answer; `None` without a config service.
     pub version: Option<String>,
 }
 
@@ -101,7 +102,7 @@ impl<S> Clone for Live<S> {
 }
 
 impl<S> Live<S> {
-    /// Settings made in code: tests, and parts of others. There is nothing to re-read them from.
+    /// Creates settings in code, for tests and for parts of other settings. They have no layers to re-read.
     pub fn new(settings: S) -> Self {
         Self::with(settings, None)
     }
@@ -116,25 +117,25 @@ impl<S> Live<S> {
         }
     }
 
-    /// The settings of this moment.
+    /// Returns the present settings.
     #[must_use]
     pub fn get(&self) -> Arc<S> {
         self.inner.current.borrow().clone()
     }
 
-    /// Tells of every change.
+    /// Returns a receiver of changes.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<S>> {
         self.inner.current.subscribe()
     }
 
-    /// A section of the settings, which changes with them.
+    /// Returns a section of the settings, which changes with them.
     #[must_use]
     pub fn part<P: Send + Sync + 'static>(&self, part: impl Fn(&S) -> P + Send + Sync + 'static) -> Live<P> {
         self.follow(move |settings, _| part(settings))
     }
 
-    /// What is made of the settings, and made anew with every change of them from what it was before.
+    /// Derives a value from the settings, again at every change of them, with its former value.
     #[must_use]
     pub fn follow<P: Send + Sync + 'static>(
         &self,
@@ -158,7 +159,7 @@ impl<S> Live<S> {
         }
     }
 
-    /// The shared sections as they were at start; none for settings made in code.
+    /// Returns the shared sections at the start; `None` for settings created in code.
     #[must_use]
     pub fn shared(&self) -> Option<&Shared> {
         self.inner.origin.as_ref().map(|origin| &origin.shared)
@@ -169,22 +170,22 @@ impl<S: DeserializeOwned> Live<S> {
     /// Re-reads all layers. On an error nothing changes; otherwise the settings are swapped as a whole.
     ///
     /// # Errors
-    /// What [`super::load`] answers; settings made in code cannot be re-read.
+    /// Those of [`super::load`]; settings created in code cannot be re-read.
     pub async fn refresh(&self) -> Result<Refreshed, SettingsError> {
         self.set(Map::new()).await
     }
 
-    /// As [`Self::refresh`], with these keys over all layers from now on, until the next start or until they are set to null or
-    /// to an empty text. A key replaces what was set at it, above it or below it before; one that is not known here is ignored.
+    /// Like [`Self::refresh`], with these keys above all layers from now on, until the next start or until they are set to null or an
+    /// empty text. A key replaces earlier keys at its path, above it and below it; an unknown key is ignored.
     ///
     /// # Errors
-    /// As for a refresh; then these keys are not set. Keys set earlier that are invalid together with what a refresh reads, say because
-    /// of a new version of the configuration, are discarded rather than in the way of every later refresh.
+    /// Those of a refresh; then these keys are not set. Keys set earlier that are invalid together with the layers of a refresh, for example
+    /// because of a new version of the configuration, are discarded: otherwise every later refresh would fail.
     pub async fn set(&self, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
         self.set_as(None, values).await
     }
 
-    /// The same for an instance that tells the config service who it is: while a new version is tried out, it is served to some first.
+    /// Like [`Self::set`], for an instance that sends its bus id to the config service, which may serve it a canary version.
     async fn set_as(&self, instance: Option<&str>, values: Map<String, Value>) -> Result<Refreshed, SettingsError> {
         let Some(origin) = &self.inner.origin else {
             return Err(SettingsError::Unreadable {
@@ -194,7 +195,7 @@ impl<S: DeserializeOwned> Live<S> {
         };
         let mut state = origin.state.lock().await;
         let is_plain_refresh = values.is_empty();
-        // Both are bounded before they are compared with each other.
+        // The numbers of both are bounded before each key is compared with all others.
         let mut set = if values.len() <= MAX_SET {
             replaced(state.set.clone(), values)
         } else {
@@ -246,7 +247,7 @@ impl<S: DeserializeOwned> Live<S> {
         Ok(refreshed)
     }
 
-    /// The log directives of this moment.
+    /// Returns the present log directives.
     async fn log_level(&self) -> Option<String> {
         let state = self.inner.origin.as_ref()?.state.lock().await;
         let level = state.values.get("log.level");
@@ -254,8 +255,8 @@ impl<S: DeserializeOwned> Live<S> {
     }
 }
 
-/// The keys set while running, with new ones: the last value of a key, of a section around it or of keys inside it counts; null takes back,
-/// and so does an empty text, since Spring's message has no null.
+/// Adds new keys to those set while running. The last value of a key, of a section around it, or of keys inside it counts. Null removes a
+/// key, and so does an empty text, because Spring's message has no null.
 fn replaced(mut set: Map<String, Value>, values: Map<String, Value>) -> Map<String, Value> {
     let is_within = |key: &str, section: &str| {
         key.strip_prefix(section)
@@ -270,7 +271,7 @@ fn replaced(mut set: Map<String, Value>, values: Map<String, Value>) -> Map<Stri
     set
 }
 
-/// Keys whose values are not the same in both.
+/// Returns the keys whose values differ.
 fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Vec<String> {
     let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let differing = keys.into_iter().filter(|&key| before.get(key) != after.get(key));
@@ -299,10 +300,10 @@ pub(super) async fn load<S: DeserializeOwned>(sources: &Sources) -> Result<Live<
     Ok(Live::with(read.typed.settings, Some(origin)))
 }
 
-/// When layers are read: a start may wait for the config service, and go by its copy.
+/// When layers are read: a start may wait for the config service, and use the saved copy of its answer.
 enum When<'a> {
     Starting,
-    /// With these keys over everything else; the config service has given this answer before. By this instance.
+    /// With these keys above all layers, the former answer of the config service, and the bus id of this instance.
     Running(&'a Map<String, Value>, &'a Remote, Option<&'a str>),
 }
 
@@ -338,7 +339,7 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
     let mut typed = layers.typed()?;
     typed.ignored.extend(left_out);
     if let (Some(answer), Some(copy)) = (&remote.answer, &shared.config.copy) {
-        // Only what was found valid is worth starting from. Failing to keep it is no reason not to take it.
+        // Only valid settings are saved for a later start. Failing to save them does not fail the refresh.
         if let Err(error) = remote::keep(copy, answer) {
             tracing::error!(%error, "saving settings copy failed");
         }
@@ -346,7 +347,7 @@ async fn read<S: DeserializeOwned>(sources: &Sources, when: When<'_>) -> Result<
     Ok(Read { layers, typed, remote })
 }
 
-/// Logs the keys that no setting has, again only when they are others: Spring keeps its own beside ours in the same files.
+/// Logs unknown keys, again only when they change: Spring services may keep theirs in the same files.
 fn warn_of_unknown_keys(service: &str, ignored: &[String], known: &[String]) {
     if !ignored.is_empty() && ignored != known {
         let keys = shown(ignored);
@@ -354,12 +355,12 @@ fn warn_of_unknown_keys(service: &str, ignored: &[String], known: &[String]) {
     }
 }
 
-/// The first of many keys, for one log line.
+/// Returns the first of many keys, for one log line.
 fn shown<'a>(keys: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
     keys.into_iter().take(LOGGED_KEYS).collect()
 }
 
-/// Logs each renamed key that is still given by its old name, once until it is taken away.
+/// Logs each old key that is still used, once until it is removed.
 fn warn_of_old_keys(service: &str, old_keys: &[OldKey], known: &[OldKey]) {
     for old_key in old_keys.iter().filter(|old_key| !known.contains(old_key)) {
         let OldKey { renamed, source } = old_key;
@@ -373,11 +374,11 @@ fn warn_of_old_keys(service: &str, old_keys: &[OldKey], known: &[OldKey]) {
     }
 }
 
-/// Re-reads the settings of a service for whoever asks: the actuator, a bus refresh. Clones share it.
+/// Re-reads the settings of a service for the actuator and for bus refreshes. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Refresher {
     target: Arc<OnceLock<Box<dyn Target>>>,
-    /// Who asks the config service.
+    /// The instance whose bus id is sent to the config service.
     instance: Option<Arc<str>>,
     on_log_level: Arc<OnceLock<fn(&str)>>,
 }
@@ -411,7 +412,7 @@ impl<S: DeserializeOwned + fmt::Debug + Send + Sync> Target for Live<S> {
 }
 
 impl Refresher {
-    /// For this instance.
+    /// Creates the refresher of this instance.
     pub(crate) fn of(instance: Arc<str>) -> Self {
         Self {
             instance: Some(instance),
@@ -419,7 +420,7 @@ impl Refresher {
         }
     }
 
-    /// Says which settings are meant. The first one stays.
+    /// Attaches the settings to refresh. Later calls are ignored.
     pub fn attach<S>(&self, settings: &Live<S>)
     where
         S: DeserializeOwned + fmt::Debug + Send + Sync + 'static,
@@ -427,17 +428,17 @@ impl Refresher {
         self.target.get_or_init(|| Box::new(settings.clone()));
     }
 
-    /// Says what applies a changed `log.level`. The first one stays.
+    /// Attaches the function that applies a changed `log.level`. Later calls are ignored.
     pub(crate) fn on_log_level(&self, apply: fn(&str)) {
         self.on_log_level.get_or_init(|| apply);
     }
 
-    /// Re-reads the settings; none when nothing is attached.
+    /// Re-reads the settings; `None` before settings are attached.
     pub async fn refresh(&self) -> Option<Result<Refreshed, SettingsError>> {
         self.set(Map::new()).await
     }
 
-    /// Re-reads the settings with these keys over all layers, see [`Live::set`]; none when nothing is attached.
+    /// Re-reads the settings with these keys above all layers, see [`Live::set`]; `None` before settings are attached.
     pub async fn set(&self, values: Map<String, Value>) -> Option<Result<Refreshed, SettingsError>> {
         let target = self.target.get()?;
         let refreshed = target.set(self.instance.as_deref(), values).await;
@@ -458,13 +459,13 @@ impl Refresher {
         Some(refreshed)
     }
 
-    /// The switches under `flags.*`, which follow every refresh; all are off when nothing is attached.
+    /// Returns the flags under `flags.*`, which follow every refresh; all are off before settings are attached.
     #[must_use]
     pub fn flags(&self) -> Flags {
         self.target.get().map_or_else(Flags::default, |target| target.flags())
     }
 
-    /// The version of the config service's answer that the settings are of.
+    /// Returns the version of the config service's answer in the present settings.
     pub async fn version(&self) -> Option<String> {
         self.target.get()?.version().await
     }

@@ -1,4 +1,4 @@
-//! Asks the config service, which speaks Spring Cloud Config's HTTP contract.
+//! The client of the config service, which has the HTTP API of Spring Cloud Config.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use super::secret_url::HttpUrl;
 use super::sections::{ConfigClient, Credentials};
 use super::sources::SettingsError;
 
-/// One question to the config service.
+/// One request to the config service.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The bus id of the instance that asks.
 const INSTANCE: &str = "x-config-instance";
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The environment of Spring Cloud Config; what else is in it is not needed.
+/// The environment of Spring Cloud Config, without the fields that are not needed.
 #[derive(Debug, Deserialize)]
 struct Environment {
     #[serde(default)]
@@ -37,45 +37,45 @@ struct PropertySource {
     source: Map<String, Value>,
 }
 
-/// The sources of the config service, lowest first, and the keys that were left out of them.
+/// The sources of the config service, lowest first, and their unknown keys, which were left out.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Remote {
     pub layers: Vec<Layer>,
     pub left_out: Vec<String>,
     pub version: Option<String>,
-    /// As it came, for a copy; none when it was not asked.
+    /// The raw answer, for the saved copy; `None` when the config service was not asked.
     pub answer: Option<Bytes>,
-    /// What was asked, and the tag to ask with whether the answer still holds.
+    /// The request, and the entity tag with which to ask for changes.
     tag: Option<(HttpUrl, HeaderValue)>,
 }
 
-/// Why there is no answer to go by.
+/// Why a start has no valid answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It is not there: trying again may help.
-    Away(SettingsError),
-    /// It is there, and will answer the same again.
+    /// The config service is unavailable: a retry may succeed.
+    Unavailable(SettingsError),
+    /// The config service refused: a retry would get the same answer.
     Refused(SettingsError),
 }
 
 impl From<Failure> for SettingsError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Away(error) | Failure::Refused(error) => error,
+            Failure::Unavailable(error) | Failure::Refused(error) => error,
         }
     }
 }
 
 enum Asked {
     Answered(Bytes, Option<HeaderValue>),
-    /// The answer that is known holds.
+    /// The known answer is still valid.
     Unchanged,
-    Away(String),
+    Unavailable(String),
     Refused(String),
 }
 
-/// Asks at start, for as long as `config.wait` says. When it is away, the copy of the last answer will do, where there may be one;
-/// when it refuses, nothing will.
+/// Asks at start, for at most `config.wait`. While the config service is unavailable the saved copy of the last answer serves, if the
+/// settings allow one; a refusal fails the start.
 pub(super) async fn wait(
     service: &str,
     client: &ConfigClient,
@@ -84,7 +84,7 @@ pub(super) async fn wait(
     let error = match fetch(service, client, credentials, client.wait, &Remote::default(), None).await {
         Ok(remote) => return Ok(remote),
         Err(Failure::Refused(error)) => return Err(error),
-        Err(Failure::Away(error)) => error,
+        Err(Failure::Unavailable(error)) => error,
     };
     let Some(copy) = client.copy.as_deref().filter(|copy| copy.exists()) else {
         return Err(error);
@@ -96,11 +96,11 @@ pub(super) async fn wait(
     let kept = std::fs::read(copy).map_err(|error| unreadable(error.to_string()))?;
     let remote = into_remote(kept.into()).map_err(|error| unreadable(format!("not an environment: {error}")))?;
     tracing::warn!(%error, copy = %copy.display(), version = remote.version, "config service unavailable; starting from saved settings");
-    // What it came from stays as it is.
+    // The copy itself is not written again.
     Ok(Remote { answer: None, ..remote })
 }
 
-/// Keeps an answer for a start without the config service. It may hold secrets: for the owner's eyes only.
+/// Saves an answer for a start without the config service. It may hold secrets, so only the owner may read the file.
 pub(super) fn keep(copy: &Path, answer: &[u8]) -> Result<(), SettingsError> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -125,8 +125,8 @@ pub(super) fn keep(copy: &Path, answer: &[u8]) -> Result<(), SettingsError> {
     })
 }
 
-/// Asks for `<service>-config`, again and again until `wait` is over. What is known `before` is not sent again if it still holds. An
-/// instance that says who it is may get a new version before others do.
+/// Asks for `<service>-config`, and retries until `wait` has elapsed. The answer `before` is not sent again if it is still valid. An instance
+/// that sends its bus id may be a canary, which gets a new version before others.
 pub(super) async fn fetch(
     service: &str,
     client: &ConfigClient,
@@ -167,11 +167,11 @@ pub(super) async fn fetch(
             }
             Asked::Unchanged => return Ok(before.clone()),
             Asked::Refused(reason) => return Err(refused(reason)),
-            Asked::Away(reason) => reason,
+            Asked::Unavailable(reason) => reason,
         };
         if tokio::time::Instant::now() + pause >= deadline {
             let reason = format!("no answer within {}s: {reason}", wait.as_secs_f32());
-            return Err(Failure::Away(unreadable(reason)));
+            return Err(Failure::Unavailable(unreadable(reason)));
         }
         if !std::mem::replace(&mut waiting_told, true) {
             tracing::info!(reason, "config service unavailable; retrying");
@@ -199,13 +199,13 @@ async fn ask(
     }
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return Asked::Away(root_cause(&error)),
+        Err(error) => return Asked::Unavailable(root_cause(&error)),
     };
     match response.status() {
         StatusCode::OK => answer(response).await,
         StatusCode::NOT_MODIFIED if known.is_some() => Asked::Unchanged,
         status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            Asked::Away(format!("it answered {status}"))
+            Asked::Unavailable(format!("it answered {status}"))
         }
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Asked::Refused(format!(
             "it answered {status}: credentials.service-token is not its own"
@@ -221,7 +221,7 @@ async fn answer(response: Response) -> Asked {
     let tag = response.headers().get(ETAG).cloned();
     match response.bytes().await {
         Ok(body) => Asked::Answered(body, tag),
-        Err(error) => Asked::Away(root_cause(&error)),
+        Err(error) => Asked::Unavailable(root_cause(&error)),
     }
 }
 
@@ -244,7 +244,7 @@ fn into_remote(answer: Bytes) -> Result<Remote, serde_json::Error> {
     Ok(remote)
 }
 
-/// The innermost reason: "connection refused" says more than "error sending request".
+/// Returns the innermost cause: "connection refused" is more specific than "error sending request".
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

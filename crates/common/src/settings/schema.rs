@@ -1,38 +1,38 @@
-//! JSON schemas of settings, for whoever checks them before a service reads them: `--settings-schema` prints a service's.
+//! JSON schemas of settings, with which the config service checks them: `--settings-schema` prints that of a service.
 //!
-//! Beside the words of JSON Schema these formats are used: `duration` (humantime's, `10s`), `duration-above-zero`, `log-directives`,
-//! `engine-url` (a scheme, a colon, what the engine wants); `writeOnly` marks secrets.
+//! They use these formats beside those of JSON Schema: `duration` (humantime's, `10s`), `duration-above-zero`, `log-directives`,
+//! `engine-url` (a scheme, a colon, text of the engine); `writeOnly` marks secrets.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::valid;
 
-/// A duration above zero, as [`super::valid::duration`] reads it.
+/// Returns the schema of [`super::valid::duration`]: above zero.
 #[must_use]
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "duration-above-zero"})
 }
 
-/// As [`super::valid::duration_or_zero`] reads it.
+/// Returns the schema of [`super::valid::duration_or_zero`].
 #[must_use]
 pub fn duration_or_zero(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "duration"})
 }
 
-/// A duration above zero that may be left empty.
+/// Returns the schema of a duration above zero that may be empty.
 #[must_use]
 pub fn optional_duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": ["string", "null"], "format": "duration-above-zero"})
 }
 
-/// As [`super::valid::connections`] reads it.
+/// Returns the schema of [`super::valid::connections`].
 #[must_use]
 pub fn connections(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 1, "maximum": valid::MAX_CONNECTIONS})
 }
 
-/// As [`super::valid::credential`] reads it.
+/// Returns the schema of [`super::valid::credential`].
 #[must_use]
 pub fn credential(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 16, "writeOnly": true})
@@ -48,7 +48,7 @@ pub fn optional_secret(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": ["string", "null"], "writeOnly": true})
 }
 
-/// Secrets by name.
+/// Returns the schema of secrets by name.
 #[must_use]
 pub fn secrets(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "additionalProperties": {"type": "string", "writeOnly": true}})
@@ -59,19 +59,19 @@ pub fn engine_url(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "engine-url", "writeOnly": true})
 }
 
-/// As [`super::valid::networks`] reads it.
+/// Returns the schema of [`super::valid::networks`].
 #[must_use]
 pub fn networks(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {"type": "string"}})
 }
 
-/// As [`super::valid::log_directives`] reads it.
+/// Returns the schema of [`super::valid::log_directives`].
 #[must_use]
 pub fn log_directives(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "log-directives"})
 }
 
-/// The schema of a service's settings: lines of JSON, the same for the same code.
+/// Returns the schema of a service's settings: lines of JSON, deterministic.
 #[must_use]
 pub fn of<S: JsonSchema>() -> String {
     let mut schema = SchemaGenerator::default().into_root_schema_for::<S>().to_value();
@@ -80,7 +80,7 @@ pub fn of<S: JsonSchema>() -> String {
     format!("{schema:#}\n")
 }
 
-/// Sizes and counts have the bounds of [`valid::at_least_one`]: schemars knows those of the type alone, and not all of them.
+/// Adds the bounds of [`valid::at_least_one`] to sizes and counts: schemars has only those of the types, and not all of them.
 fn add_maximums(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -99,7 +99,7 @@ fn add_maximums(value: &mut Value) {
     }
 }
 
-/// Whether maps keep their order hangs on features of a dependency: sorted they are always the same.
+/// Sorts maps: whether they keep their order depends on features of a dependency.
 fn sort(value: &mut Value) {
     match value {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! URLs of engines, which may hold a password.
+//! URLs that may hold a password.
 
 use std::ops::{Deref, DerefMut};
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use url::Url;
 
-/// A URL that may hold a password: shown without it.
+/// The URL of an engine, which may hold a password: formatted without it.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct SecretUrl(#[schemars(schema_with = "super::schema::engine_url")] String);
@@ -18,13 +18,13 @@ impl SecretUrl {
         &self.0
     }
 
-    /// `sqlite`, `mysql`, `mongodb`, `journal`, `kafka`, `file`, `s3`, `gs`.
+    /// Returns the scheme: `sqlite`, `mysql`, `mongodb`, `journal`, `kafka`, `file`, `s3`, `gs`.
     #[must_use]
     pub fn scheme(&self) -> &str {
         self.0.split_once(':').map_or("", |(scheme, _)| scheme)
     }
 
-    /// What follows the scheme and its colon.
+    /// Returns the text after the scheme and its colon.
     #[must_use]
     pub fn rest(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, rest)| rest)
@@ -43,14 +43,14 @@ impl std::fmt::Debug for SecretUrl {
     }
 }
 
-/// A URL of HTTP, which may hold a user and a password: shown without them, in full to whoever asks for it as a [`Url`].
+/// A URL of HTTP, which may hold a user and a password: formatted without them, dereferenced as the full [`Url`].
 #[derive(Clone, PartialEq, Eq, JsonSchema)]
 #[serde(transparent)]
 pub struct HttpUrl(Url);
 
 impl<'de> Deserialize<'de> for HttpUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The reason is the parser's; its error as serde words it would quote the URL.
+        // Only the parser's reason: the error of serde would quote the URL.
         let text = String::deserialize(deserializer)?;
         let url = Url::parse(&text).map_err(|error| D::Error::custom(format!("a URL is expected: {error}")))?;
         Ok(Self(url))
@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for HttpUrl {
 impl std::fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = self.0.clone();
-        // A URL that cannot hold them has none.
+        // Fails for a URL that cannot have them, and then has none.
         if shown.set_username("").is_ok() && shown.set_password(None).is_ok() {
             shown.fmt(f)
         } else {

@@ -32,7 +32,7 @@ pub struct Server {
     #[schemars(schema_with = "schema::duration")]
     pub header_timeout: Duration,
     /// From an answer to the end of the next header block on the same connection. Longer than the load
-    /// balancer's, so that it is never ours to close a connection it is about to use.
+    /// balancer's, so that the service never closes a connection that the load balancer is about to use.
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub keep_alive_timeout: Duration,
@@ -44,7 +44,7 @@ pub struct Server {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub request_timeout: Duration,
-    /// From one byte a client reads of its answer to the next; the connection is cut then. Not for sockets.
+    /// The longest time between two bytes that a client reads of its response; the connection is closed then. Not for sockets.
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub write_timeout: Duration,
@@ -52,7 +52,7 @@ pub struct Server {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub linger_timeout: Duration,
-    /// Connections on which that is done at once; over this many are closed over the unread body.
+    /// Concurrent connections that linger; others are closed over the unread body.
     pub linger_connections: usize,
     /// Bytes of one request body.
     #[serde(deserialize_with = "valid::at_least_one")]
@@ -66,7 +66,7 @@ pub struct Server {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub response_memory: usize,
-    /// After SIGTERM: unready but still serving for this long, so that a load balancer looks elsewhere.
+    /// How long the service is unready but still serves after SIGTERM, so that load balancers stop sending requests.
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub drain_delay: Duration,
@@ -158,7 +158,7 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// Where spans go; empty for nowhere.
+/// The collector of spans; empty for none.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
@@ -178,7 +178,7 @@ pub struct Tracing {
 pub struct Events {
     /// `journal:<file>` or `kafka:<host:port>[,<host:port>…]`.
     pub url: SecretUrl,
-    /// Put before every topic and group name; empty in production, random in tests.
+    /// The prefix of every topic and group name; empty in production, random in tests.
     pub prefix: String,
     /// Wire names that differ from the defaults, by default name.
     #[serde(default)]
@@ -202,7 +202,7 @@ impl Events {
     }
 }
 
-/// What is still the legacy Spring fleet's while it is replaced one service at a time.
+/// The legacy Spring services that still run, while they are replaced one at a time.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
@@ -254,18 +254,18 @@ pub struct Database {
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
 pub struct Credentials {
-    /// What services show each other.
+    /// The credential of services.
     #[serde(deserialize_with = "valid::credential")]
     #[schemars(schema_with = "schema::credential")]
     pub service_token: SecretString,
-    /// What operators show for changes through management endpoints.
+    /// The credential of operators, for changes through management endpoints.
     #[serde(deserialize_with = "valid::credential")]
     #[schemars(schema_with = "schema::credential")]
     pub operator_token: SecretString,
 }
 
-/// How a service finds the config service; `url` empty for not at all. One that refuses the credential, or has nothing for the
-/// service (404), fails a start.
+/// The client of the config service; none with an empty `url`. A start fails if the config service refuses the credential, or has no
+/// configuration of the service (404).
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
@@ -277,15 +277,16 @@ pub struct ConfigClient {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub wait: Duration,
-    /// How often its version is compared with ours, for the bus message that was missed.
+    /// How often its version is compared with the present one, in case a bus message was missed.
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub poll: Duration,
-    /// Keeps its last valid answer, to start from when it is away (no connection, no answer in time, 5xx). Unset: a start without it fails.
+    /// The file with its last valid answer, from which a start continues while it is unavailable (no connection, timeout, 5xx). Unset: a
+    /// start without it fails.
     pub copy: Option<PathBuf>,
 }
 
-/// How feed, dm and notice know who calls.
+/// How feed, dm and notice authenticate callers.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
@@ -295,13 +296,13 @@ pub struct Access {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub introspection_timeout: Duration,
-    /// The longest life of an access token; how far back the registry reads.
+    /// The longest lifetime of an access token: how far back the registry reads.
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub token_lifetime: Duration,
 }
 
-/// The sections that starting and stopping a process needs, whatever the service.
+/// The sections that every service has.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shared {

@@ -1,4 +1,4 @@
-//! `events.security`: how clients of Kafka prove who they are, and check whom they talk to.
+//! `events.security`: authentication of Kafka's clients and brokers.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use serde::Deserialize;
 use super::schema;
 use super::secret_url::HttpUrl;
 
-/// TLS and SASL of the clients of Kafka, as far as they are used: with neither, the protocol is `plaintext`.
+/// TLS and SASL of the clients of Kafka, each optional: without both, the protocol is `plaintext`.
 ///
-/// Read from `SecurityFields`, which refuses combinations that mean nothing.
+/// Read from `SecurityFields`, which refuses contradictory keys.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "SecurityFields")]
 pub struct Security {
@@ -20,7 +20,7 @@ pub struct Security {
 }
 
 impl Security {
-    /// Returns the protocol by the name that Kafka's clients give it, `security.protocol`.
+    /// Returns the protocol by the name in `security.protocol` of Kafka's clients.
     #[must_use]
     pub const fn protocol(&self) -> Protocol {
         match (&self.tls, &self.sasl) {
@@ -32,10 +32,10 @@ impl Security {
     }
 }
 
-/// What a broker's certificate is checked against, and the certificate a client shows.
+/// The authorities that verify a broker's certificate, and the certificate of the client.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// Certificate authorities, PEM; those of the system without it.
+    /// Certificate authorities, PEM; `None` for those of the system.
     pub ca: Option<PathBuf>,
     pub client: Option<ClientCertificate>,
 }
@@ -50,7 +50,7 @@ pub struct ClientCertificate {
     pub key_password: Option<SecretString>,
 }
 
-/// The SASL mechanism with what it needs.
+/// The SASL mechanism with its credentials.
 #[derive(Debug, Clone)]
 pub enum Sasl {
     Plain(Login),
@@ -112,7 +112,7 @@ impl Protocol {
     }
 }
 
-/// The mechanisms that Kafka's brokers offer without Kerberos.
+/// The mechanisms of Kafka's brokers except Kerberos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Mechanism {
     #[serde(rename = "PLAIN")]
@@ -137,7 +137,7 @@ impl Mechanism {
     }
 }
 
-/// The keys of `events.security` as they are written.
+/// The keys of `events.security` before they are validated.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 #[schemars(deny_unknown_fields)]
@@ -157,7 +157,7 @@ pub struct SecurityFields {
     pub username: Option<String>,
     #[schemars(schema_with = "schema::optional_secret")]
     pub password: Option<SecretString>,
-    /// Where `OAUTHBEARER` gets its tokens.
+    /// The source of tokens of `OAUTHBEARER`.
     pub oauth: Option<OauthFields>,
 }
 
@@ -187,7 +187,8 @@ impl TryFrom<SecurityFields> for Security {
             Protocol::SaslPlaintext => (false, true),
             Protocol::SaslSsl => (true, true),
         };
-        // A key without effect is a mistake: mostly the protocol was forgotten, and the connection would be open to all.
+        // A key without effect is refused: usually the protocol was forgotten, and the connection would be neither encrypted nor
+        // authenticated.
         let present = [
             ("ca", uses_tls, fields.ca.is_some()),
             ("certificate", uses_tls, fields.certificate.is_some()),

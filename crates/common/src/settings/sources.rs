@@ -1,11 +1,11 @@
-//! Where settings come from, and why they are refused.
+//! The sources of settings, and the error of invalid ones.
 
 use std::path::PathBuf;
 
-/// Where the settings of a service come from.
+/// The sources of a service's settings.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// `auth`, `feed`, … : the name in environment keys.
+    /// The name in environment keys: `auth`, `feed`, …
     pub service: &'static str,
     /// The service's embedded `settings.toml`.
     pub defaults: &'static str,
@@ -13,7 +13,7 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// Keys set by the launcher or a test, `("database.url", "sqlite:…")`, over the file and under the environment.
     pub overrides: Vec<(String, String)>,
-    /// Whether the process environment is read; tests in one process say no.
+    /// Whether the process environment is read; false in tests, which share a process.
     pub environment: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Readers that refuse nonsense: `#[serde(deserialize_with = "valid::at_least_one")]`. No reason quotes the value: it may be a secret that was
+//! Validating deserializers: `#[serde(deserialize_with = "valid::at_least_one")]`. Errors never quote the value: it may be a secret that was
 //! given to the wrong key.
 //!
 //! Numbers and durations are bounded so that no arithmetic on them overflows: sums of durations and instants, permits of semaphores, columns
@@ -16,7 +16,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use crate::Service;
 use crate::lenient::comma_list;
 
-/// Shorter credentials can be guessed.
+/// The fewest characters of a credential: shorter ones can be guessed.
 const CREDENTIAL_BYTES: usize = 16;
 
 /// The longest duration: 100 years.
@@ -28,10 +28,10 @@ pub const MAX_SIZE: u64 = 1 << 40;
 /// The greatest number of what is counted in 32 bits.
 pub const MAX_COUNT: u64 = i32::MAX as u64;
 
-/// Connections of one pool: room for them is made at start.
+/// The most connections of one pool, whose memory is allocated at start.
 pub const MAX_CONNECTIONS: u32 = 10_000;
 
-/// A size or a count, from 1 to [`MAX_SIZE`] or, in 32 bits, to [`MAX_COUNT`].
+/// Reads a size or a count, from 1 to [`MAX_SIZE`] or, in 32 bits, to [`MAX_COUNT`].
 pub fn at_least_one<'de, D, N>(deserializer: D) -> Result<N, D::Error>
 where
     D: Deserializer<'de>,
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// Connections of a pool, from 1 to [`MAX_CONNECTIONS`].
+/// Reads the connections of a pool, from 1 to [`MAX_CONNECTIONS`].
 pub fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let connections = at_least_one(deserializer)?;
     if connections > MAX_CONNECTIONS {
@@ -55,7 +55,7 @@ pub fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D:
     Ok(connections)
 }
 
-/// A share, 0 to 1.
+/// Reads a share, 0 to 1.
 pub fn ratio<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let share = f64::deserialize(deserializer)?;
     if (0.0..=1.0).contains(&share) {
@@ -65,7 +65,7 @@ pub fn ratio<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
     }
 }
 
-/// A duration above zero, as `10s` or `2h 30m`.
+/// Reads a duration above zero, as `10s` or `2h 30m`.
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let duration = duration_or_zero(deserializer)?;
     if duration.is_zero() {
@@ -75,7 +75,7 @@ pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     }
 }
 
-/// A duration that may be zero; at most [`MAX_DURATION`].
+/// Reads a duration from zero to [`MAX_DURATION`].
 pub fn duration_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let duration = humantime::parse_duration(&text).map_err(|error| match error {
@@ -90,7 +90,7 @@ pub fn duration_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Du
 
 const TOO_LONG: &str = "must be at most 100 years";
 
-/// A duration above zero, or none; absent too with `#[serde(default)]`.
+/// Reads a duration above zero, or an empty value; with `#[serde(default)]` it may be absent.
 pub fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     #[derive(serde::Deserialize)]
     #[serde(transparent)]
@@ -99,7 +99,7 @@ pub fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
     Ok(Option::<Present>::deserialize(deserializer)?.map(|Present(duration)| duration))
 }
 
-/// A credential that cannot be guessed by its length alone.
+/// Reads a credential, and refuses one that is too short.
 pub fn credential<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
     let secret = SecretString::deserialize(deserializer)?;
     if secret.expose_secret().len() < CREDENTIAL_BYTES {
@@ -110,14 +110,14 @@ pub fn credential<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretSt
     Ok(secret)
 }
 
-/// Log directives as in `RUST_LOG`.
+/// Reads log directives as in `RUST_LOG`.
 pub fn log_directives<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_log_directives(&text).map_err(D::Error::custom)?;
     Ok(text)
 }
 
-/// Networks as `10.0.0.0/8`, or single addresses.
+/// Reads networks as `10.0.0.0/8`, or single addresses.
 pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = comma_list(deserializer)?;
     let networks = texts.iter().map(|text| {
@@ -127,7 +127,7 @@ pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>
     networks.collect()
 }
 
-/// Names of services, as a list or joined by commas.
+/// Reads names of services, as a list or joined by commas.
 pub fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Service>, D::Error> {
     let names = comma_list(deserializer)?;
     let services = names.iter().map(|name| {
@@ -141,8 +141,8 @@ pub fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<S
 #[error("log levels are expected, for example info,sosohappy_feed=debug: off, error, warn, info, debug or trace")]
 pub struct InvalidDirectives;
 
-/// Reads `level` and `target=level`, joined by commas. Stricter than the filter itself, to which a misspelt level is
-/// a target that hides all others.
+/// Parses `level` and `target=level`, joined by commas. Stricter than the filter itself, which reads a misspelt level as a target, and then
+/// hides all others.
 pub fn parse_log_directives(text: &str) -> Result<EnvFilter, InvalidDirectives> {
     let is_level = |directive: &str| {
         let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
