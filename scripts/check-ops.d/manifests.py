@@ -27,7 +27,9 @@ KAFKA_PORTS = {False: (9092, 9093), True: (9090, 9091, 9092)}
 NAME = "app.kubernetes.io/name"
 COLOUR = "sosohappy/colour"
 WAVE = "argocd.argoproj.io/sync-wave"
-# A socket lives as long as both sides like.
+# The services that a load balancer routes to; config is reachable inside the cluster only.
+PUBLIC = SERVICES.keys() - {"config"}
+# Routes without a time limit.
 SOCKETS = {"/dm-service/connect-dm", "/notice-service/connect-notice"}
 # A body may take this long and then an answer: it is the service that says no, not who stands before it.
 ANSWERED_WITHIN = sum(seconds(settings("feed")[f"server.{key}-timeout"]) for key in ("body", "request"))
@@ -391,17 +393,18 @@ class Composition:
                 self.check(len(others) == 1, workload, "selects the pods of others")
 
     def routes(self):
-        """From outside: the five prefixes and nothing else, over HTTPS, and sockets for as long as they like."""
+        """From outside: the prefixes of the four public services and nothing else, over HTTPS; sockets without a time limit."""
         ports = {item["metadata"]["name"]: item["spec"]["ports"][0]["port"] for item in self.of("Service")}
         for kind, ways in (("HTTPRoute", self.http_routes), ("Ingress", self.ingresses), ("VirtualService", self.virtual_services)):
             prefixes = {}
             for item, path, name, port, limit in ways(ports):
                 self.check(ports.get(name) == port, item, f"{name}:{port} is no port of a Service")
+                self.check(name in PUBLIC, item, f"{path} makes {name} public")
                 self.check(path == f"/{name}-service" or path.startswith(f"/{name}-service/"), item, f"{path} goes to {name}")
                 self.check(limit == 0 if path in SOCKETS else limit > ANSWERED_WITHIN, item, f"{path} is cut after {limit:g} s")
                 prefixes[path] = name
             if prefixes:
-                missing = {f"/{name}-service" for name in SERVICES} - prefixes.keys()
+                missing = {f"/{name}-service" for name in PUBLIC} - prefixes.keys()
                 check(not missing, f"{self.title}: {kind}: no way to {sorted(missing)}")
                 missing = SOCKETS - prefixes.keys()
                 check(kind == "Ingress" or not missing, f"{self.title}: {kind}: the time limit of requests holds for {sorted(missing)}")
