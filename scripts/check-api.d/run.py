@@ -106,7 +106,7 @@ def main():
     (fleet,) = sys.argv[1:]
     reserved = reserve_ports()
     at = {name: f"http://127.0.0.1:{held.getsockname()[1]}" for name, held in reserved.items()}
-    environment = dict(os.environ)
+    environment = os.environ | {"SOSOHAPPY_ENTRY": "off"}
     for name, url in at.items():
         own = f"SOSOHAPPY_{name.upper()}"
         environment[f"{own}__SERVER__PORT"] = url.rpartition(":")[2]

@@ -160,7 +160,7 @@ def main():
     prometheus_binary, fleet = sys.argv[1:]
     ports = {name: free_port() for name in SERVICES}
     at = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    environment = os.environ | {f"SOSOHAPPY_{name.upper()}__SERVER__PORT": str(port) for name, port in ports.items()}
+    environment = os.environ | {f"SOSOHAPPY_{name.upper()}__SERVER__PORT": str(port) for name, port in ports.items()} | {"SOSOHAPPY_ENTRY": "off"}
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         prometheus = Prometheus(port)

@@ -22,10 +22,11 @@ use sosohappy_common::telemetry::Telemetry;
 use sosohappy_events::mixed::bus_settings;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::entry;
 use crate::secrets::Secrets;
 
-/// Runs the fleet until it is asked to leave.
-pub async fn run(data: &Path) -> anyhow::Result<()> {
+/// Runs the fleet, and the entry where there is one, until it is asked to leave.
+pub async fn run(data: &Path, entry: Option<entry::Settings>) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut leave = Leave::listen()?;
     make_folder(data)?;
@@ -40,7 +41,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     warn_of_strangers();
 
     let running = tokio::select! {
-        running = Box::pin(launcher.start()) => running,
+        running = Box::pin(launcher.start(entry)) => running,
         () = leave.asked() => return Ok(()),
     };
     let outcome = match running {
@@ -58,7 +59,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
 
 /// A variable that looks like one of ours and that nobody reads is most likely misspelt.
 fn warn_of_strangers() {
-    const OWN: [&str; 3] = ["DATA", "SERVICE_TOKEN", "OPERATOR_TOKEN"];
+    const OWN: [&str; 5] = ["DATA", "ENTRY", "ENTRY_ORIGINS", "SERVICE_TOKEN", "OPERATOR_TOKEN"];
     const SERVICES: [&str; 5] = ["AUTH__", "CONFIG__", "DM__", "FEED__", "NOTICE__"];
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -100,7 +101,7 @@ impl Launcher {
     }
 
     /// Config first, which needs nobody; then the others, which ask it for their settings.
-    async fn start(&self) -> anyhow::Result<Vec<Running>> {
+    async fn start(&self, entry: Option<entry::Settings>) -> anyhow::Result<Vec<Running>> {
         let config = self.sources("config", sosohappy_config::DEFAULTS, &[]);
         let (settings, context) = prepare::<sosohappy_config::Settings>(sosohappy_config::SERVICE, &config).await?;
         let events = bus_of(&settings, |own| (&own.events, &own.fleet));
@@ -108,6 +109,7 @@ impl Launcher {
             bus: open(&events, &context).await?,
             events,
         };
+        let server = settings.part(|own| own.server.clone());
         let config = start(settings, context, with_bus(bus.bus.clone(), sosohappy_config::build)).await?;
 
         let at_config = [("config.url", format!("http://{}/config-service", config.address))];
@@ -149,7 +151,12 @@ impl Launcher {
                 sosohappy_notice::build
             ),
         )?;
-        Ok(vec![config, auth, feed, dm, notice])
+        let mut running = vec![config, auth, feed, dm, notice];
+        if let Some(entry) = entry {
+            let entry = entry::start(entry, &running, server).await?;
+            running.push(entry);
+        }
+        Ok(running)
     }
 
     /// A service's settings in this fleet: everything in the data folder, unless the environment says otherwise.
@@ -285,7 +292,10 @@ async fn announce(services: Vec<Ready>, data: PathBuf, began: Instant) {
         data.display()
     );
     for Ready { service, address, .. } in &services {
-        println!("  {service:<15} http://{address}/{service}/docs");
+        match *service {
+            entry::SERVICE => println!("  {:<15} http://{address}", "all, for apps"),
+            service => println!("  {service:<15} http://{address}/{service}/docs"),
+        }
     }
     println!("\n  try it:         fleet demo          (in another terminal, with the same environment; or: make demo)");
     println!("  operator token: {}", data.join("operator-token").display());
@@ -300,7 +310,7 @@ mod tests {
     async fn a_data_folder_has_one_launcher() {
         let folder = tempfile::tempdir().unwrap();
         let _first = FileLock::take(&folder.path().join("fleet.lock")).await.unwrap();
-        let refused = run(folder.path()).await.unwrap_err();
+        let refused = run(folder.path(), None).await.unwrap_err();
         assert_eq!(
             format!("{refused:#}"),
             format!(

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use http::HeaderValue;
 use jiff::Timestamp;
 use sosohappy_common::run::{block_on, finish};
 use sosohappy_common::settings::{self, Events, Fleet, Sources};
@@ -10,7 +11,7 @@ use sosohappy_events::Topic;
 use sosohappy_events::mixed::bus_settings;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
-use sosohappy_fleet::{acls, demo, export, import, launch, topics};
+use sosohappy_fleet::{acls, demo, entry, export, import, launch, topics};
 
 const SECURED: &str = "Every setting of `events` can be given by environment, as for a service, so that a secured broker is reached:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
@@ -57,6 +58,22 @@ struct Run {
     /// Where everything is kept
     #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
+    /// One address for all services, as behind a load balancer, without the config service and management; or `off`
+    #[arg(long, env = "SOSOHAPPY_ENTRY", default_value = entry::DEFAULT, value_name = "ADDRESS")]
+    entry: entry::Address,
+    /// An origin whose pages may call that address (CORS); may be repeated, separated by commas in the environment
+    #[arg(long, env = "SOSOHAPPY_ENTRY_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    origin: Vec<HeaderValue>,
+}
+
+impl Run {
+    fn run(self) -> anyhow::Result<()> {
+        let entry = self.entry.0.map(|address| entry::Settings {
+            address,
+            origins: self.origin,
+        });
+        block_on(launch::run(&self.data, entry))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -403,8 +420,8 @@ impl Topics {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        None => block_on(launch::run(&arguments.run.data)),
-        Some(Command::Run(run)) => block_on(launch::run(&run.data)),
+        None => arguments.run.run(),
+        Some(Command::Run(run)) => run.run(),
         Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
         Some(Command::Export(export)) => export.run(),
         Some(Command::Import(import)) => import.run(),

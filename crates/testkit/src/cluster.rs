@@ -32,6 +32,8 @@ pub struct Cluster {
     pub replicas: [Ports; 2],
     /// Where config listens on loopback.
     pub config: u16,
+    /// Where the launcher's entry listens on loopback; 0 without a launcher.
+    pub entry: u16,
     /// What operators show.
     pub operator_token: String,
     folder: tempfile::TempDir,
@@ -59,10 +61,12 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut reserved = ReservedPorts::default();
         let ports: [u16; 5] = std::array::from_fn(|_| reserved.reserve());
+        let entry = reserved.reserve();
         let environment = ["CONFIG", "AUTH", "FEED", "DM", "NOTICE"]
             .iter()
             .zip(ports)
             .map(|(name, port)| (format!("SOSOHAPPY_{name}__SERVER__PORT"), port.to_string()))
+            .chain([("SOSOHAPPY_ENTRY".to_owned(), format!("127.0.0.1:{entry}"))])
             .chain(
                 settings
                     .iter()
@@ -80,6 +84,7 @@ impl Cluster {
             processes,
             replicas: [replica; 2],
             config,
+            entry,
             operator_token: kept.expect("the launcher has made a token up").trim().to_owned(),
             folder,
             real: None,
@@ -131,6 +136,7 @@ impl Cluster {
             processes: BTreeMap::new(),
             replicas,
             config,
+            entry: 0,
             operator_token: operator_token.clone(),
             folder,
             real: Some(real),

@@ -1,0 +1,242 @@
+//! The local entry: one address for the four public services, routed by prefix as the load balancer does.
+//!
+//! It is for a laptop, in place of a load balancer with TLS. Neither the config service nor management (`/actuator`) can be reached
+//! through it. The services see the client's address in `x-forwarded-for`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri, uri};
+use sosohappy_common::http::serve::Service;
+use sosohappy_common::run::Running;
+use sosohappy_common::settings::{Live, Server};
+use sosohappy_common::{Context, Problem};
+use tokio::net::TcpListener;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::forward::Forwarder;
+
+pub(crate) const SERVICE: &str = "entry";
+/// The address that the entry listens on by default.
+pub const DEFAULT: &str = "127.0.0.1:8880";
+
+/// The services that a load balancer routes to.
+const PUBLIC: [&str; 4] = ["auth-service", "feed-service", "dm-service", "notice-service"];
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const EMAIL: HeaderName = HeaderName::from_static("email");
+const REFRESH: HeaderName = HeaderName::from_static("authorization-refresh");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The subprotocol of browsers, which cannot set the headers of a WebSocket handshake. Beside it they offer
+/// `email.<account>` and `bearer.<access token>`, each encoded as base64url without padding.
+const SUBPROTOCOL: &str = "sosohappy";
+
+/// The address of the entry, or none.
+#[derive(Debug, Clone, Copy)]
+pub struct Address(pub Option<SocketAddr>);
+
+impl FromStr for Address {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(if text == "off" { None } else { Some(text.parse()?) }))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub address: SocketAddr,
+    /// Origins whose pages may call the services.
+    pub origins: Vec<HeaderValue>,
+}
+
+/// Where each service listens.
+#[derive(Debug, Clone)]
+struct Routes {
+    services: Arc<[(&'static str, uri::Authority)]>,
+    forwarder: Forwarder,
+}
+
+/// Serves the entry in front of the public ones of these services. Connection limits and timeouts are those of `server`.
+///
+/// # Errors
+/// When the address is in use.
+pub async fn start(settings: Settings, services: &[Running], server: Live<Server>) -> anyhow::Result<Running> {
+    let Settings { address, origins } = settings;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("--entry: cannot listen on {address}"))?;
+    let context = Context::system(SERVICE, listener.local_addr()?.port());
+    let public = services.iter().filter(|running| PUBLIC.contains(&running.service));
+    let services = public.map(|running| Ok((running.service, reachable(running.address).to_string().try_into()?)));
+    let routes = Routes {
+        services: services.collect::<anyhow::Result<_>>()?,
+        forwarder: Forwarder::new(context.lifecycle.clone()),
+    };
+    let router = Router::new()
+        .route("/{service}/{*path}", any(forward))
+        .fallback(async || Problem::not_found("no-such-route", "Not found"))
+        .layer(cors(origins))
+        .with_state(routes);
+    let service = Service {
+        context,
+        settings: server,
+        router,
+    };
+    Running::serve(service, listener)
+}
+
+/// Returns the address under which a listener is reached from its own machine.
+fn reachable(mut listener: SocketAddr) -> SocketAddr {
+    match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listener.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listener.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listener
+}
+
+/// Allows pages of these origins to call the services.
+fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            EMAIL,
+            REFRESH,
+            IDEMPOTENCY_KEY,
+        ])
+        .expose_headers([header::AUTHORIZATION, header::ETAG, header::RETRY_AFTER, EMAIL, REFRESH])
+}
+
+async fn forward(
+    State(routes): State<Routes>,
+    Path((service, _)): Path<(String, String)>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    mut request: Request,
+) -> Response {
+    let found = routes.services.iter().find(|(name, _)| *name == service);
+    // Dot segments could leave the prefix in a server that resolves them.
+    let Some((_, authority)) = found.filter(|_| !has_dot_segments(request.uri().path())) else {
+        return Problem::not_found("no-such-route", "Not found").into_response();
+    };
+    let offered_subprotocol = sign_in_by_subprotocol(request.headers_mut());
+    let headers = request.headers_mut();
+    // This is the first proxy: what a client says of other clients is not trusted.
+    if let Ok(client) = HeaderValue::from_str(&client.ip().to_string()) {
+        headers.insert(FORWARDED_FOR, client);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Some(host) = headers.remove(header::HOST) {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(uri::Scheme::HTTP);
+    target.authority = Some(authority.clone());
+    match Uri::from_parts(target) {
+        Ok(target) => *request.uri_mut() = target,
+        Err(error) => {
+            tracing::debug!(%error, "request target refused");
+            return Problem::not_found("no-such-route", "Not found").into_response();
+        }
+    }
+    let mut response = routes.forwarder.forward(request).await;
+    if offered_subprotocol && response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        let chosen = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
+    }
+    response
+}
+
+/// Returns whether a path has a segment `.` or `..`, percent-encoded or not.
+fn has_dot_segments(path: &str) -> bool {
+    path.split('/').any(|segment| {
+        let decoded = segment.to_ascii_lowercase().replace("%2e", ".");
+        decoded == "." || decoded == ".."
+    })
+}
+
+/// Sets the headers `authorization` and `email` of a handshake from its subprotocols. Returns whether [`SUBPROTOCOL`] was offered.
+fn sign_in_by_subprotocol(headers: &mut HeaderMap) -> bool {
+    let fields = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let fields: Vec<String> = fields
+        .filter_map(|field| field.to_str().ok())
+        .map(str::to_owned)
+        .collect();
+    let offered: Vec<&str> = fields
+        .iter()
+        .flat_map(|field| field.split(','))
+        .map(str::trim)
+        .collect();
+    if !offered.contains(&SUBPROTOCOL) {
+        return false;
+    }
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    let value = |prefix: &str| {
+        let encoded = offered.iter().find_map(|offer| offer.strip_prefix(prefix))?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+    };
+    for (name, value) in [
+        (
+            header::AUTHORIZATION,
+            value("bearer.").map(|token| format!("Bearer {token}")),
+        ),
+        (EMAIL, value("email.")),
+    ] {
+        if let Some(mut value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dot_segments_are_recognised_in_any_encoding() {
+        for path in ["/auth-service/../actuator", "/a/%2e%2E/b", "/a/.%2e", "/a/./b"] {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        assert!(!has_dot_segments("/feed-service/image/1..2"));
+    }
+
+    #[test]
+    fn a_browser_signs_in_by_subprotocols() {
+        let mut headers = HeaderMap::new();
+        let offered = format!(
+            "sosohappy, bearer.{}, email.{}",
+            URL_SAFE_NO_PAD.encode("a.b.c"),
+            URL_SAFE_NO_PAD.encode("kim@example.com+kakao")
+        );
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered.parse().unwrap());
+        assert!(sign_in_by_subprotocol(&mut headers));
+        assert_eq!(headers[header::AUTHORIZATION], "Bearer a.b.c");
+        assert_eq!(headers[EMAIL], "kim@example.com+kakao");
+        assert_eq!(headers.len(), 2);
+
+        // A header cannot be smuggled in, and other subprotocols are the service's to answer.
+        let smuggled = format!("sosohappy, email.{}", URL_SAFE_NO_PAD.encode("a\r\nb: c"));
+        headers = HeaderMap::from_iter([(header::SEC_WEBSOCKET_PROTOCOL, smuggled.parse().unwrap())]);
+        assert!(sign_in_by_subprotocol(&mut headers));
+        assert!(headers.is_empty());
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("graphql-ws"));
+        assert!(!sign_in_by_subprotocol(&mut headers));
+        assert_eq!(headers.len(), 1);
+    }
+}

@@ -1,0 +1,125 @@
+//! The local entry in front of a running fleet: everything of the app through one address, and nothing else.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::StreamExt as _;
+use reqwest::{Method, StatusCode};
+use sosohappy_fleet::app::{Addresses, Phone};
+use sosohappy_testkit::Cluster;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+const ORIGIN: &str = "http://localhost:5173";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_serves_the_app() {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_fleet")).parent().expect("a folder");
+    let fleet = Cluster::embedded_with(binaries, &[("SOSOHAPPY_ENTRY_ORIGINS", ORIGIN)]).await;
+    let entry = format!("http://127.0.0.1:{}", fleet.entry);
+    let addresses = Addresses::behind(&entry);
+    sosohappy_fleet::demo::run(addresses.clone())
+        .await
+        .expect("the demo succeeds");
+
+    management_and_config_are_not_reachable(fleet.entry).await;
+    pages_of_allowed_origins_may_call(&entry).await;
+    an_early_answer_arrives(fleet.entry).await;
+    a_browser_opens_a_socket(&entry, addresses).await;
+}
+
+/// Sends a request as bytes, since clients resolve dot segments themselves, and returns the status.
+async fn status_of(port: u16, request: &str) -> u16 {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("the entry listens");
+    connection.write_all(request.as_bytes()).await.expect("the entry reads");
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.expect("the entry answers");
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("no status in {answer:?}"))
+}
+
+async fn management_and_config_are_not_reachable(port: u16) {
+    for path in [
+        "/",
+        "/actuator/health",
+        "/config-service/feed-config/default",
+        "/auth-service/../actuator/health",
+        "/auth-service/%2e%2E/actuator/health",
+        "/auth-service/./../actuator/health",
+        "//actuator/health",
+        "/auth-service",
+        "/payroll-service/a",
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: fleet\r\nconnection: close\r\n\r\n");
+        assert_eq!(status_of(port, &request).await, 404, "{path}");
+    }
+    let known = "GET /feed-service/openapi.json HTTP/1.1\r\nhost: fleet\r\nconnection: close\r\n\r\n";
+    assert_eq!(status_of(port, known).await, 200);
+}
+
+async fn pages_of_allowed_origins_may_call(entry: &str) {
+    let client = sosohappy_common::tls::client();
+    for (origin, allowed) in [(ORIGIN, Some(ORIGIN)), ("http://evil.example", None)] {
+        let preflight = client
+            .request(Method::OPTIONS, format!("{entry}/feed-service/findDayFeed"))
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,email")
+            .send()
+            .await
+            .expect("the entry answers");
+        assert_eq!(preflight.status(), StatusCode::OK);
+        let header = preflight.headers().get("access-control-allow-origin");
+        assert_eq!(header.map(|origin| origin.to_str().unwrap()), allowed);
+    }
+}
+
+/// A service refuses an upload before it has read it; the status passes the entry.
+async fn an_early_answer_arrives(port: u16) {
+    let head = "POST /feed-service/saveFeed HTTP/1.1\r\nhost: fleet\r\nauthorization: Bearer expired\r\nemail: kim@example.com+kakao\r\n\
+                content-type: application/octet-stream\r\ncontent-length: 5000000\r\nconnection: close\r\n\r\n";
+    let request = format!("{head}{}", "x".repeat(5_000_000));
+    assert_eq!(status_of(port, &request).await, 403);
+}
+
+/// A browser cannot set headers of a handshake: it signs in by subprotocols.
+async fn a_browser_opens_a_socket(entry: &str, addresses: Addresses) {
+    let mut mina = Phone::new(addresses, "mina@example.com", "apple").expect("a phone");
+    mina.sign_in().await.expect("mina signs in");
+    let picture = sosohappy_fleet::demo::picture(1);
+    mina.set_profile("mina", "hi", &picture).await.expect("a profile");
+    let tokens = mina.tokens.clone().expect("mina is signed in");
+    let bearer = tokens.access.trim_start_matches("Bearer ");
+    for (token, status) in [(bearer, 101), ("forged", 403)] {
+        let url = format!(
+            "ws{}/notice-service/connect-notice?nickname=mina",
+            entry.trim_start_matches("http")
+        );
+        let mut request = url.into_client_request().expect("a URL");
+        let offered = format!(
+            "sosohappy, bearer.{}, email.{}",
+            URL_SAFE_NO_PAD.encode(token),
+            URL_SAFE_NO_PAD.encode(&tokens.account)
+        );
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", offered.parse().expect("a header"));
+        match tokio_tungstenite::connect_async(request).await {
+            Ok((mut socket, response)) => {
+                assert_eq!(response.status().as_u16(), status);
+                assert_eq!(response.headers()["sec-websocket-protocol"], "sosohappy");
+                socket.close(None).await.expect("the socket is open");
+                while let Some(Ok(_)) = socket.next().await {}
+            }
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+                assert_eq!(response.status().as_u16(), status)
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
