@@ -25,7 +25,7 @@ pub struct Bed {
     prefix: String,
     real: Option<Real>,
     auth: FakeAuth,
-    heartbeats: tokio::task::JoinHandle<()>,
+    heartbeats: parking_lot::Mutex<tokio::task::JoinHandle<()>>,
     /// What tests use to publish and read events beside the services.
     pub context: Context,
     pub bus: Arc<dyn Bus>,
@@ -67,7 +67,7 @@ impl Bed {
             prefix,
             real,
             auth,
-            heartbeats: tokio::spawn(beat(bus.clone(), context.clone())),
+            heartbeats: parking_lot::Mutex::new(tokio::spawn(beat(bus.clone(), context.clone()))),
             context,
             bus,
         }
@@ -75,7 +75,13 @@ impl Bed {
 
     /// Ends the heartbeats of auth's relay, as when auth is killed or the broker is unavailable.
     pub fn stop_heartbeats(&self) {
-        self.heartbeats.abort();
+        self.heartbeats.lock().abort();
+    }
+
+    /// Begins them again.
+    pub fn resume_heartbeats(&self) {
+        self.stop_heartbeats();
+        *self.heartbeats.lock() = tokio::spawn(beat(self.bus.clone(), self.context.clone()));
     }
 
     /// The settings of a service (`auth`, `feed`, …) on this bed's engines, with `more` over them.
@@ -110,6 +116,7 @@ impl Bed {
             ("credentials.operator-token", self.operator_token.clone()),
         ];
         settings.extend(crate::limits::off(service));
+        settings.extend(crate::patience::limits(service));
         match service {
             "auth" | "feed" => {
                 let url = self
@@ -282,7 +289,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        self.heartbeats.abort();
+        self.stop_heartbeats();
     }
 }
 

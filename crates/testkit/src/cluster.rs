@@ -67,6 +67,7 @@ impl Cluster {
             .zip(ports)
             .map(|(name, port)| (format!("SOSOHAPPY_{name}__SERVER__PORT"), port.to_string()))
             .chain([("SOSOHAPPY_ENTRY".to_owned(), format!("127.0.0.1:{entry}"))])
+            .chain(crate::patience::limits_by_environment())
             .chain(
                 settings
                     .iter()
@@ -224,6 +225,7 @@ impl Cluster {
             .and_then(|known| self.events.get(&known).cloned())
             .expect("the service has a bus");
         let mut environment = secrets.clone();
+        environment.extend(crate::patience::limits_by_environment());
         let settings = events.into_iter().chain(service_events).chain(settings);
         environment.extend(settings.map(|(key, value)| (format!("SOSOHAPPY_{upper}__{key}"), value)));
         let binary = binaries.join(format!("sosohappy-{service}"));
@@ -237,14 +239,16 @@ impl Cluster {
             .expect("a cluster of processes stands on the real engines")
     }
 
-    /// Writes a file into the folder that is config's source.
+    /// Writes a file into the folder that is config's source, which may read it at any moment: it is there as a whole or not at all.
     ///
     /// # Panics
     /// When it cannot be written.
     pub fn configure(&self, file: &str, text: &str) {
         let folder = self.folder.path().join("data").join("config");
         std::fs::create_dir_all(&folder).expect("a folder can be made");
-        std::fs::write(folder.join(file), text).expect("a file can be written");
+        let beside = self.folder.path().join("configured");
+        std::fs::write(&beside, text).expect("a file can be written");
+        std::fs::rename(beside, folder.join(file)).expect("a file can be moved");
     }
 
     fn path(&self, name: &str) -> String {

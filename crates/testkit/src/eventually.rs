@@ -1,11 +1,13 @@
 use std::time::{Duration, Instant};
 
-/// Asks again, every 20 ms for up to 15 s, until the answer is `Some`; events take their time.
+use crate::PATIENCE;
+
+/// Asks again, every 20 ms for as long as [`PATIENCE`], until the answer is `Some`; events take their time.
 ///
 /// # Panics
 /// With `what` when it never is.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
             return answer;

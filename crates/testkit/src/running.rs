@@ -5,6 +5,8 @@ use sosohappy_common::http::serve::Service;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::PATIENCE;
+
 /// A service on a free port of loopback, ready. Stops when dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -18,11 +20,11 @@ impl Running {
     /// Serves and waits until every gate is open.
     ///
     /// # Panics
-    /// When it is not ready within 30 s.
+    /// When it is not ready for as long as [`PATIENCE`].
     pub async fn start(service: Service) -> Self {
         let running = Self::serve(service).await;
         let context = &running.context;
-        let ready = tokio::time::timeout(Duration::from_secs(30), context.lifecycle.ready()).await;
+        let ready = tokio::time::timeout(PATIENCE, context.lifecycle.ready()).await;
         assert!(
             ready.is_ok(),
             "{} is not ready: {:?}",

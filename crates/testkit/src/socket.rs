@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::Person;
+use crate::{PATIENCE, Person};
 
 /// A WebSocket client.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl Socket {
         self.0.send(Message::text(text.into())).await
     }
 
-    /// The next text frame, or the close code; none when the socket ends without one, or nothing comes within 15 s.
+    /// The next text frame, or the close code; none when the socket ends without one, or nothing comes for as long as [`PATIENCE`].
     pub async fn text_or_code(&mut self) -> Result<String, Option<u16>> {
-        match self.next(Duration::from_secs(15)).await {
+        match self.next(PATIENCE).await {
             Some(Message::Text(text)) => Ok(text.as_str().to_owned()),
             Some(Message::Close(Some(frame))) => Err(Some(frame.code.into())),
             _ => Err(None),
@@ -55,9 +55,9 @@ impl Socket {
     /// The next text frame; pings are answered on the way.
     ///
     /// # Panics
-    /// When none comes within 15 s or the socket ends.
+    /// When none comes for as long as [`PATIENCE`], or the socket ends.
     pub async fn text(&mut self) -> String {
-        match self.next(Duration::from_secs(15)).await {
+        match self.next(PATIENCE).await {
             Some(Message::Text(text)) => text.as_str().to_owned(),
             other => panic!("expected a text frame, got {other:?}"),
         }
@@ -70,9 +70,9 @@ impl Socket {
     /// The close code the server sent.
     ///
     /// # Panics
-    /// When text comes first or nothing within 15 s.
+    /// When text comes first, or nothing for as long as [`PATIENCE`].
     pub async fn closed(&mut self) -> u16 {
-        match self.next(Duration::from_secs(15)).await {
+        match self.next(PATIENCE).await {
             Some(Message::Close(Some(frame))) => frame.code.into(),
             other => panic!("expected a close frame, got {other:?}"),
         }

@@ -192,4 +192,8 @@ impl Sockets {
     fn close(&self, nickname: &str) {
         self.0.lock().remove(nickname);
     }
+
+    fn is_open(&self, nickname: &str) -> bool {
+        self.0.lock().contains_key(nickname)
+    }
 }

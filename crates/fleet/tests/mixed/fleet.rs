@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use sosohappy_bus::Start;
 use sosohappy_common::Service;
-use sosohappy_fleet::app::{Addresses, Phone, Tokens};
+use sosohappy_fleet::app::{Addresses, Phone, Socket, Tokens};
 use sosohappy_testkit::spring::{LikeForm, SpringAuth, SpringDm, SpringFeed, SpringNotice, SpringPush};
 use sosohappy_testkit::{Bed, Running, eventually};
 
@@ -76,11 +76,7 @@ impl Fleet {
             Either::Spring(auth) => auth.url().to_owned(),
             Either::Ours(auth) => auth.url.clone(),
         };
-        let more = [
-            ("fleet.spring", names.as_str()),
-            ("access.auth-url", at_auth.as_str()),
-            ("access.introspection-timeout", "5s"),
-        ];
+        let more = [("fleet.spring", names.as_str()), ("access.auth-url", at_auth.as_str())];
         let feed = if is(Service::Feed) {
             Either::Spring(SpringFeed::start(&bed.bus, &bed.mysql_url("feed"), Start::Earliest).await)
         } else {
@@ -155,6 +151,10 @@ impl Fleet {
             let known = async || notice.knows(account, name).then_some(());
             eventually("notice knows the name and the device", known).await;
         }
+        if let Some(dm) = self.dm.spring() {
+            let known = async || dm.knows(name).then_some(());
+            eventually("dm knows the name and the device", known).await;
+        }
         phone
     }
 
@@ -207,8 +207,24 @@ impl Fleet {
         stalls.into_iter().flatten().sum()
     }
 
-    /// Waits until dm has seen that the socket of that account is gone.
-    pub async fn wait_until_offline(&self, _account: &str) {
+    /// Waits until our dm has heard a sign of life behind the frame that a socket was shown; without one it is pushed after a while.
+    pub async fn wait_until_shown(&self, socket: &mut Socket) {
+        let Either::Ours(dm) = &self.dm else { return };
+        let shown = async || {
+            // Its library answers pings only while it reads.
+            assert!(socket.silent_for(Duration::from_millis(50)).await.unwrap());
+            let metrics = self.http.get(dm.at("/actuator/prometheus")).send().await.ok()?;
+            let metrics = metrics.text().await.ok()?;
+            let line = metrics
+                .lines()
+                .find(|line| line.starts_with("dm_messages_shown_total{"))?;
+            (!line.ends_with(" 0")).then_some(())
+        };
+        eventually("the message counts as shown", shown).await;
+    }
+
+    /// Waits until dm has seen that the socket of that person is gone, one of two.
+    pub async fn wait_until_offline(&self, nickname: &str) {
         let gauge = async |url: &str| {
             let metrics = self.http.get(format!("{url}/actuator/prometheus")).send().await.ok()?;
             let metrics = metrics.text().await.ok()?;
@@ -219,7 +235,10 @@ impl Fleet {
         };
         match &self.dm {
             Either::Ours(dm) => eventually("the socket is gone", async || gauge(&dm.url).await).await,
-            Either::Spring(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Either::Spring(dm) => {
+                let gone = async || (!dm.is_online(nickname)).then_some(());
+                eventually("the socket is gone", gone).await;
+            }
         }
     }
 

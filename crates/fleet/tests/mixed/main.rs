@@ -115,8 +115,9 @@ async fn messages_arrive_and_are_pushed(fleet: &Fleet, kim: &Phone, lee: &Phone)
         serde_json::from_str::<Message>(&of_lee.text().await.unwrap()).unwrap(),
         shown
     );
+    fleet.wait_until_shown(&mut of_lee).await;
     drop(of_lee);
-    fleet.wait_until_offline("lee@example.com+kakao").await;
+    fleet.wait_until_offline("lee").await;
     of_kim.send(&unseen).await.unwrap();
 
     fleet.wait_for_message_push().await;
@@ -192,6 +193,8 @@ async fn a_name_that_no_topic_has_is_learned_from_its_bearer_alone() {
     let mut mina = fleet.unnamed("mina").await;
     assert_eq!(mina.re_issue().await.unwrap(), StatusCode::OK);
 
+    // Else a refusal would say nothing of the name.
+    eventually("the stranger's token works", async || stranger.others().await.ok()).await;
     let mut thief = stranger.clone();
     "mina".clone_into(&mut thief.nickname);
     assert_eq!(fleet.own_day_status(&thief, DATE).await, StatusCode::FORBIDDEN);

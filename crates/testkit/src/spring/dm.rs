@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_bus::{Bus, Start};
 use sosohappy_common::http::Params;
 use sosohappy_events::Topic;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::tables::{MESSAGE_CLASS, MESSAGES};
 use super::{Host, Publisher, Sockets, Tokens};
@@ -25,6 +26,8 @@ use super::{Host, Publisher, Sockets, Tokens};
 #[derive(Debug)]
 pub struct SpringDm {
     host: Host,
+    sockets: Sockets,
+    people: Arc<Mutex<People>>,
     pub messages: Collection<Document>,
 }
 
@@ -37,7 +40,7 @@ struct Service {
 }
 
 /// What is needed to address a push.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct People {
     /// Account to nickname.
     names: HashMap<String, String>,
@@ -86,8 +89,8 @@ impl SpringDm {
         let service = Arc::new(Service {
             messages: messages.clone(),
             tokens: host.tokens.clone(),
-            sockets,
-            people,
+            sockets: sockets.clone(),
+            people: people.clone(),
             publisher: host.publisher(),
         });
         let routes = Router::new()
@@ -96,7 +99,12 @@ impl SpringDm {
             .route("/dm-service/findMultipleDirectMessage", post(find_multiple))
             .with_state(service);
         host.serve(routes).await;
-        Self { host, messages }
+        Self {
+            host,
+            sockets,
+            people,
+            messages,
+        }
     }
 
     #[must_use]
@@ -108,6 +116,18 @@ impl SpringDm {
     #[must_use]
     pub fn stalls(&self) -> usize {
         self.host.stalls()
+    }
+
+    /// Returns whether topics have brought this nickname and a push token of its account.
+    #[must_use]
+    pub fn knows(&self, nickname: &str) -> bool {
+        self.people.lock().device_of(nickname).is_some()
+    }
+
+    /// Returns whether somebody of this nickname has a socket.
+    #[must_use]
+    pub fn is_online(&self, nickname: &str) -> bool {
+        self.sockets.is_open(nickname)
     }
 }
 
@@ -138,12 +158,13 @@ async fn connect(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, StatusCode> {
     service.tokens.caller(&headers)?;
-    Ok(upgrade.on_upgrade(async move |socket| service.serve(socket, who.nickname).await))
+    // Before the client knows that it is connected: what is sent from then on reaches it.
+    let frames = service.sockets.open(&who.nickname);
+    Ok(upgrade.on_upgrade(async move |socket| service.serve(socket, frames, who.nickname).await))
 }
 
 impl Service {
-    async fn serve(&self, mut socket: WebSocket, nickname: String) {
-        let mut frames = self.sockets.open(&nickname);
+    async fn serve(&self, mut socket: WebSocket, mut frames: UnboundedReceiver<String>, nickname: String) {
         loop {
             tokio::select! {
                 frame = frames.recv() => match frame {

@@ -171,8 +171,9 @@ async fn connect(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, StatusCode> {
     tokens.caller(&headers)?;
+    // Before the client knows that it is connected: what is sent from then on reaches it.
+    let mut frames = sockets.open(&who.nickname);
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        let mut frames = sockets.open(&who.nickname);
         loop {
             tokio::select! {
                 frame = frames.recv() => match frame {
