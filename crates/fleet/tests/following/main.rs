@@ -9,14 +9,19 @@ use sosohappy_testkit::{Cluster, EngineSet, eventually};
 /// From the refresh to every instance on the new version.
 const PROMISED: Duration = Duration::from_secs(2);
 
+/// One fleet at a time: how long it takes to follow is measured, and each would wait for the other's processors.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process_on_the_embedded_engines() {
+    let _alone = ALONE.lock().await;
     let settings = [("SOSOHAPPY_CONFIG__CANARY__WATCH", "500ms")];
     follow(Cluster::embedded_with(binaries(), &settings).await, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_each_on_the_real_engines() {
+    let _alone = ALONE.lock().await;
     if EngineSet::real_is_there() {
         follow(Cluster::real(binaries()).await, 2).await;
     }
@@ -42,15 +47,16 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
         &format!("log:\n  level: debug\nserver:\n  body-limit: 1000\ntracing:\n  sample-ratio: 0.5\n{others}"),
     );
     fleet.configure("feed-config.yml", "post:\n  text: 5\n");
-    let changed = eventually("config serves the change", async || {
-        let version = operator.convergence().await["version"].clone();
-        (version != started).then_some(version)
+    eventually("config serves the change", async || {
+        (operator.convergence().await["version"] != started).then_some(())
     })
     .await;
+    // What it serves may have the first of the two files only; the refresh reads both.
     let began = Instant::now();
     operator.post("/actuator/busrefresh").await;
-    assert_eq!(operator.everybody_on_the_newest(replicas).await, changed);
+    let changed = operator.everybody_on_the_newest(replicas).await;
     let took = began.elapsed();
+    assert_ne!(changed, started);
     println!("everybody followed after {} ms", took.as_millis());
     assert!(took <= PROMISED, "{took:?}");
     for ports in fleet.replicas {

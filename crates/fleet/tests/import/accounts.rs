@@ -233,11 +233,14 @@ async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
     let lease = Duration::from_secs(10);
     assert!(other.lease(lease).await.expect("a lease"));
     let other = Arc::new(other);
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let renewing = tokio::spawn({
         let other = other.clone();
         async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            while tokio::time::timeout(Duration::from_secs(1), &mut stopped)
+                .await
+                .is_err()
+            {
                 assert!(other.lease(lease).await.expect("a lease"), "the lease is kept");
             }
         }
@@ -254,7 +257,9 @@ async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
         assert!(!refused.status.success(), "{direction}: {refused:?}");
         assert!(error.contains("another import or export is running"), "{error}");
     }
-    renewing.abort();
+    // A renewal that is under way would take the lease again after its release.
+    stop.send(()).expect("it is renewed until now");
+    renewing.await.expect("the lease was kept");
     other.release_lease().await.expect("released");
     let summary = target.import(&["--auth", &url]);
     assert_eq!(count(&summary, "user", "created"), 1, "{summary}");

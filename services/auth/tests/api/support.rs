@@ -13,7 +13,7 @@ use sosohappy_common::Context;
 use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
 use sosohappy_common::settings::Live;
 use sosohappy_events::{Envelope, Event, EventId, Record};
-use sosohappy_testkit::{Bed, Running, eventually};
+use sosohappy_testkit::{Bed, PATIENCE, Running, eventually};
 
 pub const KIM: (&str, &str, &str) = ("kim@example.com", "kakao", "kim-at-kakao");
 pub const LEE: (&str, &str, &str) = ("lee@example.com", "google", "lee-at-google");
@@ -124,7 +124,7 @@ pub struct Watch<E> {
 
 impl<E: Event> Watch<E> {
     pub async fn record(&mut self) -> Record {
-        let next = tokio::time::timeout(Duration::from_secs(15), self.read()).await;
+        let next = tokio::time::timeout(PATIENCE, self.read()).await;
         next.unwrap_or_else(|_| panic!("no {} came", E::TYPE)).0
     }
 

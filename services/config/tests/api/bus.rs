@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
 use sosohappy_events::types::BusMessage;
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, EngineSet, eventually};
+use sosohappy_testkit::{Bed, EngineSet, PATIENCE, eventually};
 
 use crate::Fixture;
 use crate::repository::Repository;
@@ -20,7 +18,7 @@ impl Events {
     }
 
     async fn next(&mut self) -> BusMessage {
-        let wait = tokio::time::timeout(Duration::from_secs(15), async {
+        let wait = tokio::time::timeout(PATIENCE, async {
             loop {
                 let record = self.0.next().await.unwrap();
                 let message = Envelope::<BusMessage>::decode(&record).unwrap().event;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sosohappy_bus::{Bus, Reader, Start};
 use sosohappy_events::types::DirectMessageSent;
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, Person, Running, Socket};
+use sosohappy_testkit::{Bed, PATIENCE, Person, Running, Socket};
 
 /// A replica of the dm service, and how to call it.
 struct Dm {
@@ -115,7 +115,7 @@ async fn sent(bed: &Bed) -> Box<dyn Reader> {
 }
 
 async fn next(reader: &mut Box<dyn Reader>) -> Envelope<DirectMessageSent> {
-    let record = tokio::time::timeout(std::time::Duration::from_secs(15), reader.next()).await;
+    let record = tokio::time::timeout(PATIENCE, reader.next()).await;
     Envelope::decode(&record.expect("an event comes").expect("the bus reads")).expect("the event is one")
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned, AccountStateChanged, State};
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, Socket, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, Socket, eventually, on_both_engines};
 use tokio::time::timeout;
 
 use super::{DATE, Dm, message, two};
@@ -40,7 +40,7 @@ async fn a_resignation_closes_sockets_and_erases_messages(bed: Bed) {
         })
         .await;
     assert_eq!(from_kim.closed().await, 1008);
-    let record = timeout(Duration::from_secs(15), receipts.next())
+    let record = timeout(PATIENCE, receipts.next())
         .await
         .expect("a receipt comes")
         .unwrap();
@@ -61,7 +61,7 @@ async fn a_resignation_closes_sockets_and_erases_messages(bed: Bed) {
     again.send(message("kim", "lee", DATE + 3, "back").to_string()).await;
     assert_eq!(from_lee.json().await["text"], "back");
     bed.publish_again(&resignation).await;
-    let record = timeout(Duration::from_secs(15), receipts.next())
+    let record = timeout(PATIENCE, receipts.next())
         .await
         .expect("a receipt comes again, for auth has not got the first")
         .unwrap();

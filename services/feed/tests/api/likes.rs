@@ -4,7 +4,7 @@ use futures::future::join_all;
 use sosohappy_bus::Start;
 use sosohappy_events::types::PostLiked;
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 use tokio::time::timeout;
 
 use super::{Feed, code, problem};
@@ -41,7 +41,7 @@ async fn a_like_is_told_and_an_unlike_is_not(bed: Bed) {
     assert_eq!(feed.likers(&kim, DATE).await, ["kim", "lee"]);
 
     for _ in 0..2 {
-        let record = timeout(Duration::from_secs(15), notices.next())
+        let record = timeout(PATIENCE, notices.next())
             .await
             .expect("a notice comes")
             .unwrap();
@@ -76,7 +76,7 @@ async fn a_like_names_the_author_as_a_spring_notice_reads_it(bed: Bed) {
         let refreshed = feed.running.context.settings.set(values.into_iter().collect()).await;
         assert!(refreshed.unwrap().unwrap().needs_restart.is_empty());
         assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":true}"#);
-        let record = timeout(Duration::from_secs(15), notices.next()).await;
+        let record = timeout(PATIENCE, notices.next()).await;
         let record = record.expect("a notice comes").unwrap();
         assert_eq!(record.value_text(), Ok(value.as_str()));
         let liked = Envelope::<PostLiked>::decode(&record).unwrap().event;

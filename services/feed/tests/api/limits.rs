@@ -23,14 +23,7 @@ async fn passed(feed: &Feed, who: &Person, calls: usize) -> usize {
 
 async fn an_account_is_limited_whatever_it_calls_from(bed: Bed) {
     // A rate this low gives none back while the test runs.
-    let feed = Feed::start_with(
-        &bed,
-        &[
-            ("rate-limits.per-account.read", "1"),
-            ("access.introspection-timeout", "10s"),
-        ],
-    )
-    .await;
+    let feed = Feed::start_with(&bed, &[("rate-limits.per-account.read", "1")]).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
     assert_eq!(passed(&feed, &kim, 40).await, 1);

@@ -12,13 +12,12 @@ mod resign;
 
 use std::io::Cursor;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use sosohappy_testkit::{Bed, Person, Running};
+use sosohappy_testkit::{Bed, PATIENCE, Person, Running};
 
 /// The feed service of one test, and how to call it.
 struct Feed {
@@ -43,14 +42,13 @@ fn encoded(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
 
 impl Feed {
     async fn start(bed: &Bed) -> Self {
-        // Auth is asked about people the topics have not brought yet; a busy machine may need longer than a fleet should.
-        Self::start_with(bed, &[("access.introspection-timeout", "10s")]).await
+        Self::start_with(bed, &[]).await
     }
 
     async fn start_with(bed: &Bed, more: &[(&str, &str)]) -> Self {
         let feed = Self::serve_with(bed, more).await;
         let ready = feed.running.context.lifecycle.ready();
-        tokio::time::timeout(Duration::from_secs(30), ready).await.unwrap();
+        tokio::time::timeout(PATIENCE, ready).await.unwrap();
         feed
     }
 

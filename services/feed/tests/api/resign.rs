@@ -3,7 +3,7 @@ use std::time::Duration;
 use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 use sosohappy_events::{Envelope, Header, Topic};
-use sosohappy_testkit::{Bed, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 use tokio::time::timeout;
 
 use super::{Feed, PNG, code, problem, read, saved};
@@ -32,7 +32,7 @@ async fn a_resignation_erases_everything_up_to_its_moment(bed: Bed) {
         nickname: "kim".to_owned(),
     };
     let resignation = bed.publish(event).await;
-    let record = timeout(Duration::from_secs(15), receipts.next())
+    let record = timeout(PATIENCE, receipts.next())
         .await
         .expect("a receipt comes")
         .unwrap();
@@ -46,7 +46,7 @@ async fn a_resignation_erases_everything_up_to_its_moment(bed: Bed) {
         }
     );
     bed.publish_again(&resignation).await;
-    let record = timeout(Duration::from_secs(15), receipts.next())
+    let record = timeout(PATIENCE, receipts.next())
         .await
         .expect("another receipt comes, for auth has not got the first")
         .unwrap();
@@ -84,7 +84,7 @@ async fn a_resignation_erases_everything_up_to_its_moment(bed: Bed) {
     assert_eq!(feed.like(&kim, &lee, DATE).await.1, r#"{"like":true}"#);
     assert!(feed.likers(&kim, DATE).await.is_empty(), "who comes back starts empty");
     bed.publish_again(&resignation).await;
-    let record = timeout(Duration::from_secs(15), receipts.next())
+    let record = timeout(PATIENCE, receipts.next())
         .await
         .expect("each is answered")
         .unwrap();
@@ -130,11 +130,11 @@ async fn a_corrupt_row_stops_neither_requests_nor_the_partition(bed: Bed) {
         };
         bed.publish(resigned).await;
     }
-    let letter = timeout(Duration::from_secs(15), dead.next()).await;
+    let letter = timeout(PATIENCE, dead.next()).await;
     let letter = letter.expect("a dead letter comes").unwrap();
     let reason = letter.header(Header::DLT_REASON).unwrap();
     assert!(reason.starts_with("corrupt: "), "{reason}");
-    let record = timeout(Duration::from_secs(15), receipts.next()).await;
+    let record = timeout(PATIENCE, receipts.next()).await;
     let record = record.expect("the rest goes on").unwrap();
     let receipt = Envelope::<AccountErased>::decode(&record).unwrap().event;
     assert_eq!(receipt.account, lee.account);

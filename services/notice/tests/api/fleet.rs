@@ -5,7 +5,7 @@ use std::time::Duration;
 use sosohappy_events::types::{Device, DeviceTokenSet, PostLiked};
 use sosohappy_events::{Envelope, Event, Outgoing};
 use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
-use sosohappy_testkit::{Bed, Person, Running, Socket, eventually};
+use sosohappy_testkit::{Bed, PATIENCE, Person, Running, Socket, eventually};
 
 pub const DATE: i64 = 2_023_090_513_248_392;
 
@@ -118,7 +118,7 @@ pub async fn find<E: Event>(bed: &Bed, fits: impl Fn(&E) -> bool) -> Envelope<E>
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), found)
+    tokio::time::timeout(PATIENCE, found)
         .await
         .expect("the event was published")
 }

@@ -6,6 +6,12 @@ use sosohappy_testkit::{Bed, EngineSet, Person, eventually, on_both_engines};
 
 use crate::fleet::{DATE, applied, connect, device, frame, kim, lee, like, publish_plain, pushes, replica};
 
+/// When a push is due for what no socket has shown. A test that looks before then has that long for it.
+const DELIVERY_TIMEOUT: &str = "4s";
+
+/// Longer than that, and than the worker takes.
+const BEYOND: Duration = Duration::from_secs(6);
+
 const MESSAGE: &str = r#"{"sender":"lee","receiver":"kim","date":2023090513248392,"text":"안녕"}"#;
 
 fn message(sender: &Person, receiver: &Person, receiver_online: bool) -> DirectMessageSent {
@@ -41,8 +47,8 @@ async fn who_is_away_gets_a_push_once(bed: Bed) {
 
 async fn who_is_there_gets_a_frame_and_no_push(bed: Bed) {
     let (one, other) = (
-        replica(&bed, &[("push.delivery-timeout", "1s")]).await,
-        replica(&bed, &[("push.delivery-timeout", "1s")]).await,
+        replica(&bed, &[("push.delivery-timeout", DELIVERY_TIMEOUT)]).await,
+        replica(&bed, &[("push.delivery-timeout", DELIVERY_TIMEOUT)]).await,
     );
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
@@ -61,7 +67,7 @@ async fn who_is_there_gets_a_frame_and_no_push(bed: Bed) {
     let mut socket = connect(&one, &kim).await;
     bed.publish(like(&lee, &kim, DATE)).await;
     assert_eq!(socket.text().await, frame("lee", DATE));
-    assert!(socket.silent_for(Duration::from_secs(3)).await);
+    assert!(socket.silent_for(BEYOND).await);
     assert_eq!(
         pushes(&one, "like", "sent").await + pushes(&other, "like", "sent").await,
         0
@@ -75,7 +81,7 @@ async fn who_seems_to_be_there_gets_a_push_after_a_while(bed: Bed) {
     let deaf = replica(&deaf_bed, &[("inbox.url", settings.get().inbox.url.expose())]).await;
     let mut socket = connect(&deaf, &kim(&deaf_bed).await).await;
 
-    let notice = replica(&bed, &[("push.delivery-timeout", "1s")]).await;
+    let notice = replica(&bed, &[("push.delivery-timeout", DELIVERY_TIMEOUT)]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
@@ -96,7 +102,7 @@ async fn who_seems_to_be_there_gets_a_push_after_a_while(bed: Bed) {
 
 /// Case D1: the phone lost its network; its socket neither reads nor answers pings.
 async fn a_half_open_socket_does_not_keep_its_account_from_a_push(bed: Bed) {
-    let notice = replica(&bed, &[("push.delivery-timeout", "1s")]).await;
+    let notice = replica(&bed, &[("push.delivery-timeout", DELIVERY_TIMEOUT)]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
@@ -118,7 +124,7 @@ async fn a_half_open_socket_does_not_keep_its_account_from_a_push(bed: Bed) {
     bed.publish_again(&first).await;
     bed.publish(like(&lee, &kim, DATE + 1)).await;
     assert_eq!(alive.text().await, frame("lee", DATE + 1));
-    assert!(alive.silent_for(Duration::from_secs(2)).await);
+    assert!(alive.silent_for(BEYOND).await);
     assert_eq!(pushes(&notice, "like", "sent").await, 1);
 }
 

@@ -1,7 +1,7 @@
 use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 use sosohappy_events::{Envelope, Event as _};
-use sosohappy_testkit::{Bed, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 
 use crate::fleet::{DATE, QUIET, applied, connect, device, find, frame, kim, lee, like, pushes, replica};
 
@@ -53,7 +53,7 @@ async fn the_resignation_again_is_answered_again(bed: Bed) {
         .await
         .expect("the bus can be read");
     for _ in 0..2 {
-        let receipt = tokio::time::timeout(std::time::Duration::from_secs(15), reader.next()).await;
+        let receipt = tokio::time::timeout(PATIENCE, reader.next()).await;
         let receipt = receipt.expect("each is answered").expect("the bus can be read");
         let receipt = Envelope::<AccountErased>::decode(&receipt).expect("a receipt").event;
         assert_eq!(receipt.resignation, resignation.meta.id);
@@ -81,6 +81,8 @@ async fn who_signs_up_again_starts_anew(bed: Bed) {
         (pushes(&notice, "like", "no-device").await == 1).then_some(())
     })
     .await;
+    // A socket may be shown what happened up to a quarter of a second before it was opened.
+    tokio::time::sleep(QUIET).await;
     let mut socket = connect(&notice, &again).await;
     bed.publish(like(&lee, &again, DATE + 1)).await;
     assert_eq!(socket.text().await, frame("lee", DATE + 1));
