@@ -108,25 +108,35 @@ async fn costly_requests_leave_the_async_workers() {
     let keys = (0..20_000).map(|number| format!("k{number}: v\n")).collect::<Vec<_>>();
     let fixture = Fixture::new(&[("feed-config.yml", &keys.concat())], &[("source.poll", "1h")]).await;
     let longest_pause = std::sync::Arc::new(parking_lot::Mutex::new(Duration::ZERO));
+    let tick = Duration::from_millis(5);
     let pause = longest_pause.clone();
     let ticks = tokio::spawn(async move {
         loop {
             let began = Instant::now();
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(tick).await;
             let mut longest = pause.lock();
             *longest = longest.max(began.elapsed());
         }
     });
-    let mut took = Duration::MAX;
     for path in ["/feed-config-default.yml", "/feed-config-default.json"] {
-        let began = Instant::now();
-        assert_eq!(fixture.text(path).await.matches("k1999").count(), 11, "{path}");
-        took = took.min(began.elapsed());
+        // The best of five: other processes may pause this thread, work on it does so each time.
+        let mut tries = Vec::new();
+        let mut passed = false;
+        while !passed && tries.len() < 5 {
+            *longest_pause.lock() = Duration::ZERO;
+            let began = Instant::now();
+            assert_eq!(fixture.text(path).await.matches("k1999").count(), 11, "{path}");
+            let took = began.elapsed();
+            // So that a pause until the response is noticed.
+            tokio::time::sleep(tick * 2).await;
+            let pause = *longest_pause.lock();
+            passed = pause < took / 2;
+            tries.push((pause, took));
+        }
+        println!("{path}: the longest pause of the workers, and the request: {tries:?}");
+        assert!(passed, "{path}: {tries:?}");
     }
     ticks.abort();
-    let longest_pause = *longest_pause.lock();
-    println!("the longest pause of the workers was {longest_pause:?} in requests of at least {took:?}");
-    assert!(longest_pause < took / 2, "{longest_pause:?} of {took:?}");
 }
 
 #[tokio::test]

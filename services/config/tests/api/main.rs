@@ -116,8 +116,11 @@ pub async fn start(bed: &Bed, settings: &[(&str, &str)]) -> Running {
     bed.start(service).await
 }
 
+/// The service may read the folder at any moment: the file is there as a whole or not at all.
 fn write(bed: &Bed, path: &str, text: &str) {
     let file = bed.folder().join("config").join(path);
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-    std::fs::write(file, text).unwrap();
+    let beside = bed.folder().join("written");
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(beside, file).unwrap();
 }

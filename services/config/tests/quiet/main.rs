@@ -58,7 +58,12 @@ async fn no_secret_is_logged_or_returned_and_no_request_touches_the_disk() {
     let bed = Bed::new(EngineSet::Embedded).await;
     let folder = bed.folder().join("config");
     std::fs::create_dir_all(&folder).unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    // Polling may read the folder at any moment: a file is there as a whole or not at all.
+    let write = |name: &str, text: &str| {
+        let beside = bed.folder().join("written");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(beside, folder.join(name)).unwrap();
+    };
     write(
         "feed-config.yml",
         &format!("db.password: {SECRET}\nother: '{{cipher}}00'\n"),
