@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
 use sosohappy_realtime::OnShown;
 
-use crate::support::{Client, Fleet, account, limits, until};
+use crate::support::{Client, Fleet, PATIENCE, account, limits, until};
 
 #[tokio::test]
 async fn frames_arrive_in_the_order_sent_on_every_socket_of_the_account() {
@@ -81,14 +82,15 @@ async fn presence_follows_the_sockets() {
 
 #[tokio::test]
 async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
-    let fleet = Fleet::start(limits()).await;
-    let before = fleet.context.clock.now();
+    let clock = ManualClock::at(SystemClock.now());
+    let fleet = Fleet::start_at(clock.clone()).await;
+    let before = clock.now();
     let mut early = fleet.connect("name=kim&session=1").await;
-    let between = fleet.context.clock.now();
+    let between = clock.now();
     assert!(fleet.hub.online_since(&account("kim"), between));
     assert!(!fleet.hub.online_since(&account("lee"), between), "lee has none");
     // More than the clocks of two replicas may differ.
-    tokio::time::sleep(Duration::from_millis(2300)).await;
+    clock.advance(Duration::from_millis(2300));
     let mut late = fleet.connect("name=kim&session=2").await;
     assert_eq!(
         fleet.hub.send_as_of(
@@ -117,13 +119,14 @@ async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
 
 #[tokio::test]
 async fn what_is_told_again_late_reaches_no_younger_socket() {
-    let fleet = Fleet::start(limits()).await;
-    let happened_at = fleet.context.clock.now();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let clock = ManualClock::at(SystemClock.now());
+    let fleet = Fleet::start_at(clock.clone()).await;
+    let happened_at = clock.now();
+    clock.advance(Duration::from_millis(20));
     let mut client = fleet.connect("name=kim&session=1").await;
     let tell = |frame: &str| fleet.hub.send_as_of(&account("kim"), frame, happened_at, None);
     assert_eq!(tell("at first"), 1, "its clock may be the one that is wrong");
-    tokio::time::sleep(Duration::from_millis(3100)).await;
+    clock.advance(Duration::from_millis(3100));
     assert_eq!(tell("again"), 0);
     assert_eq!(client.text().await, "at first");
 }
@@ -153,6 +156,15 @@ fn counted(fleet: &Fleet, frame: &str, shown: &Arc<AtomicUsize>) -> usize {
     fleet.hub.send_reporting(&account("kim"), frame, &on_shown)
 }
 
+/// Reads, answering pings, until something holds.
+async fn reads_until(client: &mut Client, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never happened");
+        let _nothing = tokio::time::timeout(Duration::from_millis(20), client.next()).await;
+    }
+}
+
 /// Reads until nothing comes any more, answering pings.
 async fn quiet(client: &mut Client) {
     while tokio::time::timeout(Duration::from_millis(200), client.next())
@@ -173,14 +185,14 @@ async fn a_frame_is_shown_when_its_client_has_answered_the_ping_behind_it() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(shown.load(Ordering::Relaxed), 0, "written, and nothing heard");
     assert_eq!(phone.text().await, "one");
+    reads_until(&mut phone, || shown.load(Ordering::Relaxed) == 1).await;
     quiet(&mut phone).await;
-    until("shown", || shown.load(Ordering::Relaxed) == 1).await;
+    assert_eq!(shown.load(Ordering::Relaxed), 1);
     // Again, on the same socket, and several at once behind one ping.
     for _ in 0..5 {
         counted(&fleet, "more", &shown);
     }
-    quiet(&mut phone).await;
-    until("all are shown", || shown.load(Ordering::Relaxed) == 6).await;
+    reads_until(&mut phone, || shown.load(Ordering::Relaxed) == 6).await;
 }
 
 #[tokio::test]

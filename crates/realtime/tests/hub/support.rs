@@ -8,6 +8,7 @@ use axum::routing::get;
 use futures::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use sosohappy_access::{Caller, Revocations};
+use sosohappy_common::clock::ManualClock;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn limits() -> Limits {
     Limits {
@@ -127,7 +128,19 @@ impl Fleet {
     }
 
     pub async fn start_live(limits: Live<Limits>) -> Self {
-        let context = Context::system("test-service", 0);
+        Self::start_with(limits, Context::system("test-service", 0)).await
+    }
+
+    /// On a clock that stands still until the test moves it.
+    pub async fn start_at(clock: Arc<ManualClock>) -> Self {
+        let context = Context {
+            clock,
+            ..Context::system("test-service", 0)
+        };
+        Self::start_with(Live::new(limits()), context).await
+    }
+
+    async fn start_with(limits: Live<Limits>, context: Context) -> Self {
         let revocations = Revocations::default();
         let hub = Hub::new(&context, limits, &revocations);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -39,11 +39,12 @@ async fn a_lease_expires(bed: Arc<Bed>) {
     const TTL: Duration = Duration::from_secs(2);
     let (one, two) = (bed.replica().await, bed.replica().await);
     assert!(one.lease("sweep", "one", TTL).await);
-    sleep(TTL / 2).await;
+    sleep(TTL * 7 / 8).await;
     assert!(one.lease("sweep", "one", TTL).await);
-    sleep(TTL * 3 / 4).await;
+    // Past its first end, and long before the second.
+    sleep(TTL / 4).await;
     assert!(!two.lease("sweep", "two", TTL).await, "it was renewed");
-    sleep(TTL / 2).await;
+    sleep(TTL).await;
     assert!(two.lease("sweep", "two", TTL).await);
     assert!(!one.lease("sweep", "one", TTL).await);
 }
