@@ -10,25 +10,18 @@ checked by its own classes (strimzi.groovy).
 
 import json
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import check, finish
+from common import check, finish, reserve_port
 from compositions import K8S, build, compositions
 
 # Seconds.
-START = 60
+START = 180
 STRIMZI = "kafka.strimzi.io"
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Cluster:
@@ -36,7 +29,7 @@ class Cluster:
 
     def __init__(self, program, folder):
         self.program, self.folder, self.processes = program, Path(folder), []
-        store, peers, port, token = free_port(), free_port(), free_port(), secrets.token_hex(16)
+        store, peers, port, token = reserve_port(), reserve_port(), reserve_port(), secrets.token_hex(16)
         key = self.folder / "service-account.key"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
         (self.folder / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
@@ -67,6 +60,18 @@ class Cluster:
             if ended or time.monotonic() > deadline:
                 logs = "\n".join((self.folder / f"{part}.log").read_text()[-2000:] for part in ("etcd", "kube-apiserver"))
                 sys.exit(f"the API server is not ready\n{logs}")
+            time.sleep(0.5)
+
+    def wait_for_kinds(self):
+        """Definitions are established a moment before clients find their kinds."""
+        deadline = time.monotonic() + START
+        while True:
+            defined = {line.partition("/")[2] for line in self.kubectl("get", "customresourcedefinitions", "--output=name").stdout.split()}
+            found = set(self.kubectl("api-resources", "--output=name").stdout.split())
+            if defined and defined <= found:
+                return
+            if time.monotonic() > deadline:
+                sys.exit(f"not served though defined: {sorted(defined - found)}")
             time.sleep(0.5)
 
     def stop(self):
@@ -123,6 +128,7 @@ def main():
             cluster.accepts("definitions", definitions_of_strimzi(built), "create")
             waited = cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all")
             check(waited.returncode == 0, f"definitions: {waited.stderr.strip()}")
+            cluster.wait_for_kinds()
             # A dry run does not make the namespaces that its own objects are in.
             own = {item["metadata"]["name"]: item for objects in built.values() for item in objects if item["kind"] == "Namespace"}
             used = {item["metadata"]["namespace"] for objects in built.values() for item in objects if "namespace" in item["metadata"]}

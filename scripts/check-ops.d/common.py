@@ -1,6 +1,7 @@
 """What the checks share: the repository, its settings and topics, and a list of complaints."""
 
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,17 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"config": 8888, "dm": 8889, "auth": 8890, "feed": 8891, "notice": 8892}
 
 complaints = []
+# Sockets that are held until the program ends.
+reserved = []
+
+
+def reserve_port():
+    """A port of loopback that nobody else gets: bound, not listening, as crates/testkit/src/ports.rs does. Servers set SO_REUSEADDR too."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    reserved.append(held)
+    return held.getsockname()[1]
 
 
 def check(holds, complaint):

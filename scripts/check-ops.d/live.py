@@ -7,7 +7,6 @@ usage: live.py PROMETHEUS FLEET
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import yaml
-from common import SERVICES, check, finish, load
+from common import SERVICES, check, finish, load, reserve_port
 from queries import DASHBOARDS, MONITORING, OUTSIDE, groups_of_rules, queries_of, selectors
 
 PATIENCE = 60
@@ -32,12 +31,6 @@ ABSENT = {
     'http_server_requests_seconds_count{uri!~"/actuator.*", outcome="SERVER_ERROR"}': NO_SERVER_ERROR,
     **{f'http_server_requests_seconds_count{{application="{name}-service", outcome="SERVER_ERROR", uri!~"/actuator.*", instance=~".*"}}': NO_SERVER_ERROR for name in SERVICES},
 }
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def ask(url, body=None, headers=None):
@@ -61,6 +54,14 @@ def wait_for(what, holds):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {PATIENCE} s: {what}")
         time.sleep(0.1)
+
+
+def settled(holds):
+    """Waits for what comes by itself; who asks afterwards finds whether it has."""
+    try:
+        wait_for("it settles", holds)
+    except TimeoutError:
+        pass
 
 
 class Process:
@@ -122,6 +123,18 @@ class Prometheus:
             raise ValueError(answer.get("error", text))
         return answer["data"]
 
+    def has(self, selector):
+        return bool(self.get("series", **{"match[]": selector}))
+
+    def down(self):
+        """The targets whose last scrape failed, and why."""
+        return [f"{target['scrapeUrl']}: {target['lastError']}" for target in self.get("targets")["activeTargets"] if target["health"] != "up"]
+
+    def unhealthy(self):
+        """The rules whose last evaluation failed, or that had none yet."""
+        rules = [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
+        return [f"{rule['name']}: {rule['health']}: {rule.get('lastError')}" for rule in rules if rule["health"] != "ok"]
+
     def scrapes(self):
         """How often each of the fleet's targets was scraped, the least of them."""
         found = self.get("query", query='min(count_over_time(up{job="sosohappy"}[5m]))')["result"]
@@ -140,28 +153,33 @@ def hold(prometheus):
             check(False, f"{where}: {error}")
         for selector in selectors(expression):
             asked.setdefault(selector, where)
+    # What goes through queues is counted some time after it was asked for.
+    wanted = [selector for selector in asked if not selector.startswith(tuple(OUTSIDE)) and selector not in ABSENT]
+    settled(lambda: all(prometheus.has(selector) for selector in wanted))
     for selector, where in sorted(asked.items()):
         if selector.startswith(tuple(OUTSIDE)):
             absent.add(selector)
-        elif prometheus.get("series", **{"match[]": selector}):
+        elif prometheus.has(selector):
             check(selector not in ABSENT, f"{selector} is said to be absent, and is there")
         elif check(selector in ABSENT, f"{where}: nothing is {selector}"):
             absent.add(selector)
     check(ABSENT.keys() <= asked.keys(), f"nobody asks for {sorted(ABSENT.keys() - asked.keys())}")
-    for group in prometheus.get("rules")["groups"]:
-        for rule in group["rules"]:
-            check(rule["health"] == "ok", f"{rule['name']}: {rule['health']}: {rule.get('lastError')}")
-    for target in prometheus.get("targets")["activeTargets"]:
-        check(target["health"] == "up", f"{target['scrapeUrl']}: {target['lastError']}")
+    # One scrape or evaluation may fail on a busy machine; not each.
+    for troubles in (prometheus.unhealthy, prometheus.down):
+        settled(lambda: not troubles())
+        for trouble in troubles():
+            check(False, trouble)
     return len(queries), len(asked), len(absent)
 
 
 def main():
     prometheus_binary, fleet = sys.argv[1:]
-    ports = {name: free_port() for name in SERVICES}
+    ports = {name: reserve_port() for name in SERVICES}
     at = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     environment = os.environ | {f"SOSOHAPPY_{name.upper()}__SERVER__PORT": str(port) for name, port in ports.items()} | {"SOSOHAPPY_ENTRY": "off"}
-    port = free_port()
+    # With the default, a busy machine answers 503 to people whom the topics have not brought yet.
+    environment |= {f"SOSOHAPPY_{name}__ACCESS__INTROSPECTION_TIMEOUT": "10s" for name in ("FEED", "DM", "NOTICE")}
+    port = reserve_port()
     with tempfile.TemporaryDirectory() as folder:
         prometheus = Prometheus(port)
         command = [prometheus_binary, f"--config.file={configured(folder, ports, port)}", f"--storage.tsdb.path={folder}/series", f"--web.listen-address=127.0.0.1:{port}"]
