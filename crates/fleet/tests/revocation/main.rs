@@ -13,13 +13,18 @@ const PROMISED: Duration = Duration::from_secs(2);
 /// Kills a run: some hit the moment between the answer and the relay.
 const ROUNDS: usize = 4;
 
+/// One fleet at a time: what is promised is measured, and each would wait for the other's processors.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process_on_the_embedded_engines() {
+    let _alone = ALONE.lock().await;
     resign_and_kill(Cluster::embedded(binaries()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_each_on_the_real_engines() {
+    let _alone = ALONE.lock().await;
     if EngineSet::real_is_there() {
         resign_and_kill(Cluster::real(binaries()).await).await;
     }
