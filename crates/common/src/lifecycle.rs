@@ -362,7 +362,8 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
 
-    const BUDGET: Duration = Duration::from_millis(200);
+    /// So much that a busy machine does not use it up.
+    const BUDGET: Duration = Duration::from_secs(2);
 
     #[tokio::test]
     async fn readiness_waits_for_every_gate() {

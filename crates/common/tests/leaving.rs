@@ -177,7 +177,8 @@ async fn a_second_signal_ends_the_wait() {
     signal_self();
     tokio::time::sleep(Duration::from_millis(500)).await;
     signal_self();
-    let failure = tokio::time::timeout(Duration::from_millis(500), ended)
+    // Without the second signal it would take more than two seconds from the first one.
+    let failure = tokio::time::timeout(Duration::from_secs(1), ended)
         .await
         .expect("at once")
         .expect("no panic");

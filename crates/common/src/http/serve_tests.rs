@@ -154,7 +154,13 @@ async fn who_does_not_read_is_cut() {
 
 #[tokio::test]
 async fn who_reads_slowly_gets_everything() {
-    let bed = Bed::new(test_settings()).await;
+    // Longer for all of it than one write may take.
+    let bed = Bed::new(Server {
+        write_timeout: Duration::from_secs(1),
+        request_timeout: Duration::from_secs(20),
+        ..test_settings()
+    })
+    .await;
     let mut stream = TcpStream::connect(bed.address).await.expect("it listens");
     stream
         .write_all(b"GET /test-service/large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -162,7 +168,7 @@ async fn who_reads_slowly_gets_everything() {
         .expect("still open");
     let (mut read, mut buffer) = (0, vec![0; LARGE / 6]);
     loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
         let mut piece = 0;
         while piece < buffer.len() {
             match stream.read(&mut buffer[piece..]).await.expect("not cut") {
@@ -248,7 +254,7 @@ async fn the_end_of_the_budget_cuts_what_is_left() {
     let never = tokio::spawn(bed.http.get(bed.at("/test-service/never")).send());
     tokio::time::sleep(Duration::from_millis(100)).await;
     bed.context.lifecycle.shutdown(Duration::from_millis(50)).await;
-    tokio::time::timeout(Duration::from_secs(1), bed.serving)
+    tokio::time::timeout(Duration::from_secs(10), bed.serving)
         .await
         .expect("it ends")
         .expect("no panic")
