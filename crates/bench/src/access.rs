@@ -1,4 +1,4 @@
-//! From header to caller on a registry hit, against the SHA-256 that is inside it.
+//! The access check on a registry hit, compared with the SHA-256 digest that it computes.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
     let bus = sosohappy_bus::open(&events, &context).await?;
     bus.create_topics(&Topic::ALL).await?;
 
-    // As long as a real access token.
+    // The length of a real access token.
     let token = context.entropy.hex(170);
     let account: sosohappy_common::Account = "kim@example.com+kakao".parse()?;
     let issued_at = context.clock.now();
@@ -48,8 +48,8 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
     let revalidation = Revalidation::start(&context, &bus, auth, revocations);
     let registry = Registry::start(&context, &settings, &bus, revalidation.clone());
     context.lifecycle.ready().await;
-    let beating = tokio::spawn(beat(bus.clone(), context.clone()));
-    // Until the first one auth would be asked.
+    let heartbeats = tokio::spawn(publish_heartbeats(bus.clone(), context.clone()));
+    // Without a heartbeat each check would call auth: waits for the first one.
     while revalidation.is_needed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -67,7 +67,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         }
         digests.push(began.elapsed() / BATCH);
     }
-    beating.abort();
+    heartbeats.abort();
     context.lifecycle.shutdown(Duration::from_secs(1)).await;
     let (check, digest) = (Samples::new(checks).median(), Samples::new(digests).median());
     report.add(Row {
@@ -76,13 +76,13 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         baseline: format!("{} ns, SHA-256 of the same token", digest.as_nanos()),
         target: "≤ 2 µs",
         met: check <= Duration::from_micros(2),
-        why: "the lookup in the table and the copy of the account come on top of the digest.",
+        why: "the check computes the digest, looks it up in the table and copies the account.",
     });
     Ok(())
 }
 
 /// Publishes heartbeats as auth's relay does.
-async fn beat(bus: Arc<dyn Bus>, context: Context) {
+async fn publish_heartbeats(bus: Arc<dyn Bus>, context: Context) {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     loop {
         ticks.tick().await;
@@ -93,7 +93,7 @@ async fn beat(bus: Arc<dyn Bus>, context: Context) {
             sent_at: now,
             published_until: now,
         };
-        // Without it the measurement shows calls to auth.
+        // Ignored: without heartbeats the measurement would include calls to auth, and miss its target.
         let _ = bus.publish(&[Envelope::new(heartbeat, &context).to_outgoing()]).await;
     }
 }

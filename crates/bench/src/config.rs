@@ -1,5 +1,5 @@
-//! A service's settings, asked for as services do: with a credential, over connections that stay. Once from a folder, once from a
-//! repository whose every fetch takes two seconds.
+//! Requests for a service's settings as services send them: with a credential, over keep-alive connections. Measured with a folder as
+//! source, and with a repository that takes two seconds for each fetch.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::route::{ROUNDS, median, rate};
 
 const PATH: &str = "/config-service/feed-config/default";
 const TARGET: f64 = 1000.0;
-/// Of the rate with a folder.
+/// The share of the rate with a folder.
 const SLOW_TARGET: f64 = 0.8;
 
 const FILES: [(&str, &str); 2] = [
@@ -33,18 +33,18 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
         QUIET,
         ("SOSOHAPPY_CONFIG__SOURCE__URL", &*remote.url),
         ("SOSOHAPPY_CONFIG__SOURCE__SSH_COMMAND", &*remote.ssh),
-        // The next fetch begins when the last one ends.
+        // The next fetch starts when the previous one ends.
         ("SOSOHAPPY_CONFIG__SOURCE__POLL", "1ms"),
     ];
     let slow = Cluster::embedded_with(binaries, &settings).await;
     for fleet in [&folder, &slow] {
-        serves_the_files(fleet).await;
+        wait_for_files(fleet).await;
     }
-    let shown = |fleet: &Cluster| format!("authorization: Bearer {}\r\n", fleet.operator_token);
+    let credential = |fleet: &Cluster| format!("authorization: Bearer {}\r\n", fleet.operator_token);
     let (mut rates, mut slow_rates) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        rates.push(rate(folder.config, PATH, &shown(&folder)).await?);
-        slow_rates.push(rate(slow.config, PATH, &shown(&slow)).await?);
+        rates.push(rate(folder.config, PATH, &credential(&folder)).await?);
+        slow_rates.push(rate(slow.config, PATH, &credential(&slow)).await?);
     }
     let (rate, slow_rate) = (median(rates), median(slow_rates));
     report.add(Row {
@@ -53,7 +53,7 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
         baseline: "—".to_owned(),
         target: "≥ 1,000 requests/s",
         met: rate >= TARGET,
-        why: "the answer is made from the snapshot in memory for each request.",
+        why: "each response is built from the snapshot in memory.",
     });
     let share = slow_rate / rate;
     report.add(Row {
@@ -62,24 +62,25 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
         baseline: format!("{rate:.0} requests/s, a folder"),
         target: "≥ 0.8",
         met: share >= SLOW_TARGET,
-        why: "answers are made from the last snapshot; a fetch takes a blocking thread and time of both processors.",
+        why: "responses are built from the last snapshot; a fetch takes a blocking thread and CPU time on both cores.",
     });
     Ok(())
 }
 
-async fn serves_the_files(fleet: &Cluster) {
+/// Waits until config serves the settings from both files.
+async fn wait_for_files(fleet: &Cluster) {
     eventually("config serves the files", async || {
         let url = format!("http://127.0.0.1:{}{PATH}", fleet.config);
-        let asked = sosohappy_common::tls::client()
+        let request = sosohappy_common::tls::client()
             .get(url)
             .bearer_auth(&fleet.operator_token);
-        let answer = asked.send().await.ok()?.text().await.ok()?;
+        let answer = request.send().await.ok()?.text().await.ok()?;
         (answer.contains("feed-config.yml") && answer.contains("application.yml")).then_some(())
     })
     .await;
 }
 
-/// A repository over ssh, by a program in the place of ssh that waits before it serves.
+/// A git repository over ssh. A script replaces ssh and waits two seconds before it runs the command.
 struct SlowRemote {
     url: String,
     ssh: String,
@@ -104,7 +105,7 @@ impl SlowRemote {
         git(&work, &["clone", "--quiet", "--bare", ".", &bare.display().to_string()])?;
 
         let ssh: PathBuf = folder.path().join("ssh");
-        // `-G` asks whether the program is OpenSSH; else the command comes after the host.
+        // git calls the program with `-G` to detect OpenSSH. Otherwise the command to run follows the host.
         let script = "#!/bin/sh\ncase \" $* \" in *' -G '*) exit 0 ;; esac\nsleep 2\n\
                       until [ \"$1\" = bench@127.0.0.1 ]; do shift; done\nshift\nexec sh -c \"$*\"\n";
         std::fs::write(&ssh, script)?;

@@ -1,9 +1,9 @@
-//! A client that sends 6,000 valid frames a second: the messages of other people with and without the limit of frames.
+//! Delivery latency of other people's messages while one client sends 6,000 valid frames a second, with and without the frame limit.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sosohappy_fleet::app::{Heard, Message, Phone, Socket};
+use sosohappy_fleet::app::{Message, Phone, Socket, SocketEvent};
 use sosohappy_fleet::demo::picture;
 use sosohappy_testkit::Cluster;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -13,15 +13,15 @@ use crate::addresses;
 use crate::report::{Samples, millis, write_section};
 
 const FIRST_DATE: i64 = 2_026_030_112_000_000;
-/// People who write, each within the limit: half of them before the flood, half during it.
+/// The senders, each within the limit: half of them send before the flood, half during it.
 const SENDERS: usize = 10;
 const MESSAGES: usize = 100;
 const MESSAGE_EVERY: Duration = Duration::from_millis(10);
-/// 60 frames every 10 ms.
+/// Frames that the flooding client sends every [`BATCH_EVERY`].
 const BATCH: i64 = 60;
 const BATCH_EVERY: Duration = Duration::from_millis(10);
 
-/// Latencies without a flood, and with one.
+/// Latencies without and with the flood.
 struct Measured {
     quiet: Samples,
     flooded: Samples,
@@ -30,7 +30,7 @@ struct Measured {
 pub async fn run(file: &Path) -> anyhow::Result<()> {
     let executable = std::env::current_exe()?;
     let binaries = executable.parent().unwrap_or(Path::new("."));
-    // The cluster has no limits unless they are set.
+    // The test cluster disables limits unless they are set.
     let unlimited = measure(binaries, &[]).await?;
     let defaults = [
         ("SOSOHAPPY_DM__SOCKETS__FRAMES_PER_MINUTE", "120"),
@@ -91,6 +91,7 @@ async fn measure(binaries: &Path, limits: &[(&str, &str)]) -> anyhow::Result<Mea
     Ok(Measured { quiet, flooded })
 }
 
+/// Sends [`MESSAGES`] messages from each sender, and measures each from the sender's socket to the receiver's.
 async fn converse(senders: &mut [(&str, Socket)], receiver: &mut Socket) -> anyhow::Result<Samples> {
     let mut samples = Vec::new();
     let mut ticks = interval(MESSAGE_EVERY);
@@ -107,7 +108,7 @@ async fn converse(senders: &mut [(&str, Socket)], receiver: &mut Socket) -> anyh
     Ok(Samples::new(samples))
 }
 
-/// Sends for ever; connects anew when the socket is closed or the handshake refused.
+/// Sends frames until the task is aborted. Reconnects when the socket is closed or the handshake refused.
 async fn flood(phone: Phone) {
     let mut ticks = interval(BATCH_EVERY);
     let mut date = FIRST_DATE;
@@ -123,9 +124,9 @@ async fn flood(phone: Phone) {
                 date += 1;
                 is_open &= socket.send(&message("kim", "lee", date)).await.is_ok();
             }
-            // Reads the errors, so that the socket is never closed for a slow client.
-            while let Ok(heard) = timeout(Duration::ZERO, socket.hear()).await {
-                is_open &= !matches!(heard, Heard::Closed(_));
+            // Reads pending error frames: the server would close the socket of a slow reader.
+            while let Ok(event) = timeout(Duration::ZERO, socket.next_event()).await {
+                is_open &= !matches!(event, SocketEvent::Closed(_));
                 if !is_open {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! From a like to its frame at the author's socket, against a raw produce → consume and a raw socket's echo.
+//! The time from a like to its notice on the author's socket, compared with a raw produce → consume and an echo over a raw socket.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub async fn measure(report: &mut Report, binaries: &Path, set: EngineSet) -> an
         .await?;
     let mut notices = author.connect_notice().await?;
     let bed = Bed::new(set).await;
-    let mut floor = Floor::new(&bed).await?;
+    let mut baseline = Baseline::new(&bed).await?;
 
     let (mut samples, mut raw) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + LIKES {
@@ -59,33 +59,33 @@ pub async fn measure(report: &mut Report, binaries: &Path, set: EngineSet) -> an
         notices.text().await?;
         let like = began.elapsed();
         liker.toggle_like("author", date).await?;
-        let floor = floor.once().await?;
+        let raw_time = baseline.once().await?;
         if round >= WARM_UP {
             samples.push(like);
-            raw.push(floor);
+            raw.push(raw_time);
         }
     }
-    let (ours, floors) = (Samples::new(samples), Samples::new(raw));
+    let (latencies, raw_times) = (Samples::new(samples), Samples::new(raw));
     let (engines, why) = match set {
         EngineSet::Embedded => (
             "embedded",
-            "a like is two commits to the disk one after the other, the like with its outbox row and the record of the journal; \
-             the baseline is one, in the process that waits for it.",
+            "a like takes two commits to the disk one after the other, the like with its outbox row and the record of the journal; \
+             the baseline takes one, in the process that waits for it.",
         ),
         EngineSet::Real => (
             "Kafka, MariaDB, SecantusDB, a process each",
-            "before the record there are a request, seven statements and a commit in MariaDB and the relay's look at the outbox, after it \
-             two lookups in SecantusDB, a process of Python that keeps the notice at the same time; the baseline has the record alone. \
+            "before the record come a request, seven statements and a commit in MariaDB and the relay's query of the outbox, after it \
+             two lookups in SecantusDB, a Python process that stores the notice at the same time; the baseline has the record alone. \
              Nine processes share the two cores.",
         ),
     };
     for (name, per_mille, most, target) in [("p50", 500, 2.0, "≤ 2 ×"), ("p99", 990, 3.0, "≤ 3 ×")] {
-        let (like, floor) = (ours.quantile(per_mille), floors.quantile(per_mille));
-        let times = ratio(like, floor);
+        let (like, baseline) = (latencies.quantile(per_mille), raw_times.quantile(per_mille));
+        let times = ratio(like, baseline);
         report.add(Row {
             what: format!("like → notice frame, {name} ({engines})"),
             measured: format!("{}, {times:.1} × the baseline", millis(like)),
-            baseline: format!("{}, raw produce → consume and a socket's echo", millis(floor)),
+            baseline: format!("{}, raw produce → consume and a socket's echo", millis(baseline)),
             target,
             met: times <= most,
             why,
@@ -94,14 +94,14 @@ pub async fn measure(report: &mut Report, binaries: &Path, set: EngineSet) -> an
     Ok(())
 }
 
-/// What a like cannot be quicker than.
-struct Floor {
-    wire: Wire,
+/// The lower bound of a like's latency: one record over the bus, and one echo over a socket.
+struct Baseline {
+    bus: RawBus,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// The client of the broker itself, or the journal's bus.
-enum Wire {
+/// The bus without the services: a plain Kafka client, or the journal.
+enum RawBus {
     Kafka {
         producer: FutureProducer,
         consumer: Box<StreamConsumer>,
@@ -113,26 +113,27 @@ enum Wire {
     },
 }
 
-impl Floor {
+impl Baseline {
     async fn new(bed: &Bed) -> anyhow::Result<Self> {
-        let wire = match bed.kafka() {
+        let bus = match bed.kafka() {
             Some((brokers, prefix)) => {
                 bed.bus.create_topics(&[Topic::Notice]).await?;
                 let topic = format!("{prefix}{}", Topic::Notice.default_name());
-                Wire::kafka(brokers, topic)?
+                RawBus::kafka(brokers, topic)?
             }
-            None => Wire::journal(bed).await?,
+            None => RawBus::journal(bed).await?,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("ws://{}", listener.local_addr()?);
         tokio::spawn(echo(listener));
         let (socket, _) = tokio_tungstenite::connect_async(url).await?;
-        Ok(Self { wire, socket })
+        Ok(Self { bus, socket })
     }
 
+    /// Measures one record and one echo.
     async fn once(&mut self) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        self.wire.once().await?;
+        self.bus.once().await?;
         self.socket.send(Message::text("a notice")).await?;
         self.socket.next().await.context("the echo ended")??;
         Ok(began.elapsed())
@@ -149,7 +150,7 @@ async fn echo(listener: TcpListener) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A partition that was just made has no leader for a moment.
+/// Returns the end offset of a partition. Retries for 10 s: a new partition has no leader yet.
 fn end_of(consumer: &StreamConsumer, topic: &str, partition: i32) -> anyhow::Result<i64> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -161,7 +162,7 @@ fn end_of(consumer: &StreamConsumer, topic: &str, partition: i32) -> anyhow::Res
     }
 }
 
-impl Wire {
+impl RawBus {
     fn kafka(brokers: &str, topic: String) -> anyhow::Result<Self> {
         let mut settings = ClientConfig::new();
         settings.set("bootstrap.servers", brokers);
@@ -196,6 +197,7 @@ impl Wire {
         })
     }
 
+    /// Publishes a record and waits until it is consumed.
     async fn once(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Kafka {

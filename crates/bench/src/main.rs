@@ -1,4 +1,4 @@
-//! `make bench`: measures the fleet side by side with what it stands on, in the same run, and writes `docs/performance.md`.
+//! `make bench`: measures the fleet and a baseline for each figure in the same run, and writes `docs/performance.md`.
 
 mod access;
 mod config;
@@ -20,24 +20,24 @@ use sosohappy_testkit::{EngineSet, Ports};
 
 use crate::report::Report;
 
-/// Measures the fleet against baselines in the same run.
+/// Measures the fleet and its baselines in the same run
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Where the figures go
+    /// The page to write the figures to
     #[arg(long, global = true, default_value = "docs/performance.md", value_name = "FILE")]
     report: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A bare axum route, the baseline of our smallest one, in a process of its own
+    /// Serve a bare axum route, the baseline of the smallest route
     #[command(hide = true)]
     Bare { port: u16 },
-    /// Restart ten processes one after the other under load, behind a load balancer, on the real engines; fails when a request does
+    /// Restart ten processes one after the other under load, behind a load balancer, on the real engines; fails if a request fails
     Rolling,
-    /// Measure messages while another client sends 6,000 valid frames a second, with and without the limit of frames
+    /// Measure message delivery while another client sends 6,000 valid frames a second, with and without the frame limit
     Flood,
 }
 

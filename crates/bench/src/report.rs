@@ -1,10 +1,10 @@
-//! Figures as they come, and the page they end on.
+//! The measured figures, and the page that they are written to.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// One measured figure beside its baseline and target.
+/// One measured figure with its baseline and target.
 #[derive(Debug)]
 pub struct Row {
     pub what: String,
@@ -12,15 +12,16 @@ pub struct Row {
     pub baseline: String,
     pub target: &'static str,
     pub met: bool,
-    /// What lies between the figure and its baseline; told where the target is missed.
+    /// The reason for the difference between the figure and its baseline; written to the page if the target is missed.
     pub why: &'static str,
 }
 
+/// The figures of one run.
 #[derive(Debug, Default)]
 pub struct Report(Vec<Row>);
 
 impl Report {
-    /// Keeps the figure and tells it at once.
+    /// Adds a figure and prints it.
     pub fn add(&mut self, row: Row) {
         let verdict = if row.met { "met" } else { "MISSED" };
         println!(
@@ -30,6 +31,7 @@ impl Report {
         self.0.push(row);
     }
 
+    /// Writes the table of figures, and keeps the page's other sections.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         let mut text = String::from(
             "# Performance\n\nWritten by `make bench`, not by hand: each figure and its baseline come from one run, interleaved, on one \
@@ -51,7 +53,7 @@ impl Report {
         for missed in self.0.iter().filter(|row| !row.met) {
             write!(text, "\n**{}**, missed: {}\n", missed.what, missed.why)?;
         }
-        // What other commands have written below stays.
+        // Sections of other commands follow the table.
         if let Some((_, sections)) = read(file)?.split_once("\n## ") {
             write!(text, "\n## {sections}")?;
         }
@@ -61,7 +63,7 @@ impl Report {
     }
 }
 
-/// Puts a section of its own under that heading, in place of the one that is there.
+/// Writes a section with that heading, and replaces an existing one.
 pub fn write_section(file: &Path, heading: &str, body: &str) -> anyhow::Result<()> {
     let old = read(file)?;
     let mut parts = old.split("\n## ");
@@ -81,7 +83,7 @@ pub fn write_section(file: &Path, heading: &str, body: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// A page that is not there is an empty one.
+/// Reads the page; empty if it does not exist.
 fn read(file: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -89,7 +91,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Sorted samples.
+/// Sorted measurements.
 #[derive(Debug)]
 pub struct Samples(Vec<Duration>);
 
@@ -99,7 +101,7 @@ impl Samples {
         Self(samples)
     }
 
-    /// The sample below which that share of all lies; zero without samples.
+    /// Returns the quantile in thousandths (500 is the median); zero without samples.
     pub fn quantile(&self, per_mille: usize) -> Duration {
         let last = self.0.len().saturating_sub(1);
         self.0.get(last * per_mille / 1000).copied().unwrap_or_default()
@@ -110,7 +112,7 @@ impl Samples {
     }
 }
 
-/// How many times as long.
+/// Returns how many times as long as `other` `one` is.
 pub fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64().max(f64::MIN_POSITIVE)
 }

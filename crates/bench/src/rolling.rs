@@ -1,5 +1,5 @@
-//! A rolling restart of the whole fleet under load, as Kubernetes does it: no request fails, sockets are told to come back, and
-//! nothing that was sent is missed.
+//! A rolling restart of the whole fleet under load, as Kubernetes does it: no request fails, sockets are closed with a request to
+//! reconnect (1012), and no sent message is lost.
 
 mod load;
 
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use sosohappy_fleet::app::Addresses;
-use sosohappy_testkit::{Balanced, EngineSet};
+use sosohappy_testkit::{BalancedCluster, EngineSet};
 
 use crate::report::{millis, write_section};
-use load::{Load, Seen};
+use load::{Load, LoadReport};
 
-/// Load before the first restart and after the last one.
-const AROUND: Duration = Duration::from_secs(3);
+/// The time of load before the first restart and after the last one.
+const MARGIN: Duration = Duration::from_secs(3);
 
-/// What the fleet before this one showed in the same situation, in its own report: siege during a roll-out without probes.
+/// The availability of the legacy Spring services in the same situation, from their own report: siege during a roll-out without probes.
 const WITHOUT_PROBES: &str = "71.18 %";
 
 pub async fn run(file: &Path) -> anyhow::Result<()> {
@@ -25,88 +25,93 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
         "needs the real engines: scripts/engines up && eval \"$(scripts/engines env)\""
     );
     let executable = std::env::current_exe()?;
-    let mut fleet = Balanced::start(executable.parent().unwrap_or(Path::new("."))).await;
+    let mut fleet = BalancedCluster::start(executable.parent().unwrap_or(Path::new("."))).await;
     let load = Load::start(&Addresses::behind(&fleet.url())).await?;
     let began = Instant::now();
-    tokio::time::sleep(AROUND).await;
-    let (mut slowest_to_leave, mut slowest_to_come) = (Duration::ZERO, Duration::ZERO);
+    tokio::time::sleep(MARGIN).await;
+    let (mut slowest_shutdown, mut slowest_startup) = (Duration::ZERO, Duration::ZERO);
     for name in fleet.names() {
-        let rolled = fleet.roll(&name).await;
+        let times = fleet.restart(&name).await;
         println!(
-            "{name}: left after {}, ready after {}",
-            millis(rolled.left),
-            millis(rolled.ready)
+            "{name}: shut down after {}, ready after {}",
+            millis(times.shutdown),
+            millis(times.startup)
         );
-        slowest_to_leave = slowest_to_leave.max(rolled.left);
-        slowest_to_come = slowest_to_come.max(rolled.ready);
+        slowest_shutdown = slowest_shutdown.max(times.shutdown);
+        slowest_startup = slowest_startup.max(times.startup);
     }
-    tokio::time::sleep(AROUND).await;
+    tokio::time::sleep(MARGIN).await;
     let took = began.elapsed();
-    let seen = load.settle().await?;
-    println!("{seen:#?}");
+    let report = load.settle().await?;
+    println!("{report:#?}");
     write_section(
         file,
         "Rolling restart",
-        &text(&seen, took, slowest_to_leave, slowest_to_come),
+        &text(&report, took, slowest_shutdown, slowest_startup),
     )?;
-    verdict(&seen)
+    verdict(&report)
 }
 
-fn verdict(seen: &Seen) -> anyhow::Result<()> {
+/// Fails if a request failed, a socket was closed without 1012, or a message was lost or delivered twice.
+fn verdict(report: &LoadReport) -> anyhow::Result<()> {
     ensure!(
-        seen.failures.is_empty(),
+        report.failures.is_empty(),
         "{} of {} requests failed: {:?}",
-        seen.failures.len(),
-        seen.requests,
-        seen.failures
+        report.failures.len(),
+        report.requests,
+        report.failures
     );
     ensure!(
-        seen.other_ends.is_empty(),
-        "sockets ended otherwise than by 1012: {:?}",
-        seen.other_ends
+        report.other_closes.is_empty(),
+        "sockets were closed without 1012: {:?}",
+        report.other_closes
     );
     ensure!(
-        seen.restarts > 0,
-        "no socket was told to come back: nothing was measured"
+        report.restarts > 0,
+        "no socket was closed with 1012: nothing was measured"
     );
     ensure!(
-        seen.stored == seen.sent,
+        report.stored == report.sent,
         "{} messages were sent, the history has {}",
-        seen.sent,
-        seen.stored
+        report.sent,
+        report.stored
     );
-    ensure!(seen.doubled == 0, "{} message frames were shown twice", seen.doubled);
+    ensure!(
+        report.duplicates == 0,
+        "{} message frames were delivered twice",
+        report.duplicates
+    );
     Ok(())
 }
 
-fn text(seen: &Seen, took: Duration, leave: Duration, come: Duration) -> String {
-    let failed = seen.failures.len();
+fn text(report: &LoadReport, took: Duration, shutdown: Duration, startup: Duration) -> String {
+    let failed = report.failures.len();
     let build = if cfg!(debug_assertions) { ", debug binaries" } else { "" };
     #[expect(clippy::cast_precision_loss, reason = "some thousand requests")]
-    let availability = 100.0 * (seen.requests - failed) as f64 / seen.requests as f64;
+    let availability = 100.0 * (report.requests - failed) as f64 / report.requests as f64;
     format!(
-        "Written by `bench rolling`{build}: two replicas of each of the five services as processes behind HAProxy, which asks their readiness five \
-         times a second and tries nothing twice; Kafka, MariaDB and SecantusDB on the same two cores. Each of the ten is sent SIGTERM and \
-         started again, one after the other, while people write, like and talk.\n\n\
-         | what | measured | promise |\n| --- | --- | --- |\n\
-         | requests | {} in {:.0} s, {failed} failed: {availability:.2} % ({WITHOUT_PROBES} in the fleet before this one, without probes) | 0 failed |\n\
-         | slowest answer | {} | |\n\
-         | sockets told to reconnect | {} times by 1012, {} otherwise | 1012 |\n\
-         | messages sent, in the history, on the receiver's socket | {}, {}, {} ({} twice) | none missed, none twice |\n\
-         | likes, notices on the author's socket | {}, {} | what comes while no socket is open is pushed |\n\
-         | slowest replica to leave, and to be ready again | {}, {} | |\n",
-        seen.requests,
+        "Written by `bench rolling`{build}: two replicas of each of the five services as processes behind HAProxy, which checks their readiness \
+         five times a second and retries nothing; Kafka, MariaDB and SecantusDB on the same two cores. Each of the ten is terminated with SIGTERM \
+         and started again, one after the other, under the load of people who post, like and send messages.\n\n\
+         | what | measured | target |\n| --- | --- | --- |\n\
+         | requests | {} in {:.0} s, {failed} failed: {availability:.2} % ({WITHOUT_PROBES} with the legacy Spring services, without probes) | 0 failed |\n\
+         | slowest response | {} | |\n\
+         | closed sockets | {} with 1012 (reconnect), {} otherwise | 1012 |\n\
+         | messages sent, in the history, on the receiver's socket | {}, {}, {} ({} twice) | none lost, none twice |\n\
+         | likes, notices on the author's socket | {}, {} | a notice is pushed while no socket is open |\n\
+         | slowest shutdown, and slowest start until ready | {}, {} | |\n",
+        report.requests,
         took.as_secs_f64(),
-        millis(seen.slowest),
-        seen.restarts,
-        seen.other_ends.len(),
-        seen.sent,
-        seen.stored,
-        seen.shown,
-        seen.doubled,
-        seen.likes,
-        seen.notices,
-        millis(leave),
-        millis(come),
+        millis(report.slowest),
+        report.restarts,
+        report.other_closes.len(),
+        report.sent,
+        report.stored,
+        report.delivered,
+        report.duplicates,
+        report.likes,
+        report.notices,
+        millis(shutdown),
+        millis(startup),
     )
 }

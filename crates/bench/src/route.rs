@@ -1,4 +1,4 @@
-//! Our smallest route behind the whole middleware, against a bare axum route with a static body; each in a process of its own.
+//! The smallest route behind the whole middleware, compared with a bare axum route with a static body; each in its own process.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -18,18 +18,19 @@ const CONNECTIONS: usize = 16;
 const ROUND: Duration = Duration::from_secs(2);
 pub const ROUNDS: usize = 5;
 
+/// Serves the baseline: a static body without middleware.
 pub async fn serve_bare(port: u16) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, Router::new().route("/", get(async || r#"{"status":"UP"}"#))).await?;
     Ok(())
 }
 
-/// The baseline's process; ends when dropped.
+/// The process of the baseline. Killed when dropped.
 struct Bare(Child);
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nobody to tell.
+        // Errors are ignored: the process may have exited by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -68,8 +69,8 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
         baseline: format!("{baseline:.0} requests/s, bare axum"),
         target: "≥ 0.6",
         met: share >= 0.6,
-        why: "each request has an id, a trace, a span, a deadline, bounds on its head and body, a histogram and its maximum; the bare \
-              route has none of them, and does nothing itself.",
+        why: "each request has an id, a trace, a span, a deadline, limits on its head and body, a histogram and its maximum; the bare \
+              route has none of them and returns a static body.",
     });
     Ok(())
 }
@@ -79,17 +80,19 @@ pub fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// Requests a second over keep-alive connections, each with these header lines.
+/// Measures the requests per second over keep-alive connections, each request with these header lines.
 pub async fn rate(port: u16, path: &str, headers: &str) -> anyhow::Result<f64> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n");
     let began = Instant::now();
-    let answered = try_join_all((0..CONNECTIONS).map(|_| tokio::spawn(ask(port, request.clone(), began)))).await?;
+    let answered =
+        try_join_all((0..CONNECTIONS).map(|_| tokio::spawn(request_repeatedly(port, request.clone(), began)))).await?;
     let answered: u32 = answered.into_iter().sum::<anyhow::Result<u32>>()?;
     Ok(f64::from(answered) / began.elapsed().as_secs_f64())
 }
 
-/// Asks until the round is over. The client does as little as it can: answers are all of one length.
-async fn ask(port: u16, request: String, began: Instant) -> anyhow::Result<u32> {
+/// Sends requests until the round ends, and returns their number. The client does as little work as possible: it parses only the first
+/// response, and expects the same length of all others.
+async fn request_repeatedly(port: u16, request: String, began: Instant) -> anyhow::Result<u32> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
     connection.set_nodelay(true)?;
     connection.write_all(request.as_bytes()).await?;
@@ -98,14 +101,17 @@ async fn ask(port: u16, request: String, began: Instant) -> anyhow::Result<u32> 
     let head = String::from_utf8_lossy(&first[..length]);
     ensure!(
         head.starts_with("HTTP/1.1 200") && head.contains("\r\n\r\n"),
-        "unexpected answer: {head}"
+        "unexpected response: {head}"
     );
     let mut answer = vec![0; length];
     let mut answered = 0;
     while began.elapsed() < ROUND {
         connection.write_all(request.as_bytes()).await?;
-        connection.read_exact(&mut answer).await.context("an answer was cut")?;
-        ensure!(answer.starts_with(b"HTTP/1.1 200"), "answers differ in length");
+        connection
+            .read_exact(&mut answer)
+            .await
+            .context("a response was truncated")?;
+        ensure!(answer.starts_with(b"HTTP/1.1 200"), "responses differ in length");
         answered += 1;
     }
     Ok(answered)

@@ -1,4 +1,4 @@
-//! What an idle socket holds resident, from the slope between a thousand and ten thousand.
+//! The resident memory of an idle socket: the slope between 1,000 and 10,000 sockets.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::report::{Report, Row};
 
 const FEW: usize = 1_000;
 const MANY: usize = 10_000;
-/// Sockets of one person.
+/// The number of sockets of one account.
 const EACH: usize = 10;
 
 pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()> {
@@ -40,7 +40,7 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
         baseline: "—".to_owned(),
         target: "≤ 12 KiB",
         met: each <= 12 * 1024,
-        why: "a socket is a task, a queue, a place in the hub and two buffers of 4 KiB.",
+        why: "a socket takes a task, a queue, an entry in the hub and two buffers of 4 KiB.",
     });
     Ok(())
 }

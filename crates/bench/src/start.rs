@@ -1,4 +1,4 @@
-//! From exec to all five services ready, and what they hold resident then.
+//! The time from exec until all five services are ready, and their resident memory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
     tokio::time::sleep(Duration::from_secs(1)).await;
     let resident = fleet.resident() / (1 << 20);
     report.add(Row {
-        what: "fleet, embedded, resident in all".to_owned(),
+        what: "fleet, embedded, resident memory".to_owned(),
         measured: format!("{resident} MiB"),
         baseline: "—".to_owned(),
         target: "≤ 120 MiB",

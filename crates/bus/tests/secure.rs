@@ -17,7 +17,7 @@ use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
 use sosohappy_common::settings::{ClientCertificate, Events, Login, Mechanism, OauthClient, Sasl, Security, Tls};
 use sosohappy_events::topic::Service;
 use sosohappy_events::{Outgoing, Topic};
-use sosohappy_kafka_admin::{Admin, Found};
+use sosohappy_kafka_admin::{Admin, BrokerAcl};
 use support::{Bench, on_kafka, read, record, soon, value};
 
 const SECURE: &str = "SOSOHAPPY_TEST_KAFKA_SECURE";
@@ -112,7 +112,7 @@ impl Secured {
         for principal in principals {
             let acls = self.admin.acls_of(principal).await.unwrap();
             let known = acls.into_iter().filter_map(|acl| match acl {
-                Found::Known(acl) if acl.name.starts_with(&self.bench.prefix) => Some(acl),
+                BrokerAcl::Known(acl) if acl.name.starts_with(&self.bench.prefix) => Some(acl),
                 _ => None,
             });
             self.admin.delete_acls(&known.collect::<Vec<_>>()).await.unwrap();

@@ -1,4 +1,4 @@
-//! `fleet topics --acls`: who may read and write which topic, as a list, on a broker, or as resources of the Strimzi operator.
+//! `fleet topics --acls`: the ACLs of the services, as a list, on a broker, or as resources of the Strimzi operator.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,23 +7,23 @@ use anyhow::bail;
 use sosohappy_bus::{Acl, Operation, Pattern, ResourceKind, acls_of};
 use sosohappy_common::settings::Events;
 use sosohappy_events::topic::Service;
-use sosohappy_kafka_admin::{Admin, Found};
+use sosohappy_kafka_admin::{Admin, BrokerAcl};
 
-/// What stands for the name of a service in a principal.
+/// The placeholder for the name of a service in a template.
 const SERVICE: &str = "{service}";
 
-/// The principals of the services, and what becomes of rights that a broker has and the fleet does not declare.
+/// The template of the services' principals.
 #[derive(Debug, Clone)]
 pub struct Principals {
-    /// `User:{service}`; with client certificates for example `User:CN={service}`.
+    /// For example `User:{service}`, or `User:CN={service}` with client certificates.
     pub template: String,
 }
 
 impl Principals {
-    /// Takes a template that gives each service another principal.
+    /// Checks a template: it must give each service another principal.
     pub fn new(template: &str) -> Result<Self, String> {
         if !template.starts_with("User:") || !template.contains(SERVICE) {
-            return Err(format!("a principal is User: and something with {SERVICE}"));
+            return Err(format!("a principal starts with User: and contains {SERVICE}"));
         }
         Ok(Self {
             template: template.to_owned(),
@@ -35,18 +35,18 @@ impl Principals {
     }
 }
 
-/// What a run does with a broker.
+/// The options of a run on a broker.
 #[derive(Debug, Clone, Copy)]
 pub struct Mode {
     /// Changes nothing.
     pub dry_run: bool,
-    /// Deletes rights of the services that are not declared.
+    /// Deletes ACLs of the services that are not declared.
     pub prune: bool,
-    /// Fails when rights are left that are not declared.
+    /// Fails if undeclared ACLs remain.
     pub strict: bool,
 }
 
-/// Returns every declared right, a line each.
+/// Returns the declared ACLs, one per line.
 pub fn list(events: &Events, principals: &Principals) -> anyhow::Result<String> {
     let mut text = String::new();
     for acl in declared(events, principals)? {
@@ -63,7 +63,7 @@ fn declared(events: &Events, principals: &Principals) -> anyhow::Result<Vec<Acl>
     Ok(acls)
 }
 
-/// Compares the rights of every service with those of the broker, creates what is missing, and prints one line each.
+/// Compares the declared ACLs of every service with the broker's, creates missing ones, and prints one line for each.
 pub async fn run(events: &Events, principals: &Principals, mode: Mode) -> anyhow::Result<()> {
     if events.url.scheme() != "kafka" {
         bail!("only Kafka has ACLs: --url kafka:HOST:PORT");
@@ -72,13 +72,14 @@ pub async fn run(events: &Events, principals: &Principals, mode: Mode) -> anyhow
     let mut admin = Admin::connect(brokers, &events.security).await?;
     let wanted: BTreeSet<_> = declared(events, principals)?.into_iter().collect();
     let (mut found, mut others) = (BTreeSet::new(), Vec::new());
+    // ACLs of another form are never deleted: they are reported as undeclared.
     for service in Service::ALL {
         for acl in admin.acls_of(&principals.of(service)).await? {
             match acl {
-                Found::Known(acl) => {
+                BrokerAcl::Known(acl) => {
                     found.insert(acl);
                 }
-                Found::Other(text) => others.push(text),
+                BrokerAcl::Other(text) => others.push(text),
             }
         }
     }
@@ -105,24 +106,24 @@ pub async fn run(events: &Events, principals: &Principals, mode: Mode) -> anyhow
     for other in &others {
         println!("{:<10} {other}", "undeclared");
     }
-    let left = others.len() + if prunes { 0 } else { undeclared.len() };
+    let remaining = others.len() + if prunes { 0 } else { undeclared.len() };
     println!(
-        "{} ACLs: {} {missing_word}, {} same, {} deleted, {left} undeclared",
+        "{} ACLs: {} {missing_word}, {} same, {} deleted, {remaining} undeclared",
         wanted.len(),
         missing.len(),
         wanted.intersection(&found).count(),
         if prunes { undeclared.len() } else { 0 },
     );
-    if mode.strict && left > 0 {
-        bail!("{left} ACLs of the services are not declared");
+    if mode.strict && remaining > 0 {
+        bail!("{remaining} ACLs of the services are not declared");
     }
     Ok(())
 }
 
-/// Returns the services as `KafkaUser` resources of that cluster, for the Strimzi operator, which makes their passwords and ACLs.
+/// Returns the services as `KafkaUser` resources of that cluster, for the Strimzi operator, which creates their passwords and ACLs.
 pub fn resources(events: &Events, cluster: &str) -> anyhow::Result<String> {
     let mut text = String::from(
-        "# Made by `fleet topics --acls --strimzi`; what it says is declared in crates/events/src/topic.rs. A test tells when they differ.\n",
+        "# Generated by `fleet topics --acls --strimzi` from the declarations in crates/events/src/topic.rs. A test fails when they differ.\n",
     );
     for (number, service) in Service::ALL.into_iter().enumerate() {
         if number > 0 {
@@ -146,7 +147,7 @@ pub fn resources(events: &Events, cluster: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// `{ resource: { type: topic, name: resign, patternType: literal }, operations: [Read] }`
+/// Returns an ACL as Strimzi has it: `{ resource: { type: topic, name: resign, patternType: literal }, operations: [Read] }`.
 fn rule(acl: &Acl) -> String {
     let kind = match acl.kind {
         ResourceKind::Topic => "topic",
@@ -171,17 +172,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strimzis_users_are_those_declared() {
+    fn strimzi_users_match_the_declared_acls() {
         let text = resources(&Events::new("kafka:", ""), "fleet").unwrap();
         let kept = include_str!("../../../k8s/components/strimzi/users.yaml");
         assert!(
             kept == text,
-            "renew it: fleet topics --acls --strimzi fleet > k8s/components/strimzi/users.yaml"
+            "regenerate it: fleet topics --acls --strimzi fleet > k8s/components/strimzi/users.yaml"
         );
     }
 
     #[test]
-    fn a_principal_names_its_service() {
+    fn a_principal_contains_the_name_of_its_service() {
         assert_eq!(
             Principals::new("User:CN={service}").unwrap().of(Service::Dm),
             "User:CN=dm"
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_has_a_line_a_right() {
+    fn the_list_has_one_line_per_acl() {
         let principals = Principals::new("User:{service}").unwrap();
         let text = list(&Events::new("kafka:", ""), &principals).unwrap();
         let writers: Vec<_> = text

@@ -1,4 +1,4 @@
-//! A client that behaves like the phone app: the same calls, the same encodings, the same order.
+//! A client of the fleet that sends the same requests as the phone app, in the same encodings and order.
 
 mod account;
 mod dm;
@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 pub use dm::Message;
 pub use feed::{NewPost, OtherPost, OwnPost};
-pub use socket::{Heard, Socket};
+pub use socket::{Socket, SocketEvent};
 
-/// Where the services answer, without their prefixes.
+/// The base URLs of the services, without their path prefixes.
 #[derive(Debug, Clone)]
 pub struct Addresses {
     pub auth: String,
@@ -23,13 +23,15 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Each service on this machine, on its usual port or the one that the launcher's environment gives it.
-    pub fn usual() -> anyhow::Result<Self> {
-        let port = |service: &str, usual: u16| {
+    /// Returns the services on this machine, on the ports of the launcher's environment, else on their default ports.
+    pub fn from_environment() -> anyhow::Result<Self> {
+        let port = |service: &str, default: u16| {
             let variable = format!("SOSOHAPPY_{service}__SERVER__PORT");
             match std::env::var(&variable) {
-                Ok(port) => port.parse().with_context(|| format!("{variable} is no port: {port}")),
-                Err(_) => Ok(usual),
+                Ok(port) => port
+                    .parse()
+                    .with_context(|| format!("{variable} is not a port: {port}")),
+                Err(_) => Ok(default),
             }
         };
         Ok(Self::local(
@@ -40,7 +42,7 @@ impl Addresses {
         ))
     }
 
-    /// Each service on a port of this machine.
+    /// Returns the services on these ports of this machine.
     #[must_use]
     pub fn local(auth: u16, feed: u16, dm: u16, notice: u16) -> Self {
         let at = |port: u16| format!("http://127.0.0.1:{port}");
@@ -52,7 +54,7 @@ impl Addresses {
         }
     }
 
-    /// All behind one load balancer.
+    /// Returns the URL of a load balancer for all services.
     #[must_use]
     pub fn behind(url: &str) -> Self {
         let url = url.trim_end_matches('/').to_owned();
@@ -65,7 +67,7 @@ impl Addresses {
     }
 }
 
-/// One phone with one person signed in.
+/// One phone, with one account at a time.
 #[derive(Debug, Clone)]
 pub struct Phone {
     addresses: Addresses,
@@ -73,21 +75,24 @@ pub struct Phone {
     email: String,
     provider: String,
     provider_id: String,
+    /// `None` until sign-in.
     pub tokens: Option<Tokens>,
+    /// Empty until a profile is set.
     pub nickname: String,
 }
 
-/// What sign-in and re-issue hand out.
+/// The tokens that sign-in and re-issue return.
 #[derive(Debug, Clone)]
 pub struct Tokens {
-    /// `email+provider`, as the `email` header carries it.
+    /// `email+provider`, the value of the `email` header.
     pub account: String,
-    /// With `Bearer ` before it.
+    /// The access token with the prefix `Bearer `.
     pub access: String,
     pub refresh: String,
 }
 
 impl Phone {
+    /// Creates a phone that is not signed in.
     pub fn new(addresses: Addresses, email: &str, provider: &str) -> anyhow::Result<Self> {
         let http = sosohappy_common::tls::client_builder()
             .timeout(std::time::Duration::from_secs(20))
@@ -107,10 +112,12 @@ impl Phone {
         self.tokens.as_ref().context("not signed in")
     }
 
+    /// Returns the account, `email+provider`; fails before sign-in.
     pub fn account(&self) -> anyhow::Result<&str> {
         Ok(&self.tokens()?.account)
     }
 
+    /// Adds the credentials to a request.
     fn signed(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::RequestBuilder> {
         let tokens = self.tokens()?;
         Ok(request
@@ -119,17 +126,17 @@ impl Phone {
     }
 }
 
-/// The body of a 200, or an error that shows what came instead.
+/// Decodes the body of a 200 response; any other response is an error with its status and body.
 async fn expect_json<T: DeserializeOwned>(response: Response) -> anyhow::Result<T> {
     let text = expect_text(response).await?;
-    serde_json::from_str(&text).with_context(|| format!("unexpected answer: {text}"))
+    serde_json::from_str(&text).with_context(|| format!("unexpected response: {text}"))
 }
 
 async fn expect_text(response: Response) -> anyhow::Result<String> {
     let (status, url) = (response.status(), response.url().path().to_owned());
     let text = response.text().await?;
     if status != StatusCode::OK {
-        bail!("{url} answered {status}: {text}");
+        bail!("{url} returned {status}: {text}");
     }
     Ok(text)
 }

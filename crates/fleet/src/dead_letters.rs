@@ -1,8 +1,8 @@
-//! `fleet dead-letters`: lists the records that could not be applied, publishes them again, or marks them as discarded.
+//! `fleet dead-letters`: lists dead letters (records that could not be applied), publishes them again, or marks them as discarded.
 //!
-//! A dead-letter topic is append-only. What became of a letter is therefore a record of its own on that topic, the resolution: its
-//! header `dlt-resolved` names the letter as `PARTITION/OFFSET`, `dlt-resolution` says `replayed` or `discarded`. Letter and resolution
-//! leave with the topic's retention.
+//! A dead-letter topic is append-only. The resolution of a dead letter is therefore another record on that topic: its header
+//! `dlt-resolved` has the dead letter as `PARTITION/OFFSET`, `dlt-resolution` is `replayed` or `discarded`. Both records expire with the
+//! topic's retention.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,10 +16,10 @@ use sosohappy_bus::Bus;
 use sosohappy_events::topic::DEAD_LETTER_SUFFIX;
 use sosohappy_events::{Header, Outgoing, Record, Topic};
 
-/// How often a reader that waits is asked whether it has caught up.
-const ASK: Duration = Duration::from_millis(5);
+/// The interval at which a waiting reader is checked for the end of the topics.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Where a dead letter lies: `resign/0/17`.
+/// The position of a dead letter: topic, partition and offset, such as `resign/0/17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterId {
     pub topic: Topic,
@@ -45,26 +45,28 @@ impl FromStr for LetterId {
                 offset: parts.next()?.parse().ok()?,
             })
         };
-        id().ok_or_else(|| format!("`{text}` is no dead letter: TOPIC/PARTITION/OFFSET, as `list` prints it"))
+        id().ok_or_else(|| {
+            format!("`{text}` is not the id of a dead letter: TOPIC/PARTITION/OFFSET, as `list` prints it")
+        })
     }
 }
 
-/// Returns the topic of that default name.
+/// Returns the topic with that default name.
 pub fn topic(name: &str) -> Result<Topic, String> {
     let found = Topic::ALL.into_iter().find(|topic| topic.default_name() == name);
-    found.ok_or_else(|| format!("`{name}` is no topic of the fleet"))
+    found.ok_or_else(|| format!("`{name}` is not a topic of the fleet"))
 }
 
-/// Which dead letters are meant; all that is given must hold.
+/// Selects dead letters that meet all of these conditions.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Any of these; every letter when empty.
+    /// One of these; any dead letter if empty.
     pub ids: Vec<LetterId>,
-    /// On any of these topics; on every topic when empty.
+    /// On one of these topics; on any topic if empty.
     pub topics: Vec<Topic>,
-    /// A part of the reason.
+    /// The reason contains this text.
     pub reason: Option<String>,
-    /// The consumer group that rejected it, or the service whose relay did, or a part of its name.
+    /// The consumer group that rejected it, or the service whose relay did, contains this text in its name.
     pub group: Option<String>,
     /// Rejected at or after this time.
     pub since: Option<Timestamp>,
@@ -100,7 +102,7 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// Returns the record as it was published first, or why it cannot be published again.
+    /// Returns the record as it was published originally. Fails if it cannot be restored: not UTF-8, or truncated.
     fn original(&self) -> anyhow::Result<Outgoing> {
         let text = |bytes: &[u8], what: &str| {
             let text = std::str::from_utf8(bytes)
@@ -129,7 +131,7 @@ impl Letter {
     }
 }
 
-/// One line, without key and value: they may be personal data.
+/// One line without key and value, which may be personal data.
 impl fmt::Display for Letter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = |name| self.record.header(name).unwrap_or("-");
@@ -145,10 +147,10 @@ impl fmt::Display for Letter {
     }
 }
 
-/// What becomes of a dead letter.
+/// The resolution of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
-    /// Published to its topic again. Consumers know the event by its id, so those that had applied it change nothing.
+    /// Published to its topic again. Consumers deduplicate by the event's id: those that have applied it skip it.
     Replayed,
     Discarded,
 }
@@ -165,11 +167,12 @@ impl Resolution {
 /// Returns the dead letters that match and have no resolution, oldest first within each topic.
 pub async fn find(bus: &Arc<dyn Bus>, filter: &Filter) -> anyhow::Result<Vec<Letter>> {
     let mut reader = bus.read_dead_letters(&filter.topics()).await?;
+    // A resolution follows its dead letter on the topic: resolved ones are removed after all records are read.
     let (mut letters, mut resolved) = (Vec::new(), BTreeSet::new());
     while !reader.caught_up() {
         let record = tokio::select! {
             record = reader.next() => record?,
-            () = tokio::time::sleep(ASK) => continue,
+            () = tokio::time::sleep(POLL_INTERVAL) => continue,
         };
         let id = |partition, offset| LetterId {
             topic: record.topic,
@@ -178,7 +181,7 @@ pub async fn find(bus: &Arc<dyn Bus>, filter: &Filter) -> anyhow::Result<Vec<Let
         };
         match record
             .header(Header::DLT_RESOLVED)
-            .and_then(|place| place.split_once('/'))
+            .and_then(|position| position.split_once('/'))
         {
             Some((partition, offset)) => {
                 if let (Ok(partition), Ok(offset)) = (partition.parse(), offset.parse()) {
@@ -196,9 +199,10 @@ pub async fn find(bus: &Arc<dyn Bus>, filter: &Filter) -> anyhow::Result<Vec<Let
     Ok(letters)
 }
 
-/// Resolves these letters one by one and reports each before the next is begun.
+/// Resolves these dead letters one by one. Reports each before it starts the next.
 ///
-/// A crash between publishing and the resolution leaves the letter listed; replaying it once more is harmless, see [`Resolution::Replayed`].
+/// After a crash between the publishing and the resolution the dead letter is still listed. Replaying it again is safe, see
+/// [`Resolution::Replayed`].
 pub async fn resolve(
     bus: &Arc<dyn Bus>,
     letters: &[Letter],
@@ -229,7 +233,7 @@ pub async fn resolve(
     Ok(())
 }
 
-/// What the command line asks for.
+/// A command of `fleet dead-letters`.
 #[derive(Debug)]
 pub enum Command {
     List(Filter),
@@ -242,7 +246,7 @@ pub enum Command {
     },
 }
 
-/// Runs one command and prints what it did.
+/// Runs a command and prints its results.
 pub async fn run(bus: Arc<dyn Bus>, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List(filter) => {
@@ -259,7 +263,7 @@ pub async fn run(bus: Arc<dyn Bus>, command: Command) -> anyhow::Result<()> {
             };
             let letters = find(&bus, &filter).await?;
             let [letter] = &letters[..] else {
-                bail!("{id} is not there, or has been resolved");
+                bail!("{id} does not exist, or has been resolved");
             };
             print!("{}", shown(letter));
         }
@@ -274,10 +278,10 @@ pub async fn run(bus: Arc<dyn Bus>, command: Command) -> anyhow::Result<()> {
                 .iter()
                 .find(|id| letters.iter().all(|letter| letter.id != **id));
             if let Some(id) = missing {
-                bail!("{id} is not there, has been resolved, or does not match");
+                bail!("{id} does not exist, has been resolved, or does not match");
             }
             if resolution == Resolution::Replayed {
-                // Nothing is published when one of them cannot be.
+                // Fails before anything is published if one of them cannot be restored.
                 letters.iter().try_for_each(|letter| letter.original().map(drop))?;
             }
             if dry_run {
@@ -297,6 +301,7 @@ pub async fn run(bus: Arc<dyn Bus>, command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns a dead letter with key, headers and value as text.
 fn shown(letter: &Letter) -> String {
     let lossy = |bytes: Option<&[u8]>| {
         bytes.map_or_else(

@@ -1,4 +1,4 @@
-//! `fleet demo`: two people live a day with the fleet, one readable line a step.
+//! `fleet demo`: two scripted users go through every feature of the fleet; prints one line per step.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
 
 use crate::app::{Addresses, Message, NewPost, OtherPost, Phone};
 
-/// Nothing is sent on an un-like; waiting this long shows it.
+/// The time without a frame that shows that an un-like sends no notice.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// A PNG of one pixel of this shade, written as the services write pictures: it comes back as it was sent.
+/// Returns a PNG of one pixel of this shade, encoded as the services encode pictures: a download has the same bytes as the upload.
 #[must_use]
 pub fn picture(shade: u8) -> Vec<u8> {
     let mut png = std::io::Cursor::new(Vec::new());
@@ -22,21 +22,21 @@ pub fn picture(shade: u8) -> Vec<u8> {
     png.into_inner()
 }
 
-/// Tells each step as it happens.
+/// Prints each step with the time since the start.
 #[derive(Debug)]
-struct Teller {
+struct StepLog {
     began: Instant,
 }
 
-impl Teller {
-    fn tell(&self, line: &str) {
+impl StepLog {
+    fn print(&self, line: &str) {
         println!("{:>6} ms  {line}", self.began.elapsed().as_millis());
     }
 }
 
-/// Plays the main job against a running fleet. The first step that fails ends it.
+/// Runs the demo against a running fleet. Returns the error of the first step that fails.
 pub async fn run(addresses: Addresses) -> anyhow::Result<()> {
-    let teller = Teller { began: Instant::now() };
+    let steps = StepLog { began: Instant::now() };
     let entropy: &dyn Entropy = &SystemEntropy;
     let tag = entropy.hex(2);
     let date = today()?;
@@ -47,7 +47,7 @@ pub async fn run(addresses: Addresses) -> anyhow::Result<()> {
         let nickname = phone.sign_in().await.context("signing in")?;
         ensure!(
             nickname.is_empty(),
-            "a fresh account has no nickname yet, but was told {nickname}"
+            "a new account has no nickname yet, but sign-in returned {nickname}"
         );
         let introduction = format!("안녕하세요, {name}");
         phone
@@ -56,10 +56,10 @@ pub async fn run(addresses: Addresses) -> anyhow::Result<()> {
             .context("setting the profile")?;
         ensure!(
             phone.introduction_of(&name).await? == introduction,
-            "the introduction reads differently"
+            "the introduction is not the one that was set"
         );
-        ensure!(phone.photo_of(&name).await?.is_some(), "the photo is not there");
-        teller.tell(&format!(
+        ensure!(phone.photo_of(&name).await?.is_some(), "the photo is missing");
+        steps.print(&format!(
             "{name} signed in and has a nickname, an introduction and a photo"
         ));
     }
@@ -72,7 +72,7 @@ pub async fn run(addresses: Addresses) -> anyhow::Result<()> {
     })
     .await
     .context("saving a post")?;
-    let own = kim.own_day(date).await?.context("today's post is not there")?;
+    let own = kim.own_day(date).await?.context("today's post is missing")?;
     ensure!(
         own.image_id_list.len() == 2,
         "the post has {} pictures, not 2",
@@ -80,56 +80,56 @@ pub async fn run(addresses: Addresses) -> anyhow::Result<()> {
     );
     ensure!(
         kim.own_month(date).await?.iter().any(|post| post.date == date),
-        "the month does not show today"
+        "today's post is missing in the month"
     );
-    teller.tell(&format!(
-        "{} saved today's happiness with two photos and reads it by day and month",
+    steps.print(&format!(
+        "{} saved a post with two photos and read it by day and by month",
         kim.nickname
     ));
 
     let found = find(&lee, &kim.nickname).await?;
     ensure!(
         found.image_id_list == own.image_id_list && !found.is_liked,
-        "the post reads differently for others"
+        "the post is different for others"
     );
     for (id, picture) in found.image_id_list.iter().zip(&pictures) {
-        ensure!(lee.picture(*id).await? == *picture, "picture {id} is not the one sent");
+        ensure!(
+            lee.picture(*id).await? == *picture,
+            "picture {id} is not the uploaded one"
+        );
     }
-    teller.tell(&format!(
-        "{} found it among others' posts and loaded the photos without a token",
+    steps.print(&format!(
+        "{} found the post among others' posts and loaded the photos without a token",
         lee.nickname
     ));
 
     let mut notices = kim.connect_notice().await?;
-    ensure!(lee.toggle_like(&kim.nickname, date).await?, "the like was not taken");
+    ensure!(lee.toggle_like(&kim.nickname, date).await?, "the like was not saved");
     let notice = notices.text().await.context("waiting for the like's notice")?;
     let expected = json!({"topic": "like", "data": {"liker": lee.nickname, "date": date}}).to_string();
     ensure!(notice == expected, "the notice is {notice}, not {expected}");
-    teller.tell(&format!(
-        "{} liked it; {}'s socket got {notice}",
+    steps.print(&format!(
+        "{} liked the post; {}'s socket received {notice}",
         lee.nickname, kim.nickname
     ));
-    ensure!(
-        !lee.toggle_like(&kim.nickname, date).await?,
-        "the like was not taken back"
-    );
-    ensure!(notices.silent_for(SILENCE).await?, "un-liking sent something");
-    teller.tell(&format!("{} took the like back; nothing was sent", lee.nickname));
+    ensure!(!lee.toggle_like(&kim.nickname, date).await?, "the like was not removed");
+    ensure!(notices.silent_for(SILENCE).await?, "the un-like sent a frame");
+    steps.print(&format!("{} removed the like; no notice was sent", lee.nickname));
     ensure!(
         lee.toggle_like(&kim.nickname, date).await?,
-        "the second like was not taken"
+        "the second like was not saved"
     );
     notices.text().await.context("waiting for the second like's notice")?;
 
-    talk(&teller, &kim, &lee, date).await?;
-    rename(&teller, &mut lee, &kim, date).await?;
-    resign(&teller, &kim, &lee, notices).await?;
+    chat(&steps, &kim, &lee, date).await?;
+    rename(&steps, &mut lee, &kim, date).await?;
+    resign(&steps, &kim, &lee, notices).await?;
     lee.resign().await?;
-    teller.tell(&format!("{} left too; nothing stays behind", lee.nickname));
+    steps.print(&format!("{} resigned too", lee.nickname));
     Ok(())
 }
 
-async fn talk(teller: &Teller, kim: &Phone, lee: &Phone, date: i64) -> anyhow::Result<()> {
+async fn chat(steps: &StepLog, kim: &Phone, lee: &Phone, date: i64) -> anyhow::Result<()> {
     let message = |from: &Phone, to: &Phone, number: i64, text: &str| Message {
         sender: from.nickname.clone(),
         receiver: to.nickname.clone(),
@@ -141,61 +141,66 @@ async fn talk(teller: &Teller, kim: &Phone, lee: &Phone, date: i64) -> anyhow::R
     let answer = message(kim, lee, 2, "연남동!");
     sockets.1.send(&question).await?;
     let got: Message = serde_json::from_str(&sockets.0.text().await.context("waiting for a message")?)?;
-    ensure!(got == question, "the message came as {got:?}");
+    ensure!(got == question, "the received message is {got:?}");
     sockets.0.send(&answer).await?;
     let got: Message = serde_json::from_str(&sockets.1.text().await.context("waiting for the answer")?)?;
-    ensure!(got == answer, "the answer came as {got:?}");
-    teller.tell(&format!(
-        "{} and {} talked over their sockets",
+    ensure!(got == answer, "the received answer is {got:?}");
+    steps.print(&format!(
+        "{} and {} sent each other messages over their sockets",
         lee.nickname, kim.nickname
     ));
 
     drop(sockets.1);
     let late = message(kim, lee, 3, "내일 같이 가자");
     sockets.0.send(&late).await?;
-    let history = within("the message to someone offline is stored", async || {
+    let history = within("the message to an offline receiver is stored", async || {
         let history = lee.history_with(&kim.nickname, date + 10).await?;
         Ok((history.len() == 3).then_some(history))
     })
     .await?;
     ensure!(
         history == [question, answer, late.clone()],
-        "the history reads {history:?}"
+        "the history is {history:?}"
     );
     ensure!(
         lee.conversations().await? == [late],
-        "the conversation list does not show the newest message"
+        "the list of conversations does not have the newest message"
     );
-    teller.tell(&format!(
-        "{} was offline for the last one; history and conversation list show it",
+    steps.print(&format!(
+        "{} was offline for the last message; the history and the list of conversations have it",
         lee.nickname
     ));
     Ok(())
 }
 
-async fn rename(teller: &Teller, lee: &mut Phone, kim: &Phone, date: i64) -> anyhow::Result<()> {
+async fn rename(steps: &StepLog, lee: &mut Phone, kim: &Phone, date: i64) -> anyhow::Result<()> {
     let old = lee.nickname.clone();
     let new = format!("{old}2");
     lee.set_profile(&new, "새 이름", &picture(4)).await?;
-    within("posts show the new nickname", async || {
-        let own = kim.own_day(date).await?.context("today's post is not there")?;
+    within("likes show the new nickname", async || {
+        let own = kim.own_day(date).await?.context("today's post is missing")?;
         Ok((own.like_nickname_list == [new.clone()]).then_some(()))
     })
     .await?;
     within("messages show the new nickname", async || {
-        let talks = kim.conversations().await?;
-        Ok(talks.iter().any(|message| message.receiver == new).then_some(()))
+        let conversations = kim.conversations().await?;
+        Ok(conversations
+            .iter()
+            .any(|message| message.receiver == new)
+            .then_some(()))
     })
     .await?;
     ensure!(
         find(lee, &kim.nickname).await?.is_liked,
         "the like was lost with the nickname"
     );
-    teller.tell(&format!("{old} is {new} now; likes and messages follow"));
+    steps.print(&format!(
+        "{old} changed the nickname to {new}; likes and messages show it"
+    ));
     Ok(())
 }
 
-async fn resign(teller: &Teller, kim: &Phone, lee: &Phone, mut notices: crate::app::Socket) -> anyhow::Result<()> {
+async fn resign(steps: &StepLog, kim: &Phone, lee: &Phone, mut notices: crate::app::Socket) -> anyhow::Result<()> {
     let picture = kim
         .own_day(today()?)
         .await?
@@ -203,10 +208,10 @@ async fn resign(teller: &Teller, kim: &Phone, lee: &Phone, mut notices: crate::a
     kim.resign().await?;
     notices.closed().await.context("waiting for the socket to be closed")?;
     within("the token is refused", async || {
-        Ok((kim.knock().await? == StatusCode::FORBIDDEN).then_some(()))
+        Ok((kim.access_status().await? == StatusCode::FORBIDDEN).then_some(()))
     })
     .await?;
-    within("the posts are gone", async || {
+    within("the posts are deleted", async || {
         Ok(lee
             .others()
             .await?
@@ -215,24 +220,24 @@ async fn resign(teller: &Teller, kim: &Phone, lee: &Phone, mut notices: crate::a
             .then_some(()))
     })
     .await?;
-    within("the messages are gone", async || {
+    within("the messages are deleted", async || {
         Ok(lee.conversations().await?.is_empty().then_some(()))
     })
     .await?;
     if let Some(id) = picture {
-        within("the photos are gone", async || {
+        within("the photos are deleted", async || {
             Ok(lee.picture(id).await.is_err().then_some(()))
         })
         .await?;
     }
-    teller.tell(&format!(
-        "{} resigned: posts, messages, photos and sockets are gone, the token is refused",
+    steps.print(&format!(
+        "{} resigned: posts, messages and photos are deleted, sockets are closed, the token is refused",
         kim.nickname
     ));
     Ok(())
 }
 
-/// The author's newest post among others' posts.
+/// Returns the author's newest post among others' posts.
 async fn find(reader: &Phone, author: &str) -> anyhow::Result<OtherPost> {
     within(&format!("{author}'s post is among others'"), async || {
         Ok(reader.others().await?.into_iter().find(|post| post.nickname == author))
@@ -240,7 +245,7 @@ async fn find(reader: &Phone, author: &str) -> anyhow::Result<OtherPost> {
     .await
 }
 
-/// Events take their time: asks again for up to 15 s.
+/// Polls for up to 15 s until `ask` returns `Some`: events are delivered asynchronously.
 async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
@@ -254,7 +259,7 @@ async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<Opti
     }
 }
 
-/// This moment as `yyyyMMddHHmmssSS`.
+/// Returns the current time as `yyyyMMddHHmmssSS`.
 fn today() -> anyhow::Result<i64> {
     let now = jiff::Zoned::new(SystemClock.now(), jiff::tz::TimeZone::system());
     let text = format!(

@@ -79,22 +79,22 @@ pub async fn start(settings: Settings, services: &[Running], server: Live<Server
     let listener = listener.with_context(|| format!("--entry: cannot listen on {address}"))?;
     let context = Context::system(SERVICE, listener.local_addr()?.port());
     let public = services.iter().filter(|running| PUBLIC.contains(&running.service));
-    let services = public.map(|running| Ok((running.service, reachable(running.address).to_string().try_into()?)));
+    let authorities = public.map(|running| Ok((running.service, reachable(running.address).to_string().try_into()?)));
     let routes = Routes {
-        services: services.collect::<anyhow::Result<_>>()?,
+        services: authorities.collect::<anyhow::Result<_>>()?,
         forwarder: Forwarder::new(context.lifecycle.clone()),
     };
-    let router = Router::new()
+    let app = Router::new()
         .route("/{service}/{*path}", any(forward))
         .fallback(async || Problem::not_found("no-such-route", "Not found"))
         .layer(cors(origins))
         .with_state(routes);
-    let service = Service {
+    let entry = Service {
         context,
         settings: server,
-        router,
+        router: app,
     };
-    Running::serve(service, listener)
+    Running::serve(entry, listener)
 }
 
 /// Returns the address under which a listener is reached from its own machine.

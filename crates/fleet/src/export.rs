@@ -1,8 +1,7 @@
-//! `fleet export spring`: writes accounts, posts and messages back into the databases of the legacy Spring services, so that a step of
-//! the move can be undone.
+//! `fleet export spring`: writes accounts, posts and messages to the databases of the legacy Spring services, so that a migration step
+//! can be undone.
 //!
-//! Each run compares and writes what differs. A row that is written is remembered as if it had been imported, so that the next import
-//! finds it unchanged.
+//! Each run writes the differences only. A written row is recorded as if it had been imported: the next import finds it unchanged.
 
 use std::path::PathBuf;
 
@@ -14,7 +13,7 @@ mod accounts;
 mod messages;
 mod posts;
 
-/// What `fleet export spring` was asked to do.
+/// The arguments of `fleet export spring`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// MySQL of the legacy auth.
@@ -28,13 +27,13 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Runs the export and prints what came of it.
+/// Runs the export and prints its summary.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let context = Context::system("fleet", 0);
     let report = Report::create(&options.report)?;
     let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
     let auth = sosohappy_auth::import::Importer::open(settings, &import::context()).await?;
-    let report = import::exclusive::run(&auth, Box::pin(give_back(&options, report, &auth, &context))).await?;
+    let report = import::exclusive::run(&auth, Box::pin(export_all(&options, report, &auth, &context))).await?;
     print!("{}", report.finish()?);
     println!("report: {}", options.report.display());
     if options.dry_run {
@@ -43,7 +42,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn give_back(
+/// Exports accounts, posts and messages to the databases that are given.
+async fn export_all(
     options: &Options,
     mut report: Report,
     auth: &sosohappy_auth::import::Importer,

@@ -1,4 +1,4 @@
-//! All five services in one process, on engines that need no installing.
+//! Runs all five services in one process, on embedded engines.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,11 +25,11 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::entry;
 use crate::secrets::Secrets;
 
-/// Runs the fleet, and the entry where there is one, until it is asked to leave.
+/// Runs the fleet, and the entry if it has an address, until a signal asks for shutdown.
 pub async fn run(data: &Path, entry: Option<entry::Settings>) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut leave = Leave::listen()?;
-    make_folder(data)?;
+    create_folder(data)?;
     let data = data.canonicalize()?;
     let _lock = FileLock::take(&data.join("fleet.lock"))
         .await
@@ -38,7 +38,7 @@ pub async fn run(data: &Path, entry: Option<entry::Settings>) -> anyhow::Result<
     let shared = settings::peek(&launcher.sources("config", sosohappy_config::DEFAULTS, &[]))?;
     let telemetry = Telemetry::install("fleet", &shared.log, &shared.tracing)?;
 
-    warn_of_strangers();
+    warn_of_unknown_variables();
 
     let running = tokio::select! {
         running = Box::pin(launcher.start(entry)) => running,
@@ -46,7 +46,11 @@ pub async fn run(data: &Path, entry: Option<entry::Settings>) -> anyhow::Result<
     };
     let outcome = match running {
         Ok(running) => {
-            let announcing = AbortOnDropHandle::new(tokio::spawn(announce(Ready::of(&running), data.clone(), began)));
+            let announcing = AbortOnDropHandle::new(tokio::spawn(announce(
+                StartingService::all_of(&running),
+                data.clone(),
+                began,
+            )));
             let outcome = supervise(running, leave).await;
             drop(announcing);
             outcome
@@ -57,33 +61,33 @@ pub async fn run(data: &Path, entry: Option<entry::Settings>) -> anyhow::Result<
     outcome
 }
 
-/// A variable that looks like one of ours and that nobody reads is most likely misspelt.
-fn warn_of_strangers() {
+/// Warns of environment variables with our prefix that no service reads: most likely a misspelt setting.
+fn warn_of_unknown_variables() {
     const OWN: [&str; 5] = ["DATA", "ENTRY", "ENTRY_ORIGINS", "SERVICE_TOKEN", "OPERATOR_TOKEN"];
     const SERVICES: [&str; 5] = ["AUTH__", "CONFIG__", "DM__", "FEED__", "NOTICE__"];
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        let Some(ours) = name.strip_prefix("SOSOHAPPY_") else {
+        let Some(key) = name.strip_prefix("SOSOHAPPY_") else {
             continue;
         };
-        let known = OWN.contains(&ours) || SERVICES.iter().any(|service| ours.starts_with(service));
-        if !known && !ours.starts_with("TEST_") {
+        let known = OWN.contains(&key) || SERVICES.iter().any(|service| key.starts_with(service));
+        if !known && !key.starts_with("TEST_") {
             tracing::warn!(%name, "unknown environment variable: SOSOHAPPY_<SERVICE>__<SECTION>__<KEY> is expected");
         }
     }
 }
 
-/// Returns where the settings of a service come from in the fleet of that data folder, which is made where it is missing.
+/// Returns the sources of a service's settings in the fleet of that data folder, which it creates if it is missing.
 pub(crate) fn sources(data: &Path, service: &'static str, defaults: &'static str) -> anyhow::Result<Sources> {
-    make_folder(data)?;
+    create_folder(data)?;
     Ok(Launcher::new(&data.canonicalize()?)?.sources(service, defaults, &[]))
 }
 
-/// Keys, accounts and messages: nobody else's to read.
-fn make_folder(data: &Path) -> anyhow::Result<()> {
+/// Creates the data folder, readable by its owner only: it holds keys, accounts and messages.
+fn create_folder(data: &Path) -> anyhow::Result<()> {
     let mut folder = std::fs::DirBuilder::new();
-    let made = folder.recursive(true).mode(0o700).create(data);
-    made.with_context(|| format!("--data {}", data.display()))
+    let created = folder.recursive(true).mode(0o700).create(data);
+    created.with_context(|| format!("--data {}", data.display()))
 }
 
 #[derive(Debug)]
@@ -100,12 +104,12 @@ impl Launcher {
         })
     }
 
-    /// Config first, which needs nobody; then the others, which ask it for their settings.
+    /// Starts config first; then auth, which reads its settings from config; then the others, which also call auth; the entry last.
     async fn start(&self, entry: Option<entry::Settings>) -> anyhow::Result<Vec<Running>> {
         let config = self.sources("config", sosohappy_config::DEFAULTS, &[]);
         let (settings, context) = prepare::<sosohappy_config::Settings>(sosohappy_config::SERVICE, &config).await?;
         let events = bus_of(&settings, |own| (&own.events, &own.fleet));
-        let bus = Shared {
+        let bus = SharedBus {
             bus: open(&events, &context).await?,
             events,
         };
@@ -159,7 +163,7 @@ impl Launcher {
         Ok(running)
     }
 
-    /// A service's settings in this fleet: everything in the data folder, unless the environment says otherwise.
+    /// Returns the sources of a service's settings: all data in the data folder, unless the environment overrides it.
     fn sources(&self, service: &'static str, defaults: &'static str, more: &[(&str, String)]) -> Sources {
         let inside = |scheme: &str, name: &str| format!("{scheme}:{}", self.data.join(name).display());
         let mut overrides = BTreeMap::from([
@@ -174,7 +178,7 @@ impl Launcher {
             "auth" => vec![
                 ("database.url", inside("sqlite", "auth.db")),
                 ("images.url", inside("file", "images/auth")),
-                // One machine, with nobody on it who could not read the data folder as well.
+                // Sign-in needs no proof: the launcher is for one machine on which every user may read the data folder.
                 ("sign-in.proof", "none".to_owned()),
             ],
             "feed" => vec![
@@ -203,14 +207,15 @@ impl Launcher {
     }
 }
 
-/// The bus that config uses, and with it everybody who has no other in the settings: one for all five wakes a consumer the moment a
-/// neighbour publishes.
-struct Shared {
+/// The bus of config, which all services with the same settings share. In one process the journal wakes a consumer as soon as another
+/// service publishes.
+struct SharedBus {
     events: settings::Events,
     bus: Arc<dyn Bus>,
 }
 
-impl Shared {
+impl SharedBus {
+    /// Returns the shared bus if these settings lead to it, else opens another one.
     async fn bus(&self, events: &settings::Events, context: &Context) -> anyhow::Result<Arc<dyn Bus>> {
         let of = |events: &settings::Events| (events.url.clone(), events.prefix.clone(), events.topics.clone());
         if of(events) == of(&self.events) && !is_secured(events) {
@@ -220,7 +225,7 @@ impl Shared {
     }
 }
 
-/// On a secured broker each service is a principal of its own, with a bus and consumer groups of its own.
+/// Returns whether the broker is secured: each service is then another principal, and needs its own bus and consumer groups.
 fn is_secured(events: &settings::Events) -> bool {
     events.security.protocol() != settings::Protocol::Plaintext
 }
@@ -231,16 +236,18 @@ async fn open(events: &settings::Events, service: &Context) -> anyhow::Result<Ar
     Ok(sosohappy_bus::open(events, context).await?)
 }
 
+/// Returns the settings of a service's bus.
 fn bus_of<S>(settings: &Live<S>, parts: fn(&S) -> (&settings::Events, &settings::Fleet)) -> settings::Events {
     let current = settings.get();
     let (events, fleet) = parts(&current);
     bus_settings(events, fleet)
 }
 
+/// Starts a service with its bus.
 async fn launch<S, B, F>(
     service: &'static str,
     sources: &Sources,
-    bus: &Shared,
+    bus: &SharedBus,
     events: fn(&S) -> (&settings::Events, &settings::Fleet),
     build: B,
 ) -> anyhow::Result<Running>
@@ -263,15 +270,15 @@ where
     |settings, context| build(settings, context, bus)
 }
 
-/// What a service that is being started is waited for by.
-struct Ready {
+/// A service that is starting.
+struct StartingService {
     service: &'static str,
     address: SocketAddr,
     lifecycle: Lifecycle,
 }
 
-impl Ready {
-    fn of(running: &[Running]) -> Vec<Self> {
+impl StartingService {
+    fn all_of(running: &[Running]) -> Vec<Self> {
         let of_one = |running: &Running| Self {
             service: running.service,
             address: running.address,
@@ -281,8 +288,8 @@ impl Ready {
     }
 }
 
-/// Says, once all are ready, where everything is and how to try it.
-async fn announce(services: Vec<Ready>, data: PathBuf, began: Instant) {
+/// Waits until all services are ready, then prints their URLs and the next commands.
+async fn announce(services: Vec<StartingService>, data: PathBuf, began: Instant) {
     for service in &services {
         service.lifecycle.ready().await;
     }
@@ -291,7 +298,7 @@ async fn announce(services: Vec<Ready>, data: PathBuf, began: Instant) {
         began.elapsed().as_millis(),
         data.display()
     );
-    for Ready { service, address, .. } in &services {
+    for StartingService { service, address, .. } in &services {
         match *service {
             entry::SERVICE => println!("  {:<15} http://{address}", "all, for apps"),
             service => println!("  {service:<15} http://{address}/{service}/docs"),
@@ -307,7 +314,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_data_folder_has_one_launcher() {
+    async fn a_second_launcher_on_the_same_data_folder_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let _first = FileLock::take(&folder.path().join("fleet.lock")).await.unwrap();
         let refused = run(folder.path(), None).await.unwrap_err();

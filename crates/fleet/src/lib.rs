@@ -1,4 +1,5 @@
-//! The launcher: all five services in one process, and `demo`, a scripted client that behaves like the app.
+//! The launcher, which runs all five services in one process, and the tools of operators: demo, topics, ACLs, dead letters, import and
+//! export.
 
 pub mod acls;
 pub mod app;

@@ -13,7 +13,7 @@ use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
 use sosohappy_fleet::{acls, demo, entry, export, import, launch, topics};
 
-const SECURED: &str = "Every setting of `events` can be given by environment, as for a service, so that a secured broker is reached:\n\
+const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
 
 /// The command line.
@@ -35,27 +35,27 @@ struct Arguments {
 enum Command {
     /// Run config, auth, feed, dm and notice on embedded engines (the default)
     #[command(
-        after_help = "Ports are 8888 to 8892. Every setting of a service can be changed by environment:\n\
+        after_help = "Ports are 8888 to 8892. Every setting of a service can be set by an environment variable:\n\
         SOSOHAPPY_<SERVICE>__SECTION__KEY, for example SOSOHAPPY_FEED__SERVER__PORT=9000."
     )]
     Run(Run),
-    /// Play a day of two people against a running fleet; fails when a step fails
+    /// Run two scripted users against a running fleet; fails if a step fails
     Demo(Demo),
-    /// List records that could not be applied, publish them again, or discard them
+    /// List dead letters (records that could not be applied), publish them again, or discard them
     #[command(after_help = SECURED)]
     DeadLetters(DeadLetters),
-    /// Take over accounts, posts and messages of the legacy Spring services; may be run again, and while they serve
+    /// Import accounts, posts and messages of the legacy Spring services; repeatable, also while these services run
     Import(Import),
-    /// Write accounts, posts and messages back into the databases of the legacy Spring services, to undo a step of the move
+    /// Export accounts, posts and messages to the databases of the legacy Spring services, to undo a migration step
     Export(Export),
-    /// Create the fleet's topics on Kafka, or with --acls the rights of its services, where they are missing; report what is not as declared
+    /// Create missing topics of the fleet on Kafka, or with --acls missing ACLs of its services; report differences from the declarations
     #[command(after_help = SECURED)]
     Topics(Topics),
 }
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Where everything is kept
+    /// The folder of all data
     #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
     /// One address for all services, as behind a load balancer, without the config service and management; or `off`
@@ -78,33 +78,33 @@ impl Run {
 
 #[derive(Debug, Args)]
 struct Demo {
-    /// One address for all services, as behind a load balancer; else each on its own port of 127.0.0.1
+    /// The URL of all services, such as a load balancer's; default: each service on its own port of 127.0.0.1
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The address of auth, when it is not the usual one
+    /// The URL of auth; overrides --url
     #[arg(long, value_name = "URL")]
     auth: Option<String>,
-    /// The address of feed
+    /// The URL of feed; overrides --url
     #[arg(long, value_name = "URL")]
     feed: Option<String>,
-    /// The address of dm
+    /// The URL of dm; overrides --url
     #[arg(long, value_name = "URL")]
     dm: Option<String>,
-    /// The address of notice
+    /// The URL of notice; overrides --url
     #[arg(long, value_name = "URL")]
     notice: Option<String>,
 }
 
 impl Demo {
     fn addresses(self) -> anyhow::Result<Addresses> {
-        let usual = self
+        let default = self
             .url
-            .map_or_else(Addresses::usual, |url| Ok(Addresses::behind(&url)))?;
+            .map_or_else(Addresses::from_environment, |url| Ok(Addresses::behind(&url)))?;
         Ok(Addresses {
-            auth: self.auth.unwrap_or(usual.auth),
-            feed: self.feed.unwrap_or(usual.feed),
-            dm: self.dm.unwrap_or(usual.dm),
-            notice: self.notice.unwrap_or(usual.notice),
+            auth: self.auth.unwrap_or(default.auth),
+            feed: self.feed.unwrap_or(default.feed),
+            dm: self.dm.unwrap_or(default.dm),
+            notice: self.notice.unwrap_or(default.notice),
         })
     }
 }
@@ -115,28 +115,28 @@ struct Topics {
     /// The brokers: kafka:HOST:PORT[,HOST:PORT…]
     #[arg(long, value_name = "URL", required_unless_present_any = ["strimzi", "acls"])]
     url: Option<String>,
-    /// What the services have as `events.prefix`
+    /// The services' setting `events.prefix`
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// A topic that the services have under another name in `events.topics`; may be repeated
+    /// An entry of the services' setting `events.topics`: the name of a topic; may be repeated
     #[arg(long, value_name = "TOPIC=NAME", value_parser = pair)]
     name: Vec<(String, String)>,
-    /// Only report, change nothing
+    /// Only report differences, change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Fail when a topic exists but not as declared, or a service has rights that are not declared
+    /// Fail if a topic differs from its declaration, or a service has undeclared ACLs
     #[arg(long)]
     strict: bool,
-    /// Print the resources of this Strimzi cluster; no broker is asked
+    /// Print the resources for this Strimzi cluster, without a connection to a broker
     #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["url", "dry_run", "strict", "prune"])]
     strimzi: Option<String>,
-    /// The rights of the services in place of the topics; without --url they are only printed
+    /// Handle the ACLs of the services instead of the topics; without --url only print them
     #[arg(long)]
     acls: bool,
-    /// The principal of a service
+    /// The template of the services' principals
     #[arg(long, value_name = "PRINCIPAL", default_value = "User:{service}", value_parser = acls::Principals::new, requires = "acls")]
     principal: acls::Principals,
-    /// Delete rights of the services that are not declared
+    /// Delete undeclared ACLs of the services
     #[arg(long, requires_all = ["acls", "url"])]
     prune: bool,
 }
@@ -149,16 +149,16 @@ struct Import {
 
 #[derive(Debug, Subcommand)]
 enum ImportCommand {
-    /// From the databases of the legacy Spring services into those of this fleet's services
+    /// Import from the databases of the legacy Spring services into those of this fleet's services
     #[command(after_help = IMPORTED)]
     Spring(ImportSpring),
 }
 
-const IMPORTED: &str = "The databases and image stores that are filled are those of the services' own settings: in the data folder, unless the\n\
-    environment says otherwise as for a service, for example SOSOHAPPY_AUTH__DATABASE__URL, SOSOHAPPY_FEED__IMAGES__URL,\n\
+const IMPORTED: &str = "The target databases and image stores are those of the services' own settings: in the data folder, unless environment\n\
+    variables set others as for a service, for example SOSOHAPPY_AUTH__DATABASE__URL, SOSOHAPPY_FEED__IMAGES__URL,\n\
     SOSOHAPPY_DM__MESSAGES__URL.\n\
     SOSOHAPPY_AUTH__TOKENS__LEGACY_KEY is the HS512 secret of the legacy auth.\n\
-    Each run takes over what has changed since the one before. See docs/migration.md.";
+    Each run imports the changes since the previous one. See docs/migration.md.";
 
 #[derive(Debug, Args)]
 #[group(id = "from", required = true, multiple = true, args = ["auth", "feed", "messages"])]
@@ -166,22 +166,22 @@ struct ImportSpring {
     /// The database of the legacy auth: accounts, photos, sessions
     #[arg(long, value_name = "mysql://…")]
     auth: Option<String>,
-    /// The database of the legacy feed: posts, pictures, likes; accounts are imported before, or with it
+    /// The database of the legacy feed: posts, pictures, likes; requires --auth, or accounts that were imported before
     #[arg(long, value_name = "mysql://…")]
     feed: Option<String>,
-    /// The database of the legacy dm: the collection `message`; accounts are imported before, or with it
+    /// The database of the legacy dm: the collection `message`; requires --auth, or accounts that were imported before
     #[arg(long, value_name = "mongodb://…")]
     messages: Option<String>,
-    /// Where the fleet keeps its data
+    /// The folder of the fleet's data
     #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
-    /// Where to write a line for each row that could not be placed as it was
+    /// The file to write a line to for each row that was not imported unchanged
     #[arg(long, default_value = "import-report.jsonl", value_name = "FILE")]
     report: PathBuf,
-    /// Whose a nickname is that more than one account has or had; may be repeated
+    /// The account of a nickname that more than one account has or had; may be repeated
     #[arg(long, value_name = "NICKNAME=ACCOUNT", value_parser = bearer)]
     bearer: Vec<(String, Account)>,
-    /// Only report, write nothing but missing tables
+    /// Only report; writes nothing except missing tables
     #[arg(long)]
     dry_run: bool,
 }
@@ -194,13 +194,13 @@ struct Export {
 
 #[derive(Debug, Subcommand)]
 enum ExportCommand {
-    /// From the databases of this fleet's services into those of the legacy Spring services
+    /// Export from the databases of this fleet's services to those of the legacy Spring services
     #[command(after_help = EXPORTED)]
     Spring(ExportSpring),
 }
 
-const EXPORTED: &str = "The databases that are read are those of the services' own settings, as for `fleet import spring`.\n\
-    Each run writes what differs. See docs/migration.md.";
+const EXPORTED: &str = "The source databases are those of the services' own settings, as for `fleet import spring`.\n\
+    Each run writes the differences only. See docs/migration.md.";
 
 #[derive(Debug, Args)]
 #[group(id = "into", required = true, multiple = true, args = ["auth", "feed", "messages"])]
@@ -214,13 +214,13 @@ struct ExportSpring {
     /// The database of the legacy dm
     #[arg(long, value_name = "mongodb://…")]
     messages: Option<String>,
-    /// Where the fleet keeps its data
+    /// The folder of the fleet's data
     #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
-    /// Where to write a line for each row that was deleted or could not be written
+    /// The file to write a line to for each row that was deleted or could not be written
     #[arg(long, default_value = "export-report.jsonl", value_name = "FILE")]
     report: PathBuf,
-    /// Only report, write nothing
+    /// Only report; writes nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -262,13 +262,13 @@ impl Import {
 
 #[derive(Debug, Args)]
 struct DeadLetters {
-    /// The bus: kafka:HOST:PORT[,HOST:PORT…], or journal:FILE of a fleet that is stopped
+    /// The bus: kafka:HOST:PORT[,HOST:PORT…], or journal:FILE of a stopped fleet
     #[arg(long, value_name = "URL")]
     url: String,
-    /// What the services have as `events.prefix`
+    /// The services' setting `events.prefix`
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// A topic that the services have under another name in `events.topics`; may be repeated
+    /// An entry of the services' setting `events.topics`: the name of a topic; may be repeated
     #[arg(long, value_name = "TOPIC=NAME", value_parser = pair)]
     name: Vec<(String, String)>,
     #[command(subcommand)]
@@ -277,31 +277,31 @@ struct DeadLetters {
 
 #[derive(Debug, Subcommand)]
 enum DeadLettersCommand {
-    /// Print one line a letter: where it lies, when, whose, which event, why
+    /// Print one line per dead letter: its id, time, consumer group, event id and reason
     List(LetterFilter),
-    /// Print a letter whole; key and value may be personal data
+    /// Print a dead letter with key, headers and value, which may be personal data
     Show {
         #[arg(value_name = "TOPIC/PARTITION/OFFSET")]
         id: LetterId,
     },
-    /// Publish letters to their topics again; every consumer group of the topic reads them, and knows the events it has applied
+    /// Publish dead letters to their topics again; every consumer group of the topic reads them and skips events that it has applied
     Replay(Selection),
-    /// Mark letters as of no use; their bytes stay until the topic's retention is over
+    /// Mark dead letters as discarded; their records stay until the topic's retention expires
     Discard(Selection),
 }
 
 #[derive(Debug, Args)]
 struct LetterFilter {
-    /// Only of this topic; may be repeated
+    /// Only dead letters of this topic; may be repeated
     #[arg(long, value_name = "TOPIC", value_parser = dead_letters::topic)]
     topic: Vec<Topic>,
-    /// Only with this text in the reason
+    /// Only dead letters whose reason contains this text
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Only of consumer groups with this text in their name
+    /// Only dead letters of consumer groups whose name contains this text
     #[arg(long, value_name = "TEXT")]
     group: Option<String>,
-    /// Only of the last while: 30m, 2h, 7d
+    /// Only dead letters that are not older: 30m, 2h, 7d
     #[arg(long, value_name = "DURATION")]
     since: Option<jiff::SignedDuration>,
 }
@@ -309,15 +309,15 @@ struct LetterFilter {
 #[derive(Debug, Args)]
 #[group(id = "selection", required = true, multiple = true, args = ["id", "topic", "reason", "group", "since", "all"])]
 struct Selection {
-    /// These letters, as `list` prints them
+    /// The ids of dead letters, as `list` prints them
     #[arg(value_name = "TOPIC/PARTITION/OFFSET")]
     id: Vec<LetterId>,
     #[command(flatten)]
     filter: LetterFilter,
-    /// Every letter there is
+    /// All dead letters
     #[arg(long)]
     all: bool,
-    /// Only tell, change nothing
+    /// Only report, change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -357,7 +357,7 @@ impl DeadLetters {
     }
 }
 
-/// Returns `events` of the environment, with what the command line says over it.
+/// Returns the settings `events` of the environment; arguments of the command line override them.
 fn events(url: Option<&str>, prefix: Option<&str>, names: &[(String, String)]) -> anyhow::Result<Events> {
     #[derive(serde::Deserialize)]
     struct Sections {

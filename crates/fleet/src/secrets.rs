@@ -1,4 +1,4 @@
-//! The credentials of a fleet that was given none: made up once, kept in the data folder.
+//! The credentials of the launcher's services: from the environment, else generated once and stored in the data folder.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 
-/// What services show each other, and what operators show.
+/// The credential of services, and the credential of operators.
 #[derive(Clone)]
 pub struct Secrets {
     pub service_token: String,
@@ -21,8 +21,8 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// From `SOSOHAPPY_SERVICE_TOKEN` and `SOSOHAPPY_OPERATOR_TOKEN`, else from the files `service-token` and
-    /// `operator-token` of the data folder (mode 0600), which are made when missing.
+    /// Reads `SOSOHAPPY_SERVICE_TOKEN` and `SOSOHAPPY_OPERATOR_TOKEN`, else the files `service-token` and `operator-token` of the data
+    /// folder (mode 0600), which it generates if they are missing.
     pub fn find(data: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             service_token: find("SOSOHAPPY_SERVICE_TOKEN", &data.join("service-token"))?,
@@ -45,23 +45,23 @@ fn find(variable: &str, file: &Path) -> anyhow::Result<String> {
         Err(error) => return Err(error).with_context(context),
     }
     let entropy: &dyn Entropy = &SystemEntropy;
-    let made = entropy.hex(32);
-    // Written beside and renamed: a crash leaves either nothing or the whole secret.
-    let beside = file.with_extension("new");
+    let secret = entropy.hex(32);
+    // Writes a temporary file and renames it: after a crash the file is either missing or complete.
+    let temporary = file.with_extension("new");
     let mut open = std::fs::OpenOptions::new();
-    let mut written = open
+    let mut writer = open
         .create(true)
         .truncate(true)
         .write(true)
         .mode(0o600)
-        .open(&beside)
+        .open(&temporary)
         .with_context(context)?;
-    written
-        .write_all(made.as_bytes())
-        .and_then(|()| written.sync_all())
+    writer
+        .write_all(secret.as_bytes())
+        .and_then(|()| writer.sync_all())
         .with_context(context)?;
-    std::fs::rename(&beside, file).with_context(context)?;
-    Ok(made)
+    std::fs::rename(&temporary, file).with_context(context)?;
+    Ok(secret)
 }
 
 #[cfg(test)]
@@ -71,12 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_made_up_secret_is_kept_for_its_owner_only() {
+    fn a_generated_secret_is_stored_and_readable_by_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("service-token");
-        let made = find("SOSOHAPPY_NOT_SET", &file).unwrap();
-        assert_eq!(made.len(), 64);
-        assert_eq!(find("SOSOHAPPY_NOT_SET", &file).unwrap(), made);
+        let secret = find("SOSOHAPPY_NOT_SET", &file).unwrap();
+        assert_eq!(secret.len(), 64);
+        assert_eq!(find("SOSOHAPPY_NOT_SET", &file).unwrap(), secret);
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -1,4 +1,4 @@
-//! Access control lists: what a principal may do.
+//! Access control lists (ACLs): the operations that a principal may perform.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,14 +12,17 @@ use tokio::time::Instant;
 
 use crate::{Admin, AdminError, refusal};
 
-/// The version of all three requests: the newest that Kafka 2.0 knows too.
+/// The version of all three requests: the newest that Kafka 2.0 supports.
 const VERSION: i16 = 1;
 
-/// Kafka's codes (`AclOperation`, `ResourceType`, `PatternType`, `AclPermissionType`).
+/// `ANY` of Kafka's `AclOperation`, `ResourceType`, `PatternType` and `AclPermissionType`.
 const ANY: i8 = 1;
+/// `ALLOW` of Kafka's `AclPermissionType`.
 const ALLOW: i8 = 3;
-/// How long the brokers may take to learn of new ACLs.
-const SPREAD: Duration = Duration::from_secs(10);
+/// The time limit for new ACLs to reach the broker.
+const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause between two checks of new ACLs.
+const PROPAGATION_POLL: Duration = Duration::from_millis(20);
 const ANY_HOST: &str = "*";
 
 const fn resource_code(kind: ResourceKind) -> i8 {
@@ -47,32 +50,34 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// What a broker has for a principal: an ACL as the fleet declares them, or another one in words.
+/// An ACL of a principal on a broker.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Found {
+pub enum BrokerAcl {
+    /// An ACL of the form that the fleet declares.
     Known(Acl),
-    /// Of a kind that the fleet never makes: another operation, host, resource, or a denial.
+    /// A description of any other ACL: another operation, host or resource, or a denial.
     Other(String),
 }
 
 impl Admin {
     /// Returns the ACLs of a principal, `User:feed`.
-    pub async fn acls_of(&mut self, principal: &str) -> Result<Vec<Found>, AdminError> {
+    pub async fn acls_of(&mut self, principal: &str) -> Result<Vec<BrokerAcl>, AdminError> {
         let request = DescribeAclsRequest::default()
             .with_resource_type_filter(ANY)
-            // Any name and host: what is left out is the empty text, which nothing has.
+            // `None` matches any name and host. The default of both fields is the empty string, which matches none.
             .with_resource_name_filter(None)
             .with_host_filter(None)
             .with_pattern_type_filter(ANY)
             .with_principal_filter(Some(text(principal)))
             .with_operation(ANY)
             .with_permission_type(ANY);
-        let answer = self.connection.call(&request, VERSION).await?;
-        if answer.error_code != 0 {
-            return Err(refusal(answer.error_code, answer.error_message.as_deref()));
+        let response = self.connection.call(&request, VERSION).await?;
+        if response.error_code != 0 {
+            return Err(refusal(response.error_code, response.error_message.as_deref()));
         }
+        // Codes that the fleet does not use have no Rust value: these ACLs are described by their codes.
         let mut found = Vec::new();
-        for resource in answer.resources {
+        for resource in response.resources {
             for acl in resource.acls {
                 let kind = [ResourceKind::Topic, ResourceKind::Group]
                     .into_iter()
@@ -83,16 +88,16 @@ impl Admin {
                 let operation = [Operation::Read, Operation::Write]
                     .into_iter()
                     .find(|operation| operation_code(*operation) == acl.operation);
-                let plain = acl.permission_type == ALLOW && acl.host.as_str() == ANY_HOST;
+                let allows_any_host = acl.permission_type == ALLOW && acl.host.as_str() == ANY_HOST;
                 found.push(match (kind, pattern, operation) {
-                    (Some(kind), Some(pattern), Some(operation)) if plain => Found::Known(Acl {
+                    (Some(kind), Some(pattern), Some(operation)) if allows_any_host => BrokerAcl::Known(Acl {
                         principal: principal.to_owned(),
                         operation,
                         kind,
                         pattern,
                         name: resource.resource_name.to_string(),
                     }),
-                    _ => Found::Other(format!(
+                    _ => BrokerAcl::Other(format!(
                         "{principal}: operation {} on resource {} {} (pattern {}) from {}, permission {}, by Kafka's codes",
                         acl.operation,
                         resource.resource_type,
@@ -108,25 +113,27 @@ impl Admin {
         Ok(found)
     }
 
-    /// Creates ACLs; those that exist are left as they are. Returns once this broker enforces them: the controller's answer comes before
-    /// the brokers have learned of them.
+    /// Creates ACLs; existing ones stay unchanged. Returns once this broker enforces them.
     pub async fn create_acls(&mut self, acls: &[Acl]) -> Result<(), AdminError> {
         self.request_acls(acls).await?;
-        let deadline = Instant::now() + SPREAD;
+        // The controller responds before the brokers have replicated the new ACLs: polls this broker until it lists all of them.
+        let deadline = Instant::now() + PROPAGATION_TIMEOUT;
         let mut missing: BTreeSet<_> = acls.iter().collect();
         loop {
             let principals: BTreeSet<_> = missing.iter().map(|acl| acl.principal.clone()).collect();
             for principal in principals {
                 let found = self.acls_of(&principal).await?;
-                missing.retain(|acl| !found.contains(&Found::Known((*acl).clone())));
+                missing.retain(|acl| !found.contains(&BrokerAcl::Known((*acl).clone())));
             }
             if missing.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(AdminError::Unavailable("new ACLs do not come into force".to_owned()));
+                return Err(AdminError::Unavailable(
+                    "new ACLs did not reach the broker in time".to_owned(),
+                ));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(PROPAGATION_POLL).await;
         }
     }
 
@@ -142,14 +149,14 @@ impl Admin {
                 .with_permission_type(ALLOW)
         });
         let request = CreateAclsRequest::default().with_creations(creations.collect());
-        let answer = self.connection.call(&request, VERSION).await?;
-        let refused = answer.results.iter().find(|result| result.error_code != 0);
+        let response = self.connection.call(&request, VERSION).await?;
+        let refused = response.results.iter().find(|result| result.error_code != 0);
         refused.map_or(Ok(()), |result| {
             Err(refusal(result.error_code, result.error_message.as_deref()))
         })
     }
 
-    /// Deletes ACLs; those that do not exist are no error.
+    /// Deletes ACLs. Does not fail for ACLs that do not exist.
     pub async fn delete_acls(&mut self, acls: &[Acl]) -> Result<(), AdminError> {
         let filters = acls.iter().map(|acl| {
             DeleteAclsFilter::default()
@@ -162,8 +169,8 @@ impl Admin {
                 .with_permission_type(ALLOW)
         });
         let request = DeleteAclsRequest::default().with_filters(filters.collect());
-        let answer = self.connection.call(&request, VERSION).await?;
-        let refused = answer.filter_results.iter().find(|result| result.error_code != 0);
+        let response = self.connection.call(&request, VERSION).await?;
+        let refused = response.filter_results.iter().find(|result| result.error_code != 0);
         refused.map_or(Ok(()), |result| {
             Err(refusal(result.error_code, result.error_message.as_deref()))
         })

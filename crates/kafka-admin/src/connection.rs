@@ -1,4 +1,4 @@
-//! One connection: TCP, TLS, SASL, and requests one after the other.
+//! A connection to a broker: TCP, TLS, SASL, and one request at a time.
 
 use std::fmt;
 use std::path::Path;
@@ -20,11 +20,11 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::{AdminError, refusal};
 
-/// How long a broker may take to accept a connection, or to answer a request.
+/// The time limit for a connection, including its authentication, and for each request.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The largest answer that is read; a description of some thousand ACLs is below a mebibyte.
-const MAX_ANSWER: i32 = 16 << 20;
+/// The largest accepted response, in bytes. A description of several thousand ACLs is smaller than a mebibyte.
+const MAX_RESPONSE: i32 = 16 << 20;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -32,7 +32,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
-    /// Of the last request; the answer carries it.
+    /// The correlation id of the last request; its response has the same one.
     correlation: i32,
 }
 
@@ -50,7 +50,7 @@ impl Connection {
     pub(crate) async fn open(broker: &str, security: &Security) -> Result<Self, AdminError> {
         tokio::time::timeout(TIMEOUT, Self::connect(broker, security))
             .await
-            .map_err(|_| unavailable(format!("{broker} does not answer")))?
+            .map_err(|_| unavailable(format!("{broker} does not respond")))?
     }
 
     async fn connect(broker: &str, security: &Security) -> Result<Self, AdminError> {
@@ -75,14 +75,15 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends a request and returns the answer to it.
+    /// Sends a request and returns its response.
     pub(crate) async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, AdminError> {
         tokio::time::timeout(TIMEOUT, self.exchange(request, version))
             .await
-            .map_err(|_| unavailable("the broker does not answer"))?
+            .map_err(|_| unavailable("the broker does not respond"))?
     }
 
     async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, AdminError> {
+        // A request is a length of 4 bytes, a header and a body. The header's own version depends on the API and its version.
         self.correlation += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -103,35 +104,36 @@ impl Connection {
         self.stream.flush().await.map_err(unavailable)?;
 
         let length = self.stream.read_i32().await.map_err(unavailable)?;
-        if !(0..=MAX_ANSWER).contains(&length) {
-            return Err(unavailable(format!("an answer of {length} bytes")));
+        if !(0..=MAX_RESPONSE).contains(&length) {
+            return Err(unavailable(format!("invalid response length: {length} bytes")));
         }
-        let mut answer = vec![0; usize::try_from(length).map_err(unavailable)?];
-        self.stream.read_exact(&mut answer).await.map_err(unavailable)?;
-        let mut answer = answer.as_slice();
-        let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(unavailable)?;
+        let mut response = vec![0; usize::try_from(length).map_err(unavailable)?];
+        self.stream.read_exact(&mut response).await.map_err(unavailable)?;
+        let mut response = response.as_slice();
+        let header =
+            ResponseHeader::decode(&mut response, R::Response::header_version(version)).map_err(unavailable)?;
         if header.correlation_id != self.correlation {
-            return Err(unavailable("the answer is to another request"));
+            return Err(unavailable("the response has the correlation id of another request"));
         }
-        R::Response::decode(&mut answer, version).map_err(unavailable)
+        R::Response::decode(&mut response, version).map_err(unavailable)
     }
 
     async fn authenticate(&mut self, sasl: &Sasl) -> Result<(), AdminError> {
         let (Sasl::Plain(login) | Sasl::ScramSha256(login) | Sasl::ScramSha512(login)) = sasl else {
             return Err(AdminError::Settings(
-                "OAUTHBEARER is for services: use SCRAM, PLAIN or a client certificate here".to_owned(),
+                "OAUTHBEARER is supported by services only: use SCRAM, PLAIN or a client certificate".to_owned(),
             ));
         };
         let handshake =
             SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(sasl.mechanism().name()));
-        let answer = self.call(&handshake, 1).await?;
-        if answer.error_code != 0 {
-            return Err(refusal(answer.error_code, None));
+        let response = self.call(&handshake, 1).await?;
+        if response.error_code != 0 {
+            return Err(refusal(response.error_code, None));
         }
         self.log_in(sasl.mechanism(), login).await
     }
 
-    /// RFC 4422: messages to and fro until the mechanism has no more to say.
+    /// Exchanges SASL messages (RFC 4422) until the mechanism is finished.
     async fn log_in(&mut self, mechanism: Mechanism, login: &Login) -> Result<(), AdminError> {
         let failed = |error: &dyn fmt::Display| AdminError::Unauthenticated(error.to_string());
         let password = login.password.expose_secret().to_owned();
@@ -147,18 +149,19 @@ impl Connection {
             let state = session
                 .step(challenge.as_deref(), &mut message)
                 .map_err(|error| failed(&error))?;
+            // The last challenge, as SCRAM's server signature, may need no reply.
             if state.is_finished() && message.is_empty() {
                 return Ok(());
             }
             let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
-            let answer = self.call(&request, 1).await?;
-            if answer.error_code != 0 {
-                return Err(failed(&answer.error_message.as_deref().unwrap_or("no reason is given")));
+            let response = self.call(&request, 1).await?;
+            if response.error_code != 0 {
+                return Err(failed(&response.error_message.as_deref().unwrap_or("no reason given")));
             }
             if state.is_finished() {
                 return Ok(());
             }
-            challenge = Some(answer.auth_bytes.to_vec());
+            challenge = Some(response.auth_bytes.to_vec());
         }
     }
 }
@@ -182,7 +185,7 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, AdminError> {
     };
     if client.key_password.is_some() {
         return Err(AdminError::Settings(
-            "a key with a password is not read here".to_owned(),
+            "encrypted client keys are not supported".to_owned(),
         ));
     }
     let chain = certificates("certificate", &client.certificate)?;
@@ -198,6 +201,7 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         .map_err(|error| unusable(key, path, error))
 }
 
+/// Returns the error of a file that a setting names and that cannot be read, or is invalid.
 fn unusable(key: &str, path: &Path, error: impl fmt::Display) -> AdminError {
     AdminError::Settings(format!("{key}: {}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! The accounts of SCRAM (RFC 5802), which Kafka keeps beside its topics.
+//! The users of SCRAM (RFC 5802), which Kafka stores in its metadata.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::AlterUserScramCredentialsRequest;
@@ -12,7 +12,7 @@ use sosohappy_common::settings::Mechanism;
 
 use crate::{Admin, AdminError, refusal};
 
-/// The least that Kafka takes; passwords of machines are random, so that more adds nothing.
+/// The lowest number that Kafka accepts. Passwords of services are random: more iterations would not make them safer.
 const ITERATIONS: u32 = 4096;
 
 const SALT_BYTES: usize = 32;
@@ -22,14 +22,14 @@ fn mechanism_code(mechanism: Mechanism) -> Result<i8, AdminError> {
         Mechanism::ScramSha256 => Ok(1),
         Mechanism::ScramSha512 => Ok(2),
         Mechanism::Plain | Mechanism::OauthBearer => Err(AdminError::Settings(format!(
-            "{} has no accounts that a broker keeps",
+            "{} has no users that a broker stores",
             mechanism.name()
         ))),
     }
 }
 
 impl Admin {
-    /// Creates an account of SCRAM, or gives it another password. The broker is sent the salted password only.
+    /// Creates a SCRAM user, or changes its password. Sends the salted password only.
     pub async fn set_password(
         &mut self,
         mechanism: Mechanism,
@@ -55,7 +55,7 @@ impl Admin {
             .await
     }
 
-    /// Deletes an account of SCRAM; one that does not exist is no error.
+    /// Deletes a SCRAM user. Does not fail for a user that does not exist.
     pub async fn delete_account(&mut self, mechanism: Mechanism, name: &str) -> Result<(), AdminError> {
         let account = ScramCredentialDeletion::default()
             .with_name(StrBytes::from_string(name.to_owned()))
@@ -65,9 +65,9 @@ impl Admin {
     }
 
     async fn alter(&mut self, request: &AlterUserScramCredentialsRequest) -> Result<(), AdminError> {
-        let answer = self.connection.call(request, 0).await?;
-        for result in answer.results {
-            // RESOURCE_NOT_FOUND: there was nothing to delete.
+        let response = self.connection.call(request, 0).await?;
+        for result in response.results {
+            // RESOURCE_NOT_FOUND: the user to delete does not exist.
             if result.error_code != 0 && result.error_code != ResponseError::ResourceNotFound.code() {
                 return Err(refusal(result.error_code, result.error_message.as_deref()));
             }

@@ -1,3 +1,5 @@
+//! The environment of one test.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +14,10 @@ use sosohappy_events::types::{AccessTokenIssued, NicknameSet, RelayHeartbeat, Ro
 use sosohappy_events::{Envelope, Event, Topic};
 
 use crate::engines::Real;
-use crate::fake_auth::{FakeAuth, Known};
+use crate::fake_auth::{FakeAuth, TokenRecord};
 use crate::{EngineSet, Running};
 
-/// One test's engines, credentials and fake auth.
+/// The test bed: engines, credentials and a fake auth for one test. Databases and topics are deleted when it is dropped.
 #[derive(Debug)]
 pub struct Bed {
     pub set: EngineSet,
@@ -28,10 +30,11 @@ pub struct Bed {
     heartbeats: parking_lot::Mutex<tokio::task::JoinHandle<()>>,
     /// What tests use to publish and read events beside the services.
     pub context: Context,
+    /// The bus of the services, on which tests publish and read events.
     pub bus: Arc<dyn Bus>,
 }
 
-/// Somebody who is signed in.
+/// A signed-in account.
 #[derive(Debug, Clone)]
 pub struct Person {
     pub account: Account,
@@ -41,24 +44,28 @@ pub struct Person {
 }
 
 impl Person {
-    /// Adds the credentials the app sends.
+    /// Adds the credentials that the app sends to a request.
     pub fn sign(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         request.bearer_auth(&self.token).header("email", self.account.as_str())
     }
 }
 
 impl Bed {
+    /// Creates a test bed on these engines.
+    ///
+    /// # Panics
+    /// If an engine is unavailable.
     pub async fn new(set: EngineSet) -> Self {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let prefix = format!("test_{}_", entropy.hex(6));
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let real = (set == EngineSet::Real).then(|| Real::from_environment(prefix.clone()));
         let service_token = entropy.hex(16);
         let auth = FakeAuth::start(&service_token).await;
         let context = Context::system("test", 0);
         let events = settings::Events::new(&events_url(real.as_ref(), folder.path()), &prefix);
         let bus = sosohappy_bus::open(&events, &context).await.expect("the bus opens");
-        bus.create_topics(&Topic::ALL).await.expect("topics can be made");
+        bus.create_topics(&Topic::ALL).await.expect("topics can be created");
         Self {
             set,
             service_token,
@@ -67,13 +74,13 @@ impl Bed {
             prefix,
             real,
             auth,
-            heartbeats: parking_lot::Mutex::new(tokio::spawn(beat(bus.clone(), context.clone()))),
+            heartbeats: parking_lot::Mutex::new(tokio::spawn(publish_heartbeats(bus.clone(), context.clone()))),
             context,
             bus,
         }
     }
 
-    /// Ends the heartbeats of auth's relay, as when auth is killed or the broker is unavailable.
+    /// Stops the heartbeats of auth's relay, as when auth is killed or the broker is unavailable.
     pub fn stop_heartbeats(&self) {
         self.heartbeats.lock().abort();
     }
@@ -81,10 +88,10 @@ impl Bed {
     /// Begins them again.
     pub fn resume_heartbeats(&self) {
         self.stop_heartbeats();
-        *self.heartbeats.lock() = tokio::spawn(beat(self.bus.clone(), self.context.clone()));
+        *self.heartbeats.lock() = tokio::spawn(publish_heartbeats(self.bus.clone(), self.context.clone()));
     }
 
-    /// The settings of a service (`auth`, `feed`, …) on this bed's engines, with `more` over them.
+    /// Returns the settings of a service (`auth`, `feed`, …) on this bed's engines; `more` overrides them.
     pub async fn settings<S: serde::de::DeserializeOwned>(
         &self,
         service: &'static str,
@@ -150,13 +157,13 @@ impl Bed {
             .collect()
     }
 
-    /// The folder of this test; it goes with it.
+    /// Returns the temporary folder of this test.
     #[must_use]
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// The brokers (`host:port`) and the prefix of this bed's topics, when it stands on the real engines.
+    /// Returns the brokers (`host:port`) and the prefix of this bed's topics; `None` on the embedded engines.
     #[must_use]
     pub fn kafka(&self) -> Option<(&str, &str)> {
         let real = self.real.as_ref()?;
@@ -166,7 +173,7 @@ impl Bed {
         ))
     }
 
-    /// The database of auth or feed on the real engines, which a stand-in of a Spring service shares with ours.
+    /// Returns the database URL of auth or feed on the real engines, for a fake Spring service that shares the database.
     ///
     /// # Panics
     /// On the embedded engines.
@@ -175,7 +182,7 @@ impl Bed {
         self.real.as_ref().expect("the real engines").mysql_url(service)
     }
 
-    /// The document database of dm or notice on the real engines.
+    /// Returns the document database URL of dm or notice on the real engines.
     ///
     /// # Panics
     /// On the embedded engines.
@@ -184,19 +191,21 @@ impl Bed {
         self.real.as_ref().expect("the real engines").mongodb_url(service)
     }
 
-    /// A context of its own for a service, on the machine's clock.
+    /// Creates a context for a service, on the system clock.
     #[must_use]
     pub fn context(&self, service: &'static str) -> Context {
         Context::system(service, 0)
     }
 
-    /// Runs a statement on the database of auth or feed, past the service: how a test makes a row corrupt. Returns how
-    /// many rows it changed.
+    /// Runs a statement directly on the database of auth or feed, for example to corrupt a row. Returns the number of changed rows.
+    ///
+    /// # Panics
+    /// If the statement fails.
     pub async fn sql(&self, service: &str, statement: &'static str) -> u64 {
         use sqlx::Connection as _;
         let outcome = if let Some(real) = &self.real {
             let connected = sqlx::MySqlConnection::connect(&real.mysql_url(service)).await;
-            let mut connection = connected.expect("the database answers");
+            let mut connection = connected.expect("the database is available");
             let done = sqlx::query(statement).execute(&mut connection).await;
             done.map(|done| done.rows_affected())
         } else {
@@ -206,14 +215,18 @@ impl Bed {
             let done = sqlx::query(statement).execute(&mut connection).await;
             done.map(|done| done.rows_affected())
         };
-        outcome.expect("the statement is right")
+        outcome.expect("the statement is valid")
     }
 
+    /// Starts a service and waits until it is ready.
+    ///
+    /// # Panics
+    /// If the service could not be built, or is not ready within 30 s.
     pub async fn start(&self, service: anyhow::Result<Service>) -> Running {
         Running::start(service.expect("the service can be built")).await
     }
 
-    /// Signs somebody in: a nickname and a token on the topics, and known to the fake auth at once.
+    /// Signs an account in: publishes its nickname and a token, and registers both at the fake auth.
     pub async fn person(&self, account: &str, nickname: &str) -> Person {
         let account: Account = account.parse().expect("a test account is valid");
         let session = SessionId(self.context.entropy.u64());
@@ -224,7 +237,7 @@ impl Bed {
         self.auth.add_token(
             account.as_str(),
             &token,
-            Known {
+            TokenRecord {
                 session,
                 issued_at: issued_at.as_millisecond(),
                 expires_at: expires_at.as_millisecond(),
@@ -249,14 +262,14 @@ impl Bed {
         }
     }
 
-    /// A token in the shape of auth's: services turn away what is no JWT of that account without asking auth.
+    /// Returns a token of the form of auth's: services refuse a token that is not a JWT of that account without a call to auth.
     fn bearer(&self, account: &Account, exp: i64) -> String {
         let claims = serde_json::json!({ "sub": "AccessToken", "email": account, "exp": exp });
         let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
         format!("e30.{claims}.{}", self.context.entropy.hex(24))
     }
 
-    /// Gives an account another nickname.
+    /// Changes the nickname of an account.
     pub async fn rename(&self, account: &Account, nickname: &str) {
         self.auth.set_nickname(account.as_str(), Some(nickname));
         self.publish(NicknameSet {
@@ -266,24 +279,25 @@ impl Bed {
         .await;
     }
 
-    /// Makes the fake auth forget somebody, as auth does on a resignation; the events are the test's to publish.
+    /// Removes an account from the fake auth, as auth does on a resignation. Publishes no event: the test does.
     pub fn forget(&self, person: &Person) {
         self.auth.set_nickname(person.account.as_str(), None);
-        self.auth.forget_tokens(person.account.as_str());
+        self.auth.revoke_tokens(person.account.as_str());
     }
 
-    /// Publishes an event as another service would; answers the envelope, to publish the very same again.
+    /// Publishes an event as another service would. Returns the envelope, so that a test can publish the same event again.
     pub async fn publish<E: Event>(&self, event: E) -> Envelope<E> {
         let envelope = Envelope::new(event, &self.context);
         self.publish_again(&envelope).await;
         envelope
     }
 
+    /// Publishes the same event again, as a duplicate.
     pub async fn publish_again<E: Event>(&self, envelope: &Envelope<E>) {
         self.bus
             .publish(&[envelope.to_outgoing()])
             .await
-            .expect("the bus takes events");
+            .expect("the event is published");
     }
 }
 
@@ -294,7 +308,7 @@ impl Drop for Bed {
 }
 
 /// Publishes heartbeats as auth's relay does.
-async fn beat(bus: Arc<dyn Bus>, context: Context) {
+async fn publish_heartbeats(bus: Arc<dyn Bus>, context: Context) {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     loop {
         ticks.tick().await;
@@ -306,7 +320,7 @@ async fn beat(bus: Arc<dyn Bus>, context: Context) {
             published_until: now,
         };
         let record = Envelope::new(heartbeat, &context).to_outgoing();
-        // Without it the services ask the fake auth, which is no other result.
+        // Ignored: without heartbeats the services call the fake auth, which has the same state.
         let _ = bus.publish(&[record]).await;
     }
 }

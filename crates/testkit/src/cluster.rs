@@ -1,4 +1,4 @@
-//! The two shapes a fleet runs in, as processes that can be killed: one on the embedded engines, eight on the real ones.
+//! A fleet as processes that a test can kill: one process on the embedded engines, or eight on the real ones.
 
 mod balanced;
 mod process;
@@ -12,10 +12,10 @@ use sosohappy_events::topic::Service;
 
 use crate::engines::Real;
 use crate::ports::ReservedPorts;
-pub use balanced::Balanced;
+pub use balanced::BalancedCluster;
 pub use process::Process;
 
-/// Where one replica of each service listens on loopback.
+/// The ports on loopback of one replica of each service.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ports {
     pub auth: u16,
@@ -24,13 +24,13 @@ pub struct Ports {
     pub notice: u16,
 }
 
-/// A running fleet. Its processes end and its data goes when it is dropped.
+/// A running fleet. Its processes are killed and its data is deleted when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     processes: BTreeMap<String, Process>,
-    /// Two of feed, dm and notice; the same twice where there is only one.
+    /// The ports of the two replicas of feed, dm and notice; both are equal where there is one replica.
     pub replicas: [Ports; 2],
-    /// Where config listens on loopback.
+    /// The port of config on loopback.
     pub config: u16,
     /// Where the launcher's entry listens on loopback; 0 without a launcher.
     pub entry: u16,
@@ -38,27 +38,27 @@ pub struct Cluster {
     pub operator_token: String,
     folder: tempfile::TempDir,
     real: Option<Real>,
-    /// `events.…` of each service, where each is a process.
+    /// The settings `events.…` of each service, where each is a process.
     events: BTreeMap<Service, Vec<(&'static str, String)>>,
     // Held for its drop: the ports stay reserved while a process is down.
     _reserved: ReservedPorts,
 }
 
-/// Of the databases and topics of one cluster.
+/// Returns a new prefix for the databases and topics of one cluster.
 fn prefix() -> String {
     let entropy: &dyn Entropy = &SystemEntropy;
     format!("test_{}_", entropy.hex(6))
 }
 
 impl Cluster {
-    /// `fleet --data <empty folder>`, the binary from this folder.
+    /// Starts `fleet --data <empty folder>` from the folder `binaries`.
     pub async fn embedded(binaries: &Path) -> Self {
         Self::embedded_with(binaries, &[]).await
     }
 
-    /// [`Cluster::embedded`] with settings by environment.
+    /// As [`Cluster::embedded`], with settings as environment variables.
     pub async fn embedded_with(binaries: &Path, settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let mut reserved = ReservedPorts::default();
         let ports: [u16; 5] = std::array::from_fn(|_| reserved.reserve());
         let entry = reserved.reserve();
@@ -94,19 +94,19 @@ impl Cluster {
         }
     }
 
-    /// Each service a process, two replicas of feed, dm and notice, on Kafka, MariaDB and the MongoDB-protocol server.
+    /// Starts each service as a process, with two replicas of feed, dm and notice, on Kafka, MariaDB and the MongoDB-protocol server.
     pub async fn real(binaries: &Path) -> Self {
         let real = Real::from_environment(prefix());
         let events = Service::ALL.map(|service| (service, vec![("EVENTS__URL", real.kafka.clone())]));
         Self::on(binaries, real, events.into()).await
     }
 
-    /// [`Cluster::real`] on the secured listeners: TLS everywhere, databases with a password, and on Kafka an account for each service
-    /// with no more rights than `fleet topics --acls` gives it.
+    /// As [`Cluster::real`], on the secured listeners: TLS everywhere, passwords for the databases, and a Kafka user for each service with
+    /// the ACLs that `fleet topics --acls` creates.
     pub async fn secured(binaries: &Path) -> Self {
         let real = Real::secured(prefix());
         let events = real.secured_kafka().await;
-        // Services may not create topics there.
+        // Services have no right to create topics: `fleet topics` creates the topics first, then the ACLs.
         let principal = format!("User:{}{{service}}", real.prefix);
         let url = &["--url", &real.kafka, "--prefix", &real.prefix][..];
         for more in [&[][..], &["--acls", "--principal", &principal][..]] {
@@ -122,7 +122,7 @@ impl Cluster {
     }
 
     async fn on(binaries: &Path, real: Real, events: BTreeMap<Service, Vec<(&'static str, String)>>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let entropy: &dyn Entropy = &SystemEntropy;
         let mut reserved = ReservedPorts::default();
         let (config, auth) = (reserved.reserve(), reserved.reserve());
@@ -152,7 +152,7 @@ impl Cluster {
         let at_config = ("CONFIG__URL", format!("http://127.0.0.1:{config}/config-service"));
         let source = ("SOURCE__URL", format!("file:{}", cluster.path("data/config")));
         let state = ("STATE__FOLDER", cluster.path("config-state"));
-        // A canary of seven instances takes seconds, not minutes.
+        // Shortens a canary of seven instances from minutes to seconds.
         let watch = ("CANARY__WATCH", "500ms".to_owned());
         cluster
             .spawn(
@@ -236,13 +236,13 @@ impl Cluster {
     fn engines(&self) -> &Real {
         self.real
             .as_ref()
-            .expect("a cluster of processes stands on the real engines")
+            .expect("a cluster of processes runs on the real engines")
     }
 
     /// Writes a file into the folder that is config's source, which may read it at any moment: it is there as a whole or not at all.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn configure(&self, file: &str, text: &str) {
         let folder = self.folder.path().join("data").join("config");
         std::fs::create_dir_all(&folder).expect("a folder can be made");
@@ -255,21 +255,24 @@ impl Cluster {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// Every process by name.
+    /// Returns the names of all processes, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.processes.keys().cloned().collect()
     }
 
-    /// SIGKILL, between any two lines.
+    /// Kills a process with SIGKILL.
     ///
     /// # Panics
-    /// When there is no process of that name.
+    /// If there is no process with that name.
     pub fn kill(&mut self, name: &str) {
         self.process(name).kill();
     }
 
-    /// Starts it again on the same ports and data; answers how long it took to be ready.
+    /// Starts a process again on the same ports and data. Returns the time until it is ready.
+    ///
+    /// # Panics
+    /// If there is no process with that name, or it does not become ready.
     pub async fn restart(&mut self, name: &str) -> Duration {
         self.process(name).restart().await
     }
@@ -280,13 +283,13 @@ impl Cluster {
             .unwrap_or_else(|| panic!("there is no process {name}"))
     }
 
-    /// Bytes resident in all processes together.
+    /// Returns the resident memory of all processes, in bytes.
     #[must_use]
     pub fn resident(&self) -> u64 {
         self.processes.values().map(Process::resident).sum()
     }
 
-    /// What every process wrote to its log.
+    /// Returns the logs of all processes.
     #[must_use]
     pub fn logs(&self) -> String {
         self.processes.values().map(Process::log_text).collect()

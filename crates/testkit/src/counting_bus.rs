@@ -1,4 +1,4 @@
-//! A bus that counts its readers.
+//! A bus that counts the readers of each topic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use sosohappy_bus::{Bus, BusError, Member, Reader, Start};
 use sosohappy_events::{Outgoing, Topic};
 
-/// Passes everything on, and counts how often each topic was read in full.
+/// Delegates to another bus, and counts the readers that were opened on each topic.
 #[derive(Debug)]
 pub struct CountingBus {
     bus: Arc<dyn Bus>,
@@ -22,7 +22,7 @@ impl CountingBus {
         Arc::new(Self { bus, reads })
     }
 
-    /// Returns the readers begun so far, by topic.
+    /// Returns the number of readers opened so far, by topic.
     #[must_use]
     pub fn readers(&self) -> BTreeMap<Topic, usize> {
         self.reads.lock().clone()

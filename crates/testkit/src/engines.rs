@@ -1,4 +1,4 @@
-//! The two engine sets, and the databases and topics of one test, which delete themselves.
+//! The two engine sets, and the databases and topics of one test, which are deleted after it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_common::settings::{Mechanism, Security};
 use sosohappy_events::topic::Service;
-use sosohappy_kafka_admin::{Admin, AdminError, Found};
+use sosohappy_kafka_admin::{Admin, AdminError, BrokerAcl};
 
-/// Which engines a test runs on.
+/// The engines of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineSet {
     /// SQLite files and the journal.
@@ -35,14 +35,20 @@ fn variable(name: &str) -> String {
 }
 
 impl EngineSet {
-    /// Whether the real engines are named in the environment. Says so when they are not, and fails where they must be there.
+    /// Returns whether the environment names the real engines. Prints that the test is skipped if it does not.
+    ///
+    /// # Panics
+    /// If it does not and `SOSOHAPPY_TEST_REQUIRE_ENGINES` is set.
     #[must_use]
     pub fn real_is_there() -> bool {
         are_set(&[KAFKA, MYSQL, MONGODB])
     }
 
-    /// As [`EngineSet::real_is_there`], for the secured listeners of the real engines as well. Engines that an older `scripts/engines`
-    /// started have none: `scripts/engines down`, then `up`.
+    /// As [`EngineSet::real_is_there`], and for the secured listeners of the real engines. Engines that were started by an older
+    /// `scripts/engines` have none: run `scripts/engines down`, then `up`.
+    ///
+    /// # Panics
+    /// As [`EngineSet::real_is_there`].
     #[must_use]
     pub fn secured_is_there() -> bool {
         are_set(&[KAFKA, MYSQL, MONGODB, KAFKA_SECURE, MYSQL_SECURE, MONGODB_SECURE, TLS])
@@ -73,13 +79,14 @@ pub(crate) struct Real {
     pub kafka: String,
     mysql: String,
     mongodb: String,
-    /// In every database and topic name.
+    /// Begins the name of every database and topic.
     pub prefix: String,
-    /// Accounts and rights on Kafka are the test's too, by this prefix.
+    /// Whether the test also has Kafka users and ACLs, with this prefix.
     secured: bool,
 }
 
 impl Real {
+    /// Returns the plain URLs.
     pub fn from_environment(prefix: String) -> Self {
         Self {
             kafka: variable(KAFKA),
@@ -90,8 +97,7 @@ impl Real {
         }
     }
 
-    /// The databases by their secured URLs. Kafka's is the plain one, which administers; services take
-    /// [`Real::secured_kafka`].
+    /// Returns the secured URLs of the databases, and Kafka's plain URL, for administration. Services use [`Real::secured_kafka`].
     pub fn secured(prefix: String) -> Self {
         Self {
             kafka: variable(KAFKA),
@@ -102,13 +108,13 @@ impl Real {
         }
     }
 
-    /// The principal of a service on the secured listener, without `User:`.
+    /// Returns the principal of a service on the secured listener, without `User:`.
     pub fn principal(&self, service: Service) -> String {
         format!("{}{}", self.prefix, service.short_name())
     }
 
-    /// Creates an account for each service, and returns what it has as `events.…` by environment. Rights are given by
-    /// `fleet topics --acls`.
+    /// Creates a Kafka user for each service, and returns its settings `events.…` as environment variables. The users have no rights until
+    /// `fleet topics --acls` creates the ACLs.
     pub async fn secured_kafka(&self) -> BTreeMap<Service, Vec<(&'static str, String)>> {
         let mut admin = self.admin().await.expect("Kafka can be administered");
         let entropy: &dyn Entropy = &SystemEntropy;
@@ -118,7 +124,7 @@ impl Real {
             admin
                 .set_password(Mechanism::ScramSha512, &name, &password, entropy)
                 .await
-                .expect("an account can be made");
+                .expect("a user can be created");
             let of_service = vec![
                 ("EVENTS__URL", variable(KAFKA_SECURE)),
                 ("EVENTS__SECURITY__PROTOCOL", "sasl_ssl".to_owned()),
@@ -140,17 +146,17 @@ impl Real {
         self.kafka.trim_start_matches("kafka:").trim_start_matches("//")
     }
 
-    /// Deletes the accounts of this test and their rights.
-    async fn forget_principals(&self) -> Result<(), AdminError> {
+    /// Deletes the users of this test and their ACLs.
+    async fn delete_principals(&self) -> Result<(), AdminError> {
         let mut admin = self.admin().await?;
         for service in Service::ALL {
             let name = self.principal(service);
             let found = admin.acls_of(&format!("User:{name}")).await?;
-            let rights = found.into_iter().filter_map(|acl| match acl {
-                Found::Known(acl) => Some(acl),
-                Found::Other(_) => None,
+            let acls = found.into_iter().filter_map(|acl| match acl {
+                BrokerAcl::Known(acl) => Some(acl),
+                BrokerAcl::Other(_) => None,
             });
-            admin.delete_acls(&rights.collect::<Vec<_>>()).await?;
+            admin.delete_acls(&acls.collect::<Vec<_>>()).await?;
             admin.delete_account(Mechanism::ScramSha512, &name).await?;
         }
         Ok(())
@@ -168,9 +174,9 @@ impl Real {
         format!("{}{service}", self.prefix)
     }
 
-    /// Drops every database and topic that carries the prefix.
+    /// Deletes every database and topic with the prefix.
     async fn clean_up(&self) -> anyhow::Result<()> {
-        // The same server by its plain URL.
+        // The secured URL leads to the same server: the plain one always works.
         let pool = sqlx::MySqlPool::connect(&variable(MYSQL)).await?;
         for service in ["auth", "feed"] {
             let drop = format!("DROP DATABASE IF EXISTS `{}`", self.database(service));
@@ -184,7 +190,7 @@ impl Real {
         }
 
         if self.secured {
-            self.forget_principals().await?;
+            self.delete_principals().await?;
         }
         let mut settings = ClientConfig::new();
         settings.set("bootstrap.servers", self.brokers());
@@ -210,6 +216,7 @@ impl Real {
 
 impl Drop for Real {
     fn drop(&mut self) {
+        // The clone must not be dropped: it would clean up again. A thread of its own, because a runtime cannot block inside another one.
         let real = self.clone();
         let real = std::mem::ManuallyDrop::new(real);
         let cleaned = std::thread::spawn(move || {
@@ -218,12 +225,12 @@ impl Drop for Real {
         });
         match cleaned.join() {
             Ok(Ok(())) => {}
-            other => eprintln!("a test's databases or topics stay behind: {other:?}"),
+            other => eprintln!("failed to delete a test's databases or topics: {other:?}"),
         }
     }
 }
 
-/// The URL with its path replaced; a query stays.
+/// Replaces the path of a URL, and keeps its query.
 fn with_database(url: &str, database: &str) -> String {
     let (base, query) = url
         .split_once('?')
@@ -241,7 +248,7 @@ mod tests {
     use super::with_database;
 
     #[test]
-    fn the_database_goes_into_the_path() {
+    fn the_database_is_set_as_the_path() {
         assert_eq!(
             with_database("mysql://root@127.0.0.1:3306", "x"),
             "mysql://root@127.0.0.1:3306/x"

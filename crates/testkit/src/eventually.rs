@@ -2,17 +2,17 @@ use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
 
-/// Asks again, every 20 ms for as long as [`PATIENCE`], until the answer is `Some`; events take their time.
+/// Polls every 20 ms, for up to [`PATIENCE`], until `ask` returns `Some`: events are delivered asynchronously. Returns the value.
 ///
 /// # Panics
-/// With `what` when it never is.
+/// If `ask` returns `None` for 15 s; the message contains `what`.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "never happened: {what}");
+        assert!(Instant::now() < deadline, "not within 15 s: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

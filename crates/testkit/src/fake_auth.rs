@@ -1,4 +1,4 @@
-//! Answers `introspect` and `lookup` as auth does, from what a test says of people.
+//! A fake auth: serves `introspect` and `lookup` from the tokens and nicknames that a test registers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use sosohappy_access::introspection::{IntrospectRequest, IntrospectResponse, Loo
 use sosohappy_common::NicknameKey;
 use sosohappy_events::types::{SessionId, TokenDigest};
 
+/// An access token in the state that `introspect` returns.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct TokenRecord {
     pub session: SessionId,
     pub issued_at: i64,
     pub expires_at: i64,
@@ -21,25 +22,29 @@ pub(crate) struct Known {
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct AuthState {
+    /// Nicknames by account.
     nicknames: HashMap<String, String>,
-    tokens: HashMap<(String, String), Known>,
+    /// Tokens by account and digest.
+    tokens: HashMap<(String, String), TokenRecord>,
 }
 
+/// The fake auth, on a free port of loopback. It stops with the test's runtime.
 #[derive(Debug, Clone)]
 pub(crate) struct FakeAuth {
     pub url: String,
-    book: Arc<Mutex<Book>>,
+    state: Arc<Mutex<AuthState>>,
 }
 
 impl FakeAuth {
+    /// Starts a fake auth that accepts calls with this service token.
     pub async fn start(service_token: &str) -> Self {
-        let book = Arc::new(Mutex::new(Book::default()));
+        let state = Arc::new(Mutex::new(AuthState::default()));
         let expected = format!("Bearer {service_token}");
         let routes = Router::new()
             .route("/auth-service/introspect", post(introspect))
             .route("/auth-service/lookup", post(lookup))
-            .with_state((book.clone(), Arc::<str>::from(expected)));
+            .with_state((state.clone(), Arc::<str>::from(expected)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("loopback has a free port");
@@ -48,67 +53,72 @@ impl FakeAuth {
             listener.local_addr().expect("a bound listener has an address")
         );
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { url, book }
+        Self { url, state }
     }
 
+    /// Sets or removes the nickname of an account.
     pub fn set_nickname(&self, account: &str, nickname: Option<&str>) {
-        let mut book = self.book.lock();
+        let mut state = self.state.lock();
         match nickname {
-            Some(nickname) => book.nicknames.insert(account.to_owned(), nickname.to_owned()),
-            None => book.nicknames.remove(account),
+            Some(nickname) => state.nicknames.insert(account.to_owned(), nickname.to_owned()),
+            None => state.nicknames.remove(account),
         };
     }
 
-    pub fn add_token(&self, account: &str, token: &str, known: Known) {
+    /// Registers an access token of an account.
+    pub fn add_token(&self, account: &str, token: &str, record: TokenRecord) {
         let digest = format!("sha256:{}", hex::encode(TokenDigest::of(token).0));
-        self.book.lock().tokens.insert((account.to_owned(), digest), known);
+        self.state.lock().tokens.insert((account.to_owned(), digest), record);
     }
 
-    pub fn forget_tokens(&self, account: &str) {
-        self.book.lock().tokens.retain(|(of, _), _| of != account);
+    /// Revokes all tokens of an account.
+    pub fn revoke_tokens(&self, account: &str) {
+        self.state.lock().tokens.retain(|(of, _), _| of != account);
     }
 }
 
-type Shared = State<(Arc<Mutex<Book>>, Arc<str>)>;
+/// The state and the expected `Authorization` header of a service.
+type Shared = State<(Arc<Mutex<AuthState>>, Arc<str>)>;
 
-fn is_a_service(headers: &HeaderMap, expected: &str) -> bool {
+fn is_authorized(headers: &HeaderMap, expected: &str) -> bool {
     headers
         .get(header::AUTHORIZATION)
         .is_some_and(|value| value == expected)
 }
 
 async fn introspect(
-    State((book, expected)): Shared,
+    State((state, expected)): Shared,
     headers: HeaderMap,
     Json(request): Json<IntrospectRequest>,
 ) -> Result<Json<IntrospectResponse>, StatusCode> {
-    if !is_a_service(&headers, &expected) {
+    if !is_authorized(&headers, &expected) {
         return Err(StatusCode::FORBIDDEN);
     }
-    let known = book
+    let record = state
         .lock()
         .tokens
         .get(&(request.account, request.token_digest))
         .cloned();
     Ok(Json(IntrospectResponse {
-        active: known.is_some(),
-        session: known.as_ref().map(|known| format!("{:016x}", known.session.0)),
-        issued_at: known.as_ref().map(|known| known.issued_at),
-        expires_at: known.as_ref().map(|known| known.expires_at),
-        role: known.map(|known| known.role.to_owned()),
+        active: record.is_some(),
+        session: record.as_ref().map(|record| format!("{:016x}", record.session.0)),
+        issued_at: record.as_ref().map(|record| record.issued_at),
+        expires_at: record.as_ref().map(|record| record.expires_at),
+        role: record.map(|record| record.role.to_owned()),
     }))
 }
 
 async fn lookup(
-    State((book, expected)): Shared,
+    State((state, expected)): Shared,
     headers: HeaderMap,
     Json(request): Json<LookupRequest>,
 ) -> Result<Json<LookupResponse>, StatusCode> {
-    if !is_a_service(&headers, &expected) {
+    if !is_authorized(&headers, &expected) {
         return Err(StatusCode::FORBIDDEN);
     }
-    let book = book.lock();
-    let found = book.nicknames.iter().find(|(account, nickname)| {
+    let state = state.lock();
+    // By account, or by nickname in any spelling.
+    let found = state.nicknames.iter().find(|(account, nickname)| {
         let asked = request.nickname.as_deref().map(NicknameKey::of);
         request.account.as_ref() == Some(account) || asked == Some(NicknameKey::of(nickname))
     });

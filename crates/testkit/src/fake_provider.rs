@@ -1,4 +1,4 @@
-//! A sign-in provider on loopback: its public keys, ID tokens signed with them, and answers that are wrong on purpose.
+//! A fake sign-in provider on loopback: its public keys, ID tokens signed with them, and faulty responses that a test chooses.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use serde_json::Value;
 
-/// Bits of an RSA key: as many as are made quickly without optimisation.
+/// Bits of an RSA key: small, so that a debug build generates keys quickly.
 const RSA_BITS: usize = 1024;
 
 static RSA: LazyLock<EncodingKey> = LazyLock::new(rsa_key);
@@ -39,6 +39,7 @@ pub enum ProviderKey {
 }
 
 impl ProviderKey {
+    /// Returns the signature algorithm of tokens.
     #[must_use]
     pub fn algorithm(self) -> Algorithm {
         match self {
@@ -60,7 +61,7 @@ impl ProviderKey {
     /// Returns the public key as the provider publishes it.
     ///
     /// # Panics
-    /// Not with the keys of this module.
+    /// Never, with the keys of this module.
     #[must_use]
     pub fn jwk(self, kid: &str) -> Jwk {
         let mut jwk = Jwk::from_encoding_key(&self.encoding(), self.algorithm()).expect("a valid key");
@@ -68,10 +69,10 @@ impl ProviderKey {
         jwk
     }
 
-    /// Returns a token of these claims.
+    /// Returns a signed token with these claims.
     ///
     /// # Panics
-    /// If the claims are no JSON object.
+    /// If the claims are not a JSON object.
     #[must_use]
     pub fn sign(self, kid: Option<&str>, claims: &Value) -> String {
         let mut header = Header::new(self.algorithm());
@@ -80,18 +81,20 @@ impl ProviderKey {
     }
 }
 
-/// How a fake provider answers a request for its keys.
+/// The response of a fake provider to a request for its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeysAnswer {
+    /// These keys, each with its key id.
     Keys(Vec<(String, ProviderKey)>),
+    /// This status with an empty body.
     Status(u16),
     /// This body with status 200.
     Body(String),
-    /// The answer to nothing: the connection stays open for this long.
+    /// An empty response after this delay.
     Slow(Duration),
 }
 
-/// A provider whose answers a test chooses. It stops with the test's runtime.
+/// A provider whose responses a test chooses. It stops with the test's runtime.
 #[derive(Debug, Clone)]
 pub struct FakeProvider {
     keys_url: String,
@@ -105,7 +108,7 @@ struct Shared {
 }
 
 impl FakeProvider {
-    /// Starts with one RSA key `rsa` and one P-256 key `ec`.
+    /// Starts a provider with one RSA key `rsa` and one P-256 key `ec`.
     ///
     /// # Panics
     /// If loopback has no free port.
@@ -136,12 +139,12 @@ impl FakeProvider {
         &self.keys_url
     }
 
-    /// Answers so from now on.
+    /// Sets the response to later requests.
     pub fn set_answer(&self, answer: KeysAnswer) {
         *self.shared.answer.lock() = answer;
     }
 
-    /// Returns how often the keys were asked for.
+    /// Returns the number of requests for the keys.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)

@@ -1,5 +1,5 @@
-//! What tests of the services stand on: engines that clean up after themselves, a fake auth for the services behind it, running
-//! services, sockets.
+//! The test environment of the services: engines with databases and topics that are deleted after the test, a fake auth for the other
+//! services, running services, sockets.
 //!
 //! ```ignore
 //! async fn saves_a_post(bed: Bed) {
@@ -26,7 +26,7 @@ mod socket;
 pub mod spring;
 
 pub use bed::{Bed, Person};
-pub use cluster::{Balanced, Cluster, Ports, Process};
+pub use cluster::{BalancedCluster, Cluster, Ports, Process};
 pub use counting_bus::CountingBus;
 pub use engines::EngineSet;
 pub use eventually::eventually;
@@ -36,7 +36,7 @@ pub use ports::ReservedPorts;
 pub use running::Running;
 pub use socket::Socket;
 
-/// Makes a test for each engine set of `async fn name(bed: Bed)`: `name::embedded` and `name::real`.
+/// Generates a test for each engine set from `async fn name(bed: Bed)`: `name::embedded` and `name::real`.
 #[macro_export]
 macro_rules! on_both_engines {
     ($($test:ident),+ $(,)?) => {$(

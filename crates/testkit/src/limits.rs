@@ -1,6 +1,6 @@
-//! Settings without rate limits: all clients of a test or a measurement share one address and call faster than people do.
+//! Settings that disable rate limits: all clients of a test or a benchmark share one address, and send more requests than people do.
 //!
-//! The settings of a test itself override these.
+//! A test's own settings override these.
 
 /// Keys of every service.
 const OFF: &[&str] = &[
@@ -19,7 +19,7 @@ const OFF: &[&str] = &[
 const OFF_AT_AUTH: &[&str] = &["sign-in.failures-per-minute"];
 const OFF_WITH_SOCKETS: &[&str] = &["sockets.frames-per-minute"];
 
-/// Returns them for the settings of a service (`auth`, `feed`, …).
+/// Returns the settings that disable the limits of a service (`auth`, `feed`, …).
 pub(crate) fn off(service: &str) -> impl Iterator<Item = (&'static str, String)> {
     let own = match service {
         "auth" => OFF_AT_AUTH,
@@ -29,7 +29,7 @@ pub(crate) fn off(service: &str) -> impl Iterator<Item = (&'static str, String)>
     OFF.iter().chain(own).map(|key| (*key, "off".to_owned()))
 }
 
-/// Returns them for the environment of a process, for each service.
+/// Returns the environment variables that disable the limits of every service.
 pub(crate) fn off_by_environment() -> impl Iterator<Item = (String, String)> {
     ["config", "auth", "feed", "dm", "notice"]
         .into_iter()

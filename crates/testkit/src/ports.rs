@@ -1,12 +1,14 @@
+//! Ports that no other process takes.
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// TCP ports of loopback that stay reserved for the servers of one test until this is dropped, also while a server is down.
+/// Reserves TCP ports of loopback for the servers of one test until it is dropped, also while a server is down.
 ///
-/// Each port is held by a bound socket that does not listen. With `SO_REUSEADDR` on both, which every server here sets, a server may
-/// bind and listen on it (socket(7)), while the kernel hands the port to no outgoing connection and to no other bind to port 0, in this
-/// process or another.
+/// Each port is held by a bound socket that does not listen. With `SO_REUSEADDR` on both sockets, which every server of the fleet
+/// sets, a server may bind to the port and listen on it (socket(7)). The kernel assigns the port to no outgoing connection and to no
+/// other bind to port 0, in any process.
 #[derive(Debug, Default)]
 pub struct ReservedPorts(Vec<TcpSocket>);
 
@@ -14,9 +16,9 @@ impl ReservedPorts {
     /// Reserves one more port.
     ///
     /// # Panics
-    /// When loopback has none left.
+    /// If loopback has no free port.
     pub fn reserve(&mut self) -> u16 {
-        let socket = TcpSocket::new_v4().expect("a socket can be made");
+        let socket = TcpSocket::new_v4().expect("a socket can be created");
         socket.set_reuseaddr(true).expect("a new socket takes options");
         socket
             .bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
@@ -35,7 +37,7 @@ mod tests {
     use super::ReservedPorts;
 
     #[test]
-    fn reserved_ports_are_given_to_no_other_socket() {
+    fn reserved_ports_are_assigned_to_no_other_socket() {
         let mut reserved = ReservedPorts::default();
         let ports: HashSet<_> = (0..200).map(|_| reserved.reserve()).collect();
         assert_eq!(ports.len(), 200, "no port is reserved twice");
@@ -53,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_listens_on_its_reserved_port_again_and_again() {
+    fn a_server_can_listen_on_its_reserved_port_repeatedly() {
         let mut reserved = ReservedPorts::default();
         let port = reserved.reserve();
         for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Stand-ins for FCM, its token endpoint and APNs: over HTTP/2, with keys of their own, and misbehaving as a test says.
+//! Fakes of FCM, its token endpoint and APNs: over HTTP/2, with their own keys, and with faulty responses that a test chooses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rsa::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 
-/// A push that a provider took.
+/// A push that a provider accepted.
 #[derive(Debug, Clone)]
 pub struct SentPush {
     /// `fcm` or `apns`.
@@ -27,27 +27,27 @@ pub struct SentPush {
     pub bytes: usize,
 }
 
-/// How a provider answers the next request for a device.
+/// A faulty response of a provider to a request for a device.
 #[derive(Debug, Clone)]
 pub enum Misbehaviour {
-    /// An answer with this status, headers and body.
+    /// A response with this status, headers and body.
     Answer(u16, Vec<(&'static str, String)>, String),
-    /// An answer of a megabyte that is no JSON.
+    /// A response of one mebibyte that is not JSON.
     Huge(u16),
-    /// No answer within a minute.
+    /// No response within a minute.
     Hang,
-    /// The stream is reset in the middle of the answer.
+    /// The stream is reset in the middle of the response.
     Reset,
 }
 
 impl Misbehaviour {
-    /// The error that APNs documents for the reason.
+    /// Returns the error that APNs documents for the reason.
     #[must_use]
     pub fn apns(status: u16, reason: &str) -> Self {
         Self::Answer(status, Vec::new(), json!({ "reason": reason }).to_string())
     }
 
-    /// The error that FCM documents for the code.
+    /// Returns the error that FCM documents for the code.
     #[must_use]
     pub fn fcm(status: u16, code: &str) -> Self {
         let details = json!([{ "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code }]);
@@ -55,6 +55,7 @@ impl Misbehaviour {
         Self::Answer(status, Vec::new(), body.to_string())
     }
 
+    /// Adds a `Retry-After` header to a [`Misbehaviour::Answer`]; other faults stay unchanged.
     #[must_use]
     pub fn retry_after(self, value: &str) -> Self {
         match self {
@@ -68,20 +69,21 @@ impl Misbehaviour {
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct ProviderState {
     sent: Vec<SentPush>,
-    /// Answers by device, used up one by one.
+    /// Faulty responses by device; each is used once, in order.
     misbehaviours: HashMap<String, Vec<Misbehaviour>>,
-    /// Requests, the refused ones included.
+    /// The number of push requests, including refused ones.
     requests: usize,
-    /// OAuth tokens handed out.
+    /// The number of issued OAuth tokens.
     grants: usize,
-    /// Provider tokens seen at APNs.
+    /// The distinct provider tokens that APNs received.
     provider_tokens: Vec<String>,
+    /// Whether the token endpoint refuses the service account.
     tokens_refused: bool,
 }
 
-/// The providers, on loopback. Clones share what they took.
+/// The fake providers, on loopback. Clones share their state. They stop with the test's runtime.
 #[derive(Clone)]
 pub struct PushProviders {
     pub url: String,
@@ -89,7 +91,7 @@ pub struct PushProviders {
     pub service_account: String,
     /// The authentication key of APNs, in PEM form.
     pub apns_key: String,
-    book: Arc<Mutex<Book>>,
+    state: Arc<Mutex<ProviderState>>,
     fcm_public: Arc<DecodingKey>,
     apns_public: Arc<DecodingKey>,
 }
@@ -102,15 +104,17 @@ impl std::fmt::Debug for PushProviders {
     }
 }
 
-/// Bits of the service account's key: as many as are made quickly without optimisation.
+/// Bits of the service account's key: small, so that a debug build generates it quickly.
 const RSA_BITS: usize = 1024;
 pub const APNS_KEY_ID: &str = "ABC123DEFG";
 pub const APNS_TEAM_ID: &str = "DEF123GHIJ";
 pub const APNS_TOPIC: &str = "com.example.sosohappy";
 
 impl PushProviders {
+    /// Starts the providers.
+    ///
     /// # Panics
-    /// When loopback has no free port.
+    /// If loopback has no free port.
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -133,7 +137,7 @@ impl PushProviders {
             })
             .to_string(),
             apns_key: apns_key.serialize_pem(),
-            book: Arc::default(),
+            state: Arc::default(),
             fcm_public: Arc::new(DecodingKey::from_rsa_pem(public.as_bytes()).expect("a public key")),
             apns_public: Arc::new(
                 DecodingKey::from_ec_pem(apns_key.public_key_pem().as_bytes()).expect("a public key"),
@@ -141,7 +145,7 @@ impl PushProviders {
             url,
         };
         let routes = Router::new()
-            .route("/token", post(grant))
+            .route("/token", post(issue_token))
             .route("/v1/projects/soso-happy/messages:send", post(fcm))
             .route("/3/device/{device}", post(apns))
             .with_state(providers.clone());
@@ -149,7 +153,7 @@ impl PushProviders {
         providers
     }
 
-    /// Settings of notice that send to these providers.
+    /// Returns the settings with which notice sends to these providers.
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
@@ -164,51 +168,55 @@ impl PushProviders {
         ]
     }
 
-    /// The next requests for the device are answered so, one after the other.
+    /// Queues faulty responses for the next requests for the device, one for each request.
     pub fn misbehave(&self, device: &str, with: impl IntoIterator<Item = Misbehaviour>) {
-        let mut book = self.book.lock();
-        book.misbehaviours.entry(device.to_owned()).or_default().extend(with);
+        let mut state = self.state.lock();
+        state.misbehaviours.entry(device.to_owned()).or_default().extend(with);
     }
 
-    /// From here on the token endpoint refuses the service account, or takes it again.
+    /// Sets whether the token endpoint refuses the service account.
     pub fn refuse_tokens(&self, refused: bool) {
-        self.book.lock().tokens_refused = refused;
+        self.state.lock().tokens_refused = refused;
     }
 
+    /// Returns the accepted pushes, in order.
     #[must_use]
     pub fn sent(&self) -> Vec<SentPush> {
-        self.book.lock().sent.clone()
+        self.state.lock().sent.clone()
     }
 
+    /// Returns the number of push requests, including refused ones.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.book.lock().requests
+        self.state.lock().requests
     }
 
+    /// Returns the number of issued OAuth tokens.
     #[must_use]
     pub fn grants(&self) -> usize {
-        self.book.lock().grants
+        self.state.lock().grants
     }
 
-    /// How many different provider tokens APNs saw.
+    /// Returns the number of distinct provider tokens that APNs received.
     #[must_use]
     pub fn provider_tokens(&self) -> usize {
-        self.book.lock().provider_tokens.len()
+        self.state.lock().provider_tokens.len()
     }
 
-    fn next(&self, device: &str) -> Option<Misbehaviour> {
-        let mut book = self.book.lock();
-        book.requests += 1;
-        let waiting = book.misbehaviours.get_mut(device)?;
-        (!waiting.is_empty()).then(|| waiting.remove(0))
+    /// Counts a request, and returns the next faulty response that is queued for the device.
+    fn next_misbehaviour(&self, device: &str) -> Option<Misbehaviour> {
+        let mut state = self.state.lock();
+        state.requests += 1;
+        let queue = state.misbehaviours.get_mut(device)?;
+        (!queue.is_empty()).then(|| queue.remove(0))
     }
 
-    fn took(&self, sent: SentPush) {
-        self.book.lock().sent.push(sent);
+    fn record(&self, sent: SentPush) {
+        self.state.lock().sent.push(sent);
     }
 }
 
-async fn misbehaving(misbehaviour: Misbehaviour) -> Response {
+async fn faulty_response(misbehaviour: Misbehaviour) -> Response {
     match misbehaviour {
         Misbehaviour::Answer(status, headers, body) => {
             let mut response = (status_of(status), body).into_response();
@@ -235,6 +243,7 @@ fn status_of(status: u16) -> StatusCode {
     StatusCode::from_u16(status).expect("a status")
 }
 
+/// Returns the token of the `Authorization` header; empty if there is none.
 fn bearer(headers: &HeaderMap) -> &str {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     value
@@ -242,12 +251,13 @@ fn bearer(headers: &HeaderMap) -> &str {
         .map_or("", |(_, token)| token)
 }
 
-async fn grant(State(providers): State<PushProviders>, body: String) -> Response {
+/// The OAuth 2.0 token endpoint: issues a token for a JWT that the service account has signed (RFC 7523).
+async fn issue_token(State(providers): State<PushProviders>, body: String) -> Response {
     let refused = || {
         let problem = json!({ "error": "invalid_grant", "error_description": "Invalid JWT Signature." });
         (StatusCode::BAD_REQUEST, Json(problem)).into_response()
     };
-    if providers.book.lock().tokens_refused {
+    if providers.state.lock().tokens_refused {
         return refused();
     }
     let assertion = body.split('&').find_map(|field| field.strip_prefix("assertion="));
@@ -263,9 +273,9 @@ async fn grant(State(providers): State<PushProviders>, body: String) -> Response
         return refused();
     }
     let number = {
-        let mut book = providers.book.lock();
-        book.grants += 1;
-        book.grants
+        let mut state = providers.state.lock();
+        state.grants += 1;
+        state.grants
     };
     Json(json!({ "access_token": format!("oauth-{number}"), "expires_in": 3599, "token_type": "Bearer" }))
         .into_response()
@@ -277,16 +287,16 @@ async fn fcm(State(providers): State<PushProviders>, request: Request<Body>) -> 
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
     let device = payload["message"]["token"].as_str().unwrap_or_default().to_owned();
-    if let Some(misbehaviour) = providers.next(&device) {
-        return misbehaving(misbehaviour).await;
+    if let Some(misbehaviour) = providers.next_misbehaviour(&device) {
+        return faulty_response(misbehaviour).await;
     }
     if !bearer(&parts.headers).starts_with("oauth-") {
-        return misbehaving(Misbehaviour::fcm(401, "UNAUTHENTICATED")).await;
+        return faulty_response(Misbehaviour::fcm(401, "UNAUTHENTICATED")).await;
     }
     if body.len() > 4096 {
-        return misbehaving(Misbehaviour::fcm(400, "INVALID_ARGUMENT")).await;
+        return faulty_response(Misbehaviour::fcm(400, "INVALID_ARGUMENT")).await;
     }
-    providers.took(SentPush {
+    providers.record(SentPush {
         provider: "fcm",
         device,
         headers: parts.headers,
@@ -300,10 +310,11 @@ async fn apns(State(providers): State<PushProviders>, Path(device): Path<String>
     let (parts, body) = request.into_parts();
     assert_eq!(parts.version, Version::HTTP_2);
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
-    if let Some(misbehaviour) = providers.next(&device) {
-        return misbehaving(misbehaviour).await;
+    if let Some(misbehaviour) = providers.next_misbehaviour(&device) {
+        return faulty_response(misbehaviour).await;
     }
     let token = bearer(&parts.headers);
+    // Tokens of APNs have an `iat` and no `exp`.
     let mut validation = Validation::new(Algorithm::ES256);
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
@@ -311,21 +322,21 @@ async fn apns(State(providers): State<PushProviders>, Path(device): Path<String>
     let valid = valid
         .is_ok_and(|token| token.header.kid.as_deref() == Some(APNS_KEY_ID) && token.claims["iss"] == APNS_TEAM_ID);
     if !valid {
-        return misbehaving(Misbehaviour::apns(403, "InvalidProviderToken")).await;
+        return faulty_response(Misbehaviour::apns(403, "InvalidProviderToken")).await;
     }
     if parts.headers.get("apns-topic").is_none_or(|topic| topic != APNS_TOPIC) {
-        return misbehaving(Misbehaviour::apns(400, "MissingTopic")).await;
+        return faulty_response(Misbehaviour::apns(400, "MissingTopic")).await;
     }
     if body.len() > 4096 {
-        return misbehaving(Misbehaviour::apns(413, "PayloadTooLarge")).await;
+        return faulty_response(Misbehaviour::apns(413, "PayloadTooLarge")).await;
     }
     {
-        let mut book = providers.book.lock();
-        if !book.provider_tokens.iter().any(|known| known == token) {
-            book.provider_tokens.push(token.to_owned());
+        let mut state = providers.state.lock();
+        if !state.provider_tokens.iter().any(|known| known == token) {
+            state.provider_tokens.push(token.to_owned());
         }
     }
-    providers.took(SentPush {
+    providers.record(SentPush {
         provider: "apns",
         device,
         headers: parts.headers,

@@ -1,3 +1,5 @@
+//! A service that serves within the test's process.
+
 use std::time::Duration;
 
 use sosohappy_common::Context;
@@ -7,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::PATIENCE;
 
-/// A service on a free port of loopback, ready. Stops when dropped.
+/// A service on a free port of loopback. Stops when dropped.
 #[derive(Debug)]
 pub struct Running {
     /// `http://127.0.0.1:<port>`.
@@ -17,10 +19,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Serves and waits until every gate is open.
+    /// Starts a service and waits until it is ready.
     ///
     /// # Panics
-    /// When it is not ready for as long as [`PATIENCE`].
+    /// If it is not ready within [`PATIENCE`].
     pub async fn start(service: Service) -> Self {
         let running = Self::serve(service).await;
         let context = &running.context;
@@ -34,10 +36,10 @@ impl Running {
         running
     }
 
-    /// Serves, ready or not.
+    /// Starts a service without waiting until it is ready.
     ///
     /// # Panics
-    /// When loopback has no free port.
+    /// If loopback has no free port.
     pub async fn serve(service: Service) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -55,25 +57,26 @@ impl Running {
         }
     }
 
+    /// Returns the URL of a path.
     #[must_use]
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    /// The socket's address for a path.
+    /// Returns the WebSocket URL of a path.
     #[must_use]
     pub fn socket_at(&self, path: &str) -> String {
         format!("ws{}{path}", self.url.trim_start_matches("http"))
     }
 
-    /// Drains as on SIGTERM.
+    /// Shuts the service down gracefully, as on SIGTERM.
     pub async fn stop(mut self) {
         self.context.lifecycle.shutdown(Duration::from_secs(5)).await;
         if let Some(serving) = self.serving.take() {
             serving
                 .await
                 .expect("serving does not panic")
-                .expect("serving ends well");
+                .expect("serving ends without an error");
         }
     }
 }

@@ -1,3 +1,5 @@
+//! A WebSocket client of the tests.
+
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
@@ -8,12 +10,12 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::{PATIENCE, Person};
 
-/// A WebSocket client.
+/// A WebSocket client. Pings are answered while it reads.
 #[derive(Debug)]
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    /// Connects with a person's credentials; the error of a refused handshake carries the HTTP answer.
+    /// Connects with a person's credentials. The error of a refused handshake contains the HTTP response.
     pub async fn connect(url: &str, person: Option<&Person>) -> Result<Self, tungstenite::Error> {
         let mut request = url.into_client_request()?;
         if let Some(person) = person {
@@ -31,19 +33,23 @@ impl Socket {
         Ok(Self(stream))
     }
 
+    /// Sends a text frame.
+    ///
+    /// # Panics
+    /// If the connection is closed.
     pub async fn send(&mut self, text: impl Into<String>) {
         self.0
             .send(Message::text(text.into()))
             .await
-            .expect("the socket takes frames");
+            .expect("the socket is open");
     }
 
-    /// [`Socket::send`], for a socket that the server may close.
+    /// Sends a text frame on a socket that the server may have closed.
     pub async fn try_send(&mut self, text: impl Into<String>) -> Result<(), tungstenite::Error> {
         self.0.send(Message::text(text.into())).await
     }
 
-    /// The next text frame, or the close code; none when the socket ends without one, or nothing comes for as long as [`PATIENCE`].
+    /// Returns the next text frame, or the close code: `None` if the connection ends without one, or no frame arrives within [`PATIENCE`].
     pub async fn text_or_code(&mut self) -> Result<String, Option<u16>> {
         match self.next(PATIENCE).await {
             Some(Message::Text(text)) => Ok(text.as_str().to_owned()),
@@ -52,10 +58,10 @@ impl Socket {
         }
     }
 
-    /// The next text frame; pings are answered on the way.
+    /// Returns the next text frame.
     ///
     /// # Panics
-    /// When none comes for as long as [`PATIENCE`], or the socket ends.
+    /// If none arrives within [`PATIENCE`], or the connection ends.
     pub async fn text(&mut self) -> String {
         match self.next(PATIENCE).await {
             Some(Message::Text(text)) => text.as_str().to_owned(),
@@ -63,14 +69,18 @@ impl Socket {
         }
     }
 
+    /// Returns the next text frame as JSON.
+    ///
+    /// # Panics
+    /// As [`Socket::text`], and if the frame is not JSON.
     pub async fn json(&mut self) -> serde_json::Value {
         serde_json::from_str(&self.text().await).expect("frames are JSON")
     }
 
-    /// The close code the server sent.
+    /// Returns the close code that the server sends.
     ///
     /// # Panics
-    /// When text comes first, or nothing for as long as [`PATIENCE`].
+    /// If a text frame arrives first, or no frame within [`PATIENCE`].
     pub async fn closed(&mut self) -> u16 {
         match self.next(PATIENCE).await {
             Some(Message::Close(Some(frame))) => frame.code.into(),
@@ -78,7 +88,7 @@ impl Socket {
         }
     }
 
-    /// Whether no text comes for that long.
+    /// Returns whether no text frame arrives for that long.
     pub async fn silent_for(&mut self, time: Duration) -> bool {
         !matches!(self.next(time).await, Some(Message::Text(_)))
     }

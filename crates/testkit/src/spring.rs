@@ -1,6 +1,6 @@
-//! A stand-in for the services of the legacy Spring fleet. Each behaves on topics, tables, collections and over HTTP as the Java service
-//! does, its faults included: it keeps one token an account, erases by nickname, stops at a null value, reads documents with an `ObjectId`
-//! only. What a test of a mixed fleet does not need (pictures, analysis, configuration) is left out.
+//! Fakes of the legacy Spring services. On topics, tables, collections and over HTTP each behaves as the Java service does, including its
+//! defects: it keeps one token per account, deletes by nickname, stops at a null value, and reads only documents with an `ObjectId`.
+//! Features that tests of a mixed fleet do not need (pictures, analysis, configuration) are omitted.
 
 mod auth;
 mod dm;
@@ -30,10 +30,10 @@ pub use dm::SpringDm;
 pub use feed::SpringFeed;
 pub use notice::{LikeForm, SpringNotice, SpringPush};
 
-/// How long a record with a null value stops a listener: ten tries, half a second apart.
+/// The time for which a record with a null value blocks a listener: ten tries, half a second apart.
 pub const STALL: Duration = Duration::from_millis(4_500);
 
-/// What every service has: a port, its listeners, and the tokens they have brought. It stops when it is dropped.
+/// The common part of every service: a port, listeners on topics, and the tokens that they have received. Stops when dropped.
 #[derive(Debug)]
 struct Host {
     url: String,
@@ -43,12 +43,12 @@ struct Host {
     tokens: Tokens,
 }
 
-/// The one access token of each account.
+/// The access token of each account: one at a time.
 #[derive(Debug, Clone, Default)]
 struct Tokens(Arc<Mutex<HashMap<String, String>>>);
 
 impl Tokens {
-    /// Returns the account that the headers prove, else 403.
+    /// Authenticates a request. Returns its account, or 403.
     fn caller(&self, headers: &HeaderMap) -> Result<String, StatusCode> {
         let (account, token) = credentials(headers).ok_or(StatusCode::FORBIDDEN)?;
         let is_known = self.0.lock().get(&account) == Some(&token);
@@ -56,7 +56,7 @@ impl Tokens {
     }
 }
 
-/// The account and the bearer token of a request.
+/// Returns the account and the bearer token of a request.
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let text = |name| headers.get(name)?.to_str().ok();
     let token = text("authorization")?.strip_prefix("Bearer ")?;
@@ -74,7 +74,7 @@ impl Host {
         }
     }
 
-    /// Serves the routes on a free port. What is not among them is 403: the filter in front of a Spring service refuses it.
+    /// Serves the routes on a free port. Any other path is answered with 403, as by the security filter of a Spring service.
     async fn serve(&mut self, routes: Router) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("loopback has a free port");
@@ -82,12 +82,13 @@ impl Host {
         self.url = format!("http://{address}");
         let routes = routes.fallback(async || StatusCode::FORBIDDEN);
         self.tasks.spawn(async move {
-            // It ends with the test.
+            // Ends when the service is dropped.
             let _ = axum::serve(listener, routes).await;
         });
     }
 
-    /// Hands each record's key and value to a listener. A null value stops it for [`STALL`] and is skipped, but on `expired`.
+    /// Starts a listener that calls `handle` with the key and the value of each record. A null value blocks it for [`STALL`] and is skipped,
+    /// except on `expired`, whose records have no value.
     async fn listen<F, H>(&mut self, topic: Topic, start: Start, mut handle: H)
     where
         F: Future<Output = ()> + Send,
@@ -97,17 +98,18 @@ impl Host {
             Start::Latest => Start::At(SystemClock.now()),
             start => start,
         };
-        // A topic that was just made may have no leader yet.
+        // A topic that was just created may have no leader yet.
         let read = async || self.bus.read(&[topic], start).await.ok();
         let mut reader = eventually("the topic can be read", read).await;
         let (bus, stalls) = (self.bus.clone(), self.stalls.clone());
         self.tasks.spawn(async move {
-            // The next offset of each partition: a reader that is opened anew begins earlier.
+            // The next offset of each partition. After an error the reader is opened again and starts at an earlier record: records that were
+            // handled before are skipped.
             let mut next: HashMap<i32, i64> = HashMap::new();
             loop {
                 let Ok(record) = reader.next().await else {
                     match bus.read(&[topic], from).await {
-                        Ok(again) => reader = again,
+                        Ok(reopened) => reader = reopened,
                         Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                     }
                     continue;
@@ -131,7 +133,7 @@ impl Host {
         });
     }
 
-    /// Keeps the one token of each account, as feed, dm and notice do.
+    /// Starts the listeners that store the token of each account, as feed, dm and notice do.
     async fn listen_to_tokens(&mut self, start: Start) {
         let tokens = self.tokens.clone();
         self.listen(Topic::AccessToken, start, move |account, token| {
@@ -147,11 +149,12 @@ impl Host {
         .await;
     }
 
-    /// Publishes bytes without headers.
+    /// Returns a publisher of records without headers.
     fn publisher(&self) -> Publisher {
         Publisher(self.bus.clone())
     }
 
+    /// Returns the number of records with a null value that have blocked a listener.
     fn stalls(&self) -> usize {
         self.stalls.load(Ordering::Relaxed)
     }
@@ -168,16 +171,16 @@ impl Publisher {
             value: Some(value.as_bytes().to_vec()),
             headers: Vec::new(),
         };
-        self.0.publish(&[record]).await.expect("the bus takes records");
+        self.0.publish(&[record]).await.expect("the record is published");
     }
 }
 
-/// The open sockets, one a nickname; the last one that was opened counts.
+/// The open sockets by nickname: only the newest of each.
 #[derive(Debug, Clone, Default)]
 struct Sockets(Arc<Mutex<HashMap<String, mpsc::UnboundedSender<String>>>>);
 
 impl Sockets {
-    /// Sends a frame; false when that nickname has no socket.
+    /// Sends a frame. Returns false if that nickname has no socket.
     fn send(&self, nickname: &str, frame: String) -> bool {
         let sockets = self.0.lock();
         sockets.get(nickname).is_some_and(|socket| socket.send(frame).is_ok())

@@ -1,55 +1,60 @@
-//! People who go on as if nothing happened.
+//! The load of people who post, like, read and send messages while replicas restart.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use sosohappy_fleet::app::{Addresses, Heard, Message, NewPost, Phone, Socket};
+use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone, Socket, SocketEvent};
 use sosohappy_fleet::demo::picture;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// People who read and write, each one request after the other.
+/// The number of people who read and post, each with one request at a time.
 const READERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two likes, and between a message that is stored and the next.
-const BEAT: Duration = Duration::from_millis(100);
-/// How long a message may take until the history has it.
-const STORED_WITHIN: Duration = Duration::from_secs(5);
-/// How long what is on its way may take at the end.
+/// The interval between messages, and twice the interval between likes.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// The time limit until a sent message is in the history.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for deliveries in progress at the end.
 const SETTLE: Duration = Duration::from_secs(5);
-const POST: i64 = 2_026_030_112_000_000;
-const FIRST_MESSAGE: i64 = 2_026_030_100_000_000;
-/// Before which all messages were written, as the history wants it.
-const LATER: i64 = 2_026_122_800_000_000;
+const POST_DATE: i64 = 2_026_030_112_000_000;
+const FIRST_MESSAGE_DATE: i64 = 2_026_030_100_000_000;
+/// A `timeBoundary` after all messages.
+const AFTER_ALL_MESSAGES: i64 = 2_026_122_800_000_000;
 
-/// What the load has seen.
+/// The results of the load.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct LoadReport {
     pub requests: usize,
     pub failures: Vec<String>,
     pub slowest: Duration,
-    /// Sockets closed with 1012.
+    /// The number of sockets closed with 1012.
     pub restarts: usize,
-    /// Sockets that ended otherwise.
-    pub other_ends: Vec<String>,
+    /// Sockets that were closed with another code or none.
+    pub other_closes: Vec<String>,
     pub sent: usize,
+    /// Messages in the history.
     pub stored: usize,
-    pub shown: usize,
-    pub doubled: usize,
+    /// Messages on the receiver's socket, without duplicates.
+    pub delivered: usize,
+    pub duplicates: usize,
     pub likes: usize,
     pub notices: usize,
 }
 
-type Shared = Arc<Mutex<Seen>>;
+type Shared = Arc<Mutex<LoadReport>>;
 
+/// The running load.
 #[derive(Debug)]
 pub struct Load {
-    seen: Shared,
-    enough: CancellationToken,
+    report: Shared,
+    /// Ends the senders of requests.
+    stop_sending: CancellationToken,
     tasks: Vec<JoinHandle<anyhow::Result<()>>>,
+    /// Each returns the frames that its socket received.
     listeners: Vec<JoinHandle<Vec<String>>>,
     stop_listening: CancellationToken,
     sender: Phone,
@@ -57,9 +62,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Resolves when everybody is signed in and every socket is open.
+    /// Signs all accounts in, opens the sockets and starts the load.
     pub async fn start(addresses: &Addresses) -> anyhow::Result<Self> {
-        let (seen, enough, stop_listening) = (Shared::default(), CancellationToken::new(), CancellationToken::new());
+        let (report, stop_sending, stop_listening) =
+            (Shared::default(), CancellationToken::new(), CancellationToken::new());
         let mut people = Vec::new();
         for number in 0..READERS + 2 {
             let mut phone = Phone::new(addresses.clone(), &format!("person{number}@example.com"), "kakao")?;
@@ -67,7 +73,7 @@ impl Load {
             phone.set_profile(&format!("person{number}"), "", &picture(0)).await?;
             phone
                 .save_post(&NewPost {
-                    date: POST,
+                    date: POST_DATE,
                     text: "before",
                     pictures: &[],
                 })
@@ -78,34 +84,34 @@ impl Load {
         let mut listeners = Vec::new();
         for kind in [Kind::Messages, Kind::Notices] {
             let socket = kind.connect(&receiver).await?;
-            let listening = listen(kind, receiver.clone(), socket, seen.clone(), stop_listening.clone());
+            let listening = listen(kind, receiver.clone(), socket, report.clone(), stop_listening.clone());
             listeners.push(tokio::spawn(listening));
         }
         let mut tasks = vec![
             tokio::spawn(send(
                 sender.clone(),
                 receiver.nickname.clone(),
-                seen.clone(),
-                enough.clone(),
+                report.clone(),
+                stop_sending.clone(),
             )),
             tokio::spawn(like(
                 sender.clone(),
                 receiver.nickname.clone(),
-                seen.clone(),
-                enough.clone(),
+                report.clone(),
+                stop_sending.clone(),
             )),
         ];
         for phone in people.drain(2..) {
             tasks.push(tokio::spawn(read_and_write(
                 phone,
                 receiver.nickname.clone(),
-                seen.clone(),
-                enough.clone(),
+                report.clone(),
+                stop_sending.clone(),
             )));
         }
         Ok(Self {
-            seen,
-            enough,
+            report,
+            stop_sending,
             tasks,
             listeners,
             stop_listening,
@@ -114,9 +120,9 @@ impl Load {
         })
     }
 
-    /// Stops, waits for what is on its way, and compares what was sent with what came.
-    pub async fn settle(self) -> anyhow::Result<Seen> {
-        self.enough.cancel();
+    /// Stops the load, waits for deliveries in progress, and counts lost and duplicate messages.
+    pub async fn settle(self) -> anyhow::Result<LoadReport> {
+        self.stop_sending.cancel();
         for task in self.tasks {
             task.await??;
         }
@@ -126,27 +132,27 @@ impl Load {
         for listener in self.listeners {
             frames.push(listener.await?);
         }
-        let mut seen = std::mem::take(&mut *self.seen.lock().await);
+        let mut report = std::mem::take(&mut *self.report.lock().await);
         let distinct: BTreeSet<_> = frames[0].iter().collect();
-        seen.shown = distinct.len();
-        seen.doubled = frames[0].len() - distinct.len();
-        seen.notices = frames[1].len();
-        seen.stored = whole_history(&self.receiver, &self.sender.nickname).await?;
-        Ok(seen)
+        report.delivered = distinct.len();
+        report.duplicates = frames[0].len() - distinct.len();
+        report.notices = frames[1].len();
+        report.stored = whole_history(&self.receiver, &self.sender.nickname).await?;
+        Ok(report)
     }
 }
 
-/// One request, counted; what fails is kept with its reason and the load goes on.
-async fn counted<T>(seen: &Shared, what: &str, request: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
+/// Sends one request and counts it. Returns `None` and records the reason if it fails: the load continues.
+async fn counted<T>(report: &Shared, what: &str, request: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
     let began = Instant::now();
     let outcome = request.await;
-    let mut seen = seen.lock().await;
-    seen.requests += 1;
-    seen.slowest = seen.slowest.max(began.elapsed());
+    let mut report = report.lock().await;
+    report.requests += 1;
+    report.slowest = report.slowest.max(began.elapsed());
     match outcome {
         Ok(answer) => Some(answer),
         Err(error) => {
-            seen.failures.push(format!("{what}: {error:#}"));
+            report.failures.push(format!("{what}: {error:#}"));
             None
         }
     }
@@ -155,24 +161,24 @@ async fn counted<T>(seen: &Shared, what: &str, request: impl Future<Output = any
 async fn read_and_write(
     mut phone: Phone,
     author: String,
-    seen: Shared,
-    enough: CancellationToken,
+    report: Shared,
+    stop_sending: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut round = 0;
-    while !enough.is_cancelled() {
+    while !stop_sending.is_cancelled() {
         round += 1;
         let post = NewPost {
-            date: POST + (round % 28) * 100_000_000,
+            date: POST_DATE + (round % 28) * 100_000_000,
             text: "a small happiness",
             pictures: &[],
         };
-        counted(&seen, "save", phone.save_post(&post)).await;
-        counted(&seen, "own month", phone.own_month(POST)).await;
-        counted(&seen, "one post", phone.post_of(&author, POST)).await;
-        counted(&seen, "history", phone.history_with(&author, LATER)).await;
+        counted(&report, "save", phone.save_post(&post)).await;
+        counted(&report, "own month", phone.own_month(POST_DATE)).await;
+        counted(&report, "one post", phone.post_of(&author, POST_DATE)).await;
+        counted(&report, "history", phone.history_with(&author, AFTER_ALL_MESSAGES)).await;
         if round % 10 == 0 {
-            // Auth's own work, and a token that must be known everywhere at once.
-            counted(&seen, "re-issue", async {
+            // Includes auth in the load, and a new token that every service must accept at once.
+            counted(&report, "re-issue", async {
                 let status = phone.re_issue().await?;
                 anyhow::ensure!(status.is_success(), "answered {status}");
                 Ok(())
@@ -184,52 +190,51 @@ async fn read_and_write(
     Ok(())
 }
 
-/// Likes and takes back, and ends on what sends no notice.
-async fn like(phone: Phone, author: String, seen: Shared, enough: CancellationToken) -> anyhow::Result<()> {
-    while !enough.is_cancelled() {
-        if counted(&seen, "like", phone.toggle_like(&author, POST)).await == Some(true) {
-            seen.lock().await.likes += 1;
+/// Toggles a like until the load stops. Counts only likes: an un-like sends no notice.
+async fn like(phone: Phone, author: String, report: Shared, stop_sending: CancellationToken) -> anyhow::Result<()> {
+    while !stop_sending.is_cancelled() {
+        if counted(&report, "like", phone.toggle_like(&author, POST_DATE)).await == Some(true) {
+            report.lock().await.likes += 1;
         }
-        tokio::time::sleep(BEAT / 2).await;
+        tokio::time::sleep(INTERVAL / 2).await;
     }
     Ok(())
 }
 
-/// One message after the other. A frame that was sent into a socket that is being closed is stored or it is not: the history tells,
-/// as it tells the app.
-async fn send(phone: Phone, receiver: String, seen: Shared, enough: CancellationToken) -> anyhow::Result<()> {
+/// Sends one message at a time. A frame sent on a closing socket may be stored or lost: the history decides, as in the app.
+async fn send(phone: Phone, receiver: String, report: Shared, stop_sending: CancellationToken) -> anyhow::Result<()> {
     let mut sent = 0_usize;
-    while !enough.is_cancelled() {
+    while !stop_sending.is_cancelled() {
         let mut socket = phone.connect_dm().await?;
         loop {
             tokio::select! {
-                heard = socket.hear() => match heard {
-                    Heard::Closed(code) => {
-                        ended(&seen, "sender", code).await;
+                event = socket.next_event() => match event {
+                    SocketEvent::Closed(code) => {
+                        count_close(&report, "sender", code).await;
                         break;
                     }
-                    Heard::Text(error) => anyhow::bail!("a message was refused: {error}"),
+                    SocketEvent::Text(error) => anyhow::bail!("a message was refused: {error}"),
                 },
-                () = tokio::time::sleep(BEAT) => {
-                    if enough.is_cancelled() {
+                () = tokio::time::sleep(INTERVAL) => {
+                    if stop_sending.is_cancelled() {
                         break;
                     }
                     if socket.send(&message(&phone.nickname, &receiver, sent + 1)?).await.is_err() {
                         break;
                     }
-                    // One at a time, as people write: what piles up in a socket has to be handled while its replica drains.
+                    // Waits until the message is stored, as people write: a draining replica has to handle every queued frame.
                     if !stored(&phone, &receiver, sent + 1).await? {
                         break;
                     }
                     sent += 1;
-                    seen.lock().await.sent = sent;
+                    report.lock().await.sent = sent;
                 }
             }
         }
-        // What is on its way is stored within a moment, or never.
+        // A frame in flight is stored within this time, or lost with the socket. Sending continues after the newest stored message.
         tokio::time::sleep(Duration::from_millis(300)).await;
         sent = newest(&phone, &receiver).await?;
-        seen.lock().await.sent = sent;
+        report.lock().await.sent = sent;
     }
     Ok(())
 }
@@ -238,36 +243,36 @@ fn message(sender: &str, receiver: &str, number: usize) -> anyhow::Result<Messag
     Ok(Message {
         sender: sender.to_owned(),
         receiver: receiver.to_owned(),
-        date: FIRST_MESSAGE + i64::try_from(number)?,
+        date: FIRST_MESSAGE_DATE + i64::try_from(number)?,
         text: format!("message number {number}"),
     })
 }
 
 fn number(message: &Message) -> anyhow::Result<usize> {
-    Ok(usize::try_from(message.date - FIRST_MESSAGE)?)
+    Ok(usize::try_from(message.date - FIRST_MESSAGE_DATE)?)
 }
 
-/// Whether that message is stored within a moment; one that was sent into a closing socket may never be.
+/// Returns whether that message is stored within [`STORE_TIMEOUT`]. One that was sent on a closing socket may never be.
 async fn stored(phone: &Phone, receiver: &str, number: usize) -> anyhow::Result<bool> {
-    let deadline = Instant::now() + STORED_WITHIN;
+    let deadline = Instant::now() + STORE_TIMEOUT;
     while newest(phone, receiver).await? < number {
         if Instant::now() > deadline {
             return Ok(false);
         }
-        tokio::time::sleep(BEAT / 2).await;
+        tokio::time::sleep(INTERVAL / 2).await;
     }
     Ok(true)
 }
 
-/// The number of the newest message that is stored.
+/// Returns the number of the newest stored message.
 async fn newest(phone: &Phone, other: &str) -> anyhow::Result<usize> {
-    let page = phone.history_with(other, LATER).await?;
+    let page = phone.history_with(other, AFTER_ALL_MESSAGES).await?;
     page.last().map_or(Ok(0), number)
 }
 
-/// Pages through all of it; answers how many there are, which must be numbered without a gap.
+/// Reads the whole history page by page. Returns the number of messages; fails if one is missing or stored twice.
 async fn whole_history(phone: &Phone, other: &str) -> anyhow::Result<usize> {
-    let (mut before, mut numbers) = (LATER, Vec::new());
+    let (mut before, mut numbers) = (AFTER_ALL_MESSAGES, Vec::new());
     loop {
         let page = phone.history_with(other, before).await?;
         let Some(oldest) = page.first() else { break };
@@ -280,7 +285,7 @@ async fn whole_history(phone: &Phone, other: &str) -> anyhow::Result<usize> {
     let expected: Vec<_> = (1..=numbers.len()).collect();
     anyhow::ensure!(
         numbers == expected,
-        "the history has gaps, or messages twice: {numbers:?}"
+        "messages of the history are missing or duplicate: {numbers:?}"
     );
     Ok(numbers.len())
 }
@@ -300,20 +305,20 @@ impl Kind {
     }
 }
 
-/// Keeps every frame, and comes back whenever it is sent away.
-async fn listen(kind: Kind, phone: Phone, mut socket: Socket, seen: Shared, stop: CancellationToken) -> Vec<String> {
+/// Collects every frame, and reconnects whenever the socket is closed.
+async fn listen(kind: Kind, phone: Phone, mut socket: Socket, report: Shared, stop: CancellationToken) -> Vec<String> {
     let mut frames = Vec::new();
     loop {
-        let heard = tokio::select! {
-            heard = socket.hear() => heard,
+        let event = tokio::select! {
+            event = socket.next_event() => event,
             () = stop.cancelled() => return frames,
         };
-        match heard {
-            Heard::Text(frame) => frames.push(frame),
-            Heard::Closed(code) => {
-                ended(&seen, &format!("{kind:?}"), code).await;
-                match counted(&seen, "reconnect", kind.connect(&phone)).await {
-                    Some(again) => socket = again,
+        match event {
+            SocketEvent::Text(frame) => frames.push(frame),
+            SocketEvent::Closed(code) => {
+                count_close(&report, &format!("{kind:?}"), code).await;
+                match counted(&report, "reconnect", kind.connect(&phone)).await {
+                    Some(reconnected) => socket = reconnected,
                     None => return frames,
                 }
             }
@@ -321,11 +326,12 @@ async fn listen(kind: Kind, phone: Phone, mut socket: Socket, seen: Shared, stop
     }
 }
 
-async fn ended(seen: &Shared, whose: &str, code: Option<u16>) {
-    let mut seen = seen.lock().await;
+/// Counts a closed socket by its close code.
+async fn count_close(report: &Shared, whose: &str, code: Option<u16>) {
+    let mut report = report.lock().await;
     if code == Some(1012) {
-        seen.restarts += 1;
+        report.restarts += 1;
     } else {
-        seen.other_ends.push(format!("{whose}: {code:?}"));
+        report.other_closes.push(format!("{whose}: {code:?}"));
     }
 }

@@ -35,7 +35,7 @@ struct Photo {
 }
 
 impl Phone {
-    /// Challenge, authorize code, sign-in. Answers the nickname, empty while no profile is set.
+    /// Requests an authorize code for a challenge and signs in. Returns the nickname: empty until a profile is set.
     pub async fn sign_in(&mut self) -> anyhow::Result<String> {
         let entropy: &dyn Entropy = &SystemEntropy;
         let verifier = entropy.hex(10);
@@ -56,12 +56,12 @@ impl Phone {
         let response = self.http.post(url).multipart(form).send().await?;
         let tokens = tokens_of(&response);
         let body: SignedIn = expect_json(response).await?;
-        self.tokens = Some(tokens.context("signIn answered without its headers")?);
+        self.tokens = Some(tokens.context("the response of signIn lacks its headers")?);
         self.nickname.clone_from(&body.nickname);
         Ok(body.nickname)
     }
 
-    /// New tokens for the refresh token; the status when refused.
+    /// Requests new tokens with the refresh token, and stores them. Returns the status.
     pub async fn re_issue(&mut self) -> anyhow::Result<StatusCode> {
         let tokens = self.tokens()?;
         let url = format!("{}/auth-service/reIssueToken", self.addresses.auth);
@@ -75,11 +75,12 @@ impl Phone {
         if status == StatusCode::OK {
             let account = tokens.account.clone();
             let fresh = tokens_of(&response).map(|fresh| Tokens { account, ..fresh });
-            self.tokens = Some(fresh.context("reIssueToken answered without its headers")?);
+            self.tokens = Some(fresh.context("the response of reIssueToken lacks its headers")?);
         }
         Ok(status)
     }
 
+    /// Sets nickname, introduction and photo.
     pub async fn set_profile(&mut self, nickname: &str, introduction: &str, photo: &[u8]) -> anyhow::Result<()> {
         let form = Form::new()
             .text("email", self.account()?.to_owned())
@@ -91,11 +92,12 @@ impl Phone {
             );
         let url = format!("{}/auth-service/setProfile", self.addresses.auth);
         let done: Done = expect_json(self.signed(self.http.post(url))?.multipart(form).send().await?).await?;
-        ensure!(done.success, "the profile was not taken; is the nickname free?");
+        ensure!(done.success, "the profile was not saved: the nickname may be taken");
         nickname.clone_into(&mut self.nickname);
         Ok(())
     }
 
+    /// Returns the introduction of a nickname.
     pub async fn introduction_of(&self, nickname: &str) -> anyhow::Result<String> {
         let url = format!("{}/auth-service/findIntroduction", self.addresses.auth);
         let form = Form::new().text("nickname", nickname.to_owned());
@@ -103,7 +105,7 @@ impl Phone {
         Ok(found.introduction)
     }
 
-    /// The picture's bytes in base64.
+    /// Returns the photo of a nickname in base64.
     pub async fn photo_of(&self, nickname: &str) -> anyhow::Result<Option<String>> {
         let url = format!("{}/auth-service/findProfileImg", self.addresses.auth);
         let form = Form::new().text("nickname", nickname.to_owned());
@@ -111,15 +113,17 @@ impl Phone {
         Ok(found.profile_img)
     }
 
+    /// Deletes the account.
     pub async fn resign(&self) -> anyhow::Result<()> {
         let form = Form::new().text("email", self.account()?.to_owned());
         let url = format!("{}/auth-service/resign", self.addresses.auth);
         let done: Done = expect_json(self.signed(self.http.post(url))?.multipart(form).send().await?).await?;
-        ensure!(done.success, "the resignation was not taken");
+        ensure!(done.success, "the resignation was not accepted");
         Ok(())
     }
 }
 
+/// Reads the tokens from the headers of a response.
 fn tokens_of(response: &Response) -> Option<Tokens> {
     let header = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
     Some(Tokens {

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Phone, Socket, expect_json};
 
-/// A message as sockets and histories carry it.
+/// A message in the form of sockets and histories.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub sender: String,
@@ -13,6 +13,7 @@ pub struct Message {
 }
 
 impl Phone {
+    /// Opens the socket of messages.
     pub async fn connect_dm(&self) -> anyhow::Result<Socket> {
         Socket::connect(
             &self.addresses.dm,
@@ -23,6 +24,7 @@ impl Phone {
         .await
     }
 
+    /// Opens the socket of notices.
     pub async fn connect_notice(&self) -> anyhow::Result<Socket> {
         Socket::connect(
             &self.addresses.notice,
@@ -33,7 +35,7 @@ impl Phone {
         .await
     }
 
-    /// Oldest first.
+    /// Returns the 20 newest messages with another nickname before a date, oldest first.
     pub async fn history_with(&self, other: &str, before: i64) -> anyhow::Result<Vec<Message>> {
         let url = format!("{}/dm-service/findDirectMessage", self.addresses.dm);
         let form = Form::new()
@@ -44,7 +46,7 @@ impl Phone {
         expect_json(self.signed(self.http.post(url))?.multipart(form).send().await?).await
     }
 
-    /// The newest message of each conversation, newest first.
+    /// Returns the newest message of each conversation, newest first.
     pub async fn conversations(&self) -> anyhow::Result<Vec<Message>> {
         let url = format!("{}/dm-service/findMultipleDirectMessage", self.addresses.dm);
         let form = Form::new().text("sender", self.nickname.clone());

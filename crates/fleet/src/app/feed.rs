@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Phone, expect_json, expect_text};
 
-/// A post as the app sends it.
+/// A new post in the app's form.
 #[derive(Debug, Clone)]
 pub struct NewPost<'a> {
     /// `yyyyMMddHHmmssSS`.
@@ -14,6 +14,7 @@ pub struct NewPost<'a> {
     pub pictures: &'a [Vec<u8>],
 }
 
+/// A post of the account itself.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnPost {
@@ -24,6 +25,7 @@ pub struct OwnPost {
     pub like_nickname_list: Vec<String>,
 }
 
+/// A public post of another account.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OtherPost {
@@ -50,7 +52,7 @@ struct Liked {
 }
 
 impl Phone {
-    /// Saves today's happiness, public, with its pictures as `imageList[0]`, `imageList[1]`…
+    /// Saves a public post with its pictures as `imageList[0]`, `imageList[1]`…
     pub async fn save_post(&self, post: &NewPost<'_>) -> anyhow::Result<()> {
         let mut form = Form::new()
             .text("nickname", self.nickname.clone())
@@ -72,6 +74,7 @@ impl Phone {
         Ok(())
     }
 
+    /// Returns the account's own post of a day.
     pub async fn own_day(&self, date: i64) -> anyhow::Result<Option<OwnPost>> {
         let url = format!("{}/feed-service/findDayFeed", self.addresses.feed);
         let form = Form::new()
@@ -85,6 +88,7 @@ impl Phone {
         })
     }
 
+    /// Returns the account's own posts of a month.
     pub async fn own_month(&self, date: i64) -> anyhow::Result<Vec<OwnPost>> {
         let url = format!("{}/feed-service/findMonthFeed", self.addresses.feed);
         let form = Form::new()
@@ -93,7 +97,7 @@ impl Phone {
         expect_json(self.signed(self.http.post(url))?.multipart(form).send().await?).await
     }
 
-    /// The first page of what others made public.
+    /// Returns the first page of others' public posts.
     pub async fn others(&self) -> anyhow::Result<Vec<OtherPost>> {
         let url = format!("{}/feed-service/findOtherFeed", self.addresses.feed);
         let query = [("nickname", self.nickname.as_str()), ("page", "0"), ("size", "25")];
@@ -101,7 +105,7 @@ impl Phone {
         Ok(slice.content)
     }
 
-    /// One public post of somebody.
+    /// Returns one public post of an author.
     pub async fn post_of(&self, author: &str, date: i64) -> anyhow::Result<OtherPost> {
         let url = format!("{}/feed-service/findDetailFeed", self.addresses.feed);
         let form = Form::new()
@@ -111,21 +115,21 @@ impl Phone {
         expect_json(self.signed(self.http.post(url))?.multipart(form).send().await?).await
     }
 
-    /// The status of asking for others' posts, to see whether the token still lets in.
-    pub async fn knock(&self) -> anyhow::Result<StatusCode> {
+    /// Requests others' posts and returns the status: 403 once the token is revoked.
+    pub async fn access_status(&self) -> anyhow::Result<StatusCode> {
         let url = format!("{}/feed-service/findOtherFeed", self.addresses.feed);
         let query = [("nickname", self.nickname.as_str())];
         Ok(self.signed(self.http.get(url))?.query(&query).send().await?.status())
     }
 
-    /// A picture, without a token.
+    /// Downloads a picture, without a token.
     pub async fn picture(&self, id: i64) -> anyhow::Result<Vec<u8>> {
         let url = format!("{}/feed-service/image/{id}", self.addresses.feed);
         let response = self.http.get(url).send().await?.error_for_status()?;
         Ok(response.bytes().await?.to_vec())
     }
 
-    /// Likes or un-likes; answers whether it is liked now.
+    /// Likes or un-likes a post. Returns whether the account likes it now.
     pub async fn toggle_like(&self, author: &str, date: i64) -> anyhow::Result<bool> {
         let form = Form::new()
             .text("srcNickname", self.nickname.clone())

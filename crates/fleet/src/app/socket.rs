@@ -9,18 +9,19 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::Tokens;
 
-/// How long the app waits for a frame that must come.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The time limit for an expected frame.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a socket says next.
+/// An event on a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum SocketEvent {
+    /// A text frame.
     Text(String),
-    /// The code it was closed with; none when the connection just ended.
+    /// The end of the connection, with the close code; `None` if it ended without one.
     Closed(Option<u16>),
 }
 
-/// A socket of the app.
+/// A socket of the app. Pings are answered while it reads.
 #[derive(Debug)]
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -37,39 +38,40 @@ impl Socket {
         Ok(Self(stream))
     }
 
+    /// Sends a text frame of JSON.
     pub async fn send(&mut self, frame: &impl serde::Serialize) -> anyhow::Result<()> {
         Ok(self.0.send(Message::text(serde_json::to_string(frame)?)).await?)
     }
 
-    /// The next text frame.
+    /// Returns the next text frame, within 15 s.
     pub async fn text(&mut self) -> anyhow::Result<String> {
-        match self.next(PATIENCE).await? {
+        match self.next(FRAME_TIMEOUT).await? {
             Some(Message::Text(text)) => Ok(text.as_str().to_owned()),
             Some(other) => bail!("expected a text frame, got {other:?}"),
-            None => bail!("no frame within {} s", PATIENCE.as_secs()),
+            None => bail!("no frame within {} s", FRAME_TIMEOUT.as_secs()),
         }
     }
 
-    /// Waits for whatever comes, however long that takes.
-    pub async fn hear(&mut self) -> Heard {
+    /// Waits for the next text frame or the end of the connection, without a time limit.
+    pub async fn next_event(&mut self) -> SocketEvent {
         loop {
             match self.0.next().await {
-                Some(Ok(Message::Text(text))) => return Heard::Text(text.as_str().to_owned()),
-                Some(Ok(Message::Close(frame))) => return Heard::Closed(frame.map(|frame| frame.code.into())),
+                Some(Ok(Message::Text(text))) => return SocketEvent::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Close(frame))) => return SocketEvent::Closed(frame.map(|frame| frame.code.into())),
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Heard::Closed(None),
+                Some(Err(_)) | None => return SocketEvent::Closed(None),
             }
         }
     }
 
-    /// Whether nothing comes for that long.
+    /// Returns whether no frame arrives for that long.
     pub async fn silent_for(&mut self, time: Duration) -> anyhow::Result<bool> {
         Ok(self.next(time).await?.is_none())
     }
 
-    /// The code the server closes with.
+    /// Returns the close code that the server sends, within 15 s.
     pub async fn closed(&mut self) -> anyhow::Result<u16> {
-        match self.next(PATIENCE).await? {
+        match self.next(FRAME_TIMEOUT).await? {
             Some(Message::Close(Some(frame))) => Ok(frame.code.into()),
             other => bail!("expected the socket to be closed, got {other:?}"),
         }
@@ -81,7 +83,7 @@ impl Socket {
                 match self.0.next().await {
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                     Some(frame) => return Ok(frame?),
-                    None => bail!("the socket ended"),
+                    None => bail!("the connection ended"),
                 }
             }
         };

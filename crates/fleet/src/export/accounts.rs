@@ -1,4 +1,4 @@
-//! The table `user`.
+//! The export of accounts to the table `user`.
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret;
@@ -11,9 +11,10 @@ use sqlx::{MySql, MySqlPool, Transaction};
 use crate::import::accounts::{COLUMNS, TABLE, read};
 use crate::import::{Report, source};
 
-/// Accounts of one transaction.
+/// The number of accounts of one transaction.
 const PAGE: u32 = 100;
 
+/// Writes accounts that differ, and deletes the rows of accounts that resigned.
 pub async fn export(
     report: &mut Report,
     pool: &MySqlPool,
@@ -43,7 +44,7 @@ pub async fn export(
     delete_resigned(report, pool, auth, dry_run).await
 }
 
-/// Finds the row of an account, writes what differs, and returns the row as it is then.
+/// Finds the row of an account and writes the differences. Returns the resulting row, and `created`, `updated` or `unchanged`.
 async fn write(
     tx: &mut Transaction<'static, MySql>,
     account: &ExportedAccount,
@@ -52,7 +53,7 @@ async fn write(
         Some(id) => find(tx, "user_id = ?", &id.to_string()).await?,
         None => None,
     };
-    // A run that was killed may have written it without remembering so.
+    // A killed run may have written the row without recording its id.
     let present = match present {
         Some(present) => Some(present),
         None => find(tx, "email = ? ORDER BY user_id LIMIT 1", account.account.as_str()).await?,
@@ -81,7 +82,7 @@ async fn write(
     let has_device = device.is_none() || present.device_token.as_deref() == device;
     let has_apple = apple.is_none() || present.apple_refresh_token.as_deref() == apple;
     let photo: Option<[u8; 32]> = account.photo.as_ref().map(|photo| Sha256::digest(photo).into());
-    // A photo that could not be imported stays.
+    // A photo that could not be imported is kept.
     let has_photo = photo.is_none() || present.photo == photo;
     if present.nickname.as_deref() == Some(&account.nickname)
         && present.introduction.as_deref().unwrap_or_default() == introduction
@@ -120,7 +121,7 @@ async fn find(
     Ok(row.map(|row| read(&row)).transpose()?.map(|read| read.user))
 }
 
-/// Rows whose accounts resigned here; one that is another account's by now stays.
+/// Deletes the rows of accounts that resigned here. Keeps a row that belongs to another account by now.
 async fn delete_resigned(report: &mut Report, pool: &MySqlPool, auth: &Importer, dry_run: bool) -> anyhow::Result<()> {
     for (id, person) in auth.resigned().await? {
         let row = sqlx::query("SELECT user_id, email, provider FROM `user` WHERE user_id = ?")

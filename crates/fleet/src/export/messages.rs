@@ -1,4 +1,4 @@
-//! The collection `message`.
+//! The export of messages to the collection `message`.
 
 use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
@@ -8,19 +8,20 @@ use sosohappy_dm::import::Importer;
 use crate::import::Report;
 use crate::import::messages::{ORIGIN, TABLE};
 
-/// Messages that are read at once.
+/// The number of messages of one page.
 const PAGE: u32 = 500;
 
-/// Writes messages that were written here into the legacy collection, under ids that follow from theirs.
+/// Writes messages that the fleet has stored to the legacy collection, with `_id`s derived from their ids. Skips existing ones.
 pub async fn export(
     report: &mut Report,
     messages: &Collection<Document>,
     dm: &Importer,
     dry_run: bool,
 ) -> anyhow::Result<()> {
+    // Only documents of the fleet's dm have a `conversation`.
     let ours = messages.find_one(doc! { "conversation": { "$gt": "" } }).await?;
     if ours.is_some() {
-        println!("--messages: this collection is the one that dm uses: there is nothing to write back");
+        println!("--messages: dm itself uses this collection: nothing to export");
         return Ok(());
     }
     let mut last = String::new();
@@ -29,6 +30,7 @@ pub async fn export(
         let Some(newest) = page.last() else { return Ok(()) };
         newest.id.clone_into(&mut last);
         for message in page {
+            // Imported messages have no derived id: the collection has them already.
             let Some(id) = message.legacy_id() else { continue };
             let id = ObjectId::from_bytes(id);
             if messages.find_one(doc! { "_id": id }).await?.is_some() {

@@ -1,4 +1,4 @@
-//! The tables `feed`, `feed_category`, `feed_image` and `feed_like_nickname`.
+//! The export of posts to the tables `feed`, `feed_category`, `feed_image` and `feed_like_nickname`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,11 +13,12 @@ use sqlx::{MySql, MySqlPool, Transaction};
 use crate::import::posts::{TABLE, read_one};
 use crate::import::{Names, Report, source};
 
-/// Posts that are looked at together.
+/// The number of posts of one page.
 const PAGE: u32 = 100;
 
 type Tx = Transaction<'static, MySql>;
 
+/// The export of posts.
 pub struct Export<'a> {
     pub pool: &'a MySqlPool,
     pub feed: &'a Importer,
@@ -27,8 +28,9 @@ pub struct Export<'a> {
 }
 
 impl Export<'_> {
+    /// Writes posts that differ, and deletes the rows of posts that were deleted here.
     pub async fn run(&mut self, report: &mut Report) -> anyhow::Result<()> {
-        let called: HashMap<&Account, &str> = self
+        let nicknames: HashMap<&Account, &str> = self
             .names
             .here()
             .iter()
@@ -40,8 +42,8 @@ impl Export<'_> {
             let Some(newest) = page.last() else { break };
             last = newest.id;
             for post in &page {
-                let outcome = if let Some(nickname) = called.get(&post.author) {
-                    self.write(post, nickname, &called).await.context(TABLE)?
+                let outcome = if let Some(nickname) = nicknames.get(&post.author) {
+                    self.write(post, nickname, &nicknames).await.context(TABLE)?
                 } else {
                     let reason = "its author has no nickname in auth's database";
                     report.note(TABLE, post.id, "unplaced", None, reason)?;
@@ -53,11 +55,18 @@ impl Export<'_> {
         self.delete(report).await
     }
 
+    /// Writes one post in a transaction. Returns `created`, `updated` or `unchanged`.
+    ///
+    /// | row exists | post changed here | written |
+    /// | --- | --- | --- |
+    /// | no | | everything |
+    /// | yes | yes | everything |
+    /// | yes | no | likes only |
     async fn write(
         &self,
         post: &ExportedPost,
         nickname: &str,
-        called: &HashMap<&Account, &str>,
+        nicknames: &HashMap<&Account, &str>,
     ) -> anyhow::Result<&'static str> {
         let mut tx = self.pool.begin().await?;
         let present = find(&mut tx, post, nickname).await?;
@@ -77,7 +86,7 @@ impl Export<'_> {
         } else {
             images.extend(post.legacy_images.iter().map(|(legacy, image)| (*legacy, *image)));
         }
-        let likes_changed = self.set_likes(&mut tx, legacy_id, post, called).await?;
+        let likes_changed = self.set_likes(&mut tx, legacy_id, post, nicknames).await?;
         if likes_changed && outcome == "unchanged" {
             outcome = "updated";
         }
@@ -87,7 +96,8 @@ impl Export<'_> {
         }
         let written = read_one(&mut tx, legacy_id, self.names).await?;
         tx.commit().await?;
-        // Without one account that has the nickname it is found by nickname and date the next time.
+        // Records the row as imported. If the nickname is not that of exactly one account, `written` is `None` and the next run finds the row
+        // by nickname and date.
         if outcome != "unchanged"
             && let Some(legacy) = written
         {
@@ -98,8 +108,8 @@ impl Export<'_> {
         Ok(outcome)
     }
 
-    /// Compares pictures by their legacy ids, else by their bytes. Deletes those that were imported and that the post no longer has; one that
-    /// could not be imported stays. Returns the pictures by their legacy ids.
+    /// Matches pictures by their legacy ids, else by their bytes, and inserts missing ones. Deletes imported pictures that the post no
+    /// longer has, and keeps pictures that could not be imported. Returns the post's pictures by legacy id.
     async fn set_images(
         &self,
         tx: &mut Tx,
@@ -112,15 +122,17 @@ impl Export<'_> {
         .bind(legacy_id)
         .fetch_all(&mut **tx)
         .await?;
-        let mut there = Vec::with_capacity(rows.len());
+        let mut existing = Vec::with_capacity(rows.len());
         for row in &rows {
             let id = source::integer(row, "feed_image_id")?.context("feed_image_id")?;
-            there.push((id, source::digest(row, "digest")?));
+            existing.push((id, source::digest(row, "digest")?));
         }
         let mut placed = Vec::with_capacity(post.images.len());
         let mut used = HashSet::new();
         for image in &post.images {
-            let by_id = there.iter().find(|(id, _)| post.legacy_images.get(id) == Some(image));
+            let by_id = existing
+                .iter()
+                .find(|(id, _)| post.legacy_images.get(id) == Some(image));
             if let Some((id, _)) = by_id {
                 used.insert(*id);
                 placed.push((*id, *image));
@@ -130,7 +142,8 @@ impl Export<'_> {
                 continue;
             };
             let digest: [u8; 32] = Sha256::digest(&bytes).into();
-            let same = there
+            // `used` lets each row stand for one picture only, also if a post has the same picture twice.
+            let same = existing
                 .iter()
                 .find(|(id, found)| *found == Some(digest) && !used.contains(id));
             let id = if let Some((id, _)) = same {
@@ -153,26 +166,27 @@ impl Export<'_> {
         Ok(placed)
     }
 
-    /// Adds likes under present nicknames, and deletes those of accounts that took theirs back. One whose account cannot be told stays.
+    /// Inserts missing likes with present nicknames, and deletes likes that were removed here. Keeps a like whose account is ambiguous or
+    /// unknown.
     async fn set_likes(
         &self,
         tx: &mut Tx,
         legacy_id: i64,
         post: &ExportedPost,
-        called: &HashMap<&Account, &str>,
+        nicknames: &HashMap<&Account, &str>,
     ) -> anyhow::Result<bool> {
         let rows = sqlx::query("SELECT feed_like_nickname_id, nickname FROM feed_like_nickname WHERE feed_id = ?")
             .bind(legacy_id)
             .fetch_all(&mut **tx)
             .await?;
         let likers: HashSet<&Account> = post.likers.iter().collect();
-        let (mut there, mut changed) = (HashSet::new(), false);
+        let (mut existing, mut changed) = (HashSet::new(), false);
         for row in &rows {
             let id = source::integer(row, "feed_like_nickname_id")?.context("feed_like_nickname_id")?;
             let nickname = source::text(row, "nickname")?.text.unwrap_or_default();
             match self.names.ever(&nickname) {
                 Ok(account) if likers.contains(account) => {
-                    there.insert(account);
+                    existing.insert(account);
                 }
                 Ok(_) => {
                     let delete = sqlx::query("DELETE FROM feed_like_nickname WHERE feed_like_nickname_id = ?").bind(id);
@@ -180,13 +194,13 @@ impl Export<'_> {
                     changed = true;
                 }
                 Err(_) => {
-                    // Whoever bears the name now may have given it.
-                    there.extend(self.names.present(&nickname).ok());
+                    // The like may be that of the account that has the nickname now: no second one is inserted for it.
+                    existing.extend(self.names.present(&nickname).ok());
                 }
             }
         }
-        for liker in post.likers.iter().filter(|liker| !there.contains(liker)) {
-            let Some(nickname) = called.get(liker) else { continue };
+        for liker in post.likers.iter().filter(|liker| !existing.contains(liker)) {
+            let Some(nickname) = nicknames.get(liker) else { continue };
             let insert = sqlx::query("INSERT INTO feed_like_nickname (nickname, feed_id) VALUES (?, ?)")
                 .bind(nickname)
                 .bind(legacy_id);
@@ -196,7 +210,7 @@ impl Export<'_> {
         Ok(changed)
     }
 
-    /// Rows whose posts were deleted here.
+    /// Deletes the rows of posts that were deleted here.
     async fn delete(&self, report: &mut Report) -> anyhow::Result<()> {
         for id in self.feed.deleted().await? {
             let mut tx = self.pool.begin().await?;
@@ -220,15 +234,16 @@ impl Export<'_> {
     }
 }
 
-/// The row a post was imported from; for a new one, a row of the same nickname and date, which a run that was killed has left.
+/// Returns the row that a post was imported from. For a new post, returns a row with the same nickname and date, which a killed run may
+/// have written.
 async fn find(tx: &mut Tx, post: &ExportedPost, nickname: &str) -> anyhow::Result<Option<i64>> {
     if let Some(id) = post.legacy_id {
-        let there = sqlx::query_scalar("SELECT feed_id FROM feed WHERE feed_id = ?")
+        let existing = sqlx::query_scalar("SELECT feed_id FROM feed WHERE feed_id = ?")
             .bind(id)
             .fetch_optional(&mut **tx)
             .await?;
-        if there.is_some() {
-            return Ok(there);
+        if existing.is_some() {
+            return Ok(existing);
         }
     }
     let found =

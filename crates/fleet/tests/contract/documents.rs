@@ -1,12 +1,14 @@
+//! Documents and routes match, and each service serves its own API pages.
+
 use reqwest::StatusCode;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_testkit::Cluster;
 
 use crate::{addresses, binaries, routes};
 
-/// Everything documented is routed: neither its path nor its method is unknown to the service.
+/// The service knows the path and the method of every documented route.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_documented_is_routed() {
+async fn every_documented_route_exists() {
     let fleet = Cluster::embedded(binaries()).await;
     for route in routes::all(&addresses(fleet.replicas[0])).await {
         let response = sosohappy_common::tls::client()
@@ -16,13 +18,13 @@ async fn what_is_documented_is_routed() {
             .unwrap();
         let (status, text) = (response.status(), response.text().await.unwrap());
         let unknown = status == StatusCode::METHOD_NOT_ALLOWED || text.contains("\"no-such-route\"");
-        assert!(!unknown, "{} {} answered {status}: {text}", route.method, route.path);
+        assert!(!unknown, "{} {} returned {status}: {text}", route.method, route.path);
     }
 }
 
-/// And everything routed is documented: services route by `routes!`, which takes path and method from the document.
+/// Services register routes only with `routes!`, which takes path and method from the document.
 #[test]
-fn what_is_routed_is_documented() {
+fn every_route_is_documented() {
     let services = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services");
     let mut seen = 0;
     for service in ["auth", "config", "dm", "feed", "notice"] {
@@ -31,16 +33,16 @@ fn what_is_routed_is_documented() {
         for undocumented in [".route(", ".route_service(", ".nest_service(", ".fallback("] {
             assert!(
                 !text.contains(undocumented),
-                "{service} routes with {undocumented}…) past its document"
+                "{service} registers a route with {undocumented}…), which is not documented"
             );
         }
     }
     assert!(seen > 25, "only {seen} routes were found");
 }
 
-/// The page to read and try the API comes with everything it needs.
+/// The API page loads its scripts from the service itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_pages_are_in_the_binary() {
+async fn the_api_page_and_its_scripts_are_in_the_binary() {
     let fleet = Cluster::embedded(binaries()).await;
     let Addresses { auth, feed, dm, notice } = addresses(fleet.replicas[0]);
     for (service, address) in [("auth", auth), ("feed", feed), ("dm", dm), ("notice", notice)] {

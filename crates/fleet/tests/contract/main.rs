@@ -1,4 +1,4 @@
-//! What holds for every route of the fleet, read off the documents that the services make of themselves.
+//! Rules for every route of the fleet, checked with the API documents that the services generate.
 
 mod documents;
 mod openapi;
@@ -10,7 +10,7 @@ use std::path::Path;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_testkit::Ports;
 
-/// Where this workspace's binaries are.
+/// Returns the folder of this workspace's binaries.
 fn binaries() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_fleet"))
         .parent()

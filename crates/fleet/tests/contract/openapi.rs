@@ -1,4 +1,4 @@
-//! What OpenAPI 3.1 requires of a document, as far as the code that makes ours could miss it.
+//! The requirements of OpenAPI 3.1 that the generator of the documents could violate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::binaries;
 
 const SERVICES: [&str; 5] = ["auth", "config", "dm", "feed", "notice"];
 
-/// What is wrong with a document, each with where it is.
+/// The violations in a document, each with its place.
 #[derive(Default)]
 struct Faults(Vec<String>);
 
@@ -32,7 +32,7 @@ impl Faults {
             for (method, operation) in entries(item) {
                 let place = format!("{method} {path}");
                 if let Some(id) = operation["operationId"].as_str() {
-                    self.expect(ids.insert(id), &place, "its operationId is taken");
+                    self.expect(ids.insert(id), &place, "its operationId is not unique");
                 }
                 self.parameters(&place, &names, &operation["parameters"]);
                 self.responses(&place, &operation["responses"]);
@@ -41,13 +41,13 @@ impl Faults {
                     self.expect(
                         entries(&body["content"]).next().is_some(),
                         &place,
-                        "its body is of no type",
+                        "its body has no media type",
                     );
                 }
-                for demand in operation["security"].as_array().into_iter().flatten() {
-                    for (name, _) in entries(demand) {
+                for requirement in operation["security"].as_array().into_iter().flatten() {
+                    for (name, _) in entries(requirement) {
                         let scheme = &document["components"]["securitySchemes"][name];
-                        self.expect(is_text(&scheme["type"]), &place, &format!("no scheme {name}"));
+                        self.expect(is_text(&scheme["type"]), &place, &format!("no security scheme {name}"));
                     }
                 }
             }
@@ -55,7 +55,7 @@ impl Faults {
         self.references(document, document, "");
     }
 
-    /// The names in a path's braces.
+    /// Returns the names of the parameters in a path template.
     fn names<'a>(&mut self, path: &'a str) -> BTreeSet<&'a str> {
         let names: BTreeSet<_> = path
             .split('{')
@@ -65,7 +65,7 @@ impl Faults {
             .collect();
         let is_word = |name: &&str| name.chars().all(|char| char.is_ascii_alphanumeric());
         let is_template = path.starts_with('/') && names.iter().all(is_word);
-        self.expect(is_template, path, "is no path template");
+        self.expect(is_template, path, "is not a path template");
         names
     }
 
@@ -79,10 +79,10 @@ impl Faults {
             self.expect(
                 ["path", "query", "header", "cookie"].contains(&within),
                 &place,
-                "is in nothing",
+                "has no valid `in`",
             );
             self.expect(parameter["schema"].is_object(), &place, "has no schema");
-            self.expect(seen.insert((within, name)), &place, "comes twice");
+            self.expect(seen.insert((within, name)), &place, "is a duplicate");
             if within == "path" {
                 self.expect(parameter["required"] == true, &place, "is not required");
             }
@@ -92,20 +92,24 @@ impl Faults {
             .filter(|(within, _)| *within == "path")
             .map(|(_, name)| name)
             .collect();
-        self.expect(declared == *in_path, place, "its parameters are not those of its path");
+        self.expect(
+            declared == *in_path,
+            place,
+            "its parameters differ from those of its path",
+        );
     }
 
     fn responses(&mut self, place: &str, responses: &Value) {
-        self.expect(entries(responses).next().is_some(), place, "answers nothing");
+        self.expect(entries(responses).next().is_some(), place, "has no response");
         for (status, response) in entries(responses) {
             let place = format!("{place}, response {status}");
             self.expect(is_text(&response["description"]), &place, "has no description");
             self.contents(&place, &response["content"]);
             for (kind, content) in entries(&response["content"]) {
                 let is_problem = content["schema"]["$ref"] == "#/components/schemas/Problem";
-                let is_called_so = kind == "application/problem+json";
+                let is_problem_type = kind == "application/problem+json";
                 self.expect(
-                    is_problem == is_called_so,
+                    is_problem == is_problem_type,
                     &place,
                     "problems are application/problem+json",
                 );
@@ -119,12 +123,13 @@ impl Faults {
         }
     }
 
+    /// Checks that every `$ref` in a part of the document exists.
     fn references(&mut self, document: &Value, part: &Value, place: &str) {
         if let Some(reference) = part["$ref"].as_str() {
             let found = reference
                 .strip_prefix('#')
                 .and_then(|pointer| document.pointer(pointer));
-            self.expect(found.is_some(), place, &format!("{reference} is nowhere"));
+            self.expect(found.is_some(), place, &format!("{reference} does not exist"));
         }
         for (name, part) in entries(part) {
             self.references(document, part, &format!("{place}/{name}"));
@@ -139,13 +144,13 @@ fn is_text(value: &Value) -> bool {
     value.as_str().is_some_and(|text| !text.is_empty())
 }
 
-/// None of what is no object.
+/// Returns the entries of an object; none for any other value.
 fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_documents_are_openapi() {
+async fn the_documents_are_valid_openapi() {
     let fleet = Cluster::embedded(binaries()).await;
     let ports = fleet.replicas[0];
     let ports = [ports.auth, fleet.config, ports.dm, ports.feed, ports.notice];
@@ -169,18 +174,18 @@ async fn document(service: &str, port: u16) -> Value {
     answer.json().await.unwrap()
 }
 
-/// Whoever shows no credential is refused with 401 where the document demands one of a service or an operator, and only there.
+/// Requests without a credential get 401 where the document requires the credential of a service or an operator, and only there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_are_demanded_where_the_documents_say_so() {
+async fn documented_service_and_operator_credentials_are_required() {
     let fleet = Cluster::embedded(binaries()).await;
     let mut closed = 0;
     for (service, port) in [("auth", fleet.replicas[0].auth), ("config", fleet.config)] {
         let document = document(service, port).await;
         for (path, item) in entries(&document["paths"]) {
             for (method, operation) in entries(item) {
-                let demands = operation["security"].as_array().into_iter().flatten();
-                let demands: Vec<_> = demands.flat_map(entries).map(|(name, _)| name.as_str()).collect();
-                let is_closed = demands
+                let required = operation["security"].as_array().into_iter().flatten();
+                let required: Vec<_> = required.flat_map(entries).map(|(name, _)| name.as_str()).collect();
+                let is_closed = required
                     .iter()
                     .any(|name| ["serviceToken", "operatorToken"].contains(name));
                 let url = format!("http://127.0.0.1:{port}{}", path.replace(['{', '}'], ""));
@@ -190,17 +195,17 @@ async fn credentials_are_demanded_where_the_documents_say_so() {
                     .send()
                     .await
                     .unwrap();
-                assert_eq!(answer.status() == 401, is_closed, "{path}: {demands:?}, {answer:?}");
+                assert_eq!(answer.status() == 401, is_closed, "{path}: {required:?}, {answer:?}");
                 closed += usize::from(is_closed);
             }
         }
     }
-    assert!(closed > 15, "only {closed} operations are closed");
+    assert!(closed > 15, "only {closed} operations require a credential");
 }
 
-/// A document has one schema of a name: of two types that share theirs, one would be described as the other.
+/// Schema names are unique in a document: if two types share a name, one would be described as the other.
 #[test]
-fn each_schema_has_a_name_of_its_own() {
+fn schema_names_are_unique() {
     let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for service in SERVICES {
         let mut places = BTreeMap::new();
@@ -227,7 +232,7 @@ fn collect_schemas(folder: &std::path::Path, places: &mut BTreeMap<String, Vec<s
     }
 }
 
-/// The names of the types of a source file that derive their schema: `#[schema(as = …)]`, or the type's own.
+/// Returns the schema names of the types in a source file that derive a schema: from `#[schema(as = …)]`, or the type's name.
 fn schemas(source: &str) -> Vec<String> {
     let word = |text: &str| {
         text.chars()

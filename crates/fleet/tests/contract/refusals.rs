@@ -1,5 +1,5 @@
-//! Every route × (nobody, forged, expired, someone else, owner): who may not come in gets 403 as a problem, and nobody gets a
-//! 500.
+//! Every route × (no token, forged token, expired token, another account, owner): unauthorized requests get 403 as a problem, and no
+//! request gets a 500.
 
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use sosohappy_testkit::Cluster;
 use crate::routes::{self, Route};
 use crate::{addresses, binaries};
 
-/// Somebody who is signed in and has a nickname.
+/// A signed-in account with a nickname.
 struct Person {
     nickname: String,
     tokens: Tokens,
@@ -29,7 +29,7 @@ async fn person(addresses: &Addresses, name: &str) -> Person {
 }
 
 impl Route {
-    /// A value for every parameter, acting as `actor`. A parameter that is not known here wants a line here.
+    /// Returns a value for every parameter, with `actor` as the acting account. A new parameter needs an arm here.
     fn values(&self, actor: &Person, other: &Person) -> Vec<(String, String)> {
         let names_actor_by_nickname = self.actor_parameter() == Some("nickname");
         let value = |name: &str| -> Option<String> {
@@ -72,7 +72,7 @@ impl Route {
             .collect()
     }
 
-    /// The parameter that names who acts, if there is one.
+    /// Returns the parameter that names the acting account, if there is one.
     fn actor_parameter(&self) -> Option<&str> {
         let others = ["findProfileImg", "findIntroduction", "checkDuplicateNickname"];
         let about_others = others.iter().any(|call| self.path.ends_with(call));
@@ -81,8 +81,8 @@ impl Route {
         (!about_others).then_some(found)
     }
 
-    /// Asks with somebody's credentials, or none.
-    async fn ask(&self, tokens: Option<(&str, &str)>, values: &[(String, String)]) -> Response {
+    /// Sends a request with an account and its access token, or without credentials.
+    async fn send(&self, tokens: Option<(&str, &str)>, values: &[(String, String)]) -> Response {
         let mut request = sosohappy_common::tls::client().request(self.method.clone(), &self.url);
         if let Some((account, access)) = tokens {
             request = request.header("email", account).header("Authorization", access);
@@ -96,7 +96,8 @@ impl Route {
     }
 }
 
-async fn is_refused(route: &Route, who: &str, response: Response) {
+/// Asserts that a response is a 403 problem with the code for that kind of request.
+async fn assert_refused(route: &Route, who: &str, response: Response) {
     let (status, media_type) = (response.status(), response.headers().get("content-type").cloned());
     let text = response.text().await.unwrap();
     assert_eq!(
@@ -114,7 +115,7 @@ async fn is_refused(route: &Route, who: &str, response: Response) {
     );
     let problem: Value = serde_json::from_str(&text).unwrap();
     let code = problem["code"].as_str().unwrap();
-    let expected = if who == "someone else" {
+    let expected = if who == "another account" {
         "not-yourself"
     } else {
         "access-denied"
@@ -123,18 +124,18 @@ async fn is_refused(route: &Route, who: &str, response: Response) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_route_lets_in_whom_it_should() {
+async fn every_route_admits_its_owner_only() {
     let fleet = Cluster::embedded(binaries()).await;
     let addresses = &addresses(fleet.replicas[0]);
     let other = person(addresses, "other").await;
     let mut acting = 0;
     for (number, route) in routes::all(addresses).await.into_iter().enumerate() {
-        // Somebody new for each: some routes end a session or an account.
+        // A new account for each route: some routes end a session or delete the account.
         let owner = person(addresses, &format!("owner{number}")).await;
         let mine = route.values(&owner, &other);
         let (account, access) = (owner.tokens.account.as_str(), owner.tokens.access.as_str());
         if route.closed {
-            is_refused(&route, "nobody", route.ask(None, &mine).await).await;
+            assert_refused(&route, "no token", route.send(None, &mine).await).await;
             let forged = [
                 "Bearer forged".to_owned(),
                 access.replace('.', "x"),
@@ -143,28 +144,28 @@ async fn every_route_lets_in_whom_it_should() {
                 other.tokens.access.clone(),
             ];
             for token in &forged {
-                is_refused(&route, "forged", route.ask(Some((account, token)), &mine).await).await;
+                assert_refused(&route, "forged", route.send(Some((account, token)), &mine).await).await;
             }
-            is_refused(
+            assert_refused(
                 &route,
                 "forged",
-                route.ask(Some((&other.tokens.account, access)), &mine).await,
+                route.send(Some((&other.tokens.account, access)), &mine).await,
             )
             .await;
 
-            // A socket is told by a close code: its handshake is tried in the tests of the services.
+            // A socket reports the refusal by a close code: tests of the services cover its handshake.
             if route.actor_parameter().is_some() && !route.path.contains("/connect-") {
                 acting += 1;
                 let theirs = route.values(&other, &owner);
-                is_refused(
+                assert_refused(
                     &route,
-                    "someone else",
-                    route.ask(Some((account, access)), &theirs).await,
+                    "another account",
+                    route.send(Some((account, access)), &theirs).await,
                 )
                 .await;
             }
         }
-        let response = route.ask(Some((account, access)), &mine).await;
+        let response = route.send(Some((account, access)), &mine).await;
         let status = response.status();
         let text = response.text().await.unwrap();
         assert!(
@@ -182,11 +183,11 @@ async fn every_route_lets_in_whom_it_should() {
             );
         }
     }
-    assert!(acting > 15, "only {acting} routes were tried as somebody else");
+    assert!(acting > 15, "only {acting} routes were tested with another account");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_token_lets_nobody_in() {
+async fn an_expired_token_is_refused_on_every_route() {
     // Long enough to set a profile with it on a busy machine.
     let lifetime = [("SOSOHAPPY_AUTH__TOKENS__ACCESS_LIFETIME", "6s")];
     let fleet = Cluster::embedded_with(binaries(), &lifetime).await;
@@ -195,10 +196,10 @@ async fn an_expired_token_lets_nobody_in() {
     tokio::time::sleep(std::time::Duration::from_millis(6_200)).await;
     for route in routes::all(addresses).await.into_iter().filter(|route| route.closed) {
         let tokens = (owner.tokens.account.as_str(), owner.tokens.access.as_str());
-        is_refused(
+        assert_refused(
             &route,
             "expired",
-            route.ask(Some(tokens), &route.values(&owner, &other)).await,
+            route.send(Some(tokens), &route.values(&owner, &other)).await,
         )
         .await;
     }

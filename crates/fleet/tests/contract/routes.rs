@@ -1,24 +1,25 @@
-//! Every documented route, with the names of its parameters.
+//! The documented routes with the names of their parameters.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sosohappy_fleet::app::Addresses;
 
+/// A documented route.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// With the service's address before it and `{…}` filled in.
+    /// The full URL, with values for path parameters.
     pub url: String,
     pub method: reqwest::Method,
-    /// The path as documented.
+    /// The documented path.
     pub path: String,
-    /// Query and body parameters; files left out.
+    /// Query and body parameters, without files.
     pub parameters: BTreeSet<String>,
-    /// Whether it is closed to those without an access token.
+    /// Whether it requires an access token.
     pub closed: bool,
 }
 
-/// The documented routes of auth, feed, dm and notice.
+/// Returns the documented routes of auth, feed, dm and notice.
 pub async fn all(addresses: &Addresses) -> Vec<Route> {
     let services = [
         ("auth-service", &addresses.auth),
@@ -61,8 +62,8 @@ pub async fn all(addresses: &Addresses) -> Vec<Route> {
 }
 
 fn is_closed(operation: &Value) -> bool {
-    let demands = operation["security"].as_array();
-    demands.is_some_and(|all| all.iter().any(|demand| demand.get("accessToken").is_some()))
+    let requirements = operation["security"].as_array();
+    requirements.is_some_and(|all| all.iter().any(|required| required.get("accessToken").is_some()))
 }
 
 fn parameters(document: &Value, operation: &Value) -> BTreeSet<String> {

@@ -1,4 +1,4 @@
-//! `fleet dead-letters` on the journal and on Kafka.
+//! Tests of `fleet dead-letters` on the journal and on Kafka.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -11,19 +11,20 @@ use sosohappy_events::types::AccountResigned;
 use sosohappy_events::{Envelope, Event as _, Header, Topic};
 use sosohappy_testkit::{Bed, EngineSet};
 
-/// The bus of one test, opened anew each time: the command line is another process.
-struct Place {
+/// The bus of one test. The test opens it again after each command, since the command line is another process.
+struct TestBus {
     url: String,
     prefix: String,
 }
 
-impl Place {
+impl TestBus {
     async fn open(&self) -> Arc<dyn Bus> {
         let events = Events::new(&self.url, &self.prefix);
         let opened = sosohappy_bus::open(&events, &Context::system("test-service", 0)).await;
         opened.expect("the bus opens")
     }
 
+    /// Runs `fleet dead-letters` on this bus.
     fn run(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_fleet"))
             .args(["dead-letters", "--url", &self.url, "--prefix", &self.prefix])
@@ -32,26 +33,29 @@ impl Place {
             .expect("the binary runs")
     }
 
-    fn told(&self, arguments: &[&str]) -> String {
+    /// Runs a command that must succeed, and returns its output.
+    fn stdout(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn refused(&self, arguments: &[&str]) -> String {
+    /// Runs a command that must fail, and returns its error message.
+    fn stderr_of_failure(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).expect("text")
     }
 }
 
+/// Returns the ids of the listed dead letters.
 fn ids(listed: &str) -> Vec<&str> {
     let lines = listed.lines().filter(|line| line.starts_with("resign/"));
     lines.map(|line| line.split_once("  ").expect("columns").0).collect()
 }
 
-async fn letters_are_listed_replayed_and_discarded(place: Place) {
-    let bus = place.open().await;
+async fn dead_letters_are_listed_replayed_and_discarded(bus_of_test: TestBus) {
+    let bus = bus_of_test.open().await;
     let context = Context::system("test-service", 0);
     let sent = ["one", "two", "three"].map(|nickname| {
         let event = AccountResigned {
@@ -66,7 +70,7 @@ async fn letters_are_listed_replayed_and_discarded(place: Place) {
     let mut member = bus.join("test-service.resign", &[Topic::Resign]).await.expect("joined");
     for _ in &sent {
         let next = tokio::time::timeout(Duration::from_mins(1), member.next()).await;
-        let record = next.expect("a record comes").expect("the member lives");
+        let record = next.expect("a record arrives").expect("the member is running");
         let reason = match record.value_text().expect("text") {
             "one" => "rejected: the account is unknown",
             _ => "malformed: the key is not an account",
@@ -77,43 +81,55 @@ async fn letters_are_listed_replayed_and_discarded(place: Place) {
     member.leave().await;
     drop(bus);
 
-    let listed = place.told(&["list"]);
+    let listed = bus_of_test.stdout(&["list"]);
     assert_eq!(ids(&listed).len(), 3, "{listed}");
     assert!(listed.ends_with("3 dead letters\n"), "{listed}");
     assert!(!listed.contains("@example.com"), "no personal data in a list: {listed}");
-    let one = place.told(&["list", "--topic", "resign", "--reason", "unknown", "--since", "1h"]);
+    let one = bus_of_test.stdout(&["list", "--topic", "resign", "--reason", "unknown", "--since", "1h"]);
     assert_eq!(ids(&one).len(), 1, "{one}");
     for nothing in [["list", "--topic", "expired"], ["list", "--group", "feed-service"]] {
-        assert_eq!(place.told(&nothing), "0 dead letters\n");
+        assert_eq!(bus_of_test.stdout(&nothing), "0 dead letters\n");
     }
     let id = ids(&one)[0];
-    let shown = place.told(&["show", id]);
+    let shown = bus_of_test.stdout(&["show", id]);
     assert!(
         shown.contains("key: one@example.com+kakao") && shown.ends_with("\none\n"),
         "{shown}"
     );
     assert!(shown.contains(&format!("event-id: {}", sent[0].meta.id)), "{shown}");
 
-    let dry = place.told(&["replay", "--reason", "unknown", "--dry-run"]);
+    let dry = bus_of_test.stdout(&["replay", "--reason", "unknown", "--dry-run"]);
     assert!(dry.contains(&format!("would be replayed: {id}")), "{dry}");
-    assert_eq!(ids(&place.told(&["list"])).len(), 3, "a dry run changes nothing");
-    let replayed = place.told(&["replay", "--reason", "unknown"]);
+    assert_eq!(
+        ids(&bus_of_test.stdout(&["list"])).len(),
+        3,
+        "a dry run changes nothing"
+    );
+    let replayed = bus_of_test.stdout(&["replay", "--reason", "unknown"]);
     assert!(replayed.ends_with("1 dead letters replayed\n"), "{replayed}");
-    let left = place.told(&["list"]);
+    let left = bus_of_test.stdout(&["list"]);
     assert_eq!(ids(&left).len(), 2, "{left}");
-    assert!(place.refused(&["replay", id]).contains("has been resolved"));
     assert!(
-        place.refused(&["discard"]).contains("required"),
+        bus_of_test
+            .stderr_of_failure(&["replay", id])
+            .contains("has been resolved")
+    );
+    assert!(
+        bus_of_test.stderr_of_failure(&["discard"]).contains("required"),
         "a selection is needed"
     );
-    assert!(place.refused(&["show", "resign"]).contains("TOPIC/PARTITION/OFFSET"));
+    assert!(
+        bus_of_test
+            .stderr_of_failure(&["show", "resign"])
+            .contains("TOPIC/PARTITION/OFFSET")
+    );
 
-    place.told(&["discard", ids(&left)[0]]);
-    assert_eq!(ids(&place.told(&["list"])), [ids(&left)[1]]);
-    place.told(&["discard", "--all"]);
-    assert_eq!(place.told(&["list"]), "0 dead letters\n");
+    bus_of_test.stdout(&["discard", ids(&left)[0]]);
+    assert_eq!(ids(&bus_of_test.stdout(&["list"])), [ids(&left)[1]]);
+    bus_of_test.stdout(&["discard", "--all"]);
+    assert_eq!(bus_of_test.stdout(&["list"]), "0 dead letters\n");
 
-    let bus = place.open().await;
+    let bus = bus_of_test.open().await;
     let mut reader = bus
         .read(&[AccountResigned::TOPIC], Start::Earliest)
         .await
@@ -121,19 +137,23 @@ async fn letters_are_listed_replayed_and_discarded(place: Place) {
     let mut first = Vec::new();
     while first.len() < 2 {
         let next = tokio::time::timeout(Duration::from_mins(1), reader.next()).await;
-        let record = next.expect("a record comes").expect("the reader lives");
+        let record = next.expect("a record arrives").expect("the reader is running");
         if record.value_text() == Ok("one") {
             assert!(record.header(Header::DLT_REASON).is_none());
-            first.push(Envelope::<AccountResigned>::decode(&record).expect("as it was").meta);
+            first.push(
+                Envelope::<AccountResigned>::decode(&record)
+                    .expect("the original event")
+                    .meta,
+            );
         }
     }
-    assert_eq!(first[0], first[1], "the same event, id and moment, comes again");
+    assert_eq!(first[0], first[1], "the replayed event has the same id and time");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_the_journal() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    letters_are_listed_replayed_and_discarded(Place {
+async fn dead_letters_on_the_journal() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
+    dead_letters_are_listed_replayed_and_discarded(TestBus {
         url: format!("journal:{}", folder.path().join("events.db").display()),
         prefix: String::new(),
     })
@@ -141,14 +161,14 @@ async fn on_the_journal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_kafka() {
+async fn dead_letters_on_kafka() {
     if !EngineSet::real_is_there() {
         return;
     }
-    // Its prefix begins every topic of this test, and all of them go with it.
+    // Deletes the topics of this test, which begin with its prefix, when it is dropped.
     let bed = Bed::new(EngineSet::Real).await;
     let (brokers, prefix) = bed.kafka().expect("the real engines");
-    letters_are_listed_replayed_and_discarded(Place {
+    dead_letters_are_listed_replayed_and_discarded(TestBus {
         url: format!("kafka:{brokers}"),
         prefix: format!("{prefix}letters_"),
     })

@@ -117,7 +117,7 @@ async fn a_browser_opens_a_socket(entry: &str, addresses: Addresses) {
                 while let Some(Ok(_)) = socket.next().await {}
             }
             Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
-                assert_eq!(response.status().as_u16(), status)
+                assert_eq!(response.status().as_u16(), status);
             }
             Err(error) => panic!("{error}"),
         }

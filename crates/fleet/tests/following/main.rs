@@ -1,4 +1,4 @@
-//! The fleet follows its configuration: a change reaches every instance, and one that is wrong reaches none.
+//! A change of the configuration reaches every instance; an invalid change reaches none.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sosohappy_testkit::{Cluster, EngineSet, eventually};
 
-/// From the refresh to every instance on the new version.
-const PROMISED: Duration = Duration::from_secs(2);
+/// The time limit from the refresh until every instance has the new version.
+const OBJECTIVE: Duration = Duration::from_secs(2);
 
 /// One fleet at a time: how long it takes to follow is measured, and each would wait for the other's processors.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -27,7 +27,7 @@ async fn a_process_each_on_the_real_engines() {
     }
 }
 
-/// Where this workspace's binaries are.
+/// Returns the folder of this workspace's binaries.
 fn binaries() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_fleet"))
         .parent()
@@ -36,10 +36,10 @@ fn binaries() -> &'static Path {
 
 async fn follow(mut fleet: Cluster, replicas: usize) {
     let operator = Operator::of(&fleet);
-    let started = operator.everybody_on_the_newest(replicas).await;
+    let started = operator.wait_for_convergence(replicas).await;
 
-    // Config publishes what it finds by itself; the refresh makes it sure and is what is measured. Beside our settings are thousands of
-    // other programs' keys.
+    // Config also finds and publishes the change by itself: the refresh makes sure that it has, and starts the measurement. The file has
+    // thousands of keys of other programs besides the fleet's settings.
     let others = (0..8000).map(|number| format!("other{number}.name: {number}\n"));
     let others = others.collect::<Vec<_>>().concat();
     fleet.configure(
@@ -58,10 +58,10 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     assert_ne!(changed, started);
     let began = Instant::now();
     operator.post("/actuator/busrefresh").await;
-    assert_eq!(operator.everybody_on_the_newest(replicas).await, changed);
+    assert_eq!(operator.wait_for_convergence(replicas).await, changed);
     let took = began.elapsed();
-    println!("everybody followed after {} ms", took.as_millis());
-    assert!(took <= PROMISED, "{took:?}");
+    println!("all instances have the version after {} ms", took.as_millis());
+    assert!(took <= OBJECTIVE, "{took:?}");
     for ports in fleet.replicas {
         for port in [ports.auth, ports.feed, ports.dm, ports.notice] {
             let loggers = get(port, "/actuator/loggers/ROOT").await;
@@ -81,7 +81,7 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
         assert_eq!(asked.unwrap().status(), 413, "a limit needs no restart");
     }
 
-    // Nothing of a wrong version reaches anybody.
+    // No part of an invalid version reaches an instance.
     fleet.configure("feed-config.yml", "post:\n  text: plenty\n");
     operator.refuses("post.text").await;
     let deep = vec!["a"; 3000].join(".");
@@ -91,9 +91,9 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     assert_eq!(status, 400);
     operator.post("/actuator/busrefresh").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(operator.everybody_on_the_newest(replicas).await, changed);
+    assert_eq!(operator.wait_for_convergence(replicas).await, changed);
 
-    // What was fixed while everything was down is what it starts on.
+    // Instances start with a version that was fixed while all processes were down.
     fleet.configure("feed-config.yml", "post:\n  text: 7\n");
     fleet.configure("application.properties", "");
     for process in fleet.names() {
@@ -103,11 +103,11 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     for process in config.into_iter().chain(others) {
         fleet.restart(&process).await;
     }
-    assert_ne!(operator.everybody_on_the_newest(replicas).await, changed);
+    assert_ne!(operator.wait_for_convergence(replicas).await, changed);
     canary_reaches_every_instance(&mut fleet, &operator, replicas).await;
 }
 
-/// Where config is a process of its own, also across its crash.
+/// Runs a canary to its end, and across a crash of config where config is a separate process.
 async fn canary_reaches_every_instance(fleet: &mut Cluster, operator: &Operator, replicas: usize) {
     fleet.configure("feed-config.yml", "post:\n  text: 9\n");
     let started = operator.start_canary().await;
@@ -115,7 +115,7 @@ async fn canary_reaches_every_instance(fleet: &mut Cluster, operator: &Operator,
     assert_eq!(
         started["updated"].as_array().map(Vec::len),
         Some(4),
-        "one of each service: {started}"
+        "one instance of each service: {started}"
     );
     if fleet.names().iter().any(|name| name == "config") {
         fleet.kill("config");
@@ -128,9 +128,10 @@ async fn canary_reaches_every_instance(fleet: &mut Cluster, operator: &Operator,
     })
     .await;
     assert_eq!(ended["phase"], "finished", "{ended}");
-    assert_eq!(operator.everybody_on_the_newest(replicas).await, started["to"]);
+    assert_eq!(operator.wait_for_convergence(replicas).await, started["to"]);
 }
 
+/// A client of config with the operator's credential.
 struct Operator {
     config: u16,
     token: String,
@@ -158,8 +159,9 @@ impl Operator {
         asked.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 
+    /// Waits until config has refused the version for that reason.
     async fn refuses(&self, reason: &str) {
-        eventually("config has refused it", async || {
+        eventually("config has refused the version", async || {
             let status = self.ask("status").await;
             status["refused"].to_string().contains(reason).then_some(())
         })
@@ -191,17 +193,17 @@ impl Operator {
         asked.unwrap().status().as_u16()
     }
 
-    /// The version that all instances run on, as soon as they all do.
-    async fn everybody_on_the_newest(&self, replicas: usize) -> Value {
-        eventually("everybody is on the newest version", async || {
-            let told = self.convergence().await;
+    /// Waits until all instances have the newest version, and returns it.
+    async fn wait_for_convergence(&self, replicas: usize) -> Value {
+        eventually("all instances have the newest version", async || {
+            let convergence = self.convergence().await;
             let counts = [("auth", 1), ("feed", replicas), ("dm", replicas), ("notice", replicas)];
-            let all_there = counts.into_iter().all(|(name, count)| {
-                let instances = told["services"][format!("{name}-service")]["instances"].as_array();
+            let converged = counts.into_iter().all(|(name, count)| {
+                let instances = convergence["services"][format!("{name}-service")]["instances"].as_array();
                 let newest = |instance: &&Value| instance["standing"] == "newest";
                 instances.is_some_and(|instances| instances.iter().filter(newest).count() == count)
             });
-            all_there.then(|| told["version"].clone())
+            converged.then(|| convergence["version"].clone())
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! Listens on a socket, reconnecting as the app does, and keeps every frame.
+//! Collects the frames of a socket, and reconnects as the app does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,14 +8,14 @@ use sosohappy_fleet::app::{Phone, Socket};
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 
-/// What a phone was shown.
+/// The frames that a phone received.
 #[derive(Debug)]
-pub struct Shown {
+pub struct Received {
     pub frames: Vec<String>,
     pub reconnects: usize,
 }
 
-/// Which socket to listen on.
+/// The kind of socket.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Notices,
@@ -31,6 +31,7 @@ impl Kind {
     }
 }
 
+/// A task that collects the frames of one socket.
 #[derive(Debug)]
 pub struct Collector {
     frames: Arc<Mutex<Vec<String>>>,
@@ -39,7 +40,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Resolves once the first socket is open.
+    /// Starts the task and waits until its first socket is open.
     pub async fn start(phone: Phone, kind: Kind) -> Self {
         let frames = Arc::new(Mutex::new(Vec::new()));
         let reconnects = Arc::new(AtomicUsize::new(0));
@@ -51,7 +52,7 @@ impl Collector {
                 loop {
                     if let Ok(mut socket) = kind.connect(&phone).await {
                         match opened.take() {
-                            Some(opened) => opened.send(()).expect("the test waits for the socket"),
+                            Some(opened) => opened.send(()).expect("`start` waits for the socket"),
                             None => _ = reconnects.fetch_add(1, Ordering::SeqCst),
                         }
                         while let Ok(frame) = socket.text().await {
@@ -71,7 +72,7 @@ impl Collector {
     }
 
     /// Waits until that many frames came or none has come for a while, and a little longer for one too many.
-    pub async fn settle(self, expected: usize) -> Shown {
+    pub async fn settle(self, expected: usize) -> Received {
         let began = Instant::now();
         while self.frames.lock().await.len() < expected {
             // A socket that was cut may have missed some; one that was not has missed none.
@@ -84,7 +85,7 @@ impl Collector {
         tokio::time::sleep(Duration::from_millis(400)).await;
         self.task.abort();
         let frames = std::mem::take(&mut *self.frames.lock().await);
-        Shown {
+        Received {
             frames,
             reconnects: self.reconnects.load(Ordering::SeqCst),
         }

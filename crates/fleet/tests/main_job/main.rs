@@ -1,4 +1,4 @@
-//! The main job, played against processes, and against processes that are killed in the middle of it.
+//! The demo on real processes, and writes while each process is killed: nothing is lost or duplicated.
 
 mod collector;
 
@@ -13,40 +13,40 @@ use sosohappy_testkit::{Cluster, EngineSet, Ports};
 
 use crate::collector::{Collector, Kind};
 
-/// Likes and messages a round.
+/// The number of likes and of messages in a round.
 const WRITES: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_process_on_the_embedded_engines() {
+async fn nothing_is_lost_when_a_process_is_killed_on_the_embedded_engines() {
     play(Cluster::embedded(binaries()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_each_on_the_real_engines() {
+async fn nothing_is_lost_when_a_process_is_killed_on_the_real_engines() {
     if EngineSet::real_is_there() {
         play(Cluster::real(binaries()).await).await;
     }
 }
 
-/// TLS everywhere, and on Kafka an account for each service with the declared rights: cases A4.
+/// TLS everywhere, and a Kafka user for each service with the declared ACLs: cases A4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_each_on_secured_engines() {
+async fn a_fleet_on_secured_engines_has_the_acls_that_it_needs() {
     if !EngineSet::secured_is_there() {
         return;
     }
     let mut fleet = Cluster::secured(binaries()).await;
     demo(&fleet).await;
-    // The outbox of auth, the registry and the groups of a replica that comes back.
+    // Covers the outbox of auth, and the registry and consumer groups of a restarted replica.
     for victim in ["auth", "feed-1", "notice-2"] {
         Round::begin(&fleet).await.with_a_kill(&mut fleet, victim).await;
     }
     let logs = fleet.logs();
-    for trouble in ["AuthorizationFailed", "authorization failed", "cannot be made"] {
-        assert!(!logs.contains(trouble), "a service lacks a right: {trouble}\n{logs}");
+    for error in ["AuthorizationFailed", "authorization failed", "cannot be made"] {
+        assert!(!logs.contains(error), "a service lacks an ACL: {error}\n{logs}");
     }
 }
 
-/// Where this workspace's binaries are.
+/// Returns the folder of this workspace's binaries.
 fn binaries() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_fleet"))
         .parent()
@@ -57,6 +57,7 @@ fn addresses(ports: Ports) -> Addresses {
     Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice)
 }
 
+/// Runs the demo, then a round of writes for each process that is killed.
 async fn play(mut fleet: Cluster) {
     demo(&fleet).await;
     for victim in fleet.names() {
@@ -65,11 +66,11 @@ async fn play(mut fleet: Cluster) {
     }
     let logs = fleet.logs();
     for secret in ["@example.com", "Bearer ", "device-of-", "message number"] {
-        assert!(!logs.contains(secret), "a log line holds {secret:?}");
+        assert!(!logs.contains(secret), "a log line contains {secret:?}");
     }
 }
 
-/// The scripted client, with auth and feed of one replica and the sockets of the other.
+/// Runs the demo with auth and feed of one replica and the sockets of the other.
 async fn demo(fleet: &Cluster) {
     let [first, second] = fleet.replicas.map(addresses);
     let mixed = Addresses {
@@ -80,7 +81,7 @@ async fn demo(fleet: &Cluster) {
     sosohappy_fleet::demo::run(mixed).await.expect("the demo succeeds");
 }
 
-/// Two people who write while a process dies.
+/// Two users who write while a process is killed.
 struct Round {
     kim: Phone,
     lee: Phone,
@@ -89,7 +90,7 @@ struct Round {
 }
 
 impl Round {
-    /// Kim has a post on each of the first days of a month, and listens at the second replica. Lee writes at the first.
+    /// Prepares a round: kim has a post on each of the first days of a month, and sockets at the second replica. Lee writes at the first.
     async fn begin(fleet: &Cluster) -> Self {
         let entropy: &dyn Entropy = &SystemEntropy;
         let tag = entropy.hex(2);
@@ -125,21 +126,22 @@ impl Round {
         }
     }
 
+    /// Kills and restarts a process while lee writes. Returns the time until the process is ready again.
     async fn with_a_kill(self, fleet: &mut Cluster, victim: &str) -> Duration {
-        let hit = async {
+        let kill = async {
             tokio::time::sleep(Duration::from_millis(150)).await;
             fleet.kill(victim);
             fleet.restart(victim).await
         };
         let author = &self.kim.nickname;
-        let (took, (), ()) = tokio::join!(hit, like_all(&self.lee, author), send_all(&self.lee, author));
-        self.nothing_is_lost_or_doubled(victim).await;
+        let (took, (), ()) = tokio::join!(kill, like_all(&self.lee, author), send_all(&self.lee, author));
+        self.assert_nothing_lost_or_duplicated(victim).await;
         took
     }
 
-    async fn nothing_is_lost_or_doubled(self, victim: &str) {
+    async fn assert_nothing_lost_or_duplicated(self, victim: &str) {
         let posts = self.kim.own_month(date_of(1)).await.unwrap();
-        assert_eq!(posts.len(), WRITES, "{victim}: posts were lost or doubled");
+        assert_eq!(posts.len(), WRITES, "{victim}: posts were lost or duplicated");
         for post in &posts {
             assert_eq!(
                 post.like_nickname_list,
@@ -153,25 +155,22 @@ impl Round {
             .map(|number| message(&self.lee.nickname, &self.kim.nickname, number))
             .collect();
         let history = history(&self.lee, &self.kim.nickname).await;
-        assert_eq!(
-            history, sent,
-            "{victim}: messages were lost, doubled or put out of order"
-        );
+        assert_eq!(history, sent, "{victim}: messages were lost, duplicated or reordered");
 
-        // What was shown was shown once; and all of it, where the socket lived through the round.
-        let shown = self.notices.settle(WRITES).await;
-        once(victim, "notices", &shown.frames);
+        // Every frame is delivered at most once, and all of them are if the socket stayed open. After a reconnect the history has the rest.
+        let received = self.notices.settle(WRITES).await;
+        assert_no_duplicates(victim, "notices", &received.frames);
         assert!(
-            shown.reconnects > 0 || shown.frames.len() == WRITES,
-            "{victim}: notices lost: {shown:?}"
+            received.reconnects > 0 || received.frames.len() == WRITES,
+            "{victim}: notices lost: {received:?}"
         );
-        let shown = self.messages.settle(WRITES).await;
-        once(victim, "message frames", &shown.frames);
+        let received = self.messages.settle(WRITES).await;
+        assert_no_duplicates(victim, "message frames", &received.frames);
         assert!(
-            shown.reconnects > 0 || shown.frames.len() == WRITES,
-            "{victim}: frames lost: {shown:?}"
+            received.reconnects > 0 || received.frames.len() == WRITES,
+            "{victim}: frames lost: {received:?}"
         );
-        let numbers: Vec<i64> = shown
+        let numbers: Vec<i64> = received
             .frames
             .iter()
             .map(|frame| serde_json::from_str::<Message>(frame).expect("a message frame").date)
@@ -185,24 +184,25 @@ impl Round {
             "{victim}: the refresh token was lost"
         );
         assert_eq!(
-            again.knock().await.unwrap(),
+            again.access_status().await.unwrap(),
             StatusCode::OK,
             "{victim}: the fresh token is refused"
         );
         assert_eq!(
-            self.kim.knock().await.unwrap(),
+            self.kim.access_status().await.unwrap(),
             StatusCode::OK,
             "{victim}: the old token is refused"
         );
     }
 }
 
-fn once(victim: &str, what: &str, frames: &[String]) {
+/// Asserts that no frame is a duplicate.
+fn assert_no_duplicates(victim: &str, what: &str, frames: &[String]) {
     let distinct: BTreeSet<_> = frames.iter().collect();
     assert_eq!(
         distinct.len(),
         frames.len(),
-        "{victim}: {what} were doubled: {frames:?}"
+        "{victim}: {what} were duplicated: {frames:?}"
     );
 }
 
@@ -210,7 +210,7 @@ fn number(count: usize) -> i64 {
     i64::try_from(count).expect("a small number")
 }
 
-/// The 16-digit date of a day of the round's month.
+/// Returns the 16-digit date of a day of the round's month.
 fn date_of(day: usize) -> i64 {
     2_026_030_012_000_000 + number(day) * 100_000_000
 }
@@ -224,7 +224,7 @@ fn message(sender: &str, receiver: &str, count: usize) -> Message {
     }
 }
 
-/// Likes every post once. A like whose answer was lost is looked at before it is tried again: it toggles.
+/// Likes every post once. Reads the state before each attempt, because a retry of a like whose response was lost would remove it.
 async fn like_all(lee: &Phone, author: &str) {
     for day in 1..=WRITES {
         let date = date_of(day);
@@ -241,7 +241,7 @@ async fn like_all(lee: &Phone, author: &str) {
     }
 }
 
-/// Sends every message in order. After a cut the history tells which of them were stored.
+/// Sends every message in order. After a disconnect it continues with the first message that is missing in the history.
 async fn send_all(lee: &Phone, receiver: &str) {
     let mut stored = 0;
     while stored < WRITES {
@@ -252,7 +252,7 @@ async fn send_all(lee: &Phone, receiver: &str) {
             }
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
-        // A frame that was sent is stored soon after the one before it, or never.
+        // A sent frame is stored soon after the previous one, or it was lost with the socket.
         let mut grown_at = Instant::now();
         while stored < WRITES && grown_at.elapsed() < Duration::from_secs(3) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -268,7 +268,7 @@ async fn history(lee: &Phone, other: &str) -> Vec<Message> {
     keep_trying("history", async || lee.history_with(other, date_of(28)).await.ok()).await
 }
 
-/// As the app does when the network is away: again and again, for up to a minute.
+/// Retries for up to a minute, as the app does without a network.
 async fn keep_trying<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {

@@ -1,4 +1,4 @@
-//! Four services, each ours or a stand-in of Spring's, on one bed.
+//! A fleet of four services on one test bed; each is ours or a fake Spring service.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use sosohappy_fleet::app::{Addresses, Phone, Socket, Tokens};
 use sosohappy_testkit::spring::{LikeForm, SpringAuth, SpringDm, SpringFeed, SpringNotice, SpringPush};
 use sosohappy_testkit::{Bed, Running, eventually};
 
-/// When auth reminds of missing receipts.
+/// The interval at which auth publishes a resignation again while receipts are missing.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// 1 × 1 pixels.
+/// A PNG of 1 × 1 pixels.
 pub const PNG: &[u8] = &[
     0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8, 6,
     0, 0, 0, 0x1f, 0x15, 0xc4, 0x89, 0, 0, 0, 13, b'I', b'D', b'A', b'T', 0x78, 0xda, 0x63, 0x64, 0xf8, 0xcf, 0x50,
@@ -20,6 +20,7 @@ pub const PNG: &[u8] = &[
     0x82,
 ];
 
+/// A service of either fleet.
 pub enum Either<S> {
     Spring(S),
     Ours(Running),
@@ -41,6 +42,7 @@ impl<S> Either<S> {
     }
 }
 
+/// The mixed fleet.
 pub struct Fleet {
     auth: Either<SpringAuth>,
     feed: Either<SpringFeed>,
@@ -48,11 +50,12 @@ pub struct Fleet {
     notice: Either<SpringNotice>,
     spring: Vec<Service>,
     http: reqwest::Client,
-    // Last, so that services stop before their engines go.
+    // Dropped last: services stop before their databases are deleted.
     bed: Bed,
 }
 
 impl Fleet {
+    /// Starts the fleet; the services in `spring` are fake Spring services.
     pub async fn start(bed: Bed, spring: &[Service]) -> Self {
         let is = |service| spring.contains(&service);
         let names: Vec<_> = spring.iter().map(|service| service.short_name()).collect();
@@ -118,11 +121,12 @@ impl Fleet {
         }
     }
 
-    /// Whether the service is a Spring one.
+    /// Returns whether a service is a Spring service.
     pub fn has(&self, service: Service) -> bool {
         self.spring.contains(&service)
     }
 
+    /// Creates a phone that is not signed in.
     pub fn phone(&self, name: &str) -> Phone {
         let url = |ours: Option<&Running>, spring: Option<&str>| match (ours, spring) {
             (Some(ours), _) => ours.url.clone(),
@@ -138,7 +142,7 @@ impl Fleet {
         Phone::new(addresses, &format!("{name}@example.com"), "kakao").unwrap()
     }
 
-    /// Somebody who has signed in and chosen a name.
+    /// Signs in with a new account, sets its nickname, and waits until the Spring services have received it.
     pub async fn person(&self, name: &str) -> Phone {
         let mut phone = self.phone(name);
         phone.sign_in().await.unwrap();
@@ -158,7 +162,7 @@ impl Fleet {
         phone
     }
 
-    /// A person with a row and a refresh token in the Spring auth, whose name no topic has.
+    /// Creates an account with a row and a refresh token in the Spring auth, whose nickname was never published.
     pub async fn unnamed(&self, name: &str) -> Phone {
         let auth = self.auth.spring().expect("a Spring auth");
         let account = format!("{name}@example.com+kakao");
@@ -179,7 +183,7 @@ impl Fleet {
         phone
     }
 
-    /// The status of a request for one's own post.
+    /// Requests the account's own post from our feed, and returns the status.
     pub async fn own_day_status(&self, who: &Phone, date: i64) -> StatusCode {
         let feed = self.feed.ours().expect("our feed");
         let tokens = who.tokens.as_ref().unwrap();
@@ -192,12 +196,12 @@ impl Fleet {
         request.send().await.unwrap().status()
     }
 
-    /// What the Spring notice has handed to FCM.
+    /// Returns the pushes that the Spring notice has sent to FCM.
     pub fn pushes(&self) -> Vec<SpringPush> {
         self.notice.spring().map(SpringNotice::pushes).unwrap_or_default()
     }
 
-    /// How many records with a null value have stopped listeners of Spring services.
+    /// Returns the number of records with a null value that have blocked listeners of Spring services.
     pub fn stalls(&self) -> usize {
         let stalls = [
             self.feed.spring().map(SpringFeed::stalls),
@@ -242,7 +246,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until a message was handed to a push gateway.
+    /// Waits until a message was pushed.
     pub async fn wait_for_message_push(&self) {
         match &self.notice {
             Either::Spring(notice) => {
@@ -266,7 +270,7 @@ impl Fleet {
         }
     }
 
-    /// Resignations that our auth waits for.
+    /// Waits until our auth has no unfinished resignation, and returns their number: always 0.
     pub async fn unfinished_resignations(&self) -> i64 {
         let Either::Ours(auth) = &self.auth else { return 0 };
         let done = async || {

@@ -1,5 +1,5 @@
-//! Our services beside those of the legacy Spring fleet (a stand-in for them) on the real engines: every pairing of the four, each with
-//! a day of three people.
+//! Our services together with fake Spring services on the real engines: every combination of the four, each with a scenario of three
+//! users.
 
 mod fleet;
 
@@ -14,20 +14,20 @@ use fleet::Fleet;
 
 const DATE: i64 = 2_023_090_513_248_392;
 
-macro_rules! pairings {
+macro_rules! combinations {
     ($($name:ident: $($spring:ident),*;)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             if EngineSet::real_is_there() {
                 let spring: &[Service] = &[$(Service::$spring),*];
-                // The future of a whole day does not fit on a small stack.
-                Box::pin(day(Bed::new(EngineSet::Real).await, spring)).await;
+                // The future of the scenario is too large for the stack.
+                Box::pin(scenario(Bed::new(EngineSet::Real).await, spring)).await;
             }
         }
     )+};
 }
 
-pairings! {
+combinations! {
     ours:;
     spring_auth: Auth;
     spring_feed: Feed;
@@ -46,7 +46,7 @@ pairings! {
     spring_auth_feed_dm_notice: Auth, Feed, Dm, Notice;
 }
 
-async fn day(bed: Bed, spring: &[Service]) {
+async fn scenario(bed: Bed, spring: &[Service]) {
     let fleet = Fleet::start(bed, spring).await;
     let mut kim = fleet.person("kim").await;
     let lee = fleet.person("lee").await;
@@ -60,10 +60,10 @@ async fn day(bed: Bed, spring: &[Service]) {
     a_second_device_works(&mut second).await;
     posts_follow_a_rename(&mut second, &lee).await;
     a_name_taken_after_a_resignation_keeps_its_posts(&fleet, &second, &lee).await;
-    assert_eq!(fleet.stalls(), 0, "null values stop Spring listeners");
+    assert_eq!(fleet.stalls(), 0, "null values block Spring listeners");
 }
 
-/// Saves, as the app does while its token or name is on the way.
+/// Saves a post. Retries, because the token or the nickname may not have reached feed yet.
 async fn save(who: &Phone, text: &str) {
     let post = NewPost {
         date: DATE,
@@ -109,16 +109,16 @@ async fn messages_arrive_and_are_pushed(fleet: &Fleet, kim: &Phone, lee: &Phone)
     let connect = async |who: &Phone| eventually("the socket opens", async || who.connect_dm().await.ok()).await;
     let mut of_kim = connect(kim).await;
     let mut of_lee = connect(lee).await;
-    let (shown, unseen) = (message("안녕", 1), message("어디야", 2));
-    of_kim.send(&shown).await.unwrap();
+    let (delivered, undelivered) = (message("안녕", 1), message("어디야", 2));
+    of_kim.send(&delivered).await.unwrap();
     assert_eq!(
         serde_json::from_str::<Message>(&of_lee.text().await.unwrap()).unwrap(),
-        shown
+        delivered
     );
     fleet.wait_until_shown(&mut of_lee).await;
     drop(of_lee);
     fleet.wait_until_offline("lee").await;
-    of_kim.send(&unseen).await.unwrap();
+    of_kim.send(&undelivered).await.unwrap();
 
     fleet.wait_for_message_push().await;
     if fleet.has(Service::Notice) {
@@ -128,17 +128,17 @@ async fn messages_arrive_and_are_pushed(fleet: &Fleet, kim: &Phone, lee: &Phone)
         assert_eq!(
             messages.len(),
             1,
-            "one push for the one message that no socket showed: {pushes:?}"
+            "one push, for the message that no socket received: {pushes:?}"
         );
         assert_eq!(messages[0].token, "device-of-lee@example.com");
         assert_eq!(messages[0].body, "어디야");
     }
     for (who, other) in [(kim, "lee"), (lee, "kim")] {
         let history = who.history_with(other, DATE + 9).await.unwrap();
-        assert_eq!(history, [shown.clone(), unseen.clone()]);
+        assert_eq!(history, [delivered.clone(), undelivered.clone()]);
         assert_eq!(
             who.conversations().await.unwrap().as_slice(),
-            std::slice::from_ref(&unseen)
+            std::slice::from_ref(&undelivered)
         );
     }
 }
@@ -167,24 +167,24 @@ async fn posts_follow_a_rename(kim: &mut Phone, lee: &Phone) {
 
 async fn a_name_taken_after_a_resignation_keeps_its_posts(fleet: &Fleet, kim: &Phone, lee: &Phone) {
     kim.resign().await.unwrap();
-    let gone = async || lee.others().await.ok().filter(Vec::is_empty);
-    eventually("the posts are erased", gone).await;
+    let deleted = async || lee.others().await.ok().filter(Vec::is_empty);
+    eventually("the posts are deleted", deleted).await;
 
     let mut park = fleet.phone("park");
     park.sign_in().await.unwrap();
     let taken = async || park.set_profile("kim2", "", fleet::PNG).await.ok();
-    eventually("the name is free again", taken).await;
+    eventually("the nickname is available again", taken).await;
     save(&park, "산").await;
-    // Longer than auth waits for receipts.
+    // Longer than the interval of auth's retries: a repeated `resign` must not delete the new posts.
     tokio::time::sleep(fleet::RETRY_AFTER * 3).await;
     let kept = park.own_day(DATE).await.unwrap();
-    assert_eq!(kept.expect("the post is still there").text, "산");
+    assert_eq!(kept.expect("the post is not deleted").text, "산");
     assert_eq!(fleet.unfinished_resignations().await, 0);
 }
 
-/// A Spring auth publishes names at some sign-ins only, and topics forget them.
+/// A Spring auth publishes nicknames at some sign-ins only, and records of topics expire.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_no_topic_has_is_learned_from_its_bearer_alone() {
+async fn an_unpublished_nickname_is_accepted_from_its_own_account_only() {
     if !EngineSet::real_is_there() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Revoked means refused within two seconds while auth can be reached, also when auth is killed between its answer and its relay.
+//! A revoked token is refused within two seconds while auth is available, also if auth is killed between its response and its relay.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,35 +8,37 @@ use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_fleet::app::{Addresses, Phone};
 use sosohappy_testkit::{Cluster, EngineSet};
 
-const PROMISED: Duration = Duration::from_secs(2);
+/// The time limit for a revocation.
+const OBJECTIVE: Duration = Duration::from_secs(2);
 
-/// Kills a run: some hit the moment between the answer and the relay.
+/// The number of kills: some of them hit the moment between the response and the relay.
 const ROUNDS: usize = 4;
 
 /// One fleet at a time: what is promised is measured, and each would wait for the other's processors.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_process_on_the_embedded_engines() {
+async fn a_resigned_account_is_refused_after_a_crash_on_the_embedded_engines() {
     let _alone = ALONE.lock().await;
     resign_and_kill(Cluster::embedded(binaries()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_each_on_the_real_engines() {
+async fn a_resigned_account_is_refused_after_a_crash_on_the_real_engines() {
     let _alone = ALONE.lock().await;
     if EngineSet::real_is_there() {
         resign_and_kill(Cluster::real(binaries()).await).await;
     }
 }
 
-/// Where this workspace's binaries are.
+/// Returns the folder of this workspace's binaries.
 fn binaries() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_fleet"))
         .parent()
         .expect("a binary is in a folder")
 }
 
+/// Resigns, kills the process of auth at once, and measures when the token is refused after its restart.
 async fn resign_and_kill(mut fleet: Cluster) {
     let ports = fleet.replicas[0];
     let addresses = Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice);
@@ -49,19 +51,22 @@ async fn resign_and_kill(mut fleet: Cluster) {
         kim.sign_in().await.unwrap();
         let picture = sosohappy_fleet::demo::picture(0);
         kim.set_profile(&name, "hello", &picture).await.unwrap();
-        assert_eq!(kim.knock().await.unwrap(), StatusCode::OK, "round {round}");
+        assert_eq!(kim.access_status().await.unwrap(), StatusCode::OK, "round {round}");
 
         kim.resign().await.unwrap();
         fleet.kill(&victim);
         fleet.restart(&victim).await;
-        let back = Instant::now();
-        while kim.knock().await.unwrap() != StatusCode::FORBIDDEN {
-            assert!(back.elapsed() < PROMISED, "round {round}: still admitted");
+        let restarted = Instant::now();
+        while kim.access_status().await.unwrap() != StatusCode::FORBIDDEN {
+            assert!(
+                restarted.elapsed() < OBJECTIVE,
+                "round {round}: the token is still valid"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         println!(
-            "round {round}: refused {} ms after auth's return",
-            back.elapsed().as_millis()
+            "round {round}: refused {} ms after auth's restart",
+            restarted.elapsed().as_millis()
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `fleet topics` against a real broker.
+//! Tests of `fleet topics` on a real broker.
 
 use std::process::{Command, Output};
 
@@ -8,9 +8,10 @@ use rdkafka::client::DefaultClientContext;
 use sosohappy_common::settings::{Events, Security};
 use sosohappy_events::Topic;
 use sosohappy_events::topic::Service;
-use sosohappy_kafka_admin::{Admin, Found};
+use sosohappy_kafka_admin::{Admin, BrokerAcl};
 use sosohappy_testkit::{Bed, EngineSet, eventually};
 
+/// Runs `fleet topics`.
 fn topics(brokers: &str, prefix: &str, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fleet"))
         .args(["topics", "--url", &format!("kafka:{brokers}"), "--prefix", prefix])
@@ -19,36 +20,37 @@ fn topics(brokers: &str, prefix: &str, more: &[&str]) -> Output {
         .unwrap()
 }
 
-fn told(output: &Output) -> String {
+/// Returns the output of a command, which must have succeeded.
+fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Of the last line: made, missing, as declared, differ.
+/// Returns the numbers of the summary, which is the last line. For topics: created, missing, as declared, differ.
 fn counts(text: &str) -> Vec<usize> {
     let last = text.lines().last().unwrap().split_once(": ").unwrap().1;
     last.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topics_are_made_once_and_differences_told() {
+async fn topics_are_created_once_and_differences_are_reported() {
     if !EngineSet::real_is_there() {
         return;
     }
-    // Its prefix begins every topic of this test, and all of them go with it.
+    // Deletes the topics of this test, which begin with its prefix, when it is dropped.
     let bed = Bed::new(EngineSet::Real).await;
     let (brokers, prefix) = bed.kafka().unwrap();
     let prefix = format!("{prefix}again_");
-    // Each with its dead letters.
+    // Each topic has a dead-letter topic.
     let all = 2 * Topic::ALL.len();
 
-    let text = told(&topics(brokers, &prefix, &["--dry-run"]));
+    let text = stdout(&topics(brokers, &prefix, &["--dry-run"]));
     assert_eq!(counts(&text), [0, all, 0, 0], "{text}");
-    let text = told(&topics(brokers, &prefix, &["--dry-run"]));
-    assert_eq!(counts(&text), [0, all, 0, 0], "a dry run made something: {text}");
-    let text = told(&topics(brokers, &prefix, &[]));
+    let text = stdout(&topics(brokers, &prefix, &["--dry-run"]));
+    assert_eq!(counts(&text), [0, all, 0, 0], "a dry run created topics: {text}");
+    let text = stdout(&topics(brokers, &prefix, &[]));
     assert_eq!(counts(&text), [all, 0, 0, 0], "{text}");
-    let text = told(&topics(brokers, &prefix, &["--strict"]));
+    let text = stdout(&topics(brokers, &prefix, &["--strict"]));
     assert_eq!(counts(&text), [0, 0, all, 0], "{text}");
 
     let admin: AdminClient<DefaultClientContext> =
@@ -58,9 +60,9 @@ async fn topics_are_made_once_and_differences_told() {
     for answer in admin.alter_configs(&[other], &AdminOptions::new()).await.unwrap() {
         answer.unwrap();
     }
-    // Brokers learn of a setting a moment after it was changed.
-    let text = eventually("the difference is told", async || {
-        let text = told(&topics(brokers, &prefix, &[]));
+    // A changed setting reaches the brokers asynchronously.
+    let text = eventually("the difference is reported", async || {
+        let text = stdout(&topics(brokers, &prefix, &[]));
         (counts(&text) == [0, 0, all - 1, 1]).then_some(text)
     })
     .await;
@@ -69,7 +71,7 @@ async fn topics_are_made_once_and_differences_told() {
         "{text}"
     );
     let strict = topics(brokers, &prefix, &["--strict"]);
-    assert!(!strict.status.success(), "a difference passes: {strict:?}");
+    assert!(!strict.status.success(), "a difference is accepted: {strict:?}");
     assert_eq!(
         String::from_utf8(strict.stderr).unwrap(),
         "fleet: 1 topics are not as declared\n"
@@ -77,26 +79,26 @@ async fn topics_are_made_once_and_differences_told() {
 }
 
 #[test]
-fn a_broker_that_is_away_and_a_bus_without_topics_are_told() {
-    let away = topics("127.0.0.1:1", "", &[]);
-    let said = String::from_utf8_lossy(&away.stderr).into_owned();
+fn an_unavailable_broker_and_a_bus_without_topics_are_errors() {
+    let unavailable = topics("127.0.0.1:1", "", &[]);
+    let message = String::from_utf8_lossy(&unavailable.stderr).into_owned();
     assert!(
-        !away.status.success() && said.contains("the bus is unavailable"),
-        "{said}"
+        !unavailable.status.success() && message.contains("the bus is unavailable"),
+        "{message}"
     );
     let journal = Command::new(env!("CARGO_BIN_EXE_fleet"))
         .args(["topics", "--url", "journal:here"])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&journal.stderr).into_owned();
+    let message = String::from_utf8_lossy(&journal.stderr).into_owned();
     assert!(
-        !journal.status.success() && said.contains("kept by Kafka alone"),
-        "{said}"
+        !journal.status.success() && message.contains("kept by Kafka alone"),
+        "{message}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rights_are_created_once_and_pruned() {
+async fn acls_are_created_once_and_pruned() {
     if !EngineSet::real_is_there() {
         return;
     }
@@ -105,22 +107,22 @@ async fn rights_are_created_once_and_pruned() {
     let template = format!("User:{prefix}{{service}}");
     let acls = |more: &[&str]| topics(brokers, prefix, &[&["--acls", "--principal", &template], more].concat());
 
-    // How many there are follows from the table of topics.
+    // The number of ACLs follows from the declared topics.
     let events = Events::new("kafka:", prefix);
     let declared = |service: Service| sosohappy_bus::acls_of(service, "User:x", &events).unwrap().len();
     let all: usize = Service::ALL.into_iter().map(declared).sum();
-    let text = told(&acls(&["--dry-run"]));
+    let text = stdout(&acls(&["--dry-run"]));
     assert_eq!(
         counts(&text),
         [all, 0, 0, 0],
         "missing, same, deleted, undeclared: {text}"
     );
-    let text = told(&acls(&[]));
-    assert_eq!(counts(&text), [all, 0, 0, 0], "a dry run created something: {text}");
-    let text = told(&acls(&["--strict"]));
+    let text = stdout(&acls(&[]));
+    assert_eq!(counts(&text), [all, 0, 0, 0], "a dry run created ACLs: {text}");
+    let text = stdout(&acls(&["--strict"]));
     assert_eq!(counts(&text), [0, all, 0, 0], "{text}");
 
-    // What only auth may do, given to feed by hand.
+    // Creates an ACL of auth for feed, as an operator might by mistake.
     let mut admin = Admin::connect(brokers, &Security::default()).await.unwrap();
     let feed = format!("User:{prefix}feed");
     let auth = sosohappy_bus::acls_of(Service::Auth, &feed, &events).unwrap();
@@ -131,12 +133,12 @@ async fn rights_are_created_once_and_pruned() {
     assert_eq!(stray.len(), 1);
     admin.create_acls(&stray).await.unwrap();
     let strict = acls(&["--strict"]);
-    assert!(!strict.status.success(), "a right too many passes: {strict:?}");
+    assert!(!strict.status.success(), "an undeclared ACL is accepted: {strict:?}");
     assert_eq!(
         String::from_utf8(strict.stderr).unwrap(),
         "fleet: 1 ACLs of the services are not declared\n"
     );
-    let text = told(&acls(&["--prune"]));
+    let text = stdout(&acls(&["--prune"]));
     assert_eq!(counts(&text), [0, all, 1, 0], "{text}");
     assert!(
         text.contains(&format!("deleted    {feed} may WRITE topic {prefix}accessToken\n")),
@@ -150,20 +152,20 @@ async fn rights_are_created_once_and_pruned() {
             .unwrap();
         assert_eq!(found.len(), declared(service), "{found:?}");
         let known = found.into_iter().filter_map(|acl| match acl {
-            Found::Known(acl) => Some(acl),
-            Found::Other(_) => None,
+            BrokerAcl::Known(acl) => Some(acl),
+            BrokerAcl::Other(_) => None,
         });
         admin.delete_acls(&known.collect::<Vec<_>>()).await.unwrap();
     }
 }
 
 #[test]
-fn rights_are_printed_without_a_broker() {
+fn acls_are_printed_without_a_broker() {
     let printed = Command::new(env!("CARGO_BIN_EXE_fleet"))
         .args(["topics", "--acls", "--prefix", "t1-"])
         .output()
         .unwrap();
-    let text = told(&printed);
+    let text = stdout(&printed);
     let lines: Vec<_> = text.lines().collect();
     assert!(lines.contains(&"User:auth may WRITE topic t1-accessToken"), "{text}");
     assert!(!lines.contains(&"User:feed may WRITE topic t1-accessToken"), "{text}");

@@ -1,3 +1,5 @@
+//! A fleet behind a load balancer, for rolling restarts.
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,36 +15,38 @@ use crate::ports::ReservedPorts;
 
 const SERVICES: [&str; 5] = ["config", "auth", "feed", "dm", "notice"];
 
-/// Two replicas of each service as processes on the real engines, behind a load balancer that asks their readiness, as in a cluster.
-/// Services find config and auth through it too. Everything ends and goes when this is dropped.
+/// Two replicas of each service as processes on the real engines, behind a load balancer that checks their readiness, as in a Kubernetes
+/// cluster. Services also reach config and auth through it. Processes are killed and data is deleted when it is dropped.
 #[derive(Debug)]
-pub struct Balanced {
-    /// By name, `feed-1`.
+pub struct BalancedCluster {
+    /// Processes by name, such as `feed-1`.
     processes: BTreeMap<String, Process>,
     balancer: Balancer,
-    // Held for their drop: after the processes.
+    // Fields are dropped in order: data and ports after the processes.
     _folder: tempfile::TempDir,
     _real: Real,
     _reserved: ReservedPorts,
 }
 
-/// How long one replica took.
+/// The times of one replica's restart.
 #[derive(Debug, Clone, Copy)]
-pub struct Rolled {
-    /// From SIGTERM to its end.
-    pub left: Duration,
-    /// From its start to its readiness.
-    pub ready: Duration,
+pub struct RestartTimes {
+    /// From SIGTERM to the end of the process.
+    pub shutdown: Duration,
+    /// From the start of the process until it is ready.
+    pub startup: Duration,
 }
 
-impl Balanced {
-    /// Time between unready and the closing of the port: some checks of the balancer, which looks five times a second.
+impl BalancedCluster {
+    /// The time between unreadiness and the closing of the port: long enough for several health checks of the balancer, one every 200 ms.
     const DRAIN_DELAY: &str = "2s";
 
+    /// Starts the load balancer and all replicas.
+    ///
     /// # Panics
-    /// When `HAProxy` or a binary is missing, or something does not come up.
+    /// If `HAProxy` or a binary is missing, or a process does not become ready.
     pub async fn start(binaries: &Path) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let entropy: &dyn Entropy = &SystemEntropy;
         let real = Real::from_environment(format!("test_{}_", entropy.hex(6)));
         let mut reserved = ReservedPorts::default();
@@ -67,7 +71,7 @@ impl Balanced {
             let binary = binaries.join(format!("sosohappy-{service}"));
             let process = Process::start(name, &binary, Vec::new(), environment, folder.path(), vec![*port]).await;
             processes.insert(name.clone(), process);
-            balancer.sees(name).await;
+            balancer.wait_until_up(name).await;
         }
         Self {
             processes,
@@ -78,13 +82,13 @@ impl Balanced {
         }
     }
 
-    /// The one address of everything.
+    /// Returns the URL of the load balancer.
     #[must_use]
     pub fn url(&self) -> String {
         self.balancer.url()
     }
 
-    /// `config-1`, `config-2`, `auth-1`, …: in the order of a roll-out.
+    /// Returns the names of all replicas in the order of a roll-out: `config-1`, `config-2`, `auth-1`, …
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         SERVICES
@@ -93,27 +97,28 @@ impl Balanced {
             .collect()
     }
 
-    /// Asks a replica to leave, starts it again, and waits until it is ready and the balancer knows.
+    /// Shuts a replica down gracefully, starts it again, and waits until it is ready and the balancer sends it requests.
     ///
     /// # Panics
-    /// When there is none of that name, or it leaves with an error, or does not come back.
-    pub async fn roll(&mut self, name: &str) -> Rolled {
+    /// If there is no replica with that name, it exits with an error, or it does not become ready.
+    pub async fn restart(&mut self, name: &str) -> RestartTimes {
         let process = self
             .processes
             .get_mut(name)
             .unwrap_or_else(|| panic!("there is no process {name}"));
-        let left = process.leave().await;
-        let ready = process.restart().await;
-        self.balancer.sees(name).await;
-        Rolled { left, ready }
+        let shutdown = process.terminate().await;
+        let startup = process.restart().await;
+        self.balancer.wait_until_up(name).await;
+        RestartTimes { shutdown, startup }
     }
 }
 
+/// Returns the settings of a replica as environment variables without their prefix.
 fn settings(service: &str, port: u16, balancer: &str, real: &Real, folder: &Path) -> Vec<(&'static str, String)> {
     let inside = |name: &str| format!("file:{}", folder.join(name).display());
     let mut settings = vec![
         ("SERVER__PORT", port.to_string()),
-        ("SERVER__DRAIN_DELAY", Balanced::DRAIN_DELAY.to_owned()),
+        ("SERVER__DRAIN_DELAY", BalancedCluster::DRAIN_DELAY.to_owned()),
         ("EVENTS__URL", real.kafka.clone()),
         ("EVENTS__PREFIX", real.prefix.clone()),
     ];
@@ -142,7 +147,7 @@ fn settings(service: &str, port: u16, balancer: &str, real: &Real, folder: &Path
     settings
 }
 
-/// `HAProxy`, one backend a service, chosen by the first part of the path.
+/// `HAProxy` with one backend a service, chosen by the first segment of the path.
 #[derive(Debug)]
 struct Balancer {
     port: u16,
@@ -153,7 +158,7 @@ struct Balancer {
 impl Balancer {
     fn start(servers: &[(&str, String, u16)], folder: &Path, reserved: &mut ReservedPorts) -> Self {
         let (port, statistics) = (reserved.reserve(), reserved.reserve());
-        // No second try: what fails is to be seen.
+        // No retries: the measurement must count every failed request.
         let mut text = format!(
             "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 180s\n  timeout tunnel 1h\n  \
              retries 0\n  option httpchk GET /actuator/health/readiness\n  default-server check inter 200ms fall 1 rise 1\n\
@@ -190,10 +195,10 @@ impl Balancer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until it sends requests to that server.
-    async fn sees(&self, name: &str) {
+    /// Waits until the balancer sends requests to that server.
+    async fn wait_until_up(&self, name: &str) {
         let url = format!("http://127.0.0.1:{}/;csv", self.statistics);
-        eventually(&format!("the balancer sees {name}"), async || {
+        eventually(&format!("the balancer has {name} up"), async || {
             let text = sosohappy_common::tls::client()
                 .get(&url)
                 .send()
@@ -203,7 +208,7 @@ impl Balancer {
                 .await
                 .ok()?;
             let line = text.lines().find(|line| line.split(',').nth(1) == Some(name))?;
-            // The check that says so, not the assumption it begins with.
+            // `UP` alone is HAProxy's assumption before the first health check; `L7OK` is the result of a check.
             let fields: Vec<_> = line.split(',').collect();
             (fields.get(17) == Some(&"UP") && fields.contains(&"L7OK")).then_some(())
         })
@@ -214,12 +219,12 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("HAProxy stays behind: {error}");
+            eprintln!("failed to stop HAProxy: {error}");
         }
     }
 }
 
-/// Debian keeps it where only root looks.
+/// Returns the path of `HAProxy`. Debian installs it in a folder that is not in the `PATH` of users.
 fn binary() -> PathBuf {
     let usual = PathBuf::from("/usr/sbin/haproxy");
     if usual.exists() {

@@ -1,12 +1,15 @@
+//! A process that a test can kill and restart.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a process may take to be ready. A promise of the fleet is 5 s; a debug build on a busy machine gets more.
+/// The time limit until a process is ready, and until it has shut down. The objective of the fleet is 5 s; a debug build on a busy machine
+/// takes longer.
 const READY: Duration = Duration::from_mins(1);
 
-/// A service as a process of its own, killed when dropped.
+/// A service as a process. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -19,10 +22,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it and waits until this very process answers every port and is ready there.
+    /// Starts a process and waits until it is ready on all of its ports.
     ///
     /// # Panics
-    /// When the binary is not built, or is not ready within a minute.
+    /// If the binary is not built, the process is not ready within a minute, or another process responds on a port.
     pub async fn start(
         name: &str,
         binary: &Path,
@@ -50,6 +53,7 @@ impl Process {
         process
     }
 
+    /// Starts the process again and waits until it is ready. Returns the time it took.
     pub(super) async fn restart(&mut self) -> Duration {
         let began = Instant::now();
         let log = std::fs::OpenOptions::new()
@@ -72,6 +76,7 @@ impl Process {
         began.elapsed()
     }
 
+    /// Waits until the process is ready on that port.
     async fn ready(&mut self, port: u16, began: Instant) {
         let url = format!("http://127.0.0.1:{port}/actuator/health/readiness");
         loop {
@@ -81,7 +86,7 @@ impl Process {
                 .await
                 .is_ok_and(|answer| answer.status().is_success());
             if is_ready {
-                self.assert_answers(port).await;
+                self.assert_own_port(port).await;
                 return;
             }
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
@@ -95,14 +100,14 @@ impl Process {
         }
     }
 
-    /// Another process on the port would make a test pass, or fail, for a reason of its own.
-    async fn assert_answers(&self, port: u16) {
+    /// Panics if another process responds on the port: the test would pass or fail for an unrelated reason.
+    async fn assert_own_port(&self, port: u16) {
         let url = format!("http://127.0.0.1:{port}/actuator/info");
         let answer = sosohappy_common::tls::client()
             .get(&url)
             .send()
             .await
-            .expect("a ready process answers");
+            .expect("a ready process responds");
         let info: serde_json::Value = answer.json().await.expect("the answer is JSON");
         let pid = self.child.as_ref().map(Child::id);
         assert_eq!(
@@ -113,6 +118,7 @@ impl Process {
         );
     }
 
+    /// Kills the process with SIGKILL.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("our own child can be killed");
@@ -120,20 +126,20 @@ impl Process {
         }
     }
 
-    /// SIGTERM, as Kubernetes sends it; answers how long it took to leave.
-    pub(super) async fn leave(&mut self) -> Duration {
+    /// Terminates the process with SIGTERM, as Kubernetes does. Returns the time until it has exited.
+    pub(super) async fn terminate(&mut self) -> Duration {
         let began = Instant::now();
-        let mut child = self.child.take().expect("it runs");
+        let mut child = self.child.take().expect("the process runs");
         let sent = Command::new("kill")
             .args(["-TERM", &child.id().to_string()])
             .status()
-            .expect("kill is a command of every system");
-        assert!(sent.success(), "{} cannot be asked to leave", self.name);
+            .expect("`kill` is available");
+        assert!(sent.success(), "{} cannot be terminated", self.name);
         loop {
             if let Some(status) = child.try_wait().expect("our own child can be waited for") {
                 assert!(
                     status.success(),
-                    "{} left with {status}:\n{}",
+                    "{} exited with {status}:\n{}",
                     self.name,
                     self.log_text()
                 );
@@ -141,22 +147,24 @@ impl Process {
             }
             if began.elapsed() > READY {
                 self.child = Some(child);
-                panic!("{} does not leave:\n{}", self.name, self.log_text());
+                panic!("{} does not shut down:\n{}", self.name, self.log_text());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
+    /// Returns the log of all runs of the process.
     pub(super) fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Returns the resident memory of the process, in bytes.
     pub(super) fn resident(&self) -> u64 {
         let pid = self.child.as_ref().map_or(0, Child::id);
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-        kibibytes.expect("a running process has a resident size") * 1024
+        kibibytes.expect("a running process has resident memory") * 1024
     }
 }
 

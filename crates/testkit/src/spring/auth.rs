@@ -1,4 +1,4 @@
-//! The Spring auth service: one refresh token an account, names published at `setProfile` and at a sign-in of a known person.
+//! The Spring auth service: one refresh token per account; publishes nicknames at `setProfile`, and at a sign-in of an existing account.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use sqlx::MySqlPool;
 
 use super::{Host, Publisher, credentials, tables};
 
-/// A nickname that is longer is a random one: the profile is not set.
+/// The longest nickname of a user. A longer one was generated: the profile is not set yet.
 const NICKNAME_CHARS: usize = 10;
 const ACCESS_LIFETIME: Duration = Duration::from_hours(10);
 const REFRESH_LIFETIME: Duration = Duration::from_hours(14 * 24);
@@ -41,9 +41,11 @@ struct Service {
 type Shared = State<Arc<Service>>;
 
 impl SpringAuth {
-    /// Starts the service on a database of `MySQL`.
+    /// Starts the service on a `MySQL` database.
     pub async fn start(bus: &Arc<dyn Bus>, database: &str) -> Self {
-        let pool = tables::open(database, tables::AUTH).await.expect("the tables are made");
+        let pool = tables::open(database, tables::AUTH)
+            .await
+            .expect("the tables are created");
         let mut host = Host::new(bus.clone());
         let entropy: &dyn Entropy = &SystemEntropy;
         let service = Arc::new(Service {
@@ -63,6 +65,7 @@ impl SpringAuth {
         Self { host, pool }
     }
 
+    /// Returns the base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.host.url
@@ -87,17 +90,17 @@ impl Service {
         jsonwebtoken::encode(&Header::new(Algorithm::HS512), &claims, &key).expect("claims can be signed")
     }
 
-    /// Returns the account of an access token, else 403.
+    /// Authenticates a request. Returns its account, or 403.
     fn caller(&self, headers: &HeaderMap) -> Result<String, StatusCode> {
         let (account, token) = credentials(headers).ok_or(StatusCode::FORBIDDEN)?;
         let key = DecodingKey::from_secret(self.secret.as_bytes());
         let claims = jsonwebtoken::decode::<Claims>(&token, &key, &Validation::new(Algorithm::HS512));
         let claims = claims.map_err(|_| StatusCode::FORBIDDEN)?.claims;
-        let is_theirs = claims.sub == "AccessToken" && claims.email == account;
-        is_theirs.then_some(account).ok_or(StatusCode::FORBIDDEN)
+        let is_valid = claims.sub == "AccessToken" && claims.email == account;
+        is_valid.then_some(account).ok_or(StatusCode::FORBIDDEN)
     }
 
-    /// Makes both tokens, keeps the refresh token as the only one of the account, and publishes the access token.
+    /// Issues both tokens, stores the refresh token as the only one of the account, and publishes the access token.
     async fn issue(&self, account: &str) -> Result<[(&'static str, String); 3], Failed> {
         let access = self.token("AccessToken", account, ACCESS_LIFETIME);
         let refresh = self.token("RefreshToken", account, REFRESH_LIFETIME);
@@ -115,7 +118,7 @@ impl Service {
     }
 }
 
-/// An exception of the Java service.
+/// The response to an exception in the Java service.
 struct Failed(StatusCode);
 
 impl From<sqlx::Error> for Failed {
@@ -150,7 +153,7 @@ struct SigningIn {
     device_token: String,
 }
 
-/// The authorize code is taken unseen: it changes nothing that other services see.
+/// Signs in without a check of the authorize code, which has no effect on other services.
 async fn sign_in(State(service): Shared, Params(request): Params<SigningIn>) -> Result<Response, Failed> {
     let account = format!("{}+{}", request.email, request.provider);
     let known: Option<String> = sqlx::query_scalar("SELECT nickname FROM user WHERE email = ?")
@@ -213,7 +216,7 @@ struct Named {
     nickname: String,
 }
 
-/// Tells whose nickname it is to anybody who is signed in. Two people of one nickname are an exception.
+/// Discloses the account of a nickname to any signed-in account, as the Java service does. Fails if two accounts have the nickname.
 async fn check_duplicate_nickname(
     State(service): Shared,
     headers: HeaderMap,

@@ -39,16 +39,17 @@ struct Service {
     publisher: Publisher,
 }
 
-/// What is needed to address a push.
+/// The nicknames and push tokens by which a push is addressed.
 #[derive(Debug, Default)]
 struct People {
-    /// Account to nickname.
+    /// Nicknames by account.
     names: HashMap<String, String>,
-    /// Account to push token.
+    /// Push tokens by account.
     devices: HashMap<String, String>,
 }
 
 impl People {
+    /// Returns the push token of a nickname.
     fn device_of(&self, nickname: &str) -> Option<&String> {
         let (account, _) = self.names.iter().find(|(_, name)| *name == nickname)?;
         self.devices.get(account)
@@ -58,7 +59,7 @@ impl People {
 type Shared = State<Arc<Service>>;
 
 impl SpringDm {
-    /// Starts the service on a database of `MongoDB`.
+    /// Starts the service on a `MongoDB` database.
     pub async fn start(bus: &Arc<dyn Bus>, database: &str, start: Start) -> Self {
         let client = mongodb::Client::with_uri_str(database).await.expect("a MongoDB URL");
         let database = client.default_database().expect("the URL names a database");
@@ -107,12 +108,13 @@ impl SpringDm {
         }
     }
 
+    /// Returns the base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.host.url
     }
 
-    /// Returns how many records with a null value have stopped its listeners.
+    /// Returns the number of records with a null value that have blocked a listener.
     #[must_use]
     pub fn stalls(&self) -> usize {
         self.host.stalls()
@@ -139,7 +141,7 @@ struct Message {
     text: String,
 }
 
-/// The two nicknames, sorted.
+/// Returns the id of a conversation: the two nicknames, sorted.
 fn room(one: &str, other: &str) -> String {
     let mut names = [one, other];
     names.sort_unstable();
@@ -185,7 +187,7 @@ impl Service {
         self.sockets.close(&nickname);
     }
 
-    /// Stores the message, then shows it, or has it pushed.
+    /// Stores a message, then delivers it to the receiver's socket, or publishes it for a push.
     async fn take(&self, message: Message) {
         let document = doc! {
             "messageRoomId": room(&message.sender, &message.receiver),
@@ -204,6 +206,7 @@ impl Service {
         }
     }
 
+    /// Returns all messages that match, newest first.
     async fn all(&self, filter: Document) -> Result<Vec<Message>, StatusCode> {
         let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
         let found = self.messages.find(filter).sort(doc! { "date": -1 }).await;
@@ -212,7 +215,7 @@ impl Service {
     }
 }
 
-/// A document as the Java class is read from it: an exception where `_id` is no `ObjectId`.
+/// Decodes a document as the Java service does: it fails if `_id` is not an `ObjectId`.
 fn read(document: &Document) -> Result<Message, StatusCode> {
     let message = || {
         document.get_object_id("_id").ok()?;

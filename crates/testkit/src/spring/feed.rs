@@ -1,4 +1,4 @@
-//! The Spring feed service: posts by nickname, one token an account, names in memory only.
+//! The Spring feed service: posts by nickname, one token per account, nicknames in memory only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,16 +35,18 @@ struct Service {
     publisher: Publisher,
 }
 
-/// Account to nickname: gone after a restart.
+/// Nicknames by account. In memory: lost at a restart.
 type Names = Arc<Mutex<HashMap<String, String>>>;
 
 type Shared = State<Arc<Service>>;
 
 impl SpringFeed {
-    /// Starts the service on a database of `MySQL`: from the first records of the topics for a new one, from the latest for one that
-    /// is started again.
+    /// Starts the service on a `MySQL` database. `start` is the earliest record of the topics for a new service, and the latest for a
+    /// restarted one.
     pub async fn start(bus: &Arc<dyn Bus>, database: &str, start: Start) -> Self {
-        let pool = tables::open(database, tables::FEED).await.expect("the tables are made");
+        let pool = tables::open(database, tables::FEED)
+            .await
+            .expect("the tables are created");
         let mut host = Host::new(bus.clone());
         let names = Names::default();
         host.listen_to_tokens(start).await;
@@ -67,34 +69,35 @@ impl SpringFeed {
         Self { host, names, pool }
     }
 
+    /// Returns the base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.host.url
     }
 
-    /// Returns how many records with a null value have stopped its listeners.
+    /// Returns the number of records with a null value that have blocked a listener.
     #[must_use]
     pub fn stalls(&self) -> usize {
         self.host.stalls()
     }
 
-    /// Returns whether a topic has brought this name since the service was started; it likes as `null` until then.
+    /// Returns whether the service has received this nickname since it started. Until then it publishes likes of the account as `null`.
     #[must_use]
     pub fn knows(&self, nickname: &str) -> bool {
         self.names.lock().values().any(|known| known == nickname)
     }
 
-    /// Returns how many posts there are under a nickname.
+    /// Returns the number of posts with a nickname.
     pub async fn posts_of(&self, nickname: &str) -> i64 {
         sqlx::query_scalar("SELECT COUNT(*) FROM feed WHERE nickname = ?")
             .bind(nickname)
             .fetch_one(&self.pool)
             .await
-            .expect("the table is there")
+            .expect("the table exists")
     }
 }
 
-/// Posts follow a rename; likes keep the name they were given under.
+/// Renames posts when a nickname changes. Likes keep the old nickname, as in the Java service.
 async fn listen_to_names(host: &mut Host, names: &Names, pool: &MySqlPool, start: Start) {
     let (names, pool) = (names.clone(), pool.clone());
     host.listen(Topic::EmailAndNickname, start, move |account, nickname| {
@@ -111,7 +114,7 @@ async fn listen_to_names(host: &mut Host, names: &Names, pool: &MySqlPool, start
     .await;
 }
 
-/// Erases by the nickname in the value, at each copy of the record.
+/// Deletes the posts of the nickname in the value, again at each duplicate of the record.
 async fn listen_to_resignations(host: &mut Host, pool: &MySqlPool, start: Start) {
     let (pool, tokens) = (pool.clone(), host.tokens.clone());
     host.listen(Topic::Resign, start, move |account, nickname| {
@@ -131,7 +134,7 @@ async fn listen_to_resignations(host: &mut Host, pool: &MySqlPool, start: Start)
     .await;
 }
 
-/// An exception of the Java service.
+/// The response to an exception in the Java service.
 struct Failed(StatusCode);
 
 impl From<sqlx::Error> for Failed {
@@ -167,7 +170,7 @@ struct NewPost {
     _image_list: FilesOnly,
 }
 
-/// The day of a date.
+/// The units of a day in a 16-digit date: `date / DAY` is the day.
 const DAY: i64 = 100_000_000;
 
 async fn save(
@@ -252,7 +255,7 @@ async fn find_month(
     Ok(Json(posts).into_response())
 }
 
-/// One's own posts of a day or a month, newest first.
+/// Returns the posts of a nickname of a day or a month, newest first.
 async fn own(service: &Service, nickname: &str, time: i64, unit: i64) -> Result<Vec<Value>, Failed> {
     let select = format!("{POST} WHERE nickname = ? AND date DIV ? = ? ORDER BY date DESC");
     let rows = sqlx::query(sqlx::AssertSqlSafe(select))
@@ -347,7 +350,7 @@ async fn update_like(
         .bind(id)
         .execute(&service.pool)
         .await?;
-    // The account behind the nickname, `null` where the map does not know it.
+    // The account of the author, or `null` if its nickname was not received since the start.
     let author = {
         let names = service.names.lock();
         let found = names.iter().find(|(_, nickname)| **nickname == like.nickname);

@@ -1,4 +1,4 @@
-//! The Spring notice service, in its two versions: likes to sockets by nickname or to push tokens, messages to push tokens.
+//! The Spring notice service in its two versions: delivers likes to sockets by nickname or to push tokens, and messages to push tokens.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use sosohappy_events::Topic;
 
 use super::{Host, Sockets, Tokens};
 
-/// What a version reads as the author in the value of `noticeLike`.
+/// The form of the author in the value of `noticeLike` that a version expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LikeForm {
-    /// The last version, which only pushes.
+    /// An account: the newer version, which only sends pushes.
     Account,
-    /// The older version with a socket.
+    /// A nickname: the older version, which has sockets.
     Nickname,
 }
 
-/// What was handed to FCM.
+/// A push that the service sent to FCM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpringPush {
     pub token: String,
@@ -49,6 +49,7 @@ struct People {
 }
 
 impl SpringNotice {
+    /// Starts the service in that version.
     pub async fn start(bus: &Arc<dyn Bus>, form: LikeForm, start: Start) -> Self {
         let mut host = Host::new(bus.clone());
         let (people, sockets) = (People::default(), Sockets::default());
@@ -98,18 +99,19 @@ impl SpringNotice {
         Self { host, people, pushes }
     }
 
+    /// Returns the base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.host.url
     }
 
-    /// Returns how many records with a null value have stopped its listeners.
+    /// Returns the number of records with a null value that have blocked a listener.
     #[must_use]
     pub fn stalls(&self) -> usize {
         self.host.stalls()
     }
 
-    /// Returns whether topics have brought this nickname and a push token of an account.
+    /// Returns whether the service has received this nickname and a push token of an account.
     #[must_use]
     pub fn knows(&self, account: &str, nickname: &str) -> bool {
         let has_name = self
@@ -121,7 +123,7 @@ impl SpringNotice {
         has_name && self.people.devices.lock().contains_key(account)
     }
 
-    /// Returns everything that was handed to FCM, the tokens that FCM does not know included.
+    /// Returns all pushes that were sent to FCM, including those with invalid tokens.
     #[must_use]
     pub fn pushes(&self) -> Vec<SpringPush> {
         self.pushes.lock().clone()
@@ -134,7 +136,8 @@ struct Message {
     text: String,
 }
 
-/// An author that is unknown under the form of this version gets nothing.
+/// Delivers a like to the author: to a socket in the older version, else as a push. Drops it if the author is unknown in the form of this
+/// version.
 fn like(form: LikeForm, people: &People, sockets: &Sockets, pushes: &Mutex<Vec<SpringPush>>, liker: &str, value: &str) {
     let Some((author, date)) = value.rsplit_once(',') else {
         return;

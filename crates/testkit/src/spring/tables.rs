@@ -1,4 +1,4 @@
-//! The tables and collections of the legacy Spring services, as they make them on MySQL and MongoDB.
+//! The tables and collections of the legacy Spring services, as these create them on MySQL and MongoDB.
 
 use sqlx::{AssertSqlSafe, MySqlPool};
 
@@ -47,13 +47,13 @@ pub const FEED: &[&str] = &[
     ) ENGINE = InnoDB",
 ];
 
-/// The collection of dm, which has no index but `_id`.
+/// The collection of dm. Its only index is `_id`.
 pub const MESSAGES: &str = "message";
 
-/// `_class` of a message.
+/// The value of `_class` in a message.
 pub const MESSAGE_CLASS: &str = "com.happiness.dmservice.domain.Message";
 
-/// Opens a database with these tables; makes what is missing.
+/// Opens a database. Creates it and these tables if they are missing.
 pub async fn open(url: &str, tables: &[&'static str]) -> Result<MySqlPool, sqlx::Error> {
     if let Some((server, name)) = url.split('?').next().and_then(|url| url.rsplit_once('/')) {
         let pool = MySqlPool::connect(server).await?;
