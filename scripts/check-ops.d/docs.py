@@ -1,5 +1,5 @@
-"""Holds what docs/security.md says is shown by tests to the tests there are, what docs/runbook.md names to what there is (panels of
-dashboards, settings, programs and scripts with their commands), and links of the documents to files."""
+"""Compares the documents with the repository: tests named in docs/security.md and docs/tour, panels, settings, programs and scripts named in
+docs/runbook.md, metrics and functions named in docs/tour and docs/decisions, and links to files and headings."""
 
 import json
 import re
@@ -36,21 +36,59 @@ def runbook():
     return len(named), len(asked)
 
 
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+LINK = r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)"
+
+
+def headings(path):
+    """The anchors of a document's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 def links():
-    """How many links to files README and docs have; each file is there."""
+    """Checks that each link to a file or heading has its target; returns the number of links."""
     count = 0
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
-            if not target.startswith(("http:", "https:")):
-                count += 1
-                check((path.parent / target).exists(), f"{path.name}: there is no {target}")
+    for path in DOCUMENTS:
+        name = path.relative_to(ROOT)
+        for target, anchor in re.findall(LINK, path.read_text()):
+            if target.startswith(("http:", "https:")):
+                continue
+            count += 1
+            file = path.parent / target if target else path
+            if check(file.exists(), f"{name}: there is no {target}") and anchor and file.suffix == ".md":
+                check(anchor in headings(file), f"{name}: {target or path.name} has no heading #{anchor}")
     return count
 
 
+def tour(sources):
+    """Checks the tests, metrics and functions that the tour and the decisions name; returns the number of tests and of metrics."""
+    code = "\n".join(sources.values())
+    functions = set(re.findall(r"\bfn ([a-z0-9_]+)", code))
+    words = set(re.findall(r"\w+", code))
+    tests, metrics = 0, 0
+    for path in [*sorted((ROOT / "docs/tour").glob("*.md")), *sorted((ROOT / "docs/decisions").glob("*.md"))]:
+        text, name = path.read_text(), path.relative_to(ROOT)
+        for owner, member in re.findall(r"`(\w+)::(\w+)", text):
+            known = member in (functions if member.islower() else words) and owner in words
+            check(known, f"{name}: there is no {owner}::{member}")
+        sections = {section.split("\n", 1)[0]: section for section in re.split(r"^## ", text, flags=re.MULTILINE)}
+        # A part of an item names tests and links the file that has them.
+        for part in re.split(r"^\* |;", sections.get("Tests", ""), flags=re.MULTILINE):
+            files = [(path.parent / target).resolve() for target, _ in re.findall(LINK, part) if target.endswith(".rs")]
+            for test in re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`", part):
+                tests += 1
+                held = any(re.search(rf"\bfn {test}\(", sources.get(file, "")) for file in files)
+                check(held, f"{name}: there is no test {test} in {[file.name for file in files]}")
+        for metric in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", sections.get("Metrics and alerts", "")):
+            metrics += 1
+            check(f'"{metric}"' in code, f"{name}: there is no metric {metric}")
+    return tests, metrics
+
+
 def main():
-    tests = set()
-    for path in [*ROOT.glob("crates/**/*.rs"), *ROOT.glob("services/**/*.rs")]:
-        tests |= set(re.findall(r"\bfn ([a-z0-9_]+)\(", path.read_text()))
+    sources = {path: path.read_text() for path in [*ROOT.glob("crates/**/*.rs"), *ROOT.glob("services/**/*.rs")]}
+    tests = {name for text in sources.values() for name in re.findall(r"\bfn ([a-z0-9_]+)\(", text)}
     named, shows = set(), False
     for line in (ROOT / "docs/security.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.split("|")]
@@ -65,7 +103,11 @@ def main():
     for name in sorted(named - tests):
         check(False, f"security.md: no test is called {name}")
     panels, keys = runbook()
-    finish(f"security.md: {len(named)} tests named, runbook.md: {panels} panels and {keys} settings, {links()} links to files, all there")
+    toured, metrics = tour(sources)
+    finish(
+        f"security.md: {len(named)} tests, runbook.md: {panels} panels and {keys} settings, tour: {toured} tests and {metrics} metrics, "
+        f"{links()} links, all there"
+    )
 
 
 main()
