@@ -1,5 +1,6 @@
 """Holds docker/compose.yaml and the Dockerfile to the services and to what is in the tree."""
 
+import json
 import re
 
 from common import ROOT, SERVICES, check, finish, load, seconds, setting_of, settings
@@ -47,6 +48,10 @@ def main():
     check(used == volumes, f"volumes named {sorted(volumes)}, used {sorted(used)}")
 
     dockerfile = (ROOT / "docker/Dockerfile").read_text()
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    builder = re.search(r"^FROM (\S+) AS tools$", dockerfile, re.MULTILINE)[1]
+    check(container["image"] == builder, f"devcontainer.json has {container['image']}, the Dockerfile builds with {builder}")
+    check(container["forwardPorts"] == sorted(SERVICES.values()), f"devcontainer.json forwards {container['forwardPorts']}")
     for name, port in SERVICES.items():
         service, known = services[name], settings(name)
         for variable in service["environment"]:
