@@ -1,14 +1,14 @@
-# Certificates of the engines' TLS listeners, made once for a data folder and never part of the repository.
+# Certificates of the engines' TLS listeners, created once for each data folder and never part of the repository.
 # Sourced by scripts/engines.
 # shellcheck shell=bash
 
 # ca.pem has signed server.crt (127.0.0.1 and localhost) and client.crt (CN=mutual); `password` is the password of the engines' test
-# accounts. Keys are readable by all, for containers that run as other users: they are worth nothing outside this folder.
+# accounts. Keys are readable by all users, because containers run as other users; nothing outside this folder trusts them.
 TLS_DIR=$ENGINES_DIR/tls
 
 certificates() {
     [ -e "$TLS_DIR/.filled" ] && return
-    has openssl || fail "certificates are made with openssl: run scripts/setup test"
+    has openssl || fail "missing: openssl. Run scripts/setup test"
     told "make certificates" once "$TLS_DIR" certificates_make
 }
 

@@ -1,9 +1,9 @@
-# The engines as containers, wherever a docker engine answers. Sourced by scripts/engines.
+# The engines as containers, if a docker engine responds. Sourced by scripts/engines.
 # shellcheck shell=bash
 
 docker_answers() { has docker && docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; }
 
-# Every data folder has containers of its own, named after a checksum of its path.
+# Each data folder has its own containers, named by a checksum of its path.
 compose() {
     local project engine file name
     project=sosohappy-engines-$(printf '%s' "$ENGINES_DIR" | cksum | cut -d ' ' -f 1)
@@ -22,6 +22,6 @@ compose() {
     )
 }
 
-docker_up() { told "start containers and wait until they answer: $*" compose up --detach --wait --wait-timeout 300 "$@"; }
+docker_up() { told "start containers and wait for them: $*" compose up --detach --wait --wait-timeout 300 "$@"; }
 
 docker_running() { [ -n "$(compose ps --quiet --status running "$1" 2>/dev/null)" ]; }

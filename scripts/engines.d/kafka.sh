@@ -1,4 +1,4 @@
-# Apache Kafka: one node in KRaft mode, from its own jars. Sourced by scripts/engines.
+# Apache Kafka: one node in KRaft mode, from Kafka's jars. Sourced by scripts/engines.
 # shellcheck shell=bash
 
 KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$ENGINES_D/kafka-pom.xml")
@@ -16,12 +16,12 @@ kafka_prepare() {
 
 kafka_java() { java -Dlog4j2.configurationFile="$ENGINES_D/kafka-log4j2.properties" -cp "$KAFKA_HOME/jars/*" "$@"; }
 
-# Listeners beside the plain one: SASL over TLS, and TLS with a client's certificate.
+# Listeners in addition to the plain one: SASL over TLS, and TLS with a client certificate.
 # shellcheck disable=SC2034 # for assign_port
 KAFKA_MORE_PORTS="secure mutual"
 
 kafka_variables() {
-    # A broker that an older version of this script started has none.
+    # A broker started by an older version of this script has none.
     [ -n "$(noted kafka secure-port)" ] || return 0
     say "KAFKA_SECURE=kafka:127.0.0.1:$(noted kafka secure-port)"
     say "KAFKA_MUTUAL=kafka:127.0.0.1:$(noted kafka mutual-port)"
@@ -46,7 +46,7 @@ kafka_launch() {
     [ -e "$folder/data/meta.properties" ] ||
         told "format Kafka's log folder" kafka_java kafka.tools.StorageTool format \
             --cluster-id sosohappy-engines-000A --config "$folder/server.properties"
-    # Java loads Kafka's 6,000 classes in half the time from an archive, which the first orderly stop leaves behind.
+    # Java loads Kafka's 6,000 classes in half the time from an archive, which the first graceful stop writes.
     local archive=$KAFKA_HOME/classes.jsa classes=-XX:ArchiveClassesAtExit
     [ -e "$archive" ] && classes=-XX:SharedArchiveFile
     launched "$folder" java -Xms256m -Xmx512m "$classes=$archive" -Xlog:cds=off -Xlog:cds+dynamic=off -Xshare:auto \

@@ -1,4 +1,4 @@
-"""Asks the Kafka broker at HOST PORT for its metadata; succeeds once it lists itself as a live broker."""
+"""Requests metadata from the Kafka broker at HOST PORT; succeeds when the broker lists itself as live."""
 
 import socket
 import struct

@@ -1,5 +1,5 @@
-# A server of the MongoDB protocol, from Python's registry: SecantusDB, for tests only. Sourced by scripts/engines.
-# A real mongod runs wherever a docker engine answers.
+# SecantusDB, a server with MongoDB's protocol from Python's registry, for tests only. Sourced by scripts/engines.
+# If a docker engine responds, a real mongod is used instead.
 # shellcheck shell=bash
 
 SECANTUS_VERSION=0.7.0b3
@@ -7,7 +7,7 @@ SECANTUS_HOME=$CACHE/tools/secantusdb-$SECANTUS_VERSION
 
 mongodb_url() { say "mongodb://127.0.0.1:$1/?directConnection=true"; }
 
-# A second server, with TLS and an account: SecantusDB has both for all clients or for none.
+# A second server with TLS and an account: SecantusDB requires both of all clients or of none.
 # shellcheck disable=SC2034 # for assign_port
 MONGODB_MORE_PORTS="secure"
 
@@ -16,9 +16,9 @@ mongodb_secure_url() {
 }
 
 mongodb_variables() {
-    # A server that an older version of this script started has none beside it.
+    # A server started by an older version of this script has no second one.
     [ -n "$(noted mongodb secure-port)" ] || return 0
-    # A real mongod serves both on one port.
+    # A real mongod accepts both on one port.
     local port=secure-port
     [ "$(noted mongodb by)" = native ] || port=port
     say "MONGODB_SECURE=$(mongodb_secure_url "$(noted mongodb "$port")")"
@@ -51,14 +51,14 @@ mongodb_launch() {
 mongodb_serve() {
     local folder=$1 port=$2
     shift 2
-    # An empty file keeps it from reading settings it finds elsewhere. Without --sync-on-commit a kill -9 loses
-    # inserts that were acknowledged.
+    # An empty file prevents the server from reading other settings. Without --sync-on-commit a kill -9 loses
+    # acknowledged inserts.
     : >"$folder/secantusd.toml"
     launched "$folder" "$SECANTUS_HOME/venv/bin/secantusd-py" --config "$folder/secantusd.toml" --log-level WARNING \
         --host 127.0.0.1 --port "$port" --storage-path "$folder/data" --sync-on-commit "$@"
 }
 
-# The account is made while none is asked for.
+# The account is created while the server requires none.
 mongodb_account() {
     local folder=$1 port=$2 deadline=$((SECONDS + PATIENCE))
     mongodb_serve "$folder" "$port"
@@ -74,7 +74,7 @@ mongodb_answers() {
     [ -z "$(noted mongodb secure-port)" ] || mongodb_do "$(mongodb_secure_url "$(noted mongodb secure-port)")" 2>/dev/null
 }
 
-# mongodb_do URL [PASSWORD]: succeeds if the server is up; with a password it makes the account first.
+# mongodb_do URL [PASSWORD]: succeeds if the server responds; with a password it creates the account first.
 mongodb_do() {
     "$SECANTUS_HOME/venv/bin/python" - "$@" <<'PYTHON'
 import sys

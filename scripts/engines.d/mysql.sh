@@ -1,13 +1,13 @@
-# MariaDB, from the system's packages: mariadbd and its client, without the service. Sourced by scripts/engines.
+# MariaDB from the system's packages: mariadbd and its client, without the system service. Sourced by scripts/engines.
 # shellcheck shell=bash
 
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 
 mysql_url() { say "mysql://root@127.0.0.1:$1/sosohappy"; }
 
-# The same server for an account that must come with a password and over TLS.
+# The URL of an account that requires a password and TLS.
 mysql_variables() {
-    # A server that an older version of this script started knows no such account.
+    # A server started by an older version of this script has no such account.
     [ "$(noted mysql by)" = docker ] || grep -qs '^CREATE USER' "$ENGINES_DIR/mysql/init.sql" || return 0
     say "MYSQL_SECURE=mysql://secure:$(cat "$TLS_DIR/password")@127.0.0.1:$(noted mysql port)/sosohappy?ssl-mode=VERIFY_CA&ssl-ca=$TLS_DIR/ca.pem"
 }
@@ -31,7 +31,7 @@ mysql_launch() {
         say "CREATE USER IF NOT EXISTS secure@'%' IDENTIFIED BY '$(cat "$TLS_DIR/password")' REQUIRE SSL;"
         say "GRANT ALL ON *.* TO secure@'%';"
     } >"$folder/init.sql"
-    # The socket's name is relative to the data folder: a full path may be longer than a socket's name can be.
+    # The socket's path is relative to the data folder: an absolute path may exceed the maximum length.
     launched "$folder" mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/data" --init-file="$folder/init.sql" \
         --bind-address=127.0.0.1 --port="$port" --socket=mysql.sock --pid-file=mariadbd.pid --skip-name-resolve \
         --ssl-ca="$TLS_DIR/ca.pem" --ssl-cert="$TLS_DIR/server.crt" --ssl-key="$TLS_DIR/server.key" \

@@ -1,15 +1,15 @@
-# Certificates of an authority that is made for one use: the engines of tests, of docker/compose.yaml, of a cluster. Sourced, not run.
+# Certificates of an authority for one purpose: the engines of tests, of docker/compose.yaml, of a cluster. Sourced, not run.
 # shellcheck shell=bash
 
-# certificate_authority FOLDER NAME: ca.pem and ca.key.
+# certificate_authority FOLDER NAME: writes ca.pem and ca.key.
 certificate_authority() {
     certificate_key "$1/ca.key" &&
         openssl req -x509 -new -key "$1/ca.key" -out "$1/ca.pem" -days 3650 -subj "/CN=$2" \
             -addext "basicConstraints=critical,CA:TRUE" -addext "keyUsage=critical,keyCertSign,cRLSign"
 }
 
-# certificate FOLDER NAME SUBJECT EXTENSION: NAME.crt by the authority of the folder, NAME.key, and both in NAME.pem, as Kafka and MongoDB
-# want them.
+# certificate FOLDER NAME SUBJECT EXTENSION: writes NAME.crt, signed by the authority of the folder, NAME.key, and both in NAME.pem, the
+# form that Kafka and MongoDB require.
 certificate() {
     local at=$1/$2
     certificate_key "$at.key" && openssl req -new -key "$at.key" -subj "$3" -out "$at.csr" &&

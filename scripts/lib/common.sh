@@ -1,9 +1,9 @@
-# What every script here shares: where things are kept, and how a step is told. Sourced, not run.
+# Shared by all scripts: folders and messages. Sourced, not run.
 # shellcheck shell=bash
 
-# shellcheck disable=SC2034 # for whoever sources this
+# shellcheck disable=SC2034 # used by the scripts that source this file
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-# Everything that is downloaded or built lives outside the clone, so that a second run, and a second clone, is quick.
+# Downloads and builds are kept outside the clone, so that a second run, and a second clone, is fast.
 CACHE=${SOSOHAPPY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sosohappy}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 
@@ -18,7 +18,7 @@ fail() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# told TEXT COMMAND…: runs the command and says one line with its seconds; its output goes to a file that is shown if it fails.
+# told TEXT COMMAND…: runs the command and prints one line with its duration; prints the end of its output if it fails.
 told() {
     local text=$1 began=$SECONDS log status=0
     shift
@@ -35,8 +35,8 @@ told() {
     return "$status"
 }
 
-# once FOLDER COMMAND…: fills a cache folder once. It counts as filled only when the command has ended well, so a download
-# that was cut off is begun anew.
+# once FOLDER COMMAND…: fills a cache folder once. The folder counts as filled only after the command has succeeded, so an interrupted
+# download starts again.
 once() {
     local folder=$1
     shift

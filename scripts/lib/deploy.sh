@@ -1,16 +1,16 @@
-# What scripts/deploy and scripts/blue-green share: options, rendering, applying, waiting. Sourced, not run.
-# shellcheck shell=bash disable=SC2034 # for whoever sources this
+# Shared by scripts/deploy and scripts/blue-green: options, rendering, applying, waiting. Sourced, not run.
+# shellcheck shell=bash disable=SC2034 # used by the scripts that source this file
 
 SERVICES=(config auth feed dm notice)
 FOLLOWERS=(auth feed dm notice)
 PATIENCE=${SOSOHAPPY_DEPLOY_PATIENCE:-10m}
-# More of k8s/, over the overlay.
+# Components of k8s/ that are added to the overlay.
 COMPONENTS=()
 
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
-# parse ARGUMENT…: options into DRY, IMAGES and DEMO, the rest into words.
+# parse ARGUMENT…: stores options in DRY, IMAGES and DEMO, other arguments in words.
 parse() {
     DRY='' IMAGES='' DEMO=''
     words=()
@@ -26,14 +26,14 @@ parse() {
             usage
             exit 0
             ;;
-        -*) fail "no option is called '$1'" ;;
+        -*) fail "unknown option '$1'" ;;
         *) words+=("$1") ;;
         esac
         shift
     done
 }
 
-# run COMMAND…: runs what changes something, or says it.
+# run COMMAND…: runs a command that changes something, or prints it in a dry run.
 run() {
     if [ -n "$DRY" ]; then printf '+ %s\n' "$*"; else "$@"; fi
 }
@@ -50,7 +50,7 @@ kustomize_build() {
 
 overlay() {
     if [ -z "${1:-}" ] || [ ! -f "k8s/overlays/$1/kustomization.yaml" ]; then
-        fail "say an overlay: $(cd k8s/overlays && echo *)"
+        fail "an overlay is required: $(cd k8s/overlays && echo *)"
     fi
     OVERLAY=k8s/overlays/$1
     NAMESPACE=$(sed -n 's/^namespace: //p' "$OVERLAY/kustomization.yaml")
@@ -58,7 +58,7 @@ overlay() {
 
 from_work() { realpath --relative-to="$(realpath "$WORK")" "$1"; }
 
-# The overlay with COMPONENTS over it, and its images set by digest.
+# Renders the overlay with COMPONENTS, and its images set by digest.
 render() {
     local name reference component
     {
@@ -72,7 +72,7 @@ render() {
             while IFS='=' read -r name reference; do
                 case $reference in
                 *@sha256:*) ;;
-                *) fail "$IMAGES: $name is not named by its digest: $reference" ;;
+                *) fail "$IMAGES: the reference of $name has no digest: $reference" ;;
                 esac
                 printf '  - { name: sosohappy/%s, newName: "%s", digest: "%s" }\n' "$name" "${reference%@*}" "${reference#*@}"
             done <"$IMAGES"
@@ -89,10 +89,10 @@ apply_labelled() { change apply --filename "$WORK/rendered.yaml" --selector "$1"
 
 rolled_out() { change rollout status "$1" --timeout "$PATIENCE"; }
 
-# Where traffic goes now: blue, green, or nothing for a fleet that was rolled out without colours.
+# Prints the colour that receives the traffic: blue, green, or nothing for a fleet without colours.
 live() { [ -n "$DRY" ] || kube get service feed --output 'jsonpath={.spec.selector.sosohappy/colour}' 2>/dev/null || true; }
 
-# rendered_has KIND NAME
+# rendered_has KIND NAME: returns whether the rendered manifests contain the object.
 rendered_has() {
     awk -v kind="kind: $1" -v name="  name: $2" '
         /^---$/ { of_kind = 0 }
@@ -101,16 +101,16 @@ rendered_has() {
         END { exit !found }' "$WORK/rendered.yaml"
 }
 
-# Engines, settings and policies, then the topics; the services come after them.
+# Applies engines, settings and policies, then the topics. The services follow.
 prepare_engines() {
     local engine
     apply_labelled 'app.kubernetes.io/component!=service,app.kubernetes.io/component!=job'
     for engine in kafka mongodb mysql; do
-        # Where an operator keeps an engine there is no StatefulSet of ours.
-        ! rendered_has StatefulSet "$engine" || rolled_out "statefulset/$engine" || fail "$engine does not come up"
+        # An engine that an operator runs has no StatefulSet here.
+        ! rendered_has StatefulSet "$engine" || rolled_out "statefulset/$engine" || fail "$engine is not ready"
     done
     if rendered_has Kafka fleet; then
-        # By Strimzi: the brokers, then the topics, then the accounts of the services, whose passwords their pods refer to.
+        # Strimzi: waits for the brokers, the topics, and the accounts of the services, to whose passwords pods refer.
         for engine in kafka/fleet kafkatopic kafkauser; do
             case $engine in */*) ;; *) engine="$engine --all" ;; esac
             # shellcheck disable=SC2086 # two words
@@ -118,9 +118,9 @@ prepare_engines() {
         done
     fi
     if rendered_has Job topics; then
-        # A Job cannot be changed, and one that is done does nothing.
+        # A Job is immutable, and a completed one does not run again.
         change delete --ignore-not-found --wait job topics
         apply_labelled 'app.kubernetes.io/component=job'
-        change wait --for=condition=complete --timeout "$PATIENCE" job/topics || fail "the topics cannot be made: kubectl logs job/topics"
+        change wait --for=condition=complete --timeout "$PATIENCE" job/topics || fail "creating the topics failed: kubectl logs job/topics"
     fi
 }

