@@ -1,4 +1,4 @@
-"""Fills the caller's own names into generated requests: with random ones nearly every request would end at the owner rule."""
+"""Fills the caller's own names into generated requests: with random names the owner rule would refuse nearly every request."""
 
 import json
 import os
@@ -12,7 +12,7 @@ OWN = json.loads(os.environ["CHECK_API_OWN"])
 @schemathesis.hook
 def before_call(context, case, kwargs):
     if case.path.endswith(("/signIn", "/getAuthorizeCode")):
-        return  # Open calls: whoever signs in is not the caller yet.
+        return  # Open calls: there is no caller before the sign-in.
     for values in (case.query, case.body):
         if isinstance(values, dict):
             for name in OWN.keys() & values.keys():

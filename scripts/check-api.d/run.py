@@ -28,13 +28,13 @@ PATIENCE = 60
 SEED = os.environ.get("CHECK_API_SEED", "1")
 # `resign` ends the account that all other calls are made with.
 EXCLUDED = "/resign$"
-# All requests come from one address and one account, faster than people call: a 429 would hide what the operation answers.
+# All requests come from one address and one account, faster than people call: a 429 would hide the operation's own response.
 UNLIMITED = [f"PER_{key}__{kind}" for key in ("ADDRESS", "ACCOUNT") for kind in ("READ", "WRITE", "UPLOAD", "CONNECT")]
 UNLIMITED += ["PER_ADDRESS__ANONYMOUS", "PER_ADDRESS__SIGN_IN"]
 
 
 def reserve_ports():
-    """Ports that stay ours while the fleet starts: bound, not listening, as crates/testkit/src/ports.rs does."""
+    """Returns sockets that reserve free ports while the fleet starts: bound, not listening, as in crates/testkit/src/ports.rs."""
     reserved = {}
     for name in SERVICES:
         held = socket.socket()
@@ -81,7 +81,7 @@ def wait_until_ready(url, process):
 
 
 def attack(name, at, headers, own):
-    """Runs schemathesis on one service; returns whether it found nothing, and what it said."""
+    """Runs schemathesis on one service; returns whether it passed, and its output."""
     command = [
         str(Path(sys.executable).with_name("st")),
         "run",
@@ -137,7 +137,7 @@ def main():
                 if not passed or not cases:
                     failed.append(name)
                     print(text)
-            # The fleet is as well as before: what a request broke for others would be seen here.
+            # The fleet is still ready: detects requests that broke a service for others.
             for url in at.values():
                 wait_until_ready(url, process)
         except BaseException:

@@ -1,11 +1,11 @@
-"""Holds the manifests to a real API server: every composition is created by it in a dry run, and each overlay is applied twice.
+"""Validates the manifests with a real API server: creates every composition in a dry run, and applies each overlay twice.
 
 usage: apiserver.py KUSTOMIZE KUBERNETES DEFINITIONS    the program of scripts/cluster.d/kubernetes, and the folder of the
                                                         CustomResourceDefinitions
 
-A schema says less than an API server: lists with keys, rules in CEL, defaults, admission, Pod Security. No kubelet runs, so that
-nothing is started. Strimzi publishes its definitions nowhere that this machine reaches: its kinds are accepted as they are here, and
-checked by its own classes (strimzi.groovy).
+An API server checks more than a schema does: lists with keys, rules in CEL, defaults, admission, Pod Security. No kubelet runs, so no pod
+starts. Strimzi's definitions are not available as a module: its kinds are accepted without validation here, and strimzi.groovy
+checks them with Strimzi's own classes.
 """
 
 import json
@@ -43,7 +43,7 @@ class Cluster:
         url, peer = f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peers}"
         self.start("etcd", "--name=fleet", f"--data-dir={self.folder / 'etcd'}", f"--listen-client-urls={url}", f"--advertise-client-urls={url}",
                    f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=fleet={peer}", "--unsafe-no-fsync")
-        # Accounts are made by a controller that does not run here.
+        # A controller that does not run here would create ServiceAccounts.
         self.start("kube-apiserver", f"--etcd-servers={url}", "--bind-address=127.0.0.1", f"--secure-port={port}", f"--cert-dir={self.folder}",
                    "--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none", "--authorization-mode=RBAC",
                    f"--token-auth-file={self.folder / 'tokens.csv'}", "--disable-admission-plugins=ServiceAccount",
@@ -85,14 +85,14 @@ class Cluster:
         return subprocess.run(command, text=True, capture_output=True, input=documents)
 
     def versions(self, objects):
-        """The resource version of each, which the server counts up when it writes it."""
+        """Returns the resource version of each object, which changes with every write."""
         got = self.kubectl("get", "--output=json", "--filename=-", objects=objects)
-        check(got.returncode == 0, f"reading what was applied: {got.stderr.strip()}")
+        check(got.returncode == 0, f"reading applied objects failed: {got.stderr.strip()}")
         items = json.loads(got.stdout or "{}").get("items", [])
         return {f"{item['kind']} {item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
 
     def accepts(self, title, objects, *arguments):
-        """Notes each error and each warning (unknown fields, Pod Security, deprecated versions); answers the lines of what was done."""
+        """Reports each error and each warning (unknown fields, Pod Security, deprecated versions); returns the lines of kubectl's output."""
         done = self.kubectl(*arguments, "--validate=strict", "--filename=-", objects=objects)
         for line in done.stderr.splitlines():
             check(False, f"{title}: {line}")
@@ -101,7 +101,7 @@ class Cluster:
 
 
 def definitions_of_strimzi(built):
-    """For each kind of Strimzi in use a definition that takes everything."""
+    """Returns a definition without a schema for each kind of Strimzi in use."""
     found = []
     kinds = {(item["kind"], item["apiVersion"].partition("/")[2]) for objects in built.values() for item in objects if item["apiVersion"].startswith(STRIMZI)}
     for kind, version in kinds:
@@ -146,7 +146,7 @@ def main():
                 before = cluster.versions(others)
                 cluster.accepts(title, others, "apply")
                 for thing, version in cluster.versions(others).items():
-                    check(before.get(thing) == version, f"{title}: {thing} is written anew when it is applied again")
+                    check(before.get(thing) == version, f"{title}: {thing} changes when it is applied again")
         finally:
             cluster.stop()
     finish(f"{len(built)} compositions, {objects} objects accepted; {' and '.join(overlays)} applied, and unchanged when applied again")

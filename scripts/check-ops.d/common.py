@@ -1,4 +1,4 @@
-"""What the checks share: the repository, its settings and topics, and a list of complaints."""
+"""Shared by the checks: the repository, its settings and topics, and the list of errors."""
 
 import re
 import socket
@@ -27,7 +27,7 @@ def reserve_port():
 
 
 def check(holds, complaint):
-    """Notes the complaint unless it holds; answers whether it does."""
+    """Records the complaint unless the condition holds; returns whether it holds."""
     if not holds:
         complaints.append(complaint)
     return holds
@@ -42,7 +42,7 @@ def finish(summary):
 
 
 def load(path):
-    # libyaml where PyYAML was built with it: ten times as fast.
+    # Uses libyaml if PyYAML was built with it: ten times as fast.
     return list(yaml.load_all(Path(path).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
@@ -51,7 +51,7 @@ def parse(text):
 
 
 def settings(service):
-    """All keys of a service as in its files, `server.drain-delay`, with their defaults; None for commented ones."""
+    """Returns all keys of a service, such as `server.drain-delay`, with their defaults; None for commented keys."""
     found = {}
     for path in (ROOT / "crates/common/src/settings/shared.toml", ROOT / f"services/{service}/src/settings.toml"):
         text = path.read_text()
@@ -61,7 +61,7 @@ def settings(service):
             sections += [(f"{section}.{key}", value) for key, value in values.items() if isinstance(value, dict)]
         section = None
         for line in text.splitlines():
-            # A section that is commented as a whole too.
+            # Matches a section that is commented as a whole, too.
             if match := re.fullmatch(r"(?:# )?\[([a-z.-]+)\]", line):
                 section = match[1]
             elif match := re.fullmatch(r"# ([a-z-]+) = .*", line):
@@ -70,7 +70,7 @@ def settings(service):
 
 
 def setting_of(variable, service):
-    """The key an environment variable sets, or None if it is not one of this service."""
+    """Returns the key that an environment variable sets, or None if the variable belongs to another service."""
     prefix = f"SOSOHAPPY_{service.upper()}__"
     if not variable.startswith(prefix):
         return None
@@ -78,7 +78,7 @@ def setting_of(variable, service):
 
 
 def seconds(text):
-    """A duration as settings write it: 5s, 2m, 1h."""
+    """Returns the seconds of a duration as settings write it: 5s, 2m, 1h."""
     units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
     match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
     return int(match[1]) * units[match[2]]

@@ -1,4 +1,4 @@
-"""Every composition of k8s/: the overlays, each component over one of them, and what stands for itself."""
+"""Builds every composition of k8s/: the overlays, each component over one of them, and standalone kustomizations."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def build(kustomize, folder):
 
 
 def compositions(kustomize):
-    """Both overlays as they are, each component over one of them unless it is part of production, and what stands for itself."""
+    """Returns the objects of both overlays, of each component over one of them unless production includes it, and of standalone kustomizations."""
     with tempfile.TemporaryDirectory() as work:
         todo = {path.name: path for path in sorted((K8S / "overlays").iterdir())}
         part_of_production = {(K8S / "overlays/production" / path).resolve() for path in load(K8S / "overlays/production/kustomization.yaml")[0]["components"]}
@@ -26,7 +26,7 @@ def compositions(kustomize):
             if load(found)[0]["kind"] == "Kustomization":
                 todo[f"{name} alone"] = found.parent
             elif found.parent.resolve() not in part_of_production:
-                # Production has another way in already.
+                # Production has another ingress already.
                 below = "dev" if name == "ingress" else "production"
                 folder = Path(work) / name
                 folder.mkdir()

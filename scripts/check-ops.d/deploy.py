@@ -1,5 +1,5 @@
-"""Plays roll-outs by scripts/deploy and scripts/blue-green against a kubectl that only writes down what it is told, and fails where it is
-told to: what is touched, in which order, and what is undone.
+"""Runs scripts/deploy and scripts/blue-green against a fake kubectl that records its commands and fails at a chosen one. Checks which objects
+are changed, in which order, and which are rolled back.
 
 usage: deploy.py KUSTOMIZE
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import ROOT, SERVICES, check, finish
 
-# Answers what the scripts ask for; `$FAILS` is a piece of the command that is to fail.
+# Responds to the queries of the scripts; `$FAILS` is a part of the command that fails.
 KUBECTL = """#!/bin/bash
 printf '%s\\n' "$*" >>"$TOLD"
 case " $* " in
@@ -29,7 +29,7 @@ FOLLOWERS = [name for name in SERVICES if name != "config"]
 
 
 def play(kustomize, *command, fails="nothing", colour=""):
-    """The status, and what kubectl was told, one line a command."""
+    """Returns the exit status, the recorded commands of kubectl, and standard error."""
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         for name, text in (("kubectl", KUBECTL), ("fleet", "#!/bin/bash\nprintf 'fleet %s\\n' \"$*\" >>\"$TOLD\"\ncase \"fleet $*\" in *\"$FAILS\"*) exit 1 ;; esac\n")):
@@ -45,7 +45,7 @@ def play(kustomize, *command, fails="nothing", colour=""):
 
 
 def first(told, piece):
-    """Where a command with this piece in it came first; beyond the end when it did not."""
+    """Returns the index of the first command that contains the piece, or the number of commands."""
     return next((number for number, line in enumerate(told) if piece in line), len(told))
 
 
@@ -57,12 +57,12 @@ def main():
     kustomize = sys.argv[1]
     deploy = lambda overlay="production", **how: play(kustomize, "deploy", "apply", overlay, "--demo", "https://fleet.example.com", **how)
 
-    # Without an operator for Kafka a Job makes the topics.
+    # Without an operator for Kafka a Job creates the topics.
     status, told, said = deploy("dev")
     engines = max(first(told, f"rollout status statefulset/{engine}") for engine in ("kafka", "mongodb", "mysql"))
-    check(status == 0 and engines < first(told, "delete --ignore-not-found --wait job topics") < first(told, "component=job") < first(told, "job/topics") < first(told, "name=config") < len(told), f"deploy: in another order: {said}{told}")
+    check(status == 0 and engines < first(told, "delete --ignore-not-found --wait job topics") < first(told, "component=job") < first(told, "job/topics") < first(told, "name=config") < len(told), f"deploy: wrong order: {said}{told}")
     status, told, _ = deploy("dev", fails="condition=complete")
-    check(status != 0 and not any("component=service" in line for line in told), "deploy: services are touched though the topics are not there")
+    check(status != 0 and not any("component=service" in line for line in told), "deploy: services are changed although the topics do not exist")
 
     status, told, said = deploy()
     check(status == 0, f"deploy: {said}")
@@ -70,10 +70,10 @@ def main():
     others = first(told, "name!=config")
     engines = max(first(told, f"rollout status statefulset/{engine}") for engine in ("mongodb", "mysql"))
     ready = [first(told, f"condition=Ready --timeout 10m {what}") for what in ("kafka/fleet", "kafkatopic --all", "kafkauser --all")]
-    check(engines < ready[0] < ready[1] < ready[2] < first(told, "name=config") < waited < asked < others < len(told), f"deploy: in another order: {told}")
-    check({line.split("deployment/")[1].split()[0] for line in told[others:] if "rollout status" in line} == set(FOLLOWERS), "deploy: not everybody is waited for")
-    check(told[-1] == "fleet demo --url https://fleet.example.com", f"deploy: no smoke test, but {told[-1]}")
-    check(not undone(told), f"deploy: undoes {undone(told)} of a good roll-out")
+    check(engines < ready[0] < ready[1] < ready[2] < first(told, "name=config") < waited < asked < others < len(told), f"deploy: wrong order: {told}")
+    check({line.split("deployment/")[1].split()[0] for line in told[others:] if "rollout status" in line} == set(FOLLOWERS), "deploy: does not wait for every service")
+    check(told[-1] == "fleet demo --url https://fleet.example.com", f"deploy: the last command is not the smoke test: {told[-1]}")
+    check(not undone(told), f"deploy: rolls {undone(told)} back after a successful roll-out")
 
     for fails, back in (
         ("rollout status deployment/config", {"config"}),
@@ -82,26 +82,26 @@ def main():
         ("fleet demo", {"config", *FOLLOWERS}),
     ):
         status, told, said = deploy(fails=fails)
-        check(status != 0 and undone(told) == back, f"deploy: with {fails} failing it ends with {status} and undoes {sorted(undone(told))}")
-        check(all("--to-revision=3" in line for line in told if "rollout undo" in line), f"deploy: goes back to another revision: {told}")
-        check(first(told, "name!=config") == len(told) or back != {"config"}, f"deploy: with {fails} failing it goes on")
-        check(any("config-source-before" in line for line in told), f"deploy: with {fails} failing the new settings stay")
+        check(status != 0 and undone(told) == back, f"deploy: when {fails} fails, it exits with {status} and rolls back {sorted(undone(told))}")
+        check(all("--to-revision=3" in line for line in told if "rollout undo" in line), f"deploy: rolls back to a wrong revision: {told}")
+        check(first(told, "name!=config") == len(told) or back != {"config"}, f"deploy: continues although {fails} failed")
+        check(any("config-source-before" in line for line in told), f"deploy: keeps the new settings although {fails} failed")
 
     for what in ("kafkatopic", "kafkauser"):
         status, told, _ = deploy(fails=f"10m {what}")
-        check(status != 0 and not any("component=service" in line for line in told), f"deploy: services are touched though no {what} is there")
+        check(status != 0 and not any("component=service" in line for line in told), f"deploy: services are changed although no {what} exists")
     status, told, _ = deploy(colour="blue")
-    check(status != 0 and not any(" apply " in line for line in told), "deploy: a fleet with colours is rolled out")
+    check(status != 0 and not any(" apply " in line for line in told), "deploy: changes a fleet with colours")
 
     status, told, said = play(kustomize, "blue-green", "switch", "production", colour="blue")
     moved = [line for line in told if "patch service" in line]
     check(status == 0 and len(moved) == len(SERVICES) and all('"green"' in line for line in moved), f"blue-green: {said}{moved}")
     status, told, _ = play(kustomize, "blue-green", "switch", "production", colour="blue", fails="rollout status deployment/notice-green")
-    check(status != 0 and not any("patch service" in line for line in told), "blue-green: traffic is moved to what is not ready")
+    check(status != 0 and not any("patch service" in line for line in told), "blue-green: moves traffic to a colour that is not ready")
     status, told, _ = play(kustomize, "blue-green", "finish", "production", colour="green")
     gone = {line.split("deployment ")[1] for line in told if "delete" in line and " deployment " in line}
-    check(status == 0 and gone == {f"{name}-blue {name}" for name in SERVICES}, f"blue-green: takes away {sorted(gone)}")
-    finish("a good roll-out, and what fails in it, played against a kubectl of straw")
+    check(status == 0 and gone == {f"{name}-blue {name}" for name in SERVICES}, f"blue-green: deletes {sorted(gone)}")
+    finish("successful and failing roll-outs against a fake kubectl")
 
 
 main()

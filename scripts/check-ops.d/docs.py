@@ -7,7 +7,7 @@ import re
 from common import ROOT, SERVICES, check, finish, settings
 from queries import DASHBOARDS
 
-# Words in italics that are no panel: how urgent an alert is, and a variable of the dashboards.
+# Words in italics that are not panels: severities of alerts, and a variable of the dashboards.
 NO_PANEL = {"page", "ticket", "Replica"}
 
 
@@ -15,24 +15,24 @@ def runbook():
     text = (ROOT / "docs/runbook.md").read_text()
     panels = {panel["title"] for path in DASHBOARDS for panel in json.loads(path.read_text())["panels"]}
     named = set(re.findall(r"(?<![*\w/:])\*([A-Za-z][^*\n]*)\*(?!\*)", text)) - NO_PANEL
-    check(named <= panels, f"runbook.md: no panel is called {sorted(named - panels)}")
+    check(named <= panels, f"runbook.md: unknown panels {sorted(named - panels)}")
     known = {key for name in SERVICES for key in settings(name)}
     sections = {key.split(".")[0] for key in known}
     asked = {key for key in re.findall(r"`([a-z-]+\.[a-z-]+)`", text) if key.split(".")[0] in sections}
-    check(asked <= known, f"runbook.md: no setting is called {sorted(asked - known)}")
+    check(asked <= known, f"runbook.md: unknown settings {sorted(asked - known)}")
     for script, command in re.findall(r"`scripts/([a-z-]+) ([a-z-]+)", text):
-        # It takes the tools of Kafka.
+        # scripts/kafka accepts the tools of Kafka.
         if script == "kafka" and command.startswith("kafka-"):
             continue
         branches = re.findall(r"^[a-z-]+(?: \| [a-z-]+)*\)", (ROOT / "scripts" / script).read_text(), re.MULTILINE)
-        check(command in re.findall(r"[a-z-]+", " ".join(branches)), f"runbook.md: scripts/{script} has no {command}")
+        check(command in re.findall(r"[a-z-]+", " ".join(branches)), f"runbook.md: scripts/{script} has no command {command}")
     commands = re.search(r"enum Command \{(.*?)\n\}", (ROOT / "crates/fleet/src/main.rs").read_text(), re.DOTALL).group(1)
     commands = {re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower() for name in re.findall(r"^    ([A-Z]\w+)\(", commands, re.MULTILINE)}
     asked = set(re.findall(r"`fleet ([a-z-]+)", text))
-    check(asked <= commands, f"runbook.md: fleet has no {sorted(asked - commands)}")
+    check(asked <= commands, f"runbook.md: fleet has no commands {sorted(asked - commands)}")
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         said = re.search(r"`(kubectl|curl|fleet |scripts/|docker|SELECT|sum by|histogram_quantile)|As for the fast burn|\]\(#", section)
-        check(said, f"runbook.md: {section.splitlines()[0]} names nothing to run")
+        check(said, f"runbook.md: {section.splitlines()[0]} has no command")
     return len(named), len(asked)
 
 
@@ -56,7 +56,7 @@ def links():
                 continue
             count += 1
             file = path.parent / target if target else path
-            if check(file.exists(), f"{name}: there is no {target}") and anchor and file.suffix == ".md":
+            if check(file.exists(), f"{name}: {target} does not exist") and anchor and file.suffix == ".md":
                 check(anchor in headings(file), f"{name}: {target or path.name} has no heading #{anchor}")
     return count
 
@@ -71,7 +71,7 @@ def tour(sources):
         text, name = path.read_text(), path.relative_to(ROOT)
         for owner, member in re.findall(r"`(\w+)::(\w+)", text):
             known = member in (functions if member.islower() else words) and owner in words
-            check(known, f"{name}: there is no {owner}::{member}")
+            check(known, f"{name}: {owner}::{member} does not exist")
         sections = {section.split("\n", 1)[0]: section for section in re.split(r"^## ", text, flags=re.MULTILINE)}
         # A part of an item names tests and links the file that has them.
         for part in re.split(r"^\* |;", sections.get("Tests", ""), flags=re.MULTILINE):
@@ -79,10 +79,10 @@ def tour(sources):
             for test in re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`", part):
                 tests += 1
                 held = any(re.search(rf"\bfn {test}\(", sources.get(file, "")) for file in files)
-                check(held, f"{name}: there is no test {test} in {[file.name for file in files]}")
+                check(held, f"{name}: no test {test} in {[file.name for file in files]}")
         for metric in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", sections.get("Metrics and alerts", "")):
             metrics += 1
-            check(f'"{metric}"' in code, f"{name}: there is no metric {metric}")
+            check(f'"{metric}"' in code, f"{name}: unknown metric {metric}")
     return tests, metrics
 
 
@@ -99,14 +99,14 @@ def main():
         elif shows and cells[3] != "---":
             shown = re.findall(r"`([a-z0-9_]+)`", cells[3])
             named |= set(shown)
-            check(shown or "check:" in cells[3], f"security.md: nothing shows {cells[1]}")
+            check(shown or "check:" in cells[3], f"security.md: no test for {cells[1]}")
     for name in sorted(named - tests):
-        check(False, f"security.md: no test is called {name}")
+        check(False, f"security.md: unknown test {name}")
     panels, keys = runbook()
     toured, metrics = tour(sources)
     finish(
         f"security.md: {len(named)} tests, runbook.md: {panels} panels and {keys} settings, tour: {toured} tests and {metrics} metrics, "
-        f"{links()} links, all there"
+        f"{links()} links, all valid"
     )
 
 

@@ -1,5 +1,5 @@
-"""Starts each service's program with the environment that docker/compose.yaml and each overlay of k8s/ give it, as far as its settings: what
-they say must be known and valid to the program itself.
+"""Runs each service's program with the environment from docker/compose.yaml and from each overlay of k8s/, until it has read its settings:
+the program must know and accept them.
 
 usage: environments.py KUSTOMIZE BINARIES    the folder of sosohappy-config and the others
 """
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from common import ROOT, SERVICES, check, finish, load, parse, run
 
-# Where a Secret is referred to: its key, and a value of the form that `scripts/deploy secrets` makes.
+# The key of each referenced Secret, and a value in the form that `scripts/deploy secrets` writes.
 SECRETS = {
     "service-token": "0123456789abcdef0123456789abcdef",
     "operator-token": "fedcba9876543210fedcba9876543210",
     "auth-database": "mysql://auth:secret@mysql:3306/auth",
     "feed-database": "mysql://feed:secret@mysql:3306/feed",
     "dm-messages": "mongodb://dm:secret@mongodb:27017/dm?replicaSet=sosohappy&authSource=admin",
-    # Of a KafkaUser, which Strimzi makes.
+    # Of a KafkaUser; Strimzi creates it.
     "password": "32-letters-that-Strimzi-has-made-up",
     "notice-inbox": "mongodb://notice:secret@mongodb:27017/notice?replicaSet=sosohappy&authSource=admin",
 }
-# Left to whoever rolls it out, and an error without: docs/runbook.md, "Sign-in without proof".
+# Operators must set it; without it the start fails: docs/runbook.md, "Sign-in without proof".
 LEFT_OPEN = {("production", "auth"): {"SOSOHAPPY_AUTH__SIGN_IN__PROOF": "none"}}
 
 
@@ -47,7 +47,7 @@ def of_overlay(kustomize, overlay):
 
 
 def printed(program, environment):
-    # The config service is not there: what is asked is whether this layer holds.
+    # Without the config service: only this layer is checked.
     given = {key: value for key, value in environment.items() if not key.endswith("__CONFIG__URL")}
     ended = subprocess.run([program, "--print-settings"], env={"PATH": os.environ["PATH"], **given}, text=True, capture_output=True, timeout=60)
     return ended.returncode, ended.stdout, ended.stderr.strip()
@@ -60,13 +60,13 @@ def main():
         program = binaries / f"sosohappy-{name}"
         if more := LEFT_OPEN.get((where, name)):
             status, _, said = printed(program, environment)
-            check(status != 0 and "proof" in said, f"{where}: {name} starts without a choice that nobody may make for it: {said}")
+            check(status != 0 and "proof" in said, f"{where}: {name} starts without a setting that operators must choose: {said}")
             environment |= more
         status, text, said = printed(program, environment)
-        check(status == 0, f"{where}: {name} does not take its environment: {said}")
-        check(not any(value in text for value in SECRETS.values()), f"{where}: {name} shows a secret")
+        check(status == 0, f"{where}: {name} refuses its environment: {said}")
+        check(not any(value in text for value in SECRETS.values()), f"{where}: {name} prints a secret")
         tried += 1
-    finish(f"{tried} environments that their programs take")
+    finish(f"{tried} environments accepted by their programs")
 
 
 main()

@@ -1,5 +1,5 @@
-// Holds the Jenkinsfile to the grammar of Declarative Pipeline (https://www.jenkins.io/doc/book/pipeline/syntax/), which Groovy's parser
-// knows nothing of, and to what a roll-out must have: limits, a lock, bound credentials, triggers, somebody who is told.
+// Checks the Jenkinsfile against the grammar of Declarative Pipeline (https://www.jenkins.io/doc/book/pipeline/syntax/), which Groovy's
+// parser does not know, and for the parts that a roll-out needs: time limits, a lock, bound credentials, triggers, a notification.
 //
 // usage: jenkinsfile.groovy Jenkinsfile Makefile SERVICE…
 import org.codehaus.groovy.ast.expr.*
@@ -13,13 +13,13 @@ def targets = new File(args[1]).readLines().findResults { (it =~ /^([a-z-]+):/).
 def services = args[2..-1]
 
 def complaints = []
-// Each call: its name, its arguments, the calls inside its block.
+// Returns for each call its name, its arguments and the calls inside its block.
 def calls
 calls = { statements ->
     statements.collect { statement ->
         def call = statement instanceof org.codehaus.groovy.ast.stmt.ExpressionStatement ? statement.expression : null
         if (!(call instanceof MethodCallExpression)) {
-            // `environment` assigns.
+            // `environment` contains assignments.
             return [name: call instanceof BinaryExpression ? '=' : statement.text, line: statement.lineNumber, args: [], inside: []]
         }
         def given = call.arguments.expressions
@@ -33,7 +33,7 @@ def POST = 'always changed fixed regression aborted failure success unstable uns
 def STEPS = 'sh checkout withCredentials archiveArtifacts junit echo dir timeout retry lock mail deleteDir script'
 def OPTIONS = 'buildDiscarder disableConcurrentBuilds disableResume lock retry skipDefaultCheckout timeout timestamps'
 def CONDITIONS = 'allOf anyOf not branch buildingTag changeset environment equals expression tag triggeredBy'
-// What may stand inside of what.
+// The calls that each block may contain.
 def GRAMMAR = [
     pipeline        : 'agent environment options parameters post stages tools triggers',
     stages          : 'stage', parallel: 'stage',
@@ -53,7 +53,7 @@ walk = { call, path ->
     def names = call.inside*.name
     def may = GRAMMAR[call.name]?.tokenize()
     if (may != null) {
-        call.inside.findAll { !(it.name in may) }.each { complaints << "line $it.line: '$it.name' has no place in '$call.name'" }
+        call.inside.findAll { !(it.name in may) }.each { complaints << "line $it.line: '$it.name' is not allowed in '$call.name'" }
         (NEEDS[call.name] ?: []).findAll { !(it in names) }.each { complaints << "line $call.line: '$call.name' without '$it'" }
     }
     if (call.name == 'stage' && names.count { it in ['steps', 'stages', 'parallel', 'matrix'] } != 1) {
@@ -62,7 +62,7 @@ walk = { call, path ->
     call.inside.each { walk(it, path + [call]) }
 }
 def top = calls(unit.AST.modules[0].statementBlock.statements)
-if (top*.name != ['pipeline']) complaints << "the file is ${top*.name}, and not one pipeline"
+if (top*.name != ['pipeline']) complaints << "the file contains ${top*.name} instead of one pipeline"
 top.each { walk(it, []) }
 
 def named = { name -> all.findAll { it.name == name } }
@@ -75,26 +75,26 @@ must(named('timeout').any { it.path*.name == ['pipeline', 'options'] }, 'the bui
 top[0].inside.find { it.name == 'stages' }.inside.findAll { it.args[0].text != 'Checkout' }.each { stage ->
     must(stage.inside.find { it.name == 'options' }?.inside?.any { it.name == 'timeout' }, "${stage.args[0].text} has no time limit")
 }
-must(named('disableConcurrentBuilds'), 'two builds may run at once')
-must(named('lock').any { call -> call.path.any { it.name == 'stage' && it.args[0].text == 'Deploy' } }, 'two branches may deploy at once')
-must(named('githubPush') && named('pollSCM'), 'no webhook, or nobody looks when one is lost')
-must(named('booleanParam'), 'nobody can ask for a roll-out by hand')
-must(named('mail').any { within(it, 'failure') }, 'nobody is told of a failure')
-must(named('parallel') && named('matrix'), 'nothing goes side by side')
+must(named('disableConcurrentBuilds'), 'concurrent builds are allowed')
+must(named('lock').any { call -> call.path.any { it.name == 'stage' && it.args[0].text == 'Deploy' } }, 'concurrent deployments are allowed')
+must(named('githubPush') && named('pollSCM'), 'a webhook or the polling for lost webhooks is missing')
+must(named('booleanParam'), 'no parameter requests a roll-out')
+must(named('mail').any { within(it, 'failure') }, 'a failure sends no mail')
+must(named('parallel') && named('matrix'), 'no stages run in parallel')
 def axis = named('values').collectMany { it.args*.text } as Set
-must(axis == ((services + 'fleet') as Set), "images are built of $axis")
+must(axis == ((services + 'fleet') as Set), "images are built for $axis")
 
-// Every command is one a person can call too; what needs a credential has it bound.
+// Every command is a make target; commands that need a credential have it bound.
 named('sh').each { call ->
     def text = call.args[0].text
     (text =~ /\bmake((?:\s+(?:--?[a-z-]+|[A-Z]+=\S+|[a-z][a-z-]*))+)/).each { found ->
-        found[1].tokenize().findAll { it ==~ /[a-z][a-z-]*/ }.each { must(it in targets, "line $call.line: make knows no '$it'") }
+        found[1].tokenize().findAll { it ==~ /[a-z][a-z-]*/ }.each { must(it in targets, "line $call.line: make has no target '$it'") }
     }
     must(!(text =~ /\bdocker login\b|\bmake\b.*\bdeploy\b/) || within(call, 'withCredentials'), "line $call.line: without credentials: $text")
 }
 def made = named('sh').collectMany { (it.args[0].text =~ /\bmake\b([^|&\n]*)/).collect { found -> found[1] } }.join(' ')
-['lint', 'check-deps', 'check-ops', 'test', 'sbom', 'image', 'deploy'].each { must(made =~ /\b$it\b/, "nobody calls make $it") }
+['lint', 'check-deps', 'check-ops', 'test', 'sbom', 'image', 'deploy'].each { must(made =~ /\b$it\b/, "make $it is not called") }
 
 complaints.each { System.err.println("error: Jenkinsfile: $it") }
 if (complaints) System.exit(1)
-println("Jenkinsfile: ${named('stage').size()} stages, ${named('sh').size()} commands, as Declarative Pipeline has it")
+println("Jenkinsfile: ${named('stage').size()} stages, ${named('sh').size()} commands, valid Declarative Pipeline")

@@ -1,5 +1,5 @@
-"""Runs the fleet, plays a day of two people and some mishaps, lets a real Prometheus scrape it, and holds every query of every
-dashboard, recording rule and alert to what is there: each selector finds its series.
+"""Runs the fleet and the demo with some failing requests, lets a real Prometheus scrape it, and checks that each selector in the queries of
+all dashboards, recording rules and alerts finds series.
 
 usage: live.py PROMETHEUS FLEET
 """
@@ -22,9 +22,9 @@ from queries import DASHBOARDS, MONITORING, OUTSIDE, groups_of_rules, queries_of
 
 PATIENCE = 60
 
-# What a healthy fleet of one process on embedded engines does not show, and why. An entry that is found after all is an error too.
-NO_SERVER_ERROR = "a fleet that is well answers none; recording rules take that for nothing"
-NOTHING_CORRUPT = "a fleet that is well finds no corrupt data; the alert takes a series that appears for an increase"
+# Series that a healthy fleet in one process on embedded engines does not have, with the reason. A listed series that exists is an error.
+NO_SERVER_ERROR = "a healthy fleet has no such response; recording rules read a missing series as 0"
+NOTHING_CORRUPT = "a healthy fleet has no corrupt data; the alert counts a new series as an increase"
 ABSENT = {
     'http_server_requests_seconds_count{status="500"}': NOTHING_CORRUPT,
     'events_consumed_total{outcome="corrupt"}': NOTHING_CORRUPT,
@@ -34,7 +34,7 @@ ABSENT = {
 
 
 def ask(url, body=None, headers=None):
-    """The status and text of an answer; a status of 4xx or 5xx is an answer too."""
+    """Returns the status and text of a response, also of one with a status of 4xx or 5xx."""
     request = urllib.request.Request(url, data=body, headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -65,7 +65,7 @@ def settled(holds):
 
 
 class Process:
-    """A program and its log; it is ended by its own pid and by nothing else."""
+    """A program and its log; it is ended by its pid."""
 
     def __init__(self, command, log, **more):
         self.log = Path(log)
@@ -86,7 +86,7 @@ class Process:
 
 
 def play(fleet, at):
-    """A day of two people, and what goes wrong on any day."""
+    """Runs the demo and sends requests that fail."""
     subprocess.run([fleet, "demo", *(f"--{name}={at[name]}" for name in SERVICES if name != "config")], check=True, capture_output=True)
     stranger = {"Authorization": "Bearer nobody-of-this-fleet", "email": "nobody@example.com+kakao"}
     post = lambda url, **fields: ask(url, urllib.parse.urlencode(fields).encode(), stranger)
@@ -98,7 +98,7 @@ def play(fleet, at):
 
 
 def configured(folder, ports, port):
-    """The settings of Prometheus in the tree, at other addresses and in more of a hurry."""
+    """Writes the repository's settings of Prometheus with other addresses and shorter intervals; returns the file."""
     settings = load(MONITORING / "prometheus/prometheus.yml")[0]
     settings["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     settings["rule_files"] = [str(MONITORING / "prometheus/rules/*.yml")]
@@ -136,7 +136,7 @@ class Prometheus:
         return [f"{rule['name']}: {rule['health']}: {rule.get('lastError')}" for rule in rules if rule["health"] != "ok"]
 
     def scrapes(self):
-        """How often each of the fleet's targets was scraped, the least of them."""
+        """Returns the smallest number of scrapes of a target of the fleet."""
         found = self.get("query", query='min(count_over_time(up{job="sosohappy"}[5m]))')["result"]
         return int(found[0]["value"][1]) if found else 0
 
@@ -187,14 +187,14 @@ def main():
             for name, address in at.items():
                 wait_for(f"{name} is ready", lambda: ask(f"{address}/actuator/health/readiness")[0] == 200)
             with Process(command, f"{folder}/prometheus.log"):
-                # Once before and once while it looks, so that every counter has been seen to move.
+                # Once before and once between scrapes, so that Prometheus sees every counter increase.
                 play(fleet, at)
                 wait_for("Prometheus scrapes the fleet", lambda: prometheus.scrapes() >= 3)
                 play(fleet, at)
                 seen = prometheus.scrapes()
-                wait_for("the rules see it", lambda: prometheus.scrapes() >= seen + 4)
+                wait_for("the rules are evaluated", lambda: prometheus.scrapes() >= seen + 4)
                 queries, asked, absent = hold(prometheus)
-    finish(f"{queries} queries, {asked} selectors: all find their series but {absent} that are listed with the reason")
+    finish(f"{queries} queries, {asked} selectors: all find series except {absent}, which are listed with the reason")
 
 
 main()

@@ -1,4 +1,4 @@
-"""Builds every composition of k8s/, validates it strictly, and asserts on the rendered objects what they must hold to.
+"""Builds every composition of k8s/, validates it strictly, and checks the rendered objects against the rules below.
 
 usage: manifests.py KUSTOMIZE DEFINITIONS STRIMZI    the folder of the CustomResourceDefinitions, and the file to which the
                                                      resources of Strimzi go, one a line: its own classes read them next
@@ -17,12 +17,12 @@ from common import ROOT, SERVICES, check, finish, load, parse, partitions, secon
 from compositions import K8S, compositions
 
 VERSIONS = ("1.30", "1.33", "1.37")
-# What operators define themselves; no validator bundles it.
+# Kinds that operators define; no validator bundles them.
 CUSTOM = re.compile(r"(argoproj\.io|external-secrets\.io|gateway\.networking\.k8s\.io|keda\.sh|monitoring\.coreos\.com|(networking|security)\.istio\.io)/")
 STRIMZI = "kafka.strimzi.io/v1"
-# What a database URL of a Secret points at; `scripts/deploy secrets` writes them.
+# Host and port of each database URL in a Secret; `scripts/deploy secrets` writes the URLs.
 BEHIND_SECRETS = {"auth-database": ("mysql", 3306), "feed-database": ("mysql", 3306), "dm-messages": ("mongodb", 27017), "notice-inbox": ("mongodb", 27017)}
-# Among themselves: clients and controllers of Kafka's own image, and of Strimzi's.
+# Ports between brokers: clients and controllers of Kafka's own image, and of Strimzi's.
 KAFKA_PORTS = {False: (9092, 9093), True: (9090, 9091, 9092)}
 NAME = "app.kubernetes.io/name"
 COLOUR = "sosohappy/colour"
@@ -34,10 +34,10 @@ PUBLIC = set(re.findall(r'"([a-z]+)-service"', re.search(r"const PUBLIC.*?;", EN
 SOCKETS = {"/dm-service/connect-dm", "/notice-service/connect-notice"}
 # A body may take this long and then an answer: it is the service that says no, not who stands before it.
 ANSWERED_WITHIN = sum(seconds(settings("feed")[f"server.{key}-timeout"]) for key in ("body", "request"))
-# Bytes: a service that idles (measured: at most 38 MiB), a socket (docs/performance.md: at most 12 KiB), a live token in the registry
+# Bytes: an idle service (measured: at most 38 MiB), a socket (docs/performance.md: at most 12 KiB), a live token in the registry
 # (a_million_tokens_take_at_most_96_bytes_each), and how many of these a replica must have room for.
 IDLE, SOCKET, TOKEN, TOKENS = 40 * 2**20, 12 * 2**10, 96, 1_000_000
-# The edges to and from others than the fleet's own pods: NetworkPolicy, direction, its peers, its ports.
+# Allowed traffic to and from anything but the fleet's own pods: NetworkPolicy, direction, peers, ports.
 IN_MONITORING = "namespace kubernetes.io/metadata.name=monitoring"
 DNS = "namespace kubernetes.io/metadata.name=kube-system, pods k8s-app=kube-dns"
 WORLD = "0.0.0.0/0 but 10.0.0.0/8 100.64.0.0/10 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16"
@@ -59,13 +59,13 @@ OUTSIDE = {
     ("fluent-bit", "egress", DNS, (53, 53)),
     ("fluent-bit", "egress", IN_MONITORING, (3100,)),
 }
-# Who may do what Pod Security "restricted" forbids: the log collector reads the files of its node, which belong to root.
+# Workloads that Pod Security "restricted" would refuse: the log collector reads files of its node, which belong to root.
 NODE_READERS = {"fluent-bit": {"/var/log", "/var/lib/sosohappy-fluent-bit"}}
 
 
 @cache
 def definition(version, kind):
-    """The schema of a kind, made strict: what it does not name is refused. Kept beside the definitions, which take long to read."""
+    """Returns the schema of a kind, made strict: unknown properties are refused. Cached beside the definitions, which take long to read."""
     kept = Path(sys.argv[2]) / "kept" / f"{version.replace('/', '-')}-{kind}.json"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
@@ -118,16 +118,16 @@ class Composition:
         return [(item, item["spec"]["template"]) for item in self.of("Deployment", "StatefulSet", "DaemonSet", "Job")]
 
     def labels(self):
-        """Of every pod, those included that Strimzi makes of a node pool."""
+        """Returns the labels of all pods, including those that Strimzi creates for a node pool."""
         brokers = [{NAME: "kafka", **item["metadata"]["labels"]} for item in self.of("KafkaNodePool") if "broker" in item["spec"]["roles"]]
         return [template["metadata"]["labels"] for _, template in self.pods()] + brokers
 
     def of_services(self):
-        """The Deployment of each service, whatever its colour."""
+        """Returns the Deployment of each service, of any colour."""
         return {item["metadata"]["labels"][NAME]: item for item in self.of("Deployment") if item["metadata"]["labels"].get("app.kubernetes.io/component") == "service"}
 
     def settings_of(self, workload):
-        """The environment of the first container, ConfigMaps unfolded; a Secret's value is its reference."""
+        """Returns the environment of the first container with the values of ConfigMaps; a value from a Secret is its reference."""
         maps = {item["metadata"]["name"]: item.get("data", {}) for item in self.of("ConfigMap")}
         container = workload["spec"]["template"]["spec"]["containers"][0]
         found = {}
@@ -152,7 +152,7 @@ class Composition:
             self.routes()
             self.waves()
         for item in self.of("Secret"):
-            self.check(False, item, "no secret lives in this tree")
+            self.check(False, item, "the repository must not contain a Secret")
 
     def valid(self):
         for item in self.objects:
@@ -165,7 +165,7 @@ class Composition:
                 continue
             if CUSTOM.match(item["apiVersion"]):
                 schema = definition(item["apiVersion"], item["kind"])
-                if self.check(schema, item, f"nobody defines this kind in {item['apiVersion']}"):
+                if self.check(schema, item, f"{item['apiVersion']} does not define this kind"):
                     for error in jsonschema.Draft202012Validator(schema).iter_errors(item):
                         self.check(False, item, f"not valid: {error.json_path}: {error.message}")
                 continue
@@ -179,7 +179,7 @@ class Composition:
         seen = set()
         for item in self.objects:
             key = (item["apiVersion"], item["kind"], item["metadata"]["name"])
-            self.check(key not in seen, item, "is there twice")
+            self.check(key not in seen, item, "is defined twice")
             seen.add(key)
 
     def restricted(self):
@@ -192,25 +192,25 @@ class Composition:
             reads = NODE_READERS.get(workload["metadata"]["name"])
             tell(reads or context.get("runAsNonRoot") is True and context.get("runAsUser", 0) > 0, "must not run as root")
             tell(context.get("seccompProfile", {}).get("type") == "RuntimeDefault", "no seccomp profile")
-            tell(pod.get("automountServiceAccountToken") is False, "carries a token for the cluster")
-            tell(pod.get("enableServiceLinks") is False, "has variables of every Service in its environment")
-            tell(not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), "shares something of the host's")
-            tell(pod.get("priorityClassName") in priorities, f"its priority is none of {sorted(priorities)}")
+            tell(pod.get("automountServiceAccountToken") is False, "mounts a service account token")
+            tell(pod.get("enableServiceLinks") is False, "enableServiceLinks is not false")
+            tell(not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), "shares a namespace of the host")
+            tell(pod.get("priorityClassName") in priorities, f"its priority class is not one of {sorted(priorities)}")
             allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
             for volume in pod.get("volumes", []):
                 of_node = volume.get("hostPath", {}).get("path")
-                tell(set(volume) - {"name"} <= allowed or of_node in (reads or ()), f"volume {volume['name']} is of a kind that is not allowed")
+                tell(set(volume) - {"name"} <= allowed or of_node in (reads or ()), f"volume {volume['name']} has a type that is not allowed")
             for container in pod.get("initContainers", []) + pod["containers"]:
                 own = container.get("securityContext", {})
                 words = f"container {container['name']}: "
                 tell(own.get("allowPrivilegeEscalation") is False, words + "may gain privileges")
                 tell(own.get("capabilities", {}).get("drop") == ["ALL"], words + "keeps capabilities")
                 for mount in container.get("volumeMounts", []):
-                    tell(mount["mountPath"] != "/var/log" or mount.get("readOnly"), words + "may write the logs of its node")
-                tell(own.get("readOnlyRootFilesystem") is True or container["name"] == "kafka", words + "may write its image")
-                tell({"cpu", "memory"} <= set(container["resources"].get("requests", {})), words + "asks for nothing")
-                tell("memory" in container["resources"].get("limits", {}), words + "has no limit of memory")
-                tell(not container["image"].endswith(":latest"), words + "any image will do")
+                    tell(mount["mountPath"] != "/var/log" or mount.get("readOnly"), words + "can write the logs of its node")
+                tell(own.get("readOnlyRootFilesystem") is True or container["name"] == "kafka", words + "its root file system is writable")
+                tell({"cpu", "memory"} <= set(container["resources"].get("requests", {})), words + "has no requests")
+                tell("memory" in container["resources"].get("limits", {}), words + "has no memory limit")
+                tell(not container["image"].endswith(":latest"), words + "the image has no fixed version")
 
     def services(self):
         deployments = self.of_services()
@@ -223,31 +223,31 @@ class Composition:
             known, environment = settings(name), self.settings_of(deployment)
             for variable in environment:
                 key = setting_of(variable, name)
-                tell(key in known or variable in ("SOSOHAPPY_SERVICE_TOKEN", "SOSOHAPPY_OPERATOR_TOKEN"), f"{variable} is no setting of it")
+                tell(key in known or variable in ("SOSOHAPPY_SERVICE_TOKEN", "SOSOHAPPY_OPERATOR_TOKEN"), f"{variable} is not one of its settings")
             effective = lambda key: environment.get(f"SOSOHAPPY_{name.upper()}__{key.upper().replace('.', '__').replace('-', '_')}", known[key])
 
-            tell(server["ports"] == [{"name": "http", "containerPort": known["server.port"]}], "listens on another port than its settings say")
+            tell(server["ports"] == [{"name": "http", "containerPort": known["server.port"]}], "its port differs from its settings")
             tell(known["server.port"] == SERVICES[name], "its port is not the one of the contract")
             tell(effective("server.host") == "0.0.0.0", "listens on loopback only")
             for probe, what in (("startupProbe", "liveness"), ("livenessProbe", "liveness"), ("readinessProbe", "readiness")):
-                tell(server[probe]["httpGet"] == {"path": f"/actuator/health/{what}", "port": "http"}, f"{probe} asks something else")
+                tell(server[probe]["httpGet"] == {"path": f"/actuator/health/{what}", "port": "http"}, f"{probe} has another path or port")
             stop = server["lifecycle"]["preStop"]["sleep"]["seconds"]
             # Beyond the budget: one second for tasks to unwind, one for the runtime.
             need = stop + seconds(effective("server.drain-delay")) + seconds(effective("server.drain-budget")) + 2
-            tell(pod["terminationGracePeriodSeconds"] > need, f"is killed before it is drained: needs more than {need:g} s")
-            tell(seconds(effective("server.drain-delay")) > 0, "leaves before load balancers look elsewhere")
+            tell(pod["terminationGracePeriodSeconds"] > need, f"terminationGracePeriodSeconds is too short: graceful shutdown takes {need:g} s")
+            tell(seconds(effective("server.drain-delay")) > 0, "server.drain-delay is 0: load balancers still send requests to a closed port")
             strategy = deployment["spec"]["strategy"]
-            tell(strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}, "a roll-out takes replicas away")
-            tell({spread["topologyKey"] for spread in pod["topologySpreadConstraints"]} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}, "is not spread out")
-            tell(pod["serviceAccountName"] == name, "has not its own account")
-            tell(pod["priorityClassName"] == ("sosohappy-config" if name == "config" else "sosohappy-fleet"), "has another priority")
-            tell("replicas" not in deployment["spec"] or not self.of("HorizontalPodAutoscaler"), "a deployment would undo the autoscaler's work")
+            tell(strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}, "a roll-out reduces the number of replicas")
+            tell({spread["topologyKey"] for spread in pod["topologySpreadConstraints"]} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}, "is not spread over nodes and zones")
+            tell(pod["serviceAccountName"] == name, "has no ServiceAccount of its own")
+            tell(pod["priorityClassName"] == ("sosohappy-config" if name == "config" else "sosohappy-fleet"), "has a wrong priority class")
+            tell("replicas" not in deployment["spec"] or not self.of("HorizontalPodAutoscaler"), "sets replicas beside an autoscaler")
             if name in ("auth", "feed"):
                 scheme = effective("images.url").split(":")[0]
-                tell(scheme in (("file",) if self.title.startswith("dev") else ("s3", "gs")), "several replicas need one store of pictures")
+                tell(scheme in (("file",) if self.title.startswith("dev") else ("s3", "gs")), "several replicas need one image store")
 
     def sizes(self):
-        """A replica has room for all that its settings let in, and another is there before it is full."""
+        """Checks that a replica has memory for everything its settings admit, and that the autoscaler adds another before it is full."""
         targets = {}
         for scaler in self.of("HorizontalPodAutoscaler"):
             targets[scaler["spec"]["scaleTargetRef"]["name"]] = {entry["resource"]["name"]: entry["resource"]["target"].get("averageValue") for entry in scaler["spec"]["metrics"]}
@@ -258,28 +258,28 @@ class Composition:
             asked, limit = {key: quantity(value) for key, value in resources["requests"].items()}, quantity(resources["limits"]["memory"])
             need = IDLE + known["server.upload-memory"] + known["server.response-memory"]
             need += SOCKET * known.get("sockets.total", 0) + TOKEN * TOKENS * ("access.token-lifetime" in known)
-            self.check(limit >= need, deployment, f"its settings allow {need / 2**20:.0f} MiB, its limit does not")
+            self.check(limit >= need, deployment, f"its settings admit {need / 2**20:.0f} MiB, more than its memory limit")
             if target := targets.get(deployment["metadata"]["name"]):
-                self.check(asked["memory"] < quantity(target["memory"]) <= 0.7 * limit, deployment, f"another replica comes at {target['memory']}")
-                self.check(asked["cpu"] < quantity(target["cpu"]), deployment, f"another replica comes at {target['cpu']} of CPU, which it asks for to begin with")
+                self.check(asked["memory"] < quantity(target["memory"]) <= 0.7 * limit, deployment, f"the autoscaler's memory target {target['memory']} is not between request and 70 % of the limit")
+                self.check(asked["cpu"] < quantity(target["cpu"]), deployment, f"the autoscaler's CPU target {target['cpu']} is not above the request")
 
     def scaling(self):
-        """Who says how many replicas there are: within what a topic can share out, and for every service of a cluster."""
+        """Checks the autoscalers: at most as many replicas as partitions, and one for every service of a cluster."""
         workloads = {(item["kind"], item["metadata"]["name"]) for item in self.of("Deployment", "StatefulSet", "Rollout")}
         scaled, colour = set(), {item["metadata"]["labels"].get(COLOUR) for item in self.of_services().values()}
         for scaler in self.of("HorizontalPodAutoscaler", "ScaledObject"):
             spec, keda = scaler["spec"], scaler["kind"] == "ScaledObject"
             least, most = (spec["minReplicaCount"], spec["maxReplicaCount"]) if keda else (spec["minReplicas"], spec["maxReplicas"])
             self.check(most <= partitions(), scaler, f"more consumers than the {partitions()} partitions of a topic")
-            self.check(least >= 2, scaler, "one replica is none during a roll-out")
+            self.check(least >= 2, scaler, "fewer than two replicas")
             target = spec["scaleTargetRef"]
-            self.check((target["kind"], target["name"]) in workloads, scaler, "scales nothing")
-            self.check(target["name"] not in scaled, scaler, "two autoscalers quarrel over it")
+            self.check((target["kind"], target["name"]) in workloads, scaler, "its target does not exist")
+            self.check(target["name"] not in scaled, scaler, "its target has two autoscalers")
             scaled.add(target["name"])
             for trigger in spec["triggers"] if keda else []:
                 asked = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b(?=\{)", trigger["metadata"].get("query", "")))
-                self.check(asked <= {"events_consumer_lag_records", "sosohappy_sockets_open"}, scaler, f"asks for {sorted(asked)}")
-        check(len(colour) == 1, f"{self.title}: a fleet in {colour}")
+                self.check(asked <= {"events_consumer_lag_records", "sosohappy_sockets_open"}, scaler, f"queries {sorted(asked)}")
+        check(len(colour) == 1, f"{self.title}: several colours: {colour}")
         if not self.title.startswith("dev"):
             suffix = f"-{colour.pop()}" if colour != {None} else ""
             check({name + suffix for name in SERVICES} <= scaled, f"{self.title}: only {sorted(scaled)} are scaled")
@@ -290,18 +290,18 @@ class Composition:
         for rollout in self.of("Rollout"):
             spec = rollout["spec"]
             colours = spec["strategy"]["blueGreen"]
-            self.check(("Deployment", spec["workloadRef"]["name"]) in workloads, rollout, "rolls out nothing")
+            self.check(("Deployment", spec["workloadRef"]["name"]) in workloads, rollout, "its Deployment does not exist")
             self.check({colours["activeService"], colours["previewService"]} <= services, rollout, "a Service is missing")
             for analysis in ("prePromotionAnalysis", "postPromotionAnalysis"):
-                self.check({entry["templateName"] for entry in colours[analysis]["templates"]} <= templates, rollout, f"{analysis} is not there")
+                self.check({entry["templateName"] for entry in colours[analysis]["templates"]} <= templates, rollout, f"{analysis} does not exist")
         if self.of("Rollout"):
             check({item["metadata"]["name"] for item in self.of("Rollout")} == SERVICES.keys(), f"{self.title}: not every service is a Rollout")
 
     def edges(self):
-        """Who may speak to whom is exactly who does."""
+        """Checks that the network policies allow exactly the connections that the fleet uses."""
         pods = {labels[NAME]: labels for labels in self.labels()}
         policies = [item for item in self.of("NetworkPolicy")]
-        check(any(item["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for item in policies), f"{self.title}: nothing is denied by default")
+        check(any(item["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for item in policies), f"{self.title}: no default deny policy")
 
         def allowed(direction, peers):
             found = set()
@@ -334,30 +334,30 @@ class Composition:
                 elif variable.endswith(("__CONFIG__URL", "__AUTH_URL", "__OTLP_ENDPOINT")):
                     url = urlsplit(value)
                     used.add((name, url.hostname, url.port))
-        # The same once more, where a mesh asks for identities.
+        # The same edges for a mesh, by identity.
         callers = {item["spec"]["selector"]["matchLabels"].get(NAME): item["spec"]["rules"] for item in self.of("AuthorizationPolicy") if "selector" in item["spec"]}
         if callers:
             let_in = {(account, me) for me, rules in callers.items() for rule in rules for end in rule.get("from", []) for account in end["source"].get("serviceAccounts", [])}
             calls = {(one, other) for one, other, _ in used if one in SERVICES and other in SERVICES}
-            check(let_in == calls, f"{self.title}: the mesh lets in {sorted(let_in)}, used are {sorted(calls)}")
-        check(may == used, f"{self.title}: going out, allowed but not used {sorted(may - used)}, used but not allowed {sorted(used - may)}")
-        check(heard == used, f"{self.title}: coming in, allowed but not used {sorted(heard - used)}, used but not allowed {sorted(used - heard)}")
+            check(let_in == calls, f"{self.title}: the mesh allows {sorted(let_in)}, used are {sorted(calls)}")
+        check(may == used, f"{self.title}: egress allowed but not used {sorted(may - used)}, used but not allowed {sorted(used - may)}")
+        check(heard == used, f"{self.title}: ingress allowed but not used {sorted(heard - used)}, used but not allowed {sorted(used - heard)}")
 
     def outside(self):
-        """Who else may come in or be called: what is listed above, and no namespace or address beside."""
+        """Checks that no namespaces or addresses but those listed above are allowed."""
         for policy in self.of("NetworkPolicy"):
             for direction, end in (("ingress", "from"), ("egress", "to")):
                 for rule in policy["spec"].get(direction, []):
-                    # Else each apply patches what the server has filled in.
+                    # Without the protocol each apply patches the default of the server.
                     self.check(all("protocol" in port for port in rule.get("ports", [])), policy, "a port without its protocol")
                     for peer in rule.get(end, []):
                         edge = (policy["metadata"]["name"], direction, described(peer), tuple(port.get("port") for port in rule.get("ports", [])))
                         if set(peer) != {"podSelector"}:
-                            self.check(edge in OUTSIDE, policy, f"{direction} {edge[2]} on {edge[3]} is nobody's edge")
+                            self.check(edge in OUTSIDE, policy, f"{direction} {edge[2]} on {edge[3]} is not listed")
                             Composition.outside_seen.add(edge)
 
     def waves(self):
-        """The order of Argo CD: who starts finds what its pod refers to, config comes before the others, and no autoscaler before its target."""
+        """Checks the order of Argo CD: objects that a pod refers to come before it, config before the other services, targets before autoscalers."""
         wave = lambda item: int(item["metadata"].get("annotations", {}).get(WAVE, 0))
         services = self.of_services()
         if not any(wave(item) for item in self.objects):
@@ -367,7 +367,7 @@ class Composition:
         for step in steps:
             for item in step:
                 late = [other for other in before if wave(other) >= wave(item)]
-                self.check(not late, item, f"comes in wave {wave(item)}, not after {sorted({other['kind'] for other in late})}")
+                self.check(not late, item, f"wave {wave(item)} is not after {sorted({other['kind'] for other in late})}")
             before = before + step
 
     def selectors(self):
@@ -386,12 +386,12 @@ class Composition:
                 offered = {workload["metadata"]["name"]: {port["name"] for container in template["spec"]["containers"] for port in container.get("ports", [])} for workload, template in self.pods() if matches(item["spec"]["selector"], template["metadata"]["labels"])}
             self.check(SERVICES.keys() <= offered.keys() if of_services else offered, item, f"scrapes {sorted(offered)}")
             for endpoint in item["spec"]["endpoints" if of_services else "podMetricsEndpoints"]:
-                self.check(all(endpoint["port"] in ports for ports in offered.values()), item, f"{endpoint['port']} is no port of {sorted(offered)}")
+                self.check(all(endpoint["port"] in ports for ports in offered.values()), item, f"{endpoint['port']} is not a port of {sorted(offered)}")
         for workload, template in self.pods():
             if workload["kind"] != "Job":
                 self.check(matches(workload["spec"]["selector"], template["metadata"]["labels"]), workload, "does not select its own pods")
                 others = [labels for labels in templates if matches(workload["spec"]["selector"], labels)]
-                self.check(len(others) == 1, workload, "selects the pods of others")
+                self.check(len(others) == 1, workload, "selects pods of other workloads")
 
     def routes(self):
         """From outside: the prefixes of the four public services and nothing else, over HTTPS; sockets without a time limit."""
@@ -417,7 +417,7 @@ class Composition:
         for item in routes:
             for parent in item["spec"]["parentRefs"]:
                 listener = listeners.get((parent["name"], parent.get("sectionName")))
-                if not self.check(listener, item, f"there is no listener {parent}"):
+                if not self.check(listener, item, f"listener {parent} does not exist"):
                     continue
                 for rule in item["spec"]["rules"]:
                     if listener["protocol"] == "HTTP":
@@ -434,7 +434,7 @@ class Composition:
                 self.check(server["tls"].get("httpsRedirect") or server["tls"].get("mode") == "SIMPLE", gateway, "serves without TLS")
         for item in self.of("VirtualService"):
             for rule in item["spec"]["http"]:
-                self.check(rule["retries"]["attempts"] == 0, item, "plays again what changes something")
+                self.check(rule["retries"]["attempts"] == 0, item, "repeats requests that are not idempotent")
                 for match in rule.get("match", [{"uri": {"prefix": "/"}}]):
                     for end in rule["route"]:
                         to = end["destination"]
@@ -445,23 +445,23 @@ class Composition:
             said = {key.rpartition("/")[2]: value for key, value in item["metadata"]["annotations"].items()}
             self.check(item["spec"].get("tls") and said["ssl-redirect"] == "true" and "defaultBackend" not in item["spec"], item, "serves without TLS")
             for name in SERVICES:
-                self.check(int(said["proxy-body-size"].removesuffix("m")) * 2**20 >= settings(name)["server.body-limit"], item, f"refuses bodies that {name} takes")
+                self.check(int(said["proxy-body-size"].removesuffix("m")) * 2**20 >= settings(name)["server.body-limit"], item, f"refuses bodies that {name} accepts")
             for rule in item["spec"]["rules"]:
                 for path in rule["http"]["paths"]:
                     name = path["backend"]["service"]["name"]
-                    # Here it is the time without a byte; sockets are pinged more often.
+                    # This timeout counts from the last byte; sockets are pinged more often.
                     yield item, path["path"], name, ports[name], float(said["proxy-read-timeout"]) + seconds(settings(name)["server.body-timeout"])
 
 
 def quantity(text):
-    """Cores or bytes: 250m, 2, 96Mi, 1Gi."""
+    """Returns cores or bytes: 250m, 2, 96Mi, 1Gi."""
     units = {"m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
     match = re.fullmatch(r"(\d+)(m|Ki|Mi|Gi|)", text or "0")
     return int(match[1]) * units[match[2]]
 
 
 def described(peer):
-    """A peer of a NetworkPolicy in words; a selector of everything is `anything`."""
+    """Describes a peer of a NetworkPolicy; an empty selector is `anything`."""
     def words(selector):
         labels = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
         return " ".join(labels + [json.dumps(rule) for rule in selector.get("matchExpressions", [])]) or "anything"
@@ -485,7 +485,7 @@ def to_port(address):
 
 
 def files():
-    """What is inside of settings that only their own programs read."""
+    """Checks the settings files of other programs: the collector, Fluent Bit, Argo CD."""
     collector = load(K8S / "components/opentelemetry/collector.yaml")[0]
     for name, pipeline in collector["service"]["pipelines"].items():
         for part in ("receivers", "processors", "exporters"):
@@ -506,7 +506,7 @@ def files():
 
 
 def secrets():
-    """What pods read is what `scripts/deploy secrets` makes and what the external-secrets component fetches."""
+    """Compares the Secrets of `scripts/deploy secrets` with those of the external-secrets component; returns them."""
     script = (ROOT / "scripts/deploy").read_text().replace("\\\n", " ")
     made = {name: set(re.findall(r' ([a-z-]+) "', rest + " ")) for name, rest in re.findall(r"make_secret ([a-z-]+)((?: +[a-z-]+ \"[^\n]*?\")+)\n", script)}
     fetched = {item["metadata"]["name"]: {entry["secretKey"] for entry in item["spec"].get("data", [])} for item in load(K8S / "components/external-secrets/secrets.yaml")}
@@ -524,19 +524,19 @@ def main():
     for title, objects in built.items():
         composition = Composition(title, objects)
         composition.all()
-        # Strimzi's operator makes a Secret for each user, by its name.
+        # Strimzi's operator creates a Secret for each user, with the user's name.
         made_here = made | {user["metadata"]["name"]: {"password", "sasl.jaas.config"} for user in composition.of("KafkaUser")}
         for workload, template in composition.pods():
             for volume in template["spec"].get("volumes", []):
                 secret = volume.get("secret", {})
-                # The authority of the brokers' certificates is the operator's to make.
+                # The operator creates the authority of the brokers' certificates.
                 if secret and secret["secretName"] != "fleet-cluster-ca-cert":
-                    composition.check({item["key"] for item in secret["items"]} <= made_here.get(secret["secretName"], set()), workload, f"nobody makes what it mounts of Secret {secret['secretName']}")
+                    composition.check({item["key"] for item in secret["items"]} <= made_here.get(secret["secretName"], set()), workload, f"mounts keys of Secret {secret['secretName']} that are not created")
             for container in template["spec"].get("initContainers", []) + template["spec"]["containers"]:
                 for variable in container.get("env", []):
                     if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                        composition.check(reference["key"] in made_here.get(reference["name"], ()), workload, f"nobody makes {reference['key']} of Secret {reference['name']}")
-    check(Composition.outside_seen >= OUTSIDE, f"no composition has the edges {sorted(map(str, OUTSIDE - Composition.outside_seen))}")
+                        composition.check(reference["key"] in made_here.get(reference["name"], ()), workload, f"key {reference['key']} of Secret {reference['name']} is not created")
+    check(Composition.outside_seen >= OUTSIDE, f"no composition has the listed edges {sorted(map(str, OUTSIDE - Composition.outside_seen))}")
     finish(f"{len(built)} compositions, {sum(map(len, built.values()))} objects, valid in {', '.join(VERSIONS)}; edges as used")
 
 

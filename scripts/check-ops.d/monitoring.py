@@ -1,4 +1,4 @@
-"""Holds rules, alerts, dashboards and runbook to each other and to the metrics that the sources declare.
+"""Compares rules, alerts, dashboards and runbook with each other and with the metrics that the code declares.
 
 usage: monitoring.py PROMTOOL [--write]    --write renews k8s/components/monitoring/rules.yaml
 """
@@ -14,12 +14,12 @@ import yaml
 from common import ROOT, SERVICES, check, finish, load
 from queries import DASHBOARDS, MONITORING, OUTSIDE, asked, groups_of_rules, queries_of
 WRAPPED = ROOT / "k8s/components/monitoring/rules.yaml"
-# Of Prometheus itself, and of the prometheus crate's process collector.
+# Metrics of Prometheus itself, and of the prometheus crate's process collector.
 GIVEN = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds", "process_max_fds", "process_start_time_seconds", "process_threads"}
 
 
 def declared():
-    """Every name that a source registers, as it is exposed."""
+    """Returns every metric name that the code registers, as it is exposed."""
     names = set(GIVEN)
     for path in [*ROOT.glob("crates/*/src/**/*.rs"), *ROOT.glob("services/*/src/**/*.rs")]:
         text = path.read_text().split("#[cfg(test)]")[0]
@@ -28,7 +28,7 @@ def declared():
         literals = set(re.findall(r'"([a-z]+(?:_[a-z]+)+|[a-z]+_total)"', text))
         names |= literals
         if "Histogram" in text:
-            # Only a histogram's own literal ends in the unit.
+            # Only the name of a histogram ends in the unit.
             names |= {f"{name}{suffix}" for name in literals if name.endswith("_seconds") for suffix in ("_bucket", "_count", "_sum")}
         if '"{name}_max"' in text:
             names.add("http_server_requests_seconds_max")
@@ -48,26 +48,26 @@ def main():
     sources = {source["uid"] for source in load(MONITORING / "grafana/provisioning/datasources/sosohappy.yaml")[0]["datasources"]}
     for path in DASHBOARDS:
         board = json.loads(path.read_text())
-        check(board["uid"] == path.stem, f"{path.name}: its uid is {board['uid']}")
+        check(board["uid"] == path.stem, f"{path.name}: the uid is {board['uid']}")
         ids = [panel["id"] for panel in board["panels"]]
-        check(len(ids) == len(set(ids)), f"{path.name}: panels share an id")
+        check(len(ids) == len(set(ids)), f"{path.name}: two panels have the same id")
         for panel in board["panels"]:
             for target in panel.get("targets", []):
                 check(target["datasource"]["uid"] in sources, f"{path.name}: {panel['title']}: no data source {target['datasource']['uid']}")
             if panel["type"] != "row":
                 said = panel["fieldConfig"]["defaults"].get("unit") and panel.get("description") and panel.get("targets")
-                check(said, f"{path.name}: {panel['title']}: no unit, no description, or it asks for nothing")
+                check(said, f"{path.name}: {panel['title']}: unit, description or query is missing")
         variables = {variable["name"] for variable in board["templating"]["list"]}
         used = set(re.findall(r"\$(?!__)(\w+)", " ".join(target.get("expr", "") for panel in board["panels"] for target in panel.get("targets", []))))
         check(used == variables and (variables or path.stem == "mysql"), f"{path.name}: has the variables {sorted(variables)}, uses {sorted(used)}")
         queries += queries_of(path, board)
     for where, expression in queries:
         unknown = {name for name in asked(expression) - known if not name.startswith(tuple(OUTSIDE))}
-        check(not unknown, f"{where}: nobody exposes {sorted(unknown)}")
+        check(not unknown, f"{where}: unknown metrics {sorted(unknown)}")
         for application in re.findall(r'application="([^"]*)"', expression):
             check(application.removesuffix("-service") in SERVICES and application.endswith("-service"), f"{where}: no application {application}")
 
-    # The query language itself, dashboards included.
+    # Checks the syntax of all queries, including those of dashboards.
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "queries.yml"
         listed = [{"record": f"query:{number}", "expr": expression} for number, (_, expression) in enumerate(queries)]
@@ -85,19 +85,19 @@ def main():
             for case in test["promql_expr_test"]:
                 for sample in case["exp_samples"]:
                     fired |= set(re.findall(r'alertname="(\w+)"', sample["labels"]))
-    check(fired == set(alerts), f"no test fires {sorted(set(alerts) - fired)}; no alert is called {sorted(fired - set(alerts))}")
+    check(fired == set(alerts), f"alerts without a test {sorted(set(alerts) - fired)}; tests of unknown alerts {sorted(fired - set(alerts))}")
     for name, rule in alerts.items():
-        check(rule["labels"] in ({"severity": "page"}, {"severity": "ticket"}), f"{name}: neither page nor ticket")
-        check(rule["annotations"].get("runbook_url") == f"docs/runbook.md#{name.lower()}", f"{name}: another runbook")
-        check({"summary", "description"} <= rule["annotations"].keys(), f"{name}: says nothing")
+        check(rule["labels"] in ({"severity": "page"}, {"severity": "ticket"}), f"{name}: the severity is neither page nor ticket")
+        check(rule["annotations"].get("runbook_url") == f"docs/runbook.md#{name.lower()}", f"{name}: wrong runbook_url")
+        check({"summary", "description"} <= rule["annotations"].keys(), f"{name}: summary or description is missing")
 
     wrapped = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": "fleet"}, "spec": {"groups": groups}}
     header = "# Made of monitoring/prometheus/rules by `scripts/check-ops --write`; change those.\n"
     text = header + yaml.safe_dump(wrapped, sort_keys=False, width=1000, allow_unicode=True)
     if write:
         WRAPPED.write_text(text)
-    check(WRAPPED.exists() and WRAPPED.read_text() == text, "k8s/components/monitoring/rules.yaml is not what monitoring/prometheus/rules says: scripts/check-ops --write")
-    finish(f"{len(records)} recording rules, {len(alerts)} alerts, {len(DASHBOARDS)} dashboards, {len(queries)} queries over metrics that exist")
+    check(WRAPPED.exists() and WRAPPED.read_text() == text, "k8s/components/monitoring/rules.yaml differs from monitoring/prometheus/rules: run scripts/check-ops --write")
+    finish(f"{len(records)} recording rules, {len(alerts)} alerts, {len(DASHBOARDS)} dashboards, {len(queries)} queries, all metrics exist")
 
 
 main()

@@ -1,4 +1,4 @@
-"""The queries of rules and dashboards, and the metrics they ask for."""
+"""Reads the queries of rules and dashboards, and the metrics in them."""
 
 import re
 
@@ -6,11 +6,11 @@ from common import ROOT, load
 
 MONITORING = ROOT / "monitoring"
 DASHBOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
-# Metrics that others bring, by how their names begin, and why no run of the fleet here shows them.
+# Prefixes of metrics that other programs expose, with the reason why a run of the fleet has none of them.
 OUTSIDE = {
-    "mongodb_": "mongodb_exporter wants a real MongoDB",
-    "certmanager_": "cert-manager is a cluster's",
-    "probe_ssl_": "a prober stands outside of the cluster",
+    "mongodb_": "mongodb_exporter requires a real MongoDB",
+    "certmanager_": "cert-manager requires a cluster",
+    "probe_ssl_": "a prober runs outside of the cluster",
 }
 WORDS = {"and", "or", "unless", "by", "without", "offset", "on", "ignoring", "group_left", "group_right", "bool", "inf", "nan"}
 
@@ -20,14 +20,14 @@ def groups_of_rules():
 
 
 def queries_of(path, board):
-    """Where it stands and what it asks, for everything a dashboard asks of Prometheus; its variables say "all"."""
+    """Returns title and query of each panel that queries Prometheus; variables are replaced by "all"."""
     targets = [(panel["title"], target) for panel in board["panels"] for target in panel.get("targets", [])]
     variables = re.compile(r"\$(" + "|".join(variable["name"] for variable in board["templating"]["list"]) + r")\b")
     return [(f"{path.name}: {title}", variables.sub(".*", target["expr"])) for title, target in targets if target["datasource"]["type"] == "prometheus"]
 
 
 def asked(expression):
-    """The metrics an expression names."""
+    """Returns the metrics in an expression."""
     bare = re.sub(r'"[^"]*"', "", expression)
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
     bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
@@ -37,6 +37,6 @@ def asked(expression):
 
 
 def selectors(expression):
-    """What an expression selects: each metric with its matchers."""
+    """Returns the selectors of an expression: each metric with its matchers."""
     each = lambda name: re.findall(rf"(?<![\w:]){re.escape(name)}(?![\w:])(\{{[^}}]*\}})?", expression)
     return {name + matchers for name in asked(expression) for matchers in each(name)}

@@ -1,4 +1,4 @@
-"""Holds what scripts/sbom has written to CycloneDX and to the lock file.
+"""Validates the documents of scripts/sbom against CycloneDX and the lock file.
 
 usage: sbom.py FOLDER
 """
@@ -19,7 +19,7 @@ def main():
     locked = {(package["name"], package["version"]): package.get("checksum") for package in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
     validator = JsonStrictValidator(SchemaVersion.V1_5)
     found = {path.name.removesuffix(".cdx.json"): path for path in Path(sys.argv[1]).glob("*.cdx.json")}
-    check(found.keys() == BINARIES, f"there are documents for {sorted(found)}")
+    check(found.keys() == BINARIES, f"the documents are for {sorted(found)}")
     listed = 0
     for name, path in found.items():
         text = path.read_text()
@@ -29,12 +29,12 @@ def main():
         for component in components:
             version = (component["name"], component["version"])
             digests = {entry["content"] for entry in component.get("hashes", [])}
-            check(version in locked and digests == ({locked[version]} if locked[version] else set()), f"{name}: {version} is not what Cargo.lock says")
+            check(version in locked and digests == ({locked[version]} if locked[version] else set()), f"{name}: {version} differs from Cargo.lock")
             check(component.get("licenses"), f"{name}: {version} has no licence")
         names = {component["name"] for component in components}
-        check({"sosohappy-common", "sosohappy-events", "axum", "rdkafka-sys", "rustls"} <= names, f"{name}: too little: {len(names)}")
-        check(not names & {"sosohappy-testkit", "sosohappy-bench", "proptest"}, f"{name}: lists what only tests are made of")
-        check(str(Path.home()) not in text and "/tmp/" not in text, f"{name}: tells of this machine")
+        check({"sosohappy-common", "sosohappy-events", "axum", "rdkafka-sys", "rustls"} <= names, f"{name}: components are missing, {len(names)} are listed")
+        check(not names & {"sosohappy-testkit", "sosohappy-bench", "proptest"}, f"{name}: lists crates of tests")
+        check(str(Path.home()) not in text and "/tmp/" not in text, f"{name}: contains paths of this machine")
     finish(f"{len(found)} documents, {listed} components, as in Cargo.lock")
 
 

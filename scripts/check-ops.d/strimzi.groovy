@@ -1,5 +1,5 @@
-// Reads resources of Strimzi, one JSON object a line, with the operator's own classes: a property they do not know, a value they do not
-// take, or one that is missing is an error.
+// Reads resources of Strimzi, one JSON object per line, with the operator's own classes. An unknown property, an invalid value or a missing
+// property is an error.
 import com.fasterxml.jackson.databind.ObjectMapper
 import io.strimzi.api.kafka.model.common.UnknownPropertyPreserving
 
@@ -11,7 +11,7 @@ def mapper = new ObjectMapper()
 def complaints = []
 def seen = new HashSet()
 
-// What a class does not know it keeps aside, at every level.
+// Reports unknown properties, which each class keeps separately, at every level.
 def unknown
 unknown = { thing, String where ->
     if (thing instanceof Collection) {
@@ -19,7 +19,7 @@ unknown = { thing, String where ->
     } else if (thing != null && thing.getClass().name.startsWith('io.strimzi.')) {
         if (thing instanceof Enum) return
         if (thing instanceof UnknownPropertyPreserving) {
-            thing.additionalProperties.keySet().each { complaints << "$where.$it: no such property" }
+            thing.additionalProperties.keySet().each { complaints << "$where.$it: unknown property" }
         }
         for (Class type = thing.getClass(); type.name.startsWith('io.strimzi.'); type = type.superclass) {
             type.declaredFields.findAll { !it.synthetic && !java.lang.reflect.Modifier.isStatic(it.modifiers) }.each { field ->
@@ -36,7 +36,7 @@ new File(args[0]).eachLine { line ->
     def where = "${tree.get('kind').asText()} ${tree.at('/metadata/name').asText()}"
     def type = kinds[tree.get('kind').asText()]
     if (type == null) {
-        complaints << "$where: Strimzi has no such kind"
+        complaints << "$where: unknown kind"
         return
     }
     try {
@@ -49,4 +49,4 @@ new File(args[0]).eachLine { line ->
 }
 complaints.each { System.err.println("error: $it") }
 if (complaints) System.exit(1)
-println("${seen.size()} resources of Strimzi as its operator reads them")
+println("${seen.size()} resources of Strimzi, valid for its operator")
