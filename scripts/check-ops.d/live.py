@@ -34,7 +34,7 @@ ABSENT = {
 
 
 def ask(url, body=None, headers=None):
-    """Returns the status and text of a response, also of one with a status of 4xx or 5xx."""
+    """The status and text of an answer; a status of 4xx or 5xx is an answer too."""
     request = urllib.request.Request(url, data=body, headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
