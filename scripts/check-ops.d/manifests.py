@@ -29,7 +29,7 @@ COLOUR = "sosohappy/colour"
 WAVE = "argocd.argoproj.io/sync-wave"
 # The services that a load balancer routes to, as the launcher's entry does; config is reachable inside the cluster only.
 ENTRY = (ROOT / "crates/fleet/src/entry.rs").read_text()
-PUBLIC = set(re.findall(r'"([a-z]+)-service"', re.search(r"const PUBLIC.*?;", ENTRY, re.DOTALL)[0]))
+PUBLIC = set(re.findall(r'"([a-z]+)-service"', re.search(r"const PUBLIC.*?];", ENTRY, re.DOTALL)[0]))
 # Routes without a time limit.
 SOCKETS = {"/dm-service/connect-dm", "/notice-service/connect-notice"}
 # A body may take this long and then an answer: it is the service that says no, not who stands before it.
