@@ -122,6 +122,7 @@ mod tests {
             "emailAndNickname",
             "deviceToken",
             "relation",
+            "follow",
             "accountState",
             "heartbeat",
         ] {

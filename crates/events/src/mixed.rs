@@ -23,6 +23,7 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         Topic::NoticeLike | Topic::DirectMessage => &[Service::Notice],
         Topic::ConfigBus => &Service::ALL,
         Topic::Relation
+        | Topic::Follow
         | Topic::AccountState
         | Topic::Erased
         | Topic::Notice

@@ -16,6 +16,7 @@ pub enum Topic {
     DeviceToken,
     DirectMessage,
     Relation,
+    Follow,
     AccountState,
     Erased,
     Notice,
@@ -68,6 +69,7 @@ macro_rules! named {
             Topic::DeviceToken => concat!($prefix, "deviceToken"),
             Topic::DirectMessage => concat!($prefix, "directMessage"),
             Topic::Relation => concat!($prefix, "relation"),
+            Topic::Follow => concat!($prefix, "follow"),
             Topic::AccountState => concat!($prefix, "accountState"),
             Topic::Erased => concat!($prefix, "erased"),
             Topic::Notice => concat!($prefix, "notice"),
@@ -79,7 +81,7 @@ macro_rules! named {
 }
 
 impl Topic {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -89,6 +91,7 @@ impl Topic {
         Self::DeviceToken,
         Self::DirectMessage,
         Self::Relation,
+        Self::Follow,
         Self::AccountState,
         Self::Erased,
         Self::Notice,
@@ -143,7 +146,7 @@ impl Topic {
             Self::AccessToken | Self::Expired => Retention::For(DAY.saturating_mul(2)),
             Self::ConfigBus | Self::SocketMessage | Self::ConfigCanary => Retention::For(DAY),
             Self::Heartbeat => Retention::For(HEARTBEAT_RETENTION),
-            Self::Resign | Self::NoticeLike | Self::DirectMessage | Self::Erased | Self::Notice => {
+            Self::Resign | Self::NoticeLike | Self::DirectMessage | Self::Follow | Self::Erased | Self::Notice => {
                 Retention::For(DAY.saturating_mul(7))
             }
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
@@ -160,6 +163,7 @@ impl Topic {
             | Self::EmailAndNickname
             | Self::DeviceToken
             | Self::Relation
+            | Self::Follow
             | Self::AccountState
             | Self::Heartbeat => &[Service::Auth],
             Self::NoticeLike => &[Service::Feed],
@@ -182,7 +186,7 @@ impl Topic {
             | Self::Relation
             | Self::AccountState
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
-            Self::NoticeLike | Self::Notice => &[Service::Notice],
+            Self::NoticeLike | Self::Follow | Self::Notice => &[Service::Notice],
             Self::SocketMessage => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],

@@ -52,6 +52,15 @@ impl App {
         }
     }
 
+    /// Returns who bears this nickname, in any spelling, unless one of the two blocks the other: to both, the other is unknown then.
+    pub async fn visible_bearer_of(&self, caller: &Account, nickname: &str) -> Result<Option<Person>, Error> {
+        let Some(person) = self.bearer_of(nickname).await? else {
+            return Ok(None);
+        };
+        let is_hidden = person.account != *caller && self.store.is_blocked(caller, &person.account).await?;
+        Ok(Some(person).filter(|_| !is_hidden))
+    }
+
     /// Writes an event that happened at that time into the transaction that makes it true.
     pub async fn enqueue<E: Event>(&self, tx: &mut dyn Transaction, event: E, at: Timestamp) -> Result<(), Error> {
         let mut envelope = Envelope::new(event, &self.context);

@@ -6,6 +6,8 @@ pub mod code;
 pub mod hash;
 pub mod id_token;
 pub mod legacy;
+pub mod muted_word;
+pub mod page;
 pub mod person;
 pub mod profile;
 pub mod provider;

@@ -11,6 +11,7 @@ use sosohappy_store::{StoreError, Transient};
 
 use crate::domain::challenge::InvalidChallenge;
 use crate::domain::id_token::InvalidIdToken;
+use crate::domain::muted_word::InvalidWord;
 use crate::domain::profile::InvalidIntroduction;
 
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,8 @@ pub enum Error {
     InvalidNickname(#[from] InvalidNickname),
     #[error(transparent)]
     InvalidIntroduction(#[from] InvalidIntroduction),
+    #[error(transparent)]
+    InvalidWord(#[from] InvalidWord),
     #[error("provider: apple, google or kakao")]
     UnknownProvider,
     /// The code is unknown, used or too old, or the verifier does not answer its challenge.
@@ -75,6 +78,7 @@ impl From<&Error> for Problem {
             | Error::InvalidChallenge(_)
             | Error::InvalidNickname(_)
             | Error::InvalidIntroduction(_)
+            | Error::InvalidWord(_)
             | Error::Image(
                 ImageError::UnknownType
                 | ImageError::TooManyPixels(_)

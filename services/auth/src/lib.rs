@@ -12,6 +12,7 @@ mod keys;
 mod metrics;
 mod nicknames;
 mod provider_tokens;
+mod relations;
 mod resignations;
 mod routes;
 mod sessions;

@@ -2,15 +2,15 @@
 //! that names nobody.
 
 use sosohappy_common::Account;
-use sosohappy_events::types::{AccountErased, AccountResigned, DeviceTokenSet, NicknameSet, Relation, RelationChanged};
+use sosohappy_events::types::{AccountErased, AccountResigned, DeviceTokenSet, NicknameSet};
 use sosohappy_events::{Envelope, EventId, Topic};
 use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
 use crate::domain::stamp;
 use crate::error::Error;
-use crate::sessions;
 use crate::store::{Resignation, Tombstone, Transaction};
+use crate::{relations, sessions};
 
 /// Fires when a resignation has waited too long for its receipts; its key is the event id.
 pub const TIMER: &str = "resignation";
@@ -30,6 +30,7 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         sessions::close(app, tx.as_mut(), session).await?;
     }
     let blocks = tx.blocks_around(account).await?;
+    let follows = tx.follows_around(account).await?;
     // Not before anything the person has done or anybody has done to them, and what is done after signing up again is later still.
     let at = sessions
         .iter()
@@ -38,14 +39,8 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         .fold(person.changed_at, Ord::max);
     let at = stamp::after(at, app.now());
 
-    for block in blocks {
-        let unblocked = RelationChanged {
-            relation: Relation::Unblock,
-            account: block.account,
-            other: block.other,
-        };
-        app.enqueue(tx.as_mut(), unblocked, at).await?;
-    }
+    let blocks = blocks.into_iter().map(|block| (block.account, block.other)).collect();
+    relations::end_all(app, tx.as_mut(), blocks, follows, at).await?;
     if let Some(image) = person.image {
         tx.discard_image(image, app.now()).await?;
     }

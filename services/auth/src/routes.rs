@@ -3,6 +3,8 @@
 mod account;
 mod block;
 mod fleet;
+mod follow;
+mod muted_words;
 mod profile;
 mod session;
 
@@ -32,10 +34,18 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(profile::find_introduction)))
         .routes(routes!(account::resign))
         .routes(routes!(block::block))
-        .routes(routes!(block::unblock));
+        .routes(routes!(block::unblock))
+        .routes(Class::Read.of(routes!(block::list_blocks)))
+        .routes(routes!(follow::follow))
+        .routes(routes!(follow::unfollow))
+        .routes(Class::Read.of(routes!(follow::find_following)))
+        .routes(Class::Read.of(routes!(follow::find_follower)))
+        .routes(Class::Read.of(routes!(muted_words::list_muted_words)))
+        .routes(routes!(muted_words::set_muted_words));
     let fleet = OpenApiRouter::new()
         .routes(routes!(fleet::introspect))
-        .routes(routes!(fleet::lookup));
+        .routes(routes!(fleet::lookup))
+        .routes(routes!(fleet::muted_words_of));
 
     let all = open
         .merge(protect(closed, identity(&app)))

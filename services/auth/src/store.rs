@@ -18,6 +18,8 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{DueTimer, Ping, StoreError, Timer};
 
 use crate::domain::code::CodeId;
+use crate::domain::muted_word::{MutedWord, Word};
+use crate::domain::page::Page;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
@@ -39,6 +41,22 @@ pub struct Block {
     pub account: Account,
     pub other: Account,
     pub since: Timestamp,
+}
+
+/// A person in a list of people.
+#[derive(Debug, Clone)]
+pub struct RelatedPerson {
+    pub nickname: String,
+    /// Whether each follows the other.
+    pub friend: bool,
+    pub since: Timestamp,
+}
+
+/// Which end of its follows an account is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Following,
+    Followers,
 }
 
 /// A resignation that not every service has acknowledged yet.
@@ -75,6 +93,26 @@ pub trait Store: Imports + Ping + std::fmt::Debug {
 
     /// Returns accounts whose nickname has no key yet: an older release has written them.
     async fn without_keys(&self, limit: u32) -> Result<Vec<Account>, StoreError>;
+
+    /// Returns whether one of the two blocks the other.
+    async fn is_blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError>;
+
+    /// Returns whom the account blocks, the newest block first.
+    async fn blocked_by(&self, account: &Account, page: Page) -> Result<Vec<RelatedPerson>, StoreError>;
+
+    /// Returns whom the account follows, or who follows it, the newest first.
+    async fn follows_of(
+        &self,
+        account: &Account,
+        direction: Direction,
+        page: Page,
+    ) -> Result<Vec<RelatedPerson>, StoreError>;
+
+    /// With those that have expired.
+    async fn muted_words(&self, account: &Account) -> Result<Vec<MutedWord>, StoreError>;
+
+    /// Deletes muted words that have expired.
+    async fn forget_muted_words(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// The one that was not used for longest first.
     async fn sessions_of(&self, account: &Account) -> Result<Vec<Session>, StoreError>;
@@ -209,6 +247,28 @@ pub trait Transaction: ImportTransaction + Send {
 
     /// Who blocks whom and since when, where the account is one of the two.
     async fn blocks_around(&mut self, account: &Account) -> Result<Vec<Block>, StoreError>;
+
+    /// Returns whether one of the two blocks the other.
+    async fn is_blocked(&mut self, one: &Account, other: &Account) -> Result<bool, StoreError>;
+
+    /// False when it was so already.
+    async fn insert_follow(&mut self, account: &Account, other: &Account, since: Timestamp)
+    -> Result<bool, StoreError>;
+
+    /// False when it was so already.
+    async fn delete_follow(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError>;
+
+    async fn follows(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError>;
+
+    /// Who follows whom, where the account is one of the two.
+    async fn follows_around(&mut self, account: &Account) -> Result<Vec<(Account, Account)>, StoreError>;
+
+    /// With those that have expired.
+    async fn muted_words(&mut self, account: &Account) -> Result<Vec<MutedWord>, StoreError>;
+
+    async fn insert_muted_word(&mut self, account: &Account, word: &MutedWord) -> Result<(), StoreError>;
+
+    async fn delete_muted_word(&mut self, account: &Account, word: &Word) -> Result<(), StoreError>;
 
     async fn insert_resignation(
         &mut self,

@@ -52,6 +52,7 @@ pub fn spawn(app: &Arc<App>) {
                 report(&app, "discarded-images", forget_images(&app).await);
                 report(&app, "authorize-codes", forget_codes(&app).await);
                 report(&app, "reserved-nicknames", forget_reservations(&app).await);
+                report(&app, "muted-words", forget_muted_words(&app).await);
                 report(&app, "tombstones", resignations::release_tombstones(&app).await);
             }
             Ok(())
@@ -189,6 +190,10 @@ async fn fire_one(app: &App, due: Due, key: &str) -> Result<(), TimerError> {
 
 async fn forget_reservations(app: &App) -> Result<(), Error> {
     Ok(app.store.forget_reservations(app.now()).await?)
+}
+
+async fn forget_muted_words(app: &App) -> Result<(), Error> {
+    Ok(app.store.forget_muted_words(app.now()).await?)
 }
 
 async fn forget_codes(app: &App) -> Result<(), Error> {

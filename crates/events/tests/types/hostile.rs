@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdated, DeviceTokenSet,
-    DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, RelationChanged, Role, SessionExpired,
-    SessionId, TokenDigest,
+    DirectMessageSent, FollowChanged, NicknameSet, NoticeRaised, PostLiked, Recipient, RelationChanged, Role,
+    SessionExpired, SessionId, TokenDigest,
 };
 use sosohappy_events::{Envelope, Event, Record, Topic};
 
@@ -41,6 +41,9 @@ fn null_keys_and_bad_utf8_are_malformed() {
     check::<DirectMessageSent>(Some(br#"{"sender":"a","receiver":"b","date":1,"text":"c"}"#));
     check::<RelationChanged>(Some(
         format!(r#"{{"relation":"block","account":"{KIM}","other":"{LEE}"}}"#).as_bytes(),
+    ));
+    check::<FollowChanged>(Some(
+        format!(r#"{{"follower":"{LEE}","followed":"{KIM}","following":true,"friends":false}}"#).as_bytes(),
     ));
     check::<AccountStateChanged>(Some(format!(r#"{{"account":"{KIM}","state":"restored"}}"#).as_bytes()));
     check::<NoticeRaised>(Some(
@@ -127,6 +130,7 @@ proptest! {
         decode::<DeviceTokenSet>(&record);
         decode::<DirectMessageSent>(&record);
         decode::<RelationChanged>(&record);
+        decode::<FollowChanged>(&record);
         decode::<AccountStateChanged>(&record);
         decode::<AccountErased>(&record);
         decode::<NoticeRaised>(&record);

@@ -3,8 +3,8 @@
 use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
-    Device, DeviceTokenSet, DirectMessageSent, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation,
-    RelationChanged, RelayHeartbeat, Role, SessionExpired, SessionId, State, TokenDigest,
+    Device, DeviceTokenSet, DirectMessageSent, FollowChanged, NicknameSet, NoticeRaised, PostLiked, Recipient,
+    Relation, RelationChanged, RelayHeartbeat, Role, SessionExpired, SessionId, State, TokenDigest,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -345,6 +345,19 @@ fn relation() {
         spring::<RelationChanged>(KIM, Some(&value("block"))).is_err(),
         "another key"
     );
+}
+
+#[test]
+fn follow() {
+    let event = FollowChanged {
+        follower: account(LEE),
+        followed: account(KIM),
+        following: true,
+        friends: false,
+    };
+    let value = format!(r#"{{"follower":"{LEE}","followed":"{KIM}","following":true,"friends":false}}"#);
+    golden(&event, Some(KIM), Some(&value), &[]);
+    assert!(spring::<FollowChanged>(LEE, Some(&value)).is_err(), "another key");
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Route {
                 "weather" => "sunny",
                 "happiness" => "5",
                 "categoryList" => "coffee",
+                "wordList" => "spoiler",
                 "text" | "introduction" => "a small happiness",
                 "isPublic" => "true",
                 "page" => "0",
@@ -54,6 +55,8 @@ impl Route {
                     "something"
                 }
                 "all"
+                | "expiresAt"
+                | "muted"
                 | "codeChallengeMethod"
                 | "authorizationCode"
                 | "deviceToken"

@@ -4,23 +4,25 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sosohappy_access::{Act, Acting, Actor};
-use sosohappy_common::{Account, Problem};
-use sosohappy_events::types::{Relation, RelationChanged};
-use sosohappy_store::retrying;
-use utoipa::ToSchema;
+use sosohappy_access::{Act, Acting, Actor, Caller};
+use sosohappy_common::Problem;
+use sosohappy_common::http::Params;
+use sosohappy_events::types::Relation;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::stamp;
+use crate::domain::page::{Cursor, Page, PageSize};
 use crate::error::Error;
+use crate::relations;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pair {
     /// The caller's own nickname.
     src_nickname: String,
-    dst_nickname: String,
+    pub(super) dst_nickname: String,
 }
 
 impl Actor for Pair {
@@ -31,81 +33,90 @@ impl Actor for Pair {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Blocked {
-    /// False when nobody bears the nickname, or the caller does.
+    /// False when the nickname is unknown or the caller's own.
     success: bool,
 }
 
-/// Sets or lifts a block; saying the same again changes nothing and is no failure.
-async fn set(app: &App, account: &Account, nickname: &str, relation: Relation) -> Result<Blocked, Error> {
-    let other = app.bearer_of(nickname).await?.map(|person| person.account);
-    let Some(other) = other.filter(|other| other != account) else {
-        return Ok(Blocked { success: false });
-    };
-    let success = retrying(|| set_once(app, account, &other, relation)).await?;
-    Ok(Blocked { success })
-}
-
-async fn set_once(app: &App, account: &Account, other: &Account, relation: Relation) -> Result<bool, Error> {
-    let mut tx = app.store.begin().await?;
-    // Always in the same order: two who block each other at once must not wait for each other.
-    let (first, second) = if account < other {
-        (account, other)
-    } else {
-        (other, account)
-    };
-    let (first, second) = (tx.person(first).await?, tx.person(second).await?);
-    let (Some(first), Some(second)) = (first, second) else {
-        return if tx.person(account).await?.is_some() {
-            Ok(false)
-        } else {
-            Err(Error::UnknownAccount)
-        };
-    };
-
-    // After what either has done: the other may have resigned and signed up again, and the end of an older block is no news then.
-    let at = stamp::after(first.changed_at.max(second.changed_at), app.now());
-    let changed = if relation == Relation::Block {
-        tx.insert_block(account, other, at).await?
-    } else {
-        tx.delete_block(account, other).await?
-    };
-    if changed {
-        tx.stamp_person(account, at).await?;
-        let event = RelationChanged {
-            relation,
-            account: account.clone(),
-            other: other.clone(),
-        };
-        app.enqueue(tx.as_mut(), event, at).await?;
-        app.commit(tx).await?;
-    }
-    Ok(true)
-}
-
-/// Blocks somebody: neither sees or reaches the other any more.
+/// Blocks a person: neither sees or reaches the other any more, and neither follows the other.
 #[utoipa::path(
     post,
     path = "/block",
-    tag = "block",
+    tag = "people",
     request_body = Pair,
-    responses((status = 200, body = Blocked), (status = 400, body = Problem), (status = 401, body = Problem)),
+    responses((status = 200, body = Blocked), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem)),
 )]
 pub async fn block(State(app): State<Arc<App>>, act: Act<Pair>) -> Result<Json<Blocked>, Error> {
-    set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Block)
-        .await
-        .map(Json)
+    let success = relations::set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Block).await?;
+    Ok(Json(Blocked { success }))
 }
 
-/// Lifts a block.
+/// Lifts a block. Follows that the block has ended stay ended.
 #[utoipa::path(
     post,
     path = "/unblock",
-    tag = "block",
+    tag = "people",
     request_body = Pair,
-    responses((status = 200, body = Blocked), (status = 400, body = Problem), (status = 401, body = Problem)),
+    responses((status = 200, body = Blocked), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem)),
 )]
 pub async fn unblock(State(app): State<Arc<App>>, act: Act<Pair>) -> Result<Json<Blocked>, Error> {
-    set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Unblock)
-        .await
-        .map(Json)
+    let success = relations::set(&app, &act.caller.account, &act.params.dst_nickname, Relation::Unblock).await?;
+    Ok(Json(Blocked { success }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PeoplePage {
+    /// `start`, or what the last answer gave as `nextCursor`; the first page when it is left out.
+    #[param(value_type = Option<String>, pattern = "^(start|[0-9]+)$", example = "start")]
+    cursor: Option<Cursor>,
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+}
+
+impl PeoplePage {
+    pub(super) fn page(&self) -> Page {
+        Page::new(self.cursor, self.size)
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BlockedPerson {
+    nickname: String,
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockList {
+    content: Vec<BlockedPerson>,
+    /// Null on the last page.
+    next_cursor: Option<String>,
+}
+
+/// Lists whom the caller blocks, the newest block first. By whom the caller is blocked is not shown.
+#[utoipa::path(
+    get,
+    path = "/blockList",
+    tag = "people",
+    params(PeoplePage),
+    responses((status = 200, body = BlockList), (status = 400, body = Problem), (status = 503, body = Problem)),
+)]
+pub async fn list_blocks(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(asked): Params<PeoplePage>,
+) -> Result<Json<BlockList>, Error> {
+    let page = asked.page();
+    let mut people = app.store.blocked_by(&caller.account, page).await?;
+    let next_cursor = page.cut(&mut people, |person| person.since);
+    let blocked = people.into_iter().map(|person| BlockedPerson {
+        nickname: person.nickname,
+        since: person.since,
+    });
+    Ok(Json(BlockList {
+        content: blocked.collect(),
+        next_cursor,
+    }))
 }

@@ -83,7 +83,7 @@ pub struct Told {
     introduction: String,
 }
 
-/// What somebody tells about themselves.
+/// What a person tells about themselves: empty where one of the two blocks the other, as for an unknown nickname.
 #[utoipa::path(
     post,
     path = "/findIntroduction",
@@ -93,9 +93,10 @@ pub struct Told {
 )]
 pub async fn find_introduction(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Params(asked): Params<FindIntroduction>,
 ) -> Result<Json<Told>, Error> {
-    let person = app.bearer_of(&asked.nickname).await?;
+    let person = app.visible_bearer_of(&caller.account, &asked.nickname).await?;
     Ok(Json(Told {
         introduction: person
             .map(|person| person.introduction.as_str().to_owned())
@@ -111,7 +112,7 @@ pub struct FindProfileImg {
     nickname: String,
 }
 
-/// Both null when nobody bears the nickname.
+/// Both null when the nickname is unknown, or one of the two blocks the other.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Photo {
@@ -130,10 +131,11 @@ pub struct Photo {
 )]
 pub async fn find_profile_img(
     State(app): State<Arc<App>>,
+    caller: Caller,
     memory: ResponseMemory,
     Params(asked): Params<FindProfileImg>,
 ) -> Result<Response, Error> {
-    let person = app.bearer_of(&asked.nickname).await?;
+    let person = app.visible_bearer_of(&caller.account, &asked.nickname).await?;
     let nickname = person.as_ref().map(|person| person.nickname.as_str().to_owned());
     let picture = match person.and_then(|person| person.image) {
         Some(image) => app.images.find(image).await?,

@@ -15,12 +15,16 @@ use sosohappy_store::{DueTimer, PRIMARY, Ping, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
+use crate::domain::muted_word::MutedWord;
+use crate::domain::page::Page;
 use crate::domain::person::Person;
 use crate::domain::session::Session;
-use crate::store::{AccessToken, Store, Tombstone, Transaction, Unfinished};
+use crate::store::{AccessToken, Direction, RelatedPerson, Store, Tombstone, Transaction, Unfinished};
 
 #[path = "sql/imports.rs"]
 mod imports;
+#[path = "sql/people.rs"]
+mod people;
 #[path = "sql/rows.rs"]
 mod rows;
 #[path = "sql/transaction.rs"]
@@ -74,6 +78,51 @@ impl Store for SqlStore {
             .fetch_all(self.0.reader())
             .await?;
         found.iter().map(|row| rows::account(row, "account")).collect()
+    }
+
+    async fn is_blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {
+        let found = people::blocks_between(one, other)
+            .fetch_optional(self.0.reader())
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn blocked_by(&self, account: &Account, page: Page) -> Result<Vec<RelatedPerson>, StoreError> {
+        let found = people::page(people::BLOCKED, account, page)
+            .fetch_all(self.0.reader())
+            .await?;
+        found.iter().map(people::related).collect()
+    }
+
+    async fn follows_of(
+        &self,
+        account: &Account,
+        direction: Direction,
+        page: Page,
+    ) -> Result<Vec<RelatedPerson>, StoreError> {
+        let list = match direction {
+            Direction::Following => people::FOLLOWING,
+            Direction::Followers => people::FOLLOWERS,
+        };
+        let found = people::page(list, account, page).fetch_all(self.0.reader()).await?;
+        found.iter().map(people::related).collect()
+    }
+
+    async fn muted_words(&self, account: &Account) -> Result<Vec<MutedWord>, StoreError> {
+        let found = people::muted_words(account).fetch_all(self.0.reader()).await?;
+        found.iter().map(people::muted_word).collect()
+    }
+
+    async fn forget_muted_words(&self, now: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query("DELETE FROM muted_word WHERE expires_at <= ?")
+                .bind(now.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
     }
 
     async fn sessions_of(&self, account: &Account) -> Result<Vec<Session>, StoreError> {

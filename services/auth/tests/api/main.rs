@@ -3,6 +3,7 @@
 mod block;
 mod fleet;
 mod names;
+mod people;
 mod profile;
 mod proof;
 mod resign;

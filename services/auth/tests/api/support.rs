@@ -71,6 +71,11 @@ impl Ground {
         }
     }
 
+    /// In milliseconds, as answers have it.
+    pub fn clock_now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.clock.now().as_millisecond()).expect("a time of today")
+    }
+
     /// Runs a statement on auth's database.
     pub async fn execute(&self, statement: &'static str) {
         let settings: Live<sosohappy_auth::Settings> = self.bed.settings("auth", sosohappy_auth::DEFAULTS, &[]).await;

@@ -9,8 +9,9 @@ use sosohappy_media::ImageId;
 use sosohappy_store::{PRIMARY, StoreError, Timer};
 use sqlx::Row as _;
 
-use super::{engine, rows};
+use super::{engine, people, rows};
 use crate::domain::code::CodeId;
+use crate::domain::muted_word::{MutedWord, Word};
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
@@ -348,6 +349,78 @@ impl Transaction for SqlTransaction {
                 })
             })
             .collect()
+    }
+
+    async fn is_blocked(&mut self, one: &Account, other: &Account) -> Result<bool, StoreError> {
+        let found = people::blocks_between(one, other).fetch_optional(&mut *self.0).await?;
+        Ok(found.is_some())
+    }
+
+    async fn insert_follow(
+        &mut self,
+        account: &Account,
+        other: &Account,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let insert = sqlx::query("INSERT INTO follow (account, other, since) VALUES (?, ?, ?)")
+            .bind(account.as_str())
+            .bind(other.as_str())
+            .bind(since.as_millisecond());
+        match self.run(insert).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_follow(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError> {
+        let delete = sqlx::query("DELETE FROM follow WHERE account = ? AND other = ?")
+            .bind(account.as_str())
+            .bind(other.as_str());
+        Ok(self.run(delete).await? > 0)
+    }
+
+    async fn follows(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM follow WHERE account = ? AND other = ?")
+            .bind(account.as_str())
+            .bind(other.as_str())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn follows_around(&mut self, account: &Account) -> Result<Vec<(Account, Account)>, StoreError> {
+        let found = sqlx::query("SELECT account, other FROM follow WHERE account = ? OR other = ?")
+            .bind(account.as_str())
+            .bind(account.as_str())
+            .fetch_all(&mut *self.0)
+            .await?;
+        found
+            .iter()
+            .map(|row| Ok((rows::account(row, "account")?, rows::account(row, "other")?)))
+            .collect()
+    }
+
+    async fn muted_words(&mut self, account: &Account) -> Result<Vec<MutedWord>, StoreError> {
+        let found = people::muted_words(account).fetch_all(&mut *self.0).await?;
+        found.iter().map(people::muted_word).collect()
+    }
+
+    async fn insert_muted_word(&mut self, account: &Account, word: &MutedWord) -> Result<(), StoreError> {
+        let insert = sqlx::query("INSERT INTO muted_word (account, word, expires_at) VALUES (?, ?, ?)")
+            .bind(account.as_str())
+            .bind(word.word.as_str())
+            .bind(word.expires_at.map(Timestamp::as_millisecond));
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn delete_muted_word(&mut self, account: &Account, word: &Word) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM muted_word WHERE account = ? AND word = ?")
+            .bind(account.as_str())
+            .bind(word.as_str());
+        self.run(delete).await?;
+        Ok(())
     }
 
     async fn insert_resignation(
