@@ -12,6 +12,7 @@ use sosohappy_store::{StoreError, Transient};
 use crate::domain::challenge::InvalidChallenge;
 use crate::domain::id_token::InvalidIdToken;
 use crate::domain::muted_word::InvalidWord;
+use crate::domain::person::InvalidSubject;
 use crate::domain::profile::InvalidIntroduction;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,8 @@ pub enum Error {
     #[error(transparent)]
     InvalidIntroduction(#[from] InvalidIntroduction),
     #[error(transparent)]
+    InvalidSubject(#[from] InvalidSubject),
+    #[error(transparent)]
     InvalidWord(#[from] InvalidWord),
     #[error("provider: apple, google or kakao")]
     UnknownProvider,
@@ -36,6 +39,10 @@ pub enum Error {
     /// The account belongs to somebody else at the provider.
     #[error("this account is linked to another identity")]
     OtherIdentity,
+    #[error("the identity belongs to another account")]
+    IdentityTaken,
+    #[error("an account keeps one identity")]
+    LastIdentity,
     /// The ID token proves nothing, or not what the request claims.
     #[error("ID token: {0}")]
     InvalidIdToken(#[from] InvalidIdToken),
@@ -78,6 +85,7 @@ impl From<&Error> for Problem {
             | Error::InvalidChallenge(_)
             | Error::InvalidNickname(_)
             | Error::InvalidIntroduction(_)
+            | Error::InvalidSubject(_)
             | Error::InvalidWord(_)
             | Error::Image(
                 ImageError::UnknownType
@@ -101,6 +109,16 @@ impl From<&Error> for Problem {
                 StatusCode::FORBIDDEN,
                 "other-identity",
                 "The account is linked to another identity",
+            ),
+            Error::IdentityTaken => Problem::new(
+                StatusCode::CONFLICT,
+                "identity-taken",
+                "The identity belongs to another account",
+            ),
+            Error::LastIdentity => Problem::new(
+                StatusCode::CONFLICT,
+                "last-identity",
+                "The last identity of an account cannot be unlinked",
             ),
             // The reason is no help to the app, and to an attacker it is.
             Error::InvalidIdToken(_) => Problem::new(

@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use sosohappy_common::Account;
 use sosohappy_store::{StoreError, retrying};
 
+use crate::domain::person::{LinkedIdentity, Person};
 use crate::domain::provider::Provider;
 use crate::import::{Importer, LegacyUser};
 use crate::store::Transaction;
@@ -42,15 +43,16 @@ impl Importer {
                 .await?
                 .filter(|imported| imported.account.is_some());
             let sealed = tx.provider_token(&account).await?;
+            let provider = Provider::of_account(&account);
+            let subject = own_subject(&person, tx.identities_of(&account).await?, provider);
             drop(tx);
             let photo = match person.image {
                 Some(image) => self.images.get(image).await?.map(|picture| picture.bytes),
                 None => None,
             };
-            let provider = Provider::of_issuer(&person.identity.issuer);
             exported.push(ExportedAccount {
                 provider: provider.map_or_else(String::new, |provider| provider.as_str().to_owned()),
-                subject: person.identity.subject,
+                subject,
                 nickname: person.nickname.as_str().to_owned(),
                 introduction: person.introduction.as_str().to_owned(),
                 photo,
@@ -80,6 +82,13 @@ impl Importer {
         })
         .await
     }
+}
+
+/// Returns the subject at the provider that the account is named after: the legacy row has no place for another.
+fn own_subject(person: &Person, linked: Vec<LinkedIdentity>, provider: Option<Provider>) -> Option<String> {
+    let mut all = LinkedIdentity::all_of(person, linked).into_iter();
+    let own = all.find(|linked| Provider::of_issuer(&linked.identity.issuer) == provider);
+    own.and_then(|own| own.identity.subject)
 }
 
 async fn remember(tx: &mut dyn Transaction, user: &LegacyUser, at: Timestamp) -> Result<(), StoreError> {

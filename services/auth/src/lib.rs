@@ -7,6 +7,7 @@ mod domain;
 mod error;
 pub mod export;
 mod id_tokens;
+mod identities;
 pub mod import;
 mod keys;
 mod metrics;

@@ -4,6 +4,7 @@ mod account;
 mod block;
 mod fleet;
 mod follow;
+mod identity;
 mod muted_words;
 mod profile;
 mod session;
@@ -28,6 +29,9 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(routes!(session::sign_out))
         .routes(Class::Read.of(routes!(session::list_sessions)))
         .routes(routes!(session::close_session))
+        .routes(Class::Read.of(routes!(identity::list_identities)))
+        .routes(routes!(identity::link_identity))
+        .routes(routes!(identity::unlink_identity))
         .routes(routes!(profile::check_duplicate_nickname))
         .routes(Class::Upload.of(routes!(profile::set_profile)))
         .routes(Class::Read.of(routes!(profile::find_profile_img)))

@@ -20,7 +20,7 @@ use sosohappy_store::{DueTimer, Ping, StoreError, Timer};
 use crate::domain::code::CodeId;
 use crate::domain::muted_word::{MutedWord, Word};
 use crate::domain::page::Page;
-use crate::domain::person::{Identity, Person};
+use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
 use crate::store::imports::{ImportTransaction, Imports};
@@ -90,6 +90,9 @@ pub trait Store: Imports + Ping + std::fmt::Debug {
 
     /// Returns who bears this nickname in any spelling.
     async fn person_named(&self, nickname: &str) -> Result<Option<Person>, StoreError>;
+
+    /// Returns the identities that are linked to an account, beside that of its own row.
+    async fn identities_of(&self, account: &Account) -> Result<Vec<LinkedIdentity>, StoreError>;
 
     /// Returns accounts whose nickname has no key yet: an older release has written them.
     async fn without_keys(&self, limit: u32) -> Result<Vec<Account>, StoreError>;
@@ -186,6 +189,26 @@ pub trait Transaction: ImportTransaction + Send {
     /// [`StoreError::Retry`] when somebody else was quicker.
     async fn insert_person(&mut self, person: &Person) -> Result<(), StoreError>;
 
+    /// Returns the account that an identity is linked to.
+    async fn owner_of_linked_identity(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError>;
+
+    /// As [`Transaction::owner_of_linked_identity`], or else the oldest account that has the identity in its own row.
+    async fn owner_of_identity(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError>;
+
+    /// Returns the identities that are linked to an account, beside that of its own row.
+    async fn identities_of(&mut self, account: &Account) -> Result<Vec<LinkedIdentity>, StoreError>;
+
+    /// False when an account has the identity.
+    async fn insert_identity(
+        &mut self,
+        account: &Account,
+        identity: &Identity,
+        at: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    async fn delete_identity(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError>;
+
+    /// Writes the identity of the account's own row.
     async fn link_person(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError>;
 
     async fn stamp_person(&mut self, account: &Account, at: Timestamp) -> Result<(), StoreError>;

@@ -6,6 +6,14 @@ use sosohappy_events::types::Role;
 use sosohappy_media::ImageId;
 
 use super::profile::Introduction;
+use super::provider::Provider;
+
+/// Characters of a subject that the store can hold.
+const SUBJECT_CHARS: usize = 255;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("providerId: 1 to 255 characters")]
+pub struct InvalidSubject;
 
 /// Who somebody is at their provider.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,10 +32,44 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
+    /// Checks a subject that a request names.
+    pub fn known(provider: Provider, subject: &str) -> Result<Self, InvalidSubject> {
+        if !(1..=SUBJECT_CHARS).contains(&subject.chars().count()) {
+            return Err(InvalidSubject);
+        }
+        Ok(Self {
+            issuer: provider.issuer().to_owned(),
+            subject: Some(subject.to_owned()),
+        })
+    }
+
     /// Whether the same person may be behind both: nothing known contradicts it.
     pub fn agrees_with(&self, shown: &Self) -> bool {
         let subject = self.subject.as_deref().or(shown.subject.as_deref());
         self.issuer == shown.issuer && subject == shown.subject.as_deref()
+    }
+}
+
+/// An identity whose subject is known, with which an account may be entered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkedIdentity {
+    pub identity: Identity,
+    /// `None` for that of the account's own row where an older release has written it.
+    pub linked_at: Option<Timestamp>,
+}
+
+impl LinkedIdentity {
+    /// Returns every identity of a person: that of the account's own row first, then those that are linked.
+    pub fn all_of(person: &Person, mut linked: Vec<Self>) -> Vec<Self> {
+        let own = &person.identity;
+        if own.subject.is_some() && !linked.iter().any(|linked| linked.identity == *own) {
+            linked.push(Self {
+                identity: own.clone(),
+                linked_at: None,
+            });
+        }
+        linked.sort_by_key(|linked| (linked.identity != *own, linked.linked_at));
+        linked
     }
 }
 

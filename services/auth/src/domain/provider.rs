@@ -47,6 +47,14 @@ impl Provider {
         Self::ALL.into_iter().find(|provider| provider.issuer() == issuer)
     }
 
+    /// Returns the provider that the account is named after.
+    pub fn of_account(account: &Account) -> Option<Self> {
+        account
+            .as_str()
+            .rsplit_once('+')
+            .and_then(|(_, name)| Self::parse(name))
+    }
+
     /// Returns the account of this address here: the same address at another provider is another account.
     pub fn account_of(self, email: &str) -> Result<Account, InvalidAccount> {
         Account::of_address(email, self.as_str())

@@ -21,17 +21,16 @@ use utoipa::ToSchema;
 use crate::app::{App, later};
 use crate::domain::challenge::Challenge;
 use crate::domain::code::Code;
-use crate::domain::id_token::InvalidIdToken;
 use crate::domain::person::{Identity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
 use crate::domain::session::{Origin, Session};
 use crate::domain::stamp;
 use crate::error::Error;
-use crate::sessions;
+use crate::identities::Entry;
 use crate::sessions::{Closing, Tokens};
-use crate::settings::Proof;
 use crate::store::Transaction;
+use crate::{identities, sessions};
 
 const EMAIL: HeaderName = HeaderName::from_static("email");
 const REFRESH: HeaderName = HeaderName::from_static("authorization-refresh");
@@ -117,7 +116,6 @@ pub async fn get_authorize_code(
 
 /// Bytes; what is longer is not from any push gateway, or not from a provider.
 const DEVICE_TOKEN_BYTES: usize = 4096;
-const SUBJECT_CHARS: usize = 255;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -221,6 +219,8 @@ struct Claim {
     provider: Provider,
     account: Account,
     identity: Identity,
+    /// Whether the provider has proven the identity.
+    is_proven: bool,
     /// Whether the address is the person's own. A known subject needs none: addresses change.
     has_address: bool,
     device_token: Option<String>,
@@ -228,9 +228,6 @@ struct Claim {
 
 impl Claim {
     fn of(provider: Provider, request: &SigningIn) -> Result<Self, Error> {
-        if !(1..=SUBJECT_CHARS).contains(&request.provider_id.chars().count()) {
-            return Err(Error::InvalidParameter("providerId: 1 to 255 characters"));
-        }
         let device_token = request.device_token.clone().filter(|token| !token.is_empty());
         if device_token
             .as_ref()
@@ -238,14 +235,11 @@ impl Claim {
         {
             return Err(Error::InvalidParameter("deviceToken: up to 4096 bytes"));
         }
-        let identity = Identity {
-            issuer: provider.issuer().to_owned(),
-            subject: Some(request.provider_id.clone()),
-        };
         Ok(Self {
             account: provider.account_of(&request.email)?,
             provider,
-            identity,
+            identity: Identity::known(provider, &request.provider_id)?,
+            is_proven: false,
             has_address: true,
             device_token,
         })
@@ -261,21 +255,11 @@ struct Admitted {
 /// Checks the claim against the provider's ID token, before anything is read from or written to the store.
 async fn prove(app: &App, request: &SigningIn, mut claim: Claim) -> Result<Claim, Error> {
     let provider = claim.provider;
-    match app.settings.get().sign_in.proof_of(provider) {
-        Proof::None => return Ok(claim),
-        Proof::IdToken => {}
-    }
     let (token, nonce) = (request.id_token.as_deref(), request.nonce.as_deref());
-    let verified = app.id_tokens.verify(provider, token, nonce).await;
-    let verified = verified.and_then(|proven| match &claim.identity.subject {
-        Some(subject) if *subject == proven.subject => Ok(proven),
-        _ => Err(InvalidIdToken::Subject.into()),
-    });
-    let proven = verified.inspect_err(|error| {
-        if let Error::InvalidIdToken(reason) = error {
-            tracing::info!(provider = provider.as_str(), %reason, "ID token refused");
-        }
-    })?;
+    let Some(proven) = identities::prove(app, provider, &request.provider_id, token, nonce).await? else {
+        return Ok(claim);
+    };
+    claim.is_proven = true;
     let verified = proven.verified_email.map(|email| provider.account_of(&email));
     claim.has_address = matches!(verified, Some(Ok(account)) if account.folded() == claim.account.folded());
     Ok(claim)
@@ -298,27 +282,29 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origi
     if !code.challenge.is_answered_by(verifier) {
         return refuse(tx, Error::InvalidCode).await;
     }
-    let known = tx.person_at(&claim.account).await?;
-    let is_new = known.is_none();
-    let person = match known {
-        Some(person) if !person.identity.agrees_with(&claim.identity) => {
-            return refuse(tx, Error::OtherIdentity).await;
-        }
-        // Who shows a known subject is known; anybody else needs the address.
-        Some(person) if person.identity.subject.is_none() && !claim.has_address => {
-            return refuse(tx, Error::UnverifiedAddress).await;
-        }
-        None if !claim.has_address => return refuse(tx, Error::UnverifiedAddress).await,
-        Some(mut person) => {
+    let (identity, proven) = (&claim.identity, claim.is_proven);
+    let entry = identities::resolve(tx.as_mut(), &claim.account, identity, proven, claim.has_address).await;
+    let entry = match entry {
+        Err(reason @ (Error::OtherIdentity | Error::UnverifiedAddress)) => return refuse(tx, reason).await,
+        entry => entry?,
+    };
+    let is_new = matches!(entry, Entry::New);
+    let is_known = matches!(entry, Entry::Known(_));
+    let person = match entry {
+        Entry::Known(mut person) | Entry::Legacy(mut person) => {
             person.changed_at = stamp::after(person.changed_at, app.now());
             tx.stamp_person(&person.account, person.changed_at).await?;
-            if person.identity != claim.identity {
-                tx.link_person(&person.account, &claim.identity).await?;
+            if !is_known {
+                tx.link_person(&person.account, identity).await?;
             }
             person
         }
-        None => sign_up(app, tx.as_mut(), claim).await?,
+        Entry::New => sign_up(app, tx.as_mut(), claim).await?,
     };
+    // A claim that is only believed must not keep the identity from the person who can prove it.
+    if proven && !is_known {
+        identities::insert(app, tx.as_mut(), &person.account, identity).await?;
+    }
 
     let at = person.changed_at;
     let (session, tokens) = sessions::open(app, tx.as_mut(), &person, origin.clone(), at).await?;

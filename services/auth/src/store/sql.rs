@@ -17,10 +17,12 @@ use sqlx::Row as _;
 use super::{MIGRATIONS, engine};
 use crate::domain::muted_word::MutedWord;
 use crate::domain::page::Page;
-use crate::domain::person::Person;
+use crate::domain::person::{LinkedIdentity, Person};
 use crate::domain::session::Session;
 use crate::store::{AccessToken, Direction, RelatedPerson, Store, Tombstone, Transaction, Unfinished};
 
+#[path = "sql/identities.rs"]
+mod identities;
 #[path = "sql/imports.rs"]
 mod imports;
 #[path = "sql/people.rs"]
@@ -70,6 +72,11 @@ impl Store for SqlStore {
             .fetch_optional(self.0.reader())
             .await?;
         rows::person(row.as_ref(), |person| person.nickname.as_str() == nickname)
+    }
+
+    async fn identities_of(&self, account: &Account) -> Result<Vec<LinkedIdentity>, StoreError> {
+        let found = identities::of(account).fetch_all(self.0.reader()).await?;
+        found.iter().map(identities::linked).collect()
     }
 
     async fn without_keys(&self, limit: u32) -> Result<Vec<Account>, StoreError> {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_common::clock::Clock as _;
 use sosohappy_testkit::{Bed, FakeProvider, KeysAnswer, ProviderKey, on_both_engines};
 
-use crate::support::{Answer, Auth, Ground, send};
+use crate::support::{Answer, Auth, Ground, Person, send};
 
 on_both_engines!(
     a_proven_identity_signs_in_with_every_provider,
@@ -23,6 +23,13 @@ on_both_engines!(
     a_misbehaving_provider_is_unavailable,
     concurrent_sign_ins_share_one_request_for_keys,
     an_audience_is_required,
+    a_linked_identity_enters_the_same_account,
+    an_identity_is_never_taken_from_another_account,
+    one_of_two_accounts_gets_an_identity,
+    an_account_keeps_one_identity,
+    a_person_whose_address_changed_enters_the_same_account,
+    two_accounts_of_an_older_release_stay_apart,
+    believed_claims_are_linked_too,
 );
 
 const EMAIL: &str = "kim@example.com";
@@ -384,4 +391,225 @@ async fn an_audience_is_required(bed: Bed) {
         .await
         .expect_err("no audience");
     assert!(error.to_string().contains("sign-in.google.audience"), "{error}");
+}
+
+impl Proving {
+    /// Signed in at Google with this subject and address.
+    async fn google(&self, subject: &str, email: &str) -> Answer {
+        let code = self.auth.code(VERIFIER).await;
+        let token = self.token_with(&json!({"sub": subject, "email": email}));
+        let fields = [
+            ("email", email),
+            ("provider", "google"),
+            ("providerId", subject),
+            ("codeVerifier", VERIFIER),
+            ("authorizeCode", &code),
+            ("idToken", &token),
+            ("nonce", RAW),
+        ];
+        send(self.auth.post("signIn").form(&fields)).await
+    }
+
+    /// Signed in at Kakao as `kim`.
+    async fn kakao(&self, email: &str) -> Answer {
+        let token = self.token_with(&json!({"iss": "https://kauth.kakao.com", "email": email}));
+        self.sign_in_at("kakao", email, &token, RAW).await
+    }
+
+    /// Links Google's identity of this subject and address.
+    async fn link(&self, by: &Person, subject: &str, email: &str) -> Answer {
+        let token = self.token_with(&json!({"sub": subject, "email": email}));
+        self.link_with(by, "google", subject, &token).await
+    }
+
+    async fn link_with(&self, by: &Person, provider: &str, subject: &str, token: &str) -> Answer {
+        let fields = [
+            ("provider", provider),
+            ("providerId", subject),
+            ("idToken", token),
+            ("nonce", RAW),
+        ];
+        send(by.sign(self.auth.post("linkIdentity").form(&fields))).await
+    }
+
+    async fn unlink(&self, by: &Person, provider: &str, subject: &str) -> Answer {
+        let fields = [("provider", provider), ("providerId", subject)];
+        send(by.sign(self.auth.post("unlinkIdentity").form(&fields))).await
+    }
+
+    /// Provider and subject of each identity.
+    async fn identities(&self, of: &Person) -> Vec<(String, String)> {
+        let listed = send(of.sign(self.auth.get("identities"))).await.expect(200).body;
+        let identities = listed["identities"].as_array().expect("a list").iter();
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        identities
+            .map(|identity| (text(&identity["provider"]), text(&identity["providerId"])))
+            .collect()
+    }
+}
+
+fn listed(identities: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(provider, subject): &(&str, &str)| ((*provider).to_owned(), (*subject).to_owned());
+    identities.iter().map(owned).collect()
+}
+
+async fn a_linked_identity_enters_the_same_account(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let kim = Person::of(&proving.kakao(EMAIL).await.expect(200));
+    for _ in 0..2 {
+        let answer = proving.link(&kim, "kim-at-google", "kim@gmail.com").await.expect(200);
+        assert_eq!(answer.body, json!({"success": true}));
+    }
+    assert_eq!(
+        proving.identities(&kim).await,
+        listed(&[("kakao", "kim"), ("google", "kim-at-google")])
+    );
+    for email in ["kim@gmail.com", "kim@elsewhere.example"] {
+        let answer = proving.google("kim-at-google", email).await.expect(200);
+        assert_eq!(answer.header("email"), format!("{EMAIL}+kakao"), "the first key stays");
+    }
+    let answer = proving.kakao(EMAIL).await.expect(200);
+    assert_eq!(answer.header("email"), format!("{EMAIL}+kakao"));
+    assert_eq!(proving.ground.rows("account").await, 1);
+
+    for token in [
+        String::new(),
+        proving.token_with(&json!({"sub": "lee"})),
+        "x".to_owned(),
+    ] {
+        let answer = proving.link_with(&kim, "google", "kim-2", &token).await.expect(403);
+        assert_eq!(answer.code(), "invalid-id-token");
+    }
+    let answer = proving.link_with(&kim, "naver", "kim-2", "").await.expect(403);
+    assert_eq!(answer.code(), "unknown-provider");
+    let nobody = send(proving.auth.get("identities")).await.expect(403);
+    assert_eq!(nobody.code(), "access-denied");
+
+    proving.auth.resign(&kim).await.expect(200);
+    assert_eq!(proving.ground.rows("identity").await, 0);
+    let again = proving.google("kim-at-google", "kim@gmail.com").await.expect(200);
+    assert_eq!(
+        again.header("email"),
+        "kim@gmail.com+google",
+        "a resigned account keeps no identity"
+    );
+}
+
+async fn an_identity_is_never_taken_from_another_account(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let kim = Person::of(&proving.kakao(EMAIL).await.expect(200));
+    let lee = Person::of(&proving.google("lee", "lee@gmail.com").await.expect(200));
+    let taken = async |subject: &str, email: &str| {
+        let answer = proving.link(&kim, subject, email).await.expect(409);
+        assert_eq!(answer.code(), "identity-taken");
+    };
+    taken("lee", "lee@gmail.com").await;
+    // A replica of an older release writes the account's own row only.
+    proving.ground.execute("DELETE FROM identity").await;
+    taken("lee", "lee@elsewhere.example").await;
+    // A legacy account, whose subject is not known, is its address's.
+    proving
+        .ground
+        .execute("UPDATE account SET subject = NULL WHERE account = 'lee@gmail.com+google'")
+        .await;
+    taken("lee", "lee@gmail.com").await;
+    assert_eq!(proving.identities(&lee).await, []);
+    // The owner of the address may.
+    proving.link(&lee, "lee", "lee@gmail.com").await.expect(200);
+    assert_eq!(proving.identities(&lee).await, listed(&[("google", "lee")]));
+    assert_eq!(proving.identities(&kim).await, listed(&[("kakao", "kim")]));
+}
+
+async fn one_of_two_accounts_gets_an_identity(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let kim = Person::of(&proving.kakao(EMAIL).await.expect(200));
+    let lee = Person::of(&proving.google("lee", "lee@gmail.com").await.expect(200));
+    for round in 0..5 {
+        let subject = format!("shared-{round}");
+        let (kims, lees, new) = tokio::join!(
+            proving.link(&kim, &subject, "new@gmail.com"),
+            proving.link(&lee, &subject, "new@gmail.com"),
+            proving.google(&subject, "new@gmail.com"),
+        );
+        let mut outcomes = [kims.status.as_u16(), lees.status.as_u16()];
+        outcomes.sort_unstable();
+        let has_signed_up = new.status == 200 && new.header("email") == "new@gmail.com+google";
+        // Whoever signs in after a link enters the account that got it.
+        assert_eq!(outcomes, if has_signed_up { [409, 409] } else { [200, 409] }, "{new:?}");
+        if has_signed_up {
+            proving.auth.resign(&Person::of(&new)).await.expect(200);
+        }
+    }
+}
+
+async fn an_account_keeps_one_identity(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let kim = Person::of(&proving.kakao(EMAIL).await.expect(200));
+    let answer = proving.unlink(&kim, "kakao", "kim").await.expect(409);
+    assert_eq!(answer.code(), "last-identity");
+    proving.link(&kim, "kim-at-google", "kim@gmail.com").await.expect(200);
+    let unknown = proving.unlink(&kim, "google", "unknown").await.expect(200);
+    assert_eq!(unknown.body, json!({"success": false}));
+
+    let unlinked = proving.unlink(&kim, "kakao", "kim").await.expect(200);
+    assert_eq!(unlinked.body, json!({"success": true}));
+    assert_eq!(proving.identities(&kim).await, listed(&[("google", "kim-at-google")]));
+    let refused = proving.kakao(EMAIL).await.expect(403);
+    assert_eq!(refused.code(), "other-identity", "what was unlinked enters no more");
+    let answer = proving.google("kim-at-google", "kim@gmail.com").await.expect(200);
+    assert_eq!(answer.header("email"), format!("{EMAIL}+kakao"));
+    let answer = proving.unlink(&kim, "google", "kim-at-google").await.expect(409);
+    assert_eq!(answer.code(), "last-identity");
+
+    let both = async |one: &str, other: &str| {
+        tokio::join!(
+            proving.unlink(&kim, "google", one),
+            proving.unlink(&kim, "google", other)
+        )
+    };
+    proving.link(&kim, "second", "kim@gmail.com").await.expect(200);
+    let (one, other) = both("kim-at-google", "second").await;
+    let mut outcomes = [one.status.as_u16(), other.status.as_u16()];
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [200, 409], "of two that are unlinked at once one stays");
+    assert_eq!(proving.identities(&kim).await.len(), 1);
+}
+
+async fn a_person_whose_address_changed_enters_the_same_account(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    proving.google("kim", EMAIL).await.expect(200);
+    let moved = proving.google("kim", "kim@new.example").await.expect(200);
+    assert_eq!(moved.header("email"), format!("{EMAIL}+google"));
+    // As a replica of an older release has written it.
+    proving.ground.execute("DELETE FROM identity").await;
+    let moved = proving.google("kim", "kim@new.example").await.expect(200);
+    assert_eq!(moved.header("email"), format!("{EMAIL}+google"));
+    assert_eq!(proving.ground.rows("account").await, 1);
+}
+
+async fn two_accounts_of_an_older_release_stay_apart(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    proving.google("kim", EMAIL).await.expect(200);
+    proving.google("kim-2", "kim@new.example").await.expect(200);
+    proving.ground.execute("DELETE FROM identity").await;
+    proving.ground.execute("UPDATE account SET subject = 'kim'").await;
+    for email in [EMAIL, "kim@new.example"] {
+        let answer = proving.google("kim", email).await.expect(200);
+        assert_eq!(answer.header("email"), format!("{email}+google"), "each at its address");
+    }
+}
+
+async fn believed_claims_are_linked_too(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.sign_in(crate::support::KIM).await;
+    let fields = [("provider", "google"), ("providerId", "kim-at-google")];
+    send(kim.sign(auth.post("linkIdentity").form(&fields)))
+        .await
+        .expect(200);
+    let linked = auth.sign_in(("kim@gmail.com", "google", "kim-at-google")).await;
+    assert_eq!(linked.account, kim.account);
+    // By its address alone, as the legacy app is told apart: the same provider id at another address is another account.
+    let other = auth.sign_in(("kim2@example.com", "kakao", crate::support::KIM.2)).await;
+    assert_eq!(other.account, "kim2@example.com+kakao");
 }

@@ -204,7 +204,7 @@ pub struct Person {
 }
 
 impl Person {
-    fn of(answer: &Answer) -> Self {
+    pub fn of(answer: &Answer) -> Self {
         let bearer = |name| {
             answer
                 .header(name)

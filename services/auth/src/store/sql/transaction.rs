@@ -9,10 +9,10 @@ use sosohappy_media::ImageId;
 use sosohappy_store::{PRIMARY, StoreError, Timer};
 use sqlx::Row as _;
 
-use super::{engine, people, rows};
+use super::{engine, identities, people, rows};
 use crate::domain::code::CodeId;
 use crate::domain::muted_word::{MutedWord, Word};
-use crate::domain::person::{Identity, Person};
+use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
 use crate::store::{AccessToken, Block, Resignation, Transaction};
@@ -127,6 +127,55 @@ impl Transaction for SqlTransaction {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn owner_of_linked_identity(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
+        let found = identities::owners(identities::LINKED, identity)
+            .fetch_all(&mut *self.0)
+            .await?;
+        identities::owner(&found, identity)
+    }
+
+    async fn owner_of_identity(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
+        if let Some(owner) = self.owner_of_linked_identity(identity).await? {
+            return Ok(Some(owner));
+        }
+        let found = identities::owners(identities::OWN, identity)
+            .fetch_all(&mut *self.0)
+            .await?;
+        identities::owner(&found, identity)
+    }
+
+    async fn identities_of(&mut self, account: &Account) -> Result<Vec<LinkedIdentity>, StoreError> {
+        let found = identities::of(account).fetch_all(&mut *self.0).await?;
+        found.iter().map(identities::linked).collect()
+    }
+
+    async fn insert_identity(
+        &mut self,
+        account: &Account,
+        identity: &Identity,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let insert = sqlx::query("INSERT INTO identity (issuer, subject, account, linked_at) VALUES (?, ?, ?, ?)")
+            .bind(&identity.issuer)
+            .bind(&identity.subject)
+            .bind(account.as_str())
+            .bind(at.as_millisecond());
+        match self.run(insert).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_identity(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM identity WHERE issuer = ? AND subject = ? AND account = ?")
+            .bind(&identity.issuer)
+            .bind(&identity.subject)
+            .bind(account.as_str());
+        self.run(delete).await?;
+        Ok(())
     }
 
     async fn link_person(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError> {
