@@ -102,6 +102,12 @@ pub fn may_be_nickname(text: &str) -> bool {
     (1..=MAX_STORED_BYTES).contains(&text.len())
 }
 
+/// Returns whether anything of a text shows: blanks, joiners, fillers and control characters alone do not.
+#[must_use]
+pub fn has_visible(text: &str) -> bool {
+    text.chars().any(|char| shows(char) && !char.is_whitespace())
+}
+
 fn has_size(text: &str) -> bool {
     (1..=MAX_BYTES).contains(&text.len()) && text.graphemes(true).nth(MAX_CHARACTERS).is_none()
 }
@@ -327,6 +333,24 @@ mod tests {
         let fresh = Nickname::placeholder(uuid::Uuid::from_u128(7));
         assert_eq!(Nickname::try_from(fresh.as_str().to_owned()), Ok(fresh.clone()));
         assert_eq!(choose(fresh.as_str()), Err(InvalidNickname::Size));
+    }
+
+    #[test]
+    fn a_text_needs_one_visible_character() {
+        for blank in [
+            "",
+            " \n",
+            "\u{3164}",
+            "\u{200b}\u{200d}",
+            "\u{2800}",
+            "\u{feff}\u{2060}",
+            "\u{ad}",
+        ] {
+            assert!(!has_visible(blank), "{blank:?}");
+        }
+        for text in ["a", ".", "\u{3164}안", "🩷", "👨‍👩‍👧"] {
+            assert!(has_visible(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let relay = spawn_mapping_relay(&context, bus.clone(), opened.outbox, records);
     spring::spawn_rewriting(&context, opened.store.clone());
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
-    let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
+    let hub = Hub::new(&context, settings.part(Settings::socket_limits), &revocations);
     let present = Present::spawn(&context, opened.presence, hub.clone());
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
     housekeeping::spawn_positions(&context, &opened.store);

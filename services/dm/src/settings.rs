@@ -9,6 +9,8 @@ use sosohappy_common::settings::{
 };
 use sosohappy_realtime::Limits;
 
+use crate::domain::largest_frame;
+
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
@@ -25,6 +27,15 @@ pub struct Settings {
     pub messages: MessageSettings,
     pub history: HistorySettings,
     pub sockets: Limits,
+}
+
+impl Settings {
+    /// The limits of sockets; a text within `messages.max-characters` fits in a frame whatever `sockets.frame-bytes` says.
+    pub fn socket_limits(&self) -> Limits {
+        let mut limits = self.sockets;
+        limits.frame_bytes = limits.frame_bytes.max(largest_frame(self.messages.max_characters));
+        limits
+    }
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -2,6 +2,23 @@
 
 use std::fmt;
 
+use sosohappy_common::nickname::has_visible;
+use unicode_segmentation::UnicodeSegmentation as _;
+
+/// Bytes that the longest joined emoji take; of a text, on average.
+const BYTES_A_CHARACTER: usize = 32;
+
+/// Bytes of a frame around its text: keys, a date, two nicknames, all of it escaped.
+const AROUND_THE_TEXT: usize = 4096;
+
+/// Returns the bytes of the largest frame whose text is within the limit. JSON may escape every character: three times the bytes of any
+/// but ASCII (`\uXXXX` for two bytes or more), of which a character of several code points has none or one.
+pub fn largest_frame(max_characters: usize) -> usize {
+    max_characters
+        .saturating_mul(BYTES_A_CHARACTER * 3)
+        .saturating_add(AROUND_THE_TEXT)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
     #[error("a message says something")]
@@ -10,17 +27,19 @@ pub enum InvalidText {
     TooLong(usize),
 }
 
-/// Not blank, bounded. Its `Debug` form is without the text, which must not reach a log line.
+/// With something visible in it, bounded in user-perceived characters (as nicknames are) and bytes. Its `Debug` form is without the text, which must not reach a log line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MessageText(String);
 
 impl MessageText {
     /// Keeps the text as it was written, blanks around it included.
     pub fn new(text: String, max_characters: usize) -> Result<Self, InvalidText> {
-        if text.trim().is_empty() {
+        if !has_visible(&text) {
             return Err(InvalidText::Empty);
         }
-        if text.chars().nth(max_characters).is_some() {
+        if text.len() > max_characters.saturating_mul(BYTES_A_CHARACTER)
+            || text.graphemes(true).nth(max_characters).is_some()
+        {
             return Err(InvalidText::TooLong(max_characters));
         }
         Ok(Self(text))
@@ -57,8 +76,29 @@ mod tests {
             Ok("안녕🩷".to_owned())
         );
         assert_eq!(MessageText::new("안녕🩷!".to_owned(), 3), Err(InvalidText::TooLong(3)));
-        for blank in ["", " ", "\n\t "] {
+        let family = "👨‍👩‍👧‍👦";
+        assert!(MessageText::new(family.repeat(3), 3).is_ok());
+        assert_eq!(MessageText::new(family.repeat(4), 3), Err(InvalidText::TooLong(3)));
+        let endless = format!("a{}", "\u{301}".repeat(100));
+        assert_eq!(MessageText::new(endless, 3), Err(InvalidText::TooLong(3)));
+        for blank in ["", " ", "\n\t ", "\u{3164}", "\u{200b}"] {
             assert_eq!(MessageText::new(blank.to_owned(), 3), Err(InvalidText::Empty));
+        }
+    }
+
+    #[test]
+    fn the_largest_frame_holds_every_legal_text_however_it_is_escaped() {
+        let escaped = |text: &str| text.encode_utf16().map(|_| r"\uXXXX".len()).sum::<usize>();
+        for character in [
+            "a",
+            "행",
+            "🩷",
+            "👨‍👩‍👧‍👦",
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+        ] {
+            let text = character.repeat(4000);
+            assert!(escaped(&text) <= largest_frame(4000), "{character}");
+            assert!(MessageText::new(text, 4000).is_ok(), "{character}");
         }
     }
 

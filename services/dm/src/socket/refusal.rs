@@ -44,7 +44,7 @@ impl Refusal {
             Self::ReceiverUnknown => "nobody has this nickname",
             Self::Blocked => "messages between the two are not possible",
             Self::InvalidDate => "a date has 16 digits, yyyyMMddHHmmssSS, and a day, an hour and a minute that exist",
-            Self::EmptyText => "a message says something",
+            Self::EmptyText => "the text has no visible character",
             Self::TextTooLong => "the text is too long",
             Self::Unavailable => "the message was not stored, try again later",
             Self::RateLimited => "too many messages: the message was not stored, try again later",

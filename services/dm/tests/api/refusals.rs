@@ -8,6 +8,7 @@ use super::{DATE, Dm, message, two};
 
 on_both_engines!(
     what_is_wrong_with_a_message_is_told_and_the_socket_stays,
+    the_longest_text_is_taken_however_it_is_escaped,
     blocked_people_do_not_reach_each_other
 );
 
@@ -38,7 +39,16 @@ async fn what_is_wrong_with_a_message_is_told_and_the_socket_stays(bed: Bed) {
         refused(&mut from, message("kim", "lee", 20_230_905, "hello")).await,
         "invalid-date"
     );
-    assert_eq!(refused(&mut from, message("kim", "lee", DATE, " ")).await, "empty-text");
+    assert_eq!(
+        refused(&mut from, message("kim", "lee", 9_999_999_999_999_999, "hello")).await,
+        "invalid-date"
+    );
+    for blank in [" ", "\u{3164}", "\u{200b}"] {
+        assert_eq!(
+            refused(&mut from, message("kim", "lee", DATE, blank)).await,
+            "empty-text"
+        );
+    }
     assert_eq!(
         refused(&mut from, message("kim", "lee", DATE, "12345678901")).await,
         "text-too-long"
@@ -50,6 +60,21 @@ async fn what_is_wrong_with_a_message_is_told_and_the_socket_stays(bed: Bed) {
         (dm.history(&lee, "kim").await == json!([good])).then_some(())
     })
     .await;
+}
+
+async fn the_longest_text_is_taken_however_it_is_escaped(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    for character in ["행", "a", "👨‍👩‍👧‍👦"] {
+        let text = character.repeat(4000);
+        let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        let frame = format!(r#"{{"sender":"kim","receiver":"lee","date":{DATE},"text":"{escaped}"}}"#);
+        from.send(frame).await;
+        assert_eq!(to.json().await["text"], json!(text));
+    }
+    let long = message("kim", "lee", DATE, &"행".repeat(4001));
+    assert_eq!(refused(&mut from, long).await, "text-too-long");
 }
 
 async fn blocked_people_do_not_reach_each_other(bed: Bed) {
