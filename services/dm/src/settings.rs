@@ -30,7 +30,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The limits of sockets; a text within `messages.max-characters` fits in a frame whatever `sockets.frame-bytes` says.
+    /// Returns the limits of sockets. A text within `messages.max-characters` fits in a frame whatever `sockets.frame-bytes` says.
+    #[must_use]
     pub fn socket_limits(&self) -> Limits {
         let mut limits = self.sockets;
         limits.frame_bytes = limits.frame_bytes.max(largest_frame(self.messages.max_characters));

@@ -68,7 +68,8 @@ async fn the_longest_text_is_taken_however_it_is_escaped(bed: Bed) {
     let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);
     for character in ["행", "a", "👨‍👩‍👧‍👦"] {
         let text = character.repeat(4000);
-        let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        let escaped: Vec<_> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        let escaped = escaped.concat();
         let frame = format!(r#"{{"sender":"kim","receiver":"lee","date":{DATE},"text":"{escaped}"}}"#);
         from.send(frame).await;
         assert_eq!(to.json().await["text"], json!(text));
