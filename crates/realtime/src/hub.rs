@@ -79,8 +79,17 @@ const fn drain_spread() -> Duration {
     Duration::from_secs(5)
 }
 
-/// Bytes of one frame to a client. A service's frames are far below; the bound keeps a client that does not read from
-/// collecting more than this in its write buffer.
+impl Limits {
+    /// Returns the bytes of the largest frame to a client: at least as many as one from a client may have, because a message that was
+    /// accepted has to reach its receiver.
+    #[must_use]
+    pub fn frame_out_bytes(&self) -> usize {
+        self.frame_bytes.max(FRAME_OUT_BYTES)
+    }
+}
+
+/// Bytes of one frame to a client, where frames from clients are smaller. A client that does not read collects no more than one frame
+/// in its write buffer.
 pub const FRAME_OUT_BYTES: usize = 60 * 1024;
 
 /// How much younger than what happened a socket may be and still be told of it by [`Hub::send_as_of`]: the clocks of two replicas differ,
@@ -241,7 +250,7 @@ impl Hub {
     }
 
     /// Queues a text frame on every socket of the account here; answers on how many. A socket whose queue is full is cut.
-    /// Frames of one account arrive in the order of the calls. A frame over [`FRAME_OUT_BYTES`] is logged and not sent.
+    /// Frames of one account arrive in the order of the calls. A frame over [`Limits::frame_out_bytes`] is logged and not sent.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send(&self, account: &Account, frame: &str) -> usize {
         self.send_where(account, frame, None, |_| true)
@@ -277,7 +286,7 @@ impl Hub {
         on_shown: Option<&OnShown>,
         is_for: impl Fn(&Socket) -> bool,
     ) -> usize {
-        if frame.len() > FRAME_OUT_BYTES {
+        if frame.len() > self.0.limits.get().frame_out_bytes() {
             tracing::error!(bytes = frame.len(), "outgoing frame too large; not sent");
             return 0;
         }

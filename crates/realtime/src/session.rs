@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use sosohappy_access::Caller;
 
 use crate::frame_limit::Verdict;
-use crate::hub::{FRAME_OUT_BYTES, Place, Socket};
+use crate::hub::{Place, Socket};
 use crate::mailbox::Next;
 use crate::shown::Confirmations;
 use crate::{Close, Hub};
@@ -76,10 +76,11 @@ pub async fn upgrade<P: Protocol>(
         Err(_) => hub.0.limits.get().frame_bytes,
     };
     let tracked = hub.0.tasks.token();
+    // No bound on the write buffer: the hub bounds a frame, and the next one is not written before a client has taken what is over the
+    // buffer's size.
     let upgrade = upgrade
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
-        .max_write_buffer_size(FRAME_OUT_BYTES + BUFFER)
         .max_message_size(frame_bytes)
         .max_frame_size(frame_bytes)
         .on_failed_upgrade(|error| tracing::debug!(%error, "WebSocket handshake failed"));

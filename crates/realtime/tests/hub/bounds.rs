@@ -162,22 +162,16 @@ async fn a_handshake_that_comes_to_nothing_is_told_of_as_ended() {
 
 #[tokio::test]
 async fn a_frame_too_large_for_any_client_is_not_sent() {
-    let fleet = Fleet::start(limits()).await;
-    let mut phone = fleet.connect("name=kim").await;
-    assert_eq!(
-        fleet.hub.send(
-            &account("kim"),
-            &"x".repeat(sosohappy_realtime::hub::FRAME_OUT_BYTES + 1)
-        ),
-        0
-    );
-    assert_eq!(
-        fleet
-            .hub
-            .send(&account("kim"), &"x".repeat(sosohappy_realtime::hub::FRAME_OUT_BYTES)),
-        1
-    );
-    assert_eq!(phone.text().await.len(), sosohappy_realtime::hub::FRAME_OUT_BYTES);
+    for frame_bytes in [16 * 1024, 200_000] {
+        let limits = Limits { frame_bytes, ..limits() };
+        let largest = limits.frame_out_bytes();
+        assert!(largest >= frame_bytes, "what a client sends can be passed on");
+        let fleet = Fleet::start(limits).await;
+        let mut phone = fleet.connect("name=kim").await;
+        assert_eq!(fleet.hub.send(&account("kim"), &"x".repeat(largest + 1)), 0);
+        assert_eq!(fleet.hub.send(&account("kim"), &"x".repeat(largest)), 1);
+        assert_eq!(phone.text().await.len(), largest);
+    }
 }
 
 #[derive(serde::Deserialize)]

@@ -5,8 +5,8 @@ use std::fmt;
 use sosohappy_common::nickname::has_visible;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// Bytes that the longest joined emoji take; of a text, on average.
-const BYTES_A_CHARACTER: usize = 32;
+/// Bytes of a text per character: more than the longest joined emoji has (35, a kiss of two skin tones).
+const BYTES_A_CHARACTER: usize = 40;
 
 /// Bytes of a frame around its text: keys, a date, two nicknames, all of it escaped.
 const AROUND_THE_TEXT: usize = 4096;
@@ -27,7 +27,8 @@ pub enum InvalidText {
     TooLong(usize),
 }
 
-/// With something visible in it, bounded in user-perceived characters (as nicknames are) and bytes. Its `Debug` form is without the text, which must not reach a log line.
+/// Has a visible character; bounded in user-perceived characters (as nicknames are) and in bytes. Its `Debug` form is without the text,
+/// which must not reach a log line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MessageText(String);
 
@@ -94,6 +95,7 @@ mod tests {
             "행",
             "🩷",
             "👨‍👩‍👧‍👦",
+            "👩🏽‍❤️‍💋‍👨🏿",
             "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
         ] {
             let text = character.repeat(4000);

@@ -66,7 +66,7 @@ async fn the_longest_text_is_taken_however_it_is_escaped(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);
-    for character in ["행", "a", "👨‍👩‍👧‍👦"] {
+    for character in ["행", "a", "👨‍👩‍👧‍👦", "👩🏽‍❤️‍💋‍👨🏿"] {
         let text = character.repeat(4000);
         let escaped: Vec<_> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
         let escaped = escaped.concat();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
+use sosohappy_common::nickname::has_visible;
 use sosohappy_common::settings::valid;
 use sosohappy_media::ImageId;
 use utoipa::ToSchema;
@@ -44,10 +45,10 @@ pub enum InvalidPost {
     AfterTomorrow,
 }
 
-/// Not empty, without blanks around it, at most 50 characters.
+/// With a visible character, without blanks around it, at most 50 characters.
 fn word(text: &str) -> Result<String, InvalidPost> {
     let text = text.trim();
-    if (1..=50).contains(&text.chars().take(51).count()) {
+    if has_visible(text) && text.chars().nth(50).is_none() {
         Ok(text.to_owned())
     } else {
         Err(InvalidPost::Word)
@@ -277,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_word_is_neither_blank_nor_endless() {
-        for bad in ["", "  ", &"a".repeat(51)] {
+        for bad in ["", "  ", "\u{3164}", "\u{200b}\u{2060}", &"a".repeat(51)] {
             assert_eq!(Category::try_from(bad.to_owned()), Err(InvalidPost::Word));
             assert_eq!(Weather::try_from(bad.to_owned()), Err(InvalidPost::Word));
         }
