@@ -93,7 +93,8 @@ pub async fn connect<P: Protocol>(
     protocol: Arc<P>,
 ) -> Result<Response, Problem> {
     let refusal = refusal(names, &caller, connect.nickname.as_deref()).await?;
-    Ok(upgrade(handshake.0, hub, caller, protocol, refusal).await)
+    let nickname = connect.nickname.as_deref().unwrap_or_default();
+    Ok(upgrade(handshake.0, hub, (caller, nickname), protocol, refusal).await)
 }
 
 async fn refusal(names: &dyn Names, caller: &Caller, nickname: Option<&str>) -> Result<Option<Close>, Problem> {

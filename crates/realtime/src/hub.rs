@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{Live, schema, valid};
@@ -128,11 +128,53 @@ pub(crate) struct Book {
     pub draining: bool,
 }
 
+/// Names a socket in the whole fleet: the ids of a process count from a random number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketId(pub u64);
+
+/// The socket that a frame came in on.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a>(&'a Socket);
+
+impl<'a> Origin<'a> {
+    pub(crate) const fn new(socket: &'a Socket) -> Self {
+        Self(socket)
+    }
+
+    #[must_use]
+    pub fn id(self) -> SocketId {
+        SocketId(self.0.id)
+    }
+
+    /// Returns whether the caller had this nickname since the socket was opened: it is the one of the handshake, or
+    /// [`Origin::had_nickname`] was told it.
+    #[must_use]
+    pub fn has_had_nickname(self, nickname: &str) -> bool {
+        self.0.nicknames.lock().iter().any(|known| **known == *nickname)
+    }
+
+    /// Notes a nickname that the caller has, for frames that are read after it was changed. The latest ones are kept.
+    pub fn had_nickname(self, nickname: &str) {
+        let mut known = self.0.nicknames.lock();
+        if !known.iter().any(|known| **known == *nickname) {
+            if known.len() >= MOST_NICKNAMES {
+                known.remove(0);
+            }
+            known.push(nickname.into());
+        }
+    }
+}
+
+/// Nicknames that are kept of one socket. A client sends frames under the name it knows, which is one of the latest.
+const MOST_NICKNAMES: usize = 4;
+
 /// What the hub knows of a socket; its task holds the connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
     id: u64,
     pub caller: Caller,
+    /// Of the caller, since the socket was opened.
+    nicknames: Mutex<Vec<Box<str>>>,
     /// As they were when it was opened.
     pub limits: Arc<Limits>,
     /// When its handshake was accepted.
@@ -235,7 +277,7 @@ impl Hub {
             metrics: SocketMetrics::register(&context.metrics),
             tasks: TaskTracker::new(),
             started: Instant::now(),
-            next_id: AtomicU64::new(0),
+            next_id: AtomicU64::new(context.entropy.u64()),
             revocations: revocations.clone(),
             book: RwLock::default(),
         }));
@@ -277,6 +319,21 @@ impl Hub {
     ) -> usize {
         let now = self.0.context.clock.now();
         self.send_where(account, frame, on_shown, |socket| socket.was_there(happened_at, now))
+    }
+
+    /// [`Hub::send_as_of`] on all sockets of the account but one, without a report.
+    #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
+    pub fn send_to_others(
+        &self,
+        account: &Account,
+        frame: &str,
+        happened_at: Timestamp,
+        origin: Option<SocketId>,
+    ) -> usize {
+        let now = self.0.context.clock.now();
+        self.send_where(account, frame, None, |socket| {
+            socket.was_there(happened_at, now) && origin != Some(SocketId(socket.id))
+        })
     }
 
     fn send_where(
@@ -338,7 +395,7 @@ impl Hub {
     }
 
     /// Gives a socket its place, or says why it gets none.
-    pub(crate) fn enter(&self, caller: Caller) -> Result<Place, Close> {
+    pub(crate) fn enter(&self, caller: Caller, nickname: &str) -> Result<Place, Close> {
         let shared = &self.0;
         let (now, tick, limits) = (shared.context.clock.now(), shared.tick(), shared.limits.get());
         if caller.expires_at <= now {
@@ -369,6 +426,7 @@ impl Hub {
         let socket = Arc::new(Socket {
             id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             caller,
+            nicknames: Mutex::new(vec![nickname.into()]),
             limits,
             since: now,
             mailbox: Mailbox::default(),

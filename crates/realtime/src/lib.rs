@@ -22,7 +22,7 @@ mod sweep;
 pub use close::Close;
 pub use connect::{Connect, Handshake, connect};
 pub use dedupe::Dedupe;
-pub use hub::{Hub, Limits};
+pub use hub::{Hub, Limits, Origin, SocketId};
 pub use marks::Marks;
 pub use presence::Present;
 pub use revocations::spawn_revalidation;

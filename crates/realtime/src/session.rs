@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use sosohappy_access::Caller;
 
 use crate::frame_limit::Verdict;
-use crate::hub::{Place, Socket};
+use crate::hub::{Origin, Place, Socket};
 use crate::mailbox::Next;
 use crate::shown::Confirmations;
 use crate::{Close, Hub};
@@ -20,9 +20,14 @@ pub trait Protocol: Send + Sync + 'static {
     /// The socket is in the hub, and its client does not know yet that the handshake was accepted.
     fn opened(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
 
-    /// A text frame came in. `Some` is sent back on this socket only. `Err` closes it. The next frame of this socket waits
+    /// A text frame came in on the socket `origin`. `Some` is sent back on this socket only. `Err` closes it. The next frame of this socket waits
     /// for the answer; frames to it do not.
-    fn frame(&self, caller: &Caller, text: &str) -> impl Future<Output = Result<Option<String>, Close>> + Send;
+    fn frame(
+        &self,
+        caller: &Caller,
+        origin: Origin<'_>,
+        text: &str,
+    ) -> impl Future<Output = Result<Option<String>, Close>> + Send;
 
     /// What is sent back when the work on a frame took longer than [`crate::Limits::frame_timeout`] and was dropped, at whatever it was.
     fn overdue(&self) -> Option<String> {
@@ -49,17 +54,17 @@ const TURN: usize = 64;
 
 /// Accepts the handshake with 4 KiB read and write buffers and the hub's frame limit, and runs the socket until it is closed by the
 /// client, the hub, the token's expiry or the drain. A `refusal` completes the handshake and closes at once: a browser or the app
-/// learns the reason only so.
+/// learns the reason only so. `nickname` is the caller's, unless there is a refusal.
 ///
 /// The socket is in the hub before the answer is made: what happens after the client has it reaches the client.
 pub async fn upgrade<P: Protocol>(
     upgrade: WebSocketUpgrade,
     hub: Hub,
-    caller: Caller,
+    (caller, nickname): (Caller, &str),
     protocol: Arc<P>,
     refusal: Option<Close>,
 ) -> Response {
-    let seat = match refusal.map_or_else(|| hub.enter(caller), Err) {
+    let seat = match refusal.map_or_else(|| hub.enter(caller, nickname), Err) {
         Ok(place) => {
             let known = place.socket.clone();
             let seat = Seat {
@@ -236,9 +241,10 @@ impl<'a, P: Protocol> Session<'a, P> {
 
     fn handle(&self, text: Utf8Bytes) -> Work<'a> {
         self.known.busy();
-        let (protocol, caller, within) = (self.protocol, &self.known.caller, self.known.limits.frame_timeout);
+        let (protocol, socket, within) = (self.protocol, self.known, self.known.limits.frame_timeout);
         Box::pin(async move {
-            let work = tokio::time::timeout(within, protocol.frame(caller, &text));
+            let frame = protocol.frame(&socket.caller, Origin::new(socket), &text);
+            let work = tokio::time::timeout(within, frame);
             work.await.unwrap_or_else(|_| {
                 tracing::warn!("frame handler timed out");
                 Ok(protocol.overdue())

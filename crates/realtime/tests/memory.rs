@@ -14,7 +14,7 @@ use sosohappy_common::Context;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
-use sosohappy_realtime::{Close, Hub, Limits, Protocol, upgrade};
+use sosohappy_realtime::{Close, Hub, Limits, Origin, Protocol, upgrade};
 
 /// `docs/performance.md` holds the slope of a whole service; this is the crate's share.
 const MOST_BYTES: usize = 12 * 1024;
@@ -26,7 +26,7 @@ struct Silent;
 impl Protocol for Silent {
     async fn opened(&self, _caller: &Caller) {}
 
-    async fn frame(&self, _caller: &Caller, _text: &str) -> Result<Option<String>, Close> {
+    async fn frame(&self, _caller: &Caller, _origin: Origin<'_>, _text: &str) -> Result<Option<String>, Close> {
         // As large as a frame's handling with a database is.
         let buffer = [1u8; 16 * 1024];
         tokio::task::yield_now().await;
@@ -47,7 +47,7 @@ async fn accept(State((hub, context)): State<(Hub, Context)>, socket: WebSocketU
         expires_at: issued_at + Duration::from_hours(1),
         bearer: None,
     };
-    upgrade(socket, hub, caller, Arc::new(Silent), None).await
+    upgrade(socket, hub, (caller, "kim"), Arc::new(Silent), None).await
 }
 
 fn connect(address: std::net::SocketAddr) -> TcpStream {

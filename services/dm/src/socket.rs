@@ -14,7 +14,7 @@ use sosohappy_common::correlation::Correlation;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{DirectMessageSent, Recipient};
-use sosohappy_realtime::{Close, Present, Protocol};
+use sosohappy_realtime::{Close, Origin, Present, Protocol, SocketId};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{InvalidText, Message, MessageDate, MessageIds, MessageText, NewMessage, Party};
@@ -80,10 +80,10 @@ impl Protocol for DmProtocol {
         self.present.opened(&caller.account).await;
     }
 
-    async fn frame(&self, caller: &Caller, text: &str) -> Result<Option<String>, Close> {
+    async fn frame(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<Option<String>, Close> {
         // Each frame is a request of its own.
         let correlation = Correlation::begin(&*self.context.entropy);
-        match correlation.scope(self.take(caller, text)).await {
+        match correlation.scope(self.take(caller, origin, text)).await {
             Ok(()) => Ok(None),
             Err(NotTaken::Refused(refusal)) => {
                 self.metrics.refused(refusal);
@@ -110,9 +110,9 @@ impl Protocol for DmProtocol {
 
 impl DmProtocol {
     /// Nothing is answered to a message that was taken: the published app expects nothing.
-    async fn take(&self, caller: &Caller, text: &str) -> Result<(), NotTaken> {
+    async fn take(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<(), NotTaken> {
         let frame = Frame::parse(text).ok_or(NotTaken::Closed(Close::BadFrame))?;
-        self.own(caller, &frame.sender).await?;
+        let sender = self.own(caller, origin, frame.sender).await?;
         let date = MessageDate::try_from(frame.date).ok().filter(|date| date.exists());
         let date = date.ok_or(Refusal::InvalidDate)?;
         let text =
@@ -136,7 +136,7 @@ impl DmProtocol {
             id: self.ids.next(),
             sender: Party {
                 account: caller.account.clone(),
-                nickname: frame.sender,
+                nickname: sender,
             },
             receiver: Party {
                 account: receiver,
@@ -145,20 +145,40 @@ impl DmProtocol {
             date,
             text,
         };
-        self.keep(caller, message, online).await
+        self.keep(caller, origin, message, online).await
     }
 
-    async fn own(&self, caller: &Caller, sender: &str) -> Result<(), NotTaken> {
-        match act::own(caller, &*self.names, Acting::Nickname(sender)).await {
-            Ok(()) => Ok(()),
+    /// Returns the caller's nickname as it is now. A client that was renamed has frames on the way with the name it had before: they count,
+    /// under the present name, because another account may have taken the former one.
+    async fn own(&self, caller: &Caller, origin: Origin<'_>, sender: String) -> Result<String, NotTaken> {
+        match act::own(caller, &*self.names, Acting::Nickname(&sender)).await {
+            Ok(()) => {
+                origin.had_nickname(&sender);
+                Ok(sender)
+            }
+            Err(problem) if problem.status() == StatusCode::FORBIDDEN && origin.has_had_nickname(&sender) => {
+                // Of the directory, not of its cache: the name that was just refused must not come back as the present one.
+                let present = self
+                    .directory
+                    .nicknames_of(std::slice::from_ref(&caller.account))
+                    .await?;
+                let present = present.into_iter().flatten().find(|present| *present != sender);
+                Ok(present.ok_or(Refusal::Unavailable)?)
+            }
             Err(problem) if problem.status() == StatusCode::FORBIDDEN => Err(NotTaken::Closed(Close::Policy)),
             Err(_) => Err(Refusal::Unavailable.into()),
         }
     }
 
-    async fn keep(&self, caller: &Caller, message: Message, receiver_online: bool) -> Result<(), NotTaken> {
+    async fn keep(
+        &self,
+        caller: &Caller,
+        origin: Origin<'_>,
+        message: Message,
+        receiver_online: bool,
+    ) -> Result<(), NotTaken> {
         let stored_at = self.context.clock.now();
-        let event = event(&message, stored_at, receiver_online, &self.context);
+        let event = event(&message, stored_at, receiver_online, Some(origin.id()), &self.context);
         let delivery_timeout = self.settings.get().messages.delivery_timeout;
         let message = NewMessage {
             message,
@@ -178,12 +198,14 @@ pub fn event(
     message: &Message,
     stored_at: Timestamp,
     receiver_online: bool,
+    origin: Option<SocketId>,
     context: &Context,
 ) -> Envelope<DirectMessageSent> {
     let event = DirectMessageSent {
         recipient: Recipient::Account(message.receiver.account.clone()),
         message_id: Some(message.id.to_string()),
         sender_account: Some(message.sender.account.clone()),
+        sender_socket: origin.map(|origin| origin.0),
         receiver_online,
         frame: frame::render(&message.clone().shown(None, None)),
     };

@@ -34,7 +34,7 @@ pub fn spawn(context: &Context, store: Arc<dyn Store>, relay: RelayHandle) {
 async fn push(context: &Context, store: &dyn Store, relay: &RelayHandle) -> Result<(), StoreError> {
     let undelivered = store.undelivered(context.clock.now(), AT_ONCE).await?;
     for found in &undelivered {
-        let event = event(&found.message, found.stored_at, false, context);
+        let event = event(&found.message, found.stored_at, false, None, context);
         store
             .push(&found.message.id, &event.to_outgoing(), context.clock.now())
             .await?;

@@ -1,7 +1,7 @@
 //! The socket of `connect-notice`: frames go out, none is expected to come in.
 
 use sosohappy_access::Caller;
-use sosohappy_realtime::{Close, Present, Protocol};
+use sosohappy_realtime::{Close, Origin, Present, Protocol};
 
 #[derive(Debug)]
 pub struct NoticeProtocol(pub Present);
@@ -12,7 +12,7 @@ impl Protocol for NoticeProtocol {
     }
 
     /// Some clients keep a connection alive by text; there is nothing to answer.
-    async fn frame(&self, _caller: &Caller, _text: &str) -> Result<Option<String>, Close> {
+    async fn frame(&self, _caller: &Caller, _origin: Origin<'_>, _text: &str) -> Result<Option<String>, Close> {
         Ok(None)
     }
 

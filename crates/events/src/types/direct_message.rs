@@ -18,15 +18,19 @@ pub enum Recipient {
 
 const MESSAGE_ID: &str = "message-id";
 const SENDER_ACCOUNT: &str = "sender-account";
+const SENDER_SOCKET: &str = "sender-socket";
 pub(crate) const RECEIVER_ONLINE: &str = "receiver-online";
 
 /// Key: the receiver's account; a push token while the notice service is Spring's, see [`crate::Mixed::direct_messages`]. Value: the
-/// message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`, `sender-account`, `receiver-online` (`true` when a socket of the receiver was open somewhere).
+/// message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`, `sender-account`, `sender-socket`, `receiver-online` (`true`
+/// when a socket of the receiver was open somewhere).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectMessageSent {
     pub recipient: Recipient,
     pub message_id: Option<String>,
     pub sender_account: Option<Account>,
+    /// The socket that the message came in on; the other sockets of the sender get it too.
+    pub sender_socket: Option<u64>,
     pub receiver_online: bool,
     /// The socket frame.
     pub frame: String,
@@ -75,6 +79,7 @@ impl Event for DirectMessageSent {
                 SENDER_ACCOUNT,
                 self.sender_account.as_ref().map(|account| account.as_str().to_owned()),
             ),
+            (SENDER_SOCKET, self.sender_socket.map(|socket| socket.to_string())),
             (RECEIVER_ONLINE, Some(self.receiver_online.to_string())),
         ];
         optional
@@ -99,6 +104,7 @@ impl Event for DirectMessageSent {
             )?,
             message_id: record.header(MESSAGE_ID).map(str::to_owned),
             sender_account: parse::header_account(record, SENDER_ACCOUNT)?,
+            sender_socket: record.header_as(SENDER_SOCKET, |text| text.parse().ok())?,
             receiver_online: record
                 .header_as(RECEIVER_ONLINE, |text| text.parse().ok())?
                 .unwrap_or(false),

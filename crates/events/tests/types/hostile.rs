@@ -148,6 +148,7 @@ proptest! {
             recipient: Recipient::PushToken("token".into()),
             message_id: None,
             sender_account: None,
+            sender_socket: None,
             receiver_online: false,
             frame,
         };

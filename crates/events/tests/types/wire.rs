@@ -228,6 +228,7 @@ fn direct_message() {
         recipient: Recipient::Account(account(LEE)),
         message_id: Some("m-1".into()),
         sender_account: Some(account(KIM)),
+        sender_socket: Some(7),
         receiver_online: true,
         frame: frame.into(),
     };
@@ -238,6 +239,7 @@ fn direct_message() {
         &[
             ("message-id", "m-1"),
             ("sender-account", KIM),
+            ("sender-socket", "7"),
             ("receiver-online", "true"),
         ],
     );

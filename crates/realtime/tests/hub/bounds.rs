@@ -163,7 +163,10 @@ async fn a_handshake_that_comes_to_nothing_is_told_of_as_ended() {
 #[tokio::test]
 async fn a_frame_too_large_for_any_client_is_not_sent() {
     for frame_bytes in [16 * 1024, 200_000] {
-        let limits = Limits { frame_bytes, ..limits() };
+        let limits = Limits {
+            frame_bytes,
+            ..limits()
+        };
         let largest = limits.frame_out_bytes();
         assert!(largest >= frame_bytes, "what a client sends can be passed on");
         let fleet = Fleet::start(limits).await;

@@ -13,7 +13,7 @@ use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
-use sosohappy_realtime::{Close, Hub, Limits, Protocol, upgrade};
+use sosohappy_realtime::{Close, Hub, Limits, Origin, Protocol, upgrade};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -48,7 +48,7 @@ impl Protocol for Notes {
         *self.opened.lock() += 1;
     }
 
-    async fn frame(&self, _caller: &Caller, text: &str) -> Result<Option<String>, Close> {
+    async fn frame(&self, _caller: &Caller, _origin: Origin<'_>, text: &str) -> Result<Option<String>, Close> {
         if let Some(rest) = text.strip_prefix("slow ") {
             let millis = rest.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0);
             tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -115,7 +115,7 @@ async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket
     upgrade(
         socket,
         fleet.hub,
-        caller,
+        (caller, &who.name),
         fleet.notes,
         who.refuse.then_some(Close::Policy),
     )

@@ -1,4 +1,5 @@
-//! `directMessage`: every replica shows the message on the sockets it holds of the receiver.
+//! `directMessage`: every replica shows the message on the sockets it holds of the receiver, and on those of the sender but the one that
+//! sent it.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use sosohappy_common::{Account, Context};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{DirectMessageSent, Recipient, SocketMessageSent};
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
-use sosohappy_realtime::{Hub, Marks, OnShown};
+use sosohappy_realtime::{Hub, Marks, OnShown, SocketId};
 
 use crate::domain::{MessageId, MessageIds};
 use crate::metrics::DmMetrics;
@@ -101,12 +102,20 @@ impl Consumer<DirectMessageSent> for Sent {
         let Some(receiver) = self.receiver(&event).await else {
             return Ok(());
         };
-        if !self.hub.online(&receiver) {
+        // A message to oneself is shown on every socket, the sending one included: they are the receiver's.
+        let sender = event.sender_account.as_ref().filter(|sender| **sender != receiver);
+        let sender = sender.filter(|sender| self.hub.online(sender));
+        if !self.hub.online(&receiver) && sender.is_none() {
             return Ok(());
         }
         if verdict == Verdict::Forgotten && !self.waits(message.as_ref()).await? {
             self.metrics.repeated.inc();
         } else {
+            if let Some(sender) = sender {
+                // Without a report: only the receiver's sockets decide about a push.
+                let origin = event.sender_socket.map(SocketId);
+                self.hub.send_to_others(sender, &event.frame, meta.occurred_at, origin);
+            }
             let shown = self.metrics.shown.clone();
             let on_shown = match message {
                 Some(message) => self.delivered.on_shown(message, move || shown.inc()),

@@ -98,7 +98,7 @@ impl Kept {
     }
 
     fn event(&self, message: &NewMessage) -> Outgoing {
-        event(&message.message, message.stored_at, false, &self.context).to_outgoing()
+        event(&message.message, message.stored_at, false, None, &self.context).to_outgoing()
     }
 
     async fn keep(&self, message: &NewMessage) -> Result<(), WriteError> {

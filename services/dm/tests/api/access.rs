@@ -11,6 +11,7 @@ on_both_engines!(
     nobody_reads_somebody_elses_history,
     people_are_found_in_any_spelling_of_their_nicknames,
     a_session_that_ends_closes_its_sockets,
+    frames_under_a_former_nickname_count_under_the_present_one,
 );
 
 /// The status a handshake was refused with.
@@ -118,6 +119,42 @@ async fn a_session_that_ends_closes_its_sockets(bed: Bed) {
         (status(&url, Some(&kim)).await == 403).then_some(())
     })
     .await;
+}
+
+/// Case E10: frames that were on the way when their sender was renamed are read later.
+async fn frames_under_a_former_nickname_count_under_the_present_one(bed: Bed) {
+    const FRAMES: i64 = 200;
+    let dm = Dm::start_with(&bed, &[("sockets.frames-per-minute", "off")]).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    from.send(message("kim", "lee", DATE, "before").to_string()).await;
+    assert_eq!(to.json().await["sender"], "kim");
+    bed.rename(&kim.account, "sun").await;
+    eventually("the former nickname is no longer the caller's", async || {
+        (dm.status(&kim).await == 403).then_some(())
+    })
+    .await;
+    // Another account has it now.
+    let taker = bed.person("taker@example.com+kakao", "kim").await;
+    eventually("the nickname is the other account's", async || {
+        (dm.status(&taker).await == 200).then_some(())
+    })
+    .await;
+    for number in 1..=FRAMES {
+        from.send(message("kim", "lee", DATE + number, "on the way").to_string())
+            .await;
+    }
+    for number in 1..=FRAMES {
+        let shown = to.json().await;
+        assert_eq!(shown, message("sun", "lee", DATE + number, "on the way"));
+    }
+    from.send(message("sun", "lee", DATE, "after").to_string()).await;
+    assert_eq!(to.json().await, message("sun", "lee", DATE, "after"));
+    // A socket that was opened since then has not had that nickname.
+    let url = dm.running.socket_at("/dm-service/connect-dm?nickname=sun");
+    let mut younger = Socket::connect(&url, Some(&kim)).await.expect("the socket opens");
+    younger.send(message("kim", "lee", DATE, "forged").to_string()).await;
+    assert_eq!(younger.closed().await, 1008);
 }
 
 async fn people_are_found_in_any_spelling_of_their_nicknames(bed: Bed) {

@@ -11,6 +11,7 @@ use super::{DATE, Dm, message, next, sent, two};
 on_both_engines!(
     a_message_that_a_half_open_socket_did_not_show_is_pushed,
     a_message_reaches_all_sockets_of_its_receiver_and_nobody_else,
+    the_senders_other_devices_get_the_message_too,
     messages_keep_their_order,
     a_message_to_oneself_arrives,
     the_event_says_whether_somebody_is_there,
@@ -35,6 +36,41 @@ async fn a_message_reaches_all_sockets_of_its_receiver_and_nobody_else(bed: Bed)
         dm.history(&kim, "lee").await,
         json!([message("kim", "lee", DATE, "안녕 \"Lee\" 🩷\n")])
     );
+}
+
+/// Case E6.
+async fn the_senders_other_devices_get_the_message_too(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let (kim, lee) = two(&bed).await;
+    let mut events = sent(&bed).await;
+    let (mut phone, mut tablet, mut browser) = (
+        here.connect(&kim).await,
+        here.connect(&kim).await,
+        there.connect(&kim).await,
+    );
+    // The receiver is away: what the sender's devices show keeps no push back.
+    for number in 0..5 {
+        let frame = message("kim", "lee", DATE + number, "from the phone");
+        phone.send(frame.to_string()).await;
+        assert_eq!(tablet.json().await, frame);
+        assert_eq!(browser.json().await, frame);
+        assert!(!next(&mut events).await.event.receiver_online);
+    }
+    let mut to = there.connect(&lee).await;
+    let frame = message("kim", "lee", DATE + 9, "from the browser");
+    browser.send(frame.to_string()).await;
+    for socket in [&mut phone, &mut tablet, &mut to] {
+        assert_eq!(
+            socket.json().await,
+            frame,
+            "the first the phone gets: its own frames do not come back"
+        );
+    }
+    let answer = message("lee", "kim", DATE + 10, "hello all of you");
+    to.send(answer.to_string()).await;
+    for socket in [&mut phone, &mut tablet, &mut browser] {
+        assert_eq!(socket.json().await, answer);
+    }
 }
 
 async fn messages_keep_their_order(bed: Bed) {
@@ -181,6 +217,7 @@ async fn what_a_spring_replica_stored_is_shown_here(bed: Bed) {
         recipient: Recipient::PushToken("token".to_owned()),
         message_id: None,
         sender_account: None,
+        sender_socket: None,
         receiver_online: false,
         frame: message("kim", "nobody", DATE, "lost").to_string(),
     })

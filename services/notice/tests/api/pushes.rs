@@ -19,6 +19,7 @@ fn message(sender: &Person, receiver: &Person, receiver_online: bool) -> DirectM
         recipient: Recipient::Account(receiver.account.clone()),
         message_id: None,
         sender_account: Some(sender.account.clone()),
+        sender_socket: None,
         receiver_online,
         frame: MESSAGE.to_owned(),
     }
