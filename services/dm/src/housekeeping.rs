@@ -1,5 +1,5 @@
-//! Forgets resignations that no valid token can contradict any more, sweeps up after younger ones, and fills positions. Every replica does
-//! it; to do it twice changes nothing.
+//! Forgets resignations that no valid token can contradict any more, sweeps up after younger ones, forgets the keys of repeated frames, and
+//! fills positions. Every replica does it; to do it twice changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use crate::store::Store;
 
 const EVERY: Duration = Duration::from_hours(1);
 const POSITIONS_EVERY: Duration = Duration::from_mins(1);
+const REPEAT_KEYS_EVERY: Duration = Duration::from_mins(1);
 /// Beyond the life of a token, for clocks that differ, and for a resignation that is delivered again: no topic keeps one longer
 /// than a week.
 const BEYOND: Duration = Duration::from_hours(192);
@@ -25,6 +26,23 @@ pub fn spawn_positions(context: &Context, store: &Arc<dyn Store>) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "filling message positions failed; retrying"
+                );
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Frees the keys by which repeated frames are recognised.
+pub fn spawn_repeat_keys(context: &Context, store: &Arc<dyn Store>) {
+    let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("repeat-keys", async move {
+        let mut tick = tokio::time::interval(REPEAT_KEYS_EVERY);
+        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Err(error) = store.forget_repeat_keys(clock.now()).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "forgetting keys of repeated frames failed; retrying"
                 );
             }
         }

@@ -11,6 +11,7 @@ pub struct DmMetrics {
     refused: IntCounterVec,
     pub shown: IntCounter,
     pub repeated: IntCounter,
+    pub resent: IntCounter,
     /// Seconds.
     pub delivery: Histogram,
 }
@@ -44,6 +45,10 @@ impl DmMetrics {
             repeated: counter(
                 "dm_messages_repeated_total",
                 "Records that were read again and not shown again",
+            ),
+            resent: counter(
+                "dm_messages_resent_total",
+                "Frames that were not stored because the same message was stored within the last ten minutes",
             ),
             delivery: metrics.register(Histogram::with_opts(delivery).expect("static buckets are valid")),
         }

@@ -17,10 +17,10 @@ use sosohappy_events::types::{DirectMessageSent, Recipient};
 use sosohappy_realtime::{Close, Origin, Present, Protocol, SocketId};
 use sosohappy_store::{Directory, StoreError};
 
-use crate::domain::{InvalidText, Message, MessageDate, MessageIds, MessageText, NewMessage, Party};
+use crate::domain::{InvalidText, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, RepeatKey};
 use crate::metrics::DmMetrics;
 use crate::settings::Settings;
-use crate::store::{Store, WriteError};
+use crate::store::{Outcome, Store, WriteError};
 pub use frame::Frame;
 pub use refusal::Refusal;
 
@@ -181,14 +181,19 @@ impl DmProtocol {
         let event = event(&message, stored_at, receiver_online, Some(origin.id()), &self.context);
         let delivery_timeout = self.settings.get().messages.delivery_timeout;
         let message = NewMessage {
+            repeat_key: Some(RepeatKey::of(&message)),
             message,
             authorized_at: caller.issued_at,
             stored_at,
             push_due: receiver_online.then(|| stored_at + delivery_timeout),
         };
-        self.store.keep(&message, &event.to_outgoing()).await?;
-        self.relay.wake();
-        self.metrics.stored.inc();
+        match self.store.keep(&message, &event.to_outgoing()).await? {
+            Outcome::Stored => {
+                self.relay.wake();
+                self.metrics.stored.inc();
+            }
+            Outcome::Repeated => self.metrics.resent.inc(),
+        }
         Ok(())
     }
 }

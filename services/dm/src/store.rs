@@ -16,6 +16,8 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 
+#[cfg(doc)]
+use crate::domain::RepeatKey;
 use crate::domain::{Claim, ConversationId, Erasure, Message, MessageId, NewMessage, Position, Unclaimed, Undelivered};
 use crate::settings::MessageSettings;
 
@@ -36,6 +38,14 @@ impl Transient for WriteError {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
     }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Stored,
+    /// It is stored already: a frame with the same key came before.
+    Repeated,
 }
 
 /// A part of a conversation. All bounds that are given hold.
@@ -61,8 +71,11 @@ pub struct UnclaimedPage {
 /// One suite of tests runs on both adapters.
 #[async_trait]
 pub trait Store: Ping + Debug {
-    /// Stores a message and its event, both or neither.
-    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError>;
+    /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has.
+    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
+
+    /// Forgets the keys of messages that are older than [`RepeatKey::WINDOW`].
+    async fn forget_repeat_keys(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// The newest messages of a conversation within a range, the newest first.
     async fn newest_within(

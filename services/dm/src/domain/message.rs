@@ -1,6 +1,6 @@
 //! A message and the two people it is between.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
@@ -39,10 +39,34 @@ impl ConversationId {
     }
 }
 
+/// By which a frame that is sent again is recognised: 128 bits of a SHA-256 of sender, receiver, date and text, in hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepeatKey(String);
+
+impl RepeatKey {
+    /// For how long after a message a frame of the same key is the same message: the legacy app sends a frame again when it has
+    /// reconnected.
+    pub const WINDOW: SignedDuration = SignedDuration::from_mins(10);
+
+    pub fn of(message: &Message) -> Self {
+        let (sender, receiver) = (message.sender.account.as_str(), message.receiver.account.as_str());
+        let date = i64::from(message.date);
+        // No account has a control character in it, and the text is last.
+        let identity = format!("{sender}\u{1f}{receiver}\u{1f}{date}\u{1f}{}", message.text.as_str());
+        Self(hex::encode(&Sha256::digest(identity)[..16]))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A message that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
     pub message: Message,
+    /// For a frame without an id of its own.
+    pub repeat_key: Option<RepeatKey>,
     /// When the token was issued that it was sent with.
     pub authorized_at: Timestamp,
     pub stored_at: Timestamp,
@@ -126,6 +150,33 @@ pub struct Erasure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repeat_key_tells_sender_receiver_date_and_text_apart() {
+        let party = |name: &str| Party {
+            account: format!("{name}@example.com+kakao").parse().unwrap(),
+            nickname: name.to_owned(),
+        };
+        let message = |sender: &str, receiver: &str, date: i64, text: &str| Message {
+            id: MessageId::stored("any".to_owned()),
+            sender: party(sender),
+            receiver: party(receiver),
+            date: MessageDate::try_from(date).unwrap(),
+            text: MessageText::stored(text.to_owned()),
+        };
+        let key = |sender, receiver, date, text| RepeatKey::of(&message(sender, receiver, date, text));
+        let date = 2_023_090_513_248_392;
+        let first = key("kim", "lee", date, "hello");
+        assert_eq!(first, key("kim", "lee", date, "hello"));
+        for other in [
+            key("lee", "kim", date, "hello"),
+            key("kim", "park", date, "hello"),
+            key("kim", "lee", date + 1, "hello"),
+            key("kim", "lee", date, "hello "),
+        ] {
+            assert_ne!(first, other);
+        }
+    }
 
     #[test]
     fn a_conversation_is_the_same_from_both_sides_and_no_other() {

@@ -21,10 +21,10 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
-use super::{Opened, Range, Store, UnclaimedPage, WriteError};
+use super::{Opened, Outcome, Range, Store, UnclaimedPage, WriteError};
 use crate::domain::{
     Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
-    Unclaimed, Undelivered,
+    RepeatKey, Unclaimed, Undelivered,
 };
 
 /// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
@@ -51,6 +51,9 @@ const MESSAGE_ID: &str = "messageId";
 
 /// Where a message stands in the server's order.
 const POSITION: &str = "position";
+/// By which a frame that is sent again is recognised; unique.
+const REPEAT_KEY: &str = "repeatKey";
+const REPEAT_KEY_INDEX: &str = "message_repeat_key";
 /// Messages that are given a position at once.
 const FILLED: i64 = 500;
 /// Indexes of earlier releases, which ordered by the date.
@@ -140,6 +143,9 @@ impl MongoStore {
         }
         let due = index("message_push_due_at", doc! { "pushDueAt": 1 });
         self.collection(MESSAGES).create_index(sparse(due)).await?;
+        let mut repeats = sparse(index(REPEAT_KEY_INDEX, doc! { REPEAT_KEY: 1 }));
+        repeats.options.get_or_insert_default().unique = Some(true);
+        self.collection(MESSAGES).create_index(repeats).await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
         let resignations = index("resignation_applied_at", doc! { "appliedAt": 1 });
@@ -170,6 +176,30 @@ impl MongoStore {
             }
         }
         Ok(())
+    }
+
+    /// Finds out whose key a message could not have, and frees it when that message is too old to count.
+    async fn repeated(&self, message: &NewMessage) -> Result<Repeat, StoreError> {
+        let messages = self.collection(MESSAGES);
+        let key = message.repeat_key.as_ref().map_or("", RepeatKey::as_str);
+        let Some(known) = messages.find_one(doc! { REPEAT_KEY: key }).await? else {
+            return Ok(Repeat::Free);
+        };
+        if known.get("_id").is_some_and(|id| is_id_of(&message.message.id, id)) {
+            return Ok(Repeat::Itself);
+        }
+        let older = doc! {
+            REPEAT_KEY: key,
+            "storedAt": { "$lte": (message.stored_at - RepeatKey::WINDOW).as_millisecond() },
+        };
+        let freed = messages
+            .update_one(older, doc! { "$unset": { REPEAT_KEY: "" } })
+            .await?;
+        Ok(if freed.modified_count > 0 {
+            Repeat::Free
+        } else {
+            Repeat::Another
+        })
     }
 
     async fn mark(&self, erasure: &Erasure) -> Result<(), StoreError> {
@@ -242,22 +272,38 @@ impl MongoStore {
     }
 }
 
+/// Whose a key is that is taken.
+enum Repeat {
+    Another,
+    /// An earlier attempt stored the message.
+    Itself,
+    /// It is free again.
+    Free,
+}
+
 #[async_trait]
 impl Store for MongoStore {
     /// A resignation that crosses this either marks the account before the second look, which then takes the message back, or looks for
     /// messages after it and finds this one. What a process leaves that is killed between the insert and the second look is swept.
-    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError> {
+    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
         self.still_here(message).await?;
         let document = document(message, event, self.writes_object_ids());
         let messages = self.collection(MESSAGES);
-        match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
-            Ok(_) => {}
-            // The id is ours alone: an earlier attempt did it.
-            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
-            Err(error) => return Err(error.into()),
+        loop {
+            match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
+                Ok(_) => break,
+                // The id is ours alone: an earlier attempt did it.
+                Err(StoreError::Conflict(rule)) if rule == ID_INDEX => break,
+                Err(StoreError::Conflict(rule)) if rule == REPEAT_KEY_INDEX => match self.repeated(message).await? {
+                    Repeat::Another => return Ok(Outcome::Repeated),
+                    Repeat::Itself => break,
+                    Repeat::Free => {}
+                },
+                Err(error) => return Err(error.into()),
+            }
         }
         match self.still_here(message).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(Outcome::Stored),
             Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned)) => {
                 let ours = doc! { "_id": ids_of([&message.message.id]) };
                 messages.delete_one(ours).await.map_err(StoreError::from)?;
@@ -269,9 +315,17 @@ impl Store for MongoStore {
                     error = &error as &dyn std::error::Error,
                     "checking message against resignation failed"
                 );
-                Ok(())
+                Ok(Outcome::Stored)
             }
         }
+    }
+
+    async fn forget_repeat_keys(&self, now: Timestamp) -> Result<(), StoreError> {
+        let older = (now - RepeatKey::WINDOW).as_millisecond();
+        let known = doc! { REPEAT_KEY: { "$gt": "" }, "storedAt": { "$lte": older } };
+        let forgotten = doc! { "$unset": { REPEAT_KEY: "" } };
+        self.collection(MESSAGES).update_many(known, forgotten).await?;
+        Ok(())
     }
 
     async fn newest_within(
@@ -631,6 +685,7 @@ impl Ping for MongoStore {
 fn document(
     NewMessage {
         message,
+        repeat_key,
         authorized_at,
         stored_at,
         push_due,
@@ -665,6 +720,9 @@ fn document(
     }
     if let Some(due) = push_due {
         document.insert("pushDueAt", due.as_millisecond());
+    }
+    if let Some(key) = repeat_key {
+        document.insert(REPEAT_KEY, key.as_str());
     }
     document
 }
@@ -702,6 +760,12 @@ fn ids_of<'a>(messages: impl IntoIterator<Item = &'a MessageId>) -> Document {
         );
     }
     doc! { "$in": ids }
+}
+
+/// Whether that is the `_id` of the message's document, in either form.
+fn is_id_of(message: &MessageId, id: &Bson) -> bool {
+    let made = message.object_id().map(ObjectId::from_bytes);
+    id.as_str() == Some(message.as_str()) || id.as_object_id().is_some_and(|id| Some(id) == made)
 }
 
 /// Whose a message is.

@@ -15,10 +15,10 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Opened, Range, Store, UnclaimedPage, WriteError};
+use super::{Opened, Outcome, Range, Store, UnclaimedPage, WriteError};
 use crate::domain::{
     Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
-    Undelivered,
+    RepeatKey, Undelivered,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -47,16 +47,43 @@ pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> R
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<(), WriteError> {
+    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             self.still_here(&mut tx, message).await?;
+            if let Some(key) = &message.repeat_key {
+                // The lock of the write transaction keeps others out from here to the insert.
+                forget_older(&mut tx, key, message.stored_at).await?;
+                if is_known(&mut tx, key).await? {
+                    tx.rollback().await.map_err(StoreError::from)?;
+                    return Ok(Outcome::Repeated);
+                }
+            }
             insert(&mut tx, message).await?;
             enqueue(&mut tx, event, message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
-            Ok(())
+            Ok(Outcome::Stored)
         })
         .await
+    }
+
+    async fn forget_repeat_keys(&self, now: Timestamp) -> Result<(), StoreError> {
+        while retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let forgotten = sqlx::query(
+                "UPDATE message SET repeat_key = NULL WHERE id IN (SELECT id FROM message \
+                 WHERE repeat_key IS NOT NULL AND stored_at <= ? LIMIT ?)",
+            )
+            .bind((now - RepeatKey::WINDOW).as_millisecond())
+            .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(forgotten.rows_affected() > 0)
+        })
+        .await?
+        {}
+        Ok(())
     }
 
     async fn newest_within(
@@ -255,6 +282,7 @@ impl Store for SqliteStore {
                 // Before everything that happened here.
                 let stored = NewMessage {
                     message: message.clone(),
+                    repeat_key: None,
                     authorized_at: Timestamp::UNIX_EPOCH,
                     stored_at: Timestamp::UNIX_EPOCH,
                     push_due: None,
@@ -437,10 +465,29 @@ async fn erased_until(tx: &mut Tx, account: &Account) -> Result<Option<Timestamp
     until.map(timestamp).transpose()
 }
 
+/// Frees a key whose message is too old to count.
+async fn forget_older(tx: &mut Tx, key: &RepeatKey, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE message SET repeat_key = NULL WHERE repeat_key = ? AND stored_at <= ?")
+        .bind(key.as_str())
+        .bind((now - RepeatKey::WINDOW).as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn is_known(tx: &mut Tx, key: &RepeatKey) -> Result<bool, StoreError> {
+    let known: Option<i64> = sqlx::query_scalar("SELECT 1 FROM message WHERE repeat_key = ?")
+        .bind(key.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(known.is_some())
+}
+
 async fn insert(
     tx: &mut Tx,
     NewMessage {
         message,
+        repeat_key,
         authorized_at,
         stored_at,
         push_due,
@@ -456,7 +503,7 @@ async fn insert(
     }
     sqlx::query(
         "INSERT INTO message (id, conversation, sender, receiver, sender_nickname, receiver_nickname, date, text, made_at, \
-         stored_at, push_due_at, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         stored_at, push_due_at, position, repeat_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(message.id.as_str())
     .bind(conversation.as_str())
@@ -470,6 +517,7 @@ async fn insert(
     .bind(stored_at.as_millisecond())
     .bind(push_due.map(Timestamp::as_millisecond))
     .bind(message.id.position().as_str())
+    .bind(repeat_key.as_ref().map(RepeatKey::as_str))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -17,14 +17,18 @@ use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
-use super::{Opened, Store, WriteError, open};
-use crate::domain::{Boundary, Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, Undelivered};
+use super::{Opened, Outcome, Store, WriteError, open};
+use crate::domain::{
+    Boundary, Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, RepeatKey, Undelivered,
+};
 use crate::legacy_messages::Claimer;
 use crate::socket::event;
 use crate::{DEFAULTS, SERVICE, Settings, history};
 
 on_both_engines!(
     a_message_and_its_event_are_kept_together_and_in_order,
+    a_frame_that_is_sent_again_is_the_same_message_for_ten_minutes,
+    keys_of_repeated_frames_are_forgotten_with_time_and_with_their_message,
     a_conversation_is_paged_backwards,
     the_newest_of_each_conversation,
     paging_by_date_reaches_every_message_once,
@@ -91,6 +95,7 @@ impl Kept {
         };
         NewMessage {
             message,
+            repeat_key: None,
             authorized_at: at(0),
             stored_at: at(stored),
             push_due: None,
@@ -101,8 +106,15 @@ impl Kept {
         event(&message.message, message.stored_at, false, None, &self.context).to_outgoing()
     }
 
-    async fn keep(&self, message: &NewMessage) -> Result<(), WriteError> {
+    async fn keep(&self, message: &NewMessage) -> Result<Outcome, WriteError> {
         self.store.keep(message, &self.event(message)).await
+    }
+
+    /// A frame that is the same each time.
+    fn frame(&self, from: &str, to: &str, stored: i64) -> NewMessage {
+        let mut message = self.message(from, to, 0, stored);
+        message.repeat_key = Some(RepeatKey::of(&message.message));
+        message
     }
 
     async fn say(&self, from: &str, to: &str, date: i64, stored: i64) -> NewMessage {
@@ -186,6 +198,58 @@ async fn a_message_and_its_event_are_kept_together_and_in_order(bed: Bed) {
         assert_eq!(read, [message.message]);
     }
     assert_eq!(kept.pending().await, events);
+}
+
+/// Case E3.
+async fn a_frame_that_is_sent_again_is_the_same_message_for_ten_minutes(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let other = Kept::open(&bed).await;
+    let frames: Vec<_> = (0..16).map(|number| kept.frame("kim", "lee", number)).collect();
+    let replicas = [&kept, &other];
+    let at_once = frames
+        .iter()
+        .zip(replicas.iter().cycle())
+        .map(|(frame, kept)| kept.keep(frame));
+    let outcomes: Vec<_> = join_all(at_once).await.into_iter().map(Result::unwrap).collect();
+    let stored = outcomes.iter().filter(|&&outcome| outcome == Outcome::Stored).count();
+    assert_eq!(stored, 1, "{outcomes:?}");
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await.len(), 1);
+    assert_eq!(kept.pending().await.len(), 1, "one event");
+    assert_eq!(kept.keep(&kept.frame("lee", "kim", 0)).await.unwrap(), Outcome::Stored);
+
+    let window = RepeatKey::WINDOW.as_secs();
+    assert_eq!(
+        kept.keep(&kept.frame("kim", "lee", window - 1)).await.unwrap(),
+        Outcome::Repeated
+    );
+    assert_eq!(
+        kept.keep(&kept.frame("kim", "lee", window + 20)).await.unwrap(),
+        Outcome::Stored
+    );
+    assert_eq!(
+        kept.keep(&kept.frame("kim", "lee", window + 21)).await.unwrap(),
+        Outcome::Repeated
+    );
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await.len(), 3);
+}
+
+async fn keys_of_repeated_frames_are_forgotten_with_time_and_with_their_message(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    kept.keep(&kept.frame("kim", "lee", 0)).await.unwrap();
+    let window = RepeatKey::WINDOW.as_secs();
+    kept.store.forget_repeat_keys(at(window - 1)).await.unwrap();
+    assert_eq!(
+        kept.keep(&kept.frame("kim", "lee", 1)).await.unwrap(),
+        Outcome::Repeated
+    );
+    kept.store.forget_repeat_keys(at(window)).await.unwrap();
+    // It would be repeated if the key was there.
+    assert_eq!(kept.keep(&kept.frame("kim", "lee", 1)).await.unwrap(), Outcome::Stored);
+
+    kept.erase("kim", 5, EventId::new(&kept.context)).await;
+    let mut anew = kept.frame("kim", "lee", 10);
+    anew.authorized_at = at(9);
+    assert_eq!(kept.keep(&anew).await.unwrap(), Outcome::Stored);
 }
 
 async fn a_conversation_is_paged_backwards(bed: Bed) {
@@ -642,7 +706,7 @@ async fn a_resignation_and_messages_that_cross_leave_nothing(bed: Bed) {
             assert!(
                 matches!(
                     result,
-                    Ok(()) | Err(WriteError::Resigned | WriteError::ReceiverResigned)
+                    Ok(Outcome::Stored) | Err(WriteError::Resigned | WriteError::ReceiverResigned)
                 ),
                 "{result:?}"
             );

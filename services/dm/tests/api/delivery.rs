@@ -12,6 +12,7 @@ on_both_engines!(
     a_message_that_a_half_open_socket_did_not_show_is_pushed,
     a_message_reaches_all_sockets_of_its_receiver_and_nobody_else,
     the_senders_other_devices_get_the_message_too,
+    a_frame_that_is_sent_again_after_a_reconnect_is_one_message,
     messages_keep_their_order,
     a_message_to_oneself_arrives,
     the_event_says_whether_somebody_is_there,
@@ -71,6 +72,30 @@ async fn the_senders_other_devices_get_the_message_too(bed: Bed) {
     for socket in [&mut phone, &mut tablet, &mut browser] {
         assert_eq!(socket.json().await, answer);
     }
+}
+
+/// Case E3: the app sends a frame again after it has reconnected, to whichever replica.
+async fn a_frame_that_is_sent_again_after_a_reconnect_is_one_message(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let (kim, lee) = two(&bed).await;
+    let mut to = there.connect(&lee).await;
+    let frame = message("kim", "lee", DATE, "once").to_string();
+    let mut from = here.connect(&kim).await;
+    from.send(frame.clone()).await;
+    assert_eq!(to.text().await, frame);
+    drop(from);
+    for dm in [&there, &here] {
+        let mut again = dm.connect(&kim).await;
+        for _ in 0..3 {
+            again.send(frame.clone()).await;
+        }
+        let text = format!("next from {}", dm.running.at(""));
+        again.send(message("kim", "lee", DATE + 1, &text).to_string()).await;
+        // Frames of a socket are taken one after the other: a second copy would come before.
+        assert_eq!(to.json().await["text"], text);
+    }
+    let history = here.history(&lee, "kim").await;
+    assert_eq!(history.as_array().map(Vec::len), Some(3), "{history}");
 }
 
 async fn messages_keep_their_order(bed: Bed) {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::OUTBOX;
 
-use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
+use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION, REPEAT_KEY};
 use crate::domain::MessageId;
 
 /// The lease of the replica that rewrites ids, and how many messages it rewrites within it.
@@ -55,6 +55,8 @@ impl MongoStore {
             let mut copy = original.clone();
             copy.insert("_id", object_id);
             copy.insert(MESSAGE_ID, &id);
+            // Unique, and the original has it still.
+            copy.remove(REPEAT_KEY);
             // A process that was killed may have left an older copy.
             messages
                 .replace_one(doc! { "_id": object_id }, &copy)
@@ -118,7 +120,7 @@ mod tests {
             remembered: AtomicBool::new(false),
         };
         let messages = store.collection(MESSAGES);
-        let read = |name: &str| doc! { "_id": name, "text": "hello", "accounts": ["a", "b"] };
+        let read = |name: &str| doc! { "_id": name, "text": "hello", "accounts": ["a", "b"], REPEAT_KEY: name };
         let name = |name: &str| doc! { MESSAGE_ID: name };
 
         // Each was changed after the batch was read.
