@@ -50,6 +50,15 @@ impl fmt::Debug for Database {
 impl Database {
     /// Connects (`mongodb://…/<database>`) and creates the shared indexes. Waits half a minute for a server that is still starting.
     pub async fn open(url: &SecretUrl, context: &Context) -> Result<Self, StoreError> {
+        Self::open_with(url, context, |_| ()).await
+    }
+
+    /// [`Database::open`], with other options of the client: for a test that observes the commands.
+    pub async fn open_with(
+        url: &SecretUrl,
+        context: &Context,
+        change: impl FnOnce(&mut ClientOptions) + Send,
+    ) -> Result<Self, StoreError> {
         let mut options = ClientOptions::parse(url.expose())
             .await
             .map_err(|error| settings(&error))?;
@@ -67,6 +76,7 @@ impl Database {
         );
         options.read_concern = Some(ReadConcern::majority());
         options.retry_writes = Some(true);
+        change(&mut options);
         let client = Client::with_options(options).map_err(|error| settings(&error))?;
 
         let database = client.database(&name);

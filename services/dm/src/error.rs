@@ -9,6 +9,10 @@ use sosohappy_store::StoreError;
 pub enum Error {
     #[error("messageCnt: from 1 to {0}")]
     Count(u32),
+    #[error("cursor: `start` or the `nextCursor` of an earlier answer")]
+    Cursor,
+    #[error("size: from 1 to {0}")]
+    Size(u32),
     #[error(transparent)]
     Names(#[from] Denied),
     #[error(transparent)]
@@ -18,7 +22,7 @@ pub enum Error {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Count(_) => Self::invalid_parameter(error.to_string()),
+            Error::Count(_) | Error::Cursor | Error::Size(_) => Self::invalid_parameter(error.to_string()),
             Error::Names(denied) => denied.into(),
             // Tried again as often as is good for others.
             Error::Store(cause @ StoreError::Retry(_)) => {

@@ -15,6 +15,7 @@ mod legacy_messages;
 mod metrics;
 mod routes;
 mod settings;
+mod settling;
 mod socket;
 mod spring;
 mod store;
@@ -42,6 +43,7 @@ use crate::consumers::sent::Sent;
 use crate::domain::{MessageId, MessageIds};
 use crate::metrics::DmMetrics;
 pub use crate::settings::Settings;
+use crate::settling::Settling;
 use crate::socket::DmProtocol;
 use crate::store::Store;
 
@@ -119,6 +121,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         names: identity.names.clone(),
         present,
         relay,
+        settling: Settling::spawn(&context, &opened.store),
         metrics,
     };
     let app = App {

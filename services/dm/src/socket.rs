@@ -20,6 +20,7 @@ use sosohappy_store::{Directory, StoreError};
 use crate::domain::{InvalidText, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, RepeatKey};
 use crate::metrics::DmMetrics;
 use crate::settings::Settings;
+use crate::settling::Settling;
 use crate::store::{Outcome, Store, WriteError};
 pub use frame::Frame;
 pub use refusal::Refusal;
@@ -34,6 +35,7 @@ pub struct DmProtocol {
     pub names: Arc<dyn Names>,
     pub present: Present,
     pub relay: RelayHandle,
+    pub settling: Settling,
     pub metrics: DmMetrics,
 }
 
@@ -191,6 +193,7 @@ impl DmProtocol {
             Outcome::Stored => {
                 self.relay.wake();
                 self.metrics.stored.inc();
+                self.settling.settle(message.message.conversation());
             }
             Outcome::Repeated => self.metrics.resent.inc(),
         }

@@ -59,6 +59,14 @@ pub struct Range {
     pub before_date: Option<i64>,
 }
 
+/// A page of conversations.
+#[derive(Debug, Default)]
+pub struct Newest {
+    pub messages: Vec<Message>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<Position>,
+}
+
 /// A page of messages that no account owns.
 #[derive(Debug, Default)]
 pub struct UnclaimedPage {
@@ -88,8 +96,13 @@ pub trait Store: Ping + Debug {
     /// The first message of that date in a conversation, by the server's order.
     async fn first_of_date(&self, conversation: &ConversationId, date: i64) -> Result<Option<Position>, StoreError>;
 
-    /// The newest message of each of the account's conversations, newest first, by the server's order.
-    async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError>;
+    /// The newest message of each of the account's conversations, newest first, by the server's order; those from before a position, of which
+    /// one query reads at most `limit`.
+    async fn newest(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Newest, StoreError>;
+
+    /// Makes the newest message of a conversation the only one that [`Store::newest`] reads. It need not be called after every message:
+    /// until then that reads more of the conversation, and skips it. SQLite needs none.
+    async fn settle(&self, conversation: &ConversationId) -> Result<(), StoreError>;
 
     /// They were shown; the first time counts. They get no push any more.
     async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError>;
@@ -139,6 +152,11 @@ pub trait Store: Ping + Debug {
 
     /// Says whose they are: from here on they are in the history, and go with a resignation.
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError>;
+}
+
+/// Whether a page of so many rows may be followed by another.
+fn is_full(rows: usize, limit: u32) -> bool {
+    rows >= usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// An open store and what the shared crates keep in it.

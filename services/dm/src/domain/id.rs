@@ -1,6 +1,7 @@
 //! Names of messages, which grow with time.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -66,6 +67,14 @@ impl MessageId {
 /// Where a message stands in the server's order, in every conversation: a UUID of version 7 as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(String);
+
+impl FromStr for Position {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Ok(Self(text.parse::<Uuid>()?.to_string()))
+    }
+}
 
 impl Position {
     pub fn stored(text: String) -> Self {

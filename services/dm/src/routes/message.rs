@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, Acting, Actor, Denied, Names};
 use sosohappy_common::{Account, Problem};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{Boundary, Message, Shown};
+use crate::domain::{Boundary, Message, Position, Shown};
 use crate::error::Error;
 use crate::history;
+use crate::store::Newest;
 
 /// Puts the present nicknames into messages; a person whose name nobody can tell keeps the one of then.
 async fn shown(names: &dyn Names, messages: Vec<Message>) -> Result<Vec<Shown>, Denied> {
@@ -96,7 +97,9 @@ pub async fn find_direct_message(
     Ok(Json(shown(&*app.names, messages).await?))
 }
 
-/// More people than anybody talks to; bounds the answer.
+/// Conversations of a page, unless asked for otherwise.
+const PAGE: u32 = 100;
+/// Conversations of an answer without a cursor, and the most of a page.
 const MOST_CONVERSATIONS: u32 = 1000;
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -104,6 +107,28 @@ pub struct FindMultipleDirectMessage {
     /// The caller's own nickname.
     #[schema(example = "별이")]
     sender: String,
+    /// `start`, or the `nextCursor` of the last answer: answers a page instead of a list.
+    #[serde(default)]
+    #[schema(example = "start")]
+    cursor: Option<String>,
+    /// Conversations of a page.
+    #[serde(default)]
+    #[schema(default = 100, minimum = 1, maximum = 1000)]
+    size: Option<u32>,
+}
+
+/// The newest message of each conversation, newest first.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Conversations {
+    /// Without `cursor`: the newest 1,000.
+    List(Vec<Shown>),
+    #[serde(rename_all = "camelCase")]
+    Page {
+        content: Vec<Shown>,
+        /// Null on the last page.
+        next_cursor: Option<String>,
+    },
 }
 
 impl Actor for FindMultipleDirectMessage {
@@ -113,21 +138,40 @@ impl Actor for FindMultipleDirectMessage {
 }
 
 /// Lists the newest message of each of one's conversations, newest first
+///
+/// A list of at most 1,000; with `cursor` a page `{"content", "nextCursor"}`, by which all are reached.
 #[utoipa::path(
     post,
     path = "/findMultipleDirectMessage",
     tag = "message",
     request_body = FindMultipleDirectMessage,
     responses(
-        (status = 200, body = [Shown]),
+        (status = 200, body = Conversations),
         (status = 400, body = Problem),
         (status = 503, body = Problem),
     )
 )]
 pub async fn find_multiple_direct_message(
     State(app): State<App>,
-    Act { caller, .. }: Act<FindMultipleDirectMessage>,
-) -> Result<Json<Vec<Shown>>, Error> {
-    let messages = app.store.newest(&caller.account, MOST_CONVERSATIONS).await?;
-    Ok(Json(shown(&*app.names, messages).await?))
+    Act { caller, params }: Act<FindMultipleDirectMessage>,
+) -> Result<Json<Conversations>, Error> {
+    let before = match params.cursor.as_deref() {
+        None | Some("" | "start") => None,
+        Some(cursor) => Some(cursor.parse::<Position>().map_err(|_| Error::Cursor)?),
+    };
+    let is_list = params.cursor.is_none();
+    let size = params.size.unwrap_or(if is_list { MOST_CONVERSATIONS } else { PAGE });
+    if !(1..=MOST_CONVERSATIONS).contains(&size) {
+        return Err(Error::Size(MOST_CONVERSATIONS));
+    }
+    let Newest { messages, next } = app.store.newest(&caller.account, before.as_ref(), size).await?;
+    let content = shown(&*app.names, messages).await?;
+    Ok(Json(if is_list {
+        Conversations::List(content)
+    } else {
+        Conversations::Page {
+            content,
+            next_cursor: next.map(|next| next.as_str().to_owned()),
+        }
+    }))
 }

@@ -2,7 +2,6 @@
 
 mod rewriting;
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +20,7 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
-use super::{Opened, Outcome, Range, Store, UnclaimedPage, WriteError};
+use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
     Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
     RepeatKey, Unclaimed, Undelivered,
@@ -42,9 +41,10 @@ const ERASED: &str = "erased_account";
 /// `_id` (SHA-256 of the account), `tokens`, `changedAt`: where a Spring notice pushes to.
 const DEVICES: &str = "push_token";
 
-/// `_id` ([`SPRING_DM`]): what was once true of this database.
+/// `_id`: what was once true of this database. [`SPRING_DM`]; [`SETTLED`], once messages of earlier releases have [`NEWEST_OF`].
 const MARKERS: &str = "marker";
 const SPRING_DM: &str = "spring-dm";
+const SETTLED: &str = "settled";
 
 /// The id of a message of ours whose `_id` is an `ObjectId`.
 const MESSAGE_ID: &str = "messageId";
@@ -54,13 +54,15 @@ const POSITION: &str = "position";
 /// By which a frame that is sent again is recognised; unique.
 const REPEAT_KEY: &str = "repeatKey";
 const REPEAT_KEY_INDEX: &str = "message_repeat_key";
+/// The two people again, of the newest message of a conversation only: by it the list of conversations is read. An older message keeps it
+/// until the conversation is settled.
+const NEWEST_OF: &str = "newestOf";
+/// Messages of a conversation that settling reads: more than one stores at the same time.
+const LATEST: i64 = 50;
 /// Messages that are given a position at once.
 const FILLED: i64 = 500;
-/// Indexes of earlier releases, which ordered by the date.
-const FORMER_INDEXES: [&str; 2] = ["message_conversation", "message_newest"];
-
-/// Conversations of one person that are looked at.
-const MOST_CONVERSATIONS: usize = 5000;
+/// Indexes of earlier releases.
+const FORMER_INDEXES: [&str; 3] = ["message_conversation", "message_newest", "message_latest"];
 
 #[derive(Debug)]
 struct MongoStore {
@@ -82,6 +84,7 @@ pub async fn open(url: &SecretUrl, mixed: &Mixed, context: &Context) -> Result<O
     };
     store.make_indexes().await?;
     store.fill_positions().await?;
+    store.settle_all().await?;
     store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
     Ok(Opened {
@@ -130,10 +133,8 @@ impl MongoStore {
         let messages = [
             index("message_position", doc! { "conversation": 1, POSITION: -1 }),
             index("message_date", doc! { "conversation": 1, "date": 1, POSITION: 1 }),
-            index(
-                "message_latest",
-                doc! { "accounts": 1, "conversation": 1, POSITION: -1 },
-            ),
+            index("message_accounts", doc! { "accounts": 1 }),
+            index("message_newest_of", doc! { NEWEST_OF: 1, POSITION: -1 }),
         ];
         self.collection(MESSAGES).create_indexes(messages).await?;
         for former in self.collection(MESSAGES).list_index_names().await? {
@@ -200,6 +201,60 @@ impl MongoStore {
         } else {
             Repeat::Another
         })
+    }
+
+    /// Settles the conversations of a database of an earlier release, once.
+    async fn settle_all(&self) -> Result<(), StoreError> {
+        let markers = self.collection(MARKERS);
+        if markers.find_one(doc! { "_id": SETTLED }).await?.is_some() {
+            return Ok(());
+        }
+        let mut last = String::new();
+        // Loose index scan: seeks a message of each conversation in turn.
+        while let Some(found) = self
+            .collection(MESSAGES)
+            .find_one(doc! { "conversation": { "$gt": &last } })
+            .sort(doc! { "conversation": 1, POSITION: -1 })
+            .projection(doc! { "conversation": 1 })
+            .await?
+        {
+            found
+                .get_str("conversation")
+                .map_err(|error| StoreError::Corrupt(error.into()))?
+                .clone_into(&mut last);
+            self.settle_named(&last).await?;
+        }
+        let known = doc! { "$set": { "known": true } };
+        markers.update_one(doc! { "_id": SETTLED }, known).upsert(true).await?;
+        Ok(())
+    }
+
+    async fn settle_named(&self, conversation: &str) -> Result<(), StoreError> {
+        let messages = self.collection(MESSAGES);
+        let latest: Vec<Document> = messages
+            .find(doc! { "conversation": conversation })
+            .sort(doc! { POSITION: -1 })
+            .limit(LATEST)
+            .projection(doc! { "accounts": 1, NEWEST_OF: 1 })
+            .await?
+            .try_collect()
+            .await?;
+        let id = |document: &Document| document.get("_id").cloned().unwrap_or(Bson::Null);
+        let Some((newest, older)) = latest.split_first() else {
+            return Ok(());
+        };
+        if let Some(accounts) = newest.get("accounts")
+            && !newest.contains_key(NEWEST_OF)
+        {
+            let flag = doc! { "$set": { NEWEST_OF: accounts.clone() } };
+            messages.update_one(doc! { "_id": id(newest) }, flag).await?;
+        }
+        let flagged: Vec<Bson> = older.iter().filter(|it| it.contains_key(NEWEST_OF)).map(id).collect();
+        if !flagged.is_empty() {
+            let unflag = doc! { "$unset": { NEWEST_OF: "" } };
+            messages.update_many(doc! { "_id": { "$in": flagged } }, unflag).await?;
+        }
+        Ok(())
     }
 
     async fn mark(&self, erasure: &Erasure) -> Result<(), StoreError> {
@@ -378,26 +433,33 @@ impl Store for MongoStore {
             .map_err(|error| StoreError::Corrupt(error.into()))
     }
 
-    /// Loose index scan: seeks the newest message of each conversation in turn.
-    async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError> {
-        let person = account.fingerprint();
-        let mut newest = Vec::new();
-        let mut last = String::new();
-        while newest.len() < MOST_CONVERSATIONS {
-            let next = self
-                .collection(MESSAGES)
-                .find_one(doc! { "accounts": &person, "conversation": { "$gt": &last } })
-                .sort(doc! { "conversation": 1, POSITION: -1 })
-                .projection(doc! { OUTBOX: 0 })
-                .await?;
-            let Some(found) = next else { break };
-            let message = message_of(&found)?;
-            message.conversation().as_str().clone_into(&mut last);
-            newest.push(message);
+    async fn newest(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Newest, StoreError> {
+        let mut wanted = doc! { NEWEST_OF: account.fingerprint() };
+        if let Some(before) = before {
+            wanted.insert(POSITION, doc! { "$lt": before.as_str() });
         }
-        newest.sort_by_cached_key(|message| Reverse(message.id.position()));
-        newest.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(newest)
+        let found: Vec<Document> = self
+            .collection(MESSAGES)
+            .find(wanted)
+            .sort(doc! { POSITION: -1 })
+            .limit(limit.into())
+            .batch_size(limit)
+            .projection(doc! { OUTBOX: 0 })
+            .await?
+            .try_collect()
+            .await?;
+        let last = found.last().filter(|_| is_full(found.len(), limit));
+        let next = last.and_then(|last| last.get_str(POSITION).ok());
+        let next = next.map(|position| Position::stored(position.to_owned()));
+        let mut messages = found.iter().map(message_of).collect::<Result<Vec<_>, _>>()?;
+        // Of a conversation that is not settled yet, the first is the newest.
+        let mut seen = HashSet::new();
+        messages.retain(|message| seen.insert(message.conversation()));
+        Ok(Newest { messages, next })
+    }
+
+    async fn settle(&self, conversation: &ConversationId) -> Result<(), StoreError> {
+        self.settle_named(conversation.as_str()).await
     }
 
     async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError> {
@@ -563,6 +625,7 @@ impl Store for MongoStore {
             );
         }
         let mut refused = HashSet::new();
+        let mut conversations = HashSet::new();
         for message in messages {
             let written = message.id.legacy_time().unwrap_or(Timestamp::UNIX_EPOCH);
             let resigned = [&message.sender.account, &message.receiver.account]
@@ -599,11 +662,16 @@ impl Store for MongoStore {
                 Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
                 Err(error) => return Err(error),
             }
+            conversations.insert(message.conversation());
+        }
+        for conversation in &conversations {
+            self.settle(conversation).await?;
         }
         Ok(refused)
     }
 
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError> {
+        let mut conversations = HashSet::new();
         for Claim { id, sender, receiver } in claims {
             let owned = taken_over(id, sender, receiver);
             let Ok(id) = ObjectId::parse_str(id.as_str()) else {
@@ -613,6 +681,10 @@ impl Store for MongoStore {
             self.collection(MESSAGES)
                 .update_one(unclaimed, doc! { "$set": owned })
                 .await?;
+            conversations.insert(ConversationId::between(sender, receiver));
+        }
+        for conversation in &conversations {
+            self.settle(conversation).await?;
         }
         Ok(())
     }
@@ -715,6 +787,10 @@ fn document(
         OUTBOX: outbox_field(event),
     };
     document.extend(owners(&sender.account, &receiver.account));
+    // The newest, until another is stored.
+    if let Some(accounts) = document.get("accounts").cloned() {
+        document.insert(NEWEST_OF, accounts);
+    }
     if has_object_id {
         document.insert(MESSAGE_ID, message.id.as_str());
     }
@@ -844,4 +920,62 @@ fn read(document: &Document) -> anyhow::Result<Message> {
         date: MessageDate::try_from(document.get_i64("date")?)?,
         text: MessageText::stored(text("text")?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::event::EventHandler;
+    use mongodb::event::command::CommandEvent;
+    use parking_lot::Mutex;
+    use sosohappy_testkit::{Bed, EngineSet};
+
+    use super::*;
+    use crate::SERVICE;
+    use crate::domain::MessageIds;
+
+    /// Case E7.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_page_of_conversations_is_one_query() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let (url, context) = (bed.mongodb_url("dm").as_str().into(), bed.context(SERVICE));
+        let commands = Arc::new(Mutex::new(Vec::new()));
+        let observer = commands.clone();
+        let observe = EventHandler::callback(move |event| {
+            if let CommandEvent::Started(event) = event {
+                observer.lock().push(event.command_name);
+            }
+        });
+        let database = Database::open_with(&url, &context, |options| options.command_event_handler = Some(observe));
+        let store = MongoStore {
+            database: database.await.unwrap(),
+            mixed: Mixed::none(),
+            object_ids: AtomicBool::new(false),
+            remembered: AtomicBool::new(false),
+        };
+        store.make_indexes().await.unwrap();
+        let account = |name: &str| -> Account { format!("{name}@example.com+kakao").parse().unwrap() };
+        let (kim, ids) = (account("kim"), MessageIds::new(&context));
+        let documents = (0..1009).map(|number| {
+            let (other, id) = (account(&format!("p{number}")), ids.next());
+            let mut document = owners(&kim, &other);
+            let accounts = document.get("accounts").cloned().unwrap();
+            document.extend(doc! {
+                "_id": id.as_str(), POSITION: id.position().as_str(), NEWEST_OF: accounts,
+                "sender": "kim", "receiver": "other", "date": 2_023_090_513_248_392_i64, "text": "hello",
+            });
+            document
+        });
+        store.collection(MESSAGES).insert_many(documents).await.unwrap();
+
+        commands.lock().clear();
+        let first = store.newest(&kim, None, 1000).await.unwrap();
+        assert_eq!(first.messages.len(), 1000);
+        assert_eq!(*commands.lock(), ["find"]);
+        let second = store.newest(&kim, first.next.as_ref(), 1000).await.unwrap();
+        assert_eq!((second.messages.len(), second.next), (9, None));
+        assert_eq!(*commands.lock(), ["find", "find"]);
+    }
 }

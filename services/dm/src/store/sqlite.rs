@@ -15,7 +15,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Opened, Outcome, Range, Store, UnclaimedPage, WriteError};
+use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
     Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
     RepeatKey, Undelivered,
@@ -122,19 +122,32 @@ impl Store for SqliteStore {
         Ok(first.map(Position::stored))
     }
 
-    async fn newest(&self, account: &Account, limit: u32) -> Result<Vec<Message>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT message.id, sender, receiver, sender_nickname, receiver_nickname, date, text \
+    async fn newest(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Newest, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new(
+            "SELECT message.id, sender, receiver, sender_nickname, receiver_nickname, date, text, position \
              FROM conversation JOIN message ON message.id = (\
                  SELECT newest.id FROM message AS newest WHERE newest.conversation = conversation.id \
                  ORDER BY newest.position DESC LIMIT 1) \
-             WHERE account = ? ORDER BY position DESC LIMIT ?",
-        )
-        .bind(account.as_str())
-        .bind(limit)
-        .fetch_all(self.database.reader())
-        .await?;
-        rows.iter().map(message_of).collect()
+             WHERE account = ",
+        );
+        query.push_bind(account.as_str());
+        if let Some(before) = before {
+            query.push(" AND position < ").push_bind(before.as_str());
+        }
+        query.push(" ORDER BY position DESC LIMIT ").push_bind(limit);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        let last = rows.last().filter(|_| is_full(rows.len(), limit));
+        let next = last
+            .map(|row| row.try_get("position").map(Position::stored))
+            .transpose()?;
+        Ok(Newest {
+            messages: rows.iter().map(message_of).collect::<Result<_, _>>()?,
+            next,
+        })
+    }
+
+    async fn settle(&self, _conversation: &ConversationId) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError> {

@@ -31,6 +31,8 @@ on_both_engines!(
     keys_of_repeated_frames_are_forgotten_with_time_and_with_their_message,
     a_conversation_is_paged_backwards,
     the_newest_of_each_conversation,
+    conversations_beyond_a_thousand_are_reached_by_pages,
+    every_conversation_is_listed_after_an_upgrade,
     paging_by_date_reaches_every_message_once,
     messages_without_a_position_get_theirs,
     what_was_shown_waits_no_more,
@@ -133,7 +135,7 @@ impl Kept {
     }
 
     async fn newest(&self, name: &str) -> Vec<String> {
-        texts(self.store.newest(&account(name), 10).await.unwrap())
+        texts(self.store.newest(&account(name), None, 10).await.unwrap().messages)
     }
 
     async fn pending(&self) -> Vec<Outgoing> {
@@ -290,9 +292,76 @@ async fn the_newest_of_each_conversation(bed: Bed) {
     assert_eq!(kept.newest("kim").await, ["kim kim 1", "park kim 7", "lee kim 4"]);
     assert_eq!(kept.newest("lee").await, ["park lee 9", "lee kim 4"]);
     assert_eq!(
-        texts(kept.store.newest(&account("kim"), 1).await.unwrap()),
+        texts(kept.store.newest(&account("kim"), None, 1).await.unwrap().messages),
         ["kim kim 1"]
     );
+}
+
+/// Case E7.
+async fn conversations_beyond_a_thousand_are_reached_by_pages(bed: Bed) {
+    const CONVERSATIONS: usize = 1009;
+    let kept = Kept::open(&bed).await;
+    let mut messages = Vec::new();
+    for number in 0..CONVERSATIONS {
+        messages.push(kept.message("kim", &format!("p{number}"), 0, 0));
+    }
+    for some in messages.chunks(50) {
+        for outcome in join_all(some.iter().map(|message| kept.keep(message))).await {
+            outcome.unwrap();
+        }
+    }
+    // Answered: it comes first. One is settled, of the other a page reads both messages.
+    let settled = kept.say("p3", "kim", 1, 0).await.message;
+    kept.store.settle(&settled.conversation()).await.unwrap();
+    let unsettled = kept.say("p2", "kim", 1, 0).await.message;
+    let (mut read, mut before, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = kept.store.newest(&account("kim"), before.as_ref(), 400).await.unwrap();
+        read.extend(page.messages);
+        pages += 1;
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, 3);
+    assert!(read.is_sorted_by(|one, other| one.id.position() > other.id.position()));
+    assert_eq!(read[..2], [unsettled.clone(), settled]);
+    kept.store.settle(&unsettled.conversation()).await.unwrap();
+    let conversations: std::collections::HashSet<_> = read.iter().map(Message::conversation).collect();
+    assert_eq!(conversations.len(), CONVERSATIONS);
+    let all = kept.store.newest(&account("kim"), None, 2000).await.unwrap();
+    assert_eq!((all.messages.len(), all.next), (CONVERSATIONS, None));
+}
+
+/// Messages of an earlier release are in the list, and a conversation whose newest message is gone too.
+async fn every_conversation_is_listed_after_an_upgrade(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    let first = kept.say("kim", "lee", 1, 0).await;
+    kept.say("lee", "kim", 2, 0).await;
+    kept.say("park", "kim", 3, 0).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let database = client.default_database().unwrap();
+    let messages = database.collection::<Document>("message");
+    let former = doc! { "$unset": { "newestOf": "" } };
+    messages.update_many(doc! {}, former).await.unwrap();
+    database
+        .collection::<Document>("marker")
+        .delete_many(doc! {})
+        .await
+        .unwrap();
+    assert_eq!(kept.newest("kim").await, Vec::<String>::new());
+    Kept::open(&bed).await;
+    assert_eq!(kept.newest("kim").await, ["park kim 3", "lee kim 2"]);
+    let flagged = doc! { "newestOf": { "$gt": "" } };
+    assert_eq!(messages.count_documents(flagged).await.unwrap(), 2);
+
+    messages.delete_one(doc! { "date": DATE + 2 }).await.unwrap();
+    kept.store.settle(&first.message.conversation()).await.unwrap();
+    assert_eq!(kept.newest("kim").await, ["park kim 3", "kim lee 1"]);
 }
 
 /// Dates repeat, go back and lie in the future; paging by the date of the oldest message still reaches every message once.
@@ -609,8 +678,8 @@ async fn legacy_messages_appear_when_the_names_of_their_people_arrive(bed: Bed) 
         arrives(&format!("crowd{number}")).await;
     }
     claimer.round(now).await.unwrap();
-    let newest = kept.store.newest(&account("lee"), 100).await.unwrap();
-    assert_eq!(newest.len(), 1 + CROWD);
+    let newest = kept.store.newest(&account("lee"), None, 100).await.unwrap();
+    assert_eq!(newest.messages.len(), 1 + CROWD);
 
     // A Spring replica goes on writing.
     let text = doc! { "date": DATE + 3, "sender": "kim", "receiver": "lee", "text": "kim lee 3" };

@@ -123,7 +123,7 @@ async fn a_session_that_ends_closes_its_sockets(bed: Bed) {
 
 /// Case E10: frames that were on the way when their sender was renamed are read later.
 async fn frames_under_a_former_nickname_count_under_the_present_one(bed: Bed) {
-    const FRAMES: i64 = 200;
+    const FRAMES: i64 = 60;
     let dm = Dm::start_with(&bed, &[("sockets.frames-per-minute", "off")]).await;
     let (kim, lee) = two(&bed).await;
     let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);

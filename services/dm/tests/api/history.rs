@@ -7,6 +7,7 @@ use super::{DATE, Dm, message, multipart, read, two};
 on_both_engines!(
     history_is_paged_backwards_and_read_from_any_form,
     the_newest_message_of_each_conversation,
+    conversations_are_paged_by_cursor,
     a_phone_that_is_a_year_ahead_hides_no_message,
     present_nicknames_are_shown,
 );
@@ -134,6 +135,49 @@ async fn the_newest_message_of_each_conversation(bed: Bed) {
         dm.newest(&lee).await,
         json!([message("kim", "lee", DATE + 1, "second")])
     );
+}
+
+/// Case E7.
+async fn conversations_are_paged_by_cursor(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, _) = two(&bed).await;
+    let mut from = dm.connect(&kim).await;
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        let name = format!("p{number}");
+        bed.person(&format!("{name}@example.com+kakao"), &name).await;
+        let text = message("kim", &name, DATE + number, "hello");
+        from.send(text.to_string()).await;
+        expected.insert(0, text);
+    }
+    eventually("all are stored", async || {
+        (dm.newest(&kim).await == json!(expected)).then_some(())
+    })
+    .await;
+    let (mut read, mut cursor) = (Vec::new(), "start".to_owned());
+    loop {
+        let params = [("sender", "kim"), ("cursor", &cursor), ("size", "2")];
+        let (status, page) = dm.post(&kim, "findMultipleDirectMessage", &params).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        read.extend(page["content"].as_array().unwrap().iter().cloned());
+        match &page["nextCursor"] {
+            Value::String(next) => next.clone_into(&mut cursor),
+            next => {
+                assert_eq!(*next, Value::Null);
+                break;
+            }
+        }
+    }
+    assert_eq!(read, expected);
+    for (cursor, size) in [("elsewhere", "2"), ("start", "0"), ("start", "1001")] {
+        let params = [("sender", "kim"), ("cursor", cursor), ("size", size)];
+        let (status, problem) = dm.post(&kim, "findMultipleDirectMessage", &params).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::BAD_REQUEST, &json!("invalid-parameter")),
+            "{cursor} {size}"
+        );
+    }
 }
 
 async fn a_phone_that_is_a_year_ahead_hides_no_message(bed: Bed) {

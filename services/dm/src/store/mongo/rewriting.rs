@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::OUTBOX;
 
-use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION, REPEAT_KEY};
+use super::{MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, REPEAT_KEY};
 use crate::domain::MessageId;
 
 /// The lease of the replica that rewrites ids, and how many messages it rewrites within it.
@@ -19,7 +19,7 @@ const LEASE_TIME: Duration = Duration::from_secs(30);
 const BATCH: i64 = 100;
 
 /// What is set in a message after it was written.
-const ADDED_LATER: [&str; 4] = [OUTBOX, POSITION, "pushDueAt", "deliveredAt"];
+const ADDED_LATER: [&str; 5] = [OUTBOX, POSITION, NEWEST_OF, "pushDueAt", "deliveredAt"];
 
 impl MongoStore {
     /// Rewrites a batch; false when there are no more, or another replica has the lease. What waits for the relay or for a push is left
