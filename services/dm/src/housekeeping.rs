@@ -11,6 +11,8 @@ use crate::store::Store;
 
 const EVERY: Duration = Duration::from_hours(1);
 const POSITIONS_EVERY: Duration = Duration::from_mins(1);
+/// Names that were published this long ago are known.
+const SETTLED: Duration = Duration::from_hours(1);
 const REPEAT_KEYS_EVERY: Duration = Duration::from_mins(1);
 /// Beyond the life of a token, for clocks that differ, and for a resignation that is delivered again: no topic keeps one longer
 /// than a week.
@@ -57,7 +59,8 @@ pub fn spawn(context: &Context, store: &Arc<dyn Store>, token_lifetime: Duration
         let mut tick = tokio::time::interval(EVERY);
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
             let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
-            if let Err(error) = store.sweep(before).await {
+            let settled = clock.now().checked_sub(SETTLED).unwrap_or(Timestamp::MIN);
+            if let Err(error) = store.sweep(before, settled).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "resignation sweep failed");
             }
         }

@@ -116,13 +116,15 @@ pub trait Store: Ping + Debug {
     /// Puts the event of such a message out for a push, once, unless the message was shown meanwhile.
     async fn push(&self, message: &MessageId, event: &Outgoing, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Deletes every message that the account sent up to the moment or with a token from before it, and every one it received until
-    /// somebody with that address had a name again; refuses both from here on; writes the receipt. In steps, of which each is
-    /// committed. The same event again writes the receipt again and changes nothing else.
+    /// Deletes every message that the account sent up to the moment or with a token from before it, and every one it received up to the
+    /// moment; refuses messages of older tokens, and those to the account until it has a name again; writes the receipt. In steps, of which
+    /// each is committed. The same event again writes the receipt again and changes nothing else.
     async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError>;
 
-    /// Forgets resignations from before that moment, and deletes what a process that was killed has left of younger ones.
-    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError>;
+    /// Forgets resignations from before that moment, and deletes what is left of younger ones: messages that a process left that was killed,
+    /// and those that an account received after its resignation, before this service had heard of it. The latter only of resignations up to
+    /// `settled`, so that the names of accounts that signed up again are known, and only while the account has no name.
+    async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError>;
 
     /// Messages of the legacy Spring services that no account owns yet, with ids after this one, in their order; of one person, by
     /// nickname, or of all. SQLite has none.

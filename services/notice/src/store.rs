@@ -130,8 +130,8 @@ pub trait Pushes: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Store: Notices + Devices + Pushes + Ping {
-    /// Erases what the account caused up to the moment, what it received until somebody with that address had a name again, its devices,
-    /// and what the directory knows of it, and writes the receipt. The same event again erases nothing more, and writes the receipt again for whoever has not got it.
+    /// Erases what the account caused or received up to the moment, its devices, and what the directory knows of it, and writes the receipt.
+    /// The same event again erases nothing more, and writes the receipt again for whoever has not got it.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
 
     /// When this inbox was opened for the first time, by whichever replica.

@@ -273,15 +273,12 @@ impl MongoStore {
     async fn erase_messages(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let (account, person) = (erasure.account.as_str(), erasure.account.fingerprint());
         let up_to = doc! { "$lte": erasure.until.as_millisecond() };
-        let directory = self.database.directory();
-        let named = directory.named_since(&erasure.account, erasure.until).await?;
-        let received_until = named.unwrap_or(Timestamp::MAX).as_millisecond();
         let theirs = doc! {
             "accounts": &person,
             "$or": [
                 { "from": &person, "storedAt": up_to.clone() },
-                { "from": &person, "madeAt": up_to },
-                { "receiverAccount": account, "storedAt": { "$lt": received_until } },
+                { "from": &person, "madeAt": up_to.clone() },
+                { "receiverAccount": account, "storedAt": up_to },
             ],
         };
         self.collection(MESSAGES).delete_many(theirs).await?;
@@ -307,7 +304,7 @@ impl MongoStore {
 
     /// A process that was killed between storing a message and its second look has left it: of whom the mark names, and to them while
     /// nobody with that address has a name.
-    async fn erase_leftovers(&self, mark: &Document) -> Result<(), StoreError> {
+    async fn erase_leftovers(&self, mark: &Document, settled: Timestamp) -> Result<(), StoreError> {
         let person = mark
             .get_str("_id")
             .context("a mark names nobody")
@@ -315,6 +312,9 @@ impl MongoStore {
         let until = timestamp(mark, "erasedUntil")?;
         let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
         self.collection(MESSAGES).delete_many(sent).await?;
+        if until > settled {
+            return Ok(());
+        }
         let theirs = doc! { "accounts": person, "from": { "$ne": person } };
         let Some(one) = self.collection(MESSAGES).find_one(theirs.clone()).await? else {
             return Ok(());
@@ -528,7 +528,7 @@ impl Store for MongoStore {
         }
     }
 
-    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
+    async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError> {
         let before = before.as_millisecond();
         self.collection(ERASED)
             .delete_many(doc! { "erasedUntil": { "$lt": before } })
@@ -538,7 +538,7 @@ impl Store for MongoStore {
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
         let mut failed = None;
         while let Some(mark) = marks.try_next().await? {
-            match self.erase_leftovers(&mark).await {
+            match self.erase_leftovers(&mark, settled).await {
                 // One that cannot be read keeps none of the others.
                 Err(error @ StoreError::Corrupt(_)) => _ = failed.get_or_insert(error),
                 swept => swept?,

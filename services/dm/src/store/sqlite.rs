@@ -1,6 +1,6 @@
 //! Messages in SQLite.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -214,10 +214,7 @@ impl Store for SqliteStore {
     async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError> {
         if !self.is_applied(erasure).await? {
             retrying(async || self.close(erasure).await).await?;
-            let directory = self.database.directory();
-            let named = directory.named_since(&erasure.account, erasure.until).await?;
-            let until = named.unwrap_or(Timestamp::MAX);
-            while retrying(async || self.erase_some(erasure, until).await).await? {}
+            while retrying(async || self.erase_some(erasure).await).await? {}
             while retrying(async || self.forget_conversations(erasure).await).await? {}
         }
         retrying(async || {
@@ -234,7 +231,8 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
+    async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError> {
+        while retrying(async || self.erase_some_leftovers(settled).await).await? {}
         retrying(async || {
             let mut tx = self.database.begin().await?;
             let forget = sqlx::query("DELETE FROM erased_account WHERE erased_until < ?").bind(before.as_millisecond());
@@ -419,18 +417,18 @@ impl SqliteStore {
     }
 
     /// Messages to go, and their events that have not gone out yet. False when there are no more.
-    async fn erase_some(&self, erasure: &Erasure, received_until: Timestamp) -> Result<bool, StoreError> {
+    async fn erase_some(&self, erasure: &Erasure) -> Result<bool, StoreError> {
         let (account, until) = (erasure.account.as_str(), erasure.until.as_millisecond());
         let mut tx = self.database.begin().await?;
         let ids: Vec<String> = sqlx::query_scalar(
             "SELECT id FROM message WHERE sender = ? AND (stored_at <= ? OR made_at <= ?) \
-             UNION SELECT id FROM message WHERE receiver = ? AND stored_at < ? LIMIT ?",
+             UNION SELECT id FROM message WHERE receiver = ? AND stored_at <= ? LIMIT ?",
         )
         .bind(account)
         .bind(until)
         .bind(until)
         .bind(account)
-        .bind(received_until.as_millisecond())
+        .bind(until)
         .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
         .await?;
@@ -438,20 +436,48 @@ impl SqliteStore {
             tx.rollback().await?;
             return Ok(false);
         }
-        for statement in [
-            // An event of ours begins with its id, which is the message's.
-            "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') IN (",
-            "DELETE FROM message WHERE id IN (",
-        ] {
-            let mut delete = QueryBuilder::<Engine>::new(statement);
-            let mut list = delete.separated(", ");
-            for id in &ids {
-                list.push_bind(id);
-            }
-            delete.push(")").build().execute(&mut *tx).await?;
-        }
+        delete(&mut tx, &ids).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Some of the messages that accounts without a name received after their resignation. False when there are no more.
+    async fn erase_some_leftovers(&self, settled: Timestamp) -> Result<bool, StoreError> {
+        let marks: Vec<(String, i64)> =
+            sqlx::query_as("SELECT account, erased_until FROM erased_account WHERE erased_until <= ?")
+                .bind(settled.as_millisecond())
+                .fetch_all(self.database.reader())
+                .await?;
+        let Some(first) = marks.iter().map(|(_, until)| *until).min() else {
+            return Ok(false);
+        };
+        let marks: HashMap<String, i64> = marks.into_iter().collect();
+        let receivers: Vec<String> = sqlx::query_scalar("SELECT DISTINCT receiver FROM message WHERE stored_at > ?")
+            .bind(first)
+            .fetch_all(self.database.reader())
+            .await?;
+        let directory = self.database.directory();
+        for receiver in receivers {
+            let Ok(account) = receiver.parse::<Account>() else {
+                continue;
+            };
+            let Some(&until) = marks.get(&account.fingerprint()) else {
+                continue;
+            };
+            if directory.named_since(&account, timestamp(until)?).await?.is_some() {
+                continue;
+            }
+            let mut tx = self.database.begin().await?;
+            let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM message WHERE receiver = ? LIMIT ?")
+                .bind(&receiver)
+                .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+                .fetch_all(&mut *tx)
+                .await?;
+            delete(&mut tx, &ids).await?;
+            tx.commit().await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Some of the account's conversations that are empty now. False when there are no more.
@@ -468,6 +494,23 @@ impl SqliteStore {
         tx.commit().await?;
         Ok(forgotten.rows_affected() > 0)
     }
+}
+
+/// Deletes messages, and their events that have not gone out yet.
+async fn delete(tx: &mut Tx, ids: &[String]) -> Result<(), StoreError> {
+    for statement in [
+        // An event of ours begins with its id, which is the message's.
+        "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') IN (",
+        "DELETE FROM message WHERE id IN (",
+    ] {
+        let mut delete = QueryBuilder::<Engine>::new(statement);
+        let mut list = delete.separated(", ");
+        for id in ids {
+            list.push_bind(id);
+        }
+        delete.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 async fn erased_until(tx: &mut Tx, account: &Account) -> Result<Option<Timestamp>, StoreError> {

@@ -37,6 +37,7 @@ on_both_engines!(
     messages_without_a_position_get_theirs,
     what_was_shown_waits_no_more,
     a_resignation_takes_both_sides_up_to_its_moment,
+    a_late_resignation_spares_what_the_account_received_since,
     an_older_token_writes_nothing_after_a_resignation,
     who_is_not_shown_a_message_in_time_gets_a_push_once,
     nobody_writes_to_somebody_who_has_resigned,
@@ -494,6 +495,11 @@ async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
     kept.say("lee", "kim", 4, 21).await;
     let event = EventId::new(&kept.context);
     kept.erase("kim", 20, event).await;
+    // Nobody knows yet whether that was to the account that resigned or to one that signed up since.
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 4"]);
+    kept.store.sweep(at(0), at(19)).await.unwrap();
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 4"]);
+    kept.store.sweep(at(0), at(20)).await.unwrap();
     assert!(kept.newest("kim").await.is_empty());
     assert_eq!(kept.newest("lee").await, ["lee park 3"]);
     assert!(kept.conversation("kim", "lee", None, 20).await.is_empty());
@@ -534,6 +540,29 @@ async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
     assert_eq!(kept.newest("lee").await, ["lee park 3"]);
 }
 
+/// Case E9: the account signs up again, and a message to it is stored before this service hears of the resignation or of the new name.
+async fn a_late_resignation_spares_what_the_account_received_since(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    kept.say("lee", "kim", 0, 10).await;
+    kept.say("lee", "kim", 1, 31).await;
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 1"]);
+    let name = async |name: &str, second: i64| {
+        let set = kept
+            .directory
+            .set_nickname(&account("kim"), Some(name), at(second))
+            .await;
+        set.unwrap();
+    };
+    name("kim", 30).await;
+    name("sun", 50).await;
+    // Another copy of the resignation, after a rename.
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    kept.store.sweep(at(0), at(100)).await.unwrap();
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 1"]);
+    assert_eq!(kept.newest("lee").await, ["lee kim 1"]);
+}
+
 #[tokio::test]
 async fn a_corrupt_message_keeps_no_other_from_its_push() {
     let bed = Bed::new(EngineSet::Embedded).await;
@@ -564,7 +593,7 @@ async fn nobody_writes_to_somebody_who_has_resigned(bed: Bed) {
         .unwrap();
     kept.say("lee", "kim", 1, 31).await;
     assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
-    kept.store.sweep(at(0)).await.unwrap();
+    kept.store.sweep(at(0), at(100)).await.unwrap();
     assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
 }
 
@@ -752,10 +781,10 @@ async fn an_older_token_writes_nothing_after_a_resignation(bed: Bed) {
     kept.keep(&late).await.expect("who signs up again may write");
     assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["kim lee 0"]);
 
-    kept.store.sweep(at(20)).await.unwrap();
+    kept.store.sweep(at(20), at(0)).await.unwrap();
     late = kept.message("kim", "lee", 2, 31);
     assert!(kept.keep(&late).await.is_err());
-    kept.store.sweep(at(21)).await.unwrap();
+    kept.store.sweep(at(21), at(0)).await.unwrap();
     kept.keep(&late).await.expect("no token is that old any more");
 }
 
@@ -765,8 +794,8 @@ async fn a_resignation_and_messages_that_cross_leave_nothing(bed: Bed) {
         let name = format!("kim{round}");
         let messages: Vec<_> = (0..20)
             .map(|number| match number % 2 {
-                0 => kept.message(&name, "lee", number, 100),
-                _ => kept.message("lee", &name, number, 100),
+                0 => kept.message(&name, "lee", number, 40),
+                _ => kept.message("lee", &name, number, 40),
             })
             .collect();
         let sending = join_all(messages.iter().map(|message| kept.keep(message)));

@@ -355,16 +355,16 @@ async fn an_erasure_takes_everything_up_to_its_moment(bed: Bed) {
     assert_eq!(directory.nicknames_of(&[account("kim")]).await.unwrap(), [back]);
 }
 
-/// Happened after the moment, and came before anybody here had heard of it.
-async fn what_crossed_a_resignation_is_nobodys(bed: Bed) {
+/// Case E9: happened after the moment, and came before this service had heard of it: it may be for the account that signed up again.
+async fn a_late_resignation_spares_what_the_account_got_since(bed: Bed) {
     let bench = bench(bed).await;
     bench.seq(&bench.like("lee", "kim", 20), 20).await;
-    bench.queue(&bench.push("lee", "kim", 20), at(30)).await.unwrap();
-    let stays = bench.push("lee", "park", 20);
-    bench.queue(&stays, at(30)).await.unwrap();
+    bench.queue(&bench.push("lee", "kim", 9), at(30)).await.unwrap();
+    let crossed = bench.push("lee", "kim", 20);
+    bench.queue(&crossed, at(30)).await.unwrap();
     let erasure = bench.erasure("kim", 10);
     bench.erase(&erasure, at(25)).await.unwrap();
-    assert_eq!(bench.due(30).await, [WaitingPush { attempts: 1, ..stays }]);
+    assert_eq!(bench.due(30).await, [WaitingPush { attempts: 1, ..crossed }]);
 
     let directory = &bench.opened.directory;
     directory
@@ -518,7 +518,7 @@ on_both_engines!(
     an_erasure_takes_everything_up_to_its_moment,
     an_inbox_is_born_once,
     many_at_once_leave_no_gap_and_no_double,
-    what_crossed_a_resignation_is_nobodys,
+    a_late_resignation_spares_what_the_account_got_since,
     numbers_never_come_twice,
     only_what_is_old_is_swept,
     the_last_word_on_a_device_counts,

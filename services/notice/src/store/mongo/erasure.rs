@@ -75,13 +75,10 @@ impl MongoStore {
     async fn erase_all(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
         self.mark(&erasure.account, "erased_until", erasure.at).await?;
-        let directory = self.database.directory();
-        let named = directory.named_since(&erasure.account, erasure.at).await?;
-        let received_until = named.unwrap_or(Timestamp::MAX).as_millisecond();
         let up_to = doc! { "$lte": at };
         for collection in [NOTICES, PUSHES] {
             let either = [
-                doc! { "account": account, "occurred_at": { "$lt": received_until } },
+                doc! { "account": account, "occurred_at": up_to.clone() },
                 doc! { "actor": account, "occurred_at": up_to.clone() },
             ];
             self.collection(collection)
@@ -91,6 +88,6 @@ impl MongoStore {
         self.collection(DEVICES)
             .delete_many(doc! { "account": account, "changed_at": up_to })
             .await?;
-        directory.erase(&erasure.account, erasure.at).await
+        self.database.directory().erase(&erasure.account, erasure.at).await
     }
 }

@@ -60,11 +60,9 @@ impl Ping for SqliteStore {
 
 impl SqliteStore {
     async fn erase_once(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
-        let named = self.database.directory();
-        let named = named.named_since(&erasure.account, erasure.at).await?;
         let mut tx = self.database.begin().await?;
         if first_time(&mut tx, "resign", erasure.event, now).await? {
-            erase(&mut tx, erasure, named.unwrap_or(Timestamp::MAX)).await?;
+            erase(&mut tx, erasure).await?;
         }
         // Again too: a resignation is published again when its receipt has not arrived.
         enqueue(&mut tx, &erasure.receipt, now).await?;
@@ -72,8 +70,7 @@ impl SqliteStore {
     }
 }
 
-async fn erase(tx: &mut Tx, erasure: &Erasure, received_until: Timestamp) -> Result<(), StoreError> {
-    let received_until = received_until.as_millisecond();
+async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
     let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
     sqlx::query(
         "INSERT INTO account_mark (person, erased_until, marked_at) VALUES (?, ?, ?)
@@ -86,21 +83,14 @@ async fn erase(tx: &mut Tx, erasure: &Erasure, received_until: Timestamp) -> Res
     .bind(at)
     .execute(&mut **tx)
     .await?;
-    for (statement, until) in [
-        (
-            "DELETE FROM notice WHERE account = ? AND occurred_at < ?",
-            received_until,
-        ),
-        ("DELETE FROM notice WHERE actor = ? AND occurred_at <= ?", at),
-        ("DELETE FROM device WHERE account = ? AND changed_at <= ?", at),
-        ("DELETE FROM push WHERE account = ? AND occurred_at < ?", received_until),
-        ("DELETE FROM push WHERE actor = ? AND occurred_at <= ?", at),
+    for statement in [
+        "DELETE FROM notice WHERE account = ? AND occurred_at <= ?",
+        "DELETE FROM notice WHERE actor = ? AND occurred_at <= ?",
+        "DELETE FROM device WHERE account = ? AND changed_at <= ?",
+        "DELETE FROM push WHERE account = ? AND occurred_at <= ?",
+        "DELETE FROM push WHERE actor = ? AND occurred_at <= ?",
     ] {
-        sqlx::query(statement)
-            .bind(account)
-            .bind(until)
-            .execute(&mut **tx)
-            .await?;
+        sqlx::query(statement).bind(account).bind(at).execute(&mut **tx).await?;
     }
     directory::erase(tx, &erasure.account, erasure.at).await
 }
