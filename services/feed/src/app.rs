@@ -10,7 +10,7 @@ use sosohappy_common::{Account, Context, Nickname};
 use sosohappy_events::Mixed;
 use sosohappy_media::{ImageId, Images};
 
-use crate::domain::{Day, Writer};
+use crate::domain::{Cursors, Day, Writer};
 use crate::error::Error;
 use crate::housekeeping::GarbageHandle;
 use crate::metrics::FeedMetrics;
@@ -29,6 +29,7 @@ pub struct App {
     pub relay: RelayHandle,
     pub garbage: GarbageHandle,
     pub metrics: FeedMetrics,
+    pub cursors: Cursors,
 }
 
 impl App {

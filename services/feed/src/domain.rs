@@ -8,5 +8,5 @@ pub mod phrases;
 pub mod post;
 
 pub use date::{Day, DayOf, Days, Month, MonthOf, PostDate, YearOf};
-pub use paging::{Cursor, CursorParam, PageFrom, PageSize, Paging, Slice};
+pub use paging::{Cursor, CursorParam, Cursors, ListName, PageFrom, PageSize, Paging, Slice, Sort};
 pub use post::{Category, Draft, NewPost, OwnPost, PostLimits, SeenPost, Weather, Writer};

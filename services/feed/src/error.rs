@@ -6,6 +6,7 @@ use sosohappy_common::Problem;
 use sosohappy_media::ImageError;
 use sosohappy_store::StoreError;
 
+use crate::domain::paging::InvalidCursor;
 use crate::domain::post::InvalidPost;
 use crate::store::WriteError;
 
@@ -13,6 +14,8 @@ use crate::store::WriteError;
 pub enum Error {
     #[error(transparent)]
     Post(#[from] InvalidPost),
+    #[error(transparent)]
+    Cursor(#[from] InvalidCursor),
     #[error("there is no such post")]
     NoSuchPost,
     #[error("there is no such image")]
@@ -31,6 +34,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Post(invalid) => Self::invalid_parameter(invalid.to_string()),
+            Error::Cursor(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
             Error::NoSuchImage => Self::not_found("no-such-image", "Image not found"),
             Error::Image(

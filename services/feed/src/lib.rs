@@ -15,6 +15,7 @@ mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
 use sosohappy_access::Revocations;
 use sosohappy_bus::Bus;
 use sosohappy_bus::consume::spawn_consumer;
@@ -29,6 +30,7 @@ use sosohappy_media::Images;
 
 use crate::app::App;
 use crate::consumers::resigned::Resigned;
+use crate::domain::Cursors;
 use crate::metrics::FeedMetrics;
 pub use crate::settings::Settings;
 
@@ -87,6 +89,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay,
         garbage,
         metrics,
+        cursors: Cursors::new(current.credentials.service_token.expose_secret().as_bytes()),
     };
     Ok(Service::new(
         context,

@@ -1,5 +1,6 @@
 //! Every URL of the feed service.
 
+mod conditional;
 mod happiness;
 mod image;
 mod like;

@@ -19,7 +19,7 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::companions::Companions;
-use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Writer};
+use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Writer};
 use crate::store::imports::Imports;
 
 /// Why something was not written.
@@ -50,6 +50,7 @@ pub struct Shown<'a> {
     pub today: Day,
     pub by: By<'a>,
     pub day: Option<Day>,
+    pub sort: Sort,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -103,8 +104,12 @@ pub trait Posts: Debug + Send + Sync {
     /// False when there is no post.
     async fn delete(&self, author: &Account, day: Day, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Up to `rows` public posts, newest first.
+    /// Up to `rows` public posts in their order.
     async fn public(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Result<Vec<SeenPost>, StoreError>;
+
+    /// How the database finds such a page, a line a step.
+    #[cfg(test)]
+    async fn public_plan(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String>;
 
     /// The happiness of each day that has a post.
     async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError>;

@@ -57,6 +57,7 @@ impl Route {
                 "all"
                 | "expiresAt"
                 | "muted"
+                | "sort"
                 | "codeChallengeMethod"
                 | "authorizationCode"
                 | "deviceToken"

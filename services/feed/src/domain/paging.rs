@@ -1,9 +1,12 @@
-//! Slices of a list, newest first: by page number as the app asks, or by a cursor that costs the same however deep it is.
+//! Slices of a list: by page number as the app asks, or by a signed cursor that costs the same however deep it is.
 
 use std::fmt;
-use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use utoipa::ToSchema;
 
 /// How many items a page has: 1 to 25, 7 unless told.
@@ -41,63 +44,146 @@ impl TryFrom<u32> for PageSize {
     }
 }
 
-/// The last post of a page that was read: the next page begins behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    pub date: i64,
-    pub post: i64,
+/// The order of a list of others' posts; equals come newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Sort {
+    #[default]
+    Newest,
+    Likes,
+    Happiness,
 }
 
-impl Cursor {
-    /// Before every post.
-    pub const NEWEST: Self = Self {
-        date: i64::MAX,
-        post: i64::MAX,
-    };
-}
-
-/// The `cursor` parameter: `start`, or what the last answer gave as `nextCursor`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum CursorParam {
-    Start,
-    After(Cursor),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a cursor is `start` or the `nextCursor` of an earlier answer")]
-pub struct InvalidCursor;
-
-impl TryFrom<String> for CursorParam {
-    type Error = InvalidCursor;
-
-    fn try_from(text: String) -> Result<Self, InvalidCursor> {
-        if text.is_empty() || text == "start" {
-            Ok(Self::Start)
-        } else {
-            text.parse().map(Self::After)
+impl Sort {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Newest => "newest",
+            Self::Likes => "likes",
+            Self::Happiness => "happiness",
         }
     }
 }
 
-impl FromStr for Cursor {
-    type Err = InvalidCursor;
+/// The sort key of the last item of a page that was read: the next page begins behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// What the list is sorted by before the date; 0 where the date comes first.
+    pub rank: i64,
+    pub date: i64,
+    pub id: i64,
+}
 
-    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        // A number may also be written with a sign; a cursor never is.
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = |text: &str| text.parse().ok().filter(|_| digits(text)).ok_or(InvalidCursor);
-        let (date, post) = text.split_once('-').ok_or(InvalidCursor)?;
-        Ok(Self {
-            date: number(date)?,
-            post: number(post)?,
-        })
+impl Cursor {
+    /// Before every post of a list that is sorted by date.
+    pub const NEWEST: Self = Self {
+        rank: 0,
+        date: i64::MAX,
+        id: i64::MAX,
+    };
+
+    fn to_bytes(self) -> [u8; KEY] {
+        let mut bytes = [0; KEY];
+        for (part, number) in bytes.chunks_exact_mut(8).zip([self.rank, self.date, self.id]) {
+            part.copy_from_slice(&number.to_be_bytes());
+        }
+        bytes
+    }
+
+    fn of_bytes(bytes: [u8; KEY]) -> Self {
+        let (numbers, _) = bytes.as_chunks::<8>();
+        Self {
+            rank: i64::from_be_bytes(numbers[0]),
+            date: i64::from_be_bytes(numbers[1]),
+            id: i64::from_be_bytes(numbers[2]),
+        }
     }
 }
 
-impl fmt::Display for Cursor {
+/// Bytes of the sort key in a cursor's text.
+const KEY: usize = 24;
+/// Bytes of the signature: HMAC-SHA-256, the left half.
+const SIGNATURE: usize = 16;
+
+/// Keeps a signature of this service apart from any other use of the key, and from that of a later format.
+const FORMAT: &[u8] = b"sosohappy feed cursor 1\0";
+
+/// Signs cursors, so that only a position that the service gave out is read, and only in the list that it was given out for. The key is
+/// the same in all replicas.
+#[derive(Clone)]
+pub struct Cursors(Hmac<Sha256>);
+
+impl fmt::Debug for Cursors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.date, self.post)
+        f.write_str("Cursors(..)")
+    }
+}
+
+impl Cursors {
+    #[must_use]
+    pub fn new(key: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(key).expect("HMAC takes a key of any length"))
+    }
+
+    /// Returns the text of a cursor: URL-safe Base64 of the sort key and its signature.
+    #[must_use]
+    pub fn sign(&self, list: &ListName, cursor: Cursor) -> String {
+        let key = cursor.to_bytes();
+        let signature = self.mac(list, key).finalize().into_bytes();
+        let mut bytes = [0; KEY + SIGNATURE];
+        bytes[..KEY].copy_from_slice(&key);
+        bytes[KEY..].copy_from_slice(&signature[..SIGNATURE]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn open(&self, list: &ListName, text: &str) -> Result<Cursor, InvalidCursor> {
+        let mut bytes = [0; KEY + SIGNATURE];
+        let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
+        if read != Ok(bytes.len()) {
+            return Err(InvalidCursor);
+        }
+        let (key, signature) = bytes.split_at(KEY);
+        let key: [u8; KEY] = key.try_into().expect("the key has its length");
+        let mac = self.mac(list, key);
+        mac.verify_truncated_left(signature).map_err(|_| InvalidCursor)?;
+        Ok(Cursor::of_bytes(key))
+    }
+
+    fn mac(&self, ListName(name): &ListName, key: [u8; KEY]) -> Hmac<Sha256> {
+        self.0
+            .clone()
+            .chain_update(FORMAT)
+            .chain_update(name)
+            .chain_update(b"\0")
+            .chain_update(key)
+    }
+}
+
+/// What a cursor belongs to: the call, its order and its filters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListName(pub String);
+
+/// The `cursor` parameter: `start`, or the `nextCursor` of the last answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum CursorParam {
+    Start,
+    After(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "cursor: `start`, or the `nextCursor` of an earlier answer to the same call with the same filters and order, is expected"
+)]
+pub struct InvalidCursor;
+
+impl From<String> for CursorParam {
+    fn from(text: String) -> Self {
+        if text.is_empty() || text == "start" {
+            Self::Start
+        } else {
+            Self::After(text)
+        }
     }
 }
 
@@ -110,22 +196,35 @@ pub enum PageFrom {
 }
 
 /// Which page was asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Paging {
     pub page: u32,
     pub size: PageSize,
-    pub cursor: Option<CursorParam>,
+    pub from: PageFrom,
+    /// Signs the next cursor, for a client that pages by cursor.
+    signer: Option<(Cursors, ListName)>,
 }
 
 impl Paging {
-    /// Where it begins; a cursor wins over a page number.
-    #[must_use]
-    pub fn from(&self) -> PageFrom {
-        match self.cursor {
+    /// Checks the cursor, which wins over a page number.
+    pub fn new(
+        page: u32,
+        size: PageSize,
+        cursor: Option<&CursorParam>,
+        cursors: &Cursors,
+        list: ListName,
+    ) -> Result<Self, InvalidCursor> {
+        let from = match cursor {
             Some(CursorParam::Start) => PageFrom::Offset(0),
-            Some(CursorParam::After(cursor)) => PageFrom::After(cursor),
-            None => PageFrom::Offset(i64::from(self.page) * i64::from(self.size.get())),
-        }
+            Some(CursorParam::After(text)) => PageFrom::After(cursors.open(&list, text)?),
+            None => PageFrom::Offset(i64::from(page) * i64::from(size.get())),
+        };
+        Ok(Self {
+            page,
+            size,
+            from,
+            signer: cursor.map(|_| (cursors.clone(), list)),
+        })
     }
 
     /// One more item than the page holds tells whether another page follows.
@@ -166,9 +265,11 @@ impl<T> Slice<T> {
         let size = usize::try_from(paging.size.get()).expect("a page is small");
         let is_last = rows.len() <= size;
         rows.truncate(size);
-        let next = (!is_last)
-            .then(|| rows.last().map(|row| cursor(row).to_string()))
-            .flatten();
+        let last = rows.last().filter(|_| !is_last).map(cursor);
+        let next = paging
+            .signer
+            .as_ref()
+            .map(|(cursors, list)| NextCursor(last.map(|cursor| cursors.sign(list, cursor))));
         let content: Vec<T> = rows.into_iter().filter_map(show).collect();
         Self {
             number_of_elements: content.len(),
@@ -176,7 +277,7 @@ impl<T> Slice<T> {
             page_number: paging.page,
             page_size: paging.size.get(),
             is_last,
-            next_cursor: paging.cursor.map(|_| NextCursor(next)),
+            next_cursor: next,
         }
     }
 }
@@ -187,18 +288,24 @@ mod tests {
 
     use super::*;
 
-    fn slice(rows: i64, cursor: Option<CursorParam>) -> Slice<i64> {
-        let paging = Paging {
-            page: 3,
-            size: PageSize(2),
-            cursor,
-        };
-        Slice::build(
-            (1..=rows).collect(),
-            &paging,
-            |row| Cursor { date: *row, post: 0 },
-            Some,
-        )
+    fn list() -> ListName {
+        ListName("findOtherFeed,newest".to_owned())
+    }
+
+    fn paging(cursor: Option<&CursorParam>) -> Paging {
+        Paging::new(3, PageSize(2), cursor, &Cursors::new(b"key"), list()).unwrap()
+    }
+
+    fn cursor(row: i64) -> Cursor {
+        Cursor {
+            rank: 0,
+            date: row,
+            id: 0,
+        }
+    }
+
+    fn slice(rows: i64, param: Option<&CursorParam>) -> Slice<i64> {
+        Slice::build((1..=rows).collect(), &paging(param), |row| cursor(*row), Some)
     }
 
     #[test]
@@ -211,33 +318,34 @@ mod tests {
     #[test]
     fn only_who_pages_by_cursor_gets_one() {
         assert_eq!(slice(3, None).next_cursor, None);
-        assert_eq!(
-            slice(3, Some(CursorParam::Start)).next_cursor,
-            Some(NextCursor(Some("2-0".to_owned())))
-        );
-        assert_eq!(slice(2, Some(CursorParam::Start)).next_cursor, Some(NextCursor(None)));
+        let NextCursor(next) = slice(3, Some(&CursorParam::Start)).next_cursor.unwrap();
+        let after = paging(Some(&CursorParam::After(next.unwrap())));
+        assert_eq!(after.from, PageFrom::After(cursor(2)));
+        assert_eq!(slice(2, Some(&CursorParam::Start)).next_cursor, Some(NextCursor(None)));
     }
 
     #[test]
     fn the_last_page_number_does_not_overflow() {
-        let paging = Paging {
-            page: u32::MAX,
-            size: PageSize(25),
-            cursor: None,
-        };
-        assert_eq!(paging.from(), PageFrom::Offset(25 * i64::from(u32::MAX)));
+        let paging = Paging::new(u32::MAX, PageSize(25), None, &Cursors::new(b"key"), list()).unwrap();
+        assert_eq!(paging.from, PageFrom::Offset(25 * i64::from(u32::MAX)));
     }
 
     proptest! {
         #[test]
-        fn a_cursor_is_read_as_it_was_written(date in 0i64.., post in 0i64..) {
-            let cursor = Cursor { date, post };
-            prop_assert_eq!(CursorParam::try_from(cursor.to_string()), Ok(CursorParam::After(cursor)));
+        fn a_cursor_is_read_as_it_was_written_and_nowhere_else(rank: i64, date: i64, id: i64, at in 0usize..KEY + SIGNATURE, bit in 0u8..8) {
+            let (cursors, cursor) = (Cursors::new(b"key"), Cursor { rank, date, id });
+            let text = cursors.sign(&list(), cursor);
+            prop_assert_eq!(cursors.open(&list(), &text), Ok(cursor));
+            prop_assert_eq!(cursors.open(&ListName("findOtherFeed,likes".to_owned()), &text), Err(InvalidCursor));
+            prop_assert_eq!(Cursors::new(b"another key").open(&list(), &text), Err(InvalidCursor));
+            let mut forged = URL_SAFE_NO_PAD.decode(&text).unwrap();
+            forged[at] ^= 1 << bit;
+            prop_assert_eq!(cursors.open(&list(), &URL_SAFE_NO_PAD.encode(forged)), Err(InvalidCursor));
         }
 
         #[test]
         fn no_text_panics(text in ".*") {
-            let _ = CursorParam::try_from(text);
+            prop_assert_eq!(Cursors::new(b"key").open(&list(), &text), Err(InvalidCursor));
         }
     }
 }

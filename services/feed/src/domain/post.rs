@@ -194,6 +194,7 @@ pub struct SeenPost {
     pub categories: Vec<String>,
     pub images: Vec<ImageId>,
     pub is_liked: bool,
+    pub likes: i64,
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
 use crate::error::Error;
+use crate::routes::conditional::none_match_names;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -124,10 +125,7 @@ pub async fn show_image(
         .parse()
         .map_err(|_| Problem::invalid_parameter("imageId: an image id is an integer"))?;
     let etag = format!("\"{id}\"");
-    let known = headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .any(|tags| names(tags, &etag));
+    let known = none_match_names(&headers, &etag);
 
     let mut found = look(&app, ImageId(id), known).await?;
     // An id of the legacy feed can be guessed: without a token it names nothing.
@@ -169,15 +167,6 @@ async fn look(app: &App, image: ImageId, known: bool) -> Result<Option<Found>, E
         return Ok(app.images.exists(image).await?.then_some(Found::Known));
     }
     Ok(app.images.find(image).await?.map(Found::Picture))
-}
-
-/// Whether a list of entity tags has this one; compared weakly, as RFC 9110 asks for `If-None-Match`.
-fn names(tags: &HeaderValue, etag: &str) -> bool {
-    tags.to_str().is_ok_and(|tags| {
-        tags.split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-    })
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, Acting, Actor};
-use sosohappy_common::{Nickname, Problem};
+use sosohappy_common::{Account, Nickname, Problem};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::{Cursor, CursorParam, DayOf, PageFrom, PageSize, Paging, PostDate, SeenPost, Slice};
+use crate::domain::{
+    Cursor, CursorParam, DayOf, ListName, PageFrom, PageSize, Paging, PostDate, SeenPost, Slice, Sort,
+};
 use crate::error::Error;
 use crate::store::{By, Shown};
 
@@ -46,13 +48,18 @@ impl OtherFeed {
 
 /// A page of public posts with the present nicknames of their authors; who has resigned meanwhile is not shown.
 async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<OtherFeed>, Error> {
-    let posts = app.store.public(shown, paging.from(), paging.rows()).await?;
+    let posts = app.store.public(shown, paging.from, paging.rows()).await?;
     let authors: Vec<_> = posts.iter().map(|post| post.author.clone()).collect();
     let names = app.names.nicknames_of(&authors).await?;
     let rows = posts.into_iter().zip(names).collect();
     let cursor = |(post, _): &(SeenPost, _)| Cursor {
+        rank: match shown.sort {
+            Sort::Newest => 0,
+            Sort::Likes => post.likes,
+            Sort::Happiness => post.happiness.into(),
+        },
         date: post.date.into(),
-        post: post.id,
+        id: post.id,
     };
     Ok(Slice::build(rows, paging, cursor, |(post, name)| {
         name.map(|nickname| OtherFeed::new(nickname, post))
@@ -92,6 +99,7 @@ pub async fn find_detail_feed(
         today: app.today(),
         by: By::One(&author),
         day: Some(day),
+        sort: Sort::Newest,
     };
     let post = app
         .store
@@ -117,10 +125,15 @@ pub struct FindOtherFeed {
     #[serde(default)]
     #[param(inline, required = false)]
     size: PageSize,
-    /// Instead of a page number: `start`, then each answer's `nextCursor`. A page costs the same however deep it is, and nothing is
-    /// shown twice or missed because somebody posts meanwhile.
-    #[param(value_type = Option<String>, pattern = "^(start|[0-9]+-[0-9]+)$", example = "start")]
+    /// Instead of a page number: `start`, then each answer's `nextCursor`, which is opaque and holds for the same filters and order. A
+    /// page costs the same however deep it is, and no post is shown twice or left out because of posts that are written meanwhile. With
+    /// `sort=likes`, a post whose likes change between two pages may move from one to the other.
+    #[param(value_type = Option<String>, example = "start")]
     cursor: Option<CursorParam>,
+    /// Equals come newest first.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    sort: Sort,
 }
 
 impl Actor for FindOtherFeed {
@@ -129,7 +142,7 @@ impl Actor for FindOtherFeed {
     }
 }
 
-/// The public posts of others, newest first.
+/// The public posts of others, newest first unless another order is asked for.
 #[utoipa::path(
     get,
     path = "/findOtherFeed",
@@ -146,12 +159,11 @@ pub async fn find_other_feed(
         today: app.today(),
         by: By::Others,
         day: params.date.map(|DayOf(day)| day),
+        sort: params.sort,
     };
-    let paging = Paging {
-        page: params.page,
-        size: params.size,
-        cursor: params.cursor,
-    };
+    let day = shown.day.map_or(0, i32::from);
+    let list = ListName(format!("findOtherFeed,{},{day}", params.sort.name()));
+    let paging = Paging::new(params.page, params.size, params.cursor.as_ref(), &app.cursors, list)?;
     Ok(Json(slice(&app, &shown, &paging).await?))
 }
 
@@ -170,9 +182,13 @@ pub struct FindUserFeed {
     #[serde(default)]
     #[param(inline, required = false)]
     size: PageSize,
-    /// Instead of a page number: `start`, then each answer's `nextCursor`.
-    #[param(value_type = Option<String>, pattern = "^(start|[0-9]+-[0-9]+)$", example = "start")]
+    /// Instead of a page number: `start`, then each answer's `nextCursor`, as in `findOtherFeed`.
+    #[param(value_type = Option<String>, example = "start")]
     cursor: Option<CursorParam>,
+    /// Equals come newest first.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    sort: Sort,
 }
 
 impl Actor for FindUserFeed {
@@ -181,7 +197,7 @@ impl Actor for FindUserFeed {
     }
 }
 
-/// The public posts of one person, newest first; none of somebody unknown.
+/// The public posts of one person, newest first unless another order is asked for; none of somebody unknown.
 #[utoipa::path(
     get,
     path = "/findUserFeed",
@@ -193,24 +209,19 @@ pub async fn find_user_feed(
     State(app): State<App>,
     Act { caller, params }: Act<FindUserFeed>,
 ) -> Result<Json<Slice<OtherFeed>>, Error> {
-    let paging = Paging {
-        page: params.page,
-        size: params.size,
-        cursor: params.cursor,
-    };
-    let Some(author) = app.account_of(&params.dst_nickname).await? else {
-        return Ok(Json(Slice::build(
-            Vec::new(),
-            &paging,
-            |()| Cursor { date: 0, post: 0 },
-            |()| None,
-        )));
+    let author = app.account_of(&params.dst_nickname).await?;
+    let whose = author.as_ref().map_or("", Account::as_str);
+    let list = ListName(format!("findUserFeed,{},{whose}", params.sort.name()));
+    let paging = Paging::new(params.page, params.size, params.cursor.as_ref(), &app.cursors, list)?;
+    let Some(author) = author else {
+        return Ok(Json(Slice::build(Vec::new(), &paging, |()| Cursor::NEWEST, |()| None)));
     };
     let shown = Shown {
         viewer: &caller.account,
         today: app.today(),
         by: By::One(&author),
         day: None,
+        sort: params.sort,
     };
     Ok(Json(slice(&app, &shown, &paging).await?))
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use futures::future::try_join_all;
-use http::StatusCode;
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor};
 use sosohappy_common::http::params::{FilesOnly, comma_list};
@@ -20,6 +20,7 @@ use crate::app::{App, writer};
 use crate::domain::post::InvalidPost;
 use crate::domain::{Category, DayOf, Days, Draft, MonthOf, NewPost, OwnPost, PostDate, Weather};
 use crate::error::Error;
+use crate::routes::conditional::conditional;
 use crate::routes::params::{OwnDay, OwnMonth};
 use crate::store::{Copied, Toggled};
 
@@ -309,37 +310,49 @@ async fn copy(app: &App, images: &[ImageId]) -> Result<Vec<Copied>, Error> {
     Ok(copies)
 }
 
-/// One's own post of a day.
+/// One's own post of a day. The answer has a strong `ETag`; with `If-None-Match`, a read of what has not changed is answered 304.
 #[utoipa::path(
     post,
     path = "/findDayFeed",
     tag = "post",
     request_body = OwnDay,
     responses(
-        (status = 200, description = "The post, or an empty body when there is none", body = OwnFeed),
+        (status = 200, description = "The post; an empty body, without a media type, when there is none", body = OwnFeed),
+        (status = 304, description = "The copy named by If-None-Match is good"),
         (status = 400, body = Problem),
     )
 )]
-pub async fn find_day_feed(State(app): State<App>, Act { caller, params }: Act<OwnDay>) -> Result<Response, Error> {
+pub async fn find_day_feed(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Act { caller, params }: Act<OwnDay>,
+) -> Result<Response, Error> {
     let DayOf(day) = params.date;
     let posts = app.store.own(&caller.account, Days { first: day, last: day }).await?;
     let post = show(&app, &params.nickname, posts).await?.pop();
-    Ok(post.map_or_else(|| StatusCode::OK.into_response(), |post| Json(post).into_response()))
+    Ok(conditional(&headers, post.as_ref()))
 }
 
-/// One's own posts of a month, newest first.
+/// One's own posts of a month, newest first. The answer has a strong `ETag`; with `If-None-Match`, a read of what has not changed is
+/// answered 304.
 #[utoipa::path(
     post,
     path = "/findMonthFeed",
     tag = "post",
     request_body = OwnMonth,
-    responses((status = 200, body = Vec<OwnFeed>), (status = 400, body = Problem))
+    responses(
+        (status = 200, body = Vec<OwnFeed>),
+        (status = 304, description = "The copy named by If-None-Match is good"),
+        (status = 400, body = Problem),
+    )
 )]
 pub async fn find_month_feed(
     State(app): State<App>,
+    headers: HeaderMap,
     Act { caller, params }: Act<OwnMonth>,
-) -> Result<Json<Vec<OwnFeed>>, Error> {
+) -> Result<Response, Error> {
     let MonthOf(month) = params.date;
     let posts = app.store.own(&caller.account, month.into()).await?;
-    Ok(Json(show(&app, &params.nickname, posts).await?))
+    let posts = show(&app, &params.nickname, posts).await?;
+    Ok(conditional(&headers, Some(&posts)))
 }

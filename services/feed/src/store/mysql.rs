@@ -27,3 +27,19 @@ const ERASED_AT_THE_LATEST: &str =
 
 /// What stands before a list of rows that a row is looked up in.
 const ROWS: &str = "";
+
+/// What stands before a statement whose plan is asked for.
+#[cfg(test)]
+const EXPLAIN: &str = "EXPLAIN ";
+
+/// `table type key extra` of one step of a plan.
+#[cfg(test)]
+fn plan_step(row: &sqlx::mysql::MySqlRow) -> String {
+    use sqlx::Row as _;
+    let column = |name: &str| {
+        row.try_get_unchecked::<Option<String>, _>(name)
+            .expect("EXPLAIN has it")
+    };
+    let columns = ["table", "type", "key", "Extra"].map(|name| column(name).unwrap_or_default());
+    columns.join(" ")
+}

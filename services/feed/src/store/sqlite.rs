@@ -26,3 +26,14 @@ const ERASED_AT_THE_LATEST: &str =
 
 /// What stands before a list of rows that a row is looked up in.
 const ROWS: &str = "VALUES ";
+
+/// What stands before a statement whose plan is asked for.
+#[cfg(test)]
+const EXPLAIN: &str = "EXPLAIN QUERY PLAN ";
+
+/// One step of a plan.
+#[cfg(test)]
+fn plan_step(row: &sqlx::sqlite::SqliteRow) -> String {
+    use sqlx::Row as _;
+    row.get("detail")
+}

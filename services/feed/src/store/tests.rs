@@ -11,9 +11,9 @@ use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::ImageId;
 use sosohappy_testkit::{Bed, on_both_engines};
 
-use super::{Opened, Store, WriteError, open};
+use super::{By, Opened, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
-use crate::domain::{Category, Days, Draft, MonthOf, NewPost, PostDate, Weather, Writer};
+use crate::domain::{Category, Cursor, Day, Days, Draft, MonthOf, NewPost, PageFrom, PostDate, Sort, Weather, Writer};
 use crate::{DEFAULTS, SERVICE, Settings};
 
 on_both_engines!(
@@ -25,6 +25,7 @@ on_both_engines!(
     a_large_resignation_goes_in_steps,
     totals_come_out_whatever_is_folded_first,
     a_change_that_cannot_be_read_is_put_aside,
+    pages_are_read_off_an_index,
 );
 
 async fn store(bed: &Bed) -> Arc<dyn Store> {
@@ -370,4 +371,81 @@ async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp
     let record = Envelope::new(receipt, &bed.context).to_outgoing();
     let erased = tokio::time::timeout(Duration::from_secs(20), store.erase(account, until, &record, until)).await;
     erased.expect("an erasure ends").expect("an erasure succeeds");
+}
+
+/// A deep page costs what the first one costs: no step of its plan sorts posts or reads all of them.
+async fn pages_are_read_off_an_index(bed: Bed) {
+    let store = store(&bed).await;
+    let day = "(20200101 + n % 28 + 100 * ((n - n % 28) / 28 % 12) + 10000 * ((n - n % 336) / 336))";
+    let fill = format!(
+        "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at, likes) \
+         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) \
+         SELECT CONCAT('p', n % 50, '@example.com+kakao'), {day}, {day} * 100000000, 'sunny', n % 5, 'as long as most', \
+         n % 10 > 0, '[\"sea\"]', '[]', 0, n % 3 FROM n"
+    );
+    bed.sql("feed", fill.leak()).await;
+    bed.sql(
+        "feed",
+        if bed.kafka().is_none() {
+            "ANALYZE"
+        } else {
+            "ANALYZE TABLE post"
+        },
+    )
+    .await;
+
+    let viewer = writer("viewer", 0).account;
+    let one = writer("p7", 0).account;
+    let deep = Cursor {
+        rank: 1,
+        date: 2_020_050_100_000_000,
+        id: 300,
+    };
+    let pages = [PageFrom::Offset(0), PageFrom::After(deep)];
+    for (by, sort, index) in [
+        (By::Others, Sort::Newest, "post_public"),
+        (By::Others, Sort::Likes, "post_public_likes"),
+        (By::Others, Sort::Happiness, "post_public_happiness"),
+        (By::One(&one), Sort::Newest, "post_account_public"),
+        // By either index of the author: few posts, which are sorted.
+        (By::One(&one), Sort::Likes, "post_account_"),
+    ] {
+        for from in pages {
+            let shown = Shown {
+                viewer: &viewer,
+                today: Day::try_from(20_260_101).unwrap(),
+                by,
+                day: None,
+                sort,
+            };
+            assert!(
+                !store.public(&shown, from, 8).await.unwrap().is_empty(),
+                "{sort:?} {from:?}"
+            );
+            let plan = store.public_plan(&shown, from, 8).await;
+            let told = format!("{sort:?} {by:?} {from:?}: {plan:#?}");
+            let reads: Vec<_> = plan.iter().filter(|step| is_read_of_posts(step)).collect();
+            assert!(!reads.is_empty(), "{told}");
+            for step in &reads {
+                let by_index = is_read_by(step, index);
+                let by_id = step.contains("PRIMARY") || step.contains("INTEGER PRIMARY KEY");
+                assert!(by_index || by_id, "{told}");
+                let sorts = step.contains("filesort") || step.contains("temporary");
+                assert!(!sorts || matches!(by, By::One(_)), "{told}");
+                assert!(!step.contains("index_merge") && !step.contains(" ALL "), "{told}");
+            }
+            assert!(reads.iter().any(|step| is_read_by(step, index)), "{told}");
+        }
+    }
+}
+
+/// Whether a step of a plan reads the table `post`, which the queries call `p`.
+fn is_read_of_posts(step: &str) -> bool {
+    step.starts_with("p ") || step.starts_with("SEARCH p ") || step.starts_with("SCAN p ") || step == "SCAN p"
+}
+
+/// Whether a step reads this index, or one of those whose names begin so where it ends in `_`.
+fn is_read_by(step: &str, index: &str) -> bool {
+    step.split_whitespace()
+        .any(|word| word == index || (index.ends_with('_') && word.starts_with(index)))
 }

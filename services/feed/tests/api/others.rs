@@ -1,5 +1,7 @@
+use std::cmp::Reverse;
+
 use serde_json::{Value, json};
-use sosohappy_events::types::{Relation, RelationChanged};
+use sosohappy_events::types::{AccountResigned, Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
 use super::{Feed, code, dates, problem};
@@ -11,6 +13,10 @@ on_both_engines!(
     blocked_people_are_not_there,
     present_nicknames_are_shown,
     a_post_of_tomorrow_is_not_there_yet,
+    others_posts_come_in_the_order_asked_for,
+    likes_that_end_count_no_more,
+    cursors_neither_lose_nor_repeat_posts_while_people_write,
+    a_cursor_holds_for_its_own_list_only,
 );
 
 async fn others_public_posts_come_newest_first(bed: Bed) {
@@ -279,4 +285,258 @@ async fn a_post_of_tomorrow_is_not_there_yet(bed: Bed) {
         let answer = feed.save_with(&kim, &late, &[]).await;
         assert_eq!(code(&answer), problem(400, "invalid-parameter"), "{late}");
     }
+}
+
+/// Reads a list to its end by cursor; returns authors and dates of its posts.
+async fn all_by_cursor(feed: &Feed, who: &Person, call: &str, params: &[(&str, &str)]) -> Vec<(String, i64)> {
+    let (mut all, mut cursor) = (Vec::new(), "start".to_owned());
+    loop {
+        let params = [params, &[("cursor", &cursor)]].concat();
+        let (status, body) = feed.get(who, call, &params).await;
+        assert_eq!(status, 200, "{body}");
+        let slice: Value = serde_json::from_str(&body).unwrap();
+        all.extend(posts(&slice));
+        match slice["nextCursor"].as_str() {
+            Some(next) => next.clone_into(&mut cursor),
+            None => return all,
+        }
+    }
+}
+
+fn posts(slice: &Value) -> impl Iterator<Item = (String, i64)> {
+    let posts = slice["content"].as_array().unwrap().iter();
+    posts.map(|post| {
+        (
+            post["nickname"].as_str().unwrap().to_owned(),
+            post["date"].as_i64().unwrap(),
+        )
+    })
+}
+
+/// Posts by author, day of September and happiness, in the order in which they are written.
+const WRITTEN: [(usize, i64, i64); 8] = [
+    (0, 5, 1),
+    (0, 6, 5),
+    (1, 5, -3),
+    (1, 6, 5),
+    (2, 5, 2),
+    (2, 7, 5),
+    (3, 5, 5),
+    (3, 6, 1),
+];
+
+const AUTHORS: [&str; 4] = ["a", "b", "c", "d"];
+
+fn noon_of(day: i64) -> i64 {
+    2_023_090_012_000_000 + day * 100_000_000
+}
+
+/// How many like a post.
+fn likes_of(author: usize, day: i64) -> i64 {
+    match (author, day) {
+        (0, 5) | (3, 6) => 2,
+        (2, 7) => 1,
+        _ => 0,
+    }
+}
+
+/// The first `likes_of` of the authors `b` and `a` like each post.
+async fn write_and_like(feed: &Feed, bed: &Bed) -> Vec<Person> {
+    let mut people = Vec::new();
+    for name in AUTHORS {
+        people.push(bed.person(&format!("{name}@example.com+kakao"), name).await);
+    }
+    for (author, day, happiness) in WRITTEN {
+        let date = noon_of(day).to_string();
+        feed.save(&people[author], &date, &happiness.to_string(), "sea").await;
+        for (_, liker) in (0..likes_of(author, day)).zip([1, 0]) {
+            let liked = feed.like(&people[liker], &people[author], &date).await;
+            assert_eq!(liked.1, r#"{"like":true}"#);
+        }
+    }
+    people
+}
+
+/// What is expected of a list: of equals the newest first, and of one moment the one that was written last.
+fn in_order(rank: fn(usize, i64, i64) -> i64, only: impl Fn(usize, i64) -> bool) -> Vec<(String, i64)> {
+    let mut rows: Vec<_> = WRITTEN
+        .iter()
+        .enumerate()
+        .filter(|(_, (author, day, _))| only(*author, *day))
+        .collect();
+    rows.sort_by_key(|(index, (author, day, happiness))| Reverse((rank(*author, *day, *happiness), *day, *index)));
+    let named = rows
+        .into_iter()
+        .map(|(_, (author, day, _))| (AUTHORS[*author].to_owned(), noon_of(*day)));
+    named.collect()
+}
+
+async fn others_posts_come_in_the_order_asked_for(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    write_and_like(&feed, &bed).await;
+    let reader = bed.person("reader@example.com+apple", "reader").await;
+    let orders: [(&str, fn(usize, i64, i64) -> i64); 3] = [
+        ("newest", |_, _, _| 0),
+        ("likes", |author, day, _| likes_of(author, day)),
+        ("happiness", |_, _, happiness| happiness),
+    ];
+    for (sort, rank) in orders {
+        let all = in_order(rank, |_, _| true);
+        for size in ["1", "2", "3", "25"] {
+            let params = [("nickname", "reader"), ("sort", sort), ("size", size)];
+            let read = all_by_cursor(&feed, &reader, "findOtherFeed", &params).await;
+            assert_eq!(read, all, "{sort} by {size}");
+            let mut paged = Vec::new();
+            for page in 0.. {
+                let page = page.to_string();
+                let params = [&params[..], &[("page", &page)]].concat();
+                let (_, body) = feed.get(&reader, "findOtherFeed", &params).await;
+                let slice: Value = serde_json::from_str(&body).unwrap();
+                paged.extend(posts(&slice));
+                if slice["isLast"] == json!(true) {
+                    break;
+                }
+            }
+            assert_eq!(paged, all, "{sort} by pages of {size}");
+            let day = [&params[..], &[("date", "2023090500000000")]].concat();
+            let of_day = all_by_cursor(&feed, &reader, "findOtherFeed", &day).await;
+            assert_eq!(of_day, in_order(rank, |_, day| day == 5), "{sort} of a day by {size}");
+            let one = [("srcNickname", "reader"), ("dstNickname", "a")];
+            let of_one = all_by_cursor(&feed, &reader, "findUserFeed", &[&one[..], &params[1..]].concat()).await;
+            assert_eq!(
+                of_one,
+                in_order(rank, |author, _| author == 0),
+                "{sort} of one by {size}"
+            );
+        }
+    }
+    let wrong = [("nickname", "reader"), ("sort", "loudest")];
+    assert_eq!(
+        code(&feed.get(&reader, "findOtherFeed", &wrong).await),
+        problem(400, "invalid-parameter")
+    );
+}
+
+async fn likes_that_end_count_no_more(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let people = write_and_like(&feed, &bed).await;
+    let reader = bed.person("reader@example.com+apple", "reader").await;
+    let params = [("nickname", "reader"), ("sort", "likes"), ("size", "2")];
+    let (one, two) = (("a".to_owned(), noon_of(5)), ("d".to_owned(), noon_of(6)));
+    let first = all_by_cursor(&feed, &reader, "findOtherFeed", &params).await;
+    assert_eq!(first[..2], [two.clone(), one.clone()]);
+    let unliked = feed.like(&people[1], &people[3], &noon_of(6).to_string()).await;
+    assert_eq!(unliked.1, r#"{"like":false}"#);
+    let first = all_by_cursor(&feed, &reader, "findOtherFeed", &params).await;
+    assert_eq!(first[..2], [one.clone(), ("c".to_owned(), noon_of(7))]);
+
+    bed.forget(&people[1]);
+    let resigned = AccountResigned {
+        account: people[1].account.clone(),
+        nickname: "b".to_owned(),
+    };
+    bed.publish(resigned).await;
+    // `a` likes one post of its own and one of `d`; the like of `c`'s was that of `b`.
+    eventually("likes of a resigned account count no more", async || {
+        let all = all_by_cursor(&feed, &reader, "findOtherFeed", &params).await;
+        (all[..2] == [two.clone(), one.clone()]).then_some(())
+    })
+    .await;
+}
+
+async fn cursors_neither_lose_nor_repeat_posts_while_people_write(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let reader = bed.person("reader@example.com+apple", "reader").await;
+    let (mut writers, mut old) = (Vec::new(), Vec::new());
+    for name in ["a", "b", "c"] {
+        let writer = bed.person(&format!("{name}@example.com+kakao"), name).await;
+        for day in [10, 12, 14, 16, 18] {
+            let date = 2_023_090_012_000_000 + day * 100_000_000;
+            feed.save(&writer, &date.to_string(), "3", "sea").await;
+            old.push((name.to_owned(), date));
+        }
+        writers.push(writer);
+    }
+    old.sort();
+    for sort in ["newest", "happiness"] {
+        let (mut seen, mut cursor) = (Vec::new(), "start".to_owned());
+        // Before each page, somebody writes a newer post, an older one, and edits one of those that are there.
+        for round in 0.. {
+            let writer: &Person = &writers[round % 3];
+            let month = if sort == "newest" { "10" } else { "11" };
+            let day = 10 + round;
+            feed.save(writer, &format!("2023{month}{day}12000000"), "4", "coffee")
+                .await;
+            feed.save(writer, &format!("2022{month}{day}12000000"), "2", "coffee")
+                .await;
+            feed.save(writer, "2023091412000000", "3", "books").await;
+            let params = [
+                ("nickname", "reader"),
+                ("sort", sort),
+                ("size", "2"),
+                ("cursor", &cursor),
+            ];
+            let (_, body) = feed.get(&reader, "findOtherFeed", &params).await;
+            let slice: Value = serde_json::from_str(&body).unwrap();
+            seen.extend(posts(&slice));
+            match slice["nextCursor"].as_str() {
+                // The old posts have been passed where those of the year before come.
+                Some(next) if round < 15 => next.clone_into(&mut cursor),
+                _ => break,
+            }
+        }
+        let count = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), count, "{sort}: no post twice: {seen:?}");
+        let of_before: Vec<_> = seen.into_iter().filter(|post| old.contains(post)).collect();
+        assert_eq!(of_before, old, "{sort}: every post that was there is read");
+    }
+}
+
+async fn a_cursor_holds_for_its_own_list_only(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    for day in 5..8 {
+        feed.save(&kim, &format!("202309{day:02}08000000"), "3", "sea").await;
+    }
+    let (_, body) = feed
+        .get(
+            &lee,
+            "findOtherFeed",
+            &[("nickname", "lee"), ("size", "1"), ("cursor", "start")],
+        )
+        .await;
+    let slice: Value = serde_json::from_str(&body).unwrap();
+    let cursor = slice["nextCursor"].as_str().unwrap();
+    let more = |params: &[(&'static str, &'static str)]| [&[("cursor", cursor)], params].concat();
+    let own = feed.get(&lee, "findOtherFeed", &more(&[("nickname", "lee")])).await;
+    assert_eq!(dates(&own.1).len(), 2, "{own:?}");
+    let of_one = [("srcNickname", "lee"), ("dstNickname", "kim")];
+    for (call, params) in [
+        ("findOtherFeed", more(&[("nickname", "lee"), ("sort", "likes")])),
+        (
+            "findOtherFeed",
+            more(&[("nickname", "lee"), ("date", "2023090500000000")]),
+        ),
+        ("findUserFeed", more(&of_one)),
+    ] {
+        assert_eq!(
+            code(&feed.get(&lee, call, &params).await),
+            problem(400, "invalid-parameter"),
+            "{params:?}"
+        );
+    }
+    let forged = format!("A{}", &cursor[1..]);
+    let forged = if forged == cursor {
+        format!("B{}", &cursor[1..])
+    } else {
+        forged
+    };
+    let params = [("nickname", "lee"), ("cursor", &forged)];
+    assert_eq!(
+        code(&feed.get(&lee, "findOtherFeed", &params).await),
+        problem(400, "invalid-parameter")
+    );
 }

@@ -14,6 +14,7 @@ on_both_engines!(
     a_post_becomes_private_and_public_again,
     a_deleted_post_is_gone,
     bad_parameters_are_refused,
+    a_read_of_what_has_not_changed_is_answered_304,
 );
 
 async fn a_post_is_saved_and_found(bed: Bed) {
@@ -301,5 +302,54 @@ async fn bad_parameters_are_refused(bed: Bed) {
             .get(&kim, "findOtherFeed", &[("nickname", "kim"), ("cursor", cursor)])
             .await;
         assert_eq!(code(&slice), problem(400, "invalid-parameter"), "cursor={cursor}");
+    }
+}
+
+async fn a_read_of_what_has_not_changed_is_answered_304(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    let date = "2023090508000000";
+    let ask = async |call: &str, etag: Option<&str>| {
+        let mut request = feed
+            .client
+            .post(feed.at(call))
+            .form(&[("nickname", "kim"), ("date", date)]);
+        if let Some(etag) = etag {
+            request = request.header("if-none-match", etag);
+        }
+        let response = kim.sign(request).send().await.unwrap();
+        let etag = response.headers()["etag"].to_str().unwrap().to_owned();
+        assert!(etag.starts_with('"'), "a strong tag: {etag}");
+        (response.status().as_u16(), etag, response.text().await.unwrap())
+    };
+    for call in ["findDayFeed", "findMonthFeed"] {
+        let (status, none, body) = ask(call, None).await;
+        assert_eq!(
+            (status, &body[..]),
+            (200, if call == "findDayFeed" { "" } else { "[]" })
+        );
+        assert_eq!(ask(call, Some(&none)).await, (304, none.clone(), String::new()));
+
+        feed.save(&kim, date, "3", "sea").await;
+        let (status, saved, body) = ask(call, Some(&none)).await;
+        assert_eq!(status, 200);
+        assert!(body.contains(date), "{body}");
+        assert_eq!(ask(call, Some(&format!("\"other\", W/{saved}"))).await.0, 304);
+
+        feed.like(&lee, &kim, date).await;
+        let (status, liked, body) = ask(call, Some(&saved)).await;
+        assert_eq!(status, 200, "a like changes what is read");
+        assert!(body.contains("lee"), "{body}");
+        feed.like(&lee, &kim, date).await;
+        assert_eq!(
+            ask(call, Some(&liked)).await.1,
+            saved,
+            "the same answer has the same tag"
+        );
+        let deleted = feed
+            .post(&kim, "deleteFeed", &[("nickname", "kim"), ("date", date)])
+            .await;
+        assert_eq!(deleted.0, 200);
     }
 }

@@ -1,5 +1,7 @@
 //! What a resignation leaves: nothing.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
@@ -7,7 +9,7 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{ERASED_AT_THE_LATEST, FOR_SHARE, Query, SqlStore, categories, engine, images, posts, text};
+use super::{ERASED_AT_THE_LATEST, FOR_SHARE, Query, SqlStore, categories, engine, images, likes, posts, text};
 use crate::domain::Writer;
 use crate::domain::companions::Change;
 use crate::store::{Erasures, WriteError};
@@ -131,6 +133,7 @@ impl SqlStore {
             tx.rollback().await?;
             return Ok(false);
         }
+        likes::lock(&mut tx, &posts).await?;
         let mut query = Query::new("DELETE FROM post_like WHERE account = ");
         query
             .push_bind(account.as_str())
@@ -138,10 +141,11 @@ impl SqlStore {
             .push_bind(until.as_millisecond())
             .push(" AND post_id IN (");
         let mut ids = query.separated(", ");
-        for post in posts {
-            ids.push_bind(post);
+        for post in &posts {
+            ids.push_bind(*post);
         }
         query.push(")").build().execute(&mut *tx).await?;
+        likes::recount(&mut tx, &posts).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -150,7 +154,7 @@ impl SqlStore {
     async fn erase_likes_received(&self, account: &Account, until: Timestamp) -> Result<bool, StoreError> {
         let until = until.as_millisecond();
         let mut tx = self.database.begin().await?;
-        let likes = sqlx::query(
+        let rows = sqlx::query(
             "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id \
              WHERE p.account = ? AND l.liked_at <= ? LIMIT ?",
         )
@@ -159,7 +163,17 @@ impl SqlStore {
         .bind(STEP)
         .fetch_all(&mut *tx)
         .await?;
-        for like in &likes {
+        if rows.is_empty() {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        let posts: BTreeSet<i64> = rows
+            .iter()
+            .map(|like| like.try_get("post_id"))
+            .collect::<Result<_, _>>()?;
+        let posts: Vec<i64> = posts.into_iter().collect();
+        likes::lock(&mut tx, &posts).await?;
+        for like in &rows {
             sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ? AND liked_at <= ?")
                 .bind(like.try_get::<i64, _>("post_id")?)
                 .bind(text(like, "account")?)
@@ -167,7 +181,8 @@ impl SqlStore {
                 .execute(&mut *tx)
                 .await?;
         }
+        likes::recount(&mut tx, &posts).await?;
         tx.commit().await?;
-        Ok(!likes.is_empty())
+        Ok(true)
     }
 }

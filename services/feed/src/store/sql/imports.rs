@@ -10,7 +10,8 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    BATCH, Query, Row, SqlStore, account, categories, date, engine, images, last_id, public, read_list, write_list,
+    BATCH, Query, Row, SqlStore, account, categories, date, engine, images, last_id, likes, public, read_list,
+    write_list,
 };
 use crate::domain::companions::Change;
 use crate::domain::{Day, PostDate};
@@ -256,6 +257,8 @@ impl ImportTransaction for SqlImport {
                         .push_bind(made_at);
                 });
                 query.build().execute(&mut *self.0).await?;
+                let posts: Vec<i64> = batch.iter().map(|(post, _)| *post).collect();
+                likes::recount(&mut self.0, &posts).await?;
             }
             let mut query = Query::new("INSERT INTO imported_post (legacy_id, post_id, source, written, imported_at) ");
             query.push_values(&imported, |mut row, (post, fresh)| {
@@ -413,6 +416,7 @@ impl ImportTransaction for SqlImport {
             });
             query.build().execute(&mut *self.0).await?;
         }
+        likes::recount(&mut self.0, &[post]).await?;
         Ok(left_out)
     }
 

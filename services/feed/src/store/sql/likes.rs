@@ -6,7 +6,7 @@ use sosohappy_common::Account;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{FOR_SHARE, Query, SqlStore, date, engine, erasures, public};
+use super::{BATCH, Query, SqlStore, date, engine, erasures, public};
 use crate::domain::{Day, PostDate, Writer};
 use crate::store::{Likes, Notice, WriteError};
 
@@ -22,72 +22,82 @@ impl Likes for SqlStore {
     ) -> Result<Option<bool>, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let Some((post, date)) = likable(&mut tx, &liker.account, author, day, now).await? else {
-                // A like is taken back also when the post has become private since.
-                let removed = take_back(&mut tx, &liker.account, author, day).await?;
-                tx.commit().await.map_err(StoreError::from)?;
-                return Ok(removed.then_some(false));
-            };
-            let given = toggle(&mut tx, liker, post, now).await?;
-            if given {
-                erasures::still_here(&mut tx, liker).await?;
-                if let Some(record) = notice(date) {
-                    engine::enqueue(&mut tx, &record, now).await?;
+            let given = match find(&mut tx, &liker.account, author, day, now).await? {
+                None => None,
+                Some(post) if post.is_seen => {
+                    let given = toggle(&mut tx, liker, post.id, now).await?;
+                    if given {
+                        erasures::still_here(&mut tx, liker).await?;
+                        if let Some(record) = notice(post.date) {
+                            engine::enqueue(&mut tx, &record, now).await?;
+                        }
+                    }
+                    recount(&mut tx, &[post.id]).await?;
+                    Some(given)
                 }
-            }
+                // A like is taken back also when the post has become private since.
+                Some(post) => {
+                    let removed = take_back(&mut tx, &liker.account, post.id).await?;
+                    recount(&mut tx, &[post.id]).await?;
+                    removed.then_some(false)
+                }
+            };
             tx.commit().await.map_err(StoreError::from)?;
-            Ok(Some(given))
+            Ok(given)
         })
         .await
     }
 }
 
-/// The post, kept from going or becoming private until the transaction ends; others may like it meanwhile.
-async fn likable(
+struct Found {
+    id: i64,
+    date: PostDate,
+    /// Whether the liker sees it.
+    is_seen: bool,
+}
+
+/// Finds a post of somebody who is in no block with the liker, and locks it until the transaction ends: likes of one post are counted
+/// one after the other.
+async fn find(
     tx: &mut engine::Tx,
     liker: &Account,
     author: &Account,
     day: Day,
     now: Timestamp,
-) -> Result<Option<(i64, PostDate)>, StoreError> {
-    if liker != author && day > Day::first_today(now) {
-        return Ok(None);
-    }
-    let mut query = Query::new("SELECT q.id, q.date FROM post q WHERE q.account = ");
+) -> Result<Option<Found>, StoreError> {
+    let mut query = Query::new("SELECT q.id, q.date, q.is_public FROM post q WHERE q.account = ");
     query
         .push_bind(author.as_str())
         .push(" AND q.day = ")
         .push_bind(i32::from(day));
     if liker != author {
-        query.push(" AND q.is_public = 1");
         public::push_not_blocked(&mut query, liker, "q.account");
     }
-    query.push(FOR_SHARE);
+    query.push(engine::FOR_UPDATE);
     let row = query.build().fetch_optional(&mut **tx).await?;
-    row.map(|row| Ok((row.try_get("id")?, date(&row)?))).transpose()
+    row.map(|row| {
+        let is_public: bool = row.try_get("is_public")?;
+        Ok(Found {
+            id: row.try_get("id")?,
+            date: date(&row)?,
+            is_seen: liker == author || (is_public && day <= Day::first_today(now)),
+        })
+    })
+    .transpose()
 }
 
-/// False when the liker does not like that post, or one of the two blocks the other: a block hides the like, and keeps it.
-async fn take_back(tx: &mut engine::Tx, liker: &Account, author: &Account, day: Day) -> Result<bool, StoreError> {
-    let mut query = Query::new("DELETE FROM post_like WHERE account = ");
-    query
-        .push_bind(liker.as_str())
-        .push(" AND post_id = (SELECT q.id FROM post q WHERE q.account = ")
-        .push_bind(author.as_str())
-        .push(" AND q.day = ")
-        .push_bind(i32::from(day));
-    public::push_not_blocked(&mut query, liker, "q.account");
-    let removed = query.push(")").build().execute(&mut **tx).await?;
+/// Returns whether the liker liked that post.
+async fn take_back(tx: &mut engine::Tx, liker: &Account, post: i64) -> Result<bool, StoreError> {
+    let removed = sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ?")
+        .bind(post)
+        .bind(liker.as_str())
+        .execute(&mut **tx)
+        .await?;
     Ok(removed.rows_affected() > 0)
 }
 
 async fn toggle(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) -> Result<bool, StoreError> {
-    let removed = sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ?")
-        .bind(post)
-        .bind(liker.account.as_str())
-        .execute(&mut **tx)
-        .await?;
-    if removed.rows_affected() > 0 {
+    if take_back(tx, &liker.account, post).await? {
         return Ok(false);
     }
     sqlx::query("INSERT INTO post_like (post_id, account, liked_at, made_at) VALUES (?, ?, ?, ?)")
@@ -105,4 +115,34 @@ async fn toggle(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) 
             other => other,
         })?;
     Ok(true)
+}
+
+/// Writes the number of likes into these posts. Counted anew rather than added to, so that the number is right again also where a
+/// replica of the release before, which does not know it, has written likes.
+pub(super) async fn recount(tx: &mut engine::Tx, posts: &[i64]) -> Result<(), StoreError> {
+    for batch in posts.chunks(BATCH) {
+        let mut query = Query::new(
+            "UPDATE post SET likes = (SELECT COUNT(*) FROM post_like l WHERE l.post_id = post.id) WHERE id IN (",
+        );
+        let mut ids = query.separated(", ");
+        for post in batch {
+            ids.push_bind(*post);
+        }
+        query.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Locks posts in the order of their ids before likes of theirs are deleted: a toggle locks the post first, too.
+pub(super) async fn lock(tx: &mut engine::Tx, posts: &[i64]) -> Result<(), StoreError> {
+    for batch in posts.chunks(BATCH) {
+        let mut query = Query::new("SELECT id FROM post WHERE id IN (");
+        let mut ids = query.separated(", ");
+        for post in batch {
+            ids.push_bind(*post);
+        }
+        query.push(") ORDER BY id").push(engine::FOR_UPDATE);
+        query.build().fetch_all(&mut **tx).await?;
+    }
+    Ok(())
 }

@@ -123,6 +123,11 @@ impl Posts for SqlStore {
         public::page(self.database.reader(), shown, from, rows).await
     }
 
+    #[cfg(test)]
+    async fn public_plan(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String> {
+        public::plan(self.database.reader(), shown, from, rows).await
+    }
+
     async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError> {
         let rows: Vec<(i64, i32)> =
             sqlx::query_as("SELECT date, happiness FROM post WHERE account = ? AND day BETWEEN ? AND ?")

@@ -5,48 +5,87 @@ use sosohappy_store::StoreError;
 use sqlx::Row as _;
 
 use super::{Query, Row, account, date, engine, read_list};
-use crate::domain::{Cursor, PageFrom, SeenPost};
+use crate::domain::{Cursor, PageFrom, SeenPost, Sort};
 use crate::store::{By, Shown};
 
 /// Columns of a post `p` that a viewer sees; the viewer's account and a `)` follow.
-const SEEN: &str = "SELECT p.id, p.account, p.date, p.weather, p.happiness, p.text, p.categories, p.images, \
+const SEEN: &str = "SELECT p.id, p.account, p.date, p.weather, p.happiness, p.text, p.categories, p.images, p.likes, \
     EXISTS (SELECT 1 FROM post_like l WHERE l.post_id = p.id AND l.account = ";
 
 /// Newest first.
 const ORDER: &str = " ORDER BY p.public_date DESC, p.id DESC";
 
-/// The first page and those behind a cursor are read off the index in order. Behind an offset, the page is found in the index alone,
-/// and posts are read for what is on it.
 pub(super) async fn page(
     reader: &engine::Pool,
     shown: &Shown<'_>,
     from: PageFrom,
     rows: i64,
 ) -> Result<Vec<SeenPost>, StoreError> {
-    let mut query = Query::new(SEEN);
+    let mut query = Query::new("");
+    push_page(&mut query, shown, from, rows);
+    query.build().fetch_all(reader).await?.iter().map(seen).collect()
+}
+
+/// Returns the plan of [`page`], a line a step.
+#[cfg(test)]
+pub(super) async fn plan(reader: &engine::Pool, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String> {
+    let mut query = Query::new(super::super::EXPLAIN);
+    push_page(&mut query, shown, from, rows);
+    let steps = query.build().fetch_all(reader).await.expect("the database explains");
+    steps.iter().map(super::super::plan_step).collect()
+}
+
+/// The index that a list of everybody's posts in this order is read off, by its column of ranks.
+fn ranked_by(sort: Sort) -> Option<Rank> {
+    match sort {
+        Sort::Newest => None,
+        Sort::Likes => Some(Rank {
+            indexed: "p.public_likes",
+            plain: "p.likes",
+        }),
+        Sort::Happiness => Some(Rank {
+            indexed: "p.public_happiness",
+            plain: "p.happiness",
+        }),
+    }
+}
+
+/// A column to sort by. Few posts have been selected already where one author or one day is asked for: they are sorted by the column
+/// that has no index, as a planner that walked the index of ranks would read everybody's posts.
+struct Rank {
+    indexed: &'static str,
+    plain: &'static str,
+}
+
+/// The page in its order. The first page and those behind a cursor cost the same: each is read off an index from where it begins. Behind
+/// an offset, the page is found in the index alone, and posts are read for what is on it.
+fn push_page(query: &mut Query, shown: &Shown<'_>, from: PageFrom, rows: i64) {
+    query.push(SEEN);
     query.push_bind(shown.viewer.as_str()).push(") AS is_liked FROM ");
-    match from {
-        PageFrom::Offset(0) => push_posts(query.push("post p"), shown, Cursor::NEWEST, rows),
-        PageFrom::After(cursor) => push_posts(query.push("post p"), shown, cursor, rows),
-        PageFrom::Offset(offset) => {
-            push_posts(query.push("(SELECT p.id FROM post p"), shown, Cursor::NEWEST, rows);
+    let selective = matches!(shown.by, By::One(_)) || shown.day.is_some();
+    match (ranked_by(shown.sort), from) {
+        (None, PageFrom::Offset(0)) => push_newest(query.push("post p"), shown, Cursor::NEWEST, rows),
+        (None, PageFrom::After(cursor)) => push_newest(query.push("post p"), shown, cursor, rows),
+        (None, PageFrom::Offset(offset)) => {
+            push_newest(query.push("(SELECT p.id FROM post p"), shown, Cursor::NEWEST, rows);
             query
                 .push(" OFFSET ")
                 .push_bind(offset)
                 .push(") page JOIN post p ON p.id = page.id")
                 .push(ORDER);
         }
+        (Some(rank), from) if selective => push_sorted(query, &rank, shown, from, rows),
+        (Some(rank), from) => push_ranked(query, &rank, shown, from, rows),
     }
-    query.build().fetch_all(reader).await?.iter().map(seen).collect()
 }
 
-/// Which posts, behind the cursor, in their order.
-fn push_posts(query: &mut Query, shown: &Shown<'_>, cursor: Cursor, rows: i64) {
+/// Which posts, behind the cursor, newest first.
+fn push_newest(query: &mut Query, shown: &Shown<'_>, cursor: Cursor, rows: i64) {
     let (_, latest) = shown.today.dates();
     let cursor = if cursor.date > latest {
         Cursor {
             date: latest,
-            post: i64::MAX,
+            ..Cursor::NEWEST
         }
     } else {
         cursor
@@ -56,11 +95,17 @@ fn push_posts(query: &mut Query, shown: &Shown<'_>, cursor: Cursor, rows: i64) {
         .push(" AND (p.public_date < ")
         .push_bind(cursor.date)
         .push(" OR p.id < ")
-        .push_bind(cursor.post)
-        .push(") AND p.account ");
+        .push_bind(cursor.id)
+        .push(")");
+    push_filters(query, shown);
+    query.push(ORDER).push(" LIMIT ").push_bind(rows);
+}
+
+/// The author, the day and the blocks.
+fn push_filters(query: &mut Query, shown: &Shown<'_>) {
     match shown.by {
-        By::One(author) => query.push("= ").push_bind(author.as_str()),
-        By::Others => query.push("<> ").push_bind(shown.viewer.as_str()),
+        By::One(author) => query.push(" AND p.account = ").push_bind(author.as_str()),
+        By::Others => query.push(" AND p.account <> ").push_bind(shown.viewer.as_str()),
     };
     if let Some(day) = shown.day {
         let (first, last) = day.dates();
@@ -71,7 +116,79 @@ fn push_posts(query: &mut Query, shown: &Shown<'_>, cursor: Cursor, rows: i64) {
             .push_bind(last);
     }
     push_not_blocked(query, shown.viewer, "p.account");
-    query.push(ORDER).push(" LIMIT ").push_bind(rows);
+}
+
+/// The posts of one author or of one day, sorted by the database.
+fn push_sorted(query: &mut Query, rank: &Rank, shown: &Shown<'_>, from: PageFrom, rows: i64) {
+    let (_, latest) = shown.today.dates();
+    query.push("post p WHERE p.public_date <= ").push_bind(latest);
+    push_filters(query, shown);
+    let offset = match from {
+        PageFrom::Offset(offset) => offset,
+        PageFrom::After(cursor) => {
+            query.push(" AND (").push(rank.plain).push(" < ").push_bind(cursor.rank);
+            query.push(" OR (").push(rank.plain).push(" = ").push_bind(cursor.rank);
+            push_older(query, cursor);
+            query.push("))");
+            0
+        }
+    };
+    query.push(" ORDER BY ").push(rank.plain);
+    query
+        .push(" DESC, p.public_date DESC, p.id DESC LIMIT ")
+        .push_bind(rows);
+    query.push(" OFFSET ").push_bind(offset);
+}
+
+/// Everybody's posts off the index of a rank. Many posts share a rank, so that one condition on the whole key would read all of them
+/// to find the cursor: what is left of the cursor's own rank and the lower ranks are two ranges, of which each begins at its place.
+fn push_ranked(query: &mut Query, rank: &Rank, shown: &Shown<'_>, from: PageFrom, rows: i64) {
+    query.push("(");
+    match from {
+        PageFrom::Offset(offset) => {
+            push_range(query, rank, shown, rows, |query| {
+                query.push(" IS NOT NULL");
+            });
+            query.push(" OFFSET ").push_bind(offset);
+        }
+        PageFrom::After(cursor) => {
+            query.push("SELECT id FROM (");
+            push_range(query, rank, shown, rows, |query| {
+                query.push(" = ").push_bind(cursor.rank);
+                push_older(query, cursor);
+            });
+            query.push(") equal UNION ALL SELECT id FROM (");
+            push_range(query, rank, shown, rows, |query| {
+                query.push(" < ").push_bind(cursor.rank);
+            });
+            query.push(") lower");
+        }
+    }
+    query.push(") page JOIN post p ON p.id = page.id ORDER BY ");
+    query
+        .push(rank.indexed)
+        .push(" DESC, p.public_date DESC, p.id DESC LIMIT ");
+    query.push_bind(rows);
+}
+
+/// Ids in one range of the index.
+fn push_range(query: &mut Query, rank: &Rank, shown: &Shown<'_>, rows: i64, range: impl FnOnce(&mut Query)) {
+    let (_, latest) = shown.today.dates();
+    query.push("SELECT p.id FROM post p WHERE ").push(rank.indexed);
+    range(query);
+    query.push(" AND p.public_date <= ").push_bind(latest);
+    push_filters(query, shown);
+    query.push(" ORDER BY ").push(rank.indexed);
+    query
+        .push(" DESC, p.public_date DESC, p.id DESC LIMIT ")
+        .push_bind(rows);
+}
+
+/// Of one rank, what comes behind the cursor.
+fn push_older(query: &mut Query, cursor: Cursor) {
+    query.push(" AND p.public_date <= ").push_bind(cursor.date);
+    query.push(" AND (p.public_date < ").push_bind(cursor.date);
+    query.push(" OR p.id < ").push_bind(cursor.id).push(")");
 }
 
 /// Neither the viewer blocks the account of that column nor the other way. Reads the fleet's directory of relations, which stands in
@@ -105,5 +222,6 @@ fn seen(row: &Row) -> Result<SeenPost, StoreError> {
         categories: read_list(row, "categories")?,
         images: read_list(row, "images")?,
         is_liked: is_liked != 0,
+        likes: row.try_get("likes")?,
     })
 }
