@@ -29,7 +29,8 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::Notice
         | Topic::Heartbeat
         | Topic::SocketMessage
-        | Topic::ConfigCanary => &[],
+        | Topic::ConfigCanary
+        | Topic::Post => &[],
     }
 }
 

@@ -23,6 +23,7 @@ pub enum Topic {
     Heartbeat,
     SocketMessage,
     ConfigCanary,
+    Post,
 }
 
 /// How long the broker keeps the records of a topic.
@@ -76,12 +77,13 @@ macro_rules! named {
             Topic::Heartbeat => concat!($prefix, "heartbeat"),
             Topic::SocketMessage => concat!($prefix, "socketMessage"),
             Topic::ConfigCanary => concat!($prefix, "configCanary"),
+            Topic::Post => concat!($prefix, "post"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -98,6 +100,7 @@ impl Topic {
         Self::Heartbeat,
         Self::SocketMessage,
         Self::ConfigCanary,
+        Self::Post,
     ];
 
     /// Returns the wire name, which settings may change.
@@ -146,9 +149,13 @@ impl Topic {
             Self::AccessToken | Self::Expired => Retention::For(DAY.saturating_mul(2)),
             Self::ConfigBus | Self::SocketMessage | Self::ConfigCanary => Retention::For(DAY),
             Self::Heartbeat => Retention::For(HEARTBEAT_RETENTION),
-            Self::Resign | Self::NoticeLike | Self::DirectMessage | Self::Follow | Self::Erased | Self::Notice => {
-                Retention::For(DAY.saturating_mul(7))
-            }
+            Self::Resign
+            | Self::NoticeLike
+            | Self::DirectMessage
+            | Self::Follow
+            | Self::Erased
+            | Self::Notice
+            | Self::Post => Retention::For(DAY.saturating_mul(7)),
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
         }
     }
@@ -166,7 +173,7 @@ impl Topic {
             | Self::Follow
             | Self::AccountState
             | Self::Heartbeat => &[Service::Auth],
-            Self::NoticeLike => &[Service::Feed],
+            Self::NoticeLike | Self::Post => &[Service::Feed],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
             Self::DirectMessage | Self::SocketMessage => &[Service::Dm],
@@ -192,6 +199,8 @@ impl Topic {
             Self::ConfigCanary => &[Service::Config],
             Self::DeviceToken | Self::DirectMessage => &[Service::Dm, Service::Notice],
             Self::Erased => &[Service::Auth],
+            // For projections and services to come.
+            Self::Post => &[],
         }
     }
 }

@@ -32,7 +32,7 @@ mod sweeper;
 pub(super) mod timers;
 
 pub use inbox::first_time;
-pub use outbox::enqueue;
+pub use outbox::{enqueue, enqueue_all};
 
 /// An open database with the fleet's shared tables and the service's own. Clones share it.
 #[derive(Debug, Clone)]

@@ -16,4 +16,6 @@ mod dialect;
 mod sql;
 
 pub use crate::Timer;
-pub use sql::{Database, directory, enqueue, first_time, timers::clear_timer, timers::set_timer, timers::take_timer};
+pub use sql::{
+    Database, directory, enqueue, enqueue_all, first_time, timers::clear_timer, timers::set_timer, timers::take_timer,
+};

@@ -1,5 +1,6 @@
 //! What a post is and what may be asked about posts: validated types and rules, no I/O.
 
+pub mod comment;
 pub mod companions;
 pub mod date;
 pub mod happiness;
@@ -7,6 +8,7 @@ pub mod paging;
 pub mod phrases;
 pub mod post;
 
+pub use comment::{Comment, CommentText};
 pub use date::{Day, DayOf, Days, Month, MonthOf, PostDate, YearOf};
 pub use paging::{Cursor, CursorParam, Cursors, ListName, PageFrom, PageSize, Paging, Slice, Sort};
 pub use post::{Category, Draft, NewPost, OwnPost, PostLimits, SeenPost, Weather, Writer};

@@ -1,6 +1,7 @@
 //! What feed answers when it cannot answer.
 
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use sosohappy_access::Denied;
 use sosohappy_common::Problem;
 use sosohappy_media::ImageError;
@@ -8,7 +9,7 @@ use sosohappy_store::StoreError;
 
 use crate::domain::paging::InvalidCursor;
 use crate::domain::post::InvalidPost;
-use crate::store::WriteError;
+use crate::store::{CommentError, WriteError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,6 +19,10 @@ pub enum Error {
     Cursor(#[from] InvalidCursor),
     #[error("there is no such post")]
     NoSuchPost,
+    #[error("there is no such comment")]
+    NoSuchComment,
+    #[error("the post takes no comments")]
+    CommentsClosed,
     #[error("there is no such image")]
     NoSuchImage,
     #[error(transparent)]
@@ -30,12 +35,24 @@ pub enum Error {
     Store(#[from] StoreError),
 }
 
+impl From<CommentError> for Error {
+    fn from(error: CommentError) -> Self {
+        match error {
+            CommentError::NoSuchPost => Self::NoSuchPost,
+            CommentError::Closed => Self::CommentsClosed,
+            CommentError::Write(error) => error.into(),
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Post(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::Cursor(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
+            Error::NoSuchComment => Self::not_found("no-such-comment", "Comment not found"),
+            Error::CommentsClosed => Self::new(StatusCode::CONFLICT, "comments-closed", "The post takes no comments"),
             Error::NoSuchImage => Self::not_found("no-such-image", "Image not found"),
             Error::Image(
                 bad @ (ImageError::UnknownType

@@ -6,6 +6,7 @@ use sosohappy_common::metrics::Metrics;
 #[derive(Debug, Clone)]
 pub struct FeedMetrics {
     pub posts_saved: IntCounter,
+    pub comments_saved: IntCounter,
     pub images_stored: IntCounter,
     pub images_deleted: IntCounter,
     likes: IntCounterVec,
@@ -30,6 +31,7 @@ impl FeedMetrics {
                 "feed_posts_saved_total",
                 "Posts that were saved, new ones and replaced ones",
             ),
+            comments_saved: counter("feed_comments_saved_total", "Comments that were saved"),
             images_stored: counter("feed_images_stored_total", "Pictures that went into posts"),
             images_deleted: counter(
                 "feed_images_deleted_total",

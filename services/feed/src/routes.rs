@@ -1,5 +1,6 @@
 //! Every URL of the feed service.
 
+mod comment;
 mod conditional;
 mod happiness;
 mod image;
@@ -26,6 +27,10 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(routes!(others::find_user_feed))
         .routes(Class::Read.of(routes!(others::find_detail_feed)))
         .routes(routes!(like::update_like))
+        .routes(routes!(comment::save_comment))
+        .routes(routes!(comment::find_comment))
+        .routes(routes!(comment::delete_comment))
+        .routes(routes!(comment::update_feed_comment))
         .routes(Class::Read.of(routes!(image::find_feed_image)))
         .routes(Class::Read.of(routes!(happiness::analysis_happiness)))
         .routes(Class::Read.of(routes!(happiness::find_month_happiness)))

@@ -19,7 +19,7 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::companions::Companions;
-use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Writer};
+use crate::domain::{Comment, Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Writer};
 use crate::store::imports::Imports;
 
 /// Why something was not written.
@@ -38,6 +38,30 @@ pub enum WriteError {
 impl Transient for WriteError {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// Why a comment was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum CommentError {
+    /// The writer sees no such post: it is private, of a day to come, not there, or one of the two blocks the other.
+    #[error("there is no such post")]
+    NoSuchPost,
+    #[error("the post takes no comments")]
+    Closed,
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<StoreError> for CommentError {
+    fn from(error: StoreError) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+impl Transient for CommentError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Write(error) if error.is_transient())
     }
 }
 
@@ -77,6 +101,9 @@ pub enum Toggled {
 
 /// Makes the event of a like from the date of the post, if anybody is to hear of it.
 pub type Notice<'a> = &'a (dyn Fn(PostDate) -> Option<Outgoing> + Send + Sync);
+
+/// Makes the notice of a comment from its id and the date of the post, if anybody is to hear of it.
+pub type CommentNotice<'a> = &'a (dyn Fn(i64, PostDate) -> Option<Outgoing> + Send + Sync);
 
 #[async_trait]
 pub trait Posts: Debug + Send + Sync {
@@ -129,6 +156,37 @@ pub trait Likes: Debug + Send + Sync {
     ) -> Result<Option<bool>, WriteError>;
 }
 
+#[async_trait]
+pub trait Comments: Debug + Send + Sync {
+    /// Stores a comment on the author's post of that day, with its notice; returns its id.
+    async fn comment(
+        &self,
+        writer: &Writer,
+        author: &Account,
+        day: Day,
+        text: &str,
+        notice: CommentNotice<'_>,
+        now: Timestamp,
+    ) -> Result<i64, CommentError>;
+
+    /// Up to `rows` comments, oldest first, without those of people in a block with the viewer; `None` when the viewer sees no such post.
+    async fn comments(
+        &self,
+        viewer: &Account,
+        author: &Account,
+        day: Day,
+        today: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Option<Vec<Comment>>, StoreError>;
+
+    /// Deletes one's own comment, or one on one's own post; false when there is none.
+    async fn delete_comment(&self, by: &Account, id: i64, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Closes the author's post to new comments, or opens it again; returns whether it takes comments now, `None` when there is no post.
+    async fn toggle_comments(&self, author: &Account, day: Day, now: Timestamp) -> Result<Option<bool>, WriteError>;
+}
+
 /// Pictures that no post has: so that neither a crash nor an image store that is away leaks one for good.
 #[async_trait]
 pub trait ImageLedger: Debug + Send + Sync {
@@ -177,7 +235,7 @@ pub trait Erasures: Debug + Send + Sync {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
 }
 
-pub trait Store: Posts + Likes + ImageLedger + Categories + Erasures + Imports + Ping {}
+pub trait Store: Posts + Likes + Comments + ImageLedger + Categories + Erasures + Imports + Ping {}
 
 /// An open database.
 #[derive(Debug, Clone)]

@@ -38,6 +38,26 @@ pub async fn enqueue(tx: &mut Tx, record: &Outgoing, now: Timestamp) -> Result<(
     Ok(())
 }
 
+/// Writes events as [`enqueue`] does, all in one statement and in their order. There is a bound on the parameters of a statement: at most
+/// 1,000 events.
+pub async fn enqueue_all(tx: &mut Tx, records: &[Outgoing], now: Timestamp) -> Result<(), StoreError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let mut query =
+        QueryBuilder::<Engine>::new("INSERT INTO event_outbox (topic, record_key, record_value, headers, written_at) ");
+    query.push_values(records, |mut row, record| {
+        let headers = serde_json::to_string(&record.headers).expect("pairs of strings are JSON");
+        row.push_bind(&record.topic)
+            .push_bind(&record.key)
+            .push_bind(&record.value)
+            .push_bind(headers)
+            .push_bind(now.as_millisecond());
+    });
+    query.build().execute(&mut **tx).await?;
+    Ok(())
+}
+
 #[derive(Debug)]
 pub(super) struct SqlOutbox(pub Database);
 

@@ -51,6 +51,7 @@ pub enum Sort {
     #[default]
     Newest,
     Likes,
+    Comments,
     Happiness,
 }
 
@@ -60,6 +61,7 @@ impl Sort {
         match self {
             Self::Newest => "newest",
             Self::Likes => "likes",
+            Self::Comments => "comments",
             Self::Happiness => "happiness",
         }
     }

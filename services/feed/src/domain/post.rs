@@ -25,6 +25,10 @@ pub struct PostLimits {
     pub categories: usize,
     /// Pictures of one post.
     pub images: usize,
+    /// Characters of a comment.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub comment: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +47,10 @@ pub enum InvalidPost {
     NoSuchTime,
     #[error("date: a post is dated at most to tomorrow")]
     AfterTomorrow,
+    #[error("text: a comment is not blank")]
+    EmptyComment,
+    #[error("text: a comment has at most {0} characters")]
+    CommentTooLong(usize),
 }
 
 /// With a visible character, without blanks around it, at most 50 characters.
@@ -195,6 +203,7 @@ pub struct SeenPost {
     pub images: Vec<ImageId>,
     pub is_liked: bool,
     pub likes: i64,
+    pub comments: i64,
 }
 
 #[cfg(test)]
@@ -205,6 +214,7 @@ mod tests {
         text: 5,
         categories: 2,
         images: 1,
+        comment: 1,
     };
 
     fn draft(text: &str, categories: &[&str]) -> Draft {

@@ -63,9 +63,7 @@ pub async fn update_like(
         .toggle(&liker, &author, day, &notice, app.now())
         .await?
         .ok_or(Error::NoSuchPost)?;
-    if like {
-        app.relay.wake();
-    }
+    app.relay.wake();
     app.metrics.toggled_like(like);
     Ok(Json(LikeUpdated { like }))
 }

@@ -56,6 +56,7 @@ async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<Ot
         rank: match shown.sort {
             Sort::Newest => 0,
             Sort::Likes => post.likes,
+            Sort::Comments => post.comments,
             Sort::Happiness => post.happiness.into(),
         },
         date: post.date.into(),
@@ -127,7 +128,7 @@ pub struct FindOtherFeed {
     size: PageSize,
     /// Instead of a page number: `start`, then each answer's `nextCursor`, which is opaque and holds for the same filters and order. A
     /// page costs the same however deep it is, and no post is shown twice or left out because of posts that are written meanwhile. With
-    /// `sort=likes`, a post whose likes change between two pages may move from one to the other.
+    /// `sort=likes` or `comments`, a post whose number of them changes between two pages may move from one to the other.
     #[param(value_type = Option<String>, example = "start")]
     cursor: Option<CursorParam>,
     /// Equals come newest first.

@@ -157,6 +157,7 @@ pub async fn save_feed(
         give_up(&app, &post.images).await;
         return Err(error.into());
     }
+    app.relay.wake();
     app.metrics.posts_saved.inc();
     app.metrics.images_stored.inc_by(post.images.len() as u64);
     app.garbage.wake();
@@ -236,6 +237,7 @@ pub async fn delete_feed(
     if !app.store.delete(&caller.account, day, app.now()).await? {
         return Err(Error::NoSuchPost);
     }
+    app.relay.wake();
     app.garbage.wake();
     Ok(Json(FeedDeleted { result: true }))
 }
@@ -271,6 +273,7 @@ pub async fn update_public_status(
         }
         match toggled? {
             Toggled::Done => {
+                app.relay.wake();
                 app.garbage.wake();
                 return Ok(Json(StatusUpdated {
                     success: true,

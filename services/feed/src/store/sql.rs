@@ -2,6 +2,8 @@
 
 #[path = "sql/categories.rs"]
 mod categories;
+#[path = "sql/comments.rs"]
+mod comments;
 #[path = "sql/erasures.rs"]
 mod erasures;
 #[path = "sql/images.rs"]
@@ -10,6 +12,8 @@ mod images;
 mod imports;
 #[path = "sql/likes.rs"]
 mod likes;
+#[path = "sql/post_events.rs"]
+mod post_events;
 #[path = "sql/posts.rs"]
 mod posts;
 #[path = "sql/public.rs"]
@@ -38,8 +42,8 @@ const BATCH: usize = 500;
 #[derive(Debug, Clone)]
 pub struct SqlStore {
     database: engine::Database,
-    /// Holds leases.
-    instance: Arc<str>,
+    /// Its instance holds leases; its clock and randomness make events.
+    context: Context,
 }
 
 pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
@@ -50,7 +54,7 @@ pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> R
     Ok(Opened {
         store: Arc::new(SqlStore {
             database,
-            instance: context.instance.clone(),
+            context: context.clone(),
         }),
         outbox,
         directory,

@@ -378,10 +378,10 @@ async fn pages_are_read_off_an_index(bed: Bed) {
     let store = store(&bed).await;
     let day = "(20200101 + n % 28 + 100 * ((n - n % 28) / 28 % 12) + 10000 * ((n - n % 336) / 336))";
     let fill = format!(
-        "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at, likes) \
+        "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at, likes, comments) \
          WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) \
          SELECT CONCAT('p', n % 50, '@example.com+kakao'), {day}, {day} * 100000000, 'sunny', n % 5, 'as long as most', \
-         n % 10 > 0, '[\"sea\"]', '[]', 0, n % 3 FROM n"
+         n % 10 > 0, '[\"sea\"]', '[]', 0, n % 3, n % 4 FROM n"
     );
     bed.sql("feed", fill.leak()).await;
     bed.sql(
@@ -405,6 +405,7 @@ async fn pages_are_read_off_an_index(bed: Bed) {
     for (by, sort, index) in [
         (By::Others, Sort::Newest, "post_public"),
         (By::Others, Sort::Likes, "post_public_likes"),
+        (By::Others, Sort::Comments, "post_public_comments"),
         (By::Others, Sort::Happiness, "post_public_happiness"),
         (By::One(&one), Sort::Newest, "post_account_public"),
         // By either index of the author: few posts, which are sorted.

@@ -87,6 +87,13 @@ const CALLS: &[Call] = &[
     ("GET findUserFeed", "srcNickname", &[("dstNickname", "lee")]),
     ("POST findDetailFeed", "srcNickname", &[("dstNickname", "lee")]),
     ("POST updateLike", "srcNickname", &[("nickname", "lee")]),
+    (
+        "POST saveComment",
+        "srcNickname",
+        &[("nickname", "lee"), ("text", "a comment")],
+    ),
+    ("GET findComment", "srcNickname", &[("nickname", "lee")]),
+    ("POST updateFeedComment", "nickname", &[]),
     ("POST analysisHappiness", "nickname", &[]),
     ("POST findMonthHappiness", "nickname", &[]),
     ("POST findYearHappiness", "nickname", &[]),

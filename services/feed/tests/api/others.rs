@@ -243,7 +243,7 @@ async fn present_nicknames_are_shown(bed: Bed) {
     .await;
 }
 
-async fn tell(bed: &Bed, relation: Relation, who: &Person, whom: &Person) {
+pub(super) async fn tell(bed: &Bed, relation: Relation, who: &Person, whom: &Person) {
     bed.publish(RelationChanged {
         relation,
         account: who.account.clone(),

@@ -78,7 +78,11 @@ impl Categories for SqlStore {
             return Ok(0);
         }
         // One replica at a time, in order: others would only wait for its rows.
-        if !self.database.lease(FOLDING, &self.instance, FOLDING_FOR).await? {
+        if !self
+            .database
+            .lease(FOLDING, &self.context.instance, FOLDING_FOR)
+            .await?
+        {
             return Ok(0);
         }
         retrying(async || {

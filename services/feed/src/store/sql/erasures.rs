@@ -6,10 +6,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
+use sosohappy_events::types::PostChange;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{ERASED_AT_THE_LATEST, FOR_SHARE, Query, SqlStore, categories, engine, images, likes, posts, text};
+use super::post_events::Told;
+use super::{
+    ERASED_AT_THE_LATEST, FOR_SHARE, Query, SqlStore, categories, comments, engine, images, likes, posts, text,
+};
 use crate::domain::Writer;
 use crate::domain::companions::Change;
 use crate::store::{Erasures, WriteError};
@@ -30,8 +34,10 @@ impl Erasures for SqlStore {
         })
         .await?;
         while retrying(async || self.erase_posts(account, until, now).await).await? {}
-        while retrying(async || self.erase_own_likes(account, until).await).await? {}
-        while retrying(async || self.erase_likes_received(account, until).await).await? {}
+        while retrying(async || self.erase_own_likes(account, until, now).await).await? {}
+        while retrying(async || self.erase_likes_received(account, until, now).await).await? {}
+        while retrying(async || self.erase_comments(OWN_COMMENTS, account, until, now).await).await? {}
+        while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
         retrying(async || {
             let mut tx = self.database.begin().await?;
             engine::enqueue(&mut tx, receipt, now).await?;
@@ -104,6 +110,8 @@ impl SqlStore {
         }
         let held = rows.iter().map(posts::held).collect::<Result<Vec<_>, _>>()?;
         let pictures: Vec<_> = held.iter().flat_map(|post| post.images.iter().copied()).collect();
+        let ids: Vec<i64> = held.iter().map(|post| post.id).collect();
+        self.tell(&mut tx, &ids, &PostChange::Deleted.into(), now).await?;
         let mut query = Query::new("DELETE FROM post WHERE id IN (");
         let mut ids = query.separated(", ");
         for post in &held {
@@ -120,7 +128,7 @@ impl SqlStore {
         Ok(true)
     }
 
-    async fn erase_own_likes(&self, account: &Account, until: Timestamp) -> Result<bool, StoreError> {
+    async fn erase_own_likes(&self, account: &Account, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.database.begin().await?;
         let posts: Vec<i64> =
             sqlx::query_scalar("SELECT post_id FROM post_like WHERE account = ? AND made_at <= ? LIMIT ?")
@@ -146,12 +154,22 @@ impl SqlStore {
         }
         query.push(")").build().execute(&mut *tx).await?;
         likes::recount(&mut tx, &posts).await?;
+        let told = Told {
+            actor: Some(account),
+            ..Told::from(PostChange::Unliked)
+        };
+        self.tell(&mut tx, &posts, &told, now).await?;
         tx.commit().await?;
         Ok(true)
     }
 
     /// On a post that was there before and has been written anew since.
-    async fn erase_likes_received(&self, account: &Account, until: Timestamp) -> Result<bool, StoreError> {
+    async fn erase_likes_received(
+        &self,
+        account: &Account,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let until = until.as_millisecond();
         let mut tx = self.database.begin().await?;
         let rows = sqlx::query(
@@ -182,7 +200,49 @@ impl SqlStore {
                 .await?;
         }
         likes::recount(&mut tx, &posts).await?;
+        self.tell(&mut tx, &posts, &PostChange::Unliked.into(), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Those that a statement finds by an account and a time.
+    async fn erase_comments(
+        &self,
+        found_by: &'static str,
+        account: &Account,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let rows: Vec<(i64, i64)> = sqlx::query_as(found_by)
+            .bind(account.as_str())
+            .bind(until.as_millisecond())
+            .bind(STEP)
+            .fetch_all(&mut *tx)
+            .await?;
+        if rows.is_empty() {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        let posts: BTreeSet<i64> = rows.iter().map(|(_, post)| *post).collect();
+        let posts: Vec<i64> = posts.into_iter().collect();
+        likes::lock(&mut tx, &posts).await?;
+        let mut query = Query::new("DELETE FROM post_comment WHERE id IN (");
+        let mut ids = query.separated(", ");
+        for (id, _) in &rows {
+            ids.push_bind(*id);
+        }
+        query.push(")").build().execute(&mut *tx).await?;
+        comments::recount(&mut tx, &posts).await?;
+        self.tell(&mut tx, &posts, &PostChange::CommentDeleted.into(), now)
+            .await?;
         tx.commit().await?;
         Ok(true)
     }
 }
+
+const OWN_COMMENTS: &str = "SELECT id, post_id FROM post_comment WHERE account = ? AND made_at <= ? LIMIT ?";
+
+/// On a post that was there before and has been written anew since.
+const COMMENTS_RECEIVED: &str = "SELECT c.id, c.post_id FROM post p JOIN post_comment c ON c.post_id = p.id \
+    WHERE p.account = ? AND c.written_at <= ? LIMIT ?";

@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_events::types::PostChange;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
+use super::post_events::Told;
 use super::{BATCH, Query, SqlStore, date, engine, erasures, public};
 use crate::domain::{Day, PostDate, Writer};
 use crate::store::{Likes, Notice, WriteError};
@@ -33,12 +35,16 @@ impl Likes for SqlStore {
                         }
                     }
                     recount(&mut tx, &[post.id]).await?;
+                    self.tell_like(&mut tx, post.id, &liker.account, given, now).await?;
                     Some(given)
                 }
                 // A like is taken back also when the post has become private since.
                 Some(post) => {
                     let removed = take_back(&mut tx, &liker.account, post.id).await?;
-                    recount(&mut tx, &[post.id]).await?;
+                    if removed {
+                        recount(&mut tx, &[post.id]).await?;
+                        self.tell_like(&mut tx, post.id, &liker.account, false, now).await?;
+                    }
                     removed.then_some(false)
                 }
             };
@@ -49,23 +55,42 @@ impl Likes for SqlStore {
     }
 }
 
-struct Found {
-    id: i64,
-    date: PostDate,
-    /// Whether the liker sees it.
-    is_seen: bool,
+impl SqlStore {
+    async fn tell_like(
+        &self,
+        tx: &mut engine::Tx,
+        post: i64,
+        liker: &Account,
+        given: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let told = Told {
+            change: if given { PostChange::Liked } else { PostChange::Unliked },
+            actor: Some(liker),
+            comment: None,
+        };
+        self.tell(tx, &[post], &told, now).await
+    }
 }
 
-/// Finds a post of somebody who is in no block with the liker, and locks it until the transaction ends: likes of one post are counted
-/// one after the other.
-async fn find(
+pub(super) struct Found {
+    pub(super) id: i64,
+    pub(super) date: PostDate,
+    /// Whether the person who looks for it sees it.
+    pub(super) is_seen: bool,
+    pub(super) takes_comments: bool,
+}
+
+/// Finds a post of an author who is in no block with this person, and locks it until the transaction ends: likes and comments of one
+/// post are counted one after the other.
+pub(super) async fn find(
     tx: &mut engine::Tx,
     liker: &Account,
     author: &Account,
     day: Day,
     now: Timestamp,
 ) -> Result<Option<Found>, StoreError> {
-    let mut query = Query::new("SELECT q.id, q.date, q.is_public FROM post q WHERE q.account = ");
+    let mut query = Query::new("SELECT q.id, q.date, q.is_public, q.takes_comments FROM post q WHERE q.account = ");
     query
         .push_bind(author.as_str())
         .push(" AND q.day = ")
@@ -81,6 +106,7 @@ async fn find(
             id: row.try_get("id")?,
             date: date(&row)?,
             is_seen: liker == author || (is_public && day <= Day::first_today(now)),
+            takes_comments: row.try_get("takes_comments")?,
         })
     })
     .transpose()

@@ -5,11 +5,15 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{PostChange, PostChanged};
 use sosohappy_media::ImageId;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{Query, Row, SqlStore, account, categories, date, engine, erasures, images, public, read_list, write_list};
+use super::{
+    Query, Row, SqlStore, account, categories, date, engine, erasures, images, last_id, public, read_list, write_list,
+};
 use crate::domain::companions::Change;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost};
 use crate::store::{Copied, Posts, Shown, Toggled, WriteError};
@@ -19,7 +23,7 @@ const ONE_A_DAY: &str = "post_account_day";
 #[async_trait]
 impl Posts for SqlStore {
     async fn save(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
-        retrying(async || match self.insert(post).await {
+        retrying(async || match self.insert(post, now).await {
             Err(WriteError::Store(StoreError::Conflict(rule))) if rule == ONE_A_DAY => self.replace(post, now).await,
             done => done,
         })
@@ -94,6 +98,7 @@ impl Posts for SqlStore {
                 images::take(&mut tx, &new).await?;
                 images::discard(&mut tx, &former, now).await?;
             }
+            self.tell(&mut tx, &[post.id], &PostChange::Changed.into(), now).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Toggled::Done)
         })
@@ -107,6 +112,7 @@ impl Posts for SqlStore {
                 tx.rollback().await?;
                 return Ok(false);
             };
+            self.tell(&mut tx, &[post.id], &PostChange::Deleted.into(), now).await?;
             sqlx::query("DELETE FROM post WHERE id = ?")
                 .bind(post.id)
                 .execute(&mut *tx)
@@ -144,7 +150,7 @@ impl Posts for SqlStore {
 
 impl SqlStore {
     /// The common case first: most saves are the first of their day.
-    async fn insert(&self, post: &NewPost) -> Result<(), WriteError> {
+    async fn insert(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
         let draft = &post.draft;
         let categories = draft.category_names();
         let mut tx = self.database.begin().await?;
@@ -164,10 +170,26 @@ impl SqlStore {
         .bind(post.author.authorized_at.as_millisecond())
         .execute(&mut *tx)
         .await;
-        if let Err(error) = inserted {
-            tx.rollback().await.map_err(StoreError::from)?;
-            return Err(StoreError::from(error).into());
-        }
+        let id = match inserted {
+            Ok(done) => last_id(&done),
+            Err(error) => {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Err(StoreError::from(error).into());
+            }
+        };
+        let event = PostChanged {
+            change: PostChange::Saved,
+            author: post.author.account.clone(),
+            date: draft.date.into(),
+            post: id,
+            is_public: draft.is_public,
+            likes: 0,
+            comments: 0,
+            actor: None,
+            comment: None,
+        };
+        let record = Envelope::new(event, &self.context).to_outgoing();
+        engine::enqueue(&mut tx, &record, now).await?;
         categories::record(&mut tx, &[Change::came(&categories, draft.happiness)]).await?;
         finish(tx, post).await
     }
@@ -204,6 +226,7 @@ impl SqlStore {
             categories::record(&mut tx, &changes).await?;
         }
         images::discard(&mut tx, &old.images, now).await?;
+        self.tell(&mut tx, &[old.id], &PostChange::Changed.into(), now).await?;
         finish(tx, post).await
     }
 

@@ -9,7 +9,7 @@ use crate::domain::{Cursor, PageFrom, SeenPost, Sort};
 use crate::store::{By, Shown};
 
 /// Columns of a post `p` that a viewer sees; the viewer's account and a `)` follow.
-const SEEN: &str = "SELECT p.id, p.account, p.date, p.weather, p.happiness, p.text, p.categories, p.images, p.likes, \
+const SEEN: &str = "SELECT p.id, p.account, p.date, p.weather, p.happiness, p.text, p.categories, p.images, p.likes, p.comments, \
     EXISTS (SELECT 1 FROM post_like l WHERE l.post_id = p.id AND l.account = ";
 
 /// Newest first.
@@ -42,6 +42,10 @@ fn ranked_by(sort: Sort) -> Option<Rank> {
         Sort::Likes => Some(Rank {
             indexed: "p.public_likes",
             plain: "p.likes",
+        }),
+        Sort::Comments => Some(Rank {
+            indexed: "p.public_comments",
+            plain: "p.comments",
         }),
         Sort::Happiness => Some(Rank {
             indexed: "p.public_happiness",
@@ -223,5 +227,6 @@ fn seen(row: &Row) -> Result<SeenPost, StoreError> {
         images: read_list(row, "images")?,
         is_liked: is_liked != 0,
         likes: row.try_get("likes")?,
+        comments: row.try_get("comments")?,
     })
 }

@@ -1,0 +1,248 @@
+//! Comments on posts.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sosohappy_access::{Act, Acting, Actor};
+use sosohappy_common::{Account, Nickname, Problem};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::NoticeRaised;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::{App, writer};
+use crate::domain::{CommentText, Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice};
+use crate::error::Error;
+use crate::routes::params::OwnDay;
+
+/// The topic of the notice that a post's author gets of a comment.
+const NOTICE: &str = "comment";
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SaveComment {
+    src_nickname: Nickname,
+    /// Whose post it is.
+    nickname: Nickname,
+    date: DayOf,
+    /// At most 500 characters, unless set otherwise.
+    text: CommentText,
+}
+
+impl Actor for SaveComment {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.src_nickname.as_str())
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommentSaved {
+    #[schema(example = true)]
+    success: bool,
+    comment_id: i64,
+}
+
+/// Comments on a post that the caller sees and that takes comments. Its author gets a notice, unless it is their own comment.
+#[utoipa::path(
+    post,
+    path = "/saveComment",
+    tag = "comment",
+    request_body = SaveComment,
+    responses(
+        (status = 200, body = CommentSaved),
+        (status = 400, body = Problem),
+        (status = 404, body = Problem),
+        (status = 409, description = "The post takes no comments", body = Problem),
+    )
+)]
+pub async fn save_comment(
+    State(app): State<App>,
+    Act { caller, params }: Act<SaveComment>,
+) -> Result<Json<CommentSaved>, Error> {
+    let DayOf(day) = params.date;
+    let text = params.text.check(app.settings.get().post.comment)?;
+    let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
+    let commenter = writer(caller);
+    let notice = |comment: i64, date: PostDate| {
+        let event = NoticeRaised {
+            receiver: author.clone(),
+            topic: NOTICE.to_owned(),
+            data: json!({
+                "commenter": params.src_nickname.as_str(),
+                "date": i64::from(date),
+                "commentId": comment,
+            }),
+        };
+        (author != commenter.account).then(|| Envelope::new(event, &app.context).to_outgoing())
+    };
+    let comment_id = app
+        .store
+        .comment(&commenter, &author, day, text.as_str(), &notice, app.now())
+        .await?;
+    app.relay.wake();
+    app.metrics.comments_saved.inc();
+    Ok(Json(CommentSaved {
+        success: true,
+        comment_id,
+    }))
+}
+
+/// A comment as everybody sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShownComment {
+    comment_id: i64,
+    /// The commenter's present nickname.
+    nickname: String,
+    text: String,
+    #[schema(value_type = String, format = DateTime)]
+    written_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct FindComment {
+    #[param(inline)]
+    src_nickname: Nickname,
+    /// Whose post it is.
+    #[param(inline)]
+    nickname: Nickname,
+    #[param(inline)]
+    date: DayOf,
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
+    #[param(value_type = Option<String>, example = "start")]
+    cursor: Option<CursorParam>,
+}
+
+impl Actor for FindComment {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.src_nickname.as_str())
+    }
+}
+
+/// The comments on a post that the caller sees, oldest first. Comments of people in a block with the caller are not there.
+#[utoipa::path(
+    get,
+    path = "/findComment",
+    tag = "comment",
+    params(FindComment),
+    responses(
+        (status = 200, body = Slice<ShownComment>),
+        (status = 400, body = Problem),
+        (status = 404, body = Problem),
+    )
+)]
+pub async fn find_comment(
+    State(app): State<App>,
+    Act { caller, params }: Act<FindComment>,
+) -> Result<Json<Slice<ShownComment>>, Error> {
+    let DayOf(day) = params.date;
+    let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
+    let list = ListName(format!("findComment,{},{}", author.as_str(), i32::from(day)));
+    let cursor = params.cursor.unwrap_or(CursorParam::Start);
+    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let comments = app
+        .store
+        .comments(&caller.account, &author, day, app.today(), paging.from, paging.rows())
+        .await?
+        .ok_or(Error::NoSuchPost)?;
+    let writers: Vec<Account> = comments.iter().map(|comment| comment.writer.clone()).collect();
+    let names = app.names.nicknames_of(&writers).await?;
+    let rows = comments.into_iter().zip(names).collect();
+    Ok(Json(Slice::build(
+        rows,
+        &paging,
+        |(comment, _)| Cursor {
+            rank: 0,
+            date: 0,
+            id: comment.id,
+        },
+        |(comment, name)| {
+            name.map(|nickname| ShownComment {
+                comment_id: comment.id,
+                nickname,
+                text: comment.text,
+                written_at: comment.written_at,
+            })
+        },
+    )))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteComment {
+    src_nickname: Nickname,
+    comment_id: i64,
+}
+
+impl Actor for DeleteComment {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.src_nickname.as_str())
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CommentDeleted {
+    #[schema(example = true)]
+    result: bool,
+}
+
+/// Deletes one's own comment, or one on one's own post.
+#[utoipa::path(
+    post,
+    path = "/deleteComment",
+    tag = "comment",
+    request_body = DeleteComment,
+    responses((status = 200, body = CommentDeleted), (status = 400, body = Problem), (status = 404, body = Problem))
+)]
+pub async fn delete_comment(
+    State(app): State<App>,
+    Act { caller, params }: Act<DeleteComment>,
+) -> Result<Json<CommentDeleted>, Error> {
+    let deleted = app
+        .store
+        .delete_comment(&caller.account, params.comment_id, app.now())
+        .await?;
+    if !deleted {
+        return Err(Error::NoSuchComment);
+    }
+    app.relay.wake();
+    Ok(Json(CommentDeleted { result: true }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommentsUpdated {
+    #[schema(example = true)]
+    success: bool,
+    /// Whether the post takes comments now.
+    is_comment_allowed: bool,
+}
+
+/// Closes one's own post of a day to new comments, or opens it again. Comments that are there stay.
+#[utoipa::path(
+    post,
+    path = "/updateFeedComment",
+    tag = "comment",
+    request_body = OwnDay,
+    responses((status = 200, body = CommentsUpdated), (status = 400, body = Problem), (status = 404, body = Problem))
+)]
+pub async fn update_feed_comment(
+    State(app): State<App>,
+    Act { caller, params }: Act<OwnDay>,
+) -> Result<Json<CommentsUpdated>, Error> {
+    let DayOf(day) = params.date;
+    let takes = app.store.toggle_comments(&caller.account, day, app.now()).await?;
+    let is_comment_allowed = takes.ok_or(Error::NoSuchPost)?;
+    app.relay.wake();
+    Ok(Json(CommentsUpdated {
+        success: true,
+        is_comment_allowed,
+    }))
+}

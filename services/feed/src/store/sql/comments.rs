@@ -1,0 +1,197 @@
+//! Comments.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::PostChange;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+
+use super::{BATCH, Query, Row, SqlStore, account, engine, erasures, last_id, likes, post_events, public};
+use crate::domain::{Comment, Cursor, Day, PageFrom, Writer};
+use crate::store::{CommentError, CommentNotice, Comments, WriteError};
+
+#[async_trait]
+impl Comments for SqlStore {
+    async fn comment(
+        &self,
+        writer: &Writer,
+        author: &Account,
+        day: Day,
+        text: &str,
+        notice: CommentNotice<'_>,
+        now: Timestamp,
+    ) -> Result<i64, CommentError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let post = likes::find(&mut tx, &writer.account, author, day, now).await?;
+            let Some(post) = post.filter(|post| post.is_seen) else {
+                return Err(CommentError::NoSuchPost);
+            };
+            if !post.takes_comments {
+                return Err(CommentError::Closed);
+            }
+            let inserted = sqlx::query(
+                "INSERT INTO post_comment (post_id, account, text, written_at, made_at) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(post.id)
+            .bind(writer.account.as_str())
+            .bind(text)
+            .bind(now.as_millisecond())
+            .bind(writer.authorized_at.as_millisecond())
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::from)?;
+            let id = last_id(&inserted);
+            recount(&mut tx, &[post.id]).await?;
+            let told = post_events::Told {
+                change: PostChange::Commented,
+                actor: Some(&writer.account),
+                comment: Some(id),
+            };
+            self.tell(&mut tx, &[post.id], &told, now).await?;
+            if let Some(record) = notice(id, post.date) {
+                engine::enqueue(&mut tx, &record, now).await?;
+            }
+            erasures::still_here(&mut tx, writer).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(id)
+        })
+        .await
+    }
+
+    async fn comments(
+        &self,
+        viewer: &Account,
+        author: &Account,
+        day: Day,
+        today: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Option<Vec<Comment>>, StoreError> {
+        let mut query = Query::new("SELECT q.id FROM post q WHERE q.account = ");
+        query
+            .push_bind(author.as_str())
+            .push(" AND q.day = ")
+            .push_bind(i32::from(day));
+        if viewer != author {
+            query
+                .push(" AND q.is_public = 1 AND q.day <= ")
+                .push_bind(i32::from(today));
+            public::push_not_blocked(&mut query, viewer, "q.account");
+        }
+        let post: Option<i64> = query
+            .build_query_scalar()
+            .fetch_optional(self.database.reader())
+            .await?;
+        let Some(post) = post else {
+            return Ok(None);
+        };
+        let after = match from {
+            PageFrom::After(Cursor { id, .. }) => id,
+            PageFrom::Offset(_) => 0,
+        };
+        let mut query =
+            Query::new("SELECT c.id, c.account, c.text, c.written_at FROM post_comment c WHERE c.post_id = ");
+        query.push_bind(post).push(" AND c.id > ").push_bind(after);
+        public::push_not_blocked(&mut query, viewer, "c.account");
+        query.push(" ORDER BY c.id LIMIT ").push_bind(rows);
+        if let PageFrom::Offset(offset) = from {
+            query.push(" OFFSET ").push_bind(offset);
+        }
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        rows.iter().map(comment).collect::<Result<_, _>>().map(Some)
+    }
+
+    async fn delete_comment(&self, by: &Account, id: i64, now: Timestamp) -> Result<bool, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let post: Option<i64> = sqlx::query_scalar(
+                "SELECT c.post_id FROM post_comment c JOIN post p ON p.id = c.post_id \
+                 WHERE c.id = ? AND (c.account = ? OR p.account = ?)",
+            )
+            .bind(id)
+            .bind(by.as_str())
+            .bind(by.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+            let Some(post) = post else {
+                tx.rollback().await?;
+                return Ok(false);
+            };
+            likes::lock(&mut tx, &[post]).await?;
+            let deleted = sqlx::query("DELETE FROM post_comment WHERE id = ?")
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            if deleted.rows_affected() == 0 {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+            recount(&mut tx, &[post]).await?;
+            let told = post_events::Told {
+                change: PostChange::CommentDeleted,
+                actor: Some(by),
+                comment: Some(id),
+            };
+            self.tell(&mut tx, &[post], &told, now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn toggle_comments(&self, author: &Account, day: Day, now: Timestamp) -> Result<Option<bool>, WriteError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let mut query = Query::new("SELECT id, takes_comments FROM post WHERE account = ");
+            query
+                .push_bind(author.as_str())
+                .push(" AND day = ")
+                .push_bind(i32::from(day));
+            query.push(engine::FOR_UPDATE);
+            let row = query.build().fetch_optional(&mut *tx).await.map_err(StoreError::from)?;
+            let Some(row) = row else {
+                return Ok(None);
+            };
+            let id: i64 = row.try_get("id").map_err(StoreError::from)?;
+            let takes: bool = row.try_get("takes_comments").map_err(StoreError::from)?;
+            sqlx::query("UPDATE post SET takes_comments = ? WHERE id = ?")
+                .bind(!takes)
+                .bind(id)
+                .execute(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
+            self.tell(&mut tx, &[id], &PostChange::Changed.into(), now).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(Some(!takes))
+        })
+        .await
+    }
+}
+
+/// Writes the number of comments into these posts, counted anew as likes are.
+pub(super) async fn recount(tx: &mut engine::Tx, posts: &[i64]) -> Result<(), StoreError> {
+    for batch in posts.chunks(BATCH) {
+        let mut query = Query::new(
+            "UPDATE post SET comments = (SELECT COUNT(*) FROM post_comment c WHERE c.post_id = post.id) WHERE id IN (",
+        );
+        let mut ids = query.separated(", ");
+        for post in batch {
+            ids.push_bind(*post);
+        }
+        query.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+fn comment(row: &Row) -> Result<Comment, StoreError> {
+    let written_at: i64 = row.try_get("written_at")?;
+    Ok(Comment {
+        id: row.try_get("id")?,
+        writer: account(row, "account")?,
+        text: row.try_get("text")?,
+        written_at: Timestamp::from_millisecond(written_at)
+            .map_err(|_| StoreError::corrupt("the time of a comment is not one"))?,
+    })
+}
