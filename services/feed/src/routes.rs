@@ -1,5 +1,6 @@
 //! Every URL of the feed service.
 
+mod bookmark;
 mod comment;
 mod conditional;
 mod happiness;
@@ -27,6 +28,8 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(routes!(others::find_user_feed))
         .routes(Class::Read.of(routes!(others::find_detail_feed)))
         .routes(routes!(like::update_like))
+        .routes(routes!(bookmark::update_bookmark))
+        .routes(routes!(bookmark::find_bookmark))
         .routes(routes!(comment::save_comment))
         .routes(routes!(comment::find_comment))
         .routes(routes!(comment::delete_comment))

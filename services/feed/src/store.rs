@@ -187,6 +187,39 @@ pub trait Comments: Debug + Send + Sync {
     async fn toggle_comments(&self, author: &Account, day: Day, now: Timestamp) -> Result<Option<bool>, WriteError>;
 }
 
+/// A post that somebody has saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bookmarked {
+    pub post: SeenPost,
+    /// In milliseconds since the epoch.
+    pub saved_at: i64,
+}
+
+/// Makes the notice of a bookmark that was set (true) or taken back, from the date of the post.
+pub type BookmarkNotice<'a> = &'a (dyn Fn(bool, PostDate) -> Outgoing + Send + Sync);
+
+#[async_trait]
+pub trait Bookmarks: Debug + Send + Sync {
+    /// Saves the author's post of that day, or no longer does; true for saved. `None` as for a like.
+    async fn toggle_bookmark(
+        &self,
+        saver: &Writer,
+        author: &Account,
+        day: Day,
+        notice: BookmarkNotice<'_>,
+        now: Timestamp,
+    ) -> Result<Option<bool>, WriteError>;
+
+    /// Up to `rows` saved posts that the person still sees, the one saved last first.
+    async fn bookmarks(
+        &self,
+        saver: &Account,
+        today: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Vec<Bookmarked>, StoreError>;
+}
+
 /// Pictures that no post has: so that neither a crash nor an image store that is away leaks one for good.
 #[async_trait]
 pub trait ImageLedger: Debug + Send + Sync {
@@ -235,7 +268,7 @@ pub trait Erasures: Debug + Send + Sync {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
 }
 
-pub trait Store: Posts + Likes + Comments + ImageLedger + Categories + Erasures + Imports + Ping {}
+pub trait Store: Posts + Likes + Comments + Bookmarks + ImageLedger + Categories + Erasures + Imports + Ping {}
 
 /// An open database.
 #[derive(Debug, Clone)]

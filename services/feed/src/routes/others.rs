@@ -32,7 +32,7 @@ pub struct OtherFeed {
 }
 
 impl OtherFeed {
-    fn new(nickname: String, post: SeenPost) -> Self {
+    pub fn new(nickname: String, post: SeenPost) -> Self {
         Self {
             nickname,
             weather: post.weather,

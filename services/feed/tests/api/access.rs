@@ -94,6 +94,8 @@ const CALLS: &[Call] = &[
     ),
     ("GET findComment", "srcNickname", &[("nickname", "lee")]),
     ("POST updateFeedComment", "nickname", &[]),
+    ("POST updateBookmark", "srcNickname", &[("nickname", "lee")]),
+    ("GET findBookmark", "nickname", &[]),
     ("POST analysisHappiness", "nickname", &[]),
     ("POST findMonthHappiness", "nickname", &[]),
     ("POST findYearHappiness", "nickname", &[]),

@@ -1,6 +1,7 @@
 //! Feed from the outside, over HTTP and the topics.
 
 mod access;
+mod bookmarks;
 mod comments;
 mod forms;
 mod happiness;

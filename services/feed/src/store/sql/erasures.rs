@@ -12,7 +12,7 @@ use sqlx::Row as _;
 
 use super::post_events::Told;
 use super::{
-    ERASED_AT_THE_LATEST, FOR_SHARE, Query, SqlStore, categories, comments, engine, images, likes, posts, text,
+    ERASED_AT_THE_LATEST, FOR_SHARE, Query, ROWS, SqlStore, categories, comments, engine, images, likes, posts, text,
 };
 use crate::domain::Writer;
 use crate::domain::companions::Change;
@@ -36,6 +36,8 @@ impl Erasures for SqlStore {
         while retrying(async || self.erase_posts(account, until, now).await).await? {}
         while retrying(async || self.erase_own_likes(account, until, now).await).await? {}
         while retrying(async || self.erase_likes_received(account, until, now).await).await? {}
+        while retrying(async || self.erase_bookmarks(OWN_BOOKMARKS, account, until).await).await? {}
+        while retrying(async || self.erase_bookmarks(BOOKMARKS_RECEIVED, account, until).await).await? {}
         while retrying(async || self.erase_comments(OWN_COMMENTS, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
         retrying(async || {
@@ -205,6 +207,38 @@ impl SqlStore {
         Ok(true)
     }
 
+    async fn erase_bookmarks(
+        &self,
+        found_by: &'static str,
+        account: &Account,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let rows = sqlx::query(found_by)
+            .bind(account.as_str())
+            .bind(until.as_millisecond())
+            .bind(STEP)
+            .fetch_all(&mut *tx)
+            .await?;
+        if rows.is_empty() {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        let mut query = Query::new("DELETE FROM post_bookmark WHERE (post_id, account) IN (");
+        query.push(ROWS);
+        let mut pairs = query.separated(", ");
+        for row in &rows {
+            pairs.push("(").push_bind_unseparated(row.try_get::<i64, _>("post_id")?);
+            pairs
+                .push_unseparated(", ")
+                .push_bind_unseparated(text(row, "account")?);
+            pairs.push_unseparated(")");
+        }
+        query.push(")").build().execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
     /// Those that a statement finds by an account and a time.
     async fn erase_comments(
         &self,
@@ -240,6 +274,12 @@ impl SqlStore {
         Ok(true)
     }
 }
+
+const OWN_BOOKMARKS: &str = "SELECT post_id, account FROM post_bookmark WHERE account = ? AND made_at <= ? LIMIT ?";
+
+/// On a post that was there before and has been written anew since.
+const BOOKMARKS_RECEIVED: &str = "SELECT m.post_id, m.account FROM post p JOIN post_bookmark m ON m.post_id = p.id \
+    WHERE p.account = ? AND m.saved_at <= ? LIMIT ?";
 
 const OWN_COMMENTS: &str = "SELECT id, post_id FROM post_comment WHERE account = ? AND made_at <= ? LIMIT ?";
 

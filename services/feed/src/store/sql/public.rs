@@ -9,7 +9,7 @@ use crate::domain::{Cursor, PageFrom, SeenPost, Sort};
 use crate::store::{By, Shown};
 
 /// Columns of a post `p` that a viewer sees; the viewer's account and a `)` follow.
-const SEEN: &str = "SELECT p.id, p.account, p.date, p.weather, p.happiness, p.text, p.categories, p.images, p.likes, p.comments, \
+pub(super) const SEEN: &str = "SELECT p.id, p.account, p.date, p.weather, p.happiness, p.text, p.categories, p.images, p.likes, p.comments, \
     EXISTS (SELECT 1 FROM post_like l WHERE l.post_id = p.id AND l.account = ";
 
 /// Newest first.
@@ -214,7 +214,7 @@ pub(super) fn push_not_blocked(query: &mut Query, viewer: &Account, column: &'st
         .push(")");
 }
 
-fn seen(row: &Row) -> Result<SeenPost, StoreError> {
+pub(super) fn seen(row: &Row) -> Result<SeenPost, StoreError> {
     let is_liked: i64 = row.try_get("is_liked")?;
     Ok(SeenPost {
         id: row.try_get("id")?,

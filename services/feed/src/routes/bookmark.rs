@@ -1,0 +1,121 @@
+//! Bookmarks, which only the person who saves them sees.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sosohappy_access::{Act, Acting, Actor};
+use sosohappy_common::{Account, Nickname, Problem};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::NoticeRaised;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::{App, writer};
+use crate::domain::{Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice};
+use crate::error::Error;
+use crate::routes::others::OtherFeed;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateBookmark {
+    src_nickname: Nickname,
+    /// Whose post it is.
+    nickname: Nickname,
+    date: DayOf,
+}
+
+impl Actor for UpdateBookmark {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.src_nickname.as_str())
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BookmarkUpdated {
+    bookmark: bool,
+}
+
+/// Saves a post that the caller sees, or no longer does. The caller's own devices get a notice, `bookmark` or `bookmarkCanceled`.
+#[utoipa::path(
+    post,
+    path = "/updateBookmark",
+    tag = "bookmark",
+    request_body = UpdateBookmark,
+    responses((status = 200, body = BookmarkUpdated), (status = 400, body = Problem), (status = 404, body = Problem))
+)]
+pub async fn update_bookmark(
+    State(app): State<App>,
+    Act { caller, params }: Act<UpdateBookmark>,
+) -> Result<Json<BookmarkUpdated>, Error> {
+    let DayOf(day) = params.date;
+    let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
+    let saver = writer(caller);
+    let notice = |saved: bool, date: PostDate| {
+        let event = NoticeRaised {
+            receiver: saver.account.clone(),
+            topic: if saved { "bookmark" } else { "bookmarkCanceled" }.to_owned(),
+            data: json!({ "nickname": params.nickname.as_str(), "date": i64::from(date) }),
+        };
+        Envelope::new(event, &app.context).to_outgoing()
+    };
+    let toggled = app
+        .store
+        .toggle_bookmark(&saver, &author, day, &notice, app.now())
+        .await?;
+    let bookmark = toggled.ok_or(Error::NoSuchPost)?;
+    app.relay.wake();
+    Ok(Json(BookmarkUpdated { bookmark }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FindBookmark {
+    #[param(inline)]
+    nickname: Nickname,
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
+    #[param(value_type = Option<String>, example = "start")]
+    cursor: Option<CursorParam>,
+}
+
+impl Actor for FindBookmark {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.nickname.as_str())
+    }
+}
+
+/// The posts that the caller has saved and still sees, the one saved last first.
+#[utoipa::path(
+    get,
+    path = "/findBookmark",
+    tag = "bookmark",
+    params(FindBookmark),
+    responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
+)]
+pub async fn find_bookmark(
+    State(app): State<App>,
+    Act { caller, params }: Act<FindBookmark>,
+) -> Result<Json<Slice<OtherFeed>>, Error> {
+    let list = ListName(format!("findBookmark,{}", caller.account.as_str()));
+    let cursor = params.cursor.unwrap_or(CursorParam::Start);
+    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let saved = app
+        .store
+        .bookmarks(&caller.account, app.today(), paging.from, paging.rows())
+        .await?;
+    let authors: Vec<Account> = saved.iter().map(|saved| saved.post.author.clone()).collect();
+    let names = app.names.nicknames_of(&authors).await?;
+    let rows = saved.into_iter().zip(names).collect();
+    Ok(Json(Slice::build(
+        rows,
+        &paging,
+        |(saved, _)| Cursor {
+            rank: 0,
+            date: saved.saved_at,
+            id: saved.post.id,
+        },
+        |(saved, name)| name.map(|nickname| OtherFeed::new(nickname, saved.post)),
+    )))
+}

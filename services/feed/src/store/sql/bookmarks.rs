@@ -1,0 +1,106 @@
+//! Bookmarks: posts that a person has saved for themselves.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_store::{PRIMARY, StoreError, retrying};
+use sqlx::Row as _;
+
+use super::{Query, Row, SqlStore, engine, erasures, likes, public};
+use crate::domain::{Cursor, Day, PageFrom, SeenPost, Writer};
+use crate::store::{BookmarkNotice, Bookmarked, Bookmarks, WriteError};
+
+#[async_trait]
+impl Bookmarks for SqlStore {
+    async fn toggle_bookmark(
+        &self,
+        saver: &Writer,
+        author: &Account,
+        day: Day,
+        notice: BookmarkNotice<'_>,
+        now: Timestamp,
+    ) -> Result<Option<bool>, WriteError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let Some(post) = likes::find(&mut tx, &saver.account, author, day, now).await? else {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(None);
+            };
+            let removed = sqlx::query("DELETE FROM post_bookmark WHERE post_id = ? AND account = ?")
+                .bind(post.id)
+                .bind(saver.account.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
+            let is_set = removed.rows_affected() == 0;
+            // One that is there is taken back also when the post has become private since.
+            if is_set && !post.is_seen {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(None);
+            }
+            if is_set {
+                insert(&mut tx, saver, post.id, now).await?;
+            }
+            engine::enqueue(&mut tx, &notice(is_set, post.date), now).await?;
+            erasures::still_here(&mut tx, saver).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(Some(is_set))
+        })
+        .await
+    }
+
+    async fn bookmarks(
+        &self,
+        saver: &Account,
+        today: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Vec<Bookmarked>, StoreError> {
+        let (_, latest) = today.dates();
+        let mut query = Query::new(public::SEEN);
+        query.push_bind(saver.as_str());
+        query.push(") AS is_liked, m.saved_at FROM post_bookmark m JOIN post p ON p.id = m.post_id WHERE m.account = ");
+        query.push_bind(saver.as_str());
+        if let PageFrom::After(Cursor { date: saved_at, id, .. }) = from {
+            query.push(" AND m.saved_at <= ").push_bind(saved_at);
+            query.push(" AND (m.saved_at < ").push_bind(saved_at);
+            query.push(" OR m.post_id < ").push_bind(id).push(")");
+        }
+        query.push(" AND (p.public_date <= ").push_bind(latest);
+        query.push(" OR p.account = ").push_bind(saver.as_str()).push(")");
+        public::push_not_blocked(&mut query, saver, "p.account");
+        query
+            .push(" ORDER BY m.saved_at DESC, m.post_id DESC LIMIT ")
+            .push_bind(rows);
+        if let PageFrom::Offset(offset) = from {
+            query.push(" OFFSET ").push_bind(offset);
+        }
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        rows.iter().map(bookmarked).collect()
+    }
+}
+
+async fn insert(tx: &mut engine::Tx, saver: &Writer, post: i64, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO post_bookmark (post_id, account, saved_at, made_at) VALUES (?, ?, ?, ?)")
+        .bind(post)
+        .bind(saver.account.as_str())
+        .bind(now.as_millisecond())
+        .bind(saver.authorized_at.as_millisecond())
+        .execute(&mut **tx)
+        .await
+        .map_err(|error| match StoreError::from(error) {
+            StoreError::Conflict(rule) if rule == PRIMARY => {
+                StoreError::Retry(anyhow::anyhow!("conflicts with {rule}"))
+            }
+            other => other,
+        })?;
+    Ok(())
+}
+
+fn bookmarked(row: &Row) -> Result<Bookmarked, StoreError> {
+    let post: SeenPost = public::seen(row)?;
+    Ok(Bookmarked {
+        post,
+        saved_at: row.try_get("saved_at")?,
+    })
+}
