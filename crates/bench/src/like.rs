@@ -11,18 +11,17 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sosohappy_bus::{Bus, Reader, Start};
 use sosohappy_events::{Outgoing, Topic};
-use sosohappy_fleet::app::{Addresses, NewPost, Phone};
+use sosohappy_fleet::app::{Addresses, Phone};
 use sosohappy_fleet::demo::picture;
 use sosohappy_testkit::{Bed, Cluster, EngineSet};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::addresses;
 use crate::report::{Report, Row, Samples, millis, ratio};
+use crate::{LIKED_DAYS, addresses, noon_of, save_liked_posts};
 
-const LIKES: usize = 300;
-const WARM_UP: usize = 20;
+const WARM_UP: i64 = 20;
 
 pub async fn measure(report: &mut Report, binaries: &Path, set: EngineSet) -> anyhow::Result<()> {
     let fleet = match set {
@@ -40,25 +39,17 @@ pub async fn measure(report: &mut Report, binaries: &Path, set: EngineSet) -> an
         phone.sign_in().await?;
         phone.set_profile(name, "", &picture(0)).await?;
     }
-    let date = 2_026_030_112_000_000;
-    author
-        .save_post(&NewPost {
-            date,
-            text: "measured",
-            pictures: &[],
-        })
-        .await?;
+    save_liked_posts(&author).await?;
     let mut notices = author.connect_notice().await?;
     let bed = Bed::new(set).await;
     let mut baseline = Baseline::new(&bed).await?;
 
     let (mut samples, mut raw) = (Vec::new(), Vec::new());
-    for round in 0..WARM_UP + LIKES {
+    for round in 0..LIKED_DAYS {
         let began = Instant::now();
-        liker.toggle_like("author", date).await?;
+        liker.toggle_like("author", noon_of(round)).await?;
         notices.text().await?;
         let like = began.elapsed();
-        liker.toggle_like("author", date).await?;
         let raw_time = baseline.once().await?;
         if round >= WARM_UP {
             samples.push(like);

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sosohappy_common::run::{block_on, finish};
-use sosohappy_fleet::app::Addresses;
+use sosohappy_fleet::app::{Addresses, NewPost, Phone};
 use sosohappy_testkit::{EngineSet, Ports};
 
 use crate::report::Report;
@@ -66,6 +66,27 @@ async fn measure(file: PathBuf) -> anyhow::Result<()> {
     }
     sockets::measure(&mut report, binaries).await?;
     report.write(&file)
+}
+
+/// Days on which an author has a post to be liked: a like again is no second notice, so each like is of another post.
+const LIKED_DAYS: i64 = 336;
+
+/// Returns noon of one of the first 28 days of the months of 2025, by its number from 0.
+fn noon_of(day: i64) -> i64 {
+    2_025_000_012_000_000 + (day / 28 + 1) * 10_000_000_000 + (day % 28 + 1) * 100_000_000
+}
+
+/// Saves the posts that are liked.
+async fn save_liked_posts(author: &Phone) -> anyhow::Result<()> {
+    for day in 0..LIKED_DAYS {
+        let post = NewPost {
+            date: noon_of(day),
+            text: "liked",
+            pictures: &[],
+        };
+        author.save_post(&post).await?;
+    }
+    Ok(())
 }
 
 fn addresses(ports: Ports) -> Addresses {

@@ -30,7 +30,7 @@ pub use erased::AccountErased;
 pub use expired::SessionExpired;
 pub use follow::FollowChanged;
 pub use heartbeat::RelayHeartbeat;
-pub use notice::NoticeRaised;
+pub use notice::{NoticeRaised, WithdrawnLike};
 pub use notice_like::PostLiked;
 pub use post::{PostChange, PostChanged};
 pub use relation::{Relation, RelationChanged};

@@ -119,7 +119,8 @@ pub async fn run(addresses: Addresses) -> anyhow::Result<()> {
         lee.toggle_like(&kim.nickname, date).await?,
         "the second like was not saved"
     );
-    notices.text().await.context("waiting for the second like's notice")?;
+    ensure!(notices.silent_for(SILENCE).await?, "the same like sent a second notice");
+    steps.print(&format!("{} liked it again: one notice in all", lee.nickname));
 
     chat(&steps, &kim, &lee, date).await?;
     rename(&steps, &mut lee, &kim, date).await?;

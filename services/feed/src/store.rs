@@ -99,8 +99,8 @@ pub enum Toggled {
     Changed,
 }
 
-/// Makes the event of a like from the date of the post, if anybody is to hear of it.
-pub type Notice<'a> = &'a (dyn Fn(PostDate) -> Option<Outgoing> + Send + Sync);
+/// Returns the event of a like (true) or of a withdrawn like (false) of the post of that date, if its author is to be notified.
+pub type Notice<'a> = &'a (dyn Fn(PostDate, bool) -> Option<Outgoing> + Send + Sync);
 
 /// Makes the notice of a comment from its id and the date of the post, if anybody is to hear of it.
 pub type CommentNotice<'a> = &'a (dyn Fn(i64, PostDate) -> Option<Outgoing> + Send + Sync);
@@ -144,7 +144,7 @@ pub trait Posts: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Likes: Debug + Send + Sync {
-    /// Likes the author's post of that day, or no longer does; true for a like, whose notice goes with it. `None` when the liker sees no
+    /// Likes the author's post of that day, or no longer does; true for a like. The event of either is written with it. `None` when the liker sees no
     /// such post (it is private, of a day to come, not there, or one of the two blocks the other) and does not like it from before.
     async fn toggle(
         &self,

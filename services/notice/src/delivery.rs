@@ -137,12 +137,23 @@ impl Delivery {
             attempts: 0,
             sent: Vec::new(),
         };
-        let wait = if self.present.anywhere(&notice.receiver).await? {
-            self.settings.get().push.delivery_timeout
-        } else {
-            Duration::ZERO
+        let online = self.present.anywhere(&notice.receiver).await?;
+        let wait = {
+            let push = &self.settings.get().push;
+            if online {
+                push.delivery_timeout.max(push.like_delay)
+            } else {
+                push.like_delay
+            }
         };
         self.queue(&push, wait).await
+    }
+
+    /// Takes a notice back: its inbox entry and, unless it was sent already, its push.
+    pub async fn withdraw(&self, notice: EventId, at: Timestamp) -> Result<(), HandleError> {
+        self.store.withdraw(notice, at, self.now()).await?;
+        self.metrics.notice(Outcome::Withdrawn);
+        Ok(())
     }
 
     /// Unless it is too late for a push, or happened before this inbox was there: then the legacy notice service has pushed it.
@@ -183,7 +194,7 @@ impl Delivery {
         }
         match self.store.add(notice, now).await? {
             Added::Kept { stored_at, .. } => Ok(Some(stored_at)),
-            Added::Erased => Ok(None),
+            Added::Erased | Added::Withdrawn => Ok(None),
         }
     }
 

@@ -3,5 +3,5 @@
 pub mod notice;
 pub mod push;
 
-pub use notice::{Content, Notice};
-pub use push::{PushContent, PushText, Target, WaitingPush};
+pub use notice::{Content, Notice, like_id};
+pub use push::{PushContent, PushGroup, PushText, Target, Thread, WaitingPush};

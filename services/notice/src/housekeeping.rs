@@ -16,6 +16,9 @@ const EVERY: Duration = Duration::from_mins(10);
 /// Longer than any topic keeps what could come again.
 const MEMORY: Duration = Duration::from_hours(30 * 24);
 
+/// Longer than the minute in which pushes are counted.
+const WINDOWS: Duration = Duration::from_hours(1);
+
 pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>) {
     let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
     context.lifecycle.spawn("notice-housekeeping", async move {
@@ -26,6 +29,7 @@ pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>)
             let horizons = Horizons {
                 notices: before(settings.get().inbox.retention),
                 memory: before(MEMORY),
+                windows: before(WINDOWS),
             };
             if let Err(error) = store.sweep(horizons).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "deleting old notices failed");

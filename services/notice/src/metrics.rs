@@ -20,7 +20,9 @@ pub enum Outcome {
     Kept,
     /// Told before, not shown again.
     Repeated,
-    /// Somebody in it resigned since, or it is older than notices are kept.
+    /// The like was taken back.
+    Withdrawn,
+    /// Somebody in it resigned since, it was taken back, or it is older than notices are kept.
     Over,
     /// The receiver and the actor are the same, or in a block, or one of them is nobody.
     Nobody,
@@ -33,12 +35,20 @@ impl NoticeMetrics {
         };
         let pushes = counter(
             "notice_pushes_total",
-            "Pushes by kind (like, message) and outcome: sent, no-device, postponed, refused, given-up",
+            "Pushes by kind (like, message) and outcome: sent, grouped (counted in another one), no-device, postponed, limited, refused, given-up",
             &["kind", "outcome"],
         );
         // All are there from the start, at nothing.
         for kind in ["like", "message"] {
-            for outcome in ["sent", "no-device", "postponed", "refused", "given-up"] {
+            for outcome in [
+                "sent",
+                "grouped",
+                "no-device",
+                "postponed",
+                "limited",
+                "refused",
+                "given-up",
+            ] {
                 pushes.with_label_values(&[kind, outcome]);
             }
         }
@@ -64,7 +74,7 @@ impl NoticeMetrics {
             dropped_tokens,
             notices: counter(
                 "notices_total",
-                "Notices by what became of them: shown (on sockets here), kept, repeated, over, nobody",
+                "Notices by what became of them: shown (on sockets here), kept, repeated, withdrawn, over, nobody",
                 &["outcome"],
             ),
             pushes,
@@ -76,6 +86,7 @@ impl NoticeMetrics {
             Outcome::Shown => "shown",
             Outcome::Kept => "kept",
             Outcome::Repeated => "repeated",
+            Outcome::Withdrawn => "withdrawn",
             Outcome::Over => "over",
             Outcome::Nobody => "nobody",
         };
@@ -92,5 +103,11 @@ impl NoticeMetrics {
 
     pub fn push(&self, kind: &str, outcome: &str) {
         self.pushes.with_label_values(&[kind, outcome]).inc();
+    }
+
+    /// Counts pushes that were sent as part of another one.
+    pub fn grouped(&self, kind: &str, pushes: usize) {
+        let pushes = u64::try_from(pushes).unwrap_or(u64::MAX);
+        self.pushes.with_label_values(&[kind, "grouped"]).inc_by(pushes);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
+use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
     Access, ConfigClient, Credentials, Events, Fleet, HttpUrl, Log, RateLimits, SecretUrl, Server, Tracing, schema,
     valid,
@@ -55,6 +56,14 @@ pub struct PushSettings {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub max_age: Duration,
+    /// How long the likes of a post are collected before they are pushed.
+    #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
+    pub like_delay: Duration,
+    /// Pushes of one thread: the likes of one post, the messages of one sender.
+    pub per_thread: Rate,
+    /// Pushes to one account.
+    pub per_account: Rate,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

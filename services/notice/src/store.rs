@@ -5,19 +5,20 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use anyhow::bail;
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Device, SessionId};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
-use crate::domain::{Notice, Target, WaitingPush};
+use crate::domain::{Notice, PushGroup, Target, Thread, WaitingPush};
 use crate::settings::InboxSettings;
 
 /// What became of a notice.
@@ -27,6 +28,8 @@ pub enum Added {
     Kept { seq: i64, stored_at: Timestamp },
     /// The receiver or the actor resigned after it happened.
     Erased,
+    /// It was taken back after it happened.
+    Withdrawn,
 }
 
 /// A device of an account, or that it is one no longer.
@@ -82,13 +85,19 @@ pub struct Horizons {
     pub notices: Timestamp,
     /// Memory against repeated and late events: longer than any topic keeps them.
     pub memory: Timestamp,
+    /// Counts of pushes: longer than their minute.
+    pub windows: Timestamp,
 }
 
 #[async_trait]
 pub trait Notices: Debug + Send + Sync {
     /// Keeps a notice under the receiver's next number, once an event, however often and by however many it is added.
-    /// Numbers of one receiver are seen in their order.
+    /// Numbers of one receiver are seen in their order. A notice that was withdrawn before and happens again comes back under its number if it
+    /// was shown or pushed, else under the next.
     async fn add(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError>;
+
+    /// Withdraws what happened up to `at`: the inbox keeps its number only, a push that waits is not sent. Also when the notice comes later.
+    async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError>;
 }
 
 #[async_trait]
@@ -109,7 +118,7 @@ pub trait Devices: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Pushes: Debug + Send + Sync {
-    /// Makes it wait until `due`; nothing if that event was queued or settled before, or somebody in it resigned since.
+    /// Makes it wait until `due`; nothing if that event was queued or settled before, withdrawn, or somebody in it resigned since.
     async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError>;
 
     /// They were sent or are not needed: now and whenever they are queued later.
@@ -118,14 +127,47 @@ pub trait Pushes: Debug + Send + Sync {
     /// Whether it was settled.
     async fn is_settled(&self, event: EventId) -> Result<bool, StoreError>;
 
-    /// Those that are due, with the attempt counted. They are due again at `again` unless they are settled until then.
-    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError>;
+    /// Those that are due, by thread, with the attempt counted: at most `limit` threads. A due push takes with it those of its thread that
+    /// were tried and postponed. They are due again at `again` unless they are settled until then.
+    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError>;
 
-    /// A device got it: a later try leaves it out.
-    async fn sent(&self, event: EventId, token: &str) -> Result<(), StoreError>;
+    /// A device got them: a later try leaves it out.
+    async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError>;
 
-    /// It could not be sent now.
-    async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError>;
+    /// They could not be sent now.
+    async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError>;
+
+    /// They may not be sent before `due`, and are in that thread then. The attempt does not count.
+    async fn defer(&self, events: &[EventId], thread: &Thread, due: Timestamp) -> Result<(), StoreError>;
+
+    /// Counts a push of the thread. `Some` when there were `limit` within the minute that began with the first: the end of that minute.
+    async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+}
+
+/// The period of [`Pushes::admit`].
+const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+
+/// Pushes that one group has at most; the rest is the next group.
+const MOST_GROUPED: i64 = 10_000;
+
+/// Of how many of a group the content is read to find one that is valid.
+const MOST_READ: i64 = 10;
+
+/// Builds a group from its pushes' ids and actors, and those whose content was read, newest first.
+fn group(
+    thread: Thread,
+    members: Vec<(EventId, Option<String>)>,
+    read: Vec<WaitingPush>,
+    attempts: u32,
+) -> Option<PushGroup> {
+    let newest = read.into_iter().next()?;
+    let actors: HashSet<&str> = members.iter().filter_map(|(_, actor)| actor.as_deref()).collect();
+    Some(PushGroup {
+        thread,
+        actors: actors.len(),
+        newest: WaitingPush { attempts, ..newest },
+        events: members.into_iter().map(|(event, _)| event).collect(),
+    })
 }
 
 #[async_trait]

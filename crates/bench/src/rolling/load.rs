@@ -11,10 +11,12 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::{LIKED_DAYS, noon_of, save_liked_posts};
+
 /// The number of people who read and post, each with one request at a time.
 const READERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
-/// The interval between messages, and twice the interval between likes.
+/// The interval between messages, and between likes.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The time limit until a sent message is in the history.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +83,7 @@ impl Load {
             people.push(phone);
         }
         let (sender, receiver) = (people[0].clone(), people[1].clone());
+        save_liked_posts(&receiver).await?;
         let mut listeners = Vec::new();
         for kind in [Kind::Messages, Kind::Notices] {
             let socket = kind.connect(&receiver).await?;
@@ -190,13 +193,16 @@ async fn read_and_write(
     Ok(())
 }
 
-/// Toggles a like until the load stops. Counts only likes: an un-like sends no notice.
+/// Likes one post after another until the load stops.
 async fn like(phone: Phone, author: String, report: Shared, stop_sending: CancellationToken) -> anyhow::Result<()> {
-    while !stop_sending.is_cancelled() {
-        if counted(&report, "like", phone.toggle_like(&author, POST_DATE)).await == Some(true) {
+    for day in 0..LIKED_DAYS {
+        if stop_sending.is_cancelled() {
+            break;
+        }
+        if counted(&report, "like", phone.toggle_like(&author, noon_of(day))).await == Some(true) {
             report.lock().await.likes += 1;
         }
-        tokio::time::sleep(INTERVAL / 2).await;
+        tokio::time::sleep(INTERVAL).await;
     }
     Ok(())
 }

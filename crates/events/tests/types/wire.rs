@@ -4,7 +4,7 @@ use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
     Device, DeviceTokenSet, DirectMessageSent, FollowChanged, NicknameSet, NoticeRaised, PostLiked, Recipient,
-    Relation, RelationChanged, RelayHeartbeat, Role, SessionExpired, SessionId, State, TokenDigest,
+    Relation, RelationChanged, RelayHeartbeat, Role, SessionExpired, SessionId, State, TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -405,6 +405,30 @@ fn notice() {
         )),
         &[],
     );
+    assert_eq!(event.withdrawn_like(), Ok(None));
+}
+
+#[test]
+fn a_withdrawn_like_is_a_notice_that_is_not_shown() {
+    let like = WithdrawnLike {
+        liker: account(LEE),
+        date: 2_023_090_513_248_392,
+    };
+    let event = NoticeRaised::like_withdrawn(account(KIM), &like);
+    golden(
+        &event,
+        Some(KIM),
+        Some(&format!(
+            r#"{{"receiver":"{KIM}","topic":"likeWithdrawn","data":{{"liker":"{LEE}","date":2023090513248392}}}}"#
+        )),
+        &[],
+    );
+    assert_eq!(event.withdrawn_like(), Ok(Some(like)));
+    let nameless = NoticeRaised {
+        data: serde_json::json!({ "liker": "lee" }),
+        ..event
+    };
+    assert!(nameless.withdrawn_like().is_err());
 }
 
 #[test]

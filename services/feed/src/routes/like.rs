@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, Acting, Actor};
 use sosohappy_common::{Nickname, Problem};
 use sosohappy_events::Envelope;
-use sosohappy_events::types::PostLiked;
+use sosohappy_events::types::{NoticeRaised, PostLiked, WithdrawnLike};
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};
@@ -33,7 +33,8 @@ pub struct LikeUpdated {
     like: bool,
 }
 
-/// Likes a post, or takes the like back. Its author hears of a like, unless it is their own.
+/// Likes a post, or takes the like back. Its author gets a notice of a like, unless it is their own, and a like taken back
+/// withdraws the notice.
 #[utoipa::path(
     post,
     path = "/updateLike",
@@ -48,7 +49,18 @@ pub async fn update_like(
     let DayOf(day) = params.date;
     let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
     let liker = writer(caller);
-    let notice = |date: PostDate| {
+    let notice = |date: PostDate, is_liked: bool| {
+        if author == liker.account {
+            return None;
+        }
+        if !is_liked {
+            let like = WithdrawnLike {
+                liker: liker.account.clone(),
+                date: date.into(),
+            };
+            let event = NoticeRaised::like_withdrawn(author.clone(), &like);
+            return Some(Envelope::new(event, &app.context).to_outgoing());
+        }
         let event = PostLiked {
             liker: params.src_nickname.as_str().to_owned(),
             liker_account: Some(liker.account.clone()),
@@ -56,7 +68,7 @@ pub async fn update_like(
             author_account: Some(author.clone()),
             date: date.into(),
         };
-        (author != liker.account).then(|| Envelope::new(event, &app.context).to_outgoing())
+        Some(Envelope::new(event, &app.context).to_outgoing())
     };
     let like = app
         .store

@@ -190,7 +190,7 @@ async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {
             async move {
                 match number {
                     3 => erase(bed, store.as_ref(), &kim.account, at(10), event(bed)).await,
-                    5 => drop(store.toggle(&kim, &lee.account, day, &|_| None, at(11)).await),
+                    5 => drop(store.toggle(&kim, &lee.account, day, &|_, _| None, at(11)).await),
                     other => drop(
                         store
                             .save(&post(&kim, DATE + other * 100_000_000, &["sea", "ott"], &[]), at(11))
@@ -208,7 +208,7 @@ async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {
         assert!(likers.is_empty(), "round {round}");
         let late = store.save(&post(&kim, DATE, &["sea"], &[]), at(12)).await;
         assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
-        let late = store.toggle(&kim, &lee.account, day, &|_| None, at(12)).await;
+        let late = store.toggle(&kim, &lee.account, day, &|_, _| None, at(12)).await;
         assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
     }
     while store.fold(100, at(0)).await.unwrap() > 0 {}
@@ -226,7 +226,7 @@ async fn a_later_token_writes_and_keeps(bed: Bed) {
         .unwrap();
     let day = PostDate::try_from(DATE).unwrap().day();
     store
-        .toggle(&lee, &before.account, day, &|_| None, at(5))
+        .toggle(&lee, &before.account, day, &|_, _| None, at(5))
         .await
         .unwrap();
     // Back before the resignation was heard of here: the day's post is written anew.
@@ -277,7 +277,10 @@ async fn a_large_resignation_goes_in_steps(bed: Bed) {
             .await
             .unwrap();
         let day = PostDate::try_from(*date).unwrap().day();
-        store.toggle(&kim, &lee.account, day, &|_| None, at(1)).await.unwrap();
+        store
+            .toggle(&kim, &lee.account, day, &|_, _| None, at(1))
+            .await
+            .unwrap();
     }
     erase(&bed, store.as_ref(), &kim.account, at(10), event(&bed)).await;
     for date in &days {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sosohappy_bus::Start;
-use sosohappy_events::types::PostLiked;
+use sosohappy_events::types::{NoticeRaised, PostLiked, WithdrawnLike};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 use tokio::time::timeout;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{Feed, code, problem};
 
 on_both_engines!(
-    a_like_is_told_and_an_unlike_is_not,
+    a_like_is_published_and_an_unlike_withdraws_it,
     a_like_names_the_author_as_a_spring_notice_reads_it,
     taps_at_once_are_all_counted,
     a_like_needs_a_post,
@@ -19,7 +19,7 @@ on_both_engines!(
 
 const DATE: &str = "2023090513248392";
 
-async fn a_like_is_told_and_an_unlike_is_not(bed: Bed) {
+async fn a_like_is_published_and_an_unlike_withdraws_it(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
@@ -56,6 +56,30 @@ async fn a_like_is_told_and_an_unlike_is_not(bed: Bed) {
     assert!(
         timeout(Duration::from_millis(700), notices.next()).await.is_err(),
         "two likes, two notices"
+    );
+
+    // A like is withdrawn also when the post has become private, and one's own leaves no event.
+    let body = feed
+        .post(&kim, "updatePublicStatus", &[("nickname", "kim"), ("date", DATE)])
+        .await;
+    assert_eq!(body.0, 200, "{body:?}");
+    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":false}"#);
+    assert_eq!(feed.like(&kim, &kim, DATE).await.1, r#"{"like":false}"#);
+    let mut withdrawals = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+    for _ in 0..2 {
+        let record = timeout(Duration::from_secs(15), withdrawals.next()).await;
+        let record = record.expect("the withdrawal is published").unwrap();
+        let raised = Envelope::<NoticeRaised>::decode(&record).unwrap().event;
+        assert_eq!(raised.receiver, kim.account);
+        let like = WithdrawnLike {
+            liker: lee.account.clone(),
+            date: DATE.parse().unwrap(),
+        };
+        assert_eq!(raised.withdrawn_like(), Ok(Some(like)));
+    }
+    assert!(
+        timeout(Duration::from_millis(700), withdrawals.next()).await.is_err(),
+        "two withdrawals"
     );
 }
 

@@ -1,12 +1,12 @@
-//! `notice`: any other notice, as the service that raised it wrote it.
+//! `notice`: any other notice, as the service that raised it wrote it, and the withdrawal of a like.
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_events::Envelope;
-use sosohappy_events::types::NoticeRaised;
+use sosohappy_events::types::{NoticeRaised, WithdrawnLike};
 
 use crate::delivery::Delivery;
-use crate::domain::{Content, Notice};
+use crate::domain::{Content, Notice, like_id};
 
 /// At every replica.
 pub struct Show(pub Delivery);
@@ -14,6 +14,9 @@ pub struct Show(pub Delivery);
 #[async_trait]
 impl Consumer<NoticeRaised> for Show {
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
+        if withdrawn(&raised)?.is_some() {
+            return Ok(());
+        }
         self.0.show(&notice(raised)?).await
     }
 }
@@ -24,8 +27,17 @@ pub struct Keep(pub Delivery);
 #[async_trait]
 impl Consumer<NoticeRaised> for Keep {
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
+        if let Some(like) = withdrawn(&raised)? {
+            let id = like_id(&raised.event.receiver, &like.liker, like.date);
+            return self.0.withdraw(id, raised.meta.occurred_at).await;
+        }
         self.0.keep(&notice(raised)?).await
     }
+}
+
+fn withdrawn(raised: &Envelope<NoticeRaised>) -> Result<Option<WithdrawnLike>, HandleError> {
+    let like = raised.event.withdrawn_like();
+    like.map_err(|reason| HandleError::Rejected(reason.to_string()))
 }
 
 /// Bytes of a notice's data; a frame is a line of text, not a file.

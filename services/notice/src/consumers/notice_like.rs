@@ -8,7 +8,7 @@ use sosohappy_events::Envelope;
 use sosohappy_events::types::PostLiked;
 
 use crate::delivery::Delivery;
-use crate::domain::{Content, Notice};
+use crate::domain::{Content, Notice, like_id};
 
 /// At every replica.
 pub struct Show(pub Delivery);
@@ -62,7 +62,7 @@ async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option
         return Ok(None);
     };
     Ok(Some(Notice {
-        event: meta.id,
+        event: like_id(&receiver, &liker, event.date),
         receiver,
         occurred_at: meta.occurred_at,
         content: Content::Like {

@@ -12,6 +12,7 @@ pub const LIKE: &str = "like";
 /// Something one person is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
+    /// The id of the notice: [`like_id`] for a like, else that of the event.
     pub event: EventId,
     pub receiver: Account,
     pub occurred_at: Timestamp,
@@ -28,6 +29,13 @@ pub enum Content {
     },
     /// A frame as another service made it.
     Other { topic: String, data: Value },
+}
+
+/// Returns the id of the notice of a like: always the same for one liker and one post, so that on, off and on again are one notice, with at
+/// most one push.
+pub fn like_id(author: &Account, liker: &Account, date: i64) -> EventId {
+    const LIKES: EventId = EventId(uuid::Uuid::from_u128(0x6c69_6b65));
+    LIKES.of_part(&format!("{}\u{1f}{}\u{1f}{date}", author.as_str(), liker.as_str()))
 }
 
 #[derive(Serialize)]
@@ -111,6 +119,15 @@ mod tests {
             like.frame(Some(r#"a"b"#)),
             r#"{"topic":"like","data":{"liker":"a\"b","date":2023090513248392}}"#
         );
+    }
+
+    #[test]
+    fn the_likes_of_one_person_on_one_post_have_one_id() {
+        let [kim, lee]: [Account; 2] = ["kim", "lee"].map(|name| format!("{name}@example.com+kakao").parse().unwrap());
+        let id = like_id(&kim, &lee, 2_023_090_513_248_392);
+        assert_eq!(like_id(&kim, &lee, 2_023_090_513_248_392), id);
+        assert_ne!(like_id(&lee, &kim, 2_023_090_513_248_392), id);
+        assert_ne!(like_id(&kim, &lee, 2_023_090_513_248_393), id);
     }
 
     #[test]

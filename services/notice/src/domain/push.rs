@@ -14,6 +14,8 @@ const CUT: usize = 25;
 /// Bytes of a push's body. One user-perceived character can have any number of combining marks.
 const MOST_BODY: usize = 1024;
 const ELLIPSIS: &str = "...";
+/// The title of a push that no one person wrote.
+const TITLE: &str = "소소해피";
 
 /// Where a push goes.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +51,59 @@ pub struct WaitingPush {
     pub attempts: u32,
     /// Devices that it was sent to already.
     pub sent: Vec<String>,
+}
+
+impl WaitingPush {
+    /// Returns the thread of the push: the likes of one post, the messages of one sender.
+    pub fn thread(&self) -> Thread {
+        let topic = match (&self.content, &self.actor) {
+            (PushContent::Like { date }, _) => format!("like {date}"),
+            (PushContent::Message { .. }, Some(sender)) => format!("message {}", sender.as_str()),
+            (PushContent::Message { frame }, None) => {
+                let sender = serde_json::from_str::<MessageFrame>(frame).map(|message| message.sender);
+                format!("message {}", sender.unwrap_or_default())
+            }
+        };
+        Thread::of(&self.target, &topic)
+    }
+
+    /// Returns the thread of all pushes of this kind to the target, in which those over its limit are sent.
+    pub fn kind_thread(&self) -> Thread {
+        Thread::of(&self.target, self.content.kind())
+    }
+}
+
+/// Pushes to one target that are sent as one when they are due at the same time. A digest: it names nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Thread(pub String);
+
+impl Thread {
+    fn of(target: &Target, topic: &str) -> Self {
+        const THREADS: EventId = EventId(uuid::Uuid::from_u128(0x0074_6872_6561_6473));
+        let target = match target {
+            Target::Account(account) => account.as_str(),
+            Target::Token(token) => token,
+        };
+        Self(THREADS.of_part(&format!("{target}\u{1f}{topic}")).to_string())
+    }
+
+    /// Returns the thread that stands for everything a target gets, by which its pushes are counted.
+    pub fn whole(target: &Target) -> Self {
+        Self::of(target, "")
+    }
+}
+
+/// Pushes of one thread that are sent as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushGroup {
+    /// As it is queued: the push's own thread, or that of its kind.
+    pub thread: Thread,
+    /// The one that the push shows. Its `attempts` are the most of any of the group.
+    pub newest: WaitingPush,
+    /// All of the group, the newest included.
+    pub events: Vec<EventId>,
+    /// How many accounts caused them.
+    pub actors: usize,
 }
 
 /// What is kept of a push until it goes; names are looked up then.
@@ -112,10 +167,15 @@ impl fmt::Debug for PushText {
 }
 
 impl PushText {
-    pub fn like(liker: &str, author: &str, date: i64) -> Self {
+    /// The likes of one or several people; `liker` is the last of them.
+    pub fn like(liker: &str, others: usize, author: &str, date: i64) -> Self {
+        let likers = match others {
+            0 => format!("{liker}님이"),
+            others => format!("{liker}님 외 {others}명이"),
+        };
         Self {
-            title: "소소해피".to_owned(),
-            body: format!("{liker}님이 {author}님의 행복을 응원합니다🩷"),
+            title: TITLE.to_owned(),
+            body: format!("{likers} {author}님의 행복을 응원합니다🩷"),
             data: ("date", date.to_string()),
             thread: "like".to_owned(),
             category: "LIKE",
@@ -135,6 +195,23 @@ impl PushText {
             thread: format!("message-{sender}"),
             category: "MESSAGE",
             collapse: None,
+        }
+    }
+
+    /// Several messages of one sender, of which the frame is the newest.
+    pub fn messages(sender: &str, count: usize, frame: &str) -> Self {
+        Self {
+            body: format!("새 메시지 {count}개"),
+            ..Self::message(sender, "", frame)
+        }
+    }
+
+    /// Several messages of several senders.
+    pub fn messages_of_many(count: usize, frame: &str) -> Self {
+        Self {
+            title: TITLE.to_owned(),
+            thread: "message".to_owned(),
+            ..Self::messages("", count, frame)
         }
     }
 
@@ -172,10 +249,26 @@ mod tests {
 
     #[test]
     fn a_like_reads_as_the_app_knows_it() {
-        let push = PushText::like("해피", "소소", 2_023_090_513_248_392);
+        let push = PushText::like("해피", 0, "소소", 2_023_090_513_248_392);
         assert_eq!(push.title, "소소해피");
         assert_eq!(push.body, "해피님이 소소님의 행복을 응원합니다🩷");
         assert_eq!(push.data, ("date", "2023090513248392".to_owned()));
+        assert_eq!(
+            PushText::like("해피", 4, "소소", 2_023_090_513_248_392).body,
+            "해피님 외 4명이 소소님의 행복을 응원합니다🩷"
+        );
+    }
+
+    #[test]
+    fn several_messages_are_counted() {
+        let push = PushText::messages("kim", 1_998, r#"{"text":"hello"}"#);
+        assert_eq!((push.title.as_str(), push.body.as_str()), ("kim", "새 메시지 1998개"));
+        assert_eq!(push.data, ("messageDto", r#"{"text":"hello"}"#.to_owned()));
+        let push = PushText::messages_of_many(12, "{}");
+        assert_eq!(
+            (push.title.as_str(), push.body.as_str()),
+            ("소소해피", "새 메시지 12개")
+        );
     }
 
     #[test]

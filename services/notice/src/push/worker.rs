@@ -1,5 +1,6 @@
 //! Brings waiting pushes to the gateway, a number of them at once: a slow device delays no other. A push that was taken is due again after
-//! a while, so that one whose replica was killed is sent all the same.
+//! a while, so that one whose replica was killed is sent all the same. Pushes of one thread that are due are one push, and a thread and an
+//! account get so many a minute: the rest waits, and is one push then.
 //!
 //! | answer of the provider | the device | the push |
 //! | --- | --- | --- |
@@ -15,14 +16,16 @@ use std::time::Duration;
 use futures::future::join_all;
 #[cfg(test)]
 use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
 use sosohappy_access::Names;
+use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, WakeHandle};
 use sosohappy_store::StoreError;
 use tokio::task::JoinSet;
 
 use super::{Gateway, PushError};
-use crate::domain::{PushContent, PushText, Target, WaitingPush};
+use crate::domain::{PushContent, PushGroup, PushText, Target, Thread};
 use crate::metrics::NoticeMetrics;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -103,9 +106,9 @@ impl Worker {
             };
             match taken {
                 Ok(pushes) => {
-                    for push in pushes {
+                    for group in pushes {
                         let worker = worker.clone();
-                        running.spawn(async move { worker.handle_logged(&push).await });
+                        running.spawn(async move { worker.handle_logged(&group).await });
                     }
                 }
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "reading push queue failed"),
@@ -121,13 +124,13 @@ impl Worker {
         Ok(())
     }
 
-    async fn take(&self, limit: u32) -> Result<Vec<WaitingPush>, StoreError> {
+    async fn take(&self, limit: u32) -> Result<Vec<PushGroup>, StoreError> {
         let now = self.context.clock.now();
         self.store.take_due(now, now + TAKEN_FOR, limit).await
     }
 
-    async fn handle_logged(&self, push: &WaitingPush) {
-        if let Err(error) = self.handle(push).await {
+    async fn handle_logged(&self, group: &PushGroup) {
+        if let Err(error) = self.handle(group).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "push delivery failed; retrying"
@@ -141,32 +144,71 @@ impl Worker {
         let due = self.take(BATCH).await?;
         let taken = due.len();
         stream::iter(due)
-            .for_each_concurrent(None, async |push| self.handle_logged(&push).await)
+            .for_each_concurrent(None, async |group| self.handle_logged(&group).await)
             .await;
         Ok(taken)
     }
 
-    async fn handle(&self, push: &WaitingPush) -> Result<(), StoreError> {
+    async fn handle(&self, group: &PushGroup) -> Result<(), StoreError> {
         let now = self.context.clock.now();
+        let push = &group.newest;
         let (kind, max_age) = (push.content.kind(), self.settings.get().push.max_age);
-        let end = tokio::time::timeout(ONE_PUSH, self.try_now(push)).await;
+        // What was tried before was within the limits then.
+        if push.attempts <= 1
+            && let Some((thread, due)) = self.over_limit(group, now).await?
+        {
+            self.metrics.push(kind, "limited");
+            return self.store.defer(&group.events, &thread, due).await;
+        }
+        let end = tokio::time::timeout(ONE_PUSH, self.try_now(group)).await;
         match end.unwrap_or(Ok(End::Later(Pause::Growing)))? {
             End::Settled(outcome) => {
                 self.metrics.push(kind, outcome);
-                self.store.settle(&[push.event], now).await
+                self.metrics.grouped(kind, group.events.len() - 1);
+                self.store.settle(&group.events, now).await
             }
             End::Later(_) if now.duration_since(push.queued_at).unsigned_abs() > max_age => {
                 tracing::warn!(event = %push.event, attempts = push.attempts, "push expired; giving up");
                 self.metrics.push(kind, "given-up");
-                self.store.settle(&[push.event], now).await
+                self.store.settle(&group.events, now).await
             }
             End::Later(pause) => {
                 self.metrics.push(kind, "postponed");
                 self.store
-                    .postpone(push.event, now + self.pause(pause, push.attempts))
+                    .postpone(&group.events, now + self.pause(pause, push.attempts))
                     .await
             }
         }
+    }
+
+    /// Returns in which thread a group has to wait, and until when, if it is over a limit:
+    ///
+    /// | group | limit reached | waits in |
+    /// | --- | --- | --- |
+    /// | of one thread | of the thread | its thread, until the thread's minute ends |
+    /// | of one thread | of the account | the thread of its kind, until the account's minute ends |
+    /// | of a kind | of the kind's thread | the same, until its minute ends; the account's limit was applied before |
+    async fn over_limit(&self, group: &PushGroup, now: Timestamp) -> Result<Option<(Thread, Timestamp)>, StoreError> {
+        let (per_thread, per_account) = {
+            let push = &self.settings.get().push;
+            (push.per_thread, push.per_account)
+        };
+        if let Rate::PerMinute(limit) = per_thread
+            && let Some(end) = self.store.admit(&group.thread, limit.get(), now).await?
+        {
+            return Ok(Some((group.thread.clone(), end)));
+        }
+        let of_kind = group.newest.kind_thread();
+        if let Rate::PerMinute(limit) = per_account
+            && group.thread != of_kind
+            && let Some(end) = self
+                .store
+                .admit(&Thread::whole(&group.newest.target), limit.get(), now)
+                .await?
+        {
+            return Ok(Some((of_kind, end)));
+        }
+        Ok(None)
     }
 
     /// With a quarter of jitter on top, so that a provider that comes back is not met by all at once.
@@ -183,7 +225,8 @@ impl Worker {
         pause + pause * permille / 1000
     }
 
-    async fn try_now(&self, push: &WaitingPush) -> Result<End, StoreError> {
+    async fn try_now(&self, group: &PushGroup) -> Result<End, StoreError> {
+        let push = &group.newest;
         let devices = match &push.target {
             Target::Account(account) => self.store.of(account).await?,
             Target::Token(token) => vec![token.clone()],
@@ -191,12 +234,12 @@ impl Worker {
         if devices.is_empty() {
             return Ok(End::Settled("no-device"));
         }
-        let Some(text) = self.text(push).await else {
+        let Some(text) = self.text(group).await else {
             return Ok(End::Later(Pause::Growing));
         };
 
         let open = devices.iter().filter(|device| !push.sent.contains(device));
-        let answers = join_all(open.map(|device| self.send(push, device, &text))).await;
+        let answers = join_all(open.map(|device| self.send(group, device, &text))).await;
         let mut outcome = (!push.sent.is_empty()).then_some("sent");
         let mut later = None;
         for answer in answers {
@@ -213,10 +256,11 @@ impl Worker {
         })
     }
 
-    async fn send(&self, push: &WaitingPush, device: &str, text: &PushText) -> Result<Answer, StoreError> {
+    async fn send(&self, group: &PushGroup, device: &str, text: &PushText) -> Result<Answer, StoreError> {
+        let push = &group.newest;
         Ok(match self.gateway.push(device, push.event, text).await {
             Ok(()) => {
-                self.store.sent(push.event, device).await?;
+                self.store.sent(&group.events, device).await?;
                 Answer::Sent
             }
             Err(PushError::Gone { since }) => {
@@ -244,14 +288,16 @@ impl Worker {
     }
 
     /// In the names of now; `None` while nobody can tell them.
-    async fn text(&self, push: &WaitingPush) -> Option<PushText> {
+    async fn text(&self, group: &PushGroup) -> Option<PushText> {
+        let push = &group.newest;
         match &push.content {
             PushContent::Like { date } => {
                 let (Some(liker), Target::Account(author)) = (&push.actor, &push.target) else {
                     return None;
                 };
                 let [liker, author] = self.nicknames([liker.clone(), author.clone()]).await?;
-                Some(PushText::like(&liker?, &author?, *date))
+                let others = group.actors.saturating_sub(1);
+                Some(PushText::like(&liker?, others, &author?, *date))
             }
             PushContent::Message { frame } => {
                 let message: Message = serde_json::from_str(frame).ok()?;
@@ -259,11 +305,12 @@ impl Worker {
                     Some(account) => self.nicknames([account.clone()]).await.and_then(|[name]| name),
                     None => None,
                 };
-                Some(PushText::message(
-                    &sender.unwrap_or(message.sender),
-                    &message.text,
-                    frame,
-                ))
+                let sender = sender.unwrap_or(message.sender);
+                Some(match (group.events.len(), group.actors) {
+                    (1, _) => PushText::message(&sender, &message.text, frame),
+                    (count, 0 | 1) => PushText::messages(&sender, count, frame),
+                    (count, _) => PushText::messages_of_many(count, frame),
+                })
             }
         }
     }

@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 use sosohappy_access::Denied;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_events::EventId;
-use sosohappy_testkit::{Bed, EngineSet};
+use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::*;
+use crate::domain::WaitingPush;
 use crate::store::{self, DeviceChange};
 use crate::{DEFAULTS, Settings};
 
@@ -64,7 +65,10 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
-    let bed = Bed::new(EngineSet::Embedded).await;
+    bench_on(Bed::new(EngineSet::Embedded).await).await
+}
+
+async fn bench_on(bed: Bed) -> Bench {
     let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
     let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
     let mut context = bed.context("notice-service");
@@ -164,7 +168,7 @@ async fn a_like_goes_to_every_device_in_the_names_of_now() {
 
     let mut sent = bench.sent();
     sent.sort_by(|one, other| one.0.cmp(&other.0));
-    let text = PushText::like("lee", "kim", 2_023_090_513_248_392);
+    let text = PushText::like("lee", 0, "kim", 2_023_090_513_248_392);
     assert_eq!(
         sent,
         [
@@ -349,3 +353,94 @@ async fn a_token_that_was_registered_after_it_was_gone_stays() {
     assert_eq!(bench.after(SOON).await, 1);
     assert_eq!(bench.worker.store.of(&account("kim")).await.unwrap(), ["again"]);
 }
+
+fn message(text: &str) -> PushContent {
+    let frame = format!(r#"{{"sender":"lee","receiver":"kim","date":2023090513248392,"text":"{text}"}}"#);
+    PushContent::Message { frame }
+}
+
+impl Bench {
+    async fn message(&self, sender: &str, number: usize) {
+        let content = message(&number.to_string());
+        self.queue(Target::Account(account("kim")), Some(sender), content).await;
+    }
+
+    fn bodies(&self) -> Vec<String> {
+        self.sent().into_iter().map(|(_, _, text)| text.body).collect()
+    }
+}
+
+/// Case D3: by default three pushes of one sender a minute, then one for all the rest.
+async fn a_burst_of_one_sender_is_few_pushes(bed: Bed) {
+    let bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    for second in 0..12 {
+        for number in 0..20 {
+            bench.message("stranger", second * 20 + number).await;
+        }
+        bench.after(Duration::from_secs(1)).await;
+    }
+    assert_eq!(bench.bodies(), ["새 메시지 20개"; 3]);
+    assert!(bench.counted("limited"));
+    bench.message("friend", 1).await;
+    bench.after(SOON).await;
+    assert_eq!(bench.bodies(), ["1"], "another sender is not delayed");
+    bench.after(Duration::from_secs(50)).await;
+    assert_eq!(bench.bodies(), ["새 메시지 180개"]);
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+}
+
+/// Each sender alone is within the limit of a thread.
+async fn a_burst_of_many_senders_is_few_pushes(bed: Bed) {
+    let bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    for number in 0..40 {
+        bench.message(&format!("sender{number}"), number).await;
+    }
+    while bench.after(SOON).await > 0 {}
+    assert_eq!(bench.bodies().len(), 30);
+    bench.message("late", 40).await;
+    while bench.after(SOON).await > 0 {}
+    assert_eq!(bench.bodies(), [""; 0]);
+    bench.after(Duration::from_mins(1)).await;
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(
+        (sent[0].2.title.as_str(), sent[0].2.body.as_str()),
+        ("소소해피", "새 메시지 11개")
+    );
+}
+
+/// A provider that was unavailable for long gets one push of a sender, too.
+async fn a_burst_while_the_provider_is_unavailable_is_one_push(bed: Bed) {
+    let bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    let down = || PushError::unavailable(anyhow::anyhow!("down"));
+    bench.gateway.answers.lock().insert("phone".into(), down);
+    for number in 0..10 {
+        bench.message("stranger", number).await;
+        bench.after(SOON).await;
+    }
+    bench.gateway.answers.lock().clear();
+    bench.after(Duration::from_mins(20)).await;
+    assert_eq!(bench.bodies(), ["새 메시지 10개"]);
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+}
+
+async fn likes_of_a_post_are_one_push(bed: Bed) {
+    let bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    for liker in ["a", "b", "c", "d", "e"] {
+        bench.like(liker, "kim").await;
+        bench.clock.advance(SOON);
+    }
+    bench.after(SOON).await;
+    assert_eq!(bench.bodies(), ["e님 외 4명이 kim님의 행복을 응원합니다🩷"]);
+}
+
+on_both_engines!(
+    a_burst_of_many_senders_is_few_pushes,
+    a_burst_of_one_sender_is_few_pushes,
+    a_burst_while_the_provider_is_unavailable_is_one_push,
+    likes_of_a_post_are_one_push,
+);

@@ -19,12 +19,17 @@ use sosohappy_store::mongo::{Database, ID_INDEX};
 use super::{Opened, broken};
 use crate::settings::InboxSettings;
 
-/// `_id` (event), `account`, `seq`, `actor`, `topic`, `data`, `occurred_at`, `stored_at`.
+/// `_id` (notice), `account`, `seq`, `actor`, `topic`, `data`, `occurred_at`, `stored_at`, `withdrawn`.
 const NOTICES: &str = "notice";
 /// `_id` (account, session), `account`, `token`, `changed_at`.
 const DEVICES: &str = "device";
-/// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens).
+/// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens),
+/// `thread` (a digest), `taken` (by which take).
 const PUSHES: &str = "push";
+/// `_id` (thread), `started_at`, `sent`.
+const WINDOWS: &str = "push_window";
+/// `_id` (notice), `withdrawn_until`, `stored_at`.
+const WITHDRAWALS: &str = "withdrawal";
 /// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `marked_at`.
 const MARKS: &str = "account_mark";
 /// `_id` (the event of the resignation), `written_at`, `outbox`.
@@ -66,6 +71,9 @@ impl MongoStore {
             (DEVICES, "device_token", doc! { "token": 1 }),
             (DEVICES, "device_changed_at", doc! { "changed_at": 1 }),
             (PUSHES, "push_due_at", doc! { "due_at": 1 }),
+            (PUSHES, "push_thread", doc! { "thread": 1, "due_at": 1 }),
+            (WINDOWS, "push_window_started_at", doc! { "started_at": 1 }),
+            (WITHDRAWALS, "withdrawal_stored_at", doc! { "stored_at": 1 }),
             (PUSHES, "push_account", doc! { "account": 1 }),
             (PUSHES, "push_actor", doc! { "actor": 1 }),
             (PUSHES, "push_queued_at", doc! { "queued_at": 1 }),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
 use sosohappy_store::sqlite::{Database, Tx};
 use sqlx::migrate::Migrator;
@@ -46,4 +47,15 @@ async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Ti
     .fetch_optional(&mut **tx)
     .await?;
     Ok(erased.is_some())
+}
+
+/// Whether it was taken back at that moment or later.
+async fn is_withdrawn(tx: &mut Tx, notice: EventId, occurred_at: Timestamp) -> Result<bool, StoreError> {
+    let withdrawn: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM withdrawal WHERE event_id = ? AND withdrawn_until >= ?")
+            .bind(notice.0.as_bytes().as_slice())
+            .bind(occurred_at.as_millisecond())
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(withdrawn.is_some())
 }

@@ -55,8 +55,9 @@ impl Bench {
             event: self.event(),
             target: Target::Account(account(receiver)),
             actor: Some(account(actor)),
+            // Each of a thread of its own.
             content: PushContent::Like {
-                date: 2_023_090_513_248_392,
+                date: 2_023_090_513_248_392 + second,
             },
             occurred_at: at(second),
             queued_at: at(second),
@@ -68,7 +69,7 @@ impl Bench {
     async fn seq(&self, notice: &Notice, second: i64) -> i64 {
         match self.add(notice, at(second)).await.unwrap() {
             Added::Kept { seq, .. } => seq,
-            Added::Erased => panic!("the notice is erased"),
+            Added::Erased | Added::Withdrawn => panic!("the notice is not kept"),
         }
     }
 
@@ -104,6 +105,15 @@ impl Bench {
     }
 
     async fn due(&self, second: i64) -> Vec<WaitingPush> {
+        let groups = self.groups(second).await;
+        assert!(
+            groups.iter().all(|group| group.events == [group.newest.event]),
+            "{groups:?}"
+        );
+        groups.into_iter().map(|group| group.newest).collect()
+    }
+
+    async fn groups(&self, second: i64) -> Vec<PushGroup> {
         self.take_due(at(second), at(second + 60), 100).await.unwrap()
     }
 }
@@ -152,7 +162,7 @@ async fn many_at_once_leave_no_gap_and_no_double(bed: Bed) {
         loop {
             match bench.add(like, at(100)).await {
                 Ok(Added::Kept { seq, .. }) => break seq,
-                Ok(Added::Erased) => panic!("nobody resigned"),
+                Ok(Added::Erased | Added::Withdrawn) => panic!("nobody resigned or took a like back"),
                 Err(StoreError::Retry(_)) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -174,6 +184,7 @@ async fn numbers_never_come_twice(bed: Bed) {
         .sweep(Horizons {
             notices: at(10),
             memory: at(-1_000),
+            windows: at(-1_000),
         })
         .await
         .unwrap();
@@ -199,12 +210,12 @@ async fn a_push_waits_is_taken_and_settled_once(bed: Bed) {
     assert_eq!(bench.due(6).await, [], "another replica has it");
     assert_eq!(bench.due(65).await.len(), 1, "that replica died");
 
-    bench.postpone(push.event, at(300)).await.unwrap();
+    bench.postpone(&[push.event], at(300)).await.unwrap();
     assert_eq!(bench.due(299).await, []);
     assert!(!bench.is_settled(push.event).await.unwrap());
     bench.settle(&[push.event], at(299)).await.unwrap();
     assert!(bench.is_settled(push.event).await.unwrap());
-    bench.postpone(push.event, at(0)).await.unwrap();
+    bench.postpone(&[push.event], at(0)).await.unwrap();
     bench.queue(&push, at(0)).await.unwrap();
     assert_eq!(bench.due(10_000).await, []);
 }
@@ -224,12 +235,8 @@ async fn two_workers_never_take_the_same_push(bed: Bed) {
         bench.queue(&bench.push("lee", "kim", number), at(30)).await.unwrap();
     }
     let (one, other) = tokio::join!(bench.take_due(at(30), at(90), 15), bench.take_due(at(30), at(90), 15));
-    let mut taken: Vec<EventId> = one
-        .unwrap()
-        .into_iter()
-        .chain(other.unwrap())
-        .map(|push| push.event)
-        .collect();
+    let groups = one.unwrap().into_iter().chain(other.unwrap());
+    let mut taken: Vec<EventId> = groups.flat_map(|group| group.events).collect();
     let count = taken.len();
     taken.sort_unstable();
     taken.dedup();
@@ -396,6 +403,7 @@ async fn only_what_is_old_is_swept(bed: Bed) {
         .sweep(Horizons {
             notices: at(40),
             memory: at(40),
+            windows: at(40),
         })
         .await
         .unwrap();
@@ -508,7 +516,147 @@ async fn late_lists_of_devices_change_nothing(bed: Bed) {
     }
 }
 
+/// Case D2: the withdrawal comes before the like, between two of them, after it; delivered once or again.
+async fn a_withdrawn_notice_keeps_its_number_only(bed: Bed) {
+    let bench = bench(bed).await;
+    let first = bench.like("lee", "kim", 10);
+    let again = Notice {
+        occurred_at: at(30),
+        ..first.clone()
+    };
+    let push = |second| WaitingPush {
+        event: first.event,
+        ..bench.push("lee", "kim", second)
+    };
+    bench.withdraw(first.event, at(10), at(11)).await.unwrap();
+    assert_eq!(bench.add(&first, at(12)).await.unwrap(), Added::Withdrawn);
+    bench.queue(&push(10), at(12)).await.unwrap();
+    assert_eq!(bench.due(13).await, []);
+
+    // On and off and on: the first withdrawal no longer counts, in whichever order they come.
+    let seq = bench.seq(&again, 31).await;
+    bench.queue(&push(30), at(100)).await.unwrap();
+    bench.withdraw(first.event, at(20), at(32)).await.unwrap();
+    assert_eq!(bench.seq(&again, 33).await, seq);
+    bench.withdraw(first.event, at(40), at(41)).await.unwrap();
+    bench.withdraw(first.event, at(40), at(42)).await.unwrap();
+    assert_eq!(bench.due(200).await, []);
+    assert_eq!(bench.add(&again, at(43)).await.unwrap(), Added::Withdrawn);
+    let other = bench.seq(&bench.like("park", "kim", 44), 44).await;
+    assert_eq!(other, seq + 1, "the number of the withdrawn one is not given again");
+
+    // Neither shown nor pushed so far, it is a new one.
+    let third = Notice {
+        occurred_at: at(50),
+        ..first.clone()
+    };
+    assert_eq!(bench.seq(&third, 51).await, other + 1);
+    bench.queue(&push(50), at(51)).await.unwrap();
+    assert_eq!(bench.due(52).await.len(), 1);
+    bench.settle(&[first.event], at(53)).await.unwrap();
+
+    // Pushed, it stays the one that it is.
+    bench.withdraw(first.event, at(60), at(61)).await.unwrap();
+    let fourth = Notice {
+        occurred_at: at(70),
+        ..first.clone()
+    };
+    assert_eq!(bench.seq(&fourth, 71).await, other + 1);
+    bench.queue(&push(70), at(71)).await.unwrap();
+    assert_eq!(bench.due(1_000).await, []);
+}
+
+async fn the_number_of_an_erased_notice_is_not_given_again(bed: Bed) {
+    let bench = bench(bed).await;
+    let like = bench.like("lee", "kim", 1);
+    let seq = bench.seq(&like, 1).await;
+    bench.settle(&[like.event], at(2)).await.unwrap();
+    bench.erase(&bench.erasure("lee", 10), at(11)).await.unwrap();
+    assert_eq!(bench.add(&like, at(12)).await.unwrap(), Added::Erased);
+    let next = bench.seq(&bench.like("park", "kim", 13), 13).await;
+    assert_eq!(next, seq + 1);
+
+    // The one who signs up again with the address likes the same post: that is another notice.
+    let again = Notice {
+        occurred_at: at(20),
+        ..like
+    };
+    assert_eq!(bench.seq(&again, 21).await, next + 1);
+    assert!(!bench.is_settled(again.event).await.unwrap());
+}
+
+async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
+    let bench = bench(bed).await;
+    let of_post = |actor, second| WaitingPush {
+        content: PushContent::Like { date: 1 },
+        ..bench.push(actor, "kim", second)
+    };
+    let likes = [of_post("lee", 1), of_post("park", 2), of_post("lee", 3)];
+    let other = bench.push("lee", "kim", 4);
+    let later = of_post("choi", 5);
+    for push in likes.iter().chain([&other]) {
+        bench.queue(push, at(10)).await.unwrap();
+    }
+    bench.queue(&later, at(15)).await.unwrap();
+
+    let groups = bench.groups(10).await;
+    assert_eq!(groups.len(), 2, "{groups:?}");
+    let [group, single] = &groups[..] else { unreachable!() };
+    assert_eq!(
+        (group.events.len(), group.actors, group.newest.event),
+        (3, 2, likes[2].event)
+    );
+    assert_eq!(group.thread, likes[0].thread());
+    assert_eq!((single.events.as_slice(), single.actors), ([other.event].as_slice(), 1));
+    assert_eq!(bench.groups(11).await, [], "another replica has them");
+
+    // A later one takes those along that were postponed, except those that a device has.
+    bench.sent(&[likes[0].event], "phone").await.unwrap();
+    let events: Vec<_> = likes.iter().map(|push| push.event).collect();
+    bench.postpone(&events, at(60)).await.unwrap();
+    let groups = bench.groups(15).await;
+    assert_eq!(groups.len(), 1);
+    assert_eq!((groups[0].events.len(), groups[0].newest.event), (3, later.event));
+    assert_eq!(groups[0].newest.attempts, 2);
+
+    // What is deferred waits in the other thread, as if it had not been tried.
+    let kind = likes[0].kind_thread();
+    bench.defer(&groups[0].events, &kind, at(59)).await.unwrap();
+    bench.defer(&[other.event], &kind, at(59)).await.unwrap();
+    let groups = bench.groups(59).await;
+    assert_eq!(groups.len(), 1, "{groups:?}");
+    assert_eq!((groups[0].events.len(), &groups[0].thread), (4, &kind));
+    assert_eq!(groups[0].newest.attempts, 1);
+    bench.settle(&groups[0].events, at(59)).await.unwrap();
+    let groups = bench.groups(60).await;
+    assert_eq!(groups.len(), 1);
+    assert_eq!(groups[0].newest.sent, ["phone"]);
+    bench.settle(&groups[0].events, at(60)).await.unwrap();
+    assert_eq!(bench.groups(10_000).await, []);
+}
+
+async fn pushes_of_a_thread_are_counted_by_the_minute(bed: Bed) {
+    let bench = bench(bed).await;
+    let (one, other) = (
+        bench.push("lee", "kim", 1).thread(),
+        bench.push("lee", "park", 1).thread(),
+    );
+    assert_eq!(bench.admit(&one, 2, at(0)).await.unwrap(), None);
+    assert_eq!(bench.admit(&one, 2, at(30)).await.unwrap(), None);
+    assert_eq!(bench.admit(&one, 2, at(31)).await.unwrap(), Some(at(60)));
+    assert_eq!(bench.admit(&other, 2, at(31)).await.unwrap(), None);
+    assert_eq!(bench.admit(&one, 2, at(59)).await.unwrap(), Some(at(60)));
+    assert_eq!(bench.admit(&one, 2, at(60)).await.unwrap(), None);
+    let many = futures::future::join_all((0..10).map(|_| bench.admit(&one, 4, at(61)))).await;
+    let admitted = many.into_iter().filter(|admitted| matches!(admitted, Ok(None))).count();
+    assert_eq!(admitted, 3, "no replica counts past another");
+}
+
 on_both_engines!(
+    a_withdrawn_notice_keeps_its_number_only,
+    pushes_of_a_thread_are_counted_by_the_minute,
+    pushes_of_one_thread_are_taken_together,
+    the_number_of_an_erased_notice_is_not_given_again,
     late_lists_of_devices_change_nothing,
     a_list_is_all_there_are,
     a_device_is_its_last_owners,
@@ -537,6 +685,6 @@ async fn a_corrupt_push_keeps_no_other_from_going() {
     let corrupt = "UPDATE push SET content = NULL WHERE account LIKE 'lee%'";
     assert_eq!(bench.bed.sql("notice", corrupt).await, 1);
     let due = bench.take_due(at(30), at(90), 10).await.unwrap();
-    let events: Vec<_> = due.iter().map(|push| push.event).collect();
+    let events: Vec<_> = due.into_iter().flat_map(|group| group.events).collect();
     assert_eq!(events, [whole.event]);
 }

@@ -12,11 +12,17 @@ pub const DATE: i64 = 2_023_090_513_248_392;
 /// Longer than an event takes; what has not come by then does not come.
 pub const QUIET: Duration = Duration::from_millis(700);
 
-/// Starts a replica.
+/// Starts a replica, which pushes likes at once unless the settings say otherwise.
 pub async fn replica(bed: &Bed, more: &[(&str, &str)]) -> Running {
-    let settings = bed.settings::<Settings>("notice", DEFAULTS, more).await;
-    bed.start(build(settings, bed.context(SERVICE), bed.bus.clone()).await)
-        .await
+    const LIKE_DELAY: &str = "push.like-delay";
+    let mut more = more.to_vec();
+    if more.iter().all(|(key, _)| *key != LIKE_DELAY) {
+        more.push((LIKE_DELAY, "0s"));
+    }
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &more).await;
+    let context = bed.context(SERVICE);
+    context.settings.attach(&settings);
+    bed.start(build(settings, context, bed.bus.clone()).await).await
 }
 
 pub async fn connect(notice: &Running, person: &Person) -> Socket {

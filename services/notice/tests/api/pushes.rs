@@ -1,6 +1,10 @@
 use std::time::Duration;
 
-use sosohappy_events::types::{DirectMessageSent, Recipient, Relation, RelationChanged};
+use jiff::Timestamp;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{
+    DirectMessageSent, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, WithdrawnLike,
+};
 use sosohappy_notice::{DEFAULTS, Settings};
 use sosohappy_testkit::{Bed, EngineSet, Person, eventually, on_both_engines};
 
@@ -161,6 +165,117 @@ async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
     assert_eq!(pushes(&notice, "message", "sent").await, 2);
 }
 
+/// On and off, a millisecond each, as feed publishes them.
+fn toggles(
+    bed: &Bed,
+    lee: &Person,
+    kim: &Person,
+    times: i64,
+    ago: Duration,
+) -> (Vec<Envelope<PostLiked>>, Vec<Envelope<NoticeRaised>>) {
+    let mut now = bed.context.clock.now() - ago;
+    let (mut likes, mut withdrawals) = (Vec::new(), Vec::new());
+    for _ in 0..times {
+        let mut on = Envelope::new(like(lee, kim, DATE), &bed.context);
+        let like = WithdrawnLike {
+            liker: lee.account.clone(),
+            date: DATE,
+        };
+        let mut off = Envelope::new(NoticeRaised::like_withdrawn(kim.account.clone(), &like), &bed.context);
+        on.meta.occurred_at = Timestamp::from_millisecond(now.as_millisecond()).expect("a time");
+        off.meta.occurred_at = on.meta.occurred_at + Duration::from_millis(1);
+        now += Duration::from_millis(2);
+        likes.push(on);
+        withdrawals.push(off);
+    }
+    (likes, withdrawals)
+}
+
+/// Case D2: 20 taps of one person, the last of them a like.
+async fn a_like_switched_on_and_off_is_one_push(bed: Bed) {
+    let notice = replica(&bed, &[("push.like-delay", "1s")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    let (likes, withdrawals) = toggles(&bed, &lee, &kim, 10, Duration::ZERO);
+    for (number, on) in likes.iter().enumerate() {
+        bed.publish_again(on).await;
+        // After the last like there is no withdrawal.
+        if number + 1 < likes.len() {
+            bed.publish_again(&withdrawals[number]).await;
+        }
+    }
+    applied(&notice, "noticeLike", 10).await;
+    applied(&notice, "notice", 9).await;
+    eventually("the push is sent", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    eventually("the like of another post is pushed", async || {
+        (pushes(&notice, "like", "sent").await >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(pushes(&notice, "like", "sent").await, 2);
+    assert_eq!(pushes(&notice, "like", "grouped").await, 0);
+}
+
+/// The withdrawals, on another topic, come before the likes.
+async fn a_like_that_was_taken_back_is_not_pushed(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    // Of before its receiver connects: a replica asks the inbox about such a like.
+    let (likes, withdrawals) = toggles(&bed, &lee, &kim, 10, Duration::from_secs(10));
+    for off in &withdrawals {
+        bed.publish_again(off).await;
+    }
+    applied(&notice, "notice", 10).await;
+    for on in &likes {
+        bed.publish_again(on).await;
+    }
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    applied(&notice, "noticeLike", 11).await;
+    eventually("the like of another post is pushed", async || {
+        (pushes(&notice, "like", "sent").await >= 1).then_some(())
+    })
+    .await;
+    assert_eq!(pushes(&notice, "like", "sent").await, 1);
+    let mut socket = connect(&notice, &kim).await;
+    bed.publish_again(likes.last().expect("a like")).await;
+    bed.publish(like(&lee, &kim, DATE + 2)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 2));
+}
+
+async fn limits_of_pushes_follow_a_change(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let values = [
+        ("push.per-thread", "1"),
+        ("push.per-account", "off"),
+        ("push.like-delay", "2s"),
+    ];
+    let values = values.map(|(key, value)| (key.to_owned(), value.into()));
+    let refreshed = notice.context.settings.set(values.into_iter().collect()).await;
+    let refreshed = refreshed
+        .expect("settings are attached")
+        .expect("the settings are valid");
+    assert_eq!(refreshed.needs_restart, Vec::<String>::new());
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    bed.publish(message(&lee, &kim, false)).await;
+    eventually("the first is sent", async || {
+        (pushes(&notice, "message", "sent").await == 1).then_some(())
+    })
+    .await;
+    bed.publish(message(&lee, &kim, false)).await;
+    eventually("the second waits", async || {
+        (pushes(&notice, "message", "limited").await >= 1).then_some(())
+    })
+    .await;
+}
+
 /// A fleet that is moved over: the legacy notice service has pushed what is on the topics already.
 async fn what_happened_before_the_inbox_was_there_is_not_pushed(bed: Bed) {
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
@@ -196,6 +311,9 @@ async fn without_a_device_nothing_is_sent(bed: Bed) {
 }
 
 on_both_engines!(
+    a_like_switched_on_and_off_is_one_push,
+    a_like_that_was_taken_back_is_not_pushed,
+    limits_of_pushes_follow_a_change,
     a_half_open_socket_does_not_keep_its_account_from_a_push,
     a_message_is_pushed_to_who_was_away_when_it_was_sent,
     who_is_away_gets_a_push_once,

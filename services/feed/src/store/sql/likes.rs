@@ -30,9 +30,9 @@ impl Likes for SqlStore {
                     let given = toggle(&mut tx, liker, post.id, now).await?;
                     if given {
                         erasures::still_here(&mut tx, liker).await?;
-                        if let Some(record) = notice(post.date) {
-                            engine::enqueue(&mut tx, &record, now).await?;
-                        }
+                    }
+                    if let Some(record) = notice(post.date, given) {
+                        engine::enqueue(&mut tx, &record, now).await?;
                     }
                     recount(&mut tx, &[post.id]).await?;
                     self.tell_like(&mut tx, post.id, &liker.account, given, now).await?;
@@ -42,6 +42,9 @@ impl Likes for SqlStore {
                 Some(post) => {
                     let removed = take_back(&mut tx, &liker.account, post.id).await?;
                     if removed {
+                        if let Some(record) = notice(post.date, false) {
+                            engine::enqueue(&mut tx, &record, now).await?;
+                        }
                         recount(&mut tx, &[post.id]).await?;
                         self.tell_like(&mut tx, post.id, &liker.account, false, now).await?;
                     }

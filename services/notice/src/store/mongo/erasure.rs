@@ -1,10 +1,13 @@
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::doc;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
-use super::{BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, RECEIPTS, number};
+use super::{
+    BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, RECEIPTS, WINDOWS, WITHDRAWALS, notices::erased, number, text,
+};
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 
 #[async_trait]
@@ -54,6 +57,11 @@ impl Store for MongoStore {
                 doc! { "stored_at": { "$lt": horizons.notices.as_millisecond() } },
             ),
             (PUSHES, doc! { "queued_at": memory.clone() }),
+            (WITHDRAWALS, doc! { "stored_at": memory.clone() }),
+            (
+                WINDOWS,
+                doc! { "started_at": { "$lt": horizons.windows.as_millisecond() } },
+            ),
             (DEVICES, doc! { "token": null, "changed_at": memory.clone() }),
             (MARKS, doc! { "marked_at": memory.clone() }),
             (RECEIPTS, doc! { "written_at": memory, OUTBOX: { "$exists": false } }),
@@ -76,15 +84,23 @@ impl MongoStore {
         let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
         self.mark(&erasure.account, "erased_until", erasure.at).await?;
         let up_to = doc! { "$lte": at };
-        for collection in [NOTICES, PUSHES] {
-            let either = [
-                doc! { "account": account, "occurred_at": up_to.clone() },
-                doc! { "actor": account, "occurred_at": up_to.clone() },
-            ];
-            self.collection(collection)
-                .delete_many(doc! { "$or": either.as_slice() })
+        let received = doc! { "account": account, "occurred_at": up_to.clone() };
+        let caused = doc! { "actor": account, "occurred_at": up_to.clone() };
+        let either = [received.clone(), caused.clone()];
+        self.collection(PUSHES)
+            .delete_many(doc! { "$or": either.as_slice() })
+            .await?;
+        let notices = self.collection(NOTICES);
+        notices.delete_many(received).await?;
+        // Settled pushes name nobody; a like of the account that comes next at the address is another notice.
+        let mut of_actor = notices.find(caused.clone()).projection(doc! { "_id": 1 }).await?;
+        while let Some(notice) = of_actor.try_next().await? {
+            self.collection(PUSHES)
+                .delete_one(doc! { "_id": text(&notice, "_id")? })
                 .await?;
         }
+        // The number stays: the receiver's next notice gets another one.
+        notices.update_many(caused, erased()).await?;
         self.collection(DEVICES)
             .delete_many(doc! { "account": account, "changed_at": up_to })
             .await?;

@@ -1,14 +1,18 @@
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 use sosohappy_events::EventId;
-use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
+use sosohappy_store::{StoreError, retrying};
 
-use super::{MongoStore, PUSHES, number, text};
-use crate::domain::{PushContent, Target, WaitingPush};
-use crate::store::{Pushes, broken, columns, parse_account, readable, target, timestamp};
+use super::{MongoStore, PUSHES, WINDOWS, number, text};
+use crate::domain::{PushContent, PushGroup, Target, Thread, WaitingPush};
+use crate::store::{
+    MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target, timestamp,
+};
 
 #[async_trait]
 impl Pushes for MongoStore {
@@ -18,7 +22,7 @@ impl Pushes for MongoStore {
             Target::Token(_) => None,
         };
         let people = [receiver, push.actor.as_ref()];
-        if self.is_erased(people, push.occurred_at).await? {
+        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(push.event, push.occurred_at).await? {
             return Ok(());
         }
         let (account, token) = columns(&push.target);
@@ -33,28 +37,44 @@ impl Pushes for MongoStore {
             "queued_at": push.queued_at.as_millisecond(),
             "due_at": due.as_millisecond(),
             "attempts": i64::from(push.attempts),
+            "thread": push.thread().0,
         };
-        match self
-            .collection(PUSHES)
-            .insert_one(document)
-            .await
-            .map_err(StoreError::from)
-        {
+        let pushes = self.collection(PUSHES);
+        let occurred_at = push.occurred_at.as_millisecond();
+        match pushes.insert_one(document).await.map_err(StoreError::from) {
             Ok(_) => {}
             // It was queued or settled before.
-            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
+                let waiting = doc! { "_id": &id, "due_at": { "$exists": true } };
+                pushes
+                    .update_one(waiting, doc! { "$max": { "occurred_at": occurred_at } })
+                    .await?;
+            }
             Err(error) => return Err(error),
         }
-        if self.is_erased(people, push.occurred_at).await? {
-            self.collection(PUSHES).delete_one(doc! { "_id": id }).await?;
+        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(push.event, push.occurred_at).await? {
+            let waiting = doc! { "_id": id, "due_at": { "$exists": true }, "occurred_at": { "$lte": occurred_at } };
+            pushes.delete_one(waiting).await?;
         }
         Ok(())
     }
 
     async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError> {
+        let cleared = doc! {
+            "account": "", "token": "", "actor": "", "content": "", "sent": "", "due_at": "", "thread": "", "taken": "",
+        };
+        // A group at once; what is not there yet is made as settled, one by one.
+        let known = doc! { "_id": { "$in": ids(events) } };
+        let updated = self
+            .collection(PUSHES)
+            .update_many(known, doc! { "$unset": cleared.clone() })
+            .await?;
+        if usize::try_from(updated.matched_count).is_ok_and(|count| count == events.len()) {
+            return Ok(());
+        }
         for event in events {
             let settled = doc! {
-                "$unset": { "account": "", "token": "", "actor": "", "content": "", "sent": "", "due_at": "" },
+                "$unset": cleared.clone(),
                 "$setOnInsert": { "occurred_at": now.as_millisecond(), "queued_at": now.as_millisecond() },
             };
             self.upsert(PUSHES, doc! { "_id": event.to_string() }, settled).await?;
@@ -67,48 +87,147 @@ impl Pushes for MongoStore {
         Ok(self.collection(PUSHES).find_one(settled).await?.is_some())
     }
 
-    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError> {
-        let mut taken = Vec::new();
+    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError> {
+        let mut groups = Vec::new();
         for _ in 0..limit {
+            // The name of this take: it tells the group from what another replica has of the thread.
+            let taken = ObjectId::new().to_hex();
             let due = doc! { "due_at": { "$lte": now.as_millisecond() } };
-            let taking = doc! { "$set": { "due_at": again.as_millisecond() }, "$inc": { "attempts": 1_i64 } };
             let found = self
                 .collection(PUSHES)
-                .find_one_and_update(due, taking)
-                .sort(doc! { "due_at": 1 })
+                .find_one_and_update(due, taking(&taken, again))
+                .sort(doc! { "due_at": 1, "occurred_at": 1 })
                 .return_document(ReturnDocument::After)
                 .await?;
             match found {
-                Some(push) => taken.extend(readable(waiting(&push))),
+                Some(head) => groups.extend(self.take_group(&head, &taken, now, again).await?),
                 None => break,
             }
         }
-        Ok(taken)
+        Ok(groups)
     }
 
-    async fn sent(&self, event: EventId, token: &str) -> Result<(), StoreError> {
-        let waiting = doc! { "_id": event.to_string(), "due_at": { "$exists": true } };
-        self.collection(PUSHES)
-            .update_one(waiting, doc! { "$addToSet": { "sent": token } })
-            .await?;
+    async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError> {
+        self.update_waiting(events, doc! { "$addToSet": { "sent": token } })
+            .await
+    }
+
+    async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError> {
+        let later = doc! { "$set": { "due_at": due.as_millisecond() }, "$unset": { "taken": "" } };
+        self.update_waiting(events, later).await
+    }
+
+    async fn defer(&self, events: &[EventId], thread: &Thread, due: Timestamp) -> Result<(), StoreError> {
+        let later = doc! {
+            "$set": { "due_at": due.as_millisecond(), "thread": &thread.0, "attempts": 0_i64 },
+            "$unset": { "taken": "" },
+        };
+        self.update_waiting(events, later).await
+    }
+
+    async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let over = (now - WINDOW).as_millisecond();
+        retrying(|| async {
+            let open = doc! { "_id": &thread.0, "started_at": { "$gt": over } };
+            let counted = self
+                .collection(WINDOWS)
+                .find_one_and_update(open, doc! { "$inc": { "sent": 1_i64 } })
+                .return_document(ReturnDocument::After)
+                .await?;
+            if let Some(window) = counted {
+                let end = timestamp(number(&window, "started_at")?)? + WINDOW;
+                return Ok((number(&window, "sent")? > i64::from(limit)).then_some(end));
+            }
+            let ended = doc! { "_id": &thread.0, "started_at": { "$lte": over } };
+            let first = doc! { "$set": { "started_at": now.as_millisecond(), "sent": 1_i64 } };
+            match self.upsert(WINDOWS, ended, first).await {
+                Ok(true) => Ok(None),
+                // Another replica began the minute.
+                Ok(false) => Err(StoreError::Retry(anyhow::anyhow!("the window changed meanwhile"))),
+                Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
+                    Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")))
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+}
+
+fn ids(events: &[EventId]) -> Vec<String> {
+    events.iter().map(ToString::to_string).collect()
+}
+
+fn taking(taken: &str, again: Timestamp) -> Document {
+    doc! { "$set": { "due_at": again.as_millisecond(), "taken": taken }, "$inc": { "attempts": 1_i64 } }
+}
+
+impl MongoStore {
+    async fn update_waiting(&self, events: &[EventId], update: Document) -> Result<(), StoreError> {
+        let waiting = doc! { "_id": { "$in": ids(events) }, "due_at": { "$exists": true } };
+        self.collection(PUSHES).update_many(waiting, update).await?;
         Ok(())
     }
 
-    async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError> {
-        let waiting = doc! { "_id": event.to_string(), "due_at": { "$exists": true } };
-        self.collection(PUSHES)
-            .update_one(waiting, doc! { "$set": { "due_at": due.as_millisecond() } })
+    /// Takes what is sent with the push: of its thread, and got by the same devices so far. `None` when none of them can be read.
+    async fn take_group(
+        &self,
+        head: &Document,
+        taken: &str,
+        now: Timestamp,
+        again: Timestamp,
+    ) -> Result<Option<PushGroup>, StoreError> {
+        let pushes = self.collection(PUSHES);
+        let id = text(head, "_id")?;
+        let Ok(thread) = head.get_str("thread") else {
+            // Written by a replica of the release before: a thread of its own.
+            let thread = Thread(id.to_owned());
+            let members = vec![(parse_event(id)?, optional(head, "actor"))];
+            let read: Vec<_> = readable(waiting(head)).into_iter().collect();
+            let attempts = read.first().map_or(0, |push| push.attempts);
+            return Ok(group(thread, members, read, attempts));
+        };
+        let either = [
+            doc! { "due_at": { "$lte": now.as_millisecond() } },
+            doc! { "due_at": { "$exists": true }, "attempts": { "$gt": 0 }, "taken": { "$exists": false } },
+        ];
+        let same = doc! {
+            "thread": thread,
+            "sent": head.get("sent").cloned().unwrap_or(Bson::Null),
+            "$or": either.as_slice(),
+        };
+        pushes.update_many(same, taking(taken, again)).await?;
+        let mine = doc! { "thread": thread, "taken": taken };
+        let newest_first = doc! { "occurred_at": -1, "_id": 1 };
+        let mut found = pushes
+            .find(mine.clone())
+            .sort(newest_first.clone())
+            .limit(MOST_GROUPED)
+            .projection(doc! { "actor": 1, "attempts": 1 })
             .await?;
-        Ok(())
+        let (mut members, mut attempts) = (Vec::new(), 0);
+        while let Some(push) = found.try_next().await? {
+            members.push((parse_event(text(&push, "_id")?)?, optional(&push, "actor")));
+            attempts = attempts.max(number(&push, "attempts")?);
+        }
+        let mut found = pushes.find(mine).sort(newest_first).limit(MOST_READ).await?;
+        let mut read = Vec::new();
+        while let Some(push) = found.try_next().await? {
+            read.extend(readable(waiting(&push)));
+        }
+        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+        Ok(group(Thread(thread.to_owned()), members, read, attempts))
     }
+}
+
+fn parse_event(id: &str) -> Result<EventId, StoreError> {
+    id.parse().map_err(|_| broken("an event id is not one"))
 }
 
 fn waiting(push: &Document) -> Result<WaitingPush, StoreError> {
     let content: PushContent = serde_json::from_str(text(push, "content")?).map_err(|_| broken("a push is not one"))?;
     Ok(WaitingPush {
-        event: text(push, "_id")?
-            .parse()
-            .map_err(|_| broken("an event id is not one"))?,
+        event: parse_event(text(push, "_id")?)?,
         target: target(optional(push, "account"), optional(push, "token"))?,
         actor: optional(push, "actor").as_deref().map(parse_account).transpose()?,
         content,

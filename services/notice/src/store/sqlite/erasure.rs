@@ -37,6 +37,11 @@ impl Store for SqliteStore {
                 horizons.notices.as_millisecond(),
             ),
             ("DELETE FROM push WHERE queued_at < ?", memory),
+            ("DELETE FROM withdrawal WHERE stored_at < ?", memory),
+            (
+                "DELETE FROM push_window WHERE started_at < ?",
+                horizons.windows.as_millisecond(),
+            ),
             ("DELETE FROM device WHERE token IS NULL AND changed_at < ?", memory),
             ("DELETE FROM account_mark WHERE marked_at < ?", memory),
         ] {
@@ -85,7 +90,10 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
     .await?;
     for statement in [
         "DELETE FROM notice WHERE account = ? AND occurred_at <= ?",
-        "DELETE FROM notice WHERE actor = ? AND occurred_at <= ?",
+        // Settled pushes name nobody; a like of the account that comes next at the address is another notice.
+        "DELETE FROM push WHERE event_id IN (SELECT event_id FROM notice WHERE actor = ? AND occurred_at <= ?)",
+        // The number stays: the receiver's next notice gets another one.
+        "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}' WHERE actor = ? AND occurred_at <= ?",
         "DELETE FROM device WHERE account = ? AND changed_at <= ?",
         "DELETE FROM push WHERE account = ? AND occurred_at <= ?",
         "DELETE FROM push WHERE actor = ? AND occurred_at <= ?",

@@ -1,12 +1,15 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_events::EventId;
+use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::FromRow as _;
 
-use super::{SqliteStore, is_erased};
-use crate::domain::{PushContent, Target, WaitingPush};
-use crate::store::{Pushes, broken, columns, parse_account, readable, target, timestamp};
+use super::{SqliteStore, is_erased, is_withdrawn};
+use crate::domain::{PushContent, PushGroup, Target, Thread, WaitingPush};
+use crate::store::{
+    MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target, timestamp,
+};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -34,10 +37,14 @@ impl Pushes for SqliteStore {
             if is_erased(&mut tx, [receiver, push.actor.as_ref()], push.occurred_at).await? {
                 return Ok(());
             }
+            if is_withdrawn(&mut tx, push.event, push.occurred_at).await? {
+                return Ok(());
+            }
             let (account, token) = columns(&push.target);
             sqlx::query(
-                "INSERT INTO push (event_id, account, token, actor, content, occurred_at, queued_at, due_at, attempts)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
+                "INSERT INTO push (event_id, account, token, actor, content, occurred_at, queued_at, due_at, attempts, thread)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE
+                SET occurred_at = MAX(push.occurred_at, excluded.occurred_at) WHERE push.due_at IS NOT NULL",
             )
             .bind(push.event.0.as_bytes().as_slice())
             .bind(account)
@@ -48,6 +55,7 @@ impl Pushes for SqliteStore {
             .bind(push.queued_at.as_millisecond())
             .bind(due.as_millisecond())
             .bind(push.attempts)
+            .bind(push.thread().0)
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)
@@ -62,7 +70,7 @@ impl Pushes for SqliteStore {
                 sqlx::query(
                     "INSERT INTO push (event_id, occurred_at, queued_at) VALUES (?, ?, ?)
                     ON CONFLICT (event_id) DO UPDATE
-                    SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL",
+                    SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL, thread = NULL, taken = 0",
                 )
                 .bind(event.0.as_bytes().as_slice())
                 .bind(now.as_millisecond())
@@ -83,7 +91,7 @@ impl Pushes for SqliteStore {
         Ok(found.is_some())
     }
 
-    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<WaitingPush>, StoreError> {
+    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError> {
         let any: Option<i64> = sqlx::query_scalar("SELECT 1 FROM push WHERE due_at <= ? LIMIT 1")
             .bind(now.as_millisecond())
             .fetch_optional(self.database.reader())
@@ -91,62 +99,170 @@ impl Pushes for SqliteStore {
         if any.is_none() {
             return Ok(Vec::new());
         }
-        let rows = retrying(|| async {
-            let mut tx = self.database.begin().await?;
-            let rows = sqlx::query(
-                "UPDATE push SET due_at = ?, attempts = attempts + 1
-                WHERE event_id IN (SELECT event_id FROM push WHERE due_at <= ? ORDER BY due_at LIMIT ?)
-                RETURNING event_id, account, token, actor, content, occurred_at, queued_at, attempts, sent",
-            )
-            .bind(again.as_millisecond())
-            .bind(now.as_millisecond())
-            .bind(limit)
-            .fetch_all(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            Ok::<_, StoreError>(rows)
-        })
-        .await?;
-        // Each by itself: one that does not decode keeps none of the others.
-        let read = |row| Row::from_row(&row).map_err(StoreError::from).and_then(waiting);
-        Ok(rows.into_iter().map(read).filter_map(readable).collect())
-    }
-
-    async fn sent(&self, event: EventId, token: &str) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            sqlx::query(
-                "UPDATE push SET sent = json_insert(COALESCE(sent, '[]'), '$[#]', ?)
-                WHERE event_id = ? AND due_at IS NOT NULL",
-            )
-            .bind(token)
-            .bind(event.0.as_bytes().as_slice())
-            .execute(&mut *tx)
-            .await?;
-            Ok(tx.commit().await?)
+            let mut groups = Vec::new();
+            for _ in 0..limit {
+                let Some(head) = head(&mut tx, now).await? else { break };
+                groups.extend(take_group(&mut tx, head, now, again).await?);
+            }
+            tx.commit().await?;
+            Ok::<_, StoreError>(groups)
         })
         .await
     }
 
-    async fn postpone(&self, event: EventId, due: Timestamp) -> Result<(), StoreError> {
+    async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError> {
+        self.each(
+            events,
+            "UPDATE push SET sent = json_insert(COALESCE(sent, '[]'), '$[#]', ?)
+            WHERE due_at IS NOT NULL AND event_id = ?",
+            |query| query.bind(token.to_owned()),
+        )
+        .await
+    }
+
+    async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError> {
+        self.each(
+            events,
+            "UPDATE push SET due_at = ?, taken = 0 WHERE due_at IS NOT NULL AND event_id = ?",
+            |query| query.bind(due.as_millisecond()),
+        )
+        .await
+    }
+
+    async fn defer(&self, events: &[EventId], thread: &Thread, due: Timestamp) -> Result<(), StoreError> {
+        self.each(
+            events,
+            "UPDATE push SET due_at = ?, thread = ?, taken = 0, attempts = 0 WHERE due_at IS NOT NULL AND event_id = ?",
+            |query| query.bind(due.as_millisecond()).bind(thread.0.clone()),
+        )
+        .await
+    }
+
+    async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let over = (now - WINDOW).as_millisecond();
+        let (started_at, sent): (i64, i64) = retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            // The right side of each assignment sees the row as it was.
+            let counted = sqlx::query_as(
+                "INSERT INTO push_window (thread, started_at, sent) VALUES (?1, ?2, 1)
+                ON CONFLICT (thread) DO UPDATE SET
+                    sent = CASE WHEN push_window.started_at <= ?3 THEN 1 ELSE push_window.sent + 1 END,
+                    started_at = CASE WHEN push_window.started_at <= ?3 THEN ?2 ELSE push_window.started_at END
+                RETURNING started_at, sent",
+            )
+            .bind(&thread.0)
+            .bind(now.as_millisecond())
+            .bind(over)
+            .fetch_one(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(counted)
+        })
+        .await?;
+        let end = timestamp(started_at)? + WINDOW;
+        Ok((sent > i64::from(limit)).then_some(end))
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, Engine, <Engine as sqlx::Database>::Arguments>;
+
+impl SqliteStore {
+    /// Runs a statement, whose last parameter is the id, for each push.
+    async fn each(
+        &self,
+        events: &[EventId],
+        statement: &'static str,
+        bind: impl Fn(Query<'static>) -> Query<'static> + Sync,
+    ) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            sqlx::query("UPDATE push SET due_at = ? WHERE event_id = ? AND due_at IS NOT NULL")
-                .bind(due.as_millisecond())
-                .bind(event.0.as_bytes().as_slice())
-                .execute(&mut *tx)
-                .await?;
+            for event in events {
+                let id = event.0.as_bytes().to_vec();
+                bind(sqlx::query(statement)).bind(id).execute(&mut *tx).await?;
+            }
             Ok(tx.commit().await?)
         })
         .await
     }
 }
 
+/// The push that has been due for longest.
+#[derive(sqlx::FromRow)]
+struct Head {
+    event_id: Vec<u8>,
+    thread: Option<String>,
+    sent: Option<String>,
+}
+
+async fn head(tx: &mut Tx, now: Timestamp) -> Result<Option<Head>, StoreError> {
+    let head = sqlx::query_as(
+        "SELECT event_id, thread, sent FROM push WHERE due_at <= ? ORDER BY due_at, occurred_at LIMIT 1",
+    )
+    .bind(now.as_millisecond())
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(head)
+}
+
+/// Takes the push and those that are sent with it: of its thread, and got by the same devices so far. `None` when none of them can be read.
+async fn take_group(
+    tx: &mut Tx,
+    head: Head,
+    now: Timestamp,
+    again: Timestamp,
+) -> Result<Option<PushGroup>, StoreError> {
+    // Written by a replica of the release before: a thread of its own.
+    let thread = match head.thread {
+        Some(thread) => thread,
+        None => event(head.event_id.clone())?.to_string(),
+    };
+    let members: Vec<(Vec<u8>, Option<String>, i64)> = sqlx::query_as(
+        "UPDATE push SET due_at = ?1, taken = 1, attempts = attempts + 1, thread = ?2
+        WHERE event_id = ?3 OR event_id IN (
+            SELECT event_id FROM push
+            WHERE thread = ?2 AND sent IS ?4 AND (due_at <= ?5 OR (due_at IS NOT NULL AND attempts > 0 AND taken = 0))
+            ORDER BY occurred_at LIMIT ?6)
+        RETURNING event_id, actor, attempts",
+    )
+    .bind(again.as_millisecond())
+    .bind(&thread)
+    .bind(&head.event_id)
+    .bind(&head.sent)
+    .bind(now.as_millisecond())
+    .bind(MOST_GROUPED)
+    .fetch_all(&mut **tx)
+    .await?;
+    let rows = sqlx::query(
+        "SELECT event_id, account, token, actor, content, occurred_at, queued_at, attempts, sent FROM push
+        WHERE thread = ? AND due_at = ? AND taken = 1 AND sent IS ? ORDER BY occurred_at DESC, event_id LIMIT ?",
+    )
+    .bind(&thread)
+    .bind(again.as_millisecond())
+    .bind(&head.sent)
+    .bind(MOST_READ)
+    .fetch_all(&mut **tx)
+    .await?;
+    // Each by itself: one that does not decode keeps none of the others.
+    let read = |row| Row::from_row(&row).map_err(StoreError::from).and_then(waiting);
+    let read = rows.into_iter().map(read).filter_map(readable).collect();
+    let attempts = members.iter().map(|(_, _, attempts)| *attempts).max();
+    let attempts = u32::try_from(attempts.unwrap_or_default()).unwrap_or(u32::MAX);
+    let members = members.into_iter().map(|(id, actor, _)| Ok((event(id)?, actor)));
+    let members = members.collect::<Result<_, StoreError>>()?;
+    Ok(group(Thread(thread), members, read, attempts))
+}
+
+fn event(id: Vec<u8>) -> Result<EventId, StoreError> {
+    let id: [u8; 16] = id.try_into().map_err(|_| broken("an event id is not one"))?;
+    Ok(EventId(uuid::Uuid::from_bytes(id)))
+}
+
 fn waiting(row: Row) -> Result<WaitingPush, StoreError> {
-    let id: [u8; 16] = row.event_id.try_into().map_err(|_| broken("an event id is not one"))?;
     let content: PushContent = serde_json::from_str(&row.content).map_err(|_| broken("a push is not one"))?;
     Ok(WaitingPush {
-        event: EventId(uuid::Uuid::from_bytes(id)),
+        event: event(row.event_id)?,
         target: target(row.account, row.token)?,
         actor: row.actor.as_deref().map(parse_account).transpose()?,
         content,
