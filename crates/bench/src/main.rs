@@ -4,6 +4,7 @@ mod access;
 mod config;
 mod flood;
 mod like;
+mod mirror;
 mod report;
 mod rolling;
 mod route;
@@ -39,6 +40,8 @@ enum Command {
     Rolling,
     /// Measure message delivery while another client sends 6,000 valid frames a second, with and without the frame limit
     Flood,
+    /// Measure what `fleet mirror` adds to an answer, and how fast a route steps back
+    Mirror,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
         Some(Command::Flood) => block_on(flood::run(&arguments.report)),
+        Some(Command::Mirror) => block_on(mirror::run(&arguments.report)),
         Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
         None => block_on(measure(arguments.report)),
     };

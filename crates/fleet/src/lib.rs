@@ -10,5 +10,6 @@ pub mod export;
 pub mod forward;
 pub mod import;
 pub mod launch;
+pub mod mirror;
 pub mod secrets;
 pub mod topics;

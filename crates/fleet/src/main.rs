@@ -1,5 +1,7 @@
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use http::HeaderValue;
@@ -11,7 +13,7 @@ use sosohappy_events::Topic;
 use sosohappy_events::mixed::bus_settings;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
-use sosohappy_fleet::{acls, demo, entry, export, import, launch, topics};
+use sosohappy_fleet::{acls, demo, entry, export, import, launch, mirror, topics};
 
 const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
@@ -51,6 +53,9 @@ enum Command {
     /// Create missing topics of the fleet on Kafka, or with --acls missing ACLs of its services; report differences from the declarations
     #[command(after_help = SECURED)]
     Topics(Topics),
+    /// Answer from a Spring fleet or from ours, send the same to the other, and report what differs
+    #[command(after_help = SECURED)]
+    Mirror(Mirror),
 }
 
 #[derive(Debug, Args)]
@@ -357,6 +362,119 @@ impl DeadLetters {
     }
 }
 
+#[derive(Debug, Args)]
+struct Mirror {
+    /// Where the Spring services answer: an address for all of them, or one for a service; may be repeated
+    #[arg(long, value_name = "[SERVICE=]URL", required = true)]
+    spring: Vec<String>,
+    /// Where ours answer
+    #[arg(long, value_name = "[SERVICE=]URL", required = true)]
+    ours: Vec<String>,
+    /// Where clients are answered
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8800")]
+    listen: SocketAddr,
+    /// Where GET /mirror/report and POST /mirror/move?route=…&to=spring|ours are answered
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8801")]
+    admin: SocketAddr,
+    /// The folder of state.json, which routes have moved, and differences.jsonl, the report
+    #[arg(long, value_name = "DIR", default_value = "mirror")]
+    data: PathBuf,
+    /// What may differ, over the built-in rules
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// The side that answers
+    #[arg(long, value_enum, default_value = "spring")]
+    answer: mirror::Side,
+    /// Both fleets are copies, with data, topics, mail and push of their own, and no person uses them: --writes and --move need it
+    #[arg(long)]
+    copy: bool,
+    /// Send writes to the other side too (with --copy)
+    #[arg(long)]
+    writes: bool,
+    /// Move a route to ours after this many equal answers in a row; back on a difference or on errors (with --copy)
+    #[arg(long = "move", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    move_after: Option<u64>,
+    /// The share of failed answers, of the last 100, above which a moved route goes back
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
+    error_rate: f64,
+    /// Longest body that is compared, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024)]
+    body_limit: usize,
+    /// Comparisons at once; requests beyond are answered and not compared
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    comparisons: usize,
+    /// How long the other side may take for an answer, and a frame of one side is awaited on the other
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+    /// How long a read that differs is asked again before it counts as different
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    confirm: Duration,
+    /// Write texts and names into the report as they are; tokens never are
+    #[arg(long)]
+    show_values: bool,
+    /// Compare records too: the brokers of Spring's side, and of ours without --ours-events
+    #[arg(long, value_name = "URL")]
+    events: Option<String>,
+    /// The prefix of the topics on Spring's side
+    #[arg(long, value_name = "PREFIX", requires = "events")]
+    prefix: Option<String>,
+    /// The brokers of our side
+    #[arg(long, value_name = "URL", requires = "events")]
+    ours_events: Option<String>,
+    /// The prefix of the topics on our side
+    #[arg(long, value_name = "PREFIX", requires = "events")]
+    ours_prefix: Option<String>,
+    /// How long a record of one side is waited for on the other
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    window: Duration,
+}
+
+impl Mirror {
+    fn options(self) -> anyhow::Result<mirror::Options> {
+        let topics = match &self.events {
+            None => None,
+            Some(url) => Some(mirror::Topics {
+                spring: events(Some(url), self.prefix.as_deref(), &[])?,
+                ours: events(
+                    Some(self.ours_events.as_ref().unwrap_or(url)),
+                    self.ours_prefix.as_deref(),
+                    &[],
+                )?,
+                window: self.window,
+            }),
+        };
+        Ok(mirror::Options {
+            spring: self.spring,
+            ours: self.ours,
+            listen: self.listen,
+            admin: self.admin,
+            data: self.data,
+            rules: self.rules,
+            answer: self.answer,
+            copy: self.copy,
+            writes: self.writes,
+            move_after: self.move_after,
+            error_rate: self.error_rate,
+            body_limit: self.body_limit,
+            comparisons: self.comparisons,
+            timeout: self.timeout,
+            confirm: self.confirm,
+            show_values: self.show_values,
+            topics,
+        })
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "needs a number from 0 to 1".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    duration.try_into().map_err(|_| "is negative".to_owned())
+}
+
 /// Returns the settings `events` of the environment; arguments of the command line override them.
 fn events(url: Option<&str>, prefix: Option<&str>, names: &[(String, String)]) -> anyhow::Result<Events> {
     #[derive(serde::Deserialize)]
@@ -427,6 +545,7 @@ fn main() -> ExitCode {
         Some(Command::Import(import)) => import.run(),
         Some(Command::Topics(topics)) => topics.run(),
         Some(Command::DeadLetters(command)) => block_on(command.run()),
+        Some(Command::Mirror(mirror)) => mirror.options().and_then(|options| block_on(mirror::run(options))),
     };
     finish("fleet", outcome)
 }
