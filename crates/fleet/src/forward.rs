@@ -22,10 +22,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than a service keeps an idle connection open, so that no request is sent on a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Headers that belong to one connection (RFC 9110, section 7.6.1); the header `connection` names more of them.
-const HOP_BY_HOP: [HeaderName; 8] = [
+/// Headers that belong to one connection (RFC 9110, section 7.6.1), or that the client sends to the next server only; the header
+/// `connection` names more of them.
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
+    header::EXPECT,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
@@ -111,14 +114,14 @@ impl Forwarder {
     }
 }
 
-fn unavailable(status: StatusCode) -> Response {
+pub(crate) fn unavailable(status: StatusCode) -> Response {
     Problem::new(status, "upstream-unavailable", "The service is unavailable")
         .retry_after(1)
         .into_response()
 }
 
 /// Returns the protocol that the client asks to switch to.
-fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_asked_for = options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
     headers.get(header::UPGRADE).filter(|_| is_asked_for).cloned()
 }
@@ -130,7 +133,8 @@ fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     fields.flat_map(|field| field.split(',')).map(str::trim)
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the headers that are not forwarded.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = options(headers).filter_map(|name| name.parse().ok()).collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
@@ -156,6 +160,7 @@ mod tests {
             ("connection", "close"),
             ("x-secret", "1"),
             ("transfer-encoding", "chunked"),
+            ("expect", "100-continue"),
             ("te", "trailers"),
             ("authorization", "Bearer a"),
         ]);

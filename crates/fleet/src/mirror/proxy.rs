@@ -18,6 +18,7 @@ use super::body::{Shared, Tee};
 use super::routes::{Failure, Matched, Outcome, Routes, Serving};
 use super::shadow::{Copy, Job, Shadow};
 use super::sockets;
+use crate::forward;
 
 /// From the end of a request's head to the head of its answer, the upload of its body included.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
@@ -25,18 +26,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than a service keeps an idle connection, so that it is never closed in the moment it is used again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Headers of one connection (RFC 9110, section 7.6.1), and what the client has asked this proxy for. `connection` names more.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "expect",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
 /// With one of these an answer depends on what this side has answered before.
 const NOT_COMPARED: [HeaderName; 4] = [
     header::IF_MATCH,
@@ -155,7 +144,7 @@ pub async fn answer(State(proxy): State<Arc<Proxy>>, mut request: Request) -> Re
         .as_ref()
         .map_or_else(|| proxy.routes.unlisted(), |matched| matched.route.serving());
     let side = serving.side;
-    let upgrade = upgrade_of(request.headers());
+    let upgrade = forward::upgrade(request.headers());
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     let id = proxy.prepare(request.headers_mut(), client);
     if let Some(protocol) = upgrade {
@@ -191,14 +180,14 @@ pub async fn answer(State(proxy): State<Arc<Proxy>>, mut request: Request) -> Re
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::warn!(%side, %error, request_id = id, "upstream unavailable");
-            return unavailable(StatusCode::BAD_GATEWAY);
+            return forward::unavailable(StatusCode::BAD_GATEWAY);
         }
         Err(_) => {
             tracing::warn!(%side, request_id = id, "upstream timed out");
-            return unavailable(StatusCode::GATEWAY_TIMEOUT);
+            return forward::unavailable(StatusCode::GATEWAY_TIMEOUT);
         }
     };
-    remove_hop_by_hop(answer.headers_mut());
+    forward::remove_hop_by_hop(answer.headers_mut());
     match answered {
         None => answer.map(Body::new),
         Some(answered) => {
@@ -248,7 +237,7 @@ impl Proxy {
 
     /// Makes the headers those of a forwarded request. Returns its id, which both sides log.
     fn prepare(&self, headers: &mut HeaderMap, client: Option<SocketAddr>) -> String {
-        remove_hop_by_hop(headers);
+        forward::remove_hop_by_hop(headers);
         if let Some(client) = client.and_then(|client| HeaderValue::from_str(&client.ip().to_string()).ok()) {
             headers.append(FORWARDED_FOR, client);
         }
@@ -272,12 +261,6 @@ impl Proxy {
     }
 }
 
-pub fn unavailable(status: StatusCode) -> Response {
-    Problem::new(status, "upstream-unavailable", "The service is unavailable")
-        .retry_after(1)
-        .into_response()
-}
-
 fn reqwest_body(body: Body) -> reqwest::Body {
     use hyper::body::Body as _;
     if body.is_end_stream() {
@@ -290,34 +273,6 @@ fn reqwest_body(body: Body) -> reqwest::Body {
 pub fn path_of(uri: &Uri) -> String {
     uri.path_and_query()
         .map_or_else(|| uri.path().to_owned(), |path| path.as_str().to_owned())
-}
-
-/// Returns what the client wants to switch to.
-fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let fields = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|field| field.to_str().ok());
-    let mut options = fields.flat_map(|field| field.split(','));
-    let asked = options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(header::UPGRADE).filter(|_| asked).cloned()
-}
-
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let fields = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|field| field.to_str().ok());
-    let named: Vec<HeaderName> = fields
-        .flat_map(|field| field.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
 }
 
 #[cfg(test)]
@@ -336,44 +291,5 @@ mod tests {
             Addresses::parse(&["http://x/?a=b".to_owned()]).unwrap().find("/"),
             Some("http://x/?a=b")
         );
-    }
-
-    #[test]
-    fn headers_of_one_connection_end_with_it() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "keep-alive, X-Secret"),
-            ("connection", "close"),
-            ("x-secret", "1"),
-            ("transfer-encoding", "chunked"),
-            ("expect", "100-continue"),
-            ("te", "trailers"),
-            ("authorization", "Bearer a"),
-        ] {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        remove_hop_by_hop(&mut headers);
-        assert_eq!(
-            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-            ["authorization"]
-        );
-    }
-
-    #[test]
-    fn an_upgrade_is_asked_for_in_any_line_and_case() {
-        let asked = |fields: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in fields {
-                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-            }
-            upgrade_of(&headers).is_some()
-        };
-        assert!(asked(&[
-            ("connection", "keep-alive"),
-            ("connection", "Upgrade"),
-            ("upgrade", "websocket")
-        ]));
-        assert!(!asked(&[("connection", "keep-alive"), ("upgrade", "h2c")]));
-        assert!(!asked(&[("connection", "upgrade")]));
     }
 }

@@ -28,10 +28,11 @@ use tokio_util::io::StreamReader;
 
 use super::Side;
 use super::compare::{Answer, Difference, compare};
-use super::proxy::{ANSWER_TIMEOUT, Proxy, path_of, remove_hop_by_hop, unavailable};
+use super::proxy::{ANSWER_TIMEOUT, Proxy, path_of};
 use super::routes::{Failure, Matched, Outcome, Serving};
 use super::rules::Kind;
 use super::shadow::{Before, Comparer, Step};
+use crate::forward;
 
 /// Bytes read at once.
 const CHUNK: usize = 8 * 1024;
@@ -101,11 +102,11 @@ pub async fn pass(
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             tracing::warn!(side = %serving.side, %error, request_id = id, "upstream unavailable");
-            return unavailable(StatusCode::BAD_GATEWAY);
+            return forward::unavailable(StatusCode::BAD_GATEWAY);
         }
         Err(_) => {
             tracing::warn!(side = %serving.side, request_id = id, "upstream timed out");
-            return unavailable(StatusCode::GATEWAY_TIMEOUT);
+            return forward::unavailable(StatusCode::GATEWAY_TIMEOUT);
         }
     };
     let lifecycle = &proxy.context.lifecycle;
@@ -129,7 +130,7 @@ pub async fn pass(
         });
     }
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        remove_hop_by_hop(answer.headers_mut());
+        forward::remove_hop_by_hop(answer.headers_mut());
         return answer.map(Body::new);
     }
     let mut switched = Response::new(Body::empty());
