@@ -1,0 +1,58 @@
+/** The console: phones side by side, and what travels between them and the services. */
+
+import { language, texts } from './i18n/index.js'
+import { iconOf } from './icons.js'
+import { Phone } from './phone/phone.js'
+import { useStore } from './store.js'
+import { html, render, useState } from './view.js'
+import { WirePanel } from './wire-panel.js'
+
+const MOST_PHONES = 6
+const NAMES = [['mina', 'kakao'], ['joon', 'google'], ['sora', 'apple'], ['tae', 'kakao'], ['yuna', 'google'], ['bin', 'apple']]
+
+/** The person that a phone suggests, new in each page, so that the first sign-in needs no typing. @param {number} number */
+function suggestion(number) {
+  const [name, provider] = NAMES[(number - 1) % NAMES.length]
+  const tag = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, '0')
+  return { number, provider, email: `${name}-${tag}@example.com`, nickname: `${name}${tag}` }
+}
+
+function LanguageSwitch() {
+  return html`
+    <div class="switch" role="group" aria-label=${texts().language}>
+      ${[['ko', '한국어'], ['en', 'English']].map(
+        ([code, name]) => html`
+          <button type="button" lang=${code} aria-pressed=${language.code === code} onClick=${() => language.choose(code)}>${name}</button>
+        `,
+      )}
+    </div>
+  `
+}
+
+function Console() {
+  useStore(language)
+  const [phones, setPhones] = useState(() => [suggestion(1), suggestion(2)])
+  const t = texts()
+  const add = () => setPhones((before) => [...before, suggestion(Math.max(0, ...before.map((phone) => phone.number)) + 1)])
+  const remove = (/** @type {number} */ number) => setPhones((before) => before.filter((phone) => phone.number !== number))
+  return html`
+    <header class="top">
+      <h1><img src="/icon.svg" alt="" width="30" height="30" />SoSoHappy</h1>
+      <p class="tagline">${t.tagline}</p>
+      <div class="tools">
+        <button type="button" class="quiet" disabled=${phones.length >= MOST_PHONES} onClick=${add}>${iconOf('plus')}${t.addPhone}</button>
+        <${LanguageSwitch} />
+      </div>
+    </header>
+    <main class="stage">
+      <div class="phones">
+        ${phones.map((phone) => html`<${Phone} key=${phone.number} ...${phone} close=${phones.length > 1 ? () => remove(phone.number) : null} />`)}
+      </div>
+      <${WirePanel} />
+    </main>
+  `
+}
+
+const place = /** @type {Element} */ (document.getElementById('console'))
+place.replaceChildren()
+render(html`<${Console} />`, place)

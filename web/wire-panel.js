@@ -1,0 +1,68 @@
+/** The panel of what travels. */
+
+import { texts } from './i18n/index.js'
+import { useStore } from './store.js'
+import { html } from './view.js'
+import { wire } from './wire.js'
+
+const SERVICE = /^\/([a-z]+)-service\/(.*)$/
+/** Frames are cut to one line. */
+const SHOWN = 120
+const ARROWS = { request: '', sent: '↑ ', received: '↓ ', opened: '', closed: '' }
+
+const rounded = (/** @type {number} */ ms) => (ms < 10 ? ms.toFixed(1) : ms.toFixed(0))
+
+function Journey() {
+  const t = texts()
+  const journey = wire.journey
+  return html`
+    <div class="journey" role="status">
+      ${journey
+        ? html`<span class="figure">${rounded(journey.ms)}<small> ms</small></span><span>${t.journey[journey.kind]}</span>`
+        : html`<span class="figure none" aria-hidden="true">—</span><span>${t.journeyHint}</span>`}
+    </div>
+  `
+}
+
+/** @param {{ row: import('./wire.js').Row }} properties */
+function WireRow({ row }) {
+  const t = texts()
+  const [, service, call] = SERVICE.exec(row.path) ?? [null, '', row.path]
+  const time = `${row.at.toTimeString().slice(0, 8)}.${String(row.at.getMilliseconds()).padStart(3, '0')}`
+  const request = row.kind === 'request'
+  const failed = request && row.status !== 200
+  return html`
+    <li class="row ${row.kind} ${failed ? 'failed' : ''} ${row.tap === undefined ? '' : 'caused'}">
+      <span class="who phone-${row.phone}" title=${t.phone(row.phone)}><span class="hidden">${t.phone(row.phone)}</span><span aria-hidden="true">${row.phone}</span></span>
+      <span class="method">${request ? row.method : ARROWS[row.kind] + t[row.kind]}</span>
+      <span class="call"><span class="service ${service}">${service}</span>${call}</span>
+      <span class="status">${row.status === 0 ? '—' : row.status}</span>
+      <span class="ms">${row.ms === undefined ? '' : `${rounded(row.ms)} ms`}</span>
+      ${row.text && html`<code class="frame">${row.text.length > SHOWN ? `${row.text.slice(0, SHOWN)}…` : row.text}</code>`}
+      ${row.tap !== undefined && html`<span class="tap">${t.afterTap(rounded(row.tap))}</span>`}
+      <time class="time">${time}</time>
+    </li>
+  `
+}
+
+export function WirePanel() {
+  useStore(wire)
+  const t = texts()
+  return html`
+    <section class="wire" aria-labelledby="wire-title">
+      <div class="wire-head">
+        <div>
+          <h2 id="wire-title">${t.wire}</h2>
+          <p class="hint">${t.wireHint}</p>
+        </div>
+        <button type="button" class="quiet" onClick=${() => wire.clear()}>${t.clear}</button>
+      </div>
+      <${Journey} />
+      <div class="rows" tabindex="0" role="region" aria-label=${t.wireHint}>
+        ${wire.rows.length === 0
+          ? html`<p class="empty">${t.wireEmpty}</p>`
+          : html`<ol>${wire.rows.map((row) => html`<${WireRow} key=${row.id} row=${row} />`)}</ol>`}
+      </div>
+    </section>
+  `
+}

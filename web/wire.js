@@ -1,0 +1,71 @@
+/** What travels between the phones and the services: one row for each request and frame, newest first. */
+
+import { Store } from './store.js'
+
+const KEPT = 200
+
+/**
+ * @typedef {object} Row
+ * @property {number} id
+ * @property {Date} at
+ * @property {number} phone the number of the phone
+ * @property {'request' | 'sent' | 'received' | 'opened' | 'closed'} kind
+ * @property {string} method GET, POST or WS
+ * @property {string} path without query
+ * @property {number} [status] HTTP status, or the code a socket was closed with
+ * @property {number} [ms] from the request to its response
+ * @property {string} [text] content of a frame
+ * @property {number} [tap] milliseconds from the tap on another phone to this frame
+ */
+
+class Wire extends Store {
+  constructor() {
+    super()
+    /** @type {Row[]} */
+    this.rows = []
+    /** The newest time from a tap to the frame it caused. @type {{ kind: 'like' | 'message', ms: number } | null} */
+    this.journey = null
+    this.count = 0
+    /** Start times of taps whose frame has not arrived. @type {Map<string, number>} */
+    this.taps = new Map()
+  }
+
+  /** Adds a row. @param {Omit<Row, 'id' | 'at'>} row */
+  add(row) {
+    this.count += 1
+    this.rows = [{ id: this.count, at: new Date(), ...row }, ...this.rows].slice(0, KEPT)
+    this.changed()
+  }
+
+  clear() {
+    this.rows = []
+    this.changed()
+  }
+
+  /** Starts the clock of a tap; the key names the frame that it will cause. @param {string} key */
+  tapped(key) {
+    this.taps.set(key, performance.now())
+  }
+
+  /**
+   * Ends the clock of a tap when its frame arrives.
+   * @param {'like' | 'message'} kind
+   * @param {string} key
+   * @returns {number | undefined} milliseconds since the tap
+   */
+  arrived(kind, key) {
+    const began = this.taps.get(key)
+    if (began === undefined) return undefined
+    this.taps.delete(key)
+    const ms = performance.now() - began
+    this.journey = { kind, ms }
+    return ms
+  }
+}
+
+export const wire = new Wire()
+
+/** Returns the key of a like's frame. @param {string} liker @param {number} date */
+export const likeKey = (liker, date) => `like ${liker} ${date}`
+/** Returns the key of a message's frame. @param {{ sender: string, date: number }} message */
+export const messageKey = (message) => `message ${message.sender} ${message.date}`
