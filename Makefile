@@ -10,7 +10,7 @@ LAUNCHER := $(CARGO_TARGET_DIR)/launcher/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-ops build image images deploy rollback rolling cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ sbom: ## list what each binary is made of (CycloneDX)
 
 check-api: ## generated requests to every documented operation of a running fleet
 	@scripts/check-api
+
+check-console: ## two phones in Chromium on a running fleet (ARGS=an address), axe-core, types and size of the assets
+	@scripts/setup console
+	@scripts/check-console $(ARGS)
 
 check-ops: ## images, manifests, monitoring and the pipeline, as far as a machine without a cluster can
 	@scripts/check-ops $(ARGS)

@@ -1,19 +1,31 @@
-"""Drives two phones of the console in Chromium against a running fleet, and holds each page to axe-core.
+"""Drives two phones of the console in Chromium, and holds each page to axe-core.
 
-usage: run.py ADDRESS AXE FOLDER
+usage: run.py FLEET AXE FOLDER
 
-ADDRESS is that of the fleet's entry, AXE the file axe.min.js; screenshots go to FOLDER.
+FLEET is the address of a running fleet's entry, or the program, which is started then; AXE is the file axe.min.js; screenshots go
+to FOLDER.
 """
 
+import contextlib
+import os
 import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+import zlib
 from pathlib import Path
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+SERVICES = ("config", "auth", "feed", "dm", "notice")
 PATIENCE = 60
 # Milliseconds until the first text or picture is drawn; the target of the project is 300, a busy machine gets more.
 FIRST_PAINT = 1_000
@@ -38,6 +50,59 @@ findings = []
 
 def say(text):
     print(text, flush=True)
+
+
+def photo_png(side=240):
+    """Returns a PNG: an evening sky in a gradient."""
+    rows = b"".join(b"\0" + bytes((250 - y // 4, 170 + y // 4 - x // 8, 120 + y // 3)[channel] for x in range(side) for channel in range(3)) for y in range(side))
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@contextlib.contextmanager
+def fleet(given):
+    """Gives the address of the entry: the given one, or that of a fleet that runs meanwhile."""
+    if given.startswith("http"):
+        yield given
+        return
+    held = {}
+    for name in (*SERVICES, "entry"):
+        # Bound, not listening: the port stays ours until the fleet has it, as crates/testkit/src/ports.rs does.
+        held[name] = socket.socket()
+        held[name].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held[name].bind(("127.0.0.1", 0))
+    ports = {name: one.getsockname()[1] for name, one in held.items()}
+    environment = os.environ | {f"SOSOHAPPY_{name.upper()}__SERVER__PORT": str(ports[name]) for name in SERVICES}
+    environment["SOSOHAPPY_ENTRY"] = f"127.0.0.1:{ports['entry']}"
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "fleet.log"
+        with log.open("w") as written:
+            process = subprocess.Popen([given, "run", "--data", Path(folder) / "data"], stdout=written, stderr=subprocess.STDOUT, env=environment)
+        try:
+            for name in SERVICES:
+                wait_until_ready(f"http://127.0.0.1:{ports[name]}/actuator/health/readiness", process)
+            yield f"http://127.0.0.1:{ports['entry']}"
+        except BaseException:
+            print("".join(log.read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)
+            raise
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+            for one in held.values():
+                one.close()
+
+
+def wait_until_ready(url, process):
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"{url} is not ready within {PATIENCE} s") from None
+            time.sleep(0.1)
 
 
 class Page:
@@ -247,18 +312,16 @@ def first_paint(page):
     return page.wait("the page is painted", lambda: page.browser.execute_script(script))
 
 
-def main():
-    address, axe, folder = sys.argv[1:]
-    folder = Path(folder)
+def run(address, axe, folder):
     options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
+    options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with tempfile.TemporaryDirectory() as profile:
         for flag in (*FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        browser = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+        browser = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         browser.set_script_timeout(PATIENCE)
-        page = Page(browser, Path(axe).read_text(), folder)
+        page = Page(browser, axe, folder)
         try:
             page.size(*WIDE)
             page.theme("light")
@@ -268,20 +331,26 @@ def main():
             say(f"first contentful paint after {paint:.0f} ms")
             if paint > FIRST_PAINT:
                 findings.append(f"the first contentful paint took {paint:.0f} ms, more than {FIRST_PAINT}")
+            shift = "return performance.getEntriesByType('layout-shift').reduce((sum, entry) => sum + entry.value, 0)"
             photo = Path(profile) / "photo.png"
-            photo.write_bytes(page.one(".phone").screenshot_as_png)
+            photo.write_bytes(photo_png())
             drive(page, photo)
             findings.extend(f"the browser says: {entry}" for entry in page.log())
-            shift = browser.execute_script("return performance.getEntriesByType('layout-shift').reduce((sum, entry) => sum + entry.value, 0)")
+            if shifted := browser.execute_script(shift):
+                findings.append(f"the layout shifts by {shifted}")
             say(f"{page.shots} screenshots in {folder}")
-            if shift:
-                findings.append(f"the layout shifts by {shift}")
         except BaseException:
             browser.save_screenshot(str(folder / "failed.png"))
-            say("\n".join(page.log()))
+            print("\n".join(page.log()), file=sys.stderr)
             raise
         finally:
             browser.quit()
+
+
+def main():
+    given, axe, folder = sys.argv[1:]
+    with fleet(given) as address:
+        run(address, Path(axe).read_text(), Path(folder))
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)
     if findings:

@@ -1,7 +1,7 @@
 /** English texts. */
 
 /** @satisfies {import('./index.js').Entries} */
-export default {
+const texts = {
   tagline: 'A diary of small happiness, and the five services behind it',
   language: 'Language',
   addPhone: 'Add a phone',
@@ -115,3 +115,5 @@ export default {
 
   failed: (reason) => `That did not work: ${reason}`,
 }
+
+export default texts

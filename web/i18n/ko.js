@@ -1,7 +1,7 @@
 /** Korean texts. */
 
 /** @satisfies {import('./index.js').Entries} */
-export default {
+const texts = {
   tagline: '작은 행복을 적는 일기, 그리고 그 뒤의 다섯 서비스',
   language: '언어',
   addPhone: '휴대폰 추가',
@@ -115,3 +115,5 @@ export default {
 
   failed: (reason) => `실패했습니다: ${reason}`,
 }
+
+export default texts
