@@ -4,13 +4,23 @@ import { language, texts } from './i18n/index.js'
 import { iconOf } from './icons.js'
 import { Phone } from './phone/phone.js'
 import { useStore } from './store.js'
-import { html, render, useState } from './view.js'
+import { html, render, useEffect, useState } from './view.js'
 import { WirePanel } from './wire-panel.js'
 
 const MOST_PHONES = 6
 const NAMES = [['mina', 'kakao'], ['joon', 'google'], ['sora', 'apple'], ['tae', 'kakao'], ['yuna', 'google'], ['bin', 'apple']]
 
-/** The person that a phone suggests, new in each page, so that the first sign-in needs no typing. @param {number} number */
+const KEY = 'phones'
+
+/**
+ * The person that a phone suggests, so that the first sign-in needs no typing. Kept while the tab is open.
+ * @typedef {{ number: number, provider: string, email: string, nickname: string }} Suggestion
+ */
+
+/** @returns {Suggestion[]} */
+const kept = () => JSON.parse(sessionStorage.getItem(KEY) ?? 'null') ?? [suggestion(1), suggestion(2)]
+
+/** @param {number} number @returns {Suggestion} */
 function suggestion(number) {
   const [name, provider] = NAMES[(number - 1) % NAMES.length]
   const tag = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, '0')
@@ -31,7 +41,8 @@ function LanguageSwitch() {
 
 function Console() {
   useStore(language)
-  const [phones, setPhones] = useState(() => [suggestion(1), suggestion(2)])
+  const [phones, setPhones] = useState(kept)
+  useEffect(() => sessionStorage.setItem(KEY, JSON.stringify(phones)), [phones])
   const t = texts()
   const add = () => setPhones((before) => [...before, suggestion(Math.max(0, ...before.map((phone) => phone.number)) + 1)])
   const remove = (/** @type {number} */ number) => setPhones((before) => before.filter((phone) => phone.number !== number))

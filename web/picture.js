@@ -33,6 +33,12 @@ export function portrait(name) {
   })
 }
 
+/** Returns the bytes of a `data:` URL. @param {string} url */
+export function blobOf(url) {
+  const bytes = Uint8Array.from(atob(url.slice(url.indexOf(',') + 1)), (letter) => letter.charCodeAt(0))
+  return new Blob([bytes], { type: 'image/png' })
+}
+
 /** Draws a landscape: sky, sun and three ridges. A new one each time. */
 export function landscape() {
   const hue = Math.floor(Math.random() * 360)

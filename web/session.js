@@ -205,6 +205,11 @@ export class Session extends Store {
     return photo
   }
 
+  /** @param {string} nickname @returns {Promise<string>} */
+  async introduction(nickname) {
+    return (await this.api.post('/auth-service/findIntroduction', { nickname })).introduction
+  }
+
   async signOut() {
     await this.api.post('/auth-service/signOut', {})
     this.end()

@@ -12,15 +12,15 @@ const ARROWS = { request: '', sent: '↑ ', received: '↓ ', opened: '', closed
 
 const rounded = (/** @type {number} */ ms) => (ms < 10 ? ms.toFixed(1) : ms.toFixed(0))
 
-function Journey() {
+/** @param {{ kind: 'like' | 'message' }} properties */
+function Journey({ kind }) {
   const t = texts()
-  const journey = wire.journey
+  const ms = wire.journeys[kind]
   return html`
-    <div class="journey" role="status">
-      ${journey
-        ? html`<span class="figure">${rounded(journey.ms)}<small> ms</small></span><span>${t.journey[journey.kind]}</span>`
-        : html`<span class="figure none" aria-hidden="true">—</span><span>${t.journeyHint}</span>`}
-    </div>
+    <p class="journey">
+      <span class="figure">${ms === null ? html`<span aria-hidden="true">–</span>` : html`${rounded(ms)}<small> ms</small>`}</span>
+      <span>${ms === null ? t.journeyHint[kind] : t.journey[kind]}</span>
+    </p>
   `
 }
 
@@ -57,7 +57,10 @@ export function WirePanel() {
         </div>
         <button type="button" class="quiet" onClick=${() => wire.clear()}>${t.clear}</button>
       </div>
-      <${Journey} />
+      <div class="journeys" role="status">
+        <${Journey} kind="like" />
+        <${Journey} kind="message" />
+      </div>
       <div class="rows" tabindex="0" role="region" aria-label=${t.wireHint}>
         ${wire.rows.length === 0
           ? html`<p class="empty">${t.wireEmpty}</p>`

@@ -23,8 +23,8 @@ class Wire extends Store {
     super()
     /** @type {Row[]} */
     this.rows = []
-    /** The newest time from a tap to the frame it caused. @type {{ kind: 'like' | 'message', ms: number } | null} */
-    this.journey = null
+    /** The newest time from a tap to the frame it caused, in milliseconds. @type {{ like: number | null, message: number | null }} */
+    this.journeys = { like: null, message: null }
     this.count = 0
     /** Start times of taps whose frame has not arrived. @type {Map<string, number>} */
     this.taps = new Map()
@@ -58,7 +58,7 @@ class Wire extends Store {
     if (began === undefined) return undefined
     this.taps.delete(key)
     const ms = performance.now() - began
-    this.journey = { kind, ms }
+    this.journeys[kind] = ms
     return ms
   }
 }

@@ -19,8 +19,8 @@ const texts = {
   received: 'received',
   opened: 'opened',
   closed: 'closed',
-  journey: { like: 'Like → notice on the other phone', message: 'Message → the other phone' },
-  journeyHint: 'Like a post on one phone: the time until the notice reaches its author appears here.',
+  journey: { like: 'from a like to the notice on the other phone', message: 'from a message to the other phone' },
+  journeyHint: { like: 'Like a post: how long until its author has the notice?', message: 'Send a message: how long until it arrives?' },
   afterTap: (ms) => `${ms} ms after the tap`,
 
   signIn: 'Sign in',

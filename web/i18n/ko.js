@@ -19,8 +19,8 @@ const texts = {
   received: '받음',
   opened: '열림',
   closed: '닫힘',
-  journey: { like: '좋아요 → 상대 휴대폰의 알림', message: '메시지 → 상대 휴대폰' },
-  journeyHint: '한 휴대폰에서 좋아요를 누르면, 작성자에게 알림이 닿기까지 걸린 시간이 여기에 표시됩니다.',
+  journey: { like: '좋아요에서 상대 휴대폰의 알림까지', message: '메시지에서 상대 휴대폰까지' },
+  journeyHint: { like: '글에 좋아요를 눌러 보세요. 알림은 얼마 만에 닿을까요?', message: '메시지를 보내 보세요. 얼마 만에 닿을까요?' },
   afterTap: (ms) => `누른 지 ${ms} ms 뒤`,
 
   signIn: '로그인',

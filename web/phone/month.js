@@ -18,6 +18,9 @@ function Calendar({ year, month, posts }) {
   const first = new Date(year, month, 1)
   const length = new Date(year, month + 1, 0).getDate()
   const happiness = new Map(posts.map((post) => [dayOf(post.date), post.happiness]))
+  // 1 January 2023 was a Sunday.
+  const weekdays = Array.from({ length: 7 }, (_, index) => new Date(2023, 0, index + 1).toLocaleDateString(language.code, { weekday: 'narrow' }))
+  const heading = weekdays.map((name, index) => html`<li key="weekday-${index}" class="weekday" aria-hidden="true">${name}</li>`)
   const blanks = Array.from({ length: first.getDay() }, (_, index) => html`<li key="blank-${index}" class="blank" aria-hidden="true"></li>`)
   const days = Array.from({ length }, (_, index) => {
     const level = happiness.get(index + 1)
@@ -29,7 +32,7 @@ function Calendar({ year, month, posts }) {
       </li>
     `
   })
-  return html`<ol class="calendar">${[...blanks, ...days]}</ol>`
+  return html`<ol class="calendar">${[...heading, ...blanks, ...days]}</ol>`
 }
 
 /** Writes days that are not written yet, for oneself only. @param {import('../session.js').Session} session @param {Date} first @param {Set<number>} written */

@@ -1,21 +1,27 @@
 /** Nickname, introduction and photo. */
 
 import { texts } from '../i18n/index.js'
-import { portrait } from '../picture.js'
+import { blobOf, portrait } from '../picture.js'
 import { html, useEffect, useId, useState } from '../view.js'
 import { Failure, useAction, useBlobUrl } from './parts.js'
 
-/** @param {{ session: import('../session.js').Session, nickname: string, done?: () => void }} properties */
+/**
+ * A new profile begins with a suggestion; with `done`, the profile that is there is edited.
+ * @param {{ session: import('../session.js').Session, nickname: string, done?: () => void }} properties
+ */
 export function Profile({ session, nickname, done }) {
   const t = texts()
   const id = useId()
   const [name, setName] = useState(nickname)
-  const [introduction, setIntroduction] = useState(t.introductionSample)
+  const [introduction, setIntroduction] = useState(done ? '' : t.introductionSample)
   const [photo, setPhoto] = useState(/** @type {Blob | null} */ (null))
   const { busy, failure, run } = useAction()
   const url = useBlobUrl(photo)
   useEffect(() => {
-    portrait(nickname).then((drawn) => setPhoto((before) => before ?? drawn))
+    const current = done ? session.photo(nickname) : Promise.resolve(null)
+    const drawn = current.then((url) => (url ? blobOf(url) : portrait(nickname)))
+    drawn.then((picture) => setPhoto((before) => before ?? picture))
+    if (done) session.introduction(nickname).then(setIntroduction, () => {})
   }, [])
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault()
