@@ -23,6 +23,7 @@ from pathlib import Path
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 SERVICES = ("config", "auth", "feed", "dm", "notice")
@@ -191,7 +192,7 @@ class Phone:
         self.one(f"[data-tab='{name}'][aria-current='page']")
 
     def sign_in(self):
-        self.click("button[type='submit']")
+        self.one("input[type='email']").send_keys(Keys.ENTER)
         self.one("[type='file']")
         self.page.wait("the portrait is drawn", lambda: self.one(".avatar img").get_attribute("src"))
 
@@ -212,7 +213,31 @@ class Phone:
         self.one(".bubble.own", text)
 
 
+# Two requests at a time with a token that is refused: returns how many tries and re-issues it took.
+REFUSED_TOKEN = """
+    const done = arguments[0]
+    const run = async () => {
+        const { Session } = await import('/session.js')
+        const { wire } = await import('/wire.js')
+        const session = new Session(9)
+        await session.signIn('refused@example.com', 'kakao')
+        session.api.tokens.access = 'Bearer forged'
+        wire.clear()
+        const found = await Promise.all([1, 2].map(() => session.api.get('/auth-service/sessions')))
+        const count = (call, status) => wire.rows.filter((row) => row.path.endsWith(call) && row.status === status).length
+        const counts = [count('sessions', 403), count('reIssueToken', 200), count('sessions', 200)]
+        await session.resign()
+        wire.clear()
+        return counts
+    }
+    run().then(done, (error) => done(String(error)))
+"""
+
+
 def drive(page, photo):
+    counts = page.browser.execute_async_script(REFUSED_TOKEN)
+    assert counts == [2, 1, 2], f"403, re-issues, 200: {counts}"
+    say("two requests with a refused token were sent again after one re-issue")
     one, two = Phone(page, 1), Phone(page, 2)
     page.look("sign-in")
     for phone in (one, two):
