@@ -1,4 +1,4 @@
-//! The local entry: one address for the four public services, routed by prefix as the load balancer does.
+//! The local entry: one address for the four public services, routed by prefix as the load balancer does, and for the console.
 //!
 //! It is for a laptop, in place of a load balancer with TLS. Neither the config service nor management (`/actuator`) can be reached
 //! through it. The services see the client's address in `x-forwarded-for`.
@@ -23,6 +23,7 @@ use sosohappy_common::{Context, Problem};
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::console;
 use crate::forward::Forwarder;
 
 pub(crate) const SERVICE: &str = "entry";
@@ -86,8 +87,8 @@ pub async fn start(settings: Settings, services: &[Running], server: Live<Server
     };
     let app = Router::new()
         .route("/{service}/{*path}", any(forward))
-        .fallback(async || Problem::not_found("no-such-route", "Not found"))
         .layer(cors(origins))
+        .fallback(console::file)
         .with_state(routes);
     let entry = Service {
         context,
@@ -131,7 +132,7 @@ async fn forward(
     let found = routes.services.iter().find(|(name, _)| *name == service);
     // Dot segments could leave the prefix in a server that resolves them.
     let Some((_, authority)) = found.filter(|_| !has_dot_segments(request.uri().path())) else {
-        return Problem::not_found("no-such-route", "Not found").into_response();
+        return console::file(request).await;
     };
     let offered_subprotocol = sign_in_by_subprotocol(request.headers_mut());
     let headers = request.headers_mut();

@@ -300,7 +300,7 @@ async fn announce(services: Vec<StartingService>, data: PathBuf, began: Instant)
     );
     for StartingService { service, address, .. } in &services {
         match *service {
-            entry::SERVICE => println!("  {:<15} http://{address}", "all, for apps"),
+            entry::SERVICE => println!("  {:<15} http://{address}", "console"),
             service => println!("  {service:<15} http://{address}/{service}/docs"),
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod acls;
 pub mod app;
+mod console;
 pub mod dead_letters;
 pub mod demo;
 pub mod entry;

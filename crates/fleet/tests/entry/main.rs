@@ -24,6 +24,7 @@ async fn one_address_serves_the_app() {
         .await
         .expect("the demo succeeds");
 
+    the_console_is_served(&entry).await;
     management_and_config_are_not_reachable(fleet.entry).await;
     pages_of_allowed_origins_may_call(&entry).await;
     an_early_answer_arrives(fleet.entry).await;
@@ -43,9 +44,27 @@ async fn status_of(port: u16, request: &str) -> u16 {
     status.unwrap_or_else(|| panic!("no status in {answer:?}"))
 }
 
+async fn the_console_is_served(entry: &str) {
+    let client = sosohappy_common::tls::client();
+    let page = client.get(entry).send().await.expect("the entry answers");
+    assert_eq!(page.status(), StatusCode::OK);
+    assert_eq!(page.headers()["content-type"], "text/html");
+    let policy = page.headers()["content-security-policy"].to_str().expect("text");
+    assert!(policy.starts_with("default-src 'self'"), "{policy}");
+    let tag = page.headers()["etag"].clone();
+    let again = client.get(entry).header("if-none-match", tag).send().await;
+    assert_eq!(again.expect("the entry answers").status(), StatusCode::NOT_MODIFIED);
+    let script = client.get(format!("{entry}/main.js")).send().await;
+    assert_eq!(
+        script.expect("the entry answers").headers()["content-type"],
+        "text/javascript"
+    );
+    let posted = client.post(entry).send().await.expect("the entry answers");
+    assert_eq!(posted.status(), StatusCode::NOT_FOUND);
+}
+
 async fn management_and_config_are_not_reachable(port: u16) {
     for path in [
-        "/",
         "/actuator/health",
         "/config-service/feed-config/default",
         "/auth-service/../actuator/health",
@@ -54,6 +73,9 @@ async fn management_and_config_are_not_reachable(port: u16) {
         "//actuator/health",
         "/auth-service",
         "/payroll-service/a",
+        "/jsconfig.json",
+        "/../Cargo.toml",
+        "/%2e%2e/Cargo.toml",
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nhost: fleet\r\nconnection: close\r\n\r\n");
         assert_eq!(status_of(port, &request).await, 404, "{path}");
