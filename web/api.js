@@ -96,7 +96,8 @@ export class Api {
     const row = { phone: this.phone, kind: /** @type {const} */ ('request'), method: String(request.method), path: path.split('?')[0] }
     try {
       const response = await fetch(path, { ...request, credentials: 'omit', cache: 'no-store' })
-      wire.add({ ...row, status: response.status, ms: performance.now() - began })
+      const requestId = response.headers.get('x-request-id') ?? undefined
+      wire.add({ ...row, status: response.status, ms: performance.now() - began, requestId })
       return response
     } catch (error) {
       wire.add({ ...row, status: 0, ms: performance.now() - began })

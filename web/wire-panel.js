@@ -32,7 +32,7 @@ function WireRow({ row }) {
   const request = row.kind === 'request'
   const failed = request && row.status !== 200
   return html`
-    <li class="row ${row.kind} ${failed ? 'failed' : ''} ${row.tap === undefined ? '' : 'caused'}">
+    <li class="row ${row.kind} ${failed ? 'failed' : ''} ${row.tap === undefined ? '' : 'caused'}" title=${row.requestId && `x-request-id: ${row.requestId}`}>
       <span class="who phone-${row.phone}" title=${t.phone(row.phone)}><span class="hidden">${t.phone(row.phone)}</span><span aria-hidden="true">${row.phone}</span></span>
       <span class="method">${request ? row.method : ARROWS[row.kind] + t[row.kind]}</span>
       <span class="call"><span class="service ${service}">${service}</span>${call}</span>

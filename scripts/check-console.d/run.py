@@ -304,6 +304,18 @@ def drive(page, photo):
     page.one(".wire h2", "What travels")
     say("the page speaks Korean and English")
 
+    two.tab("others")
+    two.click(f"{post} footer .last")
+    page.wait("the post of a blocked person is gone", lambda: not two.root.find_elements(By.CSS_SELECTOR, post))
+    two.tab("settings")
+    two.click("button.link", one.nickname)
+    two.one(".hint", "blocked nobody")
+    page.wait("the post is there again", lambda: refreshed(two, post))
+    page.one(".tools > button").click()
+    Phone(page, 3).click(".phone-head .round")
+    page.wait("the third phone is removed", lambda: len(page.browser.find_elements(By.CSS_SELECTOR, ".phone")) == 2)
+    say(f"{two.nickname} blocked {one.nickname} and lifted the block; a third phone came and went")
+
     page.size(*NARROW)
     overflow = page.browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0, f"the page is {overflow} px wider than a phone"
@@ -335,12 +347,20 @@ def drive(page, photo):
     say(f"{two.nickname} left, and the conversation is gone; {one.nickname} signed out")
 
 
+def refreshed(phone, selector):
+    """Opens others' posts anew, and returns whether the loaded ones include that."""
+    phone.tab("notices")
+    phone.tab("others")
+    phone.one(".post, .empty")
+    return phone.root.find_elements(By.CSS_SELECTOR, selector)
+
+
 def reread(phone):
     """Opens the conversations anew, and returns their text."""
     phone.tab("notices")
     phone.tab("messages")
-    list_or_none = phone.page.one(f"[data-phone='{phone.number}'] .list, [data-phone='{phone.number}'] .empty")
-    return phone.root.text if list_or_none else ""
+    phone.one(".line, .empty")
+    return phone.root.text
 
 
 def first_paint(page):

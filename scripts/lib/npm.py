@@ -22,4 +22,4 @@ def fetch(name, version, sha512):
 
 if __name__ == "__main__":
     name, version, sha512, folder = sys.argv[1:]
-    fetch(name, version, sha512).extractall(folder, filter="data")
+    fetch(name, version, sha512).extractall(folder)
