@@ -1,12 +1,16 @@
 /** Pictures drawn in the page, for whoever has no photo at hand. */
 
+/** The side of the square that is drawn on, in units of the drawing. */
 const SIZE = 480
+const PORTRAIT_PIXELS = 192
 
-/** @param {(context: CanvasRenderingContext2D) => void} draw @returns {Promise<Blob>} a PNG */
-function paint(draw) {
+/** @param {number} pixels of a side @param {(context: CanvasRenderingContext2D) => void} draw @returns {Promise<Blob>} a PNG */
+function paint(pixels, draw) {
   const canvas = document.createElement('canvas')
-  canvas.width = canvas.height = SIZE
-  draw(/** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d')))
+  canvas.width = canvas.height = pixels
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'))
+  context.scale(pixels / SIZE, pixels / SIZE)
+  draw(context)
   return new Promise((resolve, reject) =>
     canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('no picture'))), 'image/png'),
   )
@@ -23,7 +27,7 @@ function fill(context, colours) {
 /** Draws a profile photo: the first letter on a colour of its own. @param {string} name */
 export function portrait(name) {
   const hue = [...name].reduce((sum, letter) => sum + (letter.codePointAt(0) ?? 0) * 37, 0) % 360
-  return paint((context) => {
+  return paint(PORTRAIT_PIXELS, (context) => {
     fill(context, [`hsl(${hue} 55% 62%)`, `hsl(${(hue + 40) % 360} 60% 48%)`])
     context.fillStyle = 'white'
     context.font = `600 ${SIZE / 2}px system-ui, sans-serif`
@@ -42,7 +46,7 @@ export function blobOf(url) {
 /** Draws a landscape: sky, sun and three ridges. A new one each time. */
 export function landscape() {
   const hue = Math.floor(Math.random() * 360)
-  return paint((context) => {
+  return paint(SIZE, (context) => {
     fill(context, [`hsl(${hue} 60% 72%)`, `hsl(${(hue + 30) % 360} 75% 86%)`, 'hsl(35 90% 88%)'])
     context.fillStyle = 'hsl(45 100% 94%)'
     context.beginPath()
