@@ -4,6 +4,7 @@ mod app;
 mod consumers;
 mod delivery;
 mod domain;
+mod error;
 mod housekeeping;
 mod metrics;
 mod push;
@@ -96,6 +97,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     spawn_refresh(&context, bus, poll);
 
     let app = App {
+        context: context.clone(),
+        store: delivery.store,
+        directory: delivery.directory,
         hub,
         names: identity.names.clone(),
         protocol: Arc::new(NoticeProtocol(present)),

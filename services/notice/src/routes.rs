@@ -1,6 +1,7 @@
 //! Every URL of the notice service.
 
 mod connect;
+mod inbox;
 
 use sosohappy_access::{Identity, protect};
 use sosohappy_common::http::Class;
@@ -10,7 +11,11 @@ use utoipa_axum::routes;
 use crate::app::App;
 
 pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
-    let closed = OpenApiRouter::new().routes(Class::Connect.of(routes!(connect::connect_notice)));
+    let closed = OpenApiRouter::new()
+        .routes(Class::Connect.of(routes!(connect::connect_notice)))
+        .routes(Class::Read.of(routes!(inbox::find_notice)))
+        .routes(Class::Read.of(routes!(inbox::unread_count)))
+        .routes(Class::Write.of(routes!(inbox::read_notice)));
     OpenApiRouter::new()
         .nest("/notice-service", protect(closed, identity))
         .with_state(app)

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use anyhow::bail;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Device, SessionId};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
-use crate::domain::{Notice, PushGroup, Target, Thread, WaitingPush};
+use crate::domain::{LIKE, Notice, PushGroup, Target, Thread, WaitingPush};
 use crate::settings::InboxSettings;
 
 /// What became of a notice.
@@ -100,6 +101,67 @@ pub trait Notices: Debug + Send + Sync {
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError>;
 }
 
+/// A notice of the inbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredNotice {
+    pub id: EventId,
+    pub seq: i64,
+    pub actor: Option<Account>,
+    pub topic: String,
+    /// As it is kept: of a like its `date`.
+    pub data: Value,
+    pub occurred_at: Timestamp,
+}
+
+impl StoredNotice {
+    /// Returns the date of the post, if the notice is a like.
+    pub fn like_date(&self) -> Option<i64> {
+        (self.topic == LIKE).then(|| self.data["date"].as_i64()).flatten()
+    }
+}
+
+/// The likes of one post, or one other notice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoticeGroup {
+    pub newest: StoredNotice,
+    pub count: u64,
+}
+
+impl From<StoredNotice> for NoticeGroup {
+    fn from(newest: StoredNotice) -> Self {
+        Self { newest, count: 1 }
+    }
+}
+
+/// A page of an inbox, newest first. Withdrawn notices are not in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Listing<'a> {
+    pub account: &'a Account,
+    /// Actors whose notices are left out.
+    pub hidden: &'a [Account],
+    /// Numbers below this.
+    pub before: i64,
+    pub limit: u32,
+}
+
+#[async_trait]
+pub trait Inbox: Debug + Send + Sync {
+    /// Returns the likes of each post as one group, under the number of the newest, and other notices one by one.
+    async fn groups(&self, listing: &Listing<'_>) -> Result<Vec<NoticeGroup>, StoreError>;
+
+    /// Returns the likes of the post of that date.
+    async fn likes(&self, listing: &Listing<'_>, date: i64) -> Result<Vec<StoredNotice>, StoreError>;
+
+    /// Raises the number up to which the account has read, at most to its newest. Returns the notices that were unread until then.
+    async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError>;
+
+    /// Returns the number up to which the account has read; 0 when nothing.
+    async fn read_until(&self, account: &Account) -> Result<i64, StoreError>;
+
+    /// Counts the notices after a number.
+    async fn unread(&self, account: &Account, hidden: &[Account], read_seq: i64) -> Result<u64, StoreError>;
+}
+
 #[async_trait]
 pub trait Devices: Debug + Send + Sync {
     /// The last word on a session counts; a push token is its last owner's alone.
@@ -171,7 +233,7 @@ fn group(
 }
 
 #[async_trait]
-pub trait Store: Notices + Devices + Pushes + Ping {
+pub trait Store: Notices + Inbox + Devices + Pushes + Ping {
     /// Erases what the account caused or received up to the moment, its devices, and what the directory knows of it, and writes the receipt.
     /// The same event again erases nothing more, and writes the receipt again for whoever has not got it.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;

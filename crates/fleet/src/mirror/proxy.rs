@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use reqwest::Url;
-use sosohappy_common::{Context, Problem};
+use sosohappy_common::Context;
 
 use super::Side;
 use super::body::{Shared, Tee};

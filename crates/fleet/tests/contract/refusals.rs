@@ -48,7 +48,7 @@ impl Route {
                 "page" => "0",
                 "size" => "7",
                 "messageCnt" => "20",
-                "imageId" | "commentId" => "1",
+                "imageId" | "commentId" | "seq" => "1",
                 "id" => "0123456789abcdef",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest" => {

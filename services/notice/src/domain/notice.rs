@@ -74,7 +74,7 @@ impl Content {
     /// The data as it is kept: without the actor's nickname, which changes.
     pub fn stored(&self) -> String {
         match self {
-            Self::Like { date, .. } => json(&StoredLike { date: *date }),
+            Self::Like { date, .. } => stored_like(*date),
             Self::Other { data, .. } => data.to_string(),
         }
     }
@@ -92,6 +92,11 @@ impl Content {
             Self::Other { topic, data } => json(&Frame { topic, data }),
         }
     }
+}
+
+/// Returns the data under which a like of the post of that date is kept.
+pub fn stored_like(date: i64) -> String {
+    json(&StoredLike { date })
 }
 
 fn json(value: &impl Serialize) -> String {

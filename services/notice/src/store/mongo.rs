@@ -3,6 +3,7 @@
 
 mod devices;
 mod erasure;
+mod inbox;
 mod marks;
 mod notices;
 mod pushes;
@@ -26,6 +27,8 @@ const DEVICES: &str = "device";
 /// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens),
 /// `thread` (a digest), `taken` (by which take).
 const PUSHES: &str = "push";
+/// `_id` (account), `read_seq`, `read_at`.
+const READ: &str = "inbox_read";
 /// `_id` (thread), `started_at`, `sent`.
 const WINDOWS: &str = "push_window";
 /// `_id` (notice), `withdrawn_until`, `stored_at`.

@@ -2,6 +2,7 @@
 
 mod devices;
 mod erasure;
+mod inbox;
 mod notices;
 mod pushes;
 

@@ -105,7 +105,7 @@ impl Bench {
     }
 
     async fn due(&self, second: i64) -> Vec<WaitingPush> {
-        let groups = self.groups(second).await;
+        let groups = self.push_groups(second).await;
         assert!(
             groups.iter().all(|group| group.events == [group.newest.event]),
             "{groups:?}"
@@ -113,7 +113,7 @@ impl Bench {
         groups.into_iter().map(|group| group.newest).collect()
     }
 
-    async fn groups(&self, second: i64) -> Vec<PushGroup> {
+    async fn push_groups(&self, second: i64) -> Vec<PushGroup> {
         self.take_due(at(second), at(second + 60), 100).await.unwrap()
     }
 }
@@ -599,7 +599,7 @@ async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
     }
     bench.queue(&later, at(15)).await.unwrap();
 
-    let groups = bench.groups(10).await;
+    let groups = bench.push_groups(10).await;
     assert_eq!(groups.len(), 2, "{groups:?}");
     let [group, single] = &groups[..] else { unreachable!() };
     assert_eq!(
@@ -608,13 +608,13 @@ async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
     );
     assert_eq!(group.thread, likes[0].thread());
     assert_eq!((single.events.as_slice(), single.actors), ([other.event].as_slice(), 1));
-    assert_eq!(bench.groups(11).await, [], "another replica has them");
+    assert_eq!(bench.push_groups(11).await, [], "another replica has them");
 
     // A later one takes those along that were postponed, except those that a device has.
     bench.sent(&[likes[0].event], "phone").await.unwrap();
     let events: Vec<_> = likes.iter().map(|push| push.event).collect();
     bench.postpone(&events, at(60)).await.unwrap();
-    let groups = bench.groups(15).await;
+    let groups = bench.push_groups(15).await;
     assert_eq!(groups.len(), 1);
     assert_eq!((groups[0].events.len(), groups[0].newest.event), (3, later.event));
     assert_eq!(groups[0].newest.attempts, 2);
@@ -623,16 +623,16 @@ async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
     let kind = likes[0].kind_thread();
     bench.defer(&groups[0].events, &kind, at(59)).await.unwrap();
     bench.defer(&[other.event], &kind, at(59)).await.unwrap();
-    let groups = bench.groups(59).await;
+    let groups = bench.push_groups(59).await;
     assert_eq!(groups.len(), 1, "{groups:?}");
     assert_eq!((groups[0].events.len(), &groups[0].thread), (4, &kind));
     assert_eq!(groups[0].newest.attempts, 1);
     bench.settle(&groups[0].events, at(59)).await.unwrap();
-    let groups = bench.groups(60).await;
+    let groups = bench.push_groups(60).await;
     assert_eq!(groups.len(), 1);
     assert_eq!(groups[0].newest.sent, ["phone"]);
     bench.settle(&groups[0].events, at(60)).await.unwrap();
-    assert_eq!(bench.groups(10_000).await, []);
+    assert_eq!(bench.push_groups(10_000).await, []);
 }
 
 async fn pushes_of_a_thread_are_counted_by_the_minute(bed: Bed) {
@@ -652,7 +652,89 @@ async fn pushes_of_a_thread_are_counted_by_the_minute(bed: Bed) {
     assert_eq!(admitted, 3, "no replica counts past another");
 }
 
+async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
+    let bench = bench(bed).await;
+    let kim = account("kim");
+    let like = |liker: &str, date, second| Notice {
+        content: Content::Like {
+            liker: account(liker),
+            known_as: liker.to_owned(),
+            date,
+        },
+        ..bench.like(liker, "kim", second)
+    };
+    let comment = Notice {
+        content: Content::Other {
+            topic: "comment".into(),
+            data: serde_json::json!({ "text": "hi" }),
+        },
+        ..bench.like("lee", "kim", 4)
+    };
+    let notices = [
+        like("lee", 1, 1),
+        like("park", 1, 2),
+        like("lee", 2, 3),
+        comment,
+        like("choi", 1, 5),
+    ];
+    let mut numbers = Vec::new();
+    for (notice, second) in notices.iter().zip(1..) {
+        numbers.push(bench.seq(notice, second).await);
+    }
+    bench.seq(&bench.like("lee", "other", 6), 6).await;
+    let listing = |before, limit| Listing {
+        account: &kim,
+        hidden: &[],
+        before,
+        limit,
+    };
+    let shape = |groups: &[NoticeGroup]| -> Vec<(i64, u64)> {
+        groups.iter().map(|group| (group.newest.seq, group.count)).collect()
+    };
+    let all = bench.groups(&listing(i64::MAX, 10)).await.unwrap();
+    assert_eq!(shape(&all), [(numbers[4], 3), (numbers[3], 1), (numbers[2], 1)]);
+    assert_eq!(all[0].newest.like_date(), Some(1));
+    assert_eq!(all[0].newest.actor, Some(account("choi")));
+    assert_eq!(all[1].newest.data["text"], "hi");
+    let page = bench.groups(&listing(numbers[4], 1)).await.unwrap();
+    assert_eq!(shape(&page), [(numbers[3], 1)]);
+    let likes = bench.likes(&listing(i64::MAX, 10), 1).await.unwrap();
+    let actors: Vec<_> = likes.iter().map(|like| like.actor.clone().unwrap()).collect();
+    assert_eq!(actors, [account("choi"), account("park"), account("lee")]);
+    let hidden = [account("choi")];
+    let without = Listing {
+        hidden: &hidden,
+        ..listing(i64::MAX, 10)
+    };
+    let groups = bench.groups(&without).await.unwrap();
+    assert_eq!(shape(&groups), [(numbers[3], 1), (numbers[2], 1), (numbers[1], 2)]);
+
+    assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
+    assert_eq!(bench.unread(&kim, &[], 0).await.unwrap(), 5);
+    assert_eq!(bench.unread(&kim, &hidden, 0).await.unwrap(), 4);
+    let read = bench.read(&kim, numbers[1], at(10)).await.unwrap();
+    assert_eq!(read.len(), 2);
+    assert!(read.contains(&notices[0].event) && read.contains(&notices[1].event));
+    assert_eq!(bench.read(&kim, numbers[0], at(11)).await.unwrap(), []);
+    assert_eq!(bench.read_until(&kim).await.unwrap(), numbers[1]);
+    assert_eq!(bench.read(&kim, i64::MAX, at(12)).await.unwrap().len(), 3);
+    assert_eq!(
+        bench.read_until(&kim).await.unwrap(),
+        numbers[4],
+        "not beyond the newest"
+    );
+
+    bench.withdraw(notices[4].event, at(20), at(20)).await.unwrap();
+    bench.erase(&bench.erasure("park", 30), at(30)).await.unwrap();
+    let groups = bench.groups(&listing(i64::MAX, 10)).await.unwrap();
+    assert_eq!(shape(&groups), [(numbers[3], 1), (numbers[2], 1), (numbers[0], 1)]);
+    bench.erase(&bench.erasure("kim", 40), at(40)).await.unwrap();
+    assert_eq!(bench.groups(&listing(i64::MAX, 10)).await.unwrap(), []);
+    assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
+}
+
 on_both_engines!(
+    an_inbox_is_paged_in_groups_and_read_up_to_a_number,
     a_withdrawn_notice_keeps_its_number_only,
     pushes_of_a_thread_are_counted_by_the_minute,
     pushes_of_one_thread_are_taken_together,

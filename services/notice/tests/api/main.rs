@@ -2,6 +2,7 @@
 
 mod connect;
 mod fleet;
+mod inbox;
 mod likes;
 mod notices;
 mod providers;

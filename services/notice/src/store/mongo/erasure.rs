@@ -6,7 +6,8 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
 use super::{
-    BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, RECEIPTS, WINDOWS, WITHDRAWALS, notices::erased, number, text,
+    BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, READ, RECEIPTS, WINDOWS, WITHDRAWALS, notices::erased, number,
+    text,
 };
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 
@@ -89,6 +90,9 @@ impl MongoStore {
         let either = [received.clone(), caused.clone()];
         self.collection(PUSHES)
             .delete_many(doc! { "$or": either.as_slice() })
+            .await?;
+        self.collection(READ)
+            .delete_one(doc! { "_id": account, "read_at": up_to.clone() })
             .await?;
         let notices = self.collection(NOTICES);
         notices.delete_many(received).await?;

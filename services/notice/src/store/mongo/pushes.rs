@@ -220,7 +220,7 @@ impl MongoStore {
     }
 }
 
-fn parse_event(id: &str) -> Result<EventId, StoreError> {
+pub(super) fn parse_event(id: &str) -> Result<EventId, StoreError> {
     id.parse().map_err(|_| broken("an event id is not one"))
 }
 
@@ -241,7 +241,7 @@ fn waiting(push: &Document) -> Result<WaitingPush, StoreError> {
     })
 }
 
-fn optional(document: &Document, field: &str) -> Option<String> {
+pub(super) fn optional(document: &Document, field: &str) -> Option<String> {
     match document.get(field) {
         Some(Bson::String(text)) => Some(text.clone()),
         _ => None,

@@ -90,6 +90,7 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
     .await?;
     for statement in [
         "DELETE FROM notice WHERE account = ? AND occurred_at <= ?",
+        "DELETE FROM inbox_read WHERE account = ? AND read_at <= ?",
         // Settled pushes name nobody; a like of the account that comes next at the address is another notice.
         "DELETE FROM push WHERE event_id IN (SELECT event_id FROM notice WHERE actor = ? AND occurred_at <= ?)",
         // The number stays: the receiver's next notice gets another one.

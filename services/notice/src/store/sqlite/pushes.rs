@@ -254,7 +254,7 @@ async fn take_group(
     Ok(group(Thread(thread), members, read, attempts))
 }
 
-fn event(id: Vec<u8>) -> Result<EventId, StoreError> {
+pub(super) fn event(id: Vec<u8>) -> Result<EventId, StoreError> {
     let id: [u8; 16] = id.try_into().map_err(|_| broken("an event id is not one"))?;
     Ok(EventId(uuid::Uuid::from_bytes(id)))
 }

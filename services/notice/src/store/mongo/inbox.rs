@@ -1,0 +1,130 @@
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use mongodb::bson::{Document, doc};
+use sosohappy_common::Account;
+use sosohappy_events::EventId;
+use sosohappy_store::StoreError;
+
+use super::pushes::{optional, parse_event};
+use super::{MongoStore, NOTICES, READ, number, text};
+use crate::domain::{LIKE, stored_like};
+use crate::store::{Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
+
+/// The condition on what the account sees.
+fn seen(account: &Account, hidden: &[Account]) -> Document {
+    let mut seen = doc! { "account": account.as_str(), "withdrawn": { "$ne": true } };
+    if !hidden.is_empty() {
+        let hidden: Vec<&str> = hidden.iter().map(AsRef::as_ref).collect();
+        seen.insert("actor", doc! { "$nin": hidden });
+    }
+    seen
+}
+
+fn stored(notice: &Document) -> Result<StoredNotice, StoreError> {
+    Ok(StoredNotice {
+        id: parse_event(text(notice, "_id")?)?,
+        seq: number(notice, "seq")?,
+        actor: optional(notice, "actor").as_deref().map(parse_account).transpose()?,
+        topic: text(notice, "topic")?.to_owned(),
+        data: serde_json::from_str(text(notice, "data")?).map_err(|_| broken("a notice is not JSON"))?,
+        occurred_at: timestamp(number(notice, "occurred_at")?)?,
+    })
+}
+
+#[async_trait]
+impl Inbox for MongoStore {
+    async fn groups(&self, listing: &Listing<'_>) -> Result<Vec<NoticeGroup>, StoreError> {
+        let notices = self.collection(NOTICES);
+        let is_like = doc! { "$eq": ["$topic", LIKE] };
+        let pipeline = [
+            doc! { "$match": seen(listing.account, listing.hidden) },
+            doc! { "$group": {
+                "_id": { "$cond": [is_like, "$data", "$_id"] },
+                "seq": { "$max": "$seq" },
+                "count": { "$sum": 1_i64 },
+            } },
+            doc! { "$match": { "seq": { "$lt": listing.before } } },
+            doc! { "$sort": { "seq": -1 } },
+            doc! { "$limit": i64::from(listing.limit) },
+        ];
+        let groups: Vec<Document> = notices.aggregate(pipeline).await?.try_collect().await?;
+        let mut counts = Vec::with_capacity(groups.len());
+        for group in &groups {
+            counts.push((number(group, "seq")?, number(group, "count")?));
+        }
+        let numbers: Vec<i64> = counts.iter().map(|(seq, _)| *seq).collect();
+        let newest = doc! { "account": listing.account.as_str(), "seq": { "$in": numbers } };
+        let newest: Vec<Document> = notices
+            .find(newest)
+            .sort(doc! { "seq": -1 })
+            .await?
+            .try_collect()
+            .await?;
+        let mut found = Vec::with_capacity(newest.len());
+        for notice in &newest {
+            let newest = stored(notice)?;
+            let count = counts.iter().find(|(seq, _)| *seq == newest.seq);
+            let count = count.and_then(|(_, count)| u64::try_from(*count).ok()).unwrap_or(1);
+            found.push(NoticeGroup { newest, count });
+        }
+        Ok(found)
+    }
+
+    async fn likes(&self, listing: &Listing<'_>, date: i64) -> Result<Vec<StoredNotice>, StoreError> {
+        let mut likes = seen(listing.account, listing.hidden);
+        likes.extend(doc! { "topic": LIKE, "data": stored_like(date), "seq": { "$lt": listing.before } });
+        let mut found = self
+            .collection(NOTICES)
+            .find(likes)
+            .sort(doc! { "seq": -1 })
+            .limit(i64::from(listing.limit))
+            .await?;
+        let mut notices = Vec::new();
+        while let Some(notice) = found.try_next().await? {
+            notices.push(stored(&notice)?);
+        }
+        Ok(notices)
+    }
+
+    async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
+        let notices = self.collection(NOTICES);
+        let newest = notices
+            .find_one(doc! { "account": account.as_str() })
+            .sort(doc! { "seq": -1 })
+            .await?;
+        let newest = newest.map(|newest| number(&newest, "seq")).transpose()?;
+        let (seq, before) = (seq.min(newest.unwrap_or_default()), self.read_until(account).await?);
+        if seq <= before {
+            return Ok(Vec::new());
+        }
+        // What two calls at once return twice is settled twice, which changes nothing.
+        let later = doc! { "$max": { "read_seq": seq, "read_at": now.as_millisecond() } };
+        self.upsert(READ, doc! { "_id": account.as_str() }, later).await?;
+        let read = doc! {
+            "account": account.as_str(),
+            "seq": { "$gt": before, "$lte": seq },
+            "withdrawn": { "$ne": true },
+        };
+        let mut found = notices.find(read).projection(doc! { "_id": 1 }).await?;
+        let mut events = Vec::new();
+        while let Some(notice) = found.try_next().await? {
+            events.push(parse_event(text(&notice, "_id")?)?);
+        }
+        Ok(events)
+    }
+
+    async fn read_until(&self, account: &Account) -> Result<i64, StoreError> {
+        let read = self.collection(READ).find_one(doc! { "_id": account.as_str() }).await?;
+        Ok(read
+            .map(|read| number(&read, "read_seq"))
+            .transpose()?
+            .unwrap_or_default())
+    }
+
+    async fn unread(&self, account: &Account, hidden: &[Account], read_seq: i64) -> Result<u64, StoreError> {
+        let mut unread = seen(account, hidden);
+        unread.insert("seq", doc! { "$gt": read_seq });
+        Ok(self.collection(NOTICES).count_documents(unread).await?)
+    }
+}

@@ -1,0 +1,150 @@
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::EventId;
+use sosohappy_store::sqlite::Engine;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::QueryBuilder;
+
+use super::{SqliteStore, pushes::event};
+use crate::domain::{LIKE, stored_like};
+use crate::store::{Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    event_id: Vec<u8>,
+    seq: i64,
+    actor: Option<String>,
+    topic: String,
+    data: String,
+    occurred_at: i64,
+    count: i64,
+}
+
+impl Row {
+    fn group(self) -> Result<NoticeGroup, StoreError> {
+        let newest = StoredNotice {
+            id: event(self.event_id)?,
+            seq: self.seq,
+            actor: self.actor.as_deref().map(parse_account).transpose()?,
+            topic: self.topic,
+            data: serde_json::from_str(&self.data).map_err(|_| broken("a notice is not JSON"))?,
+            occurred_at: timestamp(self.occurred_at)?,
+        };
+        let count = u64::try_from(self.count).unwrap_or_default();
+        Ok(NoticeGroup { newest, count })
+    }
+}
+
+/// Adds the condition on what the account sees.
+fn push_seen(query: &mut QueryBuilder<Engine>, account: &Account, hidden: &[Account]) {
+    query
+        .push("account = ")
+        .push_bind(account.as_str().to_owned())
+        .push(" AND withdrawn = 0");
+    if hidden.is_empty() {
+        return;
+    }
+    query.push(" AND (actor IS NULL OR actor NOT IN (");
+    let mut accounts = query.separated(", ");
+    for account in hidden {
+        accounts.push_bind(account.as_str().to_owned());
+    }
+    query.push("))");
+}
+
+#[async_trait]
+impl Inbox for SqliteStore {
+    async fn groups(&self, listing: &Listing<'_>) -> Result<Vec<NoticeGroup>, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new(
+            "SELECT n.event_id, n.seq, n.actor, n.topic, n.data, n.occurred_at, g.count FROM (
+                SELECT MAX(seq) AS seq, COUNT(*) AS count FROM notice WHERE ",
+        );
+        push_seen(&mut query, listing.account, listing.hidden);
+        query
+            .push(" GROUP BY CASE WHEN topic = ")
+            .push_bind(LIKE)
+            .push(" THEN data ELSE event_id END HAVING MAX(seq) < ")
+            .push_bind(listing.before)
+            .push(" ORDER BY 1 DESC LIMIT ")
+            .push_bind(listing.limit)
+            .push(") g JOIN notice n ON n.seq = g.seq AND n.account = ")
+            .push_bind(listing.account.as_str())
+            .push(" ORDER BY n.seq DESC");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.database.reader()).await?;
+        rows.into_iter().map(Row::group).collect()
+    }
+
+    async fn likes(&self, listing: &Listing<'_>, date: i64) -> Result<Vec<StoredNotice>, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new(
+            "SELECT event_id, seq, actor, topic, data, occurred_at, 1 AS count FROM notice WHERE ",
+        );
+        push_seen(&mut query, listing.account, listing.hidden);
+        query
+            .push(" AND topic = ")
+            .push_bind(LIKE)
+            .push(" AND data = ")
+            .push_bind(stored_like(date))
+            .push(" AND seq < ")
+            .push_bind(listing.before)
+            .push(" ORDER BY seq DESC LIMIT ")
+            .push_bind(listing.limit);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.database.reader()).await?;
+        rows.into_iter().map(|row| Ok(row.group()?.newest)).collect()
+    }
+
+    async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
+        let read: Vec<Vec<u8>> = retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM notice WHERE account = ?")
+                .bind(account.as_str())
+                .fetch_one(&mut *tx)
+                .await?;
+            let before: Option<i64> = sqlx::query_scalar("SELECT read_seq FROM inbox_read WHERE account = ?")
+                .bind(account.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            let (seq, before) = (seq.min(newest.unwrap_or_default()), before.unwrap_or_default());
+            if seq <= before {
+                return Ok::<_, StoreError>(Vec::new());
+            }
+            sqlx::query(
+                "INSERT INTO inbox_read (account, read_seq, read_at) VALUES (?, ?, ?)
+                ON CONFLICT (account) DO UPDATE SET read_seq = excluded.read_seq, read_at = excluded.read_at",
+            )
+            .bind(account.as_str())
+            .bind(seq)
+            .bind(now.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+            let read = sqlx::query_scalar(
+                "SELECT event_id FROM notice WHERE account = ? AND seq > ? AND seq <= ? AND withdrawn = 0",
+            )
+            .bind(account.as_str())
+            .bind(before)
+            .bind(seq)
+            .fetch_all(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(read)
+        })
+        .await?;
+        read.into_iter().map(event).collect()
+    }
+
+    async fn read_until(&self, account: &Account) -> Result<i64, StoreError> {
+        let read: Option<i64> = sqlx::query_scalar("SELECT read_seq FROM inbox_read WHERE account = ?")
+            .bind(account.as_str())
+            .fetch_optional(self.database.reader())
+            .await?;
+        Ok(read.unwrap_or_default())
+    }
+
+    async fn unread(&self, account: &Account, hidden: &[Account], read_seq: i64) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM notice WHERE ");
+        push_seen(&mut query, account, hidden);
+        query.push(" AND seq > ").push_bind(read_seq);
+        let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+}
