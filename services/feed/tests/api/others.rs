@@ -357,8 +357,11 @@ async fn write_and_like(feed: &Feed, bed: &Bed) -> Vec<Person> {
     people
 }
 
+/// What a post ranks by, from its author, day and happiness.
+type Rank = fn(usize, i64, i64) -> i64;
+
 /// What is expected of a list: of equals the newest first, and of one moment the one that was written last.
-fn in_order(rank: fn(usize, i64, i64) -> i64, only: impl Fn(usize, i64) -> bool) -> Vec<(String, i64)> {
+fn in_order(rank: Rank, only: impl Fn(usize, i64) -> bool) -> Vec<(String, i64)> {
     let mut rows: Vec<_> = WRITTEN
         .iter()
         .enumerate()
@@ -375,7 +378,7 @@ async fn others_posts_come_in_the_order_asked_for(bed: Bed) {
     let feed = Feed::start(&bed).await;
     write_and_like(&feed, &bed).await;
     let reader = bed.person("reader@example.com+apple", "reader").await;
-    let orders: [(&str, fn(usize, i64, i64) -> i64); 3] = [
+    let orders: [(&str, Rank); 3] = [
         ("newest", |_, _, _| 0),
         ("likes", |author, day, _| likes_of(author, day)),
         ("happiness", |_, _, happiness| happiness),
