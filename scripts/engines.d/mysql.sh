@@ -35,7 +35,7 @@ mysql_launch() {
     launched "$folder" mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/data" --init-file="$folder/init.sql" \
         --bind-address=127.0.0.1 --port="$port" --socket=mysql.sock --pid-file=mariadbd.pid --skip-name-resolve \
         --ssl-ca="$TLS_DIR/ca.pem" --ssl-cert="$TLS_DIR/server.crt" --ssl-key="$TLS_DIR/server.key" \
-        --character-set-server=utf8mb4 --innodb-flush-log-at-trx-commit=1 --max-connections=500
+        --character-set-server=utf8mb4 --innodb-flush-log-at-trx-commit=1 --max-connections=2000
 }
 
 mysql_answers() {
