@@ -133,8 +133,8 @@ async fn unfollow(
     Ok(true)
 }
 
-/// Publishes the end of every block and follow of an account that resigns; the rows go with the account's. The topic `follow` says nothing:
-/// whoever reads it erases at `resign`.
+/// Publishes the end of every block and follow of an account that resigns; the rows go with the account's. The topic `follow` has no event of it:
+/// its consumers erase at `resign`.
 pub async fn end_all(
     app: &App,
     tx: &mut dyn Transaction,

@@ -235,7 +235,7 @@ fn group(
 #[async_trait]
 pub trait Store: Notices + Inbox + Devices + Pushes + Ping {
     /// Erases what the account caused or received up to the moment, its devices, and what the directory knows of it, and writes the receipt.
-    /// The same event again erases nothing more, and writes the receipt again for whoever has not got it.
+    /// The same event again erases nothing more, and writes the receipt again, which auth may have missed.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
 
     /// When this inbox was opened for the first time, by whichever replica.

@@ -5,7 +5,7 @@
 //!
 //! The other side gets requests in an order that has no effect before its cause: a request is sent once every request that was answered
 //! before this one came has been answered by the other side as well ([`Order`]). So a sign-in precedes the requests with its token, and a
-//! post precedes its likes, whoever sends them; requests that were under way at the same time stay so.
+//! post precedes its likes, whichever client sends them; concurrent requests stay concurrent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -34,7 +34,10 @@ async fn a_client_that_does_not_read_is_cut_and_others_are_served() {
     assert_eq!(other.text().await, "still here");
     fleet.hub.send(&account("lee"), "and served");
     assert_eq!(other.text().await, "and served");
-    assert!(begun.elapsed() < limits().write_timeout, "the other waits for nobody");
+    assert!(
+        begun.elapsed() < limits().write_timeout,
+        "the other client does not wait"
+    );
     until("its task has ended", || *fleet.notes.closed.lock() == 1).await;
     assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "too-slow", 1));
     drop(stuck);

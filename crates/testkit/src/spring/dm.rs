@@ -126,7 +126,7 @@ impl SpringDm {
         self.people.lock().device_of(nickname).is_some()
     }
 
-    /// Returns whether somebody of this nickname has a socket.
+    /// Returns whether a user with this nickname has a socket.
     #[must_use]
     pub fn is_online(&self, nickname: &str) -> bool {
         self.sockets.is_open(nickname)

@@ -534,7 +534,7 @@ async fn one_of_two_accounts_gets_an_identity(bed: Bed) {
         let mut outcomes = [kims.status.as_u16(), lees.status.as_u16()];
         outcomes.sort_unstable();
         let has_signed_up = new.status == 200 && new.header("email") == "new@gmail.com+google";
-        // Whoever signs in after a link enters the account that got it.
+        // A sign-in after the link enters the account that the identity is linked to.
         assert_eq!(outcomes, if has_signed_up { [409, 409] } else { [200, 409] }, "{new:?}");
         if has_signed_up {
             proving.auth.resign(&Person::of(&new)).await.expect(200);

@@ -495,7 +495,7 @@ async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
     kept.say("lee", "kim", 4, 21).await;
     let event = EventId::new(&kept.context);
     kept.erase("kim", 20, event).await;
-    // Nobody knows yet whether that was to the account that resigned or to one that signed up since.
+    // It is not known yet whether the receiver was the account that resigned or one that signed up since.
     assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 4"]);
     kept.store.sweep(at(0), at(19)).await.unwrap();
     assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 4"]);

@@ -198,7 +198,7 @@ impl Actor for FindUserFeed {
     }
 }
 
-/// The public posts of one person, newest first unless another order is asked for; none of somebody unknown.
+/// The public posts of one person, newest first unless another order is asked for; none for an unknown nickname.
 #[utoipa::path(
     get,
     path = "/findUserFeed",
