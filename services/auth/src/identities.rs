@@ -8,6 +8,7 @@ use crate::domain::id_token::{InvalidIdToken, Proven};
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::provider::Provider;
 use crate::error::Error;
+use crate::sessions;
 use crate::settings::Proof;
 use crate::store::Transaction;
 
@@ -83,7 +84,7 @@ pub async fn insert(app: &App, tx: &mut dyn Transaction, account: &Account, iden
     }
 }
 
-/// Unlinks an identity; false when the account has no such identity.
+/// Unlinks an identity, and closes the sessions that it has opened; false when the account has no such identity.
 ///
 /// # Errors
 /// [`Error::LastIdentity`] where the account would have none left.
@@ -107,7 +108,13 @@ async fn unlink_once(app: &App, account: &Account, identity: &Identity) -> Resul
         // The account's own row never loses its subject: an older release would take the next one that comes.
         tx.link_person(account, &next.identity).await?;
     }
-    tx.commit().await?;
+    for session in tx.sessions_of(account).await? {
+        // An older release has not written with which identity it opened a session: it may have been this one.
+        if session.origin.identity.as_ref().is_none_or(|opened| opened == identity) {
+            sessions::close(app, tx.as_mut(), &session).await?;
+        }
+    }
+    app.commit(tx).await?;
     Ok(true)
 }
 

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::types::SessionId;
 
+use super::person::Identity;
+
 /// The `jti` of a refresh token: 32 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefreshId(pub String);
@@ -16,10 +18,12 @@ pub struct Refresh {
     pub expires_at: Timestamp,
 }
 
-/// Where a session was opened, for the person to recognise it. Empty where an older release has opened it.
+/// How a session was opened. Empty where an older release has opened it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     pub opened_at: Option<Timestamp>,
+    /// With which identity; unlinking it closes the session.
+    pub identity: Option<Identity>,
     /// The client's name of itself.
     pub device: Option<String>,
     /// The class of the address that it was last used from.

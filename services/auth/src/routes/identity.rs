@@ -82,7 +82,8 @@ pub struct IdentityUnlinked {
     success: bool,
 }
 
-/// Unlinks an identity; sessions that it has opened go on. The last one is refused with 409 `last-identity`.
+/// Unlinks an identity and closes the sessions that it has opened, everywhere; the caller's own may be one of them. The last identity is refused
+/// with 409 `last-identity`.
 #[utoipa::path(
     post,
     path = "/unlinkIdentity",

@@ -193,6 +193,7 @@ pub async fn sign_in(
     }
     let origin = Origin {
         opened_at: Some(app.now()),
+        identity: Some(claim.identity.clone()),
         device: device_of(&headers),
         place: place_of(address.as_deref()),
     };

@@ -8,6 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::clock::Clock as _;
+use sosohappy_events::types::SessionExpired;
 use sosohappy_testkit::{Bed, FakeProvider, KeysAnswer, ProviderKey, on_both_engines};
 
 use crate::support::{Answer, Auth, Ground, Person, send};
@@ -27,6 +28,8 @@ on_both_engines!(
     an_identity_is_never_taken_from_another_account,
     one_of_two_accounts_gets_an_identity,
     an_account_keeps_one_identity,
+    an_unlinked_identity_loses_its_sessions,
+    a_session_of_an_older_release_is_closed_with_any_identity,
     a_person_whose_address_changed_enters_the_same_account,
     two_accounts_of_an_older_release_stay_apart,
     believed_claims_are_linked_too,
@@ -553,11 +556,12 @@ async fn an_account_keeps_one_identity(bed: Bed) {
 
     let unlinked = proving.unlink(&kim, "kakao", "kim").await.expect(200);
     assert_eq!(unlinked.body, json!({"success": true}));
+    let answer = proving.google("kim-at-google", "kim@gmail.com").await.expect(200);
+    assert_eq!(answer.header("email"), format!("{EMAIL}+kakao"));
+    let kim = Person::of(&answer);
     assert_eq!(proving.identities(&kim).await, listed(&[("google", "kim-at-google")]));
     let refused = proving.kakao(EMAIL).await.expect(403);
     assert_eq!(refused.code(), "other-identity", "what was unlinked enters no more");
-    let answer = proving.google("kim-at-google", "kim@gmail.com").await.expect(200);
-    assert_eq!(answer.header("email"), format!("{EMAIL}+kakao"));
     let answer = proving.unlink(&kim, "google", "kim-at-google").await.expect(409);
     assert_eq!(answer.code(), "last-identity");
 
@@ -571,8 +575,63 @@ async fn an_account_keeps_one_identity(bed: Bed) {
     let (one, other) = both("kim-at-google", "second").await;
     let mut outcomes = [one.status.as_u16(), other.status.as_u16()];
     outcomes.sort_unstable();
-    assert_eq!(outcomes, [200, 409], "of two that are unlinked at once one stays");
-    assert_eq!(proving.identities(&kim).await.len(), 1);
+    // Unlinking the identity of the session first has closed it: the other request is then refused as that of a closed session.
+    assert!(
+        outcomes == [200, 409] || outcomes == [200, 403],
+        "of two that are unlinked at once one stays: {outcomes:?}"
+    );
+    let mut entered = 0;
+    for subject in ["kim-at-google", "second"] {
+        let answer = proving.google(subject, EMAIL).await;
+        entered += usize::from(answer.status == 200 && answer.header("email") == format!("{EMAIL}+kakao"));
+    }
+    assert_eq!(entered, 1, "one identity enters the account");
+}
+
+async fn an_unlinked_identity_loses_its_sessions(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let by_kakao = Person::of(&proving.kakao(EMAIL).await.expect(200));
+    proving
+        .link(&by_kakao, "kim-at-google", "kim@gmail.com")
+        .await
+        .expect(200);
+    let by_google = [
+        Person::of(&proving.google("kim-at-google", "kim@gmail.com").await.expect(200)),
+        Person::of(&proving.google("kim-at-google", "kim@gmail.com").await.expect(200)),
+    ];
+    // A renewed session is still one of the identity that opened it.
+    let by_google = [by_google[0].clone(), proving.auth.reissue(&by_google[1]).await];
+    proving.unlink(&by_kakao, "google", "unknown").await.expect(200);
+    for person in &by_google {
+        assert!(proving.auth.admits(person).await, "an unknown identity closes nothing");
+    }
+
+    proving.unlink(&by_kakao, "google", "kim-at-google").await.expect(200);
+    for person in &by_google {
+        assert!(!proving.auth.admits(person).await);
+        let answer = proving.auth.try_reissue(&person.account, &person.refresh).await;
+        assert_eq!(answer.expect(403).code(), "refresh-denied");
+    }
+    assert!(
+        proving.auth.admits(&by_kakao).await,
+        "sessions of other identities go on"
+    );
+    let mut expired = proving.ground.watch::<SessionExpired>().await;
+    for _ in &by_google {
+        assert_eq!(expired.next().await.event.account.as_str(), by_kakao.account);
+    }
+}
+
+async fn a_session_of_an_older_release_is_closed_with_any_identity(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    let kim = Person::of(&proving.kakao(EMAIL).await.expect(200));
+    proving.link(&kim, "kim-at-google", "kim@gmail.com").await.expect(200);
+    proving
+        .ground
+        .execute("UPDATE session SET issuer = NULL, subject = NULL")
+        .await;
+    proving.unlink(&kim, "google", "kim-at-google").await.expect(200);
+    assert!(!proving.auth.admits(&kim).await);
 }
 
 async fn a_person_whose_address_changed_enters_the_same_account(bed: Bed) {

@@ -17,7 +17,7 @@ use crate::store::AccessToken;
 pub const PERSON: &str = "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, created_at, changed_at FROM account";
 
 pub const SESSION: &str = "SELECT session, account, stamped_at, refresh_id, refresh_issued_at, refresh_expires_at,
-    previous_refresh_id, rotated_at, opened_at, device, place FROM session";
+    previous_refresh_id, rotated_at, opened_at, device, place, issuer, subject FROM session";
 
 /// The rows of a table that fulfil a condition. Safe: both parts are written here, values are bound.
 pub fn select(table: &'static str, condition: &'static str) -> AssertSqlSafe<String> {
@@ -54,6 +54,8 @@ pub fn session(row: &Row) -> Result<Session, StoreError> {
     let rotated_at: Option<i64> = row.try_get("rotated_at")?;
     let opened_at: Option<i64> = row.try_get("opened_at")?;
     let rotated_at = rotated_at.map(from_millis).transpose()?;
+    let issuer: Option<String> = row.try_get_unchecked("issuer")?;
+    let subject: Option<String> = row.try_get_unchecked("subject")?;
     Ok(Session {
         id: session_id(row)?,
         account: account(row, "account")?,
@@ -65,6 +67,7 @@ pub fn session(row: &Row) -> Result<Session, StoreError> {
         },
         origin: Origin {
             opened_at: opened_at.map(from_millis).transpose()?,
+            identity: issuer.map(|issuer| Identity { issuer, subject }),
             device: row.try_get_unchecked("device")?,
             place: row.try_get_unchecked("place")?,
         },

@@ -254,7 +254,7 @@ impl Transaction for SqlTransaction {
     async fn insert_session(&mut self, session: &Session) -> Result<(), StoreError> {
         let insert = sqlx::query(
             "INSERT INTO session (stamped_at, refresh_id, refresh_issued_at, refresh_expires_at, previous_refresh_id, rotated_at,
-            opened_at, device, place, account, session) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            opened_at, device, place, issuer, subject, account, session) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         );
         self.run(
             bind_session(insert, session)
@@ -268,7 +268,7 @@ impl Transaction for SqlTransaction {
     async fn update_session(&mut self, session: &Session) -> Result<(), StoreError> {
         let update = sqlx::query(
             "UPDATE session SET stamped_at = ?, refresh_id = ?, refresh_issued_at = ?, refresh_expires_at = ?,
-            previous_refresh_id = ?, rotated_at = ?, opened_at = ?, device = ?, place = ? WHERE session = ?",
+            previous_refresh_id = ?, rotated_at = ?, opened_at = ?, device = ?, place = ?, issuer = ?, subject = ? WHERE session = ?",
         );
         self.run(bind_session(update, session).bind(session.id.to_string()))
             .await?;
@@ -675,6 +675,7 @@ fn bind_session<'q>(query: Query<'q>, session: &'q Session) -> Query<'q> {
         .as_ref()
         .map(|(id, at)| (id.0.as_str(), at.as_millisecond()))
         .unzip();
+    let identity = session.origin.identity.as_ref();
     query
         .bind(session.stamped_at.as_millisecond())
         .bind(&session.refresh.id.0)
@@ -685,4 +686,6 @@ fn bind_session<'q>(query: Query<'q>, session: &'q Session) -> Query<'q> {
         .bind(session.origin.opened_at.map(Timestamp::as_millisecond))
         .bind(&session.origin.device)
         .bind(&session.origin.place)
+        .bind(identity.map(|identity| &identity.issuer))
+        .bind(identity.and_then(|identity| identity.subject.as_ref()))
 }
