@@ -9,7 +9,7 @@ use crate::domain::person::{LinkedIdentity, Person};
 use crate::domain::provider::Provider;
 use crate::import::{Importer, LegacyUser};
 use crate::store::Transaction;
-use crate::store::imports::ImportedAccount;
+use crate::store::imports::{ImportedAccount, NameOf};
 
 /// What the legacy table `user` has of an account.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ async fn remember(tx: &mut dyn Transaction, user: &LegacyUser, at: Timestamp) ->
     let before = tx.imported_as(&account).await?;
     if let Some(nickname) = user.nickname.as_deref() {
         tx.renamed(&account).await?;
-        tx.remember_name(nickname, &account).await?;
+        tx.remember_name(nickname, &account, NameOf::TheAccount).await?;
     }
     tx.set_imported(&ImportedAccount {
         legacy_id: user.id,

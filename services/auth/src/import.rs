@@ -30,7 +30,7 @@ use crate::keys::Keyring;
 use crate::provider_tokens::ProviderTokens;
 use crate::sessions::REFRESH_TIMER;
 use crate::settings::Settings;
-use crate::store::imports::{Fingerprint, ImportedAccount};
+use crate::store::imports::{Fingerprint, ImportedAccount, NameOf};
 use crate::store::{Store, Transaction};
 use crate::{nicknames, shared_secret, store};
 
@@ -267,13 +267,15 @@ impl Importer {
         Ok(applied)
     }
 
-    /// Remembers that likes and messages under these nicknames are of these accounts.
-    pub async fn remember_names(&self, names: &[(String, Account)]) -> Result<(), StoreError> {
+    /// Remembers that posts, likes and messages under these nicknames, which further rows of the accounts' addresses have, are of these
+    /// accounts, and that no other nickname is.
+    pub async fn set_further_names(&self, names: &[(String, Account)]) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.store.begin().await?;
+            tx.forget_further_rows().await?;
             for (nickname, account) in names {
                 if tx.person(account).await?.is_some() {
-                    tx.remember_name(nickname, account).await?;
+                    tx.remember_name(nickname, account, NameOf::FurtherRow).await?;
                 }
             }
             tx.commit().await
@@ -726,7 +728,7 @@ impl Row<'_> {
         let importer = self.importer;
         if let Some(nickname) = self.user.nickname.as_deref().filter(|name| !name.is_empty()) {
             tx.renamed(&person.account).await?;
-            tx.remember_name(nickname, &person.account).await?;
+            tx.remember_name(nickname, &person.account, NameOf::TheAccount).await?;
         }
         let apple = self.user.apple_refresh_token.as_deref();
         if let Some(token) = apple.filter(|token| !token.is_empty() && *token != NO_APPLE_TOKEN) {

@@ -15,7 +15,7 @@ use sosohappy_common::{Account, Context};
 use sosohappy_media::{ImageError, ImageId, Images, Picture};
 use sosohappy_store::{StoreError, retrying};
 
-use crate::domain::PostDate;
+use crate::domain::{Day, PostDate};
 use crate::settings::Settings;
 use crate::store;
 use crate::store::Opened;
@@ -43,6 +43,8 @@ pub struct LegacyPost {
     /// The ids of its pictures there, in their order.
     pub images: Vec<i64>,
     pub likes: Vec<LegacyLike>,
+    /// Another row of the same author and day has the place.
+    pub is_superseded: bool,
 }
 
 impl LegacyPost {
@@ -91,6 +93,8 @@ pub enum Outcome {
     Superseded,
     /// The date is none.
     NoSuchDay,
+    /// The date is after the author's tomorrow: the post would be the first of every list until then.
+    InFuture,
     /// The author has resigned.
     Resigned,
 }
@@ -153,13 +157,16 @@ impl Importer {
     pub async fn images_to_read(&self, posts: &[LegacyPost]) -> Result<Vec<i64>, StoreError> {
         let ids: Vec<i64> = posts.iter().map(|post| post.id).collect();
         let known = self.opened.store.imported(&ids).await?;
-        let changed = posts.iter().filter(|post| !is_unchanged(post, &known));
+        let changed = posts
+            .iter()
+            .filter(|post| !post.is_superseded && !is_unchanged(post, &known));
         let images: Vec<i64> = changed.flat_map(|post| post.images.iter().copied()).collect();
         let there = self.opened.store.imported_images(&images).await?;
         Ok(images.into_iter().filter(|image| !there.contains_key(image)).collect())
     }
 
     /// Takes posts over, all in one transaction. `read_at` is a moment before they were read. A dry run returns what would be done.
+    /// A post that loses its place to one of these is among the results too, as [`Outcome::Superseded`].
     pub async fn apply(
         &self,
         posts: &[LegacyPost],
@@ -182,6 +189,7 @@ impl Importer {
             kept: &kept,
             read_at,
             now: self.context.clock.now(),
+            last_day: Day::first_today(self.context.clock.now()).tomorrow(),
         };
         let applied = retrying(async || {
             let mut tx = store.begin_import().await?;
@@ -204,8 +212,12 @@ impl Importer {
             let fresh = batch.fresh(tx.as_mut(), posts, &resigned, &mut applied).await?;
             tx.insert_all(&fresh, read_at).await?;
             let done: HashSet<i64> = fresh.iter().map(|fresh| fresh.legacy_id).collect();
-            for post in posts.iter().filter(|post| !done.contains(&post.id)) {
-                batch.apply(tx.as_mut(), post, &resigned, &mut applied).await?;
+            // Those that are superseded leave their places first.
+            for is_superseded in [true, false] {
+                let of_kind = |post: &&LegacyPost| post.is_superseded == is_superseded && !done.contains(&post.id);
+                for post in posts.iter().filter(of_kind) {
+                    batch.apply(tx.as_mut(), post, &resigned, &mut applied).await?;
+                }
             }
             if !dry_run {
                 tx.commit().await?;
@@ -221,9 +233,11 @@ impl Importer {
         self.opened.store.imported_between(after, until).await
     }
 
-    /// Returns how many imported posts there are, and the sum of their happiness.
-    pub async fn totals(&self) -> Result<(i64, i64), StoreError> {
-        self.opened.store.import_totals().await
+    /// Returns how many imported posts there are, and the sum of their happiness, without those of these legacy rows.
+    pub async fn totals_without(&self, legacy_ids: &[i64]) -> Result<(i64, i64), StoreError> {
+        let all = self.opened.store.import_totals(None).await?;
+        let without = self.opened.store.import_totals(Some(legacy_ids)).await?;
+        Ok((all.0 - without.0, all.1 - without.1))
     }
 
     /// Returns the bytes of a picture that was taken over.
@@ -313,9 +327,20 @@ struct Batch<'a> {
     kept: &'a HashSet<ImageId>,
     read_at: Timestamp,
     now: Timestamp,
+    /// No post is dated after this day.
+    last_day: Day,
 }
 
 impl Batch<'_> {
+    /// The date of a legacy post, or why it has no place here.
+    fn date(&self, legacy: &LegacyPost) -> Result<PostDate, Outcome> {
+        let date = PostDate::try_from(legacy.date).map_err(|_| Outcome::NoSuchDay)?;
+        if date.day() > self.last_day {
+            return Err(Outcome::InFuture);
+        }
+        Ok(date)
+    }
+
     /// The common case, most rows of a first pass: posts that were not taken over before, the first of their day here and among these.
     async fn fresh(
         &self,
@@ -326,10 +351,8 @@ impl Batch<'_> {
     ) -> Result<Vec<FreshPost>, StoreError> {
         let mut candidates = Vec::new();
         let mut days: HashMap<(&Account, i32), usize> = HashMap::new();
-        for post in posts {
-            let Ok(date) = PostDate::try_from(post.date) else {
-                continue;
-            };
+        for post in posts.iter().filter(|post| !post.is_superseded) {
+            let Ok(date) = self.date(post) else { continue };
             *days.entry((&post.author, date.day().into())).or_default() += 1;
             if !self.known.contains_key(&post.id) && !resigned.contains(&post.author) {
                 candidates.push((post, date));
@@ -375,7 +398,7 @@ impl Batch<'_> {
         if let Some(known) = self
             .known
             .get(&legacy.id)
-            .filter(|known| known.source == legacy.source())
+            .filter(|known| !legacy.is_superseded && known.source == legacy.source())
         {
             let mut row = Applied::of(legacy.id, Outcome::Unchanged);
             let left_out = legacy.images.iter().filter(|image| !self.pictures.contains_key(image));
@@ -391,12 +414,20 @@ impl Batch<'_> {
             applied.push(row);
             return Ok(());
         }
-        let Ok(date) = PostDate::try_from(legacy.date) else {
-            applied.push(Applied::of(legacy.id, Outcome::NoSuchDay));
-            return Ok(());
+        let date = match self.date(legacy) {
+            Ok(date) => date,
+            Err(outcome) => {
+                applied.push(Applied::of(legacy.id, outcome));
+                return Ok(());
+            }
         };
         if resigned.contains(&legacy.author) {
             applied.push(Applied::of(legacy.id, Outcome::Resigned));
+            return Ok(());
+        }
+        if legacy.is_superseded {
+            let outcome = self.leave(tx, legacy.id).await?;
+            applied.push(Applied::of(legacy.id, outcome));
             return Ok(());
         }
         let mut row = Applied::of(legacy.id, Outcome::Created);
@@ -486,6 +517,22 @@ impl Batch<'_> {
             images: images.iter().map(|(_, image)| *image).collect(),
         };
         (post, images)
+    }
+
+    /// Deletes the post of a row that another one supersedes, unless it was changed here.
+    async fn leave(&self, tx: &mut dyn ImportTransaction, legacy_id: i64) -> Result<Outcome, StoreError> {
+        let Some(before) = self.known.get(&legacy_id) else {
+            return Ok(Outcome::Superseded);
+        };
+        let Some(old) = tx.post(before.post).await? else {
+            return Ok(Outcome::Superseded);
+        };
+        if written(&old) != before.written {
+            return Ok(Outcome::KeptOurs);
+        }
+        tx.delete(before.post, &old, self.now).await?;
+        tx.forget_imported(legacy_id).await?;
+        Ok(Outcome::Superseded)
     }
 
     /// Who has the author's day: of two legacy posts the one with the later date, of equal dates the one with the greater id.

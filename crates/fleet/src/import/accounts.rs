@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use sosohappy_auth::import::{Applied, Importer, LegacyUser, Outcome};
 use sosohappy_common::{Account, Nickname, NicknameKey};
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, MySqlPool};
+use sqlx::{AssertSqlSafe, MySqlPool, QueryBuilder};
 
 use super::report::Report;
 use super::source::{self, Pictures};
@@ -83,8 +83,8 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
         let mut batch = Batch::default();
         for row in page {
             if let Some(winner) = decisions.duplicates.get(&row.user.id) {
-                if let (Ok(account), Some(nickname)) = (row.user.account(), &row.user.nickname) {
-                    names.push((*winner, nickname.clone(), account));
+                if let Some(nickname) = row.user.nickname.filter(|nickname| !nickname.is_empty()) {
+                    names.push((*winner, nickname));
                 }
                 pass.report.count(TABLE, "duplicate");
                 let reason = format!("the address is that of row {winner}, which is the account");
@@ -103,28 +103,31 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
     }
     if !pass.dry_run {
         let names = names_of_winners(pool, names).await?;
-        for names in names.chunks(usize::try_from(PAGE)?) {
-            importer.remember_names(names).await?;
-        }
+        importer.set_further_names(&names).await?;
     }
     Ok(())
 }
 
 /// The account of a duplicate is the one of the row that won, whose letter case may be another.
-async fn names_of_winners(
-    pool: &MySqlPool,
-    duplicates: Vec<(i64, String, Account)>,
-) -> anyhow::Result<Vec<(String, Account)>> {
+async fn names_of_winners(pool: &MySqlPool, duplicates: Vec<(i64, String)>) -> anyhow::Result<Vec<(String, Account)>> {
     let mut names = Vec::with_capacity(duplicates.len());
-    for (winner, nickname, _) in duplicates {
-        let row = sqlx::query("SELECT user_id, email, provider FROM `user` WHERE user_id = ?")
-            .bind(winner)
-            .fetch_optional(pool)
-            .await?;
-        let winner = row.map(|row| address(&row)).transpose()?;
-        if let Some(Ok(account)) = winner.map(|user| user.account()) {
-            names.push((nickname, account));
+    for duplicates in duplicates.chunks(usize::try_from(PAGE)?) {
+        let mut query =
+            QueryBuilder::<sqlx::MySql>::new("SELECT user_id, email, provider FROM `user` WHERE user_id IN (");
+        let mut list = query.separated(", ");
+        for (winner, _) in duplicates {
+            list.push_bind(*winner);
         }
+        query.push(")");
+        let mut accounts = HashMap::new();
+        for row in query.build().fetch_all(pool).await? {
+            let user = address(&row)?;
+            if let Ok(account) = user.account() {
+                accounts.insert(user.id, account);
+            }
+        }
+        let of_accounts = duplicates.iter();
+        names.extend(of_accounts.filter_map(|(winner, name)| Some((name.clone(), accounts.get(winner)?.clone()))));
     }
     Ok(names)
 }

@@ -111,6 +111,12 @@ impl Legacy {
         i64::try_from(done.last_insert_id()).expect("small")
     }
 
+    /// Runs a statement on the database of auth.
+    pub async fn run_at_auth(&self, statement: &str) {
+        let statement = sqlx::query(AssertSqlSafe(statement.to_owned()));
+        statement.execute(&self.auth).await.expect("the statement is right");
+    }
+
     /// A text that a query on the database of feed, or of auth, gives.
     pub async fn text(&self, query: &str, of_auth: bool) -> String {
         let pool = if of_auth { &self.auth } else { &self.feed };
@@ -259,6 +265,18 @@ impl Target {
             let pool = MySqlPool::connect(&self.feed).await.ok()?;
             sqlx::query_scalar(query).fetch_one(&pool).await.ok()
         }
+    }
+
+    /// Numbers that a query on feed's database gives.
+    pub async fn numbers(&self, query: &'static str) -> Vec<i64> {
+        let numbers = if self.feed.starts_with("sqlite:") {
+            let pool = sqlx::SqlitePool::connect(&self.feed).await.expect("it opens");
+            sqlx::query_scalar(query).fetch_all(&pool).await
+        } else {
+            let pool = MySqlPool::connect(&self.feed).await.expect("it opens");
+            sqlx::query_scalar(query).fetch_all(&pool).await
+        };
+        numbers.expect("the query is right")
     }
 
     /// The lines of the last report: the row, the column, the outcome with its reason.

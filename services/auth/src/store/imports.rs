@@ -48,6 +48,15 @@ pub struct KnownName {
     pub here: bool,
 }
 
+/// Which legacy row of an account has a nickname.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameOf {
+    /// The row that is the account: it bears the nickname until it is renamed here.
+    TheAccount,
+    /// A further row of its address: what is under the nickname there belongs to the account.
+    FurtherRow,
+}
+
 /// Reads outside a transaction.
 #[async_trait]
 pub trait Imports {
@@ -85,11 +94,14 @@ pub trait ImportTransaction {
 
     async fn forget_imported(&mut self, legacy_id: i64) -> Result<(), StoreError>;
 
-    /// The account bears none of the nicknames any more that were remembered.
+    /// The account bears none of the nicknames of its own row any more that were remembered.
     async fn renamed(&mut self, account: &Account) -> Result<(), StoreError>;
 
+    /// No further row of an address has a nickname any more.
+    async fn forget_further_rows(&mut self) -> Result<(), StoreError>;
+
     /// The account bears this nickname in the legacy fleet.
-    async fn remember_name(&mut self, nickname: &str, account: &Account) -> Result<(), StoreError>;
+    async fn remember_name(&mut self, nickname: &str, account: &Account, of: NameOf) -> Result<(), StoreError>;
 
     /// Writes everything of a person but account, role and time of creation.
     async fn rewrite_person(&mut self, person: &Person) -> Result<(), StoreError>;

@@ -157,8 +157,8 @@ pub trait Imports: Send + Sync {
         today: Day,
     ) -> Result<Option<ImageId>, StoreError>;
 
-    /// How many imported posts there are, and the sum of their happiness.
-    async fn import_totals(&self) -> Result<(i64, i64), StoreError>;
+    /// How many imported posts there are, and the sum of their happiness; of these legacy rows, or of all.
+    async fn import_totals(&self, legacy_ids: Option<&[i64]>) -> Result<(i64, i64), StoreError>;
 
     /// Sets nicknames in the directory where they are not known yet; a later one from an event counts for more.
     async fn set_names(&self, names: &[(Account, String)], at: Timestamp) -> Result<(), StoreError>;

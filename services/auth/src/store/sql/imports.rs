@@ -12,7 +12,9 @@ use sqlx::{QueryBuilder, Row as _};
 use super::transaction::SqlTransaction;
 use super::{Row, SqlStore, engine, rows};
 use crate::domain::person::Person;
-use crate::store::imports::{Fingerprint, ImportTransaction, ImportedAccount, ImportedSession, Imports, KnownName};
+use crate::store::imports::{
+    Fingerprint, ImportTransaction, ImportedAccount, ImportedSession, Imports, KnownName, NameOf,
+};
 
 const IMPORTED: &str =
     "SELECT legacy_id, person, account, session, source, photo, written, imported_at FROM imported_account WHERE ";
@@ -105,8 +107,8 @@ impl Imports for SqlStore {
     async fn known_names(&self) -> Result<Vec<KnownName>, StoreError> {
         // An account that cannot bear its legacy nickname here bears it there until it is given another one here.
         const LEGACY: &str = "SELECT imported_name.nickname, account.account,
-            CASE WHEN imported_name.present = 1 AND (account.profile_set = 0 OR account.nickname = imported_name.nickname)
-            THEN 1 ELSE 0 END AS present
+            CASE WHEN imported_name.present = 2 OR imported_name.present = 1 AND
+            (account.profile_set = 0 OR account.nickname = imported_name.nickname) THEN 1 ELSE 0 END AS present
             FROM imported_name JOIN account ON account.account = imported_name.account";
         const HERE: &str = "SELECT nickname, account, 1 AS present FROM account";
         let mut names = Vec::new();
@@ -122,6 +124,14 @@ impl Imports for SqlStore {
             }
         }
         Ok(names)
+    }
+}
+
+/// What `imported_name.present` has; 0 is a nickname that the account bore before.
+const fn present(of: NameOf) -> i64 {
+    match of {
+        NameOf::TheAccount => 1,
+        NameOf::FurtherRow => 2,
     }
 }
 
@@ -162,14 +172,21 @@ impl ImportTransaction for SqlTransaction {
     }
 
     async fn renamed(&mut self, account: &Account) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE imported_name SET present = ? WHERE account = ?")
-            .bind(false)
-            .bind(account.as_str());
+        let update = sqlx::query("UPDATE imported_name SET present = 0 WHERE account = ? AND present = ?")
+            .bind(account.as_str())
+            .bind(present(NameOf::TheAccount));
         update.execute(&mut *self.0).await?;
         Ok(())
     }
 
-    async fn remember_name(&mut self, nickname: &str, account: &Account) -> Result<(), StoreError> {
+    async fn forget_further_rows(&mut self) -> Result<(), StoreError> {
+        let update =
+            sqlx::query("UPDATE imported_name SET present = 0 WHERE present = ?").bind(present(NameOf::FurtherRow));
+        update.execute(&mut *self.0).await?;
+        Ok(())
+    }
+
+    async fn remember_name(&mut self, nickname: &str, account: &Account, of: NameOf) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM imported_name WHERE nickname = ? AND account = ?")
             .bind(nickname)
             .bind(account.as_str());
@@ -177,7 +194,7 @@ impl ImportTransaction for SqlTransaction {
         let insert = sqlx::query("INSERT INTO imported_name (nickname, account, present) VALUES (?, ?, ?)")
             .bind(nickname)
             .bind(account.as_str())
-            .bind(true);
+            .bind(present(of));
         insert.execute(&mut *self.0).await?;
         Ok(())
     }

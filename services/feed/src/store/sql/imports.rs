@@ -111,12 +111,21 @@ impl Imports for SqlStore {
         Ok(image.map(ImageId))
     }
 
-    async fn import_totals(&self) -> Result<(i64, i64), StoreError> {
-        let totals = sqlx::query_as(
-            "SELECT COUNT(*), CAST(COALESCE(SUM(p.happiness), 0) AS SIGNED) \
-             FROM imported_post i JOIN post p ON p.id = i.post_id",
-        );
-        Ok(totals.fetch_one(self.database.reader()).await?)
+    async fn import_totals(&self, legacy_ids: Option<&[i64]>) -> Result<(i64, i64), StoreError> {
+        const TOTALS: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(p.happiness), 0) AS SIGNED) \
+             FROM imported_post i JOIN post p ON p.id = i.post_id";
+        let Some(legacy_ids) = legacy_ids else {
+            return Ok(sqlx::query_as(TOTALS).fetch_one(self.database.reader()).await?);
+        };
+        let mut totals = (0, 0);
+        for batch in legacy_ids.chunks(BATCH) {
+            let mut query = Query::new(TOTALS);
+            query.push(" WHERE i.legacy_id IN ");
+            push_ids(&mut query, batch);
+            let (posts, happiness): (i64, i64) = query.build_query_as().fetch_one(self.database.reader()).await?;
+            totals = (totals.0 + posts, totals.1 + happiness);
+        }
+        Ok(totals)
     }
 
     async fn set_names(&self, names: &[(Account, String)], at: Timestamp) -> Result<(), StoreError> {
