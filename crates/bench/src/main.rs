@@ -3,6 +3,7 @@
 mod access;
 mod config;
 mod flood;
+mod import;
 mod like;
 mod mirror;
 mod report;
@@ -40,6 +41,8 @@ enum Command {
     Rolling,
     /// Measure message delivery while another client sends 6,000 valid frames a second, with and without the frame limit
     Flood,
+    /// Measure time and memory of `fleet import spring` for 100,000 posts with pictures, on the real engines
+    Import,
     /// Measure what `fleet mirror` adds to an answer, and how fast a route steps back
     Mirror,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
         Some(Command::Flood) => block_on(flood::run(&arguments.report)),
+        Some(Command::Import) => block_on(import::run(&arguments.report)),
         Some(Command::Mirror) => block_on(mirror::run(&arguments.report)),
         Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
         None => block_on(measure(arguments.report)),

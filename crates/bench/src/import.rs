@@ -1,0 +1,182 @@
+//! `bench import`: time and memory of `fleet import spring` for 100,000 posts with a picture of 20 KB each, into both engine sets.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use sosohappy_testkit::spring::tables;
+use sosohappy_testkit::{Bed, EngineSet};
+use sqlx::{AssertSqlSafe, MySqlPool};
+
+use crate::report::write_section;
+
+const POSTS: u32 = 100_000;
+const PEOPLE: u32 = 1_000;
+const TIME: Duration = Duration::from_mins(10);
+const MEMORY_MIB: u64 = 200;
+const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+
+/// A PNG of one pixel; readers ignore the bytes after its end.
+const PNG: &str = "89504e470d0a1a0a0000000d4948445200000001000000010806000000\
+1f15c4890000000d4944415478da63fccfc0500f00048501808\
+4a98c210000000049454e44ae426082";
+
+/// The duration of a run, and the largest resident size of its process in MiB.
+struct Measured {
+    time: Duration,
+    memory_mib: u64,
+}
+
+pub async fn run(file: &Path) -> anyhow::Result<()> {
+    ensure!(
+        EngineSet::real_is_there(),
+        "the legacy databases need the test engines: scripts/engines up"
+    );
+    let executable = std::env::current_exe()?;
+    let fleet = executable.parent().unwrap_or(Path::new(".")).join("fleet");
+    let source = Bed::new(EngineSet::Real).await;
+    let urls = [source.mysql_url("spring_auth"), source.mysql_url("spring_feed")];
+    fill(&urls).await?;
+    let mut rows = String::new();
+    for (set, name) in [
+        (EngineSet::Embedded, "SQLite, pictures in a folder"),
+        (EngineSet::Real, "MariaDB, pictures in a folder"),
+    ] {
+        let target = Bed::new(set).await;
+        let first = import(&fleet, &target, &urls, &format!("{POSTS}  created")).await?;
+        let second = import(&fleet, &target, &urls, &format!("{POSTS}  unchanged")).await?;
+        println!(
+            "{name}: {:?}, {} MiB; again {:?}, {} MiB",
+            first.time, first.memory_mib, second.time, second.memory_mib
+        );
+        for (run, measured) in [("first run", &first), ("run without changes", &second)] {
+            let met = measured.time <= TIME && measured.memory_mib <= MEMORY_MIB;
+            writeln!(
+                rows,
+                "| {name}, {run} | {:.0} s | {} MiB | {} |",
+                measured.time.as_secs_f64(),
+                measured.memory_mib,
+                if met { "met" } else { "**missed**" }
+            )?;
+        }
+    }
+    let build = if cfg!(debug_assertions) { "debug" } else { "optimized" };
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown");
+    let text = format!(
+        "Written by `bench import` ({build} build, load average {load} at its end): `fleet import spring` with {POSTS} posts of {PEOPLE} accounts, each with a picture of \
+         20 KB, two categories and two likes. The legacy database, the import and its target share two cores. Memory is the largest resident \
+         size of the import's process. Target: at most {} minutes and {MEMORY_MIB} MiB.\n\n\
+         | target | time | memory | |\n| --- | --- | --- | --- |\n{rows}",
+        TIME.as_secs() / 60,
+    );
+    write_section(file, "Import", &text)
+}
+
+/// Fills the legacy databases by statements that make the rows where they are.
+async fn fill(urls: &[String; 2]) -> anyhow::Result<()> {
+    const DIGITS: &str = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 \
+        UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    let [auth, feed] = urls;
+    let (auth, feed) = (
+        tables::open(auth, tables::AUTH).await?,
+        tables::open(feed, tables::FEED).await?,
+    );
+    let numbers = format!(
+        "(SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d AS n \
+         FROM {DIGITS} a, {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} f) numbers"
+    );
+    let fill = async |pool: &MySqlPool, statement: String| {
+        let done = sqlx::query(AssertSqlSafe(statement)).execute(pool).await?;
+        anyhow::Ok(done.rows_affected())
+    };
+    let users = format!(
+        "INSERT INTO user (apple_refresh_token, email, nickname, provider, provider_id) \
+         SELECT '-', CONCAT('person', n, '@example.com+kakao'), CONCAT('person', n), 'kakao', n FROM {numbers} WHERE n < {PEOPLE}"
+    );
+    fill(&auth, users).await?;
+    // Each account has a post on 100 days, 25 of each of four months.
+    let posts = format!(
+        "INSERT INTO feed (feed_id, date, happiness, is_public, nickname, weather, text) \
+         SELECT n + 1, (20230101 + n DIV {PEOPLE} DIV 25 * 100 + n DIV {PEOPLE} MOD 25) * 100000000 + 12000000, n MOD 6, b'1', \
+         CONCAT('person', n MOD {PEOPLE}), 'sunny', CONCAT('day ', n) FROM {numbers} WHERE n < {POSTS}"
+    );
+    fill(&feed, posts).await?;
+    for values in ["'coffee'", "'sea'"] {
+        let categories = format!("INSERT INTO feed_category (category, feed_id) SELECT {values}, feed_id FROM feed");
+        fill(&feed, categories).await?;
+    }
+    for other in [1, 2] {
+        let likes = format!(
+            "INSERT INTO feed_like_nickname (nickname, feed_id) \
+             SELECT CONCAT('person', (feed_id + {other}) MOD {PEOPLE}), feed_id FROM feed"
+        );
+        fill(&feed, likes).await?;
+    }
+    // In parts: one transaction of two gigabytes would fill the undo log.
+    let part = POSTS / 20;
+    for from in (0..POSTS).step_by(usize::try_from(part)?) {
+        let images = format!(
+            "INSERT INTO feed_image (image, feed_id) \
+             SELECT CONCAT(x'{PNG}', REPEAT(SHA2(feed_id, 512), 160)), feed_id FROM feed WHERE feed_id > {from} AND feed_id <= {}",
+            from + part
+        );
+        fill(&feed, images).await?;
+    }
+    let (posts, bytes): (i64, i64) =
+        sqlx::query_as("SELECT COUNT(*), CAST(SUM(OCTET_LENGTH(image)) AS SIGNED) FROM feed_image")
+            .fetch_one(&feed)
+            .await?;
+    println!("{posts} pictures of {} bytes", bytes / posts.max(1));
+    auth.close().await;
+    feed.close().await;
+    Ok(())
+}
+
+/// Runs the import in a process of its own. Fails if its summary does not have this line.
+async fn import(fleet: &Path, target: &Bed, urls: &[String; 2], wanted: &str) -> anyhow::Result<Measured> {
+    let auth = target
+        .settings::<sosohappy_auth::Settings>("auth", sosohappy_auth::DEFAULTS, &[])
+        .await;
+    let feed = target
+        .settings::<sosohappy_feed::Settings>("feed", sosohappy_feed::DEFAULTS, &[])
+        .await;
+    let (auth, feed) = (auth.get(), feed.get());
+    let mut command = Command::new(fleet);
+    command
+        .args(["import", "spring", "--auth", &urls[0], "--feed", &urls[1], "--report"])
+        .arg(target.folder().join("report.jsonl"))
+        .arg("--data")
+        .arg(target.folder().join("data"))
+        .env("SOSOHAPPY_AUTH__DATABASE__URL", auth.database.url.expose())
+        .env("SOSOHAPPY_AUTH__IMAGES__URL", auth.images.url.expose())
+        .env("SOSOHAPPY_FEED__DATABASE__URL", feed.database.url.expose())
+        .env("SOSOHAPPY_FEED__IMAGES__URL", feed.images.url.expose())
+        .stdout(Stdio::piped());
+    let began = Instant::now();
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("{} does not start", fleet.display()))?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut memory_kib = 0;
+    while child.try_wait()?.is_none() {
+        // The process may end between the two calls.
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
+        memory_kib = peak.unwrap_or(memory_kib);
+        tokio::time::sleep(SAMPLE_EVERY).await;
+    }
+    let time = began.elapsed();
+    let output = child.wait_with_output()?;
+    let summary = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "the import failed: {summary}");
+    ensure!(summary.contains(wanted), "{wanted:?} is not in {summary}");
+    ensure!(memory_kib > 0, "the memory of the import was not measured");
+    Ok(Measured {
+        time,
+        memory_mib: memory_kib / 1024,
+    })
+}
