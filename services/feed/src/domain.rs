@@ -7,8 +7,10 @@ pub mod happiness;
 pub mod paging;
 pub mod phrases;
 pub mod post;
+pub mod repeat;
 
 pub use comment::{Comment, CommentText};
 pub use date::{Day, DayOf, Days, Month, MonthOf, PostDate, YearOf};
 pub use paging::{Cursor, CursorParam, Cursors, ListName, PageFrom, PageSize, Paging, Slice, Sort};
 pub use post::{Category, Draft, NewPost, OwnPost, PostLimits, SeenPost, Weather, Writer};
+pub use repeat::{IdempotencyKey, KeyedRequest, Uploads};

@@ -9,6 +9,7 @@ use sosohappy_store::StoreError;
 
 use crate::domain::paging::InvalidCursor;
 use crate::domain::post::InvalidPost;
+use crate::domain::repeat::InvalidKey;
 use crate::store::{CommentError, WriteError};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,8 @@ pub enum Error {
     Post(#[from] InvalidPost),
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
     #[error("there is no such post")]
     NoSuchPost,
     #[error("there is no such comment")]
@@ -50,6 +53,7 @@ impl From<Error> for Problem {
         match error {
             Error::Post(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::Cursor(invalid) => Self::invalid_parameter(invalid.to_string()),
+            Error::Key(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
             Error::NoSuchComment => Self::not_found("no-such-comment", "Comment not found"),
             Error::CommentsClosed => Self::new(StatusCode::CONFLICT, "comments-closed", "The post takes no comments"),
@@ -75,6 +79,11 @@ impl From<Error> for Problem {
             }
             Error::Names(denied) => denied.into(),
             Error::Write(WriteError::Resigned) => Self::access_denied(),
+            Error::Write(WriteError::KeyReused) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key names another request",
+            ),
             Error::Write(WriteError::ImagesGivenUp) => {
                 tracing::warn!("image reservation expired during upload");
                 Self::unavailable()

@@ -1,5 +1,5 @@
 //! What happens beside requests: pictures nobody has are deleted, changes of categories are folded into their totals, old resignations
-//! forgotten. Every replica does it; each step is safe to be done twice or at the same time.
+//! and expired idempotency keys deleted. Every replica does it; each step is safe to be done twice or at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,12 +75,14 @@ pub fn spawn(
 
     let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
     let keep = token_lifetime.saturating_add(FORGET_AFTER);
-    context.lifecycle.spawn("forget-erasures", async move {
+    context.lifecycle.spawn("forget-expired", async move {
         let mut tick = interval(FORGET_EVERY);
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
             let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
             let forgotten = store.forget_erasures(before).await;
             forgotten.unwrap_or_else(|error| failed("old resignations were not forgotten", &error));
+            let forgotten = store.forget_keys(clock.now()).await;
+            forgotten.unwrap_or_else(|error| failed("expired idempotency keys were not deleted", &error));
         }
         Ok(())
     });

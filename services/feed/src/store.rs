@@ -31,6 +31,9 @@ pub enum WriteError {
     /// The upload took so long that its pictures were given up.
     #[error("the pictures were given up")]
     ImagesGivenUp,
+    /// Another request was stored under the same idempotency key.
+    #[error("the idempotency key names another request")]
+    KeyReused,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -99,6 +102,14 @@ pub enum Toggled {
     Changed,
 }
 
+/// What became of a save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    Stored,
+    /// The same save was stored before. Nothing has changed, and the pictures of this one are in no post.
+    Repeated,
+}
+
 /// Returns the event of a like (true) or of a withdrawn like (false) of the post of that date, if its author is to be notified.
 pub type Notice<'a> = &'a (dyn Fn(PostDate, bool) -> Option<Outgoing> + Send + Sync);
 
@@ -108,8 +119,12 @@ pub type CommentNotice<'a> = &'a (dyn Fn(i64, PostDate) -> Option<Outgoing> + Se
 #[async_trait]
 pub trait Posts: Debug + Send + Sync {
     /// Stores the post of that day, or puts it in the place of the one that is there: likes stay, pictures that are no longer in it
-    /// become garbage. Takes its pictures out of their reservation.
-    async fn save(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError>;
+    /// become garbage. Takes its pictures out of their reservation. A repeated save changes nothing: one under a key that was stored, or
+    /// one that the post of the day is exactly the outcome of.
+    async fn save(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError>;
+
+    /// Returns whether [`Posts::save`] would find the save repeated, which it then is. For a post whose pictures are not stored yet.
+    async fn repeat(&self, post: &NewPost, now: Timestamp) -> Result<bool, WriteError>;
 
     /// The author's own posts, newest first.
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError>;
@@ -239,6 +254,13 @@ pub trait ImageLedger: Debug + Send + Sync {
     async fn postpone(&self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
 }
 
+/// Keys under which saves were stored.
+#[async_trait]
+pub trait IdempotencyKeys: Debug + Send + Sync {
+    /// Deletes keys that have expired.
+    async fn forget_keys(&self, now: Timestamp) -> Result<(), StoreError>;
+}
+
 #[async_trait]
 pub trait Categories: Debug + Send + Sync {
     /// Each post's categories and happiness.
@@ -268,7 +290,10 @@ pub trait Erasures: Debug + Send + Sync {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
 }
 
-pub trait Store: Posts + Likes + Comments + Bookmarks + ImageLedger + Categories + Erasures + Imports + Ping {}
+pub trait Store:
+    Posts + Likes + Comments + Bookmarks + ImageLedger + IdempotencyKeys + Categories + Erasures + Imports + Ping
+{
+}
 
 /// An open database.
 #[derive(Debug, Clone)]

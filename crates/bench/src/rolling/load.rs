@@ -170,9 +170,11 @@ async fn read_and_write(
     let mut round = 0;
     while !stop_sending.is_cancelled() {
         round += 1;
+        // Another text each time: a repeated save writes nothing.
+        let text = format!("a small happiness, {round}");
         let post = NewPost {
             date: POST_DATE + (round % 28) * 100_000_000,
-            text: "a small happiness",
+            text: &text,
             pictures: &[],
         };
         counted(&report, "save", phone.save_post(&post)).await;

@@ -1,16 +1,17 @@
 //! A post: the one small happiness of a day.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
-use sosohappy_common::settings::valid;
+use sosohappy_common::settings::{schema, valid};
 use sosohappy_media::ImageId;
 use utoipa::ToSchema;
 
-use super::{Day, PostDate};
+use super::{Day, KeyedRequest, PostDate, Uploads};
 
 /// Bounds on what a person may write; all but the shape of a word are settings.
 #[derive(Debug, Clone, Copy, Deserialize, schemars::JsonSchema)]
@@ -29,6 +30,10 @@ pub struct PostLimits {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub comment: usize,
+    /// How long the key of a save is remembered.
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub idempotency_keys: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -174,6 +179,9 @@ pub struct NewPost {
     pub author: Writer,
     pub draft: Draft,
     pub images: Vec<ImageId>,
+    /// What the pictures were made of.
+    pub uploads: Option<Uploads>,
+    pub key: Option<KeyedRequest>,
 }
 
 /// A post as its author sees it.
@@ -215,6 +223,7 @@ mod tests {
         categories: 2,
         images: 1,
         comment: 1,
+        idempotency_keys: Duration::from_secs(1),
     };
 
     fn draft(text: &str, categories: &[&str]) -> Draft {

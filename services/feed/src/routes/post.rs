@@ -12,17 +12,19 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor};
 use sosohappy_common::http::params::{FilesOnly, comma_list};
 use sosohappy_common::{Nickname, Problem};
-use sosohappy_media::{Bounds, ImageId, Picture};
+use sosohappy_media::{Bounds, ImageError, ImageId, Picture};
 use sosohappy_store::StoreError;
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};
 use crate::domain::post::InvalidPost;
-use crate::domain::{Category, DayOf, Days, Draft, MonthOf, NewPost, OwnPost, PostDate, Weather};
+use crate::domain::{
+    Category, DayOf, Days, Draft, IdempotencyKey, KeyedRequest, MonthOf, NewPost, OwnPost, PostDate, Uploads, Weather,
+};
 use crate::error::Error;
 use crate::routes::conditional::conditional;
 use crate::routes::params::{OwnDay, OwnMonth};
-use crate::store::{Copied, Toggled};
+use crate::store::{self, Copied, Toggled};
 
 /// A post as its author sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -118,16 +120,29 @@ pub struct Saved {
     message: &'static str,
 }
 
-/// Saves the post of a day; one that is there already is replaced, and keeps its likes.
+/// Saves the post of a day; one that is there already is replaced, and keeps its likes. A save that is repeated is answered as the first one
+/// and changes nothing: any save while the post is as it left it, and for a day any save with an `Idempotency-Key`, even if the post was changed since.
 #[utoipa::path(
     post,
     path = "/saveFeed",
     tag = "post",
+    params((
+        "Idempotency-Key" = Option<String>,
+        Header,
+        description = "Names this save, in quotes or bare: 1 to 128 printable ASCII characters. A retry with the same key waits for a save in progress",
+        example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\""
+    )),
     request_body(content((SaveFeedForm = "multipart/form-data"), (SaveFeed = "application/x-www-form-urlencoded"), (SaveFeed = "application/json"))),
-    responses((status = 200, body = Saved), (status = 400, body = Problem), (status = 413, body = Problem))
+    responses(
+        (status = 200, body = Saved),
+        (status = 400, body = Problem),
+        (status = 413, body = Problem),
+        (status = 422, description = "The Idempotency-Key was used for another save", body = Problem),
+    )
 )]
 pub async fn save_feed(
     State(app): State<App>,
+    headers: HeaderMap,
     ActUpload {
         caller,
         params,
@@ -144,27 +159,48 @@ pub async fn save_feed(
         is_public: params.is_public,
     };
     let draft = draft.check(&settings.post, app.today())?;
-    let pictures = sanitize(&app, files.take("imageList")).await?;
-
-    let images = upload(&app, &pictures).await?;
-    let post = NewPost {
+    let key = IdempotencyKey::of(&headers)?;
+    let files = files.take("imageList");
+    let uploads = digest(files.clone()).await?;
+    let expires_at = app.now() + settings.post.idempotency_keys;
+    let mut post = NewPost {
         author: writer(caller),
+        key: key.map(|key| KeyedRequest::new(key, &draft, uploads, expires_at)),
         draft,
-        images,
+        images: Vec::new(),
+        uploads,
     };
-    let saved = app.store.save(&post, app.now()).await;
-    if let Err(error) = saved {
-        give_up(&app, &post.images).await;
-        return Err(error.into());
+    // Before the pictures are decoded and stored, which costs much more.
+    if uploads.is_some() && app.store.repeat(&post, app.now()).await? {
+        return Ok(Json(Saved::SUCCESS));
     }
-    app.relay.wake();
-    app.metrics.posts_saved.inc();
-    app.metrics.images_stored.inc_by(post.images.len() as u64);
-    app.garbage.wake();
-    Ok(Json(Saved {
+    post.images = upload(&app, &sanitize(&app, files).await?).await?;
+    let saved = app.store.save(&post, app.now()).await;
+    if !matches!(saved, Ok(store::Saved::Stored)) {
+        give_up(&app, &post.images).await;
+    }
+    if saved? == store::Saved::Stored {
+        app.relay.wake();
+        app.metrics.posts_saved.inc();
+        app.metrics.images_stored.inc_by(post.images.len() as u64);
+        app.garbage.wake();
+    }
+    Ok(Json(Saved::SUCCESS))
+}
+
+impl Saved {
+    const SUCCESS: Self = Self {
         success: true,
         message: "등록 성공",
-    }))
+    };
+}
+
+async fn digest(pictures: Vec<Bytes>) -> Result<Option<Uploads>, Error> {
+    if pictures.is_empty() {
+        return Ok(None);
+    }
+    let digest = tokio::task::spawn_blocking(move || Uploads::of(&pictures)).await;
+    digest.map_err(|_| ImageError::Processing("shutting down").into())
 }
 
 /// One after the other: of an upload's pictures one at a time is decoded.

@@ -8,6 +8,8 @@ mod categories;
 mod comments;
 #[path = "sql/erasures.rs"]
 mod erasures;
+#[path = "sql/idempotency.rs"]
+mod idempotency;
 #[path = "sql/images.rs"]
 mod images;
 #[path = "sql/imports.rs"]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::types::AccountErased;
@@ -11,8 +12,9 @@ use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::ImageId;
 use sosohappy_testkit::{Bed, on_both_engines};
 
-use super::{By, Opened, Shown, Store, WriteError, open};
+use super::{By, Opened, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
+use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
 use crate::domain::{Category, Cursor, Day, Days, Draft, MonthOf, NewPost, PageFrom, PostDate, Sort, Weather, Writer};
 use crate::{DEFAULTS, SERVICE, Settings};
 
@@ -23,6 +25,7 @@ on_both_engines!(
     a_resignation_and_saves_that_cross_leave_nothing,
     a_later_token_writes_and_keeps,
     a_large_resignation_goes_in_steps,
+    a_key_expires_and_goes_with_its_account,
     totals_come_out_whatever_is_folded_first,
     a_change_that_cannot_be_read_is_put_aside,
     pages_are_read_off_an_index,
@@ -64,6 +67,8 @@ fn post(author: &Writer, date: i64, categories: &[&str], images: &[ImageId]) -> 
         author: author.clone(),
         draft,
         images: images.to_vec(),
+        uploads: None,
+        key: None,
     }
 }
 
@@ -73,6 +78,34 @@ fn month() -> Days {
 }
 
 const DATE: i64 = 2_023_090_513_248_392;
+
+async fn a_key_expires_and_goes_with_its_account(bed: Bed) {
+    let store = store(&bed).await;
+    let kim = writer("kim", 0);
+    let header = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("one"))]);
+    let keyed = |date: i64, expires: i64| {
+        let mut new = post(&kim, date, &["sea"], &[]);
+        let key = IdempotencyKey::of(&header).unwrap().unwrap();
+        new.key = Some(KeyedRequest::new(key, &new.draft, None, at(expires)));
+        new
+    };
+    let next_day = DATE + 100_000_000;
+    assert_eq!(store.save(&keyed(DATE, 10), at(0)).await.unwrap(), Saved::Stored);
+    assert_eq!(store.save(&keyed(DATE, 10), at(9)).await.unwrap(), Saved::Repeated);
+    let reused = store.save(&keyed(next_day, 19), at(9)).await;
+    assert!(matches!(reused, Err(WriteError::KeyReused)), "{reused:?}");
+    assert_eq!(store.save(&keyed(next_day, 20), at(10)).await.unwrap(), Saved::Stored);
+
+    store.forget_keys(at(19)).await.unwrap();
+    let reused = store.save(&keyed(DATE, 29), at(19)).await;
+    assert!(matches!(reused, Err(WriteError::KeyReused)), "{reused:?}");
+    store.forget_keys(at(20)).await.unwrap();
+    assert_eq!(bed.sql("feed", "DELETE FROM idempotency_key").await, 0);
+
+    store.save(&keyed(DATE, 100), at(21)).await.unwrap();
+    erase(&bed, store.as_ref(), &kim.account, at(30), event(&bed)).await;
+    assert_eq!(bed.sql("feed", "DELETE FROM idempotency_key").await, 0);
+}
 
 async fn reserved_pictures_are_a_posts_or_garbage(bed: Bed) {
     let store = store(&bed).await;

@@ -229,7 +229,7 @@ async fn ids(feed: &Feed, who: &Person) -> Vec<i64> {
 }
 
 /// Pictures in the image store.
-fn files(bed: &Bed) -> usize {
+pub(super) fn files(bed: &Bed) -> usize {
     fn count(folder: &Path) -> usize {
         let Ok(entries) = std::fs::read_dir(folder) else {
             return 0;

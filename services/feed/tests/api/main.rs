@@ -10,6 +10,7 @@ mod likes;
 mod limits;
 mod others;
 mod posts;
+mod repeats;
 mod resign;
 
 use std::io::Cursor;

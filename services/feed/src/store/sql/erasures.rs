@@ -42,6 +42,12 @@ impl Erasures for SqlStore {
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
         retrying(async || {
             let mut tx = self.database.begin().await?;
+            // No more than the account saved in the life of a key.
+            sqlx::query("DELETE FROM idempotency_key WHERE account = ? AND made_at <= ?")
+                .bind(account.as_str())
+                .bind(until.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
             engine::enqueue(&mut tx, receipt, now).await?;
             Ok(tx.commit().await?)
         })

@@ -12,20 +12,37 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    Query, Row, SqlStore, account, categories, date, engine, erasures, images, last_id, public, read_list, write_list,
+    Query, Row, SqlStore, account, categories, date, engine, erasures, idempotency, images, last_id, public, read_list,
+    write_list,
 };
 use crate::domain::companions::Change;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost};
-use crate::store::{Copied, Posts, Shown, Toggled, WriteError};
+use crate::store::{Copied, Posts, Saved, Shown, Toggled, WriteError};
 
 const ONE_A_DAY: &str = "post_account_day";
 
 #[async_trait]
 impl Posts for SqlStore {
-    async fn save(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
+    async fn save(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
         retrying(async || match self.insert(post, now).await {
             Err(WriteError::Store(StoreError::Conflict(rule))) if rule == ONE_A_DAY => self.replace(post, now).await,
             done => done,
+        })
+        .await
+    }
+
+    async fn repeat(&self, post: &NewPost, now: Timestamp) -> Result<bool, WriteError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            if is_stored(&mut tx, post, now).await? {
+                return Ok(true);
+            }
+            match previous(&mut tx, post).await? {
+                Some(previous) if previous.is_outcome_of(post) => {
+                    finish_repeat(tx, &previous, post).await.map(|_| true)
+                }
+                Some(_) | None => Ok(false),
+            }
         })
         .await
     }
@@ -150,13 +167,16 @@ impl Posts for SqlStore {
 
 impl SqlStore {
     /// The common case first: most saves are the first of their day.
-    async fn insert(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
+    async fn insert(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
         let draft = &post.draft;
         let categories = draft.category_names();
         let mut tx = self.database.begin().await?;
+        if is_stored(&mut tx, post, now).await? {
+            return Ok(Saved::Repeated);
+        }
         let inserted = sqlx::query(
-            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, uploads, made_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(post.author.account.as_str())
         .bind(i32::from(draft.date.day()))
@@ -167,6 +187,7 @@ impl SqlStore {
         .bind(draft.is_public)
         .bind(write_list(&categories))
         .bind(write_list(&post.images))
+        .bind(stored_uploads(post))
         .bind(post.author.authorized_at.as_millisecond())
         .execute(&mut *tx)
         .await;
@@ -194,16 +215,23 @@ impl SqlStore {
         finish(tx, post).await
     }
 
-    async fn replace(&self, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
+    async fn replace(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
         let draft = &post.draft;
         let names = draft.category_names();
         let mut tx = self.database.begin().await?;
-        let Some(old) = locked(&mut tx, &post.author.account, draft.date.day()).await? else {
+        if is_stored(&mut tx, post, now).await? {
+            return Ok(Saved::Repeated);
+        }
+        let Some(previous) = previous(&mut tx, post).await? else {
             tx.rollback().await.map_err(StoreError::from)?;
             return Err(StoreError::Retry(anyhow::anyhow!("the post went while it was to be replaced")).into());
         };
+        if previous.is_outcome_of(post) {
+            return finish_repeat(tx, &previous, post).await;
+        }
+        let old = previous.held;
         sqlx::query(
-            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, made_at = ? \
+            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, uploads = ?, made_at = ? \
              WHERE id = ?",
         )
         .bind(i64::from(draft.date))
@@ -213,6 +241,7 @@ impl SqlStore {
         .bind(draft.is_public)
         .bind(write_list(&names))
         .bind(write_list(&post.images))
+        .bind(stored_uploads(post))
         .bind(post.author.authorized_at.as_millisecond())
         .bind(old.id)
         .execute(&mut *tx)
@@ -271,12 +300,99 @@ async fn give_new_ids(tx: &mut engine::Tx, post: i64, copies: &[Copied]) -> Resu
     Ok(())
 }
 
-/// What every save ends with.
-async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<(), WriteError> {
+/// Whether this very request was stored under its key.
+async fn is_stored(tx: &mut engine::Tx, post: &NewPost, now: Timestamp) -> Result<bool, WriteError> {
+    match &post.key {
+        Some(keyed) => idempotency::is_stored(tx, &post.author.account, keyed, now).await,
+        None => Ok(false),
+    }
+}
+
+/// What every save that is stored ends with.
+async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<Saved, WriteError> {
     images::take(&mut tx, &post.images).await?;
+    if let Some(keyed) = &post.key {
+        idempotency::store(&mut tx, &post.author, keyed).await?;
+    }
     erasures::still_here(&mut tx, &post.author).await?;
     tx.commit().await.map_err(StoreError::from)?;
-    Ok(())
+    Ok(Saved::Stored)
+}
+
+/// What a repeated save ends with. The post is from now on one that was written with the newer token: a resignation before that token
+/// erases it no more.
+async fn finish_repeat(mut tx: engine::Tx, previous: &Previous, post: &NewPost) -> Result<Saved, WriteError> {
+    let made_at = post.author.authorized_at.as_millisecond();
+    if made_at > previous.made_at {
+        sqlx::query("UPDATE post SET made_at = ? WHERE id = ?")
+            .bind(made_at)
+            .bind(previous.held.id)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::from)?;
+    }
+    if let Some(keyed) = &post.key {
+        idempotency::store(&mut tx, &post.author, keyed).await?;
+    }
+    erasures::still_here(&mut tx, &post.author).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(Saved::Repeated)
+}
+
+/// The post of a day that is to be written anew.
+struct Previous {
+    held: Held,
+    date: i64,
+    weather: String,
+    text: String,
+    uploads: Option<Vec<u8>>,
+    made_at: i64,
+}
+
+impl Previous {
+    /// Whether a save of exactly this has left the post as it is now.
+    fn is_outcome_of(&self, post: &NewPost) -> bool {
+        let draft = &post.draft;
+        let pictures = match post.uploads {
+            None => self.held.images.is_empty(),
+            Some(uploads) => self.uploads.as_deref() == Some(&uploads.stored_as(&self.held.images)[..]),
+        };
+        pictures
+            && self.date == i64::from(draft.date)
+            && self.weather == draft.weather.as_str()
+            && self.held.happiness == draft.happiness
+            && self.text == draft.text
+            && self.held.is_public == draft.is_public
+            && self.held.categories == draft.category_names()
+    }
+}
+
+/// Locks and reads the post that has the author and the day of this one.
+async fn previous(tx: &mut engine::Tx, post: &NewPost) -> Result<Option<Previous>, StoreError> {
+    let mut query = Query::new(
+        "SELECT id, is_public, happiness, categories, images, date, weather, text, uploads, made_at FROM post WHERE account = ",
+    );
+    query
+        .push_bind(post.author.account.as_str())
+        .push(" AND day = ")
+        .push_bind(i32::from(post.draft.date.day()))
+        .push(engine::FOR_UPDATE);
+    let row = query.build().fetch_optional(&mut **tx).await?;
+    row.map(|row| {
+        Ok(Previous {
+            held: held(&row)?,
+            date: row.try_get("date")?,
+            weather: row.try_get("weather")?,
+            text: row.try_get("text")?,
+            uploads: row.try_get("uploads")?,
+            made_at: row.try_get("made_at")?,
+        })
+    })
+    .transpose()
+}
+
+fn stored_uploads(post: &NewPost) -> Option<Vec<u8>> {
+    post.uploads.map(|uploads| uploads.stored_as(&post.images).to_vec())
 }
 
 /// What of a post has to be undone when it goes.
