@@ -1,9 +1,10 @@
-//! Calls to auth: `POST /auth-service/introspect` (RFC 7662 in spirit) and `POST /auth-service/lookup`, with the service credential,
+//! Calls to auth: `POST /auth-service/introspect` (RFC 7662 in spirit), `lookup` and `mutedWordsOf`, with the service credential,
 //! a timeout, a circuit breaker, single flight and a negative cache of a second.
 
 mod breaker;
 mod client;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_events::types::TokenDigest;
@@ -76,4 +77,26 @@ pub struct LookupRequest {
 pub struct LookupResponse {
     pub account: Option<String>,
     pub nickname: Option<String>,
+}
+
+/// The request of `POST /auth-service/mutedWordsOf`, JSON.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MutedWordsRequest {
+    pub account: String,
+}
+
+/// A muted word in lower case and NFC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MutedWordEntry {
+    pub word: String,
+    /// Null: until it is taken off the list.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The answer of `mutedWordsOf`: at most 200, in the order of their letters; none of an unknown account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MutedWordsResponse {
+    pub words: Vec<MutedWordEntry>,
 }

@@ -11,6 +11,7 @@ pub mod directory;
 mod heartbeats;
 pub mod introspection;
 mod metrics;
+pub mod muted_words;
 pub mod names;
 pub mod protect;
 pub mod registry;
@@ -31,6 +32,7 @@ pub use authenticate::{Authenticator, Denied, Identity};
 pub use caller::{Bearer, Caller};
 pub use directory::DirectoryNames;
 pub use introspection::AuthClient;
+pub use muted_words::MutedWordLists;
 pub use names::Names;
 pub use protect::{identify, protect};
 pub use registry::Registry;
@@ -39,7 +41,7 @@ pub use revocations::Revocations;
 
 /// Starts all that a service other than auth needs to authenticate callers: the token registry (readiness waits for it), the
 /// consumers that feed the directory, and the client of auth for tokens and names that neither knows. Sockets outlive their
-/// handshake, so a service that has some hands them the [`Revalidation`].
+/// handshake, so a service that has some hands them the [`Revalidation`]. One that shows or pushes texts asks [`MutedWordLists`].
 ///
 /// # Errors
 /// When `access.auth-url` is no base for a URL, tokens live longer than their topic keeps them, or the service token cannot be a header.
@@ -51,7 +53,7 @@ pub fn identity(
     directory: Arc<dyn Directory>,
     revocations: Revocations,
     mixed: &Mixed,
-) -> anyhow::Result<(Identity, Revalidation)> {
+) -> anyhow::Result<(Identity, Revalidation, MutedWordLists)> {
     anyhow::ensure!(
         settings.get().token_lifetime <= LONGEST_TOKEN,
         "access.token-lifetime: at most {} h, for as long as the accessToken topic keeps its records",
@@ -60,11 +62,12 @@ pub fn identity(
     let auth = AuthClient::in_fleet(settings, &credentials.service_token, context, mixed)?;
     let revalidation = Revalidation::start(context, bus, auth.clone(), revocations);
     let registry = Registry::start(context, &settings.get(), bus, revalidation.clone());
+    let muted_words = MutedWordLists::new(auth.clone());
     let names = DirectoryNames::new(directory, auth, context.lifecycle.clone());
     directory::spawn_directory_consumers(context, bus, &names);
     let identity = Identity {
         authenticator: Arc::new(registry),
         names: Arc::new(names),
     };
-    Ok((identity, revalidation))
+    Ok((identity, revalidation, muted_words))
 }

@@ -61,6 +61,8 @@ pub struct AuthMetrics {
     pub confirmations: IntCounterVec,
     /// By `outcome`: found, unknown, unavailable.
     pub lookups: IntCounterVec,
+    /// By `outcome`: answered, unavailable.
+    pub muted_words: IntCounterVec,
     pub seconds: Histogram,
     /// Calls that were not made because auth does not answer.
     pub rejected: IntCounter,
@@ -93,6 +95,11 @@ impl AuthMetrics {
             "Known tokens asked of auth again while heartbeats were missing, by outcome: active, inactive (revoked), unsupported, unavailable",
             "outcome",
         ));
+        let muted_words = metrics.register(counter(
+            "access_muted_words_calls_total",
+            "Muted words asked of auth by outcome: answered, unavailable (the last answer is used, or none)",
+            "outcome",
+        ));
         // Pre-creates every label value so that series start at 0.
         for outcome in ["active", "inactive", "unavailable"] {
             introspections.with_label_values(&[outcome]);
@@ -103,10 +110,14 @@ impl AuthMetrics {
         for outcome in ["found", "unknown", "unavailable"] {
             lookups.with_label_values(&[outcome]);
         }
+        for outcome in ["answered", "unavailable"] {
+            muted_words.with_label_values(&[outcome]);
+        }
         Self {
             introspections,
             confirmations,
             lookups,
+            muted_words,
             seconds: metrics.register(Histogram::with_opts(seconds).expect("a static metric is valid")),
             rejected: metrics.register(rejected),
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use sosohappy_access::introspection::MutedWordEntry;
 use sosohappy_bus::Bus;
 use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
 use sosohappy_common::http::serve::Service;
@@ -283,6 +285,15 @@ impl Bed {
     pub fn forget(&self, person: &Person) {
         self.auth.set_nickname(person.account.as_str(), None);
         self.auth.revoke_tokens(person.account.as_str());
+    }
+
+    /// Sets the muted words of an account at the fake auth, each with its expiry.
+    pub fn mute(&self, person: &Person, words: &[(&str, Option<Timestamp>)]) {
+        let entries = words.iter().map(|(word, expires_at)| MutedWordEntry {
+            word: (*word).to_owned(),
+            expires_at: *expires_at,
+        });
+        self.auth.mute(person.account.as_str(), entries.collect());
     }
 
     /// Publishes an event as another service would. Returns the envelope, so that a test can publish the same event again.

@@ -1,4 +1,4 @@
-//! A fake auth: serves `introspect` and `lookup` from the tokens and nicknames that a test registers.
+//! A fake auth: serves `introspect`, `lookup` and `mutedWordsOf` from what a test registers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use axum::{Json, Router};
 use parking_lot::Mutex;
-use sosohappy_access::introspection::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
+use sosohappy_access::introspection::{
+    IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse, MutedWordEntry, MutedWordsRequest,
+    MutedWordsResponse,
+};
 use sosohappy_common::NicknameKey;
 use sosohappy_events::types::{SessionId, TokenDigest};
 
@@ -27,6 +30,8 @@ struct AuthState {
     nicknames: HashMap<String, String>,
     /// Tokens by account and digest.
     tokens: HashMap<(String, String), TokenRecord>,
+    /// Muted words by account.
+    muted: HashMap<String, Vec<MutedWordEntry>>,
 }
 
 /// The fake auth, on a free port of loopback. It stops with the test's runtime.
@@ -44,6 +49,7 @@ impl FakeAuth {
         let routes = Router::new()
             .route("/auth-service/introspect", post(introspect))
             .route("/auth-service/lookup", post(lookup))
+            .route("/auth-service/mutedWordsOf", post(muted_words_of))
             .with_state((state.clone(), Arc::<str>::from(expected)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -63,6 +69,11 @@ impl FakeAuth {
             Some(nickname) => state.nicknames.insert(account.to_owned(), nickname.to_owned()),
             None => state.nicknames.remove(account),
         };
+    }
+
+    /// Sets the muted words of an account.
+    pub fn mute(&self, account: &str, words: Vec<MutedWordEntry>) {
+        self.state.lock().muted.insert(account.to_owned(), words);
     }
 
     /// Registers an access token of an account.
@@ -126,4 +137,16 @@ async fn lookup(
         account: found.map(|(account, _)| account.clone()),
         nickname: found.map(|(_, nickname)| nickname.clone()),
     }))
+}
+
+async fn muted_words_of(
+    State((state, expected)): Shared,
+    headers: HeaderMap,
+    Json(request): Json<MutedWordsRequest>,
+) -> Result<Json<MutedWordsResponse>, StatusCode> {
+    if !is_authorized(&headers, &expected) {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    let words = state.lock().muted.get(&request.account).cloned().unwrap_or_default();
+    Ok(Json(MutedWordsResponse { words }))
 }

@@ -71,7 +71,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
     housekeeping::spawn_positions(&context, &opened.store);
     housekeeping::spawn_repeat_keys(&context, &opened.store);
-    let (identity, revalidation) = sosohappy_access::identity(
+    let (identity, revalidation, _) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sosohappy_access::{Caller, Identity, Names};
+use sosohappy_access::{Caller, Identity, MutedWordLists, Names};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, Nickname};
@@ -25,6 +25,7 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub images: Images,
     pub names: Arc<dyn Names>,
+    pub muted_words: MutedWordLists,
     pub identity: Identity,
     pub relay: RelayHandle,
     pub garbage: GarbageHandle,

@@ -59,7 +59,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         current.access.token_lifetime,
     );
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
-    let (identity, _) = sosohappy_access::identity(
+    let (identity, _, muted_words) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,
@@ -85,6 +85,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: database.store,
         images,
         names: identity.names.clone(),
+        muted_words,
         identity: identity.clone(),
         relay,
         garbage,

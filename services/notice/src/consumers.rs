@@ -3,6 +3,7 @@
 
 mod device_token;
 mod direct_message;
+mod follow;
 mod notice;
 mod notice_like;
 mod resign;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_bus::{Bus, Start};
-use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, NoticeRaised, PostLiked};
+use sosohappy_events::types::{
+    AccountResigned, DeviceTokenSet, DirectMessageSent, FollowChanged, NoticeRaised, PostLiked,
+};
 
 use crate::delivery::Delivery;
 
@@ -20,9 +23,11 @@ pub fn spawn(bus: &Arc<dyn Bus>, delivery: &Delivery, relay: RelayHandle) {
     let context = &delivery.context;
     spawn_reader::<PostLiked>(context, bus.clone(), Start::Latest, notice_like::Show(delivery.clone()));
     spawn_reader::<NoticeRaised>(context, bus.clone(), Start::Latest, notice::Show(delivery.clone()));
+    spawn_reader::<FollowChanged>(context, bus.clone(), Start::Latest, follow::Show(delivery.clone()));
 
     spawn_consumer::<PostLiked>(context, bus.clone(), notice_like::Keep(delivery.clone()));
     spawn_consumer::<NoticeRaised>(context, bus.clone(), notice::Keep(delivery.clone()));
+    spawn_consumer::<FollowChanged>(context, bus.clone(), follow::Keep(delivery.clone()));
     spawn_consumer::<DirectMessageSent>(context, bus.clone(), direct_message::Push(delivery.clone()));
     spawn_consumer::<DeviceTokenSet>(context, bus.clone(), device_token::Change(delivery.store.clone()));
     spawn_consumer::<AccountResigned>(

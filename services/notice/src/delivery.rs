@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use sosohappy_access::{Names, Revocations};
+use sosohappy_access::{MutedWordLists, Names, Revocations};
 use sosohappy_bus::consume::HandleError;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
@@ -37,6 +37,7 @@ pub struct Delivery {
     pub store: Arc<dyn Store>,
     pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
+    pub muted_words: MutedWordLists,
     pub hub: Hub,
     pub revocations: Revocations,
     pub present: Present,
@@ -66,6 +67,11 @@ impl Delivery {
             return Ok(());
         }
         let name = self.name_of_actor(notice).await;
+        if name.is_none() && matches!(notice.content, Content::Follow { .. }) {
+            // Resigned, or not known yet: the inbox lists the notice once there is a name.
+            self.metrics.notice(Outcome::Nobody);
+            return Ok(());
+        }
         let is_new = match verdict {
             Verdict::New if self.knows_new(notice) => true,
             Verdict::New | Verdict::Forgotten => self.is_new(notice).await?,
@@ -201,15 +207,14 @@ impl Delivery {
     /// The actor's present nickname: the one they did it under, if that is still theirs. The directory may not have heard of that one yet,
     /// and tell the one before.
     async fn name_of_actor(&self, notice: &Notice) -> Option<String> {
-        let Content::Like { liker, known_as, .. } = &notice.content else {
-            return None;
-        };
-        if let Ok(Some(bearer)) = self.names.account_of(known_as).await
-            && bearer == *liker
+        let actor = notice.content.actor()?;
+        if let Content::Like { known_as, .. } = &notice.content
+            && let Ok(Some(bearer)) = self.names.account_of(known_as).await
+            && bearer == *actor
         {
             return Some(known_as.clone());
         }
-        let names = self.names.nicknames_of(std::slice::from_ref(liker)).await;
+        let names = self.names.nicknames_of(std::slice::from_ref(actor)).await;
         names.ok()?.into_iter().next()?
     }
 }

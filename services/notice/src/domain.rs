@@ -3,5 +3,5 @@
 pub mod notice;
 pub mod push;
 
-pub use notice::{Content, LIKE, Notice, like_id, stored_like};
+pub use notice::{Content, LIKE, Notice, follow_id, is_follow, like_id, stored_like};
 pub use push::{PushContent, PushGroup, PushText, Target, Thread, WaitingPush};

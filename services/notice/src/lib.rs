@@ -51,7 +51,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     sosohappy_store::check_database(&context.health, inbox.store.clone());
 
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
-    let (identity, revalidation) = sosohappy_access::identity(
+    let (identity, revalidation, muted_words) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
         &current.credentials,
@@ -83,6 +83,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: inbox.store,
         directory: inbox.directory,
         names: identity.names.clone(),
+        muted_words,
         hub: hub.clone(),
         revocations,
         present: present.clone(),

@@ -20,7 +20,7 @@ pub enum Outcome {
     Kept,
     /// Told before, not shown again.
     Repeated,
-    /// The like was taken back.
+    /// The like was taken back, or the follow ended.
     Withdrawn,
     /// Somebody in it resigned since, it was taken back, or it is older than notices are kept.
     Over,

@@ -22,8 +22,11 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::breaker::Breaker;
-use super::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
+use super::{
+    IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse, MutedWordsRequest, MutedWordsResponse,
+};
 use crate::metrics::AuthMetrics;
+use crate::muted_words::MutedWords;
 use crate::{Bearer, Denied};
 
 /// How long a negative answer is cached: a token that is issued meanwhile is refused for no longer.
@@ -59,6 +62,7 @@ struct Inner {
     http: reqwest::Client,
     introspect: Call,
     lookup: Call,
+    muted_words: Call,
     vouch: Call,
     /// Answers of the last second, by caller and nickname.
     vouched: Cache<(Account, String), Option<Account>>,
@@ -154,6 +158,7 @@ impl AuthClient {
             http,
             introspect: Call::new(&access, "/auth-service/introspect")?,
             lookup: Call::new(&access, "/auth-service/lookup")?,
+            muted_words: Call::new(&access, "/auth-service/mutedWordsOf")?,
             vouch: Call::new(&access, "/auth-service/checkDuplicateNickname")?,
             vouched: negative_cache(),
             mixed: mixed.clone(),
@@ -277,6 +282,21 @@ impl AuthClient {
             .map_err(|denied| *denied)?;
         cache.invalidate(nickname).await;
         Ok(account)
+    }
+
+    /// Returns the muted words of the account; none where auth is Spring, which has no such call.
+    pub(crate) async fn muted_words(&self, account: &Account) -> Result<MutedWords, Denied> {
+        let inner = &self.0;
+        if self.is_spring() {
+            return Ok(MutedWords::default());
+        }
+        let request = MutedWordsRequest {
+            account: account.as_str().to_owned(),
+        };
+        let answer = inner.call::<_, MutedWordsResponse>(&inner.muted_words, &request).await;
+        let outcome = if answer.is_ok() { "answered" } else { "unavailable" };
+        inner.metrics.muted_words.with_label_values(&[outcome]).inc();
+        Ok(answer?.map_or_else(MutedWords::default, |answer| answer.words.into()))
     }
 
     /// Returns the nickname of the account; caches for a second that there is no such account.

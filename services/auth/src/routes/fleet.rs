@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use sosohappy_access::introspection::{IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse};
+use sosohappy_access::introspection::{
+    IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse, MutedWordsRequest, MutedWordsResponse,
+};
 use sosohappy_common::http::{Params, Problem};
 use sosohappy_events::types::TokenDigest;
-use utoipa::ToSchema;
 
-use super::muted_words::OwnMutedWords;
+use super::muted_words::listed;
 use crate::app::App;
 use crate::authenticate::live_token;
 use crate::error::Error;
@@ -65,23 +65,18 @@ pub async fn lookup(
     }))
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct MutedWordsRequest {
-    account: String,
-}
-
 /// The muted words of an account that have not expired, for services that show or push texts to it; none of an unknown account.
 #[utoipa::path(
     post,
     path = "/mutedWordsOf",
     tag = "fleet",
     request_body = MutedWordsRequest,
-    responses((status = 200, body = OwnMutedWords), (status = 400, body = Problem), (status = 401, body = Problem)),
+    responses((status = 200, body = MutedWordsResponse), (status = 400, body = Problem), (status = 401, body = Problem)),
 )]
 pub async fn muted_words_of(
     State(app): State<Arc<App>>,
     Params(request): Params<MutedWordsRequest>,
-) -> Result<Json<OwnMutedWords>, Error> {
+) -> Result<Json<MutedWordsResponse>, Error> {
     let words = app.store.muted_words(&request.account.parse()?).await?;
-    Ok(Json(OwnMutedWords::new(words, app.now())))
+    Ok(Json(listed(words, app.now())))
 }

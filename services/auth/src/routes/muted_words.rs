@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sosohappy_access::Caller;
+use sosohappy_access::introspection::{MutedWordEntry, MutedWordsResponse};
 use sosohappy_common::http::Params;
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::{Account, Problem};
@@ -17,31 +18,16 @@ use crate::app::App;
 use crate::domain::muted_word::{MAX_WORDS, MutedWord, Word};
 use crate::error::Error;
 
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OwnMutedWord {
-    /// In lower case and NFC.
-    word: String,
-    /// Null: until it is taken off the list.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    expires_at: Option<Timestamp>,
-}
-
-/// At most 200, in the order of their letters.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct OwnMutedWords {
-    words: Vec<OwnMutedWord>,
-}
-
-impl OwnMutedWords {
-    pub(super) fn new(mut words: Vec<MutedWord>, now: Timestamp) -> Self {
-        words.retain(|word| word.is_muted(now));
-        words.sort_by(|one, other| one.word.cmp(&other.word));
-        let own = words.into_iter().map(|muted| OwnMutedWord {
-            word: muted.word.as_str().to_owned(),
-            expires_at: muted.expires_at,
-        });
-        Self { words: own.collect() }
+/// Returns those that have not expired, in the order of their letters.
+pub(super) fn listed(mut words: Vec<MutedWord>, now: Timestamp) -> MutedWordsResponse {
+    words.retain(|word| word.is_muted(now));
+    words.sort_by(|one, other| one.word.cmp(&other.word));
+    let entries = words.into_iter().map(|muted| MutedWordEntry {
+        word: muted.word.as_str().to_owned(),
+        expires_at: muted.expires_at,
+    });
+    MutedWordsResponse {
+        words: entries.collect(),
     }
 }
 
@@ -50,11 +36,11 @@ impl OwnMutedWords {
     get,
     path = "/mutedWords",
     tag = "people",
-    responses((status = 200, body = OwnMutedWords), (status = 503, body = Problem)),
+    responses((status = 200, body = MutedWordsResponse), (status = 503, body = Problem)),
 )]
-pub async fn list_muted_words(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<OwnMutedWords>, Error> {
+pub async fn list_muted_words(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<MutedWordsResponse>, Error> {
     let words = app.store.muted_words(&caller.account).await?;
-    Ok(Json(OwnMutedWords::new(words, app.now())))
+    Ok(Json(listed(words, app.now())))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -72,19 +58,20 @@ pub struct MuteWords {
     muted: Option<bool>,
 }
 
-/// Mutes words, or takes them off the list, and returns the list.
+/// Mutes words, or takes them off the list, and returns the list. Posts and comments of others with a muted word are not listed for the caller,
+/// and messages with one are not pushed; history and open sockets show them. A change takes effect within seconds.
 #[utoipa::path(
     post,
     path = "/mutedWords",
     tag = "people",
     request_body = MuteWords,
-    responses((status = 200, body = OwnMutedWords), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem)),
+    responses((status = 200, body = MutedWordsResponse), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem)),
 )]
 pub async fn set_muted_words(
     State(app): State<Arc<App>>,
     caller: Caller,
     Params(asked): Params<MuteWords>,
-) -> Result<Json<OwnMutedWords>, Error> {
+) -> Result<Json<MutedWordsResponse>, Error> {
     let words = asked.word_list.iter().map(|word| Word::try_from(word.as_str()));
     let words: Vec<Word> = words.collect::<Result<_, _>>()?;
     if words.is_empty() || words.len() > MAX_WORDS {
@@ -102,7 +89,7 @@ pub async fn set_muted_words(
         })
         .collect();
     let words = retrying(|| set(&app, &caller.account, &words, muted)).await?;
-    Ok(Json(OwnMutedWords::new(words, app.now())))
+    Ok(Json(listed(words, app.now())))
 }
 
 async fn set(app: &App, account: &Account, words: &[MutedWord], muted: bool) -> Result<Vec<MutedWord>, Error> {

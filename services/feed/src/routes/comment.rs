@@ -126,7 +126,8 @@ impl Actor for FindComment {
     }
 }
 
-/// The comments on a post that the caller sees, oldest first. Comments of people in a block with the caller are not there.
+/// The comments on a post that the caller sees, oldest first. Comments of people in a block with the caller, and those of others with a word
+/// that the caller has muted, are not there.
 #[utoipa::path(
     get,
     path = "/findComment",
@@ -147,11 +148,13 @@ pub async fn find_comment(
     let list = ListName(format!("findComment,{},{}", author.as_str(), i32::from(day)));
     let cursor = params.cursor.unwrap_or(CursorParam::Start);
     let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
-    let comments = app
-        .store
-        .comments(&caller.account, &author, day, app.today(), paging.from, paging.rows())
-        .await?
-        .ok_or(Error::NoSuchPost)?;
+    let (comments, muted) = tokio::join!(
+        app.store
+            .comments(&caller.account, &author, day, app.today(), paging.from, paging.rows()),
+        app.muted_words.of(&caller.account),
+    );
+    let comments = comments?.ok_or(Error::NoSuchPost)?;
+    let now = app.now();
     let writers: Vec<Account> = comments.iter().map(|comment| comment.writer.clone()).collect();
     let names = app.names.nicknames_of(&writers).await?;
     let rows = comments.into_iter().zip(names).collect();
@@ -164,6 +167,9 @@ pub async fn find_comment(
             id: comment.id,
         },
         |(comment, name)| {
+            if comment.writer != caller.account && muted.is_in(&comment.text, now) {
+                return None;
+            }
             name.map(|nickname| ShownComment {
                 comment_id: comment.id,
                 nickname,

@@ -46,9 +46,14 @@ impl OtherFeed {
     }
 }
 
-/// A page of public posts with the present nicknames of their authors; who has resigned meanwhile is not shown.
+/// A page of public posts with the present nicknames of their authors. Posts of resigned authors, and posts of others with a word that the
+/// viewer has muted, are left out.
 async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<OtherFeed>, Error> {
-    let posts = app.store.public(shown, paging.from, paging.rows()).await?;
+    let (posts, muted) = tokio::join!(
+        app.store.public(shown, paging.from, paging.rows()),
+        app.muted_words.of(shown.viewer),
+    );
+    let (posts, now) = (posts?, app.now());
     let authors: Vec<_> = posts.iter().map(|post| post.author.clone()).collect();
     let names = app.names.nicknames_of(&authors).await?;
     let rows = posts.into_iter().zip(names).collect();
@@ -63,6 +68,9 @@ async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<Ot
         id: post.id,
     };
     Ok(Slice::build(rows, paging, cursor, |(post, name)| {
+        if post.author != *shown.viewer && muted.is_in(&post.text, now) {
+            return None;
+        }
         name.map(|nickname| OtherFeed::new(nickname, post))
     }))
 }
@@ -143,7 +151,8 @@ impl Actor for FindOtherFeed {
     }
 }
 
-/// The public posts of others, newest first unless another order is asked for.
+/// The public posts of others, newest first unless another order is asked for. A page may hold fewer posts than its size: those with a word
+/// that the caller has muted are left out.
 #[utoipa::path(
     get,
     path = "/findOtherFeed",
@@ -198,7 +207,8 @@ impl Actor for FindUserFeed {
     }
 }
 
-/// The public posts of one person, newest first unless another order is asked for; none for an unknown nickname.
+/// The public posts of one person, newest first unless another order is asked for; none for an unknown nickname. Those with a word that the
+/// caller has muted are left out.
 #[utoipa::path(
     get,
     path = "/findUserFeed",

@@ -8,6 +8,7 @@ mod happiness;
 mod images;
 mod likes;
 mod limits;
+mod muted_words;
 mod others;
 mod posts;
 mod repeats;

@@ -1,4 +1,4 @@
-//! `directMessage`: a receiver without a socket gets a push.
+//! `directMessage`: a receiver without a socket gets a push, unless the message has a word that the receiver has muted.
 
 use std::time::Duration;
 
@@ -27,11 +27,17 @@ impl Consumer<DirectMessageSent> for Push {
         {
             return Ok(());
         }
+        let content = PushContent::Message { frame: event.frame };
+        if let (Target::Account(receiver), Some(text)) = (&target, content.message_text())
+            && self.0.muted_words.of(receiver).await.is_in(&text, self.0.now())
+        {
+            return Ok(());
+        }
         let push = WaitingPush {
             event: meta.id,
             target,
             actor: event.sender_account,
-            content: PushContent::Message { frame: event.frame },
+            content,
             occurred_at: meta.occurred_at,
             queued_at: self.0.now(),
             attempts: 0,

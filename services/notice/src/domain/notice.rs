@@ -9,10 +9,19 @@ use sosohappy_events::EventId;
 /// The topic of a like's frame.
 pub const LIKE: &str = "like";
 
+/// The topics of the frame of a follow: `friend` where the receiver followed the follower before.
+const FOLLOW: &str = "follow";
+const FRIEND: &str = "friend";
+
+/// Returns whether a notice of that topic is of a follow.
+pub fn is_follow(topic: &str) -> bool {
+    matches!(topic, FOLLOW | FRIEND)
+}
+
 /// Something one person is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
-    /// The id of the notice: [`like_id`] for a like, else that of the event.
+    /// The id of the notice: [`like_id`] for a like, [`follow_id`] for a follow, else that of the event.
     pub event: EventId,
     pub receiver: Account,
     pub occurred_at: Timestamp,
@@ -27,6 +36,8 @@ pub enum Content {
         known_as: String,
         date: i64,
     },
+    /// An account follows the receiver; `friends` where each follows the other now.
+    Follow { follower: Account, friends: bool },
     /// A frame as another service made it.
     Other { topic: String, data: Value },
 }
@@ -36,6 +47,12 @@ pub enum Content {
 pub fn like_id(author: &Account, liker: &Account, date: i64) -> EventId {
     const LIKES: EventId = EventId(uuid::Uuid::from_u128(0x6c69_6b65));
     LIKES.of_part(&format!("{}\u{1f}{}\u{1f}{date}", author.as_str(), liker.as_str()))
+}
+
+/// Returns the id of the notice of a follow: follow, unfollow and follow again are one notice.
+pub fn follow_id(followed: &Account, follower: &Account) -> EventId {
+    const FOLLOWS: EventId = EventId(uuid::Uuid::from_u128(0x666f_6c6c_6f77));
+    FOLLOWS.of_part(&format!("{}\u{1f}{}", followed.as_str(), follower.as_str()))
 }
 
 #[derive(Serialize)]
@@ -51,6 +68,11 @@ struct LikeData<'a> {
 }
 
 #[derive(Serialize)]
+struct FollowData<'a> {
+    follower: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 struct StoredLike {
     date: i64,
 }
@@ -60,6 +82,7 @@ impl Content {
     pub fn actor(&self) -> Option<&Account> {
         match self {
             Self::Like { liker, .. } => Some(liker),
+            Self::Follow { follower, .. } => Some(follower),
             Self::Other { .. } => None,
         }
     }
@@ -67,6 +90,8 @@ impl Content {
     pub fn topic(&self) -> &str {
         match self {
             Self::Like { .. } => LIKE,
+            Self::Follow { friends: false, .. } => FOLLOW,
+            Self::Follow { friends: true, .. } => FRIEND,
             Self::Other { topic, .. } => topic,
         }
     }
@@ -75,11 +100,12 @@ impl Content {
     pub fn stored(&self) -> String {
         match self {
             Self::Like { date, .. } => stored_like(*date),
+            Self::Follow { .. } => "{}".to_owned(),
             Self::Other { data, .. } => data.to_string(),
         }
     }
 
-    /// The frame as sockets carry it, with the actor's present nickname, if there is one, else with the one they did it under.
+    /// The frame as sockets carry it, with the actor's present nickname; without one, a like has the nickname of then, and a follow has none.
     pub fn frame(&self, nickname: Option<&str>) -> String {
         match self {
             Self::Like { date, known_as, .. } => json(&Frame {
@@ -88,6 +114,10 @@ impl Content {
                     liker: nickname.unwrap_or(known_as),
                     date: *date,
                 },
+            }),
+            Self::Follow { .. } => json(&Frame {
+                topic: self.topic(),
+                data: FollowData { follower: nickname },
             }),
             Self::Other { topic, data } => json(&Frame { topic, data }),
         }

@@ -124,6 +124,14 @@ impl PushContent {
             Self::Message { .. } => "message",
         }
     }
+
+    /// Returns the text of a message whose frame can be read.
+    pub fn message_text(&self) -> Option<String> {
+        match self {
+            Self::Like { .. } => None,
+            Self::Message { frame } => Some(serde_json::from_str::<MessageFrame>(frame).ok()?.text),
+        }
+    }
 }
 
 /// Holds a message.

@@ -13,6 +13,7 @@ use sosohappy_common::{Account, Problem};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
+use crate::domain::is_follow;
 use crate::error::Error;
 use crate::store::{Listing, NoticeGroup, StoredNotice};
 
@@ -99,8 +100,8 @@ pub struct FoundNotice {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     is_read: bool,
-    /// Of a like `liker`, `date`, `count` and `likers`, the newest 100 of those who like the post; else as the service that raised it
-    /// wrote it.
+    /// Of a like `liker`, `date`, `count` and `likers`, the newest 100 of those who like the post; of `follow` and `friend` the `follower`;
+    /// else as the service that raised it wrote it.
     #[schema(value_type = Object)]
     data: Value,
 }
@@ -188,7 +189,7 @@ async fn names(names: &dyn Names, content: &[(NoticeGroup, Vec<StoredNotice>)]) 
     Ok(accounts.filter_map(|(actor, name)| Some((actor, name?))).collect())
 }
 
-/// `all` are the likes of a group of several. `None` for a like of an account that has no name any more.
+/// `all` are the likes of a group of several. `None` for a like or follow of an account that has no name any more.
 fn found(group: &NoticeGroup, all: &[StoredNotice], names: &Present, read: i64) -> Option<FoundNotice> {
     let newest = &group.newest;
     let name = |notice: &StoredNotice| names.get(notice.actor.as_ref()?).cloned();
@@ -201,6 +202,7 @@ fn found(group: &NoticeGroup, all: &[StoredNotice], names: &Present, read: i64) 
             };
             json!({ "liker": likers.first()?, "date": date, "count": group.count, "likers": likers })
         }
+        None if is_follow(&newest.topic) => json!({ "follower": name(newest)? }),
         None => newest.data.clone(),
     };
     Some(FoundNotice {

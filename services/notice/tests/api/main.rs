@@ -2,6 +2,7 @@
 
 mod connect;
 mod fleet;
+mod follows;
 mod inbox;
 mod likes;
 mod notices;

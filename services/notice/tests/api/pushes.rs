@@ -165,6 +165,30 @@ async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
     assert_eq!(pushes(&notice, "message", "sent").await, 2);
 }
 
+async fn a_message_with_a_muted_word_is_not_pushed(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    for person in [&kim, &lee] {
+        device(&bed, person, &person.nickname).await;
+    }
+    applied(&notice, "deviceToken", 2).await;
+    bed.mute(&kim, &[("안녕", None)]);
+    bed.publish(message(&lee, &kim, false)).await;
+    bed.publish(message(&kim, &lee, false)).await;
+    applied(&notice, "directMessage", 2).await;
+    eventually("the other's push goes", async || {
+        (pushes(&notice, "message", "sent").await == 1).then_some(())
+    })
+    .await;
+    bed.mute(&kim, &[]);
+    eventually("pushes go again within seconds", async || {
+        bed.publish(message(&lee, &kim, false)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        (pushes(&notice, "message", "sent").await >= 2).then_some(())
+    })
+    .await;
+}
+
 /// On and off, a millisecond each, as feed publishes them.
 fn toggles(
     bed: &Bed,
@@ -311,6 +335,7 @@ async fn without_a_device_nothing_is_sent(bed: Bed) {
 }
 
 on_both_engines!(
+    a_message_with_a_muted_word_is_not_pushed,
     a_like_switched_on_and_off_is_one_push,
     a_like_that_was_taken_back_is_not_pushed,
     limits_of_pushes_follow_a_change,
