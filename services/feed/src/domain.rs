@@ -3,6 +3,7 @@
 pub mod comment;
 pub mod companions;
 pub mod date;
+pub mod draft;
 pub mod happiness;
 pub mod paging;
 pub mod phrases;
@@ -12,5 +13,5 @@ pub mod repeat;
 pub use comment::{Comment, CommentText};
 pub use date::{Day, DayOf, Days, Month, MonthOf, PostDate, YearOf};
 pub use paging::{Cursor, CursorParam, Cursors, ListName, PageFrom, PageSize, Paging, Slice, Sort};
-pub use post::{Category, Draft, NewPost, OwnPost, PostLimits, SeenPost, Weather, Writer};
+pub use post::{Category, Content, NewPost, OwnPost, PostLimits, SeenPost, Weather, Writer};
 pub use repeat::{IdempotencyKey, KeyedRequest, Uploads};

@@ -26,6 +26,10 @@ pub enum Error {
     NoSuchComment,
     #[error("the post takes no comments")]
     CommentsClosed,
+    #[error("there is no such draft")]
+    NoSuchDraft,
+    #[error("an account has drafts of at most {0} days")]
+    TooManyDrafts(usize),
     #[error("there is no such image")]
     NoSuchImage,
     #[error(transparent)]
@@ -57,6 +61,10 @@ impl From<Error> for Problem {
             Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
             Error::NoSuchComment => Self::not_found("no-such-comment", "Comment not found"),
             Error::CommentsClosed => Self::new(StatusCode::CONFLICT, "comments-closed", "The post takes no comments"),
+            Error::NoSuchDraft => Self::not_found("no-such-draft", "Draft not found"),
+            many @ Error::TooManyDrafts(_) => {
+                Self::new(StatusCode::CONFLICT, "too-many-drafts", "Too many drafts").detail(many.to_string())
+            }
             Error::NoSuchImage => Self::not_found("no-such-image", "Image not found"),
             Error::Image(
                 bad @ (ImageError::UnknownType

@@ -3,7 +3,9 @@
 mod bookmark;
 mod comment;
 mod conditional;
+mod draft;
 mod happiness;
+mod history;
 mod image;
 mod like;
 mod others;
@@ -24,6 +26,10 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(post::find_month_feed)))
         .routes(routes!(post::update_public_status))
         .routes(routes!(post::delete_feed))
+        .routes(routes!(history::find_feed_history))
+        .routes(routes!(draft::save_draft))
+        .routes(routes!(draft::find_draft))
+        .routes(routes!(draft::delete_draft))
         .routes(routes!(others::find_other_feed))
         .routes(routes!(others::find_user_feed))
         .routes(Class::Read.of(routes!(others::find_detail_feed)))

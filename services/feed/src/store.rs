@@ -19,6 +19,8 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::companions::Companions;
+use crate::domain::draft::{Draft, SavedDraft};
+use crate::domain::post::PostVersion;
 use crate::domain::{Comment, Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Writer};
 use crate::store::imports::Imports;
 
@@ -120,11 +122,20 @@ pub type CommentNotice<'a> = &'a (dyn Fn(i64, PostDate) -> Option<Outgoing> + Se
 pub trait Posts: Debug + Send + Sync {
     /// Stores the post of that day, or puts it in the place of the one that is there: likes stay, pictures that are no longer in it
     /// become garbage. Takes its pictures out of their reservation. A repeated save changes nothing: one under a key that was stored, or
-    /// one that the post of the day is exactly the outcome of.
+    /// one that the post of the day is exactly the outcome of. A draft of the day is deleted.
     async fn save(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError>;
 
     /// Returns whether [`Posts::save`] would find the save repeated, which it then is. For a post whose pictures are not stored yet.
     async fn repeat(&self, post: &NewPost, now: Timestamp) -> Result<bool, WriteError>;
+
+    /// Up to `rows` earlier versions of the author's post of that day, newest first; `None` when there is no post.
+    async fn history(
+        &self,
+        author: &Account,
+        day: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Option<Vec<PostVersion>>, StoreError>;
 
     /// The author's own posts, newest first.
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError>;
@@ -254,6 +265,26 @@ pub trait ImageLedger: Debug + Send + Sync {
     async fn postpone(&self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
 }
 
+/// What people have begun to write; one draft a person and day.
+#[async_trait]
+pub trait Drafts: Debug + Send + Sync {
+    /// Stores a draft in the place of the one of its day; false when the account has `most` drafts of other days.
+    async fn save_draft(&self, writer: &Writer, draft: &Draft, most: usize, now: Timestamp)
+    -> Result<bool, WriteError>;
+
+    /// Up to `rows` drafts, that of the latest day first.
+    async fn drafts(
+        &self,
+        account: &Account,
+        day: Option<Day>,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Vec<SavedDraft>, StoreError>;
+
+    /// False when there is none.
+    async fn delete_draft(&self, account: &Account, day: Day) -> Result<bool, StoreError>;
+}
+
 /// Keys under which saves were stored.
 #[async_trait]
 pub trait IdempotencyKeys: Debug + Send + Sync {
@@ -291,7 +322,7 @@ pub trait Erasures: Debug + Send + Sync {
 }
 
 pub trait Store:
-    Posts + Likes + Comments + Bookmarks + ImageLedger + IdempotencyKeys + Categories + Erasures + Imports + Ping
+    Posts + Drafts + Likes + Comments + Bookmarks + ImageLedger + IdempotencyKeys + Categories + Erasures + Imports + Ping
 {
 }
 

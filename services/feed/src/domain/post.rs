@@ -34,6 +34,12 @@ pub struct PostLimits {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub idempotency_keys: Duration,
+    /// Earlier versions of one post that are kept.
+    pub history: usize,
+    /// Drafts of one account.
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub drafts: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,7 +130,7 @@ impl Category {
 
 /// What a person wrote, as it may be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draft {
+pub struct Content {
     pub date: PostDate,
     pub weather: Weather,
     pub happiness: i32,
@@ -133,26 +139,15 @@ pub struct Draft {
     pub is_public: bool,
 }
 
-impl Draft {
+impl Content {
     /// Bounds the date, the text and the categories; a category named twice counts once.
     pub fn check(mut self, limits: &PostLimits, today: Day) -> Result<Self, InvalidPost> {
-        if !self.date.has_time_of_day() {
-            return Err(InvalidPost::NoSuchTime);
-        }
-        if self.date.day() > today.tomorrow() {
-            return Err(InvalidPost::AfterTomorrow);
-        }
-        let mut seen = HashSet::new();
-        self.categories.retain(|category| seen.insert(category.clone()));
+        check_date(self.date, today)?;
         if self.categories.is_empty() {
             return Err(InvalidPost::NoCategory);
         }
-        if self.categories.len() > limits.categories {
-            return Err(InvalidPost::TooManyCategories(limits.categories));
-        }
-        if self.text.chars().take(limits.text + 1).count() > limits.text {
-            return Err(InvalidPost::TooLong(limits.text));
-        }
+        self.categories = distinct(self.categories, limits)?;
+        check_text(&self.text, limits)?;
         Ok(self)
     }
 
@@ -165,6 +160,34 @@ impl Draft {
     }
 }
 
+/// The hour and the minute exist, and the day is not after tomorrow.
+pub(super) fn check_date(date: PostDate, today: Day) -> Result<(), InvalidPost> {
+    if !date.has_time_of_day() {
+        return Err(InvalidPost::NoSuchTime);
+    }
+    if date.day() > today.tomorrow() {
+        return Err(InvalidPost::AfterTomorrow);
+    }
+    Ok(())
+}
+
+/// Each category once, within the bound.
+pub(super) fn distinct(mut categories: Vec<Category>, limits: &PostLimits) -> Result<Vec<Category>, InvalidPost> {
+    let mut seen = HashSet::new();
+    categories.retain(|category| seen.insert(category.clone()));
+    if categories.len() > limits.categories {
+        return Err(InvalidPost::TooManyCategories(limits.categories));
+    }
+    Ok(categories)
+}
+
+pub(super) fn check_text(text: &str, limits: &PostLimits) -> Result<(), InvalidPost> {
+    if text.chars().take(limits.text + 1).count() > limits.text {
+        return Err(InvalidPost::TooLong(limits.text));
+    }
+    Ok(())
+}
+
 /// Who writes, and since when the token they show is theirs. A resignation takes along what was written with older tokens,
 /// whenever it was written: that tells the account that went from one that came back under the same address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,14 +196,16 @@ pub struct Writer {
     pub authorized_at: Timestamp,
 }
 
-/// A draft with its author and its stored pictures.
+/// What a person wrote, with its author and its stored pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPost {
     pub author: Writer,
-    pub draft: Draft,
+    pub content: Content,
     pub images: Vec<ImageId>,
     /// What the pictures were made of.
     pub uploads: Option<Uploads>,
+    /// Earlier versions to keep of the post of the day.
+    pub history: usize,
     pub key: Option<KeyedRequest>,
 }
 
@@ -196,6 +221,21 @@ pub struct OwnPost {
     pub images: Vec<ImageId>,
     /// Who likes it, in the order they came.
     pub likers: Vec<Account>,
+    /// When it was last written anew.
+    pub edited_at: Option<Timestamp>,
+}
+
+/// A post as it was until it was edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostVersion {
+    pub id: i64,
+    pub date: PostDate,
+    pub weather: String,
+    pub happiness: i32,
+    pub text: String,
+    pub is_public: bool,
+    pub categories: Vec<String>,
+    pub replaced_at: Timestamp,
 }
 
 /// A public post as somebody else sees it.
@@ -224,10 +264,12 @@ mod tests {
         images: 1,
         comment: 1,
         idempotency_keys: Duration::from_secs(1),
+        history: 1,
+        drafts: 1,
     };
 
-    fn draft(text: &str, categories: &[&str]) -> Draft {
-        Draft {
+    fn content(text: &str, categories: &[&str]) -> Content {
+        Content {
             date: PostDate::try_from(2_023_090_513_248_392).unwrap(),
             weather: Weather::try_from("sunny".to_owned()).unwrap(),
             happiness: 5,
@@ -242,18 +284,18 @@ mod tests {
 
     #[test]
     fn bounds_count_characters_and_different_categories() {
-        assert!(draft("행복한하루", &["food", "sea"]).check(&LIMITS, today()).is_ok());
+        assert!(content("행복한하루", &["food", "sea"]).check(&LIMITS, today()).is_ok());
         assert_eq!(
-            draft("행복한하루!", &["food"]).check(&LIMITS, today()),
+            content("행복한하루!", &["food"]).check(&LIMITS, today()),
             Err(InvalidPost::TooLong(5))
         );
-        assert_eq!(draft("", &[]).check(&LIMITS, today()), Err(InvalidPost::NoCategory));
+        assert_eq!(content("", &[]).check(&LIMITS, today()), Err(InvalidPost::NoCategory));
         assert_eq!(
-            draft("", &["a", "b", "c"]).check(&LIMITS, today()),
+            content("", &["a", "b", "c"]).check(&LIMITS, today()),
             Err(InvalidPost::TooManyCategories(2))
         );
-        let kept = draft("", &["food", "sea", "food"]).check(&LIMITS, today()).unwrap();
-        assert_eq!(kept.categories, draft("", &["food", "sea"]).categories);
+        let kept = content("", &["food", "sea", "food"]).check(&LIMITS, today()).unwrap();
+        assert_eq!(kept.categories, content("", &["food", "sea"]).categories);
     }
 
     fn today() -> Day {
@@ -262,9 +304,9 @@ mod tests {
 
     #[test]
     fn a_post_is_dated_at_most_to_tomorrow() {
-        let on = |day: i64| Draft {
+        let on = |day: i64| Content {
             date: PostDate::try_from(day * 100_000_000).unwrap(),
-            ..draft("", &["food"])
+            ..content("", &["food"])
         };
         for good in [20_000_101, 20_230_905, 20_230_906] {
             assert!(on(good).check(&LIMITS, today()).is_ok(), "{good}");
@@ -280,9 +322,9 @@ mod tests {
 
     #[test]
     fn a_post_is_written_at_a_time_of_day() {
-        let at = |time: i64| Draft {
+        let at = |time: i64| Content {
             date: PostDate::try_from(2_023_090_500_000_000 + time).unwrap(),
-            ..draft("", &["food"])
+            ..content("", &["food"])
         };
         for good in [0, 23_59_59_99, 13_24_83_92] {
             assert!(at(good).check(&LIMITS, today()).is_ok(), "{good:08}");

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_media::ImageId;
 
-use super::Draft;
+use super::Content;
 
-/// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
+/// <https://datatracker.ietf.org/doc/content-ietf-httpapi-idempotency-key-header/>
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const LONGEST_KEY: usize = 128;
@@ -88,15 +88,15 @@ pub struct KeyedRequest {
 
 impl KeyedRequest {
     #[must_use]
-    pub fn new(key: IdempotencyKey, draft: &Draft, uploads: Option<Uploads>, expires_at: Timestamp) -> Self {
+    pub fn new(key: IdempotencyKey, content: &Content, uploads: Option<Uploads>, expires_at: Timestamp) -> Self {
         let uploads = uploads.map(|Uploads(digest)| digest);
         let fields = (
-            i64::from(draft.date),
-            draft.weather.as_str(),
-            draft.happiness,
-            &draft.text,
-            draft.category_names(),
-            draft.is_public,
+            i64::from(content.date),
+            content.weather.as_str(),
+            content.happiness,
+            &content.text,
+            content.category_names(),
+            content.is_public,
             uploads,
         );
         let fields = serde_json::to_vec(&fields).expect("texts and numbers are JSON");

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 use sosohappy_access::{Acting, Actor};
 use sosohappy_common::Nickname;
+use sosohappy_common::http::params::comma_list;
 use utoipa::ToSchema;
 
-use crate::domain::{DayOf, MonthOf, YearOf};
+use crate::domain::{Category, DayOf, MonthOf, YearOf};
 
 /// A day of one's own.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,4 +45,13 @@ impl Actor for OwnYear {
     fn acting(&self) -> Acting<'_> {
         Acting::Nickname(self.nickname.as_str())
     }
+}
+
+/// Reads a list of categories in any of the forms of lists.
+pub fn categories<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Category>, D::Error> {
+    let names = comma_list(deserializer)?;
+    names
+        .into_iter()
+        .map(|name| Category::try_from(name).map_err(serde::de::Error::custom))
+        .collect()
 }

@@ -8,9 +8,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use http::HeaderMap;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor};
-use sosohappy_common::http::params::{FilesOnly, comma_list};
+use sosohappy_common::http::params::FilesOnly;
 use sosohappy_common::{Nickname, Problem};
 use sosohappy_media::{Bounds, ImageError, ImageId, Picture};
 use sosohappy_store::StoreError;
@@ -19,11 +20,11 @@ use utoipa::ToSchema;
 use crate::app::{App, writer};
 use crate::domain::post::InvalidPost;
 use crate::domain::{
-    Category, DayOf, Days, Draft, IdempotencyKey, KeyedRequest, MonthOf, NewPost, OwnPost, PostDate, Uploads, Weather,
+    Category, Content, DayOf, Days, IdempotencyKey, KeyedRequest, MonthOf, NewPost, OwnPost, PostDate, Uploads, Weather,
 };
 use crate::error::Error;
 use crate::routes::conditional::conditional;
-use crate::routes::params::{OwnDay, OwnMonth};
+use crate::routes::params::{OwnDay, OwnMonth, categories};
 use crate::store::{self, Copied, Toggled};
 
 /// A post as its author sees it.
@@ -42,6 +43,10 @@ pub struct OwnFeed {
     category_list: Vec<String>,
     image_id_list: Vec<i64>,
     like_nickname_list: Vec<String>,
+    /// When the post was last edited; its earlier versions are in `findFeedHistory`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    edited_at: Option<Timestamp>,
 }
 
 /// The posts with the present nicknames of who likes them; who has resigned meanwhile is not named.
@@ -58,6 +63,7 @@ async fn show(app: &App, nickname: &Nickname, posts: Vec<OwnPost>) -> Result<Vec
         category_list: post.categories,
         image_id_list: post.images.into_iter().map(|image| image.0).collect(),
         like_nickname_list: names.by_ref().take(post.likers.len()).flatten().collect(),
+        edited_at: post.edited_at,
     });
     Ok(shown.collect())
 }
@@ -104,14 +110,6 @@ impl Actor for SaveFeed {
     }
 }
 
-fn categories<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Category>, D::Error> {
-    let names = comma_list(deserializer)?;
-    names
-        .into_iter()
-        .map(|name| Category::try_from(name).map_err(serde::de::Error::custom))
-        .collect()
-}
-
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Saved {
     #[schema(example = true)]
@@ -150,7 +148,7 @@ pub async fn save_feed(
     }: ActUpload<SaveFeed>,
 ) -> Result<Json<Saved>, Error> {
     let settings = app.settings.get();
-    let draft = Draft {
+    let content = Content {
         date: params.date,
         weather: params.weather,
         happiness: params.happiness,
@@ -158,17 +156,18 @@ pub async fn save_feed(
         categories: params.category_list,
         is_public: params.is_public,
     };
-    let draft = draft.check(&settings.post, app.today())?;
+    let content = content.check(&settings.post, app.today())?;
     let key = IdempotencyKey::of(&headers)?;
     let files = files.take("imageList");
     let uploads = digest(files.clone()).await?;
     let expires_at = app.now() + settings.post.idempotency_keys;
     let mut post = NewPost {
         author: writer(caller),
-        key: key.map(|key| KeyedRequest::new(key, &draft, uploads, expires_at)),
-        draft,
+        key: key.map(|key| KeyedRequest::new(key, &content, uploads, expires_at)),
+        content,
         images: Vec::new(),
         uploads,
+        history: settings.post.history,
     };
     // Before the pictures are decoded and stored, which costs much more.
     if uploads.is_some() && app.store.repeat(&post, app.now()).await? {

@@ -6,6 +6,8 @@ mod bookmarks;
 mod categories;
 #[path = "sql/comments.rs"]
 mod comments;
+#[path = "sql/drafts.rs"]
+mod drafts;
 #[path = "sql/erasures.rs"]
 mod erasures;
 #[path = "sql/idempotency.rs"]
@@ -22,10 +24,13 @@ mod post_events;
 mod posts;
 #[path = "sql/public.rs"]
 mod public;
+#[path = "sql/versions.rs"]
+mod versions;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sosohappy_common::settings::SecretUrl;
@@ -91,6 +96,11 @@ fn date(row: &Row) -> Result<PostDate, StoreError> {
 
 fn post_date(date: i64) -> Result<PostDate, StoreError> {
     PostDate::try_from(date).map_err(|_| StoreError::corrupt("a date in the database is not one"))
+}
+
+fn instant(row: &Row, column: &str) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(row.try_get(column)?)
+        .map_err(|_| StoreError::corrupt("a time in the database is not one"))
 }
 
 fn read_list<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Vec<T>, StoreError> {

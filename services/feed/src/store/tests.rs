@@ -15,7 +15,9 @@ use sosohappy_testkit::{Bed, on_both_engines};
 use super::{By, Opened, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
 use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
-use crate::domain::{Category, Cursor, Day, Days, Draft, MonthOf, NewPost, PageFrom, PostDate, Sort, Weather, Writer};
+use crate::domain::{
+    Category, Content, Cursor, Day, Days, MonthOf, NewPost, PageFrom, PostDate, Sort, Weather, Writer,
+};
 use crate::{DEFAULTS, SERVICE, Settings};
 
 on_both_engines!(
@@ -26,6 +28,7 @@ on_both_engines!(
     a_later_token_writes_and_keeps,
     a_large_resignation_goes_in_steps,
     a_key_expires_and_goes_with_its_account,
+    versions_of_the_account_before_are_erased,
     totals_come_out_whatever_is_folded_first,
     a_change_that_cannot_be_read_is_put_aside,
     pages_are_read_off_an_index,
@@ -52,7 +55,7 @@ fn writer(name: &str, authorized: i64) -> Writer {
 }
 
 fn post(author: &Writer, date: i64, categories: &[&str], images: &[ImageId]) -> NewPost {
-    let draft = Draft {
+    let content = Content {
         date: PostDate::try_from(date).unwrap(),
         weather: Weather::try_from("sunny".to_owned()).unwrap(),
         happiness: 3,
@@ -65,9 +68,10 @@ fn post(author: &Writer, date: i64, categories: &[&str], images: &[ImageId]) -> 
     };
     NewPost {
         author: author.clone(),
-        draft,
+        content,
         images: images.to_vec(),
         uploads: None,
+        history: 2,
         key: None,
     }
 }
@@ -86,7 +90,7 @@ async fn a_key_expires_and_goes_with_its_account(bed: Bed) {
     let keyed = |date: i64, expires: i64| {
         let mut new = post(&kim, date, &["sea"], &[]);
         let key = IdempotencyKey::of(&header).unwrap().unwrap();
-        new.key = Some(KeyedRequest::new(key, &new.draft, None, at(expires)));
+        new.key = Some(KeyedRequest::new(key, &new.content, None, at(expires)));
         new
     };
     let next_day = DATE + 100_000_000;
@@ -105,6 +109,28 @@ async fn a_key_expires_and_goes_with_its_account(bed: Bed) {
     store.save(&keyed(DATE, 100), at(21)).await.unwrap();
     erase(&bed, store.as_ref(), &kim.account, at(30), event(&bed)).await;
     assert_eq!(bed.sql("feed", "DELETE FROM idempotency_key").await, 0);
+}
+
+async fn versions_of_the_account_before_are_erased(bed: Bed) {
+    let store = store(&bed).await;
+    let (before, after) = (writer("kim", 0), writer("kim", 20));
+    for (writer, happiness) in [(&before, 1), (&after, 2), (&after, 3)] {
+        let mut new = post(writer, DATE, &["sea"], &[]);
+        new.content.happiness = happiness;
+        store.save(&new, at(21)).await.unwrap();
+    }
+    let day = PostDate::try_from(DATE).unwrap().day();
+    let versions = async || {
+        let versions = store
+            .history(&after.account, day, PageFrom::Offset(0), 8)
+            .await
+            .unwrap();
+        let versions = versions.expect("the post is there");
+        versions.iter().map(|version| version.happiness).collect::<Vec<_>>()
+    };
+    assert_eq!(versions().await, [2, 1]);
+    erase(&bed, store.as_ref(), &before.account, at(10), event(&bed)).await;
+    assert_eq!(versions().await, [2]);
 }
 
 async fn reserved_pictures_are_a_posts_or_garbage(bed: Bed) {

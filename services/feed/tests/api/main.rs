@@ -3,6 +3,7 @@
 mod access;
 mod bookmarks;
 mod comments;
+mod drafts;
 mod forms;
 mod happiness;
 mod images;

@@ -7,7 +7,7 @@ use sosohappy_events::types::PostChange;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{BATCH, Query, Row, SqlStore, account, engine, erasures, last_id, likes, post_events, public};
+use super::{BATCH, Query, Row, SqlStore, account, engine, erasures, instant, last_id, likes, post_events, public};
 use crate::domain::{Comment, Cursor, Day, PageFrom, Writer};
 use crate::store::{CommentError, CommentNotice, Comments, WriteError};
 
@@ -186,12 +186,10 @@ pub(super) async fn recount(tx: &mut engine::Tx, posts: &[i64]) -> Result<(), St
 }
 
 fn comment(row: &Row) -> Result<Comment, StoreError> {
-    let written_at: i64 = row.try_get("written_at")?;
     Ok(Comment {
         id: row.try_get("id")?,
         writer: account(row, "account")?,
         text: row.try_get("text")?,
-        written_at: Timestamp::from_millisecond(written_at)
-            .map_err(|_| StoreError::corrupt("the time of a comment is not one"))?,
+        written_at: instant(row, "written_at")?,
     })
 }

@@ -34,6 +34,7 @@ impl Erasures for SqlStore {
         })
         .await?;
         while retrying(async || self.erase_posts(account, until, now).await).await? {}
+        while self.erase_versions(account, until, STEP).await? {}
         while retrying(async || self.erase_own_likes(account, until, now).await).await? {}
         while retrying(async || self.erase_likes_received(account, until, now).await).await? {}
         while retrying(async || self.erase_bookmarks(OWN_BOOKMARKS, account, until).await).await? {}
@@ -42,12 +43,17 @@ impl Erasures for SqlStore {
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            // No more than the account saved in the life of a key.
-            sqlx::query("DELETE FROM idempotency_key WHERE account = ? AND made_at <= ?")
-                .bind(account.as_str())
-                .bind(until.as_millisecond())
-                .execute(&mut *tx)
-                .await?;
+            // An account has few of both.
+            for statement in [
+                "DELETE FROM idempotency_key WHERE account = ? AND made_at <= ?",
+                "DELETE FROM post_draft WHERE account = ? AND made_at <= ?",
+            ] {
+                sqlx::query(statement)
+                    .bind(account.as_str())
+                    .bind(until.as_millisecond())
+                    .execute(&mut *tx)
+                    .await?;
+            }
             engine::enqueue(&mut tx, receipt, now).await?;
             Ok(tx.commit().await?)
         })

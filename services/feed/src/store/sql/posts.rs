@@ -12,10 +12,11 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    Query, Row, SqlStore, account, categories, date, engine, erasures, idempotency, images, last_id, public, read_list,
-    write_list,
+    Query, Row, SqlStore, account, categories, date, drafts, engine, erasures, idempotency, images, last_id, public,
+    read_list, versions, write_list,
 };
 use crate::domain::companions::Change;
+use crate::domain::post::PostVersion;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost};
 use crate::store::{Copied, Posts, Saved, Shown, Toggled, WriteError};
 
@@ -50,7 +51,7 @@ impl Posts for SqlStore {
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError> {
         let reader = self.database.reader();
         let rows = sqlx::query(
-            "SELECT id, date, weather, happiness, text, is_public, categories, images FROM post \
+            "SELECT id, date, weather, happiness, text, is_public, categories, images, edited_at FROM post \
              WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day DESC",
         )
         .bind(author.as_str())
@@ -65,6 +66,16 @@ impl Posts for SqlStore {
         rows.iter()
             .map(|row| own_post(row, likers.remove(&row.try_get("id")?).unwrap_or_default()))
             .collect()
+    }
+
+    async fn history(
+        &self,
+        author: &Account,
+        day: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Option<Vec<PostVersion>>, StoreError> {
+        self.versions(author, day, from, rows).await
     }
 
     async fn public_images(&self, author: &Account, day: Day) -> Result<Option<Vec<ImageId>>, StoreError> {
@@ -168,8 +179,8 @@ impl Posts for SqlStore {
 impl SqlStore {
     /// The common case first: most saves are the first of their day.
     async fn insert(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
-        let draft = &post.draft;
-        let categories = draft.category_names();
+        let content = &post.content;
+        let categories = content.category_names();
         let mut tx = self.database.begin().await?;
         if is_stored(&mut tx, post, now).await? {
             return Ok(Saved::Repeated);
@@ -179,12 +190,12 @@ impl SqlStore {
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(post.author.account.as_str())
-        .bind(i32::from(draft.date.day()))
-        .bind(i64::from(draft.date))
-        .bind(draft.weather.as_str())
-        .bind(draft.happiness)
-        .bind(&draft.text)
-        .bind(draft.is_public)
+        .bind(i32::from(content.date.day()))
+        .bind(i64::from(content.date))
+        .bind(content.weather.as_str())
+        .bind(content.happiness)
+        .bind(&content.text)
+        .bind(content.is_public)
         .bind(write_list(&categories))
         .bind(write_list(&post.images))
         .bind(stored_uploads(post))
@@ -201,9 +212,9 @@ impl SqlStore {
         let event = PostChanged {
             change: PostChange::Saved,
             author: post.author.account.clone(),
-            date: draft.date.into(),
+            date: content.date.into(),
             post: id,
-            is_public: draft.is_public,
+            is_public: content.is_public,
             likes: 0,
             comments: 0,
             actor: None,
@@ -211,13 +222,13 @@ impl SqlStore {
         };
         let record = Envelope::new(event, &self.context).to_outgoing();
         engine::enqueue(&mut tx, &record, now).await?;
-        categories::record(&mut tx, &[Change::came(&categories, draft.happiness)]).await?;
+        categories::record(&mut tx, &[Change::came(&categories, content.happiness)]).await?;
         finish(tx, post).await
     }
 
     async fn replace(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
-        let draft = &post.draft;
-        let names = draft.category_names();
+        let content = &post.content;
+        let names = content.category_names();
         let mut tx = self.database.begin().await?;
         if is_stored(&mut tx, post, now).await? {
             return Ok(Saved::Repeated);
@@ -230,27 +241,29 @@ impl SqlStore {
             return finish_repeat(tx, &previous, post).await;
         }
         let old = previous.held;
+        versions::keep(&mut tx, old.id, post.history, now).await?;
         sqlx::query(
-            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, uploads = ?, made_at = ? \
-             WHERE id = ?",
+            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, uploads = ?, made_at = ?, \
+             edited_at = ? WHERE id = ?",
         )
-        .bind(i64::from(draft.date))
-        .bind(draft.weather.as_str())
-        .bind(draft.happiness)
-        .bind(&draft.text)
-        .bind(draft.is_public)
+        .bind(i64::from(content.date))
+        .bind(content.weather.as_str())
+        .bind(content.happiness)
+        .bind(&content.text)
+        .bind(content.is_public)
         .bind(write_list(&names))
         .bind(write_list(&post.images))
         .bind(stored_uploads(post))
         .bind(post.author.authorized_at.as_millisecond())
+        .bind(now.as_millisecond())
         .bind(old.id)
         .execute(&mut *tx)
         .await
         .map_err(StoreError::from)?;
-        if (&old.categories, old.happiness) != (&names, draft.happiness) {
+        if (&old.categories, old.happiness) != (&names, content.happiness) {
             let changes = [
                 Change::went(old.categories, old.happiness),
-                Change::came(&names, draft.happiness),
+                Change::came(&names, content.happiness),
             ];
             categories::record(&mut tx, &changes).await?;
         }
@@ -311,6 +324,7 @@ async fn is_stored(tx: &mut engine::Tx, post: &NewPost, now: Timestamp) -> Resul
 /// What every save that is stored ends with.
 async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<Saved, WriteError> {
     images::take(&mut tx, &post.images).await?;
+    drafts::delete(&mut tx, &post.author.account, post.content.date.day()).await?;
     if let Some(keyed) = &post.key {
         idempotency::store(&mut tx, &post.author, keyed).await?;
     }
@@ -331,6 +345,7 @@ async fn finish_repeat(mut tx: engine::Tx, previous: &Previous, post: &NewPost) 
             .await
             .map_err(StoreError::from)?;
     }
+    drafts::delete(&mut tx, &post.author.account, post.content.date.day()).await?;
     if let Some(keyed) = &post.key {
         idempotency::store(&mut tx, &post.author, keyed).await?;
     }
@@ -352,18 +367,18 @@ struct Previous {
 impl Previous {
     /// Whether a save of exactly this has left the post as it is now.
     fn is_outcome_of(&self, post: &NewPost) -> bool {
-        let draft = &post.draft;
+        let content = &post.content;
         let pictures = match post.uploads {
             None => self.held.images.is_empty(),
             Some(uploads) => self.uploads.as_deref() == Some(&uploads.stored_as(&self.held.images)[..]),
         };
         pictures
-            && self.date == i64::from(draft.date)
-            && self.weather == draft.weather.as_str()
-            && self.held.happiness == draft.happiness
-            && self.text == draft.text
-            && self.held.is_public == draft.is_public
-            && self.held.categories == draft.category_names()
+            && self.date == i64::from(content.date)
+            && self.weather == content.weather.as_str()
+            && self.held.happiness == content.happiness
+            && self.text == content.text
+            && self.held.is_public == content.is_public
+            && self.held.categories == content.category_names()
     }
 }
 
@@ -375,7 +390,7 @@ async fn previous(tx: &mut engine::Tx, post: &NewPost) -> Result<Option<Previous
     query
         .push_bind(post.author.account.as_str())
         .push(" AND day = ")
-        .push_bind(i32::from(post.draft.date.day()))
+        .push_bind(i32::from(post.content.date.day()))
         .push(engine::FOR_UPDATE);
     let row = query.build().fetch_optional(&mut **tx).await?;
     row.map(|row| {
@@ -431,6 +446,7 @@ async fn locked(tx: &mut engine::Tx, author: &Account, day: Day) -> Result<Optio
 }
 
 fn own_post(row: &Row, likers: Vec<Account>) -> Result<OwnPost, StoreError> {
+    let edited_at: Option<i64> = row.try_get("edited_at")?;
     Ok(OwnPost {
         date: date(row)?,
         weather: row.try_get("weather")?,
@@ -440,5 +456,9 @@ fn own_post(row: &Row, likers: Vec<Account>) -> Result<OwnPost, StoreError> {
         categories: read_list(row, "categories")?,
         images: read_list(row, "images")?,
         likers,
+        edited_at: edited_at
+            .map(Timestamp::from_millisecond)
+            .transpose()
+            .map_err(|_| StoreError::corrupt("a time in the database is not one"))?,
     })
 }

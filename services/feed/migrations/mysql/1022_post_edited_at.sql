@@ -1,0 +1,2 @@
+-- When the post was last written anew; null for one that was written once.
+ALTER TABLE post ADD COLUMN edited_at BIGINT NULL

@@ -1,0 +1,41 @@
+//! What a person has begun to write for a day.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::post::{InvalidPost, check_date, check_text, distinct};
+use super::{Category, Day, PostDate, PostLimits, Weather};
+
+/// Each part as far as it is written. Pictures are not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Draft {
+    pub date: PostDate,
+    #[serde(default)]
+    pub weather: Option<Weather>,
+    #[serde(default)]
+    pub happiness: Option<i32>,
+    #[serde(default)]
+    pub text: String,
+    #[serde(default)]
+    pub categories: Vec<Category>,
+    #[serde(default)]
+    pub is_public: Option<bool>,
+}
+
+impl Draft {
+    /// The bounds of a post, of which nothing has to be there yet.
+    pub fn check(mut self, limits: &PostLimits, today: Day) -> Result<Self, InvalidPost> {
+        check_date(self.date, today)?;
+        check_text(&self.text, limits)?;
+        self.categories = distinct(self.categories, limits)?;
+        Ok(self)
+    }
+}
+
+/// A draft as it was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedDraft {
+    pub draft: Draft,
+    pub saved_at: Timestamp,
+}
