@@ -9,9 +9,11 @@ pub mod paging;
 pub mod phrases;
 pub mod post;
 pub mod repeat;
+pub mod visibility;
 
 pub use comment::{Comment, CommentText};
 pub use date::{Day, DayOf, Days, Month, MonthOf, PostDate, YearOf};
 pub use paging::{Cursor, CursorParam, Cursors, ListName, PageFrom, PageSize, Paging, Slice, Sort};
 pub use post::{Category, Content, NewPost, OwnPost, PostLimits, SeenPost, Weather, Writer};
 pub use repeat::{IdempotencyKey, KeyedRequest, Uploads};
+pub use visibility::Visibility;

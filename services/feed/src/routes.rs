@@ -32,6 +32,7 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(routes!(draft::delete_draft))
         .routes(routes!(others::find_other_feed))
         .routes(routes!(others::find_user_feed))
+        .routes(routes!(others::find_friend_feed))
         .routes(Class::Read.of(routes!(others::find_detail_feed)))
         .routes(routes!(like::update_like))
         .routes(routes!(bookmark::update_bookmark))

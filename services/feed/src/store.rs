@@ -21,7 +21,7 @@ use sosohappy_store::{Directory, Ping, StoreError, Transient};
 use crate::domain::companions::Companions;
 use crate::domain::draft::{Draft, SavedDraft};
 use crate::domain::post::PostVersion;
-use crate::domain::{Comment, Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Writer};
+use crate::domain::{Comment, Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Visibility, Writer};
 use crate::store::imports::Imports;
 
 /// Why something was not written.
@@ -70,7 +70,7 @@ impl Transient for CommentError {
     }
 }
 
-/// Which public posts.
+/// Which posts of others.
 #[derive(Debug, Clone)]
 pub struct Shown<'a> {
     /// Who looks: posts of people in a block with them, whoever blocked whom, are not there.
@@ -94,6 +94,16 @@ pub enum By<'a> {
 pub struct Copied {
     pub old: ImageId,
     pub new: ImageId,
+}
+
+/// Another audience of a post.
+#[derive(Debug, Clone)]
+pub struct VisibilityChange {
+    /// What was read; a post that has another one by now is not changed.
+    pub from: Visibility,
+    pub to: Visibility,
+    /// Reserved copies of its pictures, where fewer people see it from now on.
+    pub copies: Vec<Copied>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,25 +150,37 @@ pub trait Posts: Debug + Send + Sync {
     /// The author's own posts, newest first.
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError>;
 
-    /// The pictures that go out to others as long as the author's post of that day is public; none for a private post, `None` when
-    /// there is no post.
-    async fn public_images(&self, author: &Account, day: Day) -> Result<Option<Vec<ImageId>>, StoreError>;
+    /// Who sees the author's post of that day, and its pictures; `None` when there is no post.
+    async fn visibility(&self, author: &Account, day: Day) -> Result<Option<(Visibility, Vec<ImageId>)>, StoreError>;
 
-    /// Public becomes private or the other way. A post that becomes private gets these pictures, reserved copies, for those it has: their
-    /// old ids, which others may know, become garbage.
-    async fn toggle_public(
+    /// Changes who sees the author's post of that day. One that fewer see from now on gets the copies for the pictures it has: their old
+    /// ids, which others may know, become garbage.
+    async fn set_visibility(
         &self,
         author: &Account,
         day: Day,
-        copies: &[Copied],
+        change: &VisibilityChange,
         now: Timestamp,
     ) -> Result<Toggled, WriteError>;
 
     /// False when there is no post.
     async fn delete(&self, author: &Account, day: Day, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Up to `rows` public posts in their order.
+    /// Up to `rows` posts in their order: public ones, and of one author who is the viewer's friend also those for friends.
     async fn public(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Result<Vec<SeenPost>, StoreError>;
+
+    /// Up to `rows` posts of the viewer's friends, newest first, those only for friends included.
+    async fn of_friends(
+        &self,
+        viewer: &Account,
+        today: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Vec<SeenPost>, StoreError>;
+
+    /// How the database finds the newest posts of each of these friends, a line a step.
+    #[cfg(test)]
+    async fn friends_plan(&self, friends: &[Account], from: PageFrom, rows: i64) -> Vec<String>;
 
     /// How the database finds such a page, a line a step.
     #[cfg(test)]

@@ -34,6 +34,9 @@ pub struct PostChanged {
     /// The id of the post in feed's database. The post of a day that was deleted and written again has another one.
     pub post: i64,
     pub is_public: bool,
+    /// Whether friends of the author see it and nobody else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_for_friends: bool,
     pub likes: i64,
     pub comments: i64,
     /// Who liked or commented.
@@ -80,6 +83,7 @@ mod tests {
             date: 2_023_090_513_248_392,
             post: 7,
             is_public: true,
+            is_for_friends: false,
             likes: 2,
             comments: 0,
             actor: Some("lee@example.com+google".parse().unwrap()),

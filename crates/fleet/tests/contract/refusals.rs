@@ -64,6 +64,7 @@ impl Route {
                 | "idToken"
                 | "nonce"
                 | "cursor"
+                | "visibility"
                 | "imageList"
                 | "profileImg" => return None,
                 unknown => panic!("{}: no value for the parameter {unknown}", self.path),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::post::{InvalidPost, check_date, check_text, distinct};
-use super::{Category, Day, PostDate, PostLimits, Weather};
+use super::{Category, Day, PostDate, PostLimits, Visibility, Weather};
 
 /// Each part as far as it is written. Pictures are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Draft {
     pub categories: Vec<Category>,
     #[serde(default)]
     pub is_public: Option<bool>,
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
 }
 
 impl Draft {

@@ -11,7 +11,7 @@ use sosohappy_common::settings::{schema, valid};
 use sosohappy_media::ImageId;
 use utoipa::ToSchema;
 
-use super::{Day, KeyedRequest, PostDate, Uploads};
+use super::{Day, KeyedRequest, PostDate, Uploads, Visibility};
 
 /// Bounds on what a person may write; all but the shape of a word are settings.
 #[derive(Debug, Clone, Copy, Deserialize, schemars::JsonSchema)]
@@ -136,7 +136,7 @@ pub struct Content {
     pub happiness: i32,
     pub text: String,
     pub categories: Vec<Category>,
-    pub is_public: bool,
+    pub visibility: Visibility,
 }
 
 impl Content {
@@ -216,7 +216,7 @@ pub struct OwnPost {
     pub weather: String,
     pub happiness: i32,
     pub text: String,
-    pub is_public: bool,
+    pub visibility: Visibility,
     pub categories: Vec<String>,
     pub images: Vec<ImageId>,
     /// Who likes it, in the order they came.
@@ -278,7 +278,7 @@ mod tests {
                 .iter()
                 .map(|name| Category::try_from((*name).to_owned()).unwrap())
                 .collect(),
-            is_public: true,
+            visibility: Visibility::Public,
         }
     }
 

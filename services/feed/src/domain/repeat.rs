@@ -96,7 +96,7 @@ impl KeyedRequest {
             content.happiness,
             &content.text,
             content.category_names(),
-            content.is_public,
+            content.visibility,
             uploads,
         );
         let fields = serde_json::to_vec(&fields).expect("texts and numbers are JSON");

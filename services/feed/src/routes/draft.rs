@@ -10,7 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, writer};
 use crate::domain::draft::{Draft, SavedDraft};
-use crate::domain::{Category, Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice, Weather};
+use crate::domain::{
+    Category, Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice, Visibility, Weather,
+};
 use crate::error::Error;
 use crate::routes::params::{OwnDay, categories};
 
@@ -27,6 +29,7 @@ pub struct SaveDraft {
     #[serde(default)]
     text: String,
     is_public: Option<bool>,
+    visibility: Option<Visibility>,
 }
 
 impl Actor for SaveDraft {
@@ -65,6 +68,7 @@ pub async fn save_draft(
         text: params.text,
         categories: params.category_list,
         is_public: params.is_public,
+        visibility: params.visibility,
     };
     let draft = draft.check(&limits, app.today())?;
     let saved = app
@@ -90,6 +94,7 @@ pub struct FeedDraft {
     category_list: Vec<Category>,
     text: String,
     is_public: Option<bool>,
+    visibility: Option<Visibility>,
     #[schema(value_type = String, format = DateTime)]
     saved_at: Timestamp,
 }
@@ -103,6 +108,7 @@ impl From<SavedDraft> for FeedDraft {
             category_list: draft.categories,
             text: draft.text,
             is_public: draft.is_public,
+            visibility: draft.visibility,
             saved_at,
         }
     }

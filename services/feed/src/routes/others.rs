@@ -46,19 +46,21 @@ impl OtherFeed {
     }
 }
 
-/// A page of public posts with the present nicknames of their authors. Posts of resigned authors, and posts of others with a word that the
+/// A page of posts with the present nicknames of their authors. Posts of resigned authors, and posts of others with a word that the
 /// viewer has muted, are left out.
-async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<OtherFeed>, Error> {
-    let (posts, muted) = tokio::join!(
-        app.store.public(shown, paging.from, paging.rows()),
-        app.muted_words.of(shown.viewer),
-    );
-    let (posts, now) = (posts?, app.now());
+async fn page(
+    app: &App,
+    viewer: &Account,
+    posts: Vec<SeenPost>,
+    sort: Sort,
+    paging: &Paging,
+) -> Result<Slice<OtherFeed>, Error> {
     let authors: Vec<_> = posts.iter().map(|post| post.author.clone()).collect();
-    let names = app.names.nicknames_of(&authors).await?;
+    let (names, muted) = tokio::join!(app.names.nicknames_of(&authors), app.muted_words.of(viewer));
+    let (names, now) = (names?, app.now());
     let rows = posts.into_iter().zip(names).collect();
     let cursor = |(post, _): &(SeenPost, _)| Cursor {
-        rank: match shown.sort {
+        rank: match sort {
             Sort::Newest => 0,
             Sort::Likes => post.likes,
             Sort::Comments => post.comments,
@@ -68,11 +70,16 @@ async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<Ot
         id: post.id,
     };
     Ok(Slice::build(rows, paging, cursor, |(post, name)| {
-        if post.author != *shown.viewer && muted.is_in(&post.text, now) {
+        if post.author != *viewer && muted.is_in(&post.text, now) {
             return None;
         }
         name.map(|nickname| OtherFeed::new(nickname, post))
     }))
+}
+
+async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<OtherFeed>, Error> {
+    let posts = app.store.public(shown, paging.from, paging.rows()).await?;
+    page(app, shown.viewer, posts, shown.sort, paging).await
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -89,7 +96,7 @@ impl Actor for FindDetailFeed {
     }
 }
 
-/// One person's public post of a day.
+/// One person's public post of a day, or one for friends whose author is the caller's friend.
 #[utoipa::path(
     post,
     path = "/findDetailFeed",
@@ -207,8 +214,8 @@ impl Actor for FindUserFeed {
     }
 }
 
-/// The public posts of one person, newest first unless another order is asked for; none for an unknown nickname. Those with a word that the
-/// caller has muted are left out.
+/// The public posts of one person, and those for friends if the caller is one, newest first unless another order is asked for; none for an
+/// unknown nickname. Those with a word that the caller has muted are left out.
 #[utoipa::path(
     get,
     path = "/findUserFeed",
@@ -235,4 +242,45 @@ pub async fn find_user_feed(
         sort: params.sort,
     };
     Ok(Json(slice(&app, &shown, &paging).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FindFriendFeed {
+    #[param(inline)]
+    nickname: Nickname,
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
+    #[param(value_type = Option<String>, example = "start")]
+    cursor: Option<CursorParam>,
+}
+
+impl Actor for FindFriendFeed {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.nickname.as_str())
+    }
+}
+
+/// The posts of friends, newest first: their public ones and those for friends. Friends are who follow each other.
+#[utoipa::path(
+    get,
+    path = "/findFriendFeed",
+    tag = "others",
+    params(FindFriendFeed),
+    responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
+)]
+pub async fn find_friend_feed(
+    State(app): State<App>,
+    Act { caller, params }: Act<FindFriendFeed>,
+) -> Result<Json<Slice<OtherFeed>>, Error> {
+    let list = ListName(format!("findFriendFeed,{}", caller.account.as_str()));
+    let cursor = params.cursor.unwrap_or(CursorParam::Start);
+    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let posts = app
+        .store
+        .of_friends(&caller.account, app.today(), paging.from, paging.rows())
+        .await?;
+    Ok(Json(page(&app, &caller.account, posts, Sort::Newest, &paging).await?))
 }

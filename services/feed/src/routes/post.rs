@@ -20,12 +20,13 @@ use utoipa::ToSchema;
 use crate::app::{App, writer};
 use crate::domain::post::InvalidPost;
 use crate::domain::{
-    Category, Content, DayOf, Days, IdempotencyKey, KeyedRequest, MonthOf, NewPost, OwnPost, PostDate, Uploads, Weather,
+    Category, Content, DayOf, Days, IdempotencyKey, KeyedRequest, MonthOf, NewPost, OwnPost, PostDate, Uploads,
+    Visibility, Weather,
 };
 use crate::error::Error;
 use crate::routes::conditional::conditional;
 use crate::routes::params::{OwnDay, OwnMonth, categories};
-use crate::store::{self, Copied, Toggled};
+use crate::store::{self, Copied, Toggled, VisibilityChange};
 
 /// A post as its author sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,6 +41,9 @@ pub struct OwnFeed {
     happiness: i32,
     text: String,
     is_public: bool,
+    /// `friends` where only friends see the post; left out where `isPublic` says who sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visibility: Option<Visibility>,
     category_list: Vec<String>,
     image_id_list: Vec<i64>,
     like_nickname_list: Vec<String>,
@@ -59,7 +63,8 @@ async fn show(app: &App, nickname: &Nickname, posts: Vec<OwnPost>) -> Result<Vec
         date: post.date,
         happiness: post.happiness,
         text: post.text,
-        is_public: post.is_public,
+        is_public: post.visibility.is_public(),
+        visibility: (post.visibility == Visibility::Friends).then_some(post.visibility),
         category_list: post.categories,
         image_id_list: post.images.into_iter().map(|image| image.0).collect(),
         like_nickname_list: names.by_ref().take(post.likers.len()).flatten().collect(),
@@ -88,6 +93,8 @@ pub struct SaveFeed {
     #[serde(default)]
     text: String,
     is_public: bool,
+    /// Who sees the post: wins over `isPublic`, which says only `public` or `private`.
+    visibility: Option<Visibility>,
     #[serde(default, rename = "imageList")]
     #[schema(ignore)]
     _image_list: FilesOnly,
@@ -154,7 +161,7 @@ pub async fn save_feed(
         happiness: params.happiness,
         text: params.text,
         categories: params.category_list,
-        is_public: params.is_public,
+        visibility: Visibility::asked(params.visibility, params.is_public),
     };
     let content = content.check(&settings.post, app.today())?;
     let key = IdempotencyKey::of(&headers)?;
@@ -285,25 +292,46 @@ pub struct StatusUpdated {
     message: &'static str,
 }
 
-/// Makes one's own post of a day public, or private again. The pictures of a post that becomes private get new ids.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct UpdatePublicStatus {
+    nickname: Nickname,
+    date: DayOf,
+    /// Who sees the post from now on. Left out, a public post becomes private and any other public.
+    visibility: Option<Visibility>,
+}
+
+impl Actor for UpdatePublicStatus {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.nickname.as_str())
+    }
+}
+
+/// Makes one's own post of a day public, or private again, or sets who sees it. The pictures of a post that fewer see than before get new ids.
 #[utoipa::path(
     post,
     path = "/updatePublicStatus",
     tag = "post",
-    request_body = OwnDay,
+    request_body = UpdatePublicStatus,
     responses((status = 200, body = StatusUpdated), (status = 400, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn update_public_status(
     State(app): State<App>,
-    Act { caller, params }: Act<OwnDay>,
+    Act { caller, params }: Act<UpdatePublicStatus>,
 ) -> Result<Json<StatusUpdated>, Error> {
     let DayOf(day) = params.date;
     for _ in 0..TOGGLES {
-        let shown = app.store.public_images(&caller.account, day).await?;
-        let copies = copy(&app, &shown.ok_or(Error::NoSuchPost)?).await?;
-        let toggled = app.store.toggle_public(&caller.account, day, &copies, app.now()).await;
+        let found = app.store.visibility(&caller.account, day).await?;
+        let (from, images) = found.ok_or(Error::NoSuchPost)?;
+        let to = params.visibility.unwrap_or(from.toggled());
+        let copies = if from.narrows_to(to) {
+            copy(&app, &images).await?
+        } else {
+            Vec::new()
+        };
+        let change = VisibilityChange { from, to, copies };
+        let toggled = app.store.set_visibility(&caller.account, day, &change, app.now()).await;
         if !matches!(toggled, Ok(Toggled::Done)) {
-            let new: Vec<_> = copies.iter().map(|copied| copied.new).collect();
+            let new: Vec<_> = change.copies.iter().map(|copied| copied.new).collect();
             give_up(&app, &new).await;
         }
         match toggled? {

@@ -10,6 +10,8 @@ mod comments;
 mod drafts;
 #[path = "sql/erasures.rs"]
 mod erasures;
+#[path = "sql/friends.rs"]
+mod friends;
 #[path = "sql/idempotency.rs"]
 mod idempotency;
 #[path = "sql/images.rs"]
@@ -39,7 +41,7 @@ use sosohappy_store::{Ping, StoreError};
 use sqlx::{Database, QueryBuilder, Row as _};
 
 use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, MIGRATIONS, ROWS, engine, last_id};
-use crate::domain::PostDate;
+use crate::domain::{PostDate, Visibility};
 use crate::store::{Opened, Store};
 
 type Row = <engine::Engine as Database>::Row;
@@ -101,6 +103,22 @@ fn post_date(date: i64) -> Result<PostDate, StoreError> {
 fn instant(row: &Row, column: &str) -> Result<Timestamp, StoreError> {
     Timestamp::from_millisecond(row.try_get(column)?)
         .map_err(|_| StoreError::corrupt("a time in the database is not one"))
+}
+
+/// From `is_public` and `friend_date`.
+fn visibility(row: &Row) -> Result<Visibility, StoreError> {
+    let is_public: bool = row.try_get("is_public")?;
+    let friend_date: Option<i64> = row.try_get("friend_date")?;
+    Ok(match (is_public, friend_date) {
+        (true, _) => Visibility::Public,
+        (false, Some(_)) => Visibility::Friends,
+        (false, None) => Visibility::Private,
+    })
+}
+
+/// What stands in `friends_mark`.
+fn friends_mark(visibility: Visibility, date: PostDate) -> Option<i64> {
+    (visibility == Visibility::Friends).then(|| date.into())
 }
 
 fn read_list<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Vec<T>, StoreError> {

@@ -16,7 +16,7 @@ use super::{By, Opened, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
 use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
 use crate::domain::{
-    Category, Content, Cursor, Day, Days, MonthOf, NewPost, PageFrom, PostDate, Sort, Weather, Writer,
+    Category, Content, Cursor, Day, Days, MonthOf, NewPost, PageFrom, PostDate, Sort, Visibility, Weather, Writer,
 };
 use crate::{DEFAULTS, SERVICE, Settings};
 
@@ -32,6 +32,7 @@ on_both_engines!(
     totals_come_out_whatever_is_folded_first,
     a_change_that_cannot_be_read_is_put_aside,
     pages_are_read_off_an_index,
+    posts_of_friends_are_read_off_an_index,
 );
 
 async fn store(bed: &Bed) -> Arc<dyn Store> {
@@ -64,7 +65,7 @@ fn post(author: &Writer, date: i64, categories: &[&str], images: &[ImageId]) -> 
             .iter()
             .map(|name| Category::try_from((*name).to_owned()).unwrap())
             .collect(),
-        is_public: true,
+        visibility: Visibility::Public,
     };
     NewPost {
         author: author.clone(),
@@ -435,9 +436,8 @@ async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp
     erased.expect("an erasure ends").expect("an erasure succeeds");
 }
 
-/// A deep page costs what the first one costs: no step of its plan sorts posts or reads all of them.
-async fn pages_are_read_off_an_index(bed: Bed) {
-    let store = store(&bed).await;
+/// A thousand posts of fifty people, nine of ten public.
+async fn fill_with_posts(bed: &Bed) {
     let day = "(20200101 + n % 28 + 100 * ((n - n % 28) / 28 % 12) + 10000 * ((n - n % 336) / 336))";
     let fill = format!(
         "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at, likes, comments) \
@@ -455,7 +455,12 @@ async fn pages_are_read_off_an_index(bed: Bed) {
         },
     )
     .await;
+}
 
+/// A deep page costs what the first one costs: no step of its plan sorts posts or reads all of them.
+async fn pages_are_read_off_an_index(bed: Bed) {
+    let store = store(&bed).await;
+    fill_with_posts(&bed).await;
     let viewer = writer("viewer", 0).account;
     let one = writer("p7", 0).account;
     let deep = Cursor {
@@ -469,7 +474,7 @@ async fn pages_are_read_off_an_index(bed: Bed) {
         (By::Others, Sort::Likes, "post_public_likes"),
         (By::Others, Sort::Comments, "post_public_comments"),
         (By::Others, Sort::Happiness, "post_public_happiness"),
-        (By::One(&one), Sort::Newest, "post_account_public"),
+        (By::One(&one), Sort::Newest, "post_account_friend"),
         // By either index of the author: few posts, which are sorted.
         (By::One(&one), Sort::Likes, "post_account_"),
     ] {
@@ -499,6 +504,28 @@ async fn pages_are_read_off_an_index(bed: Bed) {
             }
             assert!(reads.iter().any(|step| is_read_by(step, index)), "{told}");
         }
+    }
+}
+
+/// As [`pages_are_read_off_an_index`], for each friend.
+async fn posts_of_friends_are_read_off_an_index(bed: Bed) {
+    let store = store(&bed).await;
+    fill_with_posts(&bed).await;
+    let friends: Vec<Account> = (1..=3).map(|number| writer(&format!("p{number}"), 0).account).collect();
+    let deep = Cursor {
+        rank: 0,
+        date: 2_020_050_100_000_000,
+        id: 300,
+    };
+    for from in [PageFrom::Offset(0), PageFrom::After(deep)] {
+        let plan = store.friends_plan(&friends, from, 8).await;
+        let reads: Vec<_> = plan.iter().filter(|step| is_read_of_posts(step)).collect();
+        assert_eq!(reads.len(), friends.len(), "{plan:#?}");
+        for step in reads {
+            assert!(is_read_by(step, "post_account_friend"), "{plan:#?}");
+            assert!(!step.contains("filesort") && !step.contains(" ALL "), "{plan:#?}");
+        }
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:#?}");
     }
 }
 

@@ -74,7 +74,7 @@ async fn a_draft_is_kept_until_its_day_is_saved(bed: Bed) {
         first,
         json!({
             "date": ONE.parse::<i64>().unwrap(), "weather": "sunny", "happiness": 4, "categoryList": ["sea", "friends"],
-            "text": "바다에", "isPublic": false, "savedAt": null,
+            "text": "바다에", "isPublic": false, "visibility": null, "savedAt": null,
         })
     );
     let page = feed.drafts(&kim, &[("size", "1")]).await;

@@ -5,6 +5,7 @@ mod bookmarks;
 mod comments;
 mod drafts;
 mod forms;
+mod friends;
 mod happiness;
 mod images;
 mod likes;

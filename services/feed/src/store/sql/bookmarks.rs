@@ -66,8 +66,10 @@ impl Bookmarks for SqlStore {
             query.push(" AND (m.saved_at < ").push_bind(saved_at);
             query.push(" OR m.post_id < ").push_bind(id).push(")");
         }
-        query.push(" AND (p.public_date <= ").push_bind(latest);
-        query.push(" OR p.account = ").push_bind(saver.as_str()).push(")");
+        query.push(" AND (p.account = ").push_bind(saver.as_str());
+        query.push(" OR (p.friend_date <= ").push_bind(latest).push(" AND ");
+        public::push_seen_by(&mut query, saver, "p");
+        query.push("))");
         public::push_not_blocked(&mut query, saver, "p.account");
         query
             .push(" ORDER BY m.saved_at DESC, m.post_id DESC LIMIT ")

@@ -75,9 +75,8 @@ impl Comments for SqlStore {
             .push(" AND q.day = ")
             .push_bind(i32::from(day));
         if viewer != author {
-            query
-                .push(" AND q.is_public = 1 AND q.day <= ")
-                .push_bind(i32::from(today));
+            query.push(" AND q.day <= ").push_bind(i32::from(today)).push(" AND ");
+            public::push_seen_by(&mut query, viewer, "q");
             public::push_not_blocked(&mut query, viewer, "q.account");
         }
         let post: Option<i64> = query

@@ -109,7 +109,8 @@ const STEP: i64 = 200;
 impl SqlStore {
     async fn erase_posts(&self, account: &Account, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.database.begin().await?;
-        let mut query = Query::new("SELECT id, is_public, happiness, categories, images FROM post WHERE account = ");
+        let mut query =
+            Query::new("SELECT id, is_public, friend_date, happiness, categories, images FROM post WHERE account = ");
         query
             .push_bind(account.as_str())
             .push(" AND made_at <= ")

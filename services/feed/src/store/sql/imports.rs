@@ -100,8 +100,10 @@ impl Imports for SqlStore {
             .push_bind(since.as_millisecond())
             .push(" AND (p.account = ")
             .push_bind(viewer.as_str())
-            .push(" OR (p.is_public = 1 AND p.day <= ")
-            .push_bind(i32::from(today));
+            .push(" OR (p.day <= ")
+            .push_bind(i32::from(today))
+            .push(" AND ");
+        public::push_seen_by(&mut query, viewer, "p");
         public::push_not_blocked(&mut query, viewer, "p.account");
         query.push("))");
         let image: Option<i64> = query
@@ -325,7 +327,7 @@ impl ImportTransaction for SqlImport {
         made_at: Timestamp,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE post SET account = ?, day = ?, date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, made_at = ? \
+            "UPDATE post SET account = ?, day = ?, date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, friends_mark = NULL, categories = ?, images = ?, made_at = ? \
              WHERE id = ?",
         )
         .bind(post.author.as_str())

@@ -93,8 +93,10 @@ pub(super) async fn find(
     day: Day,
     now: Timestamp,
 ) -> Result<Option<Found>, StoreError> {
-    let mut query = Query::new("SELECT q.id, q.date, q.is_public, q.takes_comments FROM post q WHERE q.account = ");
+    let mut query = Query::new("SELECT q.id, q.date, q.takes_comments, (");
+    public::push_seen_by(&mut query, liker, "q");
     query
+        .push(") AS is_seen FROM post q WHERE q.account = ")
         .push_bind(author.as_str())
         .push(" AND q.day = ")
         .push_bind(i32::from(day));
@@ -104,11 +106,11 @@ pub(super) async fn find(
     query.push(engine::FOR_UPDATE);
     let row = query.build().fetch_optional(&mut **tx).await?;
     row.map(|row| {
-        let is_public: bool = row.try_get("is_public")?;
+        let is_seen: i64 = row.try_get("is_seen")?;
         Ok(Found {
             id: row.try_get("id")?,
             date: date(&row)?,
-            is_seen: liker == author || (is_public && day <= Day::first_today(now)),
+            is_seen: liker == author || (is_seen != 0 && day <= Day::first_today(now)),
             takes_comments: row.try_get("takes_comments")?,
         })
     })

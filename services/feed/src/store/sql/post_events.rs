@@ -7,7 +7,8 @@ use sosohappy_events::{Envelope, Outgoing};
 use sosohappy_store::StoreError;
 use sqlx::Row as _;
 
-use super::{BATCH, Query, Row, SqlStore, account, date, engine};
+use super::{BATCH, Query, Row, SqlStore, account, date, engine, visibility};
+use crate::domain::Visibility;
 
 /// What an event says beside the state of the post.
 #[derive(Debug)]
@@ -38,7 +39,8 @@ impl SqlStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for batch in posts.chunks(BATCH) {
-            let mut query = Query::new("SELECT id, account, date, is_public, likes, comments FROM post WHERE id IN (");
+            let mut query =
+                Query::new("SELECT id, account, date, is_public, friend_date, likes, comments FROM post WHERE id IN (");
             let mut ids = query.separated(", ");
             for post in batch {
                 ids.push_bind(*post);
@@ -59,12 +61,14 @@ impl SqlStore {
     }
 
     fn record(&self, row: &Row, told: &Told<'_>) -> Result<Outgoing, StoreError> {
+        let visibility = visibility(row)?;
         let event = PostChanged {
             change: told.change,
             author: account(row, "account")?,
             date: date(row)?.into(),
             post: row.try_get("id")?,
-            is_public: row.try_get("is_public")?,
+            is_public: visibility == Visibility::Public,
+            is_for_friends: visibility == Visibility::Friends,
             likes: row.try_get("likes")?,
             comments: row.try_get("comments")?,
             actor: told.actor.cloned(),

@@ -12,13 +12,13 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    Query, Row, SqlStore, account, categories, date, drafts, engine, erasures, idempotency, images, last_id, public,
-    read_list, versions, write_list,
+    Query, Row, SqlStore, account, categories, date, drafts, engine, erasures, friends_mark, idempotency, images,
+    last_id, public, read_list, versions, visibility, write_list,
 };
 use crate::domain::companions::Change;
 use crate::domain::post::PostVersion;
-use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost};
-use crate::store::{Copied, Posts, Saved, Shown, Toggled, WriteError};
+use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost, Visibility};
+use crate::store::{Copied, Posts, Saved, Shown, Toggled, VisibilityChange, WriteError};
 
 const ONE_A_DAY: &str = "post_account_day";
 
@@ -51,7 +51,7 @@ impl Posts for SqlStore {
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError> {
         let reader = self.database.reader();
         let rows = sqlx::query(
-            "SELECT id, date, weather, happiness, text, is_public, categories, images, edited_at FROM post \
+            "SELECT id, date, weather, happiness, text, is_public, friend_date, categories, images, edited_at FROM post \
              WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day DESC",
         )
         .bind(author.as_str())
@@ -78,51 +78,54 @@ impl Posts for SqlStore {
         self.versions(author, day, from, rows).await
     }
 
-    async fn public_images(&self, author: &Account, day: Day) -> Result<Option<Vec<ImageId>>, StoreError> {
-        let row = sqlx::query("SELECT is_public, images FROM post WHERE account = ? AND day = ?")
+    async fn visibility(&self, author: &Account, day: Day) -> Result<Option<(Visibility, Vec<ImageId>)>, StoreError> {
+        let row = sqlx::query("SELECT is_public, friend_date, images FROM post WHERE account = ? AND day = ?")
             .bind(author.as_str())
             .bind(i32::from(day))
             .fetch_optional(self.database.reader())
             .await?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let is_public: bool = row.try_get("is_public")?;
-        let images = if is_public {
-            read_list(&row, "images")?
-        } else {
-            Vec::new()
-        };
-        Ok(Some(images))
+        row.map(|row| Ok((visibility(&row)?, read_list(&row, "images")?)))
+            .transpose()
     }
 
-    async fn toggle_public(
+    async fn set_visibility(
         &self,
         author: &Account,
         day: Day,
-        copies: &[Copied],
+        change: &VisibilityChange,
         now: Timestamp,
     ) -> Result<Toggled, WriteError> {
-        let former: Vec<ImageId> = copies.iter().map(|copied| copied.old).collect();
-        let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
+        let former: Vec<ImageId> = change.copies.iter().map(|copied| copied.old).collect();
+        let new: Vec<ImageId> = change.copies.iter().map(|copied| copied.new).collect();
         retrying(async || {
             let mut tx = self.database.begin().await?;
             let Some(post) = locked(&mut tx, author, day).await? else {
                 tx.rollback().await.map_err(StoreError::from)?;
                 return Ok(Toggled::NoPost);
             };
-            let shown = if post.is_public { &post.images[..] } else { &[] };
-            if shown != former {
+            // The copies must be of all pictures that some must not see any more.
+            let exposed = if change.from.narrows_to(change.to) {
+                &post.images[..]
+            } else {
+                &[]
+            };
+            if post.visibility != change.from || exposed != former {
                 tx.rollback().await.map_err(StoreError::from)?;
                 return Ok(Toggled::Changed);
             }
-            sqlx::query("UPDATE post SET is_public = 1 - is_public WHERE id = ?")
+            if change.from == change.to {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(Toggled::Done);
+            }
+            sqlx::query("UPDATE post SET is_public = ?, friends_mark = CASE WHEN ? = 1 THEN date END WHERE id = ?")
+                .bind(change.to.is_public())
+                .bind(change.to == Visibility::Friends)
                 .bind(post.id)
                 .execute(&mut *tx)
                 .await
                 .map_err(StoreError::from)?;
-            if !copies.is_empty() {
-                give_new_ids(&mut tx, post.id, copies).await?;
+            if !change.copies.is_empty() {
+                give_new_ids(&mut tx, post.id, &change.copies).await?;
                 images::take(&mut tx, &new).await?;
                 images::discard(&mut tx, &former, now).await?;
             }
@@ -157,6 +160,21 @@ impl Posts for SqlStore {
         public::page(self.database.reader(), shown, from, rows).await
     }
 
+    async fn of_friends(
+        &self,
+        viewer: &Account,
+        today: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Vec<SeenPost>, StoreError> {
+        self.posts_of_friends(viewer, today, from, rows).await
+    }
+
+    #[cfg(test)]
+    async fn friends_plan(&self, friends: &[Account], from: PageFrom, rows: i64) -> Vec<String> {
+        self.plan_of_friends(friends, from, rows).await
+    }
+
     #[cfg(test)]
     async fn public_plan(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String> {
         public::plan(self.database.reader(), shown, from, rows).await
@@ -186,8 +204,8 @@ impl SqlStore {
             return Ok(Saved::Repeated);
         }
         let inserted = sqlx::query(
-            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, uploads, made_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, friends_mark, categories, images, uploads, made_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(post.author.account.as_str())
         .bind(i32::from(content.date.day()))
@@ -195,7 +213,8 @@ impl SqlStore {
         .bind(content.weather.as_str())
         .bind(content.happiness)
         .bind(&content.text)
-        .bind(content.is_public)
+        .bind(content.visibility.is_public())
+        .bind(friends_mark(content.visibility, content.date))
         .bind(write_list(&categories))
         .bind(write_list(&post.images))
         .bind(stored_uploads(post))
@@ -214,7 +233,8 @@ impl SqlStore {
             author: post.author.account.clone(),
             date: content.date.into(),
             post: id,
-            is_public: content.is_public,
+            is_public: content.visibility.is_public(),
+            is_for_friends: content.visibility == Visibility::Friends,
             likes: 0,
             comments: 0,
             actor: None,
@@ -243,14 +263,15 @@ impl SqlStore {
         let old = previous.held;
         versions::keep(&mut tx, old.id, post.history, now).await?;
         sqlx::query(
-            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, categories = ?, images = ?, uploads = ?, made_at = ?, \
+            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, friends_mark = ?, categories = ?, images = ?, uploads = ?, made_at = ?, \
              edited_at = ? WHERE id = ?",
         )
         .bind(i64::from(content.date))
         .bind(content.weather.as_str())
         .bind(content.happiness)
         .bind(&content.text)
-        .bind(content.is_public)
+        .bind(content.visibility.is_public())
+        .bind(friends_mark(content.visibility, content.date))
         .bind(write_list(&names))
         .bind(write_list(&post.images))
         .bind(stored_uploads(post))
@@ -377,7 +398,7 @@ impl Previous {
             && self.weather == content.weather.as_str()
             && self.held.happiness == content.happiness
             && self.text == content.text
-            && self.held.is_public == content.is_public
+            && self.held.visibility == content.visibility
             && self.held.categories == content.category_names()
     }
 }
@@ -385,7 +406,7 @@ impl Previous {
 /// Locks and reads the post that has the author and the day of this one.
 async fn previous(tx: &mut engine::Tx, post: &NewPost) -> Result<Option<Previous>, StoreError> {
     let mut query = Query::new(
-        "SELECT id, is_public, happiness, categories, images, date, weather, text, uploads, made_at FROM post WHERE account = ",
+        "SELECT id, is_public, friend_date, happiness, categories, images, date, weather, text, uploads, made_at FROM post WHERE account = ",
     );
     query
         .push_bind(post.author.account.as_str())
@@ -413,7 +434,7 @@ fn stored_uploads(post: &NewPost) -> Option<Vec<u8>> {
 /// What of a post has to be undone when it goes.
 pub(super) struct Held {
     pub(super) id: i64,
-    pub(super) is_public: bool,
+    pub(super) visibility: Visibility,
     pub(super) happiness: i32,
     pub(super) categories: Vec<String>,
     pub(super) images: Vec<ImageId>,
@@ -422,7 +443,7 @@ pub(super) struct Held {
 pub(super) fn held(row: &Row) -> Result<Held, StoreError> {
     Ok(Held {
         id: row.try_get("id")?,
-        is_public: row.try_get("is_public")?,
+        visibility: visibility(row)?,
         happiness: row.try_get("happiness")?,
         categories: read_list(row, "categories")?,
         images: read_list(row, "images")?,
@@ -430,7 +451,8 @@ pub(super) fn held(row: &Row) -> Result<Held, StoreError> {
 }
 
 async fn locked(tx: &mut engine::Tx, author: &Account, day: Day) -> Result<Option<Held>, StoreError> {
-    let mut query = Query::new("SELECT id, is_public, happiness, categories, images FROM post WHERE account = ");
+    let mut query =
+        Query::new("SELECT id, is_public, friend_date, happiness, categories, images FROM post WHERE account = ");
     query
         .push_bind(author.as_str())
         .push(" AND day = ")
@@ -452,7 +474,7 @@ fn own_post(row: &Row, likers: Vec<Account>) -> Result<OwnPost, StoreError> {
         weather: row.try_get("weather")?,
         happiness: row.try_get("happiness")?,
         text: row.try_get("text")?,
-        is_public: row.try_get("is_public")?,
+        visibility: visibility(row)?,
         categories: read_list(row, "categories")?,
         images: read_list(row, "images")?,
         likers,

@@ -12,9 +12,6 @@ use crate::store::{By, Shown};
 pub(super) const SEEN: &str = "SELECT p.id, p.account, p.date, p.weather, p.happiness, p.text, p.categories, p.images, p.likes, p.comments, \
     EXISTS (SELECT 1 FROM post_like l WHERE l.post_id = p.id AND l.account = ";
 
-/// Newest first.
-const ORDER: &str = " ORDER BY p.public_date DESC, p.id DESC";
-
 pub(super) async fn page(
     reader: &engine::Pool,
     shown: &Shown<'_>,
@@ -33,6 +30,18 @@ pub(super) async fn plan(reader: &engine::Pool, shown: &Shown<'_>, from: PageFro
     push_page(&mut query, shown, from, rows);
     let steps = query.build().fetch_all(reader).await.expect("the database explains");
     steps.iter().map(super::super::plan_step).collect()
+}
+
+/// The date of a post in the index that a list is read off: of one author, those that friends see are in it too.
+fn date_column(by: By<'_>) -> &'static str {
+    match by {
+        By::One(_) => "p.friend_date",
+        By::Others => "p.public_date",
+    }
+}
+
+fn push_order(query: &mut Query, by: By<'_>) {
+    query.push(" ORDER BY ").push(date_column(by)).push(" DESC, p.id DESC");
 }
 
 /// The index that a list of everybody's posts in this order is read off, by its column of ranks.
@@ -75,8 +84,8 @@ fn push_page(query: &mut Query, shown: &Shown<'_>, from: PageFrom, rows: i64) {
             query
                 .push(" OFFSET ")
                 .push_bind(offset)
-                .push(") page JOIN post p ON p.id = page.id")
-                .push(ORDER);
+                .push(") page JOIN post p ON p.id = page.id");
+            push_order(query, shown.by);
         }
         (Some(rank), from) if selective => push_sorted(query, &rank, shown, from, rows),
         (Some(rank), from) => push_ranked(query, &rank, shown, from, rows),
@@ -94,27 +103,30 @@ fn push_newest(query: &mut Query, shown: &Shown<'_>, cursor: Cursor, rows: i64) 
     } else {
         cursor
     };
-    query.push(" WHERE p.public_date <= ").push_bind(cursor.date);
-    query
-        .push(" AND (p.public_date < ")
-        .push_bind(cursor.date)
-        .push(" OR p.id < ")
-        .push_bind(cursor.id)
-        .push(")");
+    let date = date_column(shown.by);
+    query.push(" WHERE ").push(date).push(" <= ").push_bind(cursor.date);
+    query.push(" AND (").push(date).push(" < ").push_bind(cursor.date);
+    query.push(" OR p.id < ").push_bind(cursor.id).push(")");
     push_filters(query, shown);
-    query.push(ORDER).push(" LIMIT ").push_bind(rows);
+    push_order(query, shown.by);
+    query.push(" LIMIT ").push_bind(rows);
 }
 
 /// The author, the day and the blocks.
 fn push_filters(query: &mut Query, shown: &Shown<'_>) {
     match shown.by {
-        By::One(author) => query.push(" AND p.account = ").push_bind(author.as_str()),
-        By::Others => query.push(" AND p.account <> ").push_bind(shown.viewer.as_str()),
-    };
+        By::One(author) => {
+            query.push(" AND p.account = ").push_bind(author.as_str()).push(" AND ");
+            push_seen_by(query, shown.viewer, "p");
+        }
+        By::Others => _ = query.push(" AND p.account <> ").push_bind(shown.viewer.as_str()),
+    }
     if let Some(day) = shown.day {
         let (first, last) = day.dates();
         query
-            .push(" AND p.public_date BETWEEN ")
+            .push(" AND ")
+            .push(date_column(shown.by))
+            .push(" BETWEEN ")
             .push_bind(first)
             .push(" AND ")
             .push_bind(last);
@@ -125,22 +137,21 @@ fn push_filters(query: &mut Query, shown: &Shown<'_>) {
 /// The posts of one author or of one day, sorted by the database.
 fn push_sorted(query: &mut Query, rank: &Rank, shown: &Shown<'_>, from: PageFrom, rows: i64) {
     let (_, latest) = shown.today.dates();
-    query.push("post p WHERE p.public_date <= ").push_bind(latest);
+    let date = date_column(shown.by);
+    query.push("post p WHERE ").push(date).push(" <= ").push_bind(latest);
     push_filters(query, shown);
     let offset = match from {
         PageFrom::Offset(offset) => offset,
         PageFrom::After(cursor) => {
             query.push(" AND (").push(rank.plain).push(" < ").push_bind(cursor.rank);
             query.push(" OR (").push(rank.plain).push(" = ").push_bind(cursor.rank);
-            push_older(query, cursor);
+            push_older(query, date, cursor);
             query.push("))");
             0
         }
     };
-    query.push(" ORDER BY ").push(rank.plain);
-    query
-        .push(" DESC, p.public_date DESC, p.id DESC LIMIT ")
-        .push_bind(rows);
+    query.push(" ORDER BY ").push(rank.plain).push(" DESC, ").push(date);
+    query.push(" DESC, p.id DESC LIMIT ").push_bind(rows);
     query.push(" OFFSET ").push_bind(offset);
 }
 
@@ -159,7 +170,7 @@ fn push_ranked(query: &mut Query, rank: &Rank, shown: &Shown<'_>, from: PageFrom
             query.push("SELECT id FROM (");
             push_range(query, rank, shown, rows, |query| {
                 query.push(" = ").push_bind(cursor.rank);
-                push_older(query, cursor);
+                push_older(query, "p.public_date", cursor);
             });
             query.push(") equal UNION ALL SELECT id FROM (");
             push_range(query, rank, shown, rows, |query| {
@@ -189,10 +200,22 @@ fn push_range(query: &mut Query, rank: &Rank, shown: &Shown<'_>, rows: i64, rang
 }
 
 /// Of one rank, what comes behind the cursor.
-fn push_older(query: &mut Query, cursor: Cursor) {
-    query.push(" AND p.public_date <= ").push_bind(cursor.date);
-    query.push(" AND (p.public_date < ").push_bind(cursor.date);
+fn push_older(query: &mut Query, date: &'static str, cursor: Cursor) {
+    query.push(" AND ").push(date).push(" <= ").push_bind(cursor.date);
+    query.push(" AND (").push(date).push(" < ").push_bind(cursor.date);
     query.push(" OR p.id < ").push_bind(cursor.id).push(")");
+}
+
+/// The post of that name in the query is public, or for friends of its author, whom the viewer follows and who follows the viewer.
+pub(super) fn push_seen_by(query: &mut Query, viewer: &Account, post: &'static str) {
+    const FOLLOWS: &str =
+        " AND EXISTS (SELECT 1 FROM directory_relation f WHERE f.kind = 'follow' AND f.active = 1 AND f.account = ";
+    query.push("(").push(post).push(".public_date IS NOT NULL OR (");
+    query.push(post).push(".friend_date IS NOT NULL");
+    query.push(FOLLOWS).push_bind(viewer.as_str());
+    query.push(" AND f.other = ").push(post).push(".account)");
+    query.push(FOLLOWS).push(post).push(".account AND f.other = ");
+    query.push_bind(viewer.as_str()).push(")))");
 }
 
 /// Neither the viewer blocks the account of that column nor the other way. Reads the fleet's directory of relations, which stands in
