@@ -6,11 +6,13 @@ mod sanitize;
 mod settings;
 mod store;
 mod structure;
+mod variant;
 
 pub use picture::Picture;
 pub use sanitize::Bounds;
 pub use settings::ImageSettings;
 pub use store::{Chunks, ImageId, Images, Reading, Stored};
+pub use variant::{InvalidWidth, Width};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {

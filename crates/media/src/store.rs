@@ -1,5 +1,6 @@
 //! Pictures in a folder, S3 or Google Cloud Storage, under unguessable ids.
 
+use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, PutMode};
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt as _, PutMode};
 
 use sosohappy_common::Context;
 use sosohappy_common::clock::Entropy;
@@ -22,7 +23,8 @@ use tokio::task::spawn_blocking;
 
 use crate::picture::sniff;
 use crate::sanitize::{Bounds, Upload};
-use crate::{ImageError, Picture};
+use crate::variant::Scaling;
+use crate::{ImageError, Picture, Width};
 
 /// A JSON integer of 63 bits, random: `image/{id}` needs no token, so an id must not be guessable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -42,21 +44,30 @@ impl ImageId {
     }
 }
 
+/// Where a variant stands: beside its original.
+fn variant_path(id: ImageId, width: Width) -> Path {
+    let hex = format!("{:016x}", id.0);
+    Path::from_iter([&hex[14..], &format!("{hex}-w{}", width.pixels())])
+}
+
 /// A picture in the store, of which nothing is in memory yet.
 #[derive(Debug)]
-pub struct Stored(GetResult);
+pub struct Stored {
+    found: GetResult,
+    store: Arc<dyn ObjectStore>,
+}
 
 impl Stored {
     /// Bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        usize::try_from(self.0.meta.size).unwrap_or(usize::MAX)
+        usize::try_from(self.found.meta.size).unwrap_or(usize::MAX)
     }
 
     /// As it comes from the store: a picture need not be in memory as a whole.
     pub async fn stream(self) -> Result<Reading, ImageError> {
-        let size = self.0.meta.size;
-        let mut chunks = self.0.into_stream().map_err(ImageError::from).boxed();
+        let size = self.found.meta.size;
+        let mut chunks = self.found.into_stream().map_err(ImageError::from).boxed();
         let mut first = BytesMut::new();
         // Only pictures are put here, so the type is in the bytes.
         while first.len() < SNIFFED
@@ -73,8 +84,25 @@ impl Stored {
         })
     }
 
+    /// As [`Stored::stream`], only these bytes, which the picture has.
+    pub async fn stream_part(self, part: Range<u64>) -> Result<Reading, ImageError> {
+        let (path, store) = (self.found.meta.location.clone(), self.store.clone());
+        // The type stands in the first bytes only.
+        let whole = self.stream().await?;
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(part.clone())),
+            ..GetOptions::default()
+        };
+        let chunks = store.get_opts(&path, options).await?.into_stream();
+        Ok(Reading {
+            size: part.end - part.start,
+            content_type: whole.content_type,
+            chunks: chunks.map_err(ImageError::from).boxed(),
+        })
+    }
+
     pub async fn read(self) -> Result<Bytes, ImageError> {
-        Ok(self.0.bytes().await?)
+        Ok(self.found.bytes().await?)
     }
 }
 
@@ -153,23 +181,32 @@ impl Images {
     /// pictures fill the memory for decoding.
     pub async fn sanitize(&self, bytes: Bytes, bounds: Bounds) -> Result<Picture, ImageError> {
         let upload = Upload::inspect(bytes, bounds)?;
-        // Turning a picture, or making a frame of the one before, takes a second copy.
-        let needed = u32::try_from(upload.decoded.saturating_mul(2) >> 20).unwrap_or(u32::MAX);
+        self.decode(upload.decoded, move || upload.reencode()).await?
+    }
+
+    /// Runs work that decodes a picture of so many bytes on a thread of its own, when there is memory for it.
+    async fn decode<T: Send + 'static>(
+        &self,
+        decoded: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ImageError> {
+        // Turning or scaling a picture, or making a frame of the one before, takes a second copy.
+        let needed = u32::try_from(decoded.saturating_mul(2) >> 20).unwrap_or(u32::MAX);
         let needed = needed.clamp(DECODING_ONE, DECODING);
         let permit = self.decoding.clone().acquire_many_owned(needed).await;
         let permit = permit.map_err(|_| ImageError::Processing("shutting down"))?;
         let done = spawn_blocking(move || {
-            let picture = upload.reencode();
+            let done = work();
             // Held until the memory is given back, also when the request is cancelled.
             drop(permit);
-            picture
+            done
         });
         done.await.map_err(|error| {
             if error.is_panic() {
                 tracing::error!("image decoder panicked");
             }
             ImageError::Broken
-        })?
+        })
     }
 
     /// A new unguessable id for [`Images::put_as`].
@@ -201,11 +238,54 @@ impl Images {
         if id.0 < 0 {
             return Ok(None);
         }
-        match self.store.get(&id.path()).await {
-            Ok(found) => Ok(Some(Stored(found))),
+        self.find_at(&id.path()).await
+    }
+
+    async fn find_at(&self, path: &Path) -> Result<Option<Stored>, ImageError> {
+        match self.store.get(path).await {
+            Ok(found) => Ok(Some(Stored {
+                found,
+                store: self.store.clone(),
+            })),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A picture in a smaller width, which is made and stored when it is first asked for; the picture itself if it is not wider, or an
+    /// animation. None when there is no such picture: a variant is there only as long as its original.
+    pub async fn find_variant(&self, id: ImageId, width: Width) -> Result<Option<Stored>, ImageError> {
+        if !self.exists(id).await? {
+            return Ok(None);
+        }
+        let path = variant_path(id, width);
+        if let Some(stored) = self.find_at(&path).await? {
+            return Ok(Some(stored));
+        }
+        let Some(original) = self.get(id).await? else {
+            return Ok(None);
+        };
+        let Some(scaling) = Scaling::of(original.bytes, width) else {
+            return self.find(id).await;
+        };
+        let Some(picture) = self.decode(scaling.decoded, move || scaling.scale()).await? else {
+            tracing::warn!(image = id.0, "stored image cannot be decoded");
+            return self.find(id).await;
+        };
+        match self
+            .store
+            .put_opts(&path, picture.bytes.into(), PutMode::Create.into())
+            .await
+        {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // The original may have been deleted meanwhile, and its variants before this one was put.
+        if !self.exists(id).await? {
+            self.delete_at(&path).await?;
+            return Ok(None);
+        }
+        self.find_at(&path).await
     }
 
     /// None when there is no such picture.
@@ -242,9 +322,18 @@ impl Images {
         }
     }
 
-    /// Forgets a picture; one that is not there is no error.
+    /// Deletes a picture and its variants; one that is not there is no error.
     pub async fn delete(&self, id: ImageId) -> Result<(), ImageError> {
-        match self.store.delete(&id.path()).await {
+        // The original first: without it no variant is made or read any more.
+        self.delete_at(&id.path()).await?;
+        for width in Width::ALL {
+            self.delete_at(&variant_path(id, width)).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_at(&self, path: &Path) -> Result<(), ImageError> {
+        match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -261,6 +261,81 @@ async fn pictures_come_back_until_they_are_deleted() {
     assert!(images.get(ImageId(-1)).await.expect("no such id").is_none());
 }
 
+/// Files of the store.
+fn files(folder: &FilePath) -> usize {
+    let files = |folder: std::path::PathBuf| std::fs::read_dir(folder).expect("a folder").count();
+    std::fs::read_dir(folder)
+        .expect("the store's folder")
+        .map(|entry| files(entry.expect("an entry").path()))
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_are_made_once_and_go_with_their_original() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = images(folder.path());
+    let id = images.new_id();
+    let width = |pixels: u32| Width::try_from(pixels).expect("one of the widths");
+    assert!(Width::try_from(161).is_err());
+    assert!(
+        images
+            .find_variant(id, width(160))
+            .await
+            .expect("the store answers")
+            .is_none()
+    );
+    for (format, file) in [(ImageFormat::Jpeg, "image/jpeg"), (ImageFormat::Png, "image/png")] {
+        let picture = Picture::inspect(encoded(format, 400, 300), 1 << 20, 1 << 20).expect("a picture");
+        images.put_as(id, &picture).await.expect("it is stored");
+        // Asked for at once: both see one whole picture.
+        let asked = (0..4).map(|_| images.find_variant(id, width(160)));
+        for found in futures::future::join_all(asked).await {
+            let bytes = found
+                .expect("the store answers")
+                .expect("there is one")
+                .read()
+                .await
+                .expect("bytes");
+            let small = Picture::inspect(bytes.clone(), 1 << 20, 1 << 20).expect("a picture");
+            assert_eq!(small.content_type, file);
+            let decoded = image::load_from_memory(&bytes).expect("it decodes");
+            assert_eq!((decoded.width(), decoded.height()), (160, 120));
+        }
+        assert_eq!(files(folder.path()), 2);
+        let wide = images
+            .find_variant(id, width(640))
+            .await
+            .expect("the store answers")
+            .expect("there is one");
+        assert_eq!(wide.read().await.expect("bytes"), picture.bytes, "none is made larger");
+        assert_eq!(files(folder.path()), 2);
+
+        images.delete(id).await.expect("it is deleted");
+        assert!(
+            images
+                .find_variant(id, width(160))
+                .await
+                .expect("the store answers")
+                .is_none()
+        );
+        assert_eq!(files(folder.path()), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_picture_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = images(folder.path());
+    let id = images.new_id();
+    let picture = Picture::inspect(encoded(ImageFormat::Png, 30, 20), 1 << 20, 600).expect("a picture");
+    images.put_as(id, &picture).await.expect("it is stored");
+    let found = images.find(id).await.expect("the store answers").expect("it is there");
+    let part = found.stream_part(5..20).await.expect("it is read");
+    assert_eq!((part.size, part.content_type), (15, "image/png"));
+    let chunks: Vec<Bytes> = futures::TryStreamExt::try_collect(part.chunks).await.expect("bytes");
+    assert_eq!(chunks.concat(), picture.bytes[5..20]);
+}
+
 #[test]
 fn only_known_stores_open() {
     let open = |url: &str| Images::open(&url.into(), &Context::system("test-service", 0));

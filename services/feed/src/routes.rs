@@ -11,6 +11,7 @@ mod like;
 mod others;
 mod params;
 mod post;
+mod range;
 
 use sosohappy_access::{Identity, protect};
 use sosohappy_common::http::Class;

@@ -65,6 +65,7 @@ impl Route {
                 | "nonce"
                 | "cursor"
                 | "visibility"
+                | "w"
                 | "imageList"
                 | "profileImg" => return None,
                 unknown => panic!("{}: no value for the parameter {unknown}", self.path),

@@ -42,7 +42,7 @@ impl Feed {
     }
 
     async fn sees_of_friends(&self, who: &Person) -> Vec<i64> {
-        dates(&self.of_friends(who, &[]).await.to_string())
+        dates(&self.of_friends(who, &[("size", "25")]).await.to_string())
     }
 
     async fn own(&self, who: &Person, date: &str) -> Value {

@@ -16,6 +16,7 @@ on_both_engines!(
     pictures_of_a_post_that_becomes_private_get_new_ids,
     a_post_with_a_bad_picture_leaves_nothing,
     two_saves_with_pictures_at_once_keep_one_set,
+    a_picture_is_read_in_smaller_widths_and_in_parts,
 );
 
 const DATE: &str = "2023090513248392";
@@ -218,6 +219,72 @@ async fn two_saves_with_pictures_at_once_keep_one_set(bed: Bed) {
             StatusCode::OK
         );
     }
+}
+
+async fn a_picture_is_read_in_smaller_widths_and_in_parts(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let wide = encoded(ImageFormat::Jpeg, 400, 200);
+    assert_eq!(feed.save_with(&kim, DATE, &[&wide]).await, saved());
+    let id = ids(&feed, &kim).await[0];
+    let get = async |query: &str, more: &[(header::HeaderName, &str)]| {
+        let mut request = feed.client.get(feed.at(&format!("image/{id}{query}")));
+        for (name, value) in more {
+            request = request.header(name, *value);
+        }
+        request.send().await.unwrap()
+    };
+
+    let small = get("?w=160", &[]).await;
+    assert_eq!(
+        small.headers()[header::CACHE_CONTROL],
+        "private, max-age=31536000, immutable"
+    );
+    let etag = small.headers()[header::ETAG].clone();
+    let decoded = image::load_from_memory(&small.bytes().await.unwrap()).unwrap();
+    assert_eq!((decoded.width(), decoded.height()), (160, 80));
+    let known = [(header::IF_NONE_MATCH, etag.to_str().unwrap())];
+    assert_eq!(get("?w=160", &known).await.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(
+        get("", &known).await.status(),
+        StatusCode::OK,
+        "another width is another picture"
+    );
+    let whole = get("?w=", &[]).await;
+    assert_eq!(whole.headers()[header::ACCEPT_RANGES], "bytes");
+    let etag = whole.headers()[header::ETAG].to_str().unwrap().to_owned();
+    let whole = whole.bytes().await.unwrap();
+    assert_eq!(get("?w=640", &[]).await.bytes().await.unwrap(), whole);
+    for bad in ["?w=161", "?w=x", "?w=-1"] {
+        assert_eq!(get(bad, &[]).await.status(), StatusCode::BAD_REQUEST, "{bad}");
+    }
+
+    let part = get("", &[(header::RANGE, "bytes=3-9"), (header::IF_RANGE, &etag)]).await;
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(
+        part.headers()[header::CONTENT_RANGE],
+        format!("bytes 3-9/{}", whole.len())
+    );
+    assert_eq!(part.headers()[header::CONTENT_TYPE], "image/jpeg");
+    assert_eq!(part.bytes().await.unwrap(), whole[3..10]);
+    let beyond = get("", &[(header::RANGE, "bytes=1000000-")]).await;
+    assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(
+        beyond.headers()[header::CONTENT_RANGE],
+        format!("bytes */{}", whole.len())
+    );
+    let other = get("", &[(header::RANGE, "bytes=3-9"), (header::IF_RANGE, "\"1\"")]).await;
+    assert_eq!((other.status(), other.bytes().await.unwrap()), (StatusCode::OK, whole));
+
+    // A picture that others may not see any more is gone in all widths.
+    assert_eq!(files(&bed), 2);
+    let toggle = [("nickname", "kim"), ("date", DATE)];
+    assert_eq!(feed.post(&kim, "updatePublicStatus", &toggle).await.0, StatusCode::OK);
+    eventually("the old id names nothing in any width", async || {
+        let (whole, small) = (get("", &[]).await.status(), get("?w=160", &[]).await.status());
+        (whole == StatusCode::NOT_FOUND && small == StatusCode::NOT_FOUND && files(&bed) == 1).then_some(())
+    })
+    .await;
 }
 
 async fn ids(feed: &Feed, who: &Person) -> Vec<i64> {
