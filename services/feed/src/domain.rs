@@ -9,6 +9,7 @@ pub mod paging;
 pub mod phrases;
 pub mod post;
 pub mod repeat;
+pub mod review;
 pub mod visibility;
 
 pub use comment::{Comment, CommentText};

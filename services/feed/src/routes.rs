@@ -45,7 +45,9 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(image::find_feed_image)))
         .routes(Class::Read.of(routes!(happiness::analysis_happiness)))
         .routes(Class::Read.of(routes!(happiness::find_month_happiness)))
-        .routes(Class::Read.of(routes!(happiness::find_year_happiness)));
+        .routes(Class::Read.of(routes!(happiness::find_year_happiness)))
+        .routes(routes!(happiness::year_review))
+        .routes(routes!(happiness::find_streak));
     let open = OpenApiRouter::new().routes(Class::Read.of(routes!(image::show_image)));
     OpenApiRouter::new()
         .nest("/feed-service", protect(closed, identity).merge(open))

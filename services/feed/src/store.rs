@@ -21,6 +21,7 @@ use sosohappy_store::{Directory, Ping, StoreError, Transient};
 use crate::domain::companions::Companions;
 use crate::domain::draft::{Draft, SavedDraft};
 use crate::domain::post::PostVersion;
+use crate::domain::review::ReviewedPost;
 use crate::domain::{Comment, Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Visibility, Writer};
 use crate::store::imports::Imports;
 
@@ -186,7 +187,10 @@ pub trait Posts: Debug + Send + Sync {
     #[cfg(test)]
     async fn public_plan(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String>;
 
-    /// The happiness of each day that has a post.
+    /// What a review reads of the author's posts, in the order of their days.
+    async fn reviewed(&self, author: &Account, days: Days) -> Result<Vec<ReviewedPost>, StoreError>;
+
+    /// The happiness of each day that has a post, in the order of the days.
     async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError>;
 }
 

@@ -59,7 +59,8 @@ impl From<PostDate> for i64 {
 }
 
 /// A day of the calendar as eight digits, `yyyyMMdd`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Day(i32);
 
 impl Day {
@@ -87,6 +88,13 @@ impl Day {
     #[must_use]
     pub fn first_today(now: Timestamp) -> Self {
         Self::of(Offset::constant(14).to_datetime(now).date())
+    }
+
+    /// The day before the one that it is where days begin last, in UTC-12: an author who wrote then has missed no day yet.
+    #[must_use]
+    pub fn last_yesterday(now: Timestamp) -> Self {
+        let today = Offset::constant(-12).to_datetime(now).date();
+        Self::of(today.yesterday().unwrap_or(today))
     }
 
     #[must_use]
@@ -149,6 +157,14 @@ impl Month {
 pub struct Days {
     pub first: Day,
     pub last: Day,
+}
+
+impl Days {
+    /// All that a post can have.
+    pub const ALL: Self = Self {
+        first: Day(20_000_101),
+        last: Day(99_991_231),
+    };
 }
 
 impl From<Month> for Days {
@@ -248,6 +264,9 @@ mod tests {
         let today = |text: &str| i32::from(Day::first_today(text.parse().unwrap()));
         assert_eq!(today("2023-12-31T09:59:59Z"), 20_231_231);
         assert_eq!(today("2023-12-31T10:00:00Z"), 20_240_101);
+        let yesterday = |text: &str| i32::from(Day::last_yesterday(text.parse().unwrap()));
+        assert_eq!(yesterday("2024-01-02T11:59:59Z"), 20_231_231);
+        assert_eq!(yesterday("2024-01-02T12:00:00Z"), 20_240_101);
         let tomorrow = |day: i32| i32::from(Day::try_from(day).unwrap().tomorrow());
         assert_eq!(tomorrow(20_240_228), 20_240_229);
         assert_eq!(tomorrow(20_231_231), 20_240_101);

@@ -40,24 +40,26 @@ pub fn of_month(month: Month, days: &[(Day, i32)]) -> Vec<HappinessPoint> {
 /// Decimals of an average, as the legacy Spring service answered it: MySQL's `AVG` of integers.
 const DECIMALS: f64 = 1e4;
 
+/// The average, 0.0 of nothing.
+#[must_use]
+pub fn average(happiness: impl Iterator<Item = i32>) -> f64 {
+    let (sum, count) = happiness.fold((0.0, 0.0), |(sum, count), next| (sum + f64::from(next), count + 1.0));
+    if count > 0.0 {
+        (sum / count * DECIMALS).round() / DECIMALS
+    } else {
+        0.0
+    }
+}
+
 /// The average of every month.
 #[must_use]
 pub fn of_year(days: &[(Day, i32)]) -> Vec<HappinessPoint> {
-    let mut months = [(0.0, 0.0); 12];
+    let mut months: [Vec<i32>; 12] = std::array::from_fn(|_| Vec::new());
     for (day, happiness) in days {
-        let (sum, count) = &mut months[usize::from(day.month().of_year()) - 1];
-        *sum += f64::from(*happiness);
-        *count += 1.0;
+        months[usize::from(day.month().of_year()) - 1].push(*happiness);
     }
-    let average = |(sum, count): (f64, f64)| {
-        if count > 0.0 {
-            (sum / count * DECIMALS).round() / DECIMALS
-        } else {
-            0.0
-        }
-    };
-    let point = |(name, month): (&str, _)| HappinessPoint {
-        happiness: average(month),
+    let point = |(name, month): (&str, Vec<i32>)| HappinessPoint {
+        happiness: average(month.into_iter()),
         formatted_date: name.to_owned(),
     };
     MONTHS.into_iter().zip(months).map(point).collect()

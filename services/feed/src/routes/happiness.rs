@@ -8,11 +8,12 @@ use sosohappy_common::Problem;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::MonthOf;
 use crate::domain::companions::recommend;
 use crate::domain::happiness::{HappinessPoint, best_categories, of_month, of_year};
+use crate::domain::review::{Streaks, YearReview};
+use crate::domain::{Day, Days, MonthOf};
 use crate::error::Error;
-use crate::routes::params::{OwnMonth, OwnYear};
+use crate::routes::params::{Own, OwnMonth, OwnYear};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -76,4 +77,34 @@ pub async fn find_year_happiness(
 ) -> Result<Json<Vec<HappinessPoint>>, Error> {
     let days = app.store.happiness(&caller.account, params.date.into()).await?;
     Ok(Json(of_year(&days)))
+}
+
+/// A year in review, with the numbers it comes from. Any date of the year.
+#[utoipa::path(
+    get,
+    path = "/yearReview",
+    tag = "happiness",
+    params(OwnYear),
+    responses((status = 200, body = YearReview), (status = 400, body = Problem))
+)]
+pub async fn year_review(
+    State(app): State<App>,
+    Act { caller, params }: Act<OwnYear>,
+) -> Result<Json<YearReview>, Error> {
+    let posts = app.store.reviewed(&caller.account, params.date.into()).await?;
+    Ok(Json(YearReview::of(&posts)))
+}
+
+/// How many days in a row one has written, now and at most.
+#[utoipa::path(
+    get,
+    path = "/findStreak",
+    tag = "happiness",
+    params(Own),
+    responses((status = 200, body = Streaks), (status = 400, body = Problem))
+)]
+pub async fn find_streak(State(app): State<App>, Act { caller, .. }: Act<Own>) -> Result<Json<Streaks>, Error> {
+    let days = app.store.happiness(&caller.account, Days::ALL).await?;
+    let days = days.into_iter().map(|(day, _)| day);
+    Ok(Json(Streaks::of(days, Day::last_yesterday(app.now()))))
 }

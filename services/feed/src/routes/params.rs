@@ -4,7 +4,7 @@ use serde::Deserialize;
 use sosohappy_access::{Acting, Actor};
 use sosohappy_common::Nickname;
 use sosohappy_common::http::params::comma_list;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Category, DayOf, MonthOf, YearOf};
 
@@ -23,10 +23,27 @@ pub struct OwnMonth {
 }
 
 /// A year of one's own.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct OwnYear {
+    #[param(inline)]
     pub nickname: Nickname,
+    #[param(inline)]
     pub date: YearOf,
+}
+
+/// Everything of one's own.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Own {
+    #[param(inline)]
+    pub nickname: Nickname,
+}
+
+impl Actor for Own {
+    fn acting(&self) -> Acting<'_> {
+        Acting::Nickname(self.nickname.as_str())
+    }
 }
 
 impl Actor for OwnDay {

@@ -3,7 +3,11 @@ use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
 use super::{Feed, code, problem};
 
-on_both_engines!(a_month_is_analysed, months_and_years_have_every_point);
+on_both_engines!(
+    a_month_is_analysed,
+    months_and_years_have_every_point,
+    a_year_is_reviewed_and_days_in_a_row_are_counted
+);
 
 async fn a_month_is_analysed(bed: Bed) {
     let feed = Feed::start(&bed).await;
@@ -88,4 +92,48 @@ async fn months_and_years_have_every_point(bed: Bed) {
         )
         .await;
     assert_eq!(code(&no_month), problem(400, "invalid-parameter"));
+}
+
+async fn a_year_is_reviewed_and_days_in_a_row_are_counted(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    for (date, happiness, categories) in [
+        ("2022123100000000", "1", "sea"),
+        ("2023010100000000", "5", "sea,food"),
+        ("2023010200000000", "2", "food"),
+        ("2023030100000000", "5", "food"),
+    ] {
+        feed.save(&kim, date, happiness, categories).await;
+    }
+    feed.like(&lee, &kim, "2023010100000000").await;
+    let read = async |who, call, params: &[(&str, &str)]| {
+        let (status, body) = feed.get(who, call, params).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).unwrap()
+    };
+    let mut review = read(&kim, "yearReview", &[("nickname", "kim"), ("date", "2023000000000000")]).await;
+    assert_eq!(review["months"].take().as_array().unwrap().len(), 12);
+    assert_eq!(
+        review,
+        json!({
+            "posts": 3, "happiness": 4.0, "months": null,
+            "happiest": [2_023_010_100_000_000_i64, 2_023_030_100_000_000_i64, 2_023_010_200_000_000_i64],
+            "categories": [{"name": "food", "posts": 3, "happiness": 4.0}, {"name": "sea", "posts": 1, "happiness": 5.0}],
+            "weathers": [{"name": "sunny", "posts": 3, "happiness": 4.0}],
+            "longestStreak": {"days": 2, "firstDay": 20_230_101, "lastDay": 20_230_102},
+            "likes": 1, "comments": 0,
+        })
+    );
+    let longest = json!({"days": 3, "firstDay": 20_221_231, "lastDay": 20_230_102});
+    let streak = read(&kim, "findStreak", &[("nickname", "kim")]).await;
+    assert_eq!(streak, json!({"current": null, "longest": longest}));
+    let none = read(&lee, "findStreak", &[("nickname", "lee")]).await;
+    assert_eq!(none, json!({"current": null, "longest": null}));
+    let today = format!("{}00000000", bed.context.clock.now().strftime("%Y%m%d"));
+    feed.save(&lee, &today, "3", "sea").await;
+    let streak = read(&lee, "findStreak", &[("nickname", "lee")]).await;
+    assert_eq!(streak["current"]["days"], json!(1));
+    let theirs = feed.get(&lee, "findStreak", &[("nickname", "kim")]).await;
+    assert_eq!(code(&theirs), problem(403, "not-yourself"));
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::domain::companions::Change;
 use crate::domain::post::PostVersion;
+use crate::domain::review::ReviewedPost;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost, Visibility};
 use crate::store::{Copied, Posts, Saved, Shown, Toggled, VisibilityChange, WriteError};
 
@@ -180,9 +181,33 @@ impl Posts for SqlStore {
         public::plan(self.database.reader(), shown, from, rows).await
     }
 
+    async fn reviewed(&self, author: &Account, days: Days) -> Result<Vec<ReviewedPost>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT date, happiness, weather, categories, likes, comments FROM post \
+             WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day",
+        )
+        .bind(author.as_str())
+        .bind(i32::from(days.first))
+        .bind(i32::from(days.last))
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ReviewedPost {
+                    date: date(row)?,
+                    happiness: row.try_get("happiness")?,
+                    weather: row.try_get("weather")?,
+                    categories: read_list(row, "categories")?,
+                    likes: row.try_get("likes")?,
+                    comments: row.try_get("comments")?,
+                })
+            })
+            .collect()
+    }
+
     async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError> {
         let rows: Vec<(i64, i32)> =
-            sqlx::query_as("SELECT date, happiness FROM post WHERE account = ? AND day BETWEEN ? AND ?")
+            sqlx::query_as("SELECT date, happiness FROM post WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day")
                 .bind(author.as_str())
                 .bind(i32::from(days.first))
                 .bind(i32::from(days.last))
