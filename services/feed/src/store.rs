@@ -281,6 +281,9 @@ pub trait ImageLedger: Debug + Send + Sync {
     /// No post will take them.
     async fn give_up(&self, images: &[ImageId], now: Timestamp) -> Result<(), StoreError>;
 
+    /// Whether a post had the picture and has it no more: it is served no longer, though it may not be deleted yet.
+    async fn is_discarded(&self, image: ImageId) -> Result<bool, StoreError>;
+
     /// Garbage that is due; no post takes it any more.
     async fn garbage(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError>;
 

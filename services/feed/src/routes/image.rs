@@ -53,13 +53,16 @@ pub async fn find_feed_image(
     State(app): State<App>,
     Act { params, caller, .. }: Act<FindFeedImage>,
 ) -> Result<Response, Error> {
-    let mut picture = app.images.find(ImageId(params.image_id)).await?;
-    if picture.is_none()
+    let mut found = look(&app, ImageId(params.image_id), None, false).await?;
+    if found.is_none()
         && let Some(image) = app.legacy_image(&caller.account, params.image_id).await?
     {
-        picture = app.images.find(image).await?;
+        found = look(&app, image, None, false).await?;
     }
-    let picture = picture.ok_or(Error::NoSuchImage)?.stream().await?;
+    let Some(Found::Picture(picture)) = found else {
+        return Err(Error::NoSuchImage);
+    };
+    let picture = picture.stream().await?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((json, Body::from_stream(as_json(picture.chunks))).into_response())
 }
@@ -230,7 +233,11 @@ enum Found {
     Picture(Stored),
 }
 
+/// Finds a picture, unless its post has it no more: the id may be known to people who must not see it now.
 async fn look(app: &App, image: ImageId, width: Option<Width>, known: bool) -> Result<Option<Found>, Error> {
+    if app.store.is_discarded(image).await? {
+        return Ok(None);
+    }
     if known {
         return Ok(app.images.exists(image).await?.then_some(Found::Known));
     }

@@ -178,6 +178,7 @@ async fn pictures_of_what_went_are_garbage_once(bed: Bed) {
             .unwrap();
     }
     assert_eq!(store.garbage(at(1), 10).await.unwrap(), [ImageId(7)]);
+    assert!(store.is_discarded(ImageId(7)).await.unwrap() && !store.is_discarded(ImageId(8)).await.unwrap());
     let deleted = join_all((0..4).map(|_| store.delete(&kim.account, day, at(2)))).await;
     assert_eq!(
         deleted.into_iter().filter(|deleted| *deleted.as_ref().unwrap()).count(),

@@ -28,6 +28,14 @@ impl ImageLedger for SqlStore {
         .await
     }
 
+    async fn is_discarded(&self, image: ImageId) -> Result<bool, StoreError> {
+        let found: Option<i64> = sqlx::query_scalar("SELECT id FROM image_garbage WHERE id = ? AND reserved = 0")
+            .bind(image.0)
+            .fetch_optional(self.database.reader())
+            .await?;
+        Ok(found.is_some())
+    }
+
     async fn garbage(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError> {
         let now = now.as_millisecond();
         let abandoned: Option<i64> =
