@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
+use sosohappy_common::Problem;
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
@@ -40,6 +41,18 @@ impl StoreError {
         Self::Corrupt(anyhow::anyhow!("{what}"))
     }
 
+    /// Turns a conflict with one of these unique indexes into [`Self::Retry`]: a concurrent transaction has inserted the row since this
+    /// one looked for it, and a retry of the transaction finds it.
+    #[must_use]
+    pub fn retry_if_taken(self, expected: &[&str]) -> Self {
+        match self {
+            Self::Conflict(rule) if expected.contains(&rule.as_str()) => {
+                Self::Retry(anyhow::anyhow!("conflicts with {rule}"))
+            }
+            other => other,
+        }
+    }
+
     /// Returns the kind of the error, as a label of metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -50,6 +63,29 @@ impl StoreError {
             Self::Retry(_) => "retry",
             Self::Unavailable(_) => "unavailable",
             Self::Corrupt(_) => "corrupt",
+        }
+    }
+}
+
+/// Logs the error and answers without its cause: 503 when the same request may succeed later, else 500.
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
+        let kind = error.kind();
+        let cause = error as &dyn std::error::Error;
+        match error {
+            // After as many retries as do not delay other requests.
+            StoreError::Retry(_) => {
+                tracing::warn!(error = cause, kind, "database transaction rolled back too often");
+                Self::unavailable()
+            }
+            StoreError::Unavailable(_) => {
+                tracing::error!(error = cause, kind, "database unavailable");
+                Self::unavailable()
+            }
+            StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_) => {
+                tracing::error!(error = cause, kind, "database request failed");
+                Self::internal()
+            }
         }
     }
 }
@@ -291,6 +327,31 @@ mod tests {
         );
         let message = "E11000 duplicate key error collection: db.c index: c_event_id dup key: { event_id: \"x\" }";
         assert_eq!(mongo_index(message), "c_event_id");
+    }
+
+    #[test]
+    fn only_an_error_that_may_pass_is_503() {
+        let cause = || anyhow::anyhow!("kim@example.com");
+        let cases = [
+            (StoreError::Unavailable(cause()), 503),
+            (StoreError::Retry(cause()), 503),
+            (StoreError::Conflict("post_account_day".to_owned()), 500),
+            (StoreError::Invalid(cause()), 500),
+            (StoreError::Corrupt(cause()), 500),
+            (StoreError::Settings("no host".to_owned()), 500),
+        ];
+        for (error, status) in cases {
+            let problem = Problem::from(&error);
+            assert_eq!(problem.status().as_u16(), status, "{error:?}");
+            assert!(!format!("{problem:?}").contains("kim"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_expected_conflict_is_retried() {
+        let conflict = || StoreError::Conflict(PRIMARY.to_owned());
+        assert_eq!(conflict().retry_if_taken(&[PRIMARY]).kind(), "retry");
+        assert_eq!(conflict().retry_if_taken(&["post_account_day"]).kind(), "conflict");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What dm answers when it cannot answer.
+//! The errors of dm and the problems that they become.
 
 use axum::response::{IntoResponse, Response};
 use sosohappy_access::Denied;
@@ -24,32 +24,7 @@ impl From<Error> for Problem {
         match error {
             Error::Count(_) | Error::Cursor | Error::Size(_) => Self::invalid_parameter(error.to_string()),
             Error::Names(denied) => denied.into(),
-            // Tried again as often as is good for others.
-            Error::Store(cause @ StoreError::Retry(_)) => {
-                tracing::warn!(
-                    error = &cause as &dyn std::error::Error,
-                    "database transaction rolled back too often"
-                );
-                Self::unavailable()
-            }
-            Error::Store(cause @ StoreError::Unavailable(_)) => {
-                tracing::error!(error = %cause, "database unavailable");
-                Self::unavailable()
-            }
-            Error::Store(
-                cause @ (StoreError::Settings(_)
-                | StoreError::Conflict(_)
-                | StoreError::Invalid(_)
-                | StoreError::Corrupt(_)),
-            ) => {
-                let kind = cause.kind();
-                tracing::error!(
-                    error = &cause as &dyn std::error::Error,
-                    kind,
-                    "database request failed"
-                );
-                Self::internal()
-            }
+            Error::Store(error) => Self::from(&error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What feed answers when it cannot answer.
+//! The errors of feed and the problems that they become.
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -96,32 +96,7 @@ impl From<Error> for Problem {
                 tracing::warn!("image reservation expired during upload");
                 Self::unavailable()
             }
-            Error::Write(WriteError::Store(error)) | Error::Store(error) => store_problem(&error),
-        }
-    }
-}
-
-fn store_problem(error: &StoreError) -> Problem {
-    match error {
-        // Tried again as often as is good for others.
-        StoreError::Retry(_) => {
-            tracing::warn!(
-                error = error as &dyn std::error::Error,
-                "database transaction rolled back too often"
-            );
-            Problem::unavailable()
-        }
-        StoreError::Unavailable(_) => {
-            tracing::error!(%error, "database unavailable");
-            Problem::unavailable()
-        }
-        StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_) => {
-            tracing::error!(
-                error = error as &dyn std::error::Error,
-                kind = error.kind(),
-                "database request failed"
-            );
-            Problem::internal()
+            Error::Write(WriteError::Store(error)) | Error::Store(error) => Self::from(&error),
         }
     }
 }

@@ -17,31 +17,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Names(denied) => denied.into(),
-            Error::Store(cause @ StoreError::Retry(_)) => {
-                tracing::warn!(
-                    error = &cause as &dyn std::error::Error,
-                    "database transaction rolled back too often"
-                );
-                Self::unavailable()
-            }
-            Error::Store(cause @ StoreError::Unavailable(_)) => {
-                tracing::error!(error = %cause, "database unavailable");
-                Self::unavailable()
-            }
-            Error::Store(
-                cause @ (StoreError::Settings(_)
-                | StoreError::Conflict(_)
-                | StoreError::Invalid(_)
-                | StoreError::Corrupt(_)),
-            ) => {
-                let kind = cause.kind();
-                tracing::error!(
-                    error = &cause as &dyn std::error::Error,
-                    kind,
-                    "database request failed"
-                );
-                Self::internal()
-            }
+            Error::Store(error) => Self::from(&error),
         }
     }
 }

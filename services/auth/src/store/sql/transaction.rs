@@ -33,6 +33,15 @@ impl SqlTransaction {
     async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
         Ok(query.execute(&mut *self.0).await?.rows_affected())
     }
+
+    /// Returns false when the row violates one of the unique indexes that the caller expects to be taken.
+    async fn write_unless_taken(&mut self, query: Query<'_>, expected: &[&str]) -> Result<bool, StoreError> {
+        match self.run(query).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(rule)) if expected.contains(&rule.as_str()) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[async_trait]
@@ -42,11 +51,7 @@ impl Transaction for SqlTransaction {
             .bind(code.as_slice())
             .bind(expires_at.as_millisecond());
         // The primary key decides between replicas: a second insert waits for the first transaction, then conflicts.
-        match self.run(insert).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(insert, &[PRIMARY]).await
     }
 
     async fn person(&mut self, account: &Account) -> Result<Option<Person>, StoreError> {
@@ -81,22 +86,14 @@ impl Transaction for SqlTransaction {
             .bind(person.nickname.key().as_bytes().to_vec())
             .bind(person.profile_set)
             .bind(person.account.as_str());
-        match self.run(update).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == NICKNAME_KEY => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(update, &[NICKNAME_KEY]).await
     }
 
     async fn set_address_key(&mut self, account: &Account, key: &[u8; 32]) -> Result<bool, StoreError> {
         let update = sqlx::query("UPDATE account SET address_key = ? WHERE account = ?")
             .bind(key.as_slice())
             .bind(account.as_str());
-        match self.run(update).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == ADDRESS_KEY => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(update, &[ADDRESS_KEY]).await
     }
 
     async fn insert_person(&mut self, person: &Person) -> Result<(), StoreError> {
@@ -116,17 +113,11 @@ impl Transaction for SqlTransaction {
         .bind(person.role.as_str())
         .bind(person.created_at.as_millisecond())
         .bind(person.changed_at.as_millisecond());
-        match self.run(insert).await {
-            Ok(_) => Ok(()),
-            // There was no row to lock, so two sign-ins of a new account may both have come here; or somebody else took
-            // the nickname that was free a moment ago.
-            Err(StoreError::Conflict(rule))
-                if [PRIMARY, NICKNAME, NICKNAME_KEY, ADDRESS_KEY].contains(&rule.as_str()) =>
-            {
-                Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")))
-            }
-            Err(error) => Err(error),
-        }
+        // There was no row to lock: another transaction may have inserted the account, or taken the nickname, since this one looked.
+        self.run(insert)
+            .await
+            .map_err(|error| error.retry_if_taken(&[PRIMARY, NICKNAME, NICKNAME_KEY, ADDRESS_KEY]))?;
+        Ok(())
     }
 
     async fn owner_of_linked_identity(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
@@ -162,11 +153,7 @@ impl Transaction for SqlTransaction {
             .bind(&identity.subject)
             .bind(account.as_str())
             .bind(at.as_millisecond());
-        match self.run(insert).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(insert, &[PRIMARY]).await
     }
 
     async fn delete_identity(&mut self, account: &Account, identity: &Identity) -> Result<(), StoreError> {
@@ -211,11 +198,7 @@ impl Transaction for SqlTransaction {
         .bind(image.map(|image| image.0))
         .bind(true)
         .bind(account.as_str());
-        match self.run(update).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == NICKNAME || rule == NICKNAME_KEY => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(update, &[NICKNAME, NICKNAME_KEY]).await
     }
 
     async fn delete_person(&mut self, account: &Account) -> Result<(), StoreError> {
@@ -368,11 +351,7 @@ impl Transaction for SqlTransaction {
             .bind(account.as_str())
             .bind(other.as_str())
             .bind(since.as_millisecond());
-        match self.run(insert).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(insert, &[PRIMARY]).await
     }
 
     async fn delete_block(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError> {
@@ -415,11 +394,7 @@ impl Transaction for SqlTransaction {
             .bind(account.as_str())
             .bind(other.as_str())
             .bind(since.as_millisecond());
-        match self.run(insert).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(insert, &[PRIMARY]).await
     }
 
     async fn delete_follow(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError> {
@@ -528,11 +503,8 @@ impl Transaction for SqlTransaction {
                 .bind(id.to_string())
                 .bind(service)
                 .bind(at.as_millisecond());
-        match self.run(insert).await {
-            Ok(_) => Ok(()),
-            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.write_unless_taken(insert, &[PRIMARY]).await?;
+        Ok(())
     }
 
     async fn receipts(&mut self, id: EventId) -> Result<Vec<String>, StoreError> {

@@ -143,10 +143,7 @@ impl MongoStore {
         match written {
             Ok(()) => kept(&fields),
             // The same notice by another replica, or another notice of the same person: look again.
-            Err(StoreError::Conflict(rule)) if rule == ID_INDEX || rule == SEQUENCE => {
-                Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")))
-            }
-            Err(error) => Err(error),
+            Err(error) => Err(error.retry_if_taken(&[ID_INDEX, SEQUENCE])),
         }
     }
 }

@@ -144,10 +144,7 @@ impl Pushes for MongoStore {
                 Ok(true) => Ok(None),
                 // Another replica began the minute.
                 Ok(false) => Err(StoreError::Retry(anyhow::anyhow!("the window changed meanwhile"))),
-                Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
-                    Err(StoreError::Retry(anyhow::anyhow!("conflicts with {rule}")))
-                }
-                Err(error) => Err(error),
+                Err(error) => Err(error.retry_if_taken(&[ID_INDEX])),
             }
         })
         .await
