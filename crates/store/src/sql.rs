@@ -18,6 +18,8 @@ use crate::{Directory, DueTimer, Presence, StoreError};
 
 #[path = "sql/directory.rs"]
 pub mod directory;
+#[path = "sql/erased_accounts.rs"]
+pub mod erased_accounts;
 #[path = "sql/inbox.rs"]
 mod inbox;
 #[path = "sql/lease.rs"]

@@ -17,5 +17,6 @@ mod sql;
 
 pub use crate::Timer;
 pub use sql::{
-    Database, directory, enqueue, enqueue_all, first_time, timers::clear_timer, timers::set_timer, timers::take_timer,
+    Database, directory, enqueue, enqueue_all, erased_accounts, first_time, timers::clear_timer, timers::set_timer,
+    timers::take_timer,
 };

@@ -48,6 +48,13 @@ pub(super) const SET_RELATION: &str = "
 pub(super) const LAST_RESIGNED: &str =
     "SELECT resigned_at FROM directory WHERE person IN (?, ?) AND resigned_at IS NOT NULL FOR UPDATE";
 
+/// Waits for concurrent transactions that write one of the rows. `MariaDB` does not know `FOR SHARE`.
+pub(super) const FOR_SHARE: &str = " LOCK IN SHARE MODE";
+
+/// The end of an INSERT.
+pub(super) const ERASED_AT_THE_LATEST: &str =
+    " ON DUPLICATE KEY UPDATE erased_until = GREATEST(erased_until, VALUES(erased_until))";
+
 /// The end of an INSERT.
 pub(super) const HOLD_AGAIN: &str = " ON DUPLICATE KEY UPDATE held_until = VALUES(held_until)";
 

@@ -41,6 +41,13 @@ pub(super) const SET_RELATION: &str = "
 pub(super) const LAST_RESIGNED: &str =
     "SELECT resigned_at FROM directory WHERE person IN (?, ?) AND resigned_at IS NOT NULL";
 
+/// No lock is needed: a write transaction locks the whole database.
+pub(super) const FOR_SHARE: &str = "";
+
+/// The end of an INSERT.
+pub(super) const ERASED_AT_THE_LATEST: &str =
+    " ON CONFLICT (account) DO UPDATE SET erased_until = MAX(erased_account.erased_until, excluded.erased_until)";
+
 /// The end of an INSERT.
 pub(super) const HOLD_AGAIN: &str = " ON CONFLICT (account, instance) DO UPDATE SET held_until = excluded.held_until";
 

@@ -166,8 +166,11 @@ pub fn things() -> Migrator {
         id BIGINT NOT NULL PRIMARY KEY, account VARCHAR(50) NOT NULL, day INTEGER NOT NULL
     )";
     let index = "CREATE UNIQUE INDEX thing_account_day ON thing (account, day)";
+    let erased = "CREATE TABLE erased_account (
+        account VARCHAR(64) NOT NULL PRIMARY KEY, erased_until BIGINT NOT NULL
+    )";
     Migrator::with_migrations(
-        [table, index]
+        [table, index, erased]
             .into_iter()
             .zip(FIRST_OF_SERVICE..)
             .map(|(sql, version)| {

@@ -1,4 +1,4 @@
-//! What both SQL stores promise beside the ports; compiled for each.
+//! Contract tests of both SQL stores beside the ports; compiled for each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ tests! {
     a_conflict_is_told_by_name,
     both_engines_mean_the_same,
     old_applied_events_go,
+    the_latest_erasure_counts,
+    a_reader_of_the_ledger_waits_for_an_erasure,
     the_pool_is_measured,
 }
 
@@ -144,7 +146,7 @@ async fn a_cancelled_statement_costs_no_connection(bed: Arc<Bed>) {
     drop(tx);
 }
 
-/// What is written without a transaction afterwards must not wait for the end of one that nobody knows of.
+/// A later write without a transaction must not wait for a transaction that was left open.
 async fn a_cancelled_begin_leaves_no_transaction_open(bed: Arc<Bed>) {
     let (url, context) = (bed.secret_url(), bed.context());
     let database = engine::Database::open(&url, 1, &things(), &context).await.unwrap();
@@ -353,7 +355,7 @@ async fn two_replicas_never_take_the_same_timer(bed: Arc<Bed>) {
     assert_eq!(taken, keys, "each once");
 }
 
-/// What an error says decides who hears of it: unavailable is retried, corrupt is for an operator.
+/// The kind of an error decides what follows: unavailable is retried, corrupt needs an operator.
 async fn errors_say_what_happened(bed: Arc<Bed>) {
     let store = bed.replica().await;
     store.write(1, &record("1", at(0)), at(0)).await;
@@ -447,6 +449,59 @@ async fn old_applied_events_go(bed: Arc<Bed>) {
         .await
         .unwrap();
     assert_eq!(left, ["young"]);
+}
+
+async fn the_latest_erasure_counts(bed: Arc<Bed>) {
+    let store = bed.replica().await;
+    let (kim, lee) = (crate::bed::account("kim"), crate::bed::account("lee"));
+    let both = [kim.clone(), lee.clone()];
+    let mut tx = of(&store).begin().await.unwrap();
+    assert_eq!(
+        engine::erased_accounts::erased_until(&mut tx, &kim).await.unwrap(),
+        None
+    );
+    for until in [2, 5, 3] {
+        engine::erased_accounts::close(&mut tx, &kim, at(until)).await.unwrap();
+    }
+    engine::erased_accounts::close(&mut tx, &lee, at(1)).await.unwrap();
+    assert_eq!(
+        engine::erased_accounts::erased_until(&mut tx, &kim).await.unwrap(),
+        Some(at(5))
+    );
+    for (since, erased) in [(1, &both[..]), (5, &both[..1]), (6, &[])] {
+        let found = engine::erased_accounts::erased_since(&mut tx, &both, at(since))
+            .await
+            .unwrap();
+        assert_eq!(found, erased.iter().cloned().collect(), "since {since}");
+    }
+    engine::erased_accounts::forget(&mut tx, at(5)).await.unwrap();
+    assert_eq!(
+        engine::erased_accounts::erased_until(&mut tx, &kim).await.unwrap(),
+        Some(at(5))
+    );
+    assert_eq!(
+        engine::erased_accounts::erased_until(&mut tx, &lee).await.unwrap(),
+        None
+    );
+}
+
+/// On MySQL by its lock; on SQLite the write transaction itself waits.
+async fn a_reader_of_the_ledger_waits_for_an_erasure(bed: Arc<Bed>) {
+    let store = bed.replica().await;
+    let kim = crate::bed::account("kim");
+    let mut tx = of(&store).begin().await.unwrap();
+    engine::erased_accounts::close(&mut tx, &kim, at(1)).await.unwrap();
+    let (other, account) = (store.clone(), kim.clone());
+    let read = tokio::spawn(async move {
+        let mut tx = of(&other).begin().await?;
+        engine::erased_accounts::erased_until(&mut tx, &account).await
+    });
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(!read.is_finished(), "it waits for the transaction that erases");
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(read.await.unwrap().unwrap(), Some(at(1)));
 }
 
 async fn the_pool_is_measured(bed: Arc<Bed>) {

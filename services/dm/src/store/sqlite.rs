@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
-use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, first_time};
+use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, erased_accounts, first_time};
 use sosohappy_store::{Ping, StoreError, retrying};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
@@ -235,8 +235,7 @@ impl Store for SqliteStore {
         while retrying(async || self.erase_some_leftovers(settled).await).await? {}
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let forget = sqlx::query("DELETE FROM erased_account WHERE erased_until < ?").bind(before.as_millisecond());
-            forget.execute(&mut *tx).await?;
+            erased_accounts::forget(&mut tx, before).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -282,7 +281,7 @@ impl Store for SqliteStore {
                 let written = message.id.legacy_time().unwrap_or(Timestamp::UNIX_EPOCH);
                 let mut resigned = false;
                 for account in [&message.sender.account, &message.receiver.account] {
-                    resigned |= erased_until(&mut tx, account)
+                    resigned |= erased_accounts::erased_until(&mut tx, account)
                         .await?
                         .is_some_and(|until| written <= until);
                 }
@@ -379,13 +378,13 @@ impl SqliteStore {
     /// the database: no resignation crosses it.
     async fn still_here(&self, tx: &mut Tx, message: &NewMessage) -> Result<(), WriteError> {
         let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
-        if let Some(until) = erased_until(tx, sender).await?
+        if let Some(until) = erased_accounts::erased_until(tx, sender).await?
             && message.authorized_at <= until
         {
             return Err(WriteError::Resigned);
         }
         if receiver != sender
-            && let Some(until) = erased_until(tx, receiver).await?
+            && let Some(until) = erased_accounts::erased_until(tx, receiver).await?
             && self.database.directory().named_since(receiver, until).await?.is_none()
         {
             return Err(WriteError::ReceiverResigned);
@@ -405,14 +404,7 @@ impl SqliteStore {
     /// From here on nothing is stored that is sent with the account's older tokens, or to it.
     async fn close(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
-        sqlx::query(
-            "INSERT INTO erased_account (account, erased_until) VALUES (?, ?) \
-             ON CONFLICT (account) DO UPDATE SET erased_until = max(erased_account.erased_until, excluded.erased_until)",
-        )
-        .bind(erasure.account.fingerprint())
-        .bind(erasure.until.as_millisecond())
-        .execute(&mut *tx)
-        .await?;
+        erased_accounts::close(&mut tx, &erasure.account, erasure.until).await?;
         Ok(tx.commit().await?)
     }
 
@@ -511,14 +503,6 @@ async fn delete(tx: &mut Tx, ids: &[String]) -> Result<(), StoreError> {
         delete.push(")").build().execute(&mut **tx).await?;
     }
     Ok(())
-}
-
-async fn erased_until(tx: &mut Tx, account: &Account) -> Result<Option<Timestamp>, StoreError> {
-    let until: Option<i64> = sqlx::query_scalar("SELECT erased_until FROM erased_account WHERE account = ?")
-        .bind(account.fingerprint())
-        .fetch_optional(&mut **tx)
-        .await?;
-    until.map(timestamp).transpose()
 }
 
 /// Frees a key whose message is too old to count.

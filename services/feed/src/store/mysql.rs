@@ -1,4 +1,4 @@
-//! What `MySQL` says in its own way.
+//! The statements that differ on `MySQL`.
 
 #[expect(clippy::duplicate_mod, reason = "one text, compiled for both engines")]
 #[path = "sql.rs"]
@@ -16,19 +16,13 @@ fn last_id(done: &sqlx::mysql::MySqlQueryResult) -> i64 {
     i64::try_from(done.last_insert_id()).unwrap_or(i64::MAX)
 }
 
-/// `MariaDB` does not know `FOR SHARE`.
-const FOR_SHARE: &str = " LOCK IN SHARE MODE";
-
 const ADD_TO_PAIR: &str =
     " ON DUPLICATE KEY UPDATE happiness = happiness + VALUES(happiness), posts = posts + VALUES(posts)";
 
-const ERASED_AT_THE_LATEST: &str =
-    " ON DUPLICATE KEY UPDATE erased_until = GREATEST(erased_until, VALUES(erased_until))";
-
-/// What stands before a list of rows that a row is looked up in.
+/// The prefix of a list of rows that a row is looked up in.
 const ROWS: &str = "";
 
-/// What stands before a statement whose plan is asked for.
+/// The prefix of a statement whose plan is asked for.
 #[cfg(test)]
 const EXPLAIN: &str = "EXPLAIN ";
 

@@ -40,9 +40,9 @@ use sosohappy_common::{Account, Context};
 use sosohappy_store::{Ping, StoreError};
 use sqlx::{Database, QueryBuilder, Row as _};
 
-use super::{ADD_TO_PAIR, ERASED_AT_THE_LATEST, FOR_SHARE, MIGRATIONS, ROWS, engine, last_id};
-use crate::domain::{PostDate, Visibility};
-use crate::store::{Opened, Store};
+use super::{ADD_TO_PAIR, MIGRATIONS, ROWS, engine, last_id};
+use crate::domain::{PostDate, Visibility, Writer};
+use crate::store::{Opened, Store, WriteError};
 
 type Row = <engine::Engine as Database>::Row;
 type Query = QueryBuilder<engine::Engine>;
@@ -78,6 +78,14 @@ impl Store for SqlStore {}
 impl Ping for SqlStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
+    }
+}
+
+/// Refuses a writer whose token is from before the last resignation of the account; the last thing a write does before it commits.
+async fn still_here(tx: &mut engine::Tx, writer: &Writer) -> Result<(), WriteError> {
+    match engine::erased_accounts::erased_until(tx, &writer.account).await? {
+        Some(until) if writer.authorized_at.as_millisecond() <= until.as_millisecond() => Err(WriteError::Resigned),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `SQLite` says in its own way.
+//! The statements that differ on `SQLite`.
 
 #[path = "sql.rs"]
 mod sql;
@@ -15,19 +15,13 @@ fn last_id(done: &sqlx::sqlite::SqliteQueryResult) -> i64 {
     done.last_insert_rowid()
 }
 
-/// A write transaction locks the database.
-const FOR_SHARE: &str = "";
-
 const ADD_TO_PAIR: &str = " ON CONFLICT (one, other) DO UPDATE SET \
     happiness = category_pair.happiness + excluded.happiness, posts = category_pair.posts + excluded.posts";
 
-const ERASED_AT_THE_LATEST: &str =
-    " ON CONFLICT (account) DO UPDATE SET erased_until = max(erased_account.erased_until, excluded.erased_until)";
-
-/// What stands before a list of rows that a row is looked up in.
+/// The prefix of a list of rows that a row is looked up in.
 const ROWS: &str = "VALUES ";
 
-/// What stands before a statement whose plan is asked for.
+/// The prefix of a statement whose plan is asked for.
 #[cfg(test)]
 const EXPLAIN: &str = "EXPLAIN QUERY PLAN ";
 

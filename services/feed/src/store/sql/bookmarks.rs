@@ -6,7 +6,7 @@ use sosohappy_common::Account;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{Query, Row, SqlStore, engine, erasures, likes, public};
+use super::{Query, Row, SqlStore, engine, likes, public};
 use crate::domain::{Cursor, Day, PageFrom, SeenPost, Writer};
 use crate::store::{BookmarkNotice, Bookmarked, Bookmarks, WriteError};
 
@@ -42,7 +42,7 @@ impl Bookmarks for SqlStore {
                 insert(&mut tx, saver, post.id, now).await?;
             }
             engine::enqueue(&mut tx, &notice(is_set, post.date), now).await?;
-            erasures::still_here(&mut tx, saver).await?;
+            super::still_here(&mut tx, saver).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Some(is_set))
         })
@@ -90,12 +90,7 @@ async fn insert(tx: &mut engine::Tx, saver: &Writer, post: i64, now: Timestamp) 
         .bind(saver.authorized_at.as_millisecond())
         .execute(&mut **tx)
         .await
-        .map_err(|error| match StoreError::from(error) {
-            StoreError::Conflict(rule) if rule == PRIMARY => {
-                StoreError::Retry(anyhow::anyhow!("conflicts with {rule}"))
-            }
-            other => other,
-        })?;
+        .map_err(|error| StoreError::from(error).retry_if_taken(&[PRIMARY]))?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use sosohappy_events::types::PostChange;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{BATCH, Query, Row, SqlStore, account, engine, erasures, instant, last_id, likes, post_events, public};
+use super::{BATCH, Query, Row, SqlStore, account, engine, instant, last_id, likes, post_events, public};
 use crate::domain::{Comment, Cursor, Day, PageFrom, Writer};
 use crate::store::{CommentError, CommentNotice, Comments, WriteError};
 
@@ -53,7 +53,7 @@ impl Comments for SqlStore {
             if let Some(record) = notice(id, post.date) {
                 engine::enqueue(&mut tx, &record, now).await?;
             }
-            erasures::still_here(&mut tx, writer).await?;
+            super::still_here(&mut tx, writer).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(id)
         })

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 
-use super::{Query, Row, SqlStore, engine, erasures, instant, text};
+use super::{Query, Row, SqlStore, engine, instant, text};
 use crate::domain::draft::{Draft, SavedDraft};
 use crate::domain::{Cursor, Day, PageFrom, Writer};
 use crate::store::{Drafts, WriteError};
@@ -44,7 +44,7 @@ impl Drafts for SqlStore {
                 }
                 insert(&mut tx, writer, draft.date.day(), &json, now).await?;
             }
-            erasures::still_here(&mut tx, writer).await?;
+            super::still_here(&mut tx, writer).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(true)
         })

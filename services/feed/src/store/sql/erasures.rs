@@ -1,4 +1,4 @@
-//! What a resignation leaves: nothing.
+//! Erasure of the data of resigned accounts.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,11 @@ use sosohappy_events::types::PostChange;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
+use super::engine::erased_accounts;
 use super::post_events::Told;
-use super::{
-    ERASED_AT_THE_LATEST, FOR_SHARE, Query, ROWS, SqlStore, categories, comments, engine, images, likes, posts, text,
-};
-use crate::domain::Writer;
+use super::{Query, ROWS, Row, SqlStore, categories, comments, engine, images, likes, posts, text};
 use crate::domain::companions::Change;
-use crate::store::{Erasures, WriteError};
+use crate::store::Erasures;
 
 #[async_trait]
 impl Erasures for SqlStore {
@@ -29,7 +27,8 @@ impl Erasures for SqlStore {
     ) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            close(&mut tx, account, until).await?;
+            // From here on nothing is written with the account's older tokens.
+            erased_accounts::close(&mut tx, account, until).await?;
             Ok::<_, StoreError>(tx.commit().await?)
         })
         .await?;
@@ -63,46 +62,14 @@ impl Erasures for SqlStore {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let forget = sqlx::query("DELETE FROM erased_account WHERE erased_until < ?").bind(before.as_millisecond());
-            forget.execute(&mut *tx).await?;
+            erased_accounts::forget(&mut tx, before).await?;
             Ok(tx.commit().await?)
         })
         .await
     }
 }
 
-/// Whether the writer's token is from after the last resignation of the account; the last thing a write does before it commits.
-///
-/// A write and a resignation that cross: the write has put its row in place and now reads what [`close`] writes, waiting for it if it
-/// is not committed; [`close`] comes before the erasure looks for rows. So either this sees the resignation or the erasure the row.
-pub(super) async fn still_here(tx: &mut engine::Tx, writer: &Writer) -> Result<(), WriteError> {
-    let mut query = Query::new("SELECT erased_until FROM erased_account WHERE account = ");
-    query.push_bind(writer.account.fingerprint()).push(FOR_SHARE);
-    let erased: Option<i64> = query
-        .build_query_scalar()
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(StoreError::from)?;
-    match erased {
-        Some(until) if writer.authorized_at.as_millisecond() <= until => Err(WriteError::Resigned),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// From here on nothing is written with the account's older tokens.
-async fn close(tx: &mut engine::Tx, account: &Account, until: Timestamp) -> Result<(), StoreError> {
-    let mut query = Query::new("INSERT INTO erased_account (account, erased_until) VALUES (");
-    query
-        .push_bind(account.fingerprint())
-        .push(", ")
-        .push_bind(until.as_millisecond())
-        .push(")")
-        .push(ERASED_AT_THE_LATEST);
-    query.build().execute(&mut **tx).await?;
-    Ok(())
-}
-
-/// What one step erases: well within the half minute that an attempt may take.
+/// Rows that one step erases: well within the half minute that an attempt may take.
 const STEP: i64 = 200;
 
 /// Each erases some, and says whether there may be more.
@@ -206,14 +173,10 @@ impl SqlStore {
             .collect::<Result<_, _>>()?;
         let posts: Vec<i64> = posts.into_iter().collect();
         likes::lock(&mut tx, &posts).await?;
-        for like in &rows {
-            sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ? AND liked_at <= ?")
-                .bind(like.try_get::<i64, _>("post_id")?)
-                .bind(text(like, "account")?)
-                .bind(until)
-                .execute(&mut *tx)
-                .await?;
-        }
+        let mut query = Query::new("DELETE FROM post_like WHERE liked_at <= ");
+        query.push_bind(until).push(" AND (post_id, account) IN (");
+        push_rows(&mut query, &rows)?;
+        query.push(")").build().execute(&mut *tx).await?;
         likes::recount(&mut tx, &posts).await?;
         self.tell(&mut tx, &posts, &PostChange::Unliked.into(), now).await?;
         tx.commit().await?;
@@ -238,15 +201,7 @@ impl SqlStore {
             return Ok(false);
         }
         let mut query = Query::new("DELETE FROM post_bookmark WHERE (post_id, account) IN (");
-        query.push(ROWS);
-        let mut pairs = query.separated(", ");
-        for row in &rows {
-            pairs.push("(").push_bind_unseparated(row.try_get::<i64, _>("post_id")?);
-            pairs
-                .push_unseparated(", ")
-                .push_bind_unseparated(text(row, "account")?);
-            pairs.push_unseparated(")");
-        }
+        push_rows(&mut query, &rows)?;
         query.push(")").build().execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(true)
@@ -286,6 +241,18 @@ impl SqlStore {
         tx.commit().await?;
         Ok(true)
     }
+}
+
+/// Adds the list of keys (post, account) that a statement looks rows up in.
+fn push_rows(query: &mut Query, rows: &[Row]) -> Result<(), StoreError> {
+    query.push(ROWS);
+    let mut keys = query.separated(", ");
+    for row in rows {
+        keys.push("(").push_bind_unseparated(row.try_get::<i64, _>("post_id")?);
+        keys.push_unseparated(", ").push_bind_unseparated(text(row, "account")?);
+        keys.push_unseparated(")");
+    }
+    Ok(())
 }
 
 const OWN_BOOKMARKS: &str = "SELECT post_id, account FROM post_bookmark WHERE account = ? AND made_at <= ? LIMIT ?";

@@ -163,24 +163,7 @@ impl ImportTransaction for SqlImport {
     }
 
     async fn resigned_since(&mut self, accounts: &[Account], at: Timestamp) -> Result<HashSet<Account>, StoreError> {
-        let mut resigned = HashSet::new();
-        for batch in accounts.chunks(BATCH) {
-            let mut query = Query::new("SELECT account FROM erased_account WHERE erased_until >= ");
-            query.push_bind(at.as_millisecond()).push(" AND account IN (");
-            let mut list = query.separated(", ");
-            for account in batch {
-                list.push_bind(account.fingerprint());
-            }
-            query.push(")").push(super::FOR_SHARE);
-            let rows = query.build().fetch_all(&mut *self.0).await?;
-            let found = rows.iter().map(|row| super::text(row, "account"));
-            let found = found.collect::<Result<HashSet<_>, _>>()?;
-            if !found.is_empty() {
-                let of_batch = batch.iter().filter(|account| found.contains(&account.fingerprint()));
-                resigned.extend(of_batch.cloned());
-            }
-        }
-        Ok(resigned)
+        engine::erased_accounts::erased_since(&mut self.0, accounts, at).await
     }
 
     async fn post_of_day(&mut self, author: &Account, date: PostDate) -> Result<Option<(i64, ImportPost)>, StoreError> {

@@ -8,7 +8,7 @@ use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::post_events::Told;
-use super::{BATCH, Query, SqlStore, date, engine, erasures, public};
+use super::{BATCH, Query, SqlStore, date, engine, public};
 use crate::domain::{Day, PostDate, Writer};
 use crate::store::{Likes, Notice, WriteError};
 
@@ -29,7 +29,7 @@ impl Likes for SqlStore {
                 Some(post) if post.is_seen => {
                     let given = toggle(&mut tx, liker, post.id, now).await?;
                     if given {
-                        erasures::still_here(&mut tx, liker).await?;
+                        super::still_here(&mut tx, liker).await?;
                     }
                     if let Some(record) = notice(post.date, given) {
                         engine::enqueue(&mut tx, &record, now).await?;
@@ -138,13 +138,8 @@ async fn toggle(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) 
         .bind(liker.authorized_at.as_millisecond())
         .execute(&mut **tx)
         .await
-        .map_err(|error| match StoreError::from(error) {
-            // The same person's other tap came first: seen again, this one takes the like back.
-            StoreError::Conflict(rule) if rule == PRIMARY => {
-                StoreError::Retry(anyhow::anyhow!("conflicts with {rule}"))
-            }
-            other => other,
-        })?;
+        // The same person's other tap came first: retried, this one takes the like back.
+        .map_err(|error| StoreError::from(error).retry_if_taken(&[PRIMARY]))?;
     Ok(true)
 }
 

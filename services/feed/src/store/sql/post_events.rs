@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use super::{BATCH, Query, Row, SqlStore, account, date, engine, visibility};
 use crate::domain::Visibility;
 
-/// What an event says beside the state of the post.
+/// The fields of an event beside the state of the post.
 #[derive(Debug)]
 pub(super) struct Told<'a> {
     pub(super) change: PostChange,

@@ -12,8 +12,8 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    Query, Row, SqlStore, account, categories, date, drafts, engine, erasures, friends_mark, idempotency, images,
-    last_id, public, read_list, versions, visibility, write_list,
+    Query, Row, SqlStore, account, categories, date, drafts, engine, friends_mark, idempotency, images, last_id,
+    public, read_list, versions, visibility, write_list,
 };
 use crate::domain::companions::Change;
 use crate::domain::post::PostVersion;
@@ -367,19 +367,19 @@ async fn is_stored(tx: &mut engine::Tx, post: &NewPost, now: Timestamp) -> Resul
     }
 }
 
-/// What every save that is stored ends with.
+/// The last steps of every save that is stored.
 async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<Saved, WriteError> {
     images::take(&mut tx, &post.images).await?;
     drafts::delete(&mut tx, &post.author.account, post.content.date.day()).await?;
     if let Some(keyed) = &post.key {
         idempotency::store(&mut tx, &post.author, keyed).await?;
     }
-    erasures::still_here(&mut tx, &post.author).await?;
+    super::still_here(&mut tx, &post.author).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(Saved::Stored)
 }
 
-/// What a repeated save ends with. The post is from now on one that was written with the newer token: a resignation before that token
+/// The last steps of a repeated save. The post is from now on one that was written with the newer token: a resignation before that token
 /// erases it no more.
 async fn finish_repeat(mut tx: engine::Tx, previous: &Previous, post: &NewPost) -> Result<Saved, WriteError> {
     let made_at = post.author.authorized_at.as_millisecond();
@@ -395,7 +395,7 @@ async fn finish_repeat(mut tx: engine::Tx, previous: &Previous, post: &NewPost) 
     if let Some(keyed) = &post.key {
         idempotency::store(&mut tx, &post.author, keyed).await?;
     }
-    erasures::still_here(&mut tx, &post.author).await?;
+    super::still_here(&mut tx, &post.author).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(Saved::Repeated)
 }
@@ -456,7 +456,7 @@ fn stored_uploads(post: &NewPost) -> Option<Vec<u8>> {
     post.uploads.map(|uploads| uploads.stored_as(&post.images).to_vec())
 }
 
-/// What of a post has to be undone when it goes.
+/// Counters and images to clean up when a post is deleted.
 pub(super) struct Held {
     pub(super) id: i64,
     pub(super) visibility: Visibility,

@@ -1,0 +1,71 @@
+//! The ledger of erased accounts, in the table `erased_account` of a service that erases what its accounts wrote: by SHA-256 of the
+//! account, the moment up to which it is erased.
+//!
+//! A write and a resignation that cross: the write inserts its row and reads the ledger last, waiting for an uncommitted [`close`];
+//! [`close`] is committed before the erasure looks for rows. So either the write sees the resignation, or the erasure the row.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sqlx::{QueryBuilder, Row as _};
+
+use super::dialect::{ERASED_AT_THE_LATEST, FOR_SHARE};
+use super::{Engine, Tx};
+use crate::StoreError;
+use crate::time::instant;
+
+/// Accounts of one statement.
+const BATCH: usize = 500;
+
+/// Writes down that the account is erased up to this moment. A later moment that is in the ledger stays.
+pub async fn close(tx: &mut Tx, account: &Account, until: Timestamp) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Engine>::new("INSERT INTO erased_account (account, erased_until) VALUES (");
+    query
+        .push_bind(account.fingerprint())
+        .push(", ")
+        .push_bind(until.as_millisecond())
+        .push(")");
+    query.push(ERASED_AT_THE_LATEST).build().execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Returns the moment up to which the account is erased, and keeps others from changing it until the transaction ends.
+pub async fn erased_until(tx: &mut Tx, account: &Account) -> Result<Option<Timestamp>, StoreError> {
+    let mut query = QueryBuilder::<Engine>::new("SELECT erased_until FROM erased_account WHERE account = ");
+    query.push_bind(account.fingerprint()).push(FOR_SHARE);
+    let until: Option<i64> = query.build_query_scalar().fetch_optional(&mut **tx).await?;
+    until.map(instant).transpose()
+}
+
+/// Returns which of the accounts are erased up to `at` or later, and keeps others from changing them until the transaction ends.
+pub async fn erased_since(tx: &mut Tx, accounts: &[Account], at: Timestamp) -> Result<HashSet<Account>, StoreError> {
+    let mut erased = HashSet::new();
+    for batch in accounts.chunks(BATCH) {
+        let mut query = QueryBuilder::<Engine>::new("SELECT account FROM erased_account WHERE erased_until >= ");
+        query.push_bind(at.as_millisecond()).push(" AND account IN (");
+        let mut list = query.separated(", ");
+        for account in batch {
+            list.push_bind(account.fingerprint());
+        }
+        query.push(")").push(FOR_SHARE);
+        let rows = query.build().fetch_all(&mut **tx).await?;
+        // Unchecked: MySQL has bytes in this column.
+        let found: HashSet<String> = rows
+            .iter()
+            .map(|row| row.try_get_unchecked(0))
+            .collect::<Result<_, _>>()?;
+        let of_batch = batch.iter().filter(|account| found.contains(&account.fingerprint()));
+        erased.extend(of_batch.cloned());
+    }
+    Ok(erased)
+}
+
+/// Deletes the entries of accounts that were erased up to a moment before this one: no token of theirs is valid any more.
+pub async fn forget(tx: &mut Tx, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM erased_account WHERE erased_until < ?")
+        .bind(before.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
