@@ -148,6 +148,13 @@ impl Inner {
 
 #[async_trait]
 impl Authenticator for Registry {
+    /// | the table says | then | the caller is |
+    /// | --- | --- | --- |
+    /// | unknown | the token cannot be one of this account | refused, without a call |
+    /// | unknown | auth is asked; a Spring auth has no introspection, so the topic is awaited | as the answer says |
+    /// | refused | | refused |
+    /// | admitted | heartbeats of auth's relay arrive | admitted, without I/O |
+    /// | admitted | heartbeats are missing, so revocations may be: auth is asked | as the table says afterwards |
     async fn authenticate(&self, account: &Account, bearer: &str) -> Result<Caller, Denied> {
         let inner = &self.0;
         let digest = TokenDigest::of(bearer);

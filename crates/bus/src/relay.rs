@@ -123,6 +123,17 @@ impl Lease {
     }
 }
 
+/// The result of one look at the outbox.
+enum Step {
+    /// Rows were published or quarantined; others may wait behind them.
+    Published,
+    /// No row is pending.
+    Empty,
+    /// The database or the bus failed; the rows that were not published stay.
+    Failed(String),
+    LeaseLost,
+}
+
 /// Why the relay stopped leading.
 enum End {
     Drained,
@@ -194,6 +205,15 @@ impl Relay {
 
     /// Publishes as long as the lease holds. When the relay drains, all writers have ended: the rest of the outbox is published, so
     /// that events of the last requests do not wait for another replica.
+    ///
+    /// | step | relay drains | next |
+    /// | --- | --- | --- |
+    /// | published | either | the next step at once |
+    /// | empty | no | a rest, until the wake or the next look |
+    /// | empty | since before the look | drained |
+    /// | failed | no | a rest that grows with each failure |
+    /// | failed | yes | drained: the rows stay for another replica |
+    /// | lease lost | either | lease lost |
     async fn lead(&self, mut lease: Lease) -> End {
         let mut delays = backoff();
         let mut last_record: Option<Instant> = None;
@@ -206,50 +226,50 @@ impl Relay {
             }
             // Read before the query: rows committed before the drain are then part of its result.
             let drains = self.draining.is_cancelled();
-            let looked_at = self.clock.now();
-            let batch = self.outbox.pending(BATCH + stuck.len()).await.map(|mut batch| {
-                self.look_at(&batch);
-                batch.pending.retain(|pending| !stuck.contains(&pending.row));
-                batch
-            });
-            let progress = match batch {
-                // The quarantined rows filled the batch; other rows follow them.
-                Ok(batch) if batch.pending.is_empty() && !batch.quarantined.is_empty() => continue,
-                Ok(batch) if batch.pending.is_empty() => {
-                    self.report(Some(looked_at));
-                    if drains {
-                        return End::Drained;
-                    }
-                    delays = backoff();
-                    let busy = last_record.is_some_and(|last| last.elapsed() < BUSY);
-                    self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
-                    continue;
-                }
-                Ok(batch) => {
-                    let progress = self.relay(&batch.pending, &mut lease, &mut stuck).await;
-                    // Only after a partial batch is the outbox known to be empty.
-                    if batch.pending.len() + batch.quarantined.len() < BATCH && matches!(progress, Ok(true)) {
-                        self.report(Some(looked_at));
-                    }
-                    progress
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            match progress {
-                Ok(true) => {
+            match self.step(&mut lease, &mut stuck).await {
+                Step::Published => {
                     last_record = Some(Instant::now());
                     delays = backoff();
                 }
-                Ok(false) => return End::LeaseLost,
-                Err(error) => {
+                Step::Empty if drains => return End::Drained,
+                Step::Empty => {
+                    delays = backoff();
+                    let busy = last_record.is_some_and(|last| last.elapsed() < BUSY);
+                    self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
+                }
+                Step::Failed(error) => {
                     tracing::warn!(error, "outbox publish failed; retrying");
                     if self.draining.is_cancelled() {
                         return End::Drained;
                     }
                     self.rest(delays.next().unwrap_or(TRY)).await;
                 }
+                Step::LeaseLost => return End::LeaseLost,
             }
         }
+    }
+
+    /// Looks at the outbox once, and publishes one batch of it.
+    async fn step(&self, lease: &mut Lease, stuck: &mut HashSet<String>) -> Step {
+        let looked_at = self.clock.now();
+        let mut batch = match self.outbox.pending(BATCH + stuck.len()).await {
+            Ok(batch) => batch,
+            Err(error) => return Step::Failed(error.to_string()),
+        };
+        self.look_at(&batch);
+        batch.pending.retain(|pending| !stuck.contains(&pending.row));
+        // A full batch may hide rows that were committed before the look.
+        let is_all = batch.pending.len() + batch.quarantined.len() < BATCH;
+        let step = match (batch.pending.is_empty(), batch.quarantined.is_empty()) {
+            (true, true) => Step::Empty,
+            // The quarantined rows filled the batch; other rows may follow them.
+            (true, false) => return Step::Published,
+            (false, _) => self.relay(&batch.pending, lease, stuck).await,
+        };
+        if is_all && matches!(step, Step::Published | Step::Empty) {
+            self.report(Some(looked_at));
+        }
+        step
     }
 
     async fn rest(&self, longest: Duration) {
@@ -260,30 +280,33 @@ impl Relay {
         }
     }
 
-    /// Publishes one batch and deletes its rows. Returns false when the lease has expired, also before the call: the query of
-    /// pending rows may have outlasted it, and another relay may have published the same rows, and later ones, since.
-    async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Result<bool, String> {
+    /// Publishes one batch and deletes its rows. The lease may have been lost before the call: the query of pending rows may have
+    /// outlasted it, and another relay may have published the same rows, and later ones, since.
+    async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Step {
         let Some(outcome) = self.while_leading(lease, self.publish(pending)).await else {
-            return Ok(false);
+            return Step::LeaseLost;
         };
         let (sent, error) = match outcome {
             Ok(()) => (pending.len(), None),
-            Err(BusError::Refused(_)) => {
-                let Some((sent, error)) = self.one_by_one(pending, lease, stuck).await else {
-                    return Ok(false);
-                };
-                (sent, error)
-            }
+            // One of the records is refused, and the batch does not say which.
+            Err(BusError::Refused(_)) => match self.one_by_one(pending, lease, stuck).await {
+                Some(handled) => handled,
+                None => return Step::LeaseLost,
+            },
             Err(error) => (0, Some(error)),
         };
         let sent: Vec<_> = pending[..sent]
             .iter()
             .filter(|pending| !stuck.contains(&pending.row))
             .collect();
+        // Deleted also after an error: what was published before it must not be published again.
         if !self.forget(&sent, lease).await {
-            return Ok(false);
+            return Step::LeaseLost;
         }
-        error.map_or(Ok(true), |error| Err(error.to_string()))
+        match error {
+            None => Step::Published,
+            Some(error) => Step::Failed(error.to_string()),
+        }
     }
 
     async fn publish(&self, pending: &[Pending]) -> Result<(), BusError> {
