@@ -1,5 +1,6 @@
 //! Consumer groups: who gets what, and where a member goes on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sosohappy_events::{Record, Topic};
@@ -13,6 +14,7 @@ crate::on_both!(
     shares_a_topic_out_among_members,
     takes_over_from_a_member_that_was_dropped,
     begins_again_behind_what_was_done,
+    continues_a_moved_partition_behind_what_was_done,
     leaves_with_everything_flushed,
     begins_a_new_group_at_the_first_record,
     tells_its_lag,
@@ -132,6 +134,49 @@ async fn begins_again_behind_what_was_done(bench: Bench) {
     let mut member = bus.join("group", &[Topic::Notice]).await.unwrap();
     let again: Vec<_> = take(&mut *member, 6).await.iter().map(value).collect();
     assert_eq!(again, ["4", "5", "6", "7", "8", "9"]);
+}
+
+/// A rebalance commits what was acknowledged and nothing else: neither what a member has received, nor what waits in its queues.
+async fn continues_a_moved_partition_behind_what_was_done(bench: Bench) {
+    const ALL: u32 = 400;
+    const DONE: u32 = 120;
+    let number = |record: &Record| value(record).parse::<u32>().unwrap();
+    let (here, there) = (bench.open().await, bench.open().await);
+    here.publish(&spread(0..ALL)).await.unwrap();
+    let mut first = here.join("group", &[Topic::Notice]).await.unwrap();
+    // Each partition has its records in the order of their numbers, so that those below `DONE` come first in all of them.
+    let mut undone: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+    for _ in 0..ALL {
+        let record = soon(first.next()).await.unwrap();
+        if number(&record) < DONE {
+            first.done(&record).await.unwrap();
+        } else {
+            undone.entry(record.partition).or_default().push(number(&record));
+        }
+    }
+
+    // Joining moves some of the partitions, while the first member stays.
+    let mut second = there.join("group", &[Topic::Notice]).await.unwrap();
+    let mut moved: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+    let is_complete = |moved: &BTreeMap<i32, Vec<u32>>| {
+        !moved.is_empty()
+            && moved
+                .iter()
+                .all(|(partition, numbers)| numbers.len() >= undone[partition].len())
+    };
+    while !is_complete(&moved) {
+        // The first member asks as well: a member of the journal gives partitions up only then.
+        let record = tokio::select! {
+            record = soon(second.next()) => record.unwrap(),
+            record = first.next() => panic!("received again: {record:?}"),
+        };
+        moved.entry(record.partition).or_default().push(number(&record));
+    }
+    for (partition, numbers) in &moved {
+        assert_eq!(numbers, &undone[partition], "partition {partition}");
+    }
+    second.leave().await;
+    first.leave().await;
 }
 
 async fn leaves_with_everything_flushed(bench: Bench) {
