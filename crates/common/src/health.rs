@@ -58,7 +58,8 @@ impl fmt::Debug for Health {
 }
 
 impl Health {
-    /// Registers a check, for example `db`. Its reason is shown to operators only, and must hold no secret.
+    /// Registers a check, for example `db`. Its reason is shown to operators only, and must hold no secret. The check is held as long as
+    /// this: one that needs something that holds this in turn, as a [`crate::Context`] does, holds it weakly.
     pub fn register<F>(&self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = Checked> + Send + 'static,
@@ -74,9 +75,10 @@ impl Health {
     pub fn watch_disk(&self, folder: &Path) {
         let mut folders = self.inner.folders.write();
         if folders.is_empty() {
-            let health = self.clone();
+            let inner = Arc::downgrade(&self.inner);
             self.register("diskSpace", move || {
-                let folders = health.inner.folders.read().clone();
+                let folders = inner.upgrade().map(|inner| inner.folders.read().clone());
+                let folders = folders.unwrap_or_default();
                 // On a blocking thread: a network file system may be slow.
                 let checked = tokio::task::spawn_blocking(move || check_disks(&folders, LEAST_FREE));
                 async { checked.await.unwrap_or_else(|panic| Err(panic.to_string())) }
@@ -138,6 +140,20 @@ mod tests {
         assert!(full.ends_with(&format!("fewer than {}", u64::MAX)), "{full}");
         let gone = check_disks(&BTreeSet::from([folder.path().join("gone")]), 1).unwrap_err();
         assert!(gone.contains("No such file"), "{gone}");
+    }
+
+    #[test]
+    fn checks_do_not_outlive_their_service() {
+        let (health, folder) = (Health::default(), tempfile::tempdir().unwrap());
+        let checked = Arc::new(());
+        let of_check = checked.clone();
+        health.register("db", move || {
+            let _checked = of_check.clone();
+            async { Ok(Map::new()) }
+        });
+        health.watch_disk(folder.path());
+        drop(health);
+        assert_eq!(Arc::strong_count(&checked), 1);
     }
 
     #[tokio::test]

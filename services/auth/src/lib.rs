@@ -88,7 +88,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
 
 /// The database, and how many resignations wait for a service: those are for operators to see, and no reason to be down.
 fn register_health(app: &Arc<App>) {
-    sosohappy_store::check_database(&app.context.health, app.store.clone());
+    sosohappy_store::check_database(&app.context.health, &app.store);
     let asked = app.store.clone();
     app.context.health.register("resignations", move || {
         let store = asked.clone();

@@ -270,13 +270,15 @@ impl Source {
 
     /// Registers the health check: down while nothing is served. Unavailability and refused versions are details.
     pub fn register_health(&self) {
-        let source = self.clone();
+        // Weak: the context of the source holds its checks.
+        let inner = Arc::downgrade(&self.inner);
         self.inner.context.health.register("source", move || {
-            let (served, status) = (source.served(None), source.status());
-            let failure = source.failure();
+            let source = inner.upgrade().map(|inner| Self { inner });
             async move {
-                let Some(served) = served else {
-                    return Err(failure);
+                let source = source.ok_or("the source is closed")?;
+                let status = source.status();
+                let Some(served) = source.served(None) else {
+                    return Err(source.failure());
                 };
                 let mut details = serde_json::Map::new();
                 details.insert("version".to_owned(), served.version.as_str().into());

@@ -60,7 +60,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         .await
         .context("messages.url")?;
     let metrics = DmMetrics::new(&context.metrics);
-    sosohappy_store::check_database(&context.health, opened.store.clone());
+    sosohappy_store::check_database(&context.health, &opened.store);
 
     let records = spring::message_records(&mixed, &opened.store);
     let relay = spawn_mapping_relay(&context, bus.clone(), opened.outbox, records);

@@ -48,7 +48,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         .context("database.url")?;
     let images = Images::open(&current.images.url, &context).context("images.url")?;
     let metrics = FeedMetrics::new(&context.metrics);
-    sosohappy_store::check_database(&context.health, database.store.clone());
+    sosohappy_store::check_database(&context.health, &database.store);
 
     let relay = spawn_relay(&context, bus.clone(), database.outbox.clone());
     let garbage = housekeeping::spawn(

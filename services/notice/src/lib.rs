@@ -48,7 +48,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let born = inbox.store.born(context.clock.now()).await?;
     let metrics = NoticeMetrics::new(&context.metrics);
     let gateway = push::open(&current.push, &context, &metrics)?;
-    sosohappy_store::check_database(&context.health, inbox.store.clone());
+    sosohappy_store::check_database(&context.health, &inbox.store);
 
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let (identity, revalidation, muted_words) = sosohappy_access::identity(
