@@ -1,5 +1,6 @@
 //! Messages in MongoDB. A message is one document with its event in it.
 
+mod documents;
 mod rewriting;
 
 use std::collections::{HashMap, HashSet};
@@ -21,9 +22,9 @@ use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
-use crate::domain::{
-    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
-    RepeatKey, Unclaimed, Undelivered,
+use crate::domain::{Claim, ConversationId, Erasure, Message, MessageId, NewMessage, Position, RepeatKey, Undelivered};
+use documents::{
+    document, id_of, ids_of, is_id_of, legacy_document, message_of, taken_over, timestamp, unclaimed, undelivered_of,
 };
 
 /// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
@@ -327,7 +328,7 @@ impl MongoStore {
     }
 }
 
-/// Whose a key is that is taken.
+/// The owner of a repeat key that is taken.
 enum Repeat {
     Another,
     /// An earlier attempt stored the message.
@@ -645,7 +646,7 @@ impl Store for MongoStore {
             if dry_run {
                 continue;
             }
-            // What a document of the same collection has stays; in another one, all of it is new.
+            // A document of the same collection keeps its fields; in another one, all of them are new.
             let written = doc! {
                 "$set": taken_over(&message.id, &message.sender.account, &message.receiver.account),
                 "$setOnInsert": legacy_document(message),
@@ -754,172 +755,9 @@ impl Ping for MongoStore {
     }
 }
 
-fn document(
-    NewMessage {
-        message,
-        repeat_key,
-        authorized_at,
-        stored_at,
-        push_due,
-    }: &NewMessage,
-    event: &Outgoing,
-    has_object_id: bool,
-) -> Document {
-    let (sender, receiver) = (&message.sender, &message.receiver);
-    let mut nicknames = [sender.nickname.as_str(), receiver.nickname.as_str()];
-    nicknames.sort_unstable();
-    let object_id = message
-        .id
-        .object_id()
-        .filter(|_| has_object_id)
-        .map(ObjectId::from_bytes);
-    let id = object_id.map_or_else(|| Bson::from(message.id.as_str()), Bson::ObjectId);
-    let mut document = doc! {
-        "_id": id,
-        "messageRoomId": nicknames.join(","),
-        "date": i64::from(message.date),
-        "sender": &sender.nickname,
-        "receiver": &receiver.nickname,
-        "text": message.text.as_str(),
-        POSITION: message.id.position().as_str(),
-        "madeAt": authorized_at.as_millisecond(),
-        "storedAt": stored_at.as_millisecond(),
-        OUTBOX: outbox_field(event),
-    };
-    document.extend(owners(&sender.account, &receiver.account));
-    // The newest, until another is stored.
-    if let Some(accounts) = document.get("accounts").cloned() {
-        document.insert(NEWEST_OF, accounts);
-    }
-    if has_object_id {
-        document.insert(MESSAGE_ID, message.id.as_str());
-    }
-    if let Some(due) = push_due {
-        document.insert("pushDueAt", due.as_millisecond());
-    }
-    if let Some(key) = repeat_key {
-        document.insert(REPEAT_KEY, key.as_str());
-    }
-    document
-}
-
-/// What the legacy Spring services have of a message, but for its id.
-fn legacy_document(message: &Message) -> Document {
-    let (sender, receiver) = (message.sender.nickname.as_str(), message.receiver.nickname.as_str());
-    let mut nicknames = [sender, receiver];
-    nicknames.sort_unstable();
-    doc! {
-        "messageRoomId": nicknames.join(","),
-        "date": i64::from(message.date),
-        "sender": sender,
-        "receiver": receiver,
-        "text": message.text.as_str(),
-    }
-}
-
-/// What a message of the legacy Spring services gets: its people, and times before everything that happened here.
-fn taken_over(id: &MessageId, sender: &Account, receiver: &Account) -> Document {
-    let mut owned = owners(sender, receiver);
-    owned.extend(doc! { "madeAt": 0_i64, "storedAt": 0_i64, POSITION: id.position().as_str() });
-    owned
-}
-
-/// Messages by their ids, whichever `_id` they have: a text, an `ObjectId` made of it, or that of a Spring dm.
-fn ids_of<'a>(messages: impl IntoIterator<Item = &'a MessageId>) -> Document {
-    let mut ids = Vec::new();
-    for message in messages {
-        ids.push(Bson::from(message.as_str()));
-        let made = message.object_id().map(ObjectId::from_bytes);
-        ids.extend(
-            made.or_else(|| ObjectId::parse_str(message.as_str()).ok())
-                .map(Bson::ObjectId),
-        );
-    }
-    doc! { "$in": ids }
-}
-
-/// Whether that is the `_id` of the message's document, in either form.
-fn is_id_of(message: &MessageId, id: &Bson) -> bool {
-    let made = message.object_id().map(ObjectId::from_bytes);
-    id.as_str() == Some(message.as_str()) || id.as_object_id().is_some_and(|id| Some(id) == made)
-}
-
-/// Whose a message is.
-fn owners(sender: &Account, receiver: &Account) -> Document {
-    let mut accounts = vec![sender.fingerprint(), receiver.fingerprint()];
-    accounts.dedup();
-    doc! {
-        "senderAccount": sender.as_str(),
-        "receiverAccount": receiver.as_str(),
-        "from": sender.fingerprint(),
-        "accounts": accounts,
-        "conversation": ConversationId::between(sender, receiver).as_str(),
-    }
-}
-
 fn sparse(mut index: IndexModel) -> IndexModel {
     index.options.get_or_insert_default().sparse = Some(true);
     index
-}
-
-/// What cannot be shown as a message stays as it is.
-fn unclaimed(document: &Document) -> Option<Unclaimed> {
-    MessageDate::try_from(document.get_i64("date").ok()?).ok()?;
-    document.get_str("text").ok()?;
-    Some(Unclaimed {
-        id: MessageId::stored(document.get_object_id("_id").ok()?.to_hex()),
-        sender: document.get_str("sender").ok()?.to_owned(),
-        receiver: document.get_str("receiver").ok()?.to_owned(),
-    })
-}
-
-fn timestamp(document: &Document, field: &str) -> Result<Timestamp, StoreError> {
-    let time = document
-        .get_i64(field)
-        .map_err(anyhow::Error::from)
-        .and_then(|millis| Ok(Timestamp::from_millisecond(millis)?));
-    time.context("a time in the database is not one")
-        .map_err(StoreError::Corrupt)
-}
-
-fn undelivered_of(document: &Document) -> Result<Undelivered, StoreError> {
-    Ok(Undelivered {
-        message: message_of(document)?,
-        stored_at: timestamp(document, "storedAt")?,
-    })
-}
-
-fn message_of(document: &Document) -> Result<Message, StoreError> {
-    read(document)
-        .context("a message in the database is not one")
-        .map_err(StoreError::Corrupt)
-}
-
-/// The id of a message of ours, or of the legacy Spring services.
-fn id_of(document: &Document) -> anyhow::Result<MessageId> {
-    let id = match (document.get_str(MESSAGE_ID), document.get_object_id("_id")) {
-        (Ok(id), _) => id.to_owned(),
-        (Err(_), Ok(id)) => id.to_hex(),
-        (Err(_), Err(_)) => document.get_str("_id")?.to_owned(),
-    };
-    Ok(MessageId::stored(id))
-}
-
-fn read(document: &Document) -> anyhow::Result<Message> {
-    let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
-    Ok(Message {
-        id: id_of(document)?,
-        sender: Party {
-            account: text("senderAccount")?.parse()?,
-            nickname: text("sender")?,
-        },
-        receiver: Party {
-            account: text("receiverAccount")?.parse()?,
-            nickname: text("receiver")?,
-        },
-        date: MessageDate::try_from(document.get_i64("date")?)?,
-        text: MessageText::stored(text("text")?),
-    })
 }
 
 #[cfg(test)]
@@ -929,6 +767,7 @@ mod tests {
     use parking_lot::Mutex;
     use sosohappy_testkit::{Bed, EngineSet};
 
+    use super::documents::owners;
     use super::*;
     use crate::SERVICE;
     use crate::domain::MessageIds;
