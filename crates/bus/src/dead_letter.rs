@@ -10,7 +10,7 @@ use sosohappy_events::{Header, Outgoing, Record};
 /// Bytes of a reason; a panic's message may be anything.
 const LONGEST_REASON: usize = 1000;
 
-/// What a group could not handle, byte for byte.
+/// The dead letter of a record that a group could not handle, byte for byte.
 pub(super) fn wire_record(record: &Record, group: &str, reason: &str) -> WireRecord {
     let mut headers = record.headers.clone();
     headers.extend([
@@ -37,7 +37,7 @@ pub(super) fn wire_record(record: &Record, group: &str, reason: &str) -> WireRec
     letter
 }
 
-/// What the bus refused to publish from an outbox.
+/// The dead letter of an outbox record that the bus refused.
 pub(crate) fn dead_letter_of(record: &Outgoing, group: &str, reason: &str) -> Outgoing {
     let mut dead = record.clone();
     if !dead.topic.ends_with(DEAD_LETTER_SUFFIX) {

@@ -38,7 +38,7 @@ const PARTITIONS: i64 = 4;
 /// Connections for reading; each is a thread.
 const READERS: u32 = 3;
 
-/// What waits for the writer before publishers have to wait.
+/// Commands that may queue for the writer; with more, publishers wait.
 const COMMANDS: usize = 1024;
 
 type Group = Arc<str>;

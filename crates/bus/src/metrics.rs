@@ -1,4 +1,4 @@
-//! What is measured of events.
+//! The metrics of events.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Consuming {
     fn declare(metrics: &Metrics) -> Self {
         let seconds = HistogramOpts::new(
             "events_handling_seconds",
-            "Time from a record's arrival until it was applied or given up, retries included",
+            "Time from a record's arrival until it was applied or rejected, retries included",
         )
         .buckets(HANDLING.to_vec());
         let lag = Opts::new(
@@ -69,7 +69,7 @@ impl Consuming {
         Self {
             events: metrics.register(counter(
                 "events_consumed_total",
-                "Attempts to apply a consumed record, by what came of them",
+                "Attempts to apply a consumed record, by outcome",
                 &["topic", "kind", "outcome"],
             )),
             seconds: metrics.register(HistogramVec::new(seconds, &["topic", "kind"]).expect("static names are valid")),

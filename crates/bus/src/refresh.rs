@@ -1,6 +1,6 @@
 //! Follows the config service: messages of Spring Cloud Bus, and for those that were missed a look from time to time.
 //!
-//! What a service does on a message is what Spring's do (spring-cloud-bus, `RefreshListener`, `EnvironmentChangeListener`,
+//! A service handles a message as Spring's services do (spring-cloud-bus, `RefreshListener`, `EnvironmentChangeListener`,
 //! `TraceListener`): act when it is meant and not its own, and acknowledge. Every look and every message ends in a
 //! [`SettingsReport`], so that the config service can tell who runs on what.
 
@@ -143,7 +143,7 @@ impl Follower {
         let records: Vec<Outgoing> = messages
             .map(|message| Envelope::new(message, &self.context).to_outgoing())
             .collect();
-        // What is lost is in the next report.
+        // A lost report does no harm: the next one contains the same.
         if let Err(error) = self.bus.publish_reports(&records).await {
             tracing::warn!(%error, "failed to publish settings report");
         }
@@ -154,12 +154,12 @@ impl RefreshMetrics {
     fn of(context: &Context) -> Self {
         let refreshes = Opts::new(
             "settings_refreshes_total",
-            "Times the settings were read again, by what came of it",
+            "Times the settings were read again, by outcome",
         );
         let gauge = |name, help| IntGauge::new(name, help).expect("a static name is valid");
         let metrics = &context.metrics;
         let refreshes = metrics.register(IntCounterVec::new(refreshes, &["outcome"]).expect("a static name is valid"));
-        // All are there from the start, at nothing.
+        // Pre-creates every label value so that series start at 0.
         for outcome in ["applied", "unchanged", "refused"] {
             refreshes.with_label_values(&[outcome]);
         }

@@ -61,7 +61,7 @@ pub struct SharedFileLock {
     _file: File,
 }
 
-/// What [`SharedFileLock::acquire`] found.
+/// The result of [`SharedFileLock::acquire`].
 #[derive(Debug)]
 pub enum Acquired {
     /// No other process holds the lock, and those that ask for it wait until [`Exclusive::share`].

@@ -277,7 +277,7 @@ fn is_pictograph(char: char) -> bool {
     CodePointSetData::new::<ExtendedPictographic>().contains(char)
 }
 
-/// What the joiner may follow in an emoji: a pictograph, its skin tone or its style.
+/// The characters that a joiner may follow in an emoji: a pictograph, its skin tone or its style.
 fn ends_emoji(char: char) -> bool {
     is_pictograph(char) || CodePointSetData::new::<EmojiModifier>().contains(char) || char == EMOJI_STYLE
 }

@@ -1,4 +1,4 @@
-//! What an upload must be to count as a picture.
+//! The conditions under which an upload counts as a picture.
 
 use std::io::Cursor;
 

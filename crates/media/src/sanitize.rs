@@ -146,7 +146,7 @@ impl Upload {
         Ok(decoder.into_frames())
     }
 
-    /// What a decoder may take beside the picture itself is a copy of it.
+    /// A decoder may take memory for one copy of the picture beside the picture itself.
     fn limits(&self) -> image::Limits {
         let mut limits = image::Limits::default();
         limits.max_alloc = Some(self.bounds.pixels.saturating_mul(2 * BYTES_A_PIXEL));

@@ -349,7 +349,7 @@ fn open_folder(folder: &FilePath) -> Result<LocalFileSystem, ImageError> {
     Ok(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true))
 }
 
-/// What follows the bucket: `//bucket/pictures` → `pictures`.
+/// Returns the path after the bucket: `//bucket/pictures` → `pictures`.
 pub(crate) fn prefix(rest: &str) -> Path {
     let path = rest
         .trim_start_matches('/')

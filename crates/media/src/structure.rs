@@ -4,7 +4,7 @@
 
 use image::ImageFormat;
 
-/// What the structure of a file says.
+/// The properties that the structure of a file declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Structure {
     /// 1 for a still picture.

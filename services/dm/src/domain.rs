@@ -1,4 +1,4 @@
-//! What a message is; no I/O.
+//! Messages and their rules; no I/O.
 
 mod date;
 mod id;

@@ -34,7 +34,7 @@ pub struct LegacyMessage {
     pub text: String,
 }
 
-/// What became of a message.
+/// The result of importing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Unchanged,

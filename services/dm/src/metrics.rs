@@ -1,4 +1,4 @@
-//! What dm counts beside requests and sockets.
+//! The metrics of dm beside requests and sockets.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 use sosohappy_common::metrics::Metrics;
@@ -31,7 +31,7 @@ impl DmMetrics {
         )
         .buckets(vec![0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0]);
         let refused = metrics.register(IntCounterVec::new(refused, &["code"]).expect("static label names are valid"));
-        // All are there from the start, at nothing.
+        // Pre-creates every label value so that series start at 0.
         for refusal in Refusal::ALL {
             refused.with_label_values(&[refusal.code()]);
         }

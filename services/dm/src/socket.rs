@@ -201,7 +201,7 @@ impl DmProtocol {
     }
 }
 
-/// What is told of a message. Its id is the message's, however often it is told.
+/// Makes the event of a message. Its id is the message's, however often it is published.
 pub fn event(
     message: &Message,
     stored_at: Timestamp,

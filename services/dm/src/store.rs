@@ -40,7 +40,7 @@ impl Transient for WriteError {
     }
 }
 
-/// What became of a message.
+/// The result of storing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Stored,

@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The state that the handlers share.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl App {
         Ok(self.store.legacy_image(viewer, id, since, self.today()).await?)
     }
 
-    /// Who bears this nickname now.
+    /// Returns the account that has this nickname now.
     pub async fn account_of(&self, nickname: &Nickname) -> Result<Option<Account>, Error> {
         Ok(self.names.account_of(nickname.as_str()).await?)
     }

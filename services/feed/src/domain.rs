@@ -1,4 +1,4 @@
-//! What a post is and what may be asked about posts: validated types and rules, no I/O.
+//! Posts and the queries about them: validated types and rules, no I/O.
 
 pub mod comment;
 pub mod companions;

@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, retrying};
 use crate::import::{Importer, LegacyPost, written};
 use crate::store::imports::ImportedPost;
 
-/// What the legacy tables have of a post.
+/// A post as the legacy tables have it.
 #[derive(Debug)]
 pub struct ExportedPost {
     pub id: i64,
@@ -22,7 +22,7 @@ pub struct ExportedPost {
     pub is_public: bool,
     pub categories: Vec<String>,
     pub images: Vec<ImageId>,
-    /// Who likes it, in the order they came.
+    /// The accounts that like it, in the order of their likes.
     pub likers: Vec<Account>,
     /// The row it was imported from, or exported to before.
     pub legacy_id: Option<i64>,

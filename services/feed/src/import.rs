@@ -66,7 +66,7 @@ fn fingerprint(parts: &impl serde::Serialize) -> Fingerprint {
     half
 }
 
-/// What an import writes of a post.
+/// The parts of a post that an import writes.
 pub(crate) fn written(post: &ImportPost) -> Fingerprint {
     fingerprint(&(
         (i64::from(post.date), &post.weather, post.happiness),
@@ -74,7 +74,7 @@ pub(crate) fn written(post: &ImportPost) -> Fingerprint {
     ))
 }
 
-/// What became of a row.
+/// The result of importing a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     /// As at the last pass.
@@ -99,7 +99,7 @@ pub enum Outcome {
     Resigned,
 }
 
-/// What became of a row, and what of it was left out: pictures and likes by their legacy ids.
+/// The result of importing a row, and its parts that were left out: pictures and likes by their legacy ids.
 #[derive(Debug)]
 pub struct Applied {
     pub id: i64,
@@ -319,7 +319,7 @@ fn is_unchanged(post: &LegacyPost, known: &HashMap<i64, ImportedPost>) -> bool {
     known.get(&post.id).is_some_and(|known| known.source == post.source())
 }
 
-/// What the posts of one transaction have in common.
+/// The data that the posts of one transaction share.
 struct Batch<'a> {
     known: &'a HashMap<i64, ImportedPost>,
     pictures: &'a Pictures,

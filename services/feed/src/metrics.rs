@@ -1,4 +1,4 @@
-//! What feed counts beside requests.
+//! The metrics of feed beside requests.
 
 use prometheus::{IntCounter, IntCounterVec, Opts};
 use sosohappy_common::metrics::Metrics;
@@ -32,7 +32,7 @@ impl FeedMetrics {
                 "Posts that were saved, new ones and replaced ones",
             ),
             comments_saved: counter("feed_comments_saved_total", "Comments that were saved"),
-            images_stored: counter("feed_images_stored_total", "Pictures that went into posts"),
+            images_stored: counter("feed_images_stored_total", "Pictures stored with posts"),
             images_deleted: counter(
                 "feed_images_deleted_total",
                 "Pictures of deleted, replaced or failed posts that were deleted",

@@ -74,7 +74,7 @@ impl Transient for CommentError {
 /// Which posts of others.
 #[derive(Debug, Clone)]
 pub struct Shown<'a> {
-    /// Who looks: posts of people in a block with them, whoever blocked whom, are not there.
+    /// The account that reads: posts of people in a block with it, in either direction, are left out.
     pub viewer: &'a Account,
     /// Posts of later days are not there yet.
     pub today: Day,
@@ -326,8 +326,8 @@ pub trait Categories: Debug + Send + Sync {
     /// Each post's categories and happiness.
     async fn of_posts(&self, author: &Account, days: Days) -> Result<Vec<(Vec<String>, i32)>, StoreError>;
 
-    /// What goes with these categories over all posts. Of a category with very many companions those with the least happiness may
-    /// be left out.
+    /// Returns the categories that occur together with these over all posts. Of a category with very many companions those with the
+    /// least happiness may be left out.
     async fn companions(&self, of: &[String]) -> Result<Companions, StoreError>;
 
     /// Folds up to so many changes into the totals, and puts those that cannot be read into quarantine; how many there were.

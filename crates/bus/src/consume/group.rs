@@ -174,7 +174,7 @@ async fn send_dead_letter<E: Event, C: Consumer<E>>(
     }
 }
 
-/// What any bus takes of a record: enough to see what it was.
+/// Cuts a record to a size that every bus accepts: enough to recognize it.
 fn truncated(record: &Record) -> Record {
     const KEY: usize = 1024;
     const VALUE: usize = 16 * 1024;

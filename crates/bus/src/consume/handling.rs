@@ -59,7 +59,7 @@ pub(super) async fn pause(delays: &mut (impl Iterator<Item = Duration> + Send), 
     }
 }
 
-/// What came of a record.
+/// The result of handling a record.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Applied,
@@ -176,7 +176,7 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
                 Err(HandleError::Unavailable(error)) => {
                     self.count("unavailable");
                     tracing::warn!(error = format!("{error:#}"), "dependency unavailable; retrying event");
-                    // What is unavailable now says nothing about the data.
+                    // An unavailable dependency says nothing about the data.
                     corrupt = 0;
                 }
                 Err(HandleError::Corrupt(error)) => {

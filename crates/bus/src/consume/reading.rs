@@ -33,7 +33,7 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
         let error = match reading {
             Ok(mut reader) => {
                 delays = backoff();
-                // What is volatile is of no use later: a second reader begins at the present.
+                // Records of volatile topics are useful only when they are published: a second reader begins at the present.
                 if !E::TOPIC.is_volatile() {
                     start = again(start, began);
                 }

@@ -99,7 +99,7 @@ pub(super) async fn tail(reading: impl SqliteExecutor<'_>, topic: i64) -> Result
         .await
 }
 
-/// What every group has done.
+/// Reads the acknowledged offsets of all groups.
 pub(super) async fn offsets(pool: &SqlitePool) -> Result<HashMap<(Group, Part), i64>, sqlx::Error> {
     let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as("SELECT grp, topic, part, done FROM offsets")
         .fetch_all(pool)

@@ -66,7 +66,7 @@ impl JournalMember {
             None => state.done(&self.id.group, part),
         };
         self.held = parts.into_iter().map(|part| (part, given(part))).collect();
-        // What was read ahead may be another's now, and a new partition may begin further back.
+        // Records read ahead may belong to another member after a rebalance, and a new partition may begin at an earlier record.
         self.read.clear();
         for (cursor, _) in &mut self.follows {
             let parts = self.held.iter().filter(|((topic, _), _)| *topic == cursor.topic);

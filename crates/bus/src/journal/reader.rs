@@ -29,7 +29,7 @@ pub(super) struct JournalReader {
     volatile: Option<Volatile>,
 }
 
-/// What a reader gets of volatile topics, from the moment it began.
+/// A reader's subscription to volatile topics, from the moment it began.
 struct Volatile {
     topics: Vec<Topic>,
     records: broadcast::Receiver<Record>,

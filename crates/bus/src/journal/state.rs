@@ -1,4 +1,4 @@
-//! What the tasks of a journal share.
+//! The state that the tasks of a journal share.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub(super) struct State {
     volatile_count: AtomicI64,
 }
 
-/// What each group has done of each partition.
+/// The offsets up to which each group has acknowledged each partition.
 #[derive(Debug, Default)]
 struct Offsets {
     done: HashMap<(Group, Part), i64>,

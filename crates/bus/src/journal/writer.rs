@@ -51,7 +51,7 @@ pub(super) enum Command {
     },
 }
 
-/// What to tell whom once the transaction is on the disk.
+/// The answer to a caller that waits for the transaction to be on the disk.
 type Answer = Box<dyn FnOnce(Result<(), &BusError>) + Send>;
 
 /// Held by the bus, its members and its readers: the tasks end when the last of them is gone.
@@ -88,7 +88,7 @@ pub(super) async fn run(
         }
         write(&state, &mut connection, std::mem::take(&mut batch)).await;
     }
-    // What was done since the last commit.
+    // The offsets that were acknowledged since the last commit.
     write(&state, &mut connection, Vec::new()).await;
     state.pool.close().await;
     if let Err(error) = connection.close().await {

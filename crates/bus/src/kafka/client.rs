@@ -31,7 +31,7 @@ const SESSION: Duration = Duration::from_secs(6);
 /// How often a client says whether it is connected.
 const STATISTICS_PERIOD: Duration = Duration::from_secs(5);
 
-/// What is the same for every client.
+/// The settings that all clients share.
 #[derive(Debug)]
 pub(super) struct Settings {
     common: ClientConfig,

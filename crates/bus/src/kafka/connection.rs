@@ -1,4 +1,4 @@
-//! What one client of librdkafka says of its connection: a log line a minute at most, and two gauges.
+//! The connection of one librdkafka client as it is reported: at most one log line a minute, and two gauges.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

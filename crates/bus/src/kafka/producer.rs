@@ -19,7 +19,7 @@ const FULL: Duration = Duration::from_millis(10);
 
 pub(super) type Producer = FutureProducer<Client>;
 
-/// What a producer promises.
+/// The guarantee of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// Each record arrives once and in order, however long the broker is unavailable.
@@ -114,7 +114,7 @@ impl Publisher {
     }
 }
 
-/// What was given to a producer and is not settled yet.
+/// Records that a producer has accepted and not yet acknowledged or failed.
 struct InFlightBatch<'a> {
     publisher: &'a Publisher,
     producer: Producer,

@@ -42,14 +42,14 @@ struct Partition {
     target: Option<i64>,
 }
 
-/// What the queue of a partition came up with.
+/// The next item of a partition's queue.
 enum Found {
     Record(Record),
     End,
     Error(KafkaError),
 }
 
-/// What a reader waits for.
+/// The events that a reader waits for.
 enum Came {
     /// By the index of the partition.
     Found(usize, Found),

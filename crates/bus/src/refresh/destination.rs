@@ -1,4 +1,4 @@
-//! Whom a message of Spring Cloud Bus is meant for (`ServiceMatcher`, `DefaultBusPathMatcher`).
+//! The destination of a message of Spring Cloud Bus (`ServiceMatcher`, `DefaultBusPathMatcher`).
 
 use sosohappy_common::Context;
 

@@ -22,7 +22,7 @@ pub struct Problem {
     /// Stable, kebab-case.
     #[schema(example = "invalid-parameter")]
     code: &'static str,
-    /// What is invalid in this request, for its author.
+    /// The reason why this request is invalid, for its author.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     #[serde(skip)]

@@ -201,7 +201,7 @@ async fn what_is_known_is_not_sent_again() {
     }
     assert_eq!((sent.load(Ordering::SeqCst), live.get().post.posts), (1, 8));
     assert_eq!(live.refresh().await.expect("another").changed, ["post.posts"]);
-    // What is set over it is set over what is known, too.
+    // Values set over the bus also override the last good copy.
     let over = live.set(Map::from_iter([("post.posts".to_owned(), json!(10))])).await;
     assert_eq!(over.expect("it holds").changed, ["post.posts"]);
     assert_eq!((sent.load(Ordering::SeqCst), live.get().post.posts), (2, 10));

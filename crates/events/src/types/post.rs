@@ -6,7 +6,7 @@ use sosohappy_common::Account;
 use super::parse;
 use crate::{Event, Malformed, Record, Topic};
 
-/// What happened to a post.
+/// The change of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PostChange {
@@ -39,7 +39,7 @@ pub struct PostChanged {
     pub is_for_friends: bool,
     pub likes: i64,
     pub comments: i64,
-    /// Who liked or commented.
+    /// The account that liked or commented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Account>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! What every store promises, on each engine. Real engines come from `SOSOHAPPY_TEST_MYSQL` and
+//! Contract tests of every store, on each engine. Real engines come from `SOSOHAPPY_TEST_MYSQL` and
 //! `SOSOHAPPY_TEST_MONGODB`.
 
 mod bed;

@@ -1,4 +1,4 @@
-//! What only `MongoDB` has.
+//! Tests of features that only `MongoDB` has.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use sosohappy_store::{StoreError, mongo, mysql};
 
 use crate::bed::{real, things, with_database};
 
-/// What is refused may be tried for half a minute before it is given up: by then what is accepted has long been open.
+/// A refused connection may be retried for half a minute: an accepted one is open long before.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A database of one test on a secured engine.

@@ -89,7 +89,7 @@ pub struct Unclaimed {
     pub receiver: String,
 }
 
-/// Whose such a message is.
+/// The accounts of such a message.
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub id: MessageId,
@@ -140,7 +140,7 @@ pub struct Erasure {
     pub account: Account,
     /// The last one; empty where nobody said it.
     pub nickname: String,
-    /// What was made up to here goes.
+    /// Data created up to this moment is erased.
     pub until: Timestamp,
     /// Of the resignation.
     pub event: sosohappy_events::EventId,

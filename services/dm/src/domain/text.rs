@@ -1,4 +1,4 @@
-//! What a message says.
+//! The text of a message.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Errors that the socket survives.
 
-/// What is wrong with a message.
+/// The reason why a message was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     ReceiverUnknown,

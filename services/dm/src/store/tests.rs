@@ -1,4 +1,4 @@
-//! What the port promises, on both engines.
+//! Contract tests of the port, on both engines.
 
 use std::sync::Arc;
 
@@ -621,7 +621,7 @@ async fn a_large_resignation_goes_in_steps(bed: Bed) {
     assert_eq!(kept.pending().await.len(), 2, "one message and the receipt");
 }
 
-/// Who bears a name here has the account of that name; `nobody` nobody.
+/// Each name belongs to the account of that name; `nobody` to no account.
 #[derive(Debug)]
 struct Plainly;
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::post::InvalidPost;
 
-/// What a person comments: not blank, without blanks around it.
+/// The text of a comment: not blank, without blanks around it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, min_length = 1, pattern = r"\S", example = "축하해요")]

@@ -13,7 +13,7 @@ const MOST: usize = 10;
 /// Categories of one post that are paired, the first ones: pairs grow with the square.
 const PAIRED: usize = 12;
 
-/// What one post adds to the totals, or takes from them when it goes.
+/// The amounts that one post adds to the totals, or takes from them when it is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub categories: Vec<String>,
@@ -54,7 +54,7 @@ impl Change {
     }
 }
 
-/// What the posts that name both come to.
+/// The totals of the posts that name both categories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Total {
     pub happiness: i64,
@@ -76,7 +76,7 @@ pub fn fold(changes: &[Change]) -> BTreeMap<(String, String), Total> {
     totals
 }
 
-/// What is known of the companions of some categories.
+/// The known companions of some categories.
 #[derive(Debug, Clone, Default)]
 pub struct Companions {
     /// Totals of pairs whose first is one of them.

@@ -1,4 +1,4 @@
-//! What the happiness of a month or a year comes to.
+//! The happiness of a month or a year.
 
 use std::collections::HashMap;
 

@@ -70,7 +70,7 @@ impl Sort {
 /// The sort key of the last item of a page that was read: the next page begins behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// What the list is sorted by before the date; 0 where the date comes first.
+    /// The sort key before the date; 0 where the date comes first.
     pub rank: i64,
     pub date: i64,
     pub id: i64,
@@ -161,7 +161,7 @@ impl Cursors {
     }
 }
 
-/// What a cursor belongs to: the call, its order and its filters.
+/// The list that a cursor belongs to: the call, its order and its filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListName(pub String);
 

@@ -128,7 +128,7 @@ impl Category {
     }
 }
 
-/// What a person wrote, as it may be kept.
+/// The text of a post, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     pub date: PostDate,
@@ -188,7 +188,7 @@ pub(super) fn check_text(text: &str, limits: &PostLimits) -> Result<(), InvalidP
     Ok(())
 }
 
-/// Who writes, and since when the token they show is theirs. A resignation takes along what was written with older tokens,
+/// The account that writes, and the moment its token was issued. A resignation erases what was written with older tokens,
 /// whenever it was written: that tells the account that went from one that came back under the same address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
@@ -219,7 +219,7 @@ pub struct OwnPost {
     pub visibility: Visibility,
     pub categories: Vec<String>,
     pub images: Vec<ImageId>,
-    /// Who likes it, in the order they came.
+    /// The accounts that like it, in the order of their likes.
     pub likers: Vec<Account>,
     /// When it was last written anew.
     pub edited_at: Option<Timestamp>,

@@ -19,7 +19,7 @@ use crate::routes::others::OtherFeed;
 #[serde(rename_all = "camelCase")]
 pub struct UpdateBookmark {
     src_nickname: Nickname,
-    /// Whose post it is.
+    /// The nickname of the post's author.
     nickname: Nickname,
     date: DayOf,
 }

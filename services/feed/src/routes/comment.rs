@@ -23,7 +23,7 @@ const NOTICE: &str = "comment";
 #[serde(rename_all = "camelCase")]
 pub struct SaveComment {
     src_nickname: Nickname,
-    /// Whose post it is.
+    /// The nickname of the post's author.
     nickname: Nickname,
     date: DayOf,
     /// At most 500 characters, unless set otherwise.
@@ -107,7 +107,7 @@ pub struct ShownComment {
 pub struct FindComment {
     #[param(inline)]
     src_nickname: Nickname,
-    /// Whose post it is.
+    /// The nickname of the post's author.
     #[param(inline)]
     nickname: Nickname,
     #[param(inline)]

@@ -1,4 +1,4 @@
-//! What a person's happiness comes to.
+//! Statistics of a person's happiness.
 
 use axum::Json;
 use axum::extract::State;

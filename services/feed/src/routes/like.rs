@@ -17,7 +17,7 @@ use crate::error::Error;
 #[serde(rename_all = "camelCase")]
 pub struct UpdateLike {
     src_nickname: Nickname,
-    /// Whose post it is.
+    /// The nickname of the post's author.
     nickname: Nickname,
     date: DayOf,
 }

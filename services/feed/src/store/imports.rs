@@ -1,4 +1,4 @@
-//! What the import of legacy posts reads and writes.
+//! The port of the import of legacy posts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -116,7 +116,7 @@ pub trait ImportTransaction: Send {
     /// Posts with ids after this one, in order.
     async fn posts_after(&mut self, after: i64, limit: u32) -> Result<Vec<(i64, ImportPost)>, StoreError>;
 
-    /// Who likes the post, in the order they came.
+    /// The accounts that like the post, in the order of their likes.
     async fn likers(&mut self, post: i64) -> Result<Vec<Account>, StoreError>;
 
     /// The pictures of a post by their legacy ids, those that it no longer has among them.

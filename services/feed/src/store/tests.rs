@@ -1,4 +1,4 @@
-//! What the ports promise where requests cannot reach: time, crashes, and work that crosses.
+//! Contract tests of the ports that need control over time, crashes and concurrency.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -354,7 +354,7 @@ async fn a_large_resignation_goes_in_steps(bed: Bed) {
     }
 }
 
-/// What went may be folded before what came: a total is below nothing for a while, and is not forgotten then.
+/// A removal may be folded before its addition: a total is negative for a while, and is kept then.
 async fn totals_come_out_whatever_is_folded_first(bed: Bed) {
     let store = store(&bed).await;
     let day = PostDate::try_from(DATE).unwrap().day();

@@ -18,7 +18,7 @@ const LEASE: &str = "message-ids";
 const LEASE_TIME: Duration = Duration::from_secs(30);
 const BATCH: i64 = 100;
 
-/// What is set in a message after it was written.
+/// Fields that are set in a message after it was written.
 const ADDED_LATER: [&str; 5] = [OUTBOX, POSITION, NEWEST_OF, "pushDueAt", "deliveredAt"];
 
 impl MongoStore {
