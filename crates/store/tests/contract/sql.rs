@@ -485,7 +485,7 @@ async fn the_latest_erasure_counts(bed: Arc<Bed>) {
     );
 }
 
-/// On MySQL by its lock; on SQLite the write transaction itself waits.
+/// On `MySQL` by its lock; on `SQLite` the write transaction itself waits.
 async fn a_reader_of_the_ledger_waits_for_an_erasure(bed: Arc<Bed>) {
     let store = bed.replica().await;
     let kim = crate::bed::account("kim");
