@@ -43,6 +43,10 @@ const COMMANDS: usize = 1024;
 
 type Group = Arc<str>;
 
+/// A record of each partition of a topic.
+type Positions = [i64; 4];
+const _: () = assert!(PARTITIONS == 4);
+
 /// A partition of a topic, by the topic's number in the file.
 type Part = (i64, i64);
 
@@ -90,11 +94,12 @@ impl Journal {
             topics.insert(topic, (channel, tail));
         }
         let state = Arc::new(State::new(path, names, context.clock.clone(), pool, topics, done));
+        let upkeep = upkeep::Upkeep::new(state.clone(), context.erasure_deadline);
         let (commands, orders) = mpsc::channel(COMMANDS);
         let end = CancellationToken::new();
         // These tasks are the bus's own, not a service's: what a service does while it drains still needs them.
         tokio::spawn(writer::run(state.clone(), writer, orders, lock));
-        tokio::spawn(upkeep::run(state.clone(), commands.downgrade(), end.clone()));
+        tokio::spawn(upkeep.run(commands.downgrade(), end.clone()));
         Ok(Self {
             inner: Arc::new(Handle {
                 state,
@@ -116,6 +121,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .synchronous(SqliteSynchronous::Full)
+        // Deleted records are overwritten with zeros.
+        .pragma("secure_delete", "ON")
 }
 
 /// The connection that writes, with all tables there, and the numbers of this prefix's topics.

@@ -1,6 +1,7 @@
 //! The context of a service: its name, clock, randomness, metrics and lifecycle.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::health::Health;
@@ -23,7 +24,12 @@ pub struct Context {
     pub settings: Refresher,
     /// `<service>:<port>:<random>`, unique to this process and service: the origin of bus messages, the holder of leases.
     pub instance: Arc<str>,
+    /// How long after a resignation a byte of the account may stay in a file of an embedded engine: `erasure.deadline`.
+    pub erasure_deadline: Duration,
 }
+
+/// The default of `erasure.deadline`, for contexts without settings.
+const ERASURE_DEADLINE: Duration = Duration::from_hours(24);
 
 impl Context {
     /// Creates a context with the clock and the randomness of the machine.
@@ -45,6 +51,7 @@ impl Context {
             health: Health::default(),
             settings: Refresher::of(instance.clone()),
             instance,
+            erasure_deadline: ERASURE_DEADLINE,
         }
     }
 }

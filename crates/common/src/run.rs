@@ -147,7 +147,10 @@ where
     crate::tls::install_provider();
     let settings = settings::load::<S>(sources).await?;
     let port = settings.shared().map_or(0, |shared: &Shared| shared.server.port);
-    let context = Context::system(service, port);
+    let mut context = Context::system(service, port);
+    if let Some(shared) = settings.shared() {
+        context.erasure_deadline = shared.erasure.deadline;
+    }
     context.settings.attach(&settings);
     context.settings.on_log_level(telemetry::apply_level);
     if let Some((levels, shared)) = telemetry::levels().zip(settings.shared())

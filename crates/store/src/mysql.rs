@@ -12,11 +12,13 @@ pub const SKIP_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
 
 mod connect;
 mod dialect;
+mod eraser;
 #[path = "sql.rs"]
 #[expect(clippy::duplicate_mod, reason = "one text, compiled for both engines")]
 mod sql;
 
 pub use crate::Timer;
+pub use eraser::note_erasure;
 pub use sql::{
     Database, directory, enqueue, enqueue_all, erased_accounts, first_time, timers::clear_timer, timers::set_timer,
     timers::take_timer,

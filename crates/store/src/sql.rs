@@ -142,10 +142,11 @@ impl Database {
         timers::quarantine(self, kind, key.as_bytes()).await
     }
 
-    /// Spawns the task that deletes old inbox rows, expired leases and presence, and resignations older than any event that could
-    /// contradict them. One replica at a time does it.
+    /// Spawns the tasks that delete old inbox rows, expired leases and presence, and resignations older than any event that could
+    /// contradict them (one replica at a time), and that overwrite what was erased.
     pub fn spawn_sweeper(&self, context: &Context) {
         sweeper::spawn(self, context);
+        super::eraser::spawn(self, context);
     }
 
     /// Deletes once what the task of [`Self::spawn_sweeper`] deletes every ten minutes.
@@ -164,7 +165,7 @@ impl Database {
     }
 
     /// Returns the pool for single statements that need no transaction.
-    fn writer(&self) -> &Pool {
+    pub(super) fn writer(&self) -> &Pool {
         &self.0.pools.writer
     }
 

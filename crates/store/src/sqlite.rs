@@ -12,10 +12,12 @@ pub const SKIP_LOCKED: &str = "";
 
 mod connect;
 mod dialect;
+mod eraser;
 #[path = "sql.rs"]
 mod sql;
 
 pub use crate::Timer;
+pub use eraser::note_erasure;
 pub use sql::{
     Database, directory, enqueue, enqueue_all, erased_accounts, first_time, timers::clear_timer, timers::set_timer,
     timers::take_timer,

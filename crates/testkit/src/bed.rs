@@ -149,6 +149,8 @@ impl Bed {
         }
         if service == "auth" {
             settings.push(("sign-in.proof", "none".to_owned()));
+            // No service of a bed acknowledges resignations, unless its test does.
+            settings.push(("resignation.sign-up-wait", "0s".to_owned()));
         }
         if matches!(service, "feed" | "dm" | "notice") {
             settings.push(("access.auth-url", self.auth.url.clone()));

@@ -251,6 +251,12 @@ impl Cluster {
         std::fs::rename(beside, folder.join(file)).expect("a file can be moved");
     }
 
+    /// Returns the folder of all files of the cluster, logs included.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }

@@ -1,10 +1,13 @@
 //! Leaving for good: what is here goes at once, the other services erase what they hold and say so, and what stays is a proof
 //! that names nobody.
 
+use std::time::Duration;
+
 use sosohappy_common::Account;
 use sosohappy_events::types::{AccountErased, AccountResigned, DeviceTokenSet, NicknameSet};
 use sosohappy_events::{Envelope, EventId, Topic};
 use sosohappy_store::{Timer, retrying};
+use tokio::time::Instant;
 
 use crate::app::{App, later};
 use crate::domain::stamp;
@@ -20,6 +23,24 @@ const TOMBSTONES: u32 = 100;
 
 pub async fn resign(app: &App, account: &Account) -> Result<(), Error> {
     retrying(|| resign_once(app, account)).await
+}
+
+/// How often a sign-in looks whether the erasure is complete.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits until every service has erased what an account of that address had before it resigned, so that who signs up again finds none of it;
+/// at most for `resignation.sign-up-wait`, for a service may be unavailable for long.
+pub async fn wait_for_erasure(app: &App, account: &Account) -> Result<(), Error> {
+    let deadline = Instant::now() + app.settings.get().resignation.sign_up_wait;
+    let hash = app.hasher.hash(account);
+    while app.store.is_erasing(&hash).await? {
+        if Instant::now() >= deadline {
+            tracing::warn!("sign-up continues before the erasure of a resignation is complete");
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
@@ -63,6 +84,7 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
     };
     let hash = app.hasher.hash(account);
     tx.insert_resignation(&resignation, &hash).await?;
+    tx.note_erasure(app.now()).await?;
     tx.enqueue(&resigned.to_outgoing(), app.now()).await?;
     if app.mixed.allows_null_values(Topic::EmailAndNickname) {
         app.enqueue(tx.as_mut(), NicknameSet::forgotten(account.clone()), at)
@@ -141,6 +163,7 @@ async fn complete(app: &App, tx: &mut dyn Transaction, id: EventId, receipts: &[
     let mut not_awaited = app.mixed.receipts(&app.settings.get().resignation.services).never;
     not_awaited.retain(|service| !receipts.contains(service));
     tx.complete_resignation(id, app.now(), &not_awaited).await?;
+    tx.note_erasure(app.now()).await?;
     tx.clear_timer(TIMER, &id.to_string()).await?;
     if not_awaited.is_empty() {
         tracing::info!(resignation = %id, "resignation complete: every service acknowledged erasure");
@@ -150,7 +173,8 @@ async fn complete(app: &App, tx: &mut dyn Transaction, id: EventId, receipts: &[
     Ok(())
 }
 
-fn missing(app: &App, receipts: &[String]) -> Vec<String> {
+/// The services whose receipts are awaited beside these.
+pub fn missing(app: &App, receipts: &[String]) -> Vec<String> {
     let mut missing = app.mixed.receipts(&app.settings.get().resignation.services).awaited;
     missing.retain(|service| !receipts.contains(service));
     missing

@@ -10,7 +10,8 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Database, Events, Fleet, HttpUrl, Log, RateLimits, Server, Tracing, schema, valid,
+    ConfigClient, Credentials, Database, Erasure, Events, Fleet, HttpUrl, Log, RateLimits, Server, Tracing, schema,
+    valid,
 };
 use sosohappy_media::ImageSettings;
 
@@ -28,6 +29,7 @@ pub struct Settings {
     pub fleet: Fleet,
     pub credentials: Credentials,
     pub config: ConfigClient,
+    pub erasure: Erasure,
     pub database: Database,
     pub images: ImageSettings,
     pub sign_in: SignIn,
@@ -189,6 +191,9 @@ pub struct Nicknames {
 pub struct Resignation {
     #[serde(deserialize_with = "comma_list")]
     pub services: Vec<String>,
+    #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
+    pub sign_up_wait: Duration,
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_after: Duration,

@@ -69,6 +69,16 @@ pub struct Resignation {
     pub resigned_at: Timestamp,
 }
 
+/// A resignation that not every service has acknowledged yet, without whose it is.
+#[derive(Debug, Clone)]
+pub struct PendingResignation {
+    /// The id of the `resign` event.
+    pub id: String,
+    pub resigned_at: Timestamp,
+    /// Services that have given their receipts.
+    pub acknowledged: Vec<String>,
+}
+
 /// A record with a null value that waits until no Spring service reads its topic.
 #[derive(Debug, Clone)]
 pub struct Tombstone {
@@ -129,6 +139,12 @@ pub trait Store: Imports + Ping + std::fmt::Debug {
     async fn secret(&self, name: &str, candidate: &[u8]) -> Result<Vec<u8>, StoreError>;
 
     async fn unfinished_resignations(&self) -> Result<Unfinished, StoreError>;
+
+    /// The oldest first.
+    async fn pending_resignations(&self, limit: u32) -> Result<Vec<PendingResignation>, StoreError>;
+
+    /// Whether a resignation of an account of that hash is unfinished.
+    async fn is_erasing(&self, account_hash: &[u8; 32]) -> Result<bool, StoreError>;
 
     async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError>;
 
@@ -309,6 +325,9 @@ pub trait Transaction: ImportTransaction + Send {
     async fn insert_receipt(&mut self, id: EventId, service: &str, at: Timestamp) -> Result<(), StoreError>;
 
     async fn receipts(&mut self, id: EventId) -> Result<Vec<String>, StoreError>;
+
+    /// Notes that what was erased has to be overwritten in the file as well.
+    async fn note_erasure(&mut self, now: Timestamp) -> Result<(), StoreError>;
 
     /// Forgets who it was. The proof names the services whose receipts were not waited for.
     async fn complete_resignation(

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+    ConfigClient, Credentials, Erasure, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
 };
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -24,6 +24,7 @@ pub struct Settings {
     pub credentials: Credentials,
     /// `url` stays unset: config reads its settings from no other config service.
     pub config: ConfigClient,
+    pub erasure: Erasure,
     pub source: SourceSettings,
     pub state: StateSettings,
     pub check: CheckSettings,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema, valid,
+    Access, ConfigClient, Credentials, Erasure, Events, Fleet, Log, RateLimits, SecretUrl, Server, Tracing, schema,
+    valid,
 };
 use sosohappy_realtime::Limits;
 
@@ -23,6 +24,7 @@ pub struct Settings {
     pub fleet: Fleet,
     pub credentials: Credentials,
     pub config: ConfigClient,
+    pub erasure: Erasure,
     pub access: Access,
     pub messages: MessageSettings,
     pub history: HistorySettings,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Database, Events, Fleet, Log, RateLimits, Server, Tracing, schema, valid,
+    Access, ConfigClient, Credentials, Database, Erasure, Events, Fleet, Log, RateLimits, Server, Tracing, schema,
+    valid,
 };
 use sosohappy_media::ImageSettings;
 
@@ -23,6 +24,7 @@ pub struct Settings {
     pub fleet: Fleet,
     pub credentials: Credentials,
     pub config: ConfigClient,
+    pub erasure: Erasure,
     pub access: Access,
     pub database: Database,
     pub images: ImageSettings,

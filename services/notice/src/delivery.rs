@@ -207,6 +207,9 @@ impl Delivery {
     /// The actor's present nickname: the one they did it under, if that is still theirs. The directory may not have heard of that one yet,
     /// and tell the one before.
     async fn name_of_actor(&self, notice: &Notice) -> Option<String> {
+        if matches!(notice.content, Content::Other { .. }) {
+            return None;
+        }
         let actor = notice.content.actor()?;
         if let Content::Like { known_as, .. } = &notice.content
             && let Ok(Some(bearer)) = self.names.account_of(known_as).await

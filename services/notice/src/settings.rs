@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
-    Access, ConfigClient, Credentials, Events, Fleet, HttpUrl, Log, RateLimits, SecretUrl, Server, Tracing, schema,
-    valid,
+    Access, ConfigClient, Credentials, Erasure, Events, Fleet, HttpUrl, Log, RateLimits, SecretUrl, Server, Tracing,
+    schema, valid,
 };
 use sosohappy_realtime::Limits;
 
@@ -24,6 +24,7 @@ pub struct Settings {
     pub fleet: Fleet,
     pub credentials: Credentials,
     pub config: ConfigClient,
+    pub erasure: Erasure,
     pub access: Access,
     pub inbox: InboxSettings,
     pub push: PushSettings,

@@ -93,6 +93,15 @@ impl Groups {
         own.map(|(part, _)| *part).collect()
     }
 
+    /// Returns the groups that have a member for a topic.
+    pub fn of_topic(&self, topic: i64) -> Vec<Group> {
+        let by_name = self.by_name.lock();
+        let groups = by_name
+            .iter()
+            .filter(|(_, members)| members.by_id.values().any(|member| member.topics.contains(&topic)));
+        groups.map(|(group, _)| group.clone()).collect()
+    }
+
     pub fn observe(&self, MemberId { group, id }: &MemberId, lag: IntGauge) {
         let mut by_name = self.by_name.lock();
         if let Some(member) = by_name.get_mut(group).and_then(|members| members.by_id.get_mut(id)) {

@@ -12,7 +12,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::sync::{broadcast, watch};
 
 use super::groups::Groups;
-use super::{Group, Part};
+use super::{Group, PARTITIONS, Part, Positions};
 use crate::names::{Channel, Names, WireRecord};
 
 /// Volatile records that a slow reader may be behind.
@@ -117,6 +117,17 @@ impl State {
     pub fn done(&self, group: &Group, part: Part) -> i64 {
         let offsets = self.offsets.lock();
         offsets.done.get(&(group.clone(), part)).copied().unwrap_or(0)
+    }
+
+    /// The last record of each partition of a topic that every group with a member has done; `i64::MAX` where there is no group.
+    pub fn done_by_all(&self, topic: i64) -> Positions {
+        let groups = self.groups.of_topic(topic);
+        let mut positions = [i64::MAX; 4];
+        for (part, position) in (0..PARTITIONS).zip(&mut positions) {
+            let done = groups.iter().map(|group| self.done(group, (topic, part))).min();
+            *position = done.unwrap_or(i64::MAX);
+        }
+        positions
     }
 
     pub fn has_unwritten_offsets(&self) -> bool {

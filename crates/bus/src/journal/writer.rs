@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::DropGuard;
 
 use super::state::State;
-use super::{Group, PARTITIONS, Part, codec, unavailable};
+use super::{Group, PARTITIONS, Part, Positions, codec, unavailable};
 use crate::BusError;
 use crate::names::WireRecord;
 
@@ -41,12 +41,22 @@ pub(super) enum Command {
         topic: i64,
         before: i64,
         tombstones: bool,
+        /// Up to which record of each partition.
+        done: Positions,
         reply: Reply<u64>,
     },
     /// Removes these records.
     Remove {
         topic: i64,
         seqs: Vec<i64>,
+        reply: Reply<()>,
+    },
+    /// Writes the file anew, so that no byte of a removed record is in it.
+    Rewrite {
+        reply: Reply<()>,
+    },
+    /// Writes the write-ahead log back into the file and empties it.
+    CutLog {
         reply: Reply<()>,
     },
 }
@@ -148,6 +158,8 @@ async fn transact(
     }
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut tails = HashMap::new();
+    // Statements that no transaction may have.
+    let mut outside = Vec::new();
     for ((group, (topic, part)), seq) in done {
         sqlx::query(
             "INSERT INTO offsets (grp, topic, part, done) VALUES (?, ?, ?, ?)
@@ -171,9 +183,10 @@ async fn transact(
                 topic,
                 before,
                 tombstones,
+                done,
                 reply,
             } => {
-                let removed = trim(&mut tx, topic, before, tombstones).await?;
+                let removed = trim(&mut tx, topic, before, tombstones, done).await?;
                 answers.push(answer(reply, removed));
             }
             Command::Remove { topic, seqs, reply } => {
@@ -186,9 +199,16 @@ async fn transact(
                 }
                 answers.push(answer(reply, ()));
             }
+            Command::Rewrite { reply } => outside.push(("VACUUM", reply)),
+            Command::CutLog { reply } => outside.push(("PRAGMA wal_checkpoint(TRUNCATE)", reply)),
         }
     }
     tx.commit().await?;
+    for (statement, reply) in outside {
+        let done = sqlx::query(statement).execute(&mut *connection).await;
+        // The caller may have been cancelled.
+        let _ = reply.send(done.map(|_| ()).map_err(unavailable));
+    }
     Ok(tails)
 }
 
@@ -226,15 +246,27 @@ fn partition(key: Option<&[u8]>) -> i64 {
     key.map_or(0, |key| i64::from(sha2::Sha256::digest(key)[0]) % PARTITIONS)
 }
 
-async fn trim(tx: &mut Transaction<'_, Sqlite>, topic: i64, before: i64, tombstones: bool) -> Result<u64, sqlx::Error> {
+async fn trim(
+    tx: &mut Transaction<'_, Sqlite>,
+    topic: i64,
+    before: i64,
+    tombstones: bool,
+    done: Positions,
+) -> Result<u64, sqlx::Error> {
     let trimmed = sqlx::query(
         "DELETE FROM records WHERE topic = ?1 AND seq IN
-         (SELECT seq FROM records WHERE topic = ?1 AND stamp < ?2 AND (NOT ?3 OR value IS NULL) ORDER BY stamp LIMIT 500)",
+         (SELECT seq FROM records WHERE topic = ?1 AND stamp < ?2 AND (NOT ?3 OR value IS NULL)
+          AND seq <= CASE part WHEN 0 THEN ?4 WHEN 1 THEN ?5 WHEN 2 THEN ?6 ELSE ?7 END ORDER BY stamp LIMIT 500)",
     );
+    let [first, second, third, fourth] = done;
     let trimmed = trimmed
         .bind(topic)
         .bind(before)
         .bind(tombstones)
+        .bind(first)
+        .bind(second)
+        .bind(third)
+        .bind(fourth)
         .execute(&mut **tx)
         .await?;
     Ok(trimmed.rows_affected())

@@ -302,6 +302,17 @@ pub struct Access {
     pub token_lifetime: Duration,
 }
 
+/// How fast the embedded engines forget.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Erasure {
+    /// How long after a resignation a byte of the account may stay in a file.
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub deadline: Duration,
+}
+
 /// The sections that every service has.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -311,4 +322,5 @@ pub struct Shared {
     pub tracing: Tracing,
     pub credentials: Credentials,
     pub config: ConfigClient,
+    pub erasure: Erasure,
 }

@@ -6,12 +6,15 @@ use sosohappy_common::Account;
 use super::parse;
 use crate::{Event, Malformed, Record, Topic};
 
-/// Key: the receiving account. Value: JSON `{"receiver","topic","data"}`; `topic` and `data` are those of the socket frame.
+/// Key: the receiving account. Value: JSON `{"receiver","topic","data","about"}`; `topic` and `data` are those of the socket frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NoticeRaised {
     pub receiver: Account,
     pub topic: String,
     pub data: serde_json::Value,
+    /// The other account whom the data names: the notice goes when that account resigns, and is not shown across a block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<Account>,
 }
 
 /// The topic of a notice that withdraws an earlier one; it is never shown.
@@ -33,6 +36,7 @@ impl NoticeRaised {
             receiver: author,
             topic: LIKE_WITHDRAWN.to_owned(),
             data: serde_json::to_value(like).expect("strings and numbers are JSON"),
+            about: None,
         }
     }
 

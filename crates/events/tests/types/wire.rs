@@ -396,6 +396,7 @@ fn notice() {
         receiver: account(KIM),
         topic: "comment".into(),
         data: serde_json::json!({"by": "달이"}),
+        about: None,
     };
     golden(
         &event,

@@ -50,6 +50,8 @@ impl Pools {
             .journal_mode(SqliteJournalMode::Wal)
             // An acknowledged transaction is on disk.
             .synchronous(SqliteSynchronous::Full)
+            // Deleted rows are overwritten with zeros.
+            .pragma("secure_delete", "ON")
             .foreign_keys(true)
             .busy_timeout(BUSY);
         // A connection to a file does not expire: none is closed for its age, and none is tested before use. A connection whose

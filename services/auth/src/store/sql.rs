@@ -19,7 +19,9 @@ use crate::domain::muted_word::MutedWord;
 use crate::domain::page::Page;
 use crate::domain::person::{LinkedIdentity, Person};
 use crate::domain::session::Session;
-use crate::store::{AccessToken, Direction, RelatedPerson, Store, Tombstone, Transaction, Unfinished};
+use crate::store::{
+    AccessToken, Direction, PendingResignation, RelatedPerson, Store, Tombstone, Transaction, Unfinished,
+};
 
 #[path = "sql/identities.rs"]
 mod identities;
@@ -202,6 +204,44 @@ impl Store for SqlStore {
             count: row.try_get(0)?,
             oldest: oldest.map(rows::from_millis).transpose()?,
         })
+    }
+
+    async fn pending_resignations(&self, limit: u32) -> Result<Vec<PendingResignation>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT pending.resignation, pending.resigned_at, receipt.service FROM (
+                SELECT resignation, resigned_at FROM resignation WHERE completed_at IS NULL
+                ORDER BY resigned_at, resignation LIMIT ?
+            ) pending
+            LEFT JOIN resignation_receipt receipt ON receipt.resignation = pending.resignation
+            ORDER BY pending.resigned_at, pending.resignation, receipt.service",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(self.0.reader())
+        .await?;
+        let mut pending: Vec<PendingResignation> = Vec::new();
+        for row in &rows {
+            let id = rows::text(row, "resignation")?;
+            if pending.last().is_none_or(|last| last.id != id) {
+                pending.push(PendingResignation {
+                    id,
+                    resigned_at: rows::instant(row, "resigned_at")?,
+                    acknowledged: Vec::new(),
+                });
+            }
+            let service: Option<String> = row.try_get_unchecked("service")?;
+            if let (Some(last), Some(service)) = (pending.last_mut(), service) {
+                last.acknowledged.push(service);
+            }
+        }
+        Ok(pending)
+    }
+
+    async fn is_erasing(&self, account_hash: &[u8; 32]) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM resignation WHERE account_hash = ? AND completed_at IS NULL LIMIT 1")
+            .bind(account_hash.as_slice())
+            .fetch_optional(self.0.reader())
+            .await?;
+        Ok(found.is_some())
     }
 
     async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
-use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, erased_accounts, first_time};
+use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, erased_accounts, first_time, note_erasure};
 use sosohappy_store::{Ping, StoreError, retrying};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
@@ -225,6 +225,7 @@ impl Store for SqliteStore {
                 .bind(erasure.until.as_millisecond())
                 .execute(&mut *tx)
                 .await?;
+            note_erasure(&mut tx, erasure.now).await?;
             enqueue(&mut tx, receipt, erasure.now).await?;
             Ok(tx.commit().await?)
         })

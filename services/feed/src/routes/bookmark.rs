@@ -55,6 +55,7 @@ pub async fn update_bookmark(
             receiver: saver.account.clone(),
             topic: if saved { "bookmark" } else { "bookmarkCanceled" }.to_owned(),
             data: json!({ "nickname": params.nickname.as_str(), "date": i64::from(date) }),
+            about: (author != saver.account).then(|| author.clone()),
         };
         Envelope::new(event, &app.context).to_outgoing()
     };

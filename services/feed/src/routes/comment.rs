@@ -74,6 +74,7 @@ pub async fn save_comment(
                 "date": i64::from(date),
                 "commentId": comment,
             }),
+            about: Some(commenter.account.clone()),
         };
         (author != commenter.account).then(|| Envelope::new(event, &app.context).to_outgoing())
     };

@@ -56,6 +56,7 @@ fn notice(Envelope { event, meta }: Envelope<NoticeRaised>) -> Result<Notice, Ha
         content: Content::Other {
             topic: event.topic,
             data: event.data,
+            about: event.about,
         },
     })
 }

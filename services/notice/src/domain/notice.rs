@@ -39,7 +39,12 @@ pub enum Content {
     /// An account follows the receiver; `friends` where each follows the other now.
     Follow { follower: Account, friends: bool },
     /// A frame as another service made it.
-    Other { topic: String, data: Value },
+    Other {
+        topic: String,
+        data: Value,
+        /// Whom the data names beside the receiver.
+        about: Option<Account>,
+    },
 }
 
 /// Returns the id of the notice of a like: always the same for one liker and one post, so that on, off and on again are one notice, with at
@@ -83,7 +88,7 @@ impl Content {
         match self {
             Self::Like { liker, .. } => Some(liker),
             Self::Follow { follower, .. } => Some(follower),
-            Self::Other { .. } => None,
+            Self::Other { about, .. } => about.as_ref(),
         }
     }
 
@@ -119,7 +124,7 @@ impl Content {
                 topic: self.topic(),
                 data: FollowData { follower: nickname },
             }),
-            Self::Other { topic, data } => json(&Frame { topic, data }),
+            Self::Other { topic, data, .. } => json(&Frame { topic, data }),
         }
     }
 }
@@ -171,6 +176,7 @@ mod tests {
         let comment = Content::Other {
             topic: "comment".into(),
             data,
+            about: None,
         };
         assert_eq!(
             comment.frame(None),

@@ -149,6 +149,7 @@ async fn a_notice_is_kept_once_and_numbered_in_order(bed: Bed) {
         content: Content::Other {
             topic: "comment".into(),
             data: serde_json::json!({ "postId": 1 }),
+            about: None,
         },
     };
     assert_eq!(bench.seq(&other, 3).await, seq + 2);
@@ -667,6 +668,7 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
         content: Content::Other {
             topic: "comment".into(),
             data: serde_json::json!({ "text": "hi" }),
+            about: None,
         },
         ..bench.like("lee", "kim", 4)
     };

@@ -39,6 +39,7 @@ async fn notices_are_listed_counted_and_read(bed: Bed) {
         receiver: kim.account.clone(),
         topic: "comment".to_owned(),
         data: json!({ "text": "좋아요" }),
+        about: None,
     })
     .await;
     applied(&notice, "notice", 1).await;

@@ -12,6 +12,7 @@ async fn another_notice_is_shown_as_it_was_raised(bed: Bed) {
         receiver: kim.account.clone(),
         topic: "comment".to_owned(),
         data: json!({ "text": text, "date": 1 }),
+        about: None,
     };
     let first = bed.publish(raise("좋아요".to_owned())).await;
     assert_eq!(

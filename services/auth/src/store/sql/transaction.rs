@@ -515,6 +515,10 @@ impl Transaction for SqlTransaction {
         found.iter().map(|row| Ok(row.try_get_unchecked(0)?)).collect()
     }
 
+    async fn note_erasure(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        engine::note_erasure(&mut self.0, now).await
+    }
+
     async fn complete_resignation(
         &mut self,
         id: EventId,

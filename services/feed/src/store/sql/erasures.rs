@@ -53,6 +53,7 @@ impl Erasures for SqlStore {
                     .execute(&mut *tx)
                     .await?;
             }
+            engine::note_erasure(&mut tx, now).await?;
             engine::enqueue(&mut tx, receipt, now).await?;
             Ok(tx.commit().await?)
         })

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_store::sqlite::{Tx, directory, enqueue, first_time};
+use sosohappy_store::sqlite::{Tx, directory, enqueue, first_time, note_erasure};
 use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::SqliteStore;
@@ -68,6 +68,7 @@ impl SqliteStore {
         let mut tx = self.database.begin().await?;
         if first_time(&mut tx, "resign", erasure.event, now).await? {
             erase(&mut tx, erasure).await?;
+            note_erasure(&mut tx, now).await?;
         }
         // Again too: a resignation is published again when its receipt has not arrived.
         enqueue(&mut tx, &erasure.receipt, now).await?;

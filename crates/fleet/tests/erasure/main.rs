@@ -1,0 +1,340 @@
+//! Leaving erases every byte: texts, names, addresses, tokens and pictures of resigned accounts are in no file of the data folder once
+//! `erasure.deadline` has passed, while those of the others are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Cursor;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aho_corasick::AhoCorasick;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use futures::future::join_all;
+use image::{ImageFormat, RgbImage};
+use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone};
+use sosohappy_testkit::{Cluster, eventually};
+
+/// Accounts that resign.
+const LEAVING: usize = 20;
+
+/// Of each of them.
+const POSTS: i64 = 24;
+const COMMENTS: i64 = 8;
+const MESSAGES: i64 = 8;
+const MUTED: usize = 4;
+
+/// `erasure.deadline` of the test.
+const DEADLINE: &str = "16s";
+
+/// How long a busy machine may take for it.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// The first of the month of all posts.
+const MONTH: i64 = 2_026_030_112_000_000;
+const DAY: i64 = 100_000_000;
+
+/// A text that occurs nowhere by chance: letters that hexadecimal numbers do not have, as many as a nickname may have.
+fn canary() -> String {
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let hex = entropy.hex(5);
+    hex.bytes()
+        .map(|digit| {
+            char::from(
+                b'g' + char::from(digit)
+                    .to_digit(16)
+                    .map_or(0, |digit| u8::try_from(digit).unwrap_or(0)),
+            )
+        })
+        .collect()
+}
+
+/// A picture of noise: no part of it occurs twice.
+fn noise() -> Vec<u8> {
+    let mut pixels = vec![0; 48 * 48 * 3];
+    let entropy: &dyn Entropy = &SystemEntropy;
+    entropy.fill(&mut pixels);
+    let mut png = Cursor::new(Vec::new());
+    let picture = RgbImage::from_raw(48, 48, pixels).expect("three bytes a pixel");
+    picture
+        .write_to(&mut png, ImageFormat::Png)
+        .expect("a picture can be encoded");
+    png.into_inner()
+}
+
+/// Bytes that only this picture has, as it is stored.
+fn middle(stored: &[u8]) -> Vec<u8> {
+    let middle = stored.len() / 2;
+    stored[middle..middle + 24].to_vec()
+}
+
+/// What was planted, by its bytes.
+#[derive(Debug, Default)]
+struct Planted {
+    /// In a file from the moment it was acknowledged.
+    stored: BTreeSet<Vec<u8>>,
+    /// Never stored as they are.
+    secret: BTreeSet<Vec<u8>>,
+}
+
+impl Planted {
+    fn text(&mut self) -> String {
+        let text = canary();
+        self.stored.insert(text.clone().into_bytes());
+        text
+    }
+
+    fn len(&self) -> usize {
+        self.stored.len() + self.secret.len()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.stored.iter().chain(&self.secret)
+    }
+}
+
+/// Which of the needles are in which files below a folder.
+fn scan<'a>(folder: &Path, needles: &[&'a Vec<u8>]) -> BTreeMap<&'a Vec<u8>, String> {
+    let automaton = AhoCorasick::new(needles).expect("a thousand needles");
+    let (mut found, mut folders, mut read) = (BTreeMap::new(), vec![folder.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            // Deleted meanwhile.
+            let Ok(bytes) = std::fs::read(&path) else { continue };
+            read += bytes.len();
+            for hit in automaton.find_overlapping_iter(&bytes) {
+                found.insert(needles[hit.pattern().as_usize()], path.display().to_string());
+            }
+        }
+    }
+    assert!(read > 100_000, "the folder of the fleet has files");
+    found
+}
+
+/// Signs up and leaves traces in every service; `witness` stays.
+async fn plant(addresses: &Addresses, witness: &Phone) -> (Phone, Planted) {
+    let mut planted = Planted::default();
+    let email = format!("{}@example.com", planted.text());
+    let mut phone = Phone::new(addresses.clone(), &email, "kakao").unwrap();
+    phone.sign_in().await.unwrap();
+    let nickname = planted.text();
+    phone.set_profile(&nickname, &planted.text(), &noise()).await.unwrap();
+    phone.re_issue().await.unwrap();
+    let tokens = phone.tokens.clone().unwrap();
+    planted
+        .secret
+        .extend([&tokens.access, &tokens.refresh].map(|token| token.as_bytes()[token.len() - 40..].to_vec()));
+    let photo = phone
+        .photo_of(&nickname)
+        .await
+        .unwrap()
+        .expect("the photo that was set");
+    planted.stored.insert(middle(&BASE64_STANDARD.decode(photo).unwrap()));
+
+    for day in 0..POSTS {
+        let pictures = if day < 2 { vec![noise()] } else { Vec::new() };
+        let post = NewPost {
+            date: MONTH + day * DAY,
+            text: &planted.text(),
+            pictures: &pictures,
+        };
+        phone.save_post(&post).await.unwrap();
+    }
+    for day in 0..2 {
+        let post = phone.own_day(MONTH + day * DAY).await.unwrap().expect("the post");
+        let picture = phone.picture(post.image_id_list[0]).await.unwrap();
+        planted.stored.insert(middle(&picture));
+    }
+    let date = MONTH.to_string();
+    for _ in 0..COMMENTS {
+        let text = planted.text();
+        let comment = [
+            ("srcNickname", nickname.as_str()),
+            ("nickname", &witness.nickname),
+            ("date", &date),
+            ("text", &text),
+        ];
+        call(&phone, &addresses.feed, "feed-service/saveComment", &comment).await;
+    }
+    for (who, whom) in [(&phone, witness), (witness, &phone)] {
+        let pair = [("srcNickname", who.nickname.as_str()), ("dstNickname", &whom.nickname)];
+        call(who, &addresses.auth, "auth-service/follow", &pair).await;
+        let post = [
+            ("srcNickname", who.nickname.as_str()),
+            ("nickname", &whom.nickname),
+            ("date", &date),
+        ];
+        call(who, &addresses.feed, "feed-service/updateBookmark", &post).await;
+        assert!(who.toggle_like(&whom.nickname, MONTH).await.unwrap());
+    }
+    let muted: Vec<String> = (0..MUTED).map(|_| planted.text()).collect();
+    call(
+        &phone,
+        &addresses.auth,
+        "auth-service/mutedWords",
+        &[("wordList", &muted.join(","))],
+    )
+    .await;
+
+    let mut socket = phone.connect_dm().await.unwrap();
+    let messages: Vec<Message> = (0..MESSAGES)
+        .map(|number| Message {
+            sender: nickname.clone(),
+            receiver: witness.nickname.clone(),
+            date: MONTH + number,
+            text: planted.text(),
+        })
+        .collect();
+    for message in &messages {
+        socket.send(message).await.unwrap();
+    }
+    eventually("the messages are stored", async || {
+        let history = phone.history_with(&witness.nickname, MONTH + DAY).await.unwrap();
+        (history == messages).then_some(())
+    })
+    .await;
+    (phone, planted)
+}
+
+/// POSTs a form as an account; it succeeds.
+async fn call(phone: &Phone, base: &str, path: &str, form: &[(&str, &str)]) {
+    let tokens = phone.tokens.as_ref().expect("signed in");
+    let request = sosohappy_common::tls::client()
+        .post(format!("{base}/{path}"))
+        .header("authorization", &tokens.access)
+        .header("email", &tokens.account)
+        .form(form);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{path}: {}", answer.text().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_byte_of_a_resigned_account_is_left() {
+    let settings = [
+        ("SOSOHAPPY_CONFIG__ERASURE__DEADLINE", DEADLINE),
+        ("SOSOHAPPY_AUTH__ERASURE__DEADLINE", DEADLINE),
+        ("SOSOHAPPY_FEED__ERASURE__DEADLINE", DEADLINE),
+        ("SOSOHAPPY_DM__ERASURE__DEADLINE", DEADLINE),
+        ("SOSOHAPPY_NOTICE__ERASURE__DEADLINE", DEADLINE),
+        // A busy machine may take longer than the default to erase.
+        ("SOSOHAPPY_AUTH__RESIGNATION__SIGN_UP_WAIT", "1m"),
+    ];
+    let binaries = Path::new(env!("CARGO_BIN_EXE_fleet"))
+        .parent()
+        .expect("a binary is in a folder");
+    let fleet = Cluster::embedded_with(binaries, &settings).await;
+    let ports = fleet.replicas[0];
+    let addresses = Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice);
+
+    // The witness stays, and so do the traces of its own.
+    let mut kept = Planted::default();
+    let mut witness = Phone::new(addresses.clone(), &format!("{}@example.com", kept.text()), "google").unwrap();
+    witness.sign_in().await.unwrap();
+    witness.set_profile(&kept.text(), &kept.text(), &noise()).await.unwrap();
+    let text = kept.text();
+    let post = NewPost {
+        date: MONTH,
+        text: &text,
+        pictures: &[],
+    };
+    witness.save_post(&post).await.unwrap();
+
+    let mut leaving: Vec<(Phone, Planted)> = Vec::new();
+    while leaving.len() < LEAVING {
+        leaving.extend(join_all((0..4).map(|_| plant(&addresses, &witness))).await);
+    }
+    let count: usize = leaving.iter().map(|(_, planted)| planted.len()).sum();
+    assert!(count >= 1000, "{count}");
+    let stored: Vec<&Vec<u8>> = leaving
+        .iter()
+        .flat_map(|(_, planted)| &planted.stored)
+        .chain(&kept.stored)
+        .collect();
+    let found = scan(fleet.folder(), &stored);
+    let missing = stored.iter().filter(|needle| !found.contains_key(**needle)).count();
+    assert_eq!(missing, 0, "the scan finds what is stored");
+
+    returns_to_nothing(&addresses, &witness).await;
+    let resigned = Instant::now();
+    for (phone, _) in &leaving {
+        phone.resign().await.unwrap();
+    }
+    let gone: Vec<&Vec<u8>> = leaving.iter().flat_map(|(_, planted)| planted.all()).collect();
+    loop {
+        let left = scan(fleet.folder(), &gone);
+        if left.is_empty() {
+            break;
+        }
+        assert!(
+            resigned.elapsed() < PATIENCE,
+            "{} of {count} are left: {}",
+            left.len(),
+            places(&left)
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    println!(
+        "{count} canaries gone {:.1} s after the first resignation",
+        resigned.elapsed().as_secs_f64()
+    );
+    let here: Vec<&Vec<u8>> = kept.stored.iter().collect();
+    assert_eq!(scan(fleet.folder(), &here).len(), here.len(), "what others have stays");
+    assert_eq!(witness.own_day(MONTH).await.unwrap().expect("the post").text, text);
+}
+
+/// Cases C8: who signs up again at once sees nothing of the account before.
+async fn returns_to_nothing(addresses: &Addresses, witness: &Phone) {
+    let (mut phone, _) = plant(addresses, witness).await;
+    phone.resign().await.unwrap();
+    assert_eq!(phone.sign_in().await.unwrap(), "", "the profile is not set");
+    phone.set_profile(&canary(), "", &noise()).await.unwrap();
+    assert!(
+        !phone.post_of(&witness.nickname, MONTH).await.unwrap().is_liked,
+        "the like is gone"
+    );
+    assert!(phone.own_month(MONTH).await.unwrap().is_empty());
+    assert!(phone.conversations().await.unwrap().is_empty());
+    let nickname = [("nickname", phone.nickname.as_str())];
+    for (base, path, query, list) in [
+        (&addresses.feed, "feed-service/findBookmark", &nickname[..], "content"),
+        (&addresses.notice, "notice-service/findNotice", &[], "content"),
+        (&addresses.auth, "auth-service/findFollowing", &[], "content"),
+        (&addresses.auth, "auth-service/findFollower", &[], "content"),
+        (&addresses.auth, "auth-service/mutedWords", &[], "words"),
+    ] {
+        let tokens = phone.tokens.as_ref().expect("signed in");
+        let request = sosohappy_common::tls::client()
+            .get(format!("{base}/{path}"))
+            .header("authorization", &tokens.access)
+            .header("email", &tokens.account)
+            .query(query);
+        let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(answer[list], serde_json::json!([]), "{path}: {answer}");
+    }
+}
+
+/// Files with examples of what they hold.
+fn places(left: &BTreeMap<&Vec<u8>, String>) -> String {
+    let mut files: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (needle, file) in left {
+        files
+            .entry(file)
+            .or_default()
+            .push(String::from_utf8_lossy(needle).into_owned());
+    }
+    files.iter().fold(String::new(), |mut text, (file, needles)| {
+        let _ = write!(
+            text,
+            "\n{file}: {} as {:?}",
+            needles.len(),
+            &needles[..needles.len().min(3)]
+        );
+        text
+    })
+}
