@@ -7,6 +7,7 @@ mod follow;
 mod identity;
 mod muted_words;
 mod profile;
+mod resignations;
 mod session;
 
 use std::sync::Arc;
@@ -45,7 +46,8 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(follow::find_following)))
         .routes(Class::Read.of(routes!(follow::find_follower)))
         .routes(Class::Read.of(routes!(muted_words::list_muted_words)))
-        .routes(routes!(muted_words::set_muted_words));
+        .routes(routes!(muted_words::set_muted_words))
+        .routes(Class::Read.of(routes!(resignations::list_resignations)));
     let fleet = OpenApiRouter::new()
         .routes(routes!(fleet::introspect))
         .routes(routes!(fleet::lookup))

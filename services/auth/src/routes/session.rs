@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::identities::Entry;
 use crate::sessions::{Closing, Tokens};
 use crate::store::Transaction;
-use crate::{identities, sessions};
+use crate::{identities, resignations, sessions};
 
 const EMAIL: HeaderName = HeaderName::from_static("email");
 const REFRESH: HeaderName = HeaderName::from_static("authorization-refresh");
@@ -272,6 +272,7 @@ async fn admit(app: &App, request: &SigningIn, claim: Claim, origin: &Origin) ->
     if code.expires_at <= app.now() {
         return Err(Error::InvalidCode);
     }
+    resignations::wait_for_erasure(app, &claim.account).await?;
     retrying(|| admit_once(app, &code, &request.code_verifier, &claim, origin)).await
 }
 

@@ -7,7 +7,7 @@ use sosohappy_events::types::{
     AccountErased, AccountResigned, DeviceTokenSet, NicknameSet, Relation, RelationChanged, SessionExpired,
 };
 use sosohappy_events::{Envelope, EventId};
-use sosohappy_testkit::{Bed, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 
 use crate::profile::{picture_files, stored_pictures};
 use crate::support::{Auth, Ground, KIM, LEE, Person, Watch, send};
@@ -16,6 +16,8 @@ on_both_engines!(
     whoever_resigns_is_gone_at_once,
     everybody_is_told_of_a_resignation,
     signing_up_again_starts_empty,
+    a_sign_up_waits_for_the_erasure_of_the_account_before_it,
+    admins_see_pending_resignations,
     one_of_many_resigns,
     nobody_resigns_for_somebody_else,
     a_resignation_is_called_for_until_every_service_has_erased,
@@ -200,6 +202,80 @@ async fn signing_up_again_starts_empty(bed: Bed) {
         later.event.nickname.is_some(),
         "what comes after the resignation is later, though the clock stands still"
     );
+}
+
+async fn a_sign_up_waits_for_the_erasure_of_the_account_before_it(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground
+        .auth_with(&[
+            ("resignation.sign-up-wait", "10m"),
+            ("resignation.services", "feed-service"),
+        ])
+        .await;
+    let kim = auth.person(KIM, "kim").await;
+    auth.resign(&kim).await.expect(200);
+    let resigned = ground.watch::<AccountResigned>().await.next().await;
+    let signing_up = auth.sign_in(KIM);
+    tokio::pin!(signing_up);
+    let early = tokio::time::timeout(Duration::from_millis(700), &mut signing_up).await;
+    assert!(early.is_err(), "feed has not erased yet");
+    ground.acknowledge(&resigned, "feed-service").await;
+    let again = tokio::time::timeout(PATIENCE, signing_up)
+        .await
+        .expect("the erasure is complete");
+    assert!(auth.admits(&again).await);
+
+    let hasty = ground
+        .auth_with(&[
+            ("resignation.sign-up-wait", "100ms"),
+            ("resignation.services", "feed-service"),
+        ])
+        .await;
+    hasty.resign(&again).await.expect(200);
+    assert!(
+        hasty.admits(&hasty.sign_in(KIM).await).await,
+        "an unavailable service keeps nobody away"
+    );
+}
+
+async fn admins_see_pending_resignations(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground
+        .auth_with(&[("resignation.services", "feed-service,dm-service")])
+        .await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let ask = async || send(lee.sign(auth.get("admin/resignations"))).await;
+    assert_eq!(ask().await.expect(403).code(), "role-required");
+    ground
+        .execute("UPDATE account SET role = 'admin' WHERE nickname = 'lee'")
+        .await;
+    auth.resign(&kim).await.expect(200);
+    let resigned = ground.watch::<AccountResigned>().await.next().await;
+    ground.acknowledge(&resigned, "dm-service").await;
+    let pending = eventually("the receipt of dm is listed", async || {
+        let pending = ask().await.expect(200).body;
+        (pending["content"][0]["acknowledged"] == json!(["dm-service"])).then_some(pending)
+    })
+    .await;
+    assert_eq!(pending["count"], 1);
+    let one = &pending["content"][0];
+    assert_eq!(one["id"], resigned.meta.id.to_string());
+    assert_eq!(one["missing"], json!(["feed-service"]));
+    assert_eq!(one["ageSeconds"], 0);
+    assert!(!pending.to_string().contains("kim"), "it names nobody");
+    ground.clock.advance(Duration::from_secs(3600));
+    assert!(
+        ask().await.expect(200).body["content"][0]["ageSeconds"]
+            .as_i64()
+            .expect("seconds")
+            >= 3599
+    );
+
+    ground.acknowledge(&resigned, "feed-service").await;
+    eventually("none is pending", async || {
+        (ask().await.expect(200).body == json!({ "count": 0, "content": [] })).then_some(())
+    })
+    .await;
 }
 
 async fn one_of_many_resigns(bed: Bed) {
