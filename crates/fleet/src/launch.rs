@@ -231,7 +231,8 @@ fn is_secured(events: &settings::Events) -> bool {
 }
 
 async fn open(events: &settings::Events, service: &Context) -> anyhow::Result<Arc<dyn Bus>> {
-    let shared = Context::system("fleet", 0);
+    let mut shared = Context::system("fleet", 0);
+    shared.erasure_deadline = service.erasure_deadline;
     let context = if is_secured(events) { service } else { &shared };
     Ok(sosohappy_bus::open(events, context).await?)
 }

@@ -1,8 +1,11 @@
-//! A revoked token is refused within two seconds while auth is available, also if auth is killed between its response and its relay.
+//! A revoked token is refused within two seconds while auth is available, also if auth is killed between its response and its relay; and
+//! no kill takes back a re-issue or a resignation that was acknowledged.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use reqwest::StatusCode;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_fleet::app::{Addresses, Phone};
@@ -13,6 +16,12 @@ const OBJECTIVE: Duration = Duration::from_secs(2);
 
 /// The number of kills: some of them hit the moment between the response and the relay.
 const ROUNDS: usize = 4;
+
+/// Kills while phones renew and another one resigns, each a little later than the one before: they hit all steps.
+const KILLS: u64 = 8;
+
+/// Phones that renew meanwhile.
+const PHONES: usize = 4;
 
 /// One fleet at a time: what is promised is measured, and each would wait for the other's processors.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -67,6 +76,81 @@ async fn resign_and_kill(mut fleet: Cluster) {
         println!(
             "round {round}: refused {} ms after auth's restart",
             restarted.elapsed().as_millis()
+        );
+    }
+    kill_while_people_renew_and_resign(&mut fleet, &addresses, &victim).await;
+}
+
+/// Signs up under a new address.
+async fn sign_up(addresses: &Addresses) -> Phone {
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let name = format!("lee{}", entropy.hex(3));
+    let mut phone = Phone::new(addresses.clone(), &format!("{name}@example.com"), "kakao").unwrap();
+    phone.sign_in().await.unwrap();
+    phone
+        .set_profile(&name, "hello", &sosohappy_fleet::demo::picture(0))
+        .await
+        .unwrap();
+    phone
+}
+
+/// Whatever step a kill hits: nobody is signed out, each token that was handed out works, and who has resigned is gone.
+async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Addresses, victim: &str) {
+    let mut phones = Vec::new();
+    while phones.len() < PHONES {
+        phones.push(sign_up(addresses).await);
+    }
+    for round in 0..KILLS {
+        let mut leaving = sign_up(addresses).await;
+        let restarted = AtomicBool::new(false);
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(20 + 7 * round)).await;
+            fleet.kill(victim);
+            fleet.restart(victim).await;
+            restarted.store(true, Ordering::Relaxed);
+        };
+        let renew = join_all(phones.iter_mut().map(async |phone| {
+            while !restarted.load(Ordering::Relaxed) {
+                match phone.re_issue().await {
+                    Ok(status) => assert_ne!(status, StatusCode::FORBIDDEN, "round {round}: signed out"),
+                    // The reply is lost, or nobody listens.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        }));
+        let resign = async {
+            tokio::time::sleep(Duration::from_millis(15 + 5 * round)).await;
+            leaving.resign().await
+        };
+        let ((), _, resigned) = tokio::join!(kill, renew, resign);
+
+        for phone in &mut phones {
+            let held = phone.access_status().await.unwrap();
+            assert_eq!(
+                held,
+                StatusCode::OK,
+                "round {round}: an access token that was handed out is refused"
+            );
+            assert_eq!(
+                phone.re_issue().await.unwrap(),
+                StatusCode::OK,
+                "round {round}: signed out"
+            );
+        }
+        // A resignation whose reply was lost has happened or has not, and is repeated by the person.
+        let is_gone =
+            resigned.is_ok() || leaving.resign().await.is_ok() || leaving.re_issue().await.unwrap() != StatusCode::OK;
+        assert!(is_gone, "round {round}: neither signed in nor resigned");
+        assert_eq!(
+            leaving.re_issue().await.unwrap(),
+            StatusCode::FORBIDDEN,
+            "round {round}: still there"
+        );
+        // Cases C8: the one who comes next at the address finds nothing of the one before.
+        assert_eq!(
+            leaving.sign_in().await.unwrap(),
+            "",
+            "round {round}: the profile is still there"
         );
     }
 }
