@@ -10,7 +10,7 @@ use sosohappy_testkit::{Bed, eventually, on_both_engines};
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::support::{Ground, KIM, LEE, Person, send, sha512};
+use crate::support::{Auth, Ground, KIM, LEE, Person, send, sha512};
 
 on_both_engines!(
     signing_up_gives_tokens_that_work_and_tells_everybody,
@@ -520,54 +520,107 @@ async fn a_repeated_reissue_survives_a_change_of_keys_and_the_end_of_its_access_
     rotated.try_reissue(&first.account, &first.refresh).await.expect(403);
 }
 
-/// Two refreshers of one phone (the app and its notification extension) over a bad network: each keeps a refresh token of its own and learns
-/// of the other's by the store that both share, whenever it looks.
-async fn chaotic_refreshers_are_never_signed_out(bed: Bed) {
-    let ground = Ground::new(bed);
-    let (one, other) = (ground.auth().await, ground.auth().await);
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut roll = |sides: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % sides
-    };
-    // What the phone has stored; a lost reply is not.
-    let mut stored = one.sign_in(KIM).await;
-    for round in 0..250 {
-        let auth = |number: u64| if number == 0 { &one } else { &other };
-        let (first, second) = (auth(roll(2)), auth(roll(2)));
-        match roll(4) {
+/// Re-issues of the chaos test.
+const REISSUES: u64 = 10_000;
+
+/// Phones that renew at the same time.
+const PHONES: u64 = 20;
+
+/// Numbers that are the same in every run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// A phone over a bad network. Its two refreshers (the app and its notification extension) learn of each other's tokens by the store that both
+/// share, whenever they look; a lost reply is not in it. Its clock jumps, so that it renews far too early or too late.
+struct BadPhone {
+    dice: Dice,
+    stored: Person,
+}
+
+impl BadPhone {
+    /// Renews in one of the ways in which networks fail. Returns the number of re-issues; none is refused.
+    async fn renew(&mut self, replicas: [&Auth; 2]) -> u64 {
+        let auth = |number: u64| if number == 0 { replicas[0] } else { replicas[1] };
+        let (first, second) = (auth(self.dice.roll(2)), auth(self.dice.roll(2)));
+        let Person { account, refresh, .. } = self.stored.clone();
+        let reissues = match self.dice.roll(5) {
             // The reply is lost, once or several times.
             0 => {
-                for _ in 0..=roll(3) {
-                    first.try_reissue(&stored.account, &stored.refresh).await.expect(200);
+                let lost = self.dice.roll(3) + 1;
+                for _ in 0..lost {
+                    first.try_reissue(&account, &refresh).await.expect(200);
                 }
+                lost
             }
-            // The request is sent twice by the network, or both refreshers start from the same token.
+            // The network sends the request twice, or both refreshers start from the same token.
             1 => {
-                let (app, extension) = tokio::join!(first.reissue(&stored), second.reissue(&stored));
-                assert_eq!(app.refresh, extension.refresh, "round {round}");
-                stored = if roll(2) == 0 { app } else { extension };
+                let (app, extension) = tokio::join!(first.reissue(&self.stored), second.reissue(&self.stored));
+                assert_eq!(app.refresh, extension.refresh, "{account}");
+                assert!(second.admits(&app).await && first.admits(&extension).await, "{account}");
+                self.stored = if self.dice.roll(2) == 0 { app } else { extension };
+                2
             }
             // The extension's reply is lost, the app's arrives.
             2 => {
-                let (_, app) = tokio::join!(
-                    first.try_reissue(&stored.account, &stored.refresh),
-                    second.reissue(&stored)
-                );
-                stored = app;
+                let (_, app) = tokio::join!(first.try_reissue(&account, &refresh), second.reissue(&self.stored));
+                self.stored = app;
+                2
             }
-            _ => stored = first.reissue(&stored).await,
-        }
-        // The phone's clock plays no part; time goes on by anything from nothing to a day.
-        ground.clock.advance(Duration::from_secs(roll(4) * roll(6) * 3600));
-        assert!(
-            second.try_reissue(&stored.account, &stored.refresh).await.status == 200,
-            "round {round}"
-        );
+            // The phone's clock is ahead: it renews again and again.
+            3 => {
+                let times = self.dice.roll(3) + 2;
+                for _ in 0..times {
+                    self.stored = first.reissue(&self.stored).await;
+                }
+                times
+            }
+            // It is behind: it renews when the access token has expired long ago.
+            _ => {
+                self.stored = first.reissue(&self.stored).await;
+                1
+            }
+        };
+        reissues
     }
-    assert!(one.admits(&one.reissue(&stored).await).await);
+}
+
+async fn chaotic_refreshers_are_never_signed_out(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let mut phones = Vec::new();
+    for number in 0..PHONES {
+        let email = format!("phone-{number}@example.com");
+        let stored = one.sign_in((&email, "kakao", &email)).await;
+        let dice = Dice(0x9e37_79b9_7f4a_7c15 + number);
+        phones.push(BadPhone { dice, stored });
+    }
+    let mut dice = Dice(0xd1b5_4a32_d192_ed03);
+    let mut reissues = 0;
+    while reissues < REISSUES {
+        let round = phones.iter_mut().map(|phone| phone.renew([&one, &other]));
+        reissues += futures::future::join_all(round).await.into_iter().sum::<u64>();
+        // Time goes on by anything from nothing to most of a day.
+        ground
+            .clock
+            .advance(HOUR * u32::try_from(dice.roll(4) * dice.roll(6)).expect("small"));
+    }
+    for phone in &phones {
+        let renewed = one.reissue(&phone.stored).await;
+        assert!(other.admits(&renewed).await, "{}", phone.stored.account);
+    }
+    assert_eq!(
+        ground.rows("session").await,
+        i64::try_from(PHONES).expect("small"),
+        "no session was closed"
+    );
 }
 
 async fn a_repeated_reissue_writes_nothing(bed: Bed) {
