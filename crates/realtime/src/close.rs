@@ -102,6 +102,28 @@ impl Close {
         }
     }
 
+    /// Returns from and below how many milliseconds from now on the client reconnects; `None` if it does not, or need not wait.
+    const fn reconnect_after(self) -> Option<(u64, u64)> {
+        match self {
+            Self::Restart | Self::Idle | Self::TokenExpired => Some((0, 2_000)),
+            Self::TooSlow => Some((1_000, 10_000)),
+            Self::RateLimited => Some((60_000, 75_000)),
+            Self::Normal | Self::Protocol | Self::BadFrame | Self::Policy | Self::TooLarge | Self::Replaced => None,
+        }
+    }
+
+    /// Returns the closing of a version 2 socket: where the client shall reconnect, the reason is `reconnect-after=<milliseconds>`,
+    /// drawn by `random`, so that clients that were closed at once do not come back at once.
+    pub(crate) fn frame_with_hint(self, random: u64) -> CloseFrame {
+        match self.reconnect_after() {
+            Some((from, below)) => CloseFrame {
+                code: self.code(),
+                reason: format!("reconnect-after={}", from + random % (below - from)).into(),
+            },
+            None => self.frame(),
+        }
+    }
+
     /// Whether the client did nothing wrong: what is queued for it is still written, and what it has sent until it learns of
     /// the closing is still handled, so that a restart loses no frame in either direction.
     pub(crate) const fn is_gentle(self) -> bool {

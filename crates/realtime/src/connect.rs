@@ -13,7 +13,7 @@ use sosohappy_access::{Acting, Caller, Names, act};
 use sosohappy_common::Problem;
 use utoipa::IntoParams;
 
-use crate::{Close, Hub, Protocol, upgrade};
+use crate::{Client, Close, Hub, Protocol, Stream, Version, upgrade};
 
 /// The one version of the protocol, RFC 6455.
 const VERSION: &str = "13";
@@ -80,6 +80,28 @@ pub struct Connect {
     /// The caller's own nickname. Without one the socket is closed with 1007, with somebody else's with 1008.
     #[serde(default)]
     nickname: Option<String>,
+    /// The version of the frames. 1: those of the published app. 2: typed frames with sequence numbers, which the client acknowledges.
+    #[serde(default)]
+    #[param(value_type = Option<u8>, minimum = 1, maximum = 2, default = 1)]
+    v: Option<Version>,
+    /// Of version 2: the last sequence number that the client has seen, 0 for none. The frames after it are written, or a `resync` frame.
+    /// Without it new frames only.
+    #[serde(default)]
+    #[param(value_type = Option<u64>, maximum = 9_223_372_036_854_775_807_u64)]
+    since: Option<Since>,
+}
+
+/// A sequence number that a client has seen.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+struct Since(i64);
+
+impl TryFrom<u64> for Since {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Self, Self::Error> {
+        i64::try_from(number).map(Self).map_err(|_| "the number is too large")
+    }
 }
 
 /// Accepts the handshake; 503 when it cannot be found out whose nickname it is. A nickname that is not the caller's is told by closing
@@ -93,8 +115,24 @@ pub async fn connect<P: Protocol>(
     protocol: Arc<P>,
 ) -> Result<Response, Problem> {
     let refusal = refusal(names, &caller, connect.nickname.as_deref()).await?;
-    let nickname = connect.nickname.as_deref().unwrap_or_default();
-    Ok(upgrade(handshake.0, hub, (caller, nickname), protocol, refusal).await)
+    let stream = match connect.v.unwrap_or_default() {
+        Version::Two if refusal.is_none() => Some(begin(&*protocol, &caller, connect.since).await?),
+        Version::One | Version::Two => None,
+    };
+    let client = Client {
+        caller,
+        nickname: connect.nickname.as_deref().unwrap_or_default(),
+        stream,
+    };
+    Ok(upgrade(handshake.0, hub, client, protocol, refusal).await)
+}
+
+async fn begin<P: Protocol>(protocol: &P, caller: &Caller, since: Option<Since>) -> Result<Stream, Problem> {
+    let stream = protocol.begin(caller, since.map(|Since(seq)| seq)).await?;
+    stream.ok_or_else(|| {
+        let title = "Unsupported version of frames";
+        Problem::new(StatusCode::BAD_REQUEST, "unsupported-version", title).detail("this socket has version 1 only")
+    })
 }
 
 async fn refusal(names: &dyn Names, caller: &Caller, nickname: Option<&str>) -> Result<Option<Close>, Problem> {

@@ -19,7 +19,7 @@ use crate::frame_limit::FrameLimit;
 use crate::mailbox::{Mailbox, Pushed, Queued};
 use crate::metrics::SocketMetrics;
 use crate::revocations;
-use crate::{Close, OnShown};
+use crate::{Close, OnShown, Version};
 
 /// Bounds of every socket; one keeps those it was opened with, unless its field says otherwise.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
@@ -146,6 +146,11 @@ impl<'a> Origin<'a> {
         SocketId(self.0.id)
     }
 
+    #[must_use]
+    pub fn version(self) -> Version {
+        self.0.version
+    }
+
     /// Returns whether the caller had this nickname since the socket was opened: it is the one of the handshake, or
     /// [`Origin::had_nickname`] was told it.
     #[must_use]
@@ -173,6 +178,7 @@ const MOST_NICKNAMES: usize = 4;
 pub(crate) struct Socket {
     id: u64,
     pub caller: Caller,
+    pub version: Version,
     /// Of the caller, since the socket was opened.
     nicknames: Mutex<Vec<Box<str>>>,
     /// As they were when it was opened.
@@ -184,7 +190,16 @@ pub(crate) struct Socket {
     seen: AtomicU64,
     /// The tick of the next ping.
     pub next_ping: AtomicU64,
+    /// The tick at which it was opened.
+    opened: u64,
+    /// The tick at which the store is asked for numbered frames without a signal.
+    next_look: AtomicU64,
 }
+
+/// Milliseconds after the opening of a version 2 socket at which it looks into the store without a signal, the first and the last; each is
+/// ten times as late as the one before. A record that was read here before the socket was opened, and stored by another replica after,
+/// gives it no signal.
+const LOOKS: (u64, u64) = (1_000, 100_000);
 
 impl Socket {
     /// A client is not idle while we are the ones who do not read.
@@ -202,6 +217,18 @@ impl Socket {
 
     pub fn busy(&self) {
         self.seen.store(Self::BUSY, Ordering::Relaxed);
+    }
+
+    /// Returns whether the store has to be asked without a signal now.
+    pub fn looks(&self, tick: u64) -> bool {
+        let due = self.next_look.load(Ordering::Relaxed);
+        if due > tick {
+            return false;
+        }
+        let next = (due - self.opened).saturating_mul(10);
+        let next = if next > LOOKS.1 { u64::MAX } else { self.opened + next };
+        self.next_look.store(next, Ordering::Relaxed);
+        true
     }
 
     /// Milliseconds since the last sign of life.
@@ -291,7 +318,7 @@ impl Hub {
         hub
     }
 
-    /// Queues a text frame on every socket of the account here; answers on how many. A socket whose queue is full is cut.
+    /// Queues a text frame on every version 1 socket of the account here; answers on how many. A socket whose queue is full is cut.
     /// Frames of one account arrive in the order of the calls. A frame over [`Limits::frame_out_bytes`] is logged and not sent.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send(&self, account: &Account, frame: &str) -> usize {
@@ -355,7 +382,8 @@ impl Hub {
                 return 0;
             };
             let frame = Utf8Bytes::from(frame);
-            for socket in sockets.iter().filter(|socket| is_for(socket)) {
+            let sockets = sockets.iter().filter(|socket| socket.version == Version::One);
+            for socket in sockets.filter(|socket| is_for(socket)) {
                 let frame = Queued {
                     frame: frame.clone(),
                     on_shown: on_shown.cloned(),
@@ -373,19 +401,37 @@ impl Hub {
         queued
     }
 
+    /// Makes the version 2 sockets of the account here read the store for frames after those that they have written.
+    pub fn signal(&self, account: &Account) {
+        let book = self.0.book.read();
+        let sockets = book.accounts.get(account).into_iter().flatten();
+        for socket in sockets.filter(|socket| socket.version == Version::Two) {
+            socket.mailbox.signal();
+        }
+    }
+
+    /// Whether the account has a socket of that version here that is not being closed.
+    #[must_use]
+    pub fn has(&self, account: &Account, version: Version) -> bool {
+        let book = self.0.book.read();
+        let mut sockets = book.accounts.get(account).into_iter().flatten();
+        sockets.any(|socket| socket.version == version)
+    }
+
     /// Whether the account has a socket here that is not being closed.
     #[must_use]
     pub fn online(&self, account: &Account) -> bool {
         self.0.book.read().accounts.contains_key(account)
     }
 
-    /// Whether the account has a socket here, and all of them were there when it happened, as [`Hub::send_as_of`] sees it.
+    /// Whether the account has a version 1 socket here, and all of them were there when it happened, as [`Hub::send_as_of`] sees it.
     #[must_use]
     pub fn online_since(&self, account: &Account, happened_at: Timestamp) -> bool {
         let now = self.0.context.clock.now();
         let book = self.0.book.read();
-        let sockets = book.accounts.get(account);
-        sockets.is_some_and(|sockets| sockets.iter().all(|socket| socket.was_there(happened_at, now)))
+        let sockets = book.accounts.get(account).into_iter().flatten();
+        let mut sockets = sockets.filter(|socket| socket.version == Version::One).peekable();
+        sockets.peek().is_some() && sockets.all(|socket| socket.was_there(happened_at, now))
     }
 
     /// Accounts with a socket here, for presence.
@@ -395,7 +441,7 @@ impl Hub {
     }
 
     /// Gives a socket its place, or says why it gets none.
-    pub(crate) fn enter(&self, caller: Caller, nickname: &str) -> Result<Place, Close> {
+    pub(crate) fn enter(&self, caller: Caller, nickname: &str, version: Version) -> Result<Place, Close> {
         let shared = &self.0;
         let (now, tick, limits) = (shared.context.clock.now(), shared.tick(), shared.limits.get());
         if caller.expires_at <= now {
@@ -426,12 +472,18 @@ impl Hub {
         let socket = Arc::new(Socket {
             id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             caller,
+            version,
             nicknames: Mutex::new(vec![nickname.into()]),
             limits,
             since: now,
             mailbox: Mailbox::default(),
             seen: AtomicU64::new(tick),
             next_ping: AtomicU64::new(first_ping),
+            opened: tick,
+            next_look: AtomicU64::new(match version {
+                Version::One => u64::MAX,
+                Version::Two => tick + LOOKS.0,
+            }),
         });
         book.accounts
             .entry(socket.caller.account.clone())

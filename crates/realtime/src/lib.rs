@@ -17,6 +17,7 @@ pub mod presence;
 mod revocations;
 pub mod session;
 pub mod shown;
+pub mod stream;
 mod sweep;
 
 pub use close::Close;
@@ -26,5 +27,6 @@ pub use hub::{Hub, Limits, Origin, SocketId};
 pub use marks::Marks;
 pub use presence::Present;
 pub use revocations::spawn_revalidation;
-pub use session::{Protocol, upgrade};
+pub use session::{Client, Protocol, upgrade};
 pub use shown::OnShown;
+pub use stream::{Numbered, Page, Stream, Version};

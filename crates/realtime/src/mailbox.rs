@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::{Close, OnShown};
 
-/// A bounded queue of frames, a ping that overtakes them, and a closing. Holds no buffer while it is empty.
+/// A bounded queue of frames, a ping that overtakes them, a signal that the store has numbered frames, and a closing. Holds no buffer while it is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
@@ -19,6 +19,7 @@ pub(crate) struct Mailbox {
 struct State {
     frames: VecDeque<Queued>,
     ping: bool,
+    signal: bool,
     closing: Option<Close>,
 }
 
@@ -40,6 +41,7 @@ pub(crate) enum Pushed {
 pub(crate) enum Next {
     Ping,
     Frame(Queued),
+    Signal,
     Close(Close),
     Nothing,
 }
@@ -61,6 +63,12 @@ impl Mailbox {
 
     pub fn ping(&self) {
         self.state.lock().ping = true;
+        self.changed.notify_one();
+    }
+
+    /// The store may have numbered frames that were not written.
+    pub fn signal(&self) {
+        self.state.lock().signal = true;
         self.changed.notify_one();
     }
 
@@ -88,6 +96,9 @@ impl Mailbox {
             }
             return Next::Frame(frame);
         }
+        if std::mem::take(&mut state.signal) && state.closing.is_none() {
+            return Next::Signal;
+        }
         state.closing.map_or(Next::Nothing, Next::Close)
     }
 
@@ -113,6 +124,7 @@ mod tests {
         match mailbox.take() {
             Next::Ping => "ping".to_owned(),
             Next::Frame(queued) => queued.frame.to_string(),
+            Next::Signal => "signal".to_owned(),
             Next::Close(reason) => reason.label().to_owned(),
             Next::Nothing => "nothing".to_owned(),
         }
@@ -151,9 +163,11 @@ mod tests {
     #[tokio::test]
     async fn tells_of_what_came_before_the_wait() {
         let mailbox = Mailbox::default();
+        mailbox.signal();
         mailbox.ping();
         mailbox.changed().await;
         assert_eq!(taken(&mailbox), "ping");
+        assert_eq!(taken(&mailbox), "signal");
         assert_eq!(taken(&mailbox), "nothing");
     }
 }

@@ -8,12 +8,14 @@ use axum::response::Response;
 use futures::SinkExt as _;
 use futures::future::BoxFuture;
 use sosohappy_access::Caller;
+use sosohappy_common::Problem;
 
 use crate::frame_limit::Verdict;
 use crate::hub::{Origin, Place, Socket};
 use crate::mailbox::Next;
 use crate::shown::Confirmations;
-use crate::{Close, Hub};
+use crate::stream::{self, Incoming};
+use crate::{Close, Hub, Page, Stream, Version};
 
 /// What a service does with the frames of its sockets.
 pub trait Protocol: Send + Sync + 'static {
@@ -29,12 +31,32 @@ pub trait Protocol: Send + Sync + 'static {
         text: &str,
     ) -> impl Future<Output = Result<Option<String>, Close>> + Send;
 
-    /// What is sent back when the work on a frame took longer than [`crate::Limits::frame_timeout`] and was dropped, at whatever it was.
+    /// Returns where the numbered frames of a version 2 socket begin; `since` is the last number that its client has seen. `None`: the
+    /// service has version 1 only.
+    fn begin(
+        &self,
+        _caller: &Caller,
+        _since: Option<i64>,
+    ) -> impl Future<Output = Result<Option<Stream>, Problem>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// Returns the numbered frames after a number, at most [`stream::PAGE`]. An error is retried.
+    fn page(&self, _caller: &Caller, after: i64) -> impl Future<Output = Result<Page, Problem>> + Send {
+        std::future::ready(Ok(Page {
+            until: after,
+            ..Page::default()
+        }))
+    }
+
+    /// What is sent back when the work on a frame took longer than [`crate::Limits::frame_timeout`] and was dropped, at whatever it was. A
+    /// version 2 socket gets an `error` frame.
     fn overdue(&self) -> Option<String> {
         None
     }
 
-    /// Returns the error for a frame over [`crate::Limits::frames_per_minute`], which is not handled.
+    /// Returns the error for a frame over [`crate::Limits::frames_per_minute`], which is not handled. A version 2 socket gets an `error`
+    /// frame.
     fn over_limit(&self) -> Option<String> {
         None
     }
@@ -52,19 +74,34 @@ const GENTLE: Duration = Duration::from_secs(5);
 /// Frames written before the client is listened to again.
 const TURN: usize = 64;
 
+/// Between two tries to read numbered frames from the store: the first, doubled up to the last.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// The client of a handshake.
+#[derive(Debug)]
+pub struct Client<'a> {
+    pub caller: Caller,
+    /// The caller's, unless the handshake is refused.
+    pub nickname: &'a str,
+    /// Of a version 2 socket.
+    pub stream: Option<Stream>,
+}
+
 /// Accepts the handshake with 4 KiB read and write buffers and the hub's frame limit, and runs the socket until it is closed by the
 /// client, the hub, the token's expiry or the drain. A `refusal` completes the handshake and closes at once: a browser or the app
-/// learns the reason only so. `nickname` is the caller's, unless there is a refusal.
+/// learns the reason only so.
 ///
 /// The socket is in the hub before the answer is made: what happens after the client has it reaches the client.
 pub async fn upgrade<P: Protocol>(
     upgrade: WebSocketUpgrade,
     hub: Hub,
-    (caller, nickname): (Caller, &str),
+    client: Client<'_>,
     protocol: Arc<P>,
     refusal: Option<Close>,
 ) -> Response {
-    let seat = match refusal.map_or_else(|| hub.enter(caller, nickname), Err) {
+    let stream = client.stream;
+    let version = stream.map_or(Version::One, |_| Version::Two);
+    let seat = match refusal.map_or_else(|| hub.enter(client.caller, client.nickname, version), Err) {
         Ok(place) => {
             let known = place.socket.clone();
             let seat = Seat {
@@ -92,7 +129,7 @@ pub async fn upgrade<P: Protocol>(
     upgrade.on_upgrade(async move |connection| {
         let _tracked = tracked;
         match seat {
-            Ok((seat, known)) => run(connection, hub, seat, known).await,
+            Ok((seat, known)) => run(connection, hub, seat, known, stream).await,
             Err(reason) => refuse(connection, &hub, reason).await,
         }
     })
@@ -118,7 +155,13 @@ impl<P: Protocol> Drop for Seat<P> {
     }
 }
 
-async fn run<P: Protocol>(connection: WebSocket, hub: Hub, mut seat: Seat<P>, known: Arc<Socket>) {
+async fn run<P: Protocol>(
+    connection: WebSocket,
+    hub: Hub,
+    mut seat: Seat<P>,
+    known: Arc<Socket>,
+    stream: Option<Stream>,
+) {
     let protocol = seat.protocol.clone();
     let mut session = Session {
         hub: &hub,
@@ -126,6 +169,7 @@ async fn run<P: Protocol>(connection: WebSocket, hub: Hub, mut seat: Seat<P>, kn
         protocol: &*protocol,
         connection,
         confirmations: Confirmations::default(),
+        stream: stream.map(Reading::from),
         broken: false,
     };
     // On the heap and only while there is one: an idle socket's task stays small.
@@ -151,6 +195,30 @@ async fn refuse(mut connection: WebSocket, hub: &Hub, reason: Close) {
 
 /// What the service does about one frame.
 type Work<'a> = BoxFuture<'a, Result<Option<String>, Close>>;
+
+/// The reading of numbered frames from the store.
+type Pull<'a> = BoxFuture<'a, Page>;
+
+/// How far a version 2 socket has read the store.
+struct Reading {
+    /// The number that was written last.
+    after: i64,
+    /// A frame that is written before all others.
+    greeting: Option<String>,
+    /// There was a signal since the store was asked. One is set from the start: frames that were stored between the handshake and the
+    /// socket's registration in the hub gave none.
+    signalled: bool,
+}
+
+impl From<Stream> for Reading {
+    fn from(stream: Stream) -> Self {
+        Self {
+            after: stream.after,
+            greeting: stream.greeting(),
+            signalled: true,
+        }
+    }
+}
 
 /// How a socket ended.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +254,8 @@ impl End {
 enum Received {
     Nothing,
     Frame(Utf8Bytes),
-    OverLimit,
+    /// What is sent back without the service.
+    Answer(Option<String>),
 }
 
 struct Session<'a, P> {
@@ -195,17 +264,28 @@ struct Session<'a, P> {
     protocol: &'a P,
     connection: WebSocket,
     confirmations: Confirmations,
+    /// Of a version 2 socket.
+    stream: Option<Reading>,
     /// Reading failed: nothing more can be read from this connection.
     broken: bool,
 }
 
 impl<'a, P: Protocol> Session<'a, P> {
     async fn serve(&mut self, work: &mut Option<Work<'a>>) -> End {
+        if let Some(greeting) = self.stream.as_mut().and_then(|stream| stream.greeting.take())
+            && let Err(end) = self.write(Message::Text(greeting.into())).await
+        {
+            return end;
+        }
+        let mut pull: Option<Pull<'_>> = None;
         loop {
             let more = match self.write_turn().await {
                 Ok(more) => more,
                 Err(end) => return end,
             };
+            if pull.is_none() {
+                pull = self.pull();
+            }
             tokio::select! {
                 biased;
                 done = done(work), if work.is_some() => {
@@ -224,8 +304,8 @@ impl<'a, P: Protocol> Session<'a, P> {
                 message = self.connection.recv(), if work.is_none() => match self.received(message) {
                     Ok(Received::Nothing) => {}
                     Ok(Received::Frame(text)) => *work = Some(self.handle(text)),
-                    Ok(Received::OverLimit) => {
-                        if let Some(answer) = self.protocol.over_limit()
+                    Ok(Received::Answer(answer)) => {
+                        if let Some(answer) = answer
                             && let Err(end) = self.write(Message::Text(answer.into())).await
                         {
                             return end;
@@ -233,6 +313,12 @@ impl<'a, P: Protocol> Session<'a, P> {
                     }
                     Err(end) => return end,
                 },
+                page = done(&mut pull), if pull.is_some() => {
+                    pull = None;
+                    if let Err(end) = self.write_page(page).await {
+                        return end;
+                    }
+                }
                 () = self.known.mailbox.changed(), if !more => {}
                 () = std::future::ready(()), if more => {}
             }
@@ -247,9 +333,54 @@ impl<'a, P: Protocol> Session<'a, P> {
             let work = tokio::time::timeout(within, frame);
             work.await.unwrap_or_else(|_| {
                 tracing::warn!("frame handler timed out");
-                Ok(protocol.overdue())
+                Ok(match socket.version {
+                    Version::One => protocol.overdue(),
+                    Version::Two => Some(stream::error(
+                        None,
+                        "unavailable",
+                        "it took too long: read the history first",
+                    )),
+                })
             })
         })
+    }
+
+    /// Starts to read the store, if there was a signal.
+    fn pull(&mut self) -> Option<Pull<'a>> {
+        let stream = self.stream.as_mut()?;
+        if !std::mem::take(&mut stream.signalled) {
+            return None;
+        }
+        let (protocol, caller, after) = (self.protocol, &self.known.caller, stream.after);
+        let entropy = &self.hub.0.context.entropy;
+        Some(Box::pin(async move {
+            let mut pause = RETRY.0;
+            loop {
+                match protocol.page(caller, after).await {
+                    Ok(page) => return page,
+                    // The service logs the cause.
+                    Err(problem) => tracing::debug!(?problem, "reading frames from the store failed; retrying"),
+                }
+                let permille = u32::try_from(entropy.u64() % 501).unwrap_or_default();
+                tokio::time::sleep(pause + pause * permille / 1000).await;
+                pause = (pause * 2).min(RETRY.1);
+            }
+        }))
+    }
+
+    async fn write_page(&mut self, page: Page) -> Result<(), End> {
+        let within = self.known.limits.write_timeout;
+        let written = page.frames.len();
+        for numbered in page.frames {
+            self.hub.0.metrics.frames_out.inc();
+            self.confirmations.wrote_numbered(numbered.seq, numbered.on_shown);
+            in_time(within, self.connection.feed(Message::Text(numbered.frame.into()))).await?;
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.after = stream.after.max(page.until);
+            stream.signalled |= page.more;
+        }
+        self.flush(written).await
     }
 
     /// Classifies a message; returns a text frame within the limit.
@@ -261,13 +392,7 @@ impl<'a, P: Protocol> Session<'a, P> {
                 if self.known.caller.expires_at <= self.hub.0.context.clock.now() {
                     return Err(End::Ours(Close::TokenExpired));
                 }
-                self.hub.0.metrics.frames_in.inc();
-                self.confirmations.sign_of_life();
-                match self.count() {
-                    Verdict::Accepted => Ok(Received::Frame(text)),
-                    Verdict::Refused => Ok(Received::OverLimit),
-                    Verdict::Flood => Err(End::Ours(Close::RateLimited)),
-                }
+                self.text(text)
             }
             // Answers to our pings come as often as we ask and are not counted against the client.
             Some(Ok(Message::Pong(payload))) if self.confirmations.pong(&payload) => Ok(Received::Nothing),
@@ -286,6 +411,39 @@ impl<'a, P: Protocol> Session<'a, P> {
             }
             None => Err(End::Gone),
         }
+    }
+
+    /// Counts a text frame. An acknowledgement is taken here, other frames are the service's.
+    fn text(&mut self, text: Utf8Bytes) -> Result<Received, End> {
+        self.hub.0.metrics.frames_in.inc();
+        if self.known.version == Version::Two {
+            let frame = Incoming::parse(&text).ok_or(End::Ours(Close::BadFrame))?;
+            if frame.topic == "ack" {
+                return self.acknowledged(&frame);
+            }
+        }
+        self.confirmations.sign_of_life();
+        match self.count() {
+            Verdict::Accepted => Ok(Received::Frame(text)),
+            Verdict::Refused => Ok(Received::Answer(match self.known.version {
+                Version::One => self.protocol.over_limit(),
+                Version::Two => Some(stream::error(None, "rate-limited", "too many frames, try again later")),
+            })),
+            Verdict::Flood => Err(End::Ours(Close::RateLimited)),
+        }
+    }
+
+    /// Acknowledgements are as many as our frames, and cost as little as a ping.
+    fn acknowledged(&mut self, frame: &Incoming) -> Result<Received, End> {
+        if self.hub.0.frames.get().control(&self.known.caller.account) != Verdict::Accepted {
+            return Err(End::Ours(Close::RateLimited));
+        }
+        let Some(seq) = frame.seq else {
+            let error = stream::error(frame.id.as_deref(), "invalid-frame", "an `ack` frame has a `seq`");
+            return Ok(Received::Answer(Some(error)));
+        };
+        self.confirmations.acknowledge(seq);
+        Ok(Received::Nothing)
     }
 
     /// Counts a text frame against the limit of its account.
@@ -311,6 +469,12 @@ impl<'a, P: Protocol> Session<'a, P> {
                     Message::Text(queued.frame)
                 }
                 Next::Ping => Message::Ping(self.confirmations.ping()),
+                Next::Signal => {
+                    if let Some(stream) = &mut self.stream {
+                        stream.signalled = true;
+                    }
+                    continue;
+                }
                 Next::Close(reason) => {
                     self.ping_behind(&mut written).await?;
                     self.flush(written).await?;
@@ -356,7 +520,11 @@ impl<'a, P: Protocol> Session<'a, P> {
     async fn farewell(mut self, end: End, work: Option<Work<'a>>) {
         let told = match end {
             End::Ours(reason) => {
-                let closing = self.connection.send(Message::Close(Some(reason.frame())));
+                let frame = match self.known.version {
+                    Version::One => reason.frame(),
+                    Version::Two => reason.frame_with_hint(self.hub.0.context.entropy.u64()),
+                };
+                let closing = self.connection.send(Message::Close(Some(frame)));
                 matches!(tokio::time::timeout(FAREWELL, closing).await, Ok(Ok(())))
             }
             End::Theirs => true,
@@ -387,7 +555,10 @@ impl<'a, P: Protocol> Session<'a, P> {
                     }
                     Message::Close(_) | Message::Ping(_) | Message::Binary(_) => continue,
                 };
-                if end.is_gentle() && self.count() == Verdict::Accepted && self.handle(text).await.is_err() {
+                if end.is_gentle()
+                    && let Ok(Received::Frame(text)) = self.text(text)
+                    && self.handle(text).await.is_err()
+                {
                     return;
                 }
             }
@@ -398,7 +569,7 @@ impl<'a, P: Protocol> Session<'a, P> {
     }
 }
 
-async fn done(work: &mut Option<Work<'_>>) -> Result<Option<String>, Close> {
+async fn done<T>(work: &mut Option<BoxFuture<'_, T>>) -> T {
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! What counts as shown: a frame after which its client gave a sign of life.
+//! What counts as shown: a frame that a version 2 client acknowledged, or after which an old client gave a sign of life.
 //!
 //! Neither the queue of a socket nor a successful write says that a client got a frame: the connection of a phone that lost its network
 //! takes both for minutes. The hub therefore reports a frame as shown when one of the sockets that it was queued on has answered a ping
@@ -52,6 +52,8 @@ pub(crate) struct Confirmations {
     pinged: u64,
     /// The highest number that was answered.
     ponged: u64,
+    /// Frames of version 2, by their sequence numbers.
+    unacknowledged: VecDeque<(i64, OnShown)>,
 }
 
 impl Confirmations {
@@ -61,6 +63,25 @@ impl Confirmations {
             self.unanswered.pop_front();
         }
         self.unanswered.push_back((self.pinged + 1, on_shown));
+    }
+
+    /// A frame of version 2 is written; numbers ascend.
+    pub fn wrote_numbered(&mut self, seq: i64, on_shown: OnShown) {
+        if self.unacknowledged.len() >= MOST_UNANSWERED {
+            self.unacknowledged.pop_front();
+        }
+        self.unacknowledged.push_back((seq, on_shown));
+    }
+
+    /// The client has shown every numbered frame up to this one.
+    pub fn acknowledge(&mut self, seq: i64) {
+        while let Some((_, on_shown)) = self.unacknowledged.pop_front_if(|(written, _)| *written <= seq) {
+            on_shown.report();
+        }
+        if self.unacknowledged.is_empty() {
+            // An idle socket holds no buffer.
+            self.unacknowledged = VecDeque::new();
+        }
     }
 
     /// Returns the payload of the next ping.
@@ -138,6 +159,26 @@ mod tests {
         assert_eq!(count(), 1);
         confirmations.sign_of_life();
         assert_eq!(count(), 2);
+    }
+
+    #[test]
+    fn only_an_acknowledgement_confirms_a_numbered_frame() {
+        let shown = Arc::new(AtomicUsize::new(0));
+        let mut confirmations = Confirmations::default();
+        for seq in [3, 5, 8] {
+            confirmations.wrote_numbered(seq, counting(&shown));
+        }
+        assert!(!confirmations.needs_ping());
+        let ping = confirmations.ping();
+        confirmations.pong(&ping);
+        confirmations.sign_of_life();
+        confirmations.acknowledge(2);
+        assert_eq!(shown.load(Ordering::Relaxed), 0);
+        confirmations.acknowledge(5);
+        confirmations.acknowledge(4);
+        assert_eq!(shown.load(Ordering::Relaxed), 2);
+        confirmations.acknowledge(i64::MAX);
+        assert_eq!(shown.load(Ordering::Relaxed), 3);
     }
 
     #[test]

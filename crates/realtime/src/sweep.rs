@@ -1,4 +1,4 @@
-//! The one timer of a hub: pings, idle sockets, tokens whose life ended.
+//! The one timer of a hub: pings, idle sockets, expired tokens, looks into the store without a signal.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,9 +31,16 @@ fn sweep(hub: &Hub) {
         for socket in book.accounts.values().flatten() {
             if socket.caller.expires_at <= now {
                 over.push((socket.clone(), Close::TokenExpired));
-            } else if socket.silent_for(tick) > millis(socket.limits.idle_timeout) {
+                continue;
+            }
+            if socket.silent_for(tick) > millis(socket.limits.idle_timeout) {
                 over.push((socket.clone(), Close::Idle));
-            } else if socket.next_ping.load(Ordering::Relaxed) <= tick {
+                continue;
+            }
+            if socket.looks(tick) {
+                socket.mailbox.signal();
+            }
+            if socket.next_ping.load(Ordering::Relaxed) <= tick {
                 socket
                     .next_ping
                     .store(tick.saturating_add(millis(socket.limits.ping_every)), Ordering::Relaxed);

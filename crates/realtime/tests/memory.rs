@@ -14,7 +14,7 @@ use sosohappy_common::Context;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
-use sosohappy_realtime::{Close, Hub, Limits, Origin, Protocol, upgrade};
+use sosohappy_realtime::{Client, Close, Hub, Limits, Origin, Protocol, upgrade};
 
 /// `docs/performance.md` holds the slope of a whole service; this is the crate's share.
 const MOST_BYTES: usize = 12 * 1024;
@@ -47,7 +47,12 @@ async fn accept(State((hub, context)): State<(Hub, Context)>, socket: WebSocketU
         expires_at: issued_at + Duration::from_hours(1),
         bearer: None,
     };
-    upgrade(socket, hub, (caller, "kim"), Arc::new(Silent), None).await
+    let client = Client {
+        caller,
+        nickname: "kim",
+        stream: None,
+    };
+    upgrade(socket, hub, client, Arc::new(Silent), None).await
 }
 
 fn connect(address: std::net::SocketAddr) -> TcpStream {

@@ -4,7 +4,9 @@
 //! the notice) it asks the inbox: the replica that comes first stores the notice, the time it was stored tells a duplicate from a new
 //! record, and a settled push says that the notice was shown or pushed already.
 //!
-//! A notice counts as shown when the client gave a sign of life after the frame ([`sosohappy_realtime::shown`]); until then its push stays
+//! Sockets of version 2 read the inbox: for them the record is a signal only, and the notice is put into the inbox first.
+//!
+//! A notice counts as shown when a version 2 client acknowledged it, or when an old client gave a sign of life after the frame ([`sosohappy_realtime::shown`]); until then its push stays
 //! in the queue, due after `push.delivery-timeout`.
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
-use sosohappy_realtime::{Hub, Marks, Present};
+use sosohappy_realtime::{Hub, Marks, Present, Version};
 use sosohappy_store::Directory;
 
 use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
@@ -45,6 +47,8 @@ pub struct Delivery {
     pub metrics: NoticeMetrics,
     pub shown: Marks<EventId>,
     pub dedupe: Arc<Mutex<Dedupe>>,
+    /// Withdrawals that were read here, of which the inbox need not be asked.
+    pub withdrawn: Arc<Mutex<Dedupe>>,
     /// When this replica was started.
     pub started: Timestamp,
     /// When the inbox was made.
@@ -72,12 +76,12 @@ impl Delivery {
             self.metrics.notice(Outcome::Nobody);
             return Ok(());
         }
-        let is_new = match verdict {
-            Verdict::New if self.knows_new(notice) => true,
-            Verdict::New | Verdict::Forgotten => self.is_new(notice).await?,
-            Verdict::Duplicate => false,
-        };
-        if is_new {
+        // First: what fails here is handled again, and must not have shown a frame.
+        if self.hub.has(&notice.receiver, Version::Two) {
+            self.put(notice, self.now()).await?;
+            self.hub.signal(&notice.receiver);
+        }
+        if self.hub.has(&notice.receiver, Version::One) && self.is_new(notice, verdict).await? {
             let metrics = self.metrics.clone();
             let on_shown = self
                 .shown
@@ -91,11 +95,23 @@ impl Delivery {
         Ok(())
     }
 
-    /// Whether this replica knows by itself that it is new, so that the frame need not wait for the inbox: it happened not long ago, the
-    /// receiver's sockets are older, so that an earlier copy would have come by here and be remembered, and the actor has not
-    /// resigned since.
+    /// Whether sockets of version 1 have to show a notice that this replica does not remember.
+    async fn is_new(&self, notice: &Notice, verdict: Verdict) -> Result<bool, HandleError> {
+        match verdict {
+            Verdict::Duplicate => Ok(false),
+            Verdict::New if self.knows_new(notice) => Ok(true),
+            Verdict::New | Verdict::Forgotten => self.inbox_says_new(notice).await,
+        }
+    }
+
+    /// Whether this replica knows by itself that it is new, so that the frame need not wait for the inbox: it happened not long ago and
+    /// since this replica was started, the receiver's sockets are older, so that an earlier copy would have been read here and be
+    /// remembered, no withdrawal of it was read here, and the actor has not resigned since.
     fn knows_new(&self, notice: &Notice) -> bool {
         let since = notice.occurred_at;
+        if since < self.started || self.withdrawn.lock().verdict(notice.event, since) != Verdict::New {
+            return false;
+        }
         let resigned = notice
             .content
             .actor()
@@ -104,7 +120,7 @@ impl Delivery {
     }
 
     /// Whether the inbox has it since a moment ago, and since this replica was started, and it was neither shown nor pushed.
-    async fn is_new(&self, notice: &Notice) -> Result<bool, HandleError> {
+    async fn inbox_says_new(&self, notice: &Notice) -> Result<bool, HandleError> {
         let now = self.now();
         let Some(stored_at) = self.put(notice, now).await? else {
             self.metrics.notice(Outcome::Over);
@@ -153,6 +169,11 @@ impl Delivery {
             }
         };
         self.queue(&push, wait).await
+    }
+
+    /// Remembers a withdrawal, at every replica.
+    pub fn note_withdrawal(&self, notice: EventId, at: Timestamp) {
+        self.withdrawn.lock().remember(notice, at, self.now());
     }
 
     /// Takes a notice back: its inbox entry and, unless it was sent already, its push.

@@ -7,6 +7,7 @@ mod domain;
 mod error;
 mod housekeeping;
 mod metrics;
+mod names;
 mod push;
 mod routes;
 mod settings;
@@ -91,19 +92,28 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         metrics,
         shown,
         dedupe: Arc::default(),
+        withdrawn: Arc::default(),
         started: context.clock.now(),
         born,
     };
     consumers::spawn(&bus, &delivery, relay);
     spawn_refresh(&context, bus, poll);
 
+    let protocol = NoticeProtocol {
+        store: delivery.store.clone(),
+        directory: delivery.directory.clone(),
+        names: identity.names.clone(),
+        present,
+        shown: delivery.shown.clone(),
+        metrics: delivery.metrics.clone(),
+    };
     let app = App {
         context: context.clone(),
         store: delivery.store,
         directory: delivery.directory,
         hub,
         names: identity.names.clone(),
-        protocol: Arc::new(NoticeProtocol(present)),
+        protocol: Arc::new(protocol),
     };
     Ok(Service::new(
         context,

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use anyhow::bail;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Device, SessionId};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
-use crate::domain::{LIKE, Notice, PushGroup, Target, Thread, WaitingPush};
+use crate::domain::{LIKE, Notice, PushGroup, Target, Thread, WaitingPush, is_follow};
 use crate::settings::InboxSettings;
 
 /// What became of a notice.
@@ -118,6 +118,19 @@ impl StoredNotice {
     pub fn like_date(&self) -> Option<i64> {
         (self.topic == LIKE).then(|| self.data["date"].as_i64()).flatten()
     }
+
+    /// Returns the data that a version 2 client gets: of a like or follow the actor's present nickname, `None` when the account has none any more.
+    pub fn shown_data(&self, actor: Option<&str>) -> Option<Value> {
+        let mut data = match self.like_date() {
+            Some(date) => json!({ "liker": actor?, "date": date }),
+            None if is_follow(&self.topic) => json!({ "follower": actor? }),
+            None => self.data.clone(),
+        };
+        if let Value::Object(fields) = &mut data {
+            fields.entry("at").or_insert_with(|| json!(self.occurred_at));
+        }
+        Some(data)
+    }
 }
 
 /// The likes of one post, or one other notice.
@@ -130,6 +143,31 @@ pub struct NoticeGroup {
 impl From<StoredNotice> for NoticeGroup {
     fn from(newest: StoredNotice) -> Self {
         Self { newest, count: 1 }
+    }
+}
+
+/// Notices above a number, the lowest first.
+#[derive(Debug, Default)]
+pub struct Following {
+    pub notices: Vec<StoredNotice>,
+    /// The highest number that was read.
+    pub until: Option<i64>,
+    /// There may be more.
+    pub more: bool,
+}
+
+impl Following {
+    /// Adds a notice of that number.
+    fn push(&mut self, seq: i64, notice: Result<StoredNotice, StoreError>) {
+        self.until = Some(seq);
+        match notice {
+            Ok(notice) => self.notices.push(notice),
+            // It must not keep those behind it from their reader.
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "stored notice invalid; left out"
+            ),
+        }
     }
 }
 
@@ -151,6 +189,14 @@ pub trait Inbox: Debug + Send + Sync {
 
     /// Returns the likes of the post of that date.
     async fn likes(&self, listing: &Listing<'_>, date: i64) -> Result<Vec<StoredNotice>, StoreError>;
+
+    /// Reads the notices above a number one by one, the lowest first, at most `limit`. Withdrawn ones and those of hidden actors are not
+    /// among them, and those that are not valid are logged and left out.
+    async fn after(&self, account: &Account, hidden: &[Account], seq: i64, limit: u32)
+    -> Result<Following, StoreError>;
+
+    /// Returns the lowest and the highest number that is kept; all between them are.
+    async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError>;
 
     /// Raises the number up to which the account has read, at most to its newest. Returns the notices that were unread until then.
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError>;

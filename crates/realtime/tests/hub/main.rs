@@ -3,4 +3,5 @@
 mod bounds;
 mod closing;
 mod delivery;
+mod stream;
 mod support;

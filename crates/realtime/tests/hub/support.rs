@@ -11,9 +11,9 @@ use sosohappy_access::{Caller, Revocations};
 use sosohappy_common::clock::ManualClock;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, Problem};
 use sosohappy_events::types::{Role, SessionId, TokenDigest};
-use sosohappy_realtime::{Close, Hub, Limits, Origin, Protocol, upgrade};
+use sosohappy_realtime::{Close, Hub, Limits, Numbered, OnShown, Origin, Page, Protocol, Stream, Version, upgrade};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -41,11 +41,45 @@ pub struct Notes {
     pub frames: Mutex<Vec<String>>,
     pub opened: Mutex<usize>,
     pub closed: Mutex<usize>,
+    /// The numbered frames of everybody.
+    pub stored: Mutex<Vec<i64>>,
+    /// How often the store fails from now on.
+    pub failing: Mutex<usize>,
+    /// The numbers that were shown.
+    pub shown: Arc<Mutex<Vec<i64>>>,
 }
+
+/// Frames of one page of the store.
+const PAGE: usize = 3;
 
 impl Protocol for Notes {
     async fn opened(&self, _caller: &Caller) {
         *self.opened.lock() += 1;
+    }
+
+    async fn begin(&self, _caller: &Caller, since: Option<i64>) -> Result<Option<Stream>, Problem> {
+        let stored = self.stored.lock();
+        let kept = stored.first().copied().zip(stored.last().copied());
+        Ok(Some(match since {
+            Some(since) => Stream::since(since, kept, 10_000),
+            None => Stream::new_only(kept),
+        }))
+    }
+
+    async fn page(&self, _caller: &Caller, after: i64) -> Result<Page, Problem> {
+        let mut failing = self.failing.lock();
+        if *failing > 0 {
+            *failing -= 1;
+            return Err(Problem::unavailable());
+        }
+        let stored = self.stored.lock();
+        let mut numbers = stored.iter().copied().filter(|seq| *seq > after);
+        let frames: Vec<_> = numbers.by_ref().take(PAGE).map(|seq| self.numbered(seq)).collect();
+        Ok(Page {
+            until: frames.last().map_or(after, |frame| frame.seq),
+            frames,
+            more: numbers.next().is_some(),
+        })
     }
 
     async fn frame(&self, _caller: &Caller, _origin: Origin<'_>, text: &str) -> Result<Option<String>, Close> {
@@ -73,6 +107,30 @@ impl Protocol for Notes {
     }
 }
 
+impl Notes {
+    fn numbered(&self, seq: i64) -> Numbered {
+        let shown = self.shown.clone();
+        Numbered {
+            seq,
+            frame: numbered(seq),
+            on_shown: OnShown::new(move || shown.lock().push(seq)),
+        }
+    }
+}
+
+/// The first number of a large frame.
+pub const LARGE: i64 = 1_000;
+
+/// The frame of a number.
+pub fn numbered(seq: i64) -> String {
+    let data = if seq < LARGE {
+        String::new()
+    } else {
+        "x".repeat(16 * 1024)
+    };
+    sosohappy_realtime::stream::frame("note", None, Some(seq), &data.into())
+}
+
 #[derive(Debug, Clone)]
 pub struct Fleet {
     pub hub: Hub,
@@ -91,6 +149,10 @@ struct Who {
     lives_ms: i64,
     #[serde(default)]
     refuse: bool,
+    #[serde(default)]
+    v: Option<Version>,
+    #[serde(default)]
+    since: Option<i64>,
 }
 
 const fn hour() -> i64 {
@@ -112,10 +174,19 @@ async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket
         expires_at: issued_at + Duration::from_millis(who.lives_ms.unsigned_abs()),
         bearer: None,
     };
+    let stream = match who.v {
+        Some(Version::Two) => fleet.notes.begin(&caller, who.since).await.expect("a stream"),
+        _ => None,
+    };
+    let client = sosohappy_realtime::Client {
+        caller,
+        nickname: &who.name,
+        stream,
+    };
     upgrade(
         socket,
         fleet.hub,
-        (caller, &who.name),
+        client,
         fleet.notes,
         who.refuse.then_some(Close::Policy),
     )

@@ -14,7 +14,9 @@ pub struct Show(pub Delivery);
 #[async_trait]
 impl Consumer<NoticeRaised> for Show {
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
-        if withdrawn(&raised)?.is_some() {
+        if let Some(like) = withdrawn(&raised)? {
+            let id = like_id(&raised.event.receiver, &like.liker, like.date);
+            self.0.note_withdrawal(id, raised.meta.occurred_at);
             return Ok(());
         }
         self.0.show(&notice(raised)?).await

@@ -11,10 +11,11 @@ use crate::app::App;
 
 /// Opens the socket that notices come through
 ///
-/// Text frames `{"topic":"like","data":{"liker":"admin","date":2023090513248392}}`. Closed with 1012 when the replica leaves and 1013 when
-/// the client cannot keep up (reconnect), 4403 when the access token ends (re-issue, then reconnect), 1008 when the session or the
-/// account is over, 4409 when newer sockets of the account have taken its place (do not reconnect), 4429 for a flood of
-/// frames (reconnect in a minute).
+/// Version 1: text frames `{"topic":"like","data":{"liker":"admin","date":2023090513248392}}`. Version 2: `{"topic","id","seq","data"}` for every
+/// notice, of which the client acknowledges those it has shown with `{"topic":"ack","seq":N}`; `docs/sockets.md` has the whole protocol. Closed with
+/// 1012 when the replica leaves and 1013 when the client cannot keep up (reconnect), 4403 when the access token ends (re-issue, then reconnect),
+/// 1008 when the session or the account is over, 4409 when newer sockets of the account have taken its place (do not reconnect), 4429 for a flood
+/// of frames (reconnect in a minute).
 #[utoipa::path(
     get,
     path = "/connect-notice",
@@ -22,7 +23,7 @@ use crate::app::App;
     params(Connect),
     responses(
         (status = 101, description = "The connection is a WebSocket from here on"),
-        (status = 400, description = "Not a WebSocket handshake", body = Problem),
+        (status = 400, description = "Not a WebSocket handshake, or an invalid parameter", body = Problem),
         (status = 426, description = "Another version of the protocol than `Sec-WebSocket-Version: 13`", body = Problem),
     ),
 )]

@@ -1,20 +1,19 @@
 //! The inbox: what a person was told, and up to where it was read.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sosohappy_access::{Caller, Denied, Names};
+use sosohappy_access::Caller;
+use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
-use sosohappy_common::{Account, Problem};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::domain::is_follow;
 use crate::error::Error;
+use crate::names::{PresentNames, present_names};
 use crate::store::{Listing, NoticeGroup, StoredNotice};
 
 /// Likers that a group names; `date` lists all of them.
@@ -165,7 +164,11 @@ pub async fn find_notice(
         };
         content.push((group, likers));
     }
-    let names = names(&*app.names, &content).await?;
+    let notices = content
+        .iter()
+        .flat_map(|(group, likers)| std::iter::once(&group.newest).chain(likers));
+    let actors = notices.filter_map(|notice| notice.actor.clone()).collect();
+    let names = present_names(&*app.names, actors).await?;
     let content = content.into_iter();
     let content = content.filter_map(|(group, likers)| found(&group, &likers, &names, read));
     Ok(Json(NoticePage {
@@ -174,23 +177,8 @@ pub async fn find_notice(
     }))
 }
 
-type Present = HashMap<Account, String>;
-
-/// Looks up the present nicknames of all actors at once.
-async fn names(names: &dyn Names, content: &[(NoticeGroup, Vec<StoredNotice>)]) -> Result<Present, Denied> {
-    let notices = content
-        .iter()
-        .flat_map(|(group, likers)| std::iter::once(&group.newest).chain(likers));
-    let mut actors: Vec<Account> = notices.filter_map(|notice| notice.actor.clone()).collect();
-    actors.sort();
-    actors.dedup();
-    let present = names.nicknames_of(&actors).await?;
-    let accounts = actors.into_iter().zip(present);
-    Ok(accounts.filter_map(|(actor, name)| Some((actor, name?))).collect())
-}
-
 /// `all` are the likes of a group of several. `None` for a like or follow of an account that has no name any more.
-fn found(group: &NoticeGroup, all: &[StoredNotice], names: &Present, read: i64) -> Option<FoundNotice> {
+fn found(group: &NoticeGroup, all: &[StoredNotice], names: &PresentNames, read: i64) -> Option<FoundNotice> {
     let newest = &group.newest;
     let name = |notice: &StoredNotice| names.get(notice.actor.as_ref()?).cloned();
     let data = match newest.like_date() {

@@ -126,6 +126,39 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
 
+async fn notices_after_a_number_are_read_in_order(bed: Bed) {
+    let bench = bench(bed).await;
+    let kim = account("kim");
+    assert_eq!(bench.kept(&kim).await.unwrap(), None);
+    let likers = ["lee", "park", "choi", "jung", "kang"];
+    let likes = likers.map(|liker| bench.like(liker, "kim", 10));
+    let mut numbers = Vec::new();
+    for like in &likes {
+        numbers.push(bench.seq(like, 20).await);
+    }
+    bench.seq(&bench.like("kim", "lee", 10), 20).await;
+    assert_eq!(bench.kept(&kim).await.unwrap(), Some((numbers[0], numbers[4])));
+    bench.withdraw(likes[2].event, at(30), at(30)).await.unwrap();
+
+    let read = async |hidden: &[Account], after, limit| {
+        let following = bench.after(&kim, hidden, after, limit).await.unwrap();
+        let found: Vec<i64> = following.notices.iter().map(|notice| notice.seq).collect();
+        (found, following.until, following.more)
+    };
+    let [first, second, _, fourth, last] = numbers[..] else {
+        unreachable!()
+    };
+    assert_eq!(read(&[], 0, 2).await, (vec![first, second], Some(second), true));
+    assert_eq!(read(&[], second, 3).await, (vec![fourth, last], Some(last), false));
+    assert_eq!(
+        read(&[account("jung")], second, 3).await,
+        (vec![last], Some(last), false)
+    );
+    assert_eq!(read(&[], last, 3).await, (vec![], None, false));
+    let withdrawn = bench.kept(&kim).await.unwrap();
+    assert_eq!(withdrawn, Some((first, last)), "a withdrawn notice keeps its number");
+}
+
 async fn a_notice_is_kept_once_and_numbered_in_order(bed: Bed) {
     let bench = bench(bed).await;
     let (first, second) = (bench.like("lee", "kim", 0), bench.like("park", "kim", 1));
@@ -745,6 +778,7 @@ on_both_engines!(
     a_list_is_all_there_are,
     a_device_is_its_last_owners,
     a_message_for_a_push_token_comes_back_whole,
+    notices_after_a_number_are_read_in_order,
     a_notice_is_kept_once_and_numbered_in_order,
     a_push_waits_is_taken_and_settled_once,
     an_erasure_takes_everything_up_to_its_moment,

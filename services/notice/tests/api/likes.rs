@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sosohappy_common::clock::{Clock, SystemClock};
-use sosohappy_events::types::{PostLiked, Relation, RelationChanged};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{NoticeRaised, PostLiked, Relation, RelationChanged, WithdrawnLike};
 use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
@@ -140,6 +141,31 @@ async fn poison_goes_to_the_dead_letters_and_the_rest_goes_on(bed: Bed) {
     .await;
 }
 
+/// The two travel on two topics: the withdrawal may be read first, by a replica whose sockets are older than both.
+async fn a_like_that_is_read_after_its_withdrawal_is_not_shown(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = connect(&notice, &kim).await;
+    let first = Envelope::new(like(&lee, &kim, DATE), &bed.context);
+    let withdrawn = WithdrawnLike {
+        liker: lee.account.clone(),
+        date: DATE,
+    };
+    bed.publish(NoticeRaised::like_withdrawn(kim.account.clone(), &withdrawn))
+        .await;
+    for kind in ["consumer", "reader"] {
+        eventually(&format!("the {kind} has read the withdrawal"), async || {
+            let labels = [("topic", "notice"), ("kind", kind), ("outcome", "applied")];
+            (counted(&notice, "events_consumed_total", &labels).await == 1).then_some(())
+        })
+        .await;
+    }
+    bed.publish_again(&first).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    assert!(socket.silent_for(QUIET).await);
+}
+
 /// A Spring feed that was started again has no names and writes `null`.
 async fn an_unknown_author_of_a_spring_feed_is_nobody(bed: Bed) {
     let notice = replica(&bed, &[]).await;
@@ -154,6 +180,7 @@ async fn an_unknown_author_of_a_spring_feed_is_nobody(bed: Bed) {
 
 on_both_engines!(
     a_like_is_shown_under_the_present_nickname,
+    a_like_that_is_read_after_its_withdrawal_is_not_shown,
     a_like_reaches_every_socket_of_the_author_on_every_replica,
     an_unknown_author_of_a_spring_feed_is_nobody,
     a_record_that_comes_again_is_not_shown_again,

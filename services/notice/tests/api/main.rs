@@ -10,3 +10,4 @@ mod providers;
 mod pushes;
 mod resign;
 mod revocations;
+mod stream;

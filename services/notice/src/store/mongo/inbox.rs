@@ -9,7 +9,7 @@ use sosohappy_store::StoreError;
 use super::pushes::{optional, parse_event};
 use super::{MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
-use crate::store::{Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
+use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
 
 /// The condition on what the account sees.
 fn seen(account: &Account, hidden: &[Account]) -> Document {
@@ -87,13 +87,38 @@ impl Inbox for MongoStore {
         Ok(notices)
     }
 
+    async fn after(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        seq: i64,
+        limit: u32,
+    ) -> Result<Following, StoreError> {
+        let mut later = seen(account, hidden);
+        later.insert("seq", doc! { "$gt": seq });
+        let mut found = self
+            .collection(NOTICES)
+            .find(later)
+            .sort(doc! { "seq": 1 })
+            .limit(i64::from(limit))
+            .await?;
+        let (mut following, mut read) = (Following::default(), 0);
+        while let Some(notice) = found.try_next().await? {
+            read += 1;
+            following.push(number(&notice, "seq")?, stored(&notice));
+        }
+        following.more = read >= limit;
+        Ok(following)
+    }
+
+    async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError> {
+        let (oldest, newest) = futures::try_join!(self.end(account, 1), self.end(account, -1))?;
+        Ok(oldest.zip(newest))
+    }
+
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
         let notices = self.collection(NOTICES);
-        let newest = notices
-            .find_one(doc! { "account": account.as_str() })
-            .sort(doc! { "seq": -1 })
-            .await?;
-        let newest = newest.map(|newest| number(&newest, "seq")).transpose()?;
+        let newest = self.end(account, -1).await?;
         let (seq, before) = (seq.min(newest.unwrap_or_default()), self.read_until(account).await?);
         if seq <= before {
             return Ok(Vec::new());
@@ -126,5 +151,17 @@ impl Inbox for MongoStore {
         let mut unread = seen(account, hidden);
         unread.insert("seq", doc! { "$gt": read_seq });
         Ok(self.collection(NOTICES).count_documents(unread).await?)
+    }
+}
+
+impl MongoStore {
+    /// Returns the lowest number of the account for the direction 1, the highest for -1.
+    async fn end(&self, account: &Account, direction: i32) -> Result<Option<i64>, StoreError> {
+        let found = self
+            .collection(NOTICES)
+            .find_one(doc! { "account": account.as_str() })
+            .sort(doc! { "seq": direction })
+            .await?;
+        found.map(|notice| number(&notice, "seq")).transpose()
     }
 }

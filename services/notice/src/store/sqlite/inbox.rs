@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 
 use super::{SqliteStore, pushes::event};
 use crate::domain::{LIKE, stored_like};
-use crate::store::{Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
+use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -91,6 +91,44 @@ impl Inbox for SqliteStore {
             .push_bind(listing.limit);
         let rows: Vec<Row> = query.build_query_as().fetch_all(self.database.reader()).await?;
         rows.into_iter().map(|row| Ok(row.group()?.newest)).collect()
+    }
+
+    async fn after(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        seq: i64,
+        limit: u32,
+    ) -> Result<Following, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new(
+            "SELECT event_id, seq, actor, topic, data, occurred_at, 1 AS count FROM notice WHERE ",
+        );
+        push_seen(&mut query, account, hidden);
+        query
+            .push(" AND seq > ")
+            .push_bind(seq)
+            .push(" ORDER BY seq LIMIT ")
+            .push_bind(limit);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.database.reader()).await?;
+        let mut following = Following {
+            more: rows.len() >= limit as usize,
+            ..Following::default()
+        };
+        for row in rows {
+            following.push(row.seq, row.group().map(|group| group.newest));
+        }
+        Ok(following)
+    }
+
+    async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError> {
+        // Two scalar subqueries: each is one step in the index, which an aggregate over both ends is not.
+        let (oldest, newest): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "SELECT (SELECT MIN(seq) FROM notice WHERE account = ?1), (SELECT MAX(seq) FROM notice WHERE account = ?1)",
+        )
+        .bind(account.as_str())
+        .fetch_one(self.database.reader())
+        .await?;
+        Ok(oldest.zip(newest))
     }
 
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {

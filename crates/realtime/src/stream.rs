@@ -1,0 +1,218 @@
+//! Version 2 of the socket protocol (`docs/sockets.md`): typed frames with sequence numbers, and acknowledgements.
+//!
+//! The frames of a version 2 socket are read from the store, after the number that was written last, page by page at the speed of its
+//! client. A record of the bus is a signal to look only ([`crate::Hub::signal`]). So they come in the order of their numbers and without
+//! a gap, whichever replica stored them, and a record that is delivered again shows nothing twice.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::OnShown;
+
+/// Frames that [`crate::Protocol::page`] returns at most.
+pub const PAGE: u32 = 64;
+
+/// The version of the frames on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "u8")]
+pub enum Version {
+    /// The frames of the published app. A frame counts as shown when the client gave a sign of life after it.
+    #[default]
+    One,
+    /// Typed frames with numbers. A frame counts as shown when the client acknowledged it.
+    Two,
+}
+
+impl TryFrom<u8> for Version {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        match number {
+            1 => Ok(Self::One),
+            2 => Ok(Self::Two),
+            _ => Err("the version is 1 or 2"),
+        }
+    }
+}
+
+/// Where the numbered frames of a version 2 socket begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stream {
+    /// The frames above this number are written.
+    pub after: i64,
+    /// The client has missed frames that are not written: it gets a `resync` frame first.
+    pub resync: Option<Resync>,
+}
+
+/// Why the frames after `since` are not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resync {
+    /// Some of them are no longer kept.
+    Expired,
+    /// There are too many.
+    TooMany,
+    /// No frame has had a number that high.
+    Unknown,
+}
+
+/// Numbered frames, in the order of their numbers.
+#[derive(Debug, Default)]
+pub struct Page {
+    pub frames: Vec<Numbered>,
+    /// The next page begins after this number.
+    pub until: i64,
+    /// There may be a next page now.
+    pub more: bool,
+}
+
+/// A frame of version 2 that the client acknowledges.
+#[derive(Debug)]
+pub struct Numbered {
+    pub seq: i64,
+    pub frame: String,
+    pub on_shown: OnShown,
+}
+
+/// A frame from a client. Unknown fields are ignored.
+#[derive(Debug, Deserialize)]
+pub struct Incoming {
+    pub topic: String,
+    /// The client's own name of the frame, which the answer carries.
+    #[serde(default)]
+    pub id: Option<String>,
+    #[serde(default)]
+    pub seq: Option<i64>,
+    #[serde(default)]
+    pub data: Value,
+}
+
+impl Incoming {
+    /// Returns `None` for a text that is not a frame of version 2.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    topic: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<i64>,
+    data: &'a Value,
+}
+
+/// Returns the text of a frame `{"topic","id","seq","data"}`.
+///
+/// # Panics
+/// Never: strings, numbers and JSON values are JSON.
+#[must_use]
+pub fn frame(topic: &str, id: Option<&str>, seq: Option<i64>, data: &Value) -> String {
+    let frame = Outgoing { topic, id, seq, data };
+    serde_json::to_string(&frame).expect("strings, numbers and JSON values are JSON")
+}
+
+/// Returns the text of an `error` frame, with the `id` of the client's frame that it answers.
+#[must_use]
+pub fn error(id: Option<&str>, code: &str, reason: &str) -> String {
+    frame("error", id, None, &json!({ "code": code, "reason": reason }))
+}
+
+impl Stream {
+    /// Returns the stream of a client that has seen the frames up to `since`, where frames from `oldest` to `newest` are kept without
+    /// a gap, and none if they are `None`. At most `most` are written; otherwise the client is asked to read the history, and the stream
+    /// goes on after the newest.
+    #[must_use]
+    pub fn since(since: i64, kept: Option<(i64, i64)>, most: i64) -> Self {
+        let resync = match kept {
+            // A client that has seen none misses nothing as long as there was none.
+            None if since == 0 => None,
+            None => Some(Resync::Expired),
+            Some((_, newest)) if since > newest => Some(Resync::Unknown),
+            // `since=0` asks for all that is kept.
+            Some((oldest, _)) if since != 0 && since < oldest - 1 => Some(Resync::Expired),
+            Some((oldest, newest)) if newest - since.max(oldest - 1) > most => Some(Resync::TooMany),
+            Some(_) => None,
+        };
+        let after = match resync {
+            Some(_) => kept.map_or(0, |(_, newest)| newest),
+            None => since,
+        };
+        Self { after, resync }
+    }
+
+    /// Returns the stream of a client that asks for new frames only.
+    #[must_use]
+    pub fn new_only(kept: Option<(i64, i64)>) -> Self {
+        Self {
+            after: kept.map_or(0, |(_, newest)| newest),
+            resync: None,
+        }
+    }
+
+    /// Returns the frame that tells the client to read the history; `seq` is the number after which the stream goes on.
+    pub(crate) fn greeting(&self) -> Option<String> {
+        let reason = self.resync?;
+        Some(frame("resync", None, Some(self.after), &json!({ "reason": reason })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_resumes_completely_or_says_resync() {
+        let kept = Some((11, 20));
+        for (since, kept, after, resync) in [
+            (20, kept, 20, None),
+            (15, kept, 15, None),
+            (10, kept, 10, None),
+            (9, kept, 20, Some(Resync::Expired)),
+            (21, kept, 20, Some(Resync::Unknown)),
+            (0, kept, 0, None),
+            (0, Some((11, 200)), 200, Some(Resync::TooMany)),
+            (99, Some((11, 200)), 200, Some(Resync::TooMany)),
+            (100, Some((11, 200)), 100, None),
+            (0, None, 0, None),
+            (7, None, 0, Some(Resync::Expired)),
+        ] {
+            assert_eq!(
+                Stream::since(since, kept, 100),
+                Stream { after, resync },
+                "{since} {kept:?}"
+            );
+        }
+        assert_eq!(Stream::new_only(kept).after, 20);
+        let greeting = Stream::since(9, kept, 100).greeting();
+        assert_eq!(
+            greeting.as_deref(),
+            Some(r#"{"topic":"resync","seq":20,"data":{"reason":"expired"}}"#)
+        );
+    }
+
+    #[test]
+    fn frames_are_read_and_written() {
+        let text = r#"{"topic":"message","id":"7","data":{"text":"안녕"},"later":[1]}"#;
+        let incoming = Incoming::parse(text).expect("a frame");
+        assert_eq!(
+            (incoming.topic.as_str(), incoming.id.as_deref()),
+            ("message", Some("7"))
+        );
+        assert_eq!(incoming.data, json!({ "text": "안녕" }));
+        for text in ["", "[]", "{}", r#"{"topic":7}"#, r#"{"topic":"ack","seq":"x"}"#, "ping"] {
+            assert!(Incoming::parse(text).is_none(), "{text}");
+        }
+        assert_eq!(
+            frame("like", Some("a"), Some(3), &json!({ "liker": "kim" })),
+            r#"{"topic":"like","id":"a","seq":3,"data":{"liker":"kim"}}"#
+        );
+        assert_eq!(
+            error(None, "unknown-topic", "no"),
+            r#"{"topic":"error","data":{"code":"unknown-topic","reason":"no"}}"#
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! Version 2: numbered frames from the store, acknowledgements, resuming.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{Client, Fleet, LARGE, account, limits, numbered, until};
+
+async fn frames(client: &mut Client, numbers: impl IntoIterator<Item = i64>) {
+    for seq in numbers {
+        assert_eq!(client.text().await, numbered(seq));
+    }
+}
+
+#[tokio::test]
+async fn a_client_gets_what_is_stored_in_order_and_once() {
+    let fleet = Fleet::start(limits()).await;
+    fleet.notes.stored.lock().extend([4, 5]);
+    let mut client = fleet.connect("name=kim&v=2").await;
+    // Another account's signal shows nothing; ours shows all that is new, over several pages, the same signal again nothing.
+    fleet.notes.stored.lock().extend(6..=13);
+    fleet.hub.signal(&account("lee"));
+    fleet.hub.signal(&account("kim"));
+    frames(&mut client, 6..=13).await;
+    fleet.hub.signal(&account("kim"));
+    fleet.notes.stored.lock().push(14);
+    fleet.hub.signal(&account("kim"));
+    frames(&mut client, [14]).await;
+    // Frames of version 1 are not for this socket.
+    assert_eq!(fleet.hub.send(&account("kim"), "old"), 0);
+    client.send("echo {}").await;
+    assert_eq!(client.closed().await, 1007, "not a frame of version 2");
+}
+
+#[tokio::test]
+async fn frames_are_shown_when_the_client_acknowledged_them() {
+    let fleet = Fleet::start(limits()).await;
+    fleet.notes.stored.lock().extend(1..=5);
+    let mut client = fleet.connect("name=kim&v=2&since=0").await;
+    frames(&mut client, 1..=5).await;
+    client.send(r#"{"topic":"note","id":"a"}"#).await;
+    until("the frame is handled", || fleet.notes.frames.lock().len() == 1).await;
+    assert!(
+        fleet.notes.shown.lock().is_empty(),
+        "a sign of life is no acknowledgement"
+    );
+    client.send(r#"{"topic":"ack","seq":3}"#).await;
+    until("the first three are shown", || *fleet.notes.shown.lock() == [1, 2, 3]).await;
+    client.send(r#"{"topic":"ack","id":"b"}"#).await;
+    assert_eq!(
+        client.text().await,
+        r#"{"topic":"error","id":"b","data":{"code":"invalid-frame","reason":"an `ack` frame has a `seq`"}}"#
+    );
+    drop(client);
+    // What was not acknowledged comes again.
+    let mut client = fleet.connect("name=kim&v=2&since=3").await;
+    frames(&mut client, 4..=5).await;
+    client.send(r#"{"topic":"ack","seq":9}"#).await;
+    until("all are shown", || *fleet.notes.shown.lock() == [1, 2, 3, 4, 5]).await;
+    assert_eq!(
+        fleet.notes.frames.lock().len(),
+        1,
+        "acknowledgements are not the service's"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_missed_too_much_is_told_so() {
+    let fleet = Fleet::start(limits()).await;
+    fleet.notes.stored.lock().extend(10..=12);
+    let mut client = fleet.connect("name=kim&v=2&since=5").await;
+    assert_eq!(
+        client.text().await,
+        r#"{"topic":"resync","seq":12,"data":{"reason":"expired"}}"#
+    );
+    fleet.notes.stored.lock().push(13);
+    fleet.hub.signal(&account("kim"));
+    frames(&mut client, [13]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_unavailable_is_asked_again() {
+    let fleet = Fleet::start(limits()).await;
+    *fleet.notes.failing.lock() = 2;
+    fleet.notes.stored.lock().extend(1..=2);
+    let mut client = fleet.connect("name=kim&v=2&since=0").await;
+    frames(&mut client, 1..=2).await;
+}
+
+#[tokio::test]
+async fn frames_without_a_signal_are_found() {
+    let fleet = Fleet::start(limits()).await;
+    let mut client = fleet.connect("name=kim&v=2&since=0").await;
+    // After the first look, which comes with the opening.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    fleet.notes.stored.lock().push(1);
+    frames(&mut client, [1]).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_cut_and_resumes() {
+    let fleet = Fleet::start(sosohappy_realtime::Limits {
+        write_timeout: Duration::from_secs(3),
+        ..limits()
+    })
+    .await;
+    // More than the buffers of a connection hold.
+    let last = LARGE + 2_000;
+    fleet.notes.stored.lock().push(LARGE - 1);
+    let mut slow = fleet.connect("name=kim&v=2").await;
+    fleet.notes.stored.lock().extend(LARGE..=last);
+    fleet.hub.signal(&account("kim"));
+    until("the slow client is cut", || {
+        fleet.counted("sosohappy_sockets_closed_total", "reason", "too-slow", 1)
+    })
+    .await;
+    let mut seen = LARGE - 1;
+    while let Some(Ok(message)) = slow.0.next().await {
+        if let Message::Text(text) = message {
+            seen += 1;
+            assert_eq!(text.as_str(), numbered(seen));
+        }
+    }
+    assert!(seen < last, "it was cut before the end");
+    let mut resumed = fleet.connect(&format!("name=kim&v=2&since={seen}")).await;
+    frames(&mut resumed, seen + 1..=last).await;
+}
+
+#[tokio::test]
+async fn closings_say_when_to_reconnect() {
+    let fleet = Fleet::start(limits()).await;
+    let mut client = fleet.connect("name=kim&v=2").await;
+    let lifecycle = fleet.context.lifecycle.clone();
+    let shutdown = tokio::spawn(async move { lifecycle.shutdown(Duration::from_secs(20)).await });
+    loop {
+        if let Message::Close(closing) = client.next().await {
+            let closing = closing.expect("with a reason");
+            assert_eq!(u16::from(closing.code), 1012);
+            let millis = closing
+                .reason
+                .as_str()
+                .strip_prefix("reconnect-after=")
+                .map(str::parse::<u64>);
+            assert!(matches!(millis, Some(Ok(0..2_000))), "{closing:?}");
+            break;
+        }
+    }
+    drop(client);
+    let _ended = shutdown.await.expect("the fleet shuts down");
+}

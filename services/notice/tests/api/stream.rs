@@ -1,0 +1,204 @@
+//! Version 2 of the socket: numbered frames from the inbox, acknowledgements, resuming (`docs/sockets.md`).
+
+use serde_json::{Value, json};
+use sosohappy_events::types::{NoticeRaised, Relation, RelationChanged};
+use sosohappy_testkit::{Bed, Person, Running, Socket, eventually, on_both_engines};
+
+use crate::fleet::{DATE, QUIET, applied, connect, device, frame, kim, lee, like, pushes, replica};
+
+async fn open(notice: &Running, person: &Person, more: &str) -> Socket {
+    let path = format!("/notice-service/connect-notice?nickname={}&v=2{more}", person.nickname);
+    let socket = Socket::connect(&notice.socket_at(&path), Some(person)).await;
+    socket.expect("the socket opens")
+}
+
+async fn next(socket: &mut Socket) -> Value {
+    serde_json::from_str(&socket.text().await).expect("JSON")
+}
+
+fn seq(frame: &Value) -> i64 {
+    frame["seq"].as_i64().expect("a number")
+}
+
+async fn ack(socket: &mut Socket, frame: &Value) {
+    socket
+        .send(json!({ "topic": "ack", "seq": seq(frame) }).to_string())
+        .await;
+}
+
+fn raised(person: &Person, topic: &str) -> NoticeRaised {
+    NoticeRaised {
+        receiver: person.account.clone(),
+        topic: topic.to_owned(),
+        data: json!({ "of": topic }),
+        about: None,
+    }
+}
+
+async fn every_kind_is_a_numbered_frame_on_every_replica(bed: Bed) {
+    let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut old = connect(&one, &kim).await;
+    let mut sockets = [open(&one, &kim, "").await, open(&other, &kim, "").await];
+
+    bed.publish(like(&lee, &kim, DATE)).await;
+    assert_eq!(old.text().await, frame("lee", DATE), "the published app's frame");
+    let mut last = Vec::new();
+    for socket in &mut sockets {
+        let first = next(socket).await;
+        assert_eq!(first["topic"], "like");
+        assert_eq!(
+            (&first["data"]["liker"], &first["data"]["date"]),
+            (&json!("lee"), &json!(DATE))
+        );
+        assert!(
+            first["data"]["at"].as_str().is_some_and(|at| at.ends_with('Z')),
+            "{first}"
+        );
+        assert!(first["id"].is_string(), "{first}");
+        last.push(first);
+    }
+    assert_eq!(last[0], last[1]);
+    let mut number = seq(&last[0]);
+    // One topic in the order of its events.
+    for topic in [
+        "comment",
+        "bookmark",
+        "friend",
+        "request",
+        "moderation",
+        "role",
+        "system",
+    ] {
+        bed.publish(raised(&kim, topic)).await;
+        number += 1;
+        for socket in &mut sockets {
+            let frame = next(socket).await;
+            assert_eq!((&frame["topic"], seq(&frame)), (&json!(topic), number));
+            assert_eq!(frame["data"]["of"], topic);
+        }
+    }
+}
+
+async fn a_socket_resumes_after_what_it_has_seen(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = open(&notice, &kim, "").await;
+    let likes = [0, 1, 2].map(|day| like(&lee, &kim, DATE + day));
+    bed.publish(likes[0].clone()).await;
+    let first = next(&mut socket).await;
+    drop(socket);
+    for like in &likes[1..] {
+        bed.publish(like.clone()).await;
+    }
+    applied(&notice, "noticeLike", 3).await;
+
+    let mut socket = open(&notice, &kim, &format!("&since={}", seq(&first))).await;
+    for missed in 1..=2 {
+        let frame = next(&mut socket).await;
+        assert_eq!(seq(&frame), seq(&first) + missed);
+        assert_eq!(frame["data"]["date"], DATE + missed);
+    }
+    // New ones only, and everything that is kept.
+    let mut new = open(&notice, &kim, "").await;
+    let mut all = open(&notice, &kim, "&since=0").await;
+    assert_eq!(seq(&next(&mut all).await), seq(&first));
+    // The number of a client that has seen more than there is.
+    let mut ahead = open(&notice, &kim, &format!("&since={}", seq(&first) + 9)).await;
+    let newest = seq(&first) + 2;
+    assert_eq!(
+        next(&mut ahead).await,
+        json!({ "topic": "resync", "seq": newest, "data": { "reason": "unknown" } })
+    );
+    bed.publish(raised(&kim, "system")).await;
+    for socket in [&mut new, &mut ahead] {
+        assert_eq!(seq(&next(socket).await), newest + 1);
+    }
+}
+
+async fn a_topic_that_is_delivered_again_shows_nothing_again(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut socket = open(&notice, &kim, "").await;
+    let first = bed.publish(like(&lee, &kim, DATE)).await;
+    let seen = next(&mut socket).await;
+    bed.publish_again(&first).await;
+    let other = replica(&bed, &[]).await;
+    let mut elsewhere = open(&other, &kim, &format!("&since={}", seq(&seen))).await;
+    bed.publish_again(&first).await;
+    for socket in [&mut socket, &mut elsewhere] {
+        assert!(socket.silent_for(QUIET).await);
+    }
+}
+
+async fn only_an_acknowledgement_keeps_a_notice_from_a_push(bed: Bed) {
+    let more = [("push.delivery-timeout", "4s"), ("sockets.ping-every", "200ms")];
+    let notice = replica(&bed, &more).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "token-of-kim").await;
+    device(&bed, &lee, "token-of-lee").await;
+    applied(&notice, "deviceToken", 2).await;
+    let mut of_kim = open(&notice, &kim, "").await;
+    let mut of_lee = open(&notice, &lee, "").await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    bed.publish(like(&kim, &lee, DATE)).await;
+    let shown = next(&mut of_kim).await;
+    ack(&mut of_kim, &shown).await;
+    // Lee's client reads, answers pings and sends frames, and acknowledges nothing.
+    next(&mut of_lee).await;
+    of_lee.send(r#"{"topic":"hello","id":"1"}"#).await;
+    assert_eq!(next(&mut of_lee).await["data"]["code"], "unknown-topic");
+    eventually("the like of lee's post is pushed", async || {
+        let silent = of_lee.silent_for(QUIET).await;
+        (silent && pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    assert!(of_kim.silent_for(QUIET).await);
+    assert_eq!(
+        pushes(&notice, "like", "sent").await,
+        1,
+        "what was acknowledged is not pushed"
+    );
+}
+
+async fn notices_across_a_block_are_left_out(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    bed.publish(like(&lee, &kim, DATE)).await;
+    applied(&notice, "noticeLike", 1).await;
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account: kim.account.clone(),
+        other: lee.account.clone(),
+    })
+    .await;
+    applied(&notice, "relation", 1).await;
+    let mut socket = open(&notice, &kim, "&since=0").await;
+    assert!(socket.silent_for(QUIET).await);
+}
+
+async fn odd_versions_and_frames_are_refused(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    for more in ["&v=3", "&v=x", "&v=2&since=-1", "&v=2&since=9223372036854775808"] {
+        let url = notice.socket_at(&format!("/notice-service/connect-notice?nickname=kim{more}"));
+        match Socket::connect(&url, Some(&kim)).await {
+            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => assert_eq!(answer.status(), 400, "{more}"),
+            other => panic!("{more}: expected a refused handshake, got {other:?}"),
+        }
+    }
+    let url = notice.socket_at("/notice-service/connect-notice?nickname=kim&v=1&since=");
+    Socket::connect(&url, Some(&kim)).await.expect("empty is absent");
+    let mut socket = open(&notice, &kim, "").await;
+    socket.send("ping").await;
+    assert_eq!(socket.closed().await, 1007);
+}
+
+on_both_engines!(
+    a_socket_resumes_after_what_it_has_seen,
+    a_topic_that_is_delivered_again_shows_nothing_again,
+    every_kind_is_a_numbered_frame_on_every_replica,
+    notices_across_a_block_are_left_out,
+    odd_versions_and_frames_are_refused,
+    only_an_acknowledgement_keeps_a_notice_from_a_push,
+);
