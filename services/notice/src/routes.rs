@@ -14,6 +14,7 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
     let closed = OpenApiRouter::new()
         .routes(Class::Connect.of(routes!(connect::connect_notice)))
         .routes(Class::Read.of(routes!(inbox::find_notice)))
+        .routes(Class::Read.of(routes!(inbox::handled_notice)))
         .routes(Class::Read.of(routes!(inbox::unread_count)))
         .routes(Class::Write.of(routes!(inbox::read_notice)));
     OpenApiRouter::new()

@@ -198,6 +198,9 @@ pub trait Inbox: Debug + Send + Sync {
     /// Returns the lowest and the highest number that is kept; all between them are.
     async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError>;
 
+    /// Returns those of the events whose notices the account has read, or that were withdrawn.
+    async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError>;
+
     /// Raises the number up to which the account has read, at most to its newest. Returns the notices that were unread until then.
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError>;
 

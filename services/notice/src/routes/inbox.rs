@@ -3,11 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use sosohappy_access::Caller;
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
+use sosohappy_common::http::params::comma_list;
+use sosohappy_events::EventId;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
@@ -266,4 +269,57 @@ async fn unread(app: &App, caller: &Caller) -> Result<Json<Unread>, Error> {
     let read_seq = app.store.read_until(&caller.account).await?;
     let count = app.store.unread(&caller.account, &hidden, read_seq).await?;
     Ok(Json(Unread { count, read_seq }))
+}
+
+/// Banners that one call asks about.
+const MOST_BANNERS: usize = 100;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HandledNotice {
+    /// The ids of the notices whose banners the device shows: `id` of a frame, `apns-id` of a push.
+    #[serde(default, deserialize_with = "banners")]
+    #[schema(value_type = Vec<String>, max_items = 100, example = json!(["0190b2f0-5e5c-7b5e-8a63-3f2f0d8e9a11"]))]
+    id_list: Vec<EventId>,
+}
+
+/// Takes the ids that are ours: a device may show banners of other services.
+fn banners<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EventId>, D::Error> {
+    let ids = comma_list(deserializer)?;
+    if ids.len() > MOST_BANNERS {
+        return Err(D::Error::custom(format!("at most {MOST_BANNERS} ids")));
+    }
+    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Handled {
+    /// The banners to remove.
+    #[schema(value_type = Vec<String>)]
+    id_list: Vec<EventId>,
+}
+
+/// Tells which banners a device no longer has to show
+///
+/// A device that connects again sends the ids of the banners it shows. The answer has those whose notices were read on another device or
+/// withdrawn.
+#[utoipa::path(
+    post,
+    path = "/handledNotice",
+    tag = "notice",
+    request_body = HandledNotice,
+    responses(
+        (status = 200, body = Handled),
+        (status = 400, body = Problem),
+        (status = 503, body = Problem),
+    ),
+)]
+pub async fn handled_notice(
+    State(app): State<App>,
+    caller: Caller,
+    Params(params): Params<HandledNotice>,
+) -> Result<Json<Handled>, Error> {
+    let id_list = app.store.handled(&caller.account, &params.id_list).await?;
+    Ok(Json(Handled { id_list }))
 }

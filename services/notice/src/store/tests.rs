@@ -157,6 +157,18 @@ async fn notices_after_a_number_are_read_in_order(bed: Bed) {
     assert_eq!(read(&[], last, 3).await, (vec![], None, false));
     let withdrawn = bench.kept(&kim).await.unwrap();
     assert_eq!(withdrawn, Some((first, last)), "a withdrawn notice keeps its number");
+
+    // Of the five banners those of the withdrawn notice and of what was read are handled; another account's are not.
+    let banners: Vec<EventId> = likes.iter().map(|like| like.event).chain([bench.event()]).collect();
+    assert_eq!(bench.handled(&kim, &banners).await.unwrap(), [likes[2].event]);
+    bench.read(&kim, first, at(40)).await.unwrap();
+    let mut handled = bench.handled(&kim, &banners).await.unwrap();
+    handled.sort();
+    let mut expected = [likes[0].event, likes[2].event];
+    expected.sort();
+    assert_eq!(handled, expected);
+    assert!(bench.handled(&account("lee"), &banners).await.unwrap().is_empty());
+    assert!(bench.handled(&kim, &[]).await.unwrap().is_empty());
 }
 
 async fn a_notice_is_kept_once_and_numbered_in_order(bed: Bed) {

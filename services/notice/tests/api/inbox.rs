@@ -1,4 +1,4 @@
-//! `findNotice`, `readNotice`, `unreadCount`.
+//! `findNotice`, `readNotice`, `handledNotice`, `unreadCount`.
 
 use serde_json::{Value, json};
 use sosohappy_events::types::{NoticeRaised, Relation, RelationChanged};
@@ -82,6 +82,33 @@ async fn notices_are_listed_counted_and_read(bed: Bed) {
     assert_eq!(get(&notice, &kim, "findNotice?size=51").await.0, 400);
 }
 
+async fn a_device_learns_which_banners_are_handled(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    for day in 0..2 {
+        bed.publish(like(&lee, &kim, DATE + day)).await;
+    }
+    applied(&notice, "noticeLike", 2).await;
+    let (_, page) = get(&notice, &kim, "findNotice").await;
+    let [newer, older] = [0, 1].map(|index| page["content"][index]["id"].as_str().expect("an id").to_owned());
+    let handled = async |ids: &str| {
+        let request = sosohappy_common::tls::client().post(notice.at("/notice-service/handledNotice"));
+        let answer = kim
+            .sign(request)
+            .form(&[("idList", ids)])
+            .send()
+            .await
+            .expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let banners = format!("{newer},{older},another-service");
+    assert_eq!(handled(&banners).await, (200, json!({ "idList": [] })));
+    let seq = page["content"][1]["seq"].as_i64().expect("a number");
+    read(&notice, &kim, &seq.to_string()).await;
+    assert_eq!(handled(&banners).await, (200, json!({ "idList": [older] })));
+    assert_eq!(handled(&["x"; 101].join(",")).await.0, 400);
+}
+
 async fn an_inbox_shows_present_names_and_no_blocked_account(bed: Bed) {
     let notice = replica(&bed, &[]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
@@ -108,6 +135,7 @@ async fn an_inbox_shows_present_names_and_no_blocked_account(bed: Bed) {
 }
 
 on_both_engines!(
+    a_device_learns_which_banners_are_handled,
     an_inbox_shows_present_names_and_no_blocked_account,
     notices_are_listed_counted_and_read,
 );

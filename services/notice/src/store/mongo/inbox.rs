@@ -116,6 +116,25 @@ impl Inbox for MongoStore {
         Ok(oldest.zip(newest))
     }
 
+    async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError> {
+        let ids: Vec<String> = events.iter().map(ToString::to_string).collect();
+        let either = [
+            doc! { "withdrawn": true },
+            doc! { "seq": { "$lte": self.read_until(account).await? } },
+        ];
+        let handled = doc! { "_id": { "$in": ids }, "account": account.as_str(), "$or": either.as_slice() };
+        let mut found = self
+            .collection(NOTICES)
+            .find(handled)
+            .projection(doc! { "_id": 1 })
+            .await?;
+        let mut events = Vec::new();
+        while let Some(notice) = found.try_next().await? {
+            events.push(parse_event(text(&notice, "_id")?)?);
+        }
+        Ok(events)
+    }
+
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
         let notices = self.collection(NOTICES);
         let newest = self.end(account, -1).await?;

@@ -131,6 +131,25 @@ impl Inbox for SqliteStore {
         Ok(oldest.zip(newest))
     }
 
+    async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = QueryBuilder::<Engine>::new("SELECT event_id FROM notice WHERE account = ");
+        query
+            .push_bind(account.as_str())
+            .push(" AND (withdrawn = 1 OR seq <= (SELECT read_seq FROM inbox_read WHERE account = ")
+            .push_bind(account.as_str())
+            .push(")) AND event_id IN (");
+        let mut ids = query.separated(", ");
+        for event in events {
+            ids.push_bind(event.0.as_bytes().to_vec());
+        }
+        query.push(")");
+        let handled: Vec<Vec<u8>> = query.build_query_scalar().fetch_all(self.database.reader()).await?;
+        handled.into_iter().map(event).collect()
+    }
+
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
         let read: Vec<Vec<u8>> = retrying(|| async {
             let mut tx = self.database.begin().await?;
