@@ -20,13 +20,14 @@ use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
-use sosohappy_realtime::{Hub, Marks, Present, Version};
+use sosohappy_realtime::{Hub, Present, Version};
 use sosohappy_store::Directory;
 
 use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
-use crate::metrics::{NoticeMetrics, Outcome};
+use crate::metrics::{Hop, NoticeMetrics, Outcome};
 use crate::push::PushHandle;
 use crate::settings::Settings;
+use crate::shown::ShownReports;
 use crate::store::{Added, Store};
 
 /// A notice that was put into the inbox this long ago was shown, or pushed, then.
@@ -45,7 +46,7 @@ pub struct Delivery {
     pub present: Present,
     pub pushes: PushHandle,
     pub metrics: NoticeMetrics,
-    pub shown: Marks<EventId>,
+    pub shown: ShownReports,
     pub dedupe: Arc<Mutex<Dedupe>>,
     /// Withdrawals that were read here, of which the inbox need not be asked.
     pub withdrawn: Arc<Mutex<Dedupe>>,
@@ -66,6 +67,7 @@ impl Delivery {
         if !self.hub.online(&notice.receiver) {
             return Ok(());
         }
+        self.metrics.reached(Hop::Consumed, notice.occurred_at, self.now());
         if !self.is_for(notice).await? {
             self.metrics.notice(Outcome::Nobody);
             return Ok(());
@@ -82,11 +84,8 @@ impl Delivery {
             self.hub.signal(&notice.receiver);
         }
         if self.hub.has(&notice.receiver, Version::One) && self.is_new(notice, verdict).await? {
-            let metrics = self.metrics.clone();
-            let on_shown = self
-                .shown
-                .on_shown(notice.event, move || metrics.notice(Outcome::Shown));
             let frame = notice.content.frame(name.as_deref());
+            let on_shown = self.shown.queued(notice.event, notice.occurred_at);
             self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
         }
         self.dedupe

@@ -11,6 +11,7 @@ mod names;
 mod push;
 mod routes;
 mod settings;
+mod shown;
 mod socket;
 mod store;
 
@@ -24,16 +25,16 @@ use sosohappy_bus::relay::spawn_relay;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
-use sosohappy_events::{EventId, Mixed};
-use sosohappy_realtime::{Hub, Marks, Present, spawn_revalidation};
+use sosohappy_events::Mixed;
+use sosohappy_realtime::{Hub, Present, spawn_revalidation};
 
 use crate::app::App;
 use crate::delivery::Delivery;
 use crate::metrics::NoticeMetrics;
 use crate::push::{PushHandle, Worker};
 pub use crate::settings::Settings;
+use crate::shown::ShownReports;
 use crate::socket::NoticeProtocol;
-use crate::store::Store;
 
 pub const SERVICE: &str = "notice-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
@@ -77,7 +78,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     };
     worker.spawn();
     housekeeping::spawn(&context, settings.clone(), inbox.store.clone());
-    let shown = shown_marks(&context, &inbox.store);
+    let shown = ShownReports::spawn(&context, &inbox.store, &metrics);
     let delivery = Delivery {
         settings,
         context: context.clone(),
@@ -105,7 +106,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         names: identity.names.clone(),
         present,
         shown: delivery.shown.clone(),
-        metrics: delivery.metrics.clone(),
     };
     let app = App {
         context: context.clone(),
@@ -122,13 +122,4 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         routes::routes(app, identity),
     ))
-}
-
-/// Settles the pushes of notices that a socket has shown.
-fn shown_marks(context: &Context, store: &Arc<dyn Store>) -> Marks<EventId> {
-    let store = store.clone();
-    Marks::spawn(context, move |notices: Vec<EventId>, at| {
-        let store = store.clone();
-        Box::pin(async move { store.settle(&notices, at).await })
-    })
 }

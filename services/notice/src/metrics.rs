@@ -1,6 +1,7 @@
 //! What notice counts beside requests and sockets.
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use jiff::Timestamp;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use sosohappy_common::metrics::Metrics;
 
 #[derive(Debug, Clone)]
@@ -9,6 +10,7 @@ pub struct NoticeMetrics {
     pushes: IntCounterVec,
     broken_credentials: IntGaugeVec,
     dropped_tokens: IntCounterVec,
+    delivery: HistogramVec,
 }
 
 /// What became of a notice at one replica.
@@ -26,6 +28,32 @@ pub enum Outcome {
     Over,
     /// The receiver and the actor are the same, or in a block, or one of them is nobody.
     Nobody,
+}
+
+/// A point on the way of a notice or message. Each is measured from the moment at which it happened, so that a hop's share is the difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// A replica with a socket of the receiver has read the record.
+    Consumed,
+    /// Its frame is queued for a socket, or was read from the inbox for one.
+    Queued,
+    /// The first client acknowledged it, or gave a sign of life after it.
+    Acknowledged,
+    /// A provider accepted the push for a device; with the time that pushes wait for sockets and are collected.
+    Pushed,
+}
+
+impl Hop {
+    const ALL: [Self; 4] = [Self::Consumed, Self::Queued, Self::Acknowledged, Self::Pushed];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Consumed => "consumed",
+            Self::Queued => "queued",
+            Self::Acknowledged => "acknowledged",
+            Self::Pushed => "pushed",
+        }
+    }
 }
 
 impl NoticeMetrics {
@@ -69,7 +97,17 @@ impl NoticeMetrics {
         for provider in ["fcm", "apns"] {
             broken_credentials.with_label_values(&[provider]);
         }
+        let delivery = HistogramOpts::new(
+            "notice_delivery_seconds",
+            "From what happened to each point of its way to the receiver, by hop: consumed, queued, acknowledged, pushed",
+        )
+        .buckets(vec![0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]);
+        let delivery = metrics.register(HistogramVec::new(delivery, &["hop"]).expect("a static metric is valid"));
+        for hop in Hop::ALL {
+            delivery.with_label_values(&[hop.label()]);
+        }
         Self {
+            delivery,
             broken_credentials,
             dropped_tokens,
             notices: counter(
@@ -91,6 +129,12 @@ impl NoticeMetrics {
             Outcome::Nobody => "nobody",
         };
         self.notices.with_label_values(&[label]).inc();
+    }
+
+    /// Observes that what happened at `since` has come to a hop.
+    pub fn reached(&self, hop: Hop, since: Timestamp, now: Timestamp) {
+        let seconds = now.duration_since(since).as_secs_f64().max(0.0);
+        self.delivery.with_label_values(&[hop.label()]).observe(seconds);
     }
 
     pub fn broken_credential(&self, provider: &str) -> IntGauge {

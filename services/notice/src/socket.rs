@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use sosohappy_access::{Caller, Names};
 use sosohappy_common::{Account, Problem};
-use sosohappy_events::EventId;
 use sosohappy_realtime::stream::{self, Incoming};
-use sosohappy_realtime::{Close, Marks, Numbered, Origin, Page, Present, Protocol, Stream, Version};
+use sosohappy_realtime::{Close, Numbered, Origin, Page, Present, Protocol, Stream, Version};
 use sosohappy_store::Directory;
 
 use crate::error::Error;
-use crate::metrics::{NoticeMetrics, Outcome};
 use crate::names::present_names;
+use crate::shown::ShownReports;
 use crate::store::{Store, StoredNotice};
 
 /// Notices that a client may have missed to get them on its socket. A client that missed more pages through `findNotice`.
@@ -23,8 +22,7 @@ pub struct NoticeProtocol {
     pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
     pub present: Present,
-    pub shown: Marks<EventId>,
-    pub metrics: NoticeMetrics,
+    pub shown: ShownReports,
 }
 
 impl Protocol for NoticeProtocol {
@@ -81,11 +79,10 @@ impl NoticeProtocol {
     /// Returns the frame of a notice, whose acknowledgement settles its push.
     fn numbered(&self, notice: &StoredNotice, actor: Option<&str>) -> Option<Numbered> {
         let data = notice.shown_data(actor)?;
-        let metrics = self.metrics.clone();
         Some(Numbered {
             seq: notice.seq,
             frame: stream::frame(&notice.topic, Some(&notice.id.to_string()), Some(notice.seq), &data),
-            on_shown: self.shown.on_shown(notice.id, move || metrics.notice(Outcome::Shown)),
+            on_shown: self.shown.queued(notice.id, notice.occurred_at),
         })
     }
 }

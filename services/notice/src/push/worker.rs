@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use super::{Gateway, PushError};
 use crate::domain::{PushContent, PushGroup, PushText, Target, Thread};
-use crate::metrics::NoticeMetrics;
+use crate::metrics::{Hop, NoticeMetrics};
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -261,6 +261,8 @@ impl Worker {
         Ok(match self.gateway.push(device, push.event, text).await {
             Ok(()) => {
                 self.store.sent(&group.events, device).await?;
+                self.metrics
+                    .reached(Hop::Pushed, push.occurred_at, self.context.clock.now());
                 Answer::Sent
             }
             Err(PushError::Gone { since }) => {

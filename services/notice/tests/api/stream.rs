@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sosohappy_events::types::{NoticeRaised, Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, Running, Socket, eventually, on_both_engines};
 
-use crate::fleet::{DATE, QUIET, applied, connect, device, frame, kim, lee, like, pushes, replica};
+use crate::fleet::{DATE, QUIET, applied, connect, counted, device, frame, kim, lee, like, pushes, replica};
 
 async fn open(notice: &Running, person: &Person, more: &str) -> Socket {
     let path = format!("/notice-service/connect-notice?nickname={}&v=2{more}", person.nickname);
@@ -154,6 +154,10 @@ async fn only_an_acknowledgement_keeps_a_notice_from_a_push(bed: Bed) {
     })
     .await;
     assert!(of_kim.silent_for(QUIET).await);
+    for (hop, count) in [("consumed", 2), ("queued", 2), ("acknowledged", 1), ("pushed", 1)] {
+        let reached = counted(&notice, "notice_delivery_seconds_count", &[("hop", hop)]).await;
+        assert_eq!(reached, count, "{hop}");
+    }
     assert_eq!(
         pushes(&notice, "like", "sent").await,
         1,

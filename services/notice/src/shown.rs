@@ -1,0 +1,55 @@
+//! What is told of a notice when a socket has shown it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
+use sosohappy_events::EventId;
+use sosohappy_realtime::{Marks, OnShown};
+
+use crate::metrics::{Hop, NoticeMetrics, Outcome};
+use crate::store::Store;
+
+/// The delivery of a notice that is older when its frame is queued is not measured: its client was away.
+const MEASURED: Duration = Duration::from_secs(30);
+
+/// Settles the pushes of shown notices, and measures their delivery. Clones share the queue of marks.
+#[derive(Debug, Clone)]
+pub struct ShownReports {
+    marks: Marks<EventId>,
+    metrics: NoticeMetrics,
+    clock: Arc<dyn Clock>,
+}
+
+impl ShownReports {
+    pub fn spawn(context: &Context, store: &Arc<dyn Store>, metrics: &NoticeMetrics) -> Self {
+        let store = store.clone();
+        let marks = Marks::spawn(context, move |notices: Vec<EventId>, at| {
+            let store = store.clone();
+            Box::pin(async move { store.settle(&notices, at).await })
+        });
+        Self {
+            marks,
+            metrics: metrics.clone(),
+            clock: context.clock.clone(),
+        }
+    }
+
+    /// Returns the report for a frame that is being queued.
+    pub fn queued(&self, notice: EventId, occurred_at: Timestamp) -> OnShown {
+        let now = self.clock.now();
+        let is_measured = now.duration_since(occurred_at).unsigned_abs() <= MEASURED;
+        if is_measured {
+            self.metrics.reached(Hop::Queued, occurred_at, now);
+        }
+        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+        self.marks.on_shown(notice, move || {
+            metrics.notice(Outcome::Shown);
+            if is_measured {
+                metrics.reached(Hop::Acknowledged, occurred_at, clock.now());
+            }
+        })
+    }
+}
