@@ -48,6 +48,7 @@ OUTSIDE = {
     ("mysql-from-grafana", "ingress", f"{IN_MONITORING}, pods app.kubernetes.io/name=grafana", (3306,)),
     ("from-gateway", "ingress", "namespace sosohappy/gateway=true", ("http",)),
     ("object-store", "egress", WORLD, (443,)),
+    ("sign-in-providers", "egress", WORLD, (443,)),
     ("push-providers", "egress", WORLD, (443,)),
     ("collector", "ingress", IN_MONITORING, (8888,)),
     ("collector", "egress", IN_MONITORING, (4318,)),
@@ -511,7 +512,7 @@ def secrets():
     script = (ROOT / "scripts/deploy").read_text().replace("\\\n", " ")
     made = {name: set(re.findall(r' ([a-z-]+) "', rest + " ")) for name, rest in re.findall(r"make_secret ([a-z-]+)((?: +[a-z-]+ \"[^\n]*?\")+)\n", script)}
     fetched = {item["metadata"]["name"]: {entry["secretKey"] for entry in item["spec"].get("data", [])} for item in load(K8S / "components/external-secrets/secrets.yaml")}
-    for of_providers in ("images-credentials", "push-credentials"):
+    for of_providers in ("images-credentials", "push-credentials", "sign-in-credentials"):
         fetched.pop(of_providers)
     check(made == fetched, f"scripts/deploy makes {made}, external-secrets fetches {fetched}")
     return made

@@ -1,15 +1,17 @@
-//! A fake sign-in provider on loopback: its public keys, ID tokens signed with them, and faulty responses that a test chooses.
+//! A fake sign-in provider on loopback: its public keys, ID tokens signed with them, its calls for tokens and unlinking, and faulty responses
+//! that a test chooses.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::routing::{get, post};
+use axum::{Form, Router};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use serde_json::Value;
@@ -23,6 +25,12 @@ static EC: LazyLock<EncodingKey> = LazyLock::new(|| {
     let key = rcgen::KeyPair::generate().expect("a key can be generated");
     EncodingKey::from_ec_der(&key.serialize_der())
 });
+
+/// The key of a client, which signs client secrets.
+static CLIENT: LazyLock<rcgen::KeyPair> = LazyLock::new(|| rcgen::KeyPair::generate().expect("a key can be generated"));
+
+/// The longest lifetime of a client secret that Apple accepts, in seconds.
+const CLIENT_SECRET_SECONDS: i64 = 15_777_000;
 
 fn rsa_key() -> EncodingKey {
     let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, RSA_BITS).expect("a key can be generated");
@@ -94,9 +102,38 @@ pub enum KeysAnswer {
     Slow(Duration),
 }
 
+/// A call of a client: `/token`, `/revoke` or `/unlink`.
+#[derive(Debug, Clone)]
+pub struct ProviderCall {
+    pub path: String,
+    pub authorization: Option<String>,
+    pub form: HashMap<String, String>,
+}
+
+/// The response of a fake provider to a call.
+#[derive(Debug, Clone)]
+pub struct CallAnswer {
+    pub status: u16,
+    pub body: String,
+    pub delay: Duration,
+}
+
+impl CallAnswer {
+    /// Returns an immediate response.
+    #[must_use]
+    pub fn of(status: u16, body: impl Into<String>) -> Self {
+        Self {
+            status,
+            body: body.into(),
+            delay: Duration::ZERO,
+        }
+    }
+}
+
 /// A provider whose responses a test chooses. It stops with the test's runtime.
 #[derive(Debug, Clone)]
 pub struct FakeProvider {
+    url: String,
     keys_url: String,
     shared: Arc<Shared>,
 }
@@ -105,6 +142,9 @@ pub struct FakeProvider {
 struct Shared {
     answer: Mutex<KeysAnswer>,
     requests: AtomicUsize,
+    /// By path; 200 with an empty object where a test has set none.
+    call_answers: Mutex<HashMap<String, CallAnswer>>,
+    calls: Mutex<Vec<ProviderCall>>,
 }
 
 impl FakeProvider {
@@ -118,9 +158,14 @@ impl FakeProvider {
         let shared = Arc::new(Shared {
             answer: Mutex::new(KeysAnswer::Keys(keys)),
             requests: AtomicUsize::new(0),
+            call_answers: Mutex::default(),
+            calls: Mutex::default(),
         });
         let routes = Router::new()
             .route("/keys", get(answer_keys))
+            .route("/token", post(answer_call))
+            .route("/revoke", post(answer_call))
+            .route("/unlink", post(answer_call))
             .with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -128,6 +173,7 @@ impl FakeProvider {
         let address = listener.local_addr().expect("a bound listener has an address");
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Self {
+            url: format!("http://{address}"),
             keys_url: format!("http://{address}/keys"),
             shared,
         }
@@ -139,7 +185,32 @@ impl FakeProvider {
         &self.keys_url
     }
 
-    /// Sets the response to later requests.
+    /// Returns the URL of a call: `/token`, `/revoke` or `/unlink`.
+    #[must_use]
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// Returns the private key in PEM form with which a client signs its secrets for `/token` and `/revoke`: `ES256`, `kid` is `key`, issuer
+    /// `team`, subject `app`. A call with another secret is refused with `invalid_client`.
+    #[must_use]
+    pub fn client_key() -> String {
+        CLIENT.serialize_pem()
+    }
+
+    /// Sets the response to later calls of that path with a valid client secret.
+    pub fn set_call_answer(&self, path: &str, answer: CallAnswer) {
+        self.shared.call_answers.lock().insert(path.to_owned(), answer);
+    }
+
+    /// Returns the calls of that path, the oldest first.
+    #[must_use]
+    pub fn calls(&self, path: &str) -> Vec<ProviderCall> {
+        let calls = self.shared.calls.lock();
+        calls.iter().filter(|call| call.path == path).cloned().collect()
+    }
+
+    /// Sets the response to later requests for the keys.
     pub fn set_answer(&self, answer: KeysAnswer) {
         *self.shared.answer.lock() = answer;
     }
@@ -167,4 +238,46 @@ async fn answer_keys(State(shared): State<Arc<Shared>>) -> (StatusCode, String) 
             (StatusCode::OK, String::new())
         }
     }
+}
+
+async fn answer_call(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    Form(form): Form<HashMap<String, String>>,
+) -> (StatusCode, String) {
+    let path = uri.path().to_owned();
+    let authorization = headers.get(header::AUTHORIZATION);
+    let is_known_client = path == "/unlink" || form.get("client_secret").is_some_and(|secret| is_client_secret(secret));
+    shared.calls.lock().push(ProviderCall {
+        authorization: authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        path: path.clone(),
+        form,
+    });
+    if !is_known_client {
+        return (StatusCode::BAD_REQUEST, r#"{"error": "invalid_client"}"#.to_owned());
+    }
+    let answer = shared.call_answers.lock().get(&path).cloned();
+    let answer = answer.unwrap_or_else(|| CallAnswer::of(200, "{}"));
+    tokio::time::sleep(answer.delay).await;
+    (StatusCode::from_u16(answer.status).expect("a status"), answer.body)
+}
+
+/// Whether a client secret is as Apple documents it. The times are not compared with a clock: a test has its own.
+fn is_client_secret(secret: &str) -> bool {
+    let key = DecodingKey::from_ec_pem(CLIENT.public_key_pem().as_bytes()).expect("a public key");
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.validate_exp = false;
+    validation.set_audience(&["https://appleid.apple.com"]);
+    validation.set_issuer(&["team"]);
+    let Ok(decoded) = jsonwebtoken::decode::<Value>(secret, &key, &validation) else {
+        return false;
+    };
+    let (issued_at, expires_at) = (decoded.claims["iat"].as_i64(), decoded.claims["exp"].as_i64());
+    let lifetime = expires_at
+        .zip(issued_at)
+        .map(|(expires_at, issued_at)| expires_at - issued_at);
+    decoded.header.kid.as_deref() == Some("key")
+        && decoded.claims["sub"] == "app"
+        && lifetime.is_some_and(|lifetime| (1..=CLIENT_SECRET_SECONDS).contains(&lifetime))
 }

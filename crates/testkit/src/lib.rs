@@ -30,7 +30,7 @@ pub use cluster::{BalancedCluster, Cluster, Ports, Process};
 pub use counting_bus::CountingBus;
 pub use engines::EngineSet;
 pub use eventually::eventually;
-pub use fake_provider::{FakeProvider, KeysAnswer, ProviderKey};
+pub use fake_provider::{CallAnswer, FakeProvider, KeysAnswer, ProviderCall, ProviderKey};
 pub use patience::PATIENCE;
 pub use ports::ReservedPorts;
 pub use running::Running;

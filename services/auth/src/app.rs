@@ -11,6 +11,7 @@ use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::{Envelope, Event, Mixed};
 use sosohappy_media::Images;
+use tokio::sync::Notify;
 
 use crate::domain::hash::AccountHasher;
 use crate::domain::person::Person;
@@ -18,6 +19,8 @@ use crate::error::Error;
 use crate::id_tokens::IdTokens;
 use crate::keys::Keyring;
 use crate::metrics::Metrics;
+use crate::provider_tokens::ProviderTokens;
+use crate::providers::Providers;
 use crate::settings::Settings;
 use crate::store::{Store, Transaction};
 
@@ -31,6 +34,10 @@ pub struct App {
     pub keyring: Keyring,
     pub id_tokens: IdTokens,
     pub hasher: AccountHasher,
+    pub provider_tokens: ProviderTokens,
+    pub providers: Providers,
+    /// Notified when a call was enqueued and committed.
+    pub external_calls: Notify,
     pub relay: RelayHandle,
     pub metrics: Metrics,
     pub failed_sign_ins: Live<KeyedLimiter<Account>>,

@@ -46,6 +46,8 @@ pub enum Error {
     /// The ID token proves nothing, or not what the request claims.
     #[error("ID token: {0}")]
     InvalidIdToken(#[from] InvalidIdToken),
+    #[error("the authorization code of Apple is not valid")]
+    InvalidAuthorizationCode,
     /// The address of the request is not one that the provider has verified.
     #[error("the address is not verified by the provider")]
     UnverifiedAddress,
@@ -125,6 +127,11 @@ impl From<&Error> for Problem {
                 StatusCode::FORBIDDEN,
                 "invalid-id-token",
                 "The ID token or its nonce is missing, wrong or expired",
+            ),
+            Error::InvalidAuthorizationCode => Problem::new(
+                StatusCode::FORBIDDEN,
+                "invalid-authorization-code",
+                "Apple's authorization code is wrong, used or expired",
             ),
             Error::UnverifiedAddress => Problem::new(
                 StatusCode::FORBIDDEN,

@@ -57,7 +57,7 @@ impl Importer {
                 introduction: person.introduction.as_str().to_owned(),
                 photo,
                 device_token: devices.last().map(|device| device.token.clone()),
-                apple_refresh_token: sealed.and_then(|sealed| self.provider_tokens.open(&account, &sealed)),
+                apple_refresh_token: sealed.and_then(|sealed| self.provider_tokens.open(account.as_str(), &sealed)),
                 legacy_id: imported.map(|imported| imported.legacy_id),
                 account,
             });

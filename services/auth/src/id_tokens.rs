@@ -7,12 +7,14 @@ use anyhow::ensure;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use sosohappy_common::clock::Clock;
 use tokio::time::Instant;
 
-use crate::domain::id_token::{Expected, IdTokenClaims, InvalidIdToken, Proven};
+use crate::domain::id_token::{Expected, IdTokenClaims, InvalidIdToken, Nonce, Proven};
 use crate::domain::provider::Provider;
 use crate::error::Error;
+use crate::providers::read_body;
 use crate::settings::{Proof, ProviderSettings, SignIn};
 
 /// The longest ID token, in bytes.
@@ -88,7 +90,51 @@ impl IdTokens {
     /// # Errors
     /// [`Error::InvalidIdToken`]; [`Error::ProviderUnavailable`] where no keys of the provider are known and it does not answer.
     pub async fn verify(&self, provider: Provider, token: Option<&str>, nonce: Option<&str>) -> Result<Proven, Error> {
+        let settings = &self.keys_of(provider)?.settings;
+        self.check(provider, token, &settings.audience, Nonce::OfClient(nonce))
+            .await
+    }
+
+    /// Returns what a token proves that Apple has sent itself, in exchange for an authorization code of this client.
+    ///
+    /// # Errors
+    /// As [`IdTokens::verify`].
+    pub async fn verify_exchanged(&self, token: &str, client_id: &str) -> Result<Proven, Error> {
+        let audience = [client_id.to_owned()];
+        self.check(Provider::Apple, Some(token), &audience, Nonce::NotNeeded)
+            .await
+    }
+
+    fn keys_of(&self, provider: Provider) -> Result<&ProviderKeys, Error> {
+        let keys = self.providers.iter().find(|(of, _)| *of == provider);
+        keys.map(|(_, keys)| keys).ok_or(Error::UnknownProvider)
+    }
+
+    async fn check(
+        &self,
+        provider: Provider,
+        token: Option<&str>,
+        audience: &[String],
+        nonce: Nonce<'_>,
+    ) -> Result<Proven, Error> {
         let token = token.filter(|token| !token.is_empty()).ok_or(InvalidIdToken::Missing)?;
+        let keys = self.keys_of(provider)?;
+        let claims: IdTokenClaims = self.read(provider, token).await?;
+        let expected = Expected {
+            provider,
+            audience,
+            nonce,
+            trusts_address: keys.settings.trust_address,
+            now: self.clock.now(),
+        };
+        Ok(claims.check(expected)?)
+    }
+
+    /// Returns the claims of a token that this provider has signed. The claims themselves are not checked.
+    ///
+    /// # Errors
+    /// As [`IdTokens::verify`].
+    pub async fn read<C: DeserializeOwned>(&self, provider: Provider, token: &str) -> Result<C, Error> {
         if token.len() > TOKEN_BYTES {
             return Err(InvalidIdToken::Malformed.into());
         }
@@ -98,35 +144,24 @@ impl IdTokens {
             return Err(InvalidIdToken::Algorithm.into());
         }
         let kid = header.kid.ok_or(InvalidIdToken::UnknownKey)?;
-        let (_, keys) = self
-            .providers
-            .iter()
-            .find(|(of, _)| *of == provider)
-            .ok_or(Error::UnknownProvider)?;
+        let keys = self.keys_of(provider)?;
         let key = keys.find(provider, &kid).await?;
         if key.algorithm != header.alg {
             return Err(InvalidIdToken::Algorithm.into());
         }
-        // The claims are checked by `IdTokenClaims::check`, on the clock of the context.
+        // Callers check the claims, on the clock of the context.
         let mut validation = Validation::new(key.algorithm);
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let claims = jsonwebtoken::decode::<IdTokenClaims>(token, &key.key, &validation).map_err(|error| {
+        let claims = jsonwebtoken::decode::<C>(token, &key.key, &validation).map_err(|error| {
             if matches!(error.kind(), jsonwebtoken::errors::ErrorKind::InvalidSignature) {
                 InvalidIdToken::Signature
             } else {
                 InvalidIdToken::Malformed
             }
         })?;
-        let expected = Expected {
-            provider,
-            audience: &keys.settings.audience,
-            nonce,
-            trusts_address: keys.settings.trust_address,
-            now: self.clock.now(),
-        };
-        Ok(claims.claims.check(expected)?)
+        Ok(claims.claims)
     }
 }
 
@@ -232,17 +267,14 @@ impl ProviderKeys {
     async fn fetch(&self) -> Result<Arc<[ProviderKey]>, FetchError> {
         let unavailable = |error: reqwest::Error| FetchError::Unavailable(error.without_url());
         let request = self.http.get((*self.settings.keys_url).clone());
-        let mut response = request.send().await.map_err(unavailable)?;
+        let response = request.send().await.map_err(unavailable)?;
         if response.status() != http::StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
-            if body.len() + chunk.len() > ANSWER_BYTES {
-                return Err(FetchError::TooLong);
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = read_body(response, ANSWER_BYTES)
+            .await
+            .map_err(unavailable)?
+            .ok_or(FetchError::TooLong)?;
         let set: JwkSet = serde_json::from_slice(&body).map_err(|_| FetchError::Json)?;
         let keys: Arc<[_]> = set.keys.iter().filter_map(ProviderKey::of).collect();
         if keys.is_empty() {

@@ -1,6 +1,10 @@
 //! With which identities of sign-in providers an account may be entered.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use secrecy::{ExposeSecret as _, SecretString};
 use sosohappy_common::Account;
+use sosohappy_events::EventId;
 use sosohappy_store::{StoreError, retrying};
 
 use crate::app::App;
@@ -8,6 +12,7 @@ use crate::domain::id_token::{InvalidIdToken, Proven};
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::provider::Provider;
 use crate::error::Error;
+use crate::external_calls::{self, Kind};
 use crate::sessions;
 use crate::settings::Proof;
 use crate::store::Transaction;
@@ -15,49 +20,200 @@ use crate::store::Transaction;
 /// Identities of one account.
 const MAX_IDENTITIES: usize = 10;
 
-/// Checks a claimed subject against the provider's ID token; `None` where the provider's proof is `none` and the claim is believed.
-pub async fn prove(
-    app: &App,
-    provider: Provider,
-    subject: &str,
-    id_token: Option<&str>,
-    nonce: Option<&str>,
-) -> Result<Option<Proven>, Error> {
-    match app.settings.get().sign_in.proof_of(provider) {
-        Proof::None => return Ok(None),
-        Proof::IdToken => {}
-    }
-    let verified = app.id_tokens.verify(provider, id_token, nonce).await;
-    let verified = verified.and_then(|proven| {
-        if proven.subject == subject {
-            Ok(proven)
-        } else {
-            Err(InvalidIdToken::Subject.into())
-        }
-    });
-    let proven = verified.inspect_err(|error| {
+/// The longest authorization code, in Base64.
+const AUTHORIZATION_CODE_CHARS: usize = 2732;
+
+/// What a request shows of an identity at a provider.
+#[derive(Clone, Copy)]
+pub struct Evidence<'e> {
+    pub provider: Provider,
+    /// The subject that the request claims.
+    pub subject: &'e str,
+    pub id_token: Option<&'e str>,
+    pub nonce: Option<&'e str>,
+    /// Apple's authorization code in Base64.
+    pub authorization_code: Option<&'e str>,
+}
+
+/// What a provider says about an identity.
+#[derive(Default)]
+pub struct Verdict {
+    /// None where the provider's proof is `none`, and the claim is believed.
+    pub proven: Option<Proven>,
+    /// Apple's, for an authorization code.
+    pub refresh_token: Option<SecretString>,
+}
+
+/// Checks a claimed subject with the provider.
+///
+/// | proof | ID token | authorization code of Apple | |
+/// | --- | --- | --- | --- |
+/// | `none` | | | the claim is believed, unless Apple answers the code with another subject |
+/// | `id-token` | shown | | the ID token proves; the code, if there is one, adds the refresh token |
+/// | `id-token` | not shown | shown | the ID token in Apple's answer proves |
+/// | `id-token` | not shown | not shown | refused |
+pub async fn prove(app: &App, evidence: Evidence<'_>) -> Result<Verdict, Error> {
+    let judged = judge(app, evidence).await;
+    judged.inspect_err(|error| {
         if let Error::InvalidIdToken(reason) = error {
-            tracing::info!(provider = provider.as_str(), %reason, "ID token refused");
+            tracing::info!(provider = evidence.provider.as_str(), %reason, "ID token refused");
         }
+    })
+}
+
+async fn judge(app: &App, evidence: Evidence<'_>) -> Result<Verdict, Error> {
+    let provider = evidence.provider;
+    let proof = app.settings.get().sign_in.proof_of(provider);
+    let shown = evidence.id_token.filter(|token| !token.is_empty());
+    let proven = match (proof, shown) {
+        (Proof::None, _) | (Proof::IdToken, None) => None,
+        (Proof::IdToken, Some(_)) => Some(app.id_tokens.verify(provider, shown, evidence.nonce).await?),
+    };
+    if proven.as_ref().is_some_and(|proven| proven.subject != evidence.subject) {
+        return Err(InvalidIdToken::Subject.into());
+    }
+    let exchanged = exchange(app, evidence).await;
+    let (exchanged, refresh_token) = match exchanged {
+        Ok(exchanged) => exchanged.unzip(),
+        // Apple's outage keeps nobody out whose identity does not depend on it; the next sign-in gets a refresh token.
+        Err(Error::ProviderUnavailable) if proof == Proof::None || proven.is_some() => (None, None),
+        Err(error) => return Err(error),
+    };
+    let proven = match proof {
+        Proof::None => None,
+        Proof::IdToken => Some(proven.or(exchanged).ok_or(InvalidIdToken::Missing)?),
+    };
+    Ok(Verdict { proven, refresh_token })
+}
+
+/// Exchanges the authorization code, if there is one and Apple's key is set.
+async fn exchange(app: &App, evidence: Evidence<'_>) -> Result<Option<(Proven, SecretString)>, Error> {
+    let code = evidence.authorization_code.filter(|code| !code.is_empty());
+    let (Provider::Apple, Some(code), Some(client_id)) = (evidence.provider, code, app.providers.apple_client()) else {
+        return Ok(None);
+    };
+    let code = authorization_code(code)?;
+    let exchanged = app.providers.exchange_apple(&code, app.now()).await.map_err(|error| {
+        if error.is_invalid_grant() {
+            return Error::InvalidAuthorizationCode;
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to exchange Apple authorization code"
+        );
+        Error::ProviderUnavailable
     })?;
-    Ok(Some(proven))
+    let proven = app.id_tokens.verify_exchanged(&exchanged.id_token, client_id).await;
+    let proven = proven.map_err(|error| match error {
+        // The request has no part in this token.
+        Error::InvalidIdToken(reason) => {
+            tracing::warn!(%reason, "Apple answered an authorization code with an invalid ID token");
+            Error::ProviderUnavailable
+        }
+        other => other,
+    })?;
+    if proven.subject != evidence.subject {
+        return Err(InvalidIdToken::Subject.into());
+    }
+    Ok(Some((proven, exchanged.refresh_token)))
+}
+
+/// The app sends the bytes of the code in Base64, with or without padding.
+fn authorization_code(text: &str) -> Result<SecretString, Error> {
+    const INVALID: Error = Error::InvalidParameter("authorizationCode: Base64 of up to 2048 bytes of text");
+    if text.len() > AUTHORIZATION_CODE_CHARS {
+        return Err(INVALID);
+    }
+    let bytes = STANDARD_NO_PAD
+        .decode(text.trim_end_matches('='))
+        .map_err(|_| INVALID)?;
+    let code = String::from_utf8(bytes).map_err(|_| INVALID)?;
+    if !code.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(INVALID);
+    }
+    Ok(code.into())
+}
+
+/// Keeps Apple's refresh token, encrypted, until the account resigns or unlinks Apple.
+pub async fn keep_refresh_token(
+    app: &App,
+    tx: &mut dyn Transaction,
+    account: &Account,
+    token: &SecretString,
+) -> Result<(), Error> {
+    let sealed = app
+        .provider_tokens
+        .seal(account.as_str(), token.expose_secret(), &*app.context.entropy);
+    Ok(tx.set_provider_token(account, &sealed).await?)
+}
+
+/// Enqueues the calls that end what providers hold about identities which leave an account. [`App::external_calls`] is notified after the
+/// commit.
+pub async fn disconnect(
+    app: &App,
+    tx: &mut dyn Transaction,
+    account: &Account,
+    leaving: &[LinkedIdentity],
+    resignation: Option<EventId>,
+) -> Result<(), Error> {
+    let of = |provider: Provider| {
+        let identities = leaving.iter().map(|leaving| &leaving.identity);
+        identities.filter(move |identity| identity.issuer == provider.issuer())
+    };
+    // An imported account may have a token and no known subject.
+    if (resignation.is_some() || of(Provider::Apple).next().is_some())
+        && let Some(sealed) = tx.provider_token(account).await?
+    {
+        tx.delete_provider_token(account).await?;
+        match app.provider_tokens.open(account.as_str(), &sealed) {
+            Some(token) => external_calls::enqueue(app, tx, Kind::AppleRevocation, &token, resignation).await?,
+            None => tracing::error!(
+                "Apple refresh token cannot be decrypted and is not revoked: its key is missing in tokens.provider-keys"
+            ),
+        }
+    }
+    // A claim that was only believed must not unlink the person who it names.
+    let is_proven = app.settings.get().sign_in.proof_of(Provider::Kakao) == Proof::IdToken;
+    if is_proven && app.providers.unlinks_kakao() {
+        for subject in of(Provider::Kakao).filter_map(|identity| identity.subject.clone()) {
+            external_calls::enqueue(app, tx, Kind::KakaoUnlink, &subject.into(), resignation).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Links an identity to an account. `address` is the account of the address that the provider has verified.
 ///
 /// # Errors
 /// [`Error::IdentityTaken`] where the identity is another account's, or that of a legacy account whose subject is unknown.
-pub async fn link(app: &App, account: &Account, identity: &Identity, address: Option<&Account>) -> Result<(), Error> {
-    retrying(|| link_once(app, account, identity, address)).await
+pub async fn link(
+    app: &App,
+    account: &Account,
+    identity: &Identity,
+    address: Option<&Account>,
+    refresh_token: Option<&SecretString>,
+) -> Result<(), Error> {
+    retrying(|| link_once(app, account, identity, address, refresh_token)).await
 }
 
-async fn link_once(app: &App, account: &Account, identity: &Identity, address: Option<&Account>) -> Result<(), Error> {
+async fn link_once(
+    app: &App,
+    account: &Account,
+    identity: &Identity,
+    address: Option<&Account>,
+    refresh_token: Option<&SecretString>,
+) -> Result<(), Error> {
     let mut tx = app.store.begin().await?;
     let person = tx.person(account).await?.ok_or(Error::UnknownAccount)?;
-    match tx.owner_of_identity(identity).await? {
-        Some(owner) if owner == *account => return Ok(()),
-        Some(_) => return Err(Error::IdentityTaken),
-        None => {}
+    let owner = tx.owner_of_identity(identity).await?;
+    if owner.as_ref().is_some_and(|owner| owner != account) {
+        return Err(Error::IdentityTaken);
+    }
+    if let Some(token) = refresh_token {
+        keep_refresh_token(app, tx.as_mut(), account, token).await?;
+    }
+    if owner.is_some() {
+        return Ok(tx.commit().await?);
     }
     if let Some(address) = address {
         let at_address = tx.person_at(address).await?;
@@ -98,11 +254,12 @@ async fn unlink_once(app: &App, account: &Account, identity: &Identity) -> Resul
     let linked = tx.identities_of(account).await?;
     let mut left = LinkedIdentity::all_of(&person, linked);
     let before = left.len();
-    left.retain(|linked| linked.identity != *identity);
+    let leaving: Vec<_> = left.extract_if(.., |linked| linked.identity == *identity).collect();
     if left.len() == before {
         return Ok(false);
     }
     let next = left.first().ok_or(Error::LastIdentity)?;
+    disconnect(app, tx.as_mut(), account, &leaving, None).await?;
     tx.delete_identity(account, identity).await?;
     if person.identity == *identity {
         // The account's own row never loses its subject: an older release would take the next one that comes.
@@ -115,6 +272,7 @@ async fn unlink_once(app: &App, account: &Account, identity: &Identity) -> Resul
         }
     }
     app.commit(tx).await?;
+    app.external_calls.notify_one();
     Ok(true)
 }
 

@@ -734,7 +734,7 @@ impl Row<'_> {
         if let Some(token) = apple.filter(|token| !token.is_empty() && *token != NO_APPLE_TOKEN) {
             let sealed = importer
                 .provider_tokens
-                .seal(&person.account, token, &*importer.context.entropy);
+                .seal(person.account.as_str(), token, &*importer.context.entropy);
             tx.set_provider_token(&person.account, &sealed).await?;
         }
         tx.set_imported(&ImportedAccount {

@@ -6,6 +6,7 @@ mod consumers;
 mod domain;
 mod error;
 pub mod export;
+mod external_calls;
 mod id_tokens;
 mod identities;
 pub mod import;
@@ -13,6 +14,7 @@ mod keys;
 mod metrics;
 mod nicknames;
 mod provider_tokens;
+mod providers;
 mod relations;
 mod resignations;
 mod routes;
@@ -34,12 +36,15 @@ use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Mixed;
 use sosohappy_media::Images;
+use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::domain::hash::AccountHasher;
 use crate::id_tokens::IdTokens;
 use crate::keys::{Keyring, SECRET_BYTES};
 use crate::metrics::Metrics;
+use crate::provider_tokens::ProviderTokens;
+use crate::providers::Providers;
 pub use crate::settings::Settings;
 use crate::store::Store;
 
@@ -64,6 +69,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         .context("canonical keys of nicknames")?;
     let hash_key = shared_secret(store.as_ref(), &context, "account-hash").await?;
     let stored_key = shared_secret(store.as_ref(), &context, "signing-key").await?;
+    let provider_key = shared_secret(store.as_ref(), &context, "provider-tokens").await?;
     let keyring = Keyring::of(&current.tokens.keys, &stored_key)?.with_legacy(&current.tokens.legacy_key)?;
     let app = Arc::new(App {
         images: Images::open(&current.images.url, &context).context("images.url")?,
@@ -74,6 +80,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         metrics: Metrics::register(&context.metrics),
         failed_sign_ins: failed_sign_ins(&settings, &context),
         mixed: Mixed::new(settings.part(|settings| settings.fleet.clone())),
+        provider_tokens: ProviderTokens::of(&current.tokens.provider_keys, &provider_key)?,
+        providers: Providers::of(&current)?,
+        external_calls: Notify::new(),
         store,
         settings,
         context: context.clone(),
@@ -81,6 +90,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     register_health(&app);
     consumers::spawn(&app, &bus);
     timers::spawn(&app);
+    external_calls::spawn(&app);
     spawn_refresh(&context, bus, poll);
     let routes = routes::routes(app, current.credentials.service_token.clone());
     Ok(Service::new(context, server, &limits, &current.credentials, routes))

@@ -3,6 +3,8 @@
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics as Registry;
 
+use crate::external_calls::Kind;
+
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub sign_ins: IntCounterVec,
@@ -10,6 +12,7 @@ pub struct Metrics {
     pub unfinished_resignations: IntGauge,
     pub oldest_resignation: Gauge,
     pub task_failures: IntCounterVec,
+    pub external_calls: IntCounterVec,
 }
 
 impl Metrics {
@@ -35,7 +38,18 @@ impl Metrics {
         for outcome in ["rotated", "repeated", "reused", "refused"] {
             reissues.with_label_values(&[outcome]);
         }
+        let external_calls = counter(
+            "auth_external_calls_total",
+            "Calls of other systems that a change owes, by kind and outcome: succeeded, failed (retried), expired (not retried)",
+            &["kind", "outcome"],
+        );
+        for kind in Kind::ALL {
+            for outcome in ["succeeded", "failed", "expired"] {
+                external_calls.with_label_values(&[kind.as_str(), outcome]);
+            }
+        }
         Self {
+            external_calls,
             sign_ins: counter(
                 "auth_sign_ins_total",
                 "Sign-ins by provider and outcome: new (an account was made), known, refused, failed, limited (too many failures)",

@@ -1,4 +1,4 @@
-//! Refresh tokens of sign-in providers at rest: AES-256-GCM, bound to the account, under keys that rotate.
+//! Refresh tokens of sign-in providers and payloads of external calls at rest: AES-256-GCM, bound to the account or call, under keys that rotate.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
-use sosohappy_common::Account;
 use sosohappy_common::clock::Entropy;
 
 use crate::settings::SigningKey;
@@ -69,12 +68,12 @@ impl ProviderTokens {
     }
 
     /// Returns `v1:<kid>:<base64 of nonce and ciphertext>`.
-    pub fn seal(&self, account: &Account, token: &str, entropy: &dyn Entropy) -> String {
+    pub fn seal(&self, bound_to: &str, token: &str, entropy: &dyn Entropy) -> String {
         let mut nonce = [0; NONCE_BYTES];
         entropy.fill(&mut nonce);
         let payload = Payload {
             msg: token.as_bytes(),
-            aad: account.as_str().as_bytes(),
+            aad: bound_to.as_bytes(),
         };
         let sealed = self.keys[&self.sealing]
             .encrypt(&nonce.into(), payload)
@@ -83,15 +82,15 @@ impl ProviderTokens {
         format!("{VERSION}:{}:{}", self.sealing, STANDARD_NO_PAD.encode(bytes))
     }
 
-    /// Returns the token; none where the key is unknown or the text is not of this account.
-    pub fn open(&self, account: &Account, sealed: &str) -> Option<SecretString> {
+    /// Returns the token; none where the key is unknown or the text is bound to something else.
+    pub fn open(&self, bound_to: &str, sealed: &str) -> Option<SecretString> {
         let (version, rest) = sealed.split_once(':')?;
         let (kid, text) = rest.split_once(':')?;
         let bytes = STANDARD_NO_PAD.decode(text).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
         let payload = Payload {
             msg: sealed,
-            aad: account.as_str().as_bytes(),
+            aad: bound_to.as_bytes(),
         };
         let cipher = self.keys.get(kid).filter(|_| version == VERSION)?;
         let plain = cipher.decrypt(&(*nonce).into(), payload).ok()?;
@@ -114,26 +113,20 @@ mod tests {
         }
     }
 
-    fn account(text: &str) -> Account {
-        text.parse().unwrap()
-    }
-
     #[test]
     fn a_sealed_token_opens_for_its_account_under_any_kept_key() {
-        let kim = account("kim@example.com+apple");
+        let kim = "kim@example.com+apple";
         let old = ProviderTokens::of(&[key("a")], &STORED_KEY).unwrap();
-        let sealed = old.seal(&kim, "r.apple", &SystemEntropy);
+        let sealed = old.seal(kim, "r.apple", &SystemEntropy);
         assert!(sealed.starts_with("v1:a:") && !sealed.contains("apple"), "{sealed}");
         let rotated = ProviderTokens::of(&[key("b"), key("a")], &STORED_KEY).unwrap();
-        let opened = rotated
-            .open(&kim, &sealed)
-            .map(|token| token.expose_secret().to_owned());
+        let opened = rotated.open(kim, &sealed).map(|token| token.expose_secret().to_owned());
         assert_eq!(opened.as_deref(), Some("r.apple"));
-        assert!(rotated.open(&account("lee@example.com+apple"), &sealed).is_none());
+        assert!(rotated.open("lee@example.com+apple", &sealed).is_none());
         assert!(
             ProviderTokens::of(&[], &STORED_KEY)
                 .unwrap()
-                .open(&kim, &sealed)
+                .open(kim, &sealed)
                 .is_none()
         );
     }

@@ -10,10 +10,12 @@ use sosohappy_store::{Timer, retrying};
 use tokio::time::Instant;
 
 use crate::app::{App, later};
+use crate::domain::person::LinkedIdentity;
 use crate::domain::stamp;
 use crate::error::Error;
+use crate::store::external_calls::ExternalCall;
 use crate::store::{Resignation, Tombstone, Transaction};
-use crate::{relations, sessions};
+use crate::{identities, relations, sessions};
 
 /// Fires when a resignation has waited too long for its receipts; its key is the event id.
 pub const TIMER: &str = "resignation";
@@ -65,8 +67,7 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
     if let Some(image) = person.image {
         tx.discard_image(image, app.now()).await?;
     }
-    tx.delete_person(account).await?;
-
+    let identities = LinkedIdentity::all_of(&person, tx.identities_of(account).await?);
     let nickname = person.nickname.as_str().to_owned();
     let mut resigned = Envelope::new(
         AccountResigned {
@@ -82,6 +83,8 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         nickname,
         resigned_at: at,
     };
+    identities::disconnect(app, tx.as_mut(), account, &identities, Some(resignation.id)).await?;
+    tx.delete_person(account).await?;
     let hash = app.hasher.hash(account);
     tx.insert_resignation(&resignation, &hash).await?;
     tx.note_erasure(app.now()).await?;
@@ -99,12 +102,14 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         let until = later(app.now(), app.settings.get().nicknames.reservation);
         tx.reserve_nickname(&person.nickname, bearer, until).await?;
     }
-    if missing(app, &[]).is_empty() {
+    if is_complete(app, tx.as_mut(), resignation.id, &[]).await? {
         complete(app, tx.as_mut(), resignation.id, &[]).await?;
     } else {
         remind_later(app, tx.as_mut(), resignation.id).await?;
     }
-    app.commit(tx).await
+    app.commit(tx).await?;
+    app.external_calls.notify_one();
+    Ok(())
 }
 
 /// Publishes a resignation again that some service has not acknowledged: the same event, which those that have applied it know.
@@ -117,7 +122,12 @@ pub async fn remind(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<
     let receipts = tx.receipts(id).await?;
     let missing = missing(app, &receipts);
     if missing.is_empty() {
-        return complete(app, tx, id, &receipts).await;
+        let pending = tx.pending_calls(id).await?;
+        if pending.is_empty() {
+            return complete(app, tx, id, &receipts).await;
+        }
+        tracing::warn!(resignation = %id, ?pending, "resignation waits for calls of sign-in providers");
+        return remind_later(app, tx, id).await;
     }
     // A Spring service erases by nickname at each copy: whoever bears the name by then would lose everything.
     if !app.mixed.may_repeat_resignations() {
@@ -151,11 +161,27 @@ async fn acknowledge_once(app: &App, receipt: &AccountErased) -> Result<bool, Er
     }
     tx.insert_receipt(id, &receipt.service, app.now()).await?;
     let receipts = tx.receipts(id).await?;
-    if missing(app, &receipts).is_empty() {
+    if is_complete(app, tx.as_mut(), id, &receipts).await? {
         complete(app, tx.as_mut(), id, &receipts).await?;
     }
     app.commit(tx).await?;
     Ok(true)
+}
+
+/// Deletes a call that has succeeded, which the resignation waited for, and writes its receipt.
+pub async fn finish_call(app: &App, tx: &mut dyn Transaction, id: EventId, call: &ExternalCall) -> Result<(), Error> {
+    // Locked first: of a receipt and a call that finish at once, the later one finds nothing missing.
+    let unfinished = tx.unfinished_resignation(id).await?;
+    tx.delete_call(call.id).await?;
+    if unfinished.is_none() {
+        return Ok(());
+    }
+    tx.insert_receipt(id, call.kind.as_str(), app.now()).await?;
+    let receipts = tx.receipts(id).await?;
+    if is_complete(app, tx, id, &receipts).await? {
+        complete(app, tx, id, &receipts).await?;
+    }
+    Ok(())
 }
 
 /// The proof names the Spring services, which acknowledge nothing.
@@ -173,11 +199,16 @@ async fn complete(app: &App, tx: &mut dyn Transaction, id: EventId, receipts: &[
     Ok(())
 }
 
-/// The services whose receipts are awaited beside these.
+/// Returns the services that have not acknowledged.
 pub fn missing(app: &App, receipts: &[String]) -> Vec<String> {
     let mut missing = app.mixed.receipts(&app.settings.get().resignation.services).awaited;
     missing.retain(|service| !receipts.contains(service));
     missing
+}
+
+/// Whether every service has acknowledged, and every call of a sign-in provider has succeeded.
+async fn is_complete(app: &App, tx: &mut dyn Transaction, id: EventId, receipts: &[String]) -> Result<bool, Error> {
+    Ok(missing(app, receipts).is_empty() && tx.pending_calls(id).await?.is_empty())
 }
 
 /// Publishes the tombstones that were withheld, once no Spring service reads their topics any more.

@@ -37,6 +37,8 @@ pub struct Settings {
     pub sessions: Sessions,
     pub nicknames: Nicknames,
     pub resignation: Resignation,
+    pub apple: AppleSettings,
+    pub kakao: KakaoSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -197,6 +199,28 @@ pub struct Resignation {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_after: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct AppleSettings {
+    pub client_id: String,
+    pub team_id: String,
+    pub key_id: String,
+    #[schemars(schema_with = "schema::secret")]
+    pub private_key: SecretString,
+    pub token_url: HttpUrl,
+    pub revoke_url: HttpUrl,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct KakaoSettings {
+    #[schemars(schema_with = "schema::secret")]
+    pub admin_key: SecretString,
+    pub unlink_url: HttpUrl,
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ impl Route {
                 "messageCnt" => "20",
                 "imageId" | "commentId" | "seq" => "1",
                 "id" => "0123456789abcdef",
+                "authorizationCode" => "",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest" => {
                     "something"

@@ -70,13 +70,21 @@ impl std::fmt::Debug for Proven {
     }
 }
 
+/// What ties a token to the sign-in that shows it.
+#[derive(Debug, Clone, Copy)]
+pub enum Nonce<'e> {
+    /// The raw nonce of the client.
+    OfClient(Option<&'e str>),
+    /// The provider has answered a single-use code with the token.
+    NotNeeded,
+}
+
 /// What a token must fit.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'e> {
     pub provider: Provider,
     pub audience: &'e [String],
-    /// The raw nonce of the client.
-    pub nonce: Option<&'e str>,
+    pub nonce: Nonce<'e>,
     /// Whether the provider gives out verified addresses only, without saying so in each token.
     pub trusts_address: bool,
     pub now: Timestamp,
@@ -100,7 +108,8 @@ impl IdTokenClaims {
             return Err(InvalidIdToken::NotYetValid);
         }
         match (&self.nonce, expected.nonce) {
-            (Some(claimed), Some(raw)) if fits(expected.provider, claimed, raw) => {}
+            (_, Nonce::NotNeeded) => {}
+            (Some(claimed), Nonce::OfClient(Some(raw))) if fits(expected.provider, claimed, raw) => {}
             _ => return Err(InvalidIdToken::Nonce),
         }
         if !(1..=SUBJECT_CHARS).contains(&self.sub.chars().count()) {
@@ -168,7 +177,7 @@ mod tests {
         claims.check(Expected {
             provider,
             audience: &["app".to_owned(), "web".to_owned()],
-            nonce: Some("raw"),
+            nonce: Nonce::OfClient(Some("raw")),
             trusts_address: false,
             now: Timestamp::from_second(NOW).unwrap(),
         })

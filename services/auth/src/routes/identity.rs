@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::domain::person::{Identity, LinkedIdentity};
 use crate::domain::provider::Provider;
 use crate::error::Error;
-use crate::identities;
+use crate::identities::{self, Evidence, Verdict};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +30,9 @@ pub struct LinkIdentity {
     id_token: Option<String>,
     /// The nonce that the ID token was asked for with, before hashing.
     nonce: Option<String>,
+    /// Apple's authorization code in Base64, which is exchanged where Apple's key is set.
+    #[schema(max_length = 2732)]
+    authorization_code: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,10 +62,23 @@ pub async fn link_identity(
     Params(asked): Params<LinkIdentity>,
 ) -> Result<Json<IdentityLinked>, Error> {
     let (provider, identity) = named(&asked.provider, &asked.provider_id)?;
-    let (token, nonce) = (asked.id_token.as_deref(), asked.nonce.as_deref());
-    let proven = identities::prove(&app, provider, &asked.provider_id, token, nonce).await?;
+    let evidence = Evidence {
+        provider,
+        subject: &asked.provider_id,
+        id_token: asked.id_token.as_deref(),
+        nonce: asked.nonce.as_deref(),
+        authorization_code: asked.authorization_code.as_deref(),
+    };
+    let Verdict { proven, refresh_token } = identities::prove(&app, evidence).await?;
     let address = proven.and_then(|proven| provider.account_of(&proven.verified_email?).ok());
-    identities::link(&app, &caller.account, &identity, address.as_ref()).await?;
+    identities::link(
+        &app,
+        &caller.account,
+        &identity,
+        address.as_ref(),
+        refresh_token.as_ref(),
+    )
+    .await?;
     Ok(Json(IdentityLinked { success: true }))
 }
 

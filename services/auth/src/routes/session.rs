@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use axum::{Extension, Json};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sosohappy_access::Caller;
 use sosohappy_common::http::ClientAddress;
@@ -27,7 +28,7 @@ use crate::domain::provider::Provider;
 use crate::domain::session::{Origin, Session};
 use crate::domain::stamp;
 use crate::error::Error;
-use crate::identities::Entry;
+use crate::identities::{Entry, Evidence};
 use crate::sessions::{Closing, Tokens};
 use crate::store::Transaction;
 use crate::{identities, resignations, sessions};
@@ -131,9 +132,10 @@ pub struct SigningIn {
     /// What the challenge of `getAuthorizeCode` was made of.
     code_verifier: String,
     authorize_code: String,
-    /// Apple's code in Base64, which the app sends with `apple`; it may be empty. Nothing asks Apple while the claim is believed.
-    #[serde(default, rename = "authorizationCode")]
-    _authorization_code: Option<String>,
+    /// Apple's code in Base64, which the app sends with `apple`; it may be empty. Where Apple's key is set (`apple.private-key`), it is exchanged, and
+    /// Apple's answer proves the identity if there is no `idToken`.
+    #[schema(max_length = 2732)]
+    authorization_code: Option<String>,
     /// The provider's ID token, where this service asks for proof (`sign-in.proof`).
     #[schema(max_length = 16384)]
     id_token: Option<String>,
@@ -200,7 +202,11 @@ pub async fn sign_in(
     let outcome = admit(&app, &request, claim.clone(), &origin).await;
     let was_guess = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
     // A forged token is no guess at this account: counted, it would let anybody keep the owner from signing in.
-    let was_refused = was_guess || matches!(&outcome, Err(Error::InvalidIdToken(_) | Error::UnverifiedAddress));
+    let was_refused = was_guess
+        || matches!(
+            &outcome,
+            Err(Error::InvalidIdToken(_) | Error::InvalidAuthorizationCode | Error::UnverifiedAddress)
+        );
     if limit.is_some() && !was_guess {
         failures.refund(&claim.account.folded());
     }
@@ -224,6 +230,8 @@ struct Claim {
     is_proven: bool,
     /// Whether the address is the person's own. A known subject needs none: addresses change.
     has_address: bool,
+    /// Apple's, to be revoked when the account resigns.
+    refresh_token: Option<SecretString>,
     device_token: Option<String>,
 }
 
@@ -242,6 +250,7 @@ impl Claim {
             identity: Identity::known(provider, &request.provider_id)?,
             is_proven: false,
             has_address: true,
+            refresh_token: None,
             device_token,
         })
     }
@@ -253,11 +262,19 @@ struct Admitted {
     is_new: bool,
 }
 
-/// Checks the claim against the provider's ID token, before anything is read from or written to the store.
+/// Checks the claim with the provider, before anything is read from or written to the store.
 async fn prove(app: &App, request: &SigningIn, mut claim: Claim) -> Result<Claim, Error> {
     let provider = claim.provider;
-    let (token, nonce) = (request.id_token.as_deref(), request.nonce.as_deref());
-    let Some(proven) = identities::prove(app, provider, &request.provider_id, token, nonce).await? else {
+    let evidence = Evidence {
+        provider,
+        subject: &request.provider_id,
+        id_token: request.id_token.as_deref(),
+        nonce: request.nonce.as_deref(),
+        authorization_code: request.authorization_code.as_deref(),
+    };
+    let verdict = identities::prove(app, evidence).await?;
+    claim.refresh_token = verdict.refresh_token;
+    let Some(proven) = verdict.proven else {
         return Ok(claim);
     };
     claim.is_proven = true;
@@ -267,11 +284,12 @@ async fn prove(app: &App, request: &SigningIn, mut claim: Claim) -> Result<Claim
 }
 
 async fn admit(app: &App, request: &SigningIn, claim: Claim, origin: &Origin) -> Result<Admitted, Error> {
-    let claim = prove(app, request, claim).await?;
+    // The sealed code first: a request without one causes no call of a provider.
     let code = Code::open(&request.authorize_code, &app.keyring).ok_or(Error::InvalidCode)?;
     if code.expires_at <= app.now() {
         return Err(Error::InvalidCode);
     }
+    let claim = prove(app, request, claim).await?;
     resignations::wait_for_erasure(app, &claim.account).await?;
     retrying(|| admit_once(app, &code, &request.code_verifier, &claim, origin)).await
 }
@@ -306,6 +324,9 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origi
     // A claim that is only believed must not keep the identity from the person who can prove it.
     if proven && !is_known {
         identities::insert(app, tx.as_mut(), &person.account, identity).await?;
+    }
+    if let Some(token) = &claim.refresh_token {
+        identities::keep_refresh_token(app, tx.as_mut(), &person.account, token).await?;
     }
 
     let at = person.changed_at;

@@ -111,4 +111,6 @@ pub trait ImportTransaction {
     async fn provider_token(&mut self, account: &Account) -> Result<Option<String>, StoreError>;
 
     async fn set_provider_token(&mut self, account: &Account, sealed: &str) -> Result<(), StoreError>;
+
+    async fn delete_provider_token(&mut self, account: &Account) -> Result<(), StoreError>;
 }

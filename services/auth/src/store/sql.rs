@@ -23,6 +23,8 @@ use crate::store::{
     AccessToken, Direction, PendingResignation, RelatedPerson, Store, Tombstone, Transaction, Unfinished,
 };
 
+#[path = "sql/external_calls.rs"]
+mod external_calls;
 #[path = "sql/identities.rs"]
 mod identities;
 #[path = "sql/imports.rs"]

@@ -7,6 +7,7 @@ mod names;
 mod people;
 mod profile;
 mod proof;
+mod providers;
 mod resign;
 mod session;
 mod support;

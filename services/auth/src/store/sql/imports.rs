@@ -232,12 +232,17 @@ impl ImportTransaction for SqlTransaction {
     }
 
     async fn set_provider_token(&mut self, account: &Account, sealed: &str) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM provider_token WHERE account = ?").bind(account.as_str());
-        delete.execute(&mut *self.0).await?;
+        self.delete_provider_token(account).await?;
         let insert = sqlx::query("INSERT INTO provider_token (account, sealed) VALUES (?, ?)")
             .bind(account.as_str())
             .bind(sealed);
         insert.execute(&mut *self.0).await?;
+        Ok(())
+    }
+
+    async fn delete_provider_token(&mut self, account: &Account) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM provider_token WHERE account = ?").bind(account.as_str());
+        delete.execute(&mut *self.0).await?;
         Ok(())
     }
 }

@@ -1,0 +1,335 @@
+//! Calls of sign-in providers: Apple's authorization codes, revocation and Kakao's unlink.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sosohappy_common::clock::Clock as _;
+use sosohappy_testkit::{Bed, CallAnswer, FakeProvider, ProviderKey, eventually, on_both_engines};
+
+use crate::support::{Answer, Auth, Ground, Person, send};
+
+on_both_engines!(
+    an_authorization_code_proves_and_its_token_is_revoked_at_resignation,
+    a_revocation_is_retried_until_apple_accepts_it,
+    a_code_that_apple_refuses_signs_nobody_in,
+    an_outage_of_apple_keeps_nobody_out_who_shows_an_id_token,
+    a_linked_apple_identity_is_revoked_when_it_is_unlinked,
+    kakao_is_unlinked_at_resignation,
+    a_believed_claim_unlinks_nobody_at_kakao,
+);
+
+const EMAIL: &str = "kim@example.com";
+const RAW: &str = "a-nonce-of-the-client";
+const VERIFIER: &str = "abcdefghijklmnopqrst";
+const CODE: &str = "c0ffee.0.code";
+const REFRESH: &str = "r.apples-refresh-token";
+
+/// Longer than the delay before any retry.
+const RETRY: Duration = Duration::from_hours(2);
+
+struct Providers {
+    ground: Ground,
+    auth: Auth,
+    provider: FakeProvider,
+}
+
+impl Providers {
+    async fn new(bed: Bed) -> Self {
+        Self::with(bed, &[]).await
+    }
+
+    async fn with(bed: Bed, more: &[(&str, &str)]) -> Self {
+        let ground = Ground::new(bed);
+        let provider = FakeProvider::start().await;
+        let key = FakeProvider::client_key();
+        let (token, revoke, unlink) = (provider.at("/token"), provider.at("/revoke"), provider.at("/unlink"));
+        let url = provider.keys_url();
+        let mut settings = vec![
+            ("sign-in.proof", "id-token"),
+            ("sign-in.apple.audience", "app"),
+            ("sign-in.google.audience", "app"),
+            ("sign-in.kakao.audience", "app"),
+            ("sign-in.apple.keys-url", url),
+            ("sign-in.google.keys-url", url),
+            ("sign-in.kakao.keys-url", url),
+            ("apple.private-key", &key),
+            ("apple.key-id", "key"),
+            ("apple.team-id", "team"),
+            ("apple.client-id", "app"),
+            ("apple.token-url", &token),
+            ("apple.revoke-url", &revoke),
+            ("kakao.admin-key", "admin-key-of-a-test"),
+            ("kakao.unlink-url", &unlink),
+            // No service: only the calls of providers are awaited.
+            ("resignation.services", ""),
+        ];
+        settings.extend(more);
+        let auth = ground.auth_with(&settings).await;
+        let made = Self { ground, auth, provider };
+        made.apple_answers(&made.exchanged("kim"));
+        made
+    }
+
+    fn id_token(&self, issuer: &str, subject: &str, nonce: Option<&str>) -> String {
+        let now = self.ground.clock.now().as_second();
+        let mut claims = json!({
+            "iss": issuer, "aud": "app", "sub": subject, "iat": now, "exp": now + 600,
+            "email": EMAIL, "email_verified": true,
+        });
+        if let Some(nonce) = nonce {
+            claims["nonce"] = json!(nonce);
+        }
+        ProviderKey::Rsa.sign(Some("rsa"), &claims)
+    }
+
+    fn apple_token(&self) -> String {
+        let hashed = hex::encode(Sha256::digest(RAW));
+        self.id_token("https://appleid.apple.com", "kim", Some(&hashed))
+    }
+
+    /// Apple's answer to a code of that person.
+    fn exchanged(&self, subject: &str) -> Value {
+        json!({
+            "access_token": "a", "token_type": "Bearer", "expires_in": 3600, "refresh_token": REFRESH,
+            "id_token": self.id_token("https://appleid.apple.com", subject, None),
+        })
+    }
+
+    fn apple_answers(&self, body: &Value) {
+        self.provider
+            .set_call_answer("/token", CallAnswer::of(200, body.to_string()));
+    }
+
+    async fn sign_in(&self, provider: &str, code: &str, id_token: &str) -> Answer {
+        let authorize_code = self.auth.code(VERIFIER).await;
+        let fields = [
+            ("email", EMAIL),
+            ("provider", provider),
+            ("providerId", "kim"),
+            ("codeVerifier", VERIFIER),
+            ("authorizeCode", &authorize_code),
+            ("authorizationCode", &BASE64_STANDARD.encode(code)),
+            ("idToken", id_token),
+            ("nonce", RAW),
+        ];
+        send(self.auth.post("signIn").form(&fields)).await
+    }
+
+    async fn apple(&self) -> Person {
+        Person::of(&self.sign_in("apple", CODE, "").await.expect(200))
+    }
+
+    async fn kakao(&self) -> Person {
+        let token = self.id_token("https://kauth.kakao.com", "kim", Some(RAW));
+        Person::of(&self.sign_in("kakao", "", &token).await.expect(200))
+    }
+
+    async fn expect_calls(&self, path: &str, count: usize) {
+        eventually("the provider is called", async || {
+            (self.provider.calls(path).len() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Calls that are owed, and resignations that wait.
+    async fn expect_pending(&self, calls: i64) {
+        eventually("calls are pending", async || {
+            let pending = self.ground.rows("external_call").await;
+            let waiting = "resignation WHERE completed_at IS NULL AND account IS NOT NULL";
+            (pending == calls && self.ground.rows(waiting).await == calls).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn an_authorization_code_proves_and_its_token_is_revoked_at_resignation(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let kim = providers.apple().await;
+    assert_eq!(kim.account, format!("{EMAIL}+apple"));
+    let exchange = &providers.provider.calls("/token")[0].form;
+    assert_eq!(exchange["code"], CODE);
+    assert_eq!(exchange["client_id"], "app");
+    assert_eq!(exchange["grant_type"], "authorization_code");
+    let plain = "provider_token WHERE sealed LIKE '%apples-refresh-token%'";
+    assert_eq!(providers.ground.rows("provider_token").await, 1);
+    assert_eq!(providers.ground.rows(plain).await, 0, "the token is stored encrypted");
+
+    providers.auth.resign(&kim).await.expect(200);
+    providers.expect_calls("/revoke", 1).await;
+    let revoked = &providers.provider.calls("/revoke")[0].form;
+    assert_eq!(revoked["token"], REFRESH);
+    assert_eq!(revoked["token_type_hint"], "refresh_token");
+    providers.expect_pending(0).await;
+    assert_eq!(providers.ground.rows("provider_token").await, 0);
+    let receipt = "resignation_receipt WHERE service = 'apple-revocation'";
+    assert_eq!(
+        providers.ground.rows(receipt).await,
+        1,
+        "the proof names the revocation"
+    );
+}
+
+async fn a_revocation_is_retried_until_apple_accepts_it(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let kim = providers.apple().await;
+    let slow = CallAnswer {
+        delay: Duration::from_secs(10),
+        ..CallAnswer::of(200, "")
+    };
+    let faults = [
+        CallAnswer::of(503, ""),
+        CallAnswer::of(400, r#"{"error": "invalid_client"}"#),
+        CallAnswer::of(400, "<html>"),
+        CallAnswer::of(302, ""),
+        slow,
+    ];
+    providers.provider.set_call_answer("/revoke", faults[0].clone());
+    providers.auth.resign(&kim).await.expect(200);
+    providers.expect_calls("/revoke", 1).await;
+    for fault in faults.into_iter().skip(1) {
+        let tried = providers.provider.calls("/revoke").len();
+        providers.provider.set_call_answer("/revoke", fault);
+        // The postponement is written after the answer: until then the claim is in the way, and passes by as well.
+        eventually("the revocation is tried again", async || {
+            providers.ground.clock.advance(RETRY);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            (providers.provider.calls("/revoke").len() > tried).then_some(())
+        })
+        .await;
+        providers.expect_pending(1).await;
+    }
+    providers.provider.set_call_answer("/revoke", CallAnswer::of(200, ""));
+    eventually("the revocation succeeds", async || {
+        providers.ground.clock.advance(RETRY);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        (providers.ground.rows("external_call").await == 0).then_some(())
+    })
+    .await;
+    providers.expect_pending(0).await;
+}
+
+async fn a_code_that_apple_refuses_signs_nobody_in(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let refused = |status, body: &str| CallAnswer::of(status, body);
+    let mut other = providers.exchanged("kim");
+    other["id_token"] = json!(providers.id_token("https://accounts.google.com", "kim", None));
+    let mut unsigned = providers.exchanged("kim");
+    unsigned["id_token"] = json!("e30.e30.");
+    let mut empty = providers.exchanged("kim");
+    empty["refresh_token"] = json!("");
+    for (answer, status, code) in [
+        (
+            refused(400, r#"{"error": "invalid_grant"}"#),
+            403,
+            "invalid-authorization-code",
+        ),
+        (refused(400, r#"{"error": "invalid_client"}"#), 503, "unavailable"),
+        (refused(500, ""), 503, "unavailable"),
+        (refused(200, "<html>"), 503, "unavailable"),
+        (refused(200, "{}"), 503, "unavailable"),
+        (refused(200, &" ".repeat(100 * 1024)), 503, "unavailable"),
+        (refused(200, &empty.to_string()), 503, "unavailable"),
+        (refused(200, &other.to_string()), 503, "unavailable"),
+        (refused(200, &unsigned.to_string()), 503, "unavailable"),
+        (
+            refused(200, &providers.exchanged("lee").to_string()),
+            403,
+            "invalid-id-token",
+        ),
+        (
+            CallAnswer {
+                delay: Duration::from_secs(10),
+                ..refused(200, &providers.exchanged("kim").to_string())
+            },
+            503,
+            "unavailable",
+        ),
+    ] {
+        providers.provider.set_call_answer("/token", answer.clone());
+        let refused = providers.sign_in("apple", CODE, "").await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (status, code), "{answer:?}");
+    }
+    assert_eq!(providers.ground.rows("account").await, 0);
+    let without = providers.sign_in("apple", "", "").await.expect(403);
+    assert_eq!(without.code(), "invalid-id-token", "neither a code nor an ID token");
+    let calls = providers.provider.calls("/token").len();
+    let unreadable = providers.sign_in("apple", "with a blank", "").await.expect(400);
+    assert_eq!(unreadable.code(), "invalid-parameter");
+    assert_eq!(providers.provider.calls("/token").len(), calls);
+}
+
+async fn an_outage_of_apple_keeps_nobody_out_who_shows_an_id_token(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    providers.provider.set_call_answer("/token", CallAnswer::of(503, ""));
+    let token = providers.apple_token();
+    providers.sign_in("apple", CODE, &token).await.expect(200);
+    assert_eq!(providers.ground.rows("provider_token").await, 0);
+    providers.apple_answers(&providers.exchanged("kim"));
+    let kim = Person::of(&providers.sign_in("apple", CODE, &token).await.expect(200));
+    assert_eq!(providers.ground.rows("provider_token").await, 1);
+    providers.auth.resign(&kim).await.expect(200);
+    providers.expect_calls("/revoke", 1).await;
+    providers.expect_pending(0).await;
+}
+
+async fn a_linked_apple_identity_is_revoked_when_it_is_unlinked(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let kim = providers.kakao().await;
+    let fields = [
+        ("provider", "apple"),
+        ("providerId", "kim"),
+        ("authorizationCode", &BASE64_STANDARD.encode(CODE)),
+    ];
+    for _ in 0..2 {
+        send(kim.sign(providers.auth.post("linkIdentity").form(&fields)))
+            .await
+            .expect(200);
+    }
+    assert_eq!(providers.ground.rows("provider_token").await, 1);
+    let unlinked = send(kim.sign(providers.auth.post("unlinkIdentity").form(&fields[..2]))).await;
+    assert_eq!(unlinked.expect(200).body, json!({"success": true}));
+    providers.expect_calls("/revoke", 1).await;
+    providers.expect_pending(0).await;
+    assert_eq!(providers.ground.rows("provider_token").await, 0);
+    assert!(providers.provider.calls("/unlink").is_empty(), "Kakao stays linked");
+}
+
+async fn kakao_is_unlinked_at_resignation(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    for answer in [
+        CallAnswer::of(200, r#"{"id": 1}"#),
+        // The person has unlinked the app before.
+        CallAnswer::of(400, r#"{"msg": "NotRegisteredUserException", "code": -101}"#),
+    ] {
+        let before = providers.provider.calls("/unlink").len();
+        providers.provider.set_call_answer("/unlink", answer);
+        let kim = providers.kakao().await;
+        providers.auth.resign(&kim).await.expect(200);
+        providers.expect_calls("/unlink", before + 1).await;
+        providers.expect_pending(0).await;
+    }
+    let call = &providers.provider.calls("/unlink")[0];
+    assert_eq!(call.authorization.as_deref(), Some("KakaoAK admin-key-of-a-test"));
+    assert_eq!(call.form["target_id_type"], "user_id");
+    assert_eq!(call.form["target_id"], "kim");
+
+    providers.provider.set_call_answer(
+        "/unlink",
+        CallAnswer::of(401, r#"{"msg": "wrong appKey", "code": -401}"#),
+    );
+    let kim = providers.kakao().await;
+    providers.auth.resign(&kim).await.expect(200);
+    providers.expect_calls("/unlink", 3).await;
+    providers.expect_pending(1).await;
+}
+
+async fn a_believed_claim_unlinks_nobody_at_kakao(bed: Bed) {
+    let providers = Providers::with(bed, &[("sign-in.kakao.proof", "none")]).await;
+    let kim = Person::of(&providers.sign_in("kakao", "", "").await.expect(200));
+    providers.auth.resign(&kim).await.expect(200);
+    providers.expect_pending(0).await;
+    assert!(providers.provider.calls("/unlink").is_empty());
+}
