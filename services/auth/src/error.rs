@@ -12,6 +12,7 @@ use sosohappy_store::{StoreError, Transient};
 use crate::domain::challenge::InvalidChallenge;
 use crate::domain::id_token::InvalidIdToken;
 use crate::domain::muted_word::InvalidWord;
+use crate::domain::notification::InvalidNotification;
 use crate::domain::person::InvalidSubject;
 use crate::domain::profile::InvalidIntroduction;
 
@@ -46,6 +47,8 @@ pub enum Error {
     /// The ID token proves nothing, or not what the request claims.
     #[error("ID token: {0}")]
     InvalidIdToken(#[from] InvalidIdToken),
+    #[error("notification: {0}")]
+    InvalidNotification(#[from] InvalidNotification),
     #[error("the authorization code of Apple is not valid")]
     InvalidAuthorizationCode,
     /// The address of the request is not one that the provider has verified.
@@ -127,6 +130,11 @@ impl From<&Error> for Problem {
                 StatusCode::FORBIDDEN,
                 "invalid-id-token",
                 "The ID token or its nonce is missing, wrong or expired",
+            ),
+            Error::InvalidNotification(_) => Problem::new(
+                StatusCode::FORBIDDEN,
+                "invalid-notification",
+                "The notification is not one of the provider for this app",
             ),
             Error::InvalidAuthorizationCode => Problem::new(
                 StatusCode::FORBIDDEN,

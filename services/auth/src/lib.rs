@@ -13,6 +13,7 @@ pub mod import;
 mod keys;
 mod metrics;
 mod nicknames;
+mod notifications;
 mod provider_tokens;
 mod providers;
 mod relations;

@@ -3,6 +3,7 @@
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics as Registry;
 
+use crate::domain::provider::Provider;
 use crate::external_calls::Kind;
 
 #[derive(Debug, Clone)]
@@ -13,6 +14,7 @@ pub struct Metrics {
     pub oldest_resignation: Gauge,
     pub task_failures: IntCounterVec,
     pub external_calls: IntCounterVec,
+    pub notifications: IntCounterVec,
 }
 
 impl Metrics {
@@ -48,7 +50,28 @@ impl Metrics {
                 external_calls.with_label_values(&[kind.as_str(), outcome]);
             }
         }
+        let notifications = counter(
+            "auth_provider_notifications_total",
+            "Notifications of sign-in providers by outcome: resigned, signed-out, ignored (changes nothing here), unknown (no such account), duplicate, outdated (older than the account), refused (not the provider's), failed",
+            &["provider", "outcome"],
+        );
+        let outcomes = [
+            "resigned",
+            "signed-out",
+            "ignored",
+            "unknown",
+            "duplicate",
+            "outdated",
+            "refused",
+            "failed",
+        ];
+        for provider in [Provider::Apple, Provider::Kakao] {
+            for outcome in outcomes {
+                notifications.with_label_values(&[provider.as_str(), outcome]);
+            }
+        }
         Self {
+            notifications,
             external_calls,
             sign_ins: counter(
                 "auth_sign_ins_total",

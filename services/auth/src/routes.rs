@@ -6,6 +6,7 @@ mod fleet;
 mod follow;
 mod identity;
 mod muted_words;
+mod notification;
 mod profile;
 mod resignations;
 mod session;
@@ -25,7 +26,10 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
     let open = OpenApiRouter::new()
         .routes(routes!(session::get_authorize_code))
         .routes(Class::SignIn.of(routes!(session::sign_in)))
-        .routes(routes!(session::reissue_token));
+        .routes(routes!(session::reissue_token))
+        .routes(routes!(notification::receive_apple))
+        .routes(routes!(notification::receive_kakao_unlink))
+        .routes(routes!(notification::receive_kakao_status));
     let closed = OpenApiRouter::new()
         .routes(routes!(session::sign_out))
         .routes(Class::Read.of(routes!(session::list_sessions)))

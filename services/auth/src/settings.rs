@@ -220,6 +220,7 @@ pub struct AppleSettings {
 pub struct KakaoSettings {
     #[schemars(schema_with = "schema::secret")]
     pub admin_key: SecretString,
+    pub app_id: String,
     pub unlink_url: HttpUrl,
 }
 

@@ -134,6 +134,11 @@ pub trait Store: ExternalCalls + Imports + Ping + std::fmt::Debug {
 
     async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError>;
 
+    async fn is_code_used(&self, code: &CodeId) -> Result<bool, StoreError>;
+
+    /// Returns the account that an identity is linked to, or else the oldest account that has the identity in its own row.
+    async fn owner_of_identity(&self, identity: &Identity) -> Result<Option<Account>, StoreError>;
+
     /// Deletes used codes that expired before then.
     async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError>;
 

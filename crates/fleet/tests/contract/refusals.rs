@@ -51,6 +51,7 @@ impl Route {
                 "imageId" | "commentId" | "seq" => "1",
                 "id" => "0123456789abcdef",
                 "authorizationCode" => "",
+                "payload" | "app_id" | "user_id" | "referrer_type" => "something",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest" => {
                     "something"

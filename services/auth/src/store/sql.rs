@@ -15,9 +15,10 @@ use sosohappy_store::{DueTimer, PRIMARY, Ping, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{MIGRATIONS, engine};
+use crate::domain::code::CodeId;
 use crate::domain::muted_word::MutedWord;
 use crate::domain::page::Page;
-use crate::domain::person::{LinkedIdentity, Person};
+use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::session::Session;
 use crate::store::{
     AccessToken, Direction, PendingResignation, RelatedPerson, Store, Tombstone, Transaction, Unfinished,
@@ -159,6 +160,24 @@ impl Store for SqlStore {
         .fetch_optional(self.0.reader())
         .await?;
         row.as_ref().map(rows::access_token).transpose()
+    }
+
+    async fn is_code_used(&self, code: &CodeId) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM used_code WHERE code = ?")
+            .bind(code.as_slice())
+            .fetch_optional(self.0.reader())
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn owner_of_identity(&self, identity: &Identity) -> Result<Option<Account>, StoreError> {
+        for select in [identities::LINKED, identities::OWN] {
+            let found = identities::owners(select, identity).fetch_all(self.0.reader()).await?;
+            if let Some(owner) = identities::owner(&found, identity)? {
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
     }
 
     async fn forget_codes(&self, expired_before: Timestamp) -> Result<(), StoreError> {

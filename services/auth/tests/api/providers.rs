@@ -19,6 +19,11 @@ on_both_engines!(
     a_linked_apple_identity_is_revoked_when_it_is_unlinked,
     kakao_is_unlinked_at_resignation,
     a_believed_claim_unlinks_nobody_at_kakao,
+    apple_signs_out_and_deletes_by_notification,
+    a_notification_of_a_linked_identity_keeps_the_account,
+    a_notification_counts_once_and_only_from_apple,
+    kakao_signs_out_and_deletes_by_webhook,
+    kakaos_account_status_signs_out,
 );
 
 const EMAIL: &str = "kim@example.com";
@@ -332,4 +337,203 @@ async fn a_believed_claim_unlinks_nobody_at_kakao(bed: Bed) {
     providers.auth.resign(&kim).await.expect(200);
     providers.expect_pending(0).await;
     assert!(providers.provider.calls("/unlink").is_empty());
+}
+
+impl Providers {
+    /// Claims of Apple's notification about `kim`.
+    fn apple_event(&self, kind: &str, id: &str) -> Value {
+        let now = self.ground.clock.now();
+        let event = json!({"type": kind, "sub": "kim", "event_time": now.as_millisecond()});
+        json!({
+            "iss": "https://appleid.apple.com", "aud": "app", "iat": now.as_second(), "jti": id,
+            "events": event.to_string(),
+        })
+    }
+
+    async fn notify_apple(&self, claims: &Value) -> Answer {
+        let payload = ProviderKey::Rsa.sign(Some("rsa"), claims);
+        self.notify_apple_with(&payload).await
+    }
+
+    async fn notify_apple_with(&self, payload: &str) -> Answer {
+        send(self.auth.post("apple/notifications").json(&json!({"payload": payload}))).await
+    }
+
+    async fn kakao_unlinks(&self, key: &str, user: &str, kind: &str) -> Answer {
+        let fields = [("app_id", "123"), ("user_id", user), ("referrer_type", kind)];
+        let request = self.auth.post("kakao/unlink").form(&fields);
+        send(request.header("Authorization", format!("KakaoAK {key}"))).await
+    }
+
+    async fn kakao_status(&self, kind: &str, id: &str) -> Answer {
+        let now = self.ground.clock.now().as_second();
+        let uri = format!("https://schemas.openid.net/secevent/oauth/event-type/{kind}");
+        let subject = json!({"subject": {"subject_type": "iss-sub", "iss": "https://kauth.kakao.com", "sub": "kim"}});
+        let claims = json!({
+            "iss": "https://kauth.kakao.com", "aud": "app", "iat": now, "toe": now, "jti": id, "events": {uri: subject},
+        });
+        let token = ProviderKey::Rsa.sign(Some("rsa"), &claims);
+        let request = self.auth.post("kakao/accountStatus");
+        send(request.header("Content-Type", "application/secevent+jwt").body(token)).await
+    }
+
+    /// Notifications of a provider with this outcome.
+    async fn counted(&self, provider: &str, outcome: &str) -> u32 {
+        let metrics = self.auth.client.get(self.auth.running.at("/actuator/prometheus"));
+        let metrics = metrics.send().await.unwrap().text().await.unwrap();
+        let labels = [format!("provider=\"{provider}\""), format!("outcome=\"{outcome}\"")];
+        let line = metrics.lines().find(|line| {
+            line.starts_with("auth_provider_notifications_total") && labels.iter().all(|label| line.contains(label))
+        });
+        let value = line.and_then(|line| line.rsplit(' ').next()).expect("the counter");
+        value.parse().expect("a number")
+    }
+}
+
+async fn apple_signs_out_and_deletes_by_notification(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let kim = providers.apple().await;
+    for kind in ["email-disabled", "email-enabled", "a-new-kind"] {
+        let event = providers.apple_event(kind, kind);
+        providers.notify_apple(&event).await.expect(200);
+    }
+    assert!(providers.auth.admits(&kim).await);
+    let revoked = providers.apple_event("consent-revoked", "n1");
+    providers.notify_apple(&revoked).await.expect(200);
+    assert!(!providers.auth.admits(&kim).await);
+    assert_eq!(providers.ground.rows("account").await, 1, "the account stays");
+
+    providers.ground.clock.advance(Duration::from_secs(1));
+    let kim = providers.apple().await;
+    // Apple delivers it again: the new session is not part of it.
+    providers.notify_apple(&revoked).await.expect(200);
+    assert!(providers.auth.admits(&kim).await);
+    assert_eq!(providers.counted("apple", "duplicate").await, 1);
+
+    let deleted = providers.apple_event("account-delete", "n2");
+    providers.notify_apple(&deleted).await.expect(200);
+    assert_eq!(providers.ground.rows("account").await, 0);
+    assert_eq!(providers.counted("apple", "resigned").await, 1);
+    // The person comes back with a new account at the same subject; an old event does not end it.
+    providers.ground.clock.advance(Duration::from_secs(1));
+    let kim = providers.apple().await;
+    let mut late = deleted.clone();
+    late["jti"] = json!("n3");
+    providers.notify_apple(&late).await.expect(200);
+    assert!(providers.auth.admits(&kim).await);
+    assert_eq!(providers.counted("apple", "outdated").await, 1);
+}
+
+async fn a_notification_of_a_linked_identity_keeps_the_account(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let kim = providers.kakao().await;
+    let fields = [
+        ("provider", "apple"),
+        ("providerId", "kim"),
+        ("authorizationCode", &BASE64_STANDARD.encode(CODE)),
+    ];
+    send(kim.sign(providers.auth.post("linkIdentity").form(&fields)))
+        .await
+        .expect(200);
+    let deleted = providers.apple_event("account-delete", "n1");
+    providers.notify_apple(&deleted).await.expect(200);
+    assert!(!providers.auth.admits(&kim).await);
+    assert_eq!(providers.ground.rows("account").await, 1);
+    assert_eq!(providers.ground.rows("identity").await, 1, "Kakao's is left");
+    providers.kakao().await;
+}
+
+async fn a_notification_counts_once_and_only_from_apple(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let kim = providers.apple().await;
+    let event = providers.apple_event("account-delete", "n1");
+    let with = |name: &str, value: Value| {
+        let mut changed = event.clone();
+        changed[name] = value;
+        changed
+    };
+    let now = providers.ground.clock.now().as_second();
+    for claims in [
+        with("iss", json!("https://kauth.kakao.com")),
+        with("aud", json!("another-app")),
+        with("iat", json!(now + 3600)),
+        with("events", json!("{}")),
+        with("jti", Value::Null),
+    ] {
+        let refused = providers.notify_apple(&claims).await.expect(403);
+        assert_eq!(refused.code(), "invalid-notification", "{claims}");
+    }
+    for payload in [
+        String::new(),
+        "x.y.z".to_owned(),
+        ProviderKey::RotatedRsa.sign(Some("rsa"), &event),
+        providers.apple_token(),
+        ProviderKey::Rsa.sign(Some("rsa"), &event).repeat(100),
+    ] {
+        let refused = providers.notify_apple_with(&payload).await;
+        assert!(refused.status == 403 || refused.status == 400, "{refused:?}");
+    }
+    assert!(providers.auth.admits(&kim).await);
+    let stranger = json!({"type": "account-delete", "sub": "lee", "event_time": now * 1000}).to_string();
+    providers
+        .notify_apple(&with("events", json!(stranger)))
+        .await
+        .expect(200);
+    assert_eq!(providers.counted("apple", "unknown").await, 1);
+    assert!(providers.auth.admits(&kim).await);
+}
+
+async fn kakao_signs_out_and_deletes_by_webhook(bed: Bed) {
+    let providers = Providers::with(bed, &[("kakao.app-id", "123")]).await;
+    let key = "admin-key-of-a-test";
+    let kim = providers.kakao().await;
+    for wrong in ["", "another-key"] {
+        let refused = providers
+            .kakao_unlinks(wrong, "kim", "ACCOUNT_DELETE")
+            .await
+            .expect(403);
+        assert_eq!(refused.code(), "invalid-notification");
+    }
+    let other_app = [
+        ("app_id", "124"),
+        ("user_id", "kim"),
+        ("referrer_type", "ACCOUNT_DELETE"),
+    ];
+    let request = providers.auth.post("kakao/unlink").form(&other_app);
+    send(request.header("Authorization", format!("KakaoAK {key}")))
+        .await
+        .expect(403);
+    providers
+        .kakao_unlinks(key, "stranger", "ACCOUNT_DELETE")
+        .await
+        .expect(200);
+    assert!(providers.auth.admits(&kim).await);
+
+    providers
+        .kakao_unlinks(key, "kim", "UNLINK_FROM_APPS")
+        .await
+        .expect(200);
+    assert!(!providers.auth.admits(&kim).await);
+    assert_eq!(providers.ground.rows("account").await, 1);
+    for _ in 0..2 {
+        providers.kakao_unlinks(key, "kim", "ACCOUNT_DELETE").await.expect(200);
+    }
+    assert_eq!(providers.ground.rows("account").await, 0);
+}
+
+async fn kakaos_account_status_signs_out(bed: Bed) {
+    let providers = Providers::new(bed).await;
+    let kim = providers.kakao().await;
+    providers.kakao_status("user-linked", "s1").await.expect(202);
+    assert!(providers.auth.admits(&kim).await);
+    providers.kakao_status("tokens-revoked", "s2").await.expect(202);
+    assert!(!providers.auth.admits(&kim).await);
+    let request = providers.auth.post("kakao/accountStatus");
+    let forged = send(
+        request
+            .header("Content-Type", "application/secevent+jwt")
+            .body(vec![0xff, 0xfe]),
+    )
+    .await;
+    assert_eq!(forged.expect(403).code(), "invalid-notification");
 }
