@@ -50,6 +50,7 @@ OUTSIDE = {
     ("object-store", "egress", WORLD, (443,)),
     ("sign-in-providers", "egress", WORLD, (443,)),
     ("push-providers", "egress", WORLD, (443,)),
+    ("mail-server", "egress", WORLD, (465, 587)),
     ("collector", "ingress", IN_MONITORING, (8888,)),
     ("collector", "egress", IN_MONITORING, (4318,)),
     ("mesh", "ingress", "namespace kubernetes.io/metadata.name=istio-ingress", ("http",)),
@@ -512,7 +513,7 @@ def secrets():
     script = (ROOT / "scripts/deploy").read_text().replace("\\\n", " ")
     made = {name: set(re.findall(r' ([a-z-]+) "', rest + " ")) for name, rest in re.findall(r"make_secret ([a-z-]+)((?: +[a-z-]+ \"[^\n]*?\")+)\n", script)}
     fetched = {item["metadata"]["name"]: {entry["secretKey"] for entry in item["spec"].get("data", [])} for item in load(K8S / "components/external-secrets/secrets.yaml")}
-    for of_providers in ("images-credentials", "push-credentials", "sign-in-credentials"):
+    for of_providers in ("images-credentials", "push-credentials", "sign-in-credentials", "mail-credentials"):
         fetched.pop(of_providers)
     check(made == fetched, f"scripts/deploy makes {made}, external-secrets fetches {fetched}")
     return made

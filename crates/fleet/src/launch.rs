@@ -180,6 +180,7 @@ impl Launcher {
                 ("images.url", inside("file", "images/auth")),
                 // Sign-in needs no proof: the launcher is for one machine on which every user may read the data folder.
                 ("sign-in.proof", "none".to_owned()),
+                ("mail.url", "log:".to_owned()),
             ],
             "feed" => vec![
                 ("database.url", inside("sqlite", "feed.db")),

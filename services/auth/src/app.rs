@@ -18,7 +18,9 @@ use crate::domain::person::Person;
 use crate::error::Error;
 use crate::id_tokens::IdTokens;
 use crate::keys::Keyring;
+use crate::mails::Mailer;
 use crate::metrics::Metrics;
+use crate::passwords::Passwords;
 use crate::provider_tokens::ProviderTokens;
 use crate::providers::Providers;
 use crate::settings::Settings;
@@ -33,14 +35,17 @@ pub struct App {
     pub images: Images,
     pub keyring: Keyring,
     pub id_tokens: IdTokens,
-    pub hasher: AccountHasher,
     pub provider_tokens: ProviderTokens,
+    pub mailer: Mailer,
+    pub passwords: Passwords,
+    pub hasher: AccountHasher,
     pub providers: Providers,
     /// Notified when a call was enqueued and committed.
     pub external_calls: Notify,
     pub relay: RelayHandle,
     pub metrics: Metrics,
     pub failed_sign_ins: Live<KeyedLimiter<Account>>,
+    pub email_codes: Live<KeyedLimiter<Account>>,
 }
 
 impl App {

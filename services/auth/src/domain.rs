@@ -3,6 +3,7 @@
 pub mod challenge;
 pub mod claims;
 pub mod code;
+pub mod email;
 pub mod hash;
 pub mod id_token;
 pub mod legacy;

@@ -10,6 +10,7 @@ use sosohappy_media::ImageError;
 use sosohappy_store::{StoreError, Transient};
 
 use crate::domain::challenge::InvalidChallenge;
+use crate::domain::email::{InvalidAddress, InvalidPassword};
 use crate::domain::id_token::InvalidIdToken;
 use crate::domain::muted_word::InvalidWord;
 use crate::domain::notification::InvalidNotification;
@@ -32,7 +33,27 @@ pub enum Error {
     InvalidSubject(#[from] InvalidSubject),
     #[error(transparent)]
     InvalidWord(#[from] InvalidWord),
-    #[error("provider: apple, google or kakao")]
+    #[error(transparent)]
+    InvalidAddress(#[from] InvalidAddress),
+    #[error(transparent)]
+    InvalidPassword(#[from] InvalidPassword),
+    /// The code of a mail is wrong, used, too old, or was tried too often.
+    #[error("the code is not valid")]
+    InvalidEmailCode,
+    #[error("the address or the password is wrong")]
+    InvalidCredentials,
+    #[error("the address has an account")]
+    AccountExists,
+    #[error("the account has no password")]
+    NoPassword,
+    #[error("this fleet sends no mail (mail.url)")]
+    NoEmailAccounts,
+    #[error("too many passwords are being hashed")]
+    PasswordsBusy,
+    /// A hash cannot be computed, or the stored one cannot be read.
+    #[error("password hashing failed: {0}")]
+    Hashing(String),
+    #[error("provider: apple, google, kakao or email")]
     UnknownProvider,
     /// The code is unknown, used or too old, or the verifier does not answer its challenge.
     #[error("the authorize code is not valid")]
@@ -75,6 +96,12 @@ impl From<Problem> for Error {
     }
 }
 
+impl Error {
+    pub fn hashing(cause: impl std::fmt::Display) -> Self {
+        Self::Hashing(cause.to_string())
+    }
+}
+
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
@@ -92,6 +119,7 @@ impl From<&Error> for Problem {
             | Error::InvalidIntroduction(_)
             | Error::InvalidSubject(_)
             | Error::InvalidWord(_)
+            | Error::InvalidAddress(_)
             | Error::Image(
                 ImageError::UnknownType
                 | ImageError::TooManyPixels(_)
@@ -99,7 +127,25 @@ impl From<&Error> for Problem {
                 | ImageError::TooLarge(_)
                 | ImageError::Broken,
             ) => Problem::invalid_parameter(error.to_string()),
-            Error::UnknownProvider => Problem::new(
+            Error::InvalidPassword(_) => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "weak-password",
+                "The password is too short, too long or too easily guessed",
+            )
+            .detail(error.to_string()),
+            Error::InvalidEmailCode => Problem::new(
+                StatusCode::FORBIDDEN,
+                "invalid-email-code",
+                "The code is wrong, used or too old",
+            ),
+            Error::InvalidCredentials => Problem::new(
+                StatusCode::FORBIDDEN,
+                "invalid-credentials",
+                "The address or the password is wrong",
+            ),
+            Error::AccountExists => Problem::new(StatusCode::CONFLICT, "account-exists", "The address has an account"),
+            Error::NoPassword => Problem::new(StatusCode::CONFLICT, "no-password", "The account has no password"),
+            Error::UnknownProvider | Error::NoEmailAccounts => Problem::new(
                 StatusCode::FORBIDDEN,
                 "unknown-provider",
                 "Sign-in through this provider is not supported",
@@ -157,9 +203,11 @@ impl From<&Error> for Problem {
                 "The account is unknown or has resigned",
             ),
             Error::ProviderUnavailable
+            | Error::PasswordsBusy
             | Error::Image(ImageError::Store(_) | ImageError::Processing(_))
             | Error::Store(StoreError::Retry(_) | StoreError::Unavailable(_)) => Problem::unavailable(),
-            Error::Image(ImageError::Settings(_))
+            Error::Hashing(_)
+            | Error::Image(ImageError::Settings(_))
             | Error::Store(
                 StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_),
             ) => Problem::internal(),

@@ -2,15 +2,20 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
-use sosohappy_common::Account;
+use sosohappy_common::{Account, Nickname};
 use sosohappy_events::EventId;
+use sosohappy_events::types::Role;
 use sosohappy_store::{StoreError, retrying};
 
 use crate::app::App;
+use crate::domain::email;
 use crate::domain::id_token::{InvalidIdToken, Proven};
 use crate::domain::person::{Identity, LinkedIdentity, Person};
+use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
+use crate::domain::stamp;
 use crate::error::Error;
 use crate::external_calls::{self, Kind};
 use crate::sessions;
@@ -224,11 +229,43 @@ async fn link_once(
         }
     }
     let linked = tx.identities_of(account).await?;
-    if LinkedIdentity::all_of(&person, linked).len() >= MAX_IDENTITIES {
-        return Err(Error::InvalidParameter("at most 10 identities of an account"));
-    }
+    check_room(&person, linked)?;
     insert(app, tx.as_mut(), account, identity).await?;
     Ok(tx.commit().await?)
+}
+
+/// # Errors
+/// Where the person has as many identities as one may have.
+pub fn check_room(person: &Person, linked: Vec<LinkedIdentity>) -> Result<(), Error> {
+    if LinkedIdentity::all_of(person, linked).len() >= MAX_IDENTITIES {
+        return Err(Error::InvalidParameter("at most 10 identities of an account"));
+    }
+    Ok(())
+}
+
+/// Makes a fresh account under a random nickname. A person who resigned under this address before has nothing to do with it, but what happened
+/// then happened earlier.
+pub async fn sign_up(
+    app: &App,
+    tx: &mut dyn Transaction,
+    account: &Account,
+    identity: &Identity,
+) -> Result<Person, Error> {
+    let now = app.now();
+    let resigned_at = tx.last_resignation(&app.hasher.hash(account)).await?;
+    let person = Person {
+        account: account.clone(),
+        identity: identity.clone(),
+        nickname: Nickname::placeholder(app.context.entropy.uuid()),
+        profile_set: false,
+        introduction: Introduction::default(),
+        image: None,
+        role: Role::User,
+        created_at: now,
+        changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), now),
+    };
+    tx.insert_person(&person).await?;
+    Ok(person)
 }
 
 /// Writes an identity that no account has. Where another transaction was quicker, repeating this one finds its account.
@@ -261,6 +298,9 @@ async fn unlink_once(app: &App, account: &Account, identity: &Identity) -> Resul
     let next = left.first().ok_or(Error::LastIdentity)?;
     disconnect(app, tx.as_mut(), account, &leaving, None).await?;
     tx.delete_identity(account, identity).await?;
+    if identity.issuer == email::PROVIDER {
+        tx.delete_password(account).await?;
+    }
     if person.identity == *identity {
         // The account's own row never loses its subject: an older release would take the next one that comes.
         tx.link_person(account, &next.identity).await?;

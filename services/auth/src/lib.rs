@@ -4,6 +4,7 @@ mod app;
 mod authenticate;
 mod consumers;
 mod domain;
+mod email_accounts;
 mod error;
 pub mod export;
 mod external_calls;
@@ -11,9 +12,11 @@ mod id_tokens;
 mod identities;
 pub mod import;
 mod keys;
+mod mails;
 mod metrics;
 mod nicknames;
 mod notifications;
+mod passwords;
 mod provider_tokens;
 mod providers;
 mod relations;
@@ -43,7 +46,9 @@ use crate::app::App;
 use crate::domain::hash::AccountHasher;
 use crate::id_tokens::IdTokens;
 use crate::keys::{Keyring, SECRET_BYTES};
+use crate::mails::Mailer;
 use crate::metrics::Metrics;
+use crate::passwords::Passwords;
 use crate::provider_tokens::ProviderTokens;
 use crate::providers::Providers;
 pub use crate::settings::Settings;
@@ -76,6 +81,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         images: Images::open(&current.images.url, &context).context("images.url")?,
         keyring,
         id_tokens,
+        mailer: Mailer::of(&current.mail, &current.sign_in).context("mail.url")?,
+        passwords: Passwords::new(&current.passwords),
+        email_codes: email_codes(&settings, &context),
         hasher: AccountHasher::new(&hash_key),
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
         metrics: Metrics::register(&context.metrics),
@@ -127,6 +135,14 @@ fn failed_sign_ins(settings: &Live<Settings>, context: &Context) -> Live<KeyedLi
             MOST_FAILING_ACCOUNTS,
             &clock,
         )
+    })
+}
+
+/// Returns the limit `email.codes-per-minute`, by the account of the address.
+fn email_codes(settings: &Live<Settings>, context: &Context) -> Live<KeyedLimiter<Account>> {
+    let clock = context.clock.clone();
+    settings.follow(move |settings, before| {
+        KeyedLimiter::renewed(before, settings.email.codes_per_minute, MOST_FAILING_ACCOUNTS, &clock)
     })
 }
 

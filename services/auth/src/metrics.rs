@@ -10,6 +10,7 @@ use crate::external_calls::Kind;
 pub struct Metrics {
     pub sign_ins: IntCounterVec,
     pub reissues: IntCounterVec,
+    pub mails: IntCounterVec,
     pub unfinished_resignations: IntGauge,
     pub oldest_resignation: Gauge,
     pub task_failures: IntCounterVec,
@@ -70,7 +71,16 @@ impl Metrics {
                 notifications.with_label_values(&[provider.as_str(), outcome]);
             }
         }
+        let mails = counter(
+            "auth_mails_total",
+            "Mails with a code by outcome: sent, retried, refused (by the mail server), expired (the code, before the mail was sent)",
+            &["outcome"],
+        );
+        for outcome in ["sent", "retried", "refused", "expired"] {
+            mails.with_label_values(&[outcome]);
+        }
         Self {
+            mails,
             notifications,
             external_calls,
             sign_ins: counter(

@@ -2,6 +2,7 @@
 
 mod account;
 mod block;
+mod email;
 mod fleet;
 mod follow;
 mod identity;
@@ -27,6 +28,9 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(routes!(session::get_authorize_code))
         .routes(Class::SignIn.of(routes!(session::sign_in)))
         .routes(routes!(session::reissue_token))
+        .routes(Class::SignIn.of(routes!(email::request_email_code)))
+        .routes(Class::SignIn.of(routes!(email::sign_up)))
+        .routes(Class::SignIn.of(routes!(email::reset_password)))
         .routes(routes!(notification::receive_apple))
         .routes(routes!(notification::receive_kakao_unlink))
         .routes(routes!(notification::receive_kakao_status));
@@ -37,6 +41,7 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(identity::list_identities)))
         .routes(routes!(identity::link_identity))
         .routes(routes!(identity::unlink_identity))
+        .routes(routes!(email::change_password))
         .routes(routes!(profile::check_duplicate_nickname))
         .routes(Class::Upload.of(routes!(profile::set_profile)))
         .routes(Class::Read.of(routes!(profile::find_profile_img)))

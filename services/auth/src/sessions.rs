@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use sosohappy_events::Topic;
-use sosohappy_events::types::{AccessTokenIssued, DeviceTokenSet, Role, SessionExpired, SessionId, TokenDigest};
+use sosohappy_events::types::{
+    AccessTokenIssued, Device, DeviceTokenSet, NicknameSet, Role, SessionExpired, SessionId, TokenDigest,
+};
 use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
@@ -33,9 +35,47 @@ pub struct Tokens {
     pub refresh: String,
 }
 
+/// The answer to a sign-in.
+pub struct Admitted {
+    pub tokens: Tokens,
+    /// Empty while the profile is not set.
+    pub nickname: String,
+}
+
+/// Opens a session of a person who has just been stamped, and publishes the nickname and the device.
+pub async fn enter(
+    app: &App,
+    tx: &mut dyn Transaction,
+    person: Person,
+    origin: Origin,
+    device_token: Option<&str>,
+) -> Result<Admitted, Error> {
+    let at = person.changed_at;
+    let (session, tokens) = open(app, tx, &person, origin, at).await?;
+    let (account, nickname) = (person.account, person.nickname.as_str().to_owned());
+    let named = NicknameSet {
+        account: account.clone(),
+        nickname: Some(nickname.clone()),
+    };
+    app.enqueue(tx, named, at).await?;
+    if let Some(token) = device_token {
+        let device = Device {
+            session,
+            token: token.to_owned(),
+            since: at,
+        };
+        tx.insert_device(&device).await?;
+        tell_devices(app, tx, &account, None, at).await?;
+    }
+    Ok(Admitted {
+        tokens,
+        nickname: if person.profile_set { nickname } else { String::new() },
+    })
+}
+
 /// Opens a session for somebody who has proven who they are. Devices beyond the limit lose the session that was not
 /// used for longest.
-pub async fn open(
+async fn open(
     app: &App,
     tx: &mut dyn Transaction,
     person: &Person,

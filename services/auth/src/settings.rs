@@ -1,6 +1,7 @@
 //! The typed settings of the auth service; `settings.toml` has the defaults and what each means.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,8 +11,8 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Database, Erasure, Events, Fleet, HttpUrl, Log, RateLimits, Server, Tracing, schema,
-    valid,
+    ConfigClient, Credentials, Database, Erasure, Events, Fleet, HttpUrl, Log, RateLimits, SecretUrl, Server, Tracing,
+    schema, valid,
 };
 use sosohappy_media::ImageSettings;
 
@@ -33,6 +34,9 @@ pub struct Settings {
     pub database: Database,
     pub images: ImageSettings,
     pub sign_in: SignIn,
+    pub email: EmailAccounts,
+    pub mail: MailSettings,
+    pub passwords: PasswordSettings,
     pub tokens: Tokens,
     pub sessions: Sessions,
     pub nicknames: Nicknames,
@@ -87,6 +91,73 @@ pub struct ProviderSettings {
     pub audience: Vec<String>,
     pub keys_url: HttpUrl,
     pub trust_address: bool,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct EmailAccounts {
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub code_lifetime: Duration,
+    /// Codes a minute for one address.
+    pub codes_per_minute: Rate,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct MailSettings {
+    pub url: Option<SecretUrl>,
+    pub from: String,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct PasswordSettings {
+    pub cost: PasswordCost,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub at_once: usize,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub waiting: usize,
+}
+
+/// The parameters of argon2id (RFC 9106).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct PasswordCost {
+    /// KiB.
+    #[serde(deserialize_with = "password_memory")]
+    #[schemars(range(min = 64, max = 1_048_576))]
+    pub memory: u32,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub iterations: u32,
+    #[serde(deserialize_with = "password_lanes")]
+    #[schemars(range(min = 1, max = 8))]
+    pub parallelism: u32,
+}
+
+/// KiB, from what 8 lanes need to a gibibyte.
+fn password_memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 64..=1_048_576)
+}
+
+fn password_lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 1..=8)
+}
+
+fn within<'de, D: Deserializer<'de>>(deserializer: D, range: RangeInclusive<u32>) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (min, max) = range.into_inner();
+    Err(D::Error::custom(format!("must be between {min} and {max}")))
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! What auth keeps, as a port: reads by themselves, writes in transactions that also hold their events. Adapters for `SQLite` and `MySQL`
 //! over one text.
 
+pub mod email;
 pub mod external_calls;
 pub mod imports;
 mod mysql;
@@ -24,6 +25,7 @@ use crate::domain::page::Page;
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
+use crate::store::email::{EmailStore, EmailTransaction};
 use crate::store::external_calls::{ExternalCallTransaction, ExternalCalls};
 use crate::store::imports::{ImportTransaction, Imports};
 
@@ -95,7 +97,7 @@ pub struct Unfinished {
 }
 
 #[async_trait]
-pub trait Store: ExternalCalls + Imports + Ping + std::fmt::Debug {
+pub trait Store: EmailStore + ExternalCalls + Imports + Ping + std::fmt::Debug {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
     async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError>;
@@ -190,7 +192,7 @@ pub trait Store: ExternalCalls + Imports + Ping + std::fmt::Debug {
 /// the end. The order of locks is code, person, session, resignation, external call, timer: two transactions that lock the same rows in different
 /// orders would wait for each other.
 #[async_trait]
-pub trait Transaction: ExternalCallTransaction + ImportTransaction + Send {
+pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransaction + Send {
     /// Records that a code was used, until it expires; false if it was used before. Of several transactions with the same code one
     /// gets true.
     async fn use_code(&mut self, code: &CodeId, expires_at: Timestamp) -> Result<bool, StoreError>;

@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, Transient, retrying};
 use crate::app::{App, later};
 use crate::error::Error;
 use crate::store::Transaction;
-use crate::{resignations, sessions};
+use crate::{email_accounts, mails, resignations, sessions};
 
 /// How late a timer may be.
 const EVERY: Duration = Duration::from_millis(500);
@@ -44,6 +44,15 @@ pub fn spawn(app: &Arc<App>) {
             Ok(())
         }
     });
+    lifecycle.spawn("mails", {
+        let app = app.clone();
+        async move {
+            while goes_on(&app, EVERY).await {
+                report(&app, "mails", mails::send_due(&app).await);
+            }
+            Ok(())
+        }
+    });
     lifecycle.spawn("housekeeping", {
         let app = app.clone();
         async move {
@@ -52,6 +61,7 @@ pub fn spawn(app: &Arc<App>) {
                 report(&app, "discarded-images", forget_images(&app).await);
                 report(&app, "authorize-codes", forget_codes(&app).await);
                 report(&app, "reserved-nicknames", forget_reservations(&app).await);
+                report(&app, "email-codes", email_accounts::forget_codes(&app).await);
                 report(&app, "muted-words", forget_muted_words(&app).await);
                 report(&app, "tombstones", resignations::release_tombstones(&app).await);
             }

@@ -12,17 +12,19 @@ use sosohappy_common::http::Params;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::email::{self, Address, EmailCode, Password};
 use crate::domain::person::{Identity, LinkedIdentity};
 use crate::domain::provider::Provider;
+use crate::email_accounts;
 use crate::error::Error;
 use crate::identities::{self, Evidence, Verdict};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkIdentity {
-    #[schema(pattern = "^(apple|google|kakao)$", example = "kakao")]
+    #[schema(pattern = "^(apple|google|kakao|email)$", example = "kakao")]
     provider: String,
-    /// Who the person is at the provider: the `sub` of the ID token.
+    /// Who the person is at the provider: the `sub` of the ID token, or with `email` the address.
     #[schema(min_length = 1, max_length = 255)]
     provider_id: String,
     /// The provider's ID token, where this service asks for proof (`sign-in.proof`).
@@ -33,6 +35,11 @@ pub struct LinkIdentity {
     /// Apple's authorization code in Base64, which is exchanged where Apple's key is set.
     #[schema(max_length = 2732)]
     authorization_code: Option<String>,
+    /// With `email`: the code that `requestEmailCode` has sent.
+    code: Option<String>,
+    /// With `email`: the password of this account from now on, as in `signUp`.
+    #[schema(max_length = 512)]
+    password: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,6 +68,9 @@ pub async fn link_identity(
     caller: Caller,
     Params(asked): Params<LinkIdentity>,
 ) -> Result<Json<IdentityLinked>, Error> {
+    if asked.provider == email::PROVIDER {
+        return link_address(&app, &caller, &asked).await;
+    }
     let (provider, identity) = named(&asked.provider, &asked.provider_id)?;
     let evidence = Evidence {
         provider,
@@ -82,10 +92,22 @@ pub async fn link_identity(
     Ok(Json(IdentityLinked { success: true }))
 }
 
+async fn link_address(app: &App, caller: &Caller, asked: &LinkIdentity) -> Result<Json<IdentityLinked>, Error> {
+    let (Some(code), Some(password)) = (&asked.code, &asked.password) else {
+        return Err(Error::InvalidParameter(
+            "code, password: required with the provider email",
+        ));
+    };
+    let address = Address::parse(&asked.provider_id)?;
+    let password = Password::chosen(password, &address)?;
+    email_accounts::link(app, &caller.account, &address, &EmailCode::typed(code), password).await?;
+    Ok(Json(IdentityLinked { success: true }))
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnlinkIdentity {
-    #[schema(pattern = "^(apple|google|kakao)$", example = "kakao")]
+    #[schema(pattern = "^(apple|google|kakao|email)$", example = "kakao")]
     provider: String,
     /// As `identities` lists it.
     #[schema(min_length = 1, max_length = 255)]
@@ -119,7 +141,11 @@ pub async fn unlink_identity(
     caller: Caller,
     Params(asked): Params<UnlinkIdentity>,
 ) -> Result<Json<IdentityUnlinked>, Error> {
-    let (_, identity) = named(&asked.provider, &asked.provider_id)?;
+    let identity = if asked.provider == email::PROVIDER {
+        Address::parse(&asked.provider_id)?.identity()
+    } else {
+        named(&asked.provider, &asked.provider_id)?.1
+    };
     let success = identities::unlink(&app, &caller.account, &identity).await?;
     Ok(Json(IdentityUnlinked { success }))
 }

@@ -14,24 +14,23 @@ use sosohappy_common::http::ClientAddress;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::credential::bearer;
 use sosohappy_common::http::rate_limit::AccountLimit;
-use sosohappy_common::{Account, Nickname, Problem};
-use sosohappy_events::types::{Device, NicknameSet, Role};
+use sosohappy_common::{Account, Problem};
 use sosohappy_store::retrying;
 use utoipa::ToSchema;
 
 use crate::app::{App, later};
 use crate::domain::challenge::Challenge;
 use crate::domain::code::Code;
-use crate::domain::person::{Identity, Person};
-use crate::domain::profile::Introduction;
+use crate::domain::email::{self, Address, Password};
+use crate::domain::person::Identity;
 use crate::domain::provider::Provider;
 use crate::domain::session::{Origin, Session};
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::identities::{Entry, Evidence};
-use crate::sessions::{Closing, Tokens};
+use crate::sessions::{Admitted, Closing, Tokens};
 use crate::store::Transaction;
-use crate::{identities, resignations, sessions};
+use crate::{email_accounts, identities, resignations, sessions};
 
 const EMAIL: HeaderName = HeaderName::from_static("email");
 const REFRESH: HeaderName = HeaderName::from_static("authorization-refresh");
@@ -124,14 +123,18 @@ pub struct SigningIn {
     /// The address without the provider.
     #[schema(min_length = 1, max_length = 249, example = "kim@example.com")]
     email: String,
-    #[schema(pattern = "^(apple|google|kakao)$", example = "kakao")]
+    /// `email` takes `password`, the others `providerId`, `codeVerifier` and `authorizeCode`.
+    #[schema(pattern = "^(apple|google|kakao|email)$", example = "kakao")]
     provider: String,
     /// Who the person is at the provider: the `sub` of the ID token.
     #[schema(min_length = 1, max_length = 255)]
-    provider_id: String,
+    provider_id: Option<String>,
     /// What the challenge of `getAuthorizeCode` was made of.
-    code_verifier: String,
-    authorize_code: String,
+    code_verifier: Option<String>,
+    authorize_code: Option<String>,
+    /// The password of an e-mail account.
+    #[schema(max_length = 512)]
+    password: Option<String>,
     /// Apple's code in Base64, which the app sends with `apple`; it may be empty. Where Apple's key is set (`apple.private-key`), it is exchanged, and
     /// Apple's answer proves the identity if there is no `idToken`.
     #[schema(max_length = 2732)]
@@ -176,30 +179,14 @@ pub async fn sign_in(
     headers: HeaderMap,
     Params(request): Params<SigningIn>,
 ) -> Result<(TokenHeaders, Json<SignedIn>), Error> {
+    if request.provider == email::PROVIDER {
+        return sign_in_by_password(&app, limit, &request, &headers, address.as_deref()).await;
+    }
     let provider = Provider::parse(&request.provider).ok_or(Error::UnknownProvider)?;
     let claim = Claim::of(provider, &request)?;
-    let count = |outcome| {
-        app.metrics
-            .sign_ins
-            .with_label_values(&[provider.as_str(), outcome])
-            .inc();
-    };
-    let failures = app.failed_sign_ins.get();
-    if let Some(Extension(limit)) = &limit {
-        // Every attempt is counted before its work and given back unless it was refused: of many concurrent guesses, no more than the
-        // quota are checked.
-        failures.check(&claim.account.folded()).map_err(|limited| {
-            count("limited");
-            limit.refuse(limited)
-        })?;
-    }
-    let origin = Origin {
-        opened_at: Some(app.now()),
-        identity: Some(claim.identity.clone()),
-        device: device_of(&headers),
-        place: place_of(address.as_deref()),
-    };
-    let outcome = admit(&app, &request, claim.clone(), &origin).await;
+    let attempt = Attempt::begin(&app, provider.as_str(), &claim.account, limit)?;
+    let origin = origin_of(&app, claim.identity.clone(), &headers, address.as_deref());
+    let outcome = admit(&app, &request, claim, &origin).await;
     let was_guess = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
     // A forged token is no guess at this account: counted, it would let anybody keep the owner from signing in.
     let was_refused = was_guess
@@ -207,17 +194,114 @@ pub async fn sign_in(
             &outcome,
             Err(Error::InvalidIdToken(_) | Error::InvalidAuthorizationCode | Error::UnverifiedAddress)
         );
-    if limit.is_some() && !was_guess {
-        failures.refund(&claim.account.folded());
+    attempt.end(
+        was_guess,
+        match &outcome {
+            Ok((_, is_new)) if *is_new => "new",
+            Ok(_) => "known",
+            Err(_) if was_refused => "refused",
+            Err(_) => "failed",
+        },
+    );
+    Ok(signed_in(outcome?.0))
+}
+
+async fn sign_in_by_password(
+    app: &App,
+    limit: Option<Extension<AccountLimit>>,
+    request: &SigningIn,
+    headers: &HeaderMap,
+    client: Option<&ClientAddress>,
+) -> Result<(TokenHeaders, Json<SignedIn>), Error> {
+    let address = Address::parse(&request.email)?;
+    let password = Password::shown(required(request.password.as_ref(), "password: missing")?)?;
+    let device = device_token(request.device_token.clone())?;
+    let attempt = Attempt::begin(app, email::PROVIDER, &address.account, limit)?;
+    let origin = origin_of(app, address.identity(), headers, client);
+    let outcome = email_accounts::sign_in(app, &address, password, &origin, device.as_deref()).await;
+    let was_guess = matches!(&outcome, Err(Error::InvalidCredentials));
+    attempt.end(
+        was_guess,
+        match &outcome {
+            Ok(_) => "known",
+            Err(_) if was_guess => "refused",
+            Err(_) => "failed",
+        },
+    );
+    Ok(signed_in(outcome?))
+}
+
+/// A sign-in that counts as failed until it has ended otherwise: of many concurrent guesses, no more than the quota of the account are checked.
+struct Attempt<'a> {
+    app: &'a App,
+    provider: &'static str,
+    account: Account,
+    is_limited: bool,
+}
+
+impl<'a> Attempt<'a> {
+    fn begin(
+        app: &'a App,
+        provider: &'static str,
+        account: &Account,
+        limit: Option<Extension<AccountLimit>>,
+    ) -> Result<Self, Error> {
+        let attempt = Self {
+            app,
+            provider,
+            account: account.folded(),
+            is_limited: limit.is_some(),
+        };
+        if let Some(Extension(limit)) = limit {
+            let failures = app.failed_sign_ins.get();
+            failures.check(&attempt.account).map_err(|limited| {
+                attempt.count("limited");
+                limit.refuse(limited)
+            })?;
+        }
+        Ok(attempt)
     }
-    count(match &outcome {
-        Ok(admitted) if admitted.is_new => "new",
-        Ok(_) => "known",
-        Err(_) if was_refused => "refused",
-        Err(_) => "failed",
-    });
-    let Admitted { tokens, nickname, .. } = outcome?;
-    Ok((TokenHeaders(tokens), Json(SignedIn { nickname })))
+
+    fn end(self, was_guess: bool, outcome: &str) {
+        if self.is_limited && !was_guess {
+            self.app.failed_sign_ins.get().refund(&self.account);
+        }
+        self.count(outcome);
+    }
+
+    fn count(&self, outcome: &str) {
+        let sign_ins = &self.app.metrics.sign_ins;
+        sign_ins.with_label_values(&[self.provider, outcome]).inc();
+    }
+}
+
+/// Returns the answer to a successful sign-in.
+pub fn signed_in(admitted: Admitted) -> (TokenHeaders, Json<SignedIn>) {
+    let Admitted { tokens, nickname } = admitted;
+    (TokenHeaders(tokens), Json(SignedIn { nickname }))
+}
+
+/// Returns how a session is opened by this request.
+pub fn origin_of(app: &App, identity: Identity, headers: &HeaderMap, client: Option<&ClientAddress>) -> Origin {
+    Origin {
+        opened_at: Some(app.now()),
+        identity: Some(identity),
+        device: device_of(headers),
+        place: place_of(client),
+    }
+}
+
+fn required<'r>(parameter: Option<&'r String>, missing: &'static str) -> Result<&'r str, Error> {
+    parameter.map(String::as_str).ok_or(Error::InvalidParameter(missing))
+}
+
+/// Returns the push token of a request, which may be empty.
+pub fn device_token(token: Option<String>) -> Result<Option<String>, Error> {
+    let token = token.filter(|token| !token.is_empty());
+    if token.as_ref().is_some_and(|token| token.len() > DEVICE_TOKEN_BYTES) {
+        return Err(Error::InvalidParameter("deviceToken: up to 4096 bytes"));
+    }
+    Ok(token)
 }
 
 /// The identity that a sign-in claims. With the proof `none` it is accepted unless it contradicts what is stored.
@@ -237,29 +321,17 @@ struct Claim {
 
 impl Claim {
     fn of(provider: Provider, request: &SigningIn) -> Result<Self, Error> {
-        let device_token = request.device_token.clone().filter(|token| !token.is_empty());
-        if device_token
-            .as_ref()
-            .is_some_and(|token| token.len() > DEVICE_TOKEN_BYTES)
-        {
-            return Err(Error::InvalidParameter("deviceToken: up to 4096 bytes"));
-        }
+        let provider_id = required(request.provider_id.as_ref(), "providerId: missing")?;
         Ok(Self {
             account: provider.account_of(&request.email)?,
             provider,
-            identity: Identity::known(provider, &request.provider_id)?,
+            identity: Identity::known(provider, provider_id)?,
             is_proven: false,
             has_address: true,
             refresh_token: None,
-            device_token,
+            device_token: device_token(request.device_token.clone())?,
         })
     }
-}
-
-struct Admitted {
-    tokens: Tokens,
-    nickname: String,
-    is_new: bool,
 }
 
 /// Checks the claim with the provider, before anything is read from or written to the store.
@@ -267,7 +339,7 @@ async fn prove(app: &App, request: &SigningIn, mut claim: Claim) -> Result<Claim
     let provider = claim.provider;
     let evidence = Evidence {
         provider,
-        subject: &request.provider_id,
+        subject: claim.identity.subject.as_deref().unwrap_or_default(),
         id_token: request.id_token.as_deref(),
         nonce: request.nonce.as_deref(),
         authorization_code: request.authorization_code.as_deref(),
@@ -283,18 +355,30 @@ async fn prove(app: &App, request: &SigningIn, mut claim: Claim) -> Result<Claim
     Ok(claim)
 }
 
-async fn admit(app: &App, request: &SigningIn, claim: Claim, origin: &Origin) -> Result<Admitted, Error> {
+/// Returns whether the account is new, too.
+async fn admit(app: &App, request: &SigningIn, claim: Claim, origin: &Origin) -> Result<(Admitted, bool), Error> {
     // The sealed code first: a request without one causes no call of a provider.
-    let code = Code::open(&request.authorize_code, &app.keyring).ok_or(Error::InvalidCode)?;
+    let code = Code::open(
+        required(request.authorize_code.as_ref(), "authorizeCode: missing")?,
+        &app.keyring,
+    )
+    .ok_or(Error::InvalidCode)?;
     if code.expires_at <= app.now() {
         return Err(Error::InvalidCode);
     }
+    let verifier = required(request.code_verifier.as_ref(), "codeVerifier: missing")?;
     let claim = prove(app, request, claim).await?;
     resignations::wait_for_erasure(app, &claim.account).await?;
-    retrying(|| admit_once(app, &code, &request.code_verifier, &claim, origin)).await
+    retrying(|| admit_once(app, &code, verifier, &claim, origin)).await
 }
 
-async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origin: &Origin) -> Result<Admitted, Error> {
+async fn admit_once(
+    app: &App,
+    code: &Code,
+    verifier: &str,
+    claim: &Claim,
+    origin: &Origin,
+) -> Result<(Admitted, bool), Error> {
     let mut tx = app.store.begin().await?;
     if !tx.use_code(&code.id, code.expires_at).await? {
         return Err(Error::InvalidCode);
@@ -319,7 +403,7 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origi
             }
             person
         }
-        Entry::New => sign_up(app, tx.as_mut(), claim).await?,
+        Entry::New => identities::sign_up(app, tx.as_mut(), &claim.account, identity).await?,
     };
     // A claim that is only believed must not keep the identity from the person who can prove it.
     if proven && !is_known {
@@ -329,59 +413,16 @@ async fn admit_once(app: &App, code: &Code, verifier: &str, claim: &Claim, origi
         identities::keep_refresh_token(app, tx.as_mut(), &person.account, token).await?;
     }
 
-    let at = person.changed_at;
-    let (session, tokens) = sessions::open(app, tx.as_mut(), &person, origin.clone(), at).await?;
-    let (account, nickname) = (person.account, person.nickname.as_str().to_owned());
-    app.enqueue(
-        tx.as_mut(),
-        NicknameSet {
-            account: account.clone(),
-            nickname: Some(nickname.clone()),
-        },
-        at,
-    )
-    .await?;
-    if let Some(token) = claim.device_token.clone() {
-        let device = Device {
-            session,
-            token,
-            since: at,
-        };
-        tx.insert_device(&device).await?;
-        sessions::tell_devices(app, tx.as_mut(), &account, None, at).await?;
-    }
+    let device_token = claim.device_token.as_deref();
+    let admitted = sessions::enter(app, tx.as_mut(), person, origin.clone(), device_token).await?;
     app.commit(tx).await?;
-    Ok(Admitted {
-        tokens,
-        nickname: if person.profile_set { nickname } else { String::new() },
-        is_new,
-    })
+    Ok((admitted, is_new))
 }
 
 /// Refuses, and commits that the code was used: one code allows one guess. A transaction that fails leaves the code unused.
 async fn refuse<T>(tx: Box<dyn Transaction>, reason: Error) -> Result<T, Error> {
     tx.commit().await?;
     Err(reason)
-}
-
-/// A fresh account under a random nickname. Whoever resigned under this address before has nothing to do with it, but what
-/// happened then happened earlier.
-async fn sign_up(app: &App, tx: &mut dyn Transaction, claim: &Claim) -> Result<Person, Error> {
-    let now = app.now();
-    let resigned_at = tx.last_resignation(&app.hasher.hash(&claim.account)).await?;
-    let person = Person {
-        account: claim.account.clone(),
-        identity: claim.identity.clone(),
-        nickname: Nickname::placeholder(app.context.entropy.uuid()),
-        profile_set: false,
-        introduction: Introduction::default(),
-        image: None,
-        role: Role::User,
-        created_at: now,
-        changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), now),
-    };
-    tx.insert_person(&person).await?;
-    Ok(person)
 }
 
 /// Returns fresh tokens for a refresh token, which is replaced. Shown again while its successor is unused it gives the same tokens (the

@@ -24,6 +24,8 @@ use crate::store::{
     AccessToken, Direction, PendingResignation, RelatedPerson, Store, Tombstone, Transaction, Unfinished,
 };
 
+#[path = "sql/email.rs"]
+mod email;
 #[path = "sql/external_calls.rs"]
 mod external_calls;
 #[path = "sql/identities.rs"]

@@ -2,6 +2,7 @@
 
 mod block;
 mod cost;
+mod email;
 mod fleet;
 mod names;
 mod people;

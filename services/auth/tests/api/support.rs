@@ -92,9 +92,14 @@ impl Ground {
 
     /// How many rows a table has.
     pub async fn rows(&self, table: &str) -> i64 {
+        self.count(&format!("SELECT COUNT(*) FROM {table}")).await
+    }
+
+    /// What a statement counts.
+    pub async fn count(&self, statement: &str) -> i64 {
         let settings: Live<sosohappy_auth::Settings> = self.bed.settings("auth", sosohappy_auth::DEFAULTS, &[]).await;
         let url = settings.get().database.url.expose().to_owned();
-        let count = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+        let count = sqlx::AssertSqlSafe(statement.to_owned());
         let counted = if url.starts_with("sqlite:") {
             let pool = sqlx::SqlitePool::connect(&url).await.expect("the database opens");
             sqlx::query_scalar(count).fetch_one(&pool).await
@@ -102,7 +107,7 @@ impl Ground {
             let pool = sqlx::MySqlPool::connect(&url).await.expect("the database opens");
             sqlx::query_scalar(count).fetch_one(&pool).await
         };
-        counted.expect("the table is there")
+        counted.expect("the statement is valid")
     }
 
     /// Every event of a kind from the beginning.

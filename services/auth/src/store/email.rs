@@ -1,0 +1,62 @@
+//! What e-mail accounts need: passwords, codes and queued mails.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_store::StoreError;
+
+use crate::domain::person::Identity;
+
+/// The code that was last sent to an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCode {
+    /// By [`Keyring::seal`](crate::keys::Keyring::seal).
+    pub seal: [u8; 32],
+    pub tries: u32,
+    pub expires_at: Timestamp,
+}
+
+/// A mail with a code that is still to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedMail {
+    pub id: String,
+    /// The account of the address, which need not exist.
+    pub account: Account,
+    /// The encrypted code.
+    pub sealed: String,
+    pub attempts: u32,
+    pub expires_at: Timestamp,
+}
+
+#[async_trait]
+pub trait EmailStore: Send + Sync {
+    /// Returns the account that the identity is linked to, and the hash of its password.
+    async fn password_of(&self, identity: &Identity) -> Result<Option<(Account, String)>, StoreError>;
+
+    /// Deletes codes that have expired.
+    async fn forget_email_codes(&self, now: Timestamp) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+pub trait EmailTransaction {
+    async fn email_code(&mut self, address_key: &[u8; 32]) -> Result<Option<StoredCode>, StoreError>;
+
+    /// Replaces the code that was sent to the address before.
+    async fn set_email_code(&mut self, address_key: &[u8; 32], code: &StoredCode) -> Result<(), StoreError>;
+
+    async fn delete_email_code(&mut self, address_key: &[u8; 32]) -> Result<(), StoreError>;
+
+    /// Returns the hash of an account's password.
+    async fn password(&mut self, account: &Account) -> Result<Option<String>, StoreError>;
+
+    async fn set_password(&mut self, account: &Account, hash: &str, at: Timestamp) -> Result<(), StoreError>;
+
+    async fn delete_password(&mut self, account: &Account) -> Result<(), StoreError>;
+
+    async fn mail(&mut self, id: &str) -> Result<Option<QueuedMail>, StoreError>;
+
+    /// Writes a mail, in the place of the one of that id.
+    async fn set_mail(&mut self, mail: &QueuedMail) -> Result<(), StoreError>;
+
+    async fn delete_mail(&mut self, id: &str) -> Result<(), StoreError>;
+}
