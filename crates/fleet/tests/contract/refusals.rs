@@ -50,6 +50,7 @@ impl Route {
                 "messageCnt" => "20",
                 "imageId" | "commentId" | "seq" => "1",
                 "id" => "0123456789abcdef",
+                "idList" => "01890000-0000-7000-8000-000000000000",
                 "authorizationCode" => "",
                 "payload" | "app_id" | "user_id" | "referrer_type" => "something",
                 "provider" => "google",
@@ -61,7 +62,6 @@ impl Route {
                 | "muted"
                 | "sort"
                 | "codeChallengeMethod"
-                | "authorizationCode"
                 | "deviceToken"
                 | "idToken"
                 | "password"
@@ -69,6 +69,8 @@ impl Route {
                 | "code"
                 | "nonce"
                 | "cursor"
+                | "since"
+                | "v"
                 | "visibility"
                 | "w"
                 | "imageList"

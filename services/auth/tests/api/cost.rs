@@ -10,10 +10,10 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::subscriber::subscribe;
 use crate::support::{Answer, Auth, Ground, KIM, Person, send};
 
 on_both_engines!(statements_of_a_sign_in_and_a_reissue_are_counted);
@@ -24,14 +24,14 @@ const STATEMENTS: &str = "sqlx::query";
 /// The first words of the statements of each request, by request id.
 type Log = HashMap<String, Vec<String>>;
 
-static LOG: LazyLock<Mutex<Log>> = LazyLock::new(|| {
-    let of_statements = filter_fn(|metadata| metadata.is_span() || metadata.target() == STATEMENTS);
-    // The only subscriber of this binary.
-    tracing_subscriber::registry()
-        .with(Recorder.with_filter(of_statements))
-        .init();
-    Mutex::default()
-});
+static LOG: LazyLock<Mutex<Log>> = LazyLock::new(Mutex::default);
+
+/// Records the statements of the requests in [`LOG`].
+pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
+    Recorder.with_filter(filter_fn(|metadata| {
+        metadata.is_span() || metadata.target() == STATEMENTS
+    }))
+}
 
 fn log() -> MutexGuard<'static, Log> {
     LOG.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,7 +143,7 @@ async fn reissue(auth: &Auth, bed: &Bed, person: &Person) -> (Cost, Person) {
 
 /// docs/performance.md has the same numbers.
 async fn statements_of_a_sign_in_and_a_reissue_are_counted(bed: Bed) {
-    drop(log());
+    subscribe();
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (first, _) = sign_in(&auth, &ground.bed).await;

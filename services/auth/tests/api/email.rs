@@ -7,7 +7,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::json;
 use sosohappy_testkit::{Bed, FakeSmtp, SmtpBehavior, eventually, on_both_engines};
+use tracing::Subscriber;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use crate::subscriber::subscribe;
 use crate::support::{Answer, Auth, Ground, KIM, Person, send};
 
 on_both_engines!(
@@ -527,19 +531,21 @@ impl io::Write for Log {
     }
 }
 
+static LOG: LazyLock<Log> = LazyLock::new(Log::default);
+
+/// Writes lines to [`LOG`].
+pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
+    let filter = "info,sosohappy_auth=trace,sosohappy_common=trace,sosohappy_access=trace,lettre=trace,reqwest=trace";
+    fmt::layer()
+        .with_writer(|| LOG.clone())
+        .with_ansi(false)
+        .with_filter(EnvFilter::new(filter))
+}
+
 impl Log {
     /// Starts to write down what is logged from now on.
     fn start() -> Self {
-        static LOG: LazyLock<Log> = LazyLock::new(|| {
-            let log = Log::default();
-            let lines = log.clone();
-            tracing_subscriber::fmt()
-                .with_env_filter("info,sosohappy_auth=trace,sosohappy_common=trace,sosohappy_access=trace,lettre=trace,reqwest=trace")
-                .with_writer(move || lines.clone())
-                .with_ansi(false)
-                .init();
-            log
-        });
+        subscribe();
         LOG.clone()
     }
 

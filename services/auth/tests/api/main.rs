@@ -11,5 +11,6 @@ mod proof;
 mod providers;
 mod resign;
 mod session;
+mod subscriber;
 mod support;
 mod time;
