@@ -109,6 +109,7 @@ impl Transient for Error {
 }
 
 impl From<&Error> for Problem {
+    #[expect(clippy::too_many_lines, reason = "one arm for each error")]
     fn from(error: &Error) -> Self {
         match error {
             Error::Problem(problem) => Problem::clone(problem),

@@ -170,11 +170,12 @@ pub async fn disconnect(
         && let Some(sealed) = tx.provider_token(account).await?
     {
         tx.delete_provider_token(account).await?;
-        match app.provider_tokens.open(account.as_str(), &sealed) {
-            Some(token) => external_calls::enqueue(app, tx, Kind::AppleRevocation, &token, resignation).await?,
-            None => tracing::error!(
+        if let Some(token) = app.provider_tokens.open(account.as_str(), &sealed) {
+            external_calls::enqueue(app, tx, Kind::AppleRevocation, &token, resignation).await?;
+        } else {
+            tracing::error!(
                 "Apple refresh token cannot be decrypted and is not revoked: its key is missing in tokens.provider-keys"
-            ),
+            );
         }
     }
     // A claim that was only believed must not unlink the person who it names.

@@ -44,7 +44,7 @@ pub enum Mailer {
     /// To the log, codes included: for laptops.
     Log,
     Smtp {
-        transport: AsyncSmtpTransport<Tokio1Executor>,
+        transport: Box<AsyncSmtpTransport<Tokio1Executor>>,
         from: Mailbox,
     },
 }
@@ -84,7 +84,7 @@ impl Mailer {
             let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
                 .map_err(|_| anyhow::anyhow!("not a URL of a mail server"))?;
             Ok(Self::Smtp {
-                transport: builder.timeout(Some(TIMEOUT)).build(),
+                transport: Box::new(builder.timeout(Some(TIMEOUT)).build()),
                 from: settings
                     .from
                     .parse()

@@ -123,7 +123,7 @@ impl StoredNotice {
     pub fn shown_data(&self, actor: Option<&str>) -> Option<Value> {
         let mut data = match self.like_date() {
             Some(date) => json!({ "liker": actor?, "date": date }),
-            None if is_follow(&self.topic) => json!({ "follower": actor? }),
+            None if self.actor.is_some() && is_follow(&self.topic) => json!({ "follower": actor? }),
             None => self.data.clone(),
         };
         if let Value::Object(fields) = &mut data {

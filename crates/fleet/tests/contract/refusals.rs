@@ -51,12 +51,9 @@ impl Route {
                 "imageId" | "commentId" | "seq" => "1",
                 "id" => "0123456789abcdef",
                 "idList" => "01890000-0000-7000-8000-000000000000",
-                "authorizationCode" => "",
-                "payload" | "app_id" | "user_id" | "referrer_type" => "something",
                 "provider" => "google",
-                "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest" => {
-                    "something"
-                }
+                "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest"
+                | "payload" | "app_id" | "user_id" | "referrer_type" => "something",
                 "all"
                 | "expiresAt"
                 | "muted"
@@ -69,6 +66,7 @@ impl Route {
                 | "code"
                 | "nonce"
                 | "cursor"
+                | "authorizationCode"
                 | "since"
                 | "v"
                 | "visibility"

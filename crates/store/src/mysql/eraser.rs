@@ -8,7 +8,6 @@ use super::sql::Database;
 use crate::StoreError;
 
 /// Does nothing: there is no file to rewrite.
-#[expect(clippy::unused_async, reason = "as for SQLite")]
 pub async fn note_erasure(_tx: &mut Tx, _now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }

@@ -147,9 +147,9 @@ async fn statements_of_a_sign_in_and_a_reissue_are_counted(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (first, _) = sign_in(&auth, &ground.bed).await;
-    ground.clock.advance(Duration::from_secs(60));
+    ground.clock.advance(Duration::from_mins(1));
     let (again, kim) = sign_in(&auth, &ground.bed).await;
-    ground.clock.advance(Duration::from_secs(60));
+    ground.clock.advance(Duration::from_mins(1));
     let (renewed, fresh) = reissue(&auth, &ground.bed, &kim).await;
     let (repeated, _) = reissue(&auth, &ground.bed, &kim).await;
     // When no access token of the session lives any more, its timer is set again.

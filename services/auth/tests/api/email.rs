@@ -392,7 +392,7 @@ async fn mails_survive_a_misbehaving_server(bed: Bed) {
     .await;
 
     // A slow server keeps no request waiting, and a mail to another one neither.
-    mailing.smtp.set_behavior(SmtpBehavior::Slow(Duration::from_secs(600)));
+    mailing.smtp.set_behavior(SmtpBehavior::Slow(Duration::from_mins(10)));
     mailing
         .post("requestEmailCode", &[("email", ADDRESS)])
         .await
@@ -402,7 +402,7 @@ async fn mails_survive_a_misbehaving_server(bed: Bed) {
 async fn a_queued_mail_is_sent_by_the_next_process(bed: Bed) {
     let ground = Ground::new(bed);
     let smtp = FakeSmtp::start().await;
-    smtp.set_behavior(SmtpBehavior::Slow(Duration::from_secs(600)));
+    smtp.set_behavior(SmtpBehavior::Slow(Duration::from_mins(10)));
     let settings = mail(&smtp);
     let first = ground.auth_with(&settings).await;
     send(first.post("requestEmailCode").form(&[("email", ADDRESS)]))
@@ -511,7 +511,7 @@ async fn the_log_is_no_mail_server_where_proof_is_required(bed: Bed) {
             ("sign-in.google.audience", "app"),
             ("sign-in.kakao.audience", "app"),
         ];
-        let error = ground.build(&settings).await.err().expect("refused");
+        let error = ground.build(&settings).await.expect_err("refused");
         assert!(format!("{error:#}").contains(told), "{error:#}");
     }
 }

@@ -263,7 +263,7 @@ async fn admins_see_pending_resignations(bed: Bed) {
     assert_eq!(one["missing"], json!(["feed-service"]));
     assert_eq!(one["ageSeconds"], 0);
     assert!(!pending.to_string().contains("kim"), "it names nobody");
-    ground.clock.advance(Duration::from_secs(3600));
+    ground.clock.advance(Duration::from_hours(1));
     assert!(
         ask().await.expect(200).body["content"][0]["ageSeconds"]
             .as_i64()

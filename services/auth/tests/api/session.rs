@@ -551,7 +551,7 @@ impl BadPhone {
         let auth = |number: u64| if number == 0 { replicas[0] } else { replicas[1] };
         let (first, second) = (auth(self.dice.roll(2)), auth(self.dice.roll(2)));
         let Person { account, refresh, .. } = self.stored.clone();
-        let reissues = match self.dice.roll(5) {
+        match self.dice.roll(5) {
             // The reply is lost, once or several times.
             0 => {
                 let lost = self.dice.roll(3) + 1;
@@ -587,8 +587,7 @@ impl BadPhone {
                 self.stored = first.reissue(&self.stored).await;
                 1
             }
-        };
-        reissues
+        }
     }
 }
 

@@ -175,7 +175,7 @@ pub async fn show_image(
     }
     let mut response = match found.ok_or(Error::NoSuchImage)? {
         Found::Known => StatusCode::NOT_MODIFIED.into_response(),
-        Found::Picture(picture) => send(picture, &method, &headers, &etag).await?,
+        Found::Picture(picture) => send(*picture, &method, &headers, &etag).await?,
     };
     if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
         return Ok(response);
@@ -230,7 +230,7 @@ fn header_value(text: String) -> HeaderValue {
 /// A picture, or that it is there, for a client that has it.
 enum Found {
     Known,
-    Picture(Stored),
+    Picture(Box<Stored>),
 }
 
 /// Finds a picture, unless its post has it no more: the id may be known to people who must not see it now.
@@ -245,7 +245,7 @@ async fn look(app: &App, image: ImageId, width: Option<Width>, known: bool) -> R
         Some(width) => app.images.find_variant(image, width).await?,
         None => app.images.find(image).await?,
     };
-    Ok(picture.map(Found::Picture))
+    Ok(picture.map(|picture| Found::Picture(Box::new(picture))))
 }
 
 #[cfg(test)]

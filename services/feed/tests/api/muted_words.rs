@@ -51,7 +51,7 @@ async fn muted_words_are_not_listed_until_they_expire(bed: Bed) {
     let of_kim = [("srcNickname", "lee"), ("dstNickname", "kim")];
     let comments = [("srcNickname", "lee"), ("nickname", "kim"), ("date", DAY)];
 
-    let until = bed.context.clock.now() + Duration::from_secs(3600);
+    let until = bed.context.clock.now() + Duration::from_hours(1);
     bed.mute(&lee, &[("스포일러", Some(until)), ("ass", None)]);
     assert_eq!(
         texts(&feed, &lee, "findOtherFeed", &others).await,

@@ -55,9 +55,9 @@ pub fn like_id(author: &Account, liker: &Account, date: i64) -> EventId {
 }
 
 /// Returns the id of the notice of a follow: follow, unfollow and follow again are one notice.
-pub fn follow_id(followed: &Account, follower: &Account) -> EventId {
+pub fn follow_id(receiver: &Account, follower: &Account) -> EventId {
     const FOLLOWS: EventId = EventId(uuid::Uuid::from_u128(0x666f_6c6c_6f77));
-    FOLLOWS.of_part(&format!("{}\u{1f}{}", followed.as_str(), follower.as_str()))
+    FOLLOWS.of_part(&format!("{}\u{1f}{}", receiver.as_str(), follower.as_str()))
 }
 
 #[derive(Serialize)]

@@ -130,8 +130,8 @@ async fn notices_after_a_number_are_read_in_order(bed: Bed) {
     let bench = bench(bed).await;
     let kim = account("kim");
     assert_eq!(bench.kept(&kim).await.unwrap(), None);
-    let likers = ["lee", "park", "choi", "jung", "kang"];
-    let likes = likers.map(|liker| bench.like(liker, "kim", 10));
+    let people = ["lee", "park", "choi", "jung", "kang"];
+    let likes = people.map(|liker| bench.like(liker, "kim", 10));
     let mut numbers = Vec::new();
     for like in &likes {
         numbers.push(bench.seq(like, 20).await);

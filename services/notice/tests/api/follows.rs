@@ -10,10 +10,10 @@ use crate::fleet::{QUIET, applied, connect, counted, kim, lee, replica};
 /// As auth publishes it: no two changes of a person occur in one millisecond.
 async fn publish(bed: &Bed, people: [&Person; 2], following: bool, friends: bool) -> Envelope<FollowChanged> {
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    let [follower, followed] = people.map(|person| person.account.clone());
+    let [by, of] = people.map(|person| person.account.clone());
     bed.publish(FollowChanged {
-        follower,
-        followed,
+        follower: by,
+        followed: of,
         following,
         friends,
     })
