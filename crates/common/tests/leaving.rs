@@ -10,7 +10,7 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::run::{Leave, prepare, start, supervise};
 use sosohappy_common::settings::{
-    ConfigClient, Credentials, Events, Fleet, Live, Log, RateLimits, Server, Sources, Tracing,
+    ConfigClient, Credentials, Erasure, Events, Fleet, Live, Log, RateLimits, Server, Sources, Tracing,
 };
 use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,6 +25,7 @@ struct Settings {
     tracing: Tracing,
     events: Events,
     fleet: Fleet,
+    erasure: Erasure,
     credentials: Credentials,
     config: ConfigClient,
 }
