@@ -152,8 +152,8 @@ pub trait Store: EmailStore + ExternalCalls + Imports + Ping + std::fmt::Debug {
     /// The oldest first.
     async fn pending_resignations(&self, limit: u32) -> Result<Vec<PendingResignation>, StoreError>;
 
-    /// Whether a resignation of an account of that hash is unfinished.
-    async fn is_erasing(&self, account_hash: &[u8; 32]) -> Result<bool, StoreError>;
+    /// The unfinished resignations of an account of that hash.
+    async fn pending_resignations_of(&self, account_hash: &[u8; 32]) -> Result<Vec<PendingResignation>, StoreError>;
 
     async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError>;
 

@@ -241,30 +241,20 @@ impl Store for SqlStore {
         .bind(i64::from(limit))
         .fetch_all(self.0.reader())
         .await?;
-        let mut pending: Vec<PendingResignation> = Vec::new();
-        for row in &rows {
-            let id = rows::text(row, "resignation")?;
-            if pending.last().is_none_or(|last| last.id != id) {
-                pending.push(PendingResignation {
-                    id,
-                    resigned_at: rows::instant(row, "resigned_at")?,
-                    acknowledged: Vec::new(),
-                });
-            }
-            let service: Option<String> = row.try_get_unchecked("service")?;
-            if let (Some(last), Some(service)) = (pending.last_mut(), service) {
-                last.acknowledged.push(service);
-            }
-        }
-        Ok(pending)
+        pending(&rows)
     }
 
-    async fn is_erasing(&self, account_hash: &[u8; 32]) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM resignation WHERE account_hash = ? AND completed_at IS NULL LIMIT 1")
-            .bind(account_hash.as_slice())
-            .fetch_optional(self.0.reader())
-            .await?;
-        Ok(found.is_some())
+    async fn pending_resignations_of(&self, account_hash: &[u8; 32]) -> Result<Vec<PendingResignation>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT pending.resignation, pending.resigned_at, receipt.service FROM resignation pending
+            LEFT JOIN resignation_receipt receipt ON receipt.resignation = pending.resignation
+            WHERE pending.account_hash = ? AND pending.completed_at IS NULL
+            ORDER BY pending.resigned_at, pending.resignation, receipt.service",
+        )
+        .bind(account_hash.as_slice())
+        .fetch_all(self.0.reader())
+        .await?;
+        pending(&rows)
     }
 
     async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError> {
@@ -368,4 +358,24 @@ impl Ping for SqlStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.0.ping().await
     }
+}
+
+/// Reads resignations, a row for each receipt, in their order.
+fn pending(rows: &[Row]) -> Result<Vec<PendingResignation>, StoreError> {
+    let mut pending: Vec<PendingResignation> = Vec::new();
+    for row in rows {
+        let id = rows::text(row, "resignation")?;
+        if pending.last().is_none_or(|last| last.id != id) {
+            pending.push(PendingResignation {
+                id,
+                resigned_at: rows::instant(row, "resigned_at")?,
+                acknowledged: Vec::new(),
+            });
+        }
+        let service: Option<String> = row.try_get_unchecked("service")?;
+        if let (Some(last), Some(service)) = (pending.last_mut(), service) {
+            last.acknowledged.push(service);
+        }
+    }
+    Ok(pending)
 }

@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::clock::Clock as _;
-use sosohappy_testkit::{Bed, CallAnswer, FakeProvider, ProviderKey, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, CallAnswer, FakeProvider, PATIENCE, ProviderKey, eventually, on_both_engines};
 
 use crate::support::{Answer, Auth, Ground, Person, send};
 
@@ -178,7 +178,7 @@ async fn an_authorization_code_proves_and_its_token_is_revoked_at_resignation(be
 }
 
 async fn a_revocation_is_retried_until_apple_accepts_it(bed: Bed) {
-    let providers = Providers::new(bed).await;
+    let providers = Providers::with(bed, &[("resignation.sign-up-wait", "10m")]).await;
     let kim = providers.apple().await;
     let slow = CallAnswer {
         delay: Duration::from_secs(10),
@@ -194,6 +194,9 @@ async fn a_revocation_is_retried_until_apple_accepts_it(bed: Bed) {
     providers.provider.set_call_answer("/revoke", faults[0].clone());
     providers.auth.resign(&kim).await.expect(200);
     providers.expect_calls("/revoke", 1).await;
+    tokio::time::timeout(PATIENCE, providers.apple())
+        .await
+        .expect("a sign-up does not wait for the provider");
     for fault in faults.into_iter().skip(1) {
         let tried = providers.provider.calls("/revoke").len();
         providers.provider.set_call_answer("/revoke", fault);
