@@ -1,4 +1,4 @@
-//! Smaller pictures, for lists and small screens: of a fixed set of widths, so that nobody fills the store by asking for others.
+//! Smaller pictures, for lists and small screens: of a fixed set of widths, so that requests cannot fill the store with others.
 
 use std::io::Cursor;
 

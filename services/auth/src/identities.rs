@@ -80,7 +80,7 @@ async fn judge(app: &App, evidence: Evidence<'_>) -> Result<Verdict, Error> {
     let exchanged = exchange(app, evidence).await;
     let (exchanged, refresh_token) = match exchanged {
         Ok(exchanged) => exchanged.unzip(),
-        // Apple's outage keeps nobody out whose identity does not depend on it; the next sign-in gets a refresh token.
+        // An outage of Apple does not refuse an identity that the ID token has proven; the next sign-in gets a refresh token.
         Err(Error::ProviderUnavailable) if proof == Proof::None || proven.is_some() => (None, None),
         Err(error) => return Err(error),
     };

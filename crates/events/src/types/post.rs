@@ -34,7 +34,7 @@ pub struct PostChanged {
     /// The id of the post in feed's database. The post of a day that was deleted and written again has another one.
     pub post: i64,
     pub is_public: bool,
-    /// Whether friends of the author see it and nobody else.
+    /// Whether it is visible to friends of the author only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_for_friends: bool,
     pub likes: i64,

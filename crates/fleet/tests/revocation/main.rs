@@ -94,7 +94,7 @@ async fn sign_up(addresses: &Addresses) -> Phone {
     phone
 }
 
-/// Whatever step a kill hits: nobody is signed out, each token that was handed out works, and who has resigned is gone.
+/// A kill at any step signs no account out, every issued token works, and resigned accounts stay deleted.
 async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Addresses, victim: &str) {
     let mut phones = Vec::new();
     while phones.len() < PHONES {
@@ -113,7 +113,7 @@ async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Add
             while !restarted.load(Ordering::Relaxed) {
                 match phone.re_issue().await {
                     Ok(status) => assert_ne!(status, StatusCode::FORBIDDEN, "round {round}: signed out"),
-                    // The reply is lost, or nobody listens.
+                    // The reply is lost, or the process is down.
                     Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }

@@ -60,7 +60,7 @@ impl Address {
             .unwrap_or(account)
     }
 
-    /// Returns the identity of whoever reads the mails to this address, in any letter case.
+    /// Returns the identity of the owner of this address, the same in any letter case.
     pub fn identity(&self) -> Identity {
         Identity {
             issuer: PROVIDER.to_owned(),

@@ -19,7 +19,7 @@ use crate::resignations;
 /// Resignations of one answer.
 const MOST: u32 = 100;
 
-/// It names nobody: who resigned is known to the erasure only.
+/// Holds no names: only the erasure knows the resigned accounts.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingResignation {
