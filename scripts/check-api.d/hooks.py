@@ -17,3 +17,7 @@ def before_call(context, case, kwargs):
         if isinstance(values, dict):
             for name in OWN.keys() & values.keys():
                 values[name] = OWN[name]
+
+
+# Kakao delivers security event tokens (RFC 8935): text.
+schemathesis.serializer.alias("application/secevent+jwt", "text/plain")
