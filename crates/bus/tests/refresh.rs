@@ -41,6 +41,8 @@ struct Settings {
     _events: serde_json::Value,
     #[serde(rename = "fleet")]
     _fleet: serde_json::Value,
+    #[serde(rename = "erasure")]
+    _erasure: serde_json::Value,
     #[serde(rename = "credentials")]
     _credentials: serde_json::Value,
     #[serde(rename = "config")]

@@ -34,7 +34,7 @@ fn findings_are_printed_with_file_and_line() {
             Some(1),
             "dm-config.json:2: messages.max-characters: a whole number from 1 to 1099511627776 is expected\n\
              feed-config-prod.yml:2: post.text: a whole number is expected\n\
-             feed-config-prod.yml:3: post.txt: unknown key; this section has categories, comment, images, text\n"
+             feed-config-prod.yml:3: post.txt: unknown key; this section has categories, comment, drafts, history, idempotency-keys, images, text\n"
         )
     );
     let (code, out, _) = check(folder.path(), &["--accept-unknown-keys"]);

@@ -30,6 +30,8 @@ struct Settings {
     tracing: crate::settings::Tracing,
     events: crate::settings::Events,
     fleet: crate::settings::Fleet,
+    #[serde(rename = "erasure")]
+    _erasure: crate::settings::Erasure,
     credentials: crate::settings::Credentials,
     config: crate::settings::ConfigClient,
     database: Database,
