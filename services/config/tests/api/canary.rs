@@ -11,6 +11,7 @@ use sosohappy_common::Context;
 use sosohappy_events::types::{BusMessage, SettingsReport};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::eventually;
+use tokio_util::sync::CancellationToken;
 
 use crate::Fixture;
 
@@ -30,8 +31,12 @@ struct Instance {
     id: String,
     /// The versions that it has run, in order.
     ran: Arc<Mutex<Vec<Value>>>,
+    stopping: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
+
+/// The health that the last report of a stopped instance gives.
+const STOPPED: &str = "stopped";
 
 impl Drop for Instance {
     fn drop(&mut self) {
@@ -50,6 +55,8 @@ impl Instance {
             fixture.config.at("/config-service/feed-config/default"),
         );
         let (token, ours) = (fixture.bed.service_token.clone(), ran.clone());
+        let stopping = CancellationToken::new();
+        let stopped = stopping.clone();
         let task = tokio::spawn(async move {
             let mut is_new = true;
             loop {
@@ -58,18 +65,45 @@ impl Instance {
                     let report = Envelope::new(BusMessage::report(&context, &report), &context);
                     bus.publish(&[report.to_outgoing()]).await.unwrap();
                 }
-                let record = reader.next().await.unwrap();
-                let message = Envelope::<BusMessage>::decode(&record).unwrap().event;
+                let Some(record) = stopped.run_until_cancelled(reader.next()).await else {
+                    let last = SettingsReport {
+                        version: ours.lock().last().and_then(Value::as_str).map(str::to_owned),
+                        health: Some(STOPPED.to_owned()),
+                        ..SettingsReport::default()
+                    };
+                    let last = Envelope::new(BusMessage::report(&context, &last), &context);
+                    return bus.publish(&[last.to_outgoing()]).await.unwrap();
+                };
+                let message = Envelope::<BusMessage>::decode(&record.unwrap()).unwrap().event;
                 let destination = message.destination_service.as_deref();
                 is_new = message.kind == BusMessage::REFRESH
                     && (destination == Some("**") || destination == Some(&context.instance));
             }
         });
-        Self { id, ran, task }
+        Self {
+            id,
+            ran,
+            stopping,
+            task,
+        }
     }
 
     fn versions(&self) -> Vec<Value> {
         self.ran.lock().clone()
+    }
+
+    /// Ends the instance, and waits until config has read a last report: none of the instance is on its way after that.
+    async fn stop(self, fixture: &Fixture) {
+        self.stopping.cancel();
+        eventually("config has read the last report", async || {
+            let convergence = fixture.ask("/convergence").await;
+            let services = convergence["services"].as_object().unwrap().values();
+            let mut instances = services.flat_map(|service| service["instances"].as_array().unwrap());
+            instances
+                .any(|instance| instance["id"] == *self.id && instance["health"] == STOPPED)
+                .then_some(())
+        })
+        .await;
     }
 }
 
@@ -284,7 +318,7 @@ async fn an_unhealthy_or_silent_instance_rolls_back() {
     })
     .await;
 
-    drop(unhealthy);
+    unhealthy.stop(&fixture).await;
     let (status, problem) = refresh(&fixture, "?canary=1").await;
     assert_eq!((status, &problem["code"]), (409, &json!("canary")));
     assert_eq!(version(&fixture).await, before);
