@@ -75,7 +75,7 @@ impl Journal {
             private.recursive(true).mode(0o700);
             private.create(folder).map_err(|error| cannot(&error))?;
         }
-        // Before anything is read: what another process writes would be missing in memory.
+        // Locked before anything is read: writes of another process would be missing in memory.
         let lock = FileLock::take(&path.with_added_extension("lock"))
             .await
             .map_err(|error| cannot(&error))?;
@@ -97,7 +97,7 @@ impl Journal {
         let upkeep = upkeep::Upkeep::new(state.clone(), context.erasure_deadline);
         let (commands, orders) = mpsc::channel(COMMANDS);
         let end = CancellationToken::new();
-        // These tasks are the bus's own, not a service's: what a service does while it drains still needs them.
+        // These tasks are the bus's own, not a service's: a service that drains still needs them.
         tokio::spawn(writer::run(state.clone(), writer, orders, lock));
         tokio::spawn(upkeep.run(commands.downgrade(), end.clone()));
         Ok(Self {

@@ -120,7 +120,7 @@ impl Relaying {
             ),
             pending: metrics.register(gauge(
                 "outbox_pending_records",
-                "Outbox records seen at the last look, at most a batch; 0 without the lease",
+                "Outbox records at the last read, at most a batch; 0 without the lease",
             )),
             oldest: metrics.register(oldest.expect("a static name is valid")),
             leading: metrics.register(gauge(

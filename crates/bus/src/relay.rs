@@ -299,7 +299,7 @@ impl Relay {
             .iter()
             .filter(|pending| !stuck.contains(&pending.row))
             .collect();
-        // Deleted also after an error: what was published before it must not be published again.
+        // Deleted also after an error: events that were published before it must not be published again.
         if !self.forget(&sent, lease).await {
             return Step::LeaseLost;
         }

@@ -1,4 +1,4 @@
-//! What consumers are promised, on the journal and on Kafka: retries, dead letters, readiness, draining.
+//! Guarantees for consumers, on the journal and on Kafka: retries, dead letters, readiness, draining.
 
 mod support;
 

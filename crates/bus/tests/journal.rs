@@ -1,4 +1,4 @@
-//! What holds on the journal only: its file, its lock, retention and compaction.
+//! Tests of the journal only: its file, its lock, retention and compaction.
 
 mod support;
 
@@ -160,7 +160,7 @@ async fn nothing_but_the_journal_stays_behind() {
             }
         })
         .await;
-        // What was done was written on the way out.
+        // The graceful shutdown wrote the committed offsets.
         let bus = bench.open().await;
         let mut member = bus.join("group", &[Topic::Notice]).await.unwrap();
         bus.publish(&[record(Topic::Notice, "key", "2")]).await.unwrap();

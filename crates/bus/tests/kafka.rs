@@ -1,4 +1,4 @@
-//! What holds on Kafka only: how topics are made, where keys go, and what comes from others.
+//! Tests of Kafka only: creation of topics, partitions of keys, and records of other programs.
 
 mod support;
 

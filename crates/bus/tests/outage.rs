@@ -18,7 +18,7 @@ const BROKER: i32 = 1;
 /// The log is the process's, so that one test at a time writes to it.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// What the process has logged.
+/// The log lines of this process.
 static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     tracing_subscriber::fmt()

@@ -130,7 +130,7 @@ struct Log {
     unavailable: u32,
 }
 
-/// What arrived on the bus. A publish that is dropped half way has published half, as with a real broker.
+/// The records that arrived on the bus. A publish that is dropped half way has published half, as with a real broker.
 #[derive(Debug, Clone, Default)]
 struct MemoryBus(Arc<Mutex<Log>>);
 
@@ -468,7 +468,7 @@ async fn a_relay_shuts_down_while_others_still_write() {
     assert!(dropped.is_empty(), "{dropped:?}");
 }
 
-/// What the heartbeats on the bus say, in order: the relay, and up to when everything has been published.
+/// Returns the heartbeats on the bus, in order: the relay, and the time up to which everything has been published.
 fn heartbeats(bus: &MemoryBus) -> Vec<RelayHeartbeat> {
     let log = bus.0.lock();
     let heartbeats = log.records.iter().filter(|record| record.topic == "heartbeat");

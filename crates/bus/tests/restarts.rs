@@ -17,7 +17,7 @@ const DEFAULT_RESTARTS: u32 = 2;
 
 const PROCESSES: usize = 4;
 
-/// What clients do is over some seconds after the broker has come back.
+/// Clients have reacted to the return of the broker after this time.
 const SETTLING: Duration = Duration::from_secs(4);
 
 /// A broker of this test, which others do not notice.

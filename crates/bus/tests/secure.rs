@@ -124,7 +124,7 @@ impl Secured {
     }
 }
 
-/// What feed does all day: publishes likes, reads tokens on its own, and consumes names in a group.
+/// The usual work of feed: publishes likes, reads tokens without a group, and consumes names in a group.
 async fn a_day_of_feed(bench: &Bench, feed: &dyn Bus) {
     let fleet = bench.open().await;
     fleet
@@ -346,7 +346,7 @@ async fn plain_over_tls_publishes_and_consumes() {
     .await;
 }
 
-/// What a token endpoint was asked.
+/// A request that a token endpoint received.
 #[derive(Debug, Clone)]
 struct TokenEndpoint {
     principal: String,

@@ -53,7 +53,7 @@ pub(super) async fn run<E: Event, C: Consumer<E>>(
 }
 
 /// Where a second reader begins: where the first did, since partitions are not read in step and any of them may have been
-/// far behind. What is handled twice changes nothing.
+/// far behind. Records that are handled twice change nothing.
 fn again(start: Start, began: Timestamp) -> Start {
     /// Producers stamp records by clocks of their own.
     const SKEW: Duration = Duration::from_mins(1);

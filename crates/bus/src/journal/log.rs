@@ -69,7 +69,7 @@ fn record(row: &SqliteRow, topic: sosohappy_events::Topic) -> Result<Record, sql
 
 /// Where a reader begins, and the record it has to come to before it has caught up.
 pub(super) async fn begin(state: &State, topic: i64, start: Start) -> Result<(Cursor, i64), BusError> {
-    // First the end of the log: whatever is published after this is behind it.
+    // First the end of the log: records that are published after this have later offsets.
     let end: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'seq'")
         .fetch_one(&state.pool)
         .await

@@ -53,7 +53,7 @@ impl JournalMember {
 
     /// Takes the partitions that are due to this member. One that is new begins behind what its group has done.
     fn share(&mut self) {
-        // Before the look: what changes after it is another change.
+        // Subscribed before the read: a later change is reported again.
         self.changed.mark_unchanged();
         let state = &self.handle.state;
         let parts = state.groups.share(&self.id);

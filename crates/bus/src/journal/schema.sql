@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS records (
 
 CREATE INDEX IF NOT EXISTS records_by_stamp ON records (topic, stamp);
 
--- What a group has done: a later member begins behind `done`.
+-- Committed offsets of a group: a later member begins after `done`.
 CREATE TABLE IF NOT EXISTS offsets (
     grp TEXT NOT NULL,
     topic INTEGER NOT NULL,

@@ -134,7 +134,7 @@ impl State {
         !self.offsets.lock().unwritten.is_empty()
     }
 
-    /// What has to be written. It is the caller's now: [`State::unwrite`] gives it back.
+    /// Takes the offsets that have to be written. The caller owns them until [`State::unwrite`] gives them back.
     pub fn take_unwritten(&self) -> Vec<((Group, Part), i64)> {
         let mut offsets = self.offsets.lock();
         let unwritten = std::mem::take(&mut offsets.unwritten);

@@ -53,7 +53,7 @@ impl Upkeep {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
-        // The consumers of this process join first: what they have not handled stays.
+        // The consumers of this process join first: records that they have not handled are kept.
         erase.reset_after(self.step.max(STARTING));
         loop {
             let outcome = tokio::select! {

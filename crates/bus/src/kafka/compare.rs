@@ -1,4 +1,4 @@
-//! The declared topics beside those of a broker: what is there, what differs, what is made.
+//! Comparison of the declared topics with those of a broker: existing, different, and created topics.
 
 use std::collections::BTreeMap;
 use std::fmt;

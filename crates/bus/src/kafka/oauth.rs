@@ -60,7 +60,7 @@ pub(super) struct Tokens {
     _refresh: AbortOnDropHandle<()>,
 }
 
-/// An answer of a token endpoint (RFC 6749, section 5.1); what else is in it is of no use here.
+/// An answer of a token endpoint (RFC 6749, section 5.1); other fields are ignored.
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,

@@ -1,4 +1,4 @@
-//! What is left when a process is killed: `kill -9`, with real processes.
+//! State after a process is killed: `kill -9`, with real processes.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -93,7 +93,7 @@ async fn keeps_what_was_acknowledged_when_the_publisher_is_killed(bench: Bench) 
         let numbers = (&mut lines).filter_map(|line| line.unwrap().split_once("acknowledged ")?.1.parse::<u32>().ok());
         let half = numbers.take(300).last().unwrap();
         kill(child);
-        // What it said between the last look and its death counts as well; its last line may be torn.
+        // Output between the last read and the end of the process counts as well; its last line may be torn.
         let rest = lines
             .map_while(Result::ok)
             .filter_map(|line| line.split_once("acknowledged ")?.1.parse().ok());

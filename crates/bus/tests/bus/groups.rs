@@ -71,7 +71,7 @@ async fn shares_a_topic_out_among_members(bench: Bench) {
             }
         }));
     }
-    // Until both have something to do; what comes while partitions move may come twice.
+    // Until both have something to do; records may be delivered twice while partitions move.
     let mut number = 1_000_000;
     let mut seen = [false; 2];
     while seen != [true; 2] {
@@ -128,7 +128,7 @@ async fn begins_again_behind_what_was_done(bench: Bench) {
     take(&mut *member, 4).await;
     let undone = soon(member.next()).await.unwrap();
     assert_eq!(value(&undone), "4");
-    // What was done may take a second to be written.
+    // Committed offsets may take a second to be written.
     tokio::time::sleep(Duration::from_millis(1200)).await;
     drop(member);
     let mut member = bus.join("group", &[Topic::Notice]).await.unwrap();

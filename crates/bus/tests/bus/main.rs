@@ -1,4 +1,4 @@
-//! What every bus promises, on the journal and on Kafka.
+//! Contract tests of every bus, on the journal and on Kafka.
 
 #[path = "../support/mod.rs"]
 mod support;

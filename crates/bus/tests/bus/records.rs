@@ -1,4 +1,4 @@
-//! What is published comes out as it went in, or is refused, or is put aside.
+//! Published records are read back unchanged, are refused, or are dead letters.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn no_record_makes_us_panic(key in bytes(), value in bytes(), headers in headers(), stamp in 0..i64::from(i32::MAX)) {
         fn decode<E: Event>(record: &Record) {
-            // What was understood can be said again, and means the same.
+            // A decoded event can be encoded again, and means the same.
             if let Ok(envelope) = Envelope::<E>::decode(record) {
                 let again = read(&envelope.to_outgoing());
                 assert!(Envelope::<E>::decode(&again).is_ok(), "{}: {record:?}", E::TYPE);

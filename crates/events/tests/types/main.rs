@@ -1,4 +1,4 @@
-//! What the events look like on the wire, to the letter, and that nothing read from it makes us panic.
+//! The events' exact bytes on the wire; no record that is read causes a panic.
 
 mod hostile;
 mod wire;

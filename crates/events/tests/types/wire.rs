@@ -323,7 +323,7 @@ fn relation() {
     let key = |what: &str| format!("{KIM},{LEE},{what}");
     let value = |what: &str| format!(r#"{{"relation":"{what}","account":"{KIM}","other":"{LEE}"}}"#);
     golden(&event(Relation::Block), Some(&key("block")), Some(&value("block")), &[]);
-    // What is over leaves the compacted topic, and the addresses in its key with it.
+    // Ended relations leave the compacted topic, and the addresses in their keys with them.
     golden(&event(Relation::Unblock), Some(&key("block")), None, &[]);
     // An unfollow must not push a block out of the compacted topic.
     golden(&event(Relation::Unfollow), Some(&key("follow")), None, &[]);

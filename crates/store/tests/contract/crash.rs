@@ -1,4 +1,4 @@
-//! A process that is killed while it writes: what it was told is stored is there, with its event.
+//! A process that is killed while it writes: acknowledged rows are stored, with their events.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -87,7 +87,7 @@ fn write_until_killed(url: &str, writes: usize) -> i64 {
     acknowledged
 }
 
-/// Whatever the clock of the dead process said: it is the kernel that knows it is dead.
+/// The clock of the dead process is irrelevant: the kernel knows that it is dead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leases_of_a_killed_embedded_process_are_free_at_once() {
     run(Engine::Sqlite, async |bed: Arc<Bed>| {

@@ -1,4 +1,4 @@
-//! The outbox: what was committed is published in order, and forgotten only then.
+//! The outbox: committed events are published in order, and deleted only then.
 
 use std::sync::Arc;
 use std::time::Duration;
