@@ -21,7 +21,7 @@ impl RegistryMetrics {
         .expect("a static metric is valid");
         let lookups = counter(
             "access_registry_lookups_total",
-            "Access checks by what the registry knew: hit, miss (auth is asked), refused (expired or revoked)",
+            "Access checks by result of the registry: hit, miss (auth is asked), refused (expired or revoked)",
             "outcome",
         );
         let lookups = metrics.register(lookups);

@@ -20,7 +20,7 @@ const STALE: Duration = Duration::from_hours(1);
 /// Bytes of words in each of the two caches.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// What an entry costs beside its words.
+/// Size of an entry without its words, in bytes.
 const ENTRY_BYTES: usize = 200;
 
 /// The muted words of one account.

@@ -1,4 +1,4 @@
-//! Nicknames: what may be chosen, what a parameter may name, and which texts are the same name.
+//! Nicknames: rules for chosen ones, for those in parameters, and for texts that are the same name.
 
 use std::fmt;
 
@@ -96,7 +96,7 @@ impl From<Nickname> for String {
     }
 }
 
-/// Returns whether a text may name a person: what is empty or too long for any release is neither stored nor looked up.
+/// Returns whether a text may name a person: a text that is empty or too long for any release is neither stored nor looked up.
 #[must_use]
 pub fn may_be_nickname(text: &str) -> bool {
     (1..=MAX_STORED_BYTES).contains(&text.len())

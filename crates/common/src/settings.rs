@@ -5,7 +5,7 @@
 //! for `-`. Unknown keys are refused; in the config service, which Spring services share, they are named in a
 //! warning and ignored. A renamed key is read under its old name for one release, see [`renamed`]. Nonsense values are refused where they are read, by the functions of [`valid`].
 //!
-//! A defaults file begins with `live = ["section.key", …]`: what takes effect as soon as it is re-read. Every
+//! A defaults file begins with `live = ["section.key", …]`: settings that take effect as soon as they are re-read. Every
 //! other change is reported as "needs restart".
 
 pub mod flags;
@@ -44,7 +44,7 @@ pub fn sections<S: DeserializeOwned>(sources: &Sources) -> Result<S, SettingsErr
     Layers::at_hand(sources)?.sections()
 }
 
-/// The shared sections from the layers that are at hand (all but the config service): what is needed to log
+/// The shared sections from the layers that are at hand (all but the config service): as far as they are needed to log
 /// while the config service is waited for.
 pub fn peek(sources: &Sources) -> Result<Shared, SettingsError> {
     Layers::at_hand(sources)?.shared()

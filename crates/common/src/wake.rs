@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 /// The handle of one task, and what the task waits on. Clones share it.
 ///
-/// Whatever gives the task work calls [`WakeHandle::wake`] after its commit; work that was committed by other replicas is found by the
+/// A writer that gives the task work calls [`WakeHandle::wake`] after its commit; work that was committed by other replicas is found by the
 /// task's own schedule.
 #[derive(Debug, Clone, Default)]
 pub struct WakeHandle(Arc<Notify>);

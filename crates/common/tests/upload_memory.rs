@@ -1,4 +1,4 @@
-//! What large uploads hold in memory: alone in its process, with clients that hold next to nothing.
+//! Memory that large uploads hold: alone in its process, with clients that hold next to nothing.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

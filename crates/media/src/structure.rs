@@ -15,7 +15,7 @@ pub(crate) struct Structure {
     pub is_photo: bool,
 }
 
-/// Returns the structure of a complete file; none when it is cut off or broken. What follows the end of the picture is not read.
+/// Returns the structure of a complete file; none when it is cut off or broken. Bytes after the end of the picture are not read.
 pub(crate) fn read(format: ImageFormat, bytes: &[u8]) -> Option<Structure> {
     match format {
         ImageFormat::Jpeg => jpeg(bytes),

@@ -78,7 +78,7 @@ impl Close {
         }
     }
 
-    /// What the client is told beside the code; at most 123 bytes.
+    /// Returns the reason of the close frame; at most 123 bytes.
     const fn text(self) -> &'static str {
         match self {
             Self::Normal => "",
@@ -124,7 +124,7 @@ impl Close {
         }
     }
 
-    /// Whether the client did nothing wrong: what is queued for it is still written, and what it has sent until it learns of
+    /// Whether the client did nothing wrong: queued frames are still written, and frames that it has sent until it learns of
     /// the closing is still handled, so that a restart loses no frame in either direction.
     pub(crate) const fn is_gentle(self) -> bool {
         matches!(self, Self::Restart)

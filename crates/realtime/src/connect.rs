@@ -73,7 +73,7 @@ fn refused(rejection: &WebSocketUpgradeRejection) -> Response {
     response
 }
 
-/// What a client says of itself beside its token.
+/// Parameters of a handshake beside the token.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Connect {

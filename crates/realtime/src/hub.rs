@@ -97,7 +97,7 @@ pub const FRAME_OUT_BYTES: usize = 60 * 1024;
 /// to start again and its clients to come back.
 const SKEW: Duration = Duration::from_millis(250);
 
-/// How long after it happened something may arrive for [`SKEW`] to count. What is later is told again, after a replica lost it: a
+/// How long after it happened something may arrive for [`SKEW`] to count. A later frame is a repeated one, after a replica lost it: a
 /// client that connected meanwhile has read it in the history, below what its socket has shown since.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -112,7 +112,7 @@ pub(crate) struct Shared {
     pub context: Context,
     pub metrics: SocketMetrics,
     pub tasks: TaskTracker,
-    /// What [`Shared::tick`] counts from.
+    /// Start of [`Shared::tick`]'s count.
     started: Instant,
     next_id: AtomicU64,
     pub revocations: Revocations,
@@ -173,7 +173,7 @@ impl<'a> Origin<'a> {
 /// Nicknames that are kept of one socket. A client sends frames under the name it knows, which is one of the latest.
 const MOST_NICKNAMES: usize = 4;
 
-/// What the hub knows of a socket; its task holds the connection.
+/// State of a socket in the hub; its task holds the connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
     id: u64,

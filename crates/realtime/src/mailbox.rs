@@ -1,4 +1,4 @@
-//! What waits for one socket's task.
+//! Queue of frames for one socket's task.
 
 use std::collections::VecDeque;
 

@@ -17,7 +17,7 @@ use crate::shown::Confirmations;
 use crate::stream::{self, Incoming};
 use crate::{Close, Hub, Page, Stream, Version};
 
-/// What a service does with the frames of its sockets.
+/// Handles the frames of a service's sockets.
 pub trait Protocol: Send + Sync + 'static {
     /// The socket is in the hub, and its client does not know yet that the handshake was accepted.
     fn opened(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
@@ -49,7 +49,7 @@ pub trait Protocol: Send + Sync + 'static {
         }))
     }
 
-    /// What is sent back when the work on a frame took longer than [`crate::Limits::frame_timeout`] and was dropped, at whatever it was. A
+    /// Returns the answer to a frame whose work took longer than [`crate::Limits::frame_timeout`] and was dropped, at any point. A
     /// version 2 socket gets an `error` frame.
     fn overdue(&self) -> Option<String> {
         None
@@ -91,7 +91,7 @@ pub struct Client<'a> {
 /// client, the hub, the token's expiry or the drain. A `refusal` completes the handshake and closes at once: a browser or the app
 /// learns the reason only so.
 ///
-/// The socket is in the hub before the answer is made: what happens after the client has it reaches the client.
+/// The socket is in the hub before the answer is made: events after the client has it reach the client.
 pub async fn upgrade<P: Protocol>(
     upgrade: WebSocketUpgrade,
     hub: Hub,
@@ -135,7 +135,7 @@ pub async fn upgrade<P: Protocol>(
     })
 }
 
-/// A place of which its protocol was told. Whatever becomes of the handshake or the task, the protocol hears of its end.
+/// A place of which its protocol was told. The protocol is called at its end in every case, also when the handshake or the task fails.
 struct Seat<P: Protocol> {
     /// Until it is left.
     place: Option<Place>,
@@ -193,7 +193,7 @@ async fn refuse(mut connection: WebSocket, hub: &Hub, reason: Close) {
     }
 }
 
-/// What the service does about one frame.
+/// The service's work on one frame.
 type Work<'a> = BoxFuture<'a, Result<Option<String>, Close>>;
 
 /// The reading of numbered frames from the store.
@@ -254,7 +254,7 @@ impl End {
 enum Received {
     Nothing,
     Frame(Utf8Bytes),
-    /// What is sent back without the service.
+    /// An answer that needs no work of the service.
     Answer(Option<String>),
 }
 
@@ -536,7 +536,7 @@ impl<'a, P: Protocol> Session<'a, P> {
                 let _answer_nobody_gets = work.await;
             }
             if self.broken && told {
-                // What the client still sends stays unread, and leaving now would reset the connection before the closing
+                // Unread data of the client remains in the buffer, and closing now would reset the connection before the closing
                 // reached it.
                 tokio::time::sleep(FAREWELL / 4).await;
             }
@@ -563,7 +563,7 @@ impl<'a, P: Protocol> Session<'a, P> {
                 }
             }
         };
-        // What is cut off here was not acknowledged.
+        // Frames that are cut off here were not acknowledged.
         let within = if end.is_gentle() { GENTLE } else { FAREWELL };
         stopped.run_until_cancelled(tokio::time::timeout(within, rest)).await;
     }

@@ -1,4 +1,4 @@
-//! What counts as shown: a frame that a version 2 client acknowledged, or after which an old client gave a sign of life.
+//! Frames count as shown when a version 2 client acknowledged them, or after an old client gave a sign of life.
 //!
 //! Neither the queue of a socket nor a successful write says that a client got a frame: the connection of a phone that lost its network
 //! takes both for minutes. The hub therefore reports a frame as shown when one of the sockets that it was queued on has answered a ping

@@ -1,4 +1,4 @@
-//! What an idle socket costs: alone in its process, with clients that hold nothing but a file descriptor.
+//! Memory of an idle socket: alone in its process, with clients that hold nothing but a file descriptor.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -30,7 +30,7 @@ pub struct Bed {
     real: Option<Real>,
     auth: FakeAuth,
     heartbeats: parking_lot::Mutex<tokio::task::JoinHandle<()>>,
-    /// What tests use to publish and read events beside the services.
+    /// Context with which tests publish and read events beside the services.
     pub context: Context,
     /// The bus of the services, on which tests publish and read events.
     pub bus: Arc<dyn Bus>,

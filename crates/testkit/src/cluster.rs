@@ -34,7 +34,7 @@ pub struct Cluster {
     pub config: u16,
     /// Where the launcher's entry listens on loopback; 0 without a launcher.
     pub entry: u16,
-    /// What operators show.
+    /// Token of operators.
     pub operator_token: String,
     folder: tempfile::TempDir,
     real: Option<Real>,

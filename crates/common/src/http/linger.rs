@@ -83,7 +83,7 @@ impl Shared {
         );
         let outcomes = Opts::new(
             "http_server_early_answers_total",
-            "Answers given before the request was read, by what became of the rest of the request",
+            "Answers given before the request was read, by outcome of reading the rest of the request",
         );
         let outcomes = IntCounterVec::new(outcomes, &["outcome"]).expect("static names are valid");
         // Pre-creates every label value so that series start at 0.

@@ -183,7 +183,7 @@ impl Refused {
     fn new(metrics: &Metrics) -> Self {
         let opts = Opts::new(
             "http_rate_limited_requests_total",
-            "Calls refused with 429 by route class and by what was over its limit: address or account",
+            "Calls refused with 429 by route class and exceeded limit: address or account",
         );
         let refused = IntCounterVec::new(opts, &["class", "by"]).expect("a static metric is valid");
         let refused = metrics.register(refused);

@@ -214,7 +214,7 @@ async fn a_client_on_a_connection_cannot_pretend_to_be_another() {
         "another client behind the same proxy"
     );
 
-    // The peer is no proxy any more: what it says of others is not believed.
+    // The peer is no proxy any more: its forwarded-for header is ignored.
     let mut changed = limits();
     changed.trusted_proxies.clear();
     settings.replace(changed);

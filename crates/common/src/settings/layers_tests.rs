@@ -593,7 +593,7 @@ async fn what_is_set_while_running_can_be_corrected_and_taken_back() {
     let live = read(&[]).await.expect("valid");
     let set = async |key: &str, value: Value| live.set(Map::from_iter([(key.to_owned(), value)])).await;
     set("post.posts", 9.into()).await.expect("valid");
-    // A value in the place of a section: whatever was set inside it before, it is refused, and forgotten.
+    // A value in the place of a section: it is refused and removed, with any value inside of it.
     for _ in 0..10 {
         let told = set("post", "x".into()).await.expect_err("a section").to_string();
         assert_eq!(

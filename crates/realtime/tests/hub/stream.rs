@@ -53,7 +53,7 @@ async fn frames_are_shown_when_the_client_acknowledged_them() {
         r#"{"topic":"error","id":"b","data":{"code":"invalid-frame","reason":"an `ack` frame has a `seq`"}}"#
     );
     drop(client);
-    // What was not acknowledged comes again.
+    // Frames that were not acknowledged are sent again.
     let mut client = fleet.connect("name=kim&v=2&since=3").await;
     frames(&mut client, 4..=5).await;
     client.send(r#"{"topic":"ack","seq":9}"#).await;

@@ -160,7 +160,7 @@ async fn connect(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, StatusCode> {
     service.tokens.caller(&headers)?;
-    // Before the client knows that it is connected: what is sent from then on reaches it.
+    // Registered before the client knows that it is connected: later frames reach it.
     let frames = service.sockets.open(&who.nickname);
     Ok(upgrade.on_upgrade(async move |socket| service.serve(socket, frames, who.nickname).await))
 }

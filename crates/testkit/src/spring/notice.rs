@@ -174,7 +174,7 @@ async fn connect(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, StatusCode> {
     tokens.caller(&headers)?;
-    // Before the client knows that it is connected: what is sent from then on reaches it.
+    // Registered before the client knows that it is connected: later frames reach it.
     let mut frames = sockets.open(&who.nickname);
     Ok(upgrade.on_upgrade(async move |mut socket| {
         loop {
