@@ -1,4 +1,4 @@
-//! `bench mirror`: what `fleet mirror` adds to an answer, and how fast a route steps back.
+//! `bench mirror`: latency that `fleet mirror` adds to an answer, and the time in which a route steps back.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

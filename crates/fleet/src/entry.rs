@@ -136,7 +136,7 @@ async fn forward(
     };
     let offered_subprotocol = sign_in_by_subprotocol(request.headers_mut());
     let headers = request.headers_mut();
-    // This is the first proxy: what a client says of other clients is not trusted.
+    // This is the first proxy: a client's forwarded-for header is not trusted.
     if let Ok(client) = HeaderValue::from_str(&client.ip().to_string()) {
         headers.insert(FORWARDED_FOR, client);
     }

@@ -23,7 +23,7 @@ pub(crate) use self::names::Names;
 pub(crate) use self::report::Report;
 use crate::launch;
 
-/// What `fleet import spring` was asked to do.
+/// Options of `fleet import spring`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// MySQL of the legacy auth.

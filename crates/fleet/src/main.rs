@@ -379,7 +379,7 @@ struct Mirror {
     /// The folder of state.json, which routes have moved, and differences.jsonl, the report
     #[arg(long, value_name = "DIR", default_value = "mirror")]
     data: PathBuf,
-    /// What may differ, over the built-in rules
+    /// Permitted differences, over the built-in rules
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// The side that answers

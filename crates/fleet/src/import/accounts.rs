@@ -28,7 +28,7 @@ const LIGHT_PAGE: i64 = 5000;
 /// Bytes of the photos in one transaction.
 const PHOTO_BYTES: u64 = 16 << 20;
 
-/// What [`read`] reads.
+/// The columns that [`read`] reads.
 pub const COLUMNS: &str = "user_id, email, provider, provider_id, nickname, introduction, device_token, apple_refresh_token, \
     refresh_token, SHA2(profile_img, 256) AS photo, CAST(OCTET_LENGTH(profile_img) AS SIGNED) AS photo_bytes";
 
@@ -40,7 +40,7 @@ const PHOTOS: Pictures = Pictures {
 
 type Key = [u8; 16];
 
-/// What decides between rows; a few bytes each, so that a million fit.
+/// The columns that decide between rows; a few bytes each, so that a million fit.
 #[derive(Debug)]
 struct Candidate {
     id: i64,

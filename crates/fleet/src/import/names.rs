@@ -1,4 +1,4 @@
-//! Whose a nickname is, as far as it can be told.
+//! The accounts of nicknames, as far as they can be determined.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ pub struct Names {
     present: HashMap<String, Bearer>,
     /// Borne ever: a like and a message keep the nickname of their time.
     ever: HashMap<String, Bearer>,
-    /// What each account is called here.
+    /// The nickname of each account in this fleet.
     here: Vec<(Account, String)>,
 }
 

@@ -43,7 +43,7 @@ const LIKE: &str = "SELECT feed_like_nickname_id AS id, feed_id, nickname AS tex
 
 const DOUBLED: &str = "the account likes the post already";
 
-/// What stands for a weather that is missing.
+/// Weather of posts that have none.
 const NO_WEATHER: &str = "unknown";
 
 const WORD_CHARS: usize = 50;
@@ -66,7 +66,7 @@ const PICTURES: Pictures = Pictures {
 /// Rows of one statement where only the decisions are made.
 const LIGHT_PAGE: i64 = 5000;
 
-/// What the end of a pass is checked against.
+/// Expected counts at the end of a pass.
 #[derive(Debug, Default)]
 struct Expected {
     posts: i64,

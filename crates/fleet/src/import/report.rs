@@ -1,4 +1,4 @@
-//! What became of each row: a count an outcome, and one JSON line for each row that was not placed as it was.
+//! Outcome of each row: a count for each outcome, and one JSON line for each row that was changed or left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

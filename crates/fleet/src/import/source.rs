@@ -1,4 +1,4 @@
-//! Reading the legacy databases: whatever is in a column, a row can be read.
+//! Reading the legacy databases: rows are read with any value in their columns.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// What became of a copied body.
+/// Outcome of copying a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Copied {
     Whole(Bytes),

@@ -31,7 +31,7 @@ pub struct Pair {
     pub ours: String,
 }
 
-/// What comparing two answers has found.
+/// Result of a comparison of two answers.
 #[derive(Debug, Default, PartialEq)]
 pub struct Findings {
     /// At most [`MOST_DIFFERENCES`]; one answer that is wholly different fills no disk.
@@ -83,7 +83,7 @@ fn header_value(name: &str, headers: &HeaderMap) -> Option<Value> {
     (!is_empty).then(|| essence.into())
 }
 
-/// Returns a body as JSON; what is none is compared as a string of its bytes.
+/// Returns a body as JSON; a body of another type is compared as a string of its bytes.
 fn body_value(answer: &Answer) -> Option<Value> {
     if answer.body.is_empty() {
         return None;

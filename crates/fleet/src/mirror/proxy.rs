@@ -46,7 +46,7 @@ pub struct Sides {
     ours: Addresses,
 }
 
-/// Beginnings of paths, and where they are answered; what is given last comes first.
+/// Prefixes of paths and their targets; a later entry takes precedence.
 #[derive(Debug, Clone)]
 struct Addresses(Arc<[(String, String)]>);
 

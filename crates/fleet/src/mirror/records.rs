@@ -32,7 +32,7 @@ pub struct RecordCounts {
     pub dropped: u64,
 }
 
-/// What identifies a record on both sides.
+/// Identity of a record, the same on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Identity {
     topic: Topic,

@@ -343,7 +343,7 @@ impl Routes {
             .collect()
     }
 
-    /// What is saved and reported.
+    /// Returns the state to save and report.
     pub fn snapshot(&self) -> Saved {
         let of = |route: &Arc<Route>| {
             let state = route.state.lock();

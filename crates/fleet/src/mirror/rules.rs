@@ -1,4 +1,4 @@
-//! What is compared, and what may differ: the embedded `rules.toml`, with an optional file over it.
+//! Rules of comparison and permitted differences: the embedded `rules.toml`, with an optional file over it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -16,7 +16,7 @@ use crate::dead_letters;
 
 const DEFAULTS: &str = include_str!("rules.toml");
 
-/// What a route does, and with it whether its requests may reach both sides.
+/// Effect of a route, which decides whether its requests may reach both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -37,7 +37,7 @@ pub struct Template {
     pub kind: Kind,
 }
 
-/// What may differ in a field.
+/// Permitted difference of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum May {
     Value,
@@ -95,7 +95,7 @@ pub struct TopicRule {
 pub enum Part {
     Equal,
     Any,
-    /// What follows the last comma.
+    /// The text after the last comma.
     Last,
     /// These fields of a JSON object.
     Fields(Vec<String>),

@@ -34,7 +34,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// A write between two reads makes them differ: both sides are asked again after this, then after twice as long, and so on.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
 
-/// What is compared, and how.
+/// Compares the answers of both sides by the rules.
 #[derive(Debug)]
 pub struct Comparer {
     pub sides: Sides,
@@ -64,7 +64,7 @@ struct Answered {
     open: BTreeMap<u64, CancellationToken>,
 }
 
-/// What has to be done before a request may be sent.
+/// Requests that have to be finished before a request may be sent.
 #[derive(Debug)]
 pub struct Before(Vec<CancellationToken>);
 

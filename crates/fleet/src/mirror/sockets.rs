@@ -227,7 +227,7 @@ struct Copy {
     step: Step,
 }
 
-/// What a copy has in common with its frames.
+/// State that a copy and its frames share.
 #[derive(Debug)]
 struct Shared {
     comparer: Arc<Comparer>,
@@ -249,7 +249,7 @@ impl Copy {
         let Some(other) = shared.open(&head, &uri, headers).await else {
             return;
         };
-        // The other side knows the socket: what others send to this person may follow.
+        // The other side knows the socket: frames of others to this person may follow.
         drop(step);
         let (mut sink, theirs) = other.split();
         let mut theirs = theirs.take_while(|message| std::future::ready(message.is_ok())).boxed();

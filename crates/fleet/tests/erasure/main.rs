@@ -69,7 +69,7 @@ fn middle(stored: &[u8]) -> Vec<u8> {
     stored[middle..middle + 24].to_vec()
 }
 
-/// What was planted, by its bytes.
+/// Planted texts, as bytes.
 #[derive(Debug, Default)]
 struct Planted {
     /// In a file from the moment it was acknowledged.

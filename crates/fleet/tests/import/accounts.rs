@@ -217,7 +217,7 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
     assert_eq!(reissue(&auth, email, &kims).await.status, 403);
 }
 
-/// What happens between two passes while the legacy auth serves.
+/// The lease of an import keeps a second one out.
 /// Two at once would take each other's rows for changes of this fleet.
 async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
     let legacy = Legacy::new().await;
@@ -309,7 +309,7 @@ async fn a_second_pass_takes_what_has_changed(bed: Bed) {
     assert_eq!(set.body["success"], true);
     auth.stop().await;
 
-    // What was changed here since stays.
+    // Changes that were made here since are kept.
     legacy.set(kim, "nickname", "star").await;
     let third = target.import(&arguments);
     assert_eq!(count(&third, "user", "kept-ours"), 1, "{third}");

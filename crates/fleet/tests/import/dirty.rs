@@ -247,7 +247,7 @@ impl Rows {
         }
     }
 
-    /// What the report has to say of rows that are not imported: the row, the column, the outcome with its reason.
+    /// Returns the expected report of rows that are not imported: the row, the column, the outcome with its reason.
     fn refusals(&self) -> BTreeSet<(String, String, String)> {
         let posts = self
             .posts

@@ -31,7 +31,7 @@ pub const PNG: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\xdac\xfc\xcf\xc0\
 P\x0f\0\x04\x85\x01\x80\x84\xa9\x8c!\0\0\0\0IEND\xaeB`\x82";
 
-/// One picture more: what follows its end is not looked at.
+/// One picture more: bytes after its end are ignored.
 pub fn picture(number: u32, bytes: usize) -> Vec<u8> {
     let mut picture = PNG.to_vec();
     picture.extend(number.to_be_bytes());

@@ -20,7 +20,7 @@ const PEOPLE: usize = 6;
 /// Posts that are acknowledged before and after each step.
 const ACKNOWLEDGED: usize = 60;
 
-/// What a person was told is stored.
+/// An acknowledged post, which must be stored.
 type Post = (String, i64, String);
 
 /// The app's view: one address, behind which the service changes.

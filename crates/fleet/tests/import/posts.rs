@@ -378,7 +378,7 @@ async fn an_import_that_is_killed_goes_on(bed: Bed) {
     }
     child.kill().expect("killed");
     child.wait().expect("it is over");
-    // What it had sent before it was killed may still be committed.
+    // Statements that were sent before the kill may still be committed.
     let posts = async || target.number("SELECT COUNT(*) FROM post").await;
     let there = eventually("nothing is committed any more", async || {
         let before = posts().await?;

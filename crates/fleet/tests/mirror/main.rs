@@ -22,7 +22,7 @@ const DAY: &str = "/feed-service/findDayFeed";
 const DAY_ROUTE: &str = "POST /feed-service/findDayFeed";
 const DM_ROUTE: &str = "GET /dm-service/connect-dm";
 
-/// What becomes of an answer.
+/// Outcomes of a compared answer.
 const OUTCOMES: [&str; 8] = [
     "equal",
     "different",

@@ -23,7 +23,7 @@ const KILLS: u64 = 8;
 /// Phones that renew meanwhile.
 const PHONES: usize = 4;
 
-/// One fleet at a time: what is promised is measured, and each would wait for the other's processors.
+/// One fleet at a time: the tests measure latency, and would compete for processors.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,7 +147,7 @@ async fn acls_are_created_once_and_pruned() {
 
     for service in Service::ALL {
         let principal = format!("User:{prefix}{}", service.short_name());
-        // A broker answers by the metadata that it has read: what was deleted a moment ago may still be in it.
+        // A broker answers by the metadata that it has read: a topic that was deleted a moment ago may still be in it.
         let found = eventually("the rights are those that are declared", async || {
             let found = admin.acls_of(&principal).await.unwrap();
             (found.len() == declared(service)).then_some(found)
