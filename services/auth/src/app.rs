@@ -1,4 +1,4 @@
-//! What handlers, consumers and timers share.
+//! State that handlers, consumers and timers share.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who calls, asked of auth's own tables.
+//! Authenticates callers by auth's own tables.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ struct OwnTokens(Arc<App>);
 #[async_trait]
 impl Authenticator for OwnTokens {
     async fn authenticate(&self, account: &Account, token: &str) -> Result<Caller, Denied> {
-        // The signature first: what nobody has signed costs no query.
+        // The signature is checked first: an unsigned token costs no query.
         let Some(claims) = self.0.keyring.read(token, Kind::AccessToken) else {
             return self.authenticate_legacy(account, token).await;
         };

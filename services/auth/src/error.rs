@@ -1,4 +1,4 @@
-//! What the auth service answers when it cannot answer.
+//! Errors of the auth service and their answers.
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -58,7 +58,7 @@ pub enum Error {
     /// The code is unknown, used or too old, or the verifier does not answer its challenge.
     #[error("the authorize code is not valid")]
     InvalidCode,
-    /// The account belongs to somebody else at the provider.
+    /// The identity belongs to another account.
     #[error("this account is linked to another identity")]
     OtherIdentity,
     #[error("the identity belongs to another account")]
@@ -81,7 +81,7 @@ pub enum Error {
     RefreshRefused,
     #[error("the account is unknown or has resigned")]
     UnknownAccount,
-    /// What the fleet's own parts answer.
+    /// A problem of a shared crate.
     #[error("{}", .0.status())]
     Problem(Box<Problem>),
     #[error(transparent)]

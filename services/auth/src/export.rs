@@ -11,7 +11,7 @@ use crate::import::{Importer, LegacyUser};
 use crate::store::Transaction;
 use crate::store::imports::{ImportedAccount, NameOf};
 
-/// What the legacy table `user` has of an account.
+/// Columns of the legacy table `user` for an account.
 #[derive(Debug)]
 pub struct ExportedAccount {
     pub account: Account,

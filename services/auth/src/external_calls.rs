@@ -124,7 +124,7 @@ pub fn spawn(app: &Arc<App>) {
                 attempts.spawn(async move { attempt(&app, &call).await });
             }
         }
-        // What is under way has its own time limits; a call that is cut off is tried again after its claim.
+        // Calls in progress have their own time limits; a call that is cut off is tried again after its claim.
         while let Some(finished) = attempts.join_next().await {
             finished?;
         }

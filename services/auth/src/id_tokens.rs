@@ -189,7 +189,7 @@ struct ProviderKey {
     key: DecodingKey,
 }
 
-/// What the cache says about a `kid`.
+/// Result of looking a `kid` up in the cache.
 enum Lookup {
     Found(ProviderKey),
     /// To be fetched; the known key if it is only old.

@@ -28,7 +28,7 @@ const MAX_IDENTITIES: usize = 10;
 /// The longest authorization code, in Base64.
 const AUTHORIZATION_CODE_CHARS: usize = 2732;
 
-/// What a request shows of an identity at a provider.
+/// Evidence for an identity at a provider, as a request shows it.
 #[derive(Clone, Copy)]
 pub struct Evidence<'e> {
     pub provider: Provider,
@@ -40,7 +40,7 @@ pub struct Evidence<'e> {
     pub authorization_code: Option<&'e str>,
 }
 
-/// What a provider says about an identity.
+/// The provider's statement about an identity.
 #[derive(Default)]
 pub struct Verdict {
     /// None where the provider's proof is `none`, and the claim is believed.

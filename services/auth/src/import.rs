@@ -37,7 +37,7 @@ use crate::{nicknames, shared_secret, store};
 pub use crate::domain::legacy::NoAccount;
 pub use crate::store::imports::KnownName;
 
-/// What Apple's column holds for accounts of other providers.
+/// Value of Apple's column for accounts of other providers.
 const NO_APPLE_TOKEN: &str = "-";
 
 /// How long a photo may wait to become somebody's before it is taken for the remains of a crash.
@@ -109,7 +109,7 @@ fn half(digest: &[u8]) -> Fingerprint {
     half
 }
 
-/// What became of a row.
+/// Outcome of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     /// As at the last pass.
@@ -135,7 +135,7 @@ pub struct Note {
     pub reason: &'static str,
 }
 
-/// What became of a row, and what of it was left out.
+/// Outcome of a row, with the parts of it that were left out.
 #[derive(Debug)]
 pub struct Applied {
     pub id: i64,
@@ -383,7 +383,7 @@ fn unfit(error: &ImageError) -> &'static str {
     }
 }
 
-/// What an import writes of a person.
+/// Returns the fingerprint of the columns that an import writes.
 pub(crate) fn written(person: &Person) -> Fingerprint {
     let image = person.image.map_or(-1, |image| image.0);
     let digest = Sha256::new()

@@ -41,7 +41,7 @@ pub struct Keyring {
     validation: Validation,
 }
 
-/// What a token of the legacy Spring auth says.
+/// Claims of a token of the legacy Spring auth.
 #[derive(Deserialize)]
 struct LegacyClaims {
     sub: Kind,

@@ -1,4 +1,4 @@
-//! What auth counts.
+//! Metrics of auth.
 
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics as Registry;
@@ -93,7 +93,7 @@ impl Metrics {
             oldest_resignation: registry.register(oldest.expect("a static metric is valid")),
             task_failures: counter(
                 "auth_task_failures_total",
-                "Rounds of a background task that failed",
+                "Failed runs of a background task",
                 &["task"],
             ),
         }

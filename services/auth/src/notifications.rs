@@ -1,4 +1,4 @@
-//! What follows from a notification of a sign-in provider.
+//! Consequences of a notification of a sign-in provider.
 //!
 //! | change | the account has another identity | it has none |
 //! | --- | --- | --- |

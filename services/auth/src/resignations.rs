@@ -134,7 +134,7 @@ pub async fn remind(app: &App, tx: &mut dyn Transaction, id: EventId) -> Result<
         tracing::warn!(resignation = %id, ?pending, "resignation waits for calls of sign-in providers");
         return remind_later(app, tx, id).await;
     }
-    // A Spring service erases by nickname at each copy: whoever bears the name by then would lose everything.
+    // A Spring service erases by nickname at each copy: an account that has the nickname by then would lose everything.
     if !app.mixed.may_repeat_resignations() {
         tracing::warn!(resignation = %id, ?missing, "resignation receipts missing; not published again while a Spring service reads it");
         return remind_later(app, tx, id).await;
@@ -232,7 +232,7 @@ pub async fn release_tombstones(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whoever signed up again since has a record of their own by now, which the tombstone would delete.
+/// An account that signed up again since has records of its own, which the tombstone would delete: it gets none.
 async fn release(app: &App, topic: Topic, tombstone: &Tombstone) -> Result<(), Error> {
     let account = &tombstone.account;
     let mut tx = app.store.begin().await?;

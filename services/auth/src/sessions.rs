@@ -27,7 +27,7 @@ pub const REFRESH_TIMER: &str = "refresh-token";
 /// Access tokens of one session that live at once. A client that renews again and again has the last ones; the legacy Spring services had one.
 const ACCESS_TOKENS: u32 = 8;
 
-/// What a client gets to go on with.
+/// Tokens that a client receives at a sign-in or a re-issue.
 #[derive(Clone)]
 pub struct Tokens {
     pub account: Account,
@@ -303,7 +303,7 @@ pub async fn tell_devices(
     app.enqueue(tx, told, at).await
 }
 
-/// Ends a session: no token of it works any more, anywhere, and its device is not pushed to. Whoever calls it has locked the person.
+/// Ends a session: no token of it works any more, anywhere, and its device is not pushed to. The caller has locked the person.
 pub async fn close(app: &App, tx: &mut dyn Transaction, session: &Session) -> Result<(), Error> {
     let at = stamp::after(session.stamped_at, app.now());
     let former = if app.mixed.allows_null_values(Topic::DeviceToken) {

@@ -1,4 +1,4 @@
-//! What auth keeps, as a port: reads by themselves, writes in transactions that also hold their events. Adapters for `SQLite` and `MySQL`
+//! The port of auth's store: reads without a transaction, writes in transactions that also hold their events. Adapters for `SQLite` and `MySQL`
 //! over one text.
 
 pub mod email;
@@ -159,10 +159,10 @@ pub trait Store: EmailStore + ExternalCalls + Imports + Ping + std::fmt::Debug {
 
     async fn forget_discarded_image(&self, image: ImageId) -> Result<(), StoreError>;
 
-    /// A picture that cannot be discarded now stands in nobody's way.
+    /// A picture that cannot be discarded now blocks nothing.
     async fn postpone_discarded_image(&self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError>;
 
-    /// Timers that are due, the earliest first. Somebody else may be about to take them: see [`Transaction::take_timer`].
+    /// Timers that are due, the earliest first. Another replica may be about to take them: see [`Transaction::take_timer`].
     async fn due_timers(&self, kind: &str, now: Timestamp, limit: u32) -> Result<Vec<DueTimer>, StoreError>;
 
     /// Sets a due timer that has failed to a later moment.
@@ -238,7 +238,7 @@ pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransa
 
     async fn stamp_person(&mut self, account: &Account, at: Timestamp) -> Result<(), StoreError>;
 
-    /// False when the nickname is somebody else's; the transaction is of no use then.
+    /// False when the nickname belongs to another account; the transaction has to be rolled back then.
     async fn set_profile(
         &mut self,
         account: &Account,
@@ -250,7 +250,7 @@ pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransa
     /// With sessions, tokens and blocks.
     async fn delete_person(&mut self, account: &Account) -> Result<(), StoreError>;
 
-    /// Whose session it is; locks nothing.
+    /// Returns the account of a session; locks nothing.
     async fn owner_of(&mut self, session: SessionId) -> Result<Option<Account>, StoreError>;
 
     async fn session(&mut self, session: SessionId) -> Result<Option<Session>, StoreError>;
@@ -293,7 +293,7 @@ pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransa
     /// False when it was so already.
     async fn delete_block(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError>;
 
-    /// Who blocks whom and since when, where the account is one of the two.
+    /// Returns the blocks by and of the account, with their times.
     async fn blocks_around(&mut self, account: &Account) -> Result<Vec<Block>, StoreError>;
 
     /// Returns whether one of the two blocks the other.
@@ -308,7 +308,7 @@ pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransa
 
     async fn follows(&mut self, account: &Account, other: &Account) -> Result<bool, StoreError>;
 
-    /// Who follows whom, where the account is one of the two.
+    /// Returns the follows by and of the account, as pairs of follower and followed account.
     async fn follows_around(&mut self, account: &Account) -> Result<Vec<(Account, Account)>, StoreError>;
 
     /// With those that have expired.

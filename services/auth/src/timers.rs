@@ -1,4 +1,4 @@
-//! What happens by itself: tokens and sessions end, resignations are called for again, old codes and pictures go.
+//! Timers: they end tokens and sessions, publish unfinished resignations again, and delete old codes and pictures.
 
 use std::str::FromStr;
 use std::sync::Arc;

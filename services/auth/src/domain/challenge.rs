@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// Hex SHA-512 of the verifier: what the app sends.
+    /// Hex SHA-512 of the verifier, which the app sends.
     Sha512,
     /// RFC 7636, section 4.2: unpadded base64url SHA-256.
     S256,
@@ -28,7 +28,7 @@ impl Method {
     }
 }
 
-/// What a client shows when it asks for a code; its verifier answers it later.
+/// The challenge of a request for a code; the sign-in shows its verifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
     pub method: Method,

@@ -56,7 +56,7 @@ pub struct IdTokenClaims {
     email_verified: bool,
 }
 
-/// What an ID token proves.
+/// The identity that an ID token proves.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proven {
     pub subject: String,
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Proven {
     }
 }
 
-/// What ties a token to the sign-in that shows it.
+/// Binds a token to the sign-in that shows it.
 #[derive(Debug, Clone, Copy)]
 pub enum Nonce<'e> {
     /// The raw nonce of the client.
@@ -79,7 +79,7 @@ pub enum Nonce<'e> {
     NotNeeded,
 }
 
-/// What a token must fit.
+/// Expectations that a token has to meet.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'e> {
     pub provider: Provider,
@@ -152,7 +152,7 @@ pub fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
     })
 }
 
-/// Whatever is neither `true` nor `"true"` is false.
+/// Reads `true` and `"true"` as true, any other value as false.
 fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(value == true || value == "true")

@@ -22,7 +22,7 @@ pub struct Word(String);
 pub struct InvalidWord;
 
 impl Word {
-    /// What the store holds was valid when it was written.
+    /// Takes a word of the store, which was valid when it was written.
     pub fn stored(text: String) -> Self {
         Self(text)
     }

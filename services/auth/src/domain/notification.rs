@@ -1,4 +1,4 @@
-//! What sign-in providers report about their accounts, checked after the signature.
+//! Notifications of sign-in providers about their accounts, checked after the signature.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -36,7 +36,7 @@ pub enum InvalidNotification {
     Token(InvalidIdToken),
 }
 
-/// What has changed at the provider.
+/// A change at the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// The person's account there is deleted: it proves no identity any more.

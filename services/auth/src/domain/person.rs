@@ -1,4 +1,4 @@
-//! Somebody who has an account.
+//! A person with an account.
 
 use jiff::Timestamp;
 use sosohappy_common::{Account, Nickname};
@@ -15,7 +15,7 @@ const SUBJECT_CHARS: usize = 255;
 #[error("providerId: 1 to 255 characters")]
 pub struct InvalidSubject;
 
-/// Who somebody is at their provider.
+/// Identity of a person at a sign-in provider.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     pub issuer: String,

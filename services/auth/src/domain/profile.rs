@@ -1,4 +1,4 @@
-//! What people tell about themselves.
+//! Profile texts of people.
 
 /// Up to 1,000 characters; empty when there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -9,7 +9,7 @@ pub struct Introduction(String);
 pub struct InvalidIntroduction;
 
 impl Introduction {
-    /// What the store holds was right when it was written.
+    /// Takes a text of the store, which was valid when it was written.
     pub fn stored(text: String) -> Self {
         Self(text)
     }

@@ -1,4 +1,4 @@
-//! Who vouches for people.
+//! Sign-in providers.
 
 use sosohappy_common::Account;
 use sosohappy_common::account::InvalidAccount;

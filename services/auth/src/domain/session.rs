@@ -42,7 +42,7 @@ pub struct Session {
     pub previous: Option<(RefreshId, Timestamp)>,
 }
 
-/// What a refresh token of a session turns out to be.
+/// State of a refresh token that is presented to its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented {
     /// The living one: it is replaced.

@@ -33,7 +33,7 @@ pub struct Resigned {
     success: bool,
 }
 
-/// Leaves for good. Everything made so far is erased, everywhere; no token works any more when this has answered.
+/// Deletes the caller's account. Every service erases the account's data; all tokens are revoked before the answer.
 #[utoipa::path(
     post,
     path = "/resign",

@@ -1,4 +1,4 @@
-//! Who wants nothing to do with whom.
+//! Blocks between accounts.
 
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ pub struct BlockList {
     next_cursor: Option<String>,
 }
 
-/// Lists whom the caller blocks, the newest block first. By whom the caller is blocked is not shown.
+/// Lists the accounts that the caller blocks, the newest block first. Accounts that block the caller are not shown.
 #[utoipa::path(
     get,
     path = "/blockList",

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::authenticate::live_token;
 use crate::error::Error;
 
-/// Whether a token lives and is this account's, for a service whose registry does not know it yet.
+/// Returns whether a token is active and belongs to this account, for a service whose registry does not know it yet.
 #[utoipa::path(
     post,
     path = "/introspect",
@@ -42,7 +42,7 @@ pub async fn introspect(
     }))
 }
 
-/// The account behind a nickname, or the nickname of an account; both null when there is no such person.
+/// Returns the account of a nickname, or the nickname of an account; both null when there is no such person.
 #[utoipa::path(
     post,
     path = "/lookup",
@@ -65,7 +65,7 @@ pub async fn lookup(
     }))
 }
 
-/// The muted words of an account that have not expired, for services that show or push texts to it; none of an unknown account.
+/// Returns the muted words of an account that have not expired, for services that show or push texts to it; none for an unknown account.
 #[utoipa::path(
     post,
     path = "/mutedWordsOf",

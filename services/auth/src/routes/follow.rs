@@ -1,4 +1,4 @@
-//! Who follows whom. Two who follow each other are friends.
+//! Follows. Two accounts that follow each other are friends.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub async fn follow(State(app): State<Arc<App>>, act: Act<Pair>) -> Result<Json<
     Ok(Json(Followed { success }))
 }
 
-/// Follows a person no longer.
+/// Ends following a person.
 #[utoipa::path(
     post,
     path = "/unfollow",
@@ -78,7 +78,7 @@ pub struct FollowList {
     next_cursor: Option<String>,
 }
 
-/// Lists whom the caller follows, the newest first.
+/// Lists the people that the caller follows, the newest first.
 #[utoipa::path(
     get,
     path = "/findFollowing",
@@ -94,7 +94,7 @@ pub async fn find_following(
     list(&app, &caller, Direction::Following, asked.page()).await.map(Json)
 }
 
-/// Lists who follows the caller, the newest first.
+/// Lists the followers of the caller, the newest first.
 #[utoipa::path(
     get,
     path = "/findFollower",

@@ -24,7 +24,7 @@ use crate::identities::{self, Evidence, Verdict};
 pub struct LinkIdentity {
     #[schema(pattern = "^(apple|google|kakao|email)$", example = "kakao")]
     provider: String,
-    /// Who the person is at the provider: the `sub` of the ID token, or with `email` the address.
+    /// The person's id at the provider: the `sub` of the ID token, or with `email` the address.
     #[schema(min_length = 1, max_length = 255)]
     provider_id: String,
     /// The provider's ID token, where this service asks for proof (`sign-in.proof`).
@@ -174,7 +174,7 @@ pub struct OwnIdentities {
     next_cursor: Option<String>,
 }
 
-/// Lists the identities with which one's account may be entered.
+/// Lists the identities with which the caller's account can be signed in to.
 #[utoipa::path(
     get,
     path = "/identities",

@@ -1,4 +1,4 @@
-//! What people show of themselves.
+//! Profiles: nickname, photo and introduction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub struct CheckDuplicateNickname {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {
-    /// Only when the nickname is the caller's own: who else bears it is nobody's business.
+    /// Only when the nickname is the caller's own: other holders of the nickname are not disclosed.
     #[schema(value_type = Option<String>)]
     email: Option<Account>,
     is_present: bool,
@@ -83,7 +83,7 @@ pub struct Told {
     introduction: String,
 }
 
-/// What a person tells about themselves: empty where one of the two blocks the other, as for an unknown nickname.
+/// Returns a person's introduction: empty where one of the two blocks the other, as for an unknown nickname.
 #[utoipa::path(
     post,
     path = "/findIntroduction",
@@ -121,7 +121,7 @@ pub struct Photo {
     profile_img: Option<String>,
 }
 
-/// Somebody's photo.
+/// Returns a person's photo.
 #[utoipa::path(
     post,
     path = "/findProfileImg",

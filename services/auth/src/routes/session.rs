@@ -85,7 +85,7 @@ pub struct AuthorizeCode {
     authorize_code: String,
 }
 
-/// Issues a code for `signIn`, which only the maker of the challenge can use. Nothing is stored.
+/// Issues a code for `signIn`, which only the client with the challenge's verifier can use. Nothing is stored.
 #[utoipa::path(
     post,
     path = "/getAuthorizeCode",
@@ -114,7 +114,7 @@ pub async fn get_authorize_code(
     }))
 }
 
-/// Bytes; what is longer is not from any push gateway, or not from a provider.
+/// Bytes; longer values are not from any push gateway, or not from a provider.
 const DEVICE_TOKEN_BYTES: usize = 4096;
 
 #[derive(Deserialize, ToSchema)]
@@ -126,10 +126,10 @@ pub struct SigningIn {
     /// `email` takes `password`, the others `providerId`, `codeVerifier` and `authorizeCode`.
     #[schema(pattern = "^(apple|google|kakao|email)$", example = "kakao")]
     provider: String,
-    /// Who the person is at the provider: the `sub` of the ID token.
+    /// The person's id at the provider: the `sub` of the ID token.
     #[schema(min_length = 1, max_length = 255)]
     provider_id: Option<String>,
-    /// What the challenge of `getAuthorizeCode` was made of.
+    /// The verifier, whose digest is the challenge of `getAuthorizeCode`.
     code_verifier: Option<String>,
     authorize_code: Option<String>,
     /// The password of an e-mail account.
@@ -495,7 +495,7 @@ pub struct SignedOut {
     success: bool,
 }
 
-/// Ends the session that the access token belongs to, everywhere, or with `all` every session of the account.
+/// Ends the session of the access token in every service, or with `all` every session of the account.
 #[utoipa::path(
     post,
     path = "/signOut",
@@ -530,7 +530,7 @@ pub struct SessionClosed {
     success: bool,
 }
 
-/// Ends another session of one's own, everywhere.
+/// Ends another session of the caller in every service.
 #[utoipa::path(
     post,
     path = "/closeSession",
@@ -576,7 +576,7 @@ pub struct OwnSessions {
     next_cursor: Option<String>,
 }
 
-/// Lists one's own sessions, the one that was used last first.
+/// Lists the caller's sessions, the most recently used first.
 #[utoipa::path(
     get,
     path = "/sessions",

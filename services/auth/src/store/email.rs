@@ -1,4 +1,4 @@
-//! What e-mail accounts need: passwords, codes and queued mails.
+//! Store of e-mail accounts: passwords, codes and queued mails.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

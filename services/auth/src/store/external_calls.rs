@@ -14,7 +14,7 @@ pub struct ExternalCall {
     pub kind: Kind,
     /// The resignation that this call is a step of.
     pub resignation: Option<EventId>,
-    /// What the call needs, encrypted and bound to `id`.
+    /// Secrets of the call, encrypted and bound to `id`.
     pub sealed: String,
     pub created_at: Timestamp,
     /// From then on it is no longer tried.

@@ -1,4 +1,4 @@
-//! What the import of legacy accounts reads and writes.
+//! Statements of the import of legacy accounts.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct KnownName {
 pub enum NameOf {
     /// The row that is the account: it bears the nickname until it is renamed here.
     TheAccount,
-    /// A further row of its address: what is under the nickname there belongs to the account.
+    /// A further row of its address: rows under the nickname there belong to the account.
     FurtherRow,
 }
 

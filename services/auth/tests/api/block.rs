@@ -1,4 +1,4 @@
-//! Who wants nothing to do with whom.
+//! Blocks between accounts.
 
 use serde_json::json;
 use sosohappy_events::types::{Relation, RelationChanged};

@@ -1,4 +1,4 @@
-//! What a sign-in and a re-issue cost: the statements of one request, as the database driver logs them inside the request's span.
+//! Cost of a sign-in and a re-issue: the statements of one request, as the database driver logs them inside the request's span.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;

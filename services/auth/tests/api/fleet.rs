@@ -1,4 +1,4 @@
-//! What other services ask.
+//! Routes that other services call.
 
 use serde_json::{Value, json};
 use sosohappy_events::types::{AccessTokenIssued, TokenDigest};

@@ -53,7 +53,7 @@ impl Auth {
         send(by.sign(self.post("mutedWords").json(&body))).await
     }
 
-    /// What others see of a person: the nickname beside the photo, and the introduction.
+    /// Returns the profile as others see it: the nickname beside the photo, and the introduction.
     async fn seen(&self, by: &Person, nickname: &str) -> (Value, Value) {
         let fields = [("nickname", nickname)];
         let photo = send(by.sign(self.post("findProfileImg").form(&fields)))

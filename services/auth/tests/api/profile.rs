@@ -1,4 +1,4 @@
-//! What people show of themselves.
+//! Profiles: nickname, photo and introduction.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -402,12 +402,12 @@ async fn tombstones_wait_until_no_spring_service_reads_them(bed: Bed) {
     for person in [&kim, &lee] {
         auth.resign(person).await.expect(200);
     }
-    // What lee has now is not for the tombstone of what lee had.
+    // The tombstones of lee's resignation must not delete the new records of lee.
     let lee = auth.person(LEE, "lee2").await;
 
     let mut names = ground.watch::<NicknameSet>().await;
     let mut devices = ground.watch::<DeviceTokenSet>().await;
-    // What lee has now is told last; a tombstone would come before it, or soon after.
+    // The new nickname is published last; a tombstone would come before it, or soon after.
     loop {
         let nickname = names.next().await.event.nickname.expect("no null value");
         if nickname == "lee2" {

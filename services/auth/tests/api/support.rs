@@ -95,7 +95,7 @@ impl Ground {
         self.count(&format!("SELECT COUNT(*) FROM {table}")).await
     }
 
-    /// What a statement counts.
+    /// Returns the result of a statement that counts.
     pub async fn count(&self, statement: &str) -> i64 {
         let settings: Live<sosohappy_auth::Settings> = self.bed.settings("auth", sosohappy_auth::DEFAULTS, &[]).await;
         let url = settings.get().database.url.expose().to_owned();
@@ -199,7 +199,7 @@ impl Answer {
     }
 }
 
-/// Somebody who is signed in.
+/// A person who is signed in.
 #[derive(Debug, Clone)]
 pub struct Person {
     pub account: String,

@@ -1,4 +1,4 @@
-//! What happens by itself.
+//! Timers.
 
 use std::time::Duration;
 

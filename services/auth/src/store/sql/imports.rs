@@ -127,7 +127,7 @@ impl Imports for SqlStore {
     }
 }
 
-/// What `imported_name.present` has; 0 is a nickname that the account bore before.
+/// Returns the value of `imported_name.present`; 0 is a nickname that the account had before.
 const fn present(of: NameOf) -> i64 {
     match of {
         NameOf::TheAccount => 1,

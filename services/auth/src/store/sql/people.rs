@@ -23,7 +23,7 @@ pub const FOLLOWING: &str =
     LEFT JOIN follow AS back ON back.account = follow.other AND back.other = follow.account
     WHERE follow.account = ? AND follow.since < ? ORDER BY follow.since DESC LIMIT ?";
 
-/// Who follows an account.
+/// Selects the followers of an account.
 pub const FOLLOWERS: &str =
     "SELECT account.nickname, follow.since, CASE WHEN back.account IS NULL THEN 0 ELSE 1 END AS friend
     FROM follow JOIN account ON account.account = follow.account
