@@ -1,4 +1,4 @@
-//! What happens beside requests: pictures nobody has are deleted, changes of categories are folded into their totals, old resignations
+//! Periodic work beside requests: unused pictures are deleted, changes of categories are folded into their totals, old resignations
 //! and expired idempotency keys deleted. Every replica does it; each step is safe to be done twice or at the same time.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::time::{interval, sleep};
 use crate::metrics::FeedMetrics;
 use crate::store::Store;
 
-/// How often garbage is looked for without a wake: what a replica left that died.
+/// Interval of the search for garbage without a wake, such as that of a replica that died.
 const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(5);
 const PICTURES_AT_ONCE: usize = 8;
 const PICTURES_A_ROUND: u32 = 100;
@@ -53,7 +53,7 @@ pub fn spawn(
             collector
                 .collect()
                 .await
-                .unwrap_or_else(|error| failed("pictures nobody has were not deleted", &error));
+                .unwrap_or_else(|error| failed("failed to delete unused pictures", &error));
             tokio::select! {
                 () = draining.cancelled() => return Ok(()),
                 () = woken.woken() => {}

@@ -276,7 +276,7 @@ impl Importer {
         .await
     }
 
-    /// Reserves ids in the ledger, and stores the pictures under them: what no post takes is deleted after an hour.
+    /// Reserves ids in the ledger, and stores the pictures under them: pictures that no post takes are deleted after an hour.
     async fn store_pictures(&self, images: &HashMap<i64, Bytes>, dry_run: bool) -> anyhow::Result<Pictures> {
         let limits = &self.settings.images;
         let mut pictures = Pictures::with_capacity(images.len());
@@ -535,7 +535,7 @@ impl Batch<'_> {
         Ok(Outcome::Superseded)
     }
 
-    /// Who has the author's day: of two legacy posts the one with the later date, of equal dates the one with the greater id.
+    /// Decides which post gets the author's day: of two legacy posts the one with the later date, of equal dates the one with the greater id.
     async fn place(
         &self,
         tx: &mut dyn ImportTransaction,

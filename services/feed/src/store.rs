@@ -100,7 +100,7 @@ pub struct Copied {
 /// Another audience of a post.
 #[derive(Debug, Clone)]
 pub struct VisibilityChange {
-    /// What was read; a post that has another one by now is not changed.
+    /// The visibility that was read; a post that has another one by now is not changed.
     pub from: Visibility,
     pub to: Visibility,
     /// Reserved copies of its pictures, where fewer people see it from now on.
@@ -115,7 +115,7 @@ pub enum Toggled {
     Changed,
 }
 
-/// What became of a save.
+/// Outcome of a save.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
     Stored,
@@ -151,7 +151,7 @@ pub trait Posts: Debug + Send + Sync {
     /// The author's own posts, newest first.
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError>;
 
-    /// Who sees the author's post of that day, and its pictures; `None` when there is no post.
+    /// Returns the visibility of the author's post of that day, and its pictures; `None` when there is no post.
     async fn visibility(&self, author: &Account, day: Day) -> Result<Option<(Visibility, Vec<ImageId>)>, StoreError>;
 
     /// Changes who sees the author's post of that day. One that fewer see from now on gets the copies for the pictures it has: their old
@@ -187,7 +187,7 @@ pub trait Posts: Debug + Send + Sync {
     #[cfg(test)]
     async fn public_plan(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String>;
 
-    /// What a review reads of the author's posts, in the order of their days.
+    /// Returns the parts of the author's posts that a review needs, in the order of their days.
     async fn reviewed(&self, author: &Account, days: Days) -> Result<Vec<ReviewedPost>, StoreError>;
 
     /// The happiness of each day that has a post, in the order of the days.
@@ -294,7 +294,7 @@ pub trait ImageLedger: Debug + Send + Sync {
     async fn postpone(&self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
 }
 
-/// What people have begun to write; one draft a person and day.
+/// Drafts of posts, one for each person and day.
 #[async_trait]
 pub trait Drafts: Debug + Send + Sync {
     /// Stores a draft in the place of the one of its day; false when the account has `most` drafts of other days.

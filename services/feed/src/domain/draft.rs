@@ -1,4 +1,4 @@
-//! What a person has begun to write for a day.
+//! Draft of a person's post of a day.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -257,7 +257,7 @@ pub struct Slice<T> {
 pub struct NextCursor(Option<String>);
 
 impl<T> Slice<T> {
-    /// From up to [`Paging::rows`] rows, each with its cursor. What `show` leaves out is counted neither here nor there.
+    /// From up to [`Paging::rows`] rows, each with its cursor. Rows that `show` leaves out are not counted.
     pub fn build<R>(
         mut rows: Vec<R>,
         paging: &Paging,

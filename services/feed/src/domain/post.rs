@@ -196,13 +196,13 @@ pub struct Writer {
     pub authorized_at: Timestamp,
 }
 
-/// What a person wrote, with its author and its stored pictures.
+/// A post to be stored, with its author and its stored pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPost {
     pub author: Writer,
     pub content: Content,
     pub images: Vec<ImageId>,
-    /// What the pictures were made of.
+    /// The uploads from which the pictures were encoded.
     pub uploads: Option<Uploads>,
     /// Earlier versions to keep of the post of the day.
     pub history: usize,

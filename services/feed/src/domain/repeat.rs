@@ -1,4 +1,4 @@
-//! What tells a repeated save from another one: digests of uploads and requests, and the `Idempotency-Key` of a client.
+//! Recognition of repeated saves: digests of uploads and requests, and the `Idempotency-Key` of a client.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};

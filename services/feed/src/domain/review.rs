@@ -1,4 +1,4 @@
-//! What a year of posts comes to, and how many days in a row a person has written.
+//! Summary of a year of posts, and the number of days in a row on which a person has written.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::happiness::{HappinessPoint, average, of_year};
 use super::{Day, PostDate};
 
-/// What a review reads of a post.
+/// Parts of a post that a review needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReviewedPost {
     pub date: PostDate,

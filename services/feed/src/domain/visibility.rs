@@ -1,4 +1,4 @@
-//! Who sees a post beside its author.
+//! Audience of a post.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ pub enum Visibility {
 }
 
 impl Visibility {
-    /// What a request asks for: `visibility` where a client knows it, else `isPublic`.
+    /// Returns the visibility that a request asks for: `visibility` where a client knows it, else `isPublic`.
     #[must_use]
     pub fn asked(visibility: Option<Self>, is_public: bool) -> Self {
         visibility.unwrap_or(if is_public { Self::Public } else { Self::Private })
@@ -25,7 +25,7 @@ impl Visibility {
         self == Self::Public
     }
 
-    /// What the button of an app that knows public and private posts only makes of it.
+    /// Returns the visibility after the button of an app that knows public and private posts only.
     #[must_use]
     pub fn toggled(self) -> Self {
         match self {

@@ -35,7 +35,7 @@ pub struct BookmarkUpdated {
     bookmark: bool,
 }
 
-/// Saves a post that the caller sees, or no longer does. The caller's own devices get a notice, `bookmark` or `bookmarkCanceled`.
+/// Bookmarks a post that the caller sees, or removes the bookmark. The caller's own devices get a notice, `bookmark` or `bookmarkCanceled`.
 #[utoipa::path(
     post,
     path = "/updateBookmark",
@@ -87,7 +87,7 @@ impl Actor for FindBookmark {
     }
 }
 
-/// The posts that the caller has saved and still sees, the one saved last first.
+/// Lists the posts that the caller has bookmarked and still sees, the latest bookmark first.
 #[utoipa::path(
     get,
     path = "/findBookmark",

@@ -200,7 +200,7 @@ pub struct CommentDeleted {
     result: bool,
 }
 
-/// Deletes one's own comment, or one on one's own post.
+/// Deletes a comment of the caller, or one on the caller's post.
 #[utoipa::path(
     post,
     path = "/deleteComment",
@@ -232,7 +232,7 @@ pub struct CommentsUpdated {
     is_comment_allowed: bool,
 }
 
-/// Closes one's own post of a day to new comments, or opens it again. Comments that are there stay.
+/// Closes the caller's post of a day to new comments, or opens it again. Existing comments are kept.
 #[utoipa::path(
     post,
     path = "/updateFeedComment",

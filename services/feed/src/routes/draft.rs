@@ -44,7 +44,7 @@ pub struct DraftSaved {
     success: bool,
 }
 
-/// Saves what is written of a day's post so far, without pictures, in the place of an earlier draft of that day. `saveFeed` of the day deletes it.
+/// Saves a draft of a day's post, without pictures, in the place of an earlier draft of that day. `saveFeed` of the day deletes it.
 #[utoipa::path(
     post,
     path = "/saveDraft",
@@ -136,7 +136,7 @@ impl Actor for FindDraft {
     }
 }
 
-/// One's own drafts, that of the latest day first.
+/// Lists the caller's drafts, that of the latest day first.
 #[utoipa::path(
     get,
     path = "/findDraft",
@@ -174,7 +174,7 @@ pub struct DraftDeleted {
     result: bool,
 }
 
-/// Deletes one's own draft of a day.
+/// Deletes the caller's draft of a day.
 #[utoipa::path(
     post,
     path = "/deleteDraft",

@@ -24,7 +24,7 @@ pub struct Analysis {
     recommend_category_list: Vec<String>,
 }
 
-/// A month's best categories, and what to do next.
+/// Returns a month's best categories, with recommendations.
 #[utoipa::path(
     post,
     path = "/analysisHappiness",
@@ -46,7 +46,7 @@ pub async fn analysis_happiness(
     }))
 }
 
-/// The happiness of every day of a month.
+/// Returns the happiness of every day of a month.
 #[utoipa::path(
     post,
     path = "/findMonthHappiness",
@@ -63,7 +63,7 @@ pub async fn find_month_happiness(
     Ok(Json(of_month(month, &days)))
 }
 
-/// The average happiness of every month of a year.
+/// Returns the average happiness of every month of a year.
 #[utoipa::path(
     post,
     path = "/findYearHappiness",
@@ -79,7 +79,7 @@ pub async fn find_year_happiness(
     Ok(Json(of_year(&days)))
 }
 
-/// A year in review, with the numbers it comes from. Any date of the year.
+/// Returns a review of a year, with the numbers that it is based on. Takes any date of the year.
 #[utoipa::path(
     get,
     path = "/yearReview",
@@ -95,7 +95,7 @@ pub async fn year_review(
     Ok(Json(YearReview::of(&posts)))
 }
 
-/// How many days in a row one has written, now and at most.
+/// Returns the current and the longest number of days in a row on which the caller has written.
 #[utoipa::path(
     get,
     path = "/findStreak",

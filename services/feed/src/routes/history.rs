@@ -1,4 +1,4 @@
-//! What one's own posts were before they were edited.
+//! Earlier versions of the caller's own posts.
 
 use axum::Json;
 use axum::extract::State;
@@ -63,7 +63,7 @@ impl Actor for FindFeedHistory {
     }
 }
 
-/// The earlier versions of one's own post of a day, the newest first; the 50 newest are kept, unless set otherwise.
+/// Lists the earlier versions of the caller's post of a day, the newest first; the 50 newest are kept, unless set otherwise.
 #[utoipa::path(
     get,
     path = "/findFeedHistory",

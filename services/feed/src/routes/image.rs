@@ -41,7 +41,7 @@ pub struct FeedImage {
     image: String,
 }
 
-/// A picture as text.
+/// Returns a picture as text.
 #[utoipa::path(
     post,
     path = "/findFeedImage",
@@ -70,7 +70,7 @@ pub async fn find_feed_image(
 /// The JSON around a picture's Base64, which needs no escapes, as it comes: a picture is never in memory as a whole.
 fn as_json(chunks: Chunks) -> impl Stream<Item = Result<Bytes, ImageError>> + Send {
     let begin = stream::iter([Ok(Bytes::from_static(br#"{"image":""#))]);
-    // Three bytes are four letters: what is over waits for the next chunk.
+    // Three bytes are four letters: remaining bytes wait for the next chunk.
     let letters = chunks
         .map(Some)
         .chain(stream::iter([None]))
@@ -89,7 +89,7 @@ fn as_json(chunks: Chunks) -> impl Stream<Item = Result<Bytes, ImageError>> + Se
     begin.chain(letters)
 }
 
-/// What an id names never changes. Only its reader's own cache keeps it: who else may see it can change.
+/// The picture of an id never changes. Only its reader's own cache keeps it: the audience of the picture can change.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
 /// For ids of the legacy feed, which name a picture for a while.

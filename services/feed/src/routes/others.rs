@@ -96,7 +96,7 @@ impl Actor for FindDetailFeed {
     }
 }
 
-/// One person's public post of a day, or one for friends whose author is the caller's friend.
+/// Returns a person's public post of a day, or one for friends whose author is the caller's friend.
 #[utoipa::path(
     post,
     path = "/findDetailFeed",
@@ -263,7 +263,7 @@ impl Actor for FindFriendFeed {
     }
 }
 
-/// The posts of friends, newest first: their public ones and those for friends. Friends are who follow each other.
+/// Lists the posts of friends, newest first: their public ones and those for friends. Friends are people who follow each other.
 #[utoipa::path(
     get,
     path = "/findFriendFeed",

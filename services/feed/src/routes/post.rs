@@ -93,7 +93,7 @@ pub struct SaveFeed {
     #[serde(default)]
     text: String,
     is_public: bool,
-    /// Who sees the post: wins over `isPublic`, which says only `public` or `private`.
+    /// Audience of the post: takes precedence over `isPublic`, which knows only `public` and `private`.
     visibility: Option<Visibility>,
     #[serde(default, rename = "imageList")]
     #[schema(ignore)]
@@ -263,7 +263,7 @@ pub struct FeedDeleted {
     result: bool,
 }
 
-/// Deletes one's own post of a day, its likes and its pictures.
+/// Deletes the caller's post of a day, its likes and its pictures.
 #[utoipa::path(
     post,
     path = "/deleteFeed",
@@ -296,7 +296,7 @@ pub struct StatusUpdated {
 pub struct UpdatePublicStatus {
     nickname: Nickname,
     date: DayOf,
-    /// Who sees the post from now on. Left out, a public post becomes private and any other public.
+    /// Audience of the post from now on. Left out, a public post becomes private and any other public.
     visibility: Option<Visibility>,
 }
 
@@ -306,7 +306,7 @@ impl Actor for UpdatePublicStatus {
     }
 }
 
-/// Makes one's own post of a day public, or private again, or sets who sees it. The pictures of a post that fewer see than before get new ids.
+/// Makes the caller's post of a day public or private, or sets its audience. The pictures of a post that fewer people see than before get new ids.
 #[utoipa::path(
     post,
     path = "/updatePublicStatus",
@@ -376,7 +376,7 @@ async fn copy(app: &App, images: &[ImageId]) -> Result<Vec<Copied>, Error> {
     Ok(copies)
 }
 
-/// One's own post of a day. The answer has a strong `ETag`; with `If-None-Match`, a read of what has not changed is answered 304.
+/// Returns the caller's post of a day. The answer has a strong `ETag`; with `If-None-Match`, an unchanged post is answered 304.
 #[utoipa::path(
     post,
     path = "/findDayFeed",

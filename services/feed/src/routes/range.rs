@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use http::{HeaderMap, Method, header};
 
-/// What a request asks for of a body of known size.
+/// Part of a body of known size that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
     Whole,

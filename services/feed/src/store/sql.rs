@@ -124,7 +124,7 @@ fn visibility(row: &Row) -> Result<Visibility, StoreError> {
     })
 }
 
-/// What stands in `friends_mark`.
+/// Returns the value of `friends_mark`.
 fn friends_mark(visibility: Visibility, date: PostDate) -> Option<i64> {
     (visibility == Visibility::Friends).then(|| date.into())
 }

@@ -83,7 +83,7 @@ async fn bookmarks_are_toggled_told_to_the_saver_and_read_page_by_page(bed: Bed)
     assert_eq!(dates(&first.to_string()), [date(8), date(6)]);
     assert_eq!(first["content"][0].as_object().unwrap().len(), 8);
     let cursor = first["nextCursor"].as_str().unwrap();
-    // What is saved meanwhile comes before the first page.
+    // Bookmarks that are saved meanwhile come before the first page.
     assert_eq!(feed.bookmark(&lee, &kim, &date(9).to_string()).await.1, on());
     let second = feed.bookmarks(&lee, &[("size", "2"), ("cursor", cursor)]).await;
     assert_eq!(dates(&second.to_string()), [date(5), date(7)]);

@@ -114,7 +114,7 @@ async fn comments_are_read_page_by_page_and_told_to_the_author(bed: Bed) {
     let slice: Value = serde_json::from_str(&page).unwrap();
     assert_eq!((shown(&page).len(), &slice["isLast"]), (2, &json!(false)));
     let cursor = slice["nextCursor"].as_str().unwrap();
-    // What is deleted or written meanwhile neither hides nor repeats another.
+    // Comments that are deleted or written meanwhile neither hide nor repeat another.
     feed.commented(&lee, &kim, "third").await;
     assert_eq!(feed.delete_comment(&kim, own).await.1, r#"{"result":true}"#);
     let (_, page) = feed

@@ -281,7 +281,7 @@ async fn visibility_is_set_and_toggled(bed: Bed) {
             (false, false)
         ]
     );
-    // What a replica of the release before writes voids the mark.
+    // A save by a replica of the release before voids the mark.
     feed.save_for(&kim, DATE, "friends").await;
     bed.sql("feed", "UPDATE post SET date = date + 1").await;
     assert_eq!(shown().await, (json!(false), Value::Null));

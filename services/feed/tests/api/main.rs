@@ -118,7 +118,7 @@ impl Feed {
         read(who.sign(self.client.post(self.at("saveFeed")).multipart(form))).await
     }
 
-    /// Who likes this person's post of the day.
+    /// Returns the people who like this person's post of the day.
     async fn likers(&self, who: &Person, date: &str) -> Vec<String> {
         let (status, body) = self
             .post(who, "findDayFeed", &[("nickname", &who.nickname), ("date", date)])

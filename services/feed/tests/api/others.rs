@@ -357,10 +357,10 @@ async fn write_and_like(feed: &Feed, bed: &Bed) -> Vec<Person> {
     people
 }
 
-/// What a post ranks by, from its author, day and happiness.
+/// Rank of a post, from its author, day and happiness.
 type Rank = fn(usize, i64, i64) -> i64;
 
-/// What is expected of a list: of equals the newest first, and of one moment the one that was written last.
+/// Returns the expected list: of equals the newest first, and of one moment the one that was written last.
 fn in_order(rank: Rank, only: impl Fn(usize, i64) -> bool) -> Vec<(String, i64)> {
     let mut rows: Vec<_> = WRITTEN
         .iter()

@@ -124,7 +124,7 @@ async fn a_retry_under_a_key_does_not_undo_a_later_save(bed: Bed) {
         "a key is its account's"
     );
 
-    // What failed was not stored: the key is free.
+    // The failed save was not stored: the key is free.
     let future = "9998090513248392";
     let refused = feed.save_as(&kim, future, "바다", 0, Some("three")).await;
     assert_eq!(code(&refused), problem(400, "invalid-parameter"));

@@ -103,7 +103,7 @@ fn walk(folder: &std::path::Path) -> usize {
         .sum()
 }
 
-/// `cases.md` A5: what cannot be read is our error, and the event that needs it a dead letter.
+/// `cases.md` A5: an unreadable row is an internal error, and the event that needs it a dead letter.
 async fn a_corrupt_row_stops_neither_requests_nor_the_partition(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;

@@ -318,7 +318,7 @@ impl SqlStore {
         finish(tx, post).await
     }
 
-    /// By post, in the order they came; nobody who is in a block with the author.
+    /// Likers by post, in the order of their likes, without those who are in a block with the author.
     async fn likers(&self, author: &Account, days: Days) -> Result<HashMap<i64, Vec<Account>>, StoreError> {
         let mut query = Query::new(
             "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id WHERE p.account = ",

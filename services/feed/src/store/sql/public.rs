@@ -156,7 +156,7 @@ fn push_sorted(query: &mut Query, rank: &Rank, shown: &Shown<'_>, from: PageFrom
 }
 
 /// Everybody's posts off the index of a rank. Many posts share a rank, so that one condition on the whole key would read all of them
-/// to find the cursor: what is left of the cursor's own rank and the lower ranks are two ranges, of which each begins at its place.
+/// to find the cursor: the rest of the cursor's own rank and the lower ranks are two ranges, and each begins at its place.
 fn push_ranked(query: &mut Query, rank: &Rank, shown: &Shown<'_>, from: PageFrom, rows: i64) {
     query.push("(");
     match from {

@@ -1,4 +1,4 @@
-//! What posts were before they were edited.
+//! Earlier versions of edited posts.
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
