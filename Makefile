@@ -4,7 +4,7 @@
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sosohappy
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 FLEET := $(CARGO_TARGET_DIR)/release/fleet
-# What `make run` builds: quicker to build, see the profile.
+# The profile that `make run` builds: quicker to build, see Cargo.toml.
 LAUNCHER := $(CARGO_TARGET_DIR)/launcher/fleet
 # Passed on to what is run: make run ARGS="--data /var/lib/sosohappy"
 ARGS ?=

@@ -153,7 +153,7 @@ def hold(prometheus):
             check(False, f"{where}: {error}")
         for selector in selectors(expression):
             asked.setdefault(selector, where)
-    # What goes through queues is counted some time after it was asked for.
+    # Metrics of queued work appear some time after the request.
     wanted = [selector for selector in asked if not selector.startswith(tuple(OUTSIDE)) and selector not in ABSENT]
     settled(lambda: all(prometheus.has(selector) for selector in wanted))
     for selector, where in sorted(asked.items()):
