@@ -7,6 +7,8 @@ from common import ROOT, SERVICES, check, finish, load, seconds, setting_of, set
 
 # The engines of the composition, by setting.
 ENGINES = {"events.url": {"kafka"}, "database.url": {"mysql"}, "messages.url": {"mongodb"}, "inbox.url": {"mongodb"}, "images.url": {"file"}, "config.url": {"http"}, "source.url": {"file"}}
+# The part of a database's URL that checks the server's certificate.
+VERIFIED = {"mysql": "ssl-mode=VERIFY_CA&ssl-ca=", "mongodb": "tls=true&tlsCAFile="}
 # Its image has no program for a health check; Prometheus reports whether it responds.
 UNWATCHED = {"mongodb-exporter"}
 
@@ -19,6 +21,12 @@ def main():
     for path in [ROOT / "docker/compose.yaml", ROOT / "docker/engines.yaml", *(ROOT / "k8s").rglob("*.yaml")]:
         for image, tag in re.findall(r"^\s*(?:- )?image: ([a-z0-9./_-]+):([\w.-]+)$", path.read_text(), re.MULTILINE):
             images.setdefault(image, {}).setdefault(tag, set()).add(str(path.relative_to(ROOT)))
+    urls = 0
+    for path in [ROOT / "docker/compose.yaml", ROOT / "scripts/deploy", *(ROOT / "k8s").rglob("*.yaml")]:
+        for url, scheme in re.findall(r"\b((mysql|mongodb)://[^\s\"\\]+)", path.read_text()):
+            check(VERIFIED[scheme] in url, f"{path.relative_to(ROOT)}: {url} does not check the server's certificate")
+            urls += 1
+    check(urls >= 8, f"only {urls} URLs of databases were found")
     for image, tags in images.items():
         check(len(tags) == 1, f"{image} has several versions: {tags}")
     watched = "".join(services["ready"]["healthcheck"]["test"])
