@@ -1,8 +1,9 @@
-"""Compares the documents with the repository: tests named in docs/security.md and docs/tour, panels, settings, programs and scripts named in
+"""Compares the documents with the repository: the crates of docs/architecture.md with their dependencies, tests named in docs/security.md and docs/tour, panels, settings, programs and scripts named in
 docs/runbook.md, metrics and functions named in docs/tour and docs/decisions, and links to files and headings."""
 
 import json
 import re
+import tomllib
 
 from common import ROOT, SERVICES, check, finish, settings
 from queries import DASHBOARDS
@@ -61,6 +62,24 @@ def links():
     return count
 
 
+def crates():
+    """Checks that the table of crates names each crate with its dependencies, none of which is above it; returns the number of crates."""
+    packages = {path.parent.relative_to(ROOT).as_posix(): tomllib.loads(path.read_text()) for path in [*ROOT.glob("crates/*/Cargo.toml"), *ROOT.glob("services/*/Cargo.toml")]}
+    table = (ROOT / "docs/architecture.md").read_text().split("## The crates")[1].split("\n## ")[0]
+    above = set()
+    for names, said in re.findall(r"^\| (`.*?) \| .* \|(.*)\|$", table, re.MULTILINE):
+        listed = {*said.replace("every service", ",".join(SERVICES)).replace(" ", "").split(",")} - {""}
+        row = re.findall(r"`([a-z/-]+)`", names)
+        above |= {name.split("/")[1] for name in row}
+        for name in row:
+            if check(name in packages, f"architecture.md: there is no crate {name}"):
+                needed = {key.removeprefix("sosohappy-") for key in packages.pop(name)["dependencies"] if key.startswith("sosohappy-")}
+                check(needed == listed, f"architecture.md: {name} depends on {sorted(needed)}, the table says {sorted(listed)}")
+                check(not needed & above, f"architecture.md: {name} depends on {sorted(needed & above)}, which are not below it")
+    check(not packages, f"architecture.md: {sorted(packages)} are missing")
+    return len(above)
+
+
 def tour(sources):
     """Checks the tests, metrics and functions that the tour and the decisions name; returns the number of tests and of metrics."""
     code = "\n".join(sources.values())
@@ -104,9 +123,10 @@ def main():
         check(False, f"security.md: unknown test {name}")
     panels, keys = runbook()
     toured, metrics = tour(sources)
+    counted = crates()
     finish(
         f"security.md: {len(named)} tests, runbook.md: {panels} panels and {keys} settings, tour: {toured} tests and {metrics} metrics, "
-        f"{links()} links, all valid"
+        f"{links()} links, {counted} crates, all valid"
     )
 
 
