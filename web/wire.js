@@ -1,4 +1,4 @@
-/** What travels between the phones and the services: one row for each request and frame, newest first. */
+/** The requests and frames between the phones and the services, one row each, newest first. */
 
 import { Store } from './store.js'
 

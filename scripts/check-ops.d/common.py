@@ -18,7 +18,7 @@ reserved = []
 
 
 def reserve_port():
-    """A port of loopback that nobody else gets: bound, not listening, as crates/testkit/src/ports.rs does. Servers set SO_REUSEADDR too."""
+    """Reserves a port of loopback: bound, not listening, as crates/testkit/src/ports.rs does. Servers set SO_REUSEADDR too."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))

@@ -163,7 +163,7 @@ def hold(prometheus):
             check(selector not in ABSENT, f"{selector} is said to be absent, and is there")
         elif check(selector in ABSENT, f"{where}: nothing is {selector}"):
             absent.add(selector)
-    check(ABSENT.keys() <= asked.keys(), f"nobody asks for {sorted(ABSENT.keys() - asked.keys())}")
+    check(ABSENT.keys() <= asked.keys(), f"no query asks for {sorted(ABSENT.keys() - asked.keys())}")
     # One scrape or evaluation may fail on a busy machine; not each.
     for troubles in (prometheus.unhealthy, prometheus.down):
         settled(lambda: not troubles())

@@ -1,4 +1,4 @@
-/** What others made public. */
+/** The public posts of others. */
 
 import { texts } from '../i18n/index.js'
 import { iconOf } from '../icons.js'

@@ -49,7 +49,7 @@ export function useLoaded(load, inputs) {
 /** @param {{ text: string }} properties */
 export const Failure = ({ text }) => html`<p class="failure" role="alert">${text}</p>`
 
-/** Somebody's photo; the name stands beside it. @param {{ session: import('../session.js').Session, nickname: string }} properties */
+/** A person's photo; the name stands beside it. @param {{ session: import('../session.js').Session, nickname: string }} properties */
 export function Avatar({ session, nickname }) {
   const [url, setUrl] = useState(/** @type {string | null} */ (null))
   useEffect(() => {
