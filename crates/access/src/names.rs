@@ -1,4 +1,4 @@
-//! Nicknames to accounts and back: the directory first, auth for what it does not know.
+//! Nicknames to accounts and back: by the directory, and by auth for names that the directory does not know.
 
 use std::time::Duration;
 

@@ -97,7 +97,7 @@ pub fn spawn_reader<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start
     read::<E>(context, bus, start, Some(gate), consumer);
 }
 
-/// As [`spawn_reader`], for what a service can be ready without.
+/// As [`spawn_reader`], for records without which a service can be ready.
 pub fn spawn_listener<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, consumer: impl Consumer<E>) {
     read::<E>(context, bus, start, None, consumer);
 }

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_and_says_so() {
+    fn oversized_dead_letters_are_cut_and_marked() {
         let huge = outgoing(vec![b'x'; MAX_DEAD_LETTER_BYTES + 5]);
         let letters = [
             wire_record(&record_of(&huge), "group", "too large"),

@@ -1,4 +1,4 @@
-//! From topics to names on the wire, and from what is published to what a broker takes.
+//! Names of topics on the wire, and records as a broker takes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_broker_takes_is_refused() {
+    fn records_too_large_for_brokers_are_refused() {
         let record = |topic: &str, bytes| Outgoing {
             topic: topic.to_owned(),
             key: None,

@@ -32,7 +32,7 @@ on_both!(
 
 const BUDGET: Duration = Duration::from_secs(20);
 
-/// Hands on what it is given, after failing as told by nickname and how often it was seen before.
+/// Passes events on, after failing as often as their nicknames say.
 struct Told {
     seen: mpsc::UnboundedSender<(String, Meta)>,
     times: Mutex<HashMap<String, u32>>,
@@ -287,7 +287,7 @@ async fn shuts_down_during_a_retry_without_acknowledging(bench: Bench) {
     .await;
     assert!(first.lifecycle.shutdown(BUDGET).await.is_empty());
 
-    // "gone" comes again, to whoever can handle it.
+    // "gone" is delivered again, to a member that can handle it.
     let (sender, mut seen) = mpsc::unbounded_channel();
     let second = service();
     spawn_consumer(&second, bus.clone(), Any(sender));
@@ -320,7 +320,7 @@ async fn consumers_of_state_hold_readiness_back_until_the_group_has_caught_up(be
         .collect();
     bus.publish(&names).await.unwrap();
     let applied = Arc::new(Mutex::new(0));
-    // Which of the two has which partitions makes no difference: each answers from what both have applied.
+    // The assignment of partitions makes no difference: each answers from the events that both have applied.
     let replicas = [service(), service()];
     for replica in &replicas {
         spawn_consumer(replica, bus.clone(), Slow(applied.clone()));

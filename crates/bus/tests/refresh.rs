@@ -1,4 +1,4 @@
-//! Settings follow the bus: who is meant reads again, acknowledges and reports; who missed it looks.
+//! Refresh events: their destinations read the settings again, acknowledge and report; instances that missed one poll.
 
 mod support;
 

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_can_be_used_again() {
+    fn a_refunded_call_can_be_made_again() {
         let clock = stopped();
         let limiter = KeyedLimiter::new(Rate::per_minute(2), 100, &of(&clock));
         limiter.check(&1).expect("the first");

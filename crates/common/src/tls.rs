@@ -2,7 +2,7 @@
 
 use std::sync::Once;
 
-/// Makes ring the provider of every TLS client of this process: of `reqwest`, and of what builds its own on it for object storage, git
+/// Makes ring the provider of every TLS client of this process: of `reqwest`, and of the crates that use it for object storage, git
 /// repositories and traces. Called before the first client is built; later calls do nothing.
 pub fn install_provider() {
     static INSTALLED: Once = Once::new();

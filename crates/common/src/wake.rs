@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// The handle of one task, and what the task waits on. Clones share it.
+/// Wakes one task, which waits on it. Clones share it.
 ///
 /// A writer that gives the task work calls [`WakeHandle::wake`] after its commit; work that was committed by other replicas is found by the
 /// task's own schedule.

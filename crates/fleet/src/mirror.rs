@@ -389,7 +389,7 @@ fn is_whole_service(pattern: &str) -> bool {
     pattern == "*" || service.is_some_and(|service| !service.contains('/'))
 }
 
-/// Renders a report for people: a line for each route that was used, with what asks for attention first.
+/// Renders a report for people: a line for each used route, those that need attention first.
 fn summary(report: &Value) -> String {
     let mut lines = vec![format!(
         "{:<48} {:<6} {:>9} {:>9} {:>9} {:>9}",

@@ -1,6 +1,6 @@
 //! The structure of an upload, read before anything is decoded: whether the file is complete, and how many frames or scans it has.
 //!
-//! The decoders fill in what a cut file lacks, and decode every scan a progressive JPEG names; so both are counted here.
+//! The decoders fill in the missing part of a cut file, and decode every scan a progressive JPEG names; so both are counted here.
 
 use image::ImageFormat;
 

@@ -23,7 +23,7 @@ struct State {
     closing: Option<Close>,
 }
 
-/// A frame, and who wants to know that it was shown.
+/// A frame, and the listener that is notified when it was shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Queued {
     pub frame: Utf8Bytes,

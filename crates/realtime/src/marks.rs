@@ -21,7 +21,7 @@ const COLLECT: Duration = Duration::from_millis(50);
 /// Between two tries of a batch that the store did not take.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Takes the ids of what was shown. Clones write to the same queue.
+/// Takes the ids of shown frames. Clones write to the same queue.
 pub struct Marks<T>(mpsc::Sender<T>);
 
 impl<T> Clone for Marks<T> {

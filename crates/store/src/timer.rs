@@ -1,4 +1,8 @@
 //! Timers are rows: they survive restarts.
+//!
+//! A replica compares them with its own clock. A clock that is ahead fires a timer early by as much; none fires twice and none is lost with any
+//! clocks, because a timer is deleted in the transaction of its work. Work outside of the database (mails, calls of other systems) is claimed
+//! by moving its timer: clocks further apart than the claim lasts (a minute) may repeat it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A fake auth: serves `introspect`, `lookup` and `mutedWordsOf` from what a test registers.
+//! A fake auth: serves `introspect`, `lookup` and `mutedWordsOf` from the accounts and tokens that a test registers.
 
 use std::collections::HashMap;
 use std::sync::Arc;

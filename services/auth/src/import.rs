@@ -46,7 +46,7 @@ const UPLOAD_TIME: Duration = Duration::from_hours(1);
 const SUBJECT_CHARS: usize = 255;
 const DEVICE_TOKEN_BYTES: usize = 4096;
 
-/// A row of the legacy table `user`; texts that did not decode are repaired by whoever reads them.
+/// A row of the legacy table `user`; texts that did not decode are repaired by the reader.
 #[derive(Debug, Clone, Default)]
 pub struct LegacyUser {
     pub id: i64,
@@ -211,7 +211,7 @@ impl Importer {
         Ok(needed.map(|user| user.id).collect())
     }
 
-    /// Takes rows over, all in one transaction. `read_at` is a moment before they were read: what was done here after it counts for more.
+    /// Takes rows over, all in one transaction. `read_at` is a moment before they were read: changes here after it take precedence.
     /// A dry run returns what would be done.
     pub async fn apply(
         &self,

@@ -96,7 +96,7 @@ impl Keyring {
         let Some(signing) = signing else {
             bail!("there is no signing key")
         };
-        // Expiry is a matter of the service's own clock and of what the store knows.
+        // Expiry is checked by the service's own clock and by the store.
         let mut validation = Validation::new(Algorithm::HS512);
         validation.validate_exp = false;
         validation.required_spec_claims.clear();

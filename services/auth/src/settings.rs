@@ -1,4 +1,4 @@
-//! The typed settings of the auth service; `settings.toml` has the defaults and what each means.
+//! The typed settings of the auth service; `settings.toml` has their defaults and descriptions.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_is_believed_by_default() {
+    async fn no_claim_is_believed_by_default() {
         let told = read(&[]).await.expect_err("somebody must choose");
         assert_eq!(
             told,

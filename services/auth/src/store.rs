@@ -29,7 +29,7 @@ use crate::store::email::{EmailStore, EmailTransaction};
 use crate::store::external_calls::{ExternalCallTransaction, ExternalCalls};
 use crate::store::imports::{ImportTransaction, Imports};
 
-/// A live or past access token, with what a service needs to know of its bearer.
+/// A live or past access token, with the attributes of its bearer that services need.
 #[derive(Debug, Clone)]
 pub struct AccessToken {
     pub account: Account,
@@ -211,7 +211,7 @@ pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransa
     /// False when another account has the key.
     async fn set_address_key(&mut self, account: &Account, key: &[u8; 32]) -> Result<bool, StoreError>;
 
-    /// [`StoreError::Retry`] when somebody else was quicker.
+    /// [`StoreError::Retry`] when another transaction was quicker.
     async fn insert_person(&mut self, person: &Person) -> Result<(), StoreError>;
 
     /// Returns the account that an identity is linked to.
@@ -370,7 +370,7 @@ pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransa
     /// Remembers a tombstone that must not be published yet.
     async fn withhold_tombstone(&mut self, topic: Topic, account: &Account, at: Timestamp) -> Result<(), StoreError>;
 
-    /// Takes a withheld tombstone; false when somebody else was quicker.
+    /// Takes a withheld tombstone; false when another replica was quicker.
     async fn take_tombstone(&mut self, topic: Topic, account: &Account) -> Result<bool, StoreError>;
 
     /// The picture goes from the object store once that time has come, unless it is kept before.

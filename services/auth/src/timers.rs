@@ -104,7 +104,7 @@ impl Due {
         }
     }
 
-    /// Takes the timer after the row it is about, as everybody does, and does nothing when somebody else was quicker.
+    /// Takes the timer after locking its row, in the order of all transactions, and does nothing when another replica was quicker.
     async fn fire(self, app: &App, tx: &mut dyn Transaction, key: &str) -> Result<(), TimerError> {
         match self {
             Self::AccessToken => sessions::expire(app, tx, parse(key)?).await?,

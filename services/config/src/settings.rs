@@ -1,4 +1,4 @@
-//! The typed settings of the config service; `settings.toml` has the defaults and what each means.
+//! The typed settings of the config service; `settings.toml` has their defaults and descriptions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

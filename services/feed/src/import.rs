@@ -29,7 +29,7 @@ const UPLOAD_TIME: Duration = Duration::from_hours(1);
 /// Pictures that are stored at the same time.
 const UPLOADS: usize = 16;
 
-/// A row of the legacy table `feed` with its children; texts that did not decode are repaired by whoever reads them.
+/// A row of the legacy table `feed` with its children; texts that did not decode are repaired by the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyPost {
     pub id: i64,

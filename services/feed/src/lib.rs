@@ -1,4 +1,4 @@
-//! The feed service: posts, likes, pictures, and what a person's happiness comes to.
+//! The feed service: posts, likes, pictures, and statistics of happiness.
 
 mod app;
 mod consumers;

@@ -69,7 +69,7 @@ pub(super) enum Outcome {
     Interrupted,
 }
 
-/// A consumer with what is needed around it.
+/// A consumer with its metrics and its stage of the graceful shutdown.
 pub(super) struct Handling<E, C> {
     consumer: C,
     pub metrics: Consuming,

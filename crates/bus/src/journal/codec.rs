@@ -44,7 +44,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_not_encoded_does_not_panic(column in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn foreign_bytes_do_not_panic(column in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Some(headers) = decode(column.clone()) {
                 prop_assert_eq!(encode(&headers), column);
             }

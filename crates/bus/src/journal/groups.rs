@@ -1,7 +1,7 @@
-//! Which member of a consumer group reads which partitions. All of it is in memory: the members are tasks of this process.
+//! Partitions of the members of consumer groups, in memory: the members are tasks of this process.
 //!
 //! The partitions of a topic are shared out among its members in the order they joined. A member claims the partitions it should have and
-//! no other holds; it gives up the ones another should have when it asks for its next record. So no two members ever work on one
+//! no other holds; it releases the ones another should have when it asks for its next record. So no two members ever work on one
 //! partition.
 
 use std::collections::btree_map::Entry;
@@ -51,7 +51,7 @@ impl Groups {
         (MemberId { group, id }, self.changed.subscribe())
     }
 
-    /// Takes the member out of its group; its partitions are free, its lag is nothing. Does nothing for one that has left.
+    /// Removes a member from its group, releases its partitions, and sets its lag to 0. Does nothing for one that has left.
     pub fn leave(&self, MemberId { group, id }: &MemberId) {
         let mut by_name = self.by_name.lock();
         let Some(members) = by_name.get_mut(group) else { return };
@@ -63,30 +63,37 @@ impl Groups {
         self.raise();
     }
 
-    /// Brings the member's claims in line with who is there. Answers its partitions.
+    /// Claims and releases the member's partitions by the present members of its group. Returns its partitions.
+    ///
+    /// | the partition should be | it is claimed by | |
+    /// | --- | --- | --- |
+    /// | the member's | no member | claimed |
+    /// | another member's | the member | released, and the others are told to share again |
+    /// | the member's | another member | left: that member releases it at its next record |
+    /// | another member's | another one or no member | left |
     pub fn share(&self, MemberId { group, id }: &MemberId) -> BTreeSet<Part> {
         let mut by_name = self.by_name.lock();
         let Some(Members { by_id, claims, .. }) = by_name.get_mut(group) else {
             return BTreeSet::new();
         };
         let topics = by_id.get(id).map_or_else(Vec::new, |member| member.topics.clone());
-        let mut gave_up = false;
+        let mut has_released = false;
         for topic in topics {
             let members = by_id.iter().filter(|(_, member)| member.topics.contains(&topic));
             let members: Vec<u64> = members.map(|(id, _)| *id).collect();
+            // Round robin in the order in which the members joined.
             for (part, heir) in (0..PARTITIONS).zip(members.iter().cycle()) {
                 match claims.entry((topic, part)) {
                     Entry::Vacant(free) if heir == id => _ = free.insert(*id),
                     Entry::Occupied(held) if held.get() == id && heir != id => {
                         held.remove();
-                        gave_up = true;
+                        has_released = true;
                     }
-                    // Another's, or free for another.
                     Entry::Vacant(_) | Entry::Occupied(_) => {}
                 }
             }
         }
-        if gave_up {
+        if has_released {
             self.raise();
         }
         let own = claims.iter().filter(|(_, holder)| *holder == id);
@@ -109,7 +116,7 @@ impl Groups {
         }
     }
 
-    /// The partitions of every member whose lag is observed.
+    /// Returns the partitions of every member whose lag is observed.
     pub fn observed(&self) -> Vec<(MemberId, Vec<Part>)> {
         let by_name = self.by_name.lock();
         let members = by_name.iter().flat_map(|(group, members)| {
@@ -188,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_has_no_lag() {
+    fn a_member_that_left_has_no_lag() {
         let groups = Groups::default();
         let (member, _) = groups.join("group".into(), vec![TOPIC]);
         groups.share(&member);

@@ -51,15 +51,16 @@ impl JournalMember {
         this
     }
 
-    /// Takes the partitions that are due to this member. One that is new begins behind what its group has done.
+    /// Claims the partitions that this member should have, and releases the others.
     fn share(&mut self) {
-        // Subscribed before the read: a later change is reported again.
+        // Marked before the partitions are read: a later change is reported again.
         self.changed.mark_unchanged();
         let state = &self.handle.state;
         let parts = state.groups.share(&self.id);
         if parts.iter().eq(self.held.keys()) {
             return;
         }
+        // A partition that was held before continues after the last record that was handed out, a new one after the committed offset.
         let old = std::mem::take(&mut self.held);
         let given = |part: Part| match old.get(&part) {
             Some(given) => *given,
@@ -103,7 +104,9 @@ impl Member for JournalMember {
                 return Ok(record);
             }
             for (cursor, tail) in &mut self.follows {
+                // The tail is marked as seen before the read: a record that is written meanwhile wakes the wait below.
                 if *tail.borrow_and_update() > cursor.seq {
+                    // Moved only after the read: a cancelled call reads the same records again.
                     let mut moved = *cursor;
                     let records = log::read_on(&self.handle.state, &mut moved).await?;
                     *cursor = moved;
@@ -116,6 +119,7 @@ impl Member for JournalMember {
             tokio::select! {
                 changed = self.changed.changed() => {
                     changed.map_err(unavailable)?;
+                    // `changed` has marked it as seen; the next turn of the loop shares out.
                     self.changed.mark_changed();
                 },
                 waited = wait(self.follows.iter_mut().map(|(cursor, tail)| (tail, cursor.seq))) => waited?,

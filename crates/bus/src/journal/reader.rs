@@ -84,7 +84,7 @@ impl Reader for JournalReader {
             }
             for follow in &mut self.follows {
                 if *follow.tail.borrow_and_update() > follow.cursor.seq {
-                    // The cursor moves only together with what was read: a cancelled read is begun again.
+                    // The cursor moves only together with the records that were read: a cancelled read is repeated.
                     let mut cursor = follow.cursor;
                     let records = log::read_on(&self.handle.state, &mut cursor).await?;
                     follow.cursor = cursor;

@@ -18,7 +18,7 @@ use super::{Group, PARTITIONS, Part, Positions, codec, unavailable};
 use crate::BusError;
 use crate::names::WireRecord;
 
-/// How long what was done may wait to be written: half of what the bus promises.
+/// The longest time until committed offsets are written: half of the time that the bus promises.
 const FLUSH: Duration = Duration::from_millis(400);
 
 /// Commands of one commit.

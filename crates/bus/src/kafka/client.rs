@@ -1,4 +1,4 @@
-//! How clients of Kafka are set up, what they say, and what they read.
+//! Settings, log lines and records of Kafka's clients.
 
 use std::sync::Arc;
 use std::time::Duration;

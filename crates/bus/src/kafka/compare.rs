@@ -13,7 +13,7 @@ use crate::BusError;
 use crate::declared::{Declared, declared};
 use crate::names::Names;
 
-/// A declared topic and what the broker has of it.
+/// A declared topic and its state on the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     pub topic: Declared,
@@ -47,7 +47,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares every topic of the fleet with what the broker of `events.url` has and, unless `dry_run`, makes those that are
+/// Compares every topic of the fleet with those of the broker of `events.url` and, unless `dry_run`, makes those that are
 /// missing. Idempotent, and safe beside services that make the same topics.
 pub async fn compare(settings: &Events, context: &Context, dry_run: bool) -> Result<Vec<Comparison>, BusError> {
     if settings.url.scheme() != "kafka" {

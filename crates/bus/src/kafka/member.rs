@@ -59,6 +59,8 @@ impl KafkaMember {
         let wire = |topic: &Topic| inner.names.wire(Channel::live(*topic));
         let names = topics.iter().map(wire).collect();
         let subscription = inner.groups.reserve(inner, &inner.names.group(group), names)?;
+        // Each partition gets a queue of its own before the subscription: records that arrive earlier would be in the client's queue, where
+        // the server of the group takes them for those of a new partition.
         let (mut known, mut all) = (Vec::new(), Vec::new());
         for topic in topics {
             let ask = || {
@@ -86,6 +88,7 @@ impl KafkaMember {
 impl Member for KafkaMember {
     async fn next(&mut self) -> Result<Record, BusError> {
         loop {
+            // Starts after the partition that was read last, so that a busy one holds up no other.
             let (index, message) = tokio::select! {
                 () = self.subscription.failed() => return Err(unavailable("the client of the group failed")),
                 came = first(self.partitions.iter().map(|partition| &partition.queue), self.turn) => came,
@@ -105,6 +108,7 @@ impl Member for KafkaMember {
 
     async fn done(&mut self, record: &Record) -> Result<(), BusError> {
         let topic = self.inner.names.wire(Channel::live(record.topic));
+        // Stored only: librdkafka commits stored offsets twice a second, and when the partition is revoked.
         let mut offsets = TopicPartitionList::with_capacity(1);
         offsets
             .add_partition_offset(&topic, record.partition, Offset::Offset(record.offset + 1))
@@ -191,6 +195,7 @@ impl Member for KafkaMember {
             lag,
             ..
         } = *self;
+        // The queues refer to the client: dropped later, they would keep it from ending.
         drop((lag, partitions));
         subscription.end().await;
     }
@@ -242,6 +247,7 @@ fn measure(consumer: &Consumer, topics: &[String]) -> Result<i64, BusError> {
         partitions.add_partition(partition.topic(), partition.partition());
     }
     let committed = consumer.committed_offsets(partitions, ASK).map_err(unavailable)?;
+    // Counted from the committed offset, or from the first retained record where retention is ahead of the group.
     let mut lag = 0;
     for partition in committed.elements() {
         let (low, high) = consumer

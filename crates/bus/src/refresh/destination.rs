@@ -24,7 +24,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     parts_match(&complete(pattern), &name)
 }
 
-/// A pattern of one or two parts means all instances of what it names.
+/// Completes a pattern of one or two parts, which matches every instance id that begins with them.
 fn complete(mut pattern: Vec<&str>) -> Vec<&str> {
     if pattern.len() <= 2 && pattern.last() != Some(&"**") {
         pattern.push("**");

@@ -1,4 +1,4 @@
-//! Consumer groups: who gets what, and where a member goes on.
+//! Consumer groups: assignment of partitions, and the offset from which a member continues.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_wrote_itself_is_not_believed() {
+    fn addresses_written_by_the_client_are_ignored() {
         assert_eq!(found("10.0.0.1", &["203.0.113.1, 198.51.100.7"]), "198.51.100.7");
         assert_eq!(
             found("10.0.0.1", &["203.0.113.1, 10.9.9.9, 198.51.100.7, 10.0.0.2"]),

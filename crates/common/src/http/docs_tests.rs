@@ -43,7 +43,7 @@ async fn get(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_holds_for_all_operations_is_documented_at_each() {
+async fn common_answers_are_documented_at_each_operation() {
     let document: Value = serde_json::from_str(&get("/test-service/openapi.json").await).expect("JSON");
     let save = &document["paths"]["/save/{path}"]["post"];
     let schema = json!({"schema": {"$ref": "#/components/schemas/Parameters"}});

@@ -129,7 +129,7 @@ async fn an_idle_connection_lives_longer_than_a_header_may_take() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_cut() {
+async fn a_client_that_does_not_read_is_cut_off() {
     let bed = Bed::new(Server {
         connections: 1,
         ..test_settings()
@@ -153,7 +153,7 @@ async fn who_does_not_read_is_cut() {
 }
 
 #[tokio::test]
-async fn who_reads_slowly_gets_everything() {
+async fn a_slow_reader_gets_everything() {
     // Longer for all of it than one write may take.
     let bed = Bed::new(Server {
         write_timeout: Duration::from_secs(1),

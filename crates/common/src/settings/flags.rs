@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_evaluated_is_told_once() {
+    fn an_evaluation_is_reported_once() {
         let flags = Flags::default();
         flags.replace(BTreeMap::from([("a".to_owned(), Switch::On)]));
         assert!(flags.is_on("a", "") && flags.is_on("a", "") && !flags.is_on("unknown", ""));
@@ -215,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn who_has_a_flag_keeps_it_while_the_share_grows(key in ".{0,20}", low in 0_u32..=10_000, more in 0_u32..=10_000) {
+        fn a_key_with_a_flag_keeps_it_while_the_share_grows(key in ".{0,20}", low in 0_u32..=10_000, more in 0_u32..=10_000) {
             let high = (low + more).min(WHOLE);
             prop_assert!(!Switch::Share(low).is_on("f", &key) || Switch::Share(high).is_on("f", &key));
         }

@@ -314,7 +314,7 @@ async fn nonsense_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn what_is_missing_says_where_to_put_it() {
+async fn a_missing_key_names_its_file_and_variable() {
     let mut sources = sources(&[]);
     sources.overrides.clear();
     let told = load::<Settings>(&sources)
@@ -458,7 +458,7 @@ async fn a_refresh_changes_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_set_while_running_comes_over_everything() {
+async fn values_set_while_running_take_precedence() {
     let live = read(&[("post.posts", "6")]).await.expect("valid");
     let set = |key: &str, value: Value| Map::from_iter([(key.to_owned(), value)]);
     let refreshed = live.set(set("post.posts", 9.into())).await.expect("valid");
@@ -589,7 +589,7 @@ async fn a_file_that_is_no_toml_is_not_quoted() {
 }
 
 #[tokio::test]
-async fn what_is_set_while_running_can_be_corrected_and_taken_back() {
+async fn values_set_while_running_can_be_corrected_and_removed() {
     let live = read(&[]).await.expect("valid");
     let set = async |key: &str, value: Value| live.set(Map::from_iter([(key.to_owned(), value)])).await;
     set("post.posts", 9.into()).await.expect("valid");
@@ -691,7 +691,7 @@ impl TryFrom<std::collections::BTreeMap<String, u32>> for Range {
 }
 
 #[tokio::test]
-async fn what_was_set_and_is_invalid_by_now_is_discarded() {
+async fn a_set_value_that_has_become_invalid_is_discarded() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("feed.toml");
     std::fs::write(&file, "[range]\nlow = 1\nhigh = 5\n").expect("written");

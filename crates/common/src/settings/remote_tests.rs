@@ -133,7 +133,7 @@ async fn it_is_waited_for_while_it_starts() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_one_clear_line() {
+async fn an_unreachable_config_service_is_one_clear_line() {
     let told = ask("http://127.0.0.1:9/config-service", TOKEN, "100ms")
         .await
         .expect_err("nobody listens");
@@ -144,7 +144,7 @@ async fn nobody_there_is_one_clear_line() {
 }
 
 #[tokio::test]
-async fn what_it_refuses_is_not_asked_again_and_no_copy_helps() {
+async fn a_refusal_is_not_retried_and_no_copy_is_used() {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("feed.json");
     let path = copy.to_str().expect("text");
@@ -181,7 +181,7 @@ async fn nothing_found_while_running_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_known_is_not_sent_again() {
+async fn known_settings_are_not_sent_again() {
     let sent = Arc::new(AtomicUsize::new(0));
     let counting = sent.clone();
     // A new answer at the fourth question; the tag is the answer's.

@@ -16,7 +16,7 @@ use crate::Service;
 use crate::lenient::comma_list;
 use crate::rate::{AtOnce, Rate};
 
-/// The HTTP port of a service and the limits on what comes in.
+/// The HTTP port of a service and the limits on requests.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]

@@ -25,7 +25,7 @@ pub const MAX_DURATION: Duration = Duration::from_hours(100 * 8_766);
 /// The greatest number of bytes, pixels, rows: a tebibyte.
 pub const MAX_SIZE: u64 = 1 << 40;
 
-/// The greatest number of what is counted in 32 bits.
+/// The greatest value of a 32-bit count.
 pub const MAX_COUNT: u64 = i32::MAX as u64;
 
 /// The most connections of one pool, whose memory is allocated at start.

@@ -52,7 +52,7 @@ fn null_keys_and_bad_utf8_are_malformed() {
 }
 
 #[test]
-fn what_is_wrong_is_told_without_quoting_it() {
+fn errors_do_not_quote_the_record() {
     let secret = "top-secret";
     let json = spring::<AccountStateChanged>(KIM, Some(&format!(r#"{{"account":"{secret}","state":1}}"#)));
     let (json, key) = (

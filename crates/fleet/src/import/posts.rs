@@ -157,7 +157,7 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer, name
     Ok(())
 }
 
-/// A post that was read, with what had to be altered.
+/// A post that was read, with its altered columns.
 struct ReadPost {
     id: i64,
     post: Result<LegacyPost, (&'static str, &'static str)>,

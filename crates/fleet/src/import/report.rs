@@ -45,7 +45,7 @@ impl Report {
         })
     }
 
-    /// Counts a row and what became of it.
+    /// Counts a row by its outcome.
     pub fn count(&mut self, table: &'static str, outcome: &'static str) {
         let counts = self.tables.entry(table).or_default();
         counts.rows += 1;

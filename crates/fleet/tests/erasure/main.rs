@@ -288,7 +288,7 @@ async fn no_byte_of_a_resigned_account_is_left() {
     assert_eq!(witness.own_day(MONTH).await.unwrap().expect("the post").text, text);
 }
 
-/// Cases C8: who signs up again at once sees nothing of the account before.
+/// Cases C8: a person who signs up again at once sees nothing of the account before.
 async fn returns_to_nothing(addresses: &Addresses, witness: &Phone) {
     let (mut phone, _) = plant(addresses, witness).await;
     phone.resign().await.unwrap();

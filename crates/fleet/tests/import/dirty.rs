@@ -24,7 +24,7 @@ const UNFIT: (&str, &str) = ("image", "unplaced: not a JPEG, PNG, GIF or WebP pi
 /// The column and the reason of a row that is not imported.
 type Refusal = (&'static str, &'static str);
 
-/// A row of `feed` as SQL literals, and what has to become of it.
+/// A row of `feed` as SQL literals, and its expected outcome.
 struct Post {
     id: i64,
     date: String,
@@ -36,7 +36,7 @@ struct Post {
     refused: Option<Refusal>,
 }
 
-/// A row of a child table: its post, its value as an SQL literal, and what has to become of it when the post is imported.
+/// A row of a child table: its post, its value as an SQL literal, and its expected outcome when the post is imported.
 type Child = (i64, String, Option<Refusal>);
 
 #[derive(Default)]

@@ -37,7 +37,7 @@ fn new_post() -> Form {
     )
 }
 
-async fn what_was_written_here_goes_back(bed: Bed) {
+async fn writes_of_this_fleet_are_exported(bed: Bed) {
     let legacy = Legacy::new().await;
     let target = Target::of(&bed).await;
     let email = "kim@example.com+apple";
@@ -135,4 +135,4 @@ async fn what_was_written_here_goes_back(bed: Bed) {
     assert_eq!(outcomes(&back, "feed"), [0, 0, 0], "{back}");
 }
 
-on_both_targets!(what_was_written_here_goes_back);
+on_both_targets!(writes_of_this_fleet_are_exported);

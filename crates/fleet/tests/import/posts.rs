@@ -199,7 +199,7 @@ async fn every_post_is_taken_over_or_reported(bed: Bed) {
     .await;
     assert_eq!(likers[0], "lee", "in the order they came");
 
-    // The old ids of pictures: for who may see the post, with a token.
+    // The old ids of pictures work for people who may see the post, with a token.
     let show = async |person: Option<&Person>, id: i64| {
         let request = sosohappy_common::tls::client().get(feed.at(&format!("/feed-service/image/{id}")));
         let request = person.into_iter().fold(request, |request, person| person.sign(request));

@@ -69,7 +69,7 @@ struct Inner {
     seen: Mutex<Vec<Seen>>,
     /// Bytes of request bodies that have come so far, whether they are whole or not.
     received: Mutex<usize>,
-    /// Frames of sockets, and what they are answered with.
+    /// Frames of sockets, and their answers.
     frames: Mutex<Vec<String>>,
     echo: Mutex<Option<String>>,
 }

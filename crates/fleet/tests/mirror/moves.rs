@@ -1,4 +1,4 @@
-//! Routes that move and step back, and what that costs.
+//! Routes that move and step back, and the cost of it.
 
 use std::net::SocketAddr;
 use std::path::Path;

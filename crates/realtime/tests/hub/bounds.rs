@@ -82,7 +82,7 @@ async fn a_frame_over_the_limit_closes_with_1009() {
 }
 
 #[tokio::test]
-async fn what_is_not_text_or_not_websocket_is_told_so() {
+async fn binary_frames_and_invalid_frames_close_with_their_codes() {
     let fleet = Fleet::start(limits()).await;
     let mut phone = fleet.connect("name=kim").await;
     phone.0.send(Message::binary(vec![1, 2, 3])).await.unwrap();

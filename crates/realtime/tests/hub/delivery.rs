@@ -81,7 +81,7 @@ async fn presence_follows_the_sockets() {
 }
 
 #[tokio::test]
-async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
+async fn frames_older_than_a_socket_are_left_to_the_history() {
     let clock = ManualClock::at(SystemClock.now());
     let fleet = Fleet::start_at(clock.clone()).await;
     let before = clock.now();
@@ -118,7 +118,7 @@ async fn what_happened_before_a_socket_was_there_is_left_to_the_history() {
 }
 
 #[tokio::test]
-async fn what_is_told_again_late_reaches_no_younger_socket() {
+async fn a_late_repetition_reaches_no_younger_socket() {
     let clock = ManualClock::at(SystemClock.now());
     let fleet = Fleet::start_at(clock.clone()).await;
     let happened_at = clock.now();

@@ -25,7 +25,7 @@ on_all_engines! {
     words_at_once_end_in_the_last,
     any_order_of_delivery_ends_in_the_greatest_moment,
     an_old_block_does_not_slip_past_an_erasure,
-    whose_name_is_told_after_a_moment_is_there_since_then,
+    the_first_nickname_after_a_moment_is_found,
 }
 
 async fn directory(bed: &Bed) -> Arc<dyn Directory> {
@@ -76,7 +76,7 @@ async fn a_nickname_belongs_to_who_took_it_last(bed: Arc<Bed>) {
     assert_eq!(directory.account_of("sun").await.unwrap(), Some(account("old")));
 }
 
-async fn whose_name_is_told_after_a_moment_is_there_since_then(bed: Arc<Bed>) {
+async fn the_first_nickname_after_a_moment_is_found(bed: Arc<Bed>) {
     let directory = directory(&bed).await;
     let kim = account("kim");
     let since = async |moment| directory.named_since(&kim, at(moment)).await.unwrap();

@@ -1,4 +1,4 @@
-//! The SQL stores' own promises on `MySQL`, and what only it has.
+//! The SQL stores' contract on `MySQL`, and tests of this engine only.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The SQL stores' own promises on `SQLite`, and what only it has.
+//! The SQL stores' contract on `SQLite`, and tests of this engine only.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ async fn a_commit_is_on_disk() {
     .await;
 }
 
-/// The database ends the transaction by itself then, behind the back of whoever holds it.
+/// The database ends the transaction by itself then, unnoticed by its holder.
 #[tokio::test]
 async fn a_full_disk_that_has_room_again_is_written_to() {
     run(ENGINE, async |bed: Arc<Bed>| {

@@ -13,7 +13,7 @@ on_all_engines! {
     events_come_in_the_order_written,
     an_event_keeps_its_bytes,
     the_relay_has_a_lease,
-    what_cannot_be_read_is_quarantined,
+    unreadable_rows_are_quarantined,
     many_events_are_forgotten_at_once,
 }
 
@@ -126,7 +126,7 @@ async fn many_events_are_forgotten_at_once(bed: Arc<Bed>) {
     assert!(outbox.pending(1000).await.unwrap().pending.is_empty());
 }
 
-async fn what_cannot_be_read_is_quarantined(bed: Arc<Bed>) {
+async fn unreadable_rows_are_quarantined(bed: Arc<Bed>) {
     let store = bed.replica().await;
     for number in 1..=30 {
         store.write(number, &record(&number.to_string(), at(0)), at(0)).await;

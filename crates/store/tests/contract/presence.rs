@@ -1,4 +1,4 @@
-//! [`Presence`]: who has a socket open somewhere.
+//! [`Presence`]: accounts with an open socket on any replica.
 
 use std::sync::Arc;
 

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_digest_looks_like_is_refused() {
+    fn challenges_that_are_no_digest_are_refused() {
         let digest = "a".repeat(128);
         for text in ["", "abc", &"g".repeat(128), &"a".repeat(129), &"a".repeat(63), "가"] {
             assert_eq!(Challenge::parse(text, None), Err(InvalidChallenge::Sha512), "{text}");

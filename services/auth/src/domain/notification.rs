@@ -43,7 +43,7 @@ pub enum Change {
     Deleted,
     /// The person no longer lets this app use the account, or the provider has revoked its sessions.
     Revoked,
-    /// Nothing that an account here depends on: addresses, profiles, links, and what is not known.
+    /// A change that no account here depends on: addresses, profiles, links, and unknown changes.
     Other,
 }
 

@@ -8,7 +8,7 @@ use crate::support::{Answer, Auth, Ground, KIM, LEE, Person, send};
 
 on_both_engines!(
     blocking_and_unblocking_is_told_once,
-    nobody_blocks_for_somebody_else,
+    blocking_for_another_account_is_refused,
     two_may_block_each_other_at_once
 );
 
@@ -68,7 +68,7 @@ async fn blocking_and_unblocking_is_told_once(bed: Bed) {
     relations.expect_silence().await;
 }
 
-async fn nobody_blocks_for_somebody_else(bed: Bed) {
+async fn blocking_for_another_account_is_refused(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (kim, _lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);

@@ -1,4 +1,4 @@
-//! E-mail accounts: codes by mail, passwords, and what a mail server does wrong.
+//! E-mail accounts: codes by mail, passwords, and faults of mail servers.
 
 use std::io;
 use std::sync::{Arc, LazyLock};

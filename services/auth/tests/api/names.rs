@@ -1,4 +1,4 @@
-//! Which names and addresses are the same, and who may take a name that was given up.
+//! Equality of names and addresses, and reservation of names that were given up.
 
 use std::time::Duration;
 

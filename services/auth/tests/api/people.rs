@@ -1,4 +1,4 @@
-//! Follows, what a block hides and ends, and muted words.
+//! Follows, effects of blocks, and muted words.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

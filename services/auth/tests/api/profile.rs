@@ -18,9 +18,9 @@ on_both_engines!(
     a_photo_is_kept_until_it_is_replaced,
     every_form_of_request_is_read,
     a_nickname_has_one_bearer,
-    whose_nickname_it_is_stays_secret,
+    holders_of_nicknames_are_not_disclosed,
     unknown_people_show_nothing,
-    nobody_sets_the_profile_of_somebody_else,
+    setting_the_profile_of_another_account_is_refused,
     what_does_not_fit_is_refused,
 );
 
@@ -191,7 +191,7 @@ async fn a_nickname_has_one_bearer(bed: Bed) {
     }
 }
 
-async fn whose_nickname_it_is_stays_secret(bed: Bed) {
+async fn holders_of_nicknames_are_not_disclosed(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
@@ -227,7 +227,7 @@ async fn unknown_people_show_nothing(bed: Bed) {
     }
 }
 
-async fn nobody_sets_the_profile_of_somebody_else(bed: Bed) {
+async fn setting_the_profile_of_another_account_is_refused(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);

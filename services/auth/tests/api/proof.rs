@@ -162,7 +162,7 @@ async fn parameters_are_read_from_every_form(bed: Bed) {
     }
 }
 
-/// Every token that proves nothing, by what is wrong with it.
+/// Invalid tokens by their fault.
 fn bad_tokens(proving: &Proving) -> Vec<(&'static str, String)> {
     let with = |changes: Value| proving.token_with(&changes);
     let now = proving.ground.clock.now().as_second();

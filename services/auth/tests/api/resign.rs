@@ -13,13 +13,13 @@ use crate::profile::{picture_files, stored_pictures};
 use crate::support::{Auth, Ground, KIM, LEE, Person, Watch, send};
 
 on_both_engines!(
-    whoever_resigns_is_gone_at_once,
+    a_resigned_account_is_gone_at_once,
     everybody_is_told_of_a_resignation,
     signing_up_again_starts_empty,
     a_sign_up_waits_for_the_erasure_of_the_account_before_it,
     admins_see_pending_resignations,
     one_of_many_resigns,
-    nobody_resigns_for_somebody_else,
+    resigning_for_another_account_is_refused,
     a_resignation_is_called_for_until_every_service_has_erased,
     a_spring_feed_is_told_once_and_its_receipt_is_not_awaited,
     tombstones_wait_until_no_spring_service_reads_them,
@@ -92,7 +92,7 @@ async fn with_photo(auth: &Auth, person: &Person) {
         .expect(200);
 }
 
-async fn whoever_resigns_is_gone_at_once(bed: Bed) {
+async fn a_resigned_account_is_gone_at_once(bed: Bed) {
     let ground = Ground::new(bed);
     let (one, other) = (ground.auth().await, ground.auth().await);
     let (phone, lee) = (one.person(KIM, "kim").await, one.person(LEE, "lee").await);
@@ -307,7 +307,7 @@ async fn one_of_many_resigns(bed: Bed) {
     resigned.expect_silence().await;
 }
 
-async fn nobody_resigns_for_somebody_else(bed: Bed) {
+async fn resigning_for_another_account_is_refused(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);

@@ -22,7 +22,7 @@ on_both_engines!(
     a_code_is_good_while_its_key_is_in_the_ring,
     failed_sign_ins_of_an_account_are_limited,
     people_sign_up_once_however_often_they_try,
-    nobody_signs_in_as_somebody_else,
+    signing_in_as_another_person_is_refused,
     wrong_parameters_are_told,
     a_mixed_fleet_gets_the_token_itself,
     reissuing_replaces_the_refresh_token,
@@ -279,7 +279,7 @@ async fn people_sign_up_once_however_often_they_try(bed: Bed) {
     }
 }
 
-async fn nobody_signs_in_as_somebody_else(bed: Bed) {
+async fn signing_in_as_another_person_is_refused(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let kim = auth.sign_in(KIM).await;

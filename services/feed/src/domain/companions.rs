@@ -1,7 +1,7 @@
 //! Which categories go together, over all posts: how happy the posts were that name both.
 //!
 //! Totals are kept for each ordered pair, so that what goes with one category stands together. A saved or deleted post is first a
-//! [`Change`], a row of its own that contends with nobody; changes are folded into the totals soon after, and whoever reads adds
+//! [`Change`], a row of its own that contends with nobody; changes are folded into the totals soon after, and a reader adds
 //! those that are not yet.
 
 use std::collections::{BTreeMap, HashSet};
@@ -218,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn what_came_and_went_leaves_nothing(set in prop::collection::btree_set("[a-f]", 1..5), happiness: i32) {
+        fn changes_that_cancel_out_leave_nothing(set in prop::collection::btree_set("[a-f]", 1..5), happiness: i32) {
             let categories: Vec<String> = set.into_iter().collect();
             let changes = [Change::came(&categories, happiness), Change::went(categories.clone(), happiness)];
             prop_assert!(fold(&changes).is_empty());

@@ -318,7 +318,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_a_day_is_a_day_of_its_month(date in FIRST..=LAST) {
+        fn a_day_is_a_day_of_its_month(date in FIRST..=LAST) {
             if let Ok(day) = PostDate::try_from(date) {
                 let MonthOf(month) = MonthOf::try_from(date).unwrap();
                 prop_assert_eq!(day.day().month(), month);

@@ -236,7 +236,7 @@ impl Paging {
     }
 }
 
-/// A page as the app reads it. `nextCursor` is there only for who asked with a cursor; null says that was the last page.
+/// A page as the app reads it. `nextCursor` is present only where the request had a cursor; null on the last page.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Slice<T> {

@@ -66,7 +66,7 @@ pub struct FreshPost {
     pub written: Fingerprint,
 }
 
-/// The rows of one transaction, and what is done to them.
+/// Reads and writes of one transaction of the import.
 #[async_trait]
 pub trait ImportTransaction: Send {
     /// As [`super::ImageLedger::reserve`], for a transaction that is rolled back.

@@ -304,7 +304,7 @@ async fn a_later_token_writes_and_keeps(bed: Bed) {
         .await
         .unwrap();
 
-    // An older resignation that comes late takes nothing back of what is remembered of the later one.
+    // An older resignation that comes late changes nothing of the later one's record.
     erase(&bed, store.as_ref(), &before.account, at(3), event(&bed)).await;
     assert!(matches!(
         store.save(&post(&writer("kim", 10), DATE, &["sea"], &[]), at(23)).await,

@@ -10,7 +10,7 @@ use sosohappy_testkit::{Bed, on_both_engines};
 use super::{Feed, code, problem, read};
 
 on_both_engines!(
-    nobody_acts_without_a_token_or_for_somebody_else,
+    acting_without_a_token_or_for_another_account_is_refused,
     every_call_takes_a_nickname_in_any_spelling,
     upload_with_an_expired_token_is_answered_before_it_is_read,
     a_person_is_not_denied_while_the_names_of_others_are_read,
@@ -101,7 +101,7 @@ const CALLS: &[Call] = &[
     ("POST findYearHappiness", "nickname", &[]),
 ];
 
-async fn nobody_acts_without_a_token_or_for_somebody_else(bed: Bed) {
+async fn acting_without_a_token_or_for_another_account_is_refused(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;

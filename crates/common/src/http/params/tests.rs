@@ -230,7 +230,7 @@ async fn an_empty_body_of_any_type_is_no_parameters() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named() {
+async fn errors_name_the_parameter() {
     let bad = |request| async { params::<One>(request).await.expect_err("it is wrong") };
     let wrong = |told: &str| (StatusCode::BAD_REQUEST, format!("invalid-parameter: {told}"));
     assert_eq!(bad(get("")).await, wrong("a: missing"));
@@ -628,7 +628,7 @@ async fn empty_parameters_are_absent() {
 }
 
 #[tokio::test]
-async fn who_only_announces_a_body_holds_no_memory() {
+async fn an_announced_body_holds_no_memory() {
     let limit = body_limit();
     let announced: Vec<_> = (0..4)
         .map(|_| {

@@ -199,7 +199,7 @@ fn push_range(query: &mut Query, rank: &Rank, shown: &Shown<'_>, rows: i64, rang
         .push_bind(rows);
 }
 
-/// Of one rank, what comes behind the cursor.
+/// The posts of one rank after the cursor.
 fn push_older(query: &mut Query, date: &'static str, cursor: Cursor) {
     query.push(" AND ").push(date).push(" <= ").push_bind(cursor.date);
     query.push(" AND (").push(date).push(" < ").push_bind(cursor.date);
