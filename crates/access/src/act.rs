@@ -26,6 +26,13 @@ pub trait Actor {
     fn acting(&self) -> Acting<'_>;
 }
 
+/// The first of two structures of parameters names the actor; the second is a common one, such as a page.
+impl<T: Actor, P> Actor for (T, P) {
+    fn acting(&self) -> Acting<'_> {
+        self.0.acting()
+    }
+}
+
 /// Extracts the caller and parameters that name the caller as the actor; refuses others with 403 `not-yourself`.
 #[derive(Debug, Clone)]
 pub struct Act<T> {

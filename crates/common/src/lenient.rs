@@ -255,7 +255,7 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
     floats! { deserialize_f32 deserialize_f64 }
 
     // No parameter and no setting has one of these types.
-    forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct }
+    forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct tuple_struct }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
@@ -320,6 +320,15 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
         })
     }
 
+    /// A tuple of structures reads each of them from the same group of values. `#[serde(flatten)]` would not convert texts, and its errors would
+    /// name no path.
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Object(_) => visitor.visit_seq(Parts { node: self, left: len }),
+            _ => self.deserialize_seq(visitor),
+        }
+    }
+
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let iter = self.object()?.iter();
         visitor.visit_map(Entries {
@@ -378,6 +387,24 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 
     fn size_hint(&self) -> Option<usize> {
         Some(self.items.len())
+    }
+}
+
+/// The parts of a tuple, each read from the whole node.
+struct Parts<'a> {
+    node: Node<'a>,
+    left: usize,
+}
+
+impl<'de> de::SeqAccess<'de> for Parts<'_> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        seed.deserialize(self.node).map(Some)
     }
 }
 

@@ -51,6 +51,34 @@ fn texts_become_what_is_asked_for() {
 }
 
 #[test]
+fn the_parts_of_a_tuple_are_read_from_the_same_group() {
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Address {
+        port: u16,
+    }
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Painted {
+        colour: Colour,
+        port: u16,
+    }
+    let read = |tree: Value| from_tree::<(Address, Painted)>(&tree, Empty::Text).map_err(|error| error.to_string());
+    let painted = Painted {
+        colour: Colour::DeepBlue,
+        port: 8891,
+    };
+    assert_eq!(
+        read(json!({"port": "8891", "colour": "deep-blue"})),
+        Ok((Address { port: 8891 }, painted))
+    );
+    assert_eq!(
+        read(json!({"port": "x", "colour": "deep-blue"})),
+        Err("port: a whole number (u16) is expected".to_owned())
+    );
+    assert_eq!(read(json!({"port": 1})), Err("colour: missing".to_owned()));
+    assert_eq!(from_tree::<(u8, u8)>(&json!(["1", 2]), Empty::Text), Ok((1, 2)));
+}
+
+#[test]
 fn errors_name_the_path() {
     let told = |tree: Value| read(&tree).expect_err("it is wrong");
     assert_eq!(told(json!({})), "inner: missing");

@@ -24,8 +24,8 @@ use crate::lenient::{self, Empty};
 
 /// Parameters from **any** of query string, `application/x-www-form-urlencoded`, `multipart/form-data` and a
 /// JSON object; a body field wins over the query. `name[0]`, `name[1]`… and a repeated `name` are the same
-/// list. Text is converted to numbers and booleans by the types in `T`, except inside `#[serde(flatten)]`. File parts are dropped; see
-/// [`Upload`].
+/// list. Text is converted to numbers and booleans by the types in `T`, except inside `#[serde(flatten)]`: a tuple of structures reads each
+/// of them from the same parameters instead. File parts are dropped; see [`Upload`].
 ///
 /// A part of a multipart body that is text or JSON by its type is a field, with or without a file name; one that is a JSON object
 /// gives its members as fields. A parameter that is empty text or `null` is absent where its type has no empty value, as in Spring.

@@ -8,12 +8,13 @@ use sosohappy_access::{Act, Acting, Actor};
 use sosohappy_common::{Account, Nickname, Problem};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::NoticeRaised;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::app::{App, writer};
-use crate::domain::{Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice};
+use crate::domain::{Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
 use crate::routes::others::OtherFeed;
+use crate::routes::params::{CursorPage, Own};
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -68,40 +69,23 @@ pub async fn update_bookmark(
     Ok(Json(BookmarkUpdated { bookmark }))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct FindBookmark {
-    #[param(inline)]
-    nickname: Nickname,
-    #[serde(default)]
-    #[param(inline, required = false)]
-    size: PageSize,
-    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
-    #[param(value_type = Option<String>, example = "start")]
-    cursor: Option<CursorParam>,
-}
-
-impl Actor for FindBookmark {
-    fn acting(&self) -> Acting<'_> {
-        Acting::Nickname(self.nickname.as_str())
-    }
-}
-
 /// Lists the posts that the caller has bookmarked and still sees, the latest bookmark first.
 #[utoipa::path(
     get,
     path = "/findBookmark",
     tag = "bookmark",
-    params(FindBookmark),
+    params(Own, CursorPage),
     responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
 )]
 pub async fn find_bookmark(
     State(app): State<App>,
-    Act { caller, params }: Act<FindBookmark>,
+    Act {
+        caller,
+        params: (_, page),
+    }: Act<(Own, CursorPage)>,
 ) -> Result<Json<Slice<OtherFeed>>, Error> {
     let list = ListName(format!("findBookmark,{}", caller.account.as_str()));
-    let cursor = params.cursor.unwrap_or(CursorParam::Start);
-    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let paging = page.of(list, &app)?;
     let saved = app
         .store
         .bookmarks(&caller.account, app.today(), paging.from, paging.rows())

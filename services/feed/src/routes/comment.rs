@@ -12,9 +12,9 @@ use sosohappy_events::types::NoticeRaised;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, writer};
-use crate::domain::{CommentText, Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice};
+use crate::domain::{CommentText, Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
-use crate::routes::params::OwnDay;
+use crate::routes::params::{CursorPage, OwnDay};
 
 /// The topic of the notice that a post's author gets of a comment.
 const NOTICE: &str = "comment";
@@ -113,12 +113,6 @@ pub struct FindComment {
     nickname: Nickname,
     #[param(inline)]
     date: DayOf,
-    #[serde(default)]
-    #[param(inline, required = false)]
-    size: PageSize,
-    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
-    #[param(value_type = Option<String>, example = "start")]
-    cursor: Option<CursorParam>,
 }
 
 impl Actor for FindComment {
@@ -127,13 +121,13 @@ impl Actor for FindComment {
     }
 }
 
-/// The comments on a post that the caller sees, oldest first. Comments of people in a block with the caller, and those of others with a word
-/// that the caller has muted, are not there.
+/// Lists the comments on a post that the caller sees, oldest first. Comments of people in a block with the caller, and those of others with a
+/// word that the caller has muted, are left out.
 #[utoipa::path(
     get,
     path = "/findComment",
     tag = "comment",
-    params(FindComment),
+    params(FindComment, CursorPage),
     responses(
         (status = 200, body = Slice<ShownComment>),
         (status = 400, body = Problem),
@@ -142,13 +136,15 @@ impl Actor for FindComment {
 )]
 pub async fn find_comment(
     State(app): State<App>,
-    Act { caller, params }: Act<FindComment>,
+    Act {
+        caller,
+        params: (params, page),
+    }: Act<(FindComment, CursorPage)>,
 ) -> Result<Json<Slice<ShownComment>>, Error> {
     let DayOf(day) = params.date;
     let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
     let list = ListName(format!("findComment,{},{}", author.as_str(), i32::from(day)));
-    let cursor = params.cursor.unwrap_or(CursorParam::Start);
-    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let paging = page.of(list, &app)?;
     let (comments, muted) = tokio::join!(
         app.store
             .comments(&caller.account, &author, day, app.today(), paging.from, paging.rows()),

@@ -10,11 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, writer};
 use crate::domain::draft::{Draft, SavedDraft};
-use crate::domain::{
-    Category, Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice, Visibility, Weather,
-};
+use crate::domain::{Category, Cursor, DayOf, ListName, PostDate, Slice, Visibility, Weather};
 use crate::error::Error;
-use crate::routes::params::{OwnDay, categories};
+use crate::routes::params::{CursorPage, OwnDay, categories};
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -122,12 +120,6 @@ pub struct FindDraft {
     /// Only the draft of this day.
     #[param(inline)]
     date: Option<DayOf>,
-    #[serde(default)]
-    #[param(inline, required = false)]
-    size: PageSize,
-    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
-    #[param(value_type = Option<String>, example = "start")]
-    cursor: Option<CursorParam>,
 }
 
 impl Actor for FindDraft {
@@ -141,12 +133,15 @@ impl Actor for FindDraft {
     get,
     path = "/findDraft",
     tag = "draft",
-    params(FindDraft),
+    params(FindDraft, CursorPage),
     responses((status = 200, body = Slice<FeedDraft>), (status = 400, body = Problem))
 )]
 pub async fn find_draft(
     State(app): State<App>,
-    Act { caller, params }: Act<FindDraft>,
+    Act {
+        caller,
+        params: (params, page),
+    }: Act<(FindDraft, CursorPage)>,
 ) -> Result<Json<Slice<FeedDraft>>, Error> {
     let day = params.date.map(|DayOf(day)| day);
     let list = ListName(format!(
@@ -154,8 +149,7 @@ pub async fn find_draft(
         caller.account.as_str(),
         day.map_or(0, i32::from)
     ));
-    let cursor = params.cursor.unwrap_or(CursorParam::Start);
-    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let paging = page.of(list, &app)?;
     let drafts = app
         .store
         .drafts(&caller.account, day, paging.from, paging.rows())

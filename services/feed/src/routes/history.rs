@@ -3,15 +3,16 @@
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use sosohappy_access::{Act, Acting, Actor};
-use sosohappy_common::{Nickname, Problem};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use sosohappy_access::Act;
+use sosohappy_common::Problem;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::post::PostVersion;
-use crate::domain::{Cursor, CursorParam, DayOf, ListName, PageSize, Paging, PostDate, Slice};
+use crate::domain::{Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
+use crate::routes::params::{CursorPage, OwnDay};
 
 /// A post as it was until it was edited. Its pictures were deleted then.
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,47 +43,28 @@ impl From<PostVersion> for FeedVersion {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct FindFeedHistory {
-    #[param(inline)]
-    nickname: Nickname,
-    #[param(inline)]
-    date: DayOf,
-    #[serde(default)]
-    #[param(inline, required = false)]
-    size: PageSize,
-    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
-    #[param(value_type = Option<String>, example = "start")]
-    cursor: Option<CursorParam>,
-}
-
-impl Actor for FindFeedHistory {
-    fn acting(&self) -> Acting<'_> {
-        Acting::Nickname(self.nickname.as_str())
-    }
-}
-
 /// Lists the earlier versions of the caller's post of a day, the newest first; the 50 newest are kept, unless set otherwise.
 #[utoipa::path(
     get,
     path = "/findFeedHistory",
     tag = "post",
-    params(FindFeedHistory),
+    params(OwnDay, CursorPage),
     responses((status = 200, body = Slice<FeedVersion>), (status = 400, body = Problem), (status = 404, body = Problem))
 )]
 pub async fn find_feed_history(
     State(app): State<App>,
-    Act { caller, params }: Act<FindFeedHistory>,
+    Act {
+        caller,
+        params: (own, page),
+    }: Act<(OwnDay, CursorPage)>,
 ) -> Result<Json<Slice<FeedVersion>>, Error> {
-    let DayOf(day) = params.date;
+    let DayOf(day) = own.date;
     let list = ListName(format!(
         "findFeedHistory,{},{}",
         caller.account.as_str(),
         i32::from(day)
     ));
-    let cursor = params.cursor.unwrap_or(CursorParam::Start);
-    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let paging = page.of(list, &app)?;
     let versions = app
         .store
         .history(&caller.account, day, paging.from, paging.rows())

@@ -133,8 +133,8 @@ pub struct ShowImage {
     w: Option<Width>,
 }
 
-/// A picture as bytes. Open: who knows the id may see it. An id of the legacy feed, for as long as it is known, needs the headers of a closed
-/// call. One range of bytes is answered (RFC 9110 section 14).
+/// Returns a picture as bytes. Needs no token: the id is the permission. An id of the legacy feed, for as long as it is known, needs the
+/// headers of a closed call. One range of bytes is answered (RFC 9110 section 14).
 #[utoipa::path(
     get,
     path = "/image/{imageId}",

@@ -8,10 +8,9 @@ use sosohappy_common::{Account, Nickname, Problem};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::{
-    Cursor, CursorParam, DayOf, ListName, PageFrom, PageSize, Paging, PostDate, SeenPost, Slice, Sort,
-};
+use crate::domain::{Cursor, DayOf, ListName, PageFrom, Paging, PostDate, SeenPost, Slice, Sort};
 use crate::error::Error;
+use crate::routes::params::{CursorPage, Own, SortedPage};
 use crate::store::{By, Shown};
 
 /// A public post as somebody else sees it.
@@ -48,7 +47,7 @@ impl OtherFeed {
 
 /// A page of posts with the present nicknames of their authors. Posts of resigned authors, and posts of others with a word that the
 /// viewer has muted, are left out.
-async fn page(
+async fn shown_page(
     app: &App,
     viewer: &Account,
     posts: Vec<SeenPost>,
@@ -79,7 +78,7 @@ async fn page(
 
 async fn slice(app: &App, shown: &Shown<'_>, paging: &Paging) -> Result<Slice<OtherFeed>, Error> {
     let posts = app.store.public(shown, paging.from, paging.rows()).await?;
-    page(app, shown.viewer, posts, shown.sort, paging).await
+    shown_page(app, shown.viewer, posts, shown.sort, paging).await
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -134,22 +133,6 @@ pub struct FindOtherFeed {
     /// Only posts of this day.
     #[param(inline)]
     date: Option<DayOf>,
-    /// From 0.
-    #[serde(default)]
-    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64)]
-    page: u32,
-    #[serde(default)]
-    #[param(inline, required = false)]
-    size: PageSize,
-    /// Instead of a page number: `start`, then each answer's `nextCursor`, which is opaque and holds for the same filters and order. A
-    /// page costs the same however deep it is, and no post is shown twice or left out because of posts that are written meanwhile. With
-    /// `sort=likes` or `comments`, a post whose number of them changes between two pages may move from one to the other.
-    #[param(value_type = Option<String>, example = "start")]
-    cursor: Option<CursorParam>,
-    /// Equals come newest first.
-    #[serde(default)]
-    #[param(inline, required = false)]
-    sort: Sort,
 }
 
 impl Actor for FindOtherFeed {
@@ -158,29 +141,32 @@ impl Actor for FindOtherFeed {
     }
 }
 
-/// The public posts of others, newest first unless another order is asked for. A page may hold fewer posts than its size: those with a word
+/// Lists the public posts of others, newest first unless another order is asked for. A page may hold fewer posts than its size: those with a word
 /// that the caller has muted are left out.
 #[utoipa::path(
     get,
     path = "/findOtherFeed",
     tag = "others",
-    params(FindOtherFeed),
+    params(FindOtherFeed, SortedPage),
     responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
 )]
 pub async fn find_other_feed(
     State(app): State<App>,
-    Act { caller, params }: Act<FindOtherFeed>,
+    Act {
+        caller,
+        params: (params, page),
+    }: Act<(FindOtherFeed, SortedPage)>,
 ) -> Result<Json<Slice<OtherFeed>>, Error> {
     let shown = Shown {
         viewer: &caller.account,
         today: app.today(),
         by: By::Others,
         day: params.date.map(|DayOf(day)| day),
-        sort: params.sort,
+        sort: page.sort,
     };
     let day = shown.day.map_or(0, i32::from);
-    let list = ListName(format!("findOtherFeed,{},{day}", params.sort.name()));
-    let paging = Paging::new(params.page, params.size, params.cursor.as_ref(), &app.cursors, list)?;
+    let list = ListName(format!("findOtherFeed,{},{day}", shown.sort.name()));
+    let paging = page.of(list, &app)?;
     Ok(Json(slice(&app, &shown, &paging).await?))
 }
 
@@ -192,20 +178,6 @@ pub struct FindUserFeed {
     src_nickname: Nickname,
     #[param(inline)]
     dst_nickname: Nickname,
-    /// From 0.
-    #[serde(default)]
-    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64)]
-    page: u32,
-    #[serde(default)]
-    #[param(inline, required = false)]
-    size: PageSize,
-    /// Instead of a page number: `start`, then each answer's `nextCursor`, as in `findOtherFeed`.
-    #[param(value_type = Option<String>, example = "start")]
-    cursor: Option<CursorParam>,
-    /// Equals come newest first.
-    #[serde(default)]
-    #[param(inline, required = false)]
-    sort: Sort,
 }
 
 impl Actor for FindUserFeed {
@@ -214,23 +186,27 @@ impl Actor for FindUserFeed {
     }
 }
 
-/// The public posts of one person, and those for friends if the caller is one, newest first unless another order is asked for; none for an
+/// Lists the public posts of one person, and those for friends if the caller is one, newest first unless another order is asked for; none for an
 /// unknown nickname. Those with a word that the caller has muted are left out.
 #[utoipa::path(
     get,
     path = "/findUserFeed",
     tag = "others",
-    params(FindUserFeed),
+    params(FindUserFeed, SortedPage),
     responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
 )]
 pub async fn find_user_feed(
     State(app): State<App>,
-    Act { caller, params }: Act<FindUserFeed>,
+    Act {
+        caller,
+        params: (params, page),
+    }: Act<(FindUserFeed, SortedPage)>,
 ) -> Result<Json<Slice<OtherFeed>>, Error> {
     let author = app.account_of(&params.dst_nickname).await?;
     let whose = author.as_ref().map_or("", Account::as_str);
-    let list = ListName(format!("findUserFeed,{},{whose}", params.sort.name()));
-    let paging = Paging::new(params.page, params.size, params.cursor.as_ref(), &app.cursors, list)?;
+    let sort = page.sort;
+    let list = ListName(format!("findUserFeed,{},{whose}", sort.name()));
+    let paging = page.of(list, &app)?;
     let Some(author) = author else {
         return Ok(Json(Slice::build(Vec::new(), &paging, |()| Cursor::NEWEST, |()| None)));
     };
@@ -239,28 +215,9 @@ pub async fn find_user_feed(
         today: app.today(),
         by: By::One(&author),
         day: None,
-        sort: params.sort,
+        sort,
     };
     Ok(Json(slice(&app, &shown, &paging).await?))
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct FindFriendFeed {
-    #[param(inline)]
-    nickname: Nickname,
-    #[serde(default)]
-    #[param(inline, required = false)]
-    size: PageSize,
-    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
-    #[param(value_type = Option<String>, example = "start")]
-    cursor: Option<CursorParam>,
-}
-
-impl Actor for FindFriendFeed {
-    fn acting(&self) -> Acting<'_> {
-        Acting::Nickname(self.nickname.as_str())
-    }
 }
 
 /// Lists the posts of friends, newest first: their public ones and those for friends. Friends are people who follow each other.
@@ -268,19 +225,22 @@ impl Actor for FindFriendFeed {
     get,
     path = "/findFriendFeed",
     tag = "others",
-    params(FindFriendFeed),
+    params(Own, CursorPage),
     responses((status = 200, body = Slice<OtherFeed>), (status = 400, body = Problem))
 )]
 pub async fn find_friend_feed(
     State(app): State<App>,
-    Act { caller, params }: Act<FindFriendFeed>,
+    Act {
+        caller,
+        params: (_, page),
+    }: Act<(Own, CursorPage)>,
 ) -> Result<Json<Slice<OtherFeed>>, Error> {
     let list = ListName(format!("findFriendFeed,{}", caller.account.as_str()));
-    let cursor = params.cursor.unwrap_or(CursorParam::Start);
-    let paging = Paging::new(0, params.size, Some(&cursor), &app.cursors, list)?;
+    let paging = page.of(list, &app)?;
     let posts = app
         .store
         .of_friends(&caller.account, app.today(), paging.from, paging.rows())
         .await?;
-    Ok(Json(page(&app, &caller.account, posts, Sort::Newest, &paging).await?))
+    let slice = shown_page(&app, &caller.account, posts, Sort::Newest, &paging).await?;
+    Ok(Json(slice))
 }

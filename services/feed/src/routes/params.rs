@@ -6,12 +6,66 @@ use sosohappy_common::Nickname;
 use sosohappy_common::http::params::comma_list;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::{Category, DayOf, MonthOf, YearOf};
+use crate::app::App;
+use crate::domain::paging::InvalidCursor;
+use crate::domain::{Category, CursorParam, DayOf, ListName, MonthOf, PageSize, Paging, Sort, YearOf};
+
+/// The page of a list that is read by cursor only.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CursorPage {
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+    /// Each answer's `nextCursor`; `start`, or nothing, for the first page.
+    #[param(value_type = Option<String>, example = "start")]
+    cursor: Option<CursorParam>,
+}
+
+impl CursorPage {
+    /// Checks the cursor, which is valid only in the list that it was given out for.
+    pub fn of(self, list: ListName, app: &App) -> Result<Paging, InvalidCursor> {
+        let cursor = self.cursor.unwrap_or(CursorParam::Start);
+        Paging::new(0, self.size, Some(&cursor), &app.cursors, list)
+    }
+}
+
+/// The page and the order of a list of others' posts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct SortedPage {
+    /// From 0.
+    #[serde(default)]
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64)]
+    page: u32,
+    #[serde(default)]
+    #[param(inline, required = false)]
+    size: PageSize,
+    /// Instead of a page number: `start`, then each answer's `nextCursor`, which is opaque and valid for the same filters and order only. A
+    /// page costs the same however deep it is, and no post is shown twice or left out because of posts that are written meanwhile. With
+    /// `sort=likes` or `comments`, a post whose number of them changes between two pages may move from one to the other.
+    #[param(value_type = Option<String>, example = "start")]
+    cursor: Option<CursorParam>,
+    /// Equals come newest first.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    pub sort: Sort,
+}
+
+impl SortedPage {
+    /// Checks the cursor, as [`CursorPage::of`].
+    pub fn of(self, list: ListName, app: &App) -> Result<Paging, InvalidCursor> {
+        Paging::new(self.page, self.size, self.cursor.as_ref(), &app.cursors, list)
+    }
+}
 
 /// A day of one's own.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct OwnDay {
+    #[param(inline)]
     pub nickname: Nickname,
+    #[param(inline)]
     pub date: DayOf,
 }
 

@@ -53,7 +53,7 @@ pub struct OwnFeed {
     edited_at: Option<Timestamp>,
 }
 
-/// The posts with the present nicknames of who likes them; who has resigned meanwhile is not named.
+/// The posts with the present nicknames of their likers; resigned accounts are left out.
 async fn show(app: &App, nickname: &Nickname, posts: Vec<OwnPost>) -> Result<Vec<OwnFeed>, Error> {
     let likers: Vec<_> = posts.iter().flat_map(|post| post.likers.iter().cloned()).collect();
     let mut names = app.names.nicknames_of(&likers).await?.into_iter();
