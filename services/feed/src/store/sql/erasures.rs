@@ -34,10 +34,10 @@ impl Erasures for SqlStore {
         .await?;
         while retrying(async || self.erase_posts(account, until, now).await).await? {}
         while self.erase_versions(account, until, STEP).await? {}
-        while retrying(async || self.erase_own_likes(account, until, now).await).await? {}
-        while retrying(async || self.erase_likes_received(account, until, now).await).await? {}
-        while retrying(async || self.erase_bookmarks(OWN_BOOKMARKS, account, until).await).await? {}
-        while retrying(async || self.erase_bookmarks(BOOKMARKS_RECEIVED, account, until).await).await? {}
+        while retrying(async || self.erase_likes(&OWN_LIKES, Some(account), account, until, now).await).await? {}
+        while retrying(async || self.erase_likes(&LIKES_RECEIVED, None, account, until, now).await).await? {}
+        while retrying(async || self.erase_bookmarks(&OWN_BOOKMARKS, account, until).await).await? {}
+        while retrying(async || self.erase_bookmarks(&BOOKMARKS_RECEIVED, account, until).await).await? {}
         while retrying(async || self.erase_comments(OWN_COMMENTS, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
         retrying(async || {
@@ -111,34 +111,24 @@ impl SqlStore {
         Ok(true)
     }
 
-    async fn erase_own_likes(&self, account: &Account, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.database.begin().await?;
-        let posts: Vec<i64> =
-            sqlx::query_scalar("SELECT post_id FROM post_like WHERE account = ? AND made_at <= ? LIMIT ?")
-                .bind(account.as_str())
-                .bind(until.as_millisecond())
-                .bind(STEP)
-                .fetch_all(&mut *tx)
-                .await?;
-        if posts.is_empty() {
-            tx.rollback().await?;
+    /// The events name the account whose own likes these are.
+    async fn erase_likes(
+        &self,
+        erased: &Erased,
+        actor: Option<&Account>,
+        account: &Account,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let Some((mut tx, rows)) = self.begin_step(erased.find, account, until).await? else {
             return Ok(false);
-        }
+        };
+        let posts = posts_of(&rows)?;
         likes::lock(&mut tx, &posts).await?;
-        let mut query = Query::new("DELETE FROM post_like WHERE account = ");
-        query
-            .push_bind(account.as_str())
-            .push(" AND made_at <= ")
-            .push_bind(until.as_millisecond())
-            .push(" AND post_id IN (");
-        let mut ids = query.separated(", ");
-        for post in &posts {
-            ids.push_bind(*post);
-        }
-        query.push(")").build().execute(&mut *tx).await?;
+        delete_rows(&mut tx, erased.delete, until, &rows).await?;
         likes::recount(&mut tx, &posts).await?;
         let told = Told {
-            actor: Some(account),
+            actor,
             ..Told::from(PostChange::Unliked)
         };
         self.tell(&mut tx, &posts, &told, now).await?;
@@ -146,50 +136,47 @@ impl SqlStore {
         Ok(true)
     }
 
-    /// On a post that was there before and has been written anew since.
-    async fn erase_likes_received(
-        &self,
-        account: &Account,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let until = until.as_millisecond();
-        let mut tx = self.database.begin().await?;
-        let rows = sqlx::query(
-            "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id \
-             WHERE p.account = ? AND l.liked_at <= ? LIMIT ?",
-        )
-        .bind(account.as_str())
-        .bind(until)
-        .bind(STEP)
-        .fetch_all(&mut *tx)
-        .await?;
-        if rows.is_empty() {
-            tx.rollback().await?;
+    async fn erase_bookmarks(&self, erased: &Erased, account: &Account, until: Timestamp) -> Result<bool, StoreError> {
+        let Some((mut tx, rows)) = self.begin_step(erased.find, account, until).await? else {
             return Ok(false);
-        }
-        let posts: BTreeSet<i64> = rows
-            .iter()
-            .map(|like| like.try_get("post_id"))
-            .collect::<Result<_, _>>()?;
-        let posts: Vec<i64> = posts.into_iter().collect();
-        likes::lock(&mut tx, &posts).await?;
-        let mut query = Query::new("DELETE FROM post_like WHERE liked_at <= ");
-        query.push_bind(until).push(" AND (post_id, account) IN (");
-        push_rows(&mut query, &rows)?;
-        query.push(")").build().execute(&mut *tx).await?;
-        likes::recount(&mut tx, &posts).await?;
-        self.tell(&mut tx, &posts, &PostChange::Unliked.into(), now).await?;
+        };
+        delete_rows(&mut tx, erased.delete, until, &rows).await?;
         tx.commit().await?;
         Ok(true)
     }
 
-    async fn erase_bookmarks(
+    async fn erase_comments(
         &self,
         found_by: &'static str,
         account: &Account,
         until: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
+        let Some((mut tx, rows)) = self.begin_step(found_by, account, until).await? else {
+            return Ok(false);
+        };
+        let posts = posts_of(&rows)?;
+        likes::lock(&mut tx, &posts).await?;
+        let mut query = Query::new("DELETE FROM post_comment WHERE id IN (");
+        let mut ids = query.separated(", ");
+        for row in &rows {
+            ids.push_bind(row.try_get::<i64, _>("id")?);
+        }
+        query.push(")").build().execute(&mut *tx).await?;
+        comments::recount(&mut tx, &posts).await?;
+        self.tell(&mut tx, &posts, &PostChange::CommentDeleted.into(), now)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Begins a transaction with the rows of one step, which a statement finds by account, time and limit; none where no row is left.
+    async fn begin_step(
+        &self,
+        found_by: &'static str,
+        account: &Account,
+        until: Timestamp,
+    ) -> Result<Option<(engine::Tx, Vec<Row>)>, StoreError> {
         let mut tx = self.database.begin().await?;
         let rows = sqlx::query(found_by)
             .bind(account.as_str())
@@ -199,68 +186,72 @@ impl SqlStore {
             .await?;
         if rows.is_empty() {
             tx.rollback().await?;
-            return Ok(false);
+            return Ok(None);
         }
-        let mut query = Query::new("DELETE FROM post_bookmark WHERE (post_id, account) IN (");
-        push_rows(&mut query, &rows)?;
-        query.push(")").build().execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(true)
-    }
-
-    /// Those that a statement finds by an account and a time.
-    async fn erase_comments(
-        &self,
-        found_by: &'static str,
-        account: &Account,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.database.begin().await?;
-        let rows: Vec<(i64, i64)> = sqlx::query_as(found_by)
-            .bind(account.as_str())
-            .bind(until.as_millisecond())
-            .bind(STEP)
-            .fetch_all(&mut *tx)
-            .await?;
-        if rows.is_empty() {
-            tx.rollback().await?;
-            return Ok(false);
-        }
-        let posts: BTreeSet<i64> = rows.iter().map(|(_, post)| *post).collect();
-        let posts: Vec<i64> = posts.into_iter().collect();
-        likes::lock(&mut tx, &posts).await?;
-        let mut query = Query::new("DELETE FROM post_comment WHERE id IN (");
-        let mut ids = query.separated(", ");
-        for (id, _) in &rows {
-            ids.push_bind(*id);
-        }
-        query.push(")").build().execute(&mut *tx).await?;
-        comments::recount(&mut tx, &posts).await?;
-        self.tell(&mut tx, &posts, &PostChange::CommentDeleted.into(), now)
-            .await?;
-        tx.commit().await?;
-        Ok(true)
+        Ok(Some((tx, rows)))
     }
 }
 
-/// Adds the list of keys (post, account) that a statement looks rows up in.
-fn push_rows(query: &mut Query, rows: &[Row]) -> Result<(), StoreError> {
-    query.push(ROWS);
+/// Returns the posts of rows, each once, in the order in which they are locked.
+fn posts_of(rows: &[Row]) -> Result<Vec<i64>, StoreError> {
+    let posts: BTreeSet<i64> = rows
+        .iter()
+        .map(|row| row.try_get("post_id"))
+        .collect::<Result<_, _>>()?;
+    Ok(posts.into_iter().collect())
+}
+
+/// Deletes rows by their keys (post, account). Rows that were written anew since they were found are later than `until`, and stay.
+async fn delete_rows(
+    tx: &mut engine::Tx,
+    delete: &'static str,
+    until: Timestamp,
+    rows: &[Row],
+) -> Result<(), StoreError> {
+    let mut query = Query::new(delete);
+    query
+        .push_bind(until.as_millisecond())
+        .push(" AND (post_id, account) IN (")
+        .push(ROWS);
     let mut keys = query.separated(", ");
     for row in rows {
         keys.push("(").push_bind_unseparated(row.try_get::<i64, _>("post_id")?);
         keys.push_unseparated(", ").push_bind_unseparated(text(row, "account")?);
         keys.push_unseparated(")");
     }
+    query.push(")").build().execute(&mut **tx).await?;
     Ok(())
 }
 
-const OWN_BOOKMARKS: &str = "SELECT post_id, account FROM post_bookmark WHERE account = ? AND made_at <= ? LIMIT ?";
+/// Rows to erase that have the key (post, account).
+struct Erased {
+    /// Finds rows by account, time and limit.
+    find: &'static str,
+    /// The statement that deletes them, up to the time.
+    delete: &'static str,
+}
+
+const OWN_LIKES: Erased = Erased {
+    find: "SELECT post_id, account FROM post_like WHERE account = ? AND made_at <= ? LIMIT ?",
+    delete: "DELETE FROM post_like WHERE made_at <= ",
+};
 
 /// On a post that was there before and has been written anew since.
-const BOOKMARKS_RECEIVED: &str = "SELECT m.post_id, m.account FROM post p JOIN post_bookmark m ON m.post_id = p.id \
-    WHERE p.account = ? AND m.saved_at <= ? LIMIT ?";
+const LIKES_RECEIVED: Erased = Erased {
+    find: "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id WHERE p.account = ? AND l.liked_at <= ? LIMIT ?",
+    delete: "DELETE FROM post_like WHERE liked_at <= ",
+};
+
+const OWN_BOOKMARKS: Erased = Erased {
+    find: "SELECT post_id, account FROM post_bookmark WHERE account = ? AND made_at <= ? LIMIT ?",
+    delete: "DELETE FROM post_bookmark WHERE made_at <= ",
+};
+
+/// On a post that was there before and has been written anew since.
+const BOOKMARKS_RECEIVED: Erased = Erased {
+    find: "SELECT m.post_id, m.account FROM post p JOIN post_bookmark m ON m.post_id = p.id WHERE p.account = ? AND m.saved_at <= ? LIMIT ?",
+    delete: "DELETE FROM post_bookmark WHERE saved_at <= ",
+};
 
 const OWN_COMMENTS: &str = "SELECT id, post_id FROM post_comment WHERE account = ? AND made_at <= ? LIMIT ?";
 
