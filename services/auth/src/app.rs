@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::rate::KeyedLimiter;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::{Envelope, Event, Mixed};
+use sosohappy_events::{Envelope, Event, EventId, Mixed};
 use sosohappy_media::Images;
 use tokio::sync::Notify;
 
@@ -18,12 +19,13 @@ use crate::domain::person::Person;
 use crate::error::Error;
 use crate::id_tokens::IdTokens;
 use crate::keys::Keyring;
-use crate::mails::Mailer;
+use crate::mailer::Mailer;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::provider_tokens::ProviderTokens;
 use crate::providers::Providers;
 use crate::settings::Settings;
+use crate::store::external_calls::{ExternalCall, Kind};
 use crate::store::{Store, Transaction};
 
 #[derive(Debug)]
@@ -80,7 +82,35 @@ impl App {
         Ok(tx.enqueue(&envelope.to_outgoing(), self.now()).await?)
     }
 
-    /// Commits, and wakes the relay for what was enqueued.
+    /// Writes a call of another system into the transaction that makes it due. [`Self::external_calls`] is notified after the commit.
+    pub async fn enqueue_call(
+        &self,
+        tx: &mut dyn Transaction,
+        kind: Kind,
+        payload: &SecretString,
+        resignation: Option<EventId>,
+    ) -> Result<(), Error> {
+        let entropy = self.context.entropy.as_ref();
+        let id = entropy.uuid();
+        let now = self.now();
+        let sealed = self
+            .provider_tokens
+            .seal(&id.to_string(), payload.expose_secret(), entropy);
+        Ok(tx
+            .insert_call(&ExternalCall {
+                id,
+                kind,
+                resignation,
+                sealed,
+                created_at: now,
+                expires_at: None,
+                due_at: now,
+                attempts: 0,
+            })
+            .await?)
+    }
+
+    /// Commits, and wakes the relay for the enqueued events.
     pub async fn commit(&self, tx: Box<dyn Transaction>) -> Result<(), Error> {
         tx.commit().await?;
         self.relay.wake();

@@ -1,12 +1,9 @@
 //! Calls of other systems that a committed change owes: revocations at sign-in providers. Each is a row that is written together with the
 //! change, and is sent at least once: it is claimed, tried, and deleted when it has succeeded.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use sosohappy_events::EventId;
 use sosohappy_store::retrying;
 use tokio::task::JoinSet;
 
@@ -14,8 +11,7 @@ use crate::app::{App, later};
 use crate::error::Error;
 use crate::providers::ProviderError;
 use crate::resignations;
-use crate::store::Transaction;
-use crate::store::external_calls::ExternalCall;
+use crate::store::external_calls::{ExternalCall, Kind};
 
 /// How late a call may be that nothing has woken.
 const EVERY: Duration = Duration::from_millis(500);
@@ -31,34 +27,6 @@ const FIRST_DELAY: Duration = Duration::from_secs(5);
 
 const LONGEST_DELAY: Duration = Duration::from_hours(1);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Revokes a refresh token at Apple.
-    AppleRevocation,
-    /// Unlinks a person at Kakao.
-    KakaoUnlink,
-}
-
-impl Kind {
-    pub const ALL: [Self; 2] = [Self::AppleRevocation, Self::KakaoUnlink];
-
-    /// As the database, the metric and the receipt of a resignation name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AppleRevocation => "apple-revocation",
-            Self::KakaoUnlink => "kakao-unlink",
-        }
-    }
-}
-
-impl FromStr for Kind {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or(())
-    }
-}
-
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 enum AttemptError {
@@ -66,33 +34,6 @@ enum AttemptError {
     Sealed,
     #[error(transparent)]
     Provider(#[from] ProviderError),
-}
-
-/// Writes a call into the transaction that makes it due. [`App::external_calls`] is notified after the commit.
-pub async fn enqueue(
-    app: &App,
-    tx: &mut dyn Transaction,
-    kind: Kind,
-    payload: &SecretString,
-    resignation: Option<EventId>,
-) -> Result<(), Error> {
-    let id = app.context.entropy.uuid();
-    let now = app.now();
-    let sealed = app
-        .provider_tokens
-        .seal(&id.to_string(), payload.expose_secret(), &*app.context.entropy);
-    Ok(tx
-        .insert_call(&ExternalCall {
-            id,
-            kind,
-            resignation,
-            sealed,
-            created_at: now,
-            expires_at: None,
-            due_at: now,
-            attempts: 0,
-        })
-        .await?)
 }
 
 pub fn spawn(app: &Arc<App>) {

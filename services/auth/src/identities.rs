@@ -17,10 +17,10 @@ use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
 use crate::domain::stamp;
 use crate::error::Error;
-use crate::external_calls::{self, Kind};
 use crate::sessions;
 use crate::settings::Proof;
 use crate::store::Transaction;
+use crate::store::external_calls::Kind;
 
 /// Identities of one account.
 const MAX_IDENTITIES: usize = 10;
@@ -171,7 +171,7 @@ pub async fn disconnect(
     {
         tx.delete_provider_token(account).await?;
         if let Some(token) = app.provider_tokens.open(account.as_str(), &sealed) {
-            external_calls::enqueue(app, tx, Kind::AppleRevocation, &token, resignation).await?;
+            app.enqueue_call(tx, Kind::AppleRevocation, &token, resignation).await?;
         } else {
             tracing::error!(
                 "Apple refresh token cannot be decrypted and is not revoked: its key is missing in tokens.provider-keys"
@@ -182,7 +182,8 @@ pub async fn disconnect(
     let is_proven = app.settings.get().sign_in.proof_of(Provider::Kakao) == Proof::IdToken;
     if is_proven && app.providers.unlinks_kakao() {
         for subject in of(Provider::Kakao).filter_map(|identity| identity.subject.clone()) {
-            external_calls::enqueue(app, tx, Kind::KakaoUnlink, &subject.into(), resignation).await?;
+            app.enqueue_call(tx, Kind::KakaoUnlink, &subject.into(), resignation)
+                .await?;
         }
     }
     Ok(())

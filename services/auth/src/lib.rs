@@ -12,6 +12,7 @@ mod id_tokens;
 mod identities;
 pub mod import;
 mod keys;
+mod mailer;
 mod mails;
 mod metrics;
 mod nicknames;
@@ -46,7 +47,7 @@ use crate::app::App;
 use crate::domain::hash::AccountHasher;
 use crate::id_tokens::IdTokens;
 use crate::keys::{Keyring, SECRET_BYTES};
-use crate::mails::Mailer;
+use crate::mailer::Mailer;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::provider_tokens::ProviderTokens;
@@ -146,7 +147,7 @@ fn email_codes(settings: &Live<Settings>, context: &Context) -> Live<KeyedLimite
     })
 }
 
-/// A secret that was made up once and is the same for all replicas, whoever of them was first.
+/// A secret that the first replica creates, the same for all replicas.
 async fn shared_secret(store: &dyn Store, context: &Context, name: &str) -> anyhow::Result<Vec<u8>> {
     let mut candidate = [0; SECRET_BYTES];
     context.entropy.fill(&mut candidate);

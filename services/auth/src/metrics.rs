@@ -4,7 +4,7 @@ use prometheus::{Gauge, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics as Registry;
 
 use crate::domain::provider::Provider;
-use crate::external_calls::Kind;
+use crate::store::external_calls::Kind;
 
 #[derive(Debug, Clone)]
 pub struct Metrics {

@@ -92,11 +92,7 @@ pub struct SigningUp {
     tag = "email",
     request_body = SigningUp,
     responses(
-        (status = 200, body = SignedIn, headers(
-            ("authorization" = String, description = "`Bearer <access token>`"),
-            ("authorization-refresh" = String, description = "`Bearer <refresh token>`"),
-            ("email" = String, description = "The account, `email+provider`"),
-        )),
+        (status = 200, response = inline(SignedIn)),
         (status = 400, body = Problem),
         (status = 403, body = Problem),
         (status = 409, body = Problem),

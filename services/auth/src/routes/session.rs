@@ -16,7 +16,7 @@ use sosohappy_common::http::credential::bearer;
 use sosohappy_common::http::rate_limit::AccountLimit;
 use sosohappy_common::{Account, Problem};
 use sosohappy_store::retrying;
-use utoipa::ToSchema;
+use utoipa::{ToResponse, ToSchema};
 
 use crate::app::{App, later};
 use crate::domain::challenge::Challenge;
@@ -149,7 +149,13 @@ pub struct SigningIn {
     device_token: Option<String>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+/// The session is open; its tokens are in the headers.
+#[derive(Debug, Serialize, ToResponse)]
+#[response(headers(
+    ("authorization" = String, description = "`Bearer <access token>`"),
+    ("authorization-refresh" = String, description = "`Bearer <refresh token>`"),
+    ("email" = String, description = "The account, `email+provider`"),
+))]
 pub struct SignedIn {
     /// Empty while the profile is not set.
     nickname: String,
@@ -162,11 +168,7 @@ pub struct SignedIn {
     tag = "session",
     request_body = SigningIn,
     responses(
-        (status = 200, body = SignedIn, headers(
-            ("authorization" = String, description = "`Bearer <access token>`"),
-            ("authorization-refresh" = String, description = "`Bearer <refresh token>`"),
-            ("email" = String, description = "The account, `email+provider`"),
-        )),
+        (status = 200, response = inline(SignedIn)),
         (status = 400, body = Problem),
         (status = 403, body = Problem),
         (status = 503, body = Problem),

@@ -1,12 +1,40 @@
 //! Calls of other systems that a committed change owes.
 
+use std::str::FromStr;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
 use uuid::Uuid;
 
-use crate::external_calls::Kind;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Revokes a refresh token at Apple.
+    AppleRevocation,
+    /// Unlinks a person at Kakao.
+    KakaoUnlink,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::AppleRevocation, Self::KakaoUnlink];
+
+    /// As the database, the metric and the receipt of a resignation name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AppleRevocation => "apple-revocation",
+            Self::KakaoUnlink => "kakao-unlink",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or(())
+    }
+}
 
 #[derive(Debug, Clone)]
 pub struct ExternalCall {
