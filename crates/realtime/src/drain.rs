@@ -13,9 +13,9 @@ const BATCH: usize = 16;
 pub(crate) async fn drain(hub: &Hub) {
     let shared = &hub.0;
     let mut sockets: Vec<_> = {
-        let mut book = shared.book.write();
-        book.draining = true;
-        book.accounts.values().flatten().cloned().collect()
+        let mut connections = shared.connections.write();
+        connections.draining = true;
+        connections.accounts.values().flatten().cloned().collect()
     };
     sockets.sort_by_cached_key(|_| shared.context.entropy.u64());
     let batches = shared.limits.get().drain_spread.as_millis() / PACE.as_millis();

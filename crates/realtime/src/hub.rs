@@ -116,15 +116,15 @@ pub(crate) struct Shared {
     started: Instant,
     next_id: AtomicU64,
     pub revocations: Revocations,
-    pub book: RwLock<Book>,
+    pub connections: RwLock<Connections>,
 }
 
 /// Sockets that are not being closed.
 #[derive(Debug, Default)]
-pub(crate) struct Book {
+pub(crate) struct Connections {
     pub accounts: HashMap<Account, Vec<Arc<Socket>>>,
     pub total: usize,
-    /// Set by the drain under the book's lock: who comes later is refused, so that the drain misses nobody.
+    /// Set by the drain under the lock of the connections: later sockets are refused, so that the drain misses none.
     pub draining: bool,
 }
 
@@ -237,31 +237,31 @@ impl Socket {
     }
 }
 
-/// A socket's place in the hub; it leaves when this is dropped.
+/// Registration of a socket in the hub; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Registration {
     hub: Hub,
     pub socket: Arc<Socket>,
-    /// How it ended, for the metrics: without a word, unless its task says otherwise.
+    /// How it ended, for the metrics: without a close frame, unless its task sets another value.
     pub end: &'static str,
 }
 
-impl Place {
+impl Registration {
     pub fn hub(&self) -> Hub {
         self.hub.clone()
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.hub.0.book.write().remove(&self.socket);
+        self.hub.0.connections.write().remove(&self.socket);
         self.hub.0.metrics.open.dec();
         self.hub.0.metrics.closed(self.end);
     }
 }
 
-impl Book {
-    /// Takes a socket out, if it is there.
+impl Connections {
+    /// Removes a socket, if it is registered.
     pub fn remove(&mut self, socket: &Socket) {
         let Some(sockets) = self.accounts.get_mut(&socket.caller.account) else {
             return;
@@ -281,9 +281,9 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    /// Takes a socket out and tells its task to close.
+    /// Removes a socket and tells its task to close.
     pub fn cut(&self, socket: &Socket, reason: Close) {
-        self.book.write().remove(socket);
+        self.connections.write().remove(socket);
         socket.mailbox.close(reason);
     }
 }
@@ -306,7 +306,7 @@ impl Hub {
             started: Instant::now(),
             next_id: AtomicU64::new(context.entropy.u64()),
             revocations: revocations.clone(),
-            book: RwLock::default(),
+            connections: RwLock::default(),
         }));
         revocations::subscribe(&hub);
         let task = hub.clone();
@@ -377,8 +377,8 @@ impl Hub {
         let mut queued = 0;
         let mut full = Vec::new();
         {
-            let book = self.0.book.read();
-            let Some(sockets) = book.accounts.get(account) else {
+            let connections = self.0.connections.read();
+            let Some(sockets) = connections.accounts.get(account) else {
                 return 0;
             };
             let frame = Utf8Bytes::from(frame);
@@ -403,8 +403,8 @@ impl Hub {
 
     /// Makes the version 2 sockets of the account here read the store for frames after those that they have written.
     pub fn signal(&self, account: &Account) {
-        let book = self.0.book.read();
-        let sockets = book.accounts.get(account).into_iter().flatten();
+        let connections = self.0.connections.read();
+        let sockets = connections.accounts.get(account).into_iter().flatten();
         for socket in sockets.filter(|socket| socket.version == Version::Two) {
             socket.mailbox.signal();
         }
@@ -413,23 +413,23 @@ impl Hub {
     /// Whether the account has a socket of that version here that is not being closed.
     #[must_use]
     pub fn has(&self, account: &Account, version: Version) -> bool {
-        let book = self.0.book.read();
-        let mut sockets = book.accounts.get(account).into_iter().flatten();
+        let connections = self.0.connections.read();
+        let mut sockets = connections.accounts.get(account).into_iter().flatten();
         sockets.any(|socket| socket.version == version)
     }
 
     /// Whether the account has a socket here that is not being closed.
     #[must_use]
     pub fn online(&self, account: &Account) -> bool {
-        self.0.book.read().accounts.contains_key(account)
+        self.0.connections.read().accounts.contains_key(account)
     }
 
     /// Whether the account has a version 1 socket here, and all of them were there when it happened, as [`Hub::send_as_of`] sees it.
     #[must_use]
     pub fn online_since(&self, account: &Account, happened_at: Timestamp) -> bool {
         let now = self.0.context.clock.now();
-        let book = self.0.book.read();
-        let sockets = book.accounts.get(account).into_iter().flatten();
+        let connections = self.0.connections.read();
+        let sockets = connections.accounts.get(account).into_iter().flatten();
         let mut sockets = sockets.filter(|socket| socket.version == Version::One).peekable();
         sockets.peek().is_some() && sockets.all(|socket| socket.was_there(happened_at, now))
     }
@@ -437,33 +437,33 @@ impl Hub {
     /// Accounts with a socket here, for presence.
     #[must_use]
     pub fn accounts(&self) -> Vec<Account> {
-        self.0.book.read().accounts.keys().cloned().collect()
+        self.0.connections.read().accounts.keys().cloned().collect()
     }
 
-    /// Gives a socket its place, or says why it gets none.
-    pub(crate) fn enter(&self, caller: Caller, nickname: &str, version: Version) -> Result<Place, Close> {
+    /// Registers a socket, or returns the reason for which it is refused.
+    pub(crate) fn enter(&self, caller: Caller, nickname: &str, version: Version) -> Result<Registration, Close> {
         let shared = &self.0;
         let (now, tick, limits) = (shared.context.clock.now(), shared.tick(), shared.limits.get());
         if caller.expires_at <= now {
             return Err(Close::TokenExpired);
         }
-        let mut book = shared.book.write();
-        if book.draining {
+        let mut connections = shared.connections.write();
+        if connections.draining {
             return Err(Close::Restart);
         }
         // Under the lock: a revocation that takes effect later closes the sockets it finds registered.
         if let Some(reason) = revocations::reason(&shared.revocations, &caller) {
             return Err(reason);
         }
-        let sockets = book.accounts.get(&caller.account);
+        let sockets = connections.accounts.get(&caller.account);
         // A phone that lost its network leaves sockets behind that only time would find dead: the newest is the one in use.
         let oldest = sockets
             .filter(|open| open.len() >= limits.per_account)
             .and_then(|open| open.first().cloned());
         if let Some(oldest) = oldest {
-            book.remove(&oldest);
+            connections.remove(&oldest);
             oldest.mailbox.close(Close::Replaced);
-        } else if book.total >= limits.total {
+        } else if connections.total >= limits.total {
             return Err(Close::TooSlow);
         }
         let ping_every = u64::try_from(limits.ping_every.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -485,15 +485,16 @@ impl Hub {
                 Version::Two => tick + LOOKS.0,
             }),
         });
-        book.accounts
+        connections
+            .accounts
             .entry(socket.caller.account.clone())
             .or_default()
             .push(socket.clone());
-        book.total += 1;
-        drop(book);
+        connections.total += 1;
+        drop(connections);
         shared.metrics.open.inc();
         shared.metrics.opened.inc();
-        Ok(Place {
+        Ok(Registration {
             hub: self.clone(),
             socket,
             end: "gone",

@@ -36,8 +36,8 @@ pub fn spawn_revalidation(context: &Context, hub: &Hub, revalidation: Revalidati
 
 async fn revalidate_all(hub: &Hub, revalidation: &Revalidation) {
     let callers: HashMap<_, Caller> = {
-        let book = hub.0.book.read();
-        let sockets = book.accounts.values().flatten();
+        let connections = hub.0.connections.read();
+        let sockets = connections.accounts.values().flatten();
         sockets
             .map(|socket| (socket.caller.token, socket.caller.clone()))
             .collect()
@@ -66,14 +66,14 @@ pub(crate) fn subscribe(hub: &Hub) {
 fn close_revoked(hub: &Hub, account: &Account) {
     let shared = &hub.0;
     // Most revocations are about accounts without a socket here.
-    if !shared.book.read().accounts.contains_key(account) {
+    if !shared.connections.read().accounts.contains_key(account) {
         return;
     }
-    let mut book = shared.book.write();
-    let sockets = book.accounts.get(account).cloned().unwrap_or_default();
+    let mut connections = shared.connections.write();
+    let sockets = connections.accounts.get(account).cloned().unwrap_or_default();
     for socket in sockets {
         if let Some(reason) = reason(&shared.revocations, &socket.caller) {
-            book.remove(&socket);
+            connections.remove(&socket);
             socket.mailbox.close(reason);
         }
     }

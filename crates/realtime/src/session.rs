@@ -11,7 +11,7 @@ use sosohappy_access::Caller;
 use sosohappy_common::Problem;
 
 use crate::frame_limit::Verdict;
-use crate::hub::{Origin, Place, Socket};
+use crate::hub::{Origin, Registration, Socket};
 use crate::mailbox::Next;
 use crate::shown::Confirmations;
 use crate::stream::{self, Incoming};
@@ -65,7 +65,7 @@ pub trait Protocol: Send + Sync + 'static {
     fn closed(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
 }
 
-/// Bytes read or written at once, and what an idle socket holds for reading.
+/// Bytes read or written at once, and the size of an idle socket's read buffer.
 const BUFFER: usize = 4 * 1024;
 /// How long a closing waits for the client's answer to it.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -101,19 +101,19 @@ pub async fn upgrade<P: Protocol>(
 ) -> Response {
     let stream = client.stream;
     let version = stream.map_or(Version::One, |_| Version::Two);
-    let seat = match refusal.map_or_else(|| hub.enter(client.caller, client.nickname, version), Err) {
-        Ok(place) => {
-            let known = place.socket.clone();
-            let seat = Seat {
-                place: Some(place),
+    let notifying = match refusal.map_or_else(|| hub.enter(client.caller, client.nickname, version), Err) {
+        Ok(registration) => {
+            let known = registration.socket.clone();
+            let notifying = NotifyingRegistration {
+                registration: Some(registration),
                 protocol,
             };
-            seat.protocol.opened(&known.caller).await;
-            Ok((seat, known))
+            notifying.protocol.opened(&known.caller).await;
+            Ok((notifying, known))
         }
         Err(reason) => Err(reason),
     };
-    let frame_bytes = match &seat {
+    let frame_bytes = match &notifying {
         Ok((_, known)) => known.limits.frame_bytes,
         Err(_) => hub.0.limits.get().frame_bytes,
     };
@@ -128,25 +128,28 @@ pub async fn upgrade<P: Protocol>(
         .on_failed_upgrade(|error| tracing::debug!(%error, "WebSocket handshake failed"));
     upgrade.on_upgrade(async move |connection| {
         let _tracked = tracked;
-        match seat {
-            Ok((seat, known)) => run(connection, hub, seat, known, stream).await,
+        match notifying {
+            Ok((notifying, known)) => run(connection, hub, notifying, known, stream).await,
             Err(reason) => refuse(connection, &hub, reason).await,
         }
     })
 }
 
-/// A place of which its protocol was told. The protocol is called at its end in every case, also when the handshake or the task fails.
-struct Seat<P: Protocol> {
-    /// Until it is left.
-    place: Option<Place>,
+/// A registration that its protocol was notified of. The protocol is notified of its end in every case, also when the handshake or the task
+/// fails.
+struct NotifyingRegistration<P: Protocol> {
+    /// `None` after it has ended.
+    registration: Option<Registration>,
     protocol: Arc<P>,
 }
 
-impl<P: Protocol> Drop for Seat<P> {
+impl<P: Protocol> Drop for NotifyingRegistration<P> {
     fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
-        let (hub, socket, protocol) = (place.hub(), place.socket.clone(), self.protocol.clone());
-        drop(place);
+        let Some(registration) = self.registration.take() else {
+            return;
+        };
+        let (hub, socket, protocol) = (registration.hub(), registration.socket.clone(), self.protocol.clone());
+        drop(registration);
         // Without a runtime the process is over.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let told = async move { protocol.closed(&socket.caller).await };
@@ -158,11 +161,11 @@ impl<P: Protocol> Drop for Seat<P> {
 async fn run<P: Protocol>(
     connection: WebSocket,
     hub: Hub,
-    mut seat: Seat<P>,
+    mut notifying: NotifyingRegistration<P>,
     known: Arc<Socket>,
     stream: Option<Stream>,
 ) {
-    let protocol = seat.protocol.clone();
+    let protocol = notifying.protocol.clone();
     let mut session = Session {
         hub: &hub,
         known: &known,
@@ -175,8 +178,8 @@ async fn run<P: Protocol>(
     // On the heap and only while there is one: an idle socket's task stays small.
     let mut work: Option<Work<'_>> = None;
     let end = session.serve(&mut work).await;
-    if let Some(mut place) = seat.place.take() {
-        place.end = end.label();
+    if let Some(mut registration) = notifying.registration.take() {
+        registration.end = end.label();
     }
     // The farewell may wait for the client, what the service does about it may wait for a store: neither for the other.
     let farewell = Box::pin(session.farewell(end, work));

@@ -27,8 +27,8 @@ fn sweep(hub: &Hub) {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut over = Vec::new();
     {
-        let book = shared.book.read();
-        for socket in book.accounts.values().flatten() {
+        let connections = shared.connections.read();
+        for socket in connections.accounts.values().flatten() {
             if socket.caller.expires_at <= now {
                 over.push((socket.clone(), Close::TokenExpired));
                 continue;
