@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use tokio::task::JoinSet;
 
 use super::{ENGINE, engine, of};
-use crate::bed::{Bed, Engine, at, now, record, things};
+use crate::bed::{Bed, Engine, Store, at, now, record, things};
 
 macro_rules! tests {
     ($($test:ident),+ $(,)?) => { mod test { $(
@@ -25,7 +25,7 @@ tests! {
     five_replicas_start_at_once,
     an_older_replica_starts_beside_a_newer_one,
     a_service_keeps_to_its_versions,
-    what_is_rolled_back_was_never_there,
+    a_rolled_back_write_leaves_nothing,
     a_cancelled_write_is_whole_or_not_there,
     a_cancelled_statement_costs_no_connection,
     a_cancelled_begin_leaves_no_transaction_open,
@@ -36,6 +36,7 @@ tests! {
     a_failing_timer_is_postponed,
     a_timer_with_an_invalid_key_is_quarantined,
     two_replicas_never_take_the_same_timer,
+    a_timer_fires_once_with_clocks_apart,
     errors_say_what_happened,
     a_conflict_is_told_by_name,
     both_engines_mean_the_same,
@@ -79,7 +80,7 @@ async fn a_service_keeps_to_its_versions(bed: Arc<Bed>) {
     bed.replica().await;
 }
 
-async fn what_is_rolled_back_was_never_there(bed: Arc<Bed>) {
+async fn a_rolled_back_write_leaves_nothing(bed: Arc<Bed>) {
     let store = bed.replica().await;
     let database = of(&store);
     let mut tx = database.begin().await.unwrap();
@@ -353,6 +354,41 @@ async fn two_replicas_never_take_the_same_timer(bed: Arc<Bed>) {
     let mut taken: Vec<String> = takers.join_all().await.into_iter().flatten().collect();
     taken.sort_by_key(|key| key.parse::<u32>().unwrap());
     assert_eq!(taken, keys, "each once");
+}
+
+/// One replica's clock is 30 s ahead of the other's.
+async fn a_timer_fires_once_with_clocks_apart(bed: Arc<Bed>) {
+    let (ahead, right) = (bed.replica().await, bed.replica().await);
+    let (early, now) = (at(31_000), at(1000));
+    set(
+        of(&right),
+        &[timer("early", 20_000), timer("failing", 500), timer("renewed", 20_000)],
+    )
+    .await;
+    let take = async |store: &Store, key: &str, now| {
+        let mut tx = of(store).begin().await.unwrap();
+        let taken = engine::take_timer(&mut tx, "expiry", key, now).await.unwrap();
+        tx.commit().await.unwrap();
+        taken
+    };
+
+    assert!(!take(&right, "early", now).await, "it is not due here yet");
+    assert!(take(&ahead, "early", early).await);
+    assert!(!take(&right, "early", at(40_000)).await, "it has fired");
+
+    // Postponed by the clock that is ahead, it is late by as much, and fires.
+    of(&ahead)
+        .postpone_timer("expiry", "failing", early, at(61_000))
+        .await
+        .unwrap();
+    assert!(!take(&right, "failing", at(60_999)).await);
+    assert!(take(&right, "failing", at(61_000)).await);
+
+    // Taken early and set again by its own work, it fires again at the new time only.
+    assert!(take(&ahead, "renewed", early).await);
+    set(of(&ahead), &[timer("renewed", 90_000)]).await;
+    assert!(!take(&right, "renewed", at(89_999)).await);
+    assert!(take(&right, "renewed", at(90_000)).await);
 }
 
 /// The kind of an error decides what follows: unavailable is retried, corrupt needs an operator.
