@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// Interval between refresh events to the updated instances: each responds with a report that contains its health.
 const PROBE: Duration = Duration::from_secs(1);
 /// How long instances have to report before a canary starts without them.
-const PRESENCE_TIMEOUT: Duration = Duration::from_secs(2);
+const PRESENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval between two checks for their reports.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(50);
 /// Interval between publications of a rolled-back canary, for replicas that start later.

@@ -18,7 +18,7 @@ use crate::source::Outcome;
 use crate::state::record::{Action, Entry};
 
 /// Pauses in milliseconds between refreshes while the repository does not have the pushed commit.
-const PAUSES: [u64; 4] = [100, 200, 400, 800];
+const PAUSES: [u64; 6] = [100, 200, 400, 800, 1600, 3200];
 
 /// Refreshes the source after a push of GitHub, GitLab, Gitea, Gogs, Gitee or Bitbucket, signed with `webhooks.secret`; or, from an operator, for
 /// `path=` as a form or in JSON. Publishes refresh events to the applications of the files and returns their names; none for other events and
