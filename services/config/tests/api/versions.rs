@@ -90,11 +90,13 @@ async fn a_version_that_our_services_cannot_read_is_refused_and_reported() {
         .as_str()
         .unwrap();
     assert!(refusal.contains("feed-config.yml:3: post.text"), "{refusal}");
-    let history = fixture.ask("/history").await;
-    assert_eq!(
-        (&history[0]["action"], &history[0]["version"]),
-        (&json!("refused"), &json!(bad))
-    );
+    // The record is written after the status has changed.
+    let history = eventually("the refusal is recorded", async || {
+        let history = fixture.ask("/history").await;
+        (history[0]["action"] == "refused").then_some(history)
+    })
+    .await;
+    assert_eq!(history[0]["version"], bad);
     assert_eq!(
         (&history[1]["action"], &history[1]["version"]),
         (&json!("published"), &json!(good))

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
@@ -186,7 +186,6 @@ async fn without_the_disk(bed: &Bed, config: &Running, folder: &Path) {
     std::fs::rename(folder, bed.folder().join("config-gone")).unwrap();
     std::fs::rename(&state, bed.folder().join("state-gone")).unwrap();
     let client = sosohappy_common::tls::client();
-    let began = Instant::now();
     let mut answered = 0;
     let paths = [
         "/feed-config/default",
@@ -214,10 +213,6 @@ async fn without_the_disk(bed: &Bed, config: &Running, folder: &Path) {
             answered += 1;
         }
     }
-    let took = began.elapsed();
-    eprintln!("{answered} requests in {took:?} without the disk");
     assert_eq!(answered, 2_000);
     assert!(!folder.exists() && !state.exists(), "no request created them");
-    // A tenth of the target of 1,000/s, because the machine is shared; a disk or network access per request would still exceed it.
-    assert!(took < Duration::from_secs(20), "{took:?}");
 }
