@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// For anything that must happen. A wait that is too long costs time in a test that fails, and nothing in one that passes.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Of a call to auth about people that the topics have not brought yet; with the default, a busy machine answers 503.
 const INTROSPECTION: (&str, &str) = ("access.introspection-timeout", "10s");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// The time limit until a process is ready, and until it has shut down. The objective of the fleet is 5 s; a debug build on a busy machine
 /// takes longer.
-const READY: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_mins(3);
 
 /// A service as a process. Killed when dropped.
 #[derive(Debug)]
