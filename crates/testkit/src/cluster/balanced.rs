@@ -38,8 +38,9 @@ pub struct RestartTimes {
 }
 
 impl BalancedCluster {
-    /// The time between unreadiness and the closing of the port: long enough for several health checks of the balancer, one every 200 ms.
-    const DRAIN_DELAY: &str = "2s";
+    /// The time between unreadiness and the closing of the port: long enough for several health checks of the balancer, one every 200 ms,
+    /// even if some take [`Balancer::CHECK_TIMEOUT`].
+    const DRAIN_DELAY: &str = "5s";
 
     /// Starts the load balancer and all replicas.
     ///
@@ -156,14 +157,18 @@ struct Balancer {
 }
 
 impl Balancer {
+    /// Without it a check that takes longer than the interval fails, as all do at times on a busy machine: then no server is left.
+    const CHECK_TIMEOUT: &str = "2s";
+
     fn start(servers: &[(&str, String, u16)], folder: &Path, reserved: &mut ReservedPorts) -> Self {
         let (port, statistics) = (reserved.reserve(), reserved.reserve());
         // No retries: the measurement must count every failed request.
         let mut text = format!(
             "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 180s\n  timeout tunnel 1h\n  \
-             retries 0\n  option httpchk GET /actuator/health/readiness\n  default-server check inter 200ms fall 1 rise 1\n\
+             timeout check {check_timeout}\n  retries 0\n  option httpchk GET /actuator/health/readiness\n  default-server check inter 200ms fall 1 rise 1\n\
              frontend fleet\n  bind 127.0.0.1:{port}\n  use_backend %[path,field(2,/)]\n\
-             frontend statistics\n  bind 127.0.0.1:{statistics}\n  stats enable\n  stats uri /\n"
+             frontend statistics\n  bind 127.0.0.1:{statistics}\n  stats enable\n  stats uri /\n",
+            check_timeout = Self::CHECK_TIMEOUT,
         );
         let mut backend = "";
         for (service, name, port) in servers {
