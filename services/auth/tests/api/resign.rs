@@ -334,7 +334,7 @@ async fn a_resignation_is_called_for_until_every_service_has_erased(bed: Bed) {
     resignations.expect_silence().await;
 
     ground.clock.advance(Duration::from_mins(10));
-    let again = resignations.next().await;
+    let again = resignations.next_within(PATIENCE).await.expect("published again");
     assert_eq!(again.event, first.event);
     assert_eq!(
         (again.meta.id, again.meta.occurred_at),

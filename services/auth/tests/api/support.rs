@@ -133,9 +133,17 @@ pub struct Watch<E> {
 }
 
 impl<E: Event> Watch<E> {
+    /// The next record of an event that was not seen before.
     pub async fn record(&mut self) -> Record {
-        let next = tokio::time::timeout(PATIENCE, self.read()).await;
-        next.unwrap_or_else(|_| panic!("no {} came", E::TYPE)).0
+        let next = async {
+            loop {
+                if let (record, true) = self.read().await {
+                    return record;
+                }
+            }
+        };
+        let next = tokio::time::timeout(PATIENCE, next).await;
+        next.unwrap_or_else(|_| panic!("no {} came", E::TYPE))
     }
 
     /// A record, and whether its event is a new one.
@@ -150,7 +158,7 @@ impl<E: Event> Watch<E> {
         Envelope::decode(&self.record().await).expect("auth writes what it means")
     }
 
-    /// The next event, if one comes within that time.
+    /// The next event, or one that is published again, if it comes within that time.
     pub async fn next_within(&mut self, time: Duration) -> Option<Envelope<E>> {
         let (record, _) = tokio::time::timeout(time, self.read()).await.ok()?;
         Some(Envelope::decode(&record).expect("auth writes what it means"))
