@@ -6,7 +6,7 @@ use sosohappy_events::types::{DirectMessageSent, Recipient};
 use sosohappy_events::{Outgoing, Topic};
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
-use super::{DATE, Dm, message, next, sent, two};
+use super::{DATE, DELIVERY_TIMEOUT, Dm, message, next, sent, two};
 
 on_both_engines!(
     a_message_that_a_half_open_socket_did_not_show_is_pushed,
@@ -141,8 +141,11 @@ async fn the_event_says_whether_somebody_is_there(bed: Bed) {
     from.send(message("kim", "lee", DATE + 1, "now?").to_string()).await;
     assert!(next(&mut events).await.event.receiver_online);
     drop(to);
+    let mut date = DATE + 1;
     eventually("the socket is gone", async || {
-        from.send(message("kim", "lee", DATE + 2, "still?").to_string()).await;
+        // Another message each time: one that is sent again is no message.
+        date += 1;
+        from.send(message("kim", "lee", date, "still?").to_string()).await;
         (!next(&mut events).await.event.receiver_online).then_some(())
     })
     .await;
@@ -151,7 +154,7 @@ async fn the_event_says_whether_somebody_is_there(bed: Bed) {
 /// Case D1: the receiver's phone lost its network; its socket neither reads nor answers pings.
 async fn a_message_that_a_half_open_socket_did_not_show_is_pushed(bed: Bed) {
     // A socket that lives has that long to say so, on a machine that may be busy.
-    let dm = Dm::start_with(&bed, &[("messages.delivery-timeout", "3s")]).await;
+    let dm = Dm::start_with(&bed, &[(DELIVERY_TIMEOUT, "3s")]).await;
     let (kim, lee) = two(&bed).await;
     let mut events = sent(&bed).await;
     let half_open = dm.connect(&lee).await;

@@ -53,7 +53,7 @@ async fn a_flood_of_valid_frames_is_limited_and_harms_nobody_else(bed: Bed) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // A machine that is busy with other tests may stall.
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(20), "{slowest:?}");
 
     let (refused, code) = flood.await.expect("no panic");
     assert_eq!(code, Some(4429), "after {refused} refusals");

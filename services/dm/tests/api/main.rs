@@ -27,6 +27,8 @@ struct Dm {
 
 const DATE: i64 = 2_023_090_513_248_392;
 
+const DELIVERY_TIMEOUT: &str = "messages.delivery-timeout";
+
 impl Dm {
     async fn start(bed: &Bed) -> Self {
         Self::start_with(bed, &[]).await
@@ -37,7 +39,12 @@ impl Dm {
     }
 
     async fn start_on(bed: &Bed, bus: Arc<dyn Bus>, settings: &[(&str, &str)]) -> Self {
-        let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, settings).await;
+        let mut settings = settings.to_vec();
+        if settings.iter().all(|(key, _)| *key != DELIVERY_TIMEOUT) {
+            // A socket of a busy test has not been read for some seconds: that is no reason for a push.
+            settings.push((DELIVERY_TIMEOUT, "1m"));
+        }
+        let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, &settings).await;
         let context = bed.context(sosohappy_dm::SERVICE);
         let running = bed.start(sosohappy_dm::build(settings, context, bus).await).await;
         Self {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sosohappy_testkit::{Bed, on_both_engines};
 
-use super::{DATE, Dm, message, next, sent, two};
+use super::{DATE, DELIVERY_TIMEOUT, Dm, message, next, sent, two};
 
 on_both_engines!(
     a_message_reaches_sockets_of_another_replica,
@@ -92,7 +92,7 @@ async fn a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets(bed: Bed) {
 
 /// `kill -9`: what it has said of its sockets outlives it for a while.
 async fn a_replica_that_died_keeps_nobody_from_a_push(bed: Bed) {
-    let settings = [("messages.delivery-timeout", "1s")];
+    let settings = [(DELIVERY_TIMEOUT, "1s")];
     let (dies, stays) = (Dm::start(&bed).await, Dm::start_with(&bed, &settings).await);
     let (kim, lee) = two(&bed).await;
     let mut events = sent(&bed).await;
