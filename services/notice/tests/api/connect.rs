@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use sosohappy_events::types::{AccountStateChanged, SessionExpired, State};
-use sosohappy_testkit::{Bed, Running, Socket, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, Running, Socket, on_both_engines};
 use tokio_tungstenite::tungstenite;
 
 use crate::fleet::{DATE, connect, frame, kim, lee, like, replica};
@@ -160,7 +160,7 @@ async fn a_replica_that_leaves_says_so(bed: Bed) {
     let mut socket = connect(&notice, &kim).await;
     let leaving = tokio::spawn(notice.stop());
     assert_eq!(socket.closed().await, 1012);
-    tokio::time::timeout(Duration::from_secs(10), leaving)
+    tokio::time::timeout(PATIENCE, leaving)
         .await
         .expect("it leaves in time")
         .expect("it leaves well");

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sosohappy_events::Envelope;
@@ -8,10 +8,11 @@ use sosohappy_events::types::{
 use sosohappy_notice::{DEFAULTS, Settings};
 use sosohappy_testkit::{Bed, EngineSet, Person, eventually, on_both_engines};
 
-use crate::fleet::{DATE, applied, connect, device, frame, kim, lee, like, publish_plain, pushes, replica};
+use crate::fleet::{DATE, QUIET, applied, connect, device, frame, kim, lee, like, publish_plain, pushes, replica};
 
-/// When a push is due for what no socket has shown. A test that looks before then has that long for it.
+/// When a push is due for what no socket has shown. A socket that is read has that long to show it.
 const DELIVERY_TIMEOUT: &str = "4s";
+const DELIVERED: Duration = Duration::from_secs(4);
 
 /// Longer than that, and than the worker takes.
 const BEYOND: Duration = Duration::from_secs(6);
@@ -90,18 +91,14 @@ async fn who_seems_to_be_there_gets_a_push_after_a_while(bed: Bed) {
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
+    let published = Instant::now();
     bed.publish(like(&lee, &kim, DATE)).await;
-    applied(&notice, "noticeLike", 1).await;
-    assert_eq!(
-        pushes(&notice, "like", "sent").await + pushes(&deaf, "like", "sent").await,
-        0,
-        "not at once"
-    );
     eventually("the push goes all the same", async || {
         // Either of the two makes it: they share the inbox.
         (pushes(&notice, "like", "sent").await + pushes(&deaf, "like", "sent").await == 1).then_some(())
     })
     .await;
+    assert!(published.elapsed() >= DELIVERED, "not at once");
     assert!(socket.silent_for(Duration::from_millis(10)).await);
 }
 
@@ -112,13 +109,13 @@ async fn a_half_open_socket_does_not_keep_its_account_from_a_push(bed: Bed) {
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
     let _half_open = connect(&notice, &kim).await;
+    let published = Instant::now();
     let first = bed.publish(like(&lee, &kim, DATE)).await;
-    applied(&notice, "noticeLike", 1).await;
-    assert_eq!(pushes(&notice, "like", "sent").await, 0, "not before the timeout");
     eventually("the push is sent", async || {
         (pushes(&notice, "like", "sent").await == 1).then_some(())
     })
     .await;
+    assert!(published.elapsed() >= DELIVERED, "not before the timeout");
     assert_eq!(
         crate::fleet::counted(&notice, "notices_total", &[("outcome", "shown")]).await,
         0
@@ -217,7 +214,8 @@ fn toggles(
 
 /// Case D2: 20 taps of one person, the last of them a like.
 async fn a_like_switched_on_and_off_is_one_push(bed: Bed) {
-    let notice = replica(&bed, &[("push.like-delay", "1s")]).await;
+    // All taps, and their records on two topics, are read within this time on a busy machine too.
+    let notice = replica(&bed, &[("push.like-delay", "6s")]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
@@ -266,6 +264,8 @@ async fn a_like_that_was_taken_back_is_not_pushed(bed: Bed) {
     })
     .await;
     assert_eq!(pushes(&notice, "like", "sent").await, 1);
+    // A socket may be shown what happened up to a quarter of a second before it was opened.
+    tokio::time::sleep(QUIET).await;
     let mut socket = connect(&notice, &kim).await;
     bed.publish_again(likes.last().expect("a like")).await;
     bed.publish(like(&lee, &kim, DATE + 2)).await;

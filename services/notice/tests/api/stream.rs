@@ -132,7 +132,7 @@ async fn a_topic_that_is_delivered_again_shows_nothing_again(bed: Bed) {
 }
 
 async fn only_an_acknowledgement_keeps_a_notice_from_a_push(bed: Bed) {
-    let more = [("push.delivery-timeout", "4s"), ("sockets.ping-every", "200ms")];
+    let more = [("push.delivery-timeout", "10s"), ("sockets.ping-every", "200ms")];
     let notice = replica(&bed, &more).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "token-of-kim").await;
