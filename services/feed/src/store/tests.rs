@@ -1,7 +1,6 @@
 //! Contract tests of the ports that need control over time, crashes and concurrency.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::join_all;
 use http::{HeaderMap, HeaderValue};
@@ -10,7 +9,7 @@ use sosohappy_common::Account;
 use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::ImageId;
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 
 use super::{By, Opened, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
@@ -433,7 +432,7 @@ async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp
         resignation: event,
     };
     let record = Envelope::new(receipt, &bed.context).to_outgoing();
-    let erased = tokio::time::timeout(Duration::from_secs(20), store.erase(account, until, &record, until)).await;
+    let erased = tokio::time::timeout(PATIENCE, store.erase(account, until, &record, until)).await;
     erased.expect("an erasure ends").expect("an erasure succeeds");
 }
 

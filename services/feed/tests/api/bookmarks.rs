@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned, NoticeRaised, Relation};
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 use tokio::time::timeout;
 
 use super::others::tell;
@@ -71,7 +69,7 @@ async fn bookmarks_are_toggled_told_to_the_saver_and_read_page_by_page(bed: Bed)
         (8, "bookmark"),
         (9, "bookmarkCanceled"),
     ] {
-        let record = timeout(Duration::from_secs(30), notices.next()).await;
+        let record = timeout(PATIENCE, notices.next()).await;
         let notice = Envelope::<NoticeRaised>::decode(&record.expect("a notice comes").unwrap())
             .unwrap()
             .event;
@@ -160,7 +158,7 @@ async fn a_resignation_erases_bookmarks(bed: Bed) {
         nickname: "lee".to_owned(),
     };
     bed.publish(resigned).await;
-    let record = timeout(Duration::from_secs(30), receipts.next()).await;
+    let record = timeout(PATIENCE, receipts.next()).await;
     let receipt = Envelope::<AccountErased>::decode(&record.expect("a receipt comes").unwrap()).unwrap();
     assert_eq!(receipt.event.account, lee.account);
     assert_eq!(bed.sql("feed", "DELETE FROM post_bookmark").await, 0, "none is left");

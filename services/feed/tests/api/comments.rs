@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sosohappy_bus::{Reader, Start};
 use sosohappy_events::types::{AccountResigned, NoticeRaised, PostChange, PostChanged, Relation};
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 use tokio::time::timeout;
 
 use super::others::tell;
@@ -81,7 +79,7 @@ fn pair(nickname: &str, text: &str) -> (String, String) {
 }
 
 async fn next<E: sosohappy_events::Event>(reader: &mut Box<dyn Reader>) -> E {
-    let record = timeout(Duration::from_secs(30), reader.next()).await;
+    let record = timeout(PATIENCE, reader.next()).await;
     let record = record.expect("an event comes").unwrap();
     Envelope::<E>::decode(&record).unwrap().event
 }

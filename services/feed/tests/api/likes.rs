@@ -67,7 +67,7 @@ async fn a_like_is_published_and_an_unlike_withdraws_it(bed: Bed) {
     assert_eq!(feed.like(&kim, &kim, DATE).await.1, r#"{"like":false}"#);
     let mut withdrawals = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
     for _ in 0..2 {
-        let record = timeout(Duration::from_secs(15), withdrawals.next()).await;
+        let record = timeout(PATIENCE, withdrawals.next()).await;
         let record = record.expect("the withdrawal is published").unwrap();
         let raised = Envelope::<NoticeRaised>::decode(&record).unwrap().event;
         assert_eq!(raised.receiver, kim.account);

@@ -17,12 +17,14 @@ mod repeats;
 mod resign;
 
 use std::io::Cursor;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use image::{ImageFormat, Rgb, RgbImage};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
+use sosohappy_common::Context;
+use sosohappy_common::clock::Clock;
 use sosohappy_testkit::{Bed, PATIENCE, Person, Running};
 
 /// The feed service of one test, and how to call it.
@@ -52,16 +54,26 @@ impl Feed {
     }
 
     async fn start_with(bed: &Bed, more: &[(&str, &str)]) -> Self {
-        let feed = Self::serve_with(bed, more).await;
-        let ready = feed.running.context.lifecycle.ready();
+        Self::serve_with(bed, more).await.ready().await
+    }
+
+    async fn ready(self) -> Self {
+        let ready = self.running.context.lifecycle.ready();
         tokio::time::timeout(PATIENCE, ready).await.unwrap();
-        feed
+        self
     }
 
     /// Serves, ready or not.
     async fn serve_with(bed: &Bed, more: &[(&str, &str)]) -> Self {
+        Self::serve_at(bed, bed.context.clock.clone(), more).await
+    }
+
+    async fn serve_at(bed: &Bed, clock: Arc<dyn Clock>, more: &[(&str, &str)]) -> Self {
         let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
-        let context = bed.context(sosohappy_feed::SERVICE);
+        let context = Context {
+            clock,
+            ..bed.context(sosohappy_feed::SERVICE)
+        };
         context.settings.attach(&settings);
         let service = sosohappy_feed::build(settings, context, bed.bus.clone()).await;
         let running = Running::serve(service.unwrap()).await;

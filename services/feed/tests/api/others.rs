@@ -1,6 +1,7 @@
 use std::cmp::Reverse;
 
 use serde_json::{Value, json};
+use sosohappy_common::clock::ManualClock;
 use sosohappy_events::types::{AccountResigned, Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
@@ -253,16 +254,18 @@ pub(super) async fn tell(bed: &Bed, relation: Relation, who: &Person, whom: &Per
 }
 
 /// The sixteen digits of noon, so many days after the day it is in UTC+14.
-fn noon(bed: &Bed, days: i64) -> String {
-    let now = bed.context.clock.now() + jiff::SignedDuration::from_hours(14 + 24 * days);
+fn noon(now: jiff::Timestamp, days: i64) -> String {
+    let now = now + jiff::SignedDuration::from_hours(14 + 24 * days);
     now.strftime("%Y%m%d12000000").to_string()
 }
 
 async fn a_post_of_tomorrow_is_not_there_yet(bed: Bed) {
-    let feed = Feed::start(&bed).await;
+    // A clock that stands still: no day ends during the test.
+    let now = bed.context.clock.now();
+    let feed = Feed::serve_at(&bed, ManualClock::at(now), &[]).await.ready().await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
-    let (today, tomorrow) = (noon(&bed, 0), noon(&bed, 1));
+    let (today, tomorrow) = (noon(now, 0), noon(now, 1));
     feed.save(&kim, &today, "3", "sea").await;
     feed.save(&kim, &tomorrow, "3", "sea").await;
     let seen: i64 = today.parse().unwrap();
@@ -281,7 +284,7 @@ async fn a_post_of_tomorrow_is_not_there_yet(bed: Bed) {
         .await;
     assert!(own.1.contains(&tomorrow), "the author sees it: {own:?}");
 
-    for late in [noon(&bed, 2), "9999123112000000".to_owned()] {
+    for late in [noon(now, 2), "9999123112000000".to_owned()] {
         let answer = feed.save_with(&kim, &late, &[]).await;
         assert_eq!(code(&answer), problem(400, "invalid-parameter"), "{late}");
     }
