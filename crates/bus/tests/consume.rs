@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -154,11 +154,9 @@ async fn sends_dead_letters_and_continues(bench: Bench) {
     spawn_consumer(&service, bus.clone(), consumer);
     publish(&bench, &bus, &["first"]).await;
     assert_eq!(next(&mut seen).await, "first");
-    let began = Instant::now();
     bus.publish(&[malformed()]).await.unwrap();
     let ids = publish(&bench, &bus, &["bad", "panic", "corrupt", "last"]).await;
     assert_eq!(next(&mut seen).await, "last");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 
     let mut dead = bus.read_dead_letters(&[Topic::Resign]).await.unwrap();
     let letters = read(&mut *dead, 4).await;

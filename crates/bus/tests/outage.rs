@@ -75,7 +75,7 @@ async fn a_report_that_times_out_leaves_the_relays_batch_alone() {
     let began = Instant::now();
     let outcome = soon(bus.publish_reports(&report)).await;
     assert!(matches!(outcome, Err(BusError::Unavailable(_))), "{outcome:?}");
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert!(!publishing.is_finished(), "the batch waits for the broker");
 
     cluster.broker_up(BROKER).unwrap();

@@ -69,6 +69,13 @@ impl Secured {
     async fn allow(&mut self, service: Service, principal: &str) {
         let acls = acls_of(service, principal, &Events::new(&self.bench.url, &self.bench.prefix)).unwrap();
         self.admin.create_acls(&acls).await.unwrap();
+        // The broker applies them after it has answered.
+        soon(async {
+            while self.admin.acls_of(principal).await.unwrap().len() < acls.len() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 
     /// Creates a SCRAM account with the rights of a service.

@@ -58,8 +58,17 @@ impl Bench {
         opened
     }
 
+    /// Waits for a holder of the journal that was dropped: its last records are being written.
     pub async fn open_as(&self, prefix: &str) -> Arc<dyn Bus> {
-        self.try_open_as(prefix).await.unwrap()
+        soon(async {
+            loop {
+                match self.try_open_as(prefix).await {
+                    Err(BusError::Settings(reason)) if reason.contains("in use by process") => {}
+                    opened => return opened.unwrap(),
+                }
+            }
+        })
+        .await
     }
 
     pub async fn try_open(&self) -> Result<Arc<dyn Bus>, BusError> {
