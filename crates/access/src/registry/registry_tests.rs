@@ -236,7 +236,7 @@ async fn a_negative_answer_is_cached_for_a_second() {
 async fn a_session_closed_while_auth_was_asked_stays_closed() {
     let bench = bench().await;
     bench.answers(5);
-    *bench.auth.delay.lock() = Duration::from_millis(100);
+    *bench.auth.delay.lock() = Duration::from_millis(500);
     let token = bench.token(1);
     let (verdict, ()) = tokio::join!(bench.check(&token), async {
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -260,7 +260,7 @@ async fn while_auth_is_unavailable_known_tokens_are_admitted_and_others_are_503(
     for jti in 0..5 {
         assert_eq!(bench.check(&bench.token(jti)).await, Err(Denied::Unavailable));
     }
-    // The best of three: a machine that is busy with other tests stalls one.
+    // Calls that wait for their timeout would take six seconds. The best of three: a machine that is busy with other tests stalls one.
     let mut took = Vec::new();
     for round in 0..3 {
         let begun = std::time::Instant::now();
@@ -272,7 +272,7 @@ async fn while_auth_is_unavailable_known_tokens_are_admitted_and_others_are_503(
     }
     let best = took.iter().min();
     assert!(
-        best.is_some_and(|best| *best < Duration::from_millis(200)),
+        best.is_some_and(|best| *best < Duration::from_secs(3)),
         "an open breaker answers at once, not after {took:?}"
     );
     assert!(bench.check("opaque").await.is_ok());
@@ -291,7 +291,7 @@ async fn a_slow_auth_times_out() {
     }
     assert!(took.iter().all(|took| *took >= SHORT), "{took:?}");
     let best = took.iter().min();
-    assert!(best.is_some_and(|best| *best < Duration::from_millis(550)), "{took:?}");
+    assert!(best.is_some_and(|best| *best < Duration::from_secs(2)), "{took:?}");
 }
 
 /// The JWT filter of the legacy auth service refuses tokens without an account.
