@@ -24,7 +24,12 @@ fn flood(fleet: &Fleet, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_is_cut_and_others_are_served() {
-    let fleet = Fleet::start(limits()).await;
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+    let fleet = Fleet::start(Limits {
+        write_timeout: WRITE_TIMEOUT,
+        ..limits()
+    })
+    .await;
     let stuck = fleet.connect("name=kim").await;
     let mut other = fleet.connect("name=lee").await;
     flood(&fleet, "kim");
@@ -34,10 +39,7 @@ async fn a_client_that_does_not_read_is_cut_and_others_are_served() {
     assert_eq!(other.text().await, "still here");
     fleet.hub.send(&account("lee"), "and served");
     assert_eq!(other.text().await, "and served");
-    assert!(
-        begun.elapsed() < limits().write_timeout,
-        "the other client does not wait"
-    );
+    assert!(begun.elapsed() < WRITE_TIMEOUT, "the other client does not wait");
     until("its task has ended", || *fleet.notes.closed.lock() == 1).await;
     assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "too-slow", 1));
     drop(stuck);
@@ -323,7 +325,8 @@ async fn a_flood_of_pings_closes_the_socket() {
     kim.send("echo within the limit").await;
     assert_eq!(kim.text().await, "within the limit");
     for _ in 0..100 {
-        kim.0.send(Message::Ping(Vec::new().into())).await.unwrap();
+        // Fails where the socket is closed before all are sent.
+        let _ = kim.0.send(Message::Ping(Vec::new().into())).await;
     }
     assert_eq!(kim.closed().await, 4429);
 }
