@@ -8,6 +8,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
+use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::run::{Leave, prepare, start, supervise};
 use sosohappy_common::settings::{
     ConfigClient, Credentials, Erasure, Events, Fleet, Live, Log, RateLimits, Server, Sources, Tracing,
@@ -33,8 +34,8 @@ struct Settings {
 fn sources() -> Sources {
     let overrides = [
         ("server.port", "0"),
-        ("server.drain-delay", "300ms"),
-        ("server.drain-budget", "2s"),
+        ("server.drain-delay", "3s"),
+        ("server.drain-budget", "20s"),
         ("credentials.service-token", "service-token-of-a-test"),
         ("credentials.operator-token", "operator-token-of-a-test"),
     ];
@@ -52,19 +53,29 @@ fn sources() -> Sources {
 
 fn build(settings: &Live<Settings>, context: &Context, told: mpsc::UnboundedSender<&'static str>) -> Service {
     let draining = context.lifecycle.draining();
+    let asked = told.clone();
     context.lifecycle.spawn("worker", async move {
         draining.cancelled().await;
         told.send("drained")?;
         Ok(())
     });
-    let slow = get(|| async {
-        tokio::time::sleep(Duration::from_millis(800)).await;
+    // Takes longer than the delay before the drain.
+    let slow = get(async move || {
+        let _told = asked.send("asked");
+        tokio::time::sleep(Duration::from_secs(5)).await;
         "done"
     });
     let server = settings.part(|settings| settings.server.clone());
     let routes = OpenApiRouter::new().route("/test-service/slow", slow);
     let limits = settings.part(|settings| settings.rate_limits.clone());
     Service::new(context.clone(), server, &limits, &settings.get().credentials, routes)
+}
+
+/// Waits until the signal is noticed.
+async fn unready(lifecycle: &Lifecycle) {
+    while lifecycle.readiness().ready {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn signal_self() {
@@ -93,11 +104,11 @@ async fn a_service_starts_serves_and_leaves() {
     lifecycle.ready().await;
     let http = sosohappy_common::tls::client();
     let slow = tokio::spawn(http.get(format!("{url}/test-service/slow")).send());
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(tells.recv().await, Some("asked"));
 
     let leaving = tokio::spawn(supervise(vec![running], leave));
     signal_self();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    unready(&lifecycle).await;
     let ready = http
         .get(format!("{url}/actuator/health/readiness"))
         .send()
@@ -158,7 +169,7 @@ async fn a_failed_start_leaves_nothing_behind() {
     });
     let failure = started.await.expect_err("it cannot start");
     assert_eq!(failure.to_string(), "database.url: nobody answers");
-    let ended = tokio::time::timeout(Duration::from_secs(1), async { while tells.recv().await.is_some() {} });
+    let ended = tokio::time::timeout(Duration::from_mins(1), async { while tells.recv().await.is_some() {} });
     ended.await.expect("the worker is gone");
 }
 
@@ -167,19 +178,21 @@ async fn a_second_signal_ends_the_wait() {
         .await
         .expect("valid settings");
     let (told, _tells) = mpsc::unbounded_channel();
-    context.lifecycle.spawn("stuck", std::future::pending());
+    let lifecycle = context.lifecycle.clone();
+    lifecycle.spawn("stuck", std::future::pending());
     let running = start(settings, context, async |settings, context| {
         Ok(build(&settings, &context, told))
     })
     .await;
     let leave = Leave::listen().expect("signals");
     let ended = tokio::spawn(supervise(vec![running.expect("it starts")], leave));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    lifecycle.ready().await;
     signal_self();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Two signals at once are one.
+    unready(&lifecycle).await;
     signal_self();
-    // Without the second signal it would take more than two seconds from the first one.
-    let failure = tokio::time::timeout(Duration::from_secs(1), ended)
+    // Without the second signal it would take more than twenty seconds from the first one.
+    let failure = tokio::time::timeout(Duration::from_secs(15), ended)
         .await
         .expect("at once")
         .expect("no panic");

@@ -3,16 +3,15 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::http::testing::{Bed, test_settings};
+use crate::http::testing::{Bed, eventually, test_settings};
 use crate::settings::Server;
 
 const MIB: usize = 1024 * 1024;
 
-/// The body limit of production, and time for a machine under load.
+/// The body limit of production, and time to read it on a machine under load.
 fn roomy() -> Server {
     Server {
         body_limit: 20 * MIB,
-        body_timeout: Duration::from_secs(20),
         linger_timeout: Duration::from_secs(20),
         ..test_settings()
     }
@@ -76,15 +75,6 @@ fn outcomes(bed: &Bed, outcome: &str) -> u64 {
     )
 }
 
-/// The counters follow the answer.
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test]
 async fn early_answer_arrives_and_connection_stays_open() {
     let bed = Bed::new(roomy()).await;
@@ -106,9 +96,9 @@ async fn early_answer_arrives_and_connection_stays_open() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
         assert!(!answer.contains("connection: close"), "{path}: {answer}");
     }
-    eventually("all were drained", || outcomes(&bed, "drained") >= 5).await;
+    eventually("all were drained", async || outcomes(&bed, "drained") >= 5).await;
     assert!(metric(&bed, "http_server_discarded_bytes_total") >= 80 * 1024 * 1024);
-    eventually("none lingers", || {
+    eventually("none lingers", async || {
         metric(&bed, "http_server_lingering_connections") == 0
     })
     .await;
@@ -153,7 +143,6 @@ async fn answers_outside_of_routes_arrive() {
 
     let full = Bed::new(Server {
         connections: 1,
-        header_timeout: Duration::from_secs(30),
         ..roomy()
     })
     .await;
@@ -180,7 +169,7 @@ async fn expecting_clients_are_not_made_to_send() {
         "{answer}"
     );
     drop(stream);
-    eventually("it is closed", || outcomes(&bed, "drained") == 1).await;
+    eventually("it is closed", async || outcomes(&bed, "drained") == 1).await;
     assert_eq!(metric(&bed, "http_server_discarded_bytes_total"), 0);
 
     // A client that did not wait.
@@ -219,10 +208,12 @@ async fn slow_bodies_are_cut() {
     while stream.write_all(b"x").await.is_ok() {
         sent += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(began.elapsed() < Duration::from_secs(5), "{sent} bytes were taken");
+        assert!(began.elapsed() < Duration::from_mins(1), "{sent} bytes were taken");
     }
-    assert_eq!(outcomes(&bed, "timeout"), 1);
-    assert_eq!(metric(&bed, "http_server_lingering_connections"), 0);
+    eventually("it is counted", async || {
+        outcomes(&bed, "timeout") == 1 && metric(&bed, "http_server_lingering_connections") == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -241,7 +232,7 @@ async fn endless_bodies_are_cut() {
     while let Some(chunk) = chunks.next()
         && stream.write_all(chunk.as_bytes()).await.is_ok()
     {}
-    eventually("it is cut", || outcomes(&bed, "limit") == 1).await;
+    eventually("it is cut", async || outcomes(&bed, "limit") == 1).await;
     let limit = 2 * 100_000;
     let discarded = metric(&bed, "http_server_discarded_bytes_total");
     assert!((limit..limit + 64 * 1024).contains(&discarded), "{discarded}");
@@ -264,9 +255,14 @@ async fn lingering_connections_are_bounded() {
         assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 403 "));
         held.push(stream);
     }
-    eventually("the others are closed", || outcomes(&bed, "busy") == 6).await;
-    assert_eq!(metric(&bed, "http_server_lingering_connections"), 4);
+    let lingering = || metric(&bed, "http_server_lingering_connections");
+    eventually("the others are closed", async || {
+        outcomes(&bed, "busy") == 6 && lingering() == 4
+    })
+    .await;
     drop(held);
-    eventually("all are closed", || outcomes(&bed, "closed") == 4).await;
-    assert_eq!(metric(&bed, "http_server_lingering_connections"), 0);
+    eventually("all are closed", async || {
+        outcomes(&bed, "closed") == 4 && lingering() == 0
+    })
+    .await;
 }

@@ -540,7 +540,7 @@ fn many_foreign_keys_take_linear_time() {
     let best = |count| (0..10).map(|_| read_with(count)).min().expect("ten");
     let (thousands, ten_thousands) = (best(1_000), best(10_000));
     assert!(
-        ten_thousands < Duration::from_millis(100),
+        ten_thousands < Duration::from_millis(500),
         "10,000 keys took {ten_thousands:?}"
     );
     assert!(

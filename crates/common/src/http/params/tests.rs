@@ -370,10 +370,14 @@ async fn text_is_no_file() {
 
 /// Two megabytes of body limit, three of memory for all.
 fn body_limit() -> BodyLimits {
+    body_limit_of(std::time::Duration::from_mins(1))
+}
+
+fn body_limit_of(body_timeout: std::time::Duration) -> BodyLimits {
     let mut server = crate::http::testing::test_settings();
     server.body_limit = 2_000_000;
     server.upload_memory = 3_000_000;
-    server.body_timeout = std::time::Duration::from_millis(300);
+    server.body_timeout = body_timeout;
     BodyLimits::new(&server, None)
 }
 
@@ -405,7 +409,8 @@ async fn a_body_over_the_limit_is_cut() {
 #[tokio::test]
 async fn a_body_that_never_comes_is_cut() {
     let never = Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
-    let request = guarded(&body_limit(), post("application/json", never));
+    let limit = body_limit_of(std::time::Duration::from_millis(300));
+    let request = guarded(&limit, post("application/json", never));
     assert_eq!(
         params::<One>(request).await.expect_err("too slow").0,
         StatusCode::REQUEST_TIMEOUT
@@ -629,7 +634,7 @@ async fn empty_parameters_are_absent() {
 
 #[tokio::test]
 async fn an_announced_body_holds_no_memory() {
-    let limit = body_limit();
+    let limit = body_limit_of(std::time::Duration::from_secs(3));
     let announced: Vec<_> = (0..4)
         .map(|_| {
             let never = Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>());
