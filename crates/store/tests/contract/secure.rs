@@ -7,8 +7,11 @@ use sosohappy_store::{StoreError, mongo, mysql};
 
 use crate::bed::{real, things, with_database};
 
-/// A refused connection may be retried for half a minute: an accepted one is open long before.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// For a connection that opens.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A refused connection may be retried for half a minute: an accepted one is open before.
+const REFUSED: Duration = Duration::from_secs(8);
 
 /// A database of one test on a secured engine.
 struct Secured {
@@ -81,10 +84,10 @@ async fn an_authority_that_did_not_sign_the_servers_certificate_is_refused() {
     sqlx::raw_sql(drop_it).execute(database.reader()).await.unwrap();
 }
 
-async fn open_mongodb(url: &str) -> Option<mongo::Database> {
+async fn open_mongodb(url: &str, patience: Duration) -> Option<mongo::Database> {
     let context = Context::system("test-service", 0);
     let url = url.into();
-    let opened = tokio::time::timeout(PATIENCE, mongo::Database::open(&url, &context)).await;
+    let opened = tokio::time::timeout(patience, mongo::Database::open(&url, &context)).await;
     opened.ok()?.ok()
 }
 
@@ -93,7 +96,7 @@ async fn mongodb_checks_the_authority_and_the_password() {
     let Some(secured) = Secured::new("SOSOHAPPY_TEST_MONGODB_SECURE") else {
         return;
     };
-    let database = open_mongodb(&secured.url).await.expect("it opens");
+    let database = open_mongodb(&secured.url, PATIENCE).await.expect("it opens");
     database.database().drop().await.unwrap();
     let unencrypted = secured.with(&format!("&tls=true&tlsCAFile={}", secured.ca), "");
     let account = format!(
@@ -108,7 +111,7 @@ async fn mongodb_checks_the_authority_and_the_password() {
         unencrypted,
         unnamed,
     ];
-    let opened = futures::future::join_all(wrong.iter().map(|url| open_mongodb(url))).await;
+    let opened = futures::future::join_all(wrong.iter().map(|url| open_mongodb(url, REFUSED))).await;
     let opened: Vec<_> = opened.iter().map(Option::is_some).collect();
     assert_eq!(opened, [false; 5]);
 }
