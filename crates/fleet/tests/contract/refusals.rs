@@ -202,11 +202,11 @@ async fn every_route_admits_its_owner_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_token_is_refused_on_every_route() {
     // Long enough to set a profile with it on a busy machine.
-    let lifetime = [("SOSOHAPPY_AUTH__TOKENS__ACCESS_LIFETIME", "6s")];
+    let lifetime = [("SOSOHAPPY_AUTH__TOKENS__ACCESS_LIFETIME", "15s")];
     let fleet = Cluster::embedded_with(binaries(), &lifetime).await;
     let addresses = &addresses(fleet.replicas[0]);
     let (owner, other) = (person(addresses, "owner").await, person(addresses, "other").await);
-    tokio::time::sleep(std::time::Duration::from_millis(6_200)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(15_200)).await;
     for route in routes::all(addresses).await.into_iter().filter(|route| route.closed) {
         let tokens = (owner.tokens.account.as_str(), owner.tokens.access.as_str());
         assert_refused(

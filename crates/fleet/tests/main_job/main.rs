@@ -268,9 +268,9 @@ async fn history(lee: &Phone, other: &str) -> Vec<Message> {
     keep_trying("history", async || lee.history_with(other, date_of(28)).await.ok()).await
 }
 
-/// Retries for up to a minute, as the app does without a network.
+/// Retries for up to three minutes, as long as a process may take to start, as the app does without a network.
 async fn keep_trying<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_mins(3);
     loop {
         if let Some(done) = attempt().await {
             return done;

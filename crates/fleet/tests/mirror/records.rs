@@ -8,6 +8,9 @@ use sosohappy_testkit::{EngineSet, eventually};
 
 use crate::Bed;
 
+/// Records of a pair come within it, on a slow machine too.
+const WINDOW: std::time::Duration = std::time::Duration::from_secs(10);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_of_both_sides_are_compared() {
     if !EngineSet::real_is_there() {
@@ -21,14 +24,18 @@ async fn records_of_both_sides_are_compared() {
         options.topics = Some(Topics {
             spring: events("spring"),
             ours: events("ours"),
-            window: std::time::Duration::from_secs(2),
+            window: WINDOW,
         });
     })
     .await;
+    let open = async |side: &str| {
+        let context = Context::system("test-service", 0);
+        sosohappy_bus::open(&events(side), &context).await.unwrap()
+    };
+    // Opened before, that the records of a pair follow each other closely.
+    let (spring, ours) = (open("spring").await, open("ours").await);
     let publish = async |side: &str, topic: &str, key: &str, value: &str| {
-        let bus = sosohappy_bus::open(&events(side), &Context::system("test-service", 0))
-            .await
-            .unwrap();
+        let bus = if side == "spring" { &spring } else { &ours };
         let record = Outgoing {
             topic: topic.to_owned(),
             key: Some(key.to_owned()),
@@ -64,7 +71,7 @@ async fn records_of_both_sides_are_compared() {
         topics: Some(Topics {
             spring: events("spring"),
             ours: events("spring"),
-            window: std::time::Duration::from_secs(2),
+            window: WINDOW,
         }),
         ..crate::options(&bed.spring.url(), &bed.ours.url(), bed.folder.path())
     };

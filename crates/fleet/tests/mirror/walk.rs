@@ -24,7 +24,7 @@ async fn two_equal_fleets_differ_in_nothing() {
         copy: true,
         writes: true,
         // Erasure and renames take their time, at each fleet another one.
-        confirm: std::time::Duration::from_secs(10),
+        confirm: std::time::Duration::from_secs(20),
         ..crate::options("http://127.0.0.1:1", "http://127.0.0.1:1", folder.path())
     };
     let mirror = mirror::start(options, &mirror::shared().unwrap()).await.unwrap();

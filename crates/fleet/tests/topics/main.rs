@@ -50,6 +50,12 @@ async fn topics_are_created_once_and_differences_are_reported() {
     assert_eq!(counts(&text), [0, all, 0, 0], "a dry run created topics: {text}");
     let text = stdout(&topics(brokers, &prefix, &[]));
     assert_eq!(counts(&text), [all, 0, 0, 0], "{text}");
+    // Brokers read the metadata of what was created or changed a moment later.
+    eventually("the topics are as declared", async || {
+        let text = stdout(&topics(brokers, &prefix, &["--dry-run"]));
+        (counts(&text) == [0, 0, all, 0]).then_some(())
+    })
+    .await;
     let text = stdout(&topics(brokers, &prefix, &["--strict"]));
     assert_eq!(counts(&text), [0, 0, all, 0], "{text}");
 
@@ -60,7 +66,6 @@ async fn topics_are_created_once_and_differences_are_reported() {
     for answer in admin.alter_configs(&[other], &AdminOptions::new()).await.unwrap() {
         answer.unwrap();
     }
-    // A changed setting reaches the brokers asynchronously.
     let text = eventually("the difference is reported", async || {
         let text = stdout(&topics(brokers, &prefix, &[]));
         (counts(&text) == [0, 0, all - 1, 1]).then_some(text)
@@ -119,6 +124,12 @@ async fn acls_are_created_once_and_pruned() {
     );
     let text = stdout(&acls(&[]));
     assert_eq!(counts(&text), [all, 0, 0, 0], "a dry run created ACLs: {text}");
+    // Brokers read what was created or deleted a moment later.
+    eventually("the ACLs are as declared", async || {
+        let text = stdout(&acls(&["--dry-run"]));
+        (counts(&text) == [0, all, 0, 0]).then_some(())
+    })
+    .await;
     let text = stdout(&acls(&["--strict"]));
     assert_eq!(counts(&text), [0, all, 0, 0], "{text}");
 
@@ -132,8 +143,11 @@ async fn acls_are_created_once_and_pruned() {
         .collect();
     assert_eq!(stray.len(), 1);
     admin.create_acls(&stray).await.unwrap();
-    let strict = acls(&["--strict"]);
-    assert!(!strict.status.success(), "an undeclared ACL is accepted: {strict:?}");
+    let strict = eventually("an undeclared ACL is not accepted", async || {
+        let strict = acls(&["--strict"]);
+        (!strict.status.success()).then_some(strict)
+    })
+    .await;
     assert_eq!(
         String::from_utf8(strict.stderr).unwrap(),
         "fleet: 1 ACLs of the services are not declared\n"
@@ -147,7 +161,6 @@ async fn acls_are_created_once_and_pruned() {
 
     for service in Service::ALL {
         let principal = format!("User:{prefix}{}", service.short_name());
-        // A broker answers by the metadata that it has read: a topic that was deleted a moment ago may still be in it.
         let found = eventually("the rights are those that are declared", async || {
             let found = admin.acls_of(&principal).await.unwrap();
             (found.len() == declared(service)).then_some(found)
