@@ -29,4 +29,5 @@ mod export;
 mod legacy;
 mod messages;
 mod moving;
+mod moving_accounts;
 mod posts;

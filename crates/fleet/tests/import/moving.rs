@@ -17,89 +17,153 @@ use tokio::task::JoinSet;
 use super::legacy::{Legacy, Target, count};
 
 const PEOPLE: usize = 6;
-/// Posts that are acknowledged before and after each step.
+/// Requests that are acknowledged before and after each step.
 const ACKNOWLEDGED: usize = 60;
 
-/// An acknowledged post, which must be stored.
-type Post = (String, i64, String);
+/// An acknowledged write, which must be stored: a nickname, a number, a text.
+pub type Stored = (String, i64, String);
 
 /// The app's view: one address, behind which the service changes.
 #[derive(Default)]
-struct Gateway {
-    feed: Mutex<Option<String>>,
-    acknowledged: Mutex<BTreeSet<Post>>,
+pub struct Gateway {
+    service: Mutex<Option<String>>,
+    pub acknowledged: Mutex<BTreeSet<Stored>>,
     /// Requests without an answer so far.
     in_flight: AtomicUsize,
     is_over: AtomicBool,
 }
 
 impl Gateway {
-    fn leads_to(&self, feed: Option<&str>) {
-        *self.feed.lock() = feed.map(str::to_owned);
+    pub fn leads_to(&self, service: Option<&str>) {
+        *self.service.lock() = service.map(str::to_owned);
+    }
+
+    /// Begins a request; none when the load is over.
+    pub fn attempt(&self) -> Option<Attempt<'_>> {
+        if self.is_over.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Counted before it looks where the way leads: `quiet` overlooks none.
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        Some(Attempt {
+            service: self.service.lock().clone(),
+            gateway: self,
+        })
+    }
+
+    /// Ends the load.
+    pub async fn end(&self, mut writers: JoinSet<()>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        while let Some(ended) = writers.join_next().await {
+            ended.expect("no writer panics");
+        }
     }
 
     /// Waits until every request has its answer; the way must lead nowhere.
-    async fn quiet(&self) {
+    pub async fn quiet(&self) {
         eventually("every request is answered", async || {
             (self.in_flight.load(Ordering::SeqCst) == 0).then_some(())
         })
         .await;
     }
 
-    /// Waits until this many more posts are acknowledged.
-    async fn more(&self) {
+    /// Waits until this many more requests are acknowledged.
+    pub async fn more(&self) {
         let wanted = self.acknowledged.lock().len() + ACKNOWLEDGED;
-        eventually("posts are acknowledged", async || {
+        eventually("requests are acknowledged", async || {
             (self.acknowledged.lock().len() >= wanted).then_some(())
         })
         .await;
     }
 }
 
+/// A request that is under way.
+pub struct Attempt<'a> {
+    gateway: &'a Gateway,
+    /// Where it goes; nowhere while the service moves.
+    pub service: Option<String>,
+}
+
+impl Attempt<'_> {
+    /// Ends the request: with what was acknowledged, or not, and then it is sent again after a pause, as the app does.
+    pub async fn end(self, acknowledged: Option<Stored>) -> bool {
+        let is_acknowledged = acknowledged.is_some();
+        self.gateway.acknowledged.lock().extend(acknowledged);
+        self.gateway.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if !is_acknowledged {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        is_acknowledged
+    }
+}
+
+/// Returns the date of a person's post of that number: a day each.
+pub fn date(number: i64) -> i64 {
+    (20_230_101 + number / 28 % 12 * 100 + number % 28 + number / 336 * 10_000) * 100_000_000 + 9_000_000
+}
+
+/// Saves a post, and returns whether that was acknowledged.
+pub async fn save(http: &reqwest::Client, feed: &str, person: &Person, date: i64, text: &str) -> bool {
+    let fields = [
+        ("nickname", person.nickname.clone()),
+        ("date", date.to_string()),
+        ("weather", "sunny".to_owned()),
+        ("happiness", "3".to_owned()),
+        ("categoryList", "sea".to_owned()),
+        ("text", text.to_owned()),
+        ("isPublic", "true".to_owned()),
+    ];
+    let form = fields
+        .into_iter()
+        .fold(Form::new(), |form, (name, value)| form.text(name, value));
+    let save = http.post(format!("{feed}/feed-service/saveFeed")).multipart(form);
+    let answer = person.sign(save).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}
+
 /// Writes a post a day; one that is not acknowledged is sent again, as the app does.
 async fn write(gateway: Arc<Gateway>, person: Person) {
     let http = sosohappy_common::tls::client();
     for number in 0_i64.. {
-        let date =
-            (20_230_101 + number / 28 % 12 * 100 + number % 28 + number / 336 * 10_000) * 100_000_000 + 9_000_000;
-        let text = format!("day {number} of {}", person.nickname);
+        let (date, text) = (date(number), format!("day {number} of {}", person.nickname));
         loop {
-            if gateway.is_over.load(Ordering::Relaxed) {
-                return;
+            let Some(attempt) = gateway.attempt() else { return };
+            let mut acknowledged = None;
+            if let Some(feed) = &attempt.service
+                && save(&http, feed, &person, date, &text).await
+            {
+                acknowledged = Some((person.nickname.clone(), date, text.clone()));
             }
-            // Counted before it looks where the way leads: `quiet` overlooks none.
-            gateway.in_flight.fetch_add(1, Ordering::SeqCst);
-            let feed = gateway.feed.lock().clone();
-            let mut is_acknowledged = false;
-            if let Some(feed) = feed {
-                let fields = [
-                    ("nickname", person.nickname.clone()),
-                    ("date", date.to_string()),
-                    ("weather", "sunny".to_owned()),
-                    ("happiness", "3".to_owned()),
-                    ("categoryList", "sea".to_owned()),
-                    ("text", text.clone()),
-                    ("isPublic", "true".to_owned()),
-                ];
-                let form = fields
-                    .into_iter()
-                    .fold(Form::new(), |form, (name, value)| form.text(name, value));
-                let save = http.post(format!("{feed}/feed-service/saveFeed")).multipart(form);
-                let answer = person.sign(save).send().await;
-                is_acknowledged = answer.is_ok_and(|answer| answer.status().is_success());
-            }
-            if is_acknowledged {
-                let post = (person.nickname.clone(), date, text.clone());
-                gateway.acknowledged.lock().insert(post);
-            }
-            gateway.in_flight.fetch_sub(1, Ordering::SeqCst);
-            if is_acknowledged {
+            if attempt.end(acknowledged).await {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A person with a row of the legacy auth and a token that services of both fleets know.
+pub async fn person(bed: &Bed, legacy: &Legacy, number: usize) -> Person {
+    let (email, nickname) = (format!("person{number}@example.com+kakao"), format!("person{number}"));
+    legacy.user(&email, &nickname).await;
+    let person = bed.person(&email, &nickname).await;
+    publish_raw(bed, &person).await;
+    person
+}
+
+/// Publishes the token itself: a Spring service does not know it by its digest.
+pub async fn publish_raw(bed: &Bed, person: &Person) {
+    let issued_at = sosohappy_common::clock::Clock::now(&sosohappy_common::clock::SystemClock);
+    bed.publish(AccessTokenIssued {
+        account: person.account.clone(),
+        digest: TokenDigest::of(&person.token),
+        raw: Some(person.token.clone()),
+        session: person.session,
+        role: Role::User,
+        issued_at,
+        expires_at: Some(issued_at + Duration::from_hours(1)),
+    })
+    .await;
 }
 
 #[derive(Deserialize)]
@@ -109,7 +173,7 @@ struct Shown {
 }
 
 /// Everything that the people see of their own.
-async fn shown(feed: &str, people: &[Person]) -> BTreeSet<Post> {
+async fn shown(feed: &str, people: &[Person]) -> BTreeSet<Stored> {
     let http = sosohappy_common::tls::client();
     let mut shown = BTreeSet::new();
     for person in people {
@@ -147,22 +211,7 @@ async fn feed_moves_forward_and_back_under_load() {
     let arguments = ["--auth", urls[0].as_str(), "--feed", urls[1].as_str()];
     let mut people = Vec::new();
     for number in 0..PEOPLE {
-        let (email, nickname) = (format!("person{number}@example.com+kakao"), format!("person{number}"));
-        legacy.user(&email, &nickname).await;
-        let person = bed.person(&email, &nickname).await;
-        // A Spring service knows a token by itself, not by its digest.
-        let issued_at = sosohappy_common::clock::Clock::now(&sosohappy_common::clock::SystemClock);
-        bed.publish(AccessTokenIssued {
-            account: person.account.clone(),
-            digest: TokenDigest::of(&person.token),
-            raw: Some(person.token.clone()),
-            session: person.session,
-            role: Role::User,
-            issued_at,
-            expires_at: Some(issued_at + Duration::from_hours(1)),
-        })
-        .await;
-        people.push(person);
+        people.push(person(&bed, &legacy, number).await);
     }
     let gateway = Arc::new(Gateway::default());
     let mut writers = JoinSet::new();
@@ -203,8 +252,7 @@ async fn feed_moves_forward_and_back_under_load() {
     let spring = SpringFeed::start(&bed.bus, &urls[1], Start::Earliest).await;
     gateway.leads_to(Some(spring.url()));
     gateway.more().await;
-    gateway.is_over.store(true, Ordering::Relaxed);
-    while writers.join_next().await.is_some() {}
+    gateway.end(writers).await;
     let acknowledged = gateway.acknowledged.lock().clone();
     let lost: Vec<_> = acknowledged
         .difference(&shown(spring.url(), &people).await)

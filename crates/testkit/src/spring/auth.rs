@@ -41,23 +41,29 @@ struct Service {
 type Shared = State<Arc<Service>>;
 
 impl SpringAuth {
-    /// Starts the service on a `MySQL` database.
+    /// Starts the service on a `MySQL` database, with a secret of its own for tokens.
     pub async fn start(bus: &Arc<dyn Bus>, database: &str) -> Self {
+        let entropy: &dyn Entropy = &SystemEntropy;
+        Self::start_with_secret(bus, database, &entropy.hex(64)).await
+    }
+
+    /// Starts the service on a `MySQL` database, with the HS512 secret that it had before a restart.
+    pub async fn start_with_secret(bus: &Arc<dyn Bus>, database: &str, secret: &str) -> Self {
         let pool = tables::open(database, tables::AUTH)
             .await
             .expect("the tables are created");
         let mut host = Host::new(bus.clone());
-        let entropy: &dyn Entropy = &SystemEntropy;
         let service = Arc::new(Service {
             pool: pool.clone(),
             publisher: host.publisher(),
-            secret: entropy.hex(64),
+            secret: secret.to_owned(),
         });
         let routes = Router::new()
             .route("/auth-service/getAuthorizeCode", post(authorize_code))
             .route("/auth-service/signIn", post(sign_in))
             .route("/auth-service/reIssueToken", get(reissue))
             .route("/auth-service/checkDuplicateNickname", get(check_duplicate_nickname))
+            .route("/auth-service/findIntroduction", post(find_introduction))
             .route("/auth-service/setProfile", post(set_profile))
             .route("/auth-service/resign", post(resign))
             .with_state(service);
@@ -232,6 +238,19 @@ async fn check_duplicate_nickname(
         [email] => Ok(Json(json!({ "email": email, "isPresent": true })).into_response()),
         _ => Err(StatusCode::INTERNAL_SERVER_ERROR.into()),
     }
+}
+
+async fn find_introduction(
+    State(service): Shared,
+    headers: HeaderMap,
+    Params(asked): Params<Named>,
+) -> Result<Response, Failed> {
+    service.caller(&headers)?;
+    let found: Option<Option<String>> = sqlx::query_scalar("SELECT introduction FROM user WHERE nickname = ?")
+        .bind(&asked.nickname)
+        .fetch_optional(&service.pool)
+        .await?;
+    Ok(Json(json!({ "introduction": found.flatten().unwrap_or_default() })).into_response())
 }
 
 #[derive(Deserialize)]
