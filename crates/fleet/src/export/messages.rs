@@ -1,8 +1,12 @@
 //! The export of messages to the collection `message`.
 
+use std::collections::{HashMap, HashSet};
+
+use futures::{StreamExt as _, TryStreamExt as _};
 use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
+use sosohappy_dm::export::ExportedMessage;
 use sosohappy_dm::import::Importer;
 
 use crate::import::Report;
@@ -29,32 +33,53 @@ pub async fn export(
         let page = dm.messages_after(&last, PAGE).await?;
         let Some(newest) = page.last() else { return Ok(()) };
         newest.id.clone_into(&mut last);
-        for message in page {
-            // Imported messages have no derived id: the collection has them already.
-            let Some(id) = message.legacy_id() else { continue };
-            let id = ObjectId::from_bytes(id);
-            if messages.find_one(doc! { "_id": id }).await?.is_some() {
-                report.count(TABLE, "unchanged");
-                continue;
-            }
+        // Imported messages have no derived id: the collection has them already.
+        let ours = page.into_iter().filter_map(|message| {
+            let id = ObjectId::from_bytes(message.legacy_id()?);
+            Some((id, document(id, &message)))
+        });
+        let ours: HashMap<ObjectId, Document> = ours.collect();
+        let present = present(messages, ours.keys().copied()).await?;
+        let (unchanged, new): (Vec<_>, Vec<_>) = ours.into_iter().partition(|(id, _)| present.contains(id));
+        for _ in &unchanged {
+            report.count(TABLE, "unchanged");
+        }
+        for _ in &new {
             report.count(TABLE, "created");
-            if dry_run {
-                continue;
-            }
-            let mut room = [message.sender.as_str(), message.receiver.as_str()];
-            room.sort_unstable();
-            let document = doc! {
-                "messageRoomId": room.join(","),
-                "date": message.date,
-                "sender": &message.sender,
-                "receiver": &message.receiver,
-                "text": &message.text,
-                ORIGIN: &message.id,
-            };
+        }
+        if !new.is_empty() && !dry_run {
+            // A killed run may have written some of them: their ids are the same, so that the next run finds them.
             messages
-                .update_one(doc! { "_id": id }, doc! { "$setOnInsert": document })
-                .upsert(true)
+                .insert_many(new.into_iter().map(|(_, document)| document))
                 .await?;
         }
+    }
+}
+
+/// Returns those of the ids that the collection has.
+async fn present(
+    messages: &Collection<Document>,
+    ids: impl Iterator<Item = ObjectId>,
+) -> anyhow::Result<HashSet<ObjectId>> {
+    let ids: Vec<ObjectId> = ids.collect();
+    let found = messages
+        .find(doc! { "_id": { "$in": ids } })
+        .projection(doc! { "_id": 1 })
+        .await?;
+    let found = found.map(|document| anyhow::Ok(document?.get_object_id("_id")?));
+    found.try_collect().await
+}
+
+fn document(id: ObjectId, message: &ExportedMessage) -> Document {
+    let mut room = [message.sender.as_str(), message.receiver.as_str()];
+    room.sort_unstable();
+    doc! {
+        "_id": id,
+        "messageRoomId": room.join(","),
+        "date": message.date,
+        "sender": &message.sender,
+        "receiver": &message.receiver,
+        "text": &message.text,
+        ORIGIN: &message.id,
     }
 }

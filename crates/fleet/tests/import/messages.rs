@@ -1,19 +1,22 @@
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
-use serde_json::Value;
-use sosohappy_testkit::{Bed, Person, Running};
+use serde_json::{Value, json};
+use sosohappy_bus::Start;
+use sosohappy_testkit::spring::SpringDm;
+use sosohappy_testkit::{Bed, Person, Running, Socket, eventually};
 
 use super::legacy::{Legacy, Target, count};
+use super::moving::publish_raw;
 
 /// The legacy collection of one test; it is dropped at its end.
-struct Collected {
-    url: String,
-    messages: Collection<Document>,
+pub struct Collected {
+    pub url: String,
+    pub messages: Collection<Document>,
 }
 
 impl Collected {
-    async fn new(name: &str) -> Self {
+    pub async fn new(name: &str) -> Self {
         let server = std::env::var("SOSOHAPPY_TEST_MONGODB").expect("the engines are there");
         let (base, options) = server.split_once("/?").expect("a URL without a database");
         let url = format!("{base}/{name}?{options}");
@@ -24,7 +27,7 @@ impl Collected {
         }
     }
 
-    async fn add(&self, mut message: Document) -> String {
+    pub async fn add(&self, mut message: Document) -> String {
         let id = ObjectId::new();
         message.insert("_id", id);
         message.insert("_class", "com.sosohappy.dm.Message");
@@ -33,7 +36,7 @@ impl Collected {
     }
 }
 
-fn message(sender: &str, receiver: &str, date: i64, text: &str) -> Document {
+pub fn message(sender: &str, receiver: &str, date: i64, text: &str) -> Document {
     let mut room = [sender, receiver];
     room.sort_unstable();
     doc! { "messageRoomId": room.join(","), "sender": sender, "receiver": receiver, "date": date, "text": text }
@@ -128,4 +131,103 @@ async fn messages_of_another_collection_are_taken_over(bed: Bed) {
     from.messages.drop().await.expect("dropped");
 }
 
-on_both_targets!(messages_of_another_collection_are_taken_over);
+/// Sends a message, and waits until it is stored: the sender finds it in the history.
+async fn send(dm: &Running, sender: &Person, receiver: &str, date: i64, text: &str) {
+    let url = dm.at("/dm-service/connect-dm").replace("http://", "ws://");
+    let mut socket = Socket::connect(&format!("{url}?nickname={}", sender.nickname), Some(sender))
+        .await
+        .expect("the socket opens");
+    let frame = json!({ "sender": sender.nickname, "receiver": receiver, "date": date, "text": text });
+    socket.send(frame.to_string()).await;
+    eventually("the message is stored", async || {
+        let texts = history(dm, sender, receiver).await;
+        texts.iter().any(|found| found == text).then_some(())
+    })
+    .await;
+}
+
+/// The step of dm is undone where the services use a collection each.
+async fn messages_written_here_go_back(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    for name in ["kim", "lee"] {
+        legacy.user(&format!("{name}@example.com+kakao"), name).await;
+    }
+    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
+    let there = Collected::new(&name).await;
+    there
+        .add(message("kim", "lee", 2_023_090_513_000_000, "at Spring"))
+        .await;
+    let auth = legacy.url("auth");
+    let arguments = ["--auth", auth.as_str(), "--messages", there.url.as_str()];
+    target.import(&arguments);
+
+    let (kim, lee) = (
+        bed.person("kim@example.com+kakao", "kim").await,
+        bed.person("lee@example.com+kakao", "lee").await,
+    );
+    let dm = dm(&bed).await;
+    send(&dm, &lee, "kim", 2_023_090_514_000_000, "at ours").await;
+    send(&dm, &kim, "lee", 2_023_090_515_000_000, "at ours too").await;
+    dm.stop().await;
+
+    let back = ["--messages", there.url.as_str()];
+    let dry = target.export(&[&back[..], &["--dry-run"]].concat());
+    assert_eq!(count(&dry, "message", "created"), 2, "{dry}");
+    assert_eq!(there.messages.count_documents(doc! {}).await.expect("a count"), 1);
+    let first = target.export(&back);
+    assert_eq!(count(&first, "message", "created"), 2, "{first}");
+    let again = target.export(&back);
+    let counts = ["unchanged", "created"].map(|outcome| count(&again, "message", outcome));
+    assert_eq!(counts, [2, 0], "{again}");
+
+    // Spring serves again: everything is there once, and it goes on.
+    let spring = SpringDm::start(&bed.bus, &there.url, Start::Earliest).await;
+    publish_raw(&bed, &kim).await;
+    let ask = [
+        ("sender", "kim"),
+        ("receiver", "lee"),
+        ("timeBoundary", "9999999999999999"),
+        ("messageCnt", "50"),
+    ];
+    let shown = eventually("Spring knows the token", async || {
+        let request = sosohappy_common::tls::client().post(format!("{}/dm-service/findDirectMessage", spring.url()));
+        let answer = kim.sign(request).form(&ask).send().await.ok()?;
+        answer.error_for_status().ok()?.json::<Vec<Value>>().await.ok()
+    })
+    .await;
+    let shown: Vec<_> = shown
+        .iter()
+        .map(|message| (&message["sender"], &message["text"]))
+        .collect();
+    let (kim_there, lee_there) = (json!("kim"), json!("lee"));
+    let wanted = [json!("at Spring"), json!("at ours"), json!("at ours too")];
+    assert_eq!(
+        shown,
+        [
+            (&kim_there, &wanted[0]),
+            (&lee_there, &wanted[1]),
+            (&kim_there, &wanted[2])
+        ]
+    );
+    drop(spring);
+
+    // The next step forward takes none of them twice.
+    there
+        .add(message("lee", "kim", 2_023_090_516_000_000, "at Spring again"))
+        .await;
+    let forward = target.import(&arguments);
+    let counts = ["created", "unchanged", "ours"].map(|outcome| count(&forward, "message", outcome));
+    assert_eq!(counts, [1, 1, 2], "{forward}");
+    let dm = self::dm(&bed).await;
+    assert_eq!(
+        history(&dm, &kim, "lee").await,
+        ["at Spring", "at ours", "at ours too", "at Spring again"]
+    );
+    there.messages.drop().await.expect("dropped");
+}
+
+on_both_targets!(
+    messages_of_another_collection_are_taken_over,
+    messages_written_here_go_back
+);
