@@ -4,21 +4,25 @@
 //! wanted, the last after it has stopped. A run that is killed is run again.
 
 pub(crate) mod accounts;
+mod apis;
 pub(crate) mod exclusive;
 pub(crate) mod messages;
 mod names;
 pub(crate) mod posts;
 mod report;
+mod sample;
 pub(crate) mod source;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::DeserializeOwned;
 use sosohappy_common::settings;
 use sosohappy_common::{Account, Context};
 
+use self::apis::Apis;
+pub use self::apis::Options as ApiOptions;
 pub(crate) use self::names::Names;
 pub(crate) use self::report::Report;
 use crate::launch;
@@ -34,6 +38,8 @@ pub struct Options {
     pub messages: Option<String>,
     /// Nicknames that the operator has assigned.
     pub bearers: Vec<(String, Account)>,
+    /// Where both fleets answer, to compare some rows through their APIs.
+    pub apis: Option<ApiOptions>,
     /// Where the fleet keeps everything that the environment does not place elsewhere.
     pub data: PathBuf,
     pub report: PathBuf,
@@ -45,6 +51,8 @@ pub(crate) struct Pass {
     context: Context,
     report: Report,
     dry_run: bool,
+    /// None if nothing is compared through them.
+    apis: Option<Apis>,
 }
 
 /// A progress bar, which is only drawn on a terminal. It ends when it is dropped.
@@ -74,6 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         context: context(),
         report: Report::create(&options.report)?,
         dry_run: options.dry_run,
+        apis: options.apis.as_ref().map(Apis::new).transpose()?,
     };
     let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
     let auth = sosohappy_auth::import::Importer::open(settings, &context()).await?;
@@ -84,6 +93,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if options.dry_run {
         println!("dry run: nothing was written");
     }
+    let different = pass.apis.map_or(0, |apis| apis.different);
+    ensure!(
+        different == 0,
+        "check: the fleets answer differently for {different} rows; the report names their fields"
+    );
     Ok(())
 }
 

@@ -186,6 +186,18 @@ struct ImportSpring {
     /// The account of a nickname that more than one account has or had; may be repeated
     #[arg(long, value_name = "NICKNAME=ACCOUNT", value_parser = bearer)]
     bearer: Vec<(String, Account)>,
+    /// Compare some rows through the APIs of both fleets: the address of the legacy services, or of one of them; may be repeated
+    #[arg(long, value_name = "[SERVICE=]URL", requires_all = ["ours", "account", "token"], conflicts_with = "dry_run")]
+    spring: Vec<String>,
+    /// The address of our services, or of one of them; may be repeated
+    #[arg(long, value_name = "[SERVICE=]URL", requires = "spring")]
+    ours: Vec<String>,
+    /// The account that sends the requests
+    #[arg(long = "as", id = "account", value_name = "ACCOUNT", requires = "spring")]
+    account: Option<Account>,
+    /// An access token of this account that both fleets accept
+    #[arg(long, env = "SOSOHAPPY_ACCESS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
     /// Only report; writes nothing except missing tables
     #[arg(long)]
     dry_run: bool,
@@ -258,6 +270,15 @@ impl Import {
             feed: spring.feed,
             messages: spring.messages,
             bearers: spring.bearer,
+            apis: spring
+                .account
+                .zip(spring.token)
+                .map(|(account, token)| import::ApiOptions {
+                    spring: spring.spring,
+                    ours: spring.ours,
+                    account,
+                    token: token.into(),
+                }),
             data: spring.data,
             report: spring.report,
             dry_run: spring.dry_run,

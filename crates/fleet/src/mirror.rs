@@ -6,13 +6,13 @@
 //! topics of both sides.
 
 mod body;
-mod compare;
+pub(crate) mod compare;
 mod pairs;
-mod proxy;
+pub(crate) mod proxy;
 mod records;
 mod report;
 mod routes;
-mod rules;
+pub(crate) mod rules;
 mod shadow;
 mod sockets;
 

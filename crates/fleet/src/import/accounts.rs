@@ -13,7 +13,9 @@ use sosohappy_common::{Account, Nickname, NicknameKey};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlPool, QueryBuilder};
 
+use super::apis::Request;
 use super::report::Report;
+use super::sample::Sample;
 use super::source::{self, Pictures};
 use super::{Pass, Stage};
 
@@ -57,6 +59,8 @@ struct Decisions {
     duplicates: HashMap<i64, i64>,
     /// Accounts whose nickname another account keeps.
     nameless: HashSet<i64>,
+    /// Accounts of which the legacy auth may show another row: one of the same address or nickname.
+    contested: HashSet<i64>,
     rows: u64,
 }
 
@@ -71,6 +75,7 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
     let decisions = decide(pool, importer).await.context("user")?;
     let stage = Stage::begin("accounts", decisions.rows);
     let mut names = Vec::new();
+    let mut shown = Sample::default();
     let mut last = i64::MIN;
     loop {
         let read_at = pass.context.clock.now();
@@ -81,6 +86,7 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
             break;
         }
         let mut batch = Batch::default();
+        stage.inc(page.len() as u64);
         for row in page {
             if let Some(winner) = decisions.duplicates.get(&row.user.id) {
                 if let Some(nickname) = row.user.nickname.filter(|nickname| !nickname.is_empty()) {
@@ -90,22 +96,22 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
                 let reason = format!("the address is that of row {winner}, which is the account");
                 pass.report
                     .note(TABLE, row.user.id, "duplicate", Some("email"), &reason)?;
-                stage.inc(1);
                 continue;
             }
             if batch.bytes + row.photo_bytes > PHOTO_BYTES && !batch.users.is_empty() {
-                take(pass, pool, importer, std::mem::take(&mut batch), &stage, read_at).await?;
+                let full = std::mem::take(&mut batch);
+                take(pass, pool, importer, full, &decisions, &mut shown, read_at).await?;
             }
             batch.push(row, &decisions, &mut pass.report)?;
         }
-        take(pass, pool, importer, batch, &stage, read_at).await?;
+        take(pass, pool, importer, batch, &decisions, &mut shown, read_at).await?;
         last = until;
     }
     if !pass.dry_run {
         let names = names_of_winners(pool, names).await?;
         importer.set_further_names(&names).await?;
     }
-    Ok(())
+    compare(pass, &shown.rows).await
 }
 
 /// The account of a duplicate is the one of the row that won, whose letter case may be another.
@@ -181,14 +187,17 @@ async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisio
         match accounts.last() {
             Some(winner) if winner.email == row.email => {
                 decisions.duplicates.insert(row.id, winner.id);
+                decisions.contested.insert(winner.id);
             }
             _ => accounts.push(row),
         }
     }
     accounts.retain(|row| row.nickname.is_some());
     accounts.sort_unstable_by_key(|row| (row.nickname, Reverse(row.rank), row.id));
-    let pairs = accounts.windows(2).filter(|pair| pair[0].nickname == pair[1].nickname);
-    decisions.nameless = pairs.map(|pair| pair[1].id).collect();
+    for pair in accounts.windows(2).filter(|pair| pair[0].nickname == pair[1].nickname) {
+        decisions.nameless.insert(pair[1].id);
+        decisions.contested.extend([pair[0].id, pair[1].id]);
+    }
     Ok(decisions)
 }
 
@@ -243,18 +252,27 @@ pub fn read(row: &MySqlRow) -> anyhow::Result<ReadUser> {
     })
 }
 
+/// An account as both fleets are asked for it.
+struct ShownUser {
+    id: i64,
+    nickname: String,
+}
+
 /// Rows of one transaction.
 #[derive(Default)]
 struct Batch {
     users: Vec<LegacyUser>,
     sizes: HashMap<i64, u64>,
     bytes: u64,
+    /// Rows with bytes that are no text.
+    repaired: HashSet<i64>,
 }
 
 impl Batch {
     fn push(&mut self, row: ReadUser, decisions: &Decisions, report: &mut Report) -> anyhow::Result<()> {
         let mut user = row.user;
         for column in row.repaired {
+            self.repaired.insert(user.id);
             report.note(
                 TABLE,
                 user.id,
@@ -276,15 +294,47 @@ async fn take(
     pool: &MySqlPool,
     importer: &Importer,
     batch: Batch,
-    stage: &Stage,
+    decisions: &Decisions,
+    shown: &mut Sample<ShownUser>,
     read_at: jiff::Timestamp,
 ) -> anyhow::Result<()> {
     let wanted = importer.photos_to_read(&batch.users).await?;
     let wanted: Vec<_> = wanted.into_iter().map(|id| (id, batch.sizes[&id])).collect();
     let photos = PHOTOS.read(pool, &wanted).await.context("user.profile_img")?;
     let applied = importer.apply(&batch.users, &photos, read_at, pass.dry_run).await?;
-    stage.inc(applied.len() as u64);
+    for (user, row) in batch.users.iter().zip(&applied) {
+        let nickname = user.nickname.clone().unwrap_or_default();
+        // A longer one was generated: the profile is not set.
+        let is_set = Nickname::choose(nickname.clone()).is_ok();
+        let is_contested = decisions.contested.contains(&user.id) || batch.repaired.contains(&user.id);
+        if is_set && !is_contested && shows_what_was_read(row) {
+            shown.offer(ShownUser { id: user.id, nickname });
+        }
+    }
     record(pass, &applied)
+}
+
+/// Whether the account has the nickname and the introduction of its row.
+fn shows_what_was_read(row: &Applied) -> bool {
+    matches!(row.outcome, Outcome::Unchanged | Outcome::Created | Outcome::Updated)
+        && !row
+            .notes
+            .iter()
+            .any(|note| ["nickname", "introduction"].contains(&note.column))
+}
+
+/// Asks both fleets for some accounts, if there are two to ask.
+async fn compare(pass: &mut Pass, users: &[ShownUser]) -> anyhow::Result<()> {
+    let Some(apis) = &mut pass.apis else { return Ok(()) };
+    for user in users {
+        let request = Request {
+            row: &user.id.to_string(),
+            route: ("auth-service", "findIntroduction"),
+            form: &[("nickname", &user.nickname)],
+        };
+        apis.compare(&mut pass.report, request).await?;
+    }
+    Ok(())
 }
 
 /// Rows that were taken over from between two ids and are not there any more.

@@ -6,9 +6,12 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection};
+use sosohappy_common::Account;
 use sosohappy_dm::import::{Importer, LegacyMessage, Outcome};
 
+use super::apis::Request;
 use super::names::Names;
+use super::sample::Sample;
 use super::{Pass, Stage};
 
 pub const TABLE: &str = "message";
@@ -40,6 +43,7 @@ pub async fn import(
     let all = messages.count_documents(doc! {}).await.context("--messages")?;
     let stage = Stage::begin("messages", all);
     let mut seen = 0;
+    let mut shown = Sample::default();
     let mut last = ObjectId::from_bytes([0; 12]);
     loop {
         // Only ids of the kind the legacy dm makes are greater.
@@ -70,6 +74,13 @@ pub async fn import(
         }
         let outcomes = importer.apply(&batch, pass.dry_run).await?;
         for (message, outcome) in batch.iter().zip(outcomes) {
+            let is_here = matches!(outcome, Outcome::Unchanged | Outcome::Created);
+            if let Some(apis) = &pass.apis
+                && is_here
+                && let Some(message) = shown_to(&apis.account, message, names)
+            {
+                shown.offer(message);
+            }
             let (outcome, reason) = explain(outcome);
             pass.report.count(TABLE, outcome);
             if let Some((field, reason)) = reason {
@@ -80,6 +91,53 @@ pub async fn import(
     }
     for _ in seen..all {
         pass.report.count(TABLE, "ours");
+    }
+    compare(pass, names, &shown.rows).await
+}
+
+/// A message of the account that asks both fleets.
+struct ShownMessage {
+    id: String,
+    /// The nickname of the other one of the conversation.
+    other: String,
+    date: i64,
+}
+
+/// Returns the message as the account can ask for it: if it is one of the account's, and both people still have the nicknames that it
+/// was written under, by which the legacy dm finds it.
+fn shown_to(account: &Account, message: &LegacyMessage, names: &Names) -> Option<ShownMessage> {
+    let sent = (&message.sender, &message.sender_nickname);
+    let received = (&message.receiver, &message.receiver_nickname);
+    let has_name = |(person, nickname): (&Account, &String)| names.present(nickname) == Ok(person);
+    let (_, other) = match account {
+        sender if sender == sent.0 => received,
+        receiver if receiver == received.0 => sent,
+        _ => return None,
+    };
+    (has_name(sent) && has_name(received)).then(|| ShownMessage {
+        id: message.id.clone(),
+        other: other.clone(),
+        date: message.date,
+    })
+}
+
+/// Asks both fleets for some messages, if there are two to ask.
+async fn compare(pass: &mut Pass, names: &Names, messages: &[ShownMessage]) -> anyhow::Result<()> {
+    let Some(apis) = &mut pass.apis else { return Ok(()) };
+    let asking = apis.nickname(names)?;
+    for message in messages {
+        // The newest message before the boundary is the one asked for.
+        let request = Request {
+            row: &message.id,
+            route: ("dm-service", "findDirectMessage"),
+            form: &[
+                ("sender", asking),
+                ("receiver", &message.other),
+                ("timeBoundary", &(message.date + 1).to_string()),
+                ("messageCnt", "1"),
+            ],
+        };
+        apis.compare(&mut pass.report, request).await?;
     }
     Ok(())
 }
@@ -117,11 +175,7 @@ fn read(document: &Document, names: &Names) -> Result<LegacyMessage, Reason> {
     })
 }
 
-fn person(
-    document: &Document,
-    field: &'static str,
-    names: &Names,
-) -> Result<(sosohappy_common::Account, String), Reason> {
+fn person(document: &Document, field: &'static str, names: &Names) -> Result<(Account, String), Reason> {
     let nickname = document.get_str(field).map_err(|_| (field, "no nickname"))?;
     let account = names.ever(nickname).map_err(|unknown| (field, unknown.reason()))?;
     Ok((account.clone(), nickname.to_owned()))

@@ -91,6 +91,13 @@ impl Names {
     pub fn here(&self) -> &[(Account, String)] {
         &self.here
     }
+
+    /// Returns what one account is called here. Looks through all accounts.
+    #[must_use]
+    pub fn nickname_here(&self, account: &Account) -> Option<&str> {
+        let found = self.here.iter().find(|(known, _)| known == account);
+        found.map(|(_, nickname)| nickname.as_str())
+    }
 }
 
 fn told(bearer: Option<&Bearer>) -> Result<&Account, Unknown> {

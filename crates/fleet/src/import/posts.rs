@@ -11,8 +11,10 @@ use sosohappy_feed::import::{Applied, Importer, LegacyLike, LegacyPost, Outcome}
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlExecutor, MySqlPool, QueryBuilder};
 
+use super::apis::Request;
 use super::names::Names;
 use super::report::Report;
+use super::sample::Sample;
 use super::source::{self, Pictures};
 use super::{Pass, Stage};
 
@@ -29,9 +31,6 @@ const PICTURE_BYTES: u64 = 8 << 20;
 
 /// Rows without a post that are read at once.
 const ORPHANS: i64 = 1000;
-
-/// Pictures that are compared byte by byte in the end.
-const COMPARED: usize = 50;
 
 const REPAIRED: &str = "bytes that are no text were replaced";
 
@@ -71,13 +70,23 @@ const LIGHT_PAGE: i64 = 5000;
 struct Expected {
     posts: i64,
     happiness: i64,
-    /// Some pictures that were placed, spread over all.
-    images: Vec<i64>,
-    images_seen: usize,
+    /// Some pictures that were placed.
+    images: Sample<i64>,
+    /// Some public posts of which the legacy feed answers what was imported.
+    shown: Sample<ShownPost>,
     /// Rows whose posts, if there are any, are here as an earlier pass or this fleet has written them.
     others: Vec<i64>,
     /// Posts of this pass that a row took the place of which was written while it ran: the next pass counts them.
     raced: u64,
+}
+
+/// A post as both fleets are asked for it.
+#[derive(Debug)]
+struct ShownPost {
+    id: i64,
+    author: Account,
+    nickname: String,
+    date: i64,
 }
 
 /// Which rows another row of the same author and day takes the place of, among those up to the last id. Of a day's rows the one with the
@@ -85,6 +94,8 @@ struct Expected {
 #[derive(Debug, Default)]
 struct Decisions {
     superseded: HashSet<i64>,
+    /// Those and the rows that take their places: the legacy feed may show either.
+    contested: HashSet<i64>,
     rows: u64,
     last: i64,
 }
@@ -120,7 +131,10 @@ async fn decide(pool: &MySqlPool, names: &Names) -> anyhow::Result<Decisions> {
     let day = |date: i64| date.div_euclid(DIGITS_BELOW_DAY);
     let pairs = rows.windows(2);
     let of_one_day = pairs.filter(|pair| pair[0].0 == pair[1].0 && day(pair[0].1.0) == day(pair[1].1.0));
-    decisions.superseded = of_one_day.map(|pair| pair[1].2.0).collect();
+    for pair in of_one_day {
+        decisions.superseded.insert(pair[1].2.0);
+        decisions.contested.extend([pair[0].2.0, pair[1].2.0]);
+    }
     Ok(decisions)
 }
 
@@ -153,6 +167,7 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer, name
     }
     if !pass.dry_run {
         check(pool, importer, &expected).await?;
+        compare(pass, names, &expected.shown.rows).await?;
     }
     Ok(())
 }
@@ -160,6 +175,10 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer, name
 /// A post that was read, with its altered columns.
 struct ReadPost {
     id: i64,
+    /// As the row has it.
+    nickname: String,
+    /// Whether the legacy feed shows others what is imported: no value is missing or altered.
+    is_verbatim: bool,
     post: Result<LegacyPost, (&'static str, &'static str)>,
     notes: Vec<Note>,
     /// Rows of children, of which those that could be placed are in the post.
@@ -391,11 +410,11 @@ fn read(row: &MySqlRow, children: Children, names: &Names) -> anyhow::Result<Rea
     if text.repaired {
         altered("text", REPAIRED);
     }
-    let weather = source::text(row, "weather")?;
-    if weather.repaired {
+    let weather_there = source::text(row, "weather")?;
+    if weather_there.repaired {
         altered("weather", REPAIRED);
     }
-    let weather = word(weather.text.as_deref().unwrap_or_default(), &mut |reason| {
+    let weather = word(weather_there.text.as_deref().unwrap_or_default(), &mut |reason| {
         altered("weather", reason);
     });
     let weather = weather.unwrap_or_else(|| {
@@ -405,6 +424,11 @@ fn read(row: &MySqlRow, children: Children, names: &Names) -> anyhow::Result<Rea
     let is_public = source::integer(row, "is_public")? == Some(1);
     let counts = (children.images.len(), children.likes.len());
     let categories = categories(&children.categories, &mut notes);
+    let is_verbatim = is_public
+        && text.text.is_some()
+        && weather_there.text.as_deref() == Some(weather.as_str())
+        && texts(&children.categories).eq(categories.iter().map(|category| Some(category.as_str())))
+        && texts(&children.likes).all(|liker| has_one_name(liker, names));
     let mut untold = HashMap::new();
     let likes = likes(children.likes, names, &mut notes, &mut untold);
     let mut images: Vec<i64> = children.images.iter().map(|child| child.id).collect();
@@ -433,12 +457,23 @@ fn read(row: &MySqlRow, children: Children, names: &Names) -> anyhow::Result<Rea
     };
     Ok(ReadPost {
         id: post,
+        is_verbatim: is_verbatim && notes.is_empty(),
+        nickname: nickname.text.clone().unwrap_or_default(),
         post: author.and_then(|author: Account| Ok(read(author, date?))),
         notes,
         images: counts.0,
         likes: counts.1,
         untold,
     })
+}
+
+fn texts(children: &[Child]) -> impl Iterator<Item = Option<&str>> {
+    children.iter().map(|child| child.text.text.as_deref())
+}
+
+/// Whether a like shows the nickname that its account has now, and none of another account.
+fn has_one_name(liker: Option<&str>, names: &Names) -> bool {
+    liker.is_some_and(|liker| names.ever(liker).is_ok() && names.ever(liker) == names.present(liker))
 }
 
 /// A weather or category as feed takes it.
@@ -541,6 +576,8 @@ async fn write(
         match row.post {
             Ok(post) => {
                 let read = Read {
+                    is_shown: row.is_verbatim && !decisions.contested.contains(&row.id),
+                    nickname: row.nickname,
                     post: post.clone(),
                     images: row.images,
                     likes: row.likes,
@@ -584,6 +621,9 @@ fn count(report: &mut Report, table: &'static str, outcome: &'static str, times:
 
 /// A post that was handed over, with how many rows of pictures and likes it had.
 struct Read {
+    /// Whether other people see it as it is in the legacy database.
+    is_shown: bool,
+    nickname: String,
     post: LegacyPost,
     images: usize,
     likes: usize,
@@ -611,6 +651,8 @@ fn is_as_read(outcome: Outcome) -> bool {
 /// Counts the pictures and likes of a post.
 fn record_children(report: &mut Report, row: &Applied, read: Read, expected: &mut Expected) -> anyhow::Result<()> {
     let Read {
+        is_shown,
+        nickname,
         post,
         images,
         likes,
@@ -628,7 +670,7 @@ fn record_children(report: &mut Report, row: &Applied, read: Read, expected: &mu
         if let Some(reason) = unfit.get(image) {
             report.note(IMAGES, image, "unplaced", Some("image"), reason)?;
         } else {
-            expected.sample(*image);
+            expected.images.offer(*image);
         }
     }
     count(report, IMAGES, "placed", post.images.len() - unfit.len());
@@ -644,26 +686,18 @@ fn record_children(report: &mut Report, row: &Applied, read: Read, expected: &mu
     for (like, reason) in &unplaced {
         report.note(LIKES, like, "unplaced", Some("nickname"), reason)?;
     }
+    if is_shown && unfit.is_empty() {
+        expected.shown.offer(ShownPost {
+            id: post.id,
+            author: post.author,
+            nickname,
+            date: post.date,
+        });
+    }
     let placed = post.likes.len() - unplaced.len();
     count(report, LIKES, "placed", placed);
     count(report, LIKES, "unplaced", likes - placed);
     Ok(())
-}
-
-impl Expected {
-    /// Keeps every one at first, then every second, fourth, eighth …: at most [`COMPARED`], from the beginning to the end.
-    fn sample(&mut self, image: i64) {
-        let every = self.images_seen / COMPARED + 1;
-        if self.images_seen.is_multiple_of(every) {
-            if self.images.len() >= COMPARED {
-                let place = self.images_seen / every % COMPARED;
-                self.images[place] = image;
-            } else {
-                self.images.push(image);
-            }
-        }
-        self.images_seen += 1;
-    }
 }
 
 fn explain(outcome: Outcome) -> (&'static str, Option<&'static str>) {
@@ -725,7 +759,7 @@ async fn check(pool: &MySqlPool, importer: &Importer, expected: &Expected) -> an
         );
     }
     let mut same = 0;
-    for image in &expected.images {
+    for image in &expected.images.rows {
         let row = sqlx::query("SELECT SHA2(image, 256) AS digest FROM feed_image WHERE feed_image_id = ?")
             .bind(image)
             .fetch_optional(pool)
@@ -741,5 +775,28 @@ async fn check(pool: &MySqlPool, importer: &Importer, expected: &Expected) -> an
         same += 1;
     }
     println!("check: {same} pictures compared byte by byte: the same");
+    Ok(())
+}
+
+/// Asks both fleets for some posts, if there are two to ask.
+async fn compare(pass: &mut Pass, names: &Names, posts: &[ShownPost]) -> anyhow::Result<()> {
+    let Some(apis) = &mut pass.apis else { return Ok(()) };
+    let viewer = apis.nickname(names)?;
+    for post in posts {
+        // An account that has another nickname here is in the report already.
+        if names.nickname_here(&post.author) != Some(&post.nickname) {
+            continue;
+        }
+        let request = Request {
+            row: &post.id.to_string(),
+            route: ("feed-service", "findDetailFeed"),
+            form: &[
+                ("srcNickname", viewer),
+                ("dstNickname", &post.nickname),
+                ("date", &post.date.to_string()),
+            ],
+        };
+        apis.compare(&mut pass.report, request).await?;
+    }
     Ok(())
 }

@@ -58,7 +58,7 @@ impl Report {
         table: &'static str,
         id: impl std::fmt::Display,
         outcome: &'static str,
-        column: Option<&'static str>,
+        column: Option<&str>,
         reason: &str,
     ) -> anyhow::Result<()> {
         let line = Line {

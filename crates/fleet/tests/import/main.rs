@@ -24,6 +24,7 @@ macro_rules! on_both_targets {
 }
 
 mod accounts;
+mod apis;
 mod dirty;
 mod export;
 mod legacy;

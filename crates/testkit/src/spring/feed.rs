@@ -63,6 +63,7 @@ impl SpringFeed {
             .route("/feed-service/findDayFeed", post(find_day))
             .route("/feed-service/findMonthFeed", post(find_month))
             .route("/feed-service/findOtherFeed", get(find_others))
+            .route("/feed-service/findDetailFeed", post(find_detail))
             .route("/feed-service/updateLike", post(update_like))
             .with_state(service);
         host.serve(routes).await;
@@ -286,6 +287,52 @@ fn shown(row: &sqlx::mysql::MySqlRow) -> Result<Value, sqlx::Error> {
         "text": row.try_get::<Option<String>, _>("text")?,
         "imageIdList": [],
     }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Detail {
+    src_nickname: String,
+    dst_nickname: String,
+    date: i64,
+}
+
+/// Shows one public post of another account.
+async fn find_detail(
+    State(service): Shared,
+    headers: HeaderMap,
+    Params(asked): Params<Detail>,
+) -> Result<Response, Failed> {
+    service.tokens.caller(&headers)?;
+    let select = format!("{POST} WHERE nickname = ? AND date DIV ? = ? AND is_public = 1");
+    let row = sqlx::query(sqlx::AssertSqlSafe(select))
+        .bind(&asked.dst_nickname)
+        .bind(DAY)
+        .bind(asked.date / DAY)
+        .fetch_optional(&service.pool)
+        .await?
+        .ok_or(StatusCode::NOT_FOUND)?;
+    let of_post = async |column: &str, table: &str| {
+        let select = format!("SELECT {column} FROM {table} WHERE feed_id = ?");
+        let id = row.try_get::<i64, _>("feed_id")?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(select))
+            .bind(id)
+            .fetch_all(&service.pool);
+        Ok::<_, sqlx::Error>(rows.await?)
+    };
+    let texts = |rows: Vec<sqlx::mysql::MySqlRow>| {
+        rows.iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<Vec<String>, _>>()
+    };
+    let likers = texts(of_post("nickname", "feed_like_nickname").await?)?;
+    let images = of_post("feed_image_id", "feed_image").await?;
+    let images: Vec<i64> = images.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let mut shown = shown(&row)?;
+    shown["categoryList"] = json!(texts(of_post("category", "feed_category").await?)?);
+    shown["imageIdList"] = json!(images);
+    shown["isLiked"] = json!(likers.contains(&asked.src_nickname));
+    Ok(Json(shown).into_response())
 }
 
 #[derive(Deserialize)]
