@@ -34,5 +34,20 @@ pub enum ImageError {
     Store(#[from] object_store::Error),
 }
 
+impl ImageError {
+    /// Returns why the picture is refused. None if the failure is not that of the picture.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownType => Some("not a JPEG, PNG, GIF or WebP picture"),
+            Self::TooManyPixels(_) => Some("more pixels than images.max-pixels"),
+            Self::TooLarge(_) => Some("larger than images.max-bytes"),
+            Self::TooManyFrames(_) => Some("more frames than an animation may have"),
+            Self::Broken => Some("broken or cut off"),
+            Self::Settings(_) | Self::Processing(_) | Self::Store(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use image::codecs::gif::{GifDecoder, GifEncoder, Repeat};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPDecoder;
+use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{AnimationDecoder as _, DynamicImage, Frame, Frames, ImageDecoder, ImageFormat, ImageReader, ImageResult};
 
@@ -30,6 +31,8 @@ const SCANS: usize = 100;
 const BYTES_A_PIXEL: u64 = 4;
 /// Of 100: hardly to be told from the upload.
 const JPEG_QUALITY: u8 = 88;
+/// Pixels of a side of a miniature.
+const MINIATURE: u32 = 16;
 /// Of 1 (best colours) to 30 (fastest), for frames of more than 256 colours.
 const GIF_SPEED: i32 = 20;
 
@@ -90,16 +93,33 @@ impl Upload {
         })
     }
 
-    /// JPEG stays JPEG and PNG stays PNG. WebP can only be written without loss, which would multiply the bytes of a photo: those become JPEG.
-    fn still(self) -> ImageResult<Vec<u8>> {
+    /// The picture, or the first frame of an animation, turned as its EXIF orientation says: the metadata is not kept.
+    fn decoded_still(&self) -> ImageResult<DynamicImage> {
         let mut reader = ImageReader::with_format(Cursor::new(&self.bytes), self.format);
         reader.limits(self.limits());
         let mut decoder = reader.into_decoder()?;
-        // The orientation stands in the metadata, which goes: the pixels are turned instead.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut picture = DynamicImage::from_decoder(decoder)?;
         picture.apply_orientation(orientation);
+        Ok(picture)
+    }
 
+    /// Returns the colours of a small copy on white, the same for each encoding of a picture but for a little noise.
+    pub fn miniature(&self) -> ImageResult<Vec<u32>> {
+        let small = self
+            .decoded_still()?
+            .resize_exact(MINIATURE, MINIATURE, FilterType::Triangle);
+        let colours = small.into_rgba8().into_vec();
+        let on_white = colours.chunks_exact(4).flat_map(|pixel| {
+            let alpha = u32::from(pixel[3]);
+            [pixel[0], pixel[1], pixel[2]].map(|colour| (u32::from(colour) * alpha + 255 * (255 - alpha)) / 255)
+        });
+        Ok(on_white.collect())
+    }
+
+    /// JPEG stays JPEG and PNG stays PNG. WebP can only be written without loss, which would multiply the bytes of a photo: those become JPEG.
+    fn still(self) -> ImageResult<Vec<u8>> {
+        let picture = self.decoded_still()?;
         let mut encoded = Cursor::new(Vec::new());
         if self.format == ImageFormat::Jpeg || self.structure.is_photo {
             let picture = match picture {

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sosohappy_common::settings::{SecretUrl, valid};
 
+use crate::Bounds;
+
 /// The object store of a service, and the limits of one picture.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -16,4 +18,15 @@ pub struct ImageSettings {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub max_pixels: u64,
+}
+
+impl ImageSettings {
+    /// Returns the limits of one picture.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            bytes: self.max_bytes,
+            pixels: self.max_pixels,
+        }
+    }
 }

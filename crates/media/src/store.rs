@@ -138,6 +138,9 @@ pub struct Images {
     decoding: Arc<Semaphore>,
 }
 
+/// The difference of two encodings of a picture, at most: of 255, the mean of all colours of their miniatures.
+const NOISE: u32 = 8;
+
 /// In MiB. A picture that takes more is decoded by itself.
 const DECODING: u32 = 96;
 /// In MiB, taken by the smallest picture, too: it bounds how many threads decode at once.
@@ -182,6 +185,34 @@ impl Images {
     pub async fn sanitize(&self, bytes: Bytes, bounds: Bounds) -> Result<Picture, ImageError> {
         let upload = Upload::inspect(bytes, bounds)?;
         self.decode(upload.decoded, move || upload.reencode()).await?
+    }
+
+    /// Returns whether two files show the same picture, however each is encoded: of animations, whether the first frame is the same. The
+    /// first is within the bounds.
+    ///
+    /// # Errors
+    /// If one of them is no picture.
+    pub async fn is_same(&self, one: Bytes, other: Bytes, bounds: Bounds) -> Result<bool, ImageError> {
+        let one = Upload::inspect(one, bounds)?;
+        // Encoded anew, a picture may take more bytes than before.
+        let other = Upload::inspect(
+            other,
+            Bounds {
+                bytes: usize::MAX,
+                ..bounds
+            },
+        )?;
+        let decoded = one.decoded.max(other.decoded);
+        let compare = move || {
+            let (one, other) = (one.miniature(), other.miniature());
+            let (one, other) = (
+                one.map_err(|_| ImageError::Broken)?,
+                other.map_err(|_| ImageError::Broken)?,
+            );
+            let difference: u32 = one.iter().zip(&other).map(|(one, other)| one.abs_diff(*other)).sum();
+            Ok(difference <= NOISE * u32::try_from(one.len()).unwrap_or(u32::MAX))
+        };
+        self.decode(decoded, compare).await?
     }
 
     /// Runs work that decodes a picture of so many bytes on a thread of its own, when there is memory for it.

@@ -7,6 +7,7 @@ use image::{AnimationDecoder as _, DynamicImage, Frame, ImageFormat, Rgba, RgbaI
 use sosohappy_common::Context;
 
 use super::*;
+use crate::picture::sniff;
 use crate::sanitize::{FRAMES, Upload};
 use crate::store::prefix;
 
@@ -16,6 +17,11 @@ fn encoded(format: ImageFormat, width: u32, height: u32) -> Bytes {
         .write_to(&mut bytes, format)
         .expect("it can be encoded");
     bytes.into_inner().into()
+}
+
+fn picture(bytes: Bytes) -> Picture {
+    let (_, content_type) = sniff(&bytes).expect("a picture");
+    Picture { bytes, content_type }
 }
 
 fn images(folder: &FilePath) -> Images {
@@ -31,8 +37,7 @@ fn types_are_sniffed() {
         (ImageFormat::Gif, "image/gif"),
         (ImageFormat::WebP, "image/webp"),
     ] {
-        let picture = Picture::inspect(encoded(format, 30, 20), 1 << 20, 600).expect("within the limits");
-        assert_eq!(picture.content_type, content_type);
+        assert_eq!(picture(encoded(format, 30, 20)).content_type, content_type);
     }
 }
 
@@ -40,7 +45,8 @@ fn types_are_sniffed() {
 fn bombs_and_others_are_refused() {
     let png = encoded(ImageFormat::Png, 30, 20);
     let refused = |bytes: &[u8], most_bytes, most_pixels| {
-        Picture::inspect(Bytes::copy_from_slice(bytes), most_bytes, most_pixels).expect_err("it must not pass")
+        let bounds = bounds(most_bytes, most_pixels);
+        Upload::inspect(Bytes::copy_from_slice(bytes), bounds).expect_err("it must not pass")
     };
     assert!(matches!(refused(&png, 1 << 20, 599), ImageError::TooManyPixels(599)));
     assert!(matches!(refused(&png, png.len() - 1, 600), ImageError::TooLarge(_)));
@@ -62,7 +68,10 @@ fn bombs_and_others_are_refused() {
         b"BM1234",
     ] {
         assert!(
-            matches!(refused(other, 1 << 20, 600), ImageError::UnknownType),
+            matches!(
+                refused(other, 1 << 20, 600),
+                ImageError::UnknownType | ImageError::Broken
+            ),
             "{other:?}"
         );
     }
@@ -164,6 +173,42 @@ fn no_metadata_and_nothing_behind_the_end_is_kept() {
     }
 }
 
+#[tokio::test]
+async fn encoded_anew_a_picture_is_the_same_and_another_one_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = images(&folder.path().join("pictures"));
+    let bounds = bounds(1 << 20, 1_000_000);
+    let drawn = |shade: u8, format| {
+        let noise = |x: u32, y: u32| u8::try_from((x * 7 + y * 13) % 32).expect("below 256");
+        let picture = RgbaImage::from_fn(60, 40, |x, y| {
+            let alpha = if x < 10 { 0 } else { 255 };
+            Rgba([shade + noise(x, y), noise(y, x), shade, alpha])
+        });
+        let mut bytes = Cursor::new(Vec::new());
+        let picture = DynamicImage::from(picture);
+        let picture = if format == ImageFormat::Jpeg {
+            picture.into_rgb8().into()
+        } else {
+            picture
+        };
+        picture.write_to(&mut bytes, format).expect("it can be encoded");
+        Bytes::from(bytes.into_inner())
+    };
+    for format in FORMATS {
+        let upload = drawn(100, format);
+        let kept = images.sanitize(upload.clone(), bounds).await.expect("a picture").bytes;
+        assert!(
+            images.is_same(upload.clone(), kept, bounds).await.expect("pictures"),
+            "{format:?}"
+        );
+        let other = drawn(160, format);
+        assert!(
+            !images.is_same(upload, other, bounds).await.expect("pictures"),
+            "{format:?}"
+        );
+    }
+}
+
 #[test]
 fn pixels_are_turned_as_the_exif_orientation_says() {
     let whole = encoded(ImageFormat::Jpeg, 30, 20);
@@ -246,7 +291,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 async fn pictures_come_back_until_they_are_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     let images = images(&folder.path().join("pictures"));
-    let picture = Picture::inspect(encoded(ImageFormat::Png, 3, 2), 1 << 20, 600).expect("a picture");
+    let picture = picture(encoded(ImageFormat::Png, 3, 2));
     let id = images.new_id();
     images.put_as(id, &picture).await.expect("stored");
     assert!(id.0 >= 0);
@@ -285,8 +330,8 @@ async fn variants_are_made_once_and_go_with_their_original() {
             .is_none()
     );
     for (format, file) in [(ImageFormat::Jpeg, "image/jpeg"), (ImageFormat::Png, "image/png")] {
-        let picture = Picture::inspect(encoded(format, 400, 300), 1 << 20, 1 << 20).expect("a picture");
-        images.put_as(id, &picture).await.expect("it is stored");
+        let original = picture(encoded(format, 400, 300));
+        images.put_as(id, &original).await.expect("it is stored");
         // Asked for at once: both see one whole picture.
         let asked = (0..4).map(|_| images.find_variant(id, width(160)));
         for found in futures::future::join_all(asked).await {
@@ -296,7 +341,7 @@ async fn variants_are_made_once_and_go_with_their_original() {
                 .read()
                 .await
                 .expect("bytes");
-            let small = Picture::inspect(bytes.clone(), 1 << 20, 1 << 20).expect("a picture");
+            let small = picture(bytes.clone());
             assert_eq!(small.content_type, file);
             let decoded = image::load_from_memory(&bytes).expect("it decodes");
             assert_eq!((decoded.width(), decoded.height()), (160, 120));
@@ -307,7 +352,7 @@ async fn variants_are_made_once_and_go_with_their_original() {
             .await
             .expect("the store answers")
             .expect("there is one");
-        assert_eq!(wide.read().await.expect("bytes"), picture.bytes, "none is made larger");
+        assert_eq!(wide.read().await.expect("bytes"), original.bytes, "none is made larger");
         assert_eq!(files(folder.path()), 2);
 
         images.delete(id).await.expect("it is deleted");
@@ -327,7 +372,7 @@ async fn a_part_of_a_picture_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let images = images(folder.path());
     let id = images.new_id();
-    let picture = Picture::inspect(encoded(ImageFormat::Png, 30, 20), 1 << 20, 600).expect("a picture");
+    let picture = picture(encoded(ImageFormat::Png, 30, 20));
     images.put_as(id, &picture).await.expect("it is stored");
     let found = images.find(id).await.expect("the store answers").expect("it is there");
     let part = found.stream_part(5..20).await.expect("it is read");
@@ -349,7 +394,7 @@ fn only_known_stores_open() {
 async fn an_id_is_given_first_and_holds_one_picture() {
     let folder = tempfile::tempdir().expect("a folder");
     let images = images(&folder.path().join("pictures"));
-    let picture = |width| Picture::inspect(encoded(ImageFormat::Png, width, 2), 1 << 20, 600).expect("a picture");
+    let picture = |width| picture(encoded(ImageFormat::Png, width, 2));
     let id = images.new_id();
     assert!(images.get(id).await.expect("readable").is_none());
     images.put_as(id, &picture(1)).await.expect("stored");

@@ -20,6 +20,8 @@ pub struct ExportedAccount {
     pub nickname: String,
     pub introduction: String,
     pub photo: Option<bytes::Bytes>,
+    /// Whether the account is as it was imported or exported: the legacy row has the photo as it was uploaded there.
+    pub is_unchanged: bool,
     /// The push token that was set last.
     pub device_token: Option<String>,
     pub apple_refresh_token: Option<SecretString>,
@@ -46,6 +48,9 @@ impl Importer {
             let provider = Provider::of_account(&account);
             let subject = own_subject(&person, tx.identities_of(&account).await?, provider);
             drop(tx);
+            let is_unchanged = imported
+                .as_ref()
+                .is_some_and(|imported| imported.written == crate::import::written(&person));
             let photo = match person.image {
                 Some(image) => self.images.get(image).await?.map(|picture| picture.bytes),
                 None => None,
@@ -56,6 +61,7 @@ impl Importer {
                 nickname: person.nickname.as_str().to_owned(),
                 introduction: person.introduction.as_str().to_owned(),
                 photo,
+                is_unchanged,
                 device_token: devices.last().map(|device| device.token.clone()),
                 apple_refresh_token: sealed.and_then(|sealed| self.provider_tokens.open(account.as_str(), &sealed)),
                 legacy_id: imported.map(|imported| imported.legacy_id),

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Device, DeviceTokenSet, NicknameSet, Role, SessionId};
 use sosohappy_events::{Envelope, Event};
-use sosohappy_media::{ImageError, ImageId, Images, Picture};
+use sosohappy_media::{ImageId, Images};
 use sosohappy_store::{StoreError, Timer, retrying};
 
 use crate::app::later;
@@ -340,12 +340,11 @@ impl Importer {
         Ok(Outcome::Deleted)
     }
 
-    /// Stores a photo that is discarded later unless it becomes somebody's, whatever happens to this process.
+    /// Encodes a photo anew, as an upload is, and stores it: it is discarded later unless it becomes somebody's, whatever happens to this process.
     async fn store_photo(&self, bytes: &Bytes, dry_run: bool) -> anyhow::Result<Result<ImageId, &'static str>> {
-        let limits = &self.settings.images;
-        let picture = match Picture::inspect(bytes.clone(), limits.max_bytes, limits.max_pixels) {
+        let picture = match self.images.sanitize(bytes.clone(), self.settings.images.bounds()).await {
             Ok(picture) => picture,
-            Err(error) => return Ok(Err(unfit(&error))),
+            Err(error) => return error.refusal().map(Err).ok_or(error.into()),
         };
         let image = self.images.new_id();
         if !dry_run {
@@ -372,14 +371,6 @@ impl Importer {
         let mut envelope = Envelope::new(event, &self.context);
         envelope.meta.occurred_at = at;
         tx.enqueue(&envelope.to_outgoing(), self.context.clock.now()).await
-    }
-}
-
-fn unfit(error: &ImageError) -> &'static str {
-    match error {
-        ImageError::TooManyPixels(_) => "more pixels than images.max-pixels",
-        ImageError::TooLarge(_) => "larger than images.max-bytes",
-        _ => "not a JPEG, PNG, GIF or WebP picture",
     }
 }
 

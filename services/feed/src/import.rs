@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::{Account, Context};
-use sosohappy_media::{ImageError, ImageId, Images, Picture};
+use sosohappy_media::{ImageId, Images, Picture};
 use sosohappy_store::{StoreError, retrying};
 
 use crate::domain::{Day, PostDate};
@@ -28,6 +28,9 @@ const UPLOAD_TIME: Duration = Duration::from_hours(1);
 
 /// Pictures that are stored at the same time.
 const UPLOADS: usize = 16;
+
+/// Pictures that are encoded at the same time, as far as there is memory for it.
+const ENCODED: usize = 8;
 
 /// A row of the legacy table `feed` with its children; texts that did not decode are repaired by the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,13 +243,17 @@ impl Importer {
         Ok((all.0 - without.0, all.1 - without.1))
     }
 
-    /// Returns the bytes of a picture that was taken over.
-    pub async fn image(&self, legacy_id: i64) -> anyhow::Result<Option<Bytes>> {
+    /// Returns whether the picture that was taken over shows what these bytes of the legacy picture show.
+    pub async fn shows(&self, legacy_id: i64, legacy: Bytes) -> anyhow::Result<bool> {
         let images = self.opened.store.imported_images(&[legacy_id]).await?;
         let Some(image) = images.get(&legacy_id) else {
-            return Ok(None);
+            return Ok(false);
         };
-        Ok(self.images.get(*image).await?.map(|picture| picture.bytes))
+        let Some(picture) = self.images.get(*image).await? else {
+            return Ok(false);
+        };
+        let bounds = self.settings.images.bounds();
+        Ok(self.images.is_same(legacy, picture.bytes, bounds).await?)
     }
 
     /// Deletes the posts of rows that are gone, unless they were changed here.
@@ -276,22 +283,26 @@ impl Importer {
         .await
     }
 
-    /// Reserves ids in the ledger, and stores the pictures under them: pictures that no post takes are deleted after an hour.
+    /// Encodes pictures anew, as uploads are, reserves ids in the ledger, and stores the pictures under them: pictures that no post takes are
+    /// deleted after an hour.
     async fn store_pictures(&self, images: &HashMap<i64, Bytes>, dry_run: bool) -> anyhow::Result<Pictures> {
-        let limits = &self.settings.images;
+        let bounds = self.settings.images.bounds();
         let mut pictures = Pictures::with_capacity(images.len());
         let mut fit = Vec::new();
-        for (legacy_id, bytes) in images {
-            match Picture::inspect(bytes.clone(), limits.max_bytes, limits.max_pixels) {
+        let read: Vec<(i64, Bytes)> = images.iter().map(|(id, bytes)| (*id, bytes.clone())).collect();
+        let mut encoded = stream::iter(read)
+            .map(async |(legacy_id, bytes): (i64, Bytes)| (legacy_id, self.images.sanitize(bytes, bounds).await))
+            .buffer_unordered(ENCODED);
+        while let Some((legacy_id, encoded)) = encoded.next().await {
+            let stored = match encoded {
                 Ok(picture) => {
                     let image = self.images.new_id();
-                    pictures.insert(*legacy_id, Ok(image));
                     fit.push((image, picture));
+                    Ok(image)
                 }
-                Err(error) => {
-                    pictures.insert(*legacy_id, Err(unfit(&error)));
-                }
-            }
+                Err(error) => Err(error.refusal().ok_or(error)?),
+            };
+            pictures.insert(legacy_id, stored);
         }
         if !dry_run {
             let ids: Vec<ImageId> = fit.iter().map(|(image, _)| *image).collect();
@@ -304,14 +315,6 @@ impl Importer {
                 .await?;
         }
         Ok(pictures)
-    }
-}
-
-fn unfit(error: &ImageError) -> &'static str {
-    match error {
-        ImageError::TooManyPixels(_) => "more pixels than images.max-pixels",
-        ImageError::TooLarge(_) => "larger than images.max-bytes",
-        _ => "not a JPEG, PNG, GIF or WebP picture",
     }
 }
 

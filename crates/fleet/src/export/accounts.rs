@@ -81,9 +81,9 @@ async fn write(
     };
     let has_device = device.is_none() || present.device_token.as_deref() == device;
     let has_apple = apple.is_none() || present.apple_refresh_token.as_deref() == apple;
-    let photo: Option<[u8; 32]> = account.photo.as_ref().map(|photo| Sha256::digest(photo).into());
-    // A photo that could not be imported is kept.
-    let has_photo = photo.is_none() || present.photo == photo;
+    // A photo that could not be imported is kept, and so is one that was imported: ours is encoded anew.
+    let photo = account.photo.as_deref().filter(|_| !account.is_unchanged);
+    let has_photo = photo.is_none_or(|photo| present.photo == Some(Sha256::digest(photo).into()));
     if present.nickname.as_deref() == Some(&account.nickname)
         && present.introduction.as_deref().unwrap_or_default() == introduction
         && has_device
@@ -100,7 +100,7 @@ async fn write(
     .bind(introduction)
     .bind(device)
     .bind(apple)
-    .bind(account.photo.as_deref())
+    .bind(photo)
     .bind(present.id)
     .execute(&mut **tx)
     .await?;

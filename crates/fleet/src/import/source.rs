@@ -116,6 +116,21 @@ impl Pictures {
         Ok(read)
     }
 
+    /// Reads one picture. None if it is gone.
+    pub async fn read_one(self, pool: &MySqlPool, picture: i64) -> anyhow::Result<Option<Bytes>> {
+        let Self { table, id, image } = self;
+        let size = format!("SELECT CAST(OCTET_LENGTH({image}) AS SIGNED) FROM `{table}` WHERE {id} = ?");
+        let size: Option<Option<i64>> = sqlx::query_scalar(AssertSqlSafe(size))
+            .bind(picture)
+            .fetch_optional(pool)
+            .await?;
+        let Some(size) = size.flatten() else { return Ok(None) };
+        Ok(self
+            .read(pool, &[(picture, size.unsigned_abs())])
+            .await?
+            .remove(&picture))
+    }
+
     async fn read_several(self, pool: &MySqlPool, ids: Vec<i64>) -> anyhow::Result<Vec<(i64, Bytes)>> {
         let Self { table, id, image } = self;
         let mut query =

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::Value;
 use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_testkit::{Bed, Running};
 
-use super::legacy::{Legacy, PNG, Target, count, token};
+use super::legacy::{Legacy, Target, count, has_place, photo, token};
 
 async fn auth(bed: &Bed) -> Running {
     let more = [("tokens.legacy-key", super::legacy::SECRET)];
@@ -64,7 +65,7 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
     legacy.set(kim, "refresh_token", kims.clone()).await;
     legacy.set(kim, "device_token", "push").await;
     legacy.set(kim, "introduction", "안녕").await;
-    legacy.set(kim, "profile_img", PNG).await;
+    legacy.set(kim, "profile_img", photo()).await;
     // Late twins of the address and of the nickname.
     let twin = legacy.user(" Kim@example.com+kakao", "kim the second").await;
     let namesake = legacy.user("lee@example.com+google", "KIM").await;
@@ -167,12 +168,11 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
     let access = token("AccessToken", email, exp);
     let found = call(&auth, "findIntroduction", email, &access, &[("nickname", "kim")]).await;
     assert_eq!((found.status, found.body["introduction"].as_str()), (200, Some("안녕")));
-    let photo = call(&auth, "findProfileImg", email, &access, &[("nickname", "kim")]).await;
-    assert!(
-        photo.body["profileImg"]
-            .as_str()
-            .is_some_and(|text| text.starts_with("iVBOR"))
-    );
+    let shown = call(&auth, "findProfileImg", email, &access, &[("nickname", "kim")]).await;
+    let shown = shown.body["profileImg"].as_str().expect("a photo").to_owned();
+    let shown = base64::engine::general_purpose::STANDARD.decode(shown).expect("base64");
+    assert!(shown.starts_with(&[0xff, 0xd8]), "a JPEG stays one");
+    assert!(!has_place(&shown), "encoded anew, without the place where it was taken");
     let strange = token("AccessToken", "photo@example.com+kakao", exp);
     let refused = call(
         &auth,

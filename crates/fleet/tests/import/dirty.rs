@@ -19,6 +19,7 @@ const NO_ACCOUNT: (&str, &str) = ("nickname", "unplaced: no account has this nic
 const SEVERAL: (&str, &str) = ("nickname", "unplaced: more than one account has or had this nickname");
 const NO_SUCH_DAY: (&str, &str) = ("", "unplaced: date: no day of the calendar from 2000 on");
 const SUPERSEDED: (&str, &str) = ("", "superseded: the author has a later post of the same day");
+const BROKEN: (&str, &str) = ("image", "unplaced: broken or cut off");
 const UNFIT: (&str, &str) = ("image", "unplaced: not a JPEG, PNG, GIF or WebP picture");
 
 /// The column and the reason of a row that is not imported.
@@ -148,13 +149,13 @@ impl Rows {
             }
             34 => {
                 let cut = &hex::encode(PNG)[..40];
-                for image in [
-                    "NULL".to_owned(),
-                    "''".to_owned(),
-                    "'HEIC'".to_owned(),
-                    format!("x'{cut}'"),
+                for (image, refused) in [
+                    ("NULL".to_owned(), UNFIT),
+                    ("''".to_owned(), UNFIT),
+                    ("'HEIC'".to_owned(), UNFIT),
+                    (format!("x'{cut}'"), BROKEN),
                 ] {
-                    self.images.push((id, image, Some(UNFIT)));
+                    self.images.push((id, image, Some(refused)));
                 }
             }
             35 => {

@@ -47,7 +47,8 @@ async fn writes_of_this_fleet_are_exported(bed: Bed) {
         .set(kim, "refresh_token", token("RefreshToken", email, exp))
         .await;
     legacy.set(kim, "apple_refresh_token", "r.apple").await;
-    legacy.user("lee@example.com+kakao", "lee").await;
+    let lee = legacy.user("lee@example.com+kakao", "lee").await;
+    legacy.set(lee, "profile_img", super::legacy::photo()).await;
     let untouched = legacy.post("kim", 2_023_090_513_248_392, 4).await;
     let photo = legacy.image(untouched, &picture(1, 300)).await;
     let odd = legacy.image(untouched, b"HEIC").await;
@@ -126,6 +127,10 @@ async fn writes_of_this_fleet_are_exported(bed: Bed) {
         assert_eq!(legacy.text(&query, false).await, wanted, "{query}");
     }
     assert_ne!(taken_back, stranger);
+    // Encoded anew here, a photo that nobody has changed stays as it was uploaded there.
+    let kept = "SELECT SHA2(profile_img, 256) FROM `user` WHERE nickname = 'lee'";
+    let uploaded = <sha2::Sha256 as sha2::Digest>::digest(super::legacy::photo());
+    assert_eq!(legacy.text(kept, true).await, hex::encode(uploaded));
 
     let again = target.export(&arguments);
     assert_eq!(outcomes(&again, "user"), [0, 0, 0], "{again}");

@@ -31,12 +31,34 @@ pub const PNG: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\xdac\xfc\xcf\xc0\
 P\x0f\0\x04\x85\x01\x80\x84\xa9\x8c!\0\0\0\0IEND\xaeB`\x82";
 
-/// One picture more: bytes after its end are ignored.
-pub fn picture(number: u32, bytes: usize) -> Vec<u8> {
-    let mut picture = PNG.to_vec();
-    picture.extend(number.to_be_bytes());
+/// A picture of that shade with data behind its end, so many bytes in all.
+pub fn picture(shade: u8, bytes: usize) -> Vec<u8> {
+    let mut picture = sosohappy_fleet::demo::picture(shade);
     picture.resize(bytes.max(picture.len()), b'.');
     picture
+}
+
+/// What [`photo`] says in its metadata, and behind its end.
+const PLACE: &[u8] = b"37.5N 127.0E";
+
+/// A JPEG with a place in its EXIF data.
+pub fn photo() -> Vec<u8> {
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(8, 8, image::Rgb([10, 120, 200]))
+        .write_to(&mut jpeg, image::ImageFormat::Jpeg)
+        .expect("it can be encoded");
+    let mut jpeg = jpeg.into_inner();
+    let exif = [b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0", PLACE].concat();
+    let length = u16::try_from(exif.len() + 2).expect("short").to_be_bytes();
+    // Behind the marker of the beginning.
+    jpeg.splice(2..2, [&[0xff, 0xe1], &length[..], &exif].concat());
+    jpeg.extend_from_slice(PLACE);
+    jpeg
+}
+
+/// Whether the place of [`photo`] is in the bytes.
+pub fn has_place(bytes: &[u8]) -> bool {
+    bytes.windows(PLACE.len()).any(|part| part == PLACE)
 }
 
 /// A token as the legacy auth signs it.

@@ -15,7 +15,7 @@ use sosohappy_common::http::params::FilesOnly;
 use sosohappy_common::http::{Params, ResponseMemory};
 use sosohappy_common::{Account, Nickname, Problem};
 use sosohappy_events::types::NicknameSet;
-use sosohappy_media::{Bounds, ImageId, Picture};
+use sosohappy_media::{ImageId, Picture};
 use sosohappy_store::retrying;
 use utoipa::{IntoParams, ToSchema};
 
@@ -221,13 +221,7 @@ pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -
     } = act;
     let nickname = Nickname::choose(params.nickname)?;
     let introduction = params.introduction.map(Introduction::try_from).transpose()?;
-    let bounds = {
-        let images = &app.settings.get().images;
-        Bounds {
-            bytes: images.max_bytes,
-            pixels: images.max_pixels,
-        }
-    };
+    let bounds = app.settings.get().images.bounds();
     let mut photos = files.take("profileImg");
     if photos.len() > 1 {
         return Err(Error::InvalidParameter("profileImg: given more than once"));

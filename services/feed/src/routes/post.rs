@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor};
 use sosohappy_common::http::params::FilesOnly;
 use sosohappy_common::{Nickname, Problem};
-use sosohappy_media::{Bounds, ImageError, ImageId, Picture};
+use sosohappy_media::{ImageError, ImageId, Picture};
 use sosohappy_store::StoreError;
 use utoipa::ToSchema;
 
@@ -215,10 +215,7 @@ async fn sanitize(app: &App, parts: Vec<Bytes>) -> Result<Vec<Picture>, Error> {
     if parts.len() > settings.post.images {
         return Err(InvalidPost::TooManyImages(settings.post.images).into());
     }
-    let bounds = Bounds {
-        bytes: settings.images.max_bytes,
-        pixels: settings.images.max_pixels,
-    };
+    let bounds = settings.images.bounds();
     let mut pictures = Vec::with_capacity(parts.len());
     for bytes in parts {
         pictures.push(app.images.sanitize(bytes, bounds).await?);
