@@ -55,3 +55,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         })
     }
 }
+
+/// The caller of a call that moderators and admins may make; others get 403 `role-required`.
+#[derive(Debug, Clone)]
+pub struct Moderator(pub Caller);
+
+/// The caller of a call that admins may make; others get 403 `role-required`.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for Moderator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        with_role(parts, state, Role::Moderator).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        with_role(parts, state, Role::Admin).await.map(Self)
+    }
+}
+
+/// Returns the caller if their role is this one or a higher one.
+async fn with_role<S: Send + Sync>(parts: &mut Parts, state: &S, role: Role) -> Result<Caller, Problem> {
+    let caller = Caller::from_request_parts(parts, state).await?;
+    if caller.role >= role {
+        Ok(caller)
+    } else {
+        Err(Problem::role_required())
+    }
+}

@@ -29,7 +29,7 @@ use sosohappy_store::Directory;
 
 pub use act::{Act, ActUpload, Acting, Actor};
 pub use authenticate::{Authenticator, Denied, Identity};
-pub use caller::{Bearer, Caller};
+pub use caller::{Admin, Bearer, Caller, Moderator};
 pub use directory::DirectoryNames;
 pub use introspection::AuthClient;
 pub use muted_words::MutedWordLists;

@@ -30,7 +30,8 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::Heartbeat
         | Topic::SocketMessage
         | Topic::ConfigCanary
-        | Topic::Post => &[],
+        | Topic::Post
+        | Topic::Moderation => &[],
     }
 }
 

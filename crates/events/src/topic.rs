@@ -24,6 +24,7 @@ pub enum Topic {
     SocketMessage,
     ConfigCanary,
     Post,
+    Moderation,
 }
 
 /// How long the broker keeps the records of a topic.
@@ -78,12 +79,13 @@ macro_rules! named {
             Topic::SocketMessage => concat!($prefix, "socketMessage"),
             Topic::ConfigCanary => concat!($prefix, "configCanary"),
             Topic::Post => concat!($prefix, "post"),
+            Topic::Moderation => concat!($prefix, "moderation"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -101,6 +103,7 @@ impl Topic {
         Self::SocketMessage,
         Self::ConfigCanary,
         Self::Post,
+        Self::Moderation,
     ];
 
     /// Returns the wire name, which settings may change.
@@ -155,7 +158,8 @@ impl Topic {
             | Self::Follow
             | Self::Erased
             | Self::Notice
-            | Self::Post => Retention::For(DAY.saturating_mul(7)),
+            | Self::Post
+            | Self::Moderation => Retention::For(DAY.saturating_mul(7)),
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
         }
     }
@@ -172,6 +176,7 @@ impl Topic {
             | Self::Relation
             | Self::Follow
             | Self::AccountState
+            | Self::Moderation
             | Self::Heartbeat => &[Service::Auth],
             Self::NoticeLike | Self::Post => &[Service::Feed],
             Self::ConfigBus => &Service::ALL,
@@ -194,6 +199,7 @@ impl Topic {
             | Self::AccountState
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
             Self::NoticeLike | Self::Follow | Self::Notice => &[Service::Notice],
+            Self::Moderation => &[Service::Feed],
             Self::SocketMessage => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],

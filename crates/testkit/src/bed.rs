@@ -232,6 +232,14 @@ impl Bed {
 
     /// Signs an account in: publishes its nickname and a token, and registers both at the fake auth.
     pub async fn person(&self, account: &str, nickname: &str) -> Person {
+        self.person_with_role(account, nickname, Role::User).await
+    }
+
+    /// As [`Bed::person`], with a role.
+    ///
+    /// # Panics
+    /// As [`Bed::person`].
+    pub async fn person_with_role(&self, account: &str, nickname: &str, role: Role) -> Person {
         let account: Account = account.parse().expect("a test account is valid");
         let session = SessionId(self.context.entropy.u64());
         let issued_at = SystemClock.now();
@@ -245,7 +253,7 @@ impl Bed {
                 session,
                 issued_at: issued_at.as_millisecond(),
                 expires_at: expires_at.as_millisecond(),
-                role: "user",
+                role: role.as_str(),
             },
         );
         self.publish(AccessTokenIssued {
@@ -253,7 +261,7 @@ impl Bed {
             digest: TokenDigest::of(&token),
             raw: None,
             session,
-            role: Role::User,
+            role,
             issued_at,
             expires_at: Some(expires_at),
         })

@@ -34,14 +34,34 @@ impl Key {
 struct Slot {
     key: Key,
     expires_ms: i64,
-    /// Milliseconds since the epoch, doubled, plus one for an administrator.
+    /// Milliseconds since the epoch, times four, plus the rank of the role: see [`pack`].
     issued: i64,
     session: u64,
 }
 
 impl Slot {
     fn issued_ms(&self) -> i64 {
-        self.issued >> 1
+        self.issued >> ROLE_BITS
+    }
+}
+
+/// Bits of [`Slot::issued`] that hold the role.
+const ROLE_BITS: u32 = 2;
+
+fn pack(issued_ms: i64, role: Role) -> i64 {
+    let rank = match role {
+        Role::User => 0,
+        Role::Moderator => 1,
+        Role::Admin => 2,
+    };
+    (issued_ms << ROLE_BITS) | rank
+}
+
+fn unpack_role(issued: i64) -> Role {
+    match issued & ((1 << ROLE_BITS) - 1) {
+        1 => Role::Moderator,
+        2 => Role::Admin,
+        _ => Role::User,
     }
 }
 
@@ -105,7 +125,7 @@ impl Table {
         if slot.expires_ms <= now_ms || self.revocations.revoked_ms(account, session, issued_ms).is_some() {
             return Verdict::Refused;
         }
-        let role = if slot.issued & 1 == 1 { Role::Admin } else { Role::User };
+        let role = unpack_role(slot.issued);
         Verdict::Admitted(Token {
             session,
             role,
@@ -117,7 +137,7 @@ impl Table {
     /// Inserts a token; returns true when it was not known.
     pub fn issue(&self, account: &Account, digest: &TokenDigest, token: Token) -> bool {
         let key = self.key(account, digest);
-        let issued = (token.issued_ms << 1) | i64::from(token.role == Role::Admin);
+        let issued = pack(token.issued_ms, token.role);
         let slot = Slot {
             key,
             expires_ms: token.expires_ms,

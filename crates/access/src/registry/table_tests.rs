@@ -87,9 +87,9 @@ fn admitted(all: &[Step], of: u8, token: &Token) -> bool {
 fn step() -> impl Strategy<Value = Step> {
     // Sessions belong to one account: session = account * 2 + device.
     prop_oneof![
-        4 => (0..3_u8, 0..2_u64, 40..160_i64, 1..=LIFETIME, any::<bool>()).prop_map(|(account, device, issued_ms, life, admin)| {
+        4 => (0..3_u8, 0..2_u64, 40..160_i64, 1..=LIFETIME, 0..3_usize).prop_map(|(account, device, issued_ms, life, role)| {
             let session = u64::from(account) * 2 + device;
-            let role = if admin { Role::Admin } else { Role::User };
+            let role = [Role::User, Role::Moderator, Role::Admin][role];
             let token = Token { session: SessionId(session), role, issued_ms, expires_ms: issued_ms + life };
             Step::Issued { number: 0, account, token }
         }),

@@ -86,9 +86,29 @@ pub fn close<S: Clone + Send + Sync + 'static>(
     routes: OpenApiRouter<S>,
     service_token: SecretString,
 ) -> OpenApiRouter<S> {
-    let mut routes = routes.route_layer(from_fn_with_state(service_token, require));
+    close_with(routes, service_token, SERVICE)
+}
+
+/// Requires the credential of an operator on these routes, and documents it on each of them.
+///
+/// # Panics
+/// When there is no route to close.
+#[must_use]
+pub fn close_to_operators<S: Clone + Send + Sync + 'static>(
+    routes: OpenApiRouter<S>,
+    operator_token: SecretString,
+) -> OpenApiRouter<S> {
+    close_with(routes, operator_token, OPERATOR)
+}
+
+fn close_with<S: Clone + Send + Sync + 'static>(
+    routes: OpenApiRouter<S>,
+    token: SecretString,
+    schemes: [&'static str; 2],
+) -> OpenApiRouter<S> {
+    let mut routes = routes.route_layer(from_fn_with_state(token, require));
     for operation in operations(routes.get_openapi_mut()) {
-        operation.security = Some(SERVICE.map(demand).to_vec());
+        operation.security = Some(schemes.map(demand).to_vec());
     }
     routes
 }

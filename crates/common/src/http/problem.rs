@@ -79,6 +79,16 @@ impl Problem {
         )
     }
 
+    /// Returns 403 for a call that the role of the caller does not allow.
+    #[must_use]
+    pub fn role_required() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "role-required",
+            "The call requires the role of a moderator or admin",
+        )
+    }
+
     #[must_use]
     pub fn not_found(code: &'static str, title: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, title)

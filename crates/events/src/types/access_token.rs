@@ -103,11 +103,12 @@ impl<'de> Deserialize<'de> for SessionId {
     }
 }
 
-/// `user` or `admin` in text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What an account may do beside acting for itself: `user`, `moderator` or `admin` in text. An admin may do all that a moderator may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Role {
     #[default]
     User,
+    Moderator,
     Admin,
 }
 
@@ -116,6 +117,7 @@ impl Role {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
+            Self::Moderator => "moderator",
             Self::Admin => "admin",
         }
     }
@@ -128,14 +130,14 @@ impl fmt::Display for Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a role is `user` or `admin`")]
+#[error("a role is `user`, `moderator` or `admin`")]
 pub struct InvalidRole;
 
 impl FromStr for Role {
     type Err = InvalidRole;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::User, Self::Admin]
+        [Self::User, Self::Moderator, Self::Admin]
             .into_iter()
             .find(|role| role.as_str() == text)
             .ok_or(InvalidRole)

@@ -20,6 +20,9 @@ pub enum PostChange {
     Commented,
     CommentChanged,
     CommentDeleted,
+    /// A moderator hid the post from everybody but its author.
+    Hidden,
+    Restored,
 }
 
 /// Key: the author's account, so that the events of one author stay in order. Value: JSON, without any text that people wrote. The

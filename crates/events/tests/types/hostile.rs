@@ -4,9 +4,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use sosohappy_common::Context;
 use sosohappy_events::types::{
-    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdated, DeviceTokenSet,
-    DirectMessageSent, FollowChanged, NicknameSet, NoticeRaised, PostLiked, Recipient, RelationChanged, Role,
-    SessionExpired, SessionId, TokenDigest,
+    AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdated,
+    ContentModerated, DeviceTokenSet, DirectMessageSent, FollowChanged, NicknameSet, NoticeRaised, PostLiked,
+    Recipient, RelationChanged, Role, SessionExpired, SessionId, TokenDigest,
 };
 use sosohappy_events::{Envelope, Event, Record, Topic};
 
@@ -134,6 +134,7 @@ proptest! {
         decode::<AccountStateChanged>(&record);
         decode::<AccountErased>(&record);
         decode::<NoticeRaised>(&record);
+        decode::<ContentModerated>(&record);
     }
 
     #[test]
@@ -157,8 +158,9 @@ proptest! {
     }
 
     #[test]
-    fn digests_sessions_and_roles_come_back(digest in any::<[u8; 32]>(), session in any::<u64>(), admin in any::<bool>()) {
-        let (digest, session, role) = (TokenDigest(digest), SessionId(session), if admin { Role::Admin } else { Role::User });
+    fn digests_sessions_and_roles_come_back(digest in any::<[u8; 32]>(), session in any::<u64>(), role in 0usize..3) {
+        let role = [Role::User, Role::Moderator, Role::Admin][role];
+        let (digest, session) = (TokenDigest(digest), SessionId(session));
         prop_assert_eq!(digest.to_string().parse(), Ok(digest));
         prop_assert_eq!(session.to_string().parse(), Ok(session));
         prop_assert_eq!(role.to_string().parse(), Ok(role));

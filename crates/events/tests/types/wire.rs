@@ -3,8 +3,9 @@
 use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
-    Device, DeviceTokenSet, DirectMessageSent, FollowChanged, NicknameSet, NoticeRaised, PostLiked, Recipient,
-    Relation, RelationChanged, RelayHeartbeat, Role, SessionExpired, SessionId, State, TokenDigest, WithdrawnLike,
+    ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, ModeratedContent, ModerationAction,
+    NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, RelayHeartbeat, Role, SessionExpired,
+    SessionId, State, TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -446,6 +447,51 @@ fn heartbeats_say_up_to_when_everything_is_published() {
         Some(
             r#"{"service":"auth-service","relay":"auth-service:8890:ab12","sentAt":1700000000500,"publishedUntil":1700000000123}"#,
         ),
+        &[],
+    );
+}
+
+#[test]
+fn moderation() {
+    let of = |action, content, report| ContentModerated {
+        action,
+        author: account(KIM),
+        content,
+        report,
+    };
+    golden(
+        &of(
+            ModerationAction::Hidden,
+            ModeratedContent::Post {
+                date: 2_023_090_513_248_392,
+            },
+            None,
+        ),
+        Some(KIM),
+        Some(&format!(
+            r#"{{"action":"hidden","author":"{KIM}","kind":"post","date":2023090513248392}}"#
+        )),
+        &[],
+    );
+    golden(
+        &of(
+            ModerationAction::Reported,
+            ModeratedContent::Comment { comment: 7 },
+            Some(3),
+        ),
+        Some(KIM),
+        Some(&format!(
+            r#"{{"action":"reported","author":"{KIM}","kind":"comment","comment":7,"report":3}}"#
+        )),
+        &[],
+    );
+    let message = ModeratedContent::Message { message: "0189".into() };
+    golden(
+        &of(ModerationAction::Closed, message, Some(3)),
+        Some(KIM),
+        Some(&format!(
+            r#"{{"action":"closed","author":"{KIM}","kind":"message","message":"0189","report":3}}"#
+        )),
         &[],
     );
 }
