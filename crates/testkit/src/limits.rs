@@ -16,7 +16,11 @@ const OFF: &[&str] = &[
     "rate-limits.per-account.uploads-at-once",
     "rate-limits.per-account.connect",
 ];
-const OFF_AT_AUTH: &[&str] = &["sign-in.failures-per-minute", "email.codes-per-minute"];
+const OFF_AT_AUTH: &[&str] = &[
+    "sign-in.failures-per-minute",
+    "email.codes-per-minute",
+    "moderation.reports-per-minute",
+];
 const OFF_WITH_SOCKETS: &[&str] = &["sockets.frames-per-minute"];
 
 /// Returns the settings that disable the limits of a service (`auth`, `feed`, …).

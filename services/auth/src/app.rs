@@ -48,6 +48,7 @@ pub struct App {
     pub metrics: Metrics,
     pub failed_sign_ins: Live<KeyedLimiter<Account>>,
     pub email_codes: Live<KeyedLimiter<Account>>,
+    pub reports: Live<KeyedLimiter<Account>>,
 }
 
 impl App {

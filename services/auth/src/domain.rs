@@ -7,6 +7,7 @@ pub mod email;
 pub mod hash;
 pub mod id_token;
 pub mod legacy;
+pub mod moderation;
 pub mod muted_word;
 pub mod notification;
 pub mod page;

@@ -12,6 +12,7 @@ use sosohappy_store::{StoreError, Transient};
 use crate::domain::challenge::InvalidChallenge;
 use crate::domain::email::{InvalidAddress, InvalidPassword};
 use crate::domain::id_token::InvalidIdToken;
+use crate::domain::moderation::Suspension;
 use crate::domain::muted_word::InvalidWord;
 use crate::domain::notification::InvalidNotification;
 use crate::domain::person::InvalidSubject;
@@ -81,6 +82,14 @@ pub enum Error {
     RefreshRefused,
     #[error("the account is unknown or has resigned")]
     UnknownAccount,
+    #[error("{0}")]
+    Suspended(Suspension),
+    #[error("there is no such person")]
+    NoSuchPerson,
+    #[error("there is no such report")]
+    NoSuchReport,
+    #[error("there is no such application")]
+    NoSuchApplication,
     /// A problem of a shared crate.
     #[error("{}", .0.status())]
     Problem(Box<Problem>),
@@ -203,6 +212,12 @@ impl From<&Error> for Problem {
                 "unknown-account",
                 "The account is unknown or has resigned",
             ),
+            Error::Suspended(_) => {
+                Problem::new(StatusCode::FORBIDDEN, "suspended", "The account is suspended").detail(error.to_string())
+            }
+            Error::NoSuchPerson => Problem::not_found("no-such-person", "Person not found"),
+            Error::NoSuchReport => Problem::not_found("no-such-report", "Report not found"),
+            Error::NoSuchApplication => Problem::not_found("no-such-application", "Application not found"),
             Error::ProviderUnavailable
             | Error::PasswordsBusy
             | Error::Image(ImageError::Store(_) | ImageError::Processing(_))

@@ -263,6 +263,7 @@ pub async fn sign_up(
         introduction: Introduction::default(),
         image: None,
         role: Role::User,
+        is_suspended: false,
         created_at: now,
         changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), now),
     };

@@ -463,6 +463,7 @@ impl Row<'_> {
             introduction: Introduction::default(),
             image: None,
             role: Role::User,
+            is_suspended: false,
             created_at: self.read_at,
             changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), self.read_at),
             account,

@@ -15,6 +15,7 @@ mod keys;
 mod mailer;
 mod mails;
 mod metrics;
+mod moderation;
 mod nicknames;
 mod notifications;
 mod passwords;
@@ -36,7 +37,7 @@ use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_bus::relay::spawn_relay_with_heartbeats;
 use sosohappy_common::http::serve::Service;
-use sosohappy_common::rate::KeyedLimiter;
+use sosohappy_common::rate::{KeyedLimiter, Rate};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Mixed;
@@ -58,8 +59,8 @@ use crate::store::Store;
 pub const SERVICE: &str = "auth-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
 
-/// Accounts whose failed sign-ins a replica counts: about 300 bytes each.
-const MOST_FAILING_ACCOUNTS: u64 = 20_000;
+/// Accounts that a replica counts for one limit: about 300 bytes each.
+const MOST_COUNTED_ACCOUNTS: u64 = 20_000;
 
 /// Opens the store and puts the service together; relay, consumer and timers live on the context.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
@@ -84,11 +85,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         id_tokens,
         mailer: Mailer::of(&current.mail, &current.sign_in).context("mail.url")?,
         passwords: Passwords::new(&current.passwords),
-        email_codes: email_codes(&settings, &context),
+        email_codes: limit(&settings, &context, |settings| settings.email.codes_per_minute),
         hasher: AccountHasher::new(&hash_key),
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
         metrics: Metrics::register(&context.metrics),
-        failed_sign_ins: failed_sign_ins(&settings, &context),
+        failed_sign_ins: limit(&settings, &context, |settings| settings.sign_in.failures_per_minute),
+        reports: limit(&settings, &context, |settings| settings.moderation.reports_per_minute),
         mixed: Mixed::new(settings.part(|settings| settings.fleet.clone())),
         provider_tokens: ProviderTokens::of(&current.tokens.provider_keys, &provider_key)?,
         providers: Providers::of(&current)?,
@@ -102,7 +104,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     timers::spawn(&app);
     external_calls::spawn(&app);
     spawn_refresh(&context, bus, poll);
-    let routes = routes::routes(app, current.credentials.service_token.clone());
+    let routes = routes::routes(app, &current.credentials);
     Ok(Service::new(context, server, &limits, &current.credentials, routes))
 }
 
@@ -126,25 +128,15 @@ fn register_health(app: &Arc<App>) {
     });
 }
 
-/// Returns the limit `sign-in.failures-per-minute`, by account.
-fn failed_sign_ins(settings: &Live<Settings>, context: &Context) -> Live<KeyedLimiter<Account>> {
+/// Returns a limit by account that follows its setting.
+fn limit(
+    settings: &Live<Settings>,
+    context: &Context,
+    rate: impl Fn(&Settings) -> Rate + Send + Sync + 'static,
+) -> Live<KeyedLimiter<Account>> {
     let clock = context.clock.clone();
-    settings.follow(move |settings, before| {
-        KeyedLimiter::renewed(
-            before,
-            settings.sign_in.failures_per_minute,
-            MOST_FAILING_ACCOUNTS,
-            &clock,
-        )
-    })
-}
-
-/// Returns the limit `email.codes-per-minute`, by the account of the address.
-fn email_codes(settings: &Live<Settings>, context: &Context) -> Live<KeyedLimiter<Account>> {
-    let clock = context.clock.clone();
-    settings.follow(move |settings, before| {
-        KeyedLimiter::renewed(before, settings.email.codes_per_minute, MOST_FAILING_ACCOUNTS, &clock)
-    })
+    settings
+        .follow(move |settings, before| KeyedLimiter::renewed(before, rate(settings), MOST_COUNTED_ACCOUNTS, &clock))
 }
 
 /// A secret that the first replica creates, the same for all replicas.

@@ -3,6 +3,7 @@
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics as Registry;
 
+use crate::domain::moderation::Reason;
 use crate::domain::provider::Provider;
 use crate::store::external_calls::Kind;
 
@@ -13,6 +14,9 @@ pub struct Metrics {
     pub mails: IntCounterVec,
     pub unfinished_resignations: IntGauge,
     pub oldest_resignation: Gauge,
+    pub reports: IntCounterVec,
+    pub open_reports: IntGauge,
+    pub late_reports: IntGauge,
     pub task_failures: IntCounterVec,
     pub external_calls: IntCounterVec,
     pub notifications: IntCounterVec,
@@ -79,10 +83,26 @@ impl Metrics {
         for outcome in ["sent", "retried", "refused", "expired"] {
             mails.with_label_values(&[outcome]);
         }
+        let gauge = |name, help| {
+            let gauge = IntGauge::new(name, help).expect("a static metric is valid");
+            registry.register(gauge)
+        };
+        let reports = counter(
+            "auth_reports_total",
+            "Reports of people and their content by reason; repeated reports of one person are one",
+            &["reason"],
+        );
+        // Pre-creates every label value so that series start at 0.
+        for reason in Reason::ALL {
+            reports.with_label_values(&[reason.as_str()]);
+        }
         Self {
             mails,
             notifications,
             external_calls,
+            reports,
+            open_reports: gauge("auth_reports_open", "Reports that no moderator has resolved"),
+            late_reports: gauge("auth_reports_late", "Open reports whose deadline has passed"),
             sign_ins: counter(
                 "auth_sign_ins_total",
                 "Sign-ins by provider and outcome: new (an account was made), known, refused, failed, limited (too many failures)",

@@ -48,7 +48,7 @@ async fn set_once(app: &App, account: &Account, other: &Account, relation: Relat
 }
 
 /// Locks both accounts and returns the time of the change; `None` when the other account is gone.
-async fn lock(
+pub async fn lock(
     app: &App,
     tx: &mut dyn Transaction,
     account: &Account,

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use sosohappy_common::Account;
-use sosohappy_events::types::{AccountErased, AccountResigned, DeviceTokenSet, NicknameSet};
+use sosohappy_events::types::{
+    AccountErased, AccountResigned, AccountStateChanged, DeviceTokenSet, NicknameSet, State,
+};
 use sosohappy_events::{Envelope, EventId, Topic};
 use sosohappy_store::{Timer, retrying};
 use tokio::time::Instant;
@@ -15,7 +17,7 @@ use crate::domain::stamp;
 use crate::error::Error;
 use crate::store::external_calls::ExternalCall;
 use crate::store::{Resignation, Tombstone, Transaction};
-use crate::{identities, relations, sessions};
+use crate::{identities, moderation, relations, sessions};
 
 /// Fires when a resignation has waited too long for its receipts; its key is the event id.
 pub const TIMER: &str = "resignation";
@@ -89,6 +91,20 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         resigned_at: at,
     };
     identities::disconnect(app, tx.as_mut(), account, &identities, Some(resignation.id)).await?;
+    if tx.delete_suspension(account).await? {
+        // A later account of this address must not begin suspended.
+        let state = State::Restored;
+        app.enqueue(
+            tx.as_mut(),
+            AccountStateChanged {
+                account: account.clone(),
+                state,
+            },
+            at,
+        )
+        .await?;
+        tx.clear_timer(moderation::TIMER, account.as_str()).await?;
+    }
     tx.delete_person(account).await?;
     let hash = app.hasher.hash(account);
     tx.insert_resignation(&resignation, &hash).await?;

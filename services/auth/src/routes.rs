@@ -6,24 +6,26 @@ mod email;
 mod fleet;
 mod follow;
 mod identity;
+mod moderation;
 mod muted_words;
 mod notification;
 mod profile;
 mod resignations;
+mod role;
 mod session;
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
 use sosohappy_access::protect;
 use sosohappy_common::http::{Class, credential};
+use sosohappy_common::settings::Credentials;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::authenticate::identity;
 
-pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
+pub fn routes(app: Arc<App>, credentials: &Credentials) -> OpenApiRouter {
     let open = OpenApiRouter::new()
         .routes(routes!(session::get_authorize_code))
         .routes(Class::SignIn.of(routes!(session::sign_in)))
@@ -33,7 +35,8 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(Class::SignIn.of(routes!(email::reset_password)))
         .routes(routes!(notification::receive_apple))
         .routes(routes!(notification::receive_kakao_unlink))
-        .routes(routes!(notification::receive_kakao_status));
+        .routes(routes!(notification::receive_kakao_status))
+        .routes(Class::Read.of(routes!(moderation::show_contact)));
     let closed = OpenApiRouter::new()
         .routes(routes!(session::sign_out))
         .routes(Class::Read.of(routes!(session::list_sessions)))
@@ -56,14 +59,28 @@ pub fn routes(app: Arc<App>, service_token: SecretString) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(follow::find_follower)))
         .routes(Class::Read.of(routes!(muted_words::list_muted_words)))
         .routes(routes!(muted_words::set_muted_words))
-        .routes(Class::Read.of(routes!(resignations::list_resignations)));
+        .routes(Class::Read.of(routes!(resignations::list_resignations)))
+        .routes(routes!(moderation::report))
+        .routes(Class::Read.of(routes!(moderation::list_reports)))
+        .routes(routes!(moderation::resolve_report))
+        .routes(routes!(moderation::suspend))
+        .routes(routes!(moderation::restore))
+        .routes(Class::Read.of(routes!(moderation::list_audit)))
+        .routes(routes!(role::apply_role))
+        .routes(Class::Read.of(routes!(role::list_role_applications)))
+        .routes(routes!(role::decide_role));
     let fleet = OpenApiRouter::new()
         .routes(routes!(fleet::introspect))
         .routes(routes!(fleet::lookup))
         .routes(routes!(fleet::muted_words_of));
+    let operators = OpenApiRouter::new().routes(routes!(role::grant_role));
 
     let all = open
         .merge(protect(closed, identity(&app)))
-        .merge(credential::close(fleet, service_token));
+        .merge(credential::close(fleet, credentials.service_token.clone()))
+        .merge(credential::close_to_operators(
+            operators,
+            credentials.operator_token.clone(),
+        ));
     OpenApiRouter::new().nest("/auth-service", all).with_state(app)
 }

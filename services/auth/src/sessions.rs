@@ -73,8 +73,8 @@ pub async fn enter(
     })
 }
 
-/// Opens a session for somebody who has proven who they are. Devices beyond the limit lose the session that was not
-/// used for longest.
+/// Opens a session for a person who has proven their identity; refused while the account is suspended. Devices beyond the limit lose the
+/// session that was not used for longest.
 async fn open(
     app: &App,
     tx: &mut dyn Transaction,
@@ -82,6 +82,7 @@ async fn open(
     origin: Origin,
     at: Timestamp,
 ) -> Result<(SessionId, Tokens), Error> {
+    refuse_suspended(tx, person).await?;
     let settings = app.settings.get();
     let others = tx.sessions_of(&person.account).await?;
     let too_many = (others.len() + 1).saturating_sub(settings.sessions.per_account);
@@ -100,6 +101,16 @@ async fn open(
     set_timer(tx, REFRESH_TIMER, session.id, session.refresh.expires_at).await?;
     let tokens = issue(app, tx, &session, person.role).await?;
     Ok((session.id, tokens))
+}
+
+/// Fails with the reason of a suspension. A person who is not suspended costs no statement.
+async fn refuse_suspended(tx: &mut dyn Transaction, person: &Person) -> Result<(), Error> {
+    if person.is_suspended
+        && let Some(suspension) = tx.suspension(&person.account).await?
+    {
+        return Err(Error::Suspended(suspension));
+    }
+    Ok(())
 }
 
 /// Returns fresh tokens for a refresh token. One whose successor was used closes the session: either of the two was stolen.
@@ -151,6 +162,8 @@ async fn renew_once(app: &App, shown: &Claims, place: Option<&str>) -> Result<Re
     let Some(mut session) = session else {
         return Ok(Renewed::Refused);
     };
+    // The session stays: the person goes on with it when the suspension ends.
+    refuse_suspended(tx.as_mut(), &person).await?;
 
     let now = app.now();
     let shown = RefreshId(shown.jti.clone());

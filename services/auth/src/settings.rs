@@ -43,6 +43,8 @@ pub struct Settings {
     pub resignation: Resignation,
     pub apple: AppleSettings,
     pub kakao: KakaoSettings,
+    pub moderation: Moderation,
+    pub contact: Contact,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -288,11 +290,33 @@ pub struct AppleSettings {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]
+pub struct Moderation {
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub deadline: Duration,
+    /// Reports a minute of one account.
+    pub reports_per_minute: Rate,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub report_retention: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
 pub struct KakaoSettings {
     #[schemars(schema_with = "schema::secret")]
     pub admin_key: SecretString,
     pub app_id: String,
     pub unlink_url: HttpUrl,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Contact {
+    pub email: String,
+    pub url: String,
 }
 
 #[cfg(test)]

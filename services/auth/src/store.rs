@@ -4,6 +4,7 @@
 pub mod email;
 pub mod external_calls;
 pub mod imports;
+pub mod moderation;
 mod mysql;
 mod sqlite;
 
@@ -28,6 +29,7 @@ use crate::domain::session::Session;
 use crate::store::email::{EmailStore, EmailTransaction};
 use crate::store::external_calls::{ExternalCallTransaction, ExternalCalls};
 use crate::store::imports::{ImportTransaction, Imports};
+use crate::store::moderation::{Moderation, ModerationTransaction};
 
 /// A live or past access token, with the attributes of its bearer that services need.
 #[derive(Debug, Clone)]
@@ -97,7 +99,7 @@ pub struct Unfinished {
 }
 
 #[async_trait]
-pub trait Store: EmailStore + ExternalCalls + Imports + Ping + std::fmt::Debug {
+pub trait Store: EmailStore + ExternalCalls + Imports + Moderation + Ping + std::fmt::Debug {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
     async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError>;
@@ -134,6 +136,7 @@ pub trait Store: EmailStore + ExternalCalls + Imports + Ping + std::fmt::Debug {
     /// The one that was not used for longest first.
     async fn sessions_of(&self, account: &Account) -> Result<Vec<Session>, StoreError>;
 
+    /// None also while the account is suspended.
     async fn access_token(&self, digest: &TokenDigest) -> Result<Option<AccessToken>, StoreError>;
 
     async fn is_code_used(&self, code: &CodeId) -> Result<bool, StoreError>;
@@ -192,7 +195,9 @@ pub trait Store: EmailStore + ExternalCalls + Imports + Ping + std::fmt::Debug {
 /// the end. The order of locks is code, person, session, resignation, external call, timer: two transactions that lock the same rows in different
 /// orders would wait for each other.
 #[async_trait]
-pub trait Transaction: EmailTransaction + ExternalCallTransaction + ImportTransaction + Send {
+pub trait Transaction:
+    EmailTransaction + ExternalCallTransaction + ImportTransaction + ModerationTransaction + Send
+{
     /// Records that a code was used, until it expires; false if it was used before. Of several transactions with the same code one
     /// gets true.
     async fn use_code(&mut self, code: &CodeId, expires_at: Timestamp) -> Result<bool, StoreError>;

@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, Transient, retrying};
 use crate::app::{App, later};
 use crate::error::Error;
 use crate::store::Transaction;
-use crate::{email_accounts, mails, resignations, sessions};
+use crate::{email_accounts, mails, moderation, resignations, sessions};
 
 /// How late a timer may be.
 const EVERY: Duration = Duration::from_millis(500);
@@ -63,6 +63,7 @@ pub fn spawn(app: &Arc<App>) {
                 report(&app, "reserved-nicknames", forget_reservations(&app).await);
                 report(&app, "email-codes", email_accounts::forget_codes(&app).await);
                 report(&app, "muted-words", forget_muted_words(&app).await);
+                report(&app, "reports", look_at_reports(&app).await);
                 report(&app, "tombstones", resignations::release_tombstones(&app).await);
             }
             Ok(())
@@ -91,16 +92,23 @@ enum Due {
     AccessToken,
     RefreshToken,
     Resignation,
+    Suspension,
 }
 
 impl Due {
-    const ALL: [Self; 3] = [Self::AccessToken, Self::RefreshToken, Self::Resignation];
+    const ALL: [Self; 4] = [
+        Self::AccessToken,
+        Self::RefreshToken,
+        Self::Resignation,
+        Self::Suspension,
+    ];
 
     fn kind(self) -> &'static str {
         match self {
             Self::AccessToken => sessions::ACCESS_TIMER,
             Self::RefreshToken => sessions::REFRESH_TIMER,
             Self::Resignation => resignations::TIMER,
+            Self::Suspension => moderation::TIMER,
         }
     }
 
@@ -110,6 +118,7 @@ impl Due {
             Self::AccessToken => sessions::expire(app, tx, parse(key)?).await?,
             Self::RefreshToken => sessions::run_out(app, tx, parse(key)?).await?,
             Self::Resignation => resignations::remind(app, tx, parse(key)?).await?,
+            Self::Suspension => moderation::end_suspension(app, tx, &parse(key)?).await?,
         }
         Ok(())
     }
@@ -209,6 +218,16 @@ async fn forget_muted_words(app: &App) -> Result<(), Error> {
 async fn forget_codes(app: &App) -> Result<(), Error> {
     let expired_before = app.now().checked_sub(CODES_KEPT).unwrap_or(Timestamp::MIN);
     Ok(app.store.forget_codes(expired_before).await?)
+}
+
+/// Sets the gauges of open reports, and deletes reports that were resolved long ago.
+async fn look_at_reports(app: &App) -> Result<(), Error> {
+    let reports = app.store.open_reports(app.now()).await?;
+    app.metrics.open_reports.set(reports.open);
+    app.metrics.late_reports.set(reports.late);
+    let kept = app.settings.get().moderation.report_retention;
+    let resolved_before = app.now().checked_sub(kept).unwrap_or(Timestamp::MIN);
+    Ok(app.store.forget_reports(resolved_before).await?)
 }
 
 async fn look_at_resignations(app: &App) -> Result<(), Error> {

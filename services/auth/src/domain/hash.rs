@@ -23,6 +23,15 @@ impl AccountHasher {
     }
 }
 
+impl AccountHasher {
+    /// Returns the keyed hash of a text that is not an account's.
+    pub fn hash_note(&self, text: &str) -> [u8; 32] {
+        // No account contains a control character.
+        let hash = self.0.clone().chain_update("note\0").chain_update(text);
+        hash.finalize().into_bytes().into()
+    }
+}
+
 impl std::fmt::Debug for AccountHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("AccountHasher(..)")

@@ -16,6 +16,17 @@ pub struct PageSize(u32);
 #[error("a page has 1 to 100 entries")]
 pub struct InvalidPageSize;
 
+impl PageSize {
+    pub fn get(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
+    /// One row more than the page has entries shows whether another page follows.
+    pub fn rows(self) -> i64 {
+        i64::from(self.0) + 1
+    }
+}
+
 impl Default for PageSize {
     fn default() -> Self {
         Self(50)

@@ -83,6 +83,8 @@ pub struct Person {
     pub introduction: Introduction,
     pub image: Option<ImageId>,
     pub role: Role,
+    /// Whether there is a [`Suspension`](super::moderation::Suspension) of the account.
+    pub is_suspended: bool,
     pub created_at: Timestamp,
     /// The time of the account's last event; the next one is later.
     pub changed_at: Timestamp,

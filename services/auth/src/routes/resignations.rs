@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
-use sosohappy_access::Caller;
+use sosohappy_access::Admin;
 use sosohappy_common::Problem;
-use sosohappy_events::types::Role;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -50,14 +48,7 @@ pub struct PendingResignations {
     tag = "admin",
     responses((status = 200, body = PendingResignations), (status = 403, body = Problem), (status = 503, body = Problem)),
 )]
-pub async fn list_resignations(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-) -> Result<Json<PendingResignations>, Error> {
-    if caller.role != Role::Admin {
-        let refused = Problem::new(StatusCode::FORBIDDEN, "role-required", "The call needs another role");
-        return Err(refused.into());
-    }
+pub async fn list_resignations(State(app): State<Arc<App>>, _admin: Admin) -> Result<Json<PendingResignations>, Error> {
     let count = app.store.unfinished_resignations().await?.count;
     let now = app.now();
     let pending = app.store.pending_resignations(MOST).await?.into_iter();

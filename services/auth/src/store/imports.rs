@@ -78,7 +78,7 @@ pub trait Imports {
     /// Legacy ids whose accounts are gone, with the SHA-256 of the account.
     async fn resigned_imports(&self) -> Result<Vec<(i64, String)>, StoreError>;
 
-    /// None where the account was not imported, had no session, or the session was closed.
+    /// None where the account was not imported, had no session, is suspended, or the session was closed.
     async fn imported_session(&self, account: &Account) -> Result<Option<ImportedSession>, StoreError>;
 
     /// Every nickname with every account that bears it here or bore it in the legacy fleet; some twice.

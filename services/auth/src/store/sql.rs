@@ -14,7 +14,7 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{DueTimer, PRIMARY, Ping, StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{MIGRATIONS, engine};
+use super::{MIGRATIONS, engine, last_id};
 use crate::domain::code::CodeId;
 use crate::domain::muted_word::MutedWord;
 use crate::domain::page::Page;
@@ -32,6 +32,8 @@ mod external_calls;
 mod identities;
 #[path = "sql/imports.rs"]
 mod imports;
+#[path = "sql/moderation.rs"]
+mod moderation;
 #[path = "sql/people.rs"]
 mod people;
 #[path = "sql/rows.rs"]
@@ -156,7 +158,8 @@ impl Store for SqlStore {
             FROM access_token
             JOIN session ON session.session = access_token.session
             JOIN account ON account.account = session.account
-            WHERE access_token.digest = ?",
+            WHERE access_token.digest = ?
+            AND NOT EXISTS (SELECT 1 FROM suspension WHERE suspension.account = account.account)",
         )
         .bind(digest.0.as_slice())
         .fetch_optional(self.0.reader())

@@ -5,6 +5,10 @@ use sqlx::migrate::Migrator;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
+fn last_id(done: &sqlx::sqlite::SqliteQueryResult) -> i64 {
+    done.last_insert_rowid()
+}
+
 #[path = "sql.rs"]
 mod sql;
 

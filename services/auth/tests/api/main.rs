@@ -4,6 +4,7 @@ mod block;
 mod cost;
 mod email;
 mod fleet;
+mod moderation;
 mod names;
 mod people;
 mod profile;

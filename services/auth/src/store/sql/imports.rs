@@ -89,7 +89,8 @@ impl Imports for SqlStore {
             "SELECT session.session, account.account, account.role, imported_account.imported_at FROM imported_account
             JOIN session ON session.session = imported_account.session
             JOIN account ON account.account = session.account
-            WHERE imported_account.account = ?",
+            WHERE imported_account.account = ?
+            AND NOT EXISTS (SELECT 1 FROM suspension WHERE suspension.account = account.account)",
         )
         .bind(account.as_str())
         .fetch_optional(self.0.reader())

@@ -14,7 +14,9 @@ use crate::domain::profile::Introduction;
 use crate::domain::session::{Origin, Refresh, RefreshId, Session};
 use crate::store::AccessToken;
 
-pub const PERSON: &str = "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, created_at, changed_at FROM account";
+pub const PERSON: &str =
+    "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, created_at, changed_at,
+    EXISTS (SELECT 1 FROM suspension WHERE suspension.account = account.account) AS is_suspended FROM account";
 
 pub const SESSION: &str = "SELECT session, account, stamped_at, refresh_id, refresh_issued_at, refresh_expires_at,
     previous_refresh_id, rotated_at, opened_at, device, place, issuer, subject FROM session";
@@ -32,6 +34,7 @@ pub fn lock(table: &'static str, condition: &'static str) -> AssertSqlSafe<Strin
 pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Option<Person>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let image: Option<i64> = row.try_get("image")?;
+    let is_suspended: i64 = row.try_get("is_suspended")?;
     let person = Person {
         account: account(row, "account")?,
         identity: Identity {
@@ -43,6 +46,7 @@ pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Opti
         introduction: Introduction::stored(text(row, "introduction")?),
         image: image.map(ImageId),
         role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
+        is_suspended: is_suspended != 0,
         created_at: instant(row, "created_at")?,
         changed_at: instant(row, "changed_at")?,
     };

@@ -30,7 +30,7 @@ type Query<'q> = sqlx::query::Query<'q, engine::Engine, <engine::Engine as sqlx:
 
 impl SqlTransaction {
     /// How many rows it changed or found.
-    async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
+    pub(super) async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
         Ok(query.execute(&mut *self.0).await?.rows_affected())
     }
 

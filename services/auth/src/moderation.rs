@@ -1,0 +1,448 @@
+//! Reports and what comes of them: content is hidden or restored, accounts are suspended or restored, roles are granted. Each decision is one
+//! transaction with its entry in the audit and its events.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sosohappy_access::Caller;
+use sosohappy_common::{Account, Problem};
+use sosohappy_events::types::{AccountStateChanged, ModerationAction, NoticeRaised, Role, State};
+use sosohappy_store::{Timer, retrying};
+
+use crate::app::{App, later};
+use crate::domain::moderation::{AuditEntry, Reason, Remark, Resolution, Subject, Suspension, action};
+use crate::domain::person::Person;
+use crate::domain::stamp;
+use crate::error::Error;
+use crate::relations;
+use crate::sessions;
+use crate::store::Transaction;
+use crate::store::moderation::{NewReport, Report};
+
+/// Fires when a suspension ends by itself; its key is the account.
+pub const TIMER: &str = "suspension";
+
+/// The topics of notices.
+const MODERATION_NOTICE: &str = "moderation";
+const ROLE_NOTICE: &str = "role";
+
+/// What a person reports.
+#[derive(Debug)]
+pub struct Reported {
+    pub nickname: String,
+    pub subject: Subject,
+    pub reason: Reason,
+    pub text: Remark,
+}
+
+/// Stores a report, and hides at once what its reason says. A repeated report of the same subject by the same person changes nothing.
+pub async fn report(app: &App, reporter: &Account, reported: &Reported) -> Result<(), Error> {
+    let target = app.bearer_of(&reported.nickname).await?.ok_or(Error::NoSuchPerson)?;
+    if target.account == *reporter {
+        return Err(Error::InvalidParameter("nickname: a person does not report themselves"));
+    }
+    retrying(|| report_once(app, reporter, &target.account, reported)).await
+}
+
+async fn report_once(app: &App, reporter: &Account, target: &Account, reported: &Reported) -> Result<(), Error> {
+    let Reported {
+        subject, reason, text, ..
+    } = reported;
+    let mut tx = app.store.begin().await?;
+    let at = relations::lock(app, tx.as_mut(), reporter, target)
+        .await?
+        .ok_or(Error::NoSuchPerson)?;
+    let report = NewReport {
+        reporter,
+        target,
+        subject,
+        reason: *reason,
+        text: text.as_str(),
+        at,
+        due_at: later(at, app.settings.get().moderation.deadline),
+    };
+    let Some(id) = tx.insert_report(&report).await? else {
+        return Ok(());
+    };
+    tx.stamp_person(target, at).await?;
+    if let Some(event) = subject.event(ModerationAction::Reported, target, Some(id)) {
+        app.enqueue(tx.as_mut(), event, at).await?;
+    }
+    if reason.hides_at_once()
+        && let Some(event) = subject.event(ModerationAction::Hidden, target, None)
+    {
+        app.enqueue(tx.as_mut(), event, at).await?;
+        let data = content_notice("hidden", subject, *reason);
+        notify(app, tx.as_mut(), target, MODERATION_NOTICE, data, at).await?;
+        let decision = Decision {
+            action: action::HIDDEN_AT_ONCE,
+            actor: None,
+            target,
+            subject: format!("report {id}"),
+            reason: reason.as_str(),
+            note: "",
+        };
+        audit(app, tx.as_mut(), &decision, at).await?;
+    }
+    app.commit(tx).await?;
+    app.metrics.reports.with_label_values(&[reason.as_str()]).inc();
+    Ok(())
+}
+
+/// What a moderator decides about a report.
+#[derive(Debug)]
+pub struct Resolved {
+    pub report: i64,
+    pub resolution: Resolution,
+    /// When a suspension ends.
+    pub until: Option<Timestamp>,
+    pub note: Remark,
+}
+
+/// Resolves a report; a later decision about the same report replaces an earlier one.
+pub async fn resolve(app: &App, moderator: &Caller, resolved: &Resolved) -> Result<(), Error> {
+    let report = app.store.report(resolved.report).await?.ok_or(Error::NoSuchReport)?;
+    let acts_on_content = matches!(resolved.resolution, Resolution::Hide | Resolution::Restore);
+    if acts_on_content && report.subject == Subject::Person {
+        return Err(Error::InvalidParameter(
+            "action: of a person nothing can be hidden or restored",
+        ));
+    }
+    retrying(|| resolve_once(app, moderator, &report, resolved)).await
+}
+
+async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: &Resolved) -> Result<(), Error> {
+    let mut tx = app.store.begin().await?;
+    let person = tx.person(&report.target).await?.ok_or(Error::NoSuchReport)?;
+    let target = &person.account;
+    let at = stamp::after(person.changed_at, app.now());
+    tx.stamp_person(target, at).await?;
+    if !tx.resolve_report(report.id, resolved.resolution.as_str(), at).await? {
+        return Err(Error::NoSuchReport);
+    }
+    let was_hidden_at_once = report.reason.hides_at_once() && report.subject != Subject::Person;
+    let (effect, told) = match resolved.resolution {
+        Resolution::Hide => (Some(ModerationAction::Hidden), Some("hidden")),
+        Resolution::Restore => (Some(ModerationAction::Restored), Some("restored")),
+        Resolution::Dismiss if was_hidden_at_once => (Some(ModerationAction::Restored), Some("restored")),
+        Resolution::Dismiss => (None, None),
+        Resolution::Warn => (None, Some("warned")),
+        Resolution::Suspend => {
+            require_outranks(moderator, &person)?;
+            set_suspension(app, tx.as_mut(), target, report.reason, resolved.until, at).await?;
+            (None, None)
+        }
+    };
+    let closed = Some(ModerationAction::Closed);
+    for (action, number) in [(effect, None), (closed, Some(report.id))] {
+        if let Some(event) = action.and_then(|action| report.subject.event(action, target, number)) {
+            app.enqueue(tx.as_mut(), event, at).await?;
+        }
+    }
+    if let Some(told) = told {
+        let data = content_notice(told, &report.subject, report.reason);
+        notify(app, tx.as_mut(), target, MODERATION_NOTICE, data, at).await?;
+    }
+    if let Some(reporter) = tx.reporter(report.id).await? {
+        let data = json!({ "action": "reviewed", "report": report.id });
+        notify(app, tx.as_mut(), &reporter, MODERATION_NOTICE, data, at).await?;
+    }
+    let decision = Decision {
+        action: action::RESOLVE,
+        actor: Some(&moderator.account),
+        target,
+        subject: format!("report {}: {}", report.id, resolved.resolution.as_str()),
+        reason: report.reason.as_str(),
+        note: resolved.note.as_str(),
+    };
+    audit(app, tx.as_mut(), &decision, at).await?;
+    app.commit(tx).await
+}
+
+/// Suspends the bearer of a nickname, or changes reason and end of a suspension.
+pub async fn suspend(
+    app: &App,
+    moderator: &Caller,
+    nickname: &str,
+    reason: Reason,
+    until: Option<Timestamp>,
+    note: &Remark,
+) -> Result<(), Error> {
+    let target = app.bearer_of(nickname).await?.ok_or(Error::NoSuchPerson)?.account;
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person(&target).await?.ok_or(Error::NoSuchPerson)?;
+        require_outranks(moderator, &person)?;
+        let at = stamp::after(person.changed_at, app.now());
+        tx.stamp_person(&target, at).await?;
+        set_suspension(app, tx.as_mut(), &target, reason, until, at).await?;
+        let decision = Decision {
+            action: action::SUSPEND,
+            actor: Some(&moderator.account),
+            target: &target,
+            subject: until.map_or_else(|| "without end".to_owned(), |until| format!("until {until}")),
+            reason: reason.as_str(),
+            note: note.as_str(),
+        };
+        audit(app, tx.as_mut(), &decision, at).await?;
+        app.commit(tx).await
+    })
+    .await
+}
+
+/// Ends the suspension of the bearer of a nickname; false when there is none.
+pub async fn restore(app: &App, moderator: &Caller, nickname: &str, note: &Remark) -> Result<bool, Error> {
+    let target = app.bearer_of(nickname).await?.ok_or(Error::NoSuchPerson)?.account;
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person(&target).await?.ok_or(Error::NoSuchPerson)?;
+        require_outranks(moderator, &person)?;
+        let decision = Decision {
+            action: action::RESTORE,
+            actor: Some(&moderator.account),
+            target: &target,
+            subject: String::new(),
+            reason: "",
+            note: note.as_str(),
+        };
+        let is_restored = lift(app, tx.as_mut(), &person, &decision).await?;
+        if is_restored {
+            tx.clear_timer(TIMER, target.as_str()).await?;
+            app.commit(tx).await?;
+        }
+        Ok(is_restored)
+    })
+    .await
+}
+
+/// Ends a suspension whose time is over.
+pub async fn end_suspension(app: &App, tx: &mut dyn Transaction, account: &Account) -> Result<(), Error> {
+    let person = tx.person(account).await?;
+    if !tx.take_timer(TIMER, account.as_str(), app.now()).await? {
+        return Ok(());
+    }
+    // Without a person, the account has resigned.
+    let Some(person) = person else { return Ok(()) };
+    let decision = Decision {
+        action: action::SUSPENSION_ENDED,
+        actor: None,
+        target: account,
+        subject: String::new(),
+        reason: "",
+        note: "",
+    };
+    lift(app, tx, &person, &decision).await?;
+    Ok(())
+}
+
+/// Deletes the suspension of a locked person, and publishes and records it; false when there is none.
+async fn lift(app: &App, tx: &mut dyn Transaction, person: &Person, decision: &Decision<'_>) -> Result<bool, Error> {
+    if !tx.delete_suspension(&person.account).await? {
+        return Ok(false);
+    }
+    let at = stamp::after(person.changed_at, app.now());
+    tx.stamp_person(&person.account, at).await?;
+    publish_state(app, tx, &person.account, State::Restored, at).await?;
+    audit(app, tx, decision, at).await?;
+    Ok(true)
+}
+
+async fn set_suspension(
+    app: &App,
+    tx: &mut dyn Transaction,
+    target: &Account,
+    reason: Reason,
+    until: Option<Timestamp>,
+    at: Timestamp,
+) -> Result<(), Error> {
+    if until.is_some_and(|until| until <= app.now()) {
+        return Err(Error::InvalidParameter("until: not in the past"));
+    }
+    let suspension = Suspension {
+        reason,
+        since: at,
+        until,
+    };
+    tx.set_suspension(target, &suspension).await?;
+    match until {
+        Some(fire_at) => {
+            let timer = Timer {
+                kind: TIMER.to_owned(),
+                key: target.as_str().to_owned(),
+                fire_at,
+            };
+            tx.set_timer(&timer).await?;
+        }
+        None => tx.clear_timer(TIMER, target.as_str()).await?,
+    }
+    publish_state(app, tx, target, State::Suspended, at).await
+}
+
+async fn publish_state(
+    app: &App,
+    tx: &mut dyn Transaction,
+    account: &Account,
+    state: State,
+    at: Timestamp,
+) -> Result<(), Error> {
+    let account = account.clone();
+    app.enqueue(tx, AccountStateChanged { account, state }, at).await
+}
+
+/// Moderators act on members, admins on moderators as well; an account never acts on itself or its equals.
+fn require_outranks(moderator: &Caller, person: &Person) -> Result<(), Error> {
+    if moderator.role > person.role {
+        Ok(())
+    } else {
+        Err(Problem::role_required().into())
+    }
+}
+
+/// Stores the wish of an account for a role; a later one replaces it.
+pub async fn apply(app: &App, account: &Account, role: Role, text: &Remark) -> Result<(), Error> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person(account).await?.ok_or(Error::UnknownAccount)?;
+        if person.role >= role {
+            return Err(Error::InvalidParameter("role: a role above the present one"));
+        }
+        tx.set_role_application(account, role, text.as_str(), app.now()).await?;
+        Ok(tx.commit().await?)
+    })
+    .await
+}
+
+/// Decides the application of the bearer of a nickname, who gets a notice.
+pub async fn decide(app: &App, admin: &Caller, nickname: &str, is_accepted: bool, note: &Remark) -> Result<(), Error> {
+    let target = app.bearer_of(nickname).await?.ok_or(Error::NoSuchPerson)?.account;
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person(&target).await?.ok_or(Error::NoSuchPerson)?;
+        let role = tx
+            .take_role_application(&target)
+            .await?
+            .ok_or(Error::NoSuchApplication)?;
+        let at = stamp::after(person.changed_at, app.now());
+        tx.stamp_person(&target, at).await?;
+        // Meanwhile an operator may have granted a higher one.
+        if is_accepted && role > person.role {
+            tx.set_role(&target, role).await?;
+        }
+        let data = json!({ "role": role.as_str(), "accepted": is_accepted });
+        notify(app, tx.as_mut(), &target, ROLE_NOTICE, data, at).await?;
+        let decision = Decision {
+            action: if is_accepted {
+                action::GRANT_ROLE
+            } else {
+                action::REFUSE_ROLE
+            },
+            actor: Some(&admin.account),
+            target: &target,
+            subject: role.to_string(),
+            reason: "",
+            note: note.as_str(),
+        };
+        audit(app, tx.as_mut(), &decision, at).await?;
+        app.commit(tx).await
+    })
+    .await
+}
+
+/// Gives an account a role on behalf of an operator. A lower role than before closes its sessions: other services know the role by the token.
+pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person_at(account).await?.ok_or(Error::NoSuchPerson)?;
+        if person.role == role {
+            return Ok(());
+        }
+        let account = &person.account;
+        let at = stamp::after(person.changed_at, app.now());
+        tx.stamp_person(account, at).await?;
+        tx.set_role(account, role).await?;
+        tx.take_role_application(account).await?;
+        if role < person.role {
+            for session in tx.sessions_of(account).await? {
+                sessions::close(app, tx.as_mut(), &session).await?;
+            }
+        }
+        let data = json!({ "role": role.as_str(), "accepted": true });
+        notify(app, tx.as_mut(), account, ROLE_NOTICE, data, at).await?;
+        let decision = Decision {
+            action: action::GRANT_ROLE,
+            actor: None,
+            target: account,
+            subject: role.to_string(),
+            reason: "",
+            note: "",
+        };
+        audit(app, tx.as_mut(), &decision, at).await?;
+        app.commit(tx).await
+    })
+    .await
+}
+
+async fn notify(
+    app: &App,
+    tx: &mut dyn Transaction,
+    receiver: &Account,
+    topic: &str,
+    data: Value,
+    at: Timestamp,
+) -> Result<(), Error> {
+    let notice = NoticeRaised {
+        receiver: receiver.clone(),
+        topic: topic.to_owned(),
+        data,
+        about: None,
+    };
+    app.enqueue(tx, notice, at).await
+}
+
+fn content_notice(action: &str, subject: &Subject, reason: Reason) -> Value {
+    let mut data = json!({ "action": action, "kind": subject.kind(), "reason": reason.as_str() });
+    match subject {
+        Subject::Person => {}
+        Subject::Post(date) => data["date"] = (*date).into(),
+        Subject::Comment(comment) => data["commentId"] = (*comment).into(),
+        Subject::Message(_) => data["messageId"] = subject.content().into(),
+    }
+    data
+}
+
+struct Decision<'a> {
+    action: &'static str,
+    /// `None` for an operator or the service itself.
+    actor: Option<&'a Account>,
+    target: &'a Account,
+    subject: String,
+    reason: &'static str,
+    note: &'a str,
+}
+
+/// Adds the entry of a decision to the audit, in the transaction of its effect and as its last step: the end of the audit stays locked.
+async fn audit(app: &App, tx: &mut dyn Transaction, decision: &Decision<'_>, at: Timestamp) -> Result<(), Error> {
+    let target = app.hasher.hash(decision.target);
+    let actor = decision.actor.map(|actor| (app.hasher.hash(actor), actor));
+    tx.name_audited(&target, decision.target).await?;
+    if let Some((hash, actor)) = &actor {
+        tx.name_audited(hash, actor).await?;
+    }
+    let note = (!decision.note.is_empty()).then(|| app.hasher.hash_note(decision.note).to_vec());
+    let head = tx.lock_audit().await?;
+    let entry = AuditEntry {
+        entry: head.entry + 1,
+        at,
+        action: decision.action.to_owned(),
+        actor: actor.map(|(hash, _)| hash.to_vec()).unwrap_or_default(),
+        target: target.to_vec(),
+        subject: decision.subject.clone(),
+        reason: decision.reason.to_owned(),
+        note: note.unwrap_or_default(),
+    };
+    tx.insert_audit(&entry, &entry.digest(&head.digest)).await?;
+    if !decision.note.is_empty() {
+        tx.insert_audit_note(entry.entry, decision.target, decision.note)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! Reports, suspensions, roles and the audit. No statement updates or deletes an entry of the audit.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::Role;
+use sosohappy_store::{PRIMARY, StoreError, retrying};
+use sqlx::Row as _;
+
+use super::transaction::SqlTransaction;
+use super::{Row, SqlStore, last_id, rows};
+use crate::domain::moderation::{AuditEntry, Subject, Suspension};
+use crate::store::moderation::{
+    AuditHead, Audited, Moderation, ModerationTransaction, NewReport, OpenReports, Report, ReportPage, RoleApplication,
+};
+
+/// The rule that a reporter has one open report of a subject.
+const REPEAT_KEY: &str = "report_by_repeat_key";
+
+const REPORT: &str = "SELECT report.report, report.target, account.nickname, report.kind, report.content, report.reason,
+    reporter.nickname AS reporter, report_by.text, report.reported_at, report.due_at, report.resolved_at, report.resolution
+    FROM report JOIN account ON account.account = report.target
+    LEFT JOIN report_by ON report_by.report = report.report
+    LEFT JOIN account reporter ON reporter.account = report_by.account";
+
+const AUDIT: &str =
+    "SELECT audit.entry, audit.at, audit.action, audit.actor, audit.target, audit.subject, audit.reason, audit.note,
+    audit.digest, actor.nickname AS actor_nickname, target.nickname AS target_nickname, audit_note.text
+    FROM audit
+    LEFT JOIN audit_account actor_of ON actor_of.hash = audit.actor
+    LEFT JOIN account actor ON actor.account = actor_of.account
+    LEFT JOIN audit_account target_of ON target_of.hash = audit.target
+    LEFT JOIN account target ON target.account = target_of.account
+    LEFT JOIN audit_note ON audit_note.entry = audit.entry";
+
+#[async_trait]
+impl Moderation for SqlStore {
+    async fn report(&self, id: i64) -> Result<Option<Report>, StoreError> {
+        let row = sqlx::query(rows::select(REPORT, "report.report = ?"))
+            .bind(id)
+            .fetch_optional(self.0.reader())
+            .await?;
+        row.as_ref().map(report).transpose()
+    }
+
+    async fn reports(&self, page: ReportPage) -> Result<Vec<Report>, StoreError> {
+        let condition = if page.open {
+            "report.report > ? AND report.resolved_at IS NULL ORDER BY report.report LIMIT ?"
+        } else {
+            "report.report > ? ORDER BY report.report LIMIT ?"
+        };
+        let found = sqlx::query(rows::select(REPORT, condition))
+            .bind(page.after)
+            .bind(page.rows)
+            .fetch_all(self.0.reader())
+            .await?;
+        found.iter().map(report).collect()
+    }
+
+    async fn open_reports(&self, now: Timestamp) -> Result<OpenReports, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*), COUNT(CASE WHEN due_at <= ? THEN 1 END) FROM report WHERE resolved_at IS NULL",
+        )
+        .bind(now.as_millisecond())
+        .fetch_one(self.0.reader())
+        .await?;
+        Ok(OpenReports {
+            open: row.try_get(0)?,
+            late: row.try_get(1)?,
+        })
+    }
+
+    async fn forget_reports(&self, resolved_before: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.0.begin().await?;
+            sqlx::query("DELETE FROM report WHERE resolved_at < ?")
+                .bind(resolved_before.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn role_applications(&self, rows: i64) -> Result<Vec<RoleApplication>, StoreError> {
+        let found = sqlx::query(
+            "SELECT account.nickname, role_application.role, role_application.text,
+            role_application.applied_at FROM role_application JOIN account ON account.account = role_application.account
+            ORDER BY role_application.applied_at, role_application.account LIMIT ?",
+        )
+        .bind(rows)
+        .fetch_all(self.0.reader())
+        .await?;
+        found.iter().map(application).collect()
+    }
+
+    async fn audit(&self, below: i64, rows: i64) -> Result<Vec<Audited>, StoreError> {
+        let found = sqlx::query(rows::select(AUDIT, "audit.entry < ? ORDER BY audit.entry DESC LIMIT ?"))
+            .bind(below)
+            .bind(rows)
+            .fetch_all(self.0.reader())
+            .await?;
+        found.iter().map(audited).collect()
+    }
+
+    async fn audit_head(&self) -> Result<AuditHead, StoreError> {
+        let row = sqlx::query("SELECT entry, digest FROM audit_head WHERE id = 1")
+            .fetch_one(self.0.reader())
+            .await?;
+        head(&row)
+    }
+}
+
+#[async_trait]
+impl ModerationTransaction for SqlTransaction {
+    async fn suspension(&mut self, account: &Account) -> Result<Option<Suspension>, StoreError> {
+        let row = sqlx::query("SELECT reason, suspended_at, ends_at FROM suspension WHERE account = ?")
+            .bind(account.as_str())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        row.as_ref().map(suspension).transpose()
+    }
+
+    async fn set_suspension(&mut self, account: &Account, suspension: &Suspension) -> Result<(), StoreError> {
+        self.delete_suspension(account).await?;
+        let insert = sqlx::query("INSERT INTO suspension (account, reason, suspended_at, ends_at) VALUES (?, ?, ?, ?)")
+            .bind(account.as_str())
+            .bind(suspension.reason.as_str())
+            .bind(suspension.since.as_millisecond())
+            .bind(suspension.until.map(Timestamp::as_millisecond));
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn delete_suspension(&mut self, account: &Account) -> Result<bool, StoreError> {
+        let delete = sqlx::query("DELETE FROM suspension WHERE account = ?").bind(account.as_str());
+        Ok(self.run(delete).await? > 0)
+    }
+
+    async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<Option<i64>, StoreError> {
+        let content = report.subject.content();
+        let inserted = sqlx::query(
+            "INSERT INTO report (target, kind, content, reason, reported_at, due_at) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(report.target.as_str())
+        .bind(report.subject.kind())
+        .bind(&content)
+        .bind(report.reason.as_str())
+        .bind(report.at.as_millisecond())
+        .bind(report.due_at.as_millisecond())
+        .execute(&mut *self.0)
+        .await?;
+        let id = last_id(&inserted);
+        let by = sqlx::query("INSERT INTO report_by (report, account, text, repeat_key) VALUES (?, ?, ?, ?)")
+            .bind(id)
+            .bind(report.reporter.as_str())
+            .bind(report.text)
+            .bind(report.subject.repeat_key(report.reporter, report.target).to_vec());
+        match self.run(by).await {
+            Ok(_) => Ok(Some(id)),
+            Err(StoreError::Conflict(rule)) if rule == REPEAT_KEY => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn resolve_report(&mut self, id: i64, resolution: &str, at: Timestamp) -> Result<bool, StoreError> {
+        let update = sqlx::query("UPDATE report SET resolved_at = ?, resolution = ? WHERE report = ?")
+            .bind(at.as_millisecond())
+            .bind(resolution)
+            .bind(id);
+        let is_found = self.run(update).await? > 0;
+        let update = sqlx::query("UPDATE report_by SET repeat_key = NULL WHERE report = ?").bind(id);
+        self.run(update).await?;
+        Ok(is_found)
+    }
+
+    async fn reporter(&mut self, id: i64) -> Result<Option<Account>, StoreError> {
+        let row = sqlx::query("SELECT account FROM report_by WHERE report = ?")
+            .bind(id)
+            .fetch_optional(&mut *self.0)
+            .await?;
+        row.as_ref().map(|row| rows::account(row, "account")).transpose()
+    }
+
+    async fn set_role(&mut self, account: &Account, role: Role) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE account SET role = ? WHERE account = ?")
+            .bind(role.as_str())
+            .bind(account.as_str());
+        self.run(update).await?;
+        Ok(())
+    }
+
+    async fn set_role_application(
+        &mut self,
+        account: &Account,
+        role: Role,
+        text: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.take_role_application(account).await?;
+        let insert = sqlx::query("INSERT INTO role_application (account, role, text, applied_at) VALUES (?, ?, ?, ?)")
+            .bind(account.as_str())
+            .bind(role.as_str())
+            .bind(text)
+            .bind(at.as_millisecond());
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn take_role_application(&mut self, account: &Account) -> Result<Option<Role>, StoreError> {
+        let row = sqlx::query("SELECT role FROM role_application WHERE account = ?")
+            .bind(account.as_str())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let delete = sqlx::query("DELETE FROM role_application WHERE account = ?").bind(account.as_str());
+        self.run(delete).await?;
+        Ok(Some(role(&row)?))
+    }
+
+    async fn lock_audit(&mut self) -> Result<AuditHead, StoreError> {
+        let row = sqlx::query(rows::lock("SELECT entry, digest FROM audit_head", "id = 1"))
+            .fetch_one(&mut *self.0)
+            .await?;
+        head(&row)
+    }
+
+    async fn insert_audit(&mut self, entry: &AuditEntry, digest: &[u8; 32]) -> Result<(), StoreError> {
+        let insert = sqlx::query(
+            "INSERT INTO audit (entry, at, action, actor, target, subject, reason, note, digest)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(entry.entry)
+        .bind(entry.at.as_millisecond())
+        .bind(&entry.action)
+        .bind(&entry.actor)
+        .bind(&entry.target)
+        .bind(&entry.subject)
+        .bind(&entry.reason)
+        .bind(&entry.note)
+        .bind(digest.as_slice());
+        self.run(insert).await?;
+        let update = sqlx::query("UPDATE audit_head SET entry = ?, digest = ? WHERE id = 1")
+            .bind(entry.entry)
+            .bind(digest.as_slice());
+        self.run(update).await?;
+        Ok(())
+    }
+
+    async fn name_audited(&mut self, hash: &[u8; 32], account: &Account) -> Result<(), StoreError> {
+        let known = sqlx::query("SELECT 1 FROM audit_account WHERE hash = ?")
+            .bind(hash.as_slice())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let insert = sqlx::query("INSERT INTO audit_account (hash, account) VALUES (?, ?)")
+            .bind(hash.as_slice())
+            .bind(account.as_str());
+        match self.run(insert).await {
+            Ok(_) => Ok(()),
+            // Not seen by this transaction, whose view of the table is older.
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn insert_audit_note(&mut self, entry: i64, account: &Account, text: &str) -> Result<(), StoreError> {
+        let insert = sqlx::query("INSERT INTO audit_note (entry, account, text) VALUES (?, ?, ?)")
+            .bind(entry)
+            .bind(account.as_str())
+            .bind(text);
+        self.run(insert).await?;
+        Ok(())
+    }
+}
+
+fn suspension(row: &Row) -> Result<Suspension, StoreError> {
+    let until: Option<i64> = row.try_get("ends_at")?;
+    Ok(Suspension {
+        reason: rows::text(row, "reason")?.parse().map_err(|_| rows::broken("reason"))?,
+        since: rows::instant(row, "suspended_at")?,
+        until: until.map(rows::from_millis).transpose()?,
+    })
+}
+
+fn report(row: &Row) -> Result<Report, StoreError> {
+    let resolved_at: Option<i64> = row.try_get("resolved_at")?;
+    let reporter: Option<String> = row.try_get_unchecked("reporter")?;
+    let text: Option<String> = row.try_get_unchecked("text")?;
+    let (kind, content) = (rows::text(row, "kind")?, rows::text(row, "content")?);
+    Ok(Report {
+        id: row.try_get("report")?,
+        target: rows::account(row, "target")?,
+        nickname: rows::text(row, "nickname")?,
+        subject: Subject::stored(&kind, &content).ok_or_else(|| rows::broken("kind"))?,
+        reason: rows::text(row, "reason")?.parse().map_err(|_| rows::broken("reason"))?,
+        by: reporter.zip(text),
+        reported_at: rows::instant(row, "reported_at")?,
+        due_at: rows::instant(row, "due_at")?,
+        resolved_at: resolved_at.map(rows::from_millis).transpose()?,
+        resolution: row.try_get_unchecked("resolution")?,
+    })
+}
+
+fn application(row: &Row) -> Result<RoleApplication, StoreError> {
+    Ok(RoleApplication {
+        nickname: rows::text(row, "nickname")?,
+        role: role(row)?,
+        text: rows::text(row, "text")?,
+        applied_at: rows::instant(row, "applied_at")?,
+    })
+}
+
+fn audited(row: &Row) -> Result<Audited, StoreError> {
+    Ok(Audited {
+        entry: AuditEntry {
+            entry: row.try_get("entry")?,
+            at: rows::instant(row, "at")?,
+            action: rows::text(row, "action")?,
+            actor: row.try_get_unchecked("actor")?,
+            target: row.try_get_unchecked("target")?,
+            subject: rows::text(row, "subject")?,
+            reason: rows::text(row, "reason")?,
+            note: row.try_get_unchecked("note")?,
+        },
+        digest: digest(row)?,
+        actor: row.try_get_unchecked("actor_nickname")?,
+        target: row.try_get_unchecked("target_nickname")?,
+        note: row.try_get_unchecked("text")?,
+    })
+}
+
+fn head(row: &Row) -> Result<AuditHead, StoreError> {
+    Ok(AuditHead {
+        entry: row.try_get("entry")?,
+        digest: digest(row)?,
+    })
+}
+
+fn digest(row: &Row) -> Result<[u8; 32], StoreError> {
+    let digest: Vec<u8> = row.try_get_unchecked("digest")?;
+    digest.try_into().map_err(|_| rows::broken("digest"))
+}
+
+fn role(row: &Row) -> Result<Role, StoreError> {
+    rows::text(row, "role")?.parse().map_err(|_| rows::broken("role"))
+}

@@ -1,0 +1,483 @@
+//! Reports, decisions, suspensions, roles and the audit.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sosohappy_events::types::{
+    AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, NoticeRaised, SessionExpired, State,
+};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
+
+use crate::support::{Answer, Auth, Ground, KIM, LEE, Person, send};
+
+on_both_engines!(
+    a_report_is_filed_once_and_has_a_deadline,
+    unlawful_imagery_is_hidden_at_once_and_restored_when_the_report_is_dismissed,
+    decisions_take_effect_and_tell_both_sides,
+    a_suspended_person_is_out_with_a_reason_until_the_time_comes,
+    roles_are_applied_for_and_decided,
+    moderators_act_on_members_only,
+    the_audit_shows_what_was_changed_in_it,
+    a_resignation_takes_reports_and_notes_along,
+    reports_are_limited,
+    the_contact_is_published,
+);
+
+const PARK: (&str, &str, &str) = ("park@example.com", "google", "park-at-google");
+const ADMIN: (&str, &str, &str) = ("admin@example.com", "kakao", "admin-at-kakao");
+const DATE: i64 = 2_023_090_513_248_392;
+
+impl Auth {
+    async fn call(&self, who: &Person, call: &str, body: &Value) -> Answer {
+        send(who.sign(self.post(call).json(body))).await
+    }
+
+    async fn read(&self, who: &Person, call: &str, query: &[(&str, &str)]) -> Answer {
+        send(who.sign(self.get(call).query(query))).await
+    }
+
+    async fn grant(&self, ground: &Ground, account: &str, role: &str) -> Answer {
+        let token = &ground.bed.operator_token;
+        let body = json!({ "account": account, "role": role });
+        send(self.post("grantRole").bearer_auth(token).json(&body)).await
+    }
+
+    async fn person_with_role(&self, ground: &Ground, who: (&str, &str, &str), nickname: &str, role: &str) -> Person {
+        let person = self.person(who, nickname).await;
+        self.grant(ground, &person.account, role).await.expect(200);
+        person
+    }
+
+    /// The open reports.
+    async fn reports(&self, moderator: &Person) -> Vec<Value> {
+        let answer = self.read(moderator, "admin/reports", &[]).await.expect(200);
+        answer.body["content"].as_array().expect("a list").clone()
+    }
+
+    async fn audit(&self, admin: &Person) -> Value {
+        self.read(admin, "admin/audit", &[]).await.expect(200).body
+    }
+}
+
+async fn a_report_is_filed_once_and_has_a_deadline(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let moderator = auth.person_with_role(&ground, ADMIN, "boss", "moderator").await;
+    let mut moderated = ground.watch::<ContentModerated>().await;
+
+    let report = json!({ "nickname": "lee", "post": DATE, "reason": "spam", "text": "again and again" });
+    for _ in 0..2 {
+        let answer = auth.call(&kim, "report", &report).await.expect(200);
+        assert_eq!(answer.body, json!({ "success": true }));
+    }
+    auth.call(&kim, "report", &json!({ "nickname": "lee", "reason": "harassment" }))
+        .await
+        .expect(200);
+    let event = moderated.next().await.event;
+    assert_eq!(event.action, ModerationAction::Reported);
+    assert_eq!(event.author.as_str(), lee.account);
+    assert_eq!(event.content, ModeratedContent::Post { date: DATE });
+    moderated.expect_silence().await;
+
+    for refused in [
+        json!({ "nickname": "lee", "reason": "boredom" }),
+        json!({ "nickname": "lee", "reason": "spam", "post": 7 }),
+        json!({ "nickname": "lee", "reason": "spam", "post": DATE, "comment": 1 }),
+        json!({ "nickname": "lee", "reason": "spam", "message": "a b" }),
+        json!({ "nickname": "lee", "reason": "spam", "text": "x".repeat(1001) }),
+        json!({ "nickname": "kim", "reason": "spam" }),
+    ] {
+        auth.call(&kim, "report", &refused).await.expect(400);
+    }
+    let unknown = auth
+        .call(&kim, "report", &json!({ "nickname": "nobody", "reason": "spam" }))
+        .await;
+    assert_eq!(unknown.expect(404).code(), "no-such-person");
+
+    ground.clock.advance(Duration::from_hours(25));
+    let moderator = auth.reissue(&moderator).await;
+    let page = auth
+        .read(&moderator, "admin/reports", &[("size", "1")])
+        .await
+        .expect(200)
+        .body;
+    let first = &page["content"][0];
+    assert_eq!(
+        (
+            &first["nickname"],
+            &first["kind"],
+            &first["content"],
+            &first["reporter"],
+            &first["text"]
+        ),
+        (
+            &json!("lee"),
+            &json!("post"),
+            &json!(DATE.to_string()),
+            &json!("kim"),
+            &json!("again and again")
+        )
+    );
+    assert_eq!(first["isLate"], true);
+    // The clock stands still, and each event is a millisecond later than the one before.
+    let age = first["ageSeconds"].as_i64().expect("a number");
+    assert!((25 * 3600 - 1..=25 * 3600).contains(&age), "{age} s");
+    let cursor = page["nextCursor"].as_str().expect("another page");
+    let rest = auth
+        .read(&moderator, "admin/reports", &[("cursor", cursor)])
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(rest["content"].as_array().expect("a list").len(), 1);
+    assert_eq!(rest["content"][0]["kind"], "person");
+    assert_eq!(rest["nextCursor"], Value::Null);
+    eventually("late reports are counted", async || {
+        let metrics = auth
+            .client
+            .get(auth.running.at("/actuator/prometheus"))
+            .send()
+            .await
+            .ok()?;
+        let text = metrics.text().await.ok()?;
+        let is_late = |line: &str| line.starts_with("auth_reports_late") && line.ends_with(" 2");
+        text.lines().any(is_late).then_some(())
+    })
+    .await;
+}
+
+async fn unlawful_imagery_is_hidden_at_once_and_restored_when_the_report_is_dismissed(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    let mut moderated = ground.watch::<ContentModerated>().await;
+
+    let report = json!({ "nickname": "lee", "post": DATE, "reason": "unlawfulImagery" });
+    auth.call(&kim, "report", &report).await.expect(200);
+    assert_eq!(moderated.next().await.event.action, ModerationAction::Reported);
+    let hidden = moderated.next().await;
+    assert_eq!(hidden.event.action, ModerationAction::Hidden);
+    assert_eq!(hidden.event.author.as_str(), lee.account);
+    assert_eq!(auth.audit(&admin).await["content"][0]["action"], "hiddenAtOnce");
+
+    let id = auth.reports(&admin).await[0]["report"].clone();
+    let dismiss = json!({ "report": id, "action": "dismiss", "note": "a sunset" });
+    auth.call(&admin, "admin/resolveReport", &dismiss).await.expect(200);
+    let restored = moderated.next().await;
+    assert_eq!(restored.event.action, ModerationAction::Restored);
+    assert!(restored.meta.occurred_at > hidden.meta.occurred_at);
+    let closed = moderated.next().await.event;
+    assert_eq!((closed.action, closed.report), (ModerationAction::Closed, id.as_i64()));
+    assert!(auth.reports(&admin).await.is_empty());
+    // Decided, so that the same person may report the same post again.
+    auth.call(&kim, "report", &report).await.expect(200);
+    assert_eq!(auth.reports(&admin).await.len(), 1);
+}
+
+async fn decisions_take_effect_and_tell_both_sides(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let moderator = auth.person_with_role(&ground, ADMIN, "boss", "moderator").await;
+    let mut notices = ground.watch::<NoticeRaised>().await;
+    notices.next().await;
+    let mut moderated = ground.watch::<ContentModerated>().await;
+    auth.call(
+        &kim,
+        "report",
+        &json!({ "nickname": "lee", "comment": 7, "reason": "hate" }),
+    )
+    .await
+    .expect(200);
+    moderated.next().await;
+    let id = auth.reports(&moderator).await[0]["report"].clone();
+
+    for (action, effect) in [
+        ("hide", Some(ModerationAction::Hidden)),
+        ("restore", Some(ModerationAction::Restored)),
+        ("warn", None),
+    ] {
+        let decision = json!({ "report": id, "action": action });
+        auth.call(&moderator, "admin/resolveReport", &decision)
+            .await
+            .expect(200);
+        if let Some(effect) = effect {
+            let event = moderated.next().await.event;
+            assert_eq!(
+                (event.action, event.content),
+                (effect, ModeratedContent::Comment { comment: 7 })
+            );
+        }
+        assert_eq!(moderated.next().await.event.action, ModerationAction::Closed);
+        let told = notices.next().await.event;
+        assert_eq!(
+            (told.receiver.as_str(), told.topic.as_str()),
+            (&*lee.account, "moderation")
+        );
+        assert_eq!(
+            (&told.data["commentId"], &told.data["reason"]),
+            (&json!(7), &json!("hate"))
+        );
+        let reviewed = notices.next().await.event;
+        assert_eq!(reviewed.receiver.as_str(), kim.account);
+        assert_eq!(reviewed.data, json!({ "action": "reviewed", "report": id }));
+    }
+    let unknown = json!({ "report": 999_999, "action": "dismiss" });
+    let unknown = auth.call(&moderator, "admin/resolveReport", &unknown).await.expect(404);
+    assert_eq!(unknown.code(), "no-such-report");
+    let past = json!({ "report": id, "action": "suspend", "until": "2001-01-01T00:00:00Z" });
+    auth.call(&moderator, "admin/resolveReport", &past).await.expect(400);
+    assert!(auth.admits(&lee).await);
+}
+
+async fn a_suspended_person_is_out_with_a_reason_until_the_time_comes(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    let moderator = auth.person_with_role(&ground, ADMIN, "boss", "moderator").await;
+    let mut states = ground.watch::<AccountStateChanged>().await;
+    let until = (ground.clock_now() + Duration::from_mins(10)).to_string();
+
+    let suspend = json!({ "nickname": "kim", "reason": "harassment", "until": until });
+    auth.call(&moderator, "admin/suspend", &suspend).await.expect(200);
+    let suspended = states.next().await;
+    assert_eq!(
+        (suspended.event.account.as_str(), suspended.event.state),
+        (&*kim.account, State::Suspended)
+    );
+    assert!(!auth.admits(&kim).await);
+    let other = ground.auth().await;
+    assert!(!other.admits(&kim).await, "another replica");
+    for refused in [
+        auth.try_reissue(&kim.account, &kim.refresh).await,
+        auth.try_sign_in(KIM).await,
+    ] {
+        let refused = refused.expect(403);
+        assert_eq!(refused.code(), "suspended");
+        assert_eq!(refused.body["detail"], format!("reason: harassment; until: {until}"));
+    }
+
+    // Neither replica of before sees the end come.
+    drop((auth, other));
+    ground.clock.advance(Duration::from_mins(11));
+    let auth = ground.auth().await;
+    let restored = states.next().await;
+    assert_eq!(restored.event.state, State::Restored);
+    assert!(restored.meta.occurred_at > suspended.meta.occurred_at);
+    assert!(auth.admits(&kim).await, "the session goes on");
+    auth.reissue(&kim).await;
+
+    let forever = json!({ "nickname": "kim", "reason": "spam" });
+    auth.call(&moderator, "admin/suspend", &forever).await.expect(200);
+    let refused = auth.try_sign_in(KIM).await.expect(403);
+    assert_eq!(refused.body["detail"], "reason: spam; until: further notice");
+    let restore = json!({ "nickname": "kim", "note": "appeal" });
+    for success in [true, false] {
+        let answer = auth.call(&moderator, "admin/restore", &restore).await.expect(200);
+        assert_eq!(answer.body, json!({ "success": success }));
+    }
+    auth.sign_in(KIM).await;
+}
+
+async fn roles_are_applied_for_and_decided(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    let mut notices = ground.watch::<NoticeRaised>().await;
+    assert_eq!(notices.next().await.event.topic, "role");
+
+    for (who, text) in [(&kim, "I have time"), (&lee, "me too")] {
+        let wish = json!({ "role": "moderator", "text": text });
+        auth.call(who, "applyRole", &wish).await.expect(200);
+    }
+    auth.call(&kim, "applyRole", &json!({ "role": "user" }))
+        .await
+        .expect(400);
+    auth.call(&kim, "applyRole", &json!({ "role": "king" }))
+        .await
+        .expect(400);
+    let waiting = auth.read(&admin, "admin/roleApplications", &[]).await.expect(200).body;
+    assert_eq!(waiting["content"].as_array().expect("a list").len(), 2);
+    assert_eq!(
+        auth.read(&kim, "admin/reports", &[]).await.expect(403).code(),
+        "role-required"
+    );
+
+    for (nickname, accepted, account) in [("kim", true, &kim.account), ("lee", false, &lee.account)] {
+        let decision = json!({ "nickname": nickname, "accepted": accepted });
+        auth.call(&admin, "admin/decideRole", &decision).await.expect(200);
+        let told = notices.next().await.event;
+        assert_eq!(
+            (told.receiver.as_str(), told.topic.as_str()),
+            (account.as_str(), "role")
+        );
+        assert_eq!(told.data, json!({ "role": "moderator", "accepted": accepted }));
+        assert_eq!(
+            auth.call(&admin, "admin/decideRole", &decision)
+                .await
+                .expect(404)
+                .code(),
+            "no-such-application"
+        );
+    }
+    auth.reports(&kim).await;
+    assert_eq!(
+        auth.read(&lee, "admin/reports", &[]).await.expect(403).code(),
+        "role-required"
+    );
+    assert_eq!(
+        auth.read(&kim, "admin/audit", &[]).await.expect(403).code(),
+        "role-required"
+    );
+
+    // A lower role ends the sessions: other services know the role by the token.
+    let mut expired = ground.watch::<SessionExpired>().await;
+    auth.grant(&ground, &kim.account, "user").await.expect(200);
+    assert_eq!(expired.next().await.event.account.as_str(), kim.account);
+    assert!(!auth.admits(&kim).await);
+    assert_eq!(
+        auth.grant(&ground, "nobody@example.com+kakao", "admin")
+            .await
+            .expect(404)
+            .code(),
+        "no-such-person"
+    );
+    let body = json!({ "account": lee.account, "role": "admin" });
+    assert_eq!(
+        auth.call(&lee, "grantRole", &body).await.expect(401).code(),
+        "credential-required"
+    );
+}
+
+async fn moderators_act_on_members_only(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person_with_role(&ground, KIM, "kim", "moderator").await;
+    let lee = auth.person_with_role(&ground, LEE, "lee", "moderator").await;
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    for (by, nickname) in [(&kim, "lee"), (&kim, "boss"), (&kim, "kim"), (&admin, "boss")] {
+        let suspend = json!({ "nickname": nickname, "reason": "other" });
+        let refused = auth.call(by, "admin/suspend", &suspend).await.expect(403);
+        assert_eq!(refused.code(), "role-required", "{nickname}");
+    }
+    auth.call(
+        &admin,
+        "admin/suspend",
+        &json!({ "nickname": "lee", "reason": "other" }),
+    )
+    .await
+    .expect(200);
+    assert!(!auth.admits(&lee).await);
+}
+
+async fn the_audit_shows_what_was_changed_in_it(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    auth.person(KIM, "kim").await;
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    for _ in 0..2 {
+        let suspend = json!({ "nickname": "kim", "reason": "spam", "note": "three times" });
+        auth.call(&admin, "admin/suspend", &suspend).await.expect(200);
+        auth.call(&admin, "admin/restore", &json!({ "nickname": "kim" }))
+            .await
+            .expect(200);
+    }
+    let audit = auth.audit(&admin).await;
+    let entries = audit["content"].as_array().expect("a list");
+    let actions: Vec<_> = entries
+        .iter()
+        .map(|entry| entry["action"].as_str().expect("text"))
+        .collect();
+    assert_eq!(actions, ["restore", "suspend", "restore", "suspend", "grantRole"]);
+    let suspend = &entries[1];
+    assert_eq!(
+        (
+            &suspend["actor"],
+            &suspend["target"],
+            &suspend["reason"],
+            &suspend["note"]
+        ),
+        (&json!("boss"), &json!("kim"), &json!("spam"), &json!("three times"))
+    );
+    assert_eq!(
+        (&entries[4]["actor"], &entries[4]["actorHash"]),
+        (&Value::Null, &json!(""))
+    );
+    assert_eq!(audit["isIntact"], true);
+    let page = auth
+        .read(&admin, "admin/audit", &[("size", "2")])
+        .await
+        .expect(200)
+        .body;
+    assert_eq!((&page["isIntact"], &page["nextCursor"]), (&json!(true), &json!("4")));
+    let rest = auth
+        .read(&admin, "admin/audit", &[("cursor", "4")])
+        .await
+        .expect(200)
+        .body;
+    assert_eq!(
+        (&rest["isIntact"], rest["content"].as_array().map(Vec::len)),
+        (&json!(true), Some(3))
+    );
+
+    ground.execute("UPDATE audit SET reason = 'hate' WHERE entry = 2").await;
+    assert_eq!(auth.audit(&admin).await["isIntact"], false, "an entry was changed");
+    ground.execute("UPDATE audit SET reason = 'spam' WHERE entry = 2").await;
+    assert_eq!(auth.audit(&admin).await["isIntact"], true);
+    ground.execute("DELETE FROM audit WHERE entry = 5").await;
+    assert_eq!(auth.audit(&admin).await["isIntact"], false, "the last entry is missing");
+}
+
+async fn a_resignation_takes_reports_and_notes_along(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let park = auth.person(PARK, "park").await;
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    let report = |nickname: &str| json!({ "nickname": nickname, "reason": "privacy", "text": "the words of kim" });
+    auth.call(&kim, "report", &report("lee")).await.expect(200);
+    auth.call(&kim, "report", &report("park")).await.expect(200);
+    let warned = auth.reports(&admin).await[0]["report"].clone();
+    let warn = json!({ "report": warned, "action": "warn", "note": "about lee" });
+    auth.call(&admin, "admin/resolveReport", &warn).await.expect(200);
+
+    auth.resign(&kim).await.expect(200);
+    auth.resign(&lee).await.expect(200);
+    let left = auth
+        .read(&admin, "admin/reports", &[("open", "false")])
+        .await
+        .expect(200)
+        .body;
+    let left = left["content"].as_array().expect("a list");
+    assert_eq!(left.len(), 1, "the report of lee is gone");
+    assert_eq!((&left[0]["reporter"], &left[0]["text"]), (&Value::Null, &Value::Null));
+    let audit = auth.audit(&admin).await;
+    assert_eq!(audit["isIntact"], true);
+    let entry = &audit["content"][0];
+    assert_eq!((&entry["target"], &entry["note"]), (&Value::Null, &Value::Null));
+    assert_eq!(entry["targetHash"].as_str().map(str::len), Some(64));
+    assert_eq!(ground.rows("audit_note").await, 0);
+    assert!(auth.admits(&park).await);
+}
+
+async fn reports_are_limited(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("moderation.reports-per-minute", "2")]).await;
+    let kim = auth.person(KIM, "kim").await;
+    auth.person(LEE, "lee").await;
+    let report = json!({ "nickname": "lee", "reason": "other" });
+    for _ in 0..2 {
+        auth.call(&kim, "report", &report).await.expect(200);
+    }
+    let refused = auth.call(&kim, "report", &report).await.expect(429);
+    refused.header("retry-after");
+}
+
+async fn the_contact_is_published(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("contact.email", "help@example.com")]).await;
+    let contact = send(auth.get("contact")).await.expect(200);
+    assert_eq!(contact.body, json!({ "email": "help@example.com", "url": null }));
+}
