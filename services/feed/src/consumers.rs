@@ -1,3 +1,4 @@
 //! The events feed listens to, one file each.
 
+pub mod moderated;
 pub mod resigned;

@@ -24,6 +24,8 @@ pub enum Error {
     NoSuchPost,
     #[error("there is no such comment")]
     NoSuchComment,
+    #[error("there is no open report of content of this number")]
+    NoSuchReport,
     #[error("the post takes no comments")]
     CommentsClosed,
     #[error("there is no such draft")]
@@ -60,6 +62,7 @@ impl From<Error> for Problem {
             Error::Key(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
             Error::NoSuchComment => Self::not_found("no-such-comment", "Comment not found"),
+            Error::NoSuchReport => Self::not_found("no-such-report", "Report not found"),
             Error::CommentsClosed => Self::new(StatusCode::CONFLICT, "comments-closed", "The post takes no comments"),
             Error::NoSuchDraft => Self::not_found("no-such-draft", "Draft not found"),
             many @ Error::TooManyDrafts(_) => {

@@ -30,6 +30,9 @@ const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// Beyond the life of a token, for clocks that differ.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 
+/// How long the copy of reported content is kept at most: far longer than a report waits for its decision.
+const REPORTED_KEPT: Duration = Duration::from_hours(180 * 24);
+
 /// Wakes the task that deletes pictures; called after each commit that leaves a picture unused.
 pub type GarbageHandle = WakeHandle;
 
@@ -83,6 +86,9 @@ pub fn spawn(
             forgotten.unwrap_or_else(|error| failed("old resignations were not forgotten", &error));
             let forgotten = store.forget_keys(clock.now()).await;
             forgotten.unwrap_or_else(|error| failed("expired idempotency keys were not deleted", &error));
+            let before = clock.now().checked_sub(REPORTED_KEPT).unwrap_or(Timestamp::MIN);
+            let forgotten = store.forget_reported(before).await;
+            forgotten.unwrap_or_else(|error| failed("copies of old reports were not deleted", &error));
         }
         Ok(())
     });

@@ -2,6 +2,7 @@
 
 mod app;
 mod consumers;
+mod copies;
 mod domain;
 mod error;
 pub mod export;
@@ -25,10 +26,11 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
-use sosohappy_events::types::AccountResigned;
+use sosohappy_events::types::{AccountResigned, ContentModerated};
 use sosohappy_media::Images;
 
 use crate::app::App;
+use crate::consumers::moderated::Moderated;
 use crate::consumers::resigned::Resigned;
 use crate::domain::Cursors;
 use crate::metrics::FeedMetrics;
@@ -76,6 +78,14 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         garbage: garbage.clone(),
     };
     spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
+    let moderated = Moderated {
+        store: database.store.clone(),
+        images: images.clone(),
+        context: context.clone(),
+        relay: relay.clone(),
+        garbage: garbage.clone(),
+    };
+    spawn_consumer::<ContentModerated>(&context, bus.clone(), moderated);
     spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
     let app = App {

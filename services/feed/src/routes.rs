@@ -12,6 +12,7 @@ mod others;
 mod params;
 mod post;
 mod range;
+mod reported;
 
 use sosohappy_access::{Identity, protect};
 use sosohappy_common::http::Class;
@@ -47,7 +48,8 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(happiness::find_month_happiness)))
         .routes(Class::Read.of(routes!(happiness::find_year_happiness)))
         .routes(routes!(happiness::year_review))
-        .routes(routes!(happiness::find_streak));
+        .routes(routes!(happiness::find_streak))
+        .routes(Class::Read.of(routes!(reported::find_reported_content)));
     let open = OpenApiRouter::new().routes(Class::Read.of(routes!(image::show_image)));
     OpenApiRouter::new()
         .nest("/feed-service", protect(closed, identity).merge(open))

@@ -350,8 +350,83 @@ pub trait Erasures: Debug + Send + Sync {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
 }
 
+/// What moderators decide about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// The author's post of that day.
+    Post(Day),
+    /// By its id.
+    Comment(i64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Decision {
+    /// Hidden from everybody but the author, or shown again.
+    pub hidden: bool,
+    /// Of two decisions the later one is in force.
+    pub at: Timestamp,
+}
+
+/// A hidden post whose pictures still have ids that others know.
+#[derive(Debug, Clone, Copy)]
+pub struct HiddenPost {
+    pub id: i64,
+    pub date: PostDate,
+}
+
+/// What was reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedContent {
+    pub text: String,
+    /// The post's present pictures; none for a comment.
+    pub images: Vec<ImageId>,
+}
+
+#[async_trait]
+pub trait Moderation: Debug + Send + Sync {
+    /// Hides or restores the author's content, unless a later decision is known; content that is not there is no error.
+    async fn moderate(
+        &self,
+        author: &Account,
+        content: Content,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Result<Option<HiddenPost>, StoreError>;
+
+    /// Gives a hidden post these reserved copies for its pictures, whose old ids become garbage; false when it has other pictures meanwhile.
+    async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Keeps a copy of the author's content under the number of a report, the first time only.
+    async fn keep_reported(
+        &self,
+        report: i64,
+        author: &Account,
+        content: Content,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Deletes the copy of a report, and refuses a later one.
+    async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError>;
+
+    async fn reported(&self, report: i64) -> Result<Option<ReportedContent>, StoreError>;
+
+    /// Forgets copies of reports from before then.
+    async fn forget_reported(&self, before: Timestamp) -> Result<(), StoreError>;
+}
+
 pub trait Store:
-    Posts + Drafts + Likes + Comments + Bookmarks + ImageLedger + IdempotencyKeys + Categories + Erasures + Imports + Ping
+    Posts
+    + Drafts
+    + Likes
+    + Comments
+    + Bookmarks
+    + ImageLedger
+    + IdempotencyKeys
+    + Categories
+    + Erasures
+    + Moderation
+    + Imports
+    + Ping
 {
 }
 

@@ -217,6 +217,8 @@ pub struct OwnPost {
     pub happiness: i32,
     pub text: String,
     pub visibility: Visibility,
+    /// Whether a moderator has hidden it from everybody else.
+    pub is_hidden: bool,
     pub categories: Vec<String>,
     pub images: Vec<ImageId>,
     /// The accounts that like it, in the order of their likes.

@@ -1,7 +1,5 @@
 //! A person's own posts.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -18,6 +16,7 @@ use sosohappy_store::StoreError;
 use utoipa::ToSchema;
 
 use crate::app::{App, writer};
+use crate::copies::{self, RESERVATION};
 use crate::domain::post::InvalidPost;
 use crate::domain::{
     Category, Content, DayOf, Days, IdempotencyKey, KeyedRequest, MonthOf, NewPost, OwnPost, PostDate, Uploads,
@@ -26,7 +25,7 @@ use crate::domain::{
 use crate::error::Error;
 use crate::routes::conditional::conditional;
 use crate::routes::params::{OwnDay, OwnMonth, categories};
-use crate::store::{self, Copied, Toggled, VisibilityChange};
+use crate::store::{self, Toggled, VisibilityChange};
 
 /// A post as its author sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,6 +43,10 @@ pub struct OwnFeed {
     /// `friends` where only friends see the post; left out where `isPublic` says who sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     visibility: Option<Visibility>,
+    /// True while a moderator has hidden the post from everybody else; left out otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    is_hidden: bool,
     category_list: Vec<String>,
     image_id_list: Vec<i64>,
     like_nickname_list: Vec<String>,
@@ -65,6 +68,7 @@ async fn show(app: &App, nickname: &Nickname, posts: Vec<OwnPost>) -> Result<Vec
         text: post.text,
         is_public: post.visibility.is_public(),
         visibility: (post.visibility == Visibility::Friends).then_some(post.visibility),
+        is_hidden: post.is_hidden,
         category_list: post.categories,
         image_id_list: post.images.into_iter().map(|image| image.0).collect(),
         like_nickname_list: names.by_ref().take(post.likers.len()).flatten().collect(),
@@ -72,9 +76,6 @@ async fn show(app: &App, nickname: &Nickname, posts: Vec<OwnPost>) -> Result<Vec
     });
     Ok(shown.collect())
 }
-
-/// Longer than any request may take; pictures that are in no post then are garbage.
-const RESERVATION: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -321,7 +322,7 @@ pub async fn update_public_status(
         let (from, images) = found.ok_or(Error::NoSuchPost)?;
         let to = params.visibility.unwrap_or(from.toggled());
         let copies = if from.narrows_to(to) {
-            copy(&app, &images).await?
+            copies::make(app.store.as_ref(), &app.images, &images, app.now()).await?
         } else {
             Vec::new()
         };
@@ -349,29 +350,6 @@ pub async fn update_public_status(
 
 /// Tries of one toggle, of which each but the last has met another write to the post.
 const TOGGLES: usize = 5;
-
-/// Stores pictures a second time, under new ids that are reserved first.
-async fn copy(app: &App, images: &[ImageId]) -> Result<Vec<Copied>, Error> {
-    if images.is_empty() {
-        return Ok(Vec::new());
-    }
-    let copies: Vec<_> = images
-        .iter()
-        .map(|old| Copied {
-            old: *old,
-            new: app.images.new_id(),
-        })
-        .collect();
-    let new: Vec<_> = copies.iter().map(|copied| copied.new).collect();
-    app.store.reserve(&new, app.now() + RESERVATION).await?;
-    // One after the other, so that one picture is in memory. One that is missing from the store stays missing.
-    for copied in &copies {
-        if app.images.copy(copied.old, copied.new).await?.is_none() {
-            tracing::warn!(image = copied.old.0, "image of a post is missing from the image store");
-        }
-    }
-    Ok(copies)
-}
 
 /// Returns the caller's post of a day. The answer has a strong `ETag`; with `If-None-Match`, an unchanged post is answered 304.
 #[utoipa::path(

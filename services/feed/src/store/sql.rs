@@ -20,6 +20,8 @@ mod images;
 mod imports;
 #[path = "sql/likes.rs"]
 mod likes;
+#[path = "sql/moderation.rs"]
+mod moderation;
 #[path = "sql/post_events.rs"]
 mod post_events;
 #[path = "sql/posts.rs"]

@@ -30,7 +30,7 @@ impl Feed {
     }
 
     /// Comments that must succeed; returns the id.
-    async fn commented(&self, who: &Person, whose: &Person, text: &str) -> i64 {
+    pub(super) async fn commented(&self, who: &Person, whose: &Person, text: &str) -> i64 {
         let (status, body) = self.comment(who, whose, text).await;
         assert_eq!(status, 200, "{body}");
         let saved: Value = serde_json::from_str(&body).unwrap();
@@ -48,7 +48,7 @@ impl Feed {
     }
 
     /// Nicknames and texts of the first page.
-    async fn comments(&self, who: &Person, whose: &Person) -> Vec<(String, String)> {
+    pub(super) async fn comments(&self, who: &Person, whose: &Person) -> Vec<(String, String)> {
         let (status, body) = self.comments_page(who, whose, &[("size", "25")]).await;
         assert_eq!(status, 200, "{body}");
         shown(&body)

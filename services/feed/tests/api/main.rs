@@ -10,6 +10,7 @@ mod happiness;
 mod images;
 mod likes;
 mod limits;
+mod moderation;
 mod muted_words;
 mod others;
 mod posts;

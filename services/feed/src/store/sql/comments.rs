@@ -94,6 +94,10 @@ impl Comments for SqlStore {
             Query::new("SELECT c.id, c.account, c.text, c.written_at FROM post_comment c WHERE c.post_id = ");
         query.push_bind(post).push(" AND c.id > ").push_bind(after);
         public::push_not_blocked(&mut query, viewer, "c.account");
+        query
+            .push(" AND (c.account = ")
+            .push_bind(viewer.as_str())
+            .push(" OR NOT EXISTS (SELECT 1 FROM comment_moderation h WHERE h.hidden = 1 AND h.comment_id = c.id))");
         query.push(" ORDER BY c.id LIMIT ").push_bind(rows);
         if let PageFrom::Offset(offset) = from {
             query.push(" OFFSET ").push_bind(offset);

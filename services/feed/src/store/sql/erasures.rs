@@ -42,10 +42,11 @@ impl Erasures for SqlStore {
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            // An account has few of both.
+            // An account has few of each.
             for statement in [
                 "DELETE FROM idempotency_key WHERE account = ? AND made_at <= ?",
                 "DELETE FROM post_draft WHERE account = ? AND made_at <= ?",
+                "DELETE FROM reported_content WHERE author = ? AND reported_at <= ?",
             ] {
                 sqlx::query(statement)
                     .bind(account.as_str())

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 
-use super::{Query, SqlStore, account, public};
+use super::{Query, SqlStore, account, moderation, public};
 use crate::domain::{Cursor, Day, PageFrom, SeenPost};
 
 /// Friends whose posts one statement reads.
@@ -36,6 +36,7 @@ fn push_newest_of_each(query: &mut Query, friends: &[Account], cursor: Cursor, r
             .push("SELECT p.friend_date AS date, p.id FROM post p WHERE p.account = ")
             .push_bind(friend.as_str());
         query.push(" AND p.friend_date <= ").push_bind(cursor.date);
+        moderation::push_not_hidden(query, "p");
         query.push(" AND (p.friend_date < ").push_bind(cursor.date);
         query.push(" OR p.id < ").push_bind(cursor.id);
         query
@@ -91,8 +92,9 @@ impl SqlStore {
         for (_, id) in &newest {
             ids.push_bind(*id);
         }
-        // One may have become private in between.
+        // One may have become private or hidden in between.
         query.push(") AND p.friend_date <= ").push_bind(cursor.date);
+        moderation::push_not_hidden(&mut query, "p");
         query.push(" ORDER BY p.friend_date DESC, p.id DESC");
         query
             .build()

@@ -52,7 +52,8 @@ impl Posts for SqlStore {
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError> {
         let reader = self.database.reader();
         let rows = sqlx::query(
-            "SELECT id, date, weather, happiness, text, is_public, friend_date, categories, images, edited_at FROM post \
+            "SELECT id, date, weather, happiness, text, is_public, friend_date, categories, images, edited_at, \
+             EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) AS is_hidden FROM post \
              WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day DESC",
         )
         .bind(author.as_str())
@@ -342,7 +343,7 @@ impl SqlStore {
 }
 
 /// The post has the copies. The legacy ids of its pictures name them, too: those are answered to people only who may see the post.
-async fn give_new_ids(tx: &mut engine::Tx, post: i64, copies: &[Copied]) -> Result<(), StoreError> {
+pub(super) async fn give_new_ids(tx: &mut engine::Tx, post: i64, copies: &[Copied]) -> Result<(), StoreError> {
     let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
     sqlx::query("UPDATE post SET images = ? WHERE id = ?")
         .bind(write_list(&new))
@@ -494,7 +495,9 @@ async fn locked(tx: &mut engine::Tx, author: &Account, day: Day) -> Result<Optio
 
 fn own_post(row: &Row, likers: Vec<Account>) -> Result<OwnPost, StoreError> {
     let edited_at: Option<i64> = row.try_get("edited_at")?;
+    let is_hidden: i64 = row.try_get("is_hidden")?;
     Ok(OwnPost {
+        is_hidden: is_hidden != 0,
         date: date(row)?,
         weather: row.try_get("weather")?,
         happiness: row.try_get("happiness")?,

@@ -4,7 +4,7 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sqlx::Row as _;
 
-use super::{Query, Row, account, date, engine, read_list};
+use super::{Query, Row, account, date, engine, moderation, read_list};
 use crate::domain::{Cursor, PageFrom, SeenPost, Sort};
 use crate::store::{By, Shown};
 
@@ -112,14 +112,17 @@ fn push_newest(query: &mut Query, shown: &Shown<'_>, cursor: Cursor, rows: i64) 
     query.push(" LIMIT ").push_bind(rows);
 }
 
-/// The author, the day and the blocks.
+/// The author, the day, the blocks and the decisions of moderators.
 fn push_filters(query: &mut Query, shown: &Shown<'_>) {
     match shown.by {
         By::One(author) => {
             query.push(" AND p.account = ").push_bind(author.as_str()).push(" AND ");
             push_seen_by(query, shown.viewer, "p");
         }
-        By::Others => _ = query.push(" AND p.account <> ").push_bind(shown.viewer.as_str()),
+        By::Others => {
+            query.push(" AND p.account <> ").push_bind(shown.viewer.as_str());
+            moderation::push_not_hidden(query, "p");
+        }
     }
     if let Some(day) = shown.day {
         let (first, last) = day.dates();
@@ -206,16 +209,19 @@ fn push_older(query: &mut Query, date: &'static str, cursor: Cursor) {
     query.push(" OR p.id < ").push_bind(cursor.id).push(")");
 }
 
-/// The post of that name in the query is public, or for friends of its author, whom the viewer follows and who follows the viewer.
+/// The post of that name in the query is not hidden by a moderator, and it is public, or for friends of its author: the viewer and the author
+/// follow each other.
 pub(super) fn push_seen_by(query: &mut Query, viewer: &Account, post: &'static str) {
     const FOLLOWS: &str =
         " AND EXISTS (SELECT 1 FROM directory_relation f WHERE f.kind = 'follow' AND f.active = 1 AND f.account = ";
-    query.push("(").push(post).push(".public_date IS NOT NULL OR (");
+    query.push("((").push(post).push(".public_date IS NOT NULL OR (");
     query.push(post).push(".friend_date IS NOT NULL");
     query.push(FOLLOWS).push_bind(viewer.as_str());
     query.push(" AND f.other = ").push(post).push(".account)");
     query.push(FOLLOWS).push(post).push(".account AND f.other = ");
     query.push_bind(viewer.as_str()).push(")))");
+    moderation::push_not_hidden(query, post);
+    query.push(")");
 }
 
 /// Neither the viewer blocks the account of that column nor the other way. Reads the fleet's directory of relations, which stands in

@@ -1,0 +1,87 @@
+//! `moderation`: content is hidden or restored, and copies of reported content are kept for the decision.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_bus::relay::RelayHandle;
+use sosohappy_common::Context;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction};
+use sosohappy_media::Images;
+
+use crate::copies;
+use crate::domain::PostDate;
+use crate::housekeeping::GarbageHandle;
+use crate::store::{Content, Decision, HiddenPost, Store};
+
+/// Tries to renew the pictures of a post, of which each but the last has met another write to the post.
+const RENEWALS: usize = 5;
+
+#[derive(Debug)]
+pub struct Moderated {
+    pub store: Arc<dyn Store>,
+    pub images: Images,
+    pub context: Context,
+    pub relay: RelayHandle,
+    pub garbage: GarbageHandle,
+}
+
+#[async_trait]
+impl Consumer<ContentModerated> for Moderated {
+    async fn handle(&self, Envelope { event, meta }: Envelope<ContentModerated>) -> Result<(), HandleError> {
+        let (author, at) = (&event.author, meta.occurred_at);
+        let content = match &event.content {
+            ModeratedContent::Post { date } => {
+                let date = PostDate::try_from(*date).map_err(|_| HandleError::Rejected("no date of a post".into()))?;
+                Content::Post(date.day())
+            }
+            ModeratedContent::Comment { comment } => Content::Comment(*comment),
+            // dm holds messages.
+            ModeratedContent::Message { .. } => return Ok(()),
+        };
+        match (event.action, event.report) {
+            (ModerationAction::Reported, Some(report)) => {
+                self.store.keep_reported(report, author, content, at).await?;
+            }
+            (ModerationAction::Closed, Some(report)) => self.store.close_reported(report, at).await?,
+            (ModerationAction::Reported | ModerationAction::Closed, None) => {
+                return Err(HandleError::Rejected("the number of the report is missing".into()));
+            }
+            (ModerationAction::Hidden | ModerationAction::Restored, _) => {
+                let hidden = event.action == ModerationAction::Hidden;
+                let now = self.context.clock.now();
+                let decision = Decision { hidden, at };
+                let post = self.store.moderate(author, content, decision, now).await?;
+                self.relay.wake();
+                if let Some(post) = post {
+                    self.renew_images(author, post).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Moderated {
+    /// Gives the pictures of a hidden post ids that nobody else knows. A replica that dies before it is done reads the event again.
+    async fn renew_images(&self, author: &sosohappy_common::Account, post: HiddenPost) -> Result<(), HandleError> {
+        for _ in 0..RENEWALS {
+            let Some((_, images)) = self.store.visibility(author, post.date.day()).await? else {
+                return Ok(());
+            };
+            let now = self.context.clock.now();
+            let copies = copies::make(self.store.as_ref(), &self.images, &images, now)
+                .await
+                .map_err(|error| HandleError::Unavailable(error.into()))?;
+            let is_done = self.store.renew_images(post, &copies, now).await;
+            self.garbage.wake();
+            if is_done? {
+                return Ok(());
+            }
+            let new: Vec<_> = copies.iter().map(|copied| copied.new).collect();
+            self.store.give_up(&new, now).await?;
+        }
+        Ok(())
+    }
+}

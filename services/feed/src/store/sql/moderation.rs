@@ -1,0 +1,290 @@
+//! Content that moderators hide and restore, and the copies of what was reported.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::PostChange;
+use sosohappy_media::ImageId;
+use sosohappy_store::{PRIMARY, StoreError, retrying};
+use sqlx::Row as _;
+
+use super::{Query, SqlStore, date, engine, images, likes, post_events, posts, read_list, text, visibility};
+use crate::domain::{Day, Visibility};
+use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, ReportedContent};
+
+#[async_trait]
+impl Moderation for SqlStore {
+    async fn moderate(
+        &self,
+        author: &Account,
+        content: Content,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Result<Option<HiddenPost>, StoreError> {
+        retrying(async || match content {
+            Content::Post(day) => self.moderate_post(author, day, decision, now).await,
+            Content::Comment(id) => self.moderate_comment(author, id, decision, now).await.map(|()| None),
+        })
+        .await
+    }
+
+    async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError> {
+        let former: Vec<ImageId> = copies.iter().map(|copied| copied.old).collect();
+        let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            likes::lock(&mut tx, &[post.id]).await?;
+            let row = sqlx::query("SELECT images FROM post WHERE id = ?")
+                .bind(post.id)
+                .fetch_optional(&mut *tx)
+                .await?;
+            let present: Option<Vec<ImageId>> = row.map(|row| read_list(&row, "images")).transpose()?;
+            // Deleted or changed meanwhile: the copies are not of its pictures.
+            if present.as_ref() != Some(&former) {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+            if !copies.is_empty() {
+                posts::give_new_ids(&mut tx, post.id, copies).await?;
+                images::discard(&mut tx, &former, now).await?;
+                images::take(&mut tx, &new)
+                    .await
+                    .map_err(|error| StoreError::Retry(error.into()))?;
+            }
+            sqlx::query("UPDATE post_moderation SET images_renewed = 1 WHERE post_id = ?")
+                .bind(post.id)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn keep_reported(
+        &self,
+        report: i64,
+        author: &Account,
+        content: Content,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let found = match content {
+                Content::Post(day) => sqlx::query("SELECT id AS post_id, text FROM post WHERE account = ? AND day = ?")
+                    .bind(author.as_str())
+                    .bind(i32::from(day)),
+                Content::Comment(id) => {
+                    sqlx::query("SELECT post_id, text FROM post_comment WHERE account = ? AND id = ?")
+                        .bind(author.as_str())
+                        .bind(id)
+                }
+            };
+            let Some(row) = found.fetch_optional(&mut *tx).await? else {
+                return Ok(());
+            };
+            // The pictures are those of the post itself: a comment has none.
+            let post: Option<i64> = match content {
+                Content::Post(_) => Some(row.try_get("post_id")?),
+                Content::Comment(_) => None,
+            };
+            let inserted = sqlx::query(
+                "INSERT INTO reported_content (report, author, post_id, text, reported_at) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(report)
+            .bind(author.as_str())
+            .bind(post)
+            .bind(text(&row, "text")?)
+            .bind(at.as_millisecond())
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::from);
+            match inserted {
+                Ok(_) => Ok(tx.commit().await?),
+                // Delivered again, or closed before: what is there stays.
+                Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let closed =
+                sqlx::query("UPDATE reported_content SET author = NULL, post_id = NULL, text = NULL WHERE report = ?")
+                    .bind(report)
+                    .execute(&mut *tx)
+                    .await?;
+            // A row without a text keeps a late `reported` from storing one.
+            if closed.rows_affected() == 0 {
+                let inserted = sqlx::query("INSERT INTO reported_content (report, reported_at) VALUES (?, ?)")
+                    .bind(report)
+                    .bind(at.as_millisecond())
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(StoreError::from);
+                match inserted {
+                    Ok(_) => {}
+                    // Another replica was quicker.
+                    Err(StoreError::Conflict(rule)) if rule == PRIMARY => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn reported(&self, report: i64) -> Result<Option<ReportedContent>, StoreError> {
+        let row = sqlx::query(
+            "SELECT reported_content.text, post.images FROM reported_content
+            LEFT JOIN post ON post.id = reported_content.post_id
+            WHERE reported_content.report = ? AND reported_content.text IS NOT NULL",
+        )
+        .bind(report)
+        .fetch_optional(self.database.reader())
+        .await?;
+        row.map(|row| {
+            let images: Option<String> = row.try_get_unchecked("images")?;
+            Ok(ReportedContent {
+                text: text(&row, "text")?,
+                images: images.map_or_else(|| Ok(Vec::new()), |_| read_list(&row, "images"))?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn forget_reported(&self, before: Timestamp) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("DELETE FROM reported_content WHERE reported_at < ?")
+                .bind(before.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+}
+
+impl SqlStore {
+    async fn moderate_post(
+        &self,
+        author: &Account,
+        day: Day,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Result<Option<HiddenPost>, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let mut query = Query::new("SELECT id, date, images, is_public, friend_date FROM post WHERE account = ");
+        query
+            .push_bind(author.as_str())
+            .push(" AND day = ")
+            .push_bind(i32::from(day))
+            .push(engine::FOR_UPDATE);
+        let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
+            return Ok(None);
+        };
+        let id: i64 = row.try_get("id")?;
+        let known = sqlx::query("SELECT hidden, changed_at, images_renewed FROM post_moderation WHERE post_id = ?")
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let (hidden, changed_at, renewed) = match known {
+            Some(known) => (
+                known.try_get("hidden")?,
+                known.try_get("changed_at")?,
+                known.try_get("images_renewed")?,
+            ),
+            None => (false, i64::MIN, false),
+        };
+        // What is delivered again or late changes nothing, but a hidden post may still wait for the new ids of its pictures.
+        let is_news = decision.at.as_millisecond() > changed_at;
+        let hidden = if is_news { decision.hidden } else { hidden };
+        if is_news {
+            sqlx::query("DELETE FROM post_moderation WHERE post_id = ?")
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(
+                "INSERT INTO post_moderation (post_id, hidden, changed_at, images_renewed) VALUES (?, ?, ?, ?)",
+            )
+            .bind(id)
+            .bind(decision.hidden)
+            .bind(decision.at.as_millisecond())
+            .bind(false)
+            .execute(&mut *tx)
+            .await?;
+            let change = if decision.hidden {
+                PostChange::Hidden
+            } else {
+                PostChange::Restored
+            };
+            self.tell(&mut tx, &[id], &change.into(), now).await?;
+            tx.commit().await?;
+        }
+        let was_renewed = !is_news && renewed;
+        // Nobody else knows the pictures of a private post.
+        let is_private = visibility(&row)? == Visibility::Private;
+        if !hidden || was_renewed || is_private {
+            return Ok(None);
+        }
+        Ok(Some(HiddenPost { id, date: date(&row)? }))
+    }
+
+    async fn moderate_comment(
+        &self,
+        author: &Account,
+        id: i64,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        let post: Option<i64> = sqlx::query_scalar("SELECT post_id FROM post_comment WHERE id = ? AND account = ?")
+            .bind(id)
+            .bind(author.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(post) = post else {
+            return Ok(());
+        };
+        // Decisions about comments of one post are applied one after the other.
+        likes::lock(&mut tx, &[post]).await?;
+        let changed_at: Option<i64> =
+            sqlx::query_scalar("SELECT changed_at FROM comment_moderation WHERE comment_id = ?")
+                .bind(id)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let at = decision.at.as_millisecond();
+        if changed_at.is_some_and(|changed_at| at <= changed_at) {
+            return Ok(());
+        }
+        sqlx::query("DELETE FROM comment_moderation WHERE comment_id = ?")
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("INSERT INTO comment_moderation (comment_id, hidden, changed_at) VALUES (?, ?, ?)")
+            .bind(id)
+            .bind(decision.hidden)
+            .bind(at)
+            .execute(&mut *tx)
+            .await?;
+        let told = post_events::Told {
+            change: PostChange::CommentChanged,
+            actor: None,
+            comment: Some(id),
+        };
+        self.tell(&mut tx, &[post], &told, now).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// The post of that name in the query is not hidden. The table holds few rows, and the primary key finds them.
+pub(super) fn push_not_hidden(query: &mut Query, post: &'static str) {
+    query
+        .push(" AND NOT EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = ")
+        .push(post)
+        .push(".id)");
+}

@@ -1,0 +1,256 @@
+//! Hidden posts and comments, and what moderators see of reports.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{AccountResigned, ContentModerated, ModeratedContent, ModerationAction, Role};
+use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+
+use super::{Feed, PNG, code, problem, saved};
+
+on_both_engines!(
+    a_hidden_post_is_its_authors_alone_until_it_is_restored,
+    decisions_count_by_their_time_whatever_the_order,
+    a_hidden_comment_is_its_writers_alone,
+    a_reported_text_is_kept_for_moderators_until_it_is_decided,
+    copies_of_reports_go_with_the_author,
+);
+
+const DATE: &str = "2023090513248392";
+const POST: ModeratedContent = ModeratedContent::Post {
+    date: 2_023_090_513_248_392,
+};
+
+fn decision(
+    action: ModerationAction,
+    author: &Person,
+    content: ModeratedContent,
+    report: Option<i64>,
+) -> ContentModerated {
+    ContentModerated {
+        action,
+        author: author.account.clone(),
+        content,
+        report,
+    }
+}
+
+/// The event as of so many seconds after now.
+fn later(bed: &Bed, event: ContentModerated, seconds: u64) -> Envelope<ContentModerated> {
+    let mut envelope = Envelope::new(event, &bed.context);
+    envelope.meta.occurred_at = Timestamp::now() + Duration::from_secs(seconds);
+    envelope
+}
+
+impl Feed {
+    async fn own_post(&self, who: &Person) -> Value {
+        let params = [("nickname", who.nickname.as_str()), ("date", DATE)];
+        let (status, body) = self.post(who, "findDayFeed", &params).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    async fn is_hidden(&self, who: &Person) -> bool {
+        self.own_post(who).await["isHidden"] == true
+    }
+
+    async fn reported(&self, who: &Person, report: &str) -> super::Answer {
+        self.get(who, "admin/reportedContent", &[("report", report)]).await
+    }
+}
+
+async fn a_hidden_post_is_its_authors_alone_until_it_is_restored(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    assert_eq!(feed.save_with(&kim, DATE, &[*PNG]).await, saved());
+    assert_eq!(feed.sees(&lee).await.len(), 1);
+    let image = feed.own_post(&kim).await["imageIdList"][0].as_i64().unwrap();
+
+    let hide = bed.publish(decision(ModerationAction::Hidden, &kim, POST, None)).await;
+    eventually("others do not see the post", async || {
+        feed.sees(&lee).await.is_empty().then_some(())
+    })
+    .await;
+    assert!(feed.is_hidden(&kim).await);
+    eventually("the old id of the picture names nothing", async || {
+        let shown = feed
+            .client
+            .get(feed.at(&format!("image/{image}")))
+            .send()
+            .await
+            .unwrap();
+        (shown.status() == 404).then_some(())
+    })
+    .await;
+    let renewed = feed.own_post(&kim).await["imageIdList"][0].as_i64().unwrap();
+    assert_ne!(renewed, image);
+    assert_eq!(code(&feed.like(&lee, &kim, DATE).await), problem(404, "no-such-post"));
+    let detail = [("srcNickname", "lee"), ("dstNickname", "kim"), ("date", DATE)];
+    assert_eq!(
+        code(&feed.post(&lee, "findDetailFeed", &detail).await),
+        problem(404, "no-such-post")
+    );
+    let comments = [("srcNickname", "lee"), ("nickname", "kim"), ("date", DATE)];
+    assert_eq!(
+        code(&feed.get(&lee, "findComment", &comments).await),
+        problem(404, "no-such-post")
+    );
+    // Saved anew, it stays hidden.
+    feed.save(&kim, DATE, "3", "coffee").await;
+    assert!(feed.is_hidden(&kim).await && feed.sees(&lee).await.is_empty());
+
+    bed.publish(decision(ModerationAction::Restored, &kim, POST, None))
+        .await;
+    eventually("others see the post again", async || {
+        (feed.sees(&lee).await.len() == 1).then_some(())
+    })
+    .await;
+    assert!(!feed.is_hidden(&kim).await);
+    bed.publish_again(&hide).await;
+    let lock = decision(ModerationAction::Hidden, &lee, POST, None);
+    feed.save(&lee, DATE, "3", "coffee").await;
+    bed.publish(lock).await;
+    eventually("a later event is applied", async || {
+        feed.is_hidden(&lee).await.then_some(())
+    })
+    .await;
+    assert_eq!(
+        feed.sees(&lee).await.len(),
+        1,
+        "an event that is delivered again hides nothing"
+    );
+}
+
+async fn decisions_count_by_their_time_whatever_the_order(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&kim, DATE, "5", "coffee").await;
+    let of = |action, seconds| later(&bed, decision(action, &kim, POST, None), seconds);
+    let steps = [
+        of(ModerationAction::Restored, 20),
+        of(ModerationAction::Hidden, 10),
+        of(ModerationAction::Hidden, 30),
+        of(ModerationAction::Restored, 25),
+    ];
+    for step in &steps {
+        bed.publish_again(step).await;
+        bed.publish_again(step).await;
+    }
+    eventually("the latest decision is in force", async || {
+        feed.is_hidden(&kim).await.then_some(())
+    })
+    .await;
+    // Content that is not there is no error: the next event is applied.
+    let unknown = ModeratedContent::Comment { comment: 999_999 };
+    bed.publish(decision(ModerationAction::Hidden, &kim, unknown, None))
+        .await;
+    bed.publish_again(&of(ModerationAction::Restored, 40)).await;
+    eventually("the post is restored", async || {
+        (feed.sees(&lee).await.len() == 1).then_some(())
+    })
+    .await;
+}
+
+async fn a_hidden_comment_is_its_writers_alone(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&kim, DATE, "5", "coffee").await;
+    let id = feed.commented(&lee, &kim, "unkind").await;
+    let content = ModeratedContent::Comment { comment: id };
+    // Under another author's name nothing is hidden.
+    bed.publish(decision(ModerationAction::Hidden, &kim, content.clone(), None))
+        .await;
+    bed.publish(decision(ModerationAction::Hidden, &lee, content.clone(), None))
+        .await;
+    eventually("the author of the post does not see the comment", async || {
+        feed.comments(&kim, &kim).await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(feed.comments(&lee, &kim).await.len(), 1);
+    bed.publish(decision(ModerationAction::Restored, &lee, content, None))
+        .await;
+    eventually("the comment is back", async || {
+        (feed.comments(&kim, &kim).await.len() == 1).then_some(())
+    })
+    .await;
+}
+
+async fn a_reported_text_is_kept_for_moderators_until_it_is_decided(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let moderator = bed
+        .person_with_role("moderator@example.com+kakao", "moderator", Role::Moderator)
+        .await;
+    feed.save(&kim, DATE, "5", "coffee").await;
+    assert_eq!(
+        code(&feed.reported(&kim, "7").await),
+        problem(403, "role-required"),
+        "members see no reports"
+    );
+    let reported = bed
+        .publish(decision(ModerationAction::Reported, &kim, POST, Some(7)))
+        .await;
+    let text = eventually("a copy is kept", async || {
+        let (status, body) = feed.reported(&moderator, "7").await;
+        (status == 200).then_some(body)
+    })
+    .await;
+    assert_eq!(text, format!(r#"{{"text":"{DATE}","imageIdList":[]}}"#));
+    // The author changes the post: the copy is what was reported.
+    let deleted = feed
+        .post(&kim, "deleteFeed", &[("nickname", "kim"), ("date", DATE)])
+        .await;
+    assert_eq!(deleted.0, 200);
+    assert_eq!(feed.reported(&moderator, "7").await.0, 200);
+
+    bed.publish(decision(ModerationAction::Closed, &kim, POST, Some(7)))
+        .await;
+    eventually("the copy is deleted", async || {
+        (feed.reported(&moderator, "7").await.0 == 404).then_some(())
+    })
+    .await;
+    feed.save(&kim, DATE, "5", "coffee").await;
+    bed.publish_again(&reported).await;
+    bed.publish(decision(ModerationAction::Reported, &kim, POST, Some(8)))
+        .await;
+    eventually("a later report is kept", async || {
+        (feed.reported(&moderator, "8").await.0 == 200).then_some(())
+    })
+    .await;
+    assert_eq!(
+        code(&feed.reported(&moderator, "7").await),
+        problem(404, "no-such-report"),
+        "a late event stores nothing"
+    );
+}
+
+async fn copies_of_reports_go_with_the_author(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let moderator = bed
+        .person_with_role("moderator@example.com+kakao", "moderator", Role::Admin)
+        .await;
+    feed.save(&kim, DATE, "5", "coffee").await;
+    bed.publish(decision(ModerationAction::Reported, &kim, POST, Some(7)))
+        .await;
+    eventually("a copy is kept", async || {
+        (feed.reported(&moderator, "7").await.0 == 200).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    bed.forget(&kim);
+    bed.publish(AccountResigned {
+        account: kim.account.clone(),
+        nickname: "kim".to_owned(),
+    })
+    .await;
+    eventually("the copy is erased", async || {
+        (feed.reported(&moderator, "7").await.0 == 404).then_some(())
+    })
+    .await;
+}
