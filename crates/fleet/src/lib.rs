@@ -9,6 +9,7 @@ pub mod demo;
 pub mod entry;
 pub mod export;
 pub mod forward;
+pub mod grant_role;
 pub mod import;
 pub mod launch;
 pub mod mirror;

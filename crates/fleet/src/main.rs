@@ -11,9 +11,11 @@ use sosohappy_common::settings::{self, Events, Fleet, Sources};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Topic;
 use sosohappy_events::mixed::bus_settings;
+use sosohappy_events::types::Role;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
-use sosohappy_fleet::{acls, demo, entry, export, import, launch, mirror, topics};
+use sosohappy_fleet::secrets::Secrets;
+use sosohappy_fleet::{acls, demo, entry, export, grant_role, import, launch, mirror, topics};
 
 const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
@@ -46,6 +48,8 @@ enum Command {
     /// List dead letters (records that could not be applied), publish them again, or discard them
     #[command(after_help = SECURED)]
     DeadLetters(DeadLetters),
+    /// Give an account a role, such as the first admin, in a running fleet
+    GrantRole(GrantRole),
     /// Import accounts, posts and messages of the legacy Spring services; repeatable, also while these services run
     Import(Import),
     /// Export accounts, posts and messages to the databases of the legacy Spring services, to undo a migration step
@@ -79,6 +83,37 @@ impl Run {
         });
         block_on(launch::run(&self.data, entry))
     }
+}
+
+#[derive(Debug, Args)]
+struct GrantRole {
+    /// The account: email+provider
+    #[arg(value_name = "ACCOUNT", value_parser = account)]
+    account: Account,
+    /// user, moderator or admin; a lower role than before signs the account out
+    #[arg(value_name = "ROLE", value_parser = role)]
+    role: Role,
+    /// The URL of auth
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8890")]
+    auth: String,
+    /// The folder of the fleet's data, whose operator token is used unless SOSOHAPPY_OPERATOR_TOKEN is set
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+}
+
+impl GrantRole {
+    async fn run(self) -> anyhow::Result<()> {
+        let token = Secrets::find(&self.data)?.operator_token;
+        grant_role::run(&self.auth, &token, &self.account, self.role).await
+    }
+}
+
+fn account(text: &str) -> Result<Account, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    text.parse().map_err(|error| format!("{error}"))
 }
 
 #[derive(Debug, Args)]
@@ -563,6 +598,7 @@ fn main() -> ExitCode {
         Some(Command::Run(run)) => run.run(),
         Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
         Some(Command::Export(export)) => export.run(),
+        Some(Command::GrantRole(grant)) => block_on(grant.run()),
         Some(Command::Import(import)) => import.run(),
         Some(Command::Topics(topics)) => topics.run(),
         Some(Command::DeadLetters(command)) => block_on(command.run()),

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use reqwest::StatusCode;
+use serde_json::{Value, json};
 use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_events::types::Role;
 use sosohappy_fleet::app::{Addresses, Phone};
 use sosohappy_testkit::{Cluster, EngineSet, PATIENCE};
 
@@ -27,16 +29,16 @@ const PHONES: usize = 4;
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resigned_account_is_refused_after_a_crash_on_the_embedded_engines() {
+async fn resigned_and_suspended_accounts_are_refused_after_a_crash_on_the_embedded_engines() {
     let _alone = ALONE.lock().await;
-    resign_and_kill(Cluster::embedded(binaries()).await).await;
+    revoke_and_kill(Cluster::embedded(binaries()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resigned_account_is_refused_after_a_crash_on_the_real_engines() {
+async fn resigned_and_suspended_accounts_are_refused_after_a_crash_on_the_real_engines() {
     let _alone = ALONE.lock().await;
     if EngineSet::real_is_there() {
-        resign_and_kill(Cluster::real(binaries()).await).await;
+        revoke_and_kill(Cluster::real(binaries()).await).await;
     }
 }
 
@@ -47,34 +49,79 @@ fn binaries() -> &'static Path {
         .expect("a binary is in a folder")
 }
 
-/// Resigns, kills the process of auth at once, and measures when the token is refused after its restart.
-async fn resign_and_kill(mut fleet: Cluster) {
+/// Signs an account in under that nickname.
+async fn phone(addresses: &Addresses, name: &str) -> Phone {
+    let mut phone = Phone::new(addresses.clone(), &format!("{name}@example.com"), "google").unwrap();
+    phone.sign_in().await.unwrap();
+    let picture = sosohappy_fleet::demo::picture(0);
+    phone.set_profile(name, "hello", &picture).await.unwrap();
+    assert_eq!(phone.access_status().await.unwrap(), StatusCode::OK, "{name}");
+    phone
+}
+
+/// Sends a call of an admin, and returns the answer.
+async fn decide(admin: &Phone, request: reqwest::RequestBuilder) -> Value {
+    let tokens = admin.tokens.as_ref().unwrap();
+    let request = request
+        .header("Authorization", &tokens.access)
+        .header("email", &tokens.account);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    response.json().await.unwrap()
+}
+
+/// One account resigns and another is suspended; kills the process of auth at once, and measures when both tokens are refused after its restart.
+/// The audit has the entry of the suspension.
+async fn revoke_and_kill(mut fleet: Cluster) {
     let ports = fleet.replicas[0];
     let addresses = Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice);
     let names = fleet.names();
     let victim = names.iter().find(|name| *name == "auth").unwrap_or(&names[0]).clone();
     let entropy: &dyn Entropy = &SystemEntropy;
     let mut took = Vec::new();
+    let client = sosohappy_common::tls::client();
+    let mut admin = phone(&addresses, "boss").await;
+    let account = admin.tokens.as_ref().unwrap().account.parse().unwrap();
+    sosohappy_fleet::grant_role::run(&addresses.auth, &fleet.operator_token, &account, Role::Admin)
+        .await
+        .unwrap();
+    admin.sign_in().await.unwrap();
     for round in 0..ROUNDS {
         let name = format!("kim{}", entropy.hex(3));
-        let mut kim = Phone::new(addresses.clone(), &format!("{name}@example.com"), "google").unwrap();
-        kim.sign_in().await.unwrap();
-        let picture = sosohappy_fleet::demo::picture(0);
-        kim.set_profile(&name, "hello", &picture).await.unwrap();
-        assert_eq!(kim.access_status().await.unwrap(), StatusCode::OK, "round {round}");
+        let kim = phone(&addresses, &name).await;
+        let lee = phone(&addresses, &format!("{name}2")).await;
 
         kim.resign().await.unwrap();
+        let suspend = client.post(format!("{}/auth-service/admin/suspend", addresses.auth));
+        decide(
+            &admin,
+            suspend.form(&[("nickname", lee.nickname.as_str()), ("reason", "spam")]),
+        )
+        .await;
         fleet.kill(&victim);
         fleet.restart(&victim).await;
         let restarted = Instant::now();
-        while kim.access_status().await.unwrap() != StatusCode::FORBIDDEN {
-            assert!(
-                restarted.elapsed() < PATIENCE,
-                "round {round}: the token is still valid"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        for revoked in [&kim, &lee] {
+            while revoked.access_status().await.unwrap() != StatusCode::FORBIDDEN {
+                assert!(
+                    restarted.elapsed() < PATIENCE,
+                    "round {round}: the token is still valid"
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
         took.push(restarted.elapsed());
+        let audit = decide(
+            &admin,
+            client.get(format!("{}/auth-service/admin/audit", addresses.auth)),
+        )
+        .await;
+        let entry = &audit["content"][0];
+        assert_eq!(entry["target"], lee.nickname.as_str(), "round {round}: {audit}");
+        assert_eq!(
+            (&entry["action"], &audit["isIntact"]),
+            (&json!("suspend"), &json!(true))
+        );
     }
     println!("refused after auth's restart: {took:?}");
     // A machine that is busy with other things may stall some of them.
