@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::store::Transaction;
 
 /// Changes the relation of an account to the bearer of a nickname. Repeating it changes nothing and is no failure. Returns false where the
-/// nickname is unknown or the account's own, and for a follow across a block, which must not show.
+/// nickname is unknown or the account's own, and for following or unfollowing across a block, which must not show.
 pub async fn set(app: &App, account: &Account, nickname: &str, relation: Relation) -> Result<bool, Error> {
     let other = app.bearer_of(nickname).await?.map(|person| person.account);
     let Some(other) = other.filter(|other| other != account) else {
@@ -34,7 +34,7 @@ async fn set_once(app: &App, account: &Account, other: &Account, relation: Relat
             }
             changed
         }
-        Relation::Follow if tx.is_blocked(account, other).await? => return Ok(false),
+        Relation::Follow | Relation::Unfollow if tx.is_blocked(account, other).await? => return Ok(false),
         Relation::Follow => follow(app, tx.as_mut(), account, other, at).await?,
         Relation::Unfollow => unfollow(app, tx.as_mut(), account, other, at).await?,
     };

@@ -238,7 +238,9 @@ async fn a_block_ends_follows_and_hides_profiles_in_both_directions(bed: Bed) {
     assert_eq!(auth.seen(&park, "kim").await, shown("kim"), "others see both");
     assert_eq!(auth.seen(&kim, "kim").await, shown("kim"), "oneself sees oneself");
     for (person, other) in [(&kim, "lee"), (&lee, "kim")] {
-        assert!(!auth.relate("follow", person, other).await, "no follow across a block");
+        for call in ["follow", "unfollow"] {
+            assert!(!auth.relate(call, person, other).await, "no {call} across a block");
+        }
         for call in ["findFollowing", "findFollower"] {
             assert_eq!(auth.listed(call, person).await, [], "{call} of {}", person.nickname);
         }
