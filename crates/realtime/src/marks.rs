@@ -1,4 +1,4 @@
-//! Writes down what was shown, in batches: the sockets do not wait for the store.
+//! Writes marks, for example of shown frames, to the store in batches: sockets do not wait for the store.
 
 use std::fmt;
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl<T: Clone + Send + 'static> Marks<T> {
                         Err(error) => {
                             tracing::warn!(
                                 error = &error as &dyn std::error::Error,
-                                "marking shown messages failed; retrying"
+                                "writing marks failed; retrying"
                             );
                             // The shutdown budget bounds the tries.
                             tokio::time::sleep(RETRY).await;
@@ -87,15 +87,20 @@ impl<T: Clone + Send + 'static> Marks<T> {
     /// Returns what marks the id when a frame was shown.
     #[must_use]
     pub fn on_shown(&self, id: T, shown: impl FnOnce() + Send + 'static) -> OnShown {
-        let sender = self.0.clone();
+        let marks = self.clone();
         OnShown::new(move || {
             shown();
-            match sender.try_send(id) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => tracing::warn!("shown-mark queue full; mark dropped"),
-                Err(TrySendError::Closed(_)) => tracing::debug!("shutting down; shown mark dropped"),
-            }
+            marks.mark(id);
         })
+    }
+
+    /// Queues a mark. Does not wait: a mark that finds the queue full is dropped, and logged.
+    pub fn mark(&self, id: T) {
+        match self.0.try_send(id) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => tracing::warn!("mark queue full; mark dropped"),
+            Err(TrySendError::Closed(_)) => tracing::debug!("shutting down; mark dropped"),
+        }
     }
 }
 

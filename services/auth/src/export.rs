@@ -39,7 +39,7 @@ impl Importer {
             let Some(person) = tx.person(&account).await? else {
                 continue;
             };
-            let devices = tx.devices_of(&account).await?;
+            let devices = tx.devices_of(&account).await?.devices;
             let imported = tx
                 .imported_as(&account)
                 .await?

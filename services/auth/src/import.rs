@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::{Device, DeviceTokenSet, NicknameSet, Role, SessionId};
+use sosohappy_events::types::{Device, NicknameSet, Role, SessionId};
 use sosohappy_events::{Envelope, Event};
 use sosohappy_media::{ImageId, Images};
 use sosohappy_store::{StoreError, Timer, retrying};
@@ -678,7 +678,7 @@ impl Row<'_> {
         if tx.session(session).await?.is_none() {
             return Ok(());
         }
-        let mut devices = tx.devices_of(&person.account).await?;
+        let devices = tx.devices_of(&person.account).await?.devices;
         match devices.iter().find(|device| device.session == session) {
             Some(device) if device.token == token => return Ok(()),
             Some(_) => tx.delete_device(session).await?,
@@ -690,8 +690,7 @@ impl Row<'_> {
             since: self.read_at,
         };
         tx.insert_device(&device).await?;
-        devices = tx.devices_of(&person.account).await?;
-        let set = DeviceTokenSet::all(person.account.clone(), devices);
+        let set = tx.devices_of(&person.account).await?.published(&person.account);
         self.importer.enqueue(tx, set, self.read_at).await
     }
 

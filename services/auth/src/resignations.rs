@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use sosohappy_common::Account;
-use sosohappy_events::types::{
-    AccountErased, AccountResigned, AccountStateChanged, DeviceTokenSet, NicknameSet, State,
-};
+use sosohappy_events::types::{AccountErased, AccountResigned, AccountStateChanged, NicknameSet, State};
 use sosohappy_events::{Envelope, EventId, Topic};
 use sosohappy_store::{Timer, retrying};
 use tokio::time::Instant;
@@ -258,9 +256,9 @@ async fn release(app: &App, topic: Topic, tombstone: &Tombstone) -> Result<(), E
     }
     let at = tombstone.occurred_at;
     if topic == Topic::DeviceToken {
-        if tx.devices_of(account).await?.is_empty() {
-            let none = DeviceTokenSet::all(account.clone(), Vec::new());
-            app.enqueue(tx.as_mut(), none, at).await?;
+        let open = tx.devices_of(account).await?;
+        if open.devices.is_empty() {
+            app.enqueue(tx.as_mut(), open.published(account), at).await?;
         }
     } else if person.is_none() {
         app.enqueue(tx.as_mut(), NicknameSet::forgotten(account.clone()), at)

@@ -4,9 +4,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use sosohappy_events::Topic;
-use sosohappy_events::types::{
-    AccessTokenIssued, Device, DeviceTokenSet, NicknameSet, Role, SessionExpired, SessionId, TokenDigest,
-};
+use sosohappy_events::types::{AccessTokenIssued, Device, NicknameSet, Role, SessionExpired, SessionId, TokenDigest};
 use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
@@ -304,7 +302,7 @@ pub async fn tell_devices(
     former: Option<String>,
     at: Timestamp,
 ) -> Result<(), Error> {
-    let mut told = DeviceTokenSet::all(account.clone(), tx.devices_of(account).await?);
+    let mut told = tx.devices_of(account).await?.published(account);
     if told.token.is_none() && !app.mixed.allows_null_values(Topic::DeviceToken) {
         tx.withhold_tombstone(Topic::DeviceToken, account, at).await?;
         if former.is_none() {
@@ -322,8 +320,8 @@ pub async fn close(app: &App, tx: &mut dyn Transaction, session: &Session) -> Re
     let former = if app.mixed.allows_null_values(Topic::DeviceToken) {
         None
     } else {
-        let mut devices = tx.devices_of(&session.account).await?;
-        devices.pop().map(|device| device.token)
+        let mut open = tx.devices_of(&session.account).await?;
+        open.devices.pop().map(|device| device.token)
     };
     tx.delete_session(session.id).await?;
     tx.clear_timer(ACCESS_TIMER, &session.id.to_string()).await?;

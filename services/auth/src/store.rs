@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context, Nickname, NicknameKey};
-use sosohappy_events::types::{Device, Role, SessionId, TokenDigest};
+use sosohappy_events::types::{Device, DeviceTokenSet, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
@@ -30,6 +30,22 @@ use crate::store::email::{EmailStore, EmailTransaction};
 use crate::store::external_calls::{ExternalCallTransaction, ExternalCalls};
 use crate::store::imports::{ImportTransaction, Imports};
 use crate::store::moderation::{Moderation, ModerationTransaction};
+
+/// The open sessions of an account and their devices.
+#[derive(Debug, Clone, Default)]
+pub struct OpenDevices {
+    /// All open sessions, also those without a push token.
+    pub sessions: Vec<SessionId>,
+    /// In the order in which they got their tokens.
+    pub devices: Vec<Device>,
+}
+
+impl OpenDevices {
+    /// Returns the event that publishes them.
+    pub fn published(self, account: &Account) -> DeviceTokenSet {
+        DeviceTokenSet::all(account.clone(), self.devices).with_sessions(self.sessions)
+    }
+}
 
 /// A live or past access token, with the attributes of its bearer that services need.
 #[derive(Debug, Clone)]
@@ -269,8 +285,8 @@ pub trait Transaction:
 
     async fn insert_device(&mut self, device: &Device) -> Result<(), StoreError>;
 
-    /// In the order in which they got their tokens. Whoever tells of them has locked the person, so that what is told last is true.
-    async fn devices_of(&mut self, account: &Account) -> Result<Vec<Device>, StoreError>;
+    /// The publisher of the answer has locked the person, so that the event published last is the present state.
+    async fn devices_of(&mut self, account: &Account) -> Result<OpenDevices, StoreError>;
 
     /// With its tokens and its device.
     async fn delete_session(&mut self, session: SessionId) -> Result<(), StoreError>;

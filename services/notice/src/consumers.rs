@@ -29,7 +29,14 @@ pub fn spawn(bus: &Arc<dyn Bus>, delivery: &Delivery, relay: RelayHandle) {
     spawn_consumer::<NoticeRaised>(context, bus.clone(), notice::Keep(delivery.clone()));
     spawn_consumer::<FollowChanged>(context, bus.clone(), follow::Keep(delivery.clone()));
     spawn_consumer::<DirectMessageSent>(context, bus.clone(), direct_message::Push(delivery.clone()));
-    spawn_consumer::<DeviceTokenSet>(context, bus.clone(), device_token::Change(delivery.store.clone()));
+    spawn_consumer::<DeviceTokenSet>(
+        context,
+        bus.clone(),
+        device_token::Change {
+            settings: delivery.settings.clone(),
+            store: delivery.store.clone(),
+        },
+    );
     spawn_consumer::<AccountResigned>(
         context,
         bus.clone(),

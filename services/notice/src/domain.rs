@@ -1,7 +1,9 @@
 //! What people are told, and in which words; no I/O.
 
+pub mod device;
 pub mod notice;
 pub mod push;
 
+pub use device::{Language, OwnDevice, Platform, PushDevice, Registration};
 pub use notice::{Content, LIKE, Notice, follow_id, is_follow, like_id, stored_like};
-pub use push::{PushContent, PushGroup, PushText, Target, Thread, WaitingPush};
+pub use push::{PushContent, PushGroup, PushText, Target, Thread, WaitingPush, Wording};

@@ -1,4 +1,4 @@
-//! What notice answers when it cannot answer.
+//! The errors of notice's routes and their problems.
 
 use axum::response::{IntoResponse, Response};
 use sosohappy_access::Denied;
@@ -9,6 +9,9 @@ use sosohappy_store::StoreError;
 pub enum Error {
     #[error(transparent)]
     Names(#[from] Denied),
+    /// The session ended after its access token was accepted.
+    #[error("the session was closed")]
+    SessionClosed,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -17,6 +20,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Names(denied) => denied.into(),
+            Error::SessionClosed => Self::access_denied(),
             Error::Store(error) => Self::from(&error),
         }
     }

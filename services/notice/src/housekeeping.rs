@@ -30,6 +30,7 @@ pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>)
                 notices: before(settings.get().inbox.retention),
                 memory: before(MEMORY),
                 windows: before(WINDOWS),
+                devices: before(settings.get().push.device_retention),
             };
             if let Err(error) = store.sweep(horizons).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "deleting old notices failed");

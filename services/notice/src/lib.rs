@@ -10,6 +10,7 @@ mod metrics;
 mod names;
 mod push;
 mod routes;
+mod seen;
 mod settings;
 mod shown;
 mod socket;
@@ -32,6 +33,7 @@ use crate::app::App;
 use crate::delivery::Delivery;
 use crate::metrics::NoticeMetrics;
 use crate::push::{PushHandle, Worker};
+use crate::seen::SeenDevices;
 pub use crate::settings::Settings;
 use crate::shown::ShownReports;
 use crate::socket::NoticeProtocol;
@@ -71,6 +73,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         settings: settings.clone(),
         context: context.clone(),
         store: inbox.store.clone(),
+        directory: inbox.directory.clone(),
         names: identity.names.clone(),
         gateway,
         metrics: metrics.clone(),
@@ -106,6 +109,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         names: identity.names.clone(),
         present,
         shown: delivery.shown.clone(),
+        seen: SeenDevices::spawn(&context, &delivery.store),
     };
     let app = App {
         context: context.clone(),

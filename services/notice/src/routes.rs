@@ -1,6 +1,7 @@
 //! Every URL of the notice service.
 
 mod connect;
+mod device;
 mod inbox;
 
 use sosohappy_access::{Identity, protect};
@@ -13,6 +14,9 @@ use crate::app::App;
 pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
     let closed = OpenApiRouter::new()
         .routes(Class::Connect.of(routes!(connect::connect_notice)))
+        .routes(Class::Write.of(routes!(device::register_device)))
+        .routes(Class::Read.of(routes!(device::list_devices)))
+        .routes(Class::Write.of(routes!(device::remove_device)))
         .routes(Class::Read.of(routes!(inbox::find_notice)))
         .routes(Class::Read.of(routes!(inbox::handled_notice)))
         .routes(Class::Read.of(routes!(inbox::unread_count)))

@@ -61,6 +61,10 @@ pub struct PushSettings {
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub like_delay: Duration,
+    /// How long a device is kept that is not seen.
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub device_retention: Duration,
     /// Pushes of one thread: the likes of one post, the messages of one sender.
     pub per_thread: Rate,
     /// Pushes to one account.

@@ -10,6 +10,7 @@ use sosohappy_store::Directory;
 
 use crate::error::Error;
 use crate::names::present_names;
+use crate::seen::SeenDevices;
 use crate::shown::ShownReports;
 use crate::store::{Store, StoredNotice};
 
@@ -23,10 +24,12 @@ pub struct NoticeProtocol {
     pub names: Arc<dyn Names>,
     pub present: Present,
     pub shown: ShownReports,
+    pub seen: SeenDevices,
 }
 
 impl Protocol for NoticeProtocol {
     async fn opened(&self, caller: &Caller) {
+        self.seen.note(caller);
         self.present.opened(&caller.account).await;
     }
 

@@ -19,7 +19,10 @@ use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
-use crate::domain::{LIKE, Notice, PushGroup, Target, Thread, WaitingPush, is_follow};
+use crate::domain::{
+    LIKE, Language, Notice, OwnDevice, Platform, PushDevice, PushGroup, Registration, Target, Thread, WaitingPush,
+    is_follow,
+};
 use crate::settings::InboxSettings;
 
 /// What became of a notice.
@@ -43,18 +46,23 @@ pub struct DeviceChange {
     pub at: Timestamp,
 }
 
-/// All devices of an account.
+/// The devices of an account, as auth publishes them.
 #[derive(Debug, Clone)]
 pub struct DeviceList {
     pub account: Account,
     pub devices: Vec<Device>,
+    /// All open sessions; `None` from a release that does not publish them, whose list names each session with a device.
+    pub sessions: Option<Vec<SessionId>>,
     pub at: Timestamp,
+    /// Devices that the store does not know and that got their token before this are unseen for too long, and left out.
+    pub seen_since: Timestamp,
 }
 
 impl DeviceList {
-    /// What it says of each of its devices; when a token was set decides whose it is.
+    /// Returns the state of each device that was seen lately. The time at which a token was set decides whose it is.
     fn changes(&self) -> impl Iterator<Item = DeviceChange> {
-        self.devices.iter().map(|device| DeviceChange {
+        let seen = self.devices.iter().filter(|device| device.since >= self.seen_since);
+        seen.map(|device| DeviceChange {
             account: self.account.clone(),
             session: Some(device.session),
             token: Some(device.token.clone()),
@@ -62,8 +70,18 @@ impl DeviceList {
         })
     }
 
+    /// Returns the keys of the sessions that the list leaves open.
     fn session_keys(&self) -> impl Iterator<Item = String> {
-        self.devices.iter().map(|device| session_key(Some(device.session)))
+        let with_device = self.devices.iter().map(|device| device.session);
+        let open = self.sessions.iter().flatten().copied();
+        with_device.chain(open).map(|session| session_key(Some(session)))
+    }
+
+    /// Returns the keys of all open sessions as JSON, if the list names them.
+    fn open_sessions(&self) -> Option<String> {
+        self.sessions
+            .as_ref()
+            .map(|_| json!(self.session_keys().collect::<Vec<_>>()).to_string())
     }
 }
 
@@ -88,6 +106,8 @@ pub struct Horizons {
     pub memory: Timestamp,
     /// Counts of pushes: longer than their minute.
     pub windows: Timestamp,
+    /// Devices that were last seen before this are removed.
+    pub devices: Timestamp,
 }
 
 #[async_trait]
@@ -216,12 +236,25 @@ pub trait Devices: Debug + Send + Sync {
     /// The last word on a session counts; a push token is its last owner's alone.
     async fn change(&self, change: &DeviceChange) -> Result<(), StoreError>;
 
-    /// Sessions that are not in the list have no device any more, unless they got one later. A list older than the newest one
-    /// changes nothing.
+    /// Sessions that the list does not have are closed: their devices are removed, unless the session was opened later. A list older than
+    /// the newest one changes nothing.
     async fn list(&self, list: &DeviceList) -> Result<(), StoreError>;
 
-    /// Push tokens, each once, the newest first, at most [`MOST_DEVICES`].
-    async fn of(&self, account: &Account) -> Result<Vec<String>, StoreError>;
+    /// Sets the device of a session, whatever its list in [`Devices::list`] says of it, and takes the push token from every other session.
+    /// Returns false when the session was closed or the account erased after the access token was issued.
+    async fn register(&self, registration: &Registration) -> Result<bool, StoreError>;
+
+    /// Removes the device of a session, also against a list that still has it. Returns false when the session has none.
+    async fn remove(&self, account: &Account, session: Option<SessionId>, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Returns the devices with a push token, the one that was seen last first.
+    async fn own(&self, account: &Account) -> Result<Vec<OwnDevice>, StoreError>;
+
+    /// Writes down that the sessions' devices were seen. Sessions without a device are ignored.
+    async fn seen(&self, sessions: &[(Account, SessionId)], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns the devices, each push token once, the newest first, at most [`MOST_DEVICES`].
+    async fn of(&self, account: &Account) -> Result<Vec<PushDevice>, StoreError>;
 
     /// The provider does not take this token, since that moment: a registration after it stays.
     async fn forget(&self, token: &str, since: Option<Timestamp>) -> Result<(), StoreError>;
@@ -340,6 +373,24 @@ fn parse_account(text: &str) -> Result<Account, StoreError> {
 
 fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_millisecond(millis).map_err(|_| broken("a time is not one"))
+}
+
+/// Reads a device's columns.
+fn own_device(
+    session: &str,
+    platform: Option<&str>,
+    language: Option<&str>,
+    seen_at: i64,
+) -> Result<OwnDevice, StoreError> {
+    let session = (!session.is_empty())
+        .then(|| session.parse().map_err(|_| broken("a session id is invalid")))
+        .transpose()?;
+    Ok(OwnDevice {
+        session,
+        platform: platform.and_then(Platform::of_name),
+        language: language.map(Language::of_tag).unwrap_or_default(),
+        seen_at: timestamp(seen_at)?,
+    })
 }
 
 fn session_key(session: Option<SessionId>) -> String {

@@ -13,6 +13,9 @@ const MAX_TOKEN: usize = 4096;
 /// JSON `[{"session","token","since"}]`, `since` in milliseconds since the epoch.
 const DEVICES: &str = "devices";
 
+/// JSON list of the ids of all open sessions.
+const SESSIONS: &str = "sessions";
+
 /// A session with a push token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -24,13 +27,16 @@ pub struct Device {
 }
 
 /// Key: account. Value: the push token that was set last; null when none is left. Header `devices`: all devices, because compaction keeps
-/// one record an account.
+/// one record an account. Header `sessions`: all open sessions, those without a push token included, so that a reader that knows more
+/// devices removes those of closed sessions only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceTokenSet {
     pub account: Account,
     pub token: Option<String>,
     /// `None` from a Spring service, which has one device an account.
     pub devices: Option<Vec<Device>>,
+    /// The open sessions of the account; `None` from a Spring service and from a release before this header.
+    pub sessions: Option<Vec<SessionId>>,
 }
 
 impl DeviceTokenSet {
@@ -41,6 +47,16 @@ impl DeviceTokenSet {
             account,
             token: devices.last().map(|device| device.token.clone()),
             devices: Some(devices),
+            sessions: None,
+        }
+    }
+
+    /// Names the open sessions of the account, with and without a device.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Vec<SessionId>) -> Self {
+        Self {
+            sessions: Some(sessions),
+            ..self
         }
     }
 }
@@ -58,9 +74,9 @@ impl Event for DeviceTokenSet {
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
-        let devices = self.devices.as_ref();
-        let text = |devices| serde_json::to_string(devices).expect("devices are texts and numbers");
-        devices.map(|devices| (DEVICES, text(devices))).into_iter().collect()
+        let devices = self.devices.as_ref().map(|devices| (DEVICES, json(devices)));
+        let sessions = self.sessions.as_ref().map(|sessions| (SESSIONS, json(sessions)));
+        devices.into_iter().chain(sessions).collect()
     }
 
     fn aggregate(&self) -> String {
@@ -87,6 +103,11 @@ impl Event for DeviceTokenSet {
             account: parse::key_account(record)?,
             token,
             devices,
+            sessions: record.header_as(SESSIONS, |text| serde_json::from_str(text).ok())?,
         })
     }
+}
+
+fn json(list: &impl Serialize) -> String {
+    serde_json::to_string(list).expect("texts and numbers are JSON")
 }

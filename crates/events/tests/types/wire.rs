@@ -178,6 +178,9 @@ fn device_token() {
     golden(&all, Some(KIM), Some("fcm:def"), &[("devices", listed)]);
     let none = DeviceTokenSet::all(account(KIM), Vec::new());
     golden(&none, Some(KIM), None, &[("devices", "[]")]);
+    let without_device = none.with_sessions(vec![SessionId(1)]);
+    let headers = [("devices", "[]"), ("sessions", r#"["0000000000000001"]"#)];
+    golden(&without_device, Some(KIM), None, &headers);
     let of_spring = spring::<DeviceTokenSet>(KIM, Some("fcm:abc")).unwrap();
     assert_eq!((of_spring.token.as_deref(), of_spring.devices), (Some("fcm:abc"), None));
     assert!(spring::<DeviceTokenSet>(KIM, Some("")).is_err());

@@ -47,6 +47,8 @@ impl Route {
                 "categoryList" => "coffee",
                 "wordList" => "spoiler",
                 "text" | "introduction" => "a small happiness",
+                "language" => "ko",
+                "platform" => "ios",
                 "isPublic" => "true",
                 "page" => "0",
                 "size" => "7",

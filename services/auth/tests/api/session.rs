@@ -107,6 +107,7 @@ async fn signing_up_gives_tokens_that_work_and_tells_everybody(bed: Bed) {
     let left = devices.next().await.event;
     assert_eq!(left.token.as_deref(), Some("a-push-token"), "the other device stays");
     assert_eq!(sessions(&left), [first.session]);
+    assert_eq!(left.sessions, Some(vec![first.session]));
 }
 
 fn sessions(told: &DeviceTokenSet) -> Vec<SessionId> {

@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_common::settings::Live;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::DeviceTokenSet;
 
+use crate::settings::Settings;
 use crate::store::{DeviceChange, DeviceList, Store};
 
-pub struct Change(pub Arc<dyn Store>);
+pub struct Change {
+    pub settings: Live<Settings>,
+    pub store: Arc<dyn Store>,
+}
 
 #[async_trait]
 impl Consumer<DeviceTokenSet> for Change {
@@ -18,10 +24,19 @@ impl Consumer<DeviceTokenSet> for Change {
             account,
             token,
             devices,
+            sessions,
         } = event;
         let at = meta.occurred_at;
         if let Some(devices) = devices {
-            self.0.list(&DeviceList { account, devices, at }).await?;
+            let unseen = self.settings.get().push.device_retention;
+            let list = DeviceList {
+                account,
+                devices,
+                sessions,
+                at,
+                seen_since: at.checked_sub(unseen).unwrap_or(Timestamp::MIN),
+            };
+            self.store.list(&list).await?;
         } else {
             let session = None;
             let change = DeviceChange {
@@ -30,7 +45,7 @@ impl Consumer<DeviceTokenSet> for Change {
                 token,
                 at,
             };
-            self.0.change(&change).await?;
+            self.store.change(&change).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a push says.
+//! The content and the texts of pushes.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use super::Language;
+
 /// From this many user-perceived characters on a message is cut in a push, to this many.
 const LONG: usize = 30;
 const CUT: usize = 25;
 /// Bytes of a push's body. One user-perceived character can have any number of combining marks.
 const MOST_BODY: usize = 1024;
 const ELLIPSIS: &str = "...";
-/// The title of a push that no one person wrote.
-const TITLE: &str = "소소해피";
 
 /// Where a push goes.
 #[derive(Clone, PartialEq, Eq)]
@@ -141,7 +141,108 @@ impl fmt::Debug for PushContent {
     }
 }
 
-/// What a device shows, and what the app gets with it.
+/// A push's content with the names of its people, before it is put into a language.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Wording {
+    /// `liker` is the newest of the people who like the author's post of that date; `others` counts the rest.
+    Like {
+        liker: String,
+        others: usize,
+        author: String,
+        date: i64,
+    },
+    /// One message.
+    Message {
+        sender: String,
+        text: String,
+        frame: String,
+    },
+    /// Several messages of one sender, or of several (`None`); the frame is the newest.
+    Messages {
+        sender: Option<String>,
+        count: usize,
+        frame: String,
+    },
+}
+
+impl Wording {
+    pub fn text(&self, language: Language) -> PushText {
+        match self {
+            Self::Like {
+                liker,
+                others,
+                author,
+                date,
+            } => PushText {
+                title: app_name(language),
+                body: like_body(language, liker, *others, author),
+                data: ("date", date.to_string()),
+                thread: "like".to_owned(),
+                category: "LIKE",
+                collapse: Some(format!("like-{date}")),
+                badge: None,
+            },
+            Self::Message { sender, text, frame } => PushText {
+                body: shortened(text),
+                ..messages(sender.clone(), format!("message-{sender}"), frame)
+            },
+            Self::Messages { sender, count, frame } => {
+                let (title, thread) = match sender {
+                    Some(sender) => (sender.clone(), format!("message-{sender}")),
+                    None => (app_name(language), "message".to_owned()),
+                };
+                PushText {
+                    body: match language {
+                        Language::Ko => format!("새 메시지 {count}개"),
+                        Language::En => format!("{count} new messages"),
+                    },
+                    ..messages(title, thread, frame)
+                }
+            }
+        }
+    }
+}
+
+/// The title of a push that no one person wrote.
+fn app_name(language: Language) -> String {
+    match language {
+        Language::Ko => "소소해피",
+        Language::En => "SoSoHappy",
+    }
+    .to_owned()
+}
+
+fn like_body(language: Language, liker: &str, others: usize, author: &str) -> String {
+    match (language, others) {
+        (Language::Ko, 0) => format!("{liker}님이 {author}님의 행복을 응원합니다🩷"),
+        (Language::Ko, others) => format!("{liker}님 외 {others}명이 {author}님의 행복을 응원합니다🩷"),
+        (Language::En, 0) => format!("{liker} cheers for {author}'s happiness🩷"),
+        (Language::En, 1) => format!("{liker} and 1 other cheer for {author}'s happiness🩷"),
+        (Language::En, others) => format!("{liker} and {others} others cheer for {author}'s happiness🩷"),
+    }
+}
+
+fn messages(title: String, thread: String, frame: &str) -> PushText {
+    PushText {
+        title,
+        body: String::new(),
+        data: ("messageDto", frame.to_owned()),
+        thread,
+        category: "MESSAGE",
+        collapse: None,
+        badge: None,
+    }
+}
+
+/// A message as the body of a push: of 30 characters or more the first 25, and at most [`MOST_BODY`] bytes.
+fn shortened(text: &str) -> String {
+    let is_long = text.graphemes(true).nth(LONG - 1).is_some();
+    let shown = text.graphemes(true).take(if is_long { CUT } else { LONG });
+    let (shown, is_whole) = fitting(shown, MOST_BODY);
+    if is_long || !is_whole { shown + ELLIPSIS } else { shown }
+}
+
+/// The text and settings of a push for one device, and the data that the app gets with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PushText {
     pub title: String,
@@ -154,6 +255,8 @@ pub struct PushText {
     pub category: &'static str,
     /// A push replaces an earlier one of the same name; without a name it replaces its own repetition only.
     pub collapse: Option<String>,
+    /// The number on the app's icon: the unread notices of the account. `None` leaves it as it is.
+    pub badge: Option<u64>,
 }
 
 /// A message as sockets and pushes carry it.
@@ -175,54 +278,6 @@ impl fmt::Debug for PushText {
 }
 
 impl PushText {
-    /// The likes of one or several people; `liker` is the last of them.
-    pub fn like(liker: &str, others: usize, author: &str, date: i64) -> Self {
-        let likers = match others {
-            0 => format!("{liker}님이"),
-            others => format!("{liker}님 외 {others}명이"),
-        };
-        Self {
-            title: TITLE.to_owned(),
-            body: format!("{likers} {author}님의 행복을 응원합니다🩷"),
-            data: ("date", date.to_string()),
-            thread: "like".to_owned(),
-            category: "LIKE",
-            collapse: Some(format!("like-{date}")),
-        }
-    }
-
-    pub fn message(sender: &str, text: &str, frame: &str) -> Self {
-        let is_long = text.graphemes(true).nth(LONG - 1).is_some();
-        let shown = text.graphemes(true).take(if is_long { CUT } else { LONG });
-        let (shown, is_whole) = fitting(shown, MOST_BODY);
-        let body = if is_long || !is_whole { shown + ELLIPSIS } else { shown };
-        Self {
-            title: sender.to_owned(),
-            body,
-            data: ("messageDto", frame.to_owned()),
-            thread: format!("message-{sender}"),
-            category: "MESSAGE",
-            collapse: None,
-        }
-    }
-
-    /// Several messages of one sender, of which the frame is the newest.
-    pub fn messages(sender: &str, count: usize, frame: &str) -> Self {
-        Self {
-            body: format!("새 메시지 {count}개"),
-            ..Self::message(sender, "", frame)
-        }
-    }
-
-    /// Several messages of several senders.
-    pub fn messages_of_many(count: usize, frame: &str) -> Self {
-        Self {
-            title: TITLE.to_owned(),
-            thread: "message".to_owned(),
-            ..Self::messages("", count, frame)
-        }
-    }
-
     /// The same push with the text inside its data cut to this many bytes, between user-perceived characters. The app loads the whole
     /// message when it is opened.
     pub fn cut_to(&self, bytes: usize) -> Self {
@@ -255,33 +310,74 @@ fn fitting<'a>(characters: impl Iterator<Item = &'a str>, bytes: usize) -> (Stri
 mod tests {
     use super::*;
 
+    fn message(text: &str, frame: &str) -> PushText {
+        let wording = Wording::Message {
+            sender: "kim".to_owned(),
+            text: text.to_owned(),
+            frame: frame.to_owned(),
+        };
+        wording.text(Language::Ko)
+    }
+
     #[test]
     fn a_like_reads_as_the_app_knows_it() {
-        let push = PushText::like("해피", 0, "소소", 2_023_090_513_248_392);
+        let like = |others| Wording::Like {
+            liker: "해피".to_owned(),
+            others,
+            author: "소소".to_owned(),
+            date: 2_023_090_513_248_392,
+        };
+        let push = like(0).text(Language::Ko);
         assert_eq!(push.title, "소소해피");
         assert_eq!(push.body, "해피님이 소소님의 행복을 응원합니다🩷");
         assert_eq!(push.data, ("date", "2023090513248392".to_owned()));
         assert_eq!(
-            PushText::like("해피", 4, "소소", 2_023_090_513_248_392).body,
+            like(4).text(Language::Ko).body,
             "해피님 외 4명이 소소님의 행복을 응원합니다🩷"
+        );
+        let push = like(0).text(Language::En);
+        assert_eq!(
+            (push.title.as_str(), push.body.as_str()),
+            ("SoSoHappy", "해피 cheers for 소소's happiness🩷")
+        );
+        assert_eq!(
+            like(1).text(Language::En).body,
+            "해피 and 1 other cheer for 소소's happiness🩷"
+        );
+        assert_eq!(
+            like(4).text(Language::En).body,
+            "해피 and 4 others cheer for 소소's happiness🩷"
         );
     }
 
     #[test]
     fn several_messages_are_counted() {
-        let push = PushText::messages("kim", 1_998, r#"{"text":"hello"}"#);
+        let of_one = Wording::Messages {
+            sender: Some("kim".to_owned()),
+            count: 1_998,
+            frame: r#"{"text":"hello"}"#.to_owned(),
+        };
+        let push = of_one.text(Language::Ko);
         assert_eq!((push.title.as_str(), push.body.as_str()), ("kim", "새 메시지 1998개"));
         assert_eq!(push.data, ("messageDto", r#"{"text":"hello"}"#.to_owned()));
-        let push = PushText::messages_of_many(12, "{}");
-        assert_eq!(
-            (push.title.as_str(), push.body.as_str()),
-            ("소소해피", "새 메시지 12개")
-        );
+        assert_eq!(of_one.text(Language::En).body, "1998 new messages");
+        let of_many = Wording::Messages {
+            sender: None,
+            count: 12,
+            frame: "{}".to_owned(),
+        };
+        for (language, title, body) in [
+            (Language::Ko, "소소해피", "새 메시지 12개"),
+            (Language::En, "SoSoHappy", "12 new messages"),
+        ] {
+            let push = of_many.text(language);
+            assert_eq!((push.title.as_str(), push.body.as_str()), (title, body));
+        }
     }
 
     #[test]
     fn a_message_of_30_characters_is_cut_to_25() {
-        let body = |text: &str| PushText::message("kim", text, "{}").body;
+        let body = |text: &str| message(text, "{}").body;
         assert_eq!(body(&"가".repeat(29)), "가".repeat(29));
         assert_eq!(body(&"가".repeat(30)), format!("{}...", "가".repeat(25)));
         assert_eq!(body(&"🩷".repeat(40)), format!("{}...", "🩷".repeat(25)));
@@ -297,7 +393,7 @@ mod tests {
         let endless = format!("ab{}", "\u{301}".repeat(5_000));
         assert_eq!(body(&endless), "a...");
 
-        let push = PushText::message("kim", "hello", r#"{"text":"hello"}"#);
+        let push = message("hello", r#"{"text":"hello"}"#);
         assert_eq!(
             (push.title.as_str(), &push.data),
             ("kim", &("messageDto", r#"{"text":"hello"}"#.to_owned()))
@@ -308,7 +404,7 @@ mod tests {
     fn data_is_cut_between_characters() {
         let text = "👨‍👩‍👧‍👦".repeat(600);
         let frame = format!(r#"{{"sender":"kim","receiver":"lee","date":2023090513248392,"text":"{text}"}}"#);
-        let push = PushText::message("kim", &text, &frame);
+        let push = message(&text, &frame);
         let cut = push.cut_to(100);
         assert_eq!(
             cut.data.1,
@@ -319,12 +415,12 @@ mod tests {
         );
         assert_eq!((cut.title, cut.body), (push.title.clone(), push.body.clone()));
         assert_eq!(push.cut_to(100_000), push);
-        assert_eq!(PushText::message("kim", "x", "no frame").cut_to(1).data.1, "");
+        assert_eq!(message("x", "no frame").cut_to(1).data.1, "");
     }
 
     #[test]
     fn nothing_personal_shows_in_a_debug_line() {
-        let shown = format!("{:?}", PushText::message("kim", "secret", "{}"));
+        let shown = format!("{:?}", message("secret", "{}"));
         assert!(!shown.contains("kim") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -179,14 +179,15 @@ fn judge(answer: &Answer, reason: &Reason) -> Result<(), PushError> {
 
 fn payload(text: &PushText) -> Value {
     let (name, value) = &text.data;
-    json!({
-        "aps": {
-            "alert": { "title": text.title, "body": text.body },
-            "sound": "default",
-            "thread-id": text.thread,
-            "category": text.category,
-            "interruption-level": "active",
-        },
-        *name: value,
-    })
+    let mut aps = json!({
+        "alert": { "title": text.title, "body": text.body },
+        "sound": "default",
+        "thread-id": text.thread,
+        "category": text.category,
+        "interruption-level": "active",
+    });
+    if let Some(badge) = text.badge {
+        aps["badge"] = json!(badge);
+    }
+    json!({ "aps": aps, *name: value })
 }

@@ -242,12 +242,23 @@ impl Problem {
 fn message(device: &str, event: EventId, text: &PushText) -> Value {
     let (name, value) = &text.data;
     let collapse = text.collapse.clone().unwrap_or_else(|| event.to_string());
+    let mut android = json!({ "tag": collapse });
+    let mut aps = json!({
+        "thread-id": text.thread,
+        "category": text.category,
+        "interruption-level": "active",
+        "sound": "default",
+    });
+    if let Some(badge) = text.badge {
+        android["notification_count"] = json!(badge);
+        aps["badge"] = json!(badge);
+    }
     json!({
         "message": {
             "token": device,
             "notification": { "title": text.title, "body": text.body },
             "data": { *name: value },
-            "android": { "notification": { "tag": collapse } },
+            "android": { "notification": android },
             "apns": {
                 "headers": {
                     "apns-id": event.to_string(),
@@ -255,12 +266,7 @@ fn message(device: &str, event: EventId, text: &PushText) -> Value {
                     "apns-priority": "10",
                     "apns-collapse-id": collapse,
                 },
-                "payload": { "aps": {
-                    "thread-id": text.thread,
-                    "category": text.category,
-                    "interruption-level": "active",
-                    "sound": "default",
-                } },
+                "payload": { "aps": aps },
             },
         },
     })

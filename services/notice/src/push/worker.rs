@@ -21,11 +21,11 @@ use sosohappy_access::Names;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, WakeHandle};
-use sosohappy_store::StoreError;
+use sosohappy_store::{Directory, StoreError};
 use tokio::task::JoinSet;
 
 use super::{Gateway, PushError};
-use crate::domain::{PushContent, PushGroup, PushText, Target, Thread};
+use crate::domain::{Language, PushContent, PushDevice, PushGroup, PushText, Target, Thread, Wording};
 use crate::metrics::{Hop, NoticeMetrics};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -52,6 +52,7 @@ pub struct Worker {
     pub settings: Live<Settings>,
     pub context: Context,
     pub store: Arc<dyn Store>,
+    pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
     pub gateway: Arc<dyn Gateway>,
     pub metrics: NoticeMetrics,
@@ -229,17 +230,31 @@ impl Worker {
         let push = &group.newest;
         let devices = match &push.target {
             Target::Account(account) => self.store.of(account).await?,
-            Target::Token(token) => vec![token.clone()],
+            Target::Token(token) => vec![PushDevice {
+                token: token.clone(),
+                language: Language::default(),
+            }],
         };
         if devices.is_empty() {
             return Ok(End::Settled("no-device"));
         }
-        let Some(text) = self.text(group).await else {
+        let Some(wording) = self.wording(group).await else {
             return Ok(End::Later(Pause::Growing));
         };
+        let badge = match &push.target {
+            Target::Account(account) => Some(self.badge(account).await?),
+            Target::Token(_) => None,
+        };
 
-        let open = devices.iter().filter(|device| !push.sent.contains(device));
-        let answers = join_all(open.map(|device| self.send(group, device, &text))).await;
+        let open = devices.iter().filter(|device| !push.sent.contains(&device.token));
+        let answers = join_all(open.map(async |device| {
+            let text = PushText {
+                badge,
+                ..wording.text(device.language)
+            };
+            self.send(group, &device.token, &text).await
+        }))
+        .await;
         let mut outcome = (!push.sent.is_empty()).then_some("sent");
         let mut later = None;
         for answer in answers {
@@ -289,8 +304,15 @@ impl Worker {
         })
     }
 
-    /// In the names of now; `None` while nobody can tell them.
-    async fn text(&self, group: &PushGroup) -> Option<PushText> {
+    /// Counts the account's unread notices, as `unreadCount` does.
+    async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
+        let hidden = self.directory.blocked_with(account).await?;
+        let read = self.store.read_until(account).await?;
+        self.store.unread(account, &hidden, read).await
+    }
+
+    /// Returns the content with the present nicknames; `None` while they are not available.
+    async fn wording(&self, group: &PushGroup) -> Option<Wording> {
         let push = &group.newest;
         match &push.content {
             PushContent::Like { date } => {
@@ -299,7 +321,12 @@ impl Worker {
                 };
                 let [liker, author] = self.nicknames([liker.clone(), author.clone()]).await?;
                 let others = group.actors.saturating_sub(1);
-                Some(PushText::like(&liker?, others, &author?, *date))
+                Some(Wording::Like {
+                    liker: liker?,
+                    others,
+                    author: author?,
+                    date: *date,
+                })
             }
             PushContent::Message { frame } => {
                 let message: Message = serde_json::from_str(frame).ok()?;
@@ -308,10 +335,18 @@ impl Worker {
                     None => None,
                 };
                 let sender = sender.unwrap_or(message.sender);
-                Some(match (group.events.len(), group.actors) {
-                    (1, _) => PushText::message(&sender, &message.text, frame),
-                    (count, 0 | 1) => PushText::messages(&sender, count, frame),
-                    (count, _) => PushText::messages_of_many(count, frame),
+                let frame = frame.clone();
+                Some(match group.events.len() {
+                    1 => Wording::Message {
+                        sender,
+                        text: message.text,
+                        frame,
+                    },
+                    count => Wording::Messages {
+                        sender: (group.actors <= 1).then_some(sender),
+                        count,
+                        frame,
+                    },
                 })
             }
         }

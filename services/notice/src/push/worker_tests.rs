@@ -6,10 +6,11 @@ use parking_lot::Mutex;
 use sosohappy_access::Denied;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_events::EventId;
+use sosohappy_events::types::Relation;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::*;
-use crate::domain::WaitingPush;
+use crate::domain::{Content, Notice, Platform, Registration, WaitingPush};
 use crate::store::{self, DeviceChange};
 use crate::{DEFAULTS, Settings};
 
@@ -73,13 +74,14 @@ async fn bench_on(bed: Bed) -> Bench {
     let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
     let mut context = bed.context("notice-service");
     context.clock = clock.clone();
-    let store = store::open(&settings.get().inbox, &context).await.unwrap().store;
+    let opened = store::open(&settings.get().inbox, &context).await.unwrap();
     let gateway = Arc::new(Fake::default());
     let worker = Worker {
         settings,
         metrics: NoticeMetrics::new(&context.metrics),
         context,
-        store,
+        store: opened.store,
+        directory: opened.directory,
         names: Arc::new(ByAddress),
         gateway: gateway.clone(),
         woken: PushHandle::default(),
@@ -109,6 +111,11 @@ impl Bench {
             at,
         };
         self.worker.store.change(&change).await.unwrap();
+    }
+
+    async fn tokens(&self, who: &str) -> Vec<String> {
+        let devices = self.worker.store.of(&account(who)).await.unwrap();
+        devices.into_iter().map(|device| device.token).collect()
     }
 
     async fn queue(&self, target: Target, actor: Option<&str>, content: PushContent) -> EventId {
@@ -168,7 +175,16 @@ async fn a_like_goes_to_every_device_in_the_names_of_now() {
 
     let mut sent = bench.sent();
     sent.sort_by(|one, other| one.0.cmp(&other.0));
-    let text = PushText::like("lee", 0, "kim", 2_023_090_513_248_392);
+    let wording = Wording::Like {
+        liker: "lee".to_owned(),
+        others: 0,
+        author: "kim".to_owned(),
+        date: 2_023_090_513_248_392,
+    };
+    let text = PushText {
+        badge: Some(0),
+        ..wording.text(Language::Ko)
+    };
     assert_eq!(
         sent,
         [
@@ -180,6 +196,52 @@ async fn a_like_goes_to_every_device_in_the_names_of_now() {
     assert!(bench.counted("sent"));
 }
 
+/// The badge counts the unread notices of accounts that are in no block with the receiver.
+#[tokio::test]
+async fn each_device_gets_its_language_and_the_badge() {
+    let bench = bench().await;
+    let now = bench.worker.context.clock.now();
+    for (session, token, language) in [(1, "phone", Language::Ko), (2, "pad", Language::En)] {
+        let registration = Registration {
+            account: account("kim"),
+            session: sosohappy_events::types::SessionId(session),
+            token: token.to_owned(),
+            language,
+            platform: Platform::Ios,
+            authorized_at: now,
+            at: now,
+        };
+        assert!(bench.worker.store.register(&registration).await.unwrap());
+    }
+    for liker in ["lee", "park", "choi"] {
+        let notice = Notice {
+            event: EventId::new(&bench.worker.context),
+            receiver: account("kim"),
+            occurred_at: now,
+            content: Content::Like {
+                liker: account(liker),
+                known_as: liker.to_owned(),
+                date: 2_023_090_513_248_392,
+            },
+        };
+        bench.worker.store.add(&notice, now).await.unwrap();
+    }
+    let directory = &bench.worker.directory;
+    directory
+        .set_relation(Relation::Block, &account("kim"), &account("choi"), now)
+        .await
+        .unwrap();
+    bench.like("lee", "kim").await;
+    bench.after(SOON).await;
+    let mut sent = bench.sent();
+    sent.sort_by(|one, other| one.0.cmp(&other.0));
+    let shown: Vec<_> = sent
+        .iter()
+        .map(|(device, _, text)| (device.as_str(), text.title.as_str(), text.badge))
+        .collect();
+    assert_eq!(shown, [("pad", "SoSoHappy", Some(2)), ("phone", "소소해피", Some(2))]);
+}
+
 #[tokio::test]
 async fn a_message_is_signed_with_the_senders_present_name() {
     let bench = bench().await;
@@ -189,15 +251,19 @@ async fn a_message_is_signed_with_the_senders_present_name() {
     };
     bench.queue(Target::Token("fcm".into()), None, message()).await;
     bench.after(SOON).await;
-    assert_eq!(
-        bench.sent()[0].2,
-        PushText::message("before", "안녕", frame),
-        "a Spring dm names no account"
-    );
+    let text = |sender: &str| {
+        let wording = Wording::Message {
+            sender: sender.to_owned(),
+            text: "안녕".to_owned(),
+            frame: frame.to_owned(),
+        };
+        wording.text(Language::Ko)
+    };
+    assert_eq!(bench.sent()[0].2, text("before"), "a Spring dm names no account");
 
     bench.queue(Target::Token("fcm".into()), Some("now"), message()).await;
     bench.after(SOON).await;
-    assert_eq!(bench.sent()[0].2, PushText::message("now", "안녕", frame));
+    assert_eq!(bench.sent()[0].2, text("now"));
 }
 
 #[tokio::test]
@@ -259,7 +325,7 @@ async fn a_device_that_is_gone_is_forgotten_and_the_others_are_served() {
     bench.like("lee", "kim").await;
     bench.after(SOON).await;
     assert_eq!(bench.sent().len(), 1);
-    let mut left = bench.worker.store.of(&account("kim")).await.unwrap();
+    let mut left = bench.tokens("kim").await;
     left.sort();
     assert_eq!(left, ["phone", "picky"]);
     assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
@@ -351,7 +417,7 @@ async fn a_token_that_was_registered_after_it_was_gone_stays() {
     ]);
     bench.like("lee", "kim").await;
     assert_eq!(bench.after(SOON).await, 1);
-    assert_eq!(bench.worker.store.of(&account("kim")).await.unwrap(), ["again"]);
+    assert_eq!(bench.tokens("kim").await, ["again"]);
 }
 
 fn message(text: &str) -> PushContent {

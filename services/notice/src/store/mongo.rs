@@ -22,7 +22,7 @@ use crate::settings::InboxSettings;
 
 /// `_id` (notice), `account`, `seq`, `actor`, `topic`, `data`, `occurred_at`, `stored_at`, `withdrawn`.
 const NOTICES: &str = "notice";
-/// `_id` (account, session), `account`, `token`, `changed_at`.
+/// `_id` (account, session), `account`, `token`, `changed_at`, `language`, `platform`, `seen_at`, `authorized_at`.
 const DEVICES: &str = "device";
 /// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens),
 /// `thread` (a digest), `taken` (by which take).
@@ -33,7 +33,7 @@ const READ: &str = "inbox_read";
 const WINDOWS: &str = "push_window";
 /// `_id` (notice), `withdrawn_until`, `stored_at`.
 const WITHDRAWALS: &str = "withdrawal";
-/// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `marked_at`.
+/// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `devices_listed_at`, `open_sessions` (JSON), `marked_at`.
 const MARKS: &str = "account_mark";
 /// `_id` (the event of the resignation), `written_at`, `outbox`.
 const RECEIPTS: &str = "receipt";

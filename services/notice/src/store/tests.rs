@@ -85,7 +85,8 @@ impl Bench {
     }
 
     async fn devices(&self, who: &str) -> Vec<String> {
-        self.of(&account(who)).await.unwrap()
+        let devices = self.of(&account(who)).await.unwrap();
+        devices.into_iter().map(|device| device.token).collect()
     }
 
     fn erasure(&self, who: &str, second: i64) -> Erasure {
@@ -231,6 +232,7 @@ async fn numbers_never_come_twice(bed: Bed) {
             notices: at(10),
             memory: at(-1_000),
             windows: at(-1_000),
+            devices: at(-1_000),
         })
         .await
         .unwrap();
@@ -450,6 +452,7 @@ async fn only_what_is_old_is_swept(bed: Bed) {
             notices: at(40),
             memory: at(40),
             windows: at(40),
+            devices: at(-1_000),
         })
         .await
         .unwrap();
@@ -514,7 +517,9 @@ async fn a_list_is_all_there_are(bed: Bed) {
         let list = DeviceList {
             account: account(who),
             devices,
+            sessions: None,
             at: at(second),
+            seen_since: at(-1_000),
         };
         bench.list(&list).await.unwrap();
     };
@@ -532,6 +537,122 @@ async fn a_list_is_all_there_are(bed: Bed) {
 }
 
 /// In any order, and delivered again, the list with the greatest `occurred-at` decides.
+/// Registered devices: auth's lists name open sessions, and only a closed one loses its device.
+async fn a_registered_device_leaves_with_its_session(bed: Bed) {
+    let bench = bench(bed).await;
+    let kim = account("kim");
+    let register = async |who: &str, session, token: &str, issued, second| {
+        let registration = Registration {
+            account: account(who),
+            session: SessionId(session),
+            token: token.to_owned(),
+            language: Language::En,
+            platform: Platform::Ios,
+            authorized_at: at(issued),
+            at: at(second),
+        };
+        bench.register(&registration).await.unwrap()
+    };
+    let list = async |devices: &[(u64, &str, i64)], sessions: &[u64], second| {
+        let device = |(session, token, since): &(u64, &str, i64)| Device {
+            session: SessionId(*session),
+            token: (*token).to_owned(),
+            since: at(*since),
+        };
+        let list = DeviceList {
+            account: account("kim"),
+            devices: devices.iter().map(device).collect(),
+            sessions: Some(sessions.iter().copied().map(SessionId).collect()),
+            at: at(second),
+            seen_since: at(-1_000),
+        };
+        bench.list(&list).await.unwrap();
+    };
+    list(&[(1, "phone", 1)], &[1, 2], 1).await;
+    assert!(register("kim", 1, "new phone", 1, 5).await);
+    // Its session signed in without a push token.
+    assert!(register("kim", 2, "pad", 1, 6).await);
+    assert_eq!(bench.devices("kim").await, ["pad", "new phone"]);
+    let own = bench.own(&kim).await.unwrap();
+    assert_eq!(own[0].session, Some(SessionId(2)));
+    assert_eq!((own[0].platform, own[0].language), (Some(Platform::Ios), Language::En));
+    assert_eq!(own[0].seen_at, at(6));
+
+    // The list again, and one with another sign-in: auth knows the first push token only.
+    list(&[(1, "phone", 1)], &[1, 2], 1).await;
+    list(&[(1, "phone", 1), (3, "watch", 10)], &[1, 2, 3], 10).await;
+    assert_eq!(bench.devices("kim").await, ["watch", "pad", "new phone"]);
+
+    // A removed device stays away, although auth has its token.
+    assert!(bench.remove(&kim, Some(SessionId(1)), at(11)).await.unwrap());
+    assert!(!bench.remove(&kim, Some(SessionId(1)), at(11)).await.unwrap());
+    assert!(!bench.remove(&account("lee"), Some(SessionId(2)), at(11)).await.unwrap());
+    list(&[(1, "phone", 1), (3, "watch", 10)], &[1, 2, 3], 12).await;
+    assert_eq!(bench.devices("kim").await, ["watch", "pad"]);
+    assert!(register("kim", 1, "phone", 1, 13).await, "it registers again");
+    assert_eq!(bench.devices("kim").await, ["phone", "watch", "pad"]);
+
+    // The clock of notice is ahead of auth's: a session that is closed at second 20 registered at 25, and tries again.
+    assert!(register("kim", 2, "pad", 15, 25).await);
+    list(&[(1, "phone", 1), (3, "watch", 10)], &[1, 3], 20).await;
+    assert_eq!(bench.devices("kim").await, ["phone", "watch"]);
+    assert!(!register("kim", 2, "pad", 15, 26).await, "its session is closed");
+    assert!(register("kim", 4, "tv", 30, 27).await, "opened after the list");
+    assert_eq!(bench.devices("kim").await, ["tv", "phone", "watch"]);
+
+    // A push token is of the session that registered it last, and stays so when auth tells of the other.
+    assert!(register("lee", 7, "tv", 1, 40).await);
+    assert_eq!(bench.devices("lee").await, ["tv"]);
+    assert_eq!(bench.devices("kim").await, ["phone", "watch"]);
+    bench.device("park", Some(8), Some("tv"), 39).await;
+    assert_eq!(bench.devices("lee").await, ["tv"]);
+
+    bench.erase(&bench.erasure("lee", 35), at(41)).await.unwrap();
+    assert_eq!(bench.devices("lee").await, [""; 0], "authorized before the resignation");
+    assert!(!register("lee", 7, "tv", 34, 42).await);
+    assert!(register("lee", 9, "tv", 36, 43).await, "signed up again");
+}
+
+async fn unseen_devices_are_removed(bed: Bed) {
+    let bench = bench(bed).await;
+    bench.device("kim", Some(1), Some("phone"), 1).await;
+    bench.device("kim", Some(2), Some("pad"), 1).await;
+    bench.device("kim", Some(3), None, 1).await;
+    bench.device("kim", Some(4), Some("watch"), 50).await;
+    let seen = [
+        (account("kim"), SessionId(2)),
+        (account("kim"), SessionId(3)),
+        (account("lee"), SessionId(9)),
+    ];
+    bench.seen(&seen, at(60)).await.unwrap();
+    bench.seen(&seen[..1], at(55)).await.unwrap();
+    assert_eq!(bench.own(&account("kim")).await.unwrap()[0].seen_at, at(60));
+    let horizons = Horizons {
+        notices: at(40),
+        memory: at(40),
+        windows: at(40),
+        devices: at(40),
+    };
+    bench.sweep(horizons).await.unwrap();
+    assert_eq!(bench.devices("kim").await, ["watch", "pad"]);
+
+    // The next list still has the token of the device that was removed.
+    let device = |session, token: &str, since| Device {
+        session: SessionId(session),
+        token: token.to_owned(),
+        since: at(since),
+    };
+    let list = DeviceList {
+        account: account("kim"),
+        devices: vec![device(1, "phone", 1), device(2, "pad", 1), device(4, "watch", 50)],
+        sessions: None,
+        at: at(70),
+        seen_since: at(40),
+    };
+    bench.list(&list).await.unwrap();
+    assert_eq!(bench.devices("kim").await, ["watch", "pad"]);
+}
+
 async fn late_lists_of_devices_change_nothing(bed: Bed) {
     let bench = bench(bed).await;
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
@@ -549,6 +670,8 @@ async fn late_lists_of_devices_change_nothing(bed: Bed) {
                 let list = DeviceList {
                     account: account(&who),
                     devices: lists[index].clone(),
+                    sessions: None,
+                    seen_since: at(-1_000),
                     at: at(i64::try_from(index).unwrap() + 1),
                 };
                 bench.list(&list).await.unwrap();
@@ -786,7 +909,9 @@ on_both_engines!(
     pushes_of_a_thread_are_counted_by_the_minute,
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,
+    a_registered_device_leaves_with_its_session,
     late_lists_of_devices_change_nothing,
+    unseen_devices_are_removed,
     a_list_is_all_there_are,
     a_device_is_its_last_owners,
     a_message_for_a_push_token_comes_back_whole,

@@ -1,6 +1,7 @@
 //! The notice service from the outside: events in, frames and receipts out, on both engine sets.
 
 mod connect;
+mod devices;
 mod fleet;
 mod follows;
 mod inbox;

@@ -54,6 +54,8 @@ async fn a_like_is_pushed_by_fcm(bed: Bed) {
     );
     assert_eq!(message["apns"]["headers"]["apns-push-type"], "alert");
     assert_eq!(message["apns"]["payload"]["aps"]["category"], "LIKE");
+    assert!(message["apns"]["payload"]["aps"]["badge"].is_u64());
+    assert!(message["android"]["notification"]["notification_count"].is_u64());
     assert_eq!(providers.grants(), 1, "the OAuth token is cached");
 }
 
@@ -67,6 +69,7 @@ async fn a_like_is_pushed_by_apns(bed: Bed) {
     assert_eq!((push.provider, &push.device), ("apns", &pad()));
     assert_eq!(push.payload["aps"]["alert"]["title"], "소소해피");
     assert_eq!(push.payload["aps"]["interruption-level"], "active");
+    assert!(push.payload["aps"]["badge"].is_u64());
     assert_eq!(push.headers["apns-push-type"], "alert");
     assert!(push.headers["apns-collapse-id"].to_str().unwrap().starts_with("like-"));
     assert_eq!(providers.provider_tokens(), 1, "the provider token is reused");

@@ -89,12 +89,17 @@ pub fn access_token(row: &Row) -> Result<AccessToken, StoreError> {
     })
 }
 
-pub fn device(row: &Row) -> Result<Device, StoreError> {
-    Ok(Device {
+/// Returns the device of a session; `None` when the session has no push token.
+pub fn device(row: &Row) -> Result<Option<Device>, StoreError> {
+    // Unchecked: MySQL reports text of a binary collation as bytes.
+    let Some(token) = row.try_get_unchecked("token")? else {
+        return Ok(None);
+    };
+    Ok(Some(Device {
         session: session_id(row)?,
-        token: text(row, "token")?,
+        token,
         since: instant(row, "since")?,
-    })
+    }))
 }
 
 pub fn session_id(row: &Row) -> Result<SessionId, StoreError> {

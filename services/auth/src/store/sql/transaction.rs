@@ -15,7 +15,7 @@ use crate::domain::muted_word::{MutedWord, Word};
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
-use crate::store::{AccessToken, Block, Resignation, Transaction};
+use crate::store::{AccessToken, Block, OpenDevices, Resignation, Transaction};
 
 /// The rules that no two accounts bear one nickname, as written and in any spelling.
 const NICKNAME: &str = "account_nickname";
@@ -267,16 +267,21 @@ impl Transaction for SqlTransaction {
         Ok(())
     }
 
-    async fn devices_of(&mut self, account: &Account) -> Result<Vec<Device>, StoreError> {
+    async fn devices_of(&mut self, account: &Account) -> Result<OpenDevices, StoreError> {
         let found = sqlx::query(
-            "SELECT device.session, device.token, device.since FROM device
-            JOIN session ON session.session = device.session
-            WHERE session.account = ? ORDER BY device.since, device.session",
+            "SELECT session.session, device.token, device.since FROM session
+            LEFT JOIN device ON device.session = session.session
+            WHERE session.account = ? ORDER BY device.since, session.session",
         )
         .bind(account.as_str())
         .fetch_all(&mut *self.0)
         .await?;
-        found.iter().map(rows::device).collect()
+        let mut open = OpenDevices::default();
+        for row in &found {
+            open.sessions.push(rows::session_id(row)?);
+            open.devices.extend(rows::device(row)?);
+        }
+        Ok(open)
     }
 
     async fn delete_session(&mut self, session: SessionId) -> Result<(), StoreError> {

@@ -6,8 +6,8 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
 use super::{
-    BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, READ, RECEIPTS, WINDOWS, WITHDRAWALS, notices::erased, number,
-    text,
+    BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, READ, RECEIPTS, WINDOWS, WITHDRAWALS, devices,
+    notices::erased, number, text,
 };
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 
@@ -52,6 +52,7 @@ impl Store for MongoStore {
 
     async fn sweep(&self, horizons: Horizons) -> Result<(), StoreError> {
         let memory = doc! { "$lt": horizons.memory.as_millisecond() };
+        let unseen = doc! { "$lt": horizons.devices.as_millisecond() };
         for (collection, old) in [
             (
                 NOTICES,
@@ -63,7 +64,11 @@ impl Store for MongoStore {
                 WINDOWS,
                 doc! { "started_at": { "$lt": horizons.windows.as_millisecond() } },
             ),
-            (DEVICES, doc! { "token": null, "changed_at": memory.clone() }),
+            // A device without a token is remembered as long: a list of auth may still have it.
+            (
+                DEVICES,
+                doc! { "changed_at": unseen.clone(), "$or": [{ "seen_at": null }, { "seen_at": unseen }] },
+            ),
             (MARKS, doc! { "marked_at": memory.clone() }),
             (RECEIPTS, doc! { "written_at": memory, OUTBOX: { "$exists": false } }),
         ] {
@@ -105,9 +110,9 @@ impl MongoStore {
         }
         // The number stays: the receiver's next notice gets another one.
         notices.update_many(caused, erased()).await?;
-        self.collection(DEVICES)
-            .delete_many(doc! { "account": account, "changed_at": up_to })
-            .await?;
+        let mut devices = devices::authorized("$lte", at);
+        devices.insert("account", account);
+        self.collection(DEVICES).delete_many(devices).await?;
         self.database.directory().erase(&erasure.account, erasure.at).await
     }
 }

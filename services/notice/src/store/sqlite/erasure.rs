@@ -42,7 +42,11 @@ impl Store for SqliteStore {
                 "DELETE FROM push_window WHERE started_at < ?",
                 horizons.windows.as_millisecond(),
             ),
-            ("DELETE FROM device WHERE token IS NULL AND changed_at < ?", memory),
+            // A device without a token is remembered as long: a list of auth may still have it.
+            (
+                "DELETE FROM device WHERE changed_at < ?1 AND COALESCE(seen_at, changed_at) < ?1",
+                horizons.devices.as_millisecond(),
+            ),
             ("DELETE FROM account_mark WHERE marked_at < ?", memory),
         ] {
             retrying(|| async {
@@ -96,7 +100,7 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
         "DELETE FROM push WHERE event_id IN (SELECT event_id FROM notice WHERE actor = ? AND occurred_at <= ?)",
         // The number stays: the receiver's next notice gets another one.
         "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}' WHERE actor = ? AND occurred_at <= ?",
-        "DELETE FROM device WHERE account = ? AND changed_at <= ?",
+        "DELETE FROM device WHERE account = ? AND COALESCE(authorized_at, changed_at) <= ?",
         "DELETE FROM push WHERE account = ? AND occurred_at <= ?",
         "DELETE FROM push WHERE actor = ? AND occurred_at <= ?",
     ] {
