@@ -23,7 +23,7 @@ use sosohappy_realtime::dedupe::{Dedupe, Verdict};
 use sosohappy_realtime::{Hub, Present, Version};
 use sosohappy_store::Directory;
 
-use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
+use crate::domain::{Content, Notice, Target, WaitingPush};
 use crate::metrics::{Hop, NoticeMetrics, Outcome};
 use crate::push::PushHandle;
 use crate::settings::Settings;
@@ -83,7 +83,10 @@ impl Delivery {
             self.put(notice, self.now()).await?;
             self.hub.signal(&notice.receiver);
         }
-        if self.hub.has(&notice.receiver, Version::One) && self.is_new(notice, verdict).await? {
+        if self.hub.has(&notice.receiver, Version::One)
+            && self.is_wanted(notice).await?
+            && self.is_new(notice, verdict).await?
+        {
             let frame = notice.content.frame(name.as_deref());
             let on_shown = self.shown.queued(notice.event, notice.occurred_at);
             self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
@@ -144,15 +147,14 @@ impl Delivery {
             return Ok(());
         }
         self.metrics.notice(Outcome::Kept);
-        let Content::Like { date, .. } = &notice.content else {
-            // The contract has no words for a push of anything else.
+        let Some(content) = notice.content.push() else {
             return Ok(());
         };
         let push = WaitingPush {
             event: notice.event,
             target: Target::Account(notice.receiver.clone()),
             actor: notice.content.actor().cloned(),
-            content: PushContent::Like { date: *date },
+            content,
             occurred_at: notice.occurred_at,
             queued_at: now,
             attempts: 0,
@@ -161,13 +163,30 @@ impl Delivery {
         let online = self.present.anywhere(&notice.receiver).await?;
         let wait = {
             let push = &self.settings.get().push;
+            // Likes are collected: those of one post are one push, and one that is taken back meanwhile is none.
+            let delay = match notice.content {
+                Content::Like { .. } => push.like_delay,
+                Content::Follow { .. } | Content::Other { .. } => Duration::ZERO,
+            };
             if online {
-                push.delivery_timeout.max(push.like_delay)
+                push.delivery_timeout.max(delay)
             } else {
-                push.like_delay
+                delay
             }
         };
         self.queue(&push, wait).await
+    }
+
+    /// Returns whether the receiver wants frames of such notices, and of the post that this one is about.
+    async fn is_wanted(&self, notice: &Notice) -> Result<bool, HandleError> {
+        let preferences = self.store.preferences(&notice.receiver).await?.preferences;
+        if !preferences.shows(notice.content.topic()) {
+            return Ok(false);
+        }
+        Ok(match notice.content.mute() {
+            Some(mute) => !self.store.is_muted(&notice.receiver, &mute).await?,
+            None => true,
+        })
     }
 
     /// Remembers a withdrawal, at every replica.

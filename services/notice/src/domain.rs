@@ -2,8 +2,12 @@
 
 pub mod device;
 pub mod notice;
+pub mod preferences;
 pub mod push;
 
 pub use device::{Language, OwnDevice, Platform, PushDevice, Registration};
-pub use notice::{Content, LIKE, Notice, follow_id, is_follow, like_id, stored_like};
+pub use notice::{Content, LIKE, Notice, follow_id, is_follow, like_id, muted_post, stored_like};
+pub use preferences::{
+    AdvertisingConsent, Gate, InvalidHours, Kind, Mute, Preferences, QuietHours, UnknownZone, ZoneName,
+};
 pub use push::{PushContent, PushGroup, PushText, Target, Thread, WaitingPush, Wording};

@@ -9,6 +9,9 @@ use sosohappy_store::StoreError;
 pub enum Error {
     #[error(transparent)]
     Names(#[from] Denied),
+    /// A parameter does not fit the state of the account.
+    #[error("{0}")]
+    InvalidParameter(&'static str),
     /// The session ended after its access token was accepted.
     #[error("the session was closed")]
     SessionClosed,
@@ -20,6 +23,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Names(denied) => denied.into(),
+            Error::InvalidParameter(reason) => Self::invalid_parameter(reason),
             Error::SessionClosed => Self::access_denied(),
             Error::Store(error) => Self::from(&error),
         }

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use sosohappy_common::metrics::Metrics;
 
+use crate::domain::Kind;
+
 #[derive(Debug, Clone)]
 pub struct NoticeMetrics {
     notices: IntCounterVec,
@@ -63,21 +65,23 @@ impl NoticeMetrics {
         };
         let pushes = counter(
             "notice_pushes_total",
-            "Pushes by kind (like, message) and outcome: sent, grouped (counted in another one), no-device, postponed, limited, refused, given-up",
+            "Pushes by kind (like, message, comment and other notices) and outcome: sent, grouped (counted in another one), no-device, postponed, limited, quiet (deferred by quiet hours or at night), unwanted (off, muted or without consent), refused, given-up",
             &["kind", "outcome"],
         );
-        // All are there from the start, at nothing.
-        for kind in ["like", "message"] {
+        // Pre-creates every label value so that series start at 0.
+        for kind in Kind::ALL {
             for outcome in [
                 "sent",
                 "grouped",
                 "no-device",
                 "postponed",
                 "limited",
+                "quiet",
+                "unwanted",
                 "refused",
                 "given-up",
             ] {
-                pushes.with_label_values(&[kind, outcome]);
+                pushes.with_label_values(&[kind.as_str(), outcome]);
             }
         }
         let broken = Opts::new(
@@ -145,13 +149,15 @@ impl NoticeMetrics {
         self.dropped_tokens.with_label_values(&[reason]).inc();
     }
 
-    pub fn push(&self, kind: &str, outcome: &str) {
-        self.pushes.with_label_values(&[kind, outcome]).inc();
+    pub fn push(&self, kind: Kind, outcome: &str) {
+        self.pushes.with_label_values(&[kind.as_str(), outcome]).inc();
     }
 
     /// Counts pushes that were sent as part of another one.
-    pub fn grouped(&self, kind: &str, pushes: usize) {
+    pub fn grouped(&self, kind: Kind, pushes: usize) {
         let pushes = u64::try_from(pushes).unwrap_or(u64::MAX);
-        self.pushes.with_label_values(&[kind, "grouped"]).inc_by(pushes);
+        self.pushes
+            .with_label_values(&[kind.as_str(), "grouped"])
+            .inc_by(pushes);
     }
 }

@@ -3,6 +3,7 @@
 mod connect;
 mod device;
 mod inbox;
+mod preference;
 
 use sosohappy_access::{Identity, protect};
 use sosohappy_common::http::Class;
@@ -17,6 +18,8 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Write.of(routes!(device::register_device)))
         .routes(Class::Read.of(routes!(device::list_devices)))
         .routes(Class::Write.of(routes!(device::remove_device)))
+        .routes(Class::Read.of(routes!(preference::get_preferences)))
+        .routes(Class::Write.of(routes!(preference::set_preferences)))
         .routes(Class::Read.of(routes!(inbox::find_notice)))
         .routes(Class::Read.of(routes!(inbox::handled_notice)))
         .routes(Class::Read.of(routes!(inbox::unread_count)))

@@ -1,5 +1,6 @@
 //! The socket of `connect-notice`: notices go out. Version 1 expects nothing from the client, version 2 acknowledgements.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sosohappy_access::{Caller, Names};
@@ -8,6 +9,7 @@ use sosohappy_realtime::stream::{self, Incoming};
 use sosohappy_realtime::{Close, Numbered, Origin, Page, Present, Protocol, Stream, Version};
 use sosohappy_store::Directory;
 
+use crate::domain::{Mute, muted_post};
 use crate::error::Error;
 use crate::names::present_names;
 use crate::seen::SeenDevices;
@@ -66,9 +68,16 @@ impl NoticeProtocol {
     async fn notices_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
         let hidden = self.directory.blocked_with(account).await?;
         let following = self.store.after(account, &hidden, after, stream::PAGE).await?;
+        let preferences = self.store.preferences(account).await?.preferences;
+        let mutes: HashSet<Mute> = self.store.mutes(account).await?.into_iter().collect();
+        let is_wanted = |notice: &StoredNotice| {
+            let mute = muted_post(&notice.topic, &notice.data);
+            preferences.shows(&notice.topic) && mute.is_none_or(|mute| !mutes.contains(&mute))
+        };
         let actors = following.notices.iter().filter_map(|notice| notice.actor.clone());
         let names = present_names(&*self.names, actors.collect()).await?;
-        let frames = following.notices.iter().filter_map(|notice| {
+        let wanted = following.notices.iter().filter(|notice| is_wanted(notice));
+        let frames = wanted.filter_map(|notice| {
             let name = notice.actor.as_ref().and_then(|actor| names.get(actor));
             self.numbered(notice, name.map(String::as_str))
         });

@@ -20,8 +20,8 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
 use crate::domain::{
-    LIKE, Language, Notice, OwnDevice, Platform, PushDevice, PushGroup, Registration, Target, Thread, WaitingPush,
-    is_follow,
+    LIKE, Language, Mute, Notice, OwnDevice, Platform, Preferences, PushDevice, PushGroup, Registration, Target,
+    Thread, WaitingPush, is_follow,
 };
 use crate::settings::InboxSettings;
 
@@ -260,6 +260,60 @@ pub trait Devices: Debug + Send + Sync {
     async fn forget(&self, token: &str, since: Option<Timestamp>) -> Result<(), StoreError>;
 }
 
+/// The preferences of an account and their version: 0 while they are the default.
+#[derive(Debug, Clone, Default)]
+pub struct VersionedPreferences {
+    pub preferences: Preferences,
+    pub version: i64,
+}
+
+impl VersionedPreferences {
+    fn parse(preferences: &str, version: i64) -> Result<Self, StoreError> {
+        let preferences = serde_json::from_str(preferences).map_err(|_| broken("preferences are invalid"))?;
+        Ok(Self { preferences, version })
+    }
+}
+
+/// An account that changes its preferences, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Decision<'a> {
+    pub account: &'a Account,
+    /// When its access token was issued: an erasure of the account from after that wins.
+    pub authorized_at: Timestamp,
+    pub at: Timestamp,
+}
+
+/// Whether preferences were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    Yes,
+    /// They have another version by now.
+    ChangedMeanwhile,
+    /// The account was erased.
+    Erased,
+}
+
+#[async_trait]
+pub trait Choices: Debug + Send + Sync {
+    async fn preferences(&self, account: &Account) -> Result<VersionedPreferences, StoreError>;
+
+    /// Replaces the preferences of that version.
+    async fn set_preferences(
+        &self,
+        by: &Decision<'_>,
+        preferences: &Preferences,
+        version: i64,
+    ) -> Result<Saved, StoreError>;
+
+    /// Sets or removes a mute. Returns false when one of the accounts was erased.
+    async fn mute(&self, by: &Decision<'_>, mute: &Mute, muted: bool) -> Result<bool, StoreError>;
+
+    /// Returns the mutes of an account, in a stable order.
+    async fn mutes(&self, account: &Account) -> Result<Vec<Mute>, StoreError>;
+
+    async fn is_muted(&self, account: &Account, mute: &Mute) -> Result<bool, StoreError>;
+}
+
 #[async_trait]
 pub trait Pushes: Debug + Send + Sync {
     /// Makes it wait until `due`; nothing if that event was queued or settled before, withdrawn, or somebody in it resigned since.
@@ -315,7 +369,7 @@ fn group(
 }
 
 #[async_trait]
-pub trait Store: Notices + Inbox + Devices + Pushes + Ping {
+pub trait Store: Notices + Inbox + Devices + Choices + Pushes + Ping {
     /// Erases what the account caused or received up to the moment, its devices, and what the directory knows of it, and writes the receipt.
     /// The same event again erases nothing more, and writes the receipt again, which auth may have missed.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;

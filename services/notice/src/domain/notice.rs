@@ -6,6 +6,8 @@ use serde_json::Value;
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
 
+use super::{Kind, Mute, PushContent};
+
 /// The topic of a like's frame.
 pub const LIKE: &str = "like";
 
@@ -30,7 +32,7 @@ pub struct Notice {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// Somebody likes the receiver's post of that 16-digit date; `known_as` is the nickname they did it under.
+    /// A like of the receiver's post of that 16-digit date; `known_as` is the liker's nickname at that time.
     Like {
         liker: Account,
         known_as: String,
@@ -42,7 +44,7 @@ pub enum Content {
     Other {
         topic: String,
         data: Value,
-        /// Whom the data names beside the receiver.
+        /// The other account that the data names.
         about: Option<Account>,
     },
 }
@@ -83,7 +85,7 @@ struct StoredLike {
 }
 
 impl Content {
-    /// Whose doing it is, where that is known.
+    /// Returns the account that caused the notice, where that is known.
     pub fn actor(&self) -> Option<&Account> {
         match self {
             Self::Like { liker, .. } => Some(liker),
@@ -98,6 +100,37 @@ impl Content {
             Self::Follow { friends: false, .. } => FOLLOW,
             Self::Follow { friends: true, .. } => FRIEND,
             Self::Other { topic, .. } => topic,
+        }
+    }
+
+    /// Returns what is pushed for it; `None` for notices of the person's own doing, and for topics of a later release.
+    pub fn push(&self) -> Option<PushContent> {
+        let (notice, raised) = match self {
+            Self::Like { date, .. } => return Some(PushContent::Like { date: *date }),
+            Self::Follow { .. } => (Kind::of_topic(self.topic())?, &Value::Null),
+            Self::Other { topic, data, .. } => (Kind::of_topic(topic)?, data),
+        };
+        let field = |name: &str| raised[name].as_str().map(str::to_owned);
+        let (date, title, text) = match notice {
+            Kind::Bookmark | Kind::Like | Kind::Message => return None,
+            Kind::Comment => (raised["date"].as_i64(), None, None),
+            Kind::Follow | Kind::Friend | Kind::Request => (None, None, None),
+            Kind::Moderation | Kind::Role | Kind::System | Kind::Advertising => (None, field("title"), field("text")),
+        };
+        Some(PushContent::Notice {
+            notice,
+            date,
+            title,
+            text,
+        })
+    }
+
+    /// Returns the mute that concerns the notice: of the receiver's post.
+    pub fn mute(&self) -> Option<Mute> {
+        match self {
+            Self::Like { date, .. } => Some(Mute::Post(*date)),
+            Self::Follow { .. } => None,
+            Self::Other { topic, data, .. } => muted_post(topic, data),
         }
     }
 
@@ -127,6 +160,12 @@ impl Content {
             Self::Other { topic, data, .. } => json(&Frame { topic, data }),
         }
     }
+}
+
+/// Returns the mute of the post that a stored or raised notice is about.
+pub fn muted_post(topic: &str, data: &Value) -> Option<Mute> {
+    let is_about_post = topic == LIKE || Kind::of_topic(topic) == Some(Kind::Comment);
+    data["date"].as_i64().filter(|_| is_about_post).map(Mute::Post)
 }
 
 /// Returns the data under which a like of the post of that date is kept.
@@ -183,5 +222,37 @@ mod tests {
             r#"{"topic":"comment","data":{"postId":7,"nickname":"kim"}}"#
         );
         assert_eq!(comment.stored(), r#"{"postId":7,"nickname":"kim"}"#);
+    }
+
+    #[test]
+    fn notices_of_others_and_of_operators_are_pushed() {
+        let push = |topic: &str, data: Value| {
+            let topic = topic.to_owned();
+            let content = Content::Other {
+                topic,
+                data,
+                about: None,
+            };
+            content.push()
+        };
+        let comment = push("comment", serde_json::json!({ "date": 7, "title": "no", "text": "no" }));
+        let expected = PushContent::Notice {
+            notice: Kind::Comment,
+            date: Some(7),
+            title: None,
+            text: None,
+        };
+        assert_eq!(comment, Some(expected));
+        let system = push("system", serde_json::json!({ "title": "Maintenance", "text": "at 3" }));
+        let expected = PushContent::Notice {
+            notice: Kind::System,
+            date: None,
+            title: Some("Maintenance".to_owned()),
+            text: Some("at 3".to_owned()),
+        };
+        assert_eq!(system, Some(expected));
+        for topic in ["bookmark", "bookmarkCanceled", "message", "like", "of a later release"] {
+            assert_eq!(push(topic, Value::Null), None, "{topic}");
+        }
     }
 }

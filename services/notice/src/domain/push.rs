@@ -8,13 +8,15 @@ use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::Language;
+use super::{Kind, Language, Mute};
 
 /// From this many user-perceived characters on a message is cut in a push, to this many.
 const LONG: usize = 30;
 const CUT: usize = 25;
 /// Bytes of a push's body. One user-perceived character can have any number of combining marks.
 const MOST_BODY: usize = 1024;
+/// Bytes of the title that a service wrote.
+const MOST_TITLE: usize = 256;
 const ELLIPSIS: &str = "...";
 
 /// Where a push goes.
@@ -63,13 +65,28 @@ impl WaitingPush {
                 let sender = serde_json::from_str::<MessageFrame>(frame).map(|message| message.sender);
                 format!("message {}", sender.unwrap_or_default())
             }
+            (PushContent::Notice { notice, date, .. }, _) => match (notice, date) {
+                (_, Some(date)) => format!("{} {date}", notice.as_str()),
+                (Kind::Follow | Kind::Friend | Kind::Request, None) => notice.as_str().to_owned(),
+                // Each has a text of its own.
+                _ => format!("{} {}", notice.as_str(), self.event),
+            },
         };
         Thread::of(&self.target, &topic)
     }
 
     /// Returns the thread of all pushes of this kind to the target, in which those over its limit are sent.
     pub fn kind_thread(&self) -> Thread {
-        Thread::of(&self.target, self.content.kind())
+        Thread::of(&self.target, self.content.kind().as_str())
+    }
+
+    /// Returns the mute that concerns the push: of the post, or of the conversation.
+    pub fn mute(&self) -> Option<Mute> {
+        match &self.content {
+            PushContent::Like { date } => Some(Mute::Post(*date)),
+            PushContent::Notice { date, .. } => date.map(Mute::Post),
+            PushContent::Message { .. } => self.actor.clone().map(Mute::Conversation),
+        }
     }
 }
 
@@ -106,7 +123,7 @@ pub struct PushGroup {
     pub actors: usize,
 }
 
-/// What is kept of a push until it goes; names are looked up then.
+/// The stored content of a push that waits; names are looked up when it is sent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum PushContent {
@@ -114,21 +131,29 @@ pub enum PushContent {
     Like { date: i64 },
     /// A direct message's frame.
     Message { frame: String },
+    /// Any other notice: its kind, of a comment the date of the target's post, and the text that the raising service wrote for the person.
+    Notice {
+        notice: Kind,
+        date: Option<i64>,
+        title: Option<String>,
+        text: Option<String>,
+    },
 }
 
 impl PushContent {
-    /// The value of the metrics' `kind` label.
-    pub const fn kind(&self) -> &'static str {
+    /// The kind whose preferences decide, and the value of the metrics' `kind` label.
+    pub const fn kind(&self) -> Kind {
         match self {
-            Self::Like { .. } => "like",
-            Self::Message { .. } => "message",
+            Self::Like { .. } => Kind::Like,
+            Self::Message { .. } => Kind::Message,
+            Self::Notice { notice, .. } => *notice,
         }
     }
 
     /// Returns the text of a message whose frame can be read.
     pub fn message_text(&self) -> Option<String> {
         match self {
-            Self::Like { .. } => None,
+            Self::Like { .. } | Self::Notice { .. } => None,
             Self::Message { frame } => Some(serde_json::from_str::<MessageFrame>(frame).ok()?.text),
         }
     }
@@ -137,7 +162,7 @@ impl PushContent {
 /// Holds a message.
 impl fmt::Debug for PushContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PushContent").field(&self.kind()).finish()
+        f.debug_tuple("PushContent").field(&self.kind().as_str()).finish()
     }
 }
 
@@ -156,6 +181,15 @@ pub enum Wording {
         sender: String,
         text: String,
         frame: String,
+    },
+    /// Another notice. `who` caused it, `others` counts further people of the same kind; `text` is what the raising service wrote.
+    Notice {
+        kind: Kind,
+        who: Option<String>,
+        others: usize,
+        date: Option<i64>,
+        title: Option<String>,
+        text: Option<String>,
     },
     /// Several messages of one sender, or of several (`None`); the frame is the newest.
     Messages {
@@ -180,6 +214,25 @@ impl Wording {
                 thread: "like".to_owned(),
                 category: "LIKE",
                 collapse: Some(format!("like-{date}")),
+                badge: None,
+            },
+            Self::Notice {
+                kind,
+                who,
+                others,
+                date,
+                title,
+                text,
+            } => PushText {
+                title: notice_title(language, *kind, title.as_deref()),
+                body: notice_body(language, *kind, who.as_deref(), *others, text.as_deref()),
+                data: match date {
+                    Some(date) => ("date", date.to_string()),
+                    None => ("topic", kind.as_str().to_owned()),
+                },
+                thread: kind.as_str().to_owned(),
+                category: notice_category(*kind),
+                collapse: date.map(|date| format!("{}-{date}", kind.as_str())),
                 badge: None,
             },
             Self::Message { sender, text, frame } => PushText {
@@ -219,6 +272,93 @@ fn like_body(language: Language, liker: &str, others: usize, author: &str) -> St
         (Language::En, 0) => format!("{liker} cheers for {author}'s happiness🩷"),
         (Language::En, 1) => format!("{liker} and 1 other cheer for {author}'s happiness🩷"),
         (Language::En, others) => format!("{liker} and {others} others cheer for {author}'s happiness🩷"),
+    }
+}
+
+/// Advertisements begin with the mark that article 50 (4) of Korea's Network Act asks for.
+fn notice_title(language: Language, kind: Kind, title: Option<&str>) -> String {
+    let title = title.map_or_else(|| app_name(language), |title| written(title, MOST_TITLE));
+    match (kind, language) {
+        (Kind::Advertising, Language::Ko) => format!("(광고) {title}"),
+        (Kind::Advertising, Language::En) => format!("(Ad) {title}"),
+        _ => title,
+    }
+}
+
+/// The text that the raising service wrote, else what `who` and the others did.
+fn notice_body(language: Language, kind: Kind, who: Option<&str>, others: usize, text: Option<&str>) -> String {
+    match (text, who) {
+        (Some(text), _) => written(text, MOST_BODY),
+        (None, Some(who)) => match language {
+            Language::Ko => korean_body(kind, who, others),
+            Language::En => english_body(kind, who, others),
+        },
+        (None, None) => generic_body(language),
+    }
+}
+
+fn korean_body(kind: Kind, who: &str, others: usize) -> String {
+    let people = match others {
+        0 => format!("{who}님"),
+        others => format!("{who}님 외 {others}명"),
+    };
+    match kind {
+        Kind::Comment => format!("{people}이 회원님의 행복에 댓글을 남겼습니다💬"),
+        Kind::Follow => format!("{people}이 회원님을 팔로우합니다"),
+        Kind::Friend => format!("{people}과 친구가 되었습니다"),
+        Kind::Request => format!("{people}이 대화를 신청했습니다"),
+        _ => generic_body(Language::Ko),
+    }
+}
+
+fn english_body(kind: Kind, who: &str, others: usize) -> String {
+    let people = match others {
+        0 => who.to_owned(),
+        1 => format!("{who} and 1 other"),
+        others => format!("{who} and {others} others"),
+    };
+    match kind {
+        Kind::Comment => format!("{people} commented on your happiness💬"),
+        Kind::Follow if others == 0 => format!("{people} follows you"),
+        Kind::Follow => format!("{people} follow you"),
+        Kind::Friend => format!("You are friends with {people} now"),
+        Kind::Request => format!("{people} would like to talk to you"),
+        _ => generic_body(Language::En),
+    }
+}
+
+fn generic_body(language: Language) -> String {
+    match language {
+        Language::Ko => "새로운 알림이 있습니다",
+        Language::En => "There is a new notice for you",
+    }
+    .to_owned()
+}
+
+/// A text of a service without control characters (which JSON escapes with six bytes each), cut to this many bytes.
+fn written(text: &str, bytes: usize) -> String {
+    let text: String = text
+        .chars()
+        .filter(|char| !char.is_control() || *char == '\n')
+        .collect();
+    let (shown, is_whole) = fitting(text.graphemes(true), bytes);
+    if is_whole { shown } else { shown + ELLIPSIS }
+}
+
+/// The name of the actions that the app offers.
+const fn notice_category(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Like => "LIKE",
+        Kind::Comment => "COMMENT",
+        Kind::Bookmark => "BOOKMARK",
+        Kind::Follow => "FOLLOW",
+        Kind::Friend => "FRIEND",
+        Kind::Request => "REQUEST",
+        Kind::Moderation => "MODERATION",
+        Kind::Role => "ROLE",
+        Kind::System => "SYSTEM",
+        Kind::Advertising => "ADVERTISING",
+        Kind::Message => "MESSAGE",
     }
 }
 
@@ -373,6 +513,76 @@ mod tests {
             let push = of_many.text(language);
             assert_eq!((push.title.as_str(), push.body.as_str()), (title, body));
         }
+    }
+
+    fn notice(kind: Kind, who: Option<&str>, others: usize, text: Option<&str>) -> Wording {
+        Wording::Notice {
+            kind,
+            who: who.map(str::to_owned),
+            others,
+            date: (kind == Kind::Comment).then_some(2_023_090_513_248_392),
+            title: None,
+            text: text.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn other_notices_read_in_both_languages() {
+        for (kind, others, korean, english) in [
+            (
+                Kind::Comment,
+                0,
+                "kim님이 회원님의 행복에 댓글을 남겼습니다💬",
+                "kim commented on your happiness💬",
+            ),
+            (Kind::Follow, 0, "kim님이 회원님을 팔로우합니다", "kim follows you"),
+            (
+                Kind::Follow,
+                2,
+                "kim님 외 2명이 회원님을 팔로우합니다",
+                "kim and 2 others follow you",
+            ),
+            (
+                Kind::Friend,
+                1,
+                "kim님 외 1명과 친구가 되었습니다",
+                "You are friends with kim and 1 other now",
+            ),
+            (
+                Kind::Request,
+                0,
+                "kim님이 대화를 신청했습니다",
+                "kim would like to talk to you",
+            ),
+        ] {
+            let wording = notice(kind, Some("kim"), others, None);
+            assert_eq!(wording.text(Language::Ko).body, korean);
+            assert_eq!(wording.text(Language::En).body, english);
+        }
+        let comment = notice(Kind::Comment, Some("kim"), 0, None).text(Language::Ko);
+        assert_eq!(comment.data, ("date", "2023090513248392".to_owned()));
+        assert_eq!(comment.collapse.as_deref(), Some("comment-2023090513248392"));
+        let role = notice(Kind::Role, None, 0, None).text(Language::En);
+        assert_eq!(role.body, "There is a new notice for you");
+        assert_eq!(role.data, ("topic", "role".to_owned()));
+    }
+
+    #[test]
+    fn a_text_of_a_service_is_bounded_and_an_advertisement_is_marked() {
+        let long = format!("{}\u{1}{}", "\u{1}".repeat(5_000), "👨‍👩‍👧‍👦".repeat(500));
+        let push = notice(Kind::System, None, 0, Some(&long)).text(Language::Ko);
+        assert!(
+            push.body.starts_with("👨‍👩‍👧‍👦") && push.body.ends_with("👨‍👩‍👧‍👦..."),
+            "{}",
+            push.body
+        );
+        assert!(push.body.len() <= MOST_BODY + ELLIPSIS.len());
+        let push = notice(Kind::Advertising, None, 0, Some("new")).text(Language::Ko);
+        assert_eq!((push.title.as_str(), push.body.as_str()), ("(광고) 소소해피", "new"));
+        assert_eq!(
+            notice(Kind::Advertising, None, 0, Some("new")).text(Language::En).title,
+            "(Ad) SoSoHappy"
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ use sosohappy_store::{Directory, StoreError};
 use tokio::task::JoinSet;
 
 use super::{Gateway, PushError};
-use crate::domain::{Language, PushContent, PushDevice, PushGroup, PushText, Target, Thread, Wording};
+use crate::domain::{
+    Gate, Language, PushContent, PushDevice, PushGroup, PushText, Target, Thread, WaitingPush, Wording,
+};
 use crate::metrics::{Hop, NoticeMetrics};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -154,6 +156,17 @@ impl Worker {
         let now = self.context.clock.now();
         let push = &group.newest;
         let (kind, max_age) = (push.content.kind(), self.settings.get().push.max_age);
+        match self.gate(push, now).await? {
+            Gate::Send => {}
+            Gate::Refuse => {
+                self.metrics.push(kind, "unwanted");
+                return self.store.settle(&group.events, now).await;
+            }
+            Gate::Defer(until) => {
+                self.metrics.push(kind, "quiet");
+                return self.store.defer(&group.events, &group.thread, until).await;
+            }
+        }
         // What was tried before was within the limits then.
         if push.attempts <= 1
             && let Some((thread, due)) = self.over_limit(group, now).await?
@@ -180,6 +193,20 @@ impl Worker {
                     .await
             }
         }
+    }
+
+    /// Asks the receiver's preferences and mutes. A push to a token (of a Spring dm) names no account, and has none.
+    async fn gate(&self, push: &WaitingPush, now: Timestamp) -> Result<Gate, StoreError> {
+        let Target::Account(account) = &push.target else {
+            return Ok(Gate::Send);
+        };
+        if let Some(mute) = push.mute()
+            && self.store.is_muted(account, &mute).await?
+        {
+            return Ok(Gate::Refuse);
+        }
+        let preferences = self.store.preferences(account).await?.preferences;
+        Ok(preferences.gate(push.content.kind(), now))
     }
 
     /// Returns in which thread a group has to wait, and until when, if it is over a limit:
@@ -247,12 +274,12 @@ impl Worker {
         };
 
         let open = devices.iter().filter(|device| !push.sent.contains(&device.token));
-        let answers = join_all(open.map(async |device| {
+        let answers = join_all(open.map(|device| {
             let text = PushText {
                 badge,
                 ..wording.text(device.language)
             };
-            self.send(group, &device.token, &text).await
+            async move { self.send(group, &device.token, &text).await }
         }))
         .await;
         let mut outcome = (!push.sent.is_empty()).then_some("sent");
@@ -326,6 +353,29 @@ impl Worker {
                     others,
                     author: author?,
                     date: *date,
+                })
+            }
+            PushContent::Notice {
+                notice,
+                date,
+                title,
+                text,
+            } => {
+                let who = match &push.actor {
+                    Some(actor) => {
+                        let [name] = self.nicknames([actor.clone()]).await?;
+                        // Without a name yet, the push waits for it.
+                        Some(name?)
+                    }
+                    None => None,
+                };
+                Some(Wording::Notice {
+                    kind: *notice,
+                    who,
+                    others: group.actors.saturating_sub(1),
+                    date: *date,
+                    title: title.clone(),
+                    text: text.clone(),
                 })
             }
             PushContent::Message { frame } => {

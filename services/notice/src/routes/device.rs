@@ -113,6 +113,8 @@ pub async fn register_device(
     caller: Caller,
     Params(params): Params<RegisterDevice>,
 ) -> Result<Json<FoundDevice>, Error> {
+    // Not before the sign-in, should auth's clock be ahead: a list with the token of the sign-in does not replace this one.
+    let at = app.context.clock.now().max(caller.issued_at);
     let registration = Registration {
         account: caller.account.clone(),
         session: caller.session,
@@ -120,8 +122,8 @@ pub async fn register_device(
         language: params.language.0,
         platform: params.platform,
         authorized_at: caller.issued_at,
-        // Not before the sign-in, should auth's clock be ahead: a list with the token of the sign-in does not replace this one.
-        at: app.context.clock.now().max(caller.issued_at),
+        // As the store keeps it.
+        at: Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at),
     };
     if !app.store.register(&registration).await? {
         return Err(Error::SessionClosed);

@@ -6,6 +6,7 @@ mod erasure;
 mod inbox;
 mod marks;
 mod notices;
+mod preferences;
 mod pushes;
 
 use std::sync::Arc;
@@ -27,6 +28,10 @@ const DEVICES: &str = "device";
 /// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens),
 /// `thread` (a digest), `taken` (by which take).
 const PUSHES: &str = "push";
+/// `_id` (account), `preferences` (JSON), `version`, `changed_at`.
+const PREFERENCES: &str = "preference";
+/// `_id` (account, kind, target), `account`, `kind`, `target`, `authorized_at`, `muted_at`.
+const MUTES: &str = "mute";
 /// `_id` (account), `read_seq`, `read_at`.
 const READ: &str = "inbox_read";
 /// `_id` (thread), `started_at`, `sent`.
@@ -80,6 +85,8 @@ impl MongoStore {
             (PUSHES, "push_account", doc! { "account": 1 }),
             (PUSHES, "push_actor", doc! { "actor": 1 }),
             (PUSHES, "push_queued_at", doc! { "queued_at": 1 }),
+            (MUTES, "mute_account", doc! { "account": 1 }),
+            (MUTES, "mute_target", doc! { "target": 1 }),
             (MARKS, "account_mark_marked_at", doc! { "marked_at": 1 }),
             (RECEIPTS, "receipt_written_at", doc! { "written_at": 1 }),
         ];

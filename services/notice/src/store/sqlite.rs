@@ -4,6 +4,7 @@ mod devices;
 mod erasure;
 mod inbox;
 mod notices;
+mod preferences;
 mod pushes;
 
 use std::sync::Arc;

@@ -613,6 +613,59 @@ async fn a_registered_device_leaves_with_its_session(bed: Bed) {
     assert!(register("lee", 9, "tv", 36, 43).await, "signed up again");
 }
 
+async fn preferences_are_replaced_by_version_and_erased(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    let by = |account, second| Decision {
+        account,
+        authorized_at: at(second),
+        at: at(second),
+    };
+    let first = bench.preferences(&kim).await.unwrap();
+    assert_eq!((first.version, &first.preferences), (0, &Preferences::default()));
+    let quiet = Preferences {
+        quiet_hours: Some("22:30-07:00".parse().unwrap()),
+        ..Preferences::default()
+    };
+    let set = async |who, second, preferences: &Preferences, version| {
+        bench
+            .set_preferences(&by(who, second), preferences, version)
+            .await
+            .unwrap()
+    };
+    assert_eq!(set(&kim, 1, &quiet, 0).await, Saved::Yes);
+    assert_eq!(set(&kim, 2, &Preferences::default(), 0).await, Saved::ChangedMeanwhile);
+    let stored = bench.preferences(&kim).await.unwrap();
+    assert_eq!(stored.preferences, quiet);
+    assert_eq!(set(&kim, 2, &quiet, stored.version).await, Saved::Yes);
+    assert_eq!(set(&kim, 2, &quiet, stored.version).await, Saved::ChangedMeanwhile);
+
+    let (post, conversation) = (Mute::Post(7), Mute::Conversation(lee.clone()));
+    for mute in [&post, &conversation, &post] {
+        assert!(bench.mute(&by(&kim, 3), mute, true).await.unwrap());
+    }
+    assert_eq!(bench.mutes(&kim).await.unwrap(), [conversation.clone(), post.clone()]);
+    assert!(bench.is_muted(&kim, &post).await.unwrap());
+    assert!(!bench.is_muted(&kim, &Mute::Post(8)).await.unwrap());
+    assert!(!bench.is_muted(&lee, &post).await.unwrap());
+    assert!(bench.mute(&by(&kim, 3), &post, false).await.unwrap());
+    assert_eq!(bench.mutes(&kim).await.unwrap(), std::slice::from_ref(&conversation));
+
+    // A resignation of the other account ends the mute of the conversation with it; who has the address next can be muted again.
+    bench.erase(&bench.erasure("lee", 10), at(10)).await.unwrap();
+    assert_eq!(bench.mutes(&kim).await.unwrap(), []);
+    assert!(!bench.mute(&by(&kim, 9), &conversation, true).await.unwrap());
+    assert!(bench.mute(&by(&kim, 11), &conversation, true).await.unwrap());
+
+    bench.erase(&bench.erasure("kim", 20), at(20)).await.unwrap();
+    assert_eq!(bench.preferences(&kim).await.unwrap().version, 0);
+    assert_eq!(bench.mutes(&kim).await.unwrap(), []);
+    assert_eq!(set(&kim, 19, &quiet, 0).await, Saved::Erased, "a call from before");
+    assert!(!bench.mute(&by(&kim, 19), &post, true).await.unwrap());
+    assert_eq!(bench.preferences(&kim).await.unwrap().version, 0);
+    assert_eq!(set(&kim, 21, &quiet, 0).await, Saved::Yes, "signed up again");
+}
+
 async fn unseen_devices_are_removed(bed: Bed) {
     let bench = bench(bed).await;
     bench.device("kim", Some(1), Some("phone"), 1).await;
@@ -910,6 +963,7 @@ on_both_engines!(
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,
     a_registered_device_leaves_with_its_session,
+    preferences_are_replaced_by_version_and_erased,
     late_lists_of_devices_change_nothing,
     unseen_devices_are_removed,
     a_list_is_all_there_are,

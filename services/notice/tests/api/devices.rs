@@ -98,6 +98,8 @@ async fn sign_out_and_resignation_remove_devices(bed: Bed) {
     })
     .await;
     applied(&notice, "resign", 1).await;
+    // The next sign-up has a later millisecond than the resignation.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let again = bed.person("kim@example.com+kakao", "kim").await;
     assert_eq!(devices(&notice, &again).await, [""; 0]);
 }

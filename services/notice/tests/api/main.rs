@@ -7,6 +7,7 @@ mod follows;
 mod inbox;
 mod likes;
 mod notices;
+mod preferences;
 mod providers;
 mod pushes;
 mod resign;

@@ -6,8 +6,8 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
 use super::{
-    BIRTHS, DEVICES, MARKS, MongoStore, NOTICES, PUSHES, READ, RECEIPTS, WINDOWS, WITHDRAWALS, devices,
-    notices::erased, number, text,
+    BIRTHS, DEVICES, MARKS, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ, RECEIPTS, WINDOWS, WITHDRAWALS,
+    devices, notices::erased, number, text,
 };
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 
@@ -98,6 +98,16 @@ impl MongoStore {
             .await?;
         self.collection(READ)
             .delete_one(doc! { "_id": account, "read_at": up_to.clone() })
+            .await?;
+        self.collection(PREFERENCES)
+            .delete_one(doc! { "_id": account, "changed_at": up_to.clone() })
+            .await?;
+        let either = [
+            doc! { "account": account, "authorized_at": up_to.clone() },
+            doc! { "target": account, "kind": "conversation", "muted_at": up_to.clone() },
+        ];
+        self.collection(MUTES)
+            .delete_many(doc! { "$or": either.as_slice() })
             .await?;
         let notices = self.collection(NOTICES);
         notices.delete_many(received).await?;

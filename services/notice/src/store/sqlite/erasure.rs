@@ -101,6 +101,9 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
         // The number stays: the receiver's next notice gets another one.
         "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}' WHERE actor = ? AND occurred_at <= ?",
         "DELETE FROM device WHERE account = ? AND COALESCE(authorized_at, changed_at) <= ?",
+        "DELETE FROM preference WHERE account = ? AND changed_at <= ?",
+        "DELETE FROM mute WHERE account = ? AND authorized_at <= ?",
+        "DELETE FROM mute WHERE kind = 'conversation' AND target = ? AND muted_at <= ?",
         "DELETE FROM push WHERE account = ? AND occurred_at <= ?",
         "DELETE FROM push WHERE actor = ? AND occurred_at <= ?",
     ] {

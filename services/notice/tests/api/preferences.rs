@@ -1,0 +1,253 @@
+//! `preferences`: they decide on frames and pushes; the inbox keeps every notice.
+
+use serde_json::{Value, json};
+use sosohappy_events::types::{AccountResigned, NoticeRaised};
+use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
+
+use crate::fleet::{DATE, applied, connect, device, frame, kim, lee, like, pushes, replica};
+
+async fn preferences(notice: &Running, person: &Person) -> Value {
+    let request = sosohappy_common::tls::client().get(notice.at("/notice-service/preferences"));
+    let answer = person.sign(request).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    answer.json().await.expect("JSON")
+}
+
+async fn set(notice: &Running, person: &Person, form: &[(&str, &str)]) -> (u16, Value) {
+    let request = sosohappy_common::tls::client().post(notice.at("/notice-service/preferences"));
+    let answer = person.sign(request).form(form).send().await.expect("an answer");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
+}
+
+async fn inbox_count(notice: &Running, person: &Person) -> Value {
+    let request = sosohappy_common::tls::client().get(notice.at("/notice-service/unreadCount"));
+    let answer = person.sign(request).send().await.expect("an answer");
+    answer.json::<Value>().await.expect("JSON")["count"].clone()
+}
+
+fn of_kind<'a>(preferences: &'a Value, kind: &str) -> &'a Value {
+    let kinds = preferences["kinds"].as_array().expect("a list");
+    kinds.iter().find(|entry| entry["kind"] == kind).expect("the kind")
+}
+
+async fn preferences_are_changed_one_by_one(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let first = preferences(&notice, &kim).await;
+    assert_eq!(
+        (&first["quietHours"], &first["timeZone"]),
+        (&Value::Null, &json!("Asia/Seoul"))
+    );
+    assert_eq!(
+        first["advertising"],
+        json!({ "allowed": false, "at": null, "wording": null })
+    );
+    assert_eq!(
+        of_kind(&first, "system"),
+        &json!({ "kind": "system", "socket": true, "push": true, "urgent": true })
+    );
+
+    let (status, changed) = set(
+        &notice,
+        &kim,
+        &[("pushOffList", "like,comment"), ("socketOffList", "follow")],
+    )
+    .await;
+    assert_eq!(status, 200, "{changed}");
+    assert_eq!(of_kind(&changed, "like")["push"], false);
+    assert_eq!(of_kind(&changed, "like")["socket"], true);
+    let (_, changed) = set(
+        &notice,
+        &kim,
+        &[("quietHours", "22:30-07:00"), ("timeZone", "America/New_York")],
+    )
+    .await;
+    assert_eq!(changed["quietHours"], "22:30-07:00");
+    let (_, changed) = set(
+        &notice,
+        &kim,
+        &[("advertising", "true"), ("advertisingWording", "2026-11")],
+    )
+    .await;
+    assert_eq!(
+        (&changed["advertising"]["allowed"], &changed["advertising"]["wording"]),
+        (&json!(true), &json!("2026-11"))
+    );
+    assert!(changed["advertising"]["at"].is_string());
+    let (_, changed) = set(
+        &notice,
+        &kim,
+        &[("mutePost", &DATE.to_string()), ("muteConversation", "lee")],
+    )
+    .await;
+    assert_eq!(changed["mutedPostList"], json!([DATE]));
+    assert_eq!(changed["mutedConversationList"], json!(["lee"]));
+    // Each call changed its part only.
+    assert_eq!(preferences(&notice, &kim).await, changed);
+    assert_eq!(
+        (
+            &changed["timeZone"],
+            &of_kind(&changed, "comment")["push"],
+            &of_kind(&changed, "follow")["socket"]
+        ),
+        (&json!("America/New_York"), &json!(false), &json!(false))
+    );
+
+    let (_, back) = set(
+        &notice,
+        &kim,
+        &[
+            ("pushOffList", ""),
+            ("quietHours", "off"),
+            ("unmutePost", &DATE.to_string()),
+            ("unmuteConversation", "lee"),
+        ],
+    )
+    .await;
+    assert_eq!(of_kind(&back, "like")["push"], true);
+    assert_eq!(
+        (
+            &back["quietHours"],
+            &back["mutedPostList"],
+            &back["mutedConversationList"]
+        ),
+        (&Value::Null, &json!([]), &json!([]))
+    );
+    assert_eq!(
+        preferences(&notice, &lee).await,
+        first,
+        "another account's are untouched"
+    );
+
+    for form in [
+        ("pushOffList", "poke"),
+        ("socketOffList", "message"),
+        ("quietHours", "22:00-22:00"),
+        ("timeZone", "Seoul"),
+        ("advertising", "true"),
+        ("advertisingWording", "2026-11"),
+        ("muteConversation", "somebody unknown"),
+    ] {
+        assert_eq!(set(&notice, &kim, &[form]).await.0, 400, "{form:?}");
+    }
+    assert_eq!(preferences(&notice, &kim).await, back, "a refused call changes nothing");
+
+    // The resigned account's preferences are erased, and so are mutes of its conversations.
+    set(&notice, &kim, &[("muteConversation", "lee")]).await;
+    set(&notice, &lee, &[("pushOffList", "like")]).await;
+    bed.publish(AccountResigned {
+        account: lee.account.clone(),
+        nickname: lee.nickname.clone(),
+    })
+    .await;
+    applied(&notice, "resign", 1).await;
+    assert_eq!(preferences(&notice, &kim).await["mutedConversationList"], json!([]));
+    // The next sign-up has a later millisecond than the resignation.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let again = bed.person("lee@example.com+google", "lee").await;
+    assert_eq!(preferences(&notice, &again).await, first);
+}
+
+async fn changes_of_two_devices_at_once_are_both_kept(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    let changes = [
+        ("pushOffList", "like"),
+        ("socketOffList", "like"),
+        ("quietHours", "22:30-07:00"),
+        ("timeZone", "UTC"),
+    ];
+    let changes = changes.map(|change| {
+        let (notice, kim) = (&notice, &kim);
+        async move { set(notice, kim, &[change]).await.0 }
+    });
+    assert_eq!(futures::future::join_all(changes).await, [200; 4]);
+    let all = preferences(&notice, &kim).await;
+    assert_eq!(
+        of_kind(&all, "like"),
+        &json!({ "kind": "like", "socket": false, "push": false, "urgent": false })
+    );
+    assert_eq!(
+        (&all["quietHours"], &all["timeZone"]),
+        (&json!("22:30-07:00"), &json!("UTC"))
+    );
+}
+
+async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    set(
+        &notice,
+        &kim,
+        &[("pushOffList", "like"), ("mutePost", &(DATE + 1).to_string())],
+    )
+    .await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    eventually("neither like is pushed", async || {
+        (pushes(&notice, "like", "unwanted").await == 2).then_some(())
+    })
+    .await;
+    set(&notice, &kim, &[("pushOffList", ""), ("socketOffList", "comment")]).await;
+    let mut socket = connect(&notice, &kim).await;
+    let comment = NoticeRaised {
+        receiver: kim.account.clone(),
+        topic: "comment".to_owned(),
+        data: json!({ "commenter": "lee", "date": DATE, "commentId": 1 }),
+        about: Some(lee.account.clone()),
+    };
+    bed.publish(comment).await;
+    applied(&notice, "notice", 1).await;
+    let park = bed.person("park@example.com+apple", "park").await;
+    bed.publish(like(&park, &kim, DATE + 1)).await;
+    bed.publish(like(&park, &kim, DATE + 2)).await;
+    assert_eq!(
+        socket.text().await,
+        frame("park", DATE + 2),
+        "neither the comment nor the muted post"
+    );
+    eventually("all are in the inbox", async || {
+        (inbox_count(&notice, &kim).await == 5).then_some(())
+    })
+    .await;
+    assert_eq!(pushes(&notice, "like", "sent").await, 0);
+}
+
+/// Whatever the time of day is: quiet hours around it, and none.
+async fn quiet_hours_hold_pushes_back_until_they_end(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    let now = bed.context.clock.now().to_zoned(jiff::tz::TimeZone::UTC);
+    let hour = |hours: i64| {
+        now.saturating_add(jiff::Span::new().hours(hours))
+            .strftime("%H:%M")
+            .to_string()
+    };
+    let hours = format!("{}-{}", hour(-2), hour(2));
+    set(&notice, &kim, &[("quietHours", &hours), ("timeZone", "UTC")]).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    let system = NoticeRaised {
+        receiver: kim.account.clone(),
+        topic: "system".to_owned(),
+        data: json!({ "title": "점검", "text": "3시에 점검이 있습니다" }),
+        about: None,
+    };
+    bed.publish(system).await;
+    eventually("the urgent one is pushed, the like waits", async || {
+        let sent = pushes(&notice, "system", "sent").await;
+        (sent == 1 && pushes(&notice, "like", "quiet").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(pushes(&notice, "like", "sent").await, 0);
+}
+
+on_both_engines!(
+    changes_of_two_devices_at_once_are_both_kept,
+    preferences_are_changed_one_by_one,
+    quiet_hours_hold_pushes_back_until_they_end,
+    what_is_off_or_muted_is_in_the_inbox_only,
+);
