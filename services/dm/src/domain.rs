@@ -8,6 +8,7 @@ mod text;
 pub use date::{Boundary, MessageDate};
 pub use id::{MessageId, MessageIds, Position};
 pub use message::{
-    Claim, ConversationId, Erasure, Message, NewMessage, Party, RepeatKey, Shown, Unclaimed, Undelivered,
+    Claim, ClientKey, ConversationId, Erasure, Message, NewMessage, Party, RepeatKey, Shown, Stored, Unclaimed,
+    Undelivered,
 };
 pub use text::{InvalidText, MessageText, largest_frame};

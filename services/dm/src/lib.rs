@@ -13,6 +13,7 @@ mod housekeeping;
 pub mod import;
 mod legacy_messages;
 mod metrics;
+mod names;
 mod routes;
 mod settings;
 mod settling;
@@ -91,12 +92,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     );
 
     let ids = MessageIds::new(&context);
+    let delivered = shown_marks(&context, &opened.store);
     let sent = Sent::new(
         hub.clone(),
         ids.clone(),
         opened.store.clone(),
         identity.names.clone(),
-        shown_marks(&context, &opened.store),
+        delivered.clone(),
         &context,
         metrics.clone(),
     );
@@ -122,6 +124,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         present,
         relay,
         settling: Settling::spawn(&context, &opened.store),
+        delivered,
         metrics,
     };
     let app = App {

@@ -1,7 +1,8 @@
-//! The protocol of the socket: frames of messages in, the same frames and errors out.
+//! The protocol of the socket. Version 1: frames of messages in, the same frames and errors out. Version 2: typed frames.
 
 mod frame;
 mod refusal;
+mod typed;
 
 use std::sync::Arc;
 
@@ -9,21 +10,31 @@ use http::StatusCode;
 use jiff::Timestamp;
 use sosohappy_access::{Acting, Caller, Denied, Names, act};
 use sosohappy_bus::relay::RelayHandle;
-use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_common::settings::Live;
+use sosohappy_common::{Account, Context, Problem};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{DirectMessageSent, Recipient};
-use sosohappy_realtime::{Close, Origin, Present, Protocol, SocketId};
+use sosohappy_realtime::stream::{self, Incoming};
+use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Present, Protocol, SocketId, Stream, Version};
 use sosohappy_store::{Directory, StoreError};
 
-use crate::domain::{InvalidText, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, RepeatKey};
+use crate::domain::{
+    ClientKey, InvalidText, Message, MessageDate, MessageId, MessageIds, MessageText, NewMessage, Party, RepeatKey,
+    Stored,
+};
+use crate::error::Error;
 use crate::metrics::DmMetrics;
+use crate::names::PresentNames;
 use crate::settings::Settings;
 use crate::settling::Settling;
-use crate::store::{Outcome, Store, WriteError};
+use crate::store::{Framed, Outcome, Store, WriteError};
 pub use frame::Frame;
 pub use refusal::Refusal;
+use typed::MessageData;
+
+/// Frames that a client may have missed to get them on its socket. A client that missed more reads the conversations.
+const MOST_MISSED: i64 = 1_000;
 
 #[derive(Debug)]
 pub struct DmProtocol {
@@ -36,6 +47,7 @@ pub struct DmProtocol {
     pub present: Present,
     pub relay: RelayHandle,
     pub settling: Settling,
+    pub delivered: Marks<MessageId>,
     pub metrics: DmMetrics,
 }
 
@@ -69,6 +81,8 @@ impl From<StoreError> for NotTaken {
 impl From<WriteError> for NotTaken {
     fn from(error: WriteError) -> Self {
         match error {
+            // [`DmProtocol::keep`] makes another id.
+            WriteError::Behind(_) => Self::Refused(Refusal::Unavailable),
             WriteError::Resigned => Self::Closed(Close::Policy),
             WriteError::ReceiverResigned => Self::Refused(Refusal::ReceiverUnknown),
             WriteError::Store(error) => error.into(),
@@ -82,16 +96,41 @@ impl Protocol for DmProtocol {
         self.present.opened(&caller.account).await;
     }
 
+    async fn begin(&self, caller: &Caller, since: Option<i64>) -> Result<Option<Stream>, Problem> {
+        let kept = self.store.kept(&caller.account).await.map_err(Error::from)?;
+        Ok(Some(match since {
+            Some(since) => Stream::since(since, kept, MOST_MISSED),
+            None => Stream::new_only(kept),
+        }))
+    }
+
+    async fn page(&self, caller: &Caller, after: i64) -> Result<Page, Problem> {
+        Ok(self.frames_after(&caller.account, after).await?)
+    }
+
     async fn frame(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<Option<String>, Close> {
         // Each frame is a request of its own.
         let correlation = Correlation::begin(&*self.context.entropy);
-        match correlation.scope(self.take(caller, origin, text)).await {
-            Ok(()) => Ok(None),
-            Err(NotTaken::Refused(refusal)) => {
-                self.metrics.refused(refusal);
-                Ok(Some(refusal.frame()))
+        match origin.version() {
+            Version::One => match correlation.scope(self.take(caller, origin, text)).await {
+                Ok(()) => Ok(None),
+                Err(NotTaken::Refused(refusal)) => {
+                    self.metrics.refused(refusal);
+                    Ok(Some(refusal.frame()))
+                }
+                Err(NotTaken::Closed(reason)) => Err(reason),
+            },
+            Version::Two => {
+                let frame = Incoming::parse(text).ok_or(Close::BadFrame)?;
+                match correlation.scope(self.take_typed(caller, origin, &frame)).await {
+                    Ok(answer) => Ok(Some(answer)),
+                    Err(NotTaken::Refused(refusal)) => {
+                        self.metrics.refused(refusal);
+                        Ok(Some(typed::refused(frame.id.as_deref(), refusal)))
+                    }
+                    Err(NotTaken::Closed(reason)) => Err(reason),
+                }
             }
-            Err(NotTaken::Closed(reason)) => Err(reason),
         }
     }
 
@@ -110,21 +149,103 @@ impl Protocol for DmProtocol {
     }
 }
 
+/// A message that a client sends.
+struct Draft {
+    /// The sender's nickname.
+    sender: String,
+    /// The receiver's nickname.
+    receiver: String,
+    date: MessageDate,
+    text: String,
+    reply_to: Option<MessageId>,
+    /// Of a frame with an id; other frames have a [`RepeatKey`].
+    client_key: Option<ClientKey>,
+}
+
 impl DmProtocol {
     /// Nothing is answered to a message that was taken: the published app expects nothing.
     async fn take(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<(), NotTaken> {
         let frame = Frame::parse(text).ok_or(NotTaken::Closed(Close::BadFrame))?;
-        let sender = self.own(caller, origin, frame.sender).await?;
-        let date = MessageDate::try_from(frame.date).ok().filter(|date| date.exists());
-        let date = date.ok_or(Refusal::InvalidDate)?;
+        let draft = Draft {
+            sender: self.own(caller, origin, frame.sender).await?,
+            receiver: frame.receiver,
+            date: existing(frame.date)?,
+            text: frame.text,
+            reply_to: None,
+            client_key: None,
+        };
+        self.send(caller, origin, draft).await?;
+        Ok(())
+    }
+
+    /// Returns the answer to a frame of version 2.
+    async fn take_typed(&self, caller: &Caller, origin: Origin<'_>, frame: &Incoming) -> Result<String, NotTaken> {
+        match frame.topic.as_str() {
+            "message" => self.take_message(caller, origin, frame).await,
+            _ => Err(Refusal::UnknownTopic.into()),
+        }
+    }
+
+    /// Stores a message and answers `accepted`. The same id again is answered as the first time, whatever the frame says.
+    async fn take_message(&self, caller: &Caller, origin: Origin<'_>, frame: &Incoming) -> Result<String, NotTaken> {
+        let id = typed::id(frame)?;
+        let key = ClientKey::of(&caller.account, id);
+        let sent = match typed::data(frame) {
+            Ok(data) => self.send_typed(caller, origin, data, &key).await,
+            Err(refused) => Err(refused),
+        };
+        let stored = match sent {
+            Ok(Some(stored)) => stored,
+            Err(closed @ NotTaken::Closed(_)) => return Err(closed),
+            repeated => {
+                let known = self.store.with_client_key(&key, self.context.clock.now()).await?;
+                match (known, repeated) {
+                    (Some(known), _) => known,
+                    (None, Err(refused)) => return Err(refused),
+                    // The message with the key was erased since it was found.
+                    (None, Ok(_)) => return Err(Refusal::Unavailable.into()),
+                }
+            }
+        };
+        let seq = self.store.seq_of(&caller.account, &stored.message.id).await?;
+        Ok(typed::accepted(id, &stored, seq))
+    }
+
+    async fn send_typed(
+        &self,
+        caller: &Caller,
+        origin: Origin<'_>,
+        data: MessageData,
+        key: &ClientKey,
+    ) -> Result<Option<Stored>, NotTaken> {
+        let names = self.names.nicknames_of(std::slice::from_ref(&caller.account)).await?;
+        // Of an account without a profile nobody could answer a message.
+        let sender = names.into_iter().flatten().next().ok_or(Refusal::Unavailable)?;
+        let date = match data.date {
+            Some(date) => existing(date)?,
+            None => MessageDate::at(self.context.clock.now()),
+        };
+        let draft = Draft {
+            sender,
+            receiver: data.receiver,
+            date,
+            text: data.text,
+            reply_to: data.reply_to.map(MessageId::stored),
+            client_key: Some(key.clone()),
+        };
+        self.send(caller, origin, draft).await
+    }
+
+    /// Checks a message and stores it; `None` if it is stored already.
+    async fn send(&self, caller: &Caller, origin: Origin<'_>, draft: Draft) -> Result<Option<Stored>, NotTaken> {
         let text =
-            MessageText::new(frame.text, self.settings.get().messages.max_characters).map_err(|error| match error {
+            MessageText::new(draft.text, self.settings.get().messages.max_characters).map_err(|error| match error {
                 InvalidText::Empty => Refusal::EmptyText,
                 InvalidText::TooLong(_) => Refusal::TextTooLong,
             })?;
         let receiver = self
             .names
-            .account_of(&frame.receiver)
+            .account_of(&draft.receiver)
             .await?
             .ok_or(Refusal::ReceiverUnknown)?;
         let (blocked, online) = futures::try_join!(
@@ -138,16 +259,34 @@ impl DmProtocol {
             id: self.ids.next(),
             sender: Party {
                 account: caller.account.clone(),
-                nickname: sender,
+                nickname: draft.sender,
             },
             receiver: Party {
                 account: receiver,
-                nickname: frame.receiver,
+                nickname: draft.receiver,
             },
-            date,
+            date: draft.date,
             text,
         };
-        self.keep(caller, origin, message, online).await
+        if let Some(answered) = &draft.reply_to {
+            let answered = self.store.message(answered).await?;
+            let is_here = answered.is_some_and(|answered| answered.message.conversation() == message.conversation());
+            if !is_here {
+                return Err(Refusal::ReplyUnknown.into());
+            }
+        }
+        let stored_at = self.context.clock.now();
+        let delivery_timeout = self.settings.get().messages.delivery_timeout;
+        let message = NewMessage {
+            repeat_key: draft.client_key.is_none().then(|| RepeatKey::of(&message)),
+            client_key: draft.client_key,
+            reply_to: draft.reply_to,
+            message,
+            authorized_at: caller.issued_at,
+            stored_at,
+            push_due: online.then(|| stored_at + delivery_timeout),
+        };
+        self.keep(message, origin.id(), online).await
     }
 
     /// Returns the caller's nickname as it is now. A client that was renamed has frames on the way with the name it had before: they count,
@@ -172,33 +311,77 @@ impl DmProtocol {
         }
     }
 
+    /// Stores a message, under a greater id if its conversation got a later message meanwhile; `None` if it is stored already.
     async fn keep(
         &self,
-        caller: &Caller,
-        origin: Origin<'_>,
-        message: Message,
+        mut message: NewMessage,
+        origin: SocketId,
         receiver_online: bool,
-    ) -> Result<(), NotTaken> {
-        let stored_at = self.context.clock.now();
-        let event = event(&message, stored_at, receiver_online, Some(origin.id()), &self.context);
-        let delivery_timeout = self.settings.get().messages.delivery_timeout;
-        let message = NewMessage {
-            repeat_key: Some(RepeatKey::of(&message)),
-            message,
-            authorized_at: caller.issued_at,
-            stored_at,
-            push_due: receiver_online.then(|| stored_at + delivery_timeout),
-        };
-        match self.store.keep(&message, &event.to_outgoing()).await? {
-            Outcome::Stored => {
-                self.relay.wake();
-                self.metrics.stored.inc();
-                self.settling.settle(message.message.conversation());
+    ) -> Result<Option<Stored>, NotTaken> {
+        loop {
+            let event = event(
+                &message.message,
+                message.stored_at,
+                receiver_online,
+                Some(origin),
+                &self.context,
+            );
+            match self.store.keep(&message, &event.to_outgoing()).await {
+                Ok(Outcome::Stored) => break,
+                Ok(Outcome::Repeated) => {
+                    self.metrics.resent.inc();
+                    return Ok(None);
+                }
+                Err(WriteError::Behind(last)) => message.message.id = self.ids.next_after(&last),
+                Err(error) => return Err(error.into()),
             }
-            Outcome::Repeated => self.metrics.resent.inc(),
         }
-        Ok(())
+        self.relay.wake();
+        self.metrics.stored.inc();
+        self.settling.settle(message.message.conversation());
+        Ok(Some(Stored {
+            message: message.message,
+            // Only frames of the stream tell it.
+            number: None,
+            stored_at: message.stored_at,
+            reply_to: message.reply_to,
+        }))
     }
+
+    /// Returns the numbered frames after a number, with the present nicknames.
+    async fn frames_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
+        let found = self.store.frames_after(account, after, stream::PAGE).await?;
+        let messages = found.frames.iter().map(|framed| &framed.stored.message);
+        let names = PresentNames::of(&*self.names, messages).await?;
+        let frames = found.frames.iter().map(|Framed { seq, stored }| {
+            let (sender, receiver) = (&stored.message.sender.account, &stored.message.receiver.account);
+            Numbered {
+                seq: *seq,
+                frame: typed::message(stored, *seq, names.get(sender), names.get(receiver)),
+                on_shown: self.on_shown(account, stored),
+            }
+        });
+        Ok(Page {
+            frames: frames.collect(),
+            until: found.until.unwrap_or(after),
+            more: found.more,
+        })
+    }
+
+    /// An acknowledgement of the receiver marks the message as delivered.
+    fn on_shown(&self, account: &Account, stored: &Stored) -> OnShown {
+        if stored.message.receiver.account != *account {
+            return OnShown::new(|| ());
+        }
+        let shown = self.metrics.shown.clone();
+        self.delivered.on_shown(stored.message.id.clone(), move || shown.inc())
+    }
+}
+
+/// Returns a date whose day, hour and minute exist.
+fn existing(date: i64) -> Result<MessageDate, NotTaken> {
+    let date = MessageDate::try_from(date).ok().filter(|date| date.exists());
+    Ok(date.ok_or(Refusal::InvalidDate)?)
 }
 
 /// Makes the event of a message. Its id is the message's, however often it is published.
@@ -215,6 +398,7 @@ pub fn event(
         sender_account: Some(message.sender.account.clone()),
         sender_socket: origin.map(|origin| origin.0),
         receiver_online,
+        numbered: true,
         frame: frame::render(&message.clone().shown(None, None)),
     };
     let mut envelope = Envelope::new(event, context);

@@ -18,7 +18,9 @@ use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 
 #[cfg(doc)]
 use crate::domain::RepeatKey;
-use crate::domain::{Claim, ConversationId, Erasure, Message, MessageId, NewMessage, Position, Unclaimed, Undelivered};
+use crate::domain::{
+    Claim, ClientKey, ConversationId, Erasure, Message, MessageId, NewMessage, Position, Stored, Unclaimed, Undelivered,
+};
 use crate::settings::MessageSettings;
 
 /// Why a message was not stored.
@@ -30,6 +32,10 @@ pub enum WriteError {
     /// The receiver resigned, and nobody with that address has a name since.
     #[error("the receiver has resigned")]
     ReceiverResigned,
+    /// The conversation has a message with a greater id, this one. It was stored since the id was made: the message is to be stored under an
+    /// id after it, so that numbers and positions are in one order.
+    #[error("the conversation has a later message")]
+    Behind(MessageId),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -46,6 +52,58 @@ pub enum Outcome {
     Stored,
     /// It is stored already: a frame with the same key came before.
     Repeated,
+}
+
+/// Frames of an account's stream, in the order of their numbers.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// Without those whose messages are gone.
+    pub frames: Vec<Framed>,
+    /// The number of the last frame that was read; `None` if there was none.
+    pub until: Option<i64>,
+    /// There may be more.
+    pub more: bool,
+}
+
+impl Frames {
+    /// Adds a frame. One that cannot be read is skipped, so that it blocks none of the later ones.
+    fn push(&mut self, seq: i64, stored: Result<Stored, StoreError>) {
+        match stored {
+            Ok(stored) => self.frames.push(Framed { seq, stored }),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                seq,
+                "message corrupt; frame skipped"
+            ),
+        }
+    }
+}
+
+/// A message in an account's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Framed {
+    pub seq: i64,
+    pub stored: Stored,
+}
+
+/// The numbered frames of each account: a message has one in the stream of each of its two people. Numbers begin with 1 and ascend without
+/// a gap; a reader that has seen one finds none below it later. The frames of a conversation have the order of their messages.
+///
+/// SQLite numbers in the transaction of the message. A `MongoDB` message is stored first and numbered then, in steps that every replica can
+/// repeat: those that a crash left are numbered by the next reader.
+#[async_trait]
+pub trait Streams: Send + Sync {
+    /// Gives a message that a release without numbers stored its frames. SQLite needs none.
+    async fn enlist(&self, message: &MessageId) -> Result<(), StoreError>;
+
+    /// The numbers of the account's oldest and newest frame.
+    async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError>;
+
+    /// At most `limit` frames after a number.
+    async fn frames_after(&self, account: &Account, seq: i64, limit: u32) -> Result<Frames, StoreError>;
+
+    /// The number of a message's frame.
+    async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError>;
 }
 
 /// A part of a conversation. All bounds that are given hold.
@@ -78,11 +136,18 @@ pub struct UnclaimedPage {
 
 /// One suite of tests runs on both adapters.
 #[async_trait]
-pub trait Store: Ping + Debug {
-    /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has.
+pub trait Store: Streams + Ping + Debug {
+    /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has, or one of
+    /// the last [`ClientKey::WINDOW`].
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
 
-    /// Forgets the keys of messages that are older than [`RepeatKey::WINDOW`].
+    /// The message of that key, if it is not older than [`ClientKey::WINDOW`].
+    async fn with_client_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<Stored>, StoreError>;
+
+    /// A message.
+    async fn message(&self, id: &MessageId) -> Result<Option<Stored>, StoreError>;
+
+    /// Forgets the keys of messages that are older than [`RepeatKey::WINDOW`] or [`ClientKey::WINDOW`].
     async fn forget_repeat_keys(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// The newest messages of a conversation within a range, the newest first.
@@ -100,8 +165,8 @@ pub trait Store: Ping + Debug {
     /// one query reads at most `limit`.
     async fn newest(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Newest, StoreError>;
 
-    /// Makes the newest message of a conversation the only one that [`Store::newest`] reads. It need not be called after every message:
-    /// until then that reads more of the conversation, and skips it. SQLite needs none.
+    /// Makes the newest message of a conversation the only one that [`Store::newest`] reads, and numbers the frames of its two people. It
+    /// need not be called after every message: until then [`Store::newest`] reads more of the conversation, and skips it. SQLite needs none.
     async fn settle(&self, conversation: &ConversationId) -> Result<(), StoreError>;
 
     /// They were shown; the first time counts. They get no push any more.

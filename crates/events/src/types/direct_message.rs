@@ -20,10 +20,12 @@ const MESSAGE_ID: &str = "message-id";
 const SENDER_ACCOUNT: &str = "sender-account";
 const SENDER_SOCKET: &str = "sender-socket";
 pub(crate) const RECEIVER_ONLINE: &str = "receiver-online";
+const NUMBERED: &str = "numbered";
 
 /// Key: the receiver's account; a push token while the notice service is Spring's, see [`crate::Mixed::direct_messages`]. Value: the
 /// message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`, `sender-account`, `sender-socket`, `receiver-online` (`true`
-/// when a socket of the receiver was open somewhere).
+/// when a socket of the receiver was open somewhere), `numbered` (`true` when the message was stored with its frames in the streams of both
+/// people; a release without version 2 of the socket stores it without).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectMessageSent {
     pub recipient: Recipient,
@@ -32,6 +34,7 @@ pub struct DirectMessageSent {
     /// The socket that the message came in on; the other sockets of the sender get it too.
     pub sender_socket: Option<u64>,
     pub receiver_online: bool,
+    pub numbered: bool,
     /// The socket frame.
     pub frame: String,
 }
@@ -81,6 +84,7 @@ impl Event for DirectMessageSent {
             ),
             (SENDER_SOCKET, self.sender_socket.map(|socket| socket.to_string())),
             (RECEIVER_ONLINE, Some(self.receiver_online.to_string())),
+            (NUMBERED, self.numbered.then(|| true.to_string())),
         ];
         optional
             .into_iter()
@@ -108,6 +112,7 @@ impl Event for DirectMessageSent {
             receiver_online: record
                 .header_as(RECEIVER_ONLINE, |text| text.parse().ok())?
                 .unwrap_or(false),
+            numbered: record.header_as(NUMBERED, |text| text.parse().ok())?.unwrap_or(false),
             frame: record.value_text()?.to_owned(),
         })
     }

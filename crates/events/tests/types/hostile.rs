@@ -151,6 +151,7 @@ proptest! {
             sender_account: None,
             sender_socket: None,
             receiver_online: false,
+            numbered: false,
             frame,
         };
         let sent = Envelope::new(message.clone(), &Context::system("test", 0)).to_outgoing();

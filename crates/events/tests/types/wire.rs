@@ -234,6 +234,7 @@ fn direct_message() {
         sender_account: Some(account(KIM)),
         sender_socket: Some(7),
         receiver_online: true,
+        numbered: true,
         frame: frame.into(),
     };
     golden(
@@ -245,12 +246,13 @@ fn direct_message() {
             ("sender-account", KIM),
             ("sender-socket", "7"),
             ("receiver-online", "true"),
+            ("numbered", "true"),
         ],
     );
 
     let pushed: DirectMessageSent = spring("cX3:APA91b_tok-en", Some(frame)).unwrap();
     assert_eq!(pushed.recipient, Recipient::PushToken("cX3:APA91b_tok-en".into()));
-    assert!(!pushed.receiver_online);
+    assert!(!pushed.receiver_online && !pushed.numbered);
     assert_eq!(
         spring::<DirectMessageSent>(LEE, Some(frame)).unwrap().recipient,
         Recipient::Account(account(LEE))

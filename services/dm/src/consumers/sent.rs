@@ -77,6 +77,22 @@ impl Sent {
         }
     }
 
+    /// Makes the version 2 sockets of both people read their streams. A replica of a release without numbers stores a message without its
+    /// frames; every replica that reads its record gives it some, whether one of the people has a socket here or not.
+    async fn signal(&self, event: &DirectMessageSent, message: Option<&MessageId>) -> Result<(), HandleError> {
+        let Some(message) = message else { return Ok(()) };
+        if !event.numbered {
+            self.store.enlist(message).await?;
+        }
+        if let Recipient::Account(receiver) = &event.recipient {
+            self.hub.signal(receiver);
+        }
+        if let Some(sender) = &event.sender_account {
+            self.hub.signal(sender);
+        }
+        Ok(())
+    }
+
     /// Whether a message from before this replica's memory was never shown.
     async fn waits(&self, message: Option<&MessageId>) -> Result<bool, HandleError> {
         match message {
@@ -94,6 +110,7 @@ impl Consumer<DirectMessageSent> for Sent {
             // Before it is shown: the receiver's answer comes after it.
             self.ids.observe(message);
         }
+        self.signal(&event, message.as_ref()).await?;
         let verdict = self.dedupe.lock().verdict(meta.id, meta.occurred_at);
         if verdict == Verdict::Duplicate {
             self.metrics.repeated.inc();

@@ -22,6 +22,21 @@ impl TryFrom<i64> for MessageDate {
 }
 
 impl MessageDate {
+    /// Returns the date of a moment in UTC, for a client that gives none.
+    pub fn at(moment: Timestamp) -> Self {
+        let utc = Offset::UTC.to_datetime(moment);
+        let parts = [
+            (i64::from(utc.year()), 1_000_000_000_000),
+            (utc.month().into(), 10_000_000_000),
+            (utc.day().into(), 100_000_000),
+            (utc.hour().into(), 1_000_000),
+            (utc.minute().into(), 10_000),
+            (utc.second().into(), 100),
+            ((utc.millisecond() / 10).into(), 1),
+        ];
+        Self(parts.into_iter().map(|(part, unit): (i64, i64)| part * unit).sum())
+    }
+
     /// Whether day, hour and minute exist. Seconds are as they come: the legacy app has sent 83 of them.
     pub fn exists(self) -> bool {
         let part = |below: i64, digits: i64| i8::try_from(self.0 / below % digits).unwrap_or(i8::MAX);
@@ -84,6 +99,13 @@ mod tests {
         ] {
             assert_eq!(MessageDate::try_from(date).unwrap().exists(), exists, "{date}");
         }
+    }
+
+    #[test]
+    fn a_moment_has_a_date_in_utc() {
+        let date = MessageDate::at("2023-09-05T13:24:08.397Z".parse().unwrap());
+        assert_eq!(i64::from(date), 2_023_090_513_240_839);
+        assert!(date.exists());
     }
 
     #[test]

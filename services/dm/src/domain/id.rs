@@ -128,6 +128,15 @@ impl MessageIds {
         }
     }
 
+    /// Returns an id that is greater than this one too, whatever the clock of the replica that made it says.
+    pub fn next_after(&self, id: &MessageId) -> MessageId {
+        if let Ok(id) = id.0.parse::<Uuid>() {
+            let mut last = self.last.lock();
+            *last = id.max(*last);
+        }
+        self.next()
+    }
+
     pub fn next(&self) -> MessageId {
         let millis = u64::try_from(self.context.clock.now().as_millisecond()).unwrap_or(0);
         let mut random = [0; 10];

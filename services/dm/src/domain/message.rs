@@ -61,17 +61,51 @@ impl RepeatKey {
     }
 }
 
+/// By which a frame with an id of its client is recognised when it is sent again: 128 bits of a SHA-256 of sender and id, in hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientKey(String);
+
+impl ClientKey {
+    /// For how long after a message a frame of the same key is the same message.
+    pub const WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+    pub fn of(sender: &Account, id: &str) -> Self {
+        // No account has a control character in it, and the id is last.
+        let identity = format!("{}\u{1f}{id}", sender.as_str());
+        Self(hex::encode(&Sha256::digest(identity)[..16]))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A message that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
     pub message: Message,
     /// For a frame without an id of its own.
     pub repeat_key: Option<RepeatKey>,
+    /// For a frame with an id of its own.
+    pub client_key: Option<ClientKey>,
+    /// The message of the conversation that it answers.
+    pub reply_to: Option<MessageId>,
     /// When the token was issued that it was sent with.
     pub authorized_at: Timestamp,
     pub stored_at: Timestamp,
     /// When it gets a push after all unless a socket has shown it: for somebody who had a socket when it was stored.
     pub push_due: Option<Timestamp>,
+}
+
+/// A message as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub message: Message,
+    /// Its number in the conversation, without a gap. None for a message that a release without numbers stored, and for one of the legacy
+    /// Spring services.
+    pub number: Option<i64>,
+    pub stored_at: Timestamp,
+    pub reply_to: Option<MessageId>,
 }
 
 /// A message that no socket has shown in time.
@@ -109,6 +143,12 @@ pub struct Message {
 impl Message {
     pub fn conversation(&self) -> ConversationId {
         ConversationId::between(&self.sender.account, &self.receiver.account)
+    }
+
+    /// Returns its two people; one of a message to oneself.
+    pub fn people(&self) -> impl Iterator<Item = &Account> {
+        let (sender, receiver) = (&self.sender.account, &self.receiver.account);
+        std::iter::once(sender).chain((receiver != sender).then_some(receiver))
     }
 
     /// The same under other names.
@@ -176,6 +216,15 @@ mod tests {
         ] {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn a_client_key_tells_senders_and_ids_apart() {
+        let account = |name: &str| -> Account { format!("{name}@example.com+kakao").parse().unwrap() };
+        let key = |name: &str, id: &str| ClientKey::of(&account(name), id);
+        assert_eq!(key("kim", "1"), key("kim", "1"));
+        assert_ne!(key("kim", "1"), key("kim", "2"));
+        assert_ne!(key("kim", "1"), key("lee", "1"));
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::app::App;
 /// frame that is not one, 1008 for a `sender` who is not the caller (and was not since the socket was opened) and when the session or the account is over, 1009 for a frame over the limit, 1012 when the replica leaves
 /// and 1013 when the client cannot keep up (reconnect), 4403 when the access token ends (re-issue, then reconnect), 4409 when newer
 /// sockets of the account have taken its place (do not reconnect), 4429 when a client keeps sending after `rate-limited` (reconnect in a minute).
+///
+/// With `v=2` frames are `{"topic","id","seq","data"}`: a `message` with an `id` is answered `accepted` or `rejected`, messages come numbered,
+/// and `since` resumes.
 #[utoipa::path(
     get,
     path = "/connect-dm",

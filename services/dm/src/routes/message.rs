@@ -1,7 +1,5 @@
 //! The history.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -13,23 +11,17 @@ use crate::app::App;
 use crate::domain::{Boundary, Message, Position, Shown};
 use crate::error::Error;
 use crate::history;
+use crate::names::PresentNames;
 use crate::store::Newest;
 
-/// Puts the present nicknames into messages; a person whose name nobody can tell keeps the one of then.
+/// Puts the present nicknames into messages. A person whose nickname is unknown keeps the one of the message.
 async fn shown(names: &dyn Names, messages: Vec<Message>) -> Result<Vec<Shown>, Denied> {
-    let mut people: Vec<Account> = Vec::new();
-    for message in &messages {
-        people.extend([message.sender.account.clone(), message.receiver.account.clone()]);
-    }
-    people.sort();
-    people.dedup();
-    let present: HashMap<Account, Option<String>> =
-        people.iter().cloned().zip(names.nicknames_of(&people).await?).collect();
-    let present = |account: &Account| present.get(account).cloned().flatten();
+    let present = PresentNames::of(names, messages.iter()).await?;
+    let name = |account: &Account| present.get(account).map(str::to_owned);
     Ok(messages
         .into_iter()
         .map(|message| {
-            let (sender, receiver) = (present(&message.sender.account), present(&message.receiver.account));
+            let (sender, receiver) = (name(&message.sender.account), name(&message.receiver.account));
             message.shown(sender, receiver)
         })
         .collect())

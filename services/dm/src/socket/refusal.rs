@@ -13,10 +13,16 @@ pub enum Refusal {
     RateLimited,
     /// It took so long that it was given up, stored or not.
     Overdue,
+    /// Of version 2: a field is missing or invalid.
+    InvalidFrame,
+    /// Of version 2: the socket takes no frames of the topic.
+    UnknownTopic,
+    /// Of version 2: the message that it answers is not in the conversation.
+    ReplyUnknown,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::ReceiverUnknown,
         Self::Blocked,
         Self::InvalidDate,
@@ -24,6 +30,9 @@ impl Refusal {
         Self::TextTooLong,
         Self::Unavailable,
         Self::RateLimited,
+        Self::InvalidFrame,
+        Self::UnknownTopic,
+        Self::ReplyUnknown,
     ];
 
     /// Stable; a client may match on it.
@@ -36,6 +45,9 @@ impl Refusal {
             Self::TextTooLong => "text-too-long",
             Self::RateLimited => "rate-limited",
             Self::Unavailable | Self::Overdue => "unavailable",
+            Self::InvalidFrame => "invalid-frame",
+            Self::UnknownTopic => "unknown-topic",
+            Self::ReplyUnknown => "reply-unknown",
         }
     }
 
@@ -49,6 +61,37 @@ impl Refusal {
             Self::Unavailable => "the message was not stored, try again later",
             Self::RateLimited => "too many messages: the message was not stored, try again later",
             Self::Overdue => "it took too long: look at the history before trying again",
+            Self::InvalidFrame => "a field of the frame is missing or invalid",
+            Self::UnknownTopic => "this socket takes no frames of this topic",
+            Self::ReplyUnknown => "the message that this one answers is not in the conversation",
+        }
+    }
+
+    /// The code in a frame of version 2. It does not tell a sender whether the receiver is unknown, has resigned or has blocked the sender.
+    pub const fn typed_code(self) -> &'static str {
+        match self {
+            Self::ReceiverUnknown | Self::Blocked => "not-delivered",
+            _ => self.code(),
+        }
+    }
+
+    pub const fn typed_detail(self) -> &'static str {
+        match self {
+            Self::ReceiverUnknown | Self::Blocked => "the message cannot be delivered",
+            _ => self.detail(),
+        }
+    }
+
+    /// Whether the same frame is refused again when it is sent again.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::ReceiverUnknown
+            | Self::Blocked
+            | Self::InvalidDate
+            | Self::EmptyText
+            | Self::TextTooLong
+            | Self::ReplyUnknown => true,
+            Self::Unavailable | Self::RateLimited | Self::Overdue | Self::InvalidFrame | Self::UnknownTopic => false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod documents;
 mod rewriting;
+mod stream;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,10 +23,14 @@ use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
-use crate::domain::{Claim, ConversationId, Erasure, Message, MessageId, NewMessage, Position, RepeatKey, Undelivered};
-use documents::{
-    document, id_of, ids_of, is_id_of, legacy_document, message_of, taken_over, timestamp, unclaimed, undelivered_of,
+use crate::domain::{
+    Claim, ClientKey, ConversationId, Erasure, Message, MessageId, NewMessage, Position, RepeatKey, Stored, Undelivered,
 };
+use documents::{
+    document, id_of, ids_of, is_id_of, legacy_document, message_of, stored_of, taken_over, timestamp, unclaimed,
+    undelivered_of,
+};
+use stream::{NUMBER, PLACE, PLACE_INDEX, place};
 
 /// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
 /// and `from` by their SHA-256, by which a resignation is remembered), the hash that names the two of them, times. Until somebody claims
@@ -55,6 +60,9 @@ const POSITION: &str = "position";
 /// By which a frame that is sent again is recognised; unique.
 const REPEAT_KEY: &str = "repeatKey";
 const REPEAT_KEY_INDEX: &str = "message_repeat_key";
+/// By which a frame with an id of its client is recognised; unique.
+const CLIENT_KEY: &str = "clientKey";
+const CLIENT_KEY_INDEX: &str = "message_client_key";
 /// The two people again, of the newest message of a conversation only: by it the list of conversations is read. An older message keeps it
 /// until the conversation is settled.
 const NEWEST_OF: &str = "newestOf";
@@ -145,9 +153,12 @@ impl MongoStore {
         }
         let due = index("message_push_due_at", doc! { "pushDueAt": 1 });
         self.collection(MESSAGES).create_index(sparse(due)).await?;
-        let mut repeats = sparse(index(REPEAT_KEY_INDEX, doc! { REPEAT_KEY: 1 }));
-        repeats.options.get_or_insert_default().unique = Some(true);
-        self.collection(MESSAGES).create_index(repeats).await?;
+        for (name, key) in [(REPEAT_KEY_INDEX, REPEAT_KEY), (CLIENT_KEY_INDEX, CLIENT_KEY)] {
+            let mut repeats = sparse(index(name, doc! { key: 1 }));
+            repeats.options.get_or_insert_default().unique = Some(true);
+            self.collection(MESSAGES).create_index(repeats).await?;
+        }
+        self.make_stream_indexes().await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
         let resignations = index("resignation_applied_at", doc! { "appliedAt": 1 });
@@ -181,22 +192,25 @@ impl MongoStore {
     }
 
     /// Finds out whose key a message could not have, and frees it when that message is too old to count.
-    async fn repeated(&self, message: &NewMessage) -> Result<Repeat, StoreError> {
+    async fn repeated(&self, message: &NewMessage, field: &str) -> Result<Repeat, StoreError> {
         let messages = self.collection(MESSAGES);
-        let key = message.repeat_key.as_ref().map_or("", RepeatKey::as_str);
-        let Some(known) = messages.find_one(doc! { REPEAT_KEY: key }).await? else {
+        let (key, window) = if field == CLIENT_KEY {
+            (message.client_key.as_ref().map(ClientKey::as_str), ClientKey::WINDOW)
+        } else {
+            (message.repeat_key.as_ref().map(RepeatKey::as_str), RepeatKey::WINDOW)
+        };
+        let key = key.unwrap_or_default();
+        let Some(known) = messages.find_one(doc! { field: key }).await? else {
             return Ok(Repeat::Free);
         };
         if known.get("_id").is_some_and(|id| is_id_of(&message.message.id, id)) {
             return Ok(Repeat::Itself);
         }
         let older = doc! {
-            REPEAT_KEY: key,
-            "storedAt": { "$lte": (message.stored_at - RepeatKey::WINDOW).as_millisecond() },
+            field: key,
+            "storedAt": { "$lte": (message.stored_at - window).as_millisecond() },
         };
-        let freed = messages
-            .update_one(older, doc! { "$unset": { REPEAT_KEY: "" } })
-            .await?;
+        let freed = messages.update_one(older, doc! { "$unset": { field: "" } }).await?;
         Ok(if freed.modified_count > 0 {
             Repeat::Free
         } else {
@@ -255,6 +269,14 @@ impl MongoStore {
             let unflag = doc! { "$unset": { NEWEST_OF: "" } };
             messages.update_many(doc! { "_id": { "$in": flagged } }, unflag).await?;
         }
+        for person in newest
+            .get_array("accounts")
+            .into_iter()
+            .flatten()
+            .filter_map(Bson::as_str)
+        {
+            self.number_frames(person).await?;
+        }
         Ok(())
     }
 
@@ -291,7 +313,7 @@ impl MongoStore {
             let unclaimed = doc! { "conversation": null, "$or": either.as_slice() };
             self.collection(MESSAGES).delete_many(unclaimed).await?;
         }
-        Ok(())
+        self.delete_frames(&person).await
     }
 
     /// A message that cannot be read gets no push, so that it blocks none of the others.
@@ -342,25 +364,47 @@ impl Store for MongoStore {
     /// A resignation that crosses this either marks the account before the second look, which then takes the message back, or looks for
     /// messages after it and finds this one. What a process leaves that is killed between the insert and the second look is swept.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
-        self.still_here(message).await?;
-        let document = document(message, event, self.writes_object_ids());
+        let conversation = message.message.conversation();
+        let last = async { Ok::<_, WriteError>(self.last_of(&conversation).await?) };
+        let ((), mut last) = futures::try_join!(self.still_here(message), last)?;
+        let mut document = document(message, event, self.writes_object_ids());
         let messages = self.collection(MESSAGES);
         loop {
+            if let Some(last) = last.as_ref().filter(|last| last.id >= message.message.id) {
+                return Err(WriteError::Behind(last.id.clone()));
+            }
+            let number = last.as_ref().map_or(0, |last| last.number) + 1;
+            document.insert(NUMBER, number);
+            document.insert(PLACE, place(&conversation, number));
             match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
                 Ok(_) => break,
                 // The id is ours alone: an earlier attempt did it.
                 Err(StoreError::Conflict(rule)) if rule == ID_INDEX => break,
-                Err(StoreError::Conflict(rule)) if rule == REPEAT_KEY_INDEX => match self.repeated(message).await? {
-                    Repeat::Another => return Ok(Outcome::Repeated),
-                    Repeat::Itself => break,
-                    Repeat::Free => {}
-                },
+                Err(StoreError::Conflict(rule)) if rule == REPEAT_KEY_INDEX || rule == CLIENT_KEY_INDEX => {
+                    let field = if rule == CLIENT_KEY_INDEX {
+                        CLIENT_KEY
+                    } else {
+                        REPEAT_KEY
+                    };
+                    match self.repeated(message, field).await? {
+                        Repeat::Another => return Ok(Outcome::Repeated),
+                        Repeat::Itself => break,
+                        Repeat::Free => {}
+                    }
+                }
+                // Another message took the number, or an earlier attempt stored this one.
+                Err(StoreError::Conflict(rule)) if rule == PLACE_INDEX => {
+                    last = self.last_of(&conversation).await?;
+                    if last.as_ref().is_some_and(|last| last.id == message.message.id) {
+                        break;
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         match self.still_here(message).await {
             Ok(()) => Ok(Outcome::Stored),
-            Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned)) => {
+            Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned | WriteError::Behind(_))) => {
                 let ours = doc! { "_id": ids_of([&message.message.id]) };
                 messages.delete_one(ours).await.map_err(StoreError::from)?;
                 Err(refused)
@@ -377,11 +421,26 @@ impl Store for MongoStore {
     }
 
     async fn forget_repeat_keys(&self, now: Timestamp) -> Result<(), StoreError> {
-        let older = (now - RepeatKey::WINDOW).as_millisecond();
-        let known = doc! { REPEAT_KEY: { "$gt": "" }, "storedAt": { "$lte": older } };
-        let forgotten = doc! { "$unset": { REPEAT_KEY: "" } };
-        self.collection(MESSAGES).update_many(known, forgotten).await?;
+        for (key, window) in [(REPEAT_KEY, RepeatKey::WINDOW), (CLIENT_KEY, ClientKey::WINDOW)] {
+            let older = (now - window).as_millisecond();
+            let known = doc! { key: { "$gt": "" }, "storedAt": { "$lte": older } };
+            let forgotten = doc! { "$unset": { key: "" } };
+            self.collection(MESSAGES).update_many(known, forgotten).await?;
+        }
         Ok(())
+    }
+
+    async fn with_client_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<Stored>, StoreError> {
+        let young = doc! { "$gt": (now - ClientKey::WINDOW).as_millisecond() };
+        let known = doc! { CLIENT_KEY: key.as_str(), "storedAt": young };
+        let found = self.collection(MESSAGES).find_one(known).await?;
+        found.as_ref().map(stored_of).transpose()
+    }
+
+    async fn message(&self, id: &MessageId) -> Result<Option<Stored>, StoreError> {
+        let owned = doc! { "_id": ids_of([id]), "conversation": { "$gt": "" } };
+        let found = self.collection(MESSAGES).find_one(owned).await?;
+        found.as_ref().map(stored_of).transpose()
     }
 
     async fn newest_within(

@@ -1,5 +1,7 @@
 //! Messages in SQLite.
 
+mod stream;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -17,9 +19,10 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
-    Claim, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Position,
-    RepeatKey, Undelivered,
+    Claim, ClientKey, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party,
+    Position, RepeatKey, Stored, Undelivered,
 };
+use stream::{add_frames, delete_frames};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -59,7 +62,16 @@ impl Store for SqliteStore {
                     return Ok(Outcome::Repeated);
                 }
             }
-            insert(&mut tx, message).await?;
+            if let Some(key) = &message.client_key {
+                forget_older_id(&mut tx, key, message.stored_at).await?;
+                if is_known_id(&mut tx, key).await? {
+                    tx.rollback().await.map_err(StoreError::from)?;
+                    return Ok(Outcome::Repeated);
+                }
+            }
+            let number = next_number(&mut tx, &message.message).await?;
+            insert(&mut tx, message, Some(number)).await?;
+            add_frames(&mut tx, &message.message).await?;
             enqueue(&mut tx, event, message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Outcome::Stored)
@@ -68,22 +80,55 @@ impl Store for SqliteStore {
     }
 
     async fn forget_repeat_keys(&self, now: Timestamp) -> Result<(), StoreError> {
-        while retrying(async || {
-            let mut tx = self.database.begin().await?;
-            let forgotten = sqlx::query(
+        for (statement, window) in [
+            (
                 "UPDATE message SET repeat_key = NULL WHERE id IN (SELECT id FROM message \
                  WHERE repeat_key IS NOT NULL AND stored_at <= ? LIMIT ?)",
-            )
-            .bind((now - RepeatKey::WINDOW).as_millisecond())
-            .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
-            .execute(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            Ok::<_, StoreError>(forgotten.rows_affected() > 0)
-        })
-        .await?
-        {}
+                RepeatKey::WINDOW,
+            ),
+            (
+                "UPDATE message SET client_key = NULL WHERE id IN (SELECT id FROM message \
+                 WHERE client_key IS NOT NULL AND stored_at <= ? LIMIT ?)",
+                ClientKey::WINDOW,
+            ),
+        ] {
+            while retrying(async || {
+                let mut tx = self.database.begin().await?;
+                let forgotten = sqlx::query(statement)
+                    .bind((now - window).as_millisecond())
+                    .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+                    .execute(&mut *tx)
+                    .await?;
+                tx.commit().await?;
+                Ok::<_, StoreError>(forgotten.rows_affected() > 0)
+            })
+            .await?
+            {}
+        }
         Ok(())
+    }
+
+    async fn with_client_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<Stored>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to \
+             FROM message WHERE client_key = ? AND stored_at > ?",
+        )
+        .bind(key.as_str())
+        .bind((now - ClientKey::WINDOW).as_millisecond())
+        .fetch_optional(self.database.reader())
+        .await?;
+        row.as_ref().map(stored_of).transpose()
+    }
+
+    async fn message(&self, id: &MessageId) -> Result<Option<Stored>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to \
+             FROM message WHERE id = ?",
+        )
+        .bind(id.as_str())
+        .fetch_optional(self.database.reader())
+        .await?;
+        row.as_ref().map(stored_of).transpose()
     }
 
     async fn newest_within(
@@ -216,6 +261,7 @@ impl Store for SqliteStore {
             retrying(async || self.close(erasure).await).await?;
             while retrying(async || self.erase_some(erasure).await).await? {}
             while retrying(async || self.forget_conversations(erasure).await).await? {}
+            while retrying(async || self.forget_frames(&erasure.account).await).await? {}
         }
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -294,11 +340,13 @@ impl Store for SqliteStore {
                 let stored = NewMessage {
                     message: message.clone(),
                     repeat_key: None,
+                    client_key: None,
+                    reply_to: None,
                     authorized_at: Timestamp::UNIX_EPOCH,
                     stored_at: Timestamp::UNIX_EPOCH,
                     push_due: None,
                 };
-                insert(&mut tx, &stored).await?;
+                insert(&mut tx, &stored, None).await?;
             }
             if !dry_run {
                 tx.commit().await?;
@@ -467,10 +515,19 @@ impl SqliteStore {
                 .fetch_all(&mut *tx)
                 .await?;
             delete(&mut tx, &ids).await?;
+            while delete_frames(&mut tx, &account).await? {}
             tx.commit().await?;
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Some of the account's frames whose messages are gone. False when there are no more.
+    async fn forget_frames(&self, account: &Account) -> Result<bool, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let deleted = delete_frames(&mut tx, account).await?;
+        tx.commit().await?;
+        Ok(deleted)
     }
 
     /// Some of the account's conversations that are empty now. False when there are no more.
@@ -524,15 +581,51 @@ async fn is_known(tx: &mut Tx, key: &RepeatKey) -> Result<bool, StoreError> {
     Ok(known.is_some())
 }
 
+/// Frees the key of a frame with an id whose message is too old to count.
+async fn forget_older_id(tx: &mut Tx, key: &ClientKey, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE message SET client_key = NULL WHERE client_key = ? AND stored_at <= ?")
+        .bind(key.as_str())
+        .bind((now - ClientKey::WINDOW).as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn is_known_id(tx: &mut Tx, key: &ClientKey) -> Result<bool, StoreError> {
+    let known: Option<i64> = sqlx::query_scalar("SELECT 1 FROM message WHERE client_key = ?")
+        .bind(key.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(known.is_some())
+}
+
+/// Returns the number of a new message in its conversation. The lock of the write transaction keeps others out until it is stored.
+async fn next_number(tx: &mut Tx, message: &Message) -> Result<i64, WriteError> {
+    let last: Option<(String, i64)> = sqlx::query_as(
+        "SELECT id, number FROM message WHERE conversation = ? AND number IS NOT NULL ORDER BY number DESC LIMIT 1",
+    )
+    .bind(message.conversation().as_str())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(StoreError::from)?;
+    match last {
+        Some((id, _)) if id.as_str() >= message.id.as_str() => Err(WriteError::Behind(MessageId::stored(id))),
+        last => Ok(last.map_or(0, |(_, number)| number) + 1),
+    }
+}
+
 async fn insert(
     tx: &mut Tx,
     NewMessage {
         message,
         repeat_key,
+        client_key,
+        reply_to,
         authorized_at,
         stored_at,
         push_due,
     }: &NewMessage,
+    number: Option<i64>,
 ) -> Result<(), StoreError> {
     let conversation = message.conversation();
     for account in [&message.sender.account, &message.receiver.account] {
@@ -544,7 +637,8 @@ async fn insert(
     }
     sqlx::query(
         "INSERT INTO message (id, conversation, sender, receiver, sender_nickname, receiver_nickname, date, text, made_at, \
-         stored_at, push_due_at, position, repeat_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         stored_at, push_due_at, position, repeat_key, client_key, reply_to, number) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(message.id.as_str())
     .bind(conversation.as_str())
@@ -559,9 +653,22 @@ async fn insert(
     .bind(push_due.map(Timestamp::as_millisecond))
     .bind(message.id.position().as_str())
     .bind(repeat_key.as_ref().map(RepeatKey::as_str))
+    .bind(client_key.as_ref().map(ClientKey::as_str))
+    .bind(reply_to.as_ref().map(MessageId::as_str))
+    .bind(number)
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+fn stored_of(row: &SqliteRow) -> Result<Stored, StoreError> {
+    let reply_to: Option<String> = row.try_get("reply_to")?;
+    Ok(Stored {
+        message: message_of(row)?,
+        number: row.try_get("number")?,
+        stored_at: timestamp(row.try_get("stored_at")?)?,
+        reply_to: reply_to.map(MessageId::stored),
+    })
 }
 
 fn undelivered_of(row: &SqliteRow) -> Result<Undelivered, StoreError> {

@@ -19,7 +19,8 @@ use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Opened, Outcome, Store, WriteError, open};
 use crate::domain::{
-    Boundary, Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, RepeatKey, Undelivered,
+    Boundary, ClientKey, Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, RepeatKey,
+    Undelivered,
 };
 use crate::legacy_messages::Claimer;
 use crate::socket::event;
@@ -47,6 +48,10 @@ on_both_engines!(
     a_resignation_and_messages_that_cross_leave_nothing,
     a_spring_dm_reads_every_id_before_during_and_after,
     push_tokens_are_those_set_last_and_go_with_their_account,
+    frames_have_numbers_without_a_gap_in_the_order_of_their_conversations,
+    a_frame_with_the_same_id_is_the_same_message_for_seven_days,
+    numbers_are_not_given_again_after_a_resignation,
+    messages_of_a_release_without_numbers_get_their_frames,
 );
 
 struct Kept {
@@ -99,6 +104,8 @@ impl Kept {
         NewMessage {
             message,
             repeat_key: None,
+            client_key: None,
+            reply_to: None,
             authorized_at: at(0),
             stored_at: at(stored),
             push_due: None,
@@ -110,7 +117,17 @@ impl Kept {
     }
 
     async fn keep(&self, message: &NewMessage) -> Result<Outcome, WriteError> {
-        self.store.keep(message, &self.event(message)).await
+        self.keep_as(&mut message.clone()).await
+    }
+
+    /// Stores a message as the socket does it: under a greater id when its conversation got a later message.
+    async fn keep_as(&self, message: &mut NewMessage) -> Result<Outcome, WriteError> {
+        loop {
+            match self.store.keep(message, &self.event(message)).await {
+                Err(WriteError::Behind(last)) => message.message.id = self.ids.next_after(&last),
+                kept => return kept,
+            }
+        }
     }
 
     /// A frame that is the same each time.
@@ -121,8 +138,8 @@ impl Kept {
     }
 
     async fn say(&self, from: &str, to: &str, date: i64, stored: i64) -> NewMessage {
-        let message = self.message(from, to, date, stored);
-        self.keep(&message).await.expect("the message is kept");
+        let mut message = self.message(from, to, date, stored);
+        self.keep_as(&mut message).await.expect("the message is kept");
         message
     }
 
@@ -893,4 +910,147 @@ async fn a_spring_dm_reads_every_id_before_during_and_after(bed: Bed) {
     assert_eq!(after.conversation("kim", "lee", None, 10).await.len(), 4);
     after.erase("kim", 5, EventId::new(&after.context)).await;
     assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 0);
+}
+
+/// Returns numbers and texts of an account's frames.
+async fn frames(kept: &Kept, name: &str) -> Vec<(i64, String)> {
+    let mut frames = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = kept.store.frames_after(&account(name), after, 7).await.unwrap();
+        let texts = page
+            .frames
+            .into_iter()
+            .map(|framed| (framed.seq, framed.stored.message.text.into_string()));
+        frames.extend(texts);
+        if !page.more {
+            return frames;
+        }
+        after = page.until.unwrap();
+    }
+}
+
+async fn frames_have_numbers_without_a_gap_in_the_order_of_their_conversations(bed: Bed) {
+    let replicas = [Kept::open(&bed).await, Kept::open(&bed).await];
+    let stored = (0..40).map(|number| {
+        let kept = &replicas[number % 2];
+        let (from, to) = [("kim", "lee"), ("lee", "kim"), ("park", "kim"), ("kim", "kim")][number % 4];
+        async move { kept.say(from, to, i64::try_from(number).unwrap(), 0).await }
+    });
+    join_all(stored).await;
+    // A process may have left messages without numbers; two readers number them at once.
+    let (one, other) = futures::join!(frames(&replicas[0], "kim"), frames(&replicas[1], "kim"));
+    assert_eq!(one, other);
+    let numbers: Vec<i64> = one.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(numbers, (1..=40).collect::<Vec<_>>());
+    assert_eq!(replicas[0].store.kept(&account("kim")).await.unwrap(), Some((1, 40)));
+    for (with, count) in [("lee", 20), ("park", 10), ("kim", 10)] {
+        let history = replicas[1].conversation("kim", with, None, 100).await;
+        assert_eq!(history.len(), count);
+        let framed: Vec<&String> = one
+            .iter()
+            .map(|(_, text)| text)
+            .filter(|text| history.contains(text))
+            .collect();
+        assert!(framed.iter().copied().eq(&history), "{framed:?} {history:?}");
+    }
+    let page = replicas[0].store.frames_after(&account("lee"), 0, 100).await.unwrap();
+    let numbers: Vec<_> = page.frames.iter().map(|framed| framed.stored.number).collect();
+    assert_eq!(numbers, (1..=20).map(Some).collect::<Vec<_>>());
+    let last = &page.frames[19];
+    let seq = replicas[1]
+        .store
+        .seq_of(&account("lee"), &last.stored.message.id)
+        .await
+        .unwrap();
+    assert_eq!(seq, Some(20));
+    let others = replicas[1]
+        .store
+        .seq_of(&account("park"), &last.stored.message.id)
+        .await
+        .unwrap();
+    assert_eq!(others, None);
+}
+
+async fn a_frame_with_the_same_id_is_the_same_message_for_seven_days(bed: Bed) {
+    let replicas = [Kept::open(&bed).await, Kept::open(&bed).await];
+    let key = ClientKey::of(&account("kim"), "c1");
+    let frame = |number: usize, stored: i64| {
+        let mut message = replicas[number % 2].message("kim", "lee", i64::try_from(number).unwrap(), stored);
+        message.client_key = Some(key.clone());
+        message
+    };
+    let frames: Vec<_> = (0..8).map(|number| frame(number, 0)).collect();
+    let at_once = frames
+        .iter()
+        .enumerate()
+        .map(|(number, frame)| replicas[number % 2].keep(frame));
+    let outcomes: Vec<_> = join_all(at_once).await.into_iter().map(Result::unwrap).collect();
+    let stored = outcomes.iter().filter(|&&outcome| outcome == Outcome::Stored).count();
+    assert_eq!(stored, 1, "{outcomes:?}");
+    let (store, week) = (&replicas[0].store, ClientKey::WINDOW.as_secs());
+    let known = store
+        .with_client_key(&key, at(week - 1))
+        .await
+        .unwrap()
+        .expect("it is known");
+    assert_eq!(store.message(&known.message.id).await.unwrap(), Some(known));
+    assert_eq!(store.with_client_key(&key, at(week)).await.unwrap(), None);
+    store.forget_repeat_keys(at(week - 1)).await.unwrap();
+    assert_eq!(replicas[1].keep(&frame(8, week - 1)).await.unwrap(), Outcome::Repeated);
+    assert_eq!(replicas[1].keep(&frame(9, week)).await.unwrap(), Outcome::Stored);
+    store.forget_repeat_keys(at(2 * week)).await.unwrap();
+    assert_eq!(replicas[0].keep(&frame(10, week + 1)).await.unwrap(), Outcome::Stored);
+    assert_eq!(replicas[0].conversation("kim", "lee", None, 10).await.len(), 3);
+}
+
+async fn numbers_are_not_given_again_after_a_resignation(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    kept.say("lee", "park", 0, 1).await;
+    kept.say("kim", "lee", 1, 1).await;
+    kept.say("lee", "kim", 2, 1).await;
+    assert_eq!(frames(&kept, "lee").await.len(), 3);
+    assert_eq!(frames(&kept, "kim").await.len(), 2);
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert_eq!(kept.store.kept(&account("kim")).await.unwrap(), None);
+    assert_eq!(frames(&kept, "lee").await, [(1, "lee park 0".to_owned())]);
+    kept.say("park", "lee", 3, 21).await;
+    assert_eq!(frames(&kept, "lee").await.last(), Some(&(4, "park lee 3".to_owned())));
+    kept.erase("lee", 30, EventId::new(&kept.context)).await;
+    assert_eq!(
+        kept.store.kept(&account("lee")).await.unwrap(),
+        None,
+        "also those of other people's messages"
+    );
+}
+
+/// A replica of the release before stores messages without a number during a roll-out; who reads their records gives them frames.
+async fn messages_of_a_release_without_numbers_get_their_frames(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    kept.say("kim", "lee", 0, 0).await;
+    assert_eq!(frames(&kept, "lee").await.len(), 1);
+    let former = kept.say("kim", "lee", 1, 0).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let messages = client.default_database().unwrap().collection::<Document>("message");
+    let fields = doc! { "$unset": { "number": "", "place": "", "unnumbered": "" } };
+    messages.update_one(doc! { "date": DATE + 1 }, fields).await.unwrap();
+    assert_eq!(frames(&kept, "lee").await.len(), 1);
+    for _ in 0..2 {
+        kept.store.enlist(&former.message.id).await.unwrap();
+        for name in ["kim", "lee"] {
+            let last = frames(&kept, name).await;
+            assert_eq!(last[1..], [(2, "kim lee 1".to_owned())]);
+        }
+    }
+    kept.say("lee", "kim", 2, 0).await;
+    let page = kept.store.frames_after(&account("kim"), 0, 10).await.unwrap();
+    let numbers: Vec<_> = page
+        .frames
+        .iter()
+        .map(|framed| (framed.seq, framed.stored.number))
+        .collect();
+    assert_eq!(numbers, [(1, Some(1)), (2, None), (3, Some(2))]);
 }

@@ -247,6 +247,7 @@ async fn what_a_spring_replica_stored_is_shown_here(bed: Bed) {
         sender_account: None,
         sender_socket: None,
         receiver_online: false,
+        numbered: false,
         frame: message("kim", "nobody", DATE, "lost").to_string(),
     })
     .await;

@@ -70,7 +70,7 @@ async fn history_is_paged_backwards_and_read_from_any_form(bed: Bed) {
         assert_eq!(read(lee.sign(request)).await, (StatusCode::OK, expected.clone()));
     }
 
-    // What is left empty is absent.
+    // An empty parameter is absent.
     let fields = [
         ("sender", "lee".to_owned()),
         ("receiver", "kim".to_owned()),

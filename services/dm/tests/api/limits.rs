@@ -31,7 +31,7 @@ async fn a_flood_of_valid_frames_is_limited_and_harms_nobody_else(bed: Bed) {
                 break;
             }
         }
-        // What came back: errors that say so, then the closing.
+        // The answers: errors that say so, then the closing.
         loop {
             match flooding.text_or_code().await {
                 Ok(text) => {

@@ -8,6 +8,7 @@ mod refusals;
 mod replicas;
 mod resign;
 mod revocations;
+mod stream;
 
 use std::sync::Arc;
 

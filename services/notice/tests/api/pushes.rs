@@ -26,6 +26,7 @@ fn message(sender: &Person, receiver: &Person, receiver_online: bool) -> DirectM
         sender_account: Some(sender.account.clone()),
         sender_socket: None,
         receiver_online,
+        numbered: false,
         frame: MESSAGE.to_owned(),
     }
 }

@@ -9,16 +9,22 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{OUTBOX, outbox_field};
 
-use super::{MESSAGE_ID, NEWEST_OF, POSITION, REPEAT_KEY};
+use super::stream::{NUMBER, UNNUMBERED};
+use super::{CLIENT_KEY, MESSAGE_ID, NEWEST_OF, POSITION, REPEAT_KEY};
 use crate::domain::{
-    ConversationId, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Unclaimed, Undelivered,
+    ConversationId, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Stored, Unclaimed, Undelivered,
 };
 
-/// Makes the document of a message, with its event in it.
+/// The message that a message answers.
+const REPLY_TO: &str = "replyTo";
+
+/// Makes the document of a message, with its event in it. It has no number yet.
 pub(super) fn document(
     NewMessage {
         message,
         repeat_key,
+        client_key,
+        reply_to,
         authorized_at,
         stored_at,
         push_due,
@@ -50,7 +56,8 @@ pub(super) fn document(
     document.extend(owners(&sender.account, &receiver.account));
     // The newest, until another is stored.
     if let Some(accounts) = document.get("accounts").cloned() {
-        document.insert(NEWEST_OF, accounts);
+        document.insert(NEWEST_OF, accounts.clone());
+        document.insert(UNNUMBERED, accounts);
     }
     if has_object_id {
         document.insert(MESSAGE_ID, message.id.as_str());
@@ -60,6 +67,12 @@ pub(super) fn document(
     }
     if let Some(key) = repeat_key {
         document.insert(REPEAT_KEY, key.as_str());
+    }
+    if let Some(key) = client_key {
+        document.insert(CLIENT_KEY, key.as_str());
+    }
+    if let Some(answered) = reply_to {
+        document.insert(REPLY_TO, answered.as_str());
     }
     document
 }
@@ -142,6 +155,18 @@ pub(super) fn undelivered_of(document: &Document) -> Result<Undelivered, StoreEr
     Ok(Undelivered {
         message: message_of(document)?,
         stored_at: timestamp(document, "storedAt")?,
+    })
+}
+
+pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
+    Ok(Stored {
+        message: message_of(document)?,
+        number: document.get_i64(NUMBER).ok(),
+        stored_at: timestamp(document, "storedAt")?,
+        reply_to: document
+            .get_str(REPLY_TO)
+            .ok()
+            .map(|id| MessageId::stored(id.to_owned())),
     })
 }
 

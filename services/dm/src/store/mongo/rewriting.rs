@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::OUTBOX;
 
-use super::{MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, REPEAT_KEY};
+use super::stream::{PLACE, UNNUMBERED};
+use super::{CLIENT_KEY, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, REPEAT_KEY};
 use crate::domain::MessageId;
 
 /// The lease of the replica that rewrites ids, and how many messages it rewrites within it.
@@ -19,7 +20,7 @@ const LEASE_TIME: Duration = Duration::from_secs(30);
 const BATCH: i64 = 100;
 
 /// Fields that are set in a message after it was written.
-const ADDED_LATER: [&str; 5] = [OUTBOX, POSITION, NEWEST_OF, "pushDueAt", "deliveredAt"];
+const ADDED_LATER: [&str; 6] = [OUTBOX, POSITION, NEWEST_OF, UNNUMBERED, "pushDueAt", "deliveredAt"];
 
 impl MongoStore {
     /// Rewrites a batch; false when there are no more, or another replica has the lease. What waits for the relay or for a push is left
@@ -55,7 +56,8 @@ impl MongoStore {
             let mut copy = original.clone();
             copy.insert("_id", object_id);
             copy.insert(MESSAGE_ID, &id);
-            // Unique, and the original has it still.
+            // Unique, and the original has them still.
+            let unique = [CLIENT_KEY, PLACE].map(|field| (field, copy.remove(field)));
             copy.remove(REPEAT_KEY);
             // A process that was killed may have left an older copy.
             messages
@@ -67,6 +69,18 @@ impl MongoStore {
                 unchanged.entry(field.to_owned()).or_insert(Bson::Null);
             }
             if messages.delete_one(unchanged).await?.deleted_count > 0 {
+                let mut moved = Document::new();
+                moved.extend(
+                    unique
+                        .into_iter()
+                        .filter_map(|(field, value)| Some((field.to_owned(), value?))),
+                );
+                if !moved.is_empty() {
+                    // A crash before this leaves a message that is not the same if its client sends it again.
+                    messages
+                        .update_one(doc! { "_id": object_id }, doc! { "$set": moved })
+                        .await?;
+                }
                 return Ok(());
             }
             let changed = messages.find_one(doc! { "_id": &id }).await?;

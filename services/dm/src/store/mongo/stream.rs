@@ -1,0 +1,277 @@
+//! The numbered frames of each account: documents of their own, which name the message.
+//!
+//! A message is stored with [`UNNUMBERED`], the people whose streams lack it. [`MongoStore::number_frames`] inserts the frames and takes the
+//! people out of the field. Its steps can be repeated by any replica, in parallel too:
+//!
+//! * a number is the `_id` of a frame, and is taken only when the frame below it can be seen, so that a reader who has seen a number has
+//!   seen all below it;
+//! * a second frame of the same message violates [`FRAME_INDEX`];
+//! * frames are inserted in the order of their messages' positions, and a message is stored only when all before it in its conversation
+//!   can be seen ([`WriteError::Behind`]), so that they have the order of their conversation.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use mongodb::IndexModel;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::IndexOptions;
+use sosohappy_common::Account;
+use sosohappy_store::StoreError;
+use sosohappy_store::mongo::ID_INDEX;
+
+use super::documents::{id_of, ids_of, stored_of};
+use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
+use crate::domain::{ConversationId, MessageId};
+#[cfg(doc)]
+use crate::store::WriteError;
+use crate::store::{Frames, Streams, is_full};
+
+/// `_id` (SHA-256 of the account, a colon, the number with 19 digits), `frame` (SHA-256 of the account, a colon, the message's id; unique),
+/// `message`.
+pub(super) const FRAMES: &str = "stream_frame";
+const FRAME: &str = "frame";
+const FRAME_INDEX: &str = "stream_frame_frame";
+
+/// The people (SHA-256 of their accounts) whose streams lack a message.
+pub(super) const UNNUMBERED: &str = "unnumbered";
+/// The number of a message in its conversation.
+pub(super) const NUMBER: &str = "number";
+/// Conversation, colon, number with 19 digits; unique.
+pub(super) const PLACE: &str = "place";
+pub(super) const PLACE_INDEX: &str = "message_place";
+
+/// Messages that are numbered at once.
+const BATCH: i64 = 500;
+
+/// Returns a text that sorts as the number does, behind a prefix.
+fn numbered(prefix: &str, number: i64) -> String {
+    format!("{prefix}:{number:019}")
+}
+
+/// Returns the condition on texts of [`numbered`] with that prefix, above a number.
+fn above(prefix: &str, number: i64) -> Document {
+    // The character after the colon.
+    doc! { "$gt": numbered(prefix, number), "$lt": format!("{prefix};") }
+}
+
+fn number_of(text: &str) -> Result<i64, StoreError> {
+    let number = text.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
+    number.ok_or_else(|| StoreError::corrupt("the number of a frame is not one"))
+}
+
+pub(super) fn place(conversation: &ConversationId, number: i64) -> String {
+    numbered(conversation.as_str(), number)
+}
+
+/// The last numbered message of a conversation.
+pub(super) struct Last {
+    pub id: MessageId,
+    pub number: i64,
+}
+
+impl MongoStore {
+    pub(super) async fn make_stream_indexes(&self) -> Result<(), StoreError> {
+        let index = |name: &str, key: &str| {
+            let options = IndexOptions::builder().name(name.to_owned()).sparse(true);
+            IndexModel::builder()
+                .keys(doc! { key: 1 })
+                .options(options.build())
+                .build()
+        };
+        let unique = |name: &str, key: &str| {
+            let mut index = index(name, key);
+            index.options.get_or_insert_default().unique = Some(true);
+            index
+        };
+        let messages = [index("message_unnumbered", UNNUMBERED), unique(PLACE_INDEX, PLACE)];
+        self.collection(MESSAGES).create_indexes(messages).await?;
+        self.collection(FRAMES).create_index(unique(FRAME_INDEX, FRAME)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn last_of(&self, conversation: &ConversationId) -> Result<Option<Last>, StoreError> {
+        let last = self
+            .collection(MESSAGES)
+            .find_one(doc! { PLACE: above(conversation.as_str(), 0) })
+            .sort(doc! { PLACE: -1 })
+            .projection(doc! { MESSAGE_ID: 1, NUMBER: 1 })
+            .await?;
+        let read = |last: Document| -> anyhow::Result<Last> {
+            Ok(Last {
+                id: id_of(&last)?,
+                number: last.get_i64(NUMBER)?,
+            })
+        };
+        last.map(read).transpose().map_err(StoreError::Corrupt)
+    }
+
+    /// Numbers the frames of a person (SHA-256 of the account).
+    pub(super) async fn number_frames(&self, person: &str) -> Result<(), StoreError> {
+        let messages = self.collection(MESSAGES);
+        loop {
+            let mut found: Vec<Document> = messages
+                .find(doc! { UNNUMBERED: person })
+                .limit(BATCH)
+                .projection(doc! { MESSAGE_ID: 1, POSITION: 1 })
+                .await?
+                .try_collect()
+                .await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            found.sort_by(|one, other| one.get_str(POSITION).ok().cmp(&other.get_str(POSITION).ok()));
+            let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
+            for document in &found {
+                let message = id_of(document).map_err(StoreError::Corrupt)?;
+                next = self.insert_frame(person, &message, next).await?;
+            }
+            let ids: Vec<Bson> = found
+                .iter()
+                .filter_map(|document| document.get("_id").cloned())
+                .collect();
+            let taken_out = doc! { "$pull": { UNNUMBERED: person } };
+            messages.update_many(doc! { "_id": { "$in": ids } }, taken_out).await?;
+        }
+    }
+
+    /// Inserts the frame of a message under that number, or the next free one; returns the number after it.
+    async fn insert_frame(&self, person: &str, message: &MessageId, mut number: i64) -> Result<i64, StoreError> {
+        let frames = self.collection(FRAMES);
+        loop {
+            let frame = doc! {
+                "_id": numbered(person, number),
+                FRAME: format!("{person}:{message}"),
+                "message": message.as_str(),
+            };
+            match frames.insert_one(frame).await.map_err(StoreError::from) {
+                Ok(_) => return Ok(number + 1),
+                // It has one: of another replica, or of an attempt before a crash.
+                Err(StoreError::Conflict(rule)) if rule == FRAME_INDEX => return Ok(number),
+                // Another replica took the number, for this frame or another.
+                Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
+                    number = self.end_of(person, -1).await?.unwrap_or_default() + 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Returns the number of the person's oldest (1) or newest (-1) frame.
+    async fn end_of(&self, person: &str, direction: i32) -> Result<Option<i64>, StoreError> {
+        let end = self
+            .collection(FRAMES)
+            .find_one(doc! { "_id": above(person, 0) })
+            .sort(doc! { "_id": direction })
+            .projection(doc! { "_id": 1 })
+            .await?;
+        let end = end.map(|end| {
+            end.get_str("_id")
+                .map(number_of)
+                .map_err(|error| StoreError::Corrupt(error.into()))
+        });
+        end.transpose()?.transpose()
+    }
+
+    /// Deletes the frames of a person whose messages are gone.
+    pub(super) async fn delete_frames(&self, person: &str) -> Result<(), StoreError> {
+        let mut seq = 0;
+        loop {
+            let frames = self.frames(person, seq, BATCH).await?;
+            let Some((last, _)) = frames.last() else { return Ok(()) };
+            seq = *last;
+            let there = self.messages_of(&frames).await?;
+            let gone = frames.iter().filter(|(_, message)| !there.contains_key(message));
+            let ids: Vec<String> = gone.map(|(seq, _)| numbered(person, *seq)).collect();
+            if !ids.is_empty() {
+                self.collection(FRAMES)
+                    .delete_many(doc! { "_id": { "$in": ids } })
+                    .await?;
+            }
+        }
+    }
+
+    async fn frames(&self, person: &str, seq: i64, limit: i64) -> Result<Vec<(i64, MessageId)>, StoreError> {
+        let found: Vec<Document> = self
+            .collection(FRAMES)
+            .find(doc! { "_id": above(person, seq) })
+            .sort(doc! { "_id": 1 })
+            .limit(limit)
+            .await?
+            .try_collect()
+            .await?;
+        let text = |frame: &Document, field: &str| -> Result<String, StoreError> {
+            let text = frame
+                .get_str(field)
+                .map_err(|error| StoreError::Corrupt(error.into()))?;
+            Ok(text.to_owned())
+        };
+        let frames = found.iter().map(|frame| {
+            let message = MessageId::stored(text(frame, "message")?);
+            Ok((number_of(&text(frame, "_id")?)?, message))
+        });
+        frames.collect()
+    }
+
+    /// The documents of the messages that are there.
+    async fn messages_of(&self, frames: &[(i64, MessageId)]) -> Result<HashMap<MessageId, Document>, StoreError> {
+        let ids = ids_of(frames.iter().map(|(_, message)| message));
+        let found = self.collection(MESSAGES).find(doc! { "_id": ids }).await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        let mut messages = HashMap::with_capacity(found.len());
+        for document in found {
+            messages.insert(id_of(&document).map_err(StoreError::Corrupt)?, document);
+        }
+        Ok(messages)
+    }
+}
+
+#[async_trait]
+impl Streams for MongoStore {
+    async fn enlist(&self, message: &MessageId) -> Result<(), StoreError> {
+        // An update with the people of the document itself; a message of this release has the field, empty or not.
+        let former = doc! { "_id": ids_of([message]), UNNUMBERED: null, "accounts": { "$gt": "" } };
+        let people = vec![doc! { "$set": { UNNUMBERED: "$accounts" } }];
+        self.collection(MESSAGES).update_one(former, people).await?;
+        Ok(())
+    }
+
+    async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError> {
+        let person = account.fingerprint();
+        self.number_frames(&person).await?;
+        let (oldest, newest) = futures::try_join!(self.end_of(&person, 1), self.end_of(&person, -1))?;
+        Ok(oldest.zip(newest))
+    }
+
+    async fn frames_after(&self, account: &Account, seq: i64, limit: u32) -> Result<Frames, StoreError> {
+        let person = account.fingerprint();
+        self.number_frames(&person).await?;
+        let found = self.frames(&person, seq, limit.into()).await?;
+        let messages = self.messages_of(&found).await?;
+        let mut frames = Frames {
+            more: is_full(found.len(), limit),
+            ..Frames::default()
+        };
+        for (seq, message) in found {
+            frames.until = Some(seq);
+            if let Some(document) = messages.get(&message) {
+                frames.push(seq, stored_of(document));
+            }
+        }
+        Ok(frames)
+    }
+
+    async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError> {
+        let person = account.fingerprint();
+        self.number_frames(&person).await?;
+        let frame = doc! { FRAME: format!("{person}:{message}") };
+        let found = self.collection(FRAMES).find_one(frame).await?;
+        let number = |found: Document| {
+            let id = found
+                .get_str("_id")
+                .map_err(|error| StoreError::Corrupt(error.into()))?;
+            number_of(id)
+        };
+        found.map(number).transpose()
+    }
+}
