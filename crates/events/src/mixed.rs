@@ -31,7 +31,8 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::SocketMessage
         | Topic::ConfigCanary
         | Topic::Post
-        | Topic::Moderation => &[],
+        | Topic::Moderation
+        | Topic::SocketFrame => &[],
     }
 }
 

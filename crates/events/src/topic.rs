@@ -25,6 +25,7 @@ pub enum Topic {
     ConfigCanary,
     Post,
     Moderation,
+    SocketFrame,
 }
 
 /// How long the broker keeps the records of a topic.
@@ -49,8 +50,8 @@ pub const LONGEST_TOKEN: Duration = Duration::from_hours(46);
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Short: a heartbeat is read within seconds.
-const HEARTBEAT_RETENTION: Duration = Duration::from_mins(10);
+/// Short: the records of a volatile topic are read within seconds.
+const VOLATILE_RETENTION: Duration = Duration::from_mins(10);
 
 /// How long dead letters are kept for an operator.
 pub const DEAD_LETTER_RETENTION: Duration = DAY.saturating_mul(30);
@@ -80,6 +81,7 @@ macro_rules! named {
             Topic::ConfigCanary => concat!($prefix, "configCanary"),
             Topic::Post => concat!($prefix, "post"),
             Topic::Moderation => concat!($prefix, "moderation"),
+            Topic::SocketFrame => concat!($prefix, "socketFrame"),
         }
     };
 }
@@ -104,6 +106,7 @@ impl Topic {
         Self::ConfigCanary,
         Self::Post,
         Self::Moderation,
+        Self::SocketFrame,
     ];
 
     /// Returns the wire name, which settings may change.
@@ -137,7 +140,7 @@ impl Topic {
     /// Returns whether only current readers need the records, so that a bus need not store them.
     #[must_use]
     pub const fn is_volatile(self) -> bool {
-        matches!(self, Self::Heartbeat)
+        matches!(self, Self::Heartbeat | Self::SocketFrame)
     }
 
     /// Whether the newest record of each key is the state of that key, kept for good.
@@ -151,7 +154,7 @@ impl Topic {
         match self {
             Self::AccessToken | Self::Expired => Retention::For(DAY.saturating_mul(2)),
             Self::ConfigBus | Self::SocketMessage | Self::ConfigCanary => Retention::For(DAY),
-            Self::Heartbeat => Retention::For(HEARTBEAT_RETENTION),
+            Self::Heartbeat | Self::SocketFrame => Retention::For(VOLATILE_RETENTION),
             Self::Resign
             | Self::NoticeLike
             | Self::DirectMessage
@@ -181,7 +184,7 @@ impl Topic {
             Self::NoticeLike | Self::Post => &[Service::Feed],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
-            Self::DirectMessage | Self::SocketMessage => &[Service::Dm],
+            Self::DirectMessage | Self::SocketMessage | Self::SocketFrame => &[Service::Dm],
             Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
             Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
         }
@@ -200,7 +203,7 @@ impl Topic {
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
             Self::NoticeLike | Self::Follow | Self::Notice => &[Service::Notice],
             Self::Moderation => &[Service::Feed],
-            Self::SocketMessage => &[Service::Dm],
+            Self::SocketMessage | Self::SocketFrame => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
             Self::DeviceToken | Self::DirectMessage => &[Service::Dm, Service::Notice],

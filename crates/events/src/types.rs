@@ -18,6 +18,7 @@ mod parse;
 mod post;
 mod relation;
 mod resign;
+mod socket_frame;
 mod socket_message;
 
 pub use access_token::{AccessTokenIssued, Role, SessionId, TokenDigest};
@@ -37,4 +38,5 @@ pub use notice_like::PostLiked;
 pub use post::{PostChange, PostChanged};
 pub use relation::{Relation, RelationChanged};
 pub use resign::AccountResigned;
+pub use socket_frame::SocketFrameSent;
 pub use socket_message::SocketMessageSent;

@@ -322,13 +322,19 @@ impl Hub {
     /// Frames of one account arrive in the order of the calls. A frame over [`Limits::frame_out_bytes`] is logged and not sent.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send(&self, account: &Account, frame: &str) -> usize {
-        self.send_where(account, frame, None, |_| true)
+        self.send_where(account, frame, None, |socket| socket.version == Version::One)
     }
 
     /// [`Hub::send`], with a report when one of the sockets has shown the frame.
     #[expect(clippy::must_use_candidate, reason = "on how many is for those who want to know")]
     pub fn send_reporting(&self, account: &Account, frame: &str, on_shown: &OnShown) -> usize {
-        self.send_where(account, frame, Some(on_shown), |_| true)
+        self.send_where(account, frame, Some(on_shown), |socket| socket.version == Version::One)
+    }
+
+    /// Queues a text frame without a number on every version 2 socket of the account here: one that no client acknowledges, and that is
+    /// not written again.
+    pub fn send_unnumbered(&self, account: &Account, frame: &str) {
+        self.send_where(account, frame, None, |socket| socket.version == Version::Two);
     }
 
     /// [`Hub::send`] on the sockets only that were there when it happened: a client that came later has it from the history.
@@ -345,7 +351,9 @@ impl Hub {
         on_shown: Option<&OnShown>,
     ) -> usize {
         let now = self.0.context.clock.now();
-        self.send_where(account, frame, on_shown, |socket| socket.was_there(happened_at, now))
+        self.send_where(account, frame, on_shown, |socket| {
+            socket.version == Version::One && socket.was_there(happened_at, now)
+        })
     }
 
     /// [`Hub::send_as_of`] on all sockets of the account but one, without a report.
@@ -359,7 +367,8 @@ impl Hub {
     ) -> usize {
         let now = self.0.context.clock.now();
         self.send_where(account, frame, None, |socket| {
-            socket.was_there(happened_at, now) && origin != Some(SocketId(socket.id))
+            let is_other = origin != Some(SocketId(socket.id));
+            socket.version == Version::One && is_other && socket.was_there(happened_at, now)
         })
     }
 
@@ -382,8 +391,7 @@ impl Hub {
                 return 0;
             };
             let frame = Utf8Bytes::from(frame);
-            let sockets = sockets.iter().filter(|socket| socket.version == Version::One);
-            for socket in sockets.filter(|socket| is_for(socket)) {
+            for socket in sockets.iter().filter(|socket| is_for(socket)) {
                 let frame = Queued {
                     frame: frame.clone(),
                     on_shown: on_shown.cloned(),

@@ -10,6 +10,7 @@ use sosohappy_realtime::Hub;
 use crate::settings::Settings;
 use crate::socket::DmProtocol;
 use crate::store::Store;
+use crate::unnumbered::Unnumbered;
 
 #[derive(Debug, Clone)]
 pub struct App {
@@ -18,5 +19,6 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub names: Arc<dyn Names>,
     pub hub: Hub,
+    pub unnumbered: Unnumbered,
     pub protocol: Arc<DmProtocol>,
 }

@@ -3,3 +3,4 @@
 pub mod device_token;
 pub mod resigned;
 pub mod sent;
+pub mod socket_frame;

@@ -3,6 +3,7 @@
 mod date;
 mod id;
 mod message;
+mod receipt;
 mod text;
 
 pub use date::{Boundary, MessageDate};
@@ -11,4 +12,5 @@ pub use message::{
     Claim, ClientKey, ConversationId, Erasure, Message, NewMessage, Party, RepeatKey, Shown, Stored, Unclaimed,
     Undelivered,
 };
+pub use receipt::{Marks, Progress, Receipt};
 pub use text::{InvalidText, MessageText, largest_frame};

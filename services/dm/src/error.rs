@@ -13,6 +13,8 @@ pub enum Error {
     Cursor,
     #[error("size: from 1 to {0}")]
     Size(u32),
+    #[error("no account has the nickname")]
+    Nickname,
     #[error(transparent)]
     Names(#[from] Denied),
     #[error(transparent)]
@@ -23,6 +25,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Count(_) | Error::Cursor | Error::Size(_) => Self::invalid_parameter(error.to_string()),
+            Error::Nickname => Self::not_found("nickname-unknown", "Unknown nickname"),
             Error::Names(denied) => denied.into(),
             Error::Store(error) => Self::from(&error),
         }

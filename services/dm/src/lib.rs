@@ -21,6 +21,7 @@ mod socket;
 mod spring;
 mod store;
 mod undelivered;
+mod unnumbered;
 
 use std::sync::Arc;
 
@@ -34,19 +35,21 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
-use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, SocketMessageSent};
+use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, SocketFrameSent, SocketMessageSent};
 use sosohappy_realtime::{Hub, Marks, Present, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::device_token::Devices;
 use crate::consumers::resigned::Resigned;
 use crate::consumers::sent::Sent;
+use crate::consumers::socket_frame::SocketFrames;
 use crate::domain::{MessageId, MessageIds};
 use crate::metrics::DmMetrics;
 pub use crate::settings::Settings;
 use crate::settling::Settling;
 use crate::socket::DmProtocol;
 use crate::store::Store;
+use crate::unnumbered::Unnumbered;
 
 pub const SERVICE: &str = "dm-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
@@ -92,7 +95,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     );
 
     let ids = MessageIds::new(&context);
-    let delivered = shown_marks(&context, &opened.store);
+    let unnumbered = Unnumbered {
+        bus: bus.clone(),
+        names: identity.names.clone(),
+        directory: opened.directory.clone(),
+        context: context.clone(),
+    };
+    let delivered = shown_marks(&context, &opened.store, &unnumbered);
     let sent = Sent::new(
         hub.clone(),
         ids.clone(),
@@ -104,6 +113,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     );
     spawn_reader::<DirectMessageSent>(&context, bus.clone(), Start::Latest, sent.clone());
     spawn_reader::<SocketMessageSent>(&context, bus.clone(), Start::Latest, sent);
+    spawn_reader::<SocketFrameSent>(&context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
     spawn_consumer::<DeviceTokenSet>(&context, bus.clone(), Devices(opened.store.clone()));
     let resigned = Resigned {
         store: opened.store.clone(),
@@ -125,6 +135,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay,
         settling: Settling::spawn(&context, &opened.store),
         delivered,
+        unnumbered: unnumbered.clone(),
         metrics,
     };
     let app = App {
@@ -133,6 +144,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: opened.store,
         names: identity.names.clone(),
         hub,
+        unnumbered,
         protocol: Arc::new(protocol),
     };
     Ok(Service::new(
@@ -144,11 +156,15 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     ))
 }
 
-/// Marks messages as delivered when a socket has shown them.
-fn shown_marks(context: &Context, store: &Arc<dyn Store>) -> Marks<MessageId> {
-    let store = store.clone();
+/// Marks messages as delivered when a socket has shown them, and tells their senders.
+fn shown_marks(context: &Context, store: &Arc<dyn Store>, unnumbered: &Unnumbered) -> Marks<MessageId> {
+    let (store, unnumbered) = (store.clone(), unnumbered.clone());
     Marks::spawn(context, move |messages: Vec<MessageId>, at| {
-        let store = store.clone();
-        Box::pin(async move { store.delivered(&messages, at).await })
+        let (store, unnumbered) = (store.clone(), unnumbered.clone());
+        Box::pin(async move {
+            let receipts = store.delivered(&messages, at).await?;
+            unnumbered.tell(&receipts).await;
+            Ok(())
+        })
     })
 }

@@ -2,6 +2,7 @@
 
 mod connect;
 mod message;
+mod receipt;
 
 use sosohappy_access::{Identity, protect};
 use sosohappy_common::http::Class;
@@ -14,7 +15,10 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
     let closed = OpenApiRouter::new()
         .routes(Class::Connect.of(routes!(connect::connect_dm)))
         .routes(Class::Read.of(routes!(message::find_direct_message)))
-        .routes(Class::Read.of(routes!(message::find_multiple_direct_message)));
+        .routes(Class::Read.of(routes!(message::find_multiple_direct_message)))
+        .routes(Class::Write.of(routes!(receipt::mark_read)))
+        .routes(Class::Read.of(routes!(receipt::unread_count)))
+        .routes(Class::Read.of(routes!(receipt::catch_up)));
     OpenApiRouter::new()
         .nest("/dm-service", protect(closed, identity))
         .with_state(app)

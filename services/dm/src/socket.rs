@@ -29,9 +29,10 @@ use crate::names::PresentNames;
 use crate::settings::Settings;
 use crate::settling::Settling;
 use crate::store::{Framed, Outcome, Store, WriteError};
+use crate::unnumbered::Unnumbered;
 pub use frame::Frame;
 pub use refusal::Refusal;
-use typed::MessageData;
+use typed::{MessageData, ReadData, TypingData};
 
 /// Frames that a client may have missed to get them on its socket. A client that missed more reads the conversations.
 const MOST_MISSED: i64 = 1_000;
@@ -48,6 +49,7 @@ pub struct DmProtocol {
     pub relay: RelayHandle,
     pub settling: Settling,
     pub delivered: Marks<MessageId>,
+    pub unnumbered: Unnumbered,
     pub metrics: DmMetrics,
 }
 
@@ -123,7 +125,7 @@ impl Protocol for DmProtocol {
             Version::Two => {
                 let frame = Incoming::parse(text).ok_or(Close::BadFrame)?;
                 match correlation.scope(self.take_typed(caller, origin, &frame)).await {
-                    Ok(answer) => Ok(Some(answer)),
+                    Ok(answer) => Ok(answer),
                     Err(NotTaken::Refused(refusal)) => {
                         self.metrics.refused(refusal);
                         Ok(Some(typed::refused(frame.id.as_deref(), refusal)))
@@ -179,11 +181,64 @@ impl DmProtocol {
     }
 
     /// Returns the answer to a frame of version 2.
-    async fn take_typed(&self, caller: &Caller, origin: Origin<'_>, frame: &Incoming) -> Result<String, NotTaken> {
+    async fn take_typed(
+        &self,
+        caller: &Caller,
+        origin: Origin<'_>,
+        frame: &Incoming,
+    ) -> Result<Option<String>, NotTaken> {
         match frame.topic.as_str() {
-            "message" => self.take_message(caller, origin, frame).await,
+            "message" => Ok(Some(self.take_message(caller, origin, frame).await?)),
+            "read" => self.take_read(caller, frame).await.map(|()| None),
+            "typing" => self.take_typing(caller, frame).await.map(|()| None),
             _ => Err(Refusal::UnknownTopic.into()),
         }
+    }
+
+    /// The caller has read the messages of a person up to the frame of that number.
+    async fn take_read(&self, caller: &Caller, frame: &Incoming) -> Result<(), NotTaken> {
+        let ReadData { receiver, seq } = typed::data(frame)?;
+        let seq = frame.seq.or(seq).filter(|seq| *seq > 0).ok_or(Refusal::InvalidFrame)?;
+        let other = self
+            .names
+            .account_of(&receiver)
+            .await?
+            .ok_or(Refusal::ReceiverUnknown)?;
+        let at = self.store.frames_after(&caller.account, seq - 1, 1).await?;
+        let Some(framed) = at.frames.first().filter(|framed| framed.seq == seq) else {
+            return Err(Refusal::InvalidFrame.into());
+        };
+        let up_to = framed.stored.message.id.position();
+        let now = self.context.clock.now();
+        let receipt = self.store.read(&caller.account, &other, Some(&up_to), now).await?;
+        self.unnumbered.tell(receipt.as_slice()).await;
+        Ok(())
+    }
+
+    /// Tells the receiver's devices, if there are any; nothing is kept.
+    async fn take_typing(&self, caller: &Caller, frame: &Incoming) -> Result<(), NotTaken> {
+        let TypingData { receiver } = typed::data(frame)?;
+        let receiver = self
+            .names
+            .account_of(&receiver)
+            .await?
+            .ok_or(Refusal::ReceiverUnknown)?;
+        let (blocked, online) = futures::try_join!(
+            self.directory.blocked(&caller.account, &receiver),
+            self.present.anywhere(&receiver)
+        )?;
+        if blocked || !online {
+            return Ok(());
+        }
+        let sender = self.nickname(caller).await?;
+        self.unnumbered.typing(&sender, receiver).await;
+        Ok(())
+    }
+
+    /// Returns the caller's present nickname. Of an account without a profile nobody could answer a message.
+    async fn nickname(&self, caller: &Caller) -> Result<String, NotTaken> {
+        let names = self.names.nicknames_of(std::slice::from_ref(&caller.account)).await?;
+        Ok(names.into_iter().flatten().next().ok_or(Refusal::Unavailable)?)
     }
 
     /// Stores a message and answers `accepted`. The same id again is answered as the first time, whatever the frame says.
@@ -218,9 +273,7 @@ impl DmProtocol {
         data: MessageData,
         key: &ClientKey,
     ) -> Result<Option<Stored>, NotTaken> {
-        let names = self.names.nicknames_of(std::slice::from_ref(&caller.account)).await?;
-        // Of an account without a profile nobody could answer a message.
-        let sender = names.into_iter().flatten().next().ok_or(Refusal::Unavailable)?;
+        let sender = self.nickname(caller).await?;
         let date = match data.date {
             Some(date) => existing(date)?,
             None => MessageDate::at(self.context.clock.now()),

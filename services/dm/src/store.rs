@@ -5,7 +5,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 #[cfg(doc)]
 use crate::domain::RepeatKey;
 use crate::domain::{
-    Claim, ClientKey, ConversationId, Erasure, Message, MessageId, NewMessage, Position, Stored, Unclaimed, Undelivered,
+    Claim, ClientKey, ConversationId, Erasure, Marks, Message, MessageId, NewMessage, Position, Receipt, Stored,
+    Unclaimed, Undelivered,
 };
 use crate::settings::MessageSettings;
 
@@ -106,6 +107,32 @@ pub trait Streams: Send + Sync {
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError>;
 }
 
+/// Up to which number each person was shown a conversation and has read it, and which messages a person has not read. Messages without a
+/// number count for neither.
+#[async_trait]
+pub trait Receipts: Send + Sync {
+    /// They were shown; the first time counts. They get no push any more. Returns the receipts for senders whose clients have ids for their
+    /// messages: those of version 2.
+    async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<Vec<Receipt>, StoreError>;
+
+    /// The account has read the messages that it has from the other one, up to a position (inclusive) or all. Returns a receipt if it had not
+    /// read that far.
+    async fn read(
+        &self,
+        reader: &Account,
+        sender: &Account,
+        up_to: Option<&Position>,
+        at: Timestamp,
+    ) -> Result<Option<Receipt>, StoreError>;
+
+    /// The number of messages that the account has not read.
+    async fn unread(&self, account: &Account) -> Result<u64, StoreError>;
+
+    /// The marks of the account's conversations with these people.
+    async fn marks(&self, account: &Account, others: &[&Account])
+    -> Result<HashMap<ConversationId, Marks>, StoreError>;
+}
+
 /// A part of a conversation. All bounds that are given hold.
 #[derive(Debug, Clone, Default)]
 pub struct Range {
@@ -120,7 +147,7 @@ pub struct Range {
 /// A page of conversations.
 #[derive(Debug, Default)]
 pub struct Newest {
-    pub messages: Vec<Message>,
+    pub messages: Vec<Stored>,
     /// Where the next page begins; none at the end.
     pub next: Option<Position>,
 }
@@ -136,7 +163,7 @@ pub struct UnclaimedPage {
 
 /// One suite of tests runs on both adapters.
 #[async_trait]
-pub trait Store: Streams + Ping + Debug {
+pub trait Store: Streams + Receipts + Ping + Debug {
     /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has, or one of
     /// the last [`ClientKey::WINDOW`].
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
@@ -168,9 +195,6 @@ pub trait Store: Streams + Ping + Debug {
     /// Makes the newest message of a conversation the only one that [`Store::newest`] reads, and numbers the frames of its two people. It
     /// need not be called after every message: until then [`Store::newest`] reads more of the conversation, and skips it. SQLite needs none.
     async fn settle(&self, conversation: &ConversationId) -> Result<(), StoreError>;
-
-    /// They were shown; the first time counts. They get no push any more.
-    async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError>;
 
     /// Whether the message is there and was not shown yet.
     async fn waits(&self, message: &MessageId) -> Result<bool, StoreError>;

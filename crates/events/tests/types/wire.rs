@@ -5,7 +5,7 @@ use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
     ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, ModeratedContent, ModerationAction,
     NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, RelayHeartbeat, Role, SessionExpired,
-    SessionId, State, TokenDigest, WithdrawnLike,
+    SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -499,4 +499,15 @@ fn moderation() {
         )),
         &[],
     );
+}
+
+#[test]
+fn socket_frame() {
+    let frame = r#"{"topic":"typing","data":{"sender":"별이"}}"#;
+    let event = SocketFrameSent {
+        account: account(LEE),
+        frame: frame.into(),
+    };
+    golden(&event, Some(LEE), Some(frame), &[]);
+    assert!(spring::<SocketFrameSent>("no account", Some(frame)).is_err());
 }

@@ -60,7 +60,7 @@ impl Route {
                 "role" => "moderator",
                 "accepted" => "true",
                 "id" => "0123456789abcdef",
-                "idList" => "01890000-0000-7000-8000-000000000000",
+                "idList" | "messageId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest"
                 | "payload" | "app_id" | "user_id" | "referrer_type" => "something",

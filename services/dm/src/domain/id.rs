@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use serde::Deserialize;
 use sosohappy_common::Context;
 use sosohappy_events::EventId;
 use uuid::Uuid;
@@ -65,8 +66,18 @@ impl MessageId {
 }
 
 /// Where a message stands in the server's order, in every conversation: a UUID of version 7 as text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Position(String);
+
+/// Of a message's id.
+impl TryFrom<String> for Position {
+    type Error = uuid::Error;
+
+    fn try_from(id: String) -> Result<Self, uuid::Error> {
+        MessageId(id).position().0.parse()
+    }
+}
 
 impl FromStr for Position {
     type Err = uuid::Error;

@@ -157,6 +157,7 @@ pub async fn find_multiple_direct_message(
         return Err(Error::Size(MOST_CONVERSATIONS));
     }
     let Newest { messages, next } = app.store.newest(&caller.account, before.as_ref(), size).await?;
+    let messages = messages.into_iter().map(|stored| stored.message).collect();
     let content = shown(&*app.names, messages).await?;
     Ok(Json(if is_list {
         Conversations::List(content)

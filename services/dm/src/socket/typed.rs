@@ -24,6 +24,21 @@ pub struct MessageData {
     pub reply_to: Option<String>,
 }
 
+/// The data of a `read` frame from a client.
+#[derive(Deserialize)]
+pub struct ReadData {
+    pub receiver: String,
+    /// Also beside the data.
+    #[serde(default)]
+    pub seq: Option<i64>,
+}
+
+/// The data of a `typing` frame from a client.
+#[derive(Deserialize)]
+pub struct TypingData {
+    pub receiver: String,
+}
+
 /// Returns the data of a frame; the error names what is missing.
 pub fn data<T: serde::de::DeserializeOwned>(frame: &Incoming) -> Result<T, NotTaken> {
     serde_json::from_value(frame.data.clone()).map_err(|_| Refusal::InvalidFrame.into())

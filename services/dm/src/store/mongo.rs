@@ -1,6 +1,7 @@
 //! Messages in MongoDB. A message is one document with its event in it.
 
 mod documents;
+mod receipts;
 mod rewriting;
 mod stream;
 
@@ -159,6 +160,7 @@ impl MongoStore {
             self.collection(MESSAGES).create_index(repeats).await?;
         }
         self.make_stream_indexes().await?;
+        self.make_receipt_indexes().await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
         let resignations = index("resignation_applied_at", doc! { "appliedAt": 1 });
@@ -313,6 +315,7 @@ impl MongoStore {
             let unclaimed = doc! { "conversation": null, "$or": either.as_slice() };
             self.collection(MESSAGES).delete_many(unclaimed).await?;
         }
+        self.forget_watermarks(&person).await?;
         self.delete_frames(&person).await
     }
 
@@ -511,22 +514,15 @@ impl Store for MongoStore {
         let last = found.last().filter(|_| is_full(found.len(), limit));
         let next = last.and_then(|last| last.get_str(POSITION).ok());
         let next = next.map(|position| Position::stored(position.to_owned()));
-        let mut messages = found.iter().map(message_of).collect::<Result<Vec<_>, _>>()?;
+        let mut messages = found.iter().map(stored_of).collect::<Result<Vec<_>, _>>()?;
         // Of a conversation that is not settled yet, the first is the newest.
         let mut seen = HashSet::new();
-        messages.retain(|message| seen.insert(message.conversation()));
+        messages.retain(|stored| seen.insert(stored.message.conversation()));
         Ok(Newest { messages, next })
     }
 
     async fn settle(&self, conversation: &ConversationId) -> Result<(), StoreError> {
         self.settle_named(conversation.as_str()).await
-    }
-
-    async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError> {
-        let waiting = doc! { "_id": ids_of(messages), "deliveredAt": null };
-        let shown = doc! { "$set": { "deliveredAt": at.as_millisecond() }, "$unset": { "pushDueAt": "" } };
-        self.collection(MESSAGES).update_many(waiting, shown).await?;
-        Ok(())
     }
 
     async fn waits(&self, message: &MessageId) -> Result<bool, StoreError> {
@@ -862,7 +858,7 @@ mod tests {
             let accounts = document.get("accounts").cloned().unwrap();
             document.extend(doc! {
                 "_id": id.as_str(), POSITION: id.position().as_str(), NEWEST_OF: accounts,
-                "sender": "kim", "receiver": "other", "date": 2_023_090_513_248_392_i64, "text": "hello",
+                "sender": "kim", "receiver": "other", "date": 2_023_090_513_248_392_i64, "text": "hello", "storedAt": 0_i64,
             });
             document
         });

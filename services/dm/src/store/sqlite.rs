@@ -1,5 +1,6 @@
 //! Messages in SQLite.
 
+mod receipts;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
@@ -169,8 +170,8 @@ impl Store for SqliteStore {
 
     async fn newest(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Newest, StoreError> {
         let mut query = QueryBuilder::<Engine>::new(
-            "SELECT message.id, sender, receiver, sender_nickname, receiver_nickname, date, text, position \
-             FROM conversation JOIN message ON message.id = (\
+            "SELECT message.id, sender, receiver, sender_nickname, receiver_nickname, date, text, position, number, stored_at, \
+             reply_to FROM conversation JOIN message ON message.id = (\
                  SELECT newest.id FROM message AS newest WHERE newest.conversation = conversation.id \
                  ORDER BY newest.position DESC LIMIT 1) \
              WHERE account = ",
@@ -186,32 +187,13 @@ impl Store for SqliteStore {
             .map(|row| row.try_get("position").map(Position::stored))
             .transpose()?;
         Ok(Newest {
-            messages: rows.iter().map(message_of).collect::<Result<_, _>>()?,
+            messages: rows.iter().map(stored_of).collect::<Result<_, _>>()?,
             next,
         })
     }
 
     async fn settle(&self, _conversation: &ConversationId) -> Result<(), StoreError> {
         Ok(())
-    }
-
-    async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<(), StoreError> {
-        retrying(async || {
-            let mut tx = self.database.begin().await?;
-            for messages in messages.chunks(BATCH) {
-                let mut update = QueryBuilder::<Engine>::new("UPDATE message SET push_due_at = NULL, delivered_at = ");
-                update
-                    .push_bind(at.as_millisecond())
-                    .push(" WHERE delivered_at IS NULL AND id IN (");
-                let mut ids = update.separated(", ");
-                for message in messages {
-                    ids.push_bind(message.as_str());
-                }
-                update.push(")").build().execute(&mut *tx).await?;
-            }
-            Ok(tx.commit().await?)
-        })
-        .await
     }
 
     async fn waits(&self, message: &MessageId) -> Result<bool, StoreError> {
@@ -533,6 +515,13 @@ impl SqliteStore {
     /// Some of the account's conversations that are empty now. False when there are no more.
     async fn forget_conversations(&self, erasure: &Erasure) -> Result<bool, StoreError> {
         let mut tx = self.database.begin().await?;
+        sqlx::query(
+            "DELETE FROM watermark WHERE conversation IN (SELECT own.id FROM conversation AS own WHERE own.account = ? \
+             AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = own.id))",
+        )
+        .bind(erasure.account.as_str())
+        .execute(&mut *tx)
+        .await?;
         let forgotten = sqlx::query(
             "DELETE FROM conversation WHERE id IN (SELECT own.id FROM conversation AS own WHERE own.account = ? \
              AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = own.id) LIMIT ?)",
@@ -628,6 +617,7 @@ async fn insert(
     number: Option<i64>,
 ) -> Result<(), StoreError> {
     let conversation = message.conversation();
+    let is_unread = number.is_some() && message.sender.account != message.receiver.account;
     for account in [&message.sender.account, &message.receiver.account] {
         sqlx::query("INSERT INTO conversation (account, id) VALUES (?, ?) ON CONFLICT DO NOTHING")
             .bind(account.as_str())
@@ -637,8 +627,8 @@ async fn insert(
     }
     sqlx::query(
         "INSERT INTO message (id, conversation, sender, receiver, sender_nickname, receiver_nickname, date, text, made_at, \
-         stored_at, push_due_at, position, repeat_key, client_key, reply_to, number) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         stored_at, push_due_at, position, repeat_key, client_key, reply_to, number, unread) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(message.id.as_str())
     .bind(conversation.as_str())
@@ -656,6 +646,7 @@ async fn insert(
     .bind(client_key.as_ref().map(ClientKey::as_str))
     .bind(reply_to.as_ref().map(MessageId::as_str))
     .bind(number)
+    .bind(is_unread.then_some(1_i64))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -682,15 +673,17 @@ fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_millisecond(millis).map_err(|_| StoreError::corrupt("a time in the database is not one"))
 }
 
+fn account_of(row: &SqliteRow, column: &str) -> Result<Account, StoreError> {
+    let text: &str = row.try_get(column)?;
+    text.parse()
+        .context("an account in the database is not one")
+        .map_err(StoreError::Corrupt)
+}
+
 fn message_of(row: &SqliteRow) -> Result<Message, StoreError> {
     let party = |account: &str, nickname: &str| -> Result<Party, StoreError> {
-        let text: &str = row.try_get(account)?;
-        let account = text
-            .parse()
-            .context("an account in the database is not one")
-            .map_err(StoreError::Corrupt)?;
         Ok(Party {
-            account,
+            account: account_of(row, account)?,
             nickname: row.try_get(nickname)?,
         })
     };

@@ -19,8 +19,8 @@ use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Opened, Outcome, Store, WriteError, open};
 use crate::domain::{
-    Boundary, ClientKey, Erasure, Message, MessageDate, MessageIds, MessageText, NewMessage, Party, RepeatKey,
-    Undelivered,
+    Boundary, ClientKey, ConversationId, Erasure, Marks, Message, MessageDate, MessageIds, MessageText, NewMessage,
+    Party, Progress, Receipt, RepeatKey, Undelivered,
 };
 use crate::legacy_messages::Claimer;
 use crate::socket::event;
@@ -52,6 +52,8 @@ on_both_engines!(
     a_frame_with_the_same_id_is_the_same_message_for_seven_days,
     numbers_are_not_given_again_after_a_resignation,
     messages_of_a_release_without_numbers_get_their_frames,
+    watermarks_only_rise,
+    watermarks_go_with_a_resignation,
 );
 
 struct Kept {
@@ -153,7 +155,8 @@ impl Kept {
     }
 
     async fn newest(&self, name: &str) -> Vec<String> {
-        texts(self.store.newest(&account(name), None, 10).await.unwrap().messages)
+        let newest = self.store.newest(&account(name), None, 10).await.unwrap();
+        texts(newest.messages.into_iter().map(|stored| stored.message).collect())
     }
 
     async fn pending(&self) -> Vec<Outgoing> {
@@ -309,10 +312,9 @@ async fn the_newest_of_each_conversation(bed: Bed) {
     kept.say("park", "lee", 9, 0).await;
     assert_eq!(kept.newest("kim").await, ["kim kim 1", "park kim 7", "lee kim 4"]);
     assert_eq!(kept.newest("lee").await, ["park lee 9", "lee kim 4"]);
-    assert_eq!(
-        texts(kept.store.newest(&account("kim"), None, 1).await.unwrap().messages),
-        ["kim kim 1"]
-    );
+    let first = kept.store.newest(&account("kim"), None, 1).await.unwrap().messages;
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].message.text.as_str(), "kim kim 1");
 }
 
 /// Case E7.
@@ -335,7 +337,7 @@ async fn conversations_beyond_a_thousand_are_reached_by_pages(bed: Bed) {
     let (mut read, mut before, mut pages) = (Vec::new(), None, 0);
     loop {
         let page = kept.store.newest(&account("kim"), before.as_ref(), 400).await.unwrap();
-        read.extend(page.messages);
+        read.extend(page.messages.into_iter().map(|stored| stored.message));
         pages += 1;
         before = page.next;
         if before.is_none() {
@@ -1053,4 +1055,112 @@ async fn messages_of_a_release_without_numbers_get_their_frames(bed: Bed) {
         .map(|framed| (framed.seq, framed.stored.number))
         .collect();
     assert_eq!(numbers, [(1, Some(1)), (2, None), (3, Some(2))]);
+}
+
+async fn watermarks_only_rise(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    let mut said = Vec::new();
+    for number in 0..4 {
+        let mut message = kept.message("kim", "lee", number, 0);
+        message.client_key = Some(ClientKey::of(&kim, &number.to_string()));
+        kept.keep_as(&mut message).await.unwrap();
+        said.push(message.message.id);
+    }
+    let old = kept.say("park", "lee", 0, 0).await.message.id;
+    let conversation = ConversationId::between(&kim, &lee);
+    let marks = async |of: &Account, other: &Account| kept.store.marks(of, &[other]).await.unwrap()[&conversation];
+    assert_eq!(kept.store.unread(&lee).await.unwrap(), 5);
+
+    let delivered = kept
+        .store
+        .delivered(&[said[1].clone(), old, said[0].clone()], at(1))
+        .await
+        .unwrap();
+    let receipt = Receipt {
+        reader: lee.clone(),
+        sender: kim.clone(),
+        progress: Progress::Delivered,
+        message: said[1].clone(),
+        number: 2,
+        at: at(1),
+    };
+    assert_eq!(delivered, [receipt.clone()], "none for a client that has no ids");
+    assert_eq!(kept.store.delivered(&said[..2], at(2)).await.unwrap(), []);
+    let seen = Marks {
+        unread: 0,
+        delivered: 2,
+        read: 0,
+    };
+    assert_eq!(marks(&kim, &lee).await, seen);
+
+    let read = async |up_to: Option<usize>| {
+        let up_to = up_to.map(|number| said[number].position());
+        kept.store.read(&lee, &kim, up_to.as_ref(), at(3)).await.unwrap()
+    };
+    let expected = Receipt {
+        progress: Progress::Read,
+        message: said[2].clone(),
+        number: 3,
+        at: at(3),
+        ..receipt
+    };
+    assert_eq!(read(Some(2)).await, Some(expected));
+    assert_eq!(read(Some(1)).await, None);
+    assert_eq!(kept.store.unread(&lee).await.unwrap(), 2);
+    assert_eq!(
+        marks(&kim, &lee).await,
+        Marks {
+            unread: 0,
+            delivered: 3,
+            read: 3
+        }
+    );
+    assert_eq!(
+        marks(&lee, &kim).await,
+        Marks {
+            unread: 1,
+            delivered: 0,
+            read: 0
+        }
+    );
+    assert!(!kept.store.waits(&said[2]).await.unwrap(), "what was read is delivered");
+    assert!(kept.store.waits(&said[3]).await.unwrap());
+    assert_eq!(read(None).await.map(|receipt| receipt.number), Some(4));
+    assert_eq!(read(None).await, None);
+    assert_eq!(
+        kept.store.delivered(&said[3..], at(4)).await.unwrap(),
+        [],
+        "it was read before"
+    );
+    assert_eq!(kept.store.unread(&lee).await.unwrap(), 1);
+    assert_eq!(
+        kept.store.read(&kim, &account("park"), None, at(5)).await.unwrap(),
+        None
+    );
+}
+
+async fn watermarks_go_with_a_resignation(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    for number in 0..3 {
+        kept.say("kim", "lee", number, 1).await;
+    }
+    kept.store
+        .read(&lee, &kim, None, at(2))
+        .await
+        .unwrap()
+        .expect("a receipt");
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert_eq!(kept.store.unread(&lee).await.unwrap(), 0);
+    kept.directory.set_nickname(&kim, Some("kim"), at(30)).await.unwrap();
+    let mut anew = kept.message("kim", "lee", 0, 31);
+    anew.authorized_at = at(30);
+    kept.keep_as(&mut anew).await.unwrap();
+    let marks = kept.store.marks(&kim, &[&lee]).await.unwrap();
+    assert_eq!(
+        marks[&ConversationId::between(&kim, &lee)],
+        Marks::default(),
+        "the numbers began anew"
+    );
 }

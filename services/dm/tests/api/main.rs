@@ -4,6 +4,7 @@ mod access;
 mod delivery;
 mod history;
 mod limits;
+mod receipts;
 mod refusals;
 mod replicas;
 mod resign;

@@ -9,6 +9,7 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{OUTBOX, outbox_field};
 
+use super::receipts::{UNREAD, unread};
 use super::stream::{NUMBER, UNNUMBERED};
 use super::{CLIENT_KEY, MESSAGE_ID, NEWEST_OF, POSITION, REPEAT_KEY};
 use crate::domain::{
@@ -58,6 +59,9 @@ pub(super) fn document(
     if let Some(accounts) = document.get("accounts").cloned() {
         document.insert(NEWEST_OF, accounts.clone());
         document.insert(UNNUMBERED, accounts);
+    }
+    if sender.account != receiver.account {
+        document.insert(UNREAD, unread(&receiver.account, &message.conversation()));
     }
     if has_object_id {
         document.insert(MESSAGE_ID, message.id.as_str());

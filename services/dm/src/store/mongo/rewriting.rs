@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::OUTBOX;
 
+use super::receipts::UNREAD;
 use super::stream::{PLACE, UNNUMBERED};
 use super::{CLIENT_KEY, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, REPEAT_KEY};
 use crate::domain::MessageId;
@@ -20,7 +21,15 @@ const LEASE_TIME: Duration = Duration::from_secs(30);
 const BATCH: i64 = 100;
 
 /// Fields that are set in a message after it was written.
-const ADDED_LATER: [&str; 6] = [OUTBOX, POSITION, NEWEST_OF, UNNUMBERED, "pushDueAt", "deliveredAt"];
+const ADDED_LATER: [&str; 7] = [
+    OUTBOX,
+    POSITION,
+    NEWEST_OF,
+    UNNUMBERED,
+    UNREAD,
+    "pushDueAt",
+    "deliveredAt",
+];
 
 impl MongoStore {
     /// Rewrites a batch; false when there are no more, or another replica has the lease. What waits for the relay or for a push is left

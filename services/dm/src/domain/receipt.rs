@@ -1,0 +1,41 @@
+//! How far a person has got in a conversation.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sosohappy_common::Account;
+
+use super::MessageId;
+
+/// The state of the messages up to a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// A device has shown them.
+    Delivered,
+    /// The person has read them.
+    Read,
+}
+
+/// A person has got further in a conversation than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub reader: Account,
+    /// The other person of the conversation.
+    pub sender: Account,
+    pub progress: Progress,
+    /// The newest of the messages.
+    pub message: MessageId,
+    pub number: i64,
+    pub at: Timestamp,
+}
+
+/// A conversation as one of its people sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Messages that the person has not read.
+    pub unread: u64,
+    /// Up to which number the devices of the other person have shown the messages; 0 if none.
+    pub delivered: i64,
+    /// Up to which number the other person has read them.
+    pub read: i64,
+}

@@ -1,0 +1,223 @@
+//! Watermarks and unread messages.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use mongodb::IndexModel;
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
+use sosohappy_common::Account;
+use sosohappy_store::StoreError;
+use sosohappy_store::mongo::ID_INDEX;
+
+use super::documents::{ids_of, message_of};
+use super::stream::NUMBER;
+use super::{CLIENT_KEY, MESSAGES, MongoStore, POSITION};
+use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt};
+use crate::store::Receipts;
+
+/// `_id` (conversation, a colon, SHA-256 of the reader), `accounts` (SHA-256 of both), `delivered`, `read`: numbers in the conversation.
+const WATERMARKS: &str = "watermark";
+
+/// SHA-256 of the receiver, a colon, the conversation; taken away when the receiver has read the message.
+pub(super) const UNREAD: &str = "unread";
+
+pub(super) fn unread(receiver: &Account, conversation: &ConversationId) -> String {
+    format!("{}:{}", receiver.fingerprint(), conversation.as_str())
+}
+
+fn watermark(conversation: &ConversationId, reader: &Account) -> String {
+    format!("{}:{}", conversation.as_str(), reader.fingerprint())
+}
+
+impl MongoStore {
+    pub(super) async fn make_receipt_indexes(&self) -> Result<(), StoreError> {
+        let index = |name: &str, key: &str| {
+            let options = IndexOptions::builder().name(name.to_owned()).sparse(true);
+            IndexModel::builder()
+                .keys(doc! { key: 1 })
+                .options(options.build())
+                .build()
+        };
+        self.collection(MESSAGES)
+            .create_index(index("message_unread", UNREAD))
+            .await?;
+        self.collection(WATERMARKS)
+            .create_index(index("watermark_accounts", "accounts"))
+            .await?;
+        Ok(())
+    }
+
+    /// Raises a watermark; false if it is as high already.
+    async fn raise(&self, receipt: &Receipt) -> Result<bool, StoreError> {
+        let conversation = ConversationId::between(&receipt.reader, &receipt.sender);
+        let (field, raised) = match receipt.progress {
+            Progress::Delivered => ("delivered", doc! { "delivered": receipt.number }),
+            Progress::Read => ("read", doc! { "delivered": receipt.number, "read": receipt.number }),
+        };
+        let lower = doc! {
+            "_id": watermark(&conversation, &receipt.reader),
+            "$or": [{ field: null }, { field: { "$lt": receipt.number } }],
+        };
+        let accounts = [receipt.reader.fingerprint(), receipt.sender.fingerprint()];
+        let update = doc! { "$max": raised, "$setOnInsert": { "accounts": accounts.as_slice() } };
+        let written = self
+            .collection(WATERMARKS)
+            .update_one(lower.clone(), update.clone())
+            .upsert(true)
+            .await;
+        match written.map_err(StoreError::from) {
+            Ok(_) => Ok(true),
+            // It is there: as high, or inserted meanwhile.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
+                let raised = self.collection(WATERMARKS).update_one(lower, update).await?;
+                Ok(raised.matched_count > 0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn forget_watermarks(&self, person: &str) -> Result<(), StoreError> {
+        self.collection(WATERMARKS)
+            .delete_many(doc! { "accounts": person })
+            .await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Receipts for MongoStore {
+    async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<Vec<Receipt>, StoreError> {
+        let collection = self.collection(MESSAGES);
+        let waiting = doc! { "_id": ids_of(messages), "deliveredAt": null };
+        let shown = doc! { "$set": { "deliveredAt": at.as_millisecond() }, "$unset": { "pushDueAt": "" } };
+        collection.update_many(waiting, shown).await?;
+        let numbered = doc! { "_id": ids_of(messages), NUMBER: { "$gt": 0 } };
+        let found: Vec<Document> = collection
+            .find(numbered)
+            .sort(doc! { NUMBER: 1 })
+            .await?
+            .try_collect()
+            .await?;
+        let mut newest = HashMap::new();
+        for document in &found {
+            let message = message_of(document)?;
+            let receipt = Receipt {
+                reader: message.receiver.account,
+                sender: message.sender.account,
+                progress: Progress::Delivered,
+                message: message.id,
+                number: document.get_i64(NUMBER).unwrap_or_default(),
+                at,
+            };
+            let key = (receipt.sender.clone(), receipt.reader.clone());
+            newest.insert(key, (receipt, document.contains_key(CLIENT_KEY)));
+        }
+        let raise = newest.into_values().map(async |(receipt, is_awaited)| {
+            let told = self.raise(&receipt).await? && is_awaited;
+            Ok::<_, StoreError>(told.then_some(receipt))
+        });
+        let receipts = futures::future::try_join_all(raise).await?;
+        Ok(receipts.into_iter().flatten().collect())
+    }
+
+    async fn read(
+        &self,
+        reader: &Account,
+        sender: &Account,
+        up_to: Option<&Position>,
+        at: Timestamp,
+    ) -> Result<Option<Receipt>, StoreError> {
+        let conversation = ConversationId::between(reader, sender);
+        let messages = self.collection(MESSAGES);
+        let mut received = doc! { "conversation": conversation.as_str(), "receiverAccount": reader.as_str() };
+        let mut unread = doc! { UNREAD: unread(reader, &conversation) };
+        if let Some(up_to) = up_to {
+            let up_to = doc! { "$lte": up_to.as_str() };
+            received.insert(POSITION, up_to.clone());
+            unread.insert(POSITION, up_to);
+        }
+        received.insert(NUMBER, doc! { "$gt": 0 });
+        // The watermark first: after a crash in between, the call is made again for the messages that are still unread.
+        let newest = messages.find_one(received).sort(doc! { POSITION: -1 }).await?;
+        let mut receipt = None;
+        if let Some(newest) = newest {
+            let found = Receipt {
+                reader: reader.clone(),
+                sender: sender.clone(),
+                progress: Progress::Read,
+                message: message_of(&newest)?.id,
+                number: newest.get_i64(NUMBER).unwrap_or_default(),
+                at,
+            };
+            receipt = self.raise(&found).await?.then_some(found);
+        }
+        let undelivered = {
+            let mut undelivered = unread.clone();
+            undelivered.insert("deliveredAt", mongodb::bson::Bson::Null);
+            undelivered
+        };
+        let delivered = doc! { "$set": { "deliveredAt": at.as_millisecond() } };
+        messages.update_many(undelivered, delivered).await?;
+        let read = doc! { "$unset": { UNREAD: "", "pushDueAt": "" } };
+        messages.update_many(unread, read).await?;
+        Ok(receipt)
+    }
+
+    async fn unread(&self, account: &Account) -> Result<u64, StoreError> {
+        let person = account.fingerprint();
+        // The character after the colon.
+        let theirs = doc! { UNREAD: { "$gt": format!("{person}:"), "$lt": format!("{person};") } };
+        Ok(self.collection(MESSAGES).count_documents(theirs).await?)
+    }
+
+    async fn marks(
+        &self,
+        account: &Account,
+        others: &[&Account],
+    ) -> Result<HashMap<ConversationId, Marks>, StoreError> {
+        let conversations: Vec<_> = others
+            .iter()
+            .map(|other| (ConversationId::between(account, other), *other))
+            .collect();
+        let keys: Vec<String> = conversations.iter().map(|(id, _)| unread(account, id)).collect();
+        let counts = [
+            doc! { "$match": { UNREAD: { "$in": &keys } } },
+            doc! { "$group": { "_id": format!("${UNREAD}"), "count": { "$sum": 1_i64 } } },
+        ];
+        let (messages, collection) = (self.collection(MESSAGES), self.collection(WATERMARKS));
+        let counts = messages.aggregate(counts);
+        let ids: Vec<String> = conversations.iter().map(|(id, other)| watermark(id, other)).collect();
+        let watermarks = collection.find(doc! { "_id": { "$in": &ids } });
+        let (counts, watermarks) =
+            futures::try_join!(async { counts.await?.try_collect::<Vec<Document>>().await }, async {
+                watermarks.await?.try_collect::<Vec<Document>>().await
+            })?;
+        let by_id = |documents: Vec<Document>| -> HashMap<String, Document> {
+            let named = documents
+                .into_iter()
+                .filter_map(|it| Some((it.get_str("_id").ok()?.to_owned(), it)));
+            named.collect()
+        };
+        let (counts, watermarks) = (by_id(counts), by_id(watermarks));
+        let number = |document: Option<&Document>, field: &str| {
+            document.and_then(|found| found.get_i64(field).ok()).unwrap_or_default()
+        };
+        let marks = conversations
+            .into_iter()
+            .zip(keys)
+            .zip(ids)
+            .map(|(((id, _), key), watermark)| {
+                let watermark = watermarks.get(&watermark);
+                let marks = Marks {
+                    unread: u64::try_from(number(counts.get(&key), "count")).unwrap_or_default(),
+                    delivered: number(watermark, "delivered"),
+                    read: number(watermark, "read"),
+                };
+                (id, marks)
+            });
+        Ok(marks.collect())
+    }
+}

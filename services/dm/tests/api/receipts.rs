@@ -1,0 +1,202 @@
+//! Delivered and read marks, unread counts, catching up, typing.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+
+use super::stream::{frame, open, seq, typed};
+use super::{DATE, Dm, message, read, two};
+
+on_both_engines!(
+    the_sender_sees_what_was_delivered_and_read,
+    a_person_reads_on_one_device_for_all,
+    typing_is_told_and_kept_nowhere,
+    a_client_catches_up_in_pages_of_a_bounded_size,
+);
+
+impl Dm {
+    pub async fn get(&self, who: &Person, call: &str) -> (StatusCode, Value) {
+        read(who.sign(self.client.get(self.at(call)))).await
+    }
+
+    async fn unread(&self, who: &Person) -> u64 {
+        let (status, body) = self.get(who, "unreadCount").await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body["count"].as_u64().unwrap()
+    }
+}
+
+async fn the_sender_sees_what_was_delivered_and_read(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (open(&here, &kim, "").await, open(&there, &lee, "").await);
+    from.send(typed("1", "lee", "hello")).await;
+    let id = frame(&mut from, "accepted").await["data"]["messageId"].clone();
+    let received = frame(&mut to, "message").await;
+    to.send(json!({ "topic": "ack", "seq": seq(&received) }).to_string())
+        .await;
+    let receipt = frame(&mut from, "receipt").await["data"].clone();
+    assert_eq!(
+        (&receipt["state"], &receipt["reader"], &receipt["sender"]),
+        (&json!("delivered"), &json!("lee"), &json!("kim"))
+    );
+    assert_eq!((&receipt["messageId"], &receipt["number"]), (&id, &json!(1)));
+
+    let reading = json!({ "topic": "read", "data": { "receiver": "kim", "seq": seq(&received) } });
+    to.send(reading.to_string()).await;
+    let receipt = frame(&mut from, "receipt").await["data"].clone();
+    assert_eq!((&receipt["state"], &receipt["messageId"]), (&json!("read"), &id));
+    // Again changes nothing; a later message does.
+    to.send(reading.to_string()).await;
+    from.send(typed("2", "lee", "again")).await;
+    frame(&mut to, "message").await;
+    let (status, body) = there.post(&lee, "markRead", &[("receiver", "kim")]).await;
+    assert_eq!((status, &body["count"]), (StatusCode::OK, &json!(0)), "{body}");
+    let receipt = frame(&mut from, "receipt").await["data"].clone();
+    assert_eq!(
+        (&receipt["state"], &receipt["number"]),
+        (&json!("read"), &json!(2)),
+        "{receipt}"
+    );
+}
+
+async fn a_person_reads_on_one_device_for_all(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let mut phone = open(&dm, &lee, "").await;
+    let mut from = dm.connect(&kim).await;
+    for number in 0..3 {
+        from.send(message("kim", "lee", DATE + number, "hello").to_string())
+            .await;
+    }
+    from.send(message("kim", "kim", DATE, "memo").to_string()).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(frame(&mut phone, "message").await["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((dm.unread(&lee).await, dm.unread(&kim).await), (3, 0));
+    let (_, body) = dm
+        .post(&lee, "markRead", &[("receiver", "kim"), ("messageId", &ids[1])])
+        .await;
+    assert_eq!(body["count"], 1, "{body}");
+    let receipt = frame(&mut phone, "receipt").await;
+    assert_eq!(
+        receipt["data"]["messageId"], ids[1],
+        "also on the reader's devices: {receipt}"
+    );
+    let (_, body) = dm
+        .post(&lee, "markRead", &[("receiver", "kim"), ("messageId", &ids[0])])
+        .await;
+    assert_eq!(body["count"], 1, "{body}");
+    // Of an answer nothing changes for the person who wrote it.
+    phone.send(typed("1", "kim", "hi")).await;
+    frame(&mut phone, "accepted").await;
+    assert_eq!((dm.unread(&lee).await, dm.unread(&kim).await), (1, 1));
+    for (wrong, status) in [
+        (&[("receiver", "nobody")][..], StatusCode::NOT_FOUND),
+        (&[("receiver", "kim"), ("messageId", "x")], StatusCode::BAD_REQUEST),
+        (&[], StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(dm.post(&lee, "markRead", wrong).await.0, status, "{wrong:?}");
+    }
+}
+
+async fn typing_is_told_and_kept_nowhere(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let (kim, lee) = two(&bed).await;
+    let mut old = there.connect(&lee).await;
+    let (mut from, mut to) = (open(&here, &kim, "").await, open(&there, &lee, "").await);
+    let typing = json!({ "topic": "typing", "data": { "receiver": "lee" } }).to_string();
+    from.send(typing.clone()).await;
+    let told = frame(&mut to, "typing").await;
+    assert_eq!(told, json!({ "topic": "typing", "data": { "sender": "kim" } }));
+    drop(to);
+    eventually("the receiver is away", async || {
+        from.send(typing.clone()).await;
+        from.send(typed("1", "lee", "done")).await;
+        let accepted = frame(&mut from, "accepted").await;
+        assert_eq!(accepted["data"]["seq"], 1, "a typing frame has no number");
+        Some(())
+    })
+    .await;
+    let mut again = open(&here, &lee, "&since=0").await;
+    assert_eq!(again.json().await["topic"], "message");
+    assert!(again.silent_for(Duration::from_millis(300)).await);
+    assert_eq!(old.json().await["text"], "done", "the old app sees messages only");
+    assert_eq!(here.history(&lee, "kim").await.as_array().map(Vec::len), Some(1));
+}
+
+async fn a_client_catches_up_in_pages_of_a_bounded_size(bed: Bed) {
+    const CONVERSATIONS: usize = 60;
+    let dm = Dm::start_with(&bed, &[("sockets.frames-per-minute", "off")]).await;
+    let (kim, lee) = two(&bed).await;
+    let mut from = open(&dm, &lee, "").await;
+    let long = "🩷".repeat(300);
+    let mut names = Vec::new();
+    for number in 0..CONVERSATIONS {
+        let name = format!("p{number}");
+        let person = bed.person(&format!("p{number}@example.com+kakao"), &name).await;
+        let mut socket = open(&dm, &person, "").await;
+        for count in 0..=number % 3 {
+            socket.send(typed(&count.to_string(), "kim", &long)).await;
+            frame(&mut socket, "accepted").await;
+        }
+        names.push(name);
+    }
+    from.send(typed("1", "kim", "short")).await;
+    frame(&mut from, "accepted").await;
+    let (_, body) = dm.post(&kim, "markRead", &[("receiver", "p59")]).await;
+    assert_eq!(body["count"], 60 * 2 + 1 - 3, "{body}");
+
+    let (mut cursor, mut found, mut pages) = ("start".to_owned(), Vec::new(), 0);
+    loop {
+        let answer = kim
+            .sign(dm.client.get(dm.at("catchUp")).query(&[("cursor", &cursor)]))
+            .send()
+            .await
+            .unwrap();
+        let text = answer.text().await.unwrap();
+        assert!(text.len() <= 50 * 1024, "{} bytes", text.len());
+        let page: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(page["seq"], 60 * 2 + 1, "{page}");
+        found.extend(page["conversations"].as_array().unwrap().clone());
+        pages += 1;
+        let Some(next) = page["nextCursor"].as_str() else { break };
+        next.clone_into(&mut cursor);
+    }
+    assert!(pages > 1);
+    names.reverse();
+    let with: Vec<&str> = found
+        .iter()
+        .map(|conversation| conversation["with"].as_str().unwrap())
+        .collect();
+    assert_eq!(with[0], "lee");
+    assert_eq!(with[1..], names);
+    let newest = &found[0];
+    assert_eq!(
+        (&newest["message"]["text"], &newest["message"]["isCut"]),
+        (&json!("short"), &json!(false))
+    );
+    assert_eq!(
+        (&newest["unread"], &newest["message"]["number"]),
+        (&json!(1), &json!(1))
+    );
+    let cut = &found[1];
+    assert_eq!(
+        (&cut["message"]["isCut"], &cut["unread"]),
+        (&json!(true), &json!(0)),
+        "{cut}"
+    );
+    // The other person sees the marks.
+    let p59 = bed.person("p59@example.com+kakao", "p59").await;
+    let (_, theirs) = dm.get(&p59, "catchUp").await;
+    let theirs = &theirs["conversations"][0];
+    assert_eq!(
+        (&theirs["with"], &theirs["read"], &theirs["delivered"]),
+        (&json!("kim"), &json!(3), &json!(3))
+    );
+    assert_eq!(theirs["unread"], 0);
+    assert_eq!(dm.get(&kim, "catchUp?cursor=x").await.0, StatusCode::BAD_REQUEST);
+}
