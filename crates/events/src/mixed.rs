@@ -32,7 +32,8 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::ConfigCanary
         | Topic::Post
         | Topic::Moderation
-        | Topic::SocketFrame => &[],
+        | Topic::SocketFrame
+        | Topic::MessageChange => &[],
     }
 }
 

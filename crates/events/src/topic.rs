@@ -26,6 +26,7 @@ pub enum Topic {
     Post,
     Moderation,
     SocketFrame,
+    MessageChange,
 }
 
 /// How long the broker keeps the records of a topic.
@@ -82,12 +83,13 @@ macro_rules! named {
             Topic::Post => concat!($prefix, "post"),
             Topic::Moderation => concat!($prefix, "moderation"),
             Topic::SocketFrame => concat!($prefix, "socketFrame"),
+            Topic::MessageChange => concat!($prefix, "messageChange"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -107,6 +109,7 @@ impl Topic {
         Self::Post,
         Self::Moderation,
         Self::SocketFrame,
+        Self::MessageChange,
     ];
 
     /// Returns the wire name, which settings may change.
@@ -162,7 +165,8 @@ impl Topic {
             | Self::Erased
             | Self::Notice
             | Self::Post
-            | Self::Moderation => Retention::For(DAY.saturating_mul(7)),
+            | Self::Moderation
+            | Self::MessageChange => Retention::For(DAY.saturating_mul(7)),
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
         }
     }
@@ -184,7 +188,7 @@ impl Topic {
             Self::NoticeLike | Self::Post => &[Service::Feed],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
-            Self::DirectMessage | Self::SocketMessage | Self::SocketFrame => &[Service::Dm],
+            Self::DirectMessage | Self::SocketMessage | Self::SocketFrame | Self::MessageChange => &[Service::Dm],
             Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
             Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
         }
@@ -206,7 +210,7 @@ impl Topic {
             Self::SocketMessage | Self::SocketFrame => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
-            Self::DeviceToken | Self::DirectMessage => &[Service::Dm, Service::Notice],
+            Self::DeviceToken | Self::DirectMessage | Self::MessageChange => &[Service::Dm, Service::Notice],
             Self::Erased => &[Service::Auth],
             // For projections and services to come.
             Self::Post => &[],

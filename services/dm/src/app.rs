@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use sosohappy_access::Names;
+use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
 use sosohappy_realtime::Hub;
+use sosohappy_store::Directory;
 
 use crate::settings::Settings;
 use crate::socket::DmProtocol;
@@ -20,5 +22,7 @@ pub struct App {
     pub names: Arc<dyn Names>,
     pub hub: Hub,
     pub unnumbered: Unnumbered,
+    pub directory: Arc<dyn Directory>,
+    pub relay: RelayHandle,
     pub protocol: Arc<DmProtocol>,
 }

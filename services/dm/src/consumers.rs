@@ -1,6 +1,7 @@
 //! The events dm listens to, one file each.
 
 pub mod device_token;
+pub mod message_change;
 pub mod resigned;
 pub mod sent;
 pub mod socket_frame;

@@ -1,11 +1,13 @@
 //! Messages and their rules; no I/O.
 
+mod change;
 mod date;
 mod id;
 mod message;
 mod receipt;
 mod text;
 
+pub use change::{Change, ChangeKind, Changed, MOST_CHANGES, MessageState, NewChange, Reaction};
 pub use date::{Boundary, MessageDate};
 pub use id::{MessageId, MessageIds, Position};
 pub use message::{

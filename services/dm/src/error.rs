@@ -1,9 +1,13 @@
 //! The errors of dm and the problems that they become.
 
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use sosohappy_access::Denied;
 use sosohappy_common::Problem;
 use sosohappy_store::StoreError;
+
+use crate::domain::InvalidText;
+use crate::store::ChangeError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,6 +19,14 @@ pub enum Error {
     Size(u32),
     #[error("no account has the nickname")]
     Nickname,
+    #[error("no message of the caller has the id")]
+    Message,
+    #[error("reaction: one user-perceived character")]
+    Reaction,
+    #[error("text: {0}")]
+    Text(#[from] InvalidText),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     #[error(transparent)]
     Names(#[from] Denied),
     #[error(transparent)]
@@ -24,8 +36,24 @@ pub enum Error {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Count(_) | Error::Cursor | Error::Size(_) => Self::invalid_parameter(error.to_string()),
+            Error::Count(_) | Error::Cursor | Error::Size(_) | Error::Reaction | Error::Text(_) => {
+                Self::invalid_parameter(error.to_string())
+            }
             Error::Nickname => Self::not_found("nickname-unknown", "Unknown nickname"),
+            Error::Message | Error::Change(ChangeError::Unknown) => {
+                Self::not_found("message-unknown", "Unknown message")
+            }
+            Error::Change(ChangeError::Retracted) => Self::new(
+                StatusCode::CONFLICT,
+                "message-retracted",
+                "The message has been retracted",
+            ),
+            Error::Change(ChangeError::TooOften) => Self::new(
+                StatusCode::CONFLICT,
+                "message-changed-too-often",
+                "The message has changed too often",
+            ),
+            Error::Change(ChangeError::Store(error)) => Self::from(&error),
             Error::Names(denied) => denied.into(),
             Error::Store(error) => Self::from(&error),
         }

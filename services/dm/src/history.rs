@@ -29,7 +29,7 @@ pub async fn page(
             range.before_date = Some(boundary.date);
         }
     }
-    let mut page = store.newest_within(&conversation, &range, limit).await?;
+    let mut page = messages(store, &conversation, &range, limit).await?;
     if let Some(oldest) = page.last()
         && page.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
     {
@@ -38,8 +38,18 @@ pub async fn page(
             before: Some(oldest.id.position()),
             before_date: None,
         };
-        page.extend(store.newest_within(&conversation, &ties, MOST_TIES).await?);
+        page.extend(messages(store, &conversation, &ties, MOST_TIES).await?);
     }
     page.reverse();
     Ok(page)
+}
+
+async fn messages(
+    store: &dyn Store,
+    conversation: &ConversationId,
+    range: &Range,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let found = store.newest_within(conversation, range, limit).await?;
+    Ok(found.into_iter().map(|stored| stored.message).collect())
 }

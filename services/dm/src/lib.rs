@@ -35,11 +35,14 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
-use sosohappy_events::types::{AccountResigned, DeviceTokenSet, DirectMessageSent, SocketFrameSent, SocketMessageSent};
+use sosohappy_events::types::{
+    AccountResigned, DeviceTokenSet, DirectMessageSent, MessageChanged, SocketFrameSent, SocketMessageSent,
+};
 use sosohappy_realtime::{Hub, Marks, Present, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::device_token::Devices;
+use crate::consumers::message_change::MessageChanges;
 use crate::consumers::resigned::Resigned;
 use crate::consumers::sent::Sent;
 use crate::consumers::socket_frame::SocketFrames;
@@ -113,6 +116,11 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     );
     spawn_reader::<DirectMessageSent>(&context, bus.clone(), Start::Latest, sent.clone());
     spawn_reader::<SocketMessageSent>(&context, bus.clone(), Start::Latest, sent);
+    let changes = MessageChanges {
+        hub: hub.clone(),
+        store: opened.store.clone(),
+    };
+    spawn_reader::<MessageChanged>(&context, bus.clone(), Start::Latest, changes);
     spawn_reader::<SocketFrameSent>(&context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
     spawn_consumer::<DeviceTokenSet>(&context, bus.clone(), Devices(opened.store.clone()));
     let resigned = Resigned {
@@ -145,6 +153,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         names: identity.names.clone(),
         hub,
         unnumbered,
+        directory: protocol.directory.clone(),
+        relay: protocol.relay.clone(),
         protocol: Arc::new(protocol),
     };
     Ok(Service::new(

@@ -1,8 +1,10 @@
 //! Every URL of the dm service.
 
+mod change;
 mod connect;
 mod message;
 mod receipt;
+mod sent;
 
 use sosohappy_access::{Identity, protect};
 use sosohappy_common::http::Class;
@@ -16,6 +18,11 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Connect.of(routes!(connect::connect_dm)))
         .routes(Class::Read.of(routes!(message::find_direct_message)))
         .routes(Class::Read.of(routes!(message::find_multiple_direct_message)))
+        .routes(Class::Read.of(routes!(sent::my_messages)))
+        .routes(Class::Write.of(routes!(change::cancel_message)))
+        .routes(Class::Write.of(routes!(change::edit_message)))
+        .routes(Class::Write.of(routes!(change::react_message)))
+        .routes(Class::Read.of(routes!(change::find_message_history)))
         .routes(Class::Write.of(routes!(receipt::mark_read)))
         .routes(Class::Read.of(routes!(receipt::unread_count)))
         .routes(Class::Read.of(routes!(receipt::catch_up)));

@@ -20,8 +20,8 @@ use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Present,
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{
-    ClientKey, InvalidText, Message, MessageDate, MessageId, MessageIds, MessageText, NewMessage, Party, RepeatKey,
-    Stored,
+    ClientKey, InvalidText, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText, NewMessage, Party,
+    RepeatKey, Stored,
 };
 use crate::error::Error;
 use crate::metrics::DmMetrics;
@@ -32,6 +32,7 @@ use crate::store::{Framed, Outcome, Store, WriteError};
 use crate::unnumbered::Unnumbered;
 pub use frame::Frame;
 pub use refusal::Refusal;
+pub use typed::SentMessage;
 use typed::{MessageData, ReadData, TypingData};
 
 /// Frames that a client may have missed to get them on its socket. A client that missed more reads the conversations.
@@ -398,6 +399,7 @@ impl DmProtocol {
             number: None,
             stored_at: message.stored_at,
             reply_to: message.reply_to,
+            state: MessageState::default(),
         }))
     }
 
@@ -406,13 +408,10 @@ impl DmProtocol {
         let found = self.store.frames_after(account, after, stream::PAGE).await?;
         let messages = found.frames.iter().map(|framed| &framed.stored.message);
         let names = PresentNames::of(&*self.names, messages).await?;
-        let frames = found.frames.iter().map(|Framed { seq, stored }| {
-            let (sender, receiver) = (&stored.message.sender.account, &stored.message.receiver.account);
-            Numbered {
-                seq: *seq,
-                frame: typed::message(stored, *seq, names.get(sender), names.get(receiver)),
-                on_shown: self.on_shown(account, stored),
-            }
+        let frames = found.frames.iter().map(|framed| Numbered {
+            seq: framed.seq,
+            frame: typed::framed(framed, &names),
+            on_shown: self.on_shown(account, framed),
         });
         Ok(Page {
             frames: frames.collect(),
@@ -422,8 +421,8 @@ impl DmProtocol {
     }
 
     /// An acknowledgement of the receiver marks the message as delivered.
-    fn on_shown(&self, account: &Account, stored: &Stored) -> OnShown {
-        if stored.message.receiver.account != *account {
+    fn on_shown(&self, account: &Account, Framed { stored, change, .. }: &Framed) -> OnShown {
+        if change.is_some() || stored.message.receiver.account != *account {
             return OnShown::new(|| ());
         }
         let shown = self.metrics.shown.clone();

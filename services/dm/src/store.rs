@@ -19,8 +19,8 @@ use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 #[cfg(doc)]
 use crate::domain::RepeatKey;
 use crate::domain::{
-    Claim, ClientKey, ConversationId, Erasure, Marks, Message, MessageId, NewMessage, Position, Receipt, Stored,
-    Unclaimed, Undelivered,
+    Change, Changed, Claim, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageId, NewChange,
+    NewMessage, Position, Reaction, Receipt, Stored, Unclaimed, Undelivered,
 };
 use crate::settings::MessageSettings;
 
@@ -68,9 +68,9 @@ pub struct Frames {
 
 impl Frames {
     /// Adds a frame. One that cannot be read is skipped, so that it blocks none of the later ones.
-    fn push(&mut self, seq: i64, stored: Result<Stored, StoreError>) {
-        match stored {
-            Ok(stored) => self.frames.push(Framed { seq, stored }),
+    fn push(&mut self, seq: i64, framed: Result<(Stored, Option<Changed>), StoreError>) {
+        match framed {
+            Ok((stored, change)) => self.frames.push(Framed { seq, stored, change }),
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 seq,
@@ -85,9 +85,11 @@ impl Frames {
 pub struct Framed {
     pub seq: i64,
     pub stored: Stored,
+    /// Of a frame about a change; `None` of the message itself.
+    pub change: Option<Changed>,
 }
 
-/// The numbered frames of each account: a message has one in the stream of each of its two people. Numbers begin with 1 and ascend without
+/// The numbered frames of each account: a message, and each of its changes, has one in the stream of each of its two people. Numbers begin with 1 and ascend without
 /// a gap; a reader that has seen one finds none below it later. The frames of a conversation have the order of their messages.
 ///
 /// SQLite numbers in the transaction of the message. A `MongoDB` message is stored first and numbered then, in steps that every replica can
@@ -128,9 +130,89 @@ pub trait Receipts: Send + Sync {
     /// The number of messages that the account has not read.
     async fn unread(&self, account: &Account) -> Result<u64, StoreError>;
 
+    /// The newest messages that the account sent, from before a position, the newest first, each with whether it was delivered.
+    async fn sent(
+        &self,
+        account: &Account,
+        before: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<(Stored, bool)>, StoreError>;
+
     /// The marks of the account's conversations with these people.
     async fn marks(&self, account: &Account, others: &[&Account])
     -> Result<HashMap<ConversationId, Marks>, StoreError>;
+}
+
+/// Why a message was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// It is not there, or the account may not change it.
+    #[error("no message of the account has the id")]
+    Unknown,
+    #[error("the message has been retracted")]
+    Retracted,
+    #[error("the message has changed too often")]
+    TooOften,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Transient for ChangeError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// Changes of stored messages. Each has a frame in the streams of both people.
+#[async_trait]
+pub trait Changes: Send + Sync {
+    /// Makes a change and stores its event, both or neither. A change that changes nothing is not made: `None`. A retracted message gets no push
+    /// any more, and the texts that it had are deleted.
+    async fn change(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError>;
+
+    /// Completes the changes of a message that a crash has left half made. SQLite makes them at once.
+    async fn complete(&self, message: &MessageId) -> Result<(), StoreError>;
+
+    /// The changes of a message, the first one first.
+    async fn changes(&self, message: &MessageId) -> Result<Vec<Changed>, StoreError>;
+}
+
+/// Checks whether a message may be changed so; `Ok(false)` if that changes nothing.
+fn check(stored: &Stored, change: &NewChange) -> Result<bool, ChangeError> {
+    let is_senders = stored.message.sender.account == change.by;
+    if !is_senders && stored.message.receiver.account != change.by {
+        return Err(ChangeError::Unknown);
+    }
+    let state = &stored.state;
+    let changes = match &change.change {
+        Change::Retract | Change::Edit(_) if !is_senders => return Err(ChangeError::Unknown),
+        Change::Retract => return Ok(state.retracted_at.is_none()),
+        _ if state.retracted_at.is_some() => return Err(ChangeError::Retracted),
+        Change::Edit(text) => *text != stored.message.text,
+        Change::React(reaction) => {
+            state.reactions.get(&change.by).map(String::as_str) != reaction.as_ref().map(Reaction::as_str)
+        }
+    };
+    if changes && state.revision >= MOST_CHANGES {
+        return Err(ChangeError::TooOften);
+    }
+    Ok(changes)
+}
+
+/// A change of a message, as it is stored.
+fn changed(stored: &Stored, change: &NewChange) -> Changed {
+    let content = match &change.change {
+        Change::Retract => None,
+        Change::Edit(_) => Some(stored.message.text.as_str().to_owned()),
+        Change::React(reaction) => reaction.as_ref().map(|reaction| reaction.as_str().to_owned()),
+    };
+    Changed {
+        revision: stored.state.revision + 1,
+        kind: change.change.kind(),
+        by: change.by.clone(),
+        content,
+        at: change.at,
+    }
 }
 
 /// A part of a conversation. All bounds that are given hold.
@@ -163,7 +245,7 @@ pub struct UnclaimedPage {
 
 /// One suite of tests runs on both adapters.
 #[async_trait]
-pub trait Store: Streams + Receipts + Ping + Debug {
+pub trait Store: Streams + Receipts + Changes + Ping + Debug {
     /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has, or one of
     /// the last [`ClientKey::WINDOW`].
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
@@ -183,7 +265,7 @@ pub trait Store: Streams + Receipts + Ping + Debug {
         conversation: &ConversationId,
         range: &Range,
         limit: u32,
-    ) -> Result<Vec<Message>, StoreError>;
+    ) -> Result<Vec<Stored>, StoreError>;
 
     /// The first message of that date in a conversation, by the server's order.
     async fn first_of_date(&self, conversation: &ConversationId, date: i64) -> Result<Option<Position>, StoreError>;

@@ -4,6 +4,7 @@
 mod device_token;
 mod direct_message;
 mod follow;
+mod message_change;
 mod notice;
 mod notice_like;
 mod resign;
@@ -14,7 +15,7 @@ use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_bus::{Bus, Start};
 use sosohappy_events::types::{
-    AccountResigned, DeviceTokenSet, DirectMessageSent, FollowChanged, NoticeRaised, PostLiked,
+    AccountResigned, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChanged, NoticeRaised, PostLiked,
 };
 
 use crate::delivery::Delivery;
@@ -29,6 +30,7 @@ pub fn spawn(bus: &Arc<dyn Bus>, delivery: &Delivery, relay: RelayHandle) {
     spawn_consumer::<NoticeRaised>(context, bus.clone(), notice::Keep(delivery.clone()));
     spawn_consumer::<FollowChanged>(context, bus.clone(), follow::Keep(delivery.clone()));
     spawn_consumer::<DirectMessageSent>(context, bus.clone(), direct_message::Push(delivery.clone()));
+    spawn_consumer::<MessageChanged>(context, bus.clone(), message_change::Withdraw(delivery.clone()));
     spawn_consumer::<DeviceTokenSet>(
         context,
         bus.clone(),

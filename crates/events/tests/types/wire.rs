@@ -3,9 +3,9 @@
 use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
-    ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, ModeratedContent, ModerationAction,
-    NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, RelayHeartbeat, Role, SessionExpired,
-    SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
+    ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChange, MessageChanged,
+    ModeratedContent, ModerationAction, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged,
+    RelayHeartbeat, Role, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -510,4 +510,22 @@ fn socket_frame() {
     };
     golden(&event, Some(LEE), Some(frame), &[]);
     assert!(spring::<SocketFrameSent>("no account", Some(frame)).is_err());
+}
+
+#[test]
+fn message_change() {
+    for (change, name) in [
+        (MessageChange::Retracted, "retracted"),
+        (MessageChange::Edited, "edited"),
+        (MessageChange::Reacted, "reacted"),
+    ] {
+        let event = MessageChanged {
+            message: "m-1".into(),
+            sender: account(KIM),
+            receiver: account(LEE),
+            change,
+        };
+        let value = format!(r#"{{"message":"m-1","sender":"{KIM}","receiver":"{LEE}","change":"{name}"}}"#);
+        golden(&event, Some(LEE), Some(&value), &[]);
+    }
 }

@@ -60,6 +60,7 @@ impl Route {
                 "role" => "moderator",
                 "accepted" => "true",
                 "id" => "0123456789abcdef",
+                "reaction" => "🩷",
                 "idList" | "messageId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest"
@@ -73,6 +74,7 @@ impl Route {
                 | "note"
                 | "open"
                 | "sort"
+                | "state"
                 | "codeChallengeMethod"
                 | "deviceToken"
                 | "idToken"

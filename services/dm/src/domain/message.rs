@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use utoipa::ToSchema;
 
-use super::{MessageDate, MessageId, MessageText};
+use super::{MessageDate, MessageId, MessageState, MessageText};
 
 /// Sender or receiver. Its `Debug` form does not name anybody.
 #[derive(Clone, PartialEq, Eq)]
@@ -106,6 +106,7 @@ pub struct Stored {
     pub number: Option<i64>,
     pub stored_at: Timestamp,
     pub reply_to: Option<MessageId>,
+    pub state: MessageState,
 }
 
 /// A message that no socket has shown in time.
@@ -157,12 +158,19 @@ impl Message {
             sender: sender.unwrap_or(self.sender.nickname),
             receiver: receiver.unwrap_or(self.receiver.nickname),
             date: self.date,
-            text: self.text.into_string(),
+            text: match self.text.into_string() {
+                // No text is empty until its message is retracted.
+                retracted if retracted.is_empty() => RETRACTED.to_owned(),
+                text => text,
+            },
         }
     }
 }
 
-/// A message as clients see it, in answers and in frames.
+/// The text of a retracted message in answers that say so by nothing else.
+const RETRACTED: &str = "삭제된 메시지입니다.";
+
+/// A message as clients see it, in answers and in frames of version 1.
 #[derive(Clone, Serialize, ToSchema)]
 pub struct Shown {
     #[schema(example = "별이")]

@@ -8,11 +8,12 @@ use sosohappy_common::{Account, Problem};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::{Boundary, Message, Position, Shown};
+use crate::domain::{Boundary, ConversationId, Message, Position, Shown, Stored};
 use crate::error::Error;
 use crate::history;
 use crate::names::PresentNames;
-use crate::store::Newest;
+use crate::socket::SentMessage;
+use crate::store::{Newest, Range};
 
 /// Puts the present nicknames into messages. A person whose nickname is unknown keeps the one of the message.
 async fn shown(names: &dyn Names, messages: Vec<Message>) -> Result<Vec<Shown>, Denied> {
@@ -44,6 +45,51 @@ pub struct FindDirectMessage {
     #[serde(default = "twenty")]
     #[schema(default = 20, minimum = 1)]
     message_cnt: u32,
+    /// `start`, or the `nextCursor` of the last answer: answers a page of typed messages instead of a list, and `timeBoundary` counts for nothing.
+    #[serde(default)]
+    #[schema(example = "start")]
+    cursor: Option<String>,
+}
+
+/// Messages of a conversation.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Messages {
+    /// Without `cursor`: oldest first.
+    List(Vec<Shown>),
+    /// Newest first.
+    #[serde(rename_all = "camelCase")]
+    Page {
+        content: Vec<TypedMessage>,
+        /// Null on the last page.
+        next_cursor: Option<String>,
+    },
+}
+
+/// A message with its id.
+#[derive(Serialize, ToSchema)]
+pub struct TypedMessage {
+    #[schema(example = "01890000-0000-7000-8000-000000000000")]
+    id: String,
+    #[serde(flatten)]
+    message: SentMessage,
+}
+
+impl TypedMessage {
+    pub fn new(stored: &Stored, names: &PresentNames) -> Self {
+        Self {
+            id: stored.message.id.to_string(),
+            message: SentMessage::new(stored, names),
+        }
+    }
+}
+
+/// Returns the position in a cursor; `None` at the start.
+pub fn position(cursor: Option<&str>) -> Result<Option<Position>, Error> {
+    match cursor {
+        None | Some("" | "start") => Ok(None),
+        Some(cursor) => Ok(Some(cursor.parse().map_err(|_| Error::Cursor)?)),
+    }
 }
 
 const fn twenty() -> u32 {
@@ -59,14 +105,15 @@ impl Actor for FindDirectMessage {
 /// Pages backwards through a conversation: the newest messages from before the one of a date, oldest first
 ///
 /// The order is the server's; dates are those of the senders' phones. A page holds more messages than asked for when several have the date
-/// of its oldest, so that paging by the date of the oldest message loses none.
+/// of its oldest, so that paging by the date of the oldest message loses none. With `cursor` a page `{"content", "nextCursor"}`, newest first, of
+/// messages with their ids, numbers, edits and reactions.
 #[utoipa::path(
     post,
     path = "/findDirectMessage",
     tag = "message",
     request_body = FindDirectMessage,
     responses(
-        (status = 200, body = [Shown]),
+        (status = 200, body = Messages),
         (status = 400, body = Problem),
         (status = 503, body = Problem),
     )
@@ -74,19 +121,54 @@ impl Actor for FindDirectMessage {
 pub async fn find_direct_message(
     State(app): State<App>,
     Act { caller, params }: Act<FindDirectMessage>,
-) -> Result<Json<Vec<Shown>>, Error> {
+) -> Result<Json<Messages>, Error> {
     let most = app.settings.get().history.max_count;
     if !(1..=most).contains(&params.message_cnt) {
         return Err(Error::Count(most));
     }
     let Some(other) = app.names.account_of(&params.receiver).await? else {
-        return Ok(Json(Vec::new()));
+        return Ok(Json(match params.cursor {
+            None => Messages::List(Vec::new()),
+            Some(_) => Messages::Page {
+                content: Vec::new(),
+                next_cursor: None,
+            },
+        }));
     };
+    if params.cursor.is_some() {
+        let before = position(params.cursor.as_deref())?;
+        return typed_page(&app, &caller.account, &other, before, params.message_cnt).await;
+    }
     let boundary = params
         .time_boundary
         .map(|date| Boundary::new(date, app.context.clock.now()));
     let messages = history::page(&*app.store, (&caller.account, &other), boundary, params.message_cnt).await?;
-    Ok(Json(shown(&*app.names, messages).await?))
+    Ok(Json(Messages::List(shown(&*app.names, messages).await?)))
+}
+
+async fn typed_page(
+    app: &App,
+    account: &Account,
+    other: &Account,
+    before: Option<Position>,
+    size: u32,
+) -> Result<Json<Messages>, Error> {
+    let range = Range {
+        before,
+        ..Range::default()
+    };
+    let conversation = ConversationId::between(account, other);
+    let found = app.store.newest_within(&conversation, &range, size).await?;
+    let names = PresentNames::of(&*app.names, found.iter().map(|stored| &stored.message)).await?;
+    let is_last = found.len() < usize::try_from(size).unwrap_or(usize::MAX);
+    let last = found
+        .last()
+        .filter(|_| !is_last)
+        .map(|stored| stored.message.id.position());
+    Ok(Json(Messages::Page {
+        content: found.iter().map(|stored| TypedMessage::new(stored, &names)).collect(),
+        next_cursor: last.map(|position| position.as_str().to_owned()),
+    }))
 }
 
 /// Conversations of a page, unless asked for otherwise.
@@ -147,10 +229,7 @@ pub async fn find_multiple_direct_message(
     State(app): State<App>,
     Act { caller, params }: Act<FindMultipleDirectMessage>,
 ) -> Result<Json<Conversations>, Error> {
-    let before = match params.cursor.as_deref() {
-        None | Some("" | "start") => None,
-        Some(cursor) => Some(cursor.parse::<Position>().map_err(|_| Error::Cursor)?),
-    };
+    let before = position(params.cursor.as_deref())?;
     let is_list = params.cursor.is_none();
     let size = params.size.unwrap_or(if is_list { MOST_CONVERSATIONS } else { PAGE });
     if !(1..=MOST_CONVERSATIONS).contains(&size) {

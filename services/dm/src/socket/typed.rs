@@ -1,11 +1,15 @@
 //! Frames of version 2: `{"topic","id","seq","data"}` (docs/sockets.md).
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sosohappy_realtime::stream::{self, Incoming};
+use utoipa::ToSchema;
 
 use super::{NotTaken, Refusal};
-use crate::domain::Stored;
+use crate::domain::{ChangeKind, MessageDate, Party, Stored};
+use crate::names::PresentNames;
+use crate::store::Framed;
 
 /// The longest `id` of a client's frame, in bytes.
 const LONGEST_ID: usize = 100;
@@ -71,21 +75,92 @@ pub fn refused(client_id: Option<&str>, refusal: Refusal) -> String {
     }
 }
 
-/// The frame of a message in the stream of one of its people.
-pub fn message(stored: &Stored, seq: i64, sender: Option<&str>, receiver: Option<&str>) -> String {
+/// The frame of a message in the stream of one of its people, or of a change of it.
+pub fn framed(framed: &Framed, names: &PresentNames) -> String {
+    let Framed { seq, stored, change } = framed;
     let message = &stored.message;
-    let mut data = json!({
-        "sender": sender.unwrap_or(&message.sender.nickname),
-        "receiver": receiver.unwrap_or(&message.receiver.nickname),
-        "date": message.date,
-        "text": message.text.as_str(),
-        "at": stored.stored_at,
-    });
-    if let Some(number) = stored.number {
-        data["number"] = number.into();
+    let id = message.id.as_str();
+    match change {
+        None => stream::frame("message", Some(id), Some(*seq), &json!(SentMessage::new(stored, names))),
+        Some(change) => {
+            let (topic, data) = match change.kind {
+                ChangeKind::Retracted => ("retract", json!({ "messageId": id, "at": change.at })),
+                ChangeKind::Edited => (
+                    "edit",
+                    json!({ "messageId": id, "text": message.text.as_str(), "at": change.at }),
+                ),
+                ChangeKind::Reacted => {
+                    let by = names.get(&change.by);
+                    (
+                        "reaction",
+                        json!({ "messageId": id, "by": by, "reaction": change.content, "at": change.at }),
+                    )
+                }
+            };
+            stream::frame(topic, Some(&format!("{id}:{}", change.revision)), Some(*seq), &data)
+        }
     }
-    if let Some(answered) = &stored.reply_to {
-        data["replyTo"] = Value::from(answered.as_str());
+}
+
+/// A message as it is now, in frames and in the history.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SentMessage {
+    /// The present nickname.
+    #[schema(example = "별이")]
+    sender: String,
+    #[schema(example = "달이")]
+    receiver: String,
+    date: MessageDate,
+    /// Empty of a retracted message.
+    #[schema(example = "오늘 하루도 수고했어요")]
+    text: String,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// In the conversation, without a gap. A message of an earlier release has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<i64>,
+    /// The id of the message that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    edited_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retracted_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reactions: Vec<PersonsReaction>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct PersonsReaction {
+    /// The present nickname; null of an account that has none.
+    by: Option<String>,
+    #[schema(example = "🩷")]
+    reaction: String,
+}
+
+impl SentMessage {
+    pub fn new(stored: &Stored, names: &PresentNames) -> Self {
+        let (message, state) = (&stored.message, &stored.state);
+        let name = |party: &Party| names.get(&party.account).unwrap_or(&party.nickname).to_owned();
+        let reactions = state.reactions.iter().map(|(by, reaction)| PersonsReaction {
+            by: names.get(by).map(str::to_owned),
+            reaction: reaction.clone(),
+        });
+        Self {
+            sender: name(&message.sender),
+            receiver: name(&message.receiver),
+            date: message.date,
+            text: message.text.as_str().to_owned(),
+            at: stored.stored_at,
+            number: stored.number,
+            reply_to: stored.reply_to.as_ref().map(ToString::to_string),
+            edited_at: state.edited_at,
+            retracted_at: state.retracted_at,
+            reactions: reactions.collect(),
+        }
     }
-    stream::frame("message", Some(message.id.as_str()), Some(seq), &data)
 }

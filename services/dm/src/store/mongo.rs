@@ -1,5 +1,6 @@
 //! Messages in MongoDB. A message is one document with its event in it.
 
+mod changes;
 mod documents;
 mod receipts;
 mod rewriting;
@@ -27,6 +28,7 @@ use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is
 use crate::domain::{
     Claim, ClientKey, ConversationId, Erasure, Message, MessageId, NewMessage, Position, RepeatKey, Stored, Undelivered,
 };
+use changes::CHANGES;
 use documents::{
     document, id_of, ids_of, is_id_of, legacy_document, message_of, stored_of, taken_over, timestamp, unclaimed,
     undelivered_of,
@@ -98,7 +100,7 @@ pub async fn open(url: &SecretUrl, mixed: &Mixed, context: &Context) -> Result<O
     store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
     Ok(Opened {
-        outbox: database.outbox(&[MESSAGES, RESIGNATIONS]),
+        outbox: database.outbox(&[MESSAGES, RESIGNATIONS, CHANGES]),
         directory: database.directory(),
         presence: database.presence(),
         store: Arc::new(store),
@@ -145,6 +147,7 @@ impl MongoStore {
             index("message_date", doc! { "conversation": 1, "date": 1, POSITION: 1 }),
             index("message_accounts", doc! { "accounts": 1 }),
             index("message_newest_of", doc! { NEWEST_OF: 1, POSITION: -1 }),
+            index("message_sent", doc! { "from": 1, POSITION: -1 }),
         ];
         self.collection(MESSAGES).create_indexes(messages).await?;
         for former in self.collection(MESSAGES).list_index_names().await? {
@@ -161,6 +164,7 @@ impl MongoStore {
         }
         self.make_stream_indexes().await?;
         self.make_receipt_indexes().await?;
+        self.make_change_indexes().await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
         let resignations = index("resignation_applied_at", doc! { "appliedAt": 1 });
@@ -316,6 +320,7 @@ impl MongoStore {
             self.collection(MESSAGES).delete_many(unclaimed).await?;
         }
         self.forget_watermarks(&person).await?;
+        self.delete_changes(&person, erasure.until.as_millisecond()).await?;
         self.delete_frames(&person).await
     }
 
@@ -451,7 +456,7 @@ impl Store for MongoStore {
         conversation: &ConversationId,
         range: &Range,
         limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
+    ) -> Result<Vec<Stored>, StoreError> {
         let mut wanted = doc! { "conversation": conversation.as_str() };
         let mut positions = Document::new();
         if let Some(from) = &range.from {
@@ -475,10 +480,10 @@ impl Store for MongoStore {
             .await?
             .try_collect()
             .await?;
-        let mut messages = found.iter().map(message_of).collect::<Result<Vec<_>, _>>()?;
+        let mut messages = found.iter().map(stored_of).collect::<Result<Vec<_>, _>>()?;
         // A message whose id is being rewritten may be there twice.
         let mut seen = HashSet::new();
-        messages.retain(|message| seen.insert(message.id.clone()));
+        messages.retain(|stored| seen.insert(stored.message.id.clone()));
         Ok(messages)
     }
 

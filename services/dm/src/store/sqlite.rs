@@ -1,9 +1,18 @@
 //! Messages in SQLite.
 
+/// The columns of [`stored_of`].
+macro_rules! stored_columns {
+    () => {
+        "id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to, \
+         message.revision, edited_at, retracted_at, reactions"
+    };
+}
+
+mod changes;
 mod receipts;
 mod stream;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -20,8 +29,8 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
-    Claim, ClientKey, ConversationId, Erasure, Message, MessageDate, MessageId, MessageText, NewMessage, Party,
-    Position, RepeatKey, Stored, Undelivered,
+    Claim, ClientKey, ConversationId, Erasure, Message, MessageDate, MessageId, MessageState, MessageText, NewMessage,
+    Party, Position, RepeatKey, Stored, Undelivered,
 };
 use stream::{add_frames, delete_frames};
 
@@ -72,7 +81,7 @@ impl Store for SqliteStore {
             }
             let number = next_number(&mut tx, &message.message).await?;
             insert(&mut tx, message, Some(number)).await?;
-            add_frames(&mut tx, &message.message).await?;
+            add_frames(&mut tx, &message.message, 0).await?;
             enqueue(&mut tx, event, message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Outcome::Stored)
@@ -110,10 +119,11 @@ impl Store for SqliteStore {
     }
 
     async fn with_client_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<Stored>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to \
-             FROM message WHERE client_key = ? AND stored_at > ?",
-        )
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            stored_columns!(),
+            " FROM message WHERE client_key = ? AND stored_at > ?"
+        ))
         .bind(key.as_str())
         .bind((now - ClientKey::WINDOW).as_millisecond())
         .fetch_optional(self.database.reader())
@@ -122,13 +132,10 @@ impl Store for SqliteStore {
     }
 
     async fn message(&self, id: &MessageId) -> Result<Option<Stored>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to \
-             FROM message WHERE id = ?",
-        )
-        .bind(id.as_str())
-        .fetch_optional(self.database.reader())
-        .await?;
+        let row = sqlx::query(concat!("SELECT ", stored_columns!(), " FROM message WHERE id = ?"))
+            .bind(id.as_str())
+            .fetch_optional(self.database.reader())
+            .await?;
         row.as_ref().map(stored_of).transpose()
     }
 
@@ -137,10 +144,12 @@ impl Store for SqliteStore {
         conversation: &ConversationId,
         range: &Range,
         limit: u32,
-    ) -> Result<Vec<Message>, StoreError> {
-        let mut query = QueryBuilder::<Engine>::new(
-            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text FROM message WHERE conversation = ",
-        );
+    ) -> Result<Vec<Stored>, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new(concat!(
+            "SELECT ",
+            stored_columns!(),
+            " FROM message WHERE conversation = "
+        ));
         query.push_bind(conversation.as_str());
         if let Some(from) = &range.from {
             query.push(" AND position >= ").push_bind(from.as_str());
@@ -154,7 +163,7 @@ impl Store for SqliteStore {
         }
         query.push(" ORDER BY position DESC LIMIT ").push_bind(limit);
         let rows = query.build().fetch_all(self.database.reader()).await?;
-        rows.iter().map(message_of).collect()
+        rows.iter().map(stored_of).collect()
     }
 
     async fn first_of_date(&self, conversation: &ConversationId, date: i64) -> Result<Option<Position>, StoreError> {
@@ -169,13 +178,14 @@ impl Store for SqliteStore {
     }
 
     async fn newest(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Newest, StoreError> {
-        let mut query = QueryBuilder::<Engine>::new(
-            "SELECT message.id, sender, receiver, sender_nickname, receiver_nickname, date, text, position, number, stored_at, \
-             reply_to FROM conversation JOIN message ON message.id = (\
+        let mut query = QueryBuilder::<Engine>::new(concat!(
+            "SELECT position, message.",
+            stored_columns!(),
+            " FROM conversation JOIN message ON message.id = (\
                  SELECT newest.id FROM message AS newest WHERE newest.conversation = conversation.id \
                  ORDER BY newest.position DESC LIMIT 1) \
-             WHERE account = ",
-        );
+             WHERE account = "
+        ));
         query.push_bind(account.as_str());
         if let Some(before) = before {
             query.push(" AND position < ").push_bind(before.as_str());
@@ -540,6 +550,7 @@ async fn delete(tx: &mut Tx, ids: &[String]) -> Result<(), StoreError> {
     for statement in [
         // An event of ours begins with its id, which is the message's.
         "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') IN (",
+        "DELETE FROM message_change WHERE message IN (",
         "DELETE FROM message WHERE id IN (",
     ] {
         let mut delete = QueryBuilder::<Engine>::new(statement);
@@ -659,7 +670,35 @@ fn stored_of(row: &SqliteRow) -> Result<Stored, StoreError> {
         number: row.try_get("number")?,
         stored_at: timestamp(row.try_get("stored_at")?)?,
         reply_to: reply_to.map(MessageId::stored),
+        state: state_of(row)?,
     })
+}
+
+fn state_of(row: &SqliteRow) -> Result<MessageState, StoreError> {
+    let time = |column: &str| -> Result<Option<Timestamp>, StoreError> {
+        let millis: Option<i64> = row.try_get(column)?;
+        millis.map(timestamp).transpose()
+    };
+    let reactions: Option<String> = row.try_get("reactions")?;
+    let reactions: BTreeMap<String, String> = reactions
+        .as_deref()
+        .map_or_else(|| Ok(BTreeMap::new()), serde_json::from_str)
+        .context("reactions in the database are none")
+        .map_err(StoreError::Corrupt)?;
+    let mut state = MessageState {
+        revision: row.try_get("revision")?,
+        edited_at: time("edited_at")?,
+        retracted_at: time("retracted_at")?,
+        reactions: BTreeMap::new(),
+    };
+    for (account, reaction) in reactions {
+        let account: Result<Account, _> = account.parse();
+        let account = account
+            .context("an account in the database is not one")
+            .map_err(StoreError::Corrupt)?;
+        state.reactions.insert(account, reaction);
+    }
+    Ok(state)
 }
 
 fn undelivered_of(row: &SqliteRow) -> Result<Undelivered, StoreError> {

@@ -1,6 +1,7 @@
 //! Dm from the outside, over HTTP, sockets and the topics.
 
 mod access;
+mod changes;
 mod delivery;
 mod history;
 mod limits;

@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{
-    DirectMessageSent, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged, WithdrawnLike,
+    DirectMessageSent, MessageChange, MessageChanged, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged,
+    WithdrawnLike,
 };
 use sosohappy_notice::{DEFAULTS, Settings};
 use sosohappy_testkit::{Bed, EngineSet, Person, eventually, on_both_engines};
@@ -335,7 +336,32 @@ async fn without_a_device_nothing_is_sent(bed: Bed) {
     .await;
 }
 
+/// The withdrawal may be read first: the two travel on two topics.
+async fn a_retracted_message_gets_no_push(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    let retracted = Envelope::new(message(&lee, &kim, false), &bed.context);
+    bed.publish(MessageChanged {
+        message: retracted.meta.id.to_string(),
+        sender: lee.account.clone(),
+        receiver: kim.account.clone(),
+        change: MessageChange::Retracted,
+    })
+    .await;
+    applied(&notice, "messageChange", 1).await;
+    bed.publish_again(&retracted).await;
+    bed.publish(message(&lee, &kim, false)).await;
+    applied(&notice, "directMessage", 2).await;
+    eventually("the other message is pushed", async || {
+        (pushes(&notice, "message", "sent").await == 1).then_some(())
+    })
+    .await;
+}
+
 on_both_engines!(
+    a_retracted_message_gets_no_push,
     a_message_with_a_muted_word_is_not_pushed,
     a_like_switched_on_and_off_is_one_push,
     a_like_that_was_taken_back_is_not_pushed,

@@ -9,11 +9,13 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{OUTBOX, outbox_field};
 
+use super::changes::{EDITED_AT, REACTIONS, RETRACTED_AT, REVISION};
 use super::receipts::{UNREAD, unread};
 use super::stream::{NUMBER, UNNUMBERED};
 use super::{CLIENT_KEY, MESSAGE_ID, NEWEST_OF, POSITION, REPEAT_KEY};
 use crate::domain::{
-    ConversationId, Message, MessageDate, MessageId, MessageText, NewMessage, Party, Stored, Unclaimed, Undelivered,
+    ConversationId, Message, MessageDate, MessageId, MessageState, MessageText, NewMessage, Party, Stored, Unclaimed,
+    Undelivered,
 };
 
 /// The message that a message answers.
@@ -171,7 +173,32 @@ pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
             .get_str(REPLY_TO)
             .ok()
             .map(|id| MessageId::stored(id.to_owned())),
+        state: state_of(document)?,
     })
+}
+
+fn state_of(document: &Document) -> Result<MessageState, StoreError> {
+    let time = |field: &str| {
+        let there = document.contains_key(field);
+        there.then(|| timestamp(document, field)).transpose()
+    };
+    let mut state = MessageState {
+        revision: document.get_i64(REVISION).unwrap_or_default(),
+        edited_at: time(EDITED_AT)?,
+        retracted_at: time(RETRACTED_AT)?,
+        ..MessageState::default()
+    };
+    let reactions = document.get_document(REACTIONS).into_iter().flatten();
+    for (_, reaction) in reactions {
+        let read = || -> anyhow::Result<(Account, String)> {
+            let reaction = reaction.as_document().context("a reaction is no document")?;
+            let account = reaction.get_str("account")?.parse()?;
+            Ok((account, reaction.get_str("reaction")?.to_owned()))
+        };
+        let (account, reaction) = read().map_err(StoreError::Corrupt)?;
+        state.reactions.insert(account, reaction);
+    }
+    Ok(state)
 }
 
 pub(super) fn message_of(document: &Document) -> Result<Message, StoreError> {

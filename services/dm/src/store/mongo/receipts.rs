@@ -12,10 +12,10 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
-use super::documents::{ids_of, message_of};
+use super::documents::{ids_of, message_of, stored_of};
 use super::stream::NUMBER;
 use super::{CLIENT_KEY, MESSAGES, MongoStore, POSITION};
-use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt};
+use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt, Stored};
 use crate::store::Receipts;
 
 /// `_id` (conversation, a colon, SHA-256 of the reader), `accounts` (SHA-256 of both), `delivered`, `read`: numbers in the conversation.
@@ -171,6 +171,31 @@ impl Receipts for MongoStore {
         // The character after the colon.
         let theirs = doc! { UNREAD: { "$gt": format!("{person}:"), "$lt": format!("{person};") } };
         Ok(self.collection(MESSAGES).count_documents(theirs).await?)
+    }
+
+    async fn sent(
+        &self,
+        account: &Account,
+        before: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<(Stored, bool)>, StoreError> {
+        let mut sent = doc! { "from": account.fingerprint() };
+        if let Some(before) = before {
+            sent.insert(POSITION, doc! { "$lt": before.as_str() });
+        }
+        let found: Vec<Document> = self
+            .collection(MESSAGES)
+            .find(sent)
+            .sort(doc! { POSITION: -1 })
+            .limit(limit.into())
+            .await?
+            .try_collect()
+            .await?;
+        let delivered = |document: &Document| document.contains_key("deliveredAt");
+        found
+            .iter()
+            .map(|document| Ok((stored_of(document)?, delivered(document))))
+            .collect()
     }
 
     async fn marks(

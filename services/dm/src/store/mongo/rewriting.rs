@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::OUTBOX;
 
+use super::changes::{EDITED_AT, REACTIONS, RETRACTED_AT, REVISION};
 use super::receipts::UNREAD;
 use super::stream::{PLACE, UNNUMBERED};
 use super::{CLIENT_KEY, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, REPEAT_KEY};
@@ -21,12 +22,16 @@ const LEASE_TIME: Duration = Duration::from_secs(30);
 const BATCH: i64 = 100;
 
 /// Fields that are set in a message after it was written.
-const ADDED_LATER: [&str; 7] = [
+const ADDED_LATER: [&str; 11] = [
     OUTBOX,
     POSITION,
     NEWEST_OF,
     UNNUMBERED,
     UNREAD,
+    REVISION,
+    EDITED_AT,
+    RETRACTED_AT,
+    REACTIONS,
     "pushDueAt",
     "deliveredAt",
 ];

@@ -20,6 +20,7 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
+use super::changes::{CHANGES, changed_of};
 use super::documents::{id_of, ids_of, stored_of};
 use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, MessageId};
@@ -27,8 +28,8 @@ use crate::domain::{ConversationId, MessageId};
 use crate::store::WriteError;
 use crate::store::{Frames, Streams, is_full};
 
-/// `_id` (SHA-256 of the account, a colon, the number with 19 digits), `frame` (SHA-256 of the account, a colon, the message's id; unique),
-/// `message`.
+/// `_id` (SHA-256 of the account, a colon, the number with 19 digits), `frame` (SHA-256 of the account, a colon, the id of the message or
+/// change; unique), `message`, and `change` (the change's id) of a frame about one.
 pub(super) const FRAMES: &str = "stream_frame";
 const FRAME: &str = "frame";
 const FRAME_INDEX: &str = "stream_frame_frame";
@@ -62,6 +63,14 @@ fn number_of(text: &str) -> Result<i64, StoreError> {
 
 pub(super) fn place(conversation: &ConversationId, number: i64) -> String {
     numbered(conversation.as_str(), number)
+}
+
+/// A frame as it is stored.
+struct Frame {
+    seq: i64,
+    message: MessageId,
+    /// The id of the change that it is about.
+    change: Option<String>,
 }
 
 /// The last numbered message of a conversation.
@@ -118,13 +127,14 @@ impl MongoStore {
                 .try_collect()
                 .await?;
             if found.is_empty() {
-                return Ok(());
+                // After the messages that they are about.
+                return self.number_changes(person).await;
             }
             found.sort_by(|one, other| one.get_str(POSITION).ok().cmp(&other.get_str(POSITION).ok()));
             let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
             for document in &found {
                 let message = id_of(document).map_err(StoreError::Corrupt)?;
-                next = self.insert_frame(person, &message, next).await?;
+                next = self.insert_frame(person, &message, None, next).await?;
             }
             let ids: Vec<Bson> = found
                 .iter()
@@ -135,15 +145,57 @@ impl MongoStore {
         }
     }
 
-    /// Inserts the frame of a message under that number, or the next free one; returns the number after it.
-    async fn insert_frame(&self, person: &str, message: &MessageId, mut number: i64) -> Result<i64, StoreError> {
+    /// Numbers the frames of changes of a person's messages, as those of the messages.
+    async fn number_changes(&self, person: &str) -> Result<(), StoreError> {
+        let changes = self.collection(CHANGES);
+        loop {
+            // In the order in which the changes of a message were made.
+            let found: Vec<Document> = changes
+                .find(doc! { UNNUMBERED: person })
+                .sort(doc! { "_id": 1 })
+                .limit(BATCH)
+                .projection(doc! { "message": 1 })
+                .await?
+                .try_collect()
+                .await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
+            let mut ids = Vec::with_capacity(found.len());
+            for document in &found {
+                let text = |field: &str| {
+                    document
+                        .get_str(field)
+                        .map_err(|error| StoreError::Corrupt(error.into()))
+                };
+                let (id, message) = (text("_id")?, MessageId::stored(text("message")?.to_owned()));
+                next = self.insert_frame(person, &message, Some(id), next).await?;
+                ids.push(id);
+            }
+            let taken_out = doc! { "$pull": { UNNUMBERED: person } };
+            changes.update_many(doc! { "_id": { "$in": ids } }, taken_out).await?;
+        }
+    }
+
+    /// Inserts the frame of a message, or of a change of it, under that number or the next free one; returns the number after it.
+    async fn insert_frame(
+        &self,
+        person: &str,
+        message: &MessageId,
+        change: Option<&str>,
+        mut number: i64,
+    ) -> Result<i64, StoreError> {
         let frames = self.collection(FRAMES);
         loop {
-            let frame = doc! {
+            let mut frame = doc! {
                 "_id": numbered(person, number),
-                FRAME: format!("{person}:{message}"),
+                FRAME: format!("{person}:{}", change.unwrap_or(message.as_str())),
                 "message": message.as_str(),
             };
+            if let Some(change) = change {
+                frame.insert("change", change);
+            }
             match frames.insert_one(frame).await.map_err(StoreError::from) {
                 Ok(_) => return Ok(number + 1),
                 // It has one: of another replica, or of an attempt before a crash.
@@ -178,11 +230,11 @@ impl MongoStore {
         let mut seq = 0;
         loop {
             let frames = self.frames(person, seq, BATCH).await?;
-            let Some((last, _)) = frames.last() else { return Ok(()) };
-            seq = *last;
+            let Some(last) = frames.last() else { return Ok(()) };
+            seq = last.seq;
             let there = self.messages_of(&frames).await?;
-            let gone = frames.iter().filter(|(_, message)| !there.contains_key(message));
-            let ids: Vec<String> = gone.map(|(seq, _)| numbered(person, *seq)).collect();
+            let gone = frames.iter().filter(|frame| !there.contains_key(&frame.message));
+            let ids: Vec<String> = gone.map(|frame| numbered(person, frame.seq)).collect();
             if !ids.is_empty() {
                 self.collection(FRAMES)
                     .delete_many(doc! { "_id": { "$in": ids } })
@@ -191,7 +243,7 @@ impl MongoStore {
         }
     }
 
-    async fn frames(&self, person: &str, seq: i64, limit: i64) -> Result<Vec<(i64, MessageId)>, StoreError> {
+    async fn frames(&self, person: &str, seq: i64, limit: i64) -> Result<Vec<Frame>, StoreError> {
         let found: Vec<Document> = self
             .collection(FRAMES)
             .find(doc! { "_id": above(person, seq) })
@@ -207,15 +259,33 @@ impl MongoStore {
             Ok(text.to_owned())
         };
         let frames = found.iter().map(|frame| {
-            let message = MessageId::stored(text(frame, "message")?);
-            Ok((number_of(&text(frame, "_id")?)?, message))
+            Ok(Frame {
+                seq: number_of(&text(frame, "_id")?)?,
+                message: MessageId::stored(text(frame, "message")?),
+                change: frame.get_str("change").ok().map(str::to_owned),
+            })
         });
         frames.collect()
     }
 
+    /// The documents of the changes that frames are about.
+    async fn changes_of(&self, frames: &[Frame]) -> Result<HashMap<String, Document>, StoreError> {
+        let ids: Vec<String> = frames.iter().filter_map(|frame| frame.change.clone()).collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut changes = HashMap::with_capacity(ids.len());
+        for document in self.documents_of_changes(ids).await? {
+            if let Ok(id) = document.get_str("_id").map(str::to_owned) {
+                changes.insert(id, document);
+            }
+        }
+        Ok(changes)
+    }
+
     /// The documents of the messages that are there.
-    async fn messages_of(&self, frames: &[(i64, MessageId)]) -> Result<HashMap<MessageId, Document>, StoreError> {
-        let ids = ids_of(frames.iter().map(|(_, message)| message));
+    async fn messages_of(&self, frames: &[Frame]) -> Result<HashMap<MessageId, Document>, StoreError> {
+        let ids = ids_of(frames.iter().map(|frame| &frame.message));
         let found = self.collection(MESSAGES).find(doc! { "_id": ids }).await?;
         let found: Vec<Document> = found.try_collect().await?;
         let mut messages = HashMap::with_capacity(found.len());
@@ -252,11 +322,21 @@ impl Streams for MongoStore {
             more: is_full(found.len(), limit),
             ..Frames::default()
         };
-        for (seq, message) in found {
+        let changes = self.changes_of(&found).await?;
+        for Frame { seq, message, change } in found {
             frames.until = Some(seq);
-            if let Some(document) = messages.get(&message) {
-                frames.push(seq, stored_of(document));
-            }
+            let Some(message) = messages.get(&message) else {
+                continue;
+            };
+            let changed = match change {
+                Some(id) => match changes.get(&id) {
+                    Some(change) => changed_of(change).map(Some),
+                    // Erased since.
+                    None => continue,
+                },
+                None => Ok(None),
+            };
+            frames.push(seq, stored_of(message).and_then(|stored| Ok((stored, changed?))));
         }
         Ok(frames)
     }

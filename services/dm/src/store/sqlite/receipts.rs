@@ -10,8 +10,8 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{BATCH, SqliteStore, account_of};
-use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt};
+use super::{BATCH, SqliteStore, account_of, stored_of};
+use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt, Stored};
 use crate::store::Receipts;
 
 /// Behind every position.
@@ -101,6 +101,27 @@ impl Receipts for SqliteStore {
             .fetch_one(self.database.reader())
             .await?;
         Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    async fn sent(
+        &self,
+        account: &Account,
+        before: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<(Stored, bool)>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT delivered_at IS NOT NULL AS is_delivered, ",
+            stored_columns!(),
+            " FROM message WHERE sender = ? AND position < ? ORDER BY position DESC LIMIT ?"
+        ))
+        .bind(account.as_str())
+        .bind(before.map_or(END, Position::as_str))
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter()
+            .map(|row| Ok((stored_of(row)?, row.try_get("is_delivered")?)))
+            .collect()
     }
 
     async fn marks(

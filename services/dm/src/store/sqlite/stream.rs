@@ -5,9 +5,11 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::sqlite::Tx;
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
+use super::changes::changed_of;
 use super::{BATCH, SqliteStore, stored_of};
-use crate::domain::{Message, MessageId};
+use crate::domain::{Changed, Message, MessageId, Stored};
 use crate::store::{Frames, Streams, is_full};
 
 #[async_trait]
@@ -27,11 +29,14 @@ impl Streams for SqliteStore {
     }
 
     async fn frames_after(&self, account: &Account, seq: i64, limit: u32) -> Result<Frames, StoreError> {
-        let rows = sqlx::query(
-            "SELECT seq, id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to \
-             FROM stream_frame LEFT JOIN message ON message.id = stream_frame.message \
-             WHERE account = ? AND seq > ? ORDER BY seq LIMIT ?",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT seq, stream_frame.revision AS change_revision, kind, message_change.account AS account, content, changed_at, ",
+            stored_columns!(),
+            " FROM stream_frame LEFT JOIN message ON message.id = stream_frame.message \
+             LEFT JOIN message_change ON message_change.message = stream_frame.message \
+             AND message_change.revision = stream_frame.revision \
+             WHERE stream_frame.account = ? AND seq > ? ORDER BY seq LIMIT ?"
+        ))
         .bind(account.as_str())
         .bind(seq)
         .bind(limit)
@@ -46,14 +51,14 @@ impl Streams for SqliteStore {
             frames.until = Some(seq);
             let message: Option<String> = row.try_get("id")?;
             if message.is_some() {
-                frames.push(seq, stored_of(row));
+                frames.push(seq, framed_of(row));
             }
         }
         Ok(frames)
     }
 
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError> {
-        let seq = sqlx::query_scalar("SELECT seq FROM stream_frame WHERE message = ? AND account = ?")
+        let seq = sqlx::query_scalar("SELECT seq FROM stream_frame WHERE message = ? AND account = ? AND revision = 0")
             .bind(message.as_str())
             .bind(account.as_str())
             .fetch_optional(self.database.reader())
@@ -62,15 +67,22 @@ impl Streams for SqliteStore {
     }
 }
 
-/// Gives a message its frame in the stream of each of its people.
-pub(super) async fn add_frames(tx: &mut Tx, message: &Message) -> Result<(), StoreError> {
+fn framed_of(row: &SqliteRow) -> Result<(Stored, Option<Changed>), StoreError> {
+    let revision: i64 = row.try_get("change_revision")?;
+    let change = (revision > 0).then(|| changed_of(row)).transpose()?;
+    Ok((stored_of(row)?, change))
+}
+
+/// Gives a message, or a change of it, its frame in the stream of each of its people.
+pub(super) async fn add_frames(tx: &mut Tx, message: &Message, revision: i64) -> Result<(), StoreError> {
     for account in message.people() {
         sqlx::query(
-            "INSERT INTO stream_frame (account, seq, message) \
-             SELECT ?1, COALESCE(MAX(seq), 0) + 1, ?2 FROM stream_frame WHERE account = ?1",
+            "INSERT INTO stream_frame (account, seq, message, revision) \
+             SELECT ?1, COALESCE(MAX(seq), 0) + 1, ?2, ?3 FROM stream_frame WHERE account = ?1",
         )
         .bind(account.as_str())
         .bind(message.id.as_str())
+        .bind(revision)
         .execute(&mut **tx)
         .await?;
     }

@@ -1,0 +1,123 @@
+//! Changes of messages that are stored: retracting, editing, reacting.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_common::nickname::has_visible;
+use unicode_segmentation::UnicodeSegmentation as _;
+
+use super::{MessageId, MessageText};
+
+/// Changes of one message; more are refused.
+pub const MOST_CHANGES: i64 = 500;
+
+/// Bytes of a reaction: one user-perceived character.
+const LONGEST_REACTION: usize = 40;
+
+/// A person's reaction to a message: one user-perceived character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaction(String);
+
+impl Reaction {
+    pub fn new(text: String) -> Option<Self> {
+        let is_one = text.graphemes(true).count() == 1 && has_visible(&text) && text.len() <= LONGEST_REACTION;
+        is_one.then_some(Self(text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// By the sender: the text goes, for everybody.
+    Retract,
+    /// By the sender.
+    Edit(MessageText),
+    /// By one of the two; `None` takes the person's reaction back.
+    React(Option<Reaction>),
+}
+
+/// A change that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewChange {
+    pub message: MessageId,
+    pub by: Account,
+    pub change: Change,
+    pub at: Timestamp,
+}
+
+/// The kind of a change that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    Retracted,
+    Edited,
+    Reacted,
+}
+
+impl ChangeKind {
+    pub const ALL: [Self; 3] = [Self::Retracted, Self::Edited, Self::Reacted];
+
+    /// In the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retracted => "retracted",
+            Self::Edited => "edited",
+            Self::Reacted => "reacted",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Change {
+    pub const fn kind(&self) -> ChangeKind {
+        match self {
+            Self::Retract => ChangeKind::Retracted,
+            Self::Edit(_) => ChangeKind::Edited,
+            Self::React(_) => ChangeKind::Reacted,
+        }
+    }
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Counts the changes of a message from 1.
+    pub revision: i64,
+    pub kind: ChangeKind,
+    pub by: Account,
+    /// Of an edit the text before it, of a reaction what it is; `None` of a reaction that was taken back, and of a retracted message.
+    pub content: Option<String>,
+    pub at: Timestamp,
+}
+
+/// The state that changes have left a message in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageState {
+    /// Of the last change; 0 if there was none.
+    pub revision: i64,
+    pub edited_at: Option<Timestamp>,
+    pub retracted_at: Option<Timestamp>,
+    pub reactions: BTreeMap<Account, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reaction_is_one_visible_character() {
+        for good in ["🩷", "👨‍👩‍👧‍👦", "네"] {
+            assert!(Reaction::new(good.to_owned()).is_some(), "{good}");
+        }
+        let long = format!("a{}", "\u{301}".repeat(40));
+        for bad in ["", " ", "\u{200b}", "ab", "🩷🩷", &long] {
+            assert!(Reaction::new(bad.to_owned()).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Changes of stored messages: documents of their own, with their event in them, which are then applied to the message.
+//!
+//! The document is inserted first, under the number after the one that the message's document names. So one of two changes at once is
+//! made first, and the other looks again; what a crash leaves between the two steps is applied by the next change of the message, and
+//! by every replica that reads the event.
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use mongodb::IndexModel;
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
+use sosohappy_common::Account;
+use sosohappy_events::Outgoing;
+use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
+use sosohappy_store::{StoreError, retrying};
+
+use super::documents::{ids_of, stored_of, timestamp};
+use super::receipts::UNREAD;
+use super::stream::UNNUMBERED;
+use super::{MESSAGES, MongoStore};
+use crate::domain::{Change, ChangeKind, Changed, MessageId, NewChange, Stored};
+use crate::store::{ChangeError, Changes, changed, check};
+
+/// `_id` (the message's id, a colon, the revision with 9 digits), `message`, `revision`, `kind`, `account`, `accounts` (SHA-256 of both people),
+/// `content`, `text` (of an edit until it is applied), `at`, [`UNNUMBERED`], the event.
+pub(super) const CHANGES: &str = "message_change";
+
+/// In a message's document: the number of its last change, when it was edited and retracted, and the reactions, each under the SHA-256 of
+/// its account.
+pub(super) const REVISION: &str = "revision";
+pub(super) const EDITED_AT: &str = "editedAt";
+pub(super) const RETRACTED_AT: &str = "retractedAt";
+pub(super) const REACTIONS: &str = "reactions";
+
+fn id(message: &MessageId, revision: i64) -> String {
+    format!("{message}:{revision:09}")
+}
+
+impl MongoStore {
+    pub(super) async fn make_change_indexes(&self) -> Result<(), StoreError> {
+        let index = |name: &str, key: &str| {
+            let options = IndexOptions::builder().name(name.to_owned()).sparse(true);
+            IndexModel::builder()
+                .keys(doc! { key: 1 })
+                .options(options.build())
+                .build()
+        };
+        let indexes = [
+            index("message_change_message", "message"),
+            index("message_change_accounts", "accounts"),
+            index("message_change_unnumbered", UNNUMBERED),
+        ];
+        self.collection(CHANGES).create_indexes(indexes).await?;
+        Ok(())
+    }
+
+    async fn change_once(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError> {
+        self.complete(&change.message).await?;
+        let owned = doc! { "_id": ids_of([&change.message]), "conversation": { "$gt": "" } };
+        let found = self
+            .collection(MESSAGES)
+            .find_one(owned)
+            .await
+            .map_err(StoreError::from)?;
+        let stored = found.as_ref().map(stored_of).transpose()?.ok_or(ChangeError::Unknown)?;
+        if !check(&stored, change)? {
+            return Ok(None);
+        }
+        let changed = changed(&stored, change);
+        let document = document(&stored, change, &changed, event);
+        let inserted = self
+            .collection(CHANGES)
+            .insert_one(&document)
+            .await
+            .map_err(StoreError::from);
+        // Another change of the message came first: look again.
+        inserted.map_err(|error| error.retry_if_taken(&[ID_INDEX]))?;
+        self.apply(&document).await?;
+        Ok(Some(changed))
+    }
+
+    /// Applies a change to its message, once.
+    async fn apply(&self, change: &Document) -> Result<(), StoreError> {
+        let corrupt = |error: mongodb::bson::error::Error| StoreError::Corrupt(error.into());
+        let message = MessageId::stored(change.get_str("message").map_err(corrupt)?.to_owned());
+        let revision = change.get_i64(REVISION).map_err(corrupt)?;
+        let at = change.get_i64("at").map_err(corrupt)?;
+        let account = change.get_str("account").map_err(corrupt)?;
+        let mut set = doc! { REVISION: revision };
+        let mut unset = Document::new();
+        match kind_of(change)? {
+            ChangeKind::Retracted => {
+                set.extend(doc! { RETRACTED_AT: at, "text": "" });
+                unset.extend(doc! { UNREAD: "", "pushDueAt": "", OUTBOX: "" });
+            }
+            ChangeKind::Edited => {
+                set.extend(doc! { EDITED_AT: at, "text": change.get_str("text").map_err(corrupt)? });
+            }
+            ChangeKind::Reacted => {
+                let account: Account = account.parse().context("no account").map_err(StoreError::Corrupt)?;
+                let field = format!("{REACTIONS}.{}", account.fingerprint());
+                match change.get_str("content") {
+                    Ok(reaction) => {
+                        set.insert(field, doc! { "account": account.as_str(), "reaction": reaction });
+                    }
+                    Err(_) => {
+                        unset.insert(field, "");
+                    }
+                }
+            }
+        }
+        let earlier = doc! {
+            "_id": ids_of([&message]),
+            "$or": [{ REVISION: null }, { REVISION: { "$lt": revision } }],
+        };
+        let mut update = doc! { "$set": set };
+        if !unset.is_empty() {
+            update.insert("$unset", unset);
+        }
+        self.collection(MESSAGES).update_one(earlier, update).await?;
+        if kind_of(change)? == ChangeKind::Retracted {
+            let texts = doc! { "$unset": { "content": "", "text": "" } };
+            let of = doc! { "message": message.as_str() };
+            self.collection(CHANGES).update_many(of, texts).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn documents_of_changes(&self, ids: Vec<String>) -> Result<Vec<Document>, StoreError> {
+        let found = self.collection(CHANGES).find(doc! { "_id": { "$in": ids } }).await?;
+        Ok(found.try_collect().await?)
+    }
+
+    /// Deletes the changes of a person's messages that are gone, or of the person in messages that are.
+    pub(super) async fn delete_changes(&self, person: &str, until: i64) -> Result<(), StoreError> {
+        let theirs = doc! { "accounts": person, "storedAt": { "$lte": until } };
+        self.collection(CHANGES).delete_many(theirs).await?;
+        Ok(())
+    }
+}
+
+fn document(stored: &Stored, change: &NewChange, changed: &Changed, event: &Outgoing) -> Document {
+    let people: Vec<String> = stored.message.people().map(Account::fingerprint).collect();
+    let mut document = doc! {
+        "_id": id(&change.message, changed.revision),
+        "message": change.message.as_str(),
+        REVISION: changed.revision,
+        "kind": changed.kind.name(),
+        "account": change.by.as_str(),
+        "accounts": people.clone(),
+        "storedAt": stored.stored_at.as_millisecond(),
+        "at": changed.at.as_millisecond(),
+        UNNUMBERED: people,
+        OUTBOX: outbox_field(event),
+    };
+    if let Some(content) = &changed.content {
+        document.insert("content", content);
+    }
+    if let Change::Edit(text) = &change.change {
+        document.insert("text", text.as_str());
+    }
+    document
+}
+
+fn kind_of(document: &Document) -> Result<ChangeKind, StoreError> {
+    let kind = document.get_str("kind").ok().and_then(ChangeKind::named);
+    kind.ok_or_else(|| StoreError::corrupt("a change in the database is of no known kind"))
+}
+
+pub(super) fn changed_of(document: &Document) -> Result<Changed, StoreError> {
+    let account = document.get_str("account").map_err(anyhow::Error::from);
+    let by = account.and_then(|account| Ok(account.parse()?));
+    Ok(Changed {
+        revision: document
+            .get_i64(REVISION)
+            .map_err(|error| StoreError::Corrupt(error.into()))?,
+        kind: kind_of(document)?,
+        by: by.map_err(StoreError::Corrupt)?,
+        content: document.get_str("content").ok().map(str::to_owned),
+        at: timestamp(document, "at")?,
+    })
+}
+
+#[async_trait]
+impl Changes for MongoStore {
+    async fn change(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError> {
+        retrying(|| self.change_once(change, event)).await
+    }
+
+    async fn complete(&self, message: &MessageId) -> Result<(), StoreError> {
+        let last = self
+            .collection(CHANGES)
+            .find_one(doc! { "message": message.as_str() })
+            .sort(doc! { "_id": -1 })
+            .await?;
+        // Those before it were applied when it was made.
+        match last {
+            Some(last) => self.apply(&last).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn changes(&self, message: &MessageId) -> Result<Vec<Changed>, StoreError> {
+        let found: Vec<Document> = self
+            .collection(CHANGES)
+            .find(doc! { "message": message.as_str() })
+            .sort(doc! { "_id": 1 })
+            .await?
+            .try_collect()
+            .await?;
+        found.iter().map(changed_of).collect()
+    }
+}

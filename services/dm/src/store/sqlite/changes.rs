@@ -1,0 +1,135 @@
+//! Changes of stored messages.
+
+use async_trait::async_trait;
+use sosohappy_events::Outgoing;
+use sosohappy_store::sqlite::{Tx, enqueue};
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::stream::add_frames;
+use super::{SqliteStore, account_of, stored_of, timestamp};
+use crate::domain::{Change, ChangeKind, Changed, MessageId, NewChange, Stored};
+use crate::store::{ChangeError, Changes, changed, check};
+
+#[async_trait]
+impl Changes for SqliteStore {
+    async fn change(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let row = sqlx::query(concat!("SELECT ", stored_columns!(), " FROM message WHERE id = ?"))
+                .bind(change.message.as_str())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
+            let stored = row.as_ref().map(stored_of).transpose()?.ok_or(ChangeError::Unknown)?;
+            if !check(&stored, change)? {
+                return Ok(None);
+            }
+            let changed = changed(&stored, change);
+            insert(&mut tx, &change.message, &changed).await?;
+            apply(&mut tx, &stored, change, changed.revision).await?;
+            add_frames(&mut tx, &stored.message, changed.revision).await?;
+            enqueue(&mut tx, event, change.at).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(Some(changed))
+        })
+        .await
+    }
+
+    async fn complete(&self, _message: &MessageId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn changes(&self, message: &MessageId) -> Result<Vec<Changed>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT revision AS change_revision, kind, account, content, changed_at FROM message_change \
+             WHERE message = ? ORDER BY revision",
+        )
+        .bind(message.as_str())
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(changed_of).collect()
+    }
+}
+
+pub(super) fn changed_of(row: &SqliteRow) -> Result<Changed, StoreError> {
+    let kind = ChangeKind::named(row.try_get("kind")?);
+    Ok(Changed {
+        revision: row.try_get("change_revision")?,
+        kind: kind.ok_or_else(|| StoreError::corrupt("a change in the database is of no known kind"))?,
+        by: account_of(row, "account")?,
+        content: row.try_get("content")?,
+        at: timestamp(row.try_get("changed_at")?)?,
+    })
+}
+
+async fn insert(tx: &mut Tx, message: &MessageId, changed: &Changed) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO message_change (message, revision, kind, account, content, changed_at) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(message.as_str())
+    .bind(changed.revision)
+    .bind(changed.kind.name())
+    .bind(changed.by.as_str())
+    .bind(&changed.content)
+    .bind(changed.at.as_millisecond())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn apply(tx: &mut Tx, stored: &Stored, change: &NewChange, revision: i64) -> Result<(), StoreError> {
+    let (message, at) = (stored.message.id.as_str(), change.at.as_millisecond());
+    match &change.change {
+        Change::Retract => {
+            sqlx::query(
+                "UPDATE message SET revision = ?, retracted_at = ?, text = '', unread = NULL, push_due_at = NULL WHERE id = ?",
+            )
+            .bind(revision)
+            .bind(at)
+            .bind(message)
+            .execute(&mut **tx)
+            .await?;
+            sqlx::query("UPDATE message_change SET content = NULL WHERE message = ?")
+                .bind(message)
+                .execute(&mut **tx)
+                .await?;
+            // The text of an event that was not published yet.
+            sqlx::query(
+                "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') = ?",
+            )
+            .bind(message)
+            .execute(&mut **tx)
+            .await?;
+        }
+        Change::Edit(text) => {
+            sqlx::query("UPDATE message SET revision = ?, edited_at = ?, text = ? WHERE id = ?")
+                .bind(revision)
+                .bind(at)
+                .bind(text.as_str())
+                .bind(message)
+                .execute(&mut **tx)
+                .await?;
+        }
+        Change::React(reaction) => {
+            let mut reactions = stored.state.reactions.clone();
+            match reaction {
+                Some(reaction) => reactions.insert(change.by.clone(), reaction.as_str().to_owned()),
+                None => reactions.remove(&change.by),
+            };
+            let reactions: std::collections::BTreeMap<&str, &String> = reactions
+                .iter()
+                .map(|(account, reaction)| (account.as_str(), reaction))
+                .collect();
+            let reactions = serde_json::to_string(&reactions).map_err(|error| StoreError::Invalid(error.into()))?;
+            sqlx::query("UPDATE message SET revision = ?, reactions = ? WHERE id = ?")
+                .bind(revision)
+                .bind(reactions)
+                .bind(message)
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(())
+}
