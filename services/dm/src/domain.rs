@@ -5,6 +5,7 @@ mod date;
 mod id;
 mod message;
 mod receipt;
+mod scheduled;
 mod text;
 
 pub use change::{Change, ChangeKind, Changed, MOST_CHANGES, MessageState, NewChange, Reaction};
@@ -15,4 +16,5 @@ pub use message::{
     Undelivered,
 };
 pub use receipt::{Marks, Progress, Receipt};
+pub use scheduled::{FARTHEST, MOST_SCHEDULED, Scheduled};
 pub use text::{InvalidText, MessageText, largest_frame};

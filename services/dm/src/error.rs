@@ -21,6 +21,10 @@ pub enum Error {
     Nickname,
     #[error("no message of the caller has the id")]
     Message,
+    #[error("sendAt: in the future, at most 366 days ahead")]
+    SendAt,
+    #[error("too many messages are scheduled")]
+    TooManyScheduled,
     #[error("reaction: one user-perceived character")]
     Reaction,
     #[error("text: {0}")]
@@ -36,13 +40,18 @@ pub enum Error {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Count(_) | Error::Cursor | Error::Size(_) | Error::Reaction | Error::Text(_) => {
+            Error::Count(_) | Error::Cursor | Error::Size(_) | Error::Reaction | Error::SendAt | Error::Text(_) => {
                 Self::invalid_parameter(error.to_string())
             }
             Error::Nickname => Self::not_found("nickname-unknown", "Unknown nickname"),
             Error::Message | Error::Change(ChangeError::Unknown) => {
                 Self::not_found("message-unknown", "Unknown message")
             }
+            Error::TooManyScheduled => Self::new(
+                StatusCode::CONFLICT,
+                "too-many-scheduled",
+                "Too many messages are scheduled",
+            ),
             Error::Change(ChangeError::Retracted) => Self::new(
                 StatusCode::CONFLICT,
                 "message-retracted",

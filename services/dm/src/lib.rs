@@ -15,6 +15,7 @@ mod legacy_messages;
 mod metrics;
 mod names;
 mod routes;
+mod scheduled;
 mod settings;
 mod settling;
 mod socket;
@@ -146,6 +147,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         unnumbered: unnumbered.clone(),
         metrics,
     };
+    let protocol = Arc::new(protocol);
+    scheduled::spawn(&context, protocol.clone());
     let app = App {
         settings,
         context: context.clone(),
@@ -155,7 +158,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         unnumbered,
         directory: protocol.directory.clone(),
         relay: protocol.relay.clone(),
-        protocol: Arc::new(protocol),
+        protocol,
     };
     Ok(Service::new(
         context,

@@ -4,6 +4,7 @@ mod change;
 mod connect;
 mod message;
 mod receipt;
+mod schedule;
 mod sent;
 
 use sosohappy_access::{Identity, protect};
@@ -19,6 +20,9 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(message::find_direct_message)))
         .routes(Class::Read.of(routes!(message::find_multiple_direct_message)))
         .routes(Class::Read.of(routes!(sent::my_messages)))
+        .routes(Class::Write.of(routes!(schedule::schedule_message)))
+        .routes(Class::Read.of(routes!(schedule::scheduled)))
+        .routes(Class::Write.of(routes!(schedule::edit_scheduled)))
         .routes(Class::Write.of(routes!(change::cancel_message)))
         .routes(Class::Write.of(routes!(change::edit_message)))
         .routes(Class::Write.of(routes!(change::react_message)))

@@ -54,9 +54,9 @@ pub struct DmProtocol {
     pub metrics: DmMetrics,
 }
 
-/// Why a frame was not taken.
+/// Why a message or another frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NotTaken {
+pub enum NotTaken {
     /// The sender is told, the socket stays.
     Refused(Refusal),
     Closed(Close),
@@ -152,32 +152,44 @@ impl Protocol for DmProtocol {
     }
 }
 
-/// A message that a client sends.
-struct Draft {
-    /// The sender's nickname.
-    sender: String,
+/// The sender of a message.
+pub struct Author {
+    pub account: Account,
+    /// Of the moment.
+    pub nickname: String,
+    /// When the token was issued that the message is sent with.
+    pub authorized_at: Timestamp,
+    /// The socket that the message came in on.
+    pub socket: Option<SocketId>,
+}
+
+/// A message that is to be sent.
+pub struct Draft {
     /// The receiver's nickname.
-    receiver: String,
-    date: MessageDate,
-    text: String,
-    reply_to: Option<MessageId>,
+    pub receiver: String,
+    /// The receiver, if that was found out before.
+    pub receiver_account: Option<Account>,
+    pub date: MessageDate,
+    pub text: String,
+    pub reply_to: Option<MessageId>,
     /// Of a frame with an id; other frames have a [`RepeatKey`].
-    client_key: Option<ClientKey>,
+    pub client_key: Option<ClientKey>,
 }
 
 impl DmProtocol {
     /// Nothing is answered to a message that was taken: the published app expects nothing.
     async fn take(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<(), NotTaken> {
         let frame = Frame::parse(text).ok_or(NotTaken::Closed(Close::BadFrame))?;
+        let author = author(caller, origin, self.own(caller, origin, frame.sender).await?);
         let draft = Draft {
-            sender: self.own(caller, origin, frame.sender).await?,
             receiver: frame.receiver,
+            receiver_account: None,
             date: existing(frame.date)?,
             text: frame.text,
             reply_to: None,
             client_key: None,
         };
-        self.send(caller, origin, draft).await?;
+        self.send(author, draft).await?;
         Ok(())
     }
 
@@ -231,14 +243,14 @@ impl DmProtocol {
         if blocked || !online {
             return Ok(());
         }
-        let sender = self.nickname(caller).await?;
+        let sender = self.nickname(&caller.account).await?;
         self.unnumbered.typing(&sender, receiver).await;
         Ok(())
     }
 
-    /// Returns the caller's present nickname. Of an account without a profile nobody could answer a message.
-    async fn nickname(&self, caller: &Caller) -> Result<String, NotTaken> {
-        let names = self.names.nicknames_of(std::slice::from_ref(&caller.account)).await?;
+    /// Returns the present nickname of an account. Of an account without a profile nobody could answer a message.
+    pub async fn nickname(&self, account: &Account) -> Result<String, NotTaken> {
+        let names = self.names.nicknames_of(std::slice::from_ref(account)).await?;
         Ok(names.into_iter().flatten().next().ok_or(Refusal::Unavailable)?)
     }
 
@@ -274,36 +286,36 @@ impl DmProtocol {
         data: MessageData,
         key: &ClientKey,
     ) -> Result<Option<Stored>, NotTaken> {
-        let sender = self.nickname(caller).await?;
+        let author = author(caller, origin, self.nickname(&caller.account).await?);
         let date = match data.date {
             Some(date) => existing(date)?,
             None => MessageDate::at(self.context.clock.now()),
         };
         let draft = Draft {
-            sender,
             receiver: data.receiver,
+            receiver_account: None,
             date,
             text: data.text,
             reply_to: data.reply_to.map(MessageId::stored),
             client_key: Some(key.clone()),
         };
-        self.send(caller, origin, draft).await
+        self.send(author, draft).await
     }
 
     /// Checks a message and stores it; `None` if it is stored already.
-    async fn send(&self, caller: &Caller, origin: Origin<'_>, draft: Draft) -> Result<Option<Stored>, NotTaken> {
+    pub async fn send(&self, author: Author, draft: Draft) -> Result<Option<Stored>, NotTaken> {
         let text =
             MessageText::new(draft.text, self.settings.get().messages.max_characters).map_err(|error| match error {
                 InvalidText::Empty => Refusal::EmptyText,
                 InvalidText::TooLong(_) => Refusal::TextTooLong,
             })?;
-        let receiver = self
-            .names
-            .account_of(&draft.receiver)
-            .await?
-            .ok_or(Refusal::ReceiverUnknown)?;
+        let receiver = match draft.receiver_account {
+            Some(receiver) => Some(receiver),
+            None => self.names.account_of(&draft.receiver).await?,
+        };
+        let receiver = receiver.ok_or(Refusal::ReceiverUnknown)?;
         let (blocked, online) = futures::try_join!(
-            self.directory.blocked(&caller.account, &receiver),
+            self.directory.blocked(&author.account, &receiver),
             self.present.anywhere(&receiver)
         )?;
         if blocked {
@@ -312,8 +324,8 @@ impl DmProtocol {
         let message = Message {
             id: self.ids.next(),
             sender: Party {
-                account: caller.account.clone(),
-                nickname: draft.sender,
+                account: author.account,
+                nickname: author.nickname,
             },
             receiver: Party {
                 account: receiver,
@@ -336,11 +348,11 @@ impl DmProtocol {
             client_key: draft.client_key,
             reply_to: draft.reply_to,
             message,
-            authorized_at: caller.issued_at,
+            authorized_at: author.authorized_at,
             stored_at,
             push_due: online.then(|| stored_at + delivery_timeout),
         };
-        self.keep(message, origin.id(), online).await
+        self.keep(message, author.socket, online).await
     }
 
     /// Returns the caller's nickname as it is now. A client that was renamed has frames on the way with the name it had before: they count,
@@ -369,7 +381,7 @@ impl DmProtocol {
     async fn keep(
         &self,
         mut message: NewMessage,
-        origin: SocketId,
+        origin: Option<SocketId>,
         receiver_online: bool,
     ) -> Result<Option<Stored>, NotTaken> {
         loop {
@@ -377,7 +389,7 @@ impl DmProtocol {
                 &message.message,
                 message.stored_at,
                 receiver_online,
-                Some(origin),
+                origin,
                 &self.context,
             );
             match self.store.keep(&message, &event.to_outgoing()).await {
@@ -427,6 +439,15 @@ impl DmProtocol {
         }
         let shown = self.metrics.shown.clone();
         self.delivered.on_shown(stored.message.id.clone(), move || shown.inc())
+    }
+}
+
+fn author(caller: &Caller, origin: Origin<'_>, nickname: String) -> Author {
+    Author {
+        account: caller.account.clone(),
+        nickname,
+        authorized_at: caller.issued_at,
+        socket: Some(origin.id()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::outbox::Outbox;
@@ -19,8 +19,8 @@ use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
 #[cfg(doc)]
 use crate::domain::RepeatKey;
 use crate::domain::{
-    Change, Changed, Claim, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageId, NewChange,
-    NewMessage, Position, Reaction, Receipt, Stored, Unclaimed, Undelivered,
+    Change, Changed, Claim, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageId, MessageText,
+    NewChange, NewMessage, Position, Reaction, Receipt, Scheduled, Stored, Unclaimed, Undelivered,
 };
 use crate::settings::MessageSettings;
 
@@ -143,6 +143,34 @@ pub trait Receipts: Send + Sync {
     -> Result<HashMap<ConversationId, Marks>, StoreError>;
 }
 
+/// Messages that are sent later. One that is being sent cannot be edited or stopped: either it is stopped or it is sent.
+#[async_trait]
+pub trait Schedule: Send + Sync {
+    /// Adds a message; false if the sender has [`crate::domain::MOST_SCHEDULED`].
+    async fn schedule(&self, scheduled: &Scheduled) -> Result<bool, StoreError>;
+
+    /// The sender's messages, the earliest first.
+    async fn scheduled(&self, sender: &Account) -> Result<Vec<Scheduled>, StoreError>;
+
+    /// Replaces text and time of a message that waits, or that was not sent; false if there is none.
+    async fn reschedule(
+        &self,
+        sender: &Account,
+        id: &str,
+        text: Option<&MessageText>,
+        send_at: Option<Timestamp>,
+    ) -> Result<bool, StoreError>;
+
+    /// Deletes a message that waits, or that was not sent; false if there is none.
+    async fn unschedule(&self, sender: &Account, id: &str) -> Result<bool, StoreError>;
+
+    /// Takes messages that are due, for as long as `lease` says: a replica that ends before [`Schedule::finish`] leaves them to others.
+    async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Vec<Scheduled>, StoreError>;
+
+    /// Deletes a message that was sent, or keeps it with the reason why it was not.
+    async fn finish(&self, id: &str, failure: Option<&str>) -> Result<(), StoreError>;
+}
+
 /// Why a message was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -245,7 +273,7 @@ pub struct UnclaimedPage {
 
 /// One suite of tests runs on both adapters.
 #[async_trait]
-pub trait Store: Streams + Receipts + Changes + Ping + Debug {
+pub trait Store: Streams + Receipts + Changes + Schedule + Ping + Debug {
     /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has, or one of
     /// the last [`ClientKey::WINDOW`].
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;

@@ -60,6 +60,7 @@ impl Route {
                 "role" => "moderator",
                 "accepted" => "true",
                 "id" => "0123456789abcdef",
+                "sendAt" => "2027-01-01T00:00:00Z",
                 "reaction" => "🩷",
                 "idList" | "messageId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",

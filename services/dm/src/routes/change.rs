@@ -17,7 +17,7 @@ use crate::error::Error;
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct CancelMessage {
-    /// Of one's own message.
+    /// Of one's own message, sent or scheduled.
     #[schema(example = "01890000-0000-7000-8000-000000000000")]
     id: String,
 }
@@ -50,9 +50,9 @@ pub struct ChangedMessage {
     changed: bool,
 }
 
-/// Retracts a message: its text goes for everybody, and its push if it waits
+/// Stops a scheduled message, or retracts one that was sent: its text goes for everybody, and its push if it waits
 ///
-/// Both people's sockets of version 2 get a `retract`, and the history has a message without a text in its place.
+/// Of a call and the sending of a scheduled message at once one takes effect: 404 says that it is being sent. /// Both people's sockets of version 2 get a `retract`, and the history has a message without a text in its place.
 #[utoipa::path(
     post,
     path = "/cancelMessage",
@@ -70,6 +70,12 @@ pub async fn cancel_message(
     caller: Caller,
     Params(params): Params<CancelMessage>,
 ) -> Result<Json<ChangedMessage>, Error> {
+    if app.store.unschedule(&caller.account, &params.id).await? {
+        return Ok(Json(ChangedMessage {
+            message_id: params.id,
+            changed: true,
+        }));
+    }
     change(&app, &caller, params.id, Change::Retract).await
 }
 

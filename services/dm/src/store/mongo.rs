@@ -4,6 +4,7 @@ mod changes;
 mod documents;
 mod receipts;
 mod rewriting;
+mod schedule;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
@@ -165,6 +166,7 @@ impl MongoStore {
         self.make_stream_indexes().await?;
         self.make_receipt_indexes().await?;
         self.make_change_indexes().await?;
+        self.make_schedule_indexes().await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
         let resignations = index("resignation_applied_at", doc! { "appliedAt": 1 });
@@ -320,6 +322,7 @@ impl MongoStore {
             self.collection(MESSAGES).delete_many(unclaimed).await?;
         }
         self.forget_watermarks(&person).await?;
+        self.forget_scheduled(&person).await?;
         self.delete_changes(&person, erasure.until.as_millisecond()).await?;
         self.delete_frames(&person).await
     }

@@ -10,6 +10,7 @@ macro_rules! stored_columns {
 
 mod changes;
 mod receipts;
+mod schedule;
 mod stream;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -254,6 +255,7 @@ impl Store for SqliteStore {
             while retrying(async || self.erase_some(erasure).await).await? {}
             while retrying(async || self.forget_conversations(erasure).await).await? {}
             while retrying(async || self.forget_frames(&erasure.account).await).await? {}
+            retrying(async || self.forget_scheduled(&erasure.account).await).await?;
         }
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -512,6 +514,15 @@ impl SqliteStore {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    async fn forget_scheduled(&self, account: &Account) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query("DELETE FROM scheduled_message WHERE sender = ?1 OR receiver = ?1")
+            .bind(account.as_str())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     /// Some of the account's frames whose messages are gone. False when there are no more.

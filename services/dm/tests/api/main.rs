@@ -10,6 +10,7 @@ mod refusals;
 mod replicas;
 mod resign;
 mod revocations;
+mod schedule;
 mod stream;
 
 use std::sync::Arc;

@@ -1,0 +1,136 @@
+//! Messages that are sent later.
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sosohappy_events::types::{Relation, RelationChanged};
+use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+
+use super::stream::{frame, open};
+use super::{Dm, two};
+
+on_both_engines!(
+    a_scheduled_message_is_sent_once_after_a_restart,
+    a_scheduled_message_is_edited_or_stopped,
+    a_message_that_cannot_be_sent_stays_with_the_reason,
+);
+
+fn after(seconds: i64) -> String {
+    (Timestamp::now() + SignedDuration::from_secs(seconds)).to_string()
+}
+
+async fn schedule(dm: &Dm, who: &Person, to: &str, text: &str, send_at: &str) -> String {
+    let params = [("receiver", to), ("text", text), ("sendAt", send_at)];
+    let (status, body) = dm.post(who, "scheduleMessage", &params).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    body["id"].as_str().unwrap().to_owned()
+}
+
+async fn scheduled(dm: &Dm, who: &Person) -> Vec<Value> {
+    let (status, body) = dm.get(who, "scheduled").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    body.as_array().unwrap().clone()
+}
+
+async fn a_scheduled_message_is_sent_once_after_a_restart(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let late = schedule(&dm, &kim, "lee", "later", &after(3600)).await;
+    schedule(&dm, &kim, "lee", "soon", &after(2)).await;
+    assert_eq!(scheduled(&dm, &kim).await.len(), 2);
+    dm.running.stop().await;
+    let replicas = [Dm::start(&bed).await, Dm::start(&bed).await];
+    let mut to = open(&replicas[1], &lee, "&since=0").await;
+    let sent = frame(&mut to, "message").await;
+    assert_eq!(
+        (&sent["data"]["text"], &sent["data"]["sender"]),
+        (&json!("soon"), &json!("kim"))
+    );
+    eventually("the other one is left", async || {
+        let left = scheduled(&replicas[0], &kim).await;
+        (left.len() == 1 && left[0]["id"] == late).then_some(())
+    })
+    .await;
+    assert_eq!(replicas[0].history(&lee, "kim").await.as_array().map(Vec::len), Some(1));
+}
+
+async fn a_scheduled_message_is_edited_or_stopped(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let mut to = open(&dm, &lee, "").await;
+    let stopped = schedule(&dm, &kim, "lee", "never", &after(3600)).await;
+    let edited = schedule(&dm, &kim, "lee", "first", &after(3600)).await;
+    let (status, _) = dm.post(&lee, "cancelMessage", &[("id", &stopped)]).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "it is another's");
+    let (status, _) = dm
+        .post(&lee, "editScheduled", &[("id", &edited), ("text", "theirs")])
+        .await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    for (params, code) in [
+        (
+            vec![("receiver", "lee"), ("text", "x"), ("sendAt", "2020-01-01T00:00:00Z")],
+            400,
+        ),
+        (
+            vec![("receiver", "lee"), ("text", "x"), ("sendAt", "2999-01-01T00:00:00Z")],
+            400,
+        ),
+        (vec![("receiver", "lee"), ("text", "x"), ("sendAt", "tomorrow")], 400),
+        (
+            vec![("receiver", "lee"), ("text", " "), ("sendAt", "2027-01-01T00:00:00Z")],
+            400,
+        ),
+        (
+            vec![
+                ("receiver", "nobody"),
+                ("text", "x"),
+                ("sendAt", "2027-01-01T00:00:00Z"),
+            ],
+            404,
+        ),
+    ] {
+        assert_eq!(
+            dm.post(&kim, "scheduleMessage", &params).await.0.as_u16(),
+            code,
+            "{params:?}"
+        );
+    }
+    let (status, body) = dm.post(&kim, "cancelMessage", &[("id", &stopped)]).await;
+    assert_eq!((status, &body["changed"]), (StatusCode::OK, &json!(true)));
+    let soon = after(1);
+    let (status, body) = dm
+        .post(
+            &kim,
+            "editScheduled",
+            &[("id", &edited), ("text", "second"), ("sendAt", &soon)],
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "second");
+    eventually("nothing is left", async || {
+        scheduled(&dm, &kim).await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(dm.history(&lee, "kim").await.as_array().map(Vec::len), Some(1));
+}
+
+async fn a_message_that_cannot_be_sent_stays_with_the_reason(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let id = schedule(&dm, &kim, "lee", "hello", &after(2)).await;
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account: lee.account.clone(),
+        other: kim.account.clone(),
+    })
+    .await;
+    eventually("it failed", async || {
+        let left = scheduled(&dm, &kim).await;
+        (left.first()?["failure"] == "not-delivered").then_some(())
+    })
+    .await;
+    assert_eq!(dm.history(&lee, "kim").await, json!([]));
+    let (status, _) = dm.post(&kim, "cancelMessage", &[("id", &id)]).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(scheduled(&dm, &kim).await.is_empty());
+}
