@@ -89,7 +89,7 @@ macro_rules! named {
 }
 
 impl Topic {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,

@@ -7,6 +7,7 @@ mod message;
 mod receipt;
 mod scheduled;
 mod text;
+mod words;
 
 pub use change::{Change, ChangeKind, Changed, MOST_CHANGES, MessageState, NewChange, Reaction};
 pub use date::{Boundary, MessageDate};
@@ -18,3 +19,4 @@ pub use message::{
 pub use receipt::{Marks, Progress, Receipt};
 pub use scheduled::{FARTHEST, MOST_SCHEDULED, Scheduled};
 pub use text::{InvalidText, MessageText, largest_frame};
+pub use words::Words;

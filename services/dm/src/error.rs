@@ -21,6 +21,8 @@ pub enum Error {
     Nickname,
     #[error("no message of the caller has the id")]
     Message,
+    #[error("text: from 1 to 10 words, at most 200 bytes")]
+    Words,
     #[error("sendAt: in the future, at most 366 days ahead")]
     SendAt,
     #[error("too many messages are scheduled")]
@@ -40,9 +42,13 @@ pub enum Error {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Count(_) | Error::Cursor | Error::Size(_) | Error::Reaction | Error::SendAt | Error::Text(_) => {
-                Self::invalid_parameter(error.to_string())
-            }
+            Error::Count(_)
+            | Error::Cursor
+            | Error::Size(_)
+            | Error::Reaction
+            | Error::Words
+            | Error::SendAt
+            | Error::Text(_) => Self::invalid_parameter(error.to_string()),
             Error::Nickname => Self::not_found("nickname-unknown", "Unknown nickname"),
             Error::Message | Error::Change(ChangeError::Unknown) => {
                 Self::not_found("message-unknown", "Unknown message")

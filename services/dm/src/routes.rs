@@ -5,6 +5,7 @@ mod connect;
 mod message;
 mod receipt;
 mod schedule;
+mod search;
 mod sent;
 
 use sosohappy_access::{Identity, protect};
@@ -19,6 +20,7 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Connect.of(routes!(connect::connect_dm)))
         .routes(Class::Read.of(routes!(message::find_direct_message)))
         .routes(Class::Read.of(routes!(message::find_multiple_direct_message)))
+        .routes(Class::Read.of(routes!(search::search_messages)))
         .routes(Class::Read.of(routes!(sent::my_messages)))
         .routes(Class::Write.of(routes!(schedule::schedule_message)))
         .routes(Class::Read.of(routes!(schedule::scheduled)))

@@ -138,6 +138,9 @@ pub trait Receipts: Send + Sync {
         limit: u32,
     ) -> Result<Vec<(Stored, bool)>, StoreError>;
 
+    /// The newest messages that the account sent or received, from before a position, the newest first.
+    async fn own(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Vec<Stored>, StoreError>;
+
     /// The marks of the account's conversations with these people.
     async fn marks(&self, account: &Account, others: &[&Account])
     -> Result<HashMap<ConversationId, Marks>, StoreError>;

@@ -149,6 +149,7 @@ impl MongoStore {
             index("message_accounts", doc! { "accounts": 1 }),
             index("message_newest_of", doc! { NEWEST_OF: 1, POSITION: -1 }),
             index("message_sent", doc! { "from": 1, POSITION: -1 }),
+            index("message_own", doc! { "accounts": 1, POSITION: -1 }),
         ];
         self.collection(MESSAGES).create_indexes(messages).await?;
         for former in self.collection(MESSAGES).list_index_names().await? {

@@ -10,6 +10,7 @@ on_both_engines!(
     a_frame_in_somebody_elses_name_closes_the_socket,
     nobody_reads_somebody_elses_history,
     people_are_found_in_any_spelling_of_their_nicknames,
+    a_message_to_a_nickname_given_up_reaches_no_former_bearer,
     a_session_that_ends_closes_its_sockets,
     frames_under_a_former_nickname_count_under_the_present_one,
 );
@@ -178,4 +179,44 @@ async fn people_are_found_in_any_spelling_of_their_nicknames(bed: Bed) {
             (&json!("김"), &json!("각자"))
         );
     }
+}
+
+/// Case C6: one person gives a nickname up, another one takes it, and a message to it is sent at once, at either replica.
+async fn a_message_to_a_nickname_given_up_reaches_no_former_bearer(bed: Bed) {
+    let replicas = [Dm::start(&bed).await, Dm::start(&bed).await];
+    let (kim, lee) = two(&bed).await;
+    let (mut former, mut from) = (replicas[0].connect(&kim).await, replicas[1].connect(&lee).await);
+    bed.rename(&kim.account, "sun").await;
+    for (number, dm) in (0..).zip(&replicas) {
+        eventually("the nickname is nobody's", async || {
+            let mut from = dm.connect(&lee).await;
+            from.send(message("lee", "kim", DATE + number, "to whom?").to_string())
+                .await;
+            let answer = tokio::time::timeout(std::time::Duration::from_millis(500), from.json()).await;
+            answer
+                .is_ok_and(|answer| answer["error"]["code"] == "receiver-unknown")
+                .then_some(())
+        })
+        .await;
+    }
+    let taker = bed.person("taker@example.com+kakao", "kim").await;
+    let mut present = replicas[0].connect(&taker).await;
+    let frame = message("lee", "kim", DATE + 10, "to the taker");
+    eventually("the nickname is the taker's", async || {
+        from.send(frame.to_string()).await;
+        let shown = tokio::time::timeout(std::time::Duration::from_millis(500), present.json()).await;
+        (shown.ok()? == frame).then_some(())
+    })
+    .await;
+    // Messages from before the rename was known were stored for the former bearer, later ones are not.
+    from.send(message("lee", "sun", DATE + 11, "to sun").to_string()).await;
+    loop {
+        let shown = former.json().await;
+        assert_ne!(shown["text"], "to the taker");
+        if shown["text"] == "to sun" {
+            break;
+        }
+    }
+    let history = replicas[1].history(&lee, "kim").await;
+    assert_eq!(history.as_array().map(Vec::len), Some(1), "{history}");
 }

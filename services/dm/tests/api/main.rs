@@ -11,6 +11,7 @@ mod replicas;
 mod resign;
 mod revocations;
 mod schedule;
+mod search;
 mod stream;
 
 use std::sync::Arc;

@@ -198,6 +198,21 @@ impl Receipts for MongoStore {
             .collect()
     }
 
+    async fn own(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Vec<Stored>, StoreError> {
+        let mut own = doc! { "accounts": account.fingerprint() };
+        if let Some(before) = before {
+            own.insert(POSITION, doc! { "$lt": before.as_str() });
+        }
+        let messages = self.collection(MESSAGES);
+        let found = messages
+            .find(own)
+            .sort(doc! { POSITION: -1 })
+            .limit(limit.into())
+            .await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        found.iter().map(stored_of).collect()
+    }
+
     async fn marks(
         &self,
         account: &Account,

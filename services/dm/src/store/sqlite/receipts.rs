@@ -124,6 +124,25 @@ impl Receipts for SqliteStore {
             .collect()
     }
 
+    async fn own(&self, account: &Account, before: Option<&Position>, limit: u32) -> Result<Vec<Stored>, StoreError> {
+        // Each side from its index; a message to oneself is in both.
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            stored_columns!(),
+            " FROM message WHERE id IN (\
+                 SELECT id FROM (SELECT id FROM message WHERE sender = ?1 AND position < ?2 ORDER BY position DESC LIMIT ?3) \
+                 UNION \
+                 SELECT id FROM (SELECT id FROM message WHERE receiver = ?1 AND position < ?2 ORDER BY position DESC LIMIT ?3)) \
+             ORDER BY position DESC LIMIT ?3"
+        ))
+        .bind(account.as_str())
+        .bind(before.map_or(END, Position::as_str))
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(stored_of).collect()
+    }
+
     async fn marks(
         &self,
         account: &Account,

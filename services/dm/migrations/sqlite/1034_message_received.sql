@@ -1,0 +1,1 @@
+CREATE INDEX message_received ON message (receiver, position);
