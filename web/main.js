@@ -1,4 +1,4 @@
-/** The console: phones side by side, and what travels between them and the services. */
+/** The console: phones side by side with what travels between them and the services, and the page of operators. */
 
 import { language, texts } from './i18n/index.js'
 import { iconOf } from './icons.js'
@@ -39,8 +39,30 @@ function LanguageSwitch() {
   `
 }
 
+/** The pages after the first one are loaded when they are opened. @type {Record<string, () => Promise<any>>} */
+const PAGES = { operations: async () => (await import('./operations/page.js')).Operations }
+
+/** The page that the address names after `#`; the phones without a known one. */
+const pageOf = () => (location.hash.slice(1) in PAGES ? location.hash.slice(1) : 'phones')
+
+/** Returns the open page, and its view once it is loaded. */
+function usePage() {
+  const [page, setPage] = useState(pageOf)
+  const [views, setViews] = useState(/** @type {Record<string, any>} */ ({}))
+  useEffect(() => {
+    const turn = () => setPage(pageOf())
+    addEventListener('hashchange', turn)
+    return () => removeEventListener('hashchange', turn)
+  }, [])
+  useEffect(() => {
+    PAGES[page]?.().then((view) => setViews((before) => ({ ...before, [page]: view })))
+  }, [page])
+  return { page, View: views[page] }
+}
+
 function Console() {
   useStore(language)
+  const { page, View } = usePage()
   const [phones, setPhones] = useState(kept)
   useEffect(() => sessionStorage.setItem(KEY, JSON.stringify(phones)), [phones])
   const t = texts()
@@ -51,16 +73,22 @@ function Console() {
       <h1><img src="/icon.svg" alt="" width="30" height="30" />SoSoHappy</h1>
       <p class="tagline">${t.tagline}</p>
       <div class="tools">
-        <button type="button" class="quiet" disabled=${phones.length >= MOST_PHONES} onClick=${add}>${iconOf('plus')}${t.addPhone}</button>
+        <nav class="switch" aria-label=${t.pages}>
+          ${['phones', ...Object.keys(PAGES)].map(
+            (name) => html`<a href="#${name}" aria-current=${page === name ? 'page' : undefined}>${t.page[name]}</a>`,
+          )}
+        </nav>
+        <button type="button" class="quiet" disabled=${page !== 'phones' || phones.length >= MOST_PHONES} onClick=${add}>${iconOf('plus')}${t.addPhone}</button>
         <${LanguageSwitch} />
       </div>
     </header>
-    <main class="stage">
+    <main class="stage" hidden=${page !== 'phones'}>
       <div class="phones">
         ${phones.map((phone) => html`<${Phone} key=${phone.number} ...${phone} close=${phones.length > 1 ? () => remove(phone.number) : null} />`)}
       </div>
       <${WirePanel} />
     </main>
+    ${View && html`<${View} />`}
   `
 }
 

@@ -17,5 +17,7 @@ export const useState = library.useState
 export const useEffect = library.useEffect
 /** @type {<T>(initial: T) => { current: T }} */
 export const useRef = library.useRef
+/** @type {<T>(make: () => T, inputs: any[]) => T} */
+export const useMemo = library.useMemo
 /** @type {() => string} */
 export const useId = library.useId

@@ -1,9 +1,9 @@
-"""Drives two phones of the console in Chromium, and holds each page to axe-core.
+"""Drives two phones of the console and its page of operators in Chromium, and holds each page to axe-core.
 
 usage: run.py FLEET AXE FOLDER
 
 FLEET is the address of a running fleet's entry, or the program, which is started then; AXE is the file axe.min.js; screenshots go
-to FOLDER.
+to FOLDER. The page of operators is driven on a fleet that was started here: its settings change.
 """
 
 import contextlib
@@ -61,11 +61,27 @@ def photo_png(side=240):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+class Operator:
+    """What an operator of a fleet has: the token, and the folder of settings."""
+
+    def __init__(self, data):
+        self.token = secrets.token_hex(16)
+        self.settings = data / "config" / "application.yml"
+        self.settings.parent.mkdir(parents=True)
+        self.configure("25%")
+
+    def configure(self, share):
+        """Writes settings with the flag `new-year`, as a whole or not at all."""
+        beside = self.settings.parent.parent / "configured"
+        beside.write_text(f"flags:\n  new-year: {share}\n")
+        beside.rename(self.settings)
+
+
 @contextlib.contextmanager
 def fleet(given):
-    """Gives the address of the entry: the given one, or that of a fleet that runs meanwhile."""
+    """Gives the address of the entry, the given one or that of a fleet that runs meanwhile, and the operator of the latter."""
     if given.startswith("http"):
-        yield given
+        yield given, None
         return
     held = {}
     for name in (*SERVICES, "entry"):
@@ -77,13 +93,20 @@ def fleet(given):
     environment = os.environ | {f"SOSOHAPPY_{name.upper()}__SERVER__PORT": str(ports[name]) for name in SERVICES}
     environment["SOSOHAPPY_ENTRY"] = f"127.0.0.1:{ports['entry']}"
     with tempfile.TemporaryDirectory() as folder:
+        operator = Operator(Path(folder) / "data")
+        environment |= {
+            "SOSOHAPPY_OPERATOR_TOKEN": operator.token,
+            # New settings are published by the operator, and a canary runs until the operator stops it.
+            "SOSOHAPPY_CONFIG__CANARY__HOLD": "true",
+            "SOSOHAPPY_CONFIG__CANARY__WATCH": "10m",
+        }
         log = Path(folder) / "fleet.log"
         with log.open("w") as written:
             process = subprocess.Popen([given, "run", "--data", Path(folder) / "data"], stdout=written, stderr=subprocess.STDOUT, env=environment)
         try:
             for name in SERVICES:
                 wait_until_ready(f"http://127.0.0.1:{ports[name]}/actuator/health/readiness", process)
-            yield f"http://127.0.0.1:{ports['entry']}"
+            yield f"http://127.0.0.1:{ports['entry']}", operator
         except BaseException:
             print("".join(log.read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)
             raise
@@ -347,6 +370,61 @@ def drive(page, photo):
     say(f"{two.nickname} left, and the conversation is gone; {one.nickname} signed out")
 
 
+def operate(page, operator):
+    """Drives the page of operators."""
+    page.one("nav a[href='#operations']").click()
+    for token in ("a forged token", operator.token):
+        field = page.one("#operator-token")
+        field.clear()
+        field.send_keys(token + Keys.ENTER)
+        if token != operator.token:
+            page.one(".failure", "credential is required")
+            page.look("operator-token")
+    panel = lambda name, selector, text=None: page.one(f"[data-panel='{name}'] {selector}", text)
+    rows = lambda name: page.browser.execute_script("return [...document.querySelectorAll(`[data-panel='${arguments[0]}'] tbody tr`)].map((r) => r.innerText)", name)
+    page.wait("all services are up", lambda: sum("UP" in row for row in rows("services")) == len(SERVICES))
+    page.wait("four instances have the newest settings", lambda: sum("newest" in row for row in rows("settings")) == 4)
+    panel("flags", "th", "new-year")
+    panel("letters", ".fine")
+    panel("resignations", ".fine")
+    page.wait("the rate of requests is known", lambda: all(row.split("\t")[2] != "–" for row in rows("services")))
+    say("operations: five services are up, four instances have the newest settings")
+
+    operator.configure("50%")
+    version = panel("settings", ".hint").text
+    panel("settings", "button", "Start canary").click()
+    panel("settings", "[data-canary='running']")
+    page.look("operations")
+    panel("settings", "button", "Stop canary").click()
+    panel("settings", "[data-canary='rolled-back']")
+    say("operations: a canary was started and stopped")
+    # A version that was rolled back is not published again.
+    operator.configure("75%")
+    panel("settings", "button", "Refresh all").click()
+    page.wait("the new version is published", lambda: version.split()[1] not in panel("settings", ".hint").text)
+    page.wait("the fleet converges", lambda: "every instance runs it" in panel("settings", ".hint").text)
+    say(f"operations: {panel('settings', '.hint').text}")
+
+    flag, value = page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='flags'] input")
+    flag.send_keys("new-year")
+    value.send_keys("75%" + Keys.ENTER)
+    page.wait("the flag is sent", lambda: panel("flags", "button").is_enabled())
+    assert page.browser.execute_script("return !document.querySelector('.failure').textContent"), page.one(".failure").text
+
+    page.size(*NARROW)
+    overflow = page.browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, f"the page of operators is {overflow} px wider than a phone"
+    page.one("button[lang='ko']").click()
+    panel("alerts", "h2", "경보")
+    page.look("operations-narrow-korean")
+    page.one("button[lang='en']").click()
+    page.size(*WIDE)
+    stored = page.browser.execute_script("return JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])")
+    assert operator.token not in stored, "the page stores the operator token"
+    page.one("nav a[href='#phones']").click()
+    page.one(".phone")
+
+
 def refreshed(phone, selector):
     """Opens others' posts anew, and returns whether the loaded ones include that."""
     phone.tab("notices")
@@ -369,7 +447,7 @@ def first_paint(page):
     return page.wait("the page is painted", lambda: page.browser.execute_script(script))
 
 
-def run(address, axe, folder):
+def run(address, operator, axe, folder):
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -392,6 +470,8 @@ def run(address, axe, folder):
             photo = Path(profile) / "photo.png"
             photo.write_bytes(photo_png())
             drive(page, photo)
+            if operator:
+                operate(page, operator)
             findings.extend(f"the browser says: {entry}" for entry in page.log())
             if shifted := browser.execute_script(shift):
                 findings.append(f"the layout shifts by {shifted}")
@@ -406,8 +486,8 @@ def run(address, axe, folder):
 
 def main():
     given, axe, folder = sys.argv[1:]
-    with fleet(given) as address:
-        run(address, Path(axe).read_text(), Path(folder))
+    with fleet(given) as (address, operator):
+        run(address, operator, Path(axe).read_text(), Path(folder))
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)
     if findings:

@@ -4,7 +4,7 @@ import { Store } from '../store.js'
 import en from './en.js'
 import ko from './ko.js'
 
-/** @typedef {Record<string, string | Record<string, string> | ((...values: any[]) => string)>} Entries */
+/** @typedef {{ [key: string]: string | Entries | ((...values: any[]) => string) }} Entries */
 
 /** Each language has the same texts. @type {Record<'ko' | 'en', typeof en>} */
 const LANGUAGES = { ko, en }

@@ -148,7 +148,8 @@ impl fmt::Display for Letter {
 }
 
 /// The resolution of a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Resolution {
     /// Published to its topic again. Consumers deduplicate by the event's id: those that have applied it skip it.
     Replayed,
@@ -197,6 +198,22 @@ pub async fn find(bus: &Arc<dyn Bus>, filter: &Filter) -> anyhow::Result<Vec<Let
     letters.retain(|letter| !resolved.contains(&letter.id) && filter.matches(letter));
     letters.sort_by_key(|letter| letter.id);
     Ok(letters)
+}
+
+/// Checks the dead letters that were found for a resolution, before anything is published. Fails if one of the filter's ids is not among
+/// them, or if one is to be replayed and cannot be restored.
+pub fn check(letters: &[Letter], filter: &Filter, resolution: Resolution) -> anyhow::Result<()> {
+    let missing = filter
+        .ids
+        .iter()
+        .find(|id| letters.iter().all(|letter| letter.id != **id));
+    if let Some(id) = missing {
+        bail!("{id} does not exist, has been resolved, or does not match");
+    }
+    match resolution {
+        Resolution::Replayed => letters.iter().try_for_each(|letter| letter.original().map(drop)),
+        Resolution::Discarded => Ok(()),
+    }
 }
 
 /// Resolves these dead letters one by one. Reports each before it starts the next.
@@ -273,17 +290,7 @@ pub async fn run(bus: Arc<dyn Bus>, command: Command) -> anyhow::Result<()> {
             dry_run,
         } => {
             let letters = find(&bus, &filter).await?;
-            let missing = filter
-                .ids
-                .iter()
-                .find(|id| letters.iter().all(|letter| letter.id != **id));
-            if let Some(id) = missing {
-                bail!("{id} does not exist, has been resolved, or does not match");
-            }
-            if resolution == Resolution::Replayed {
-                // Fails before anything is published if one of them cannot be restored.
-                letters.iter().try_for_each(|letter| letter.original().map(drop))?;
-            }
+            check(&letters, &filter, resolution)?;
             if dry_run {
                 for letter in &letters {
                     println!("would be {}: {letter}", resolution.as_str());

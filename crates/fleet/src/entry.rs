@@ -1,7 +1,8 @@
 //! The local entry: one address for the four public services, routed by prefix as the load balancer does, and for the console.
 //!
-//! It is for a laptop, in place of a load balancer with TLS. Neither the config service nor management (`/actuator`) can be reached
-//! through it. The services see the client's address in `x-forwarded-for`.
+//! It is for a laptop, in place of a load balancer with TLS. Without the operator token neither the config service nor management
+//! (`/actuator`) can be reached through it; with the token, under [`operator::PREFIX`]. The services see the client's address in
+//! `x-forwarded-for`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -23,8 +24,9 @@ use sosohappy_common::{Context, Problem};
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::console;
 use crate::forward::Forwarder;
+use crate::operator::Operators;
+use crate::{console, operator};
 
 pub(crate) const SERVICE: &str = "entry";
 /// The address that the entry listens on by default.
@@ -65,23 +67,29 @@ pub struct Settings {
 
 /// Where each service listens.
 #[derive(Debug, Clone)]
-struct Routes {
+pub(crate) struct Services {
     services: Arc<[(&'static str, uri::Authority)]>,
     forwarder: Forwarder,
 }
 
-/// Serves the entry in front of the public ones of these services. Connection limits and timeouts are those of `server`.
+/// Serves the entry in front of these services. Connection limits and timeouts are those of `server`.
 ///
 /// # Errors
 /// When the address is in use.
-pub async fn start(settings: Settings, services: &[Running], server: Live<Server>) -> anyhow::Result<Running> {
+pub async fn start(
+    settings: Settings,
+    services: &[Running],
+    server: Live<Server>,
+    operators: Operators,
+) -> anyhow::Result<Running> {
     let Settings { address, origins } = settings;
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("--entry: cannot listen on {address}"))?;
     let context = Context::system(SERVICE, listener.local_addr()?.port());
-    let public = services.iter().filter(|running| PUBLIC.contains(&running.service));
-    let authorities = public.map(|running| Ok((running.service, reachable(running.address).to_string().try_into()?)));
-    let routes = Routes {
+    let authorities = services
+        .iter()
+        .map(|running| Ok((running.service, reachable(running.address).to_string().try_into()?)));
+    let services = Services {
         services: authorities.collect::<anyhow::Result<_>>()?,
         forwarder: Forwarder::new(context.lifecycle.clone()),
     };
@@ -89,7 +97,9 @@ pub async fn start(settings: Settings, services: &[Running], server: Live<Server
         .route("/{service}/{*path}", any(forward))
         .layer(cors(origins))
         .fallback(console::file)
-        .with_state(routes);
+        .with_state(services.clone())
+        // Below the layer of CORS: pages of other origins never call it.
+        .merge(operator::routes(services, operators));
     let entry = Service {
         context,
         settings: server,
@@ -124,42 +134,55 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 }
 
 async fn forward(
-    State(routes): State<Routes>,
+    State(services): State<Services>,
     Path((service, _)): Path<(String, String)>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     mut request: Request,
 ) -> Response {
-    let found = routes.services.iter().find(|(name, _)| *name == service);
+    let found = services.find(&service).filter(|_| PUBLIC.contains(&service.as_str()));
     // Dot segments could leave the prefix in a server that resolves them.
-    let Some((_, authority)) = found.filter(|_| !has_dot_segments(request.uri().path())) else {
+    let Some(authority) = found.filter(|_| !has_dot_segments(request.uri().path())) else {
         return console::file(request).await;
     };
     let offered_subprotocol = sign_in_by_subprotocol(request.headers_mut());
-    let headers = request.headers_mut();
-    // This is the first proxy: a client's forwarded-for header is not trusted.
-    if let Ok(client) = HeaderValue::from_str(&client.ip().to_string()) {
-        headers.insert(FORWARDED_FOR, client);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Some(host) = headers.remove(header::HOST) {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    let mut target = std::mem::take(request.uri_mut()).into_parts();
-    target.scheme = Some(uri::Scheme::HTTP);
+    let mut target = request.uri().clone().into_parts();
     target.authority = Some(authority.clone());
-    match Uri::from_parts(target) {
-        Ok(target) => *request.uri_mut() = target,
-        Err(error) => {
-            tracing::debug!(%error, "request target refused");
-            return Problem::not_found("no-such-route", "Not found").into_response();
-        }
-    }
-    let mut response = routes.forwarder.forward(request).await;
+    let mut response = services.send(request, target, client).await;
     if offered_subprotocol && response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         let chosen = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
     }
     response
+}
+
+impl Services {
+    /// Returns where a service listens.
+    pub(crate) fn find(&self, service: &str) -> Option<&uri::Authority> {
+        let found = self.services.iter().find(|(name, _)| *name == service);
+        found.map(|(_, authority)| authority)
+    }
+
+    /// Sends a request of this client to a target, which has an authority, and returns the response.
+    pub(crate) async fn send(&self, mut request: Request, mut target: uri::Parts, client: SocketAddr) -> Response {
+        let headers = request.headers_mut();
+        // This is the first proxy: a client's forwarded-for header is not trusted.
+        if let Ok(client) = HeaderValue::from_str(&client.ip().to_string()) {
+            headers.insert(FORWARDED_FOR, client);
+        }
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        if let Some(host) = headers.remove(header::HOST) {
+            headers.insert(FORWARDED_HOST, host);
+        }
+        target.scheme = Some(uri::Scheme::HTTP);
+        match Uri::from_parts(target) {
+            Ok(target) => *request.uri_mut() = target,
+            Err(error) => {
+                tracing::debug!(%error, "request target refused");
+                return Problem::not_found("no-such-route", "Not found").into_response();
+            }
+        }
+        self.forwarder.forward(request).await
+    }
 }
 
 /// Returns whether a path has a segment `.` or `..`, percent-encoded or not.

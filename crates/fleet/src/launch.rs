@@ -23,6 +23,7 @@ use sosohappy_events::mixed::bus_settings;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::entry;
+use crate::operator::Operators;
 use crate::secrets::Secrets;
 
 /// Runs the fleet, and the entry if it has an address, until a signal asks for shutdown.
@@ -157,7 +158,11 @@ impl Launcher {
         )?;
         let mut running = vec![config, auth, feed, dm, notice];
         if let Some(entry) = entry {
-            let entry = entry::start(entry, &running, server).await?;
+            let operators = Operators {
+                token: self.secrets.operator_token.clone().into(),
+                bus: bus.bus,
+            };
+            let entry = entry::start(entry, &running, server, operators).await?;
             running.push(entry);
         }
         Ok(running)
@@ -307,7 +312,10 @@ async fn announce(services: Vec<StartingService>, data: PathBuf, began: Instant)
         }
     }
     println!("\n  try it:         fleet demo          (in another terminal, with the same environment; or: make demo)");
-    println!("  operator token: {}", data.join("operator-token").display());
+    println!(
+        "  operator token: {}   (for the page Operations of the console)",
+        data.join("operator-token").display()
+    );
     println!("  stop:           Ctrl-C\n");
 }
 

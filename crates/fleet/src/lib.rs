@@ -13,5 +13,6 @@ pub mod grant_role;
 pub mod import;
 pub mod launch;
 pub mod mirror;
+pub mod operator;
 pub mod secrets;
 pub mod topics;

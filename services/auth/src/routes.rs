@@ -73,7 +73,9 @@ pub fn routes(app: Arc<App>, credentials: &Credentials) -> OpenApiRouter {
         .routes(routes!(fleet::introspect))
         .routes(routes!(fleet::lookup))
         .routes(routes!(fleet::muted_words_of));
-    let operators = OpenApiRouter::new().routes(routes!(role::grant_role));
+    let operators = OpenApiRouter::new()
+        .routes(routes!(role::grant_role))
+        .routes(routes!(resignations::show_resignations));
 
     let all = open
         .merge(protect(closed, identity(&app)))

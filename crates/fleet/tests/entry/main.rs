@@ -1,4 +1,5 @@
-//! The local entry in front of a running fleet: everything of the app through one address, and nothing else.
+//! The local entry in front of a running fleet: everything of the app through one address, the operator's API with the operator token,
+//! and nothing else.
 
 use std::path::Path;
 
@@ -6,8 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sosohappy_common::Context;
+use sosohappy_common::settings::Events;
+use sosohappy_events::{Outgoing, Topic};
 use sosohappy_fleet::app::{Addresses, Phone};
-use sosohappy_testkit::Cluster;
+use sosohappy_testkit::{Cluster, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -29,6 +34,139 @@ async fn one_address_serves_the_app() {
     pages_of_allowed_origins_may_call(&entry).await;
     an_early_answer_arrives(fleet.entry).await;
     a_browser_opens_a_socket(&entry, addresses).await;
+}
+
+/// Calls the operator's API of a fleet.
+async fn operate(fleet: &Cluster, method: Method, path: &str, body: Option<Value>) -> (StatusCode, String) {
+    let url = format!("http://127.0.0.1:{}/operator/{path}", fleet.entry);
+    let mut request = sosohappy_common::tls::client().request(method, url);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let answer = request.bearer_auth(&fleet.operator_token).send().await;
+    let answer = answer.expect("the entry answers");
+    (answer.status(), answer.text().await.expect("a body"))
+}
+
+/// Returns the body of a call that must succeed; `null` where it is empty.
+async fn operated(fleet: &Cluster, method: Method, path: &str, body: Option<Value>) -> Value {
+    let (status, text) = operate(fleet, method, path, body).await;
+    assert!(status.is_success(), "{path}: {status} {text}");
+    if text.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_use_the_entry_with_their_token() {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_fleet")).parent().expect("a folder");
+    let mut fleet = Cluster::embedded(binaries).await;
+
+    let client = sosohappy_common::tls::client();
+    let address = format!(
+        "http://127.0.0.1:{}/operator/config-service/config-service/convergence",
+        fleet.entry
+    );
+    for request in [
+        client.get(&address),
+        client.get(&address).bearer_auth("forged"),
+        // A browser repeats Basic by itself: the services take it, the entry does not.
+        client.get(&address).basic_auth("operator", Some(&fleet.operator_token)),
+        client.get(format!("http://127.0.0.1:{}/operator/dead-letters", fleet.entry)),
+    ] {
+        let answer = request
+            .header("origin", ORIGIN)
+            .send()
+            .await
+            .expect("the entry answers");
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        assert!(answer.headers().get("access-control-allow-origin").is_none());
+    }
+    assert_eq!(
+        operate(&fleet, Method::GET, "payroll-service/actuator/health", None)
+            .await
+            .0,
+        StatusCode::NOT_FOUND
+    );
+
+    let convergence = operated(&fleet, Method::GET, "config-service/config-service/convergence", None).await;
+    assert!(convergence["version"].is_string(), "{convergence}");
+    let (_, metrics) = operate(&fleet, Method::GET, "feed-service/actuator/prometheus", None).await;
+    assert!(
+        metrics.contains(r#"outbox_relay_leading{application="feed-service"}"#),
+        "{metrics}"
+    );
+    let pending = operated(
+        &fleet,
+        Method::GET,
+        "auth-service/auth-service/pendingResignations",
+        None,
+    )
+    .await;
+    assert_eq!(pending, json!({"count": 0, "content": []}));
+    let flag = json!({"name": "flags.new-year", "value": "true"});
+    operated(&fleet, Method::POST, "config-service/actuator/busenv", Some(flag)).await;
+
+    publish_a_record_that_cannot_be_read(&mut fleet).await;
+    let listed = async |fleet: &Cluster| operated(fleet, Method::GET, "dead-letters", None).await;
+    let letters = eventually("the record is a dead letter", async || {
+        let letters = listed(&fleet).await;
+        (letters["count"] == 1).then_some(letters)
+    })
+    .await;
+    let letter = &letters["content"][0];
+    let group = letter["group"].as_str().expect("a group");
+    assert!(group.starts_with("notice-service."), "{letter}");
+    assert!(
+        letter["reason"].is_string() && letter["rejectedAt"].is_string(),
+        "{letter}"
+    );
+    let id = letter["id"].as_str().expect("an id");
+    let resolve = async |ids: Value, resolution: &str| {
+        let body = json!({"ids": ids, "resolution": resolution});
+        operate(&fleet, Method::POST, "dead-letters", Some(body)).await.0
+    };
+    assert_eq!(resolve(json!([]), "replayed").await, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        resolve(json!(["noticeLike"]), "replayed").await,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(resolve(json!([id]), "forgotten").await, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        resolve(json!([id, "resign/0/99"]), "replayed").await,
+        StatusCode::CONFLICT
+    );
+    assert_eq!(listed(&fleet).await, letters, "a refused call changes nothing");
+
+    assert_eq!(resolve(json!([id]), "replayed").await, StatusCode::OK);
+    let again = eventually("the replayed record is a dead letter again", async || {
+        let letters = listed(&fleet).await;
+        let is_another = letters["count"] == 1 && letters["content"][0]["id"] != id;
+        is_another.then(|| letters["content"][0]["id"].clone())
+    })
+    .await;
+    assert_eq!(resolve(json!([again]), "discarded").await, StatusCode::OK);
+    assert_eq!(listed(&fleet).await, json!({"count": 0, "content": []}));
+}
+
+/// Writes a malformed record to the journal while the fleet is down.
+async fn publish_a_record_that_cannot_be_read(fleet: &mut Cluster) {
+    fleet.kill("fleet");
+    let journal = fleet.folder().join("data").join("events.db");
+    let events = Events::new(&format!("journal:{}", journal.display()), "");
+    let bus = sosohappy_bus::open(&events, &Context::system("test-service", 0)).await;
+    let record = Outgoing {
+        topic: Topic::NoticeLike.default_name().to_owned(),
+        key: Some("kim@example.com+kakao".to_owned()),
+        value: Some(b"{".to_vec()),
+        headers: Vec::new(),
+    };
+    bus.expect("the journal opens")
+        .publish(&[record])
+        .await
+        .expect("published");
+    fleet.restart("fleet").await;
 }
 
 /// Sends a request as bytes, since clients resolve dot segments themselves, and returns the status.

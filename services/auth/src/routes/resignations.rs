@@ -1,4 +1,4 @@
-//! Resignations that not every service has acknowledged, for admins.
+//! Resignations that not every service has acknowledged, for admins and operators.
 
 use std::sync::Arc;
 
@@ -49,6 +49,21 @@ pub struct PendingResignations {
     responses((status = 200, body = PendingResignations), (status = 403, body = Problem), (status = 503, body = Problem)),
 )]
 pub async fn list_resignations(State(app): State<Arc<App>>, _admin: Admin) -> Result<Json<PendingResignations>, Error> {
+    pending(&app).await
+}
+
+/// Lists the resignations that are pending, the oldest first, for operators.
+#[utoipa::path(
+    get,
+    path = "/pendingResignations",
+    tag = "fleet",
+    responses((status = 200, body = PendingResignations), (status = 401, body = Problem), (status = 503, body = Problem)),
+)]
+pub async fn show_resignations(State(app): State<Arc<App>>) -> Result<Json<PendingResignations>, Error> {
+    pending(&app).await
+}
+
+async fn pending(app: &App) -> Result<Json<PendingResignations>, Error> {
     let count = app.store.unfinished_resignations().await?.count;
     let now = app.now();
     let pending = app.store.pending_resignations(MOST).await?.into_iter();
@@ -56,7 +71,7 @@ pub async fn list_resignations(State(app): State<Arc<App>>, _admin: Admin) -> Re
         id: pending.id,
         resigned_at: pending.resigned_at,
         age_seconds: now.duration_since(pending.resigned_at).as_secs(),
-        missing: resignations::missing(&app, &pending.acknowledged),
+        missing: resignations::missing(app, &pending.acknowledged),
         acknowledged: pending.acknowledged,
     });
     Ok(Json(PendingResignations {

@@ -263,6 +263,15 @@ async fn admins_see_pending_resignations(bed: Bed) {
     assert_eq!(one["missing"], json!(["feed-service"]));
     assert_eq!(one["ageSeconds"], 0);
     assert!(!pending.to_string().contains("kim"), "it names nobody");
+    let for_operators = async |token: &str| send(auth.get("pendingResignations").bearer_auth(token)).await;
+    assert_eq!(
+        for_operators(&ground.bed.operator_token).await.expect(200).body,
+        pending
+    );
+    assert_eq!(
+        for_operators(&ground.bed.service_token).await.expect(401).code(),
+        "credential-required"
+    );
     ground.clock.advance(Duration::from_hours(1));
     assert!(
         ask().await.expect(200).body["content"][0]["ageSeconds"]
