@@ -93,7 +93,7 @@ export class Api {
   /** Sends one request and adds its row. @param {string} path @param {RequestInit} request */
   async send(path, request) {
     const began = performance.now()
-    const row = { phone: this.phone, kind: /** @type {const} */ ('request'), method: String(request.method), path: path.split('?')[0] }
+    const row = { phone: this.phone, kind: /** @type {const} */ ('request'), method: String(request.method), path: path.split('?')[0], key: wire.takeTap() }
     try {
       const response = await fetch(path, { ...request, credentials: 'omit', cache: 'no-store' })
       const requestId = response.headers.get('x-request-id') ?? undefined

@@ -98,9 +98,10 @@ export class Session extends Store {
     if (!message.sender) return undefined
     this.messages = [...this.messages, message]
     this.unread.messages += 1
-    const tap = wire.arrived('message', messageKey(message))
+    const key = messageKey(message)
+    const tap = wire.arrived('message', key)
     this.changed()
-    return tap
+    return { tap, key }
   }
 
   /** @param {{ topic: string, data: Like }} notice */
@@ -108,9 +109,10 @@ export class Session extends Store {
     if (notice.topic !== 'like') return undefined
     this.likes = [notice.data, ...this.likes]
     this.unread.notices += 1
-    const tap = wire.arrived('like', likeKey(notice.data.liker, notice.data.date))
+    const key = likeKey(notice.data.liker, notice.data.date)
+    const tap = wire.arrived('like', key)
     this.changed()
-    return tap
+    return { tap, key }
   }
 
   /** Marks what a screen shows as read. @param {'notices' | 'messages'} which */

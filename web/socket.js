@@ -20,7 +20,7 @@ export class Socket {
    * @param {import('./api.js').Api} api whose credentials it signs in with
    * @param {string} path
    * @param {string} nickname
-   * @param {(frame: any) => number | undefined} receive handles a frame; returns the milliseconds since the tap that caused it
+   * @param {(frame: any) => { tap?: number, key?: string } | undefined} receive handles a frame; returns what caused it, see `Row`
    * @param {(online: boolean) => void} report called when it opens and closes
    */
   constructor(api, path, nickname, receive, report) {
@@ -55,7 +55,7 @@ export class Socket {
     }
     socket.onmessage = (event) => {
       const text = String(event.data)
-      wire.add({ ...row, kind: 'received', text, tap: this.receive(parse(text)) })
+      wire.add({ ...row, kind: 'received', text, ...this.receive(parse(text)) })
     }
     socket.onclose = async (event) => {
       if (opened) wire.add({ ...row, kind: 'closed', status: event.code })
@@ -71,9 +71,10 @@ export class Socket {
 
   /** Sends a frame. Returns false when the socket is not open. @param {any} frame */
   send(frame) {
+    const key = wire.takeTap()
     if (this.socket?.readyState !== WebSocket.OPEN) return false
     const text = JSON.stringify(frame)
-    wire.add({ phone: this.api.phone, method: 'WS', path: this.path, kind: 'sent', text })
+    wire.add({ phone: this.api.phone, method: 'WS', path: this.path, kind: 'sent', text, key })
     this.socket.send(text)
     return true
   }

@@ -2,7 +2,7 @@
 
 import { texts } from './i18n/index.js'
 import { useStore } from './store.js'
-import { html } from './view.js'
+import { html, useEffect, useState } from './view.js'
 import { wire } from './wire.js'
 
 const SERVICE = /^\/([a-z]+)-service\/(.*)$/
@@ -30,12 +30,15 @@ function WireRow({ row }) {
   const [, service, call] = SERVICE.exec(row.path) ?? [null, '', row.path]
   const time = `${row.at.toTimeString().slice(0, 8)}.${String(row.at.getMilliseconds()).padStart(3, '0')}`
   const request = row.kind === 'request'
+  const what = html`<span class="service ${service}">${service}</span>${call}`
   const failed = request && row.status !== 200
   return html`
     <li class="row ${row.kind} ${failed ? 'failed' : ''} ${row.tap === undefined ? '' : 'caused'}" title=${row.requestId && `x-request-id: ${row.requestId}`}>
       <span class="who phone-${row.phone}" title=${t.phone(row.phone)}><span class="hidden">${t.phone(row.phone)}</span><span aria-hidden="true">${row.phone}</span></span>
       <span class="method">${request ? row.method : ARROWS[row.kind] + t[row.kind]}</span>
-      <span class="call"><span class="service ${service}">${service}</span>${call}</span>
+      ${row.requestId
+        ? html`<button type="button" class="call" onClick=${() => wire.trace(row)}>${what}</button>`
+        : html`<span class="call">${what}</span>`}
       <span class="status">${row.status === 0 ? '—' : row.status}</span>
       <span class="ms">${row.ms === undefined ? '' : `${rounded(row.ms)} ms`}</span>
       ${row.text && html`<code class="frame">${row.text.length > SHOWN ? `${row.text.slice(0, SHOWN)}…` : row.text}</code>`}
@@ -43,6 +46,15 @@ function WireRow({ row }) {
       <time class="time">${time}</time>
     </li>
   `
+}
+
+/** The trace of a request, loaded when the first one is opened. @param {{ row: import('./wire.js').Row }} properties */
+function Traced({ row }) {
+  const [view, setView] = useState(/** @type {any} */ (null))
+  useEffect(() => {
+    import('./operations/trace.js').then((module) => setView(() => module.Trace))
+  }, [])
+  return view && html`<${view} key=${row.id} row=${row} frame=${row.key && wire.rows.find((one) => one.kind === 'received' && one.key === row.key)} />`
 }
 
 export function WirePanel() {
@@ -61,6 +73,7 @@ export function WirePanel() {
         <${Journey} kind="like" />
         <${Journey} kind="message" />
       </div>
+      ${wire.traced && html`<${Traced} row=${wire.traced} />`}
       <div class="rows" tabindex="0" role="region" aria-label=${t.wireHint}>
         ${wire.rows.length === 0
           ? html`<p class="empty">${t.wireEmpty}</p>`

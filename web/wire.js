@@ -17,6 +17,7 @@ const KEPT = 200
  * @property {string} [requestId] by which the services' logs name the request
  * @property {string} [text] content of a frame
  * @property {number} [tap] milliseconds from the tap on another phone to this frame
+ * @property {string} [key] what names the frame that this request causes, or this frame
  */
 
 class Wire extends Store {
@@ -29,6 +30,10 @@ class Wire extends Store {
     this.count = 0
     /** Start times of taps whose frame has not arrived. @type {Map<string, number>} */
     this.taps = new Map()
+    /** The newest tap, until its request is sent. @type {string | undefined} */
+    this.tapping = undefined
+    /** The request whose trace is open. @type {Row | null} */
+    this.traced = null
   }
 
   /** Adds a row. @param {Omit<Row, 'id' | 'at'>} row */
@@ -46,6 +51,20 @@ class Wire extends Store {
   /** Starts the clock of a tap; the key names the frame that it will cause. @param {string} key */
   tapped(key) {
     this.taps.set(key, performance.now())
+    this.tapping = key
+  }
+
+  /** Opens the trace of a request; closes it without one. @param {Row | null} row */
+  trace(row) {
+    this.traced = row
+    this.changed()
+  }
+
+  /** Returns the tap whose request is sent now. */
+  takeTap() {
+    const key = this.tapping
+    this.tapping = undefined
+    return key
   }
 
   /**

@@ -44,7 +44,6 @@ const texts = {
     resignations: 'Resignations',
     noResignations: 'None is pending.',
     resignationColumns: 'Event|Age|Receipts|Missing',
-    seconds: (seconds) => `${seconds} s`,
     letters: 'Dead letters',
     noLetters: 'No dead letters.',
     letterColumns: 'Position|Rejected|Group|Reason|',
@@ -65,6 +64,7 @@ const texts = {
   journey: { like: 'from a like to the notice on the other phone', message: 'from a message to the other phone' },
   journeyHint: { like: 'Like a post: how long until its author has the notice?', message: 'Send a message: how long until it arrives?' },
   afterTap: (ms) => `${ms} ms after the tap`,
+  trace: { title: 'From tap to frame', phone: 'phone', frame: 'frame on the other phone', close: 'Close', needsToken: 'Spans of the services need the operator token.' },
 
   signIn: 'Sign in',
   signInHint: 'An account is created at the first sign-in.',

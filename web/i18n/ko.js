@@ -44,7 +44,6 @@ const texts = {
     resignations: '탈퇴',
     noResignations: '진행 중인 탈퇴가 없습니다.',
     resignationColumns: '이벤트|경과|수신 확인|남은 서비스',
-    seconds: (seconds) => `${seconds}초`,
     letters: '데드 레터',
     noLetters: '데드 레터가 없습니다.',
     letterColumns: '위치|거부 시각|그룹|이유|',
@@ -65,6 +64,7 @@ const texts = {
   journey: { like: '좋아요에서 상대 휴대폰의 알림까지', message: '메시지에서 상대 휴대폰까지' },
   journeyHint: { like: '글에 좋아요를 눌러 보세요. 알림은 얼마 만에 닿을까요?', message: '메시지를 보내 보세요. 얼마 만에 닿을까요?' },
   afterTap: (ms) => `누른 지 ${ms} ms 뒤`,
+  trace: { title: '탭에서 프레임까지', phone: '휴대폰', frame: '상대 휴대폰의 프레임', close: '닫기', needsToken: '서비스의 스팬을 보려면 운영자 토큰이 필요합니다.' },
 
   signIn: '로그인',
   signInHint: '처음 로그인하면 계정이 만들어집니다.',

@@ -9,6 +9,9 @@ export function useToken(given) {
   token = given.trim()
 }
 
+/** Whether an operator has given a token. */
+export const isOperator = () => token !== ''
+
 /** The services, in the order of the page; the names are those of their metrics. */
 export const SERVICES = ['config-service', 'auth-service', 'feed-service', 'dm-service', 'notice-service']
 

@@ -135,7 +135,7 @@ function Flags({ change, busy }) {
 function Resignations() {
   const t = texts().ops
   const { count, content } = fleet.resignations
-  const rows = content.map((one) => [one.id.slice(0, 8), t.seconds(one.ageSeconds), one.acknowledged.join(', ') || '–', one.missing.join(', ') || '–'])
+  const rows = content.map((one) => [one.id.slice(0, 8), `${one.ageSeconds} s`, one.acknowledged.join(', ') || '–', one.missing.join(', ') || '–'])
   return html`
     <${Card} id="resignations" title="${t.resignations} (${count})">
       ${count === 0 ? html`<p class="fine">${t.noResignations}</p>` : html`<${Table} label=${t.resignations} head=${t.resignationColumns.split('|')} rows=${rows} />`}

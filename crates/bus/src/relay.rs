@@ -10,12 +10,14 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sosohappy_common::clock::Clock;
+use sosohappy_common::correlation;
 use sosohappy_common::lifecycle::Stage;
 use sosohappy_common::{Context, WakeHandle};
-use sosohappy_events::Outgoing;
+use sosohappy_events::{Header, Outgoing};
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::dead_letter::dead_letter_of;
 use crate::metrics::Relaying;
@@ -147,6 +149,26 @@ fn backoff() -> impl Iterator<Item = Duration> + Send {
         .with_jitter()
         .without_max_times()
         .build()
+}
+
+/// Returns the span of publishing a record, below the one that caused it; `None` if the record has no trace.
+fn span(record: &Outgoing) -> Option<Span> {
+    let header = |name: &str| {
+        let mut headers = record.headers.iter();
+        headers
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let traceparent = header(Header::TRACEPARENT)?;
+    let span = tracing::info_span!(
+        "publish",
+        topic = record.topic,
+        id = header(Header::EVENT_ID),
+        request_id = header(Header::CORRELATION_ID),
+        trace_id = correlation::trace_id(traceparent)?,
+    );
+    correlation::continue_trace(&span, traceparent);
+    Some(span)
 }
 
 impl Relay {
@@ -317,6 +339,8 @@ impl Relay {
                 None => records.push(record.clone()),
             }
         }
+        // They end when the batch is acknowledged.
+        let _spans: Vec<Span> = records.iter().filter_map(span).collect();
         self.bus.publish(&records).await
     }
 

@@ -1,9 +1,11 @@
 //! Correlation of the log lines, events and calls that one request or one consumed event has caused.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use opentelemetry::trace::TraceContextExt as _;
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::clock::Entropy;
@@ -56,6 +58,20 @@ fn current_traceparent() -> Option<String> {
     let span = span.span_context();
     let (trace, parent, flags) = (span.trace_id(), span.span_id(), span.trace_flags().to_u8());
     span.is_valid().then(|| format!("00-{trace}-{parent}-{flags:02x}"))
+}
+
+/// Returns the trace id of a `traceparent`; `None` if it is invalid.
+#[must_use]
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    TraceParent::parse(traceparent).map(|parent| parent.trace_id)
+}
+
+/// Makes a span part of the trace of a `traceparent`, where spans are exported.
+pub fn continue_trace(span: &Span, traceparent: &str) {
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
+    // Without an exporter there is nothing to hang it below.
+    let _ = span.set_parent(parent);
 }
 
 /// Splits a `traceparent` header into its four parts, and checks them by the W3C recommendation.

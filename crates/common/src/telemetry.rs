@@ -1,11 +1,12 @@
-//! Structured logs, levels that change live, and spans to OTLP when configured.
+//! Structured logs, levels that change live, recent spans in memory, and spans to OTLP when configured.
 
 mod counts;
 mod otlp;
+mod recent;
 
 use std::io::IsTerminal as _;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use parking_lot::Mutex;
@@ -16,11 +17,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 pub(crate) use counts::logged_by_level;
+pub use recent::{RecentSpan, RecentSpans};
 
 use crate::settings::{Log, LogFormat, Tracing, valid};
 
 /// The handle to the levels of the one subscriber of the process.
 static LEVELS: OnceLock<Levels> = OnceLock::new();
+/// The recent spans of the one subscriber of the process.
+static RECENT: OnceLock<Arc<RecentSpans>> = OnceLock::new();
 /// Whether the subscriber of this process exports spans.
 static EXPORTS: AtomicBool = AtomicBool::new(false);
 
@@ -42,6 +46,7 @@ struct Built<S> {
     subscriber: S,
     levels: Levels,
     exporter: Option<SdkTracerProvider>,
+    recent: Option<Arc<RecentSpans>>,
 }
 
 impl Telemetry {
@@ -51,6 +56,9 @@ impl Telemetry {
         let built = build(service, log, tracing, std::io::stdout, colours)?;
         built.subscriber.try_init()?;
         LEVELS.get_or_init(|| built.levels);
+        if let Some(recent) = built.recent {
+            RECENT.get_or_init(|| recent);
+        }
         log_panics();
         Ok(Self {
             exporter: built.exporter,
@@ -72,6 +80,7 @@ pub(crate) fn meanwhile(service: &str, log: &Log) -> anyhow::Result<tracing::sub
     let nowhere = Tracing {
         otlp_endpoint: None,
         sample_ratio: 0.0,
+        recent_bytes: 0,
     };
     let built = build(service, log, &nowhere, std::io::stdout, std::io::stdout().is_terminal())?;
     Ok(tracing::subscriber::set_default(built.subscriber))
@@ -89,6 +98,7 @@ where
 {
     let (filter, handle) = reload::Layer::new(valid::parse_log_directives(&log.level)?);
     let exporter = otlp::exporter(service, tracing)?;
+    let recent = (tracing.recent_bytes > 0).then(|| RecentSpans::new(tracing.recent_bytes));
     EXPORTS.fetch_or(exporter.is_some(), Ordering::Relaxed);
     let lines = match log.format {
         LogFormat::Json => fmt::layer()
@@ -104,6 +114,7 @@ where
         .with(filter)
         .with(counts::CountLevels)
         .with(lines)
+        .with(recent.clone().map(recent::KeepRecent))
         .with(exporter.as_ref().map(otlp::layer));
     let levels = Levels {
         handle,
@@ -113,12 +124,19 @@ where
         subscriber,
         levels,
         exporter,
+        recent,
     })
 }
 
 /// Returns whether spans are exported to a collector.
 pub(crate) fn exports() -> bool {
     EXPORTS.load(Ordering::Relaxed)
+}
+
+/// Returns the recent spans of this process; `None` before [`Telemetry::install`], or if `tracing.recent-bytes` is 0.
+#[must_use]
+pub fn recent_spans() -> Option<&'static RecentSpans> {
+    RECENT.get().map(|recent| &**recent)
 }
 
 /// Returns the levels of this process; `None` before [`Telemetry::install`].

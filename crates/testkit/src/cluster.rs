@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_events::topic::Service;
 
@@ -249,6 +251,21 @@ impl Cluster {
         let beside = self.folder.path().join("configured");
         std::fs::write(&beside, text).expect("a file can be written");
         std::fs::rename(beside, folder.join(file)).expect("a file can be moved");
+    }
+
+    /// Calls the operator's API of the launcher's entry, and returns the status and the body.
+    ///
+    /// # Panics
+    /// If the entry does not answer.
+    pub async fn operate(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, String) {
+        let url = format!("http://127.0.0.1:{}/operator/{path}", self.entry);
+        let mut request = sosohappy_common::tls::client().request(method, url);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.bearer_auth(&self.operator_token).send().await;
+        let answer = answer.expect("the entry answers");
+        (answer.status(), answer.text().await.expect("a body"))
     }
 
     /// Returns the folder of all files of the cluster, logs included.

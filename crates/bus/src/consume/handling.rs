@@ -1,6 +1,5 @@
 //! One record: decoded, handed to its consumer in its trace, retried while a dependency is unavailable.
 
-use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -8,17 +7,16 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::FutureExt as _;
 use sosohappy_common::Context;
-use sosohappy_common::correlation::Correlation;
+use sosohappy_common::correlation::{self, Correlation};
 use sosohappy_common::lifecycle::Stage;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{Consumer, HandleError};
 use crate::metrics::Consuming;
 use sosohappy_events::event::Meta;
-use sosohappy_events::{Envelope, Event, Header, Record, Unreadable};
+use sosohappy_events::{Envelope, Event, Record, Unreadable};
 
 /// An attempt that takes longer hangs on something: it is dropped, and made again.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -228,12 +226,18 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
 
 /// The span of handling an event, below the one that caused it.
 fn span<E: Event>(meta: &Meta, kind: &'static str) -> Span {
-    let span = tracing::info_span!("consume", topic = E::TOPIC.default_name(), event = E::TYPE, id = %meta.id, kind);
-    if let Some(traceparent) = &meta.traceparent {
-        let carrier = HashMap::from([(Header::TRACEPARENT.to_owned(), traceparent.clone())]);
-        let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
-        // Without an exporter there is nothing to hang it below.
-        let _ = span.set_parent(parent);
+    let traceparent = meta.traceparent.as_deref();
+    let span = tracing::info_span!(
+        "consume",
+        topic = E::TOPIC.default_name(),
+        event = E::TYPE,
+        id = %meta.id,
+        kind,
+        request_id = meta.correlation_id,
+        trace_id = traceparent.and_then(correlation::trace_id),
+    );
+    if let Some(traceparent) = traceparent {
+        correlation::continue_trace(&span, traceparent);
     }
     span
 }
@@ -241,9 +245,9 @@ fn span<E: Event>(meta: &Meta, kind: &'static str) -> Span {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use sosohappy_events::Outgoing;
     use sosohappy_events::testing::record_of;
     use sosohappy_events::types::AccountResigned;
+    use sosohappy_events::{Header, Outgoing};
 
     use super::*;
 

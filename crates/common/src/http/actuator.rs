@@ -1,6 +1,6 @@
 //! Management endpoints at the root of each port, with the names of Spring Boot's actuator.
 //!
-//! Reads are open, and not routed by the load balancer; changes need the operator's credential.
+//! Reads are open, and not routed by the load balancer; changes and traces need the operator's credential.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ struct Management {
 
 pub(super) fn routes(context: &Context, credentials: &Credentials) -> Router {
     let operator = credentials.operator_token.clone();
-    let changes = Router::new()
+    let closed = Router::new()
+        .route("/actuator/traces/{id}", get(trace))
         .route("/actuator/loggers/{name}", post(set_level))
         .route("/actuator/refresh", post(refresh))
         .route_layer(from_fn_with_state(operator.clone(), credential::require));
@@ -47,7 +48,7 @@ pub(super) fn routes(context: &Context, credentials: &Credentials) -> Router {
         .route("/actuator/prometheus", get(prometheus))
         .route("/actuator/loggers", get(loggers))
         .route("/actuator/loggers/{name}", get(logger))
-        .merge(changes)
+        .merge(closed)
         .with_state(Arc::new(Management {
             context: context.clone(),
             operator,
@@ -128,6 +129,13 @@ async fn prometheus(State(management): State<Arc<Management>>) -> impl IntoRespo
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         management.context.metrics.render(),
     )
+}
+
+/// Returns the recent spans of a trace, or of the traces of a request, that this service had part in; none where none is kept.
+async fn trace(State(management): State<Arc<Management>>, Path(id): Path<String>) -> Json<Value> {
+    let recent = telemetry::recent_spans();
+    let spans = recent.map(|recent| recent.find(management.context.service, &id));
+    Json(json!({"spans": spans.unwrap_or_default()}))
 }
 
 async fn loggers() -> Result<Json<Value>, Problem> {

@@ -57,6 +57,11 @@ async fn changes_need_the_operator() {
     assert_eq!(service_token.status(), 401);
     let nothing = refresh().bearer_auth(OPERATOR).send().await.expect("an answer");
     assert_eq!(nothing.status(), 503, "no settings are attached");
+    let trace = || bed.http.get(bed.at("/actuator/traces/r-1"));
+    assert_eq!(trace().send().await.expect("an answer").status(), 401);
+    let trace = trace().bearer_auth(OPERATOR).send().await.expect("an answer");
+    let trace: Value = trace.json().await.expect("JSON");
+    insta::assert_snapshot!(trace, @r#"{"spans":[]}"#);
     let level = bed
         .http
         .post(bed.at("/actuator/loggers/ROOT"))

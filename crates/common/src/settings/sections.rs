@@ -169,6 +169,10 @@ pub struct Tracing {
     #[serde(deserialize_with = "valid::ratio")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sample_ratio: f64,
+    /// Bytes of ended spans that a process keeps in memory; 0 keeps none.
+    #[serde(deserialize_with = "valid::size")]
+    #[schemars(range(max = valid::MAX_SIZE))]
+    pub recent_bytes: usize,
 }
 
 /// The bus between services.

@@ -46,6 +46,16 @@ where
     }
 }
 
+/// Reads a size or a count, from 0 to [`MAX_SIZE`].
+pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let size = usize::deserialize(deserializer)?;
+    if u64::try_from(size).is_ok_and(|size| size <= MAX_SIZE) {
+        Ok(size)
+    } else {
+        Err(D::Error::custom(format!("must be at most {MAX_SIZE}")))
+    }
+}
+
 /// Reads the connections of a pool, from 1 to [`MAX_CONNECTIONS`].
 pub fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let connections = at_least_one(deserializer)?;

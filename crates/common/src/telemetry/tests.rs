@@ -50,6 +50,7 @@ fn no_spans() -> Tracing {
     Tracing {
         otlp_endpoint: None,
         sample_ratio: 1.0,
+        recent_bytes: 1 << 20,
     }
 }
 
@@ -205,6 +206,7 @@ async fn spans_go_to_the_collector_and_continue_the_trace() {
     let tracing = Tracing {
         otlp_endpoint: Some(endpoint),
         sample_ratio: 0.0,
+        recent_bytes: 0,
     };
     let built = build("test-service", &log("info"), &tracing, io::sink, false).expect("valid");
     let telemetry = Telemetry {

@@ -36,21 +36,9 @@ async fn one_address_serves_the_app() {
     a_browser_opens_a_socket(&entry, addresses).await;
 }
 
-/// Calls the operator's API of a fleet.
-async fn operate(fleet: &Cluster, method: Method, path: &str, body: Option<Value>) -> (StatusCode, String) {
-    let url = format!("http://127.0.0.1:{}/operator/{path}", fleet.entry);
-    let mut request = sosohappy_common::tls::client().request(method, url);
-    if let Some(body) = body {
-        request = request.json(&body);
-    }
-    let answer = request.bearer_auth(&fleet.operator_token).send().await;
-    let answer = answer.expect("the entry answers");
-    (answer.status(), answer.text().await.expect("a body"))
-}
-
 /// Returns the body of a call that must succeed; `null` where it is empty.
 async fn operated(fleet: &Cluster, method: Method, path: &str, body: Option<Value>) -> Value {
-    let (status, text) = operate(fleet, method, path, body).await;
+    let (status, text) = fleet.operate(method, path, body).await;
     assert!(status.is_success(), "{path}: {status} {text}");
     if text.is_empty() {
         return Value::Null;
@@ -84,7 +72,8 @@ async fn operators_use_the_entry_with_their_token() {
         assert!(answer.headers().get("access-control-allow-origin").is_none());
     }
     assert_eq!(
-        operate(&fleet, Method::GET, "payroll-service/actuator/health", None)
+        fleet
+            .operate(Method::GET, "payroll-service/actuator/health", None)
             .await
             .0,
         StatusCode::NOT_FOUND
@@ -92,7 +81,9 @@ async fn operators_use_the_entry_with_their_token() {
 
     let convergence = operated(&fleet, Method::GET, "config-service/config-service/convergence", None).await;
     assert!(convergence["version"].is_string(), "{convergence}");
-    let (_, metrics) = operate(&fleet, Method::GET, "feed-service/actuator/prometheus", None).await;
+    let (_, metrics) = fleet
+        .operate(Method::GET, "feed-service/actuator/prometheus", None)
+        .await;
     assert!(
         metrics.contains(r#"outbox_relay_leading{application="feed-service"}"#),
         "{metrics}"
@@ -108,6 +99,7 @@ async fn operators_use_the_entry_with_their_token() {
     let flag = json!({"name": "flags.new-year", "value": "true"});
     operated(&fleet, Method::POST, "config-service/actuator/busenv", Some(flag)).await;
 
+    a_sign_out_is_traced_through_the_services(&fleet).await;
     publish_a_record_that_cannot_be_read(&mut fleet).await;
     let listed = async |fleet: &Cluster| operated(fleet, Method::GET, "dead-letters", None).await;
     let letters = eventually("the record is a dead letter", async || {
@@ -125,7 +117,7 @@ async fn operators_use_the_entry_with_their_token() {
     let id = letter["id"].as_str().expect("an id");
     let resolve = async |ids: Value, resolution: &str| {
         let body = json!({"ids": ids, "resolution": resolution});
-        operate(&fleet, Method::POST, "dead-letters", Some(body)).await.0
+        fleet.operate(Method::POST, "dead-letters", Some(body)).await.0
     };
     assert_eq!(resolve(json!([]), "replayed").await, StatusCode::BAD_REQUEST);
     assert_eq!(
@@ -148,6 +140,49 @@ async fn operators_use_the_entry_with_their_token() {
     .await;
     assert_eq!(resolve(json!([again]), "discarded").await, StatusCode::OK);
     assert_eq!(listed(&fleet).await, json!({"count": 0, "content": []}));
+}
+
+/// Each process keeps the spans of a request, of the publishing of its events, and of their consumption.
+async fn a_sign_out_is_traced_through_the_services(fleet: &Cluster) {
+    let entry = format!("http://127.0.0.1:{}", fleet.entry);
+    let mut kim = Phone::new(Addresses::behind(&entry), "kim@example.com", "kakao").expect("a phone");
+    kim.sign_in().await.expect("kim signs in");
+    let tokens = kim.tokens.expect("kim is signed in");
+    let client = sosohappy_common::tls::client();
+    let sign_out = client.post(format!("{entry}/auth-service/signOut"));
+    let signed = sign_out
+        .header("authorization", tokens.access)
+        .header("email", tokens.account);
+    let answer = signed.header("x-request-id", "sign-out-of-kim").send().await;
+    assert_eq!(answer.expect("the entry answers").status(), StatusCode::OK);
+
+    let spans = async |service: &str, id: &str| {
+        let found = operated(fleet, Method::GET, &format!("{service}/actuator/traces/{id}"), None).await;
+        found["spans"].as_array().expect("spans").clone()
+    };
+    let consumed = eventually("feed has consumed the event of the sign-out", async || {
+        let found = spans("feed-service", "sign-out-of-kim").await;
+        let of_event = |span: &&Value| span["name"] == "consume" && span["fields"].to_string().contains("expired");
+        found.iter().find(of_event).cloned()
+    })
+    .await;
+    let trace = consumed["traceId"].as_str().expect("a trace id");
+    // The span of publishing ends with the acknowledgement of the broker, which consumers do not wait for.
+    let of_auth = eventually("auth has published the event", async || {
+        let found = spans("auth-service", trace).await;
+        let published = found.iter().any(|span| span["name"] == "publish");
+        published.then_some(found)
+    })
+    .await;
+    assert_eq!(of_auth[0]["name"], "request", "{of_auth:?}");
+    assert_eq!(of_auth[0]["requestId"], "sign-out-of-kim");
+    let shown = format!("{of_auth:?} {consumed:?}");
+    assert!(
+        shown.contains("/auth-service/signOut"),
+        "the log line of the request: {shown}"
+    );
+    assert!(!shown.contains("kim@"), "no personal data: {shown}");
+    assert!(spans("feed-service", "another").await.is_empty());
 }
 
 /// Writes a malformed record to the journal while the fleet is down.
