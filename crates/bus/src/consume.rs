@@ -12,7 +12,7 @@ use sosohappy_common::lifecycle::{Gate, Stage};
 
 use crate::metrics::Consuming;
 use crate::{Bus, Start};
-use handling::Handling;
+use handling::{CONSUMER, Handling};
 use sosohappy_events::{Envelope, Event};
 use sosohappy_store::StoreError;
 
@@ -63,7 +63,7 @@ pub trait Consumer<E: Event>: Send + Sync + 'static {
 /// An attempt that panics is [`HandleError::Rejected`], one that takes longer than half a minute
 /// [`HandleError::Unavailable`].
 pub fn spawn_consumer<E: Event>(context: &Context, bus: Arc<dyn Bus>, consumer: impl Consumer<E>) {
-    let handling = Handling::new(context, consumer, "consumer");
+    let handling = Handling::new(context, consumer, CONSUMER);
     assert!(
         handling.metrics.groups.lock().insert(E::TOPIC),
         "{} has two consumers of {}",

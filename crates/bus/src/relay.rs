@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::correlation;
+use sosohappy_common::faults::{Fault, Faults};
 use sosohappy_common::lifecycle::Stage;
 use sosohappy_common::{Context, WakeHandle};
 use sosohappy_events::{Header, Outgoing};
@@ -103,6 +104,7 @@ struct Relay {
     wake: RelayHandle,
     draining: CancellationToken,
     metrics: Relaying,
+    faults: Faults,
     clock: Arc<dyn Clock>,
     /// Where the relay publishes heartbeats.
     published_until: Option<PublishedUntil>,
@@ -184,6 +186,7 @@ impl Relay {
             wake,
             draining,
             metrics: Relaying::of(context),
+            faults: context.faults(),
             clock: context.clock.clone(),
             published_until: None,
             mapping: None,
@@ -279,6 +282,9 @@ impl Relay {
             Err(error) => return Step::Failed(error.to_string()),
         };
         self.look_at(&batch);
+        if self.faults.has(Fault::DeadRelay, &self.holder) {
+            return Step::Empty;
+        }
         batch.pending.retain(|pending| !stuck.contains(&pending.row));
         // A full batch may hide rows that were committed before the look.
         let is_all = batch.pending.len() + batch.quarantined.len() < BATCH;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::faults::Faults;
 use crate::health::Health;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -32,6 +33,12 @@ pub struct Context {
 const ERASURE_DEADLINE: Duration = Duration::from_hours(24);
 
 impl Context {
+    /// Returns the service's fault switches.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        Faults::of(&self.settings)
+    }
+
     /// Creates a context with the clock and the randomness of the machine.
     #[must_use]
     pub fn system(service: &'static str, port: u16) -> Self {

@@ -6,6 +6,7 @@ pub mod account;
 pub mod clock;
 pub mod context;
 pub mod correlation;
+pub mod faults;
 pub mod file_lock;
 pub mod health;
 pub mod http;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::outbox::Outbox;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
+use sosohappy_common::faults::{Fault, Faults, SLOW_STORE};
 use sosohappy_common::settings::SecretUrl;
 use sqlx::migrate::Migrator;
 
@@ -46,6 +47,7 @@ struct Inner {
     pending: Pending,
     clock: Arc<dyn Clock>,
     instance: Arc<str>,
+    faults: Faults,
 }
 
 impl Database {
@@ -75,6 +77,7 @@ impl Database {
             pending,
             clock: context.clock.clone(),
             instance: context.instance.clone(),
+            faults: context.faults(),
         }));
         directory::make_keys(&this).await?;
         Ok(this)
@@ -89,8 +92,13 @@ impl Database {
     /// Begins a write transaction (`BEGIN IMMEDIATE` on `SQLite`, READ COMMITTED on `MySQL`). It is rolled back when it is dropped without
     /// a commit.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let _waiting = self.0.pending.wait();
-        Ok(self.0.pools.begin().await?)
+        let waiting = self.0.pending.wait();
+        let transaction = self.0.pools.begin().await?;
+        drop(waiting);
+        if self.0.faults.has(Fault::SlowStore, &self.0.instance) {
+            tokio::time::sleep(SLOW_STORE).await;
+        }
+        Ok(transaction)
     }
 
     /// Returns the outbox of [`enqueue`], for the relay.

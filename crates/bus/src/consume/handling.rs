@@ -8,6 +8,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::FutureExt as _;
 use sosohappy_common::Context;
 use sosohappy_common::correlation::{self, Correlation};
+use sosohappy_common::faults::{Fault, Faults};
 use sosohappy_common::lifecycle::Stage;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,12 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// How long an unreadable record of a newer version is retried: longer than a rolling upgrade takes.
 const NEWER_VERSION_PATIENCE: Duration = Duration::from_mins(15);
+
+/// The kind of a group's consumer; those of every replica are readers.
+pub(super) const CONSUMER: &str = "consumer";
+
+/// How often a consumer that is stalled on purpose looks whether the switch is off.
+const STALLED_POLL: Duration = Duration::from_millis(50);
 
 /// Delays between attempts to read a record of a newer version.
 fn slow_backoff() -> impl Iterator<Item = Duration> + Send {
@@ -73,6 +80,8 @@ pub(super) struct Handling<E, C> {
     pub metrics: Consuming,
     pub kind: &'static str,
     draining: CancellationToken,
+    /// Of group consumers. Readers keep their state, and the settings through which a switch is turned off.
+    faults: Option<Faults>,
     event: PhantomData<fn() -> E>,
 }
 
@@ -84,12 +93,16 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
             metrics,
             kind,
             draining,
+            faults: (kind == CONSUMER).then(|| context.faults()),
             event: PhantomData,
         }
     }
 
     pub(super) async fn handle(&self, record: &Record) -> Outcome {
         let topic = E::TOPIC.default_name();
+        if !self.unstalled(topic).await {
+            return Outcome::Interrupted;
+        }
         let took = self
             .metrics
             .seconds
@@ -120,6 +133,24 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         outcome
     }
 
+    /// Waits while the consumer is stalled on purpose. Returns false when the service begins to drain meanwhile.
+    async fn unstalled(&self, topic: &str) -> bool {
+        let Some(faults) = &self.faults else { return true };
+        while faults.has(Fault::StalledConsumer, topic) {
+            tokio::select! {
+                () = self.draining.cancelled() => return false,
+                () = tokio::time::sleep(STALLED_POLL) => {}
+            }
+        }
+        true
+    }
+
+    /// Returns whether a record is rejected on purpose.
+    fn is_poisoned(&self, meta: &Meta) -> bool {
+        let faults = self.faults.as_ref();
+        faults.is_some_and(|faults| faults.has(Fault::PoisonRecord, &meta.id.to_string()))
+    }
+
     /// Decodes a record, or says what became of it.
     ///
     /// An unreadable record of a newer version holds its partition back, until this replica is replaced by one of the newer release
@@ -129,6 +160,12 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         let mut delays = slow_backoff();
         loop {
             let unreadable = match Envelope::<E>::decode(record) {
+                Ok(envelope) if self.is_poisoned(&envelope.meta) => {
+                    self.count("malformed");
+                    return Err(Outcome::Rejected(
+                        "rejected on purpose: flags.fault.poison-record".to_owned(),
+                    ));
+                }
                 Ok(envelope) => return Ok(envelope),
                 Err(unreadable @ Unreadable::Malformed(_)) => {
                     self.count("malformed");

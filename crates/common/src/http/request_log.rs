@@ -22,6 +22,7 @@ use super::problem::one_shape;
 use super::response_memory::ResponseMemory;
 use crate::Context;
 use crate::correlation::{Correlation, TraceParent, new_traceparent};
+use crate::faults::{Fault, LATENCY};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::HttpMetrics;
 use crate::settings::{Live, Server};
@@ -107,6 +108,9 @@ pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request:
         request.extensions_mut().insert(limits.body.clone());
         request.extensions_mut().insert(limits.responses.clone());
         let request = request.map(|body| limits.body.guard(body));
+        if let Some(unavailable) = fail_on_purpose(&log.context, request.uri().path(), &id).await {
+            return unavailable.into_response();
+        }
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
         match tokio::time::timeout(limits.request_timeout, answer).await {
             Ok(Ok(response)) => one_shape(response),
@@ -126,6 +130,18 @@ pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request:
     add_headers(&mut response, &id, &log.context.lifecycle);
     line.end(response.status());
     response
+}
+
+/// Applies the fault switches for requests. Management and the config service stay as they are: switches are turned off through them.
+async fn fail_on_purpose(context: &Context, path: &str, request_id: &str) -> Option<Problem> {
+    let faults = context.faults();
+    if path.starts_with("/actuator") || path.starts_with("/config-service/") {
+        return None;
+    }
+    if faults.has(Fault::Latency, request_id) {
+        tokio::time::sleep(LATENCY).await;
+    }
+    faults.has(Fault::Errors, request_id).then(Problem::unavailable)
 }
 
 /// Creates the span of a request. Where spans are exported it is part of the caller's trace; elsewhere only the trace id in the log and in
