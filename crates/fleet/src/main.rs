@@ -96,7 +96,7 @@ struct GrantRole {
     /// The URL of auth
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8890")]
     auth: String,
-    /// The folder of the fleet's data, whose operator token is used unless SOSOHAPPY_OPERATOR_TOKEN is set
+    /// The folder of the fleet's data, whose operator token is used unless `SOSOHAPPY_OPERATOR_TOKEN` is set
     #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
 }

@@ -35,18 +35,18 @@ pub struct Reported {
 }
 
 /// Stores a report, and hides at once what its reason says. A repeated report of the same subject by the same person changes nothing.
-pub async fn report(app: &App, reporter: &Account, reported: &Reported) -> Result<(), Error> {
-    let target = app.bearer_of(&reported.nickname).await?.ok_or(Error::NoSuchPerson)?;
+pub async fn report(app: &App, reporter: &Account, filed: &Reported) -> Result<(), Error> {
+    let target = app.bearer_of(&filed.nickname).await?.ok_or(Error::NoSuchPerson)?;
     if target.account == *reporter {
         return Err(Error::InvalidParameter("nickname: a person does not report themselves"));
     }
-    retrying(|| report_once(app, reporter, &target.account, reported)).await
+    retrying(|| report_once(app, reporter, &target.account, filed)).await
 }
 
-async fn report_once(app: &App, reporter: &Account, target: &Account, reported: &Reported) -> Result<(), Error> {
+async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Reported) -> Result<(), Error> {
     let Reported {
         subject, reason, text, ..
-    } = reported;
+    } = filed;
     let mut tx = app.store.begin().await?;
     let at = relations::lock(app, tx.as_mut(), reporter, target)
         .await?
@@ -399,14 +399,14 @@ async fn notify(
 }
 
 fn content_notice(action: &str, subject: &Subject, reason: Reason) -> Value {
-    let mut data = json!({ "action": action, "kind": subject.kind(), "reason": reason.as_str() });
+    let mut notice = json!({ "action": action, "kind": subject.kind(), "reason": reason.as_str() });
     match subject {
         Subject::Person => {}
-        Subject::Post(date) => data["date"] = (*date).into(),
-        Subject::Comment(comment) => data["commentId"] = (*comment).into(),
-        Subject::Message(_) => data["messageId"] = subject.content().into(),
+        Subject::Post(date) => notice["date"] = (*date).into(),
+        Subject::Comment(comment) => notice["commentId"] = (*comment).into(),
+        Subject::Message(_) => notice["messageId"] = subject.content().into(),
     }
-    data
+    notice
 }
 
 struct Decision<'a> {

@@ -68,9 +68,8 @@ impl From<Error> for Problem {
                 "message-changed-too-often",
                 "The message has changed too often",
             ),
-            Error::Change(ChangeError::Store(error)) => Self::from(&error),
             Error::Names(denied) => denied.into(),
-            Error::Store(error) => Self::from(&error),
+            Error::Change(ChangeError::Store(error)) | Error::Store(error) => Self::from(&error),
         }
     }
 }

@@ -115,14 +115,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &context,
         metrics.clone(),
     );
-    spawn_reader::<DirectMessageSent>(&context, bus.clone(), Start::Latest, sent.clone());
-    spawn_reader::<SocketMessageSent>(&context, bus.clone(), Start::Latest, sent);
-    let changes = MessageChanges {
-        hub: hub.clone(),
-        store: opened.store.clone(),
-    };
-    spawn_reader::<MessageChanged>(&context, bus.clone(), Start::Latest, changes);
-    spawn_reader::<SocketFrameSent>(&context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
+    spawn_socket_readers(&context, &bus, sent, &hub, &opened.store);
     spawn_consumer::<DeviceTokenSet>(&context, bus.clone(), Devices(opened.store.clone()));
     let resigned = Resigned {
         store: opened.store.clone(),
@@ -167,6 +160,18 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         routes::routes(app, identity),
     ))
+}
+
+/// Reads the records that the sockets of this replica show.
+fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: &Hub, store: &Arc<dyn Store>) {
+    spawn_reader::<DirectMessageSent>(context, bus.clone(), Start::Latest, sent.clone());
+    spawn_reader::<SocketMessageSent>(context, bus.clone(), Start::Latest, sent);
+    let changes = MessageChanges {
+        hub: hub.clone(),
+        store: store.clone(),
+    };
+    spawn_reader::<MessageChanged>(context, bus.clone(), Start::Latest, changes);
+    spawn_reader::<SocketFrameSent>(context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
 }
 
 /// Marks messages as delivered when a socket has shown them, and tells their senders.

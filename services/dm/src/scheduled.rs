@@ -43,12 +43,11 @@ async fn send_due(context: &Context, protocol: &DmProtocol) -> Result<(), StoreE
     for scheduled in due {
         let id = scheduled.id.clone();
         match send(context, protocol, scheduled).await {
-            Ok(()) => protocol.store.finish(&id, None).await?,
+            // Sent, or the sender has resigned since.
+            Ok(()) | Err(NotTaken::Closed(_)) => protocol.store.finish(&id, None).await?,
             Err(NotTaken::Refused(refusal)) if refusal.is_final() => {
                 protocol.store.finish(&id, Some(refusal.typed_code())).await?;
             }
-            // The sender has resigned since.
-            Err(NotTaken::Closed(_)) => protocol.store.finish(&id, None).await?,
             // Sent again when the lease ends.
             Err(NotTaken::Refused(refusal)) => {
                 tracing::warn!(code = refusal.code(), "scheduled message not sent; retrying");

@@ -218,7 +218,7 @@ impl DmProtocol {
             .await?
             .ok_or(Refusal::ReceiverUnknown)?;
         let at = self.store.frames_after(&caller.account, seq - 1, 1).await?;
-        let Some(framed) = at.frames.first().filter(|framed| framed.seq == seq) else {
+        let Some(framed) = at.content.first().filter(|framed| framed.seq == seq) else {
             return Err(Refusal::InvalidFrame.into());
         };
         let up_to = framed.stored.message.id.position();
@@ -287,14 +287,14 @@ impl DmProtocol {
         key: &ClientKey,
     ) -> Result<Option<Stored>, NotTaken> {
         let author = author(caller, origin, self.nickname(&caller.account).await?);
-        let date = match data.date {
-            Some(date) => existing(date)?,
+        let sent_at = match data.date {
+            Some(given) => existing(given)?,
             None => MessageDate::at(self.context.clock.now()),
         };
         let draft = Draft {
             receiver: data.receiver,
             receiver_account: None,
-            date,
+            date: sent_at,
             text: data.text,
             reply_to: data.reply_to.map(MessageId::stored),
             client_key: Some(key.clone()),
@@ -418,9 +418,9 @@ impl DmProtocol {
     /// Returns the numbered frames after a number, with the present nicknames.
     async fn frames_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
         let found = self.store.frames_after(account, after, stream::PAGE).await?;
-        let messages = found.frames.iter().map(|framed| &framed.stored.message);
+        let messages = found.content.iter().map(|framed| &framed.stored.message);
         let names = PresentNames::of(&*self.names, messages).await?;
-        let frames = found.frames.iter().map(|framed| Numbered {
+        let frames = found.content.iter().map(|framed| Numbered {
             seq: framed.seq,
             frame: typed::framed(framed, &names),
             on_shown: self.on_shown(account, framed),

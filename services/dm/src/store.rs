@@ -59,7 +59,7 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Frames {
     /// Without those whose messages are gone.
-    pub frames: Vec<Framed>,
+    pub content: Vec<Framed>,
     /// The number of the last frame that was read; `None` if there was none.
     pub until: Option<i64>,
     /// There may be more.
@@ -70,7 +70,7 @@ impl Frames {
     /// Adds a frame. One that cannot be read is skipped, so that it blocks none of the later ones.
     fn push(&mut self, seq: i64, framed: Result<(Stored, Option<Changed>), StoreError>) {
         match framed {
-            Ok((stored, change)) => self.frames.push(Framed { seq, stored, change }),
+            Ok((stored, change)) => self.content.push(Framed { seq, stored, change }),
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 seq,

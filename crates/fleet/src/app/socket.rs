@@ -10,7 +10,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::Tokens;
 
 /// The time limit for an expected frame.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+const FRAME_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An event on a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

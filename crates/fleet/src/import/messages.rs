@@ -107,14 +107,14 @@ struct ShownMessage {
 /// was written under, by which the legacy dm finds it.
 fn shown_to(account: &Account, message: &LegacyMessage, names: &Names) -> Option<ShownMessage> {
     let sent = (&message.sender, &message.sender_nickname);
-    let received = (&message.receiver, &message.receiver_nickname);
+    let addressed = (&message.receiver, &message.receiver_nickname);
     let has_name = |(person, nickname): (&Account, &String)| names.present(nickname) == Ok(person);
     let (_, other) = match account {
-        sender if sender == sent.0 => received,
-        receiver if receiver == received.0 => sent,
+        sender if sender == sent.0 => addressed,
+        receiver if receiver == addressed.0 => sent,
         _ => return None,
     };
-    (has_name(sent) && has_name(received)).then(|| ShownMessage {
+    (has_name(sent) && has_name(addressed)).then(|| ShownMessage {
         id: message.id.clone(),
         other: other.clone(),
         date: message.date,

@@ -127,7 +127,7 @@ async fn transactions_are_slow(fleet: &Cluster, addresses: &Addresses) {
         (sign_in(0).await >= SLOW_STORE).then_some(())
     })
     .await;
-    let many = futures::future::join_all((1..9).map(|number| sign_in(number)));
+    let many = futures::future::join_all((1..9).map(&sign_in));
     let seen = eventually("a call waits for a connection", async || {
         (waiting().await > 0.0).then_some(())
     });

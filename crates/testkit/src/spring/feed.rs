@@ -318,7 +318,7 @@ async fn find_detail(
         let rows = sqlx::query(sqlx::AssertSqlSafe(select))
             .bind(id)
             .fetch_all(&service.pool);
-        Ok::<_, sqlx::Error>(rows.await?)
+        rows.await
     };
     let texts = |rows: Vec<sqlx::mysql::MySqlRow>| {
         rows.iter()

@@ -99,6 +99,7 @@ pub struct NewMessage {
 
 /// A message as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "all records of a message name this time so")]
 pub struct Stored {
     pub message: Message,
     /// Its number in the conversation, without a gap. None for a message that a release without numbers stored, and for one of the legacy

@@ -921,7 +921,7 @@ async fn frames(kept: &Kept, name: &str) -> Vec<(i64, String)> {
     loop {
         let page = kept.store.frames_after(&account(name), after, 7).await.unwrap();
         let texts = page
-            .frames
+            .content
             .into_iter()
             .map(|framed| (framed.seq, framed.stored.message.text.into_string()));
         frames.extend(texts);
@@ -957,9 +957,9 @@ async fn frames_have_numbers_without_a_gap_in_the_order_of_their_conversations(b
         assert!(framed.iter().copied().eq(&history), "{framed:?} {history:?}");
     }
     let page = replicas[0].store.frames_after(&account("lee"), 0, 100).await.unwrap();
-    let numbers: Vec<_> = page.frames.iter().map(|framed| framed.stored.number).collect();
+    let numbers: Vec<_> = page.content.iter().map(|framed| framed.stored.number).collect();
     assert_eq!(numbers, (1..=20).map(Some).collect::<Vec<_>>());
-    let last = &page.frames[19];
+    let last = &page.content[19];
     let seq = replicas[1]
         .store
         .seq_of(&account("lee"), &last.stored.message.id)
@@ -1050,7 +1050,7 @@ async fn messages_of_a_release_without_numbers_get_their_frames(bed: Bed) {
     kept.say("lee", "kim", 2, 0).await;
     let page = kept.store.frames_after(&account("kim"), 0, 10).await.unwrap();
     let numbers: Vec<_> = page
-        .frames
+        .content
         .iter()
         .map(|framed| (framed.seq, framed.stored.number))
         .collect();
@@ -1085,7 +1085,11 @@ async fn watermarks_only_rise(bed: Bed) {
         number: 2,
         at: at(1),
     };
-    assert_eq!(delivered, [receipt.clone()], "none for a client that has no ids");
+    assert_eq!(
+        delivered,
+        std::slice::from_ref(&receipt),
+        "none for a client that has no ids"
+    );
     assert_eq!(kept.store.delivered(&said[..2], at(2)).await.unwrap(), []);
     let seen = Marks {
         unread: 0,

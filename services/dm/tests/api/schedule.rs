@@ -1,8 +1,9 @@
 //! Messages that are sent later.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_events::types::{Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
@@ -16,7 +17,7 @@ on_both_engines!(
 );
 
 fn after(seconds: i64) -> String {
-    (Timestamp::now() + SignedDuration::from_secs(seconds)).to_string()
+    (SystemClock.now() + SignedDuration::from_secs(seconds)).to_string()
 }
 
 async fn schedule(dm: &Dm, who: &Person, to: &str, text: &str, send_at: &str) -> String {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::Value;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{AccountResigned, ContentModerated, ModeratedContent, ModerationAction, Role};
@@ -40,7 +39,7 @@ fn decision(
 /// The event as of so many seconds after now.
 fn later(bed: &Bed, event: ContentModerated, seconds: u64) -> Envelope<ContentModerated> {
     let mut envelope = Envelope::new(event, &bed.context);
-    envelope.meta.occurred_at = Timestamp::now() + Duration::from_secs(seconds);
+    envelope.meta.occurred_at = bed.context.clock.now() + Duration::from_secs(seconds);
     envelope
 }
 

@@ -81,7 +81,7 @@ pub struct FoundDevice {
 }
 
 impl FoundDevice {
-    fn of(device: OwnDevice, caller: &Caller) -> Self {
+    fn of(device: &OwnDevice, caller: &Caller) -> Self {
         Self {
             id: device.session.map(|session| session.to_string()),
             platform: device.platform,
@@ -134,7 +134,7 @@ pub async fn register_device(
         language: registration.language,
         seen_at: registration.at,
     };
-    Ok(Json(FoundDevice::of(device, &caller)))
+    Ok(Json(FoundDevice::of(&device, &caller)))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -154,7 +154,7 @@ pub struct FoundDevices {
 )]
 pub async fn list_devices(State(app): State<App>, caller: Caller) -> Result<Json<FoundDevices>, Error> {
     let devices = app.store.own(&caller.account).await?;
-    let content = devices.into_iter().map(|device| FoundDevice::of(device, &caller));
+    let content = devices.iter().map(|device| FoundDevice::of(device, &caller));
     Ok(Json(FoundDevices {
         content: content.collect(),
         next_cursor: None,

@@ -119,6 +119,11 @@ async fn preferences_are_changed_one_by_one(bed: Bed) {
         "another account's are untouched"
     );
 
+    refused_preferences_change_nothing(&notice, &kim, &back).await;
+    preferences_end_with_the_account(&bed, &notice, &kim, &lee, &first).await;
+}
+
+async fn refused_preferences_change_nothing(notice: &Running, kim: &Person, before: &Value) {
     for form in [
         ("pushOffList", "poke"),
         ("socketOffList", "message"),
@@ -128,24 +133,30 @@ async fn preferences_are_changed_one_by_one(bed: Bed) {
         ("advertisingWording", "2026-11"),
         ("muteConversation", "somebody unknown"),
     ] {
-        assert_eq!(set(&notice, &kim, &[form]).await.0, 400, "{form:?}");
+        assert_eq!(set(notice, kim, &[form]).await.0, 400, "{form:?}");
     }
-    assert_eq!(preferences(&notice, &kim).await, back, "a refused call changes nothing");
+    assert_eq!(
+        preferences(notice, kim).await,
+        *before,
+        "a refused call changes nothing"
+    );
+}
 
-    // The resigned account's preferences are erased, and so are mutes of its conversations.
-    set(&notice, &kim, &[("muteConversation", "lee")]).await;
-    set(&notice, &lee, &[("pushOffList", "like")]).await;
+/// A resignation erases the account's preferences, and the mutes of its conversations.
+async fn preferences_end_with_the_account(bed: &Bed, notice: &Running, kim: &Person, lee: &Person, defaults: &Value) {
+    set(notice, kim, &[("muteConversation", "lee")]).await;
+    set(notice, lee, &[("pushOffList", "like")]).await;
     bed.publish(AccountResigned {
         account: lee.account.clone(),
         nickname: lee.nickname.clone(),
     })
     .await;
-    applied(&notice, "resign", 1).await;
-    assert_eq!(preferences(&notice, &kim).await["mutedConversationList"], json!([]));
+    applied(notice, "resign", 1).await;
+    assert_eq!(preferences(notice, kim).await["mutedConversationList"], json!([]));
     // The next sign-up has a later millisecond than the resignation.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let again = bed.person("lee@example.com+google", "lee").await;
-    assert_eq!(preferences(&notice, &again).await, first);
+    assert_eq!(preferences(notice, &again).await, *defaults);
 }
 
 async fn changes_of_two_devices_at_once_are_both_kept(bed: Bed) {

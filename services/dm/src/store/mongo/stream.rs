@@ -322,14 +322,14 @@ impl Streams for MongoStore {
             more: is_full(found.len(), limit),
             ..Frames::default()
         };
-        let changes = self.changes_of(&found).await?;
+        let changes_by_id = self.changes_of(&found).await?;
         for Frame { seq, message, change } in found {
             frames.until = Some(seq);
             let Some(message) = messages.get(&message) else {
                 continue;
             };
             let changed = match change {
-                Some(id) => match changes.get(&id) {
+                Some(id) => match changes_by_id.get(&id) {
                     Some(change) => changed_of(change).map(Some),
                     // Erased since.
                     None => continue,

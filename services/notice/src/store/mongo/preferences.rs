@@ -46,7 +46,7 @@ impl Choices for MongoStore {
     }
 
     async fn mute(&self, by: &Decision<'_>, mute: &Mute, muted: bool) -> Result<bool, StoreError> {
-        let mutes = self.collection(MUTES);
+        let collection = self.collection(MUTES);
         let id = id_of(by.account, mute);
         if muted {
             let state = doc! {
@@ -58,12 +58,12 @@ impl Choices for MongoStore {
             };
             self.upsert(MUTES, id.clone(), doc! { "$set": state }).await?;
         } else {
-            mutes.delete_one(id.clone()).await?;
+            collection.delete_one(id.clone()).await?;
         }
         if self.is_erased([Some(by.account), None], by.authorized_at).await?
             || self.is_erased([mute.other(), None], by.at).await?
         {
-            mutes.delete_one(id).await?;
+            collection.delete_one(id).await?;
             return Ok(false);
         }
         Ok(true)
