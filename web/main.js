@@ -40,7 +40,10 @@ function LanguageSwitch() {
 }
 
 /** The pages after the first one are loaded when they are opened. @type {Record<string, () => Promise<any>>} */
-const PAGES = { operations: async () => (await import('./operations/page.js')).Operations }
+const PAGES = {
+  operations: async () => (await import('./operations/page.js')).Operations,
+  moderation: async () => (await import('./moderation/page.js')).Moderation,
+}
 
 /** The page that the address names after `#`; the phones without a known one. */
 const pageOf = () => (location.hash.slice(1) in PAGES ? location.hash.slice(1) : 'phones')

@@ -1,9 +1,9 @@
-"""Drives two phones of the console and its page of operators in Chromium, and holds each page to axe-core.
+"""Drives two phones of the console and its pages of operators and moderators in Chromium, and holds each page to axe-core.
 
 usage: run.py FLEET AXE FOLDER
 
 FLEET is the address of a running fleet's entry, or the program, which is started then; AXE is the file axe.min.js; screenshots go
-to FOLDER. The page of operators is driven on a fleet that was started here: its settings change.
+to FOLDER. The other pages are driven on a fleet that was started here: its settings and accounts change.
 """
 
 import contextlib
@@ -257,6 +257,63 @@ REFUSED_TOKEN = """
 """
 
 
+# A person reports another one: returns the nickname of the reported person.
+REPORT = """
+    const done = arguments[0]
+    const run = async () => {
+        const { Session } = await import('/session.js')
+        const tag = crypto.getRandomValues(new Uint16Array(1))[0].toString(16)
+        const people = []
+        for (const name of ['seller', 'buyer']) {
+            const session = new Session(9)
+            await session.signIn(`${name}-${tag}@example.com`, 'kakao')
+            await session.setProfile(name + tag, '', null)
+            people.push(session)
+        }
+        const [seller, buyer] = people
+        await buyer.api.post('/auth-service/report', { nickname: seller.nickname, reason: 'spam', text: 'sells followers' })
+        for (const session of people) for (const socket of session.sockets) socket.close()
+        return seller.nickname
+    }
+    run().then(done, (error) => done(`failed: ${error}`))
+"""
+
+
+def moderate(page):
+    """Drives the page of moderators; the operator token was given before."""
+    nickname = page.browser.execute_async_script(REPORT)
+    assert not nickname.startswith("failed"), nickname
+    page.one("nav a[href='#moderation']").click()
+    page.look("moderation-sign-in")
+    page.one("[data-panel='sign-in'] input[type='email']").send_keys("admin@example.com" + Keys.ENTER)
+    page.one("[data-panel='role'] button").click()
+    panel = lambda name, selector, text=None: page.one(f"[data-panel='{name}'] {selector}", text)
+    panel("reports", "tr", nickname)
+    page.look("moderation")
+    panel("reports", "button", "Warn").click()
+    panel("reports", ".fine")
+    panel("audit", "tr", nickname)
+    panel("suspension", "input").send_keys(nickname)
+    panel("suspension", "button", "Suspend").click()
+    page.wait("the suspension is in the audit", lambda: "suspend" in panel("audit", "tbody").text)
+    panel("suspension", "button", "Restore").click()
+    page.wait("its end is in the audit", lambda: "restore" in panel("audit", "tbody").text)
+    assert "follows from the one before" in panel("audit", ".hint").text
+    page.size(*NARROW)
+    overflow = page.browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, f"the page of moderators is {overflow} px wider than a phone"
+    page.one("button[lang='ko']").click()
+    panel("audit", "h2", "감사 기록")
+    page.look("moderation-narrow-korean")
+    page.one("button[lang='en']").click()
+    page.size(*WIDE)
+    page.one("main button", "Sign out").click()
+    page.one("[data-panel='sign-in']")
+    page.one("nav a[href='#phones']").click()
+    page.one(".phone")
+    say(f"moderation: {nickname} was reported, warned, suspended and restored, and the audit is intact")
+
+
 def drive(page, photo, traced):
     counts = page.browser.execute_async_script(REFUSED_TOKEN)
     assert counts == [2, 1, 2], f"403, re-issues, 200: {counts}"
@@ -489,11 +546,14 @@ def run(address, operator, axe, folder):
             say(f"first contentful paint after {paint:.0f} ms")
             if paint > FIRST_PAINT:
                 findings.append(f"the first contentful paint took {paint:.0f} ms, more than {FIRST_PAINT}")
+            loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+            findings.extend(f"the page of phones loads {name}" for name in loaded if "/operations/" in name or "/moderation/" in name)
             shift = "return performance.getEntriesByType('layout-shift').reduce((sum, entry) => sum + entry.value, 0)"
             photo = Path(profile) / "photo.png"
             photo.write_bytes(photo_png())
             if operator:
                 operate(page, operator)
+                moderate(page)
             drive(page, photo, traced=operator)
             findings.extend(f"the browser says: {entry}" for entry in page.log())
             if shifted := browser.execute_script(shift):

@@ -7,6 +7,7 @@ import { useStore } from '../store.js'
 import { html, useEffect, useState } from '../view.js'
 import { SERVICES, useToken } from './api.js'
 import { Fleet } from './fleet.js'
+import { Card, Table } from './parts.js'
 
 /** Kept while the page of the browser is open, so that plots go on. */
 const fleet = new Fleet()
@@ -16,26 +17,6 @@ const short = (/** @type {string} */ service) => service.replace('-service', '')
 const shown = (/** @type {number | null} */ value, digits = 0) => (value === null ? '–' : value.toFixed(digits))
 const when = (/** @type {string | null} */ time) => (time ? new Date(time).toLocaleTimeString(language.code) : '–')
 const last = (/** @type {(number | null)[] | undefined} */ values) => values?.at(-1) ?? null
-
-/** A table that scrolls sideways where it does not fit. @param {{ label: string, head: string[], rows: any[][] }} properties */
-function Table({ label, head, rows }) {
-  return html`
-    <div class="table" tabindex="0" role="region" aria-label=${label}>
-      <table>
-        <thead><tr>${head.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
-        <tbody>${rows.map(([first, ...cells]) => html`<tr><th scope="row">${first}</th>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>
-      </table>
-    </div>
-  `
-}
-
-/** @param {{ id: string, title: string, hint?: string, children?: any }} properties */
-const Card = ({ id, title, hint, children }) => html`
-  <section class="panel" data-panel=${id}>
-    <h2>${title}</h2>
-    ${hint && html`<p class="hint">${hint}</p>`} ${children}
-  </section>
-`
 
 function Services() {
   const t = texts().ops

@@ -1,0 +1,156 @@
+/** The page of moderators and admins. */
+
+import { ApiError } from '../api.js'
+import { language, texts } from '../i18n/index.js'
+import { isOperator, json } from '../operations/api.js'
+import { Card, Table } from '../operations/parts.js'
+import { Failure, useAction, useLoaded } from '../phone/parts.js'
+import { SignIn } from '../phone/sign-in.js'
+import { Session } from '../session.js'
+import { useStore } from '../store.js'
+import { html, useState } from '../view.js'
+
+const REASONS = ['harassment', 'hate', 'violence', 'sexual-content', 'unlawful-imagery', 'self-harm', 'spam', 'impersonation', 'privacy', 'other']
+const EMPTY = { content: [] }
+
+/** A session that shows no notices and messages: it opens no sockets. */
+class Moderator extends Session {
+  connect() {}
+}
+
+/** Kept while the page of the browser is open. */
+const session = new Moderator(0)
+
+const when = (/** @type {string} */ time) => new Date(time).toLocaleString(language.code)
+const get = (/** @type {string} */ call) => session.api.get(`/auth-service/admin/${call}`)
+
+/** A list for admins only; empty for moderators. @param {string} call */
+const forAdmins = (call) => get(call).catch((error) => (error instanceof ApiError && error.code === 'role-required' ? null : Promise.reject(error)))
+
+/** @param {{ reports: any[], resolve: (call: string, fields: any) => void, busy: boolean }} properties */
+function Reports({ reports, resolve, busy }) {
+  const t = texts().moderation
+  const rows = reports.map((one) => [
+    one.nickname,
+    `${one.kind} ${one.content}`,
+    one.reason,
+    one.reporter ?? '–',
+    one.text || '–',
+    one.isLate ? html`<b class="warn">${t.late}</b>` : t.due(Math.floor((Date.parse(one.dueAt) - Date.now()) / 3_600_000)),
+    Object.keys(t.actions)
+      .filter((action) => one.kind !== 'person' || !['hide', 'restore'].includes(action))
+      .map((action) => html`<button type="button" class="link" disabled=${busy} onClick=${() => resolve('resolveReport', { report: one.report, action })}>${t.actions[action]}</button>`),
+  ])
+  return html`
+    <${Card} id="reports" title=${t.reports}>
+      ${rows.length === 0 ? html`<p class="fine">${t.noReports}</p>` : html`<${Table} label=${t.reports} head=${t.reportColumns.split('|')} rows=${rows} />`}
+    <//>
+  `
+}
+
+/** @param {{ resolve: (call: string, fields: any) => void, busy: boolean }} properties */
+function Suspension({ resolve, busy }) {
+  const t = texts().moderation
+  const [nickname, setNickname] = useState('')
+  const [reason, setReason] = useState(REASONS[0])
+  const suspend = (/** @type {Event} */ event) => {
+    event.preventDefault()
+    resolve('suspend', { nickname, reason })
+  }
+  return html`
+    <${Card} id="suspension" title=${t.suspension}>
+      <form class="choices" onSubmit=${suspend}>
+        <label>${texts().nickname}<input required value=${nickname} onInput=${(/** @type {any} */ event) => setNickname(event.target.value)} /></label>
+        <label>${t.reason}<select value=${reason} onChange=${(/** @type {any} */ event) => setReason(event.target.value)}>${REASONS.map((name) => html`<option>${name}</option>`)}</select></label>
+        <button type="submit" class="quiet warn" disabled=${busy}>${t.actions.suspend}</button>
+        <button type="button" class="quiet" disabled=${busy || !nickname} onClick=${() => resolve('restore', { nickname })}>${t.actions.restore}</button>
+      </form>
+    <//>
+  `
+}
+
+/** @param {{ applications: any[], resolve: (call: string, fields: any) => void, busy: boolean }} properties */
+function Applications({ applications, resolve, busy }) {
+  const t = texts().moderation
+  const rows = applications.map((one) => [
+    one.nickname,
+    one.role,
+    one.text || '–',
+    when(one.appliedAt),
+    [true, false].map(
+      (accepted) => html`<button type="button" class="link" disabled=${busy} onClick=${() => resolve('decideRole', { nickname: one.nickname, accepted })}>${accepted ? t.accept : t.refuse}</button>`,
+    ),
+  ])
+  return html`
+    <${Card} id="applications" title=${t.applications}>
+      ${rows.length === 0 ? html`<p class="fine">${t.noApplications}</p>` : html`<${Table} label=${t.applications} head=${t.applicationColumns.split('|')} rows=${rows} />`}
+    <//>
+  `
+}
+
+/** @param {{ audit: { content: any[], isIntact: boolean } }} properties */
+function Audit({ audit }) {
+  const t = texts().moderation
+  const rows = audit.content.map((one) => [one.entry, when(one.at), one.action, one.actor ?? '–', one.target ?? '–', one.reason || '–', one.note || '–'])
+  return html`
+    <${Card} id="audit" title=${t.audit} hint=${audit.isIntact ? t.intact : t.broken}>
+      <${Table} label=${t.audit} head=${t.auditColumns.split('|')} rows=${rows} />
+    <//>
+  `
+}
+
+function Panels() {
+  const t = texts().moderation
+  const { busy, failure, run } = useAction()
+  const loaded = useLoaded(async () => {
+    const [reports, applications, audit] = await Promise.all([get('reports'), forAdmins('roleApplications'), forAdmins('audit')])
+    return { reports, applications, audit }
+  }, [])
+  const resolve = (/** @type {string} */ call, /** @type {any} */ fields) => run(async () => {
+    await session.api.post(`/auth-service/admin/${call}`, fields)
+    loaded.reload()
+  })
+  const grant = () => run(async () => {
+    await json('auth-service/auth-service/grantRole', 'POST', { account: session.account, role: 'admin' })
+    loaded.reload()
+  })
+  const { reports, applications, audit } = loaded.value ?? { reports: EMPTY, applications: null, audit: null }
+  return html`
+    <div class="choices">
+      <b>${session.account}</b>
+      <button type="button" class="quiet" onClick=${loaded.reload}>${texts().refresh}</button>
+      <button type="button" class="quiet" onClick=${() => run(() => session.signOut())}>${texts().signOut}</button>
+    </div>
+    <${Failure} text=${failure || loaded.failure} />
+    ${loaded.failure && !loaded.value
+      ? html`
+          <section class="panel" data-panel="role">
+            <p>${t.needsRole(session.account)}</p>
+            ${isOperator() && html`<button type="button" class="quiet" disabled=${busy} onClick=${grant}>${t.grant}</button>`}
+          </section>
+        `
+      : html`
+          <${Reports} reports=${reports.content} resolve=${resolve} busy=${busy} />
+          <${Suspension} resolve=${resolve} busy=${busy} />
+          ${applications && html`<${Applications} applications=${applications.content} resolve=${resolve} busy=${busy} />`}
+          ${audit && html`<${Audit} audit=${audit} />`}
+        `}
+  `
+}
+
+export function Moderation() {
+  useStore(session)
+  return html`
+    <main class="panels">
+      <h2 class="hidden">${texts().page.moderation}</h2>
+      ${session.account
+        ? html`<${Panels} />`
+        : html`
+            <section class="panel gate" data-panel="sign-in">
+              <p class="hint">${texts().moderation.hint}</p>
+              <${SignIn} session=${session} email="" provider="kakao" />
+            </section>
+          `}
+    </main>
+  `
+}
