@@ -226,6 +226,15 @@ mod tests {
         bench.pass(500).await;
         bench.receive("b", -HOUR_MS, 0);
         assert!(bench.are_current(), "another replica leads");
+        // The clock of the relay before was ahead by less than the time since.
+        bench.receive("c", 1_400, 0);
+        bench.pass(2_000).await;
+        bench.receive("d", 0, 0);
+        bench.pass(1_000).await;
+        assert!(
+            bench.are_current(),
+            "for the whole time after a heartbeat of the next relay"
+        );
     }
 
     #[tokio::test(start_paused = true)]

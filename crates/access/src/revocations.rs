@@ -214,6 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn the_latest_revocation_counts_in_any_order() {
+        for (first, second) in [(100, 200), (200, 100)] {
+            let revocations = Revocations::default();
+            let revoked = |session, issued| revocations.revoked_at(&kim(), SessionId(session), at(issued));
+            revocations.close_session(&kim(), SessionId(1), at(first));
+            revocations.close_session(&kim(), SessionId(1), at(second));
+            assert_eq!((revoked(1, 150), revoked(1, 201)), (Some(at(200)), None));
+            revocations.resign(&kim(), at(first));
+            revocations.resign(&kim(), at(second));
+            assert_eq!((revoked(2, 150), revoked(2, 201)), (Some(at(200)), None));
+        }
+    }
+
+    #[test]
     fn an_older_state_does_not_replace_a_newer_one_even_after_a_sweep() {
         let revocations = Revocations::default();
         revocations.set_state(&kim(), State::Restored, at(200));

@@ -26,6 +26,17 @@ fn token(session: u64, issued_ms: i64, expires_ms: i64) -> Token {
     }
 }
 
+#[test]
+fn of_two_records_of_a_token_the_earlier_expiry_counts_in_any_order() {
+    for (first, second) in [(100, 200), (200, 100)] {
+        let table = Table::default();
+        assert!(table.issue(&account(0), &digest(1), token(1, 50, first)));
+        assert!(!table.issue(&account(0), &digest(1), token(1, 50, second)));
+        assert!(matches!(table.admit(&account(0), &digest(1), 99), Verdict::Admitted(_)));
+        assert_eq!(table.admit(&account(0), &digest(1), 100), Verdict::Refused);
+    }
+}
+
 /// A step of a history: an event of one of the topics, or a sweep.
 #[derive(Debug, Clone)]
 enum Step {

@@ -281,7 +281,10 @@ fn span<E: Event>(meta: &Meta, kind: &'static str) -> Span {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use async_trait::async_trait;
+    use parking_lot::Mutex;
     use sosohappy_events::testing::record_of;
     use sosohappy_events::types::AccountResigned;
     use sosohappy_events::{Header, Outgoing};
@@ -308,8 +311,8 @@ mod tests {
             headers: vec![(Header::EVENT_VERSION.to_owned(), "7".to_owned())],
         });
         let began = Instant::now();
-        let outcome = handling.handle(&record).await;
-        let Outcome::Rejected(reason) = outcome else {
+        let outcome = tokio::time::timeout(2 * NEWER_VERSION_PATIENCE, handling.handle(&record)).await;
+        let Ok(Outcome::Rejected(reason)) = outcome else {
             panic!("{outcome:?}");
         };
         assert_eq!(reason, "version 7 is newer than 1 and cannot be read: the key is null");
@@ -319,5 +322,67 @@ mod tests {
             .events
             .with_label_values(&["resign", "consumer", "newer-version"]);
         assert!((15..=80).contains(&tries.get()), "{} tries in 15 minutes", tries.get());
+    }
+
+    /// Fails in this order, then applies; records the time of each call.
+    #[derive(Default)]
+    struct Failing {
+        failures: Mutex<VecDeque<HandleError>>,
+        calls: Mutex<Vec<Instant>>,
+    }
+
+    #[async_trait]
+    impl Consumer<AccountResigned> for Failing {
+        async fn handle(&self, _: Envelope<AccountResigned>) -> Result<(), HandleError> {
+            self.calls.lock().push(Instant::now());
+            self.failures.lock().pop_front().map_or(Ok(()), Err)
+        }
+    }
+
+    /// Handles a record whose consumer meets corrupt data or an unavailable dependency so many times, in this order.
+    async fn handled(failures: &[(&str, u32)]) -> (Outcome, Vec<Instant>) {
+        let context = Context::system("test-service", 0);
+        let consumer = Failing::default();
+        for (kind, times) in failures {
+            let failure = || match *kind {
+                "corrupt" => HandleError::Corrupt(anyhow::anyhow!("a test")),
+                _ => HandleError::Unavailable(anyhow::anyhow!("a test")),
+            };
+            consumer.failures.lock().extend((0..*times).map(|_| failure()));
+        }
+        let handling = Handling::new(&context, consumer, "consumer");
+        let resigned = AccountResigned {
+            account: "kim@example.com+kakao".parse().unwrap(),
+            nickname: "kim".into(),
+        };
+        let record = record_of(&Envelope::new(resigned, &context).to_outgoing());
+        let outcome = handling.handle(&record).await;
+        let calls = handling.consumer.calls.lock().clone();
+        (outcome, calls)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn corrupt_attempts_are_counted_in_a_row() {
+        let most = CORRUPT_ATTEMPTS - 1;
+        let (outcome, _) = handled(&[("corrupt", most), ("unavailable", 1), ("corrupt", most)]).await;
+        assert!(matches!(outcome, Outcome::Applied), "{outcome:?}");
+        let (outcome, calls) = handled(&[("corrupt", CORRUPT_ATTEMPTS)]).await;
+        assert!(
+            matches!(&outcome, Outcome::Rejected(reason) if reason == "corrupt: a test"),
+            "{outcome:?}"
+        );
+        assert_eq!(calls.len(), CORRUPT_ATTEMPTS as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn corrupt_data_after_an_outage_holds_the_partition_up_for_seconds_only() {
+        let outage = 20;
+        let (outcome, calls) = handled(&[("unavailable", outage), ("corrupt", CORRUPT_ATTEMPTS)]).await;
+        assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
+        let corrupt = &calls[outage as usize..];
+        assert!(
+            corrupt[corrupt.len() - 1] - corrupt[0] < Duration::from_secs(5),
+            "{corrupt:?}"
+        );
     }
 }

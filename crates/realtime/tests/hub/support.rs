@@ -268,24 +268,30 @@ impl Client {
             .expect("no error")
     }
 
-    /// The next text, past pings.
+    /// Returns the next text, past pings.
     pub async fn text(&mut self) -> String {
-        loop {
-            match self.next().await {
-                Message::Text(text) => return text.as_str().to_owned(),
-                Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("expected a text, got {other:?}"),
+        let text = async {
+            loop {
+                match self.next().await {
+                    Message::Text(text) => return text.as_str().to_owned(),
+                    Message::Ping(_) | Message::Pong(_) => {}
+                    other => panic!("expected a text, got {other:?}"),
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, text).await.expect("a text in time")
     }
 
-    /// The close code, past whatever comes before it.
+    /// Returns the close code, past all frames before it. Bounded as a whole: a socket that stays open goes on pinging.
     pub async fn closed(&mut self) -> u16 {
-        loop {
-            if let Message::Close(frame) = self.next().await {
-                return frame.expect("with a code").code.into();
+        let closed = async {
+            loop {
+                if let Message::Close(frame) = self.next().await {
+                    return frame.expect("with a code").code.into();
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, closed).await.expect("closed in time")
     }
 }
 
