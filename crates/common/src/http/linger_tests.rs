@@ -143,6 +143,7 @@ async fn answers_outside_of_routes_arrive() {
 
     let full = Bed::new(Server {
         connections: 1,
+            linger_timeout: Duration::from_hours(1),
         ..roomy()
     })
     .await;
@@ -151,6 +152,9 @@ async fn answers_outside_of_routes_arrive() {
     let length = format!("content-length: {}", 16 * MIB);
     write_first(&mut stream, &head("/test-service/echo", &length), 16 * MIB).await;
     assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 503 "));
+    // The client learns of the end although its own half stays open.
+    let end = tokio::time::timeout(Duration::from_mins(1), stream.read(&mut [0])).await;
+    assert_eq!(end.expect("closed before the linger timeout").expect("not reset"), 0);
 }
 
 #[tokio::test]
@@ -236,6 +240,17 @@ async fn endless_bodies_are_cut() {
     let limit = 2 * 100_000;
     let discarded = metric(&bed, "http_server_discarded_bytes_total");
     assert!((limit..limit + 64 * 1024).contains(&discarded), "{discarded}");
+
+    // A connection that hyper has answered and is closing.
+    let mut stream = connect(&bed).await;
+    stream.write_all(b"no request\r\n\r\n").await.expect("open");
+    let bytes = [b'x'; 0x2000];
+    for _ in 0..1200 {
+        if stream.write_all(&bytes).await.is_err() {
+            break;
+        }
+    }
+    eventually("it is cut as well", || outcomes(&bed, "limit") == 2).await;
 }
 
 #[tokio::test]

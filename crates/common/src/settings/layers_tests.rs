@@ -207,6 +207,26 @@ fn the_environment_comes_last() {
     assert_eq!(told, "post.post: unknown key (in the environment)");
 }
 
+#[test]
+fn the_config_service_comes_over_files_and_under_the_environment() {
+    let with = |variables: Option<&[(&str, &str)]>| {
+        let mut layers = Layers::at_hand(&sources(&[("post.posts", "7")])).expect("valid");
+        if let Some(variables) = variables {
+            layers.stack.push(environment(variables).expect("valid"));
+        }
+        let remote = [
+            serde_json::json!({"post.posts": 1, "server.body-limit": 1000}),
+            serde_json::json!({"post.posts": 2}),
+        ]
+        .map(|source| Layer::foreign("a source", &object(source)).0);
+        layers.insert_remote(remote.into(), variables.is_some());
+        let settings: Settings = layers.typed().expect("valid").settings;
+        (settings.post.posts, settings.server.body_limit)
+    };
+    assert_eq!(with(None), (2, 1000), "the last source comes over the others");
+    assert_eq!(with(Some(&[("SOSOHAPPY_FEED__POST__POSTS", "8")])), (8, 1000));
+}
+
 #[tokio::test]
 async fn limits_are_read_from_texts() {
     let settings = read(&[
