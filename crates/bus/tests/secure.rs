@@ -1,4 +1,4 @@
-//! The bus on a broker with TLS, SASL and ACLs: who gets in, and what they may do there.
+//! The bus on a broker with TLS, SASL and ACLs: authentication and authorisation.
 
 mod support;
 
@@ -103,6 +103,15 @@ impl Secured {
             tls: Some(self.encrypted()),
             sasl: Some(sasl),
         }
+    }
+
+    /// Returns the security of the account `plain`, which the broker's own settings have.
+    fn plain(&self) -> Security {
+        let password = std::fs::read_to_string(self.tls.join("password")).unwrap();
+        self.with(Sasl::Plain(Login {
+            username: "plain".to_owned(),
+            password: password.trim().into(),
+        }))
     }
 
     async fn open(&self, listener: &str, service: Service, security: Security) -> Result<Arc<dyn Bus>, BusError> {
@@ -293,6 +302,42 @@ async fn a_wrong_authority_password_or_protocol_does_not_connect() {
     .await;
 }
 
+/// The broker's certificate names 127.0.0.1 and localhost; Linux has all of 127.0.0.0/8 on its loopback interface.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_whose_certificate_has_another_name_is_refused() {
+    on_secured(async |bench: Bench| {
+        let mut secured = Secured::new(bench).await;
+        let principal = "User:plain";
+        secured.allow(Service::Feed, principal).await;
+        let security = secured.plain();
+        let broker = variable(SECURE).trim_start_matches("kafka:").to_owned();
+        let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let other = listener.local_addr().unwrap().to_string();
+        let target = broker.clone();
+        let forwarding = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = tokio::net::TcpStream::connect(&target).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        for (address, is_named) in [(&broker, true), (&other, false)] {
+            let settings = Events {
+                security: security.clone(),
+                ..Events::new(&format!("kafka:{address}"), &secured.bench.prefix)
+            };
+            let bus = sosohappy_bus::open(&settings, &Context::system("feed-service", 0))
+                .await
+                .unwrap();
+            assert_eq!(bus.ping().await.is_ok(), is_named, "{address}");
+            assert_eq!(Admin::connect(address, &security).await.is_ok(), is_named, "{address}");
+        }
+        forwarding.abort();
+        secured.clean_up(&[principal]).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_certificate_is_a_principal() {
     on_secured(async |bench: Bench| {
@@ -332,12 +377,7 @@ async fn plain_over_tls_publishes_and_consumes() {
         let mut secured = Secured::new(bench).await;
         let principal = "User:plain";
         secured.allow(Service::Feed, principal).await;
-        let password = std::fs::read_to_string(secured.tls.join("password")).unwrap();
-        let login = Login {
-            username: "plain".to_owned(),
-            password: password.trim().into(),
-        };
-        let security = secured.with(Sasl::Plain(login));
+        let security = secured.plain();
         let feed = secured.open(SECURE, Service::Feed, security.clone()).await.unwrap();
         a_day_of_feed(&secured.bench, &*feed).await;
 
