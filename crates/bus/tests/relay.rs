@@ -128,6 +128,8 @@ struct Log {
     records: Vec<Outgoing>,
     takes: Duration,
     unavailable: u32,
+    /// Refuses batches with a record of the value "blocked" as unavailable.
+    is_blocked: bool,
 }
 
 /// The records that arrived on the bus. A publish that is dropped half way has published half, as with a real broker.
@@ -162,6 +164,9 @@ impl Bus for MemoryBus {
             // A heartbeat fits through where the outbox's records do not.
             if log.unavailable > 0 && records.iter().all(|record| record.topic != "heartbeat") {
                 log.unavailable -= 1;
+                return Err(BusError::Unavailable("away".into()));
+            }
+            if log.is_blocked && records.iter().any(|record| record.value.as_deref() == Some(b"blocked")) {
                 return Err(BusError::Unavailable("away".into()));
             }
             log.takes
@@ -520,6 +525,24 @@ async fn no_heartbeat_overtakes_unpublished_rows() {
     emptied(&outbox).await;
     sleep(Duration::from_secs(1)).await;
     assert!(until(&heartbeats(&bus)) > written);
+
+    // More rows than one batch has: those of the second one stay.
+    let before = context.clock.now();
+    bus.0.lock().is_blocked = true;
+    for number in 0..256 {
+        outbox.write(event(number));
+    }
+    outbox.write(record(Topic::Notice, "key", "blocked"));
+    sleep(Duration::from_millis(10)).await;
+    handle.wake();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(outbox.left(), 1);
+    let meanwhile = heartbeats(&bus);
+    assert!(until(&meanwhile) <= before, "{:?} after {before}", meanwhile.last());
+    bus.0.lock().is_blocked = false;
+    emptied(&outbox).await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(until(&heartbeats(&bus)) > before);
 }
 
 /// Goes on as virtual time does.
