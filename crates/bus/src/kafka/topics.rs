@@ -18,8 +18,8 @@ use crate::names::Channel;
 /// The broker's own default; in a cluster that is 3.
 const REPLICAS: TopicReplication<'static> = TopicReplication::Fixed(-1);
 
-/// How long a new topic may take until every broker knows of it.
-const SPREAD: Duration = Duration::from_secs(10);
+/// How long a new topic may take until every broker knows of it; a busy one takes its time.
+const SPREAD: Duration = Duration::from_secs(30);
 
 /// The topics that were seen to be there.
 #[derive(Debug, Default)]
@@ -84,8 +84,8 @@ impl Inner {
         let topics: Vec<_> = declared.iter().map(new_topic).collect();
         let admin = self.settings.admin()?;
         let options = AdminOptions::new()
-            .request_timeout(Some(ASK))
-            .operation_timeout(Some(ASK));
+            .request_timeout(Some(SPREAD))
+            .operation_timeout(Some(SPREAD));
         for result in admin.create_topics(&topics, &options).await.map_err(unavailable)? {
             match result {
                 Ok(topic) => tracing::info!(topic, "topic created"),
