@@ -17,7 +17,7 @@ use sosohappy_events::{Envelope, Event, Topic};
 
 use crate::engines::Real;
 use crate::fake_auth::{FakeAuth, TokenRecord};
-use crate::{EngineSet, Running};
+use crate::{EngineSet, Running, eventually};
 
 /// The test bed: engines, credentials and a fake auth for one test. Databases and topics are deleted when it is dropped.
 #[derive(Debug)]
@@ -67,7 +67,13 @@ impl Bed {
         let context = Context::system("test", 0);
         let events = settings::Events::new(&events_url(real.as_ref(), folder.path()), &prefix);
         let bus = sosohappy_bus::open(&events, &context).await.expect("the bus opens");
-        bus.create_topics(&Topic::ALL).await.expect("topics can be created");
+        // A broker that many tests ask at once may not know all of them in time.
+        eventually("topics are created", async || {
+            let created = bus.create_topics(&Topic::ALL).await;
+            let told = |error: &_| eprintln!("topics are not created yet: {error}");
+            created.inspect_err(told).ok()
+        })
+        .await;
         Self {
             set,
             service_token,
