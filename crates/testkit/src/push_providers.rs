@@ -286,7 +286,8 @@ async fn fcm(State(providers): State<PushProviders>, request: Request<Body>) -> 
     assert_eq!(parts.version, Version::HTTP_2);
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let device = payload["message"]["token"].as_str().unwrap_or_default().to_owned();
+    let target = ["token", "fid"].map(|field| payload["message"][field].as_str());
+    let device = target.into_iter().flatten().next().unwrap_or_default().to_owned();
     if let Some(misbehaviour) = providers.next_misbehaviour(&device) {
         return faulty_response(misbehaviour).await;
     }

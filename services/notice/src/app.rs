@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The state that the handlers share.
 
 use std::sync::Arc;
 
@@ -7,12 +7,14 @@ use sosohappy_common::Context;
 use sosohappy_realtime::Hub;
 use sosohappy_store::Directory;
 
+use crate::banners::Banners;
 use crate::socket::NoticeProtocol;
 use crate::store::Store;
 
 #[derive(Debug, Clone)]
 pub struct App {
     pub context: Context,
+    pub banners: Banners,
     pub store: Arc<dyn Store>,
     pub directory: Arc<dyn Directory>,
     pub hub: Hub,

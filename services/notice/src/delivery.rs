@@ -1,13 +1,18 @@
-//! A notice's way to its receiver: every replica shows it on the sockets it holds, one of them keeps it and sees to the push.
+//! Delivers a notice to its receiver: every replica shows it on the sockets it holds ([`Delivery::show`]), and one replica, the consumer of
+//! the record's partition, keeps it in the inbox and queues its push ([`Delivery::keep`]).
 //!
-//! A replica remembers the records of the last minute that concern accounts connected to it. About others (its sockets are younger than
-//! the notice) it asks the inbox: the replica that comes first stores the notice, the time it was stored tells a duplicate from a new
-//! record, and a settled push says that the notice was shown or pushed already.
+//! | receiver's sockets | frames | push |
+//! | --- | --- | --- |
+//! | none | none | due at once; a like after `push.like-delay` |
+//! | version 1 | written by every replica that has one, each once | due after `push.delivery-timeout`, unless a socket has shown it |
+//! | version 2 | read from the inbox under its number, for which the record is a signal only | the same |
 //!
-//! Sockets of version 2 read the inbox: for them the record is a signal only, and the notice is put into the inbox first.
+//! A notice is shown when a client of version 2 has acknowledged it, or when a client of version 1 gave a sign of life after the frame
+//! ([`sosohappy_realtime::shown`]). The report settles the push, which stays in the queue until then; a crash between any two steps leaves
+//! the push in the queue, or the record unacknowledged.
 //!
-//! A notice counts as shown when a version 2 client acknowledged it, or when an old client gave a sign of life after the frame ([`sosohappy_realtime::shown`]); until then its push stays
-//! in the queue, due after `push.delivery-timeout`.
+//! The same record can be read again, and by a replica that does not remember it. The inbox decides then ([`Decision`]): the first replica
+//! stores the notice, the time of storing tells a duplicate from a new record, and a settled push says that the notice was shown or pushed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +35,32 @@ use crate::settings::Settings;
 use crate::shown::ShownReports;
 use crate::store::{Added, Store};
 
-/// A notice that was put into the inbox this long ago was shown, or pushed, then.
+/// Notices that were stored longer ago than this count as delivered.
 const FRESH: Duration = Duration::from_secs(30);
+
+/// Whether the version 1 sockets of this replica show a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Show,
+    /// The receiver switched off frames of its kind, or muted its post.
+    Unwanted,
+    /// It was delivered before.
+    Repeated,
+    /// The inbox does not keep it: it is withdrawn, too old, or a person in it resigned.
+    Over,
+}
+
+impl Decision {
+    /// The outcome that is counted instead of a frame.
+    const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Show => None,
+            Self::Unwanted => Some(Outcome::Unwanted),
+            Self::Repeated => Some(Outcome::Repeated),
+            Self::Over => Some(Outcome::Over),
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -48,16 +77,16 @@ pub struct Delivery {
     pub metrics: NoticeMetrics,
     pub shown: ShownReports,
     pub dedupe: Arc<Mutex<Dedupe>>,
-    /// Withdrawals that were read here, of which the inbox need not be asked.
+    /// Withdrawals that this replica has read; it need not ask the inbox about them.
     pub withdrawn: Arc<Mutex<Dedupe>>,
     /// When this replica was started.
     pub started: Timestamp,
-    /// When the inbox was made.
+    /// When the inbox was created.
     pub born: Timestamp,
 }
 
 impl Delivery {
-    /// Shows it on the receiver's sockets here, if there are any. A duplicate of the record is not shown again.
+    /// Shows a notice on the receiver's sockets at this replica. Duplicates of the record are not shown again.
     pub async fn show(&self, notice: &Notice) -> Result<(), HandleError> {
         let verdict = self.dedupe.lock().verdict(notice.event, notice.occurred_at);
         if verdict == Verdict::Duplicate {
@@ -68,47 +97,69 @@ impl Delivery {
             return Ok(());
         }
         self.metrics.reached(Hop::Consumed, notice.occurred_at, self.now());
-        if !self.is_for(notice).await? {
+        if !self.is_for_receiver(notice).await? {
             self.metrics.notice(Outcome::Nobody);
             return Ok(());
         }
         let name = self.name_of_actor(notice).await;
         if name.is_none() && matches!(notice.content, Content::Follow { .. }) {
-            // Resigned, or not known yet: the inbox lists the notice once there is a name.
+            // The follower has resigned or has no known name yet. The inbox lists the notice once there is a name.
             self.metrics.notice(Outcome::Nobody);
             return Ok(());
         }
-        // First: what fails here is handled again, and must not have shown a frame.
+        // Version 2 comes first: when the inbox is unavailable, the record is handled again, and no version 1 socket may have shown it.
         if self.hub.has(&notice.receiver, Version::Two) {
             self.put(notice, self.now()).await?;
             self.hub.signal(&notice.receiver);
         }
-        if self.hub.has(&notice.receiver, Version::One)
-            && self.is_wanted(notice).await?
-            && self.is_new(notice, verdict).await?
-        {
-            let frame = notice.content.frame(name.as_deref());
-            let on_shown = self.shown.queued(notice.event, notice.occurred_at);
-            self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
+        if self.hub.has(&notice.receiver, Version::One) {
+            match self.decide(notice, verdict).await?.outcome() {
+                Some(outcome) => self.metrics.notice(outcome),
+                None => {
+                    let frame = notice.content.frame(name.as_deref());
+                    let on_shown = self.shown.queued(notice.event, notice.occurred_at);
+                    self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
+                }
+            }
         }
+        // Only now: an error above leaves the record to be handled again.
         self.dedupe
             .lock()
             .remember(notice.event, notice.occurred_at, self.now());
         Ok(())
     }
 
-    /// Whether sockets of version 1 have to show a notice that this replica does not remember.
-    async fn is_new(&self, notice: &Notice, verdict: Verdict) -> Result<bool, HandleError> {
-        match verdict {
-            Verdict::Duplicate => Ok(false),
-            Verdict::New if self.knows_new(notice) => Ok(true),
-            Verdict::New | Verdict::Forgotten => self.inbox_says_new(notice).await,
+    /// Decides whether version 1 sockets show a notice of which this replica remembers no duplicate:
+    ///
+    /// | receiver wants it | remembered | this replica knows it is new | inbox | decision |
+    /// | --- | --- | --- | --- | --- |
+    /// | no | any | any | not asked | unwanted |
+    /// | yes | no, and its memory reaches back that far | yes | not asked | show |
+    /// | yes | any | no | does not keep it | over |
+    /// | yes | any | no | stored within [`FRESH`] and since this start, push not settled | show |
+    /// | yes | any | no | else | repeated |
+    async fn decide(&self, notice: &Notice, verdict: Verdict) -> Result<Decision, HandleError> {
+        if !self.is_wanted(notice).await? {
+            return Ok(Decision::Unwanted);
+        }
+        if verdict == Verdict::New && self.knows_new(notice) {
+            return Ok(Decision::Show);
+        }
+        let now = self.now();
+        let Some(stored_at) = self.put(notice, now).await? else {
+            return Ok(Decision::Over);
+        };
+        let is_fresh = stored_at >= self.started && now.duration_since(stored_at).unsigned_abs() <= FRESH;
+        if is_fresh && !self.store.is_settled(notice.event).await? {
+            Ok(Decision::Show)
+        } else {
+            Ok(Decision::Repeated)
         }
     }
 
-    /// Whether this replica knows by itself that it is new, so that the frame need not wait for the inbox: it happened not long ago and
-    /// since this replica was started, the receiver's sockets are older, so that an earlier copy would have been read here and be
-    /// remembered, no withdrawal of it was read here, and the actor has not resigned since.
+    /// Returns whether this replica knows by itself that a notice is new, so that the frame need not wait for the inbox. All of these hold:
+    /// it happened within [`FRESH`] and since this replica was started; the receiver's sockets were open then, so that an earlier copy would
+    /// have been read here and be remembered; no withdrawal of it was read here; its actor has not resigned since.
     fn knows_new(&self, notice: &Notice) -> bool {
         let since = notice.occurred_at;
         if since < self.started || self.withdrawn.lock().verdict(notice.event, since) != Verdict::New {
@@ -121,27 +172,13 @@ impl Delivery {
         !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_since(&notice.receiver, since)
     }
 
-    /// Whether the inbox has it since a moment ago, and since this replica was started, and it was neither shown nor pushed.
-    async fn inbox_says_new(&self, notice: &Notice) -> Result<bool, HandleError> {
-        let now = self.now();
-        let Some(stored_at) = self.put(notice, now).await? else {
-            self.metrics.notice(Outcome::Over);
-            return Ok(false);
-        };
-        let new = stored_at >= self.started && now.duration_since(stored_at).unsigned_abs() <= FRESH;
-        let new = new && !self.store.is_settled(notice.event).await?;
-        if !new {
-            self.metrics.notice(Outcome::Repeated);
-        }
-        Ok(new)
-    }
-
-    /// Keeps it and queues the push: for somebody who is away at once, for somebody with a socket after a while in which the socket's
-    /// replica says that it was shown.
+    /// Keeps a notice in the inbox and queues its push: without a socket of the receiver due at once, with one after the time in which the
+    /// socket's replica reports that it was shown.
     pub async fn keep(&self, notice: &Notice) -> Result<(), HandleError> {
-        if !self.is_for(notice).await? {
+        if !self.is_for_receiver(notice).await? {
             return Ok(());
         }
+        // The notice comes before its push: a crash in between leaves the record unacknowledged, and it is handled again.
         let now = self.now();
         if self.put(notice, now).await?.is_none() {
             return Ok(());
@@ -189,19 +226,19 @@ impl Delivery {
         })
     }
 
-    /// Remembers a withdrawal, at every replica.
+    /// Remembers a withdrawal. Every replica does.
     pub fn note_withdrawal(&self, notice: EventId, at: Timestamp) {
         self.withdrawn.lock().remember(notice, at, self.now());
     }
 
-    /// Takes a notice back: its inbox entry and, unless it was sent already, its push.
+    /// Withdraws a notice: its inbox entry and, unless it was sent already, its push.
     pub async fn withdraw(&self, notice: EventId, at: Timestamp) -> Result<(), HandleError> {
         self.store.withdraw(notice, at, self.now()).await?;
         self.metrics.notice(Outcome::Withdrawn);
         Ok(())
     }
 
-    /// Unless it is too late for a push, or happened before this inbox was there: then the legacy notice service has pushed it.
+    /// Queues a push, unless it is too old, or happened before this inbox was created: the legacy notice service has pushed that.
     pub async fn queue(&self, push: &WaitingPush, wait: Duration) -> Result<(), HandleError> {
         if push.occurred_at < self.born || is_older(push.occurred_at, self.settings.get().push.max_age, push.queued_at)
         {
@@ -214,7 +251,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Whether one of the two blocks the other; nobody hears of whom they block.
+    /// Returns whether one account blocks the other: neither gets notices of the other then.
     pub async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, HandleError> {
         Ok(self.directory.blocked(one, other).await?)
     }
@@ -223,17 +260,17 @@ impl Delivery {
         self.context.clock.now()
     }
 
-    /// Nobody is told of their own doing, or of that of somebody they block or who blocks them.
-    async fn is_for(&self, notice: &Notice) -> Result<bool, HandleError> {
+    /// Returns whether the receiver gets the notice: it is not of the receiver's own doing, and its actor is in no block with the receiver.
+    async fn is_for_receiver(&self, notice: &Notice) -> Result<bool, HandleError> {
         let Some(actor) = notice.content.actor() else {
             return Ok(true);
         };
         Ok(*actor != notice.receiver && !self.blocked(actor, &notice.receiver).await?)
     }
 
-    /// When it was put into the inbox; `None` when it does not belong there (any more).
+    /// Stores a notice if it is not in the inbox yet. Returns when it was stored; `None` when the inbox does not keep it.
     async fn put(&self, notice: &Notice, now: Timestamp) -> Result<Option<Timestamp>, HandleError> {
-        // What the inbox has forgotten cannot be recognised there.
+        // The inbox deletes notices of that age: it could not recognise a duplicate.
         if is_older(notice.occurred_at, self.settings.get().inbox.retention, now) {
             return Ok(None);
         }
@@ -243,8 +280,8 @@ impl Delivery {
         }
     }
 
-    /// The actor's present nickname: the one they did it under, if that is still theirs. The directory may not have heard of that one yet,
-    /// and tell the one before.
+    /// Returns the actor's present nickname: the one of the record if it is still the actor's, because the directory may not have read that one
+    /// yet and return the one before.
     async fn name_of_actor(&self, notice: &Notice) -> Option<String> {
         if matches!(notice.content, Content::Other { .. }) {
             return None;

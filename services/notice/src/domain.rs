@@ -1,4 +1,4 @@
-//! What people are told, and in which words; no I/O.
+//! Notices, pushes and their texts, devices and preferences; no I/O.
 
 pub mod device;
 pub mod notice;
@@ -10,4 +10,4 @@ pub use notice::{Content, LIKE, Notice, follow_id, is_follow, like_id, muted_pos
 pub use preferences::{
     AdvertisingConsent, Gate, InvalidHours, Kind, Mute, Preferences, QuietHours, UnknownZone, ZoneName,
 };
-pub use push::{PushContent, PushGroup, PushText, Target, Thread, WaitingPush, Wording};
+pub use push::{Banner, HANDLED, PushContent, PushGroup, PushMessage, PushText, Target, Thread, WaitingPush, Wording};

@@ -1,4 +1,4 @@
-//! Forgets what is old enough.
+//! Deletes notices, devices and memory against repeated events when they are old enough.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::store::{Horizons, Store};
 
 const EVERY: Duration = Duration::from_mins(10);
 
-/// Longer than any topic keeps what could come again.
+/// Longer than any topic keeps a record that could be read again.
 const MEMORY: Duration = Duration::from_hours(30 * 24);
 
 /// Longer than the minute in which pushes are counted.

@@ -1,6 +1,7 @@
-//! The notice service: who liked what reaches its author, on a socket or as a push.
+//! The notice service: notices reach their receiver on a socket or as a push.
 
 mod app;
+mod banners;
 mod consumers;
 mod delivery;
 mod domain;
@@ -30,6 +31,7 @@ use sosohappy_events::Mixed;
 use sosohappy_realtime::{Hub, Present, spawn_revalidation};
 
 use crate::app::App;
+use crate::banners::Banners;
 use crate::delivery::Delivery;
 use crate::metrics::NoticeMetrics;
 use crate::push::{PushHandle, Worker};
@@ -112,6 +114,10 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         seen: SeenDevices::spawn(&context, &delivery.store),
     };
     let app = App {
+        banners: Banners {
+            store: delivery.store.clone(),
+            pushes: delivery.pushes.clone(),
+        },
         context: context.clone(),
         store: delivery.store,
         directory: delivery.directory,

@@ -1,10 +1,10 @@
-//! What notice counts beside requests and sockets.
+//! Metrics of notice beside those of requests and sockets.
 
 use jiff::Timestamp;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use sosohappy_common::metrics::Metrics;
 
-use crate::domain::Kind;
+use crate::domain::{HANDLED, Kind};
 
 #[derive(Debug, Clone)]
 pub struct NoticeMetrics {
@@ -15,20 +15,22 @@ pub struct NoticeMetrics {
     delivery: HistogramVec,
 }
 
-/// What became of a notice at one replica.
+/// The outcome of a notice at one replica.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome {
     /// Queued on sockets of the receiver.
     Shown,
     /// Kept by the group's consumer.
     Kept,
-    /// Told before, not shown again.
+    /// Delivered before, not shown again.
     Repeated,
     /// The like was taken back, or the follow ended.
     Withdrawn,
-    /// Somebody in it resigned since, it was taken back, or it is older than notices are kept.
+    /// A person in it resigned, it was withdrawn, or it is older than notices are kept.
     Over,
-    /// The receiver and the actor are the same, or in a block, or one of them is nobody.
+    /// The receiver switched off frames of its kind, or muted its post.
+    Unwanted,
+    /// The receiver and the actor are the same or in a block, or one of them is unknown.
     Nobody,
 }
 
@@ -65,11 +67,11 @@ impl NoticeMetrics {
         };
         let pushes = counter(
             "notice_pushes_total",
-            "Pushes by kind (like, message, comment and other notices) and outcome: sent, grouped (counted in another one), no-device, postponed, limited, quiet (deferred by quiet hours or at night), unwanted (off, muted or without consent), refused, given-up",
+            "Pushes by kind (like, message, comment and other notices; handled removes banners) and outcome: sent, grouped (counted in another one), no-device, postponed, limited, quiet (deferred by quiet hours or at night), unwanted (off, muted or without consent), refused, given-up",
             &["kind", "outcome"],
         );
         // Pre-creates every label value so that series start at 0.
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().map(Kind::as_str).chain([HANDLED]) {
             for outcome in [
                 "sent",
                 "grouped",
@@ -81,7 +83,7 @@ impl NoticeMetrics {
                 "refused",
                 "given-up",
             ] {
-                pushes.with_label_values(&[kind.as_str(), outcome]);
+                pushes.with_label_values(&[kind, outcome]);
             }
         }
         let broken = Opts::new(
@@ -116,7 +118,7 @@ impl NoticeMetrics {
             dropped_tokens,
             notices: counter(
                 "notices_total",
-                "Notices by what became of them: shown (on sockets here), kept, repeated, withdrawn, over, nobody",
+                "Notices by outcome: shown (on sockets here), kept, repeated, withdrawn, over, unwanted (off or muted), nobody",
                 &["outcome"],
             ),
             pushes,
@@ -130,12 +132,13 @@ impl NoticeMetrics {
             Outcome::Repeated => "repeated",
             Outcome::Withdrawn => "withdrawn",
             Outcome::Over => "over",
+            Outcome::Unwanted => "unwanted",
             Outcome::Nobody => "nobody",
         };
         self.notices.with_label_values(&[label]).inc();
     }
 
-    /// Observes that what happened at `since` has come to a hop.
+    /// Observes that a notice or message of that time has reached a hop.
     pub fn reached(&self, hop: Hop, since: Timestamp, now: Timestamp) {
         let seconds = now.duration_since(since).as_secs_f64().max(0.0);
         self.delivery.with_label_values(&[hop.label()]).observe(seconds);
@@ -149,15 +152,13 @@ impl NoticeMetrics {
         self.dropped_tokens.with_label_values(&[reason]).inc();
     }
 
-    pub fn push(&self, kind: Kind, outcome: &str) {
-        self.pushes.with_label_values(&[kind.as_str(), outcome]).inc();
+    pub fn push(&self, kind: &str, outcome: &str) {
+        self.pushes.with_label_values(&[kind, outcome]).inc();
     }
 
     /// Counts pushes that were sent as part of another one.
-    pub fn grouped(&self, kind: Kind, pushes: usize) {
+    pub fn grouped(&self, kind: &str, pushes: usize) {
         let pushes = u64::try_from(pushes).unwrap_or(u64::MAX);
-        self.pushes
-            .with_label_values(&[kind.as_str(), "grouped"])
-            .inc_by(pushes);
+        self.pushes.with_label_values(&[kind, "grouped"]).inc_by(pushes);
     }
 }

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use sosohappy_common::Context;
 use sosohappy_events::EventId;
 
-use crate::domain::PushText;
+use crate::domain::PushMessage;
 use crate::metrics::NoticeMetrics;
 use crate::settings::PushSettings;
 
@@ -60,7 +60,7 @@ impl PushError {
 #[async_trait]
 pub trait Gateway: Debug + Send + Sync {
     /// Sends to one device. `event` lets the gateway, or the device, recognise a push that is sent a second time after a crash.
-    async fn push(&self, device: &str, event: EventId, text: &PushText) -> Result<(), PushError>;
+    async fn push(&self, device: &str, event: EventId, message: &PushMessage) -> Result<(), PushError>;
 }
 
 /// Opens what `push.url` names.

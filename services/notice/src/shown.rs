@@ -1,4 +1,4 @@
-//! What is told of a notice when a socket has shown it.
+//! Reports about notices that a socket has shown.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The port to what notice keeps: notices, devices, pushes that wait. Adapters: `SQLite` and `MongoDB`, one suite of tests on both.
+//! The store of notices, devices, preferences and waiting pushes, as a port. Adapters: `SQLite` and `MongoDB`, one suite of tests on both.
 
 mod mongo;
 mod sqlite;
@@ -20,23 +20,23 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, Presence, StoreError};
 
 use crate::domain::{
-    LIKE, Language, Mute, Notice, OwnDevice, Platform, Preferences, PushDevice, PushGroup, Registration, Target,
-    Thread, WaitingPush, is_follow,
+    Banner, LIKE, Language, Mute, Notice, OwnDevice, Platform, Preferences, PushDevice, PushGroup, Registration,
+    Target, Thread, WaitingPush, is_follow,
 };
 use crate::settings::InboxSettings;
 
-/// What became of a notice.
+/// The result of adding a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
-    /// It is there, now or since `stored_at`, as the receiver's notice of that number.
+    /// The inbox has it since `stored_at`, under that number.
     Kept { seq: i64, stored_at: Timestamp },
     /// The receiver or the actor resigned after it happened.
     Erased,
-    /// It was taken back after it happened.
+    /// It was withdrawn after it happened.
     Withdrawn,
 }
 
-/// A device of an account, or that it is one no longer.
+/// A device that was set or removed.
 #[derive(Debug, Clone)]
 pub struct DeviceChange {
     pub account: Account,
@@ -95,10 +95,10 @@ pub struct Erasure {
     pub receipt: Outgoing,
 }
 
-/// Devices of one account that get its pushes: tokens of devices that are no more are not all known to be so.
+/// Devices of one account that get its pushes. An account may have more: not every token of a lost device is known to be invalid.
 const MOST_DEVICES: usize = 20;
 
-/// Up to when what is forgotten.
+/// Times before which data is deleted.
 #[derive(Debug, Clone, Copy)]
 pub struct Horizons {
     pub notices: Timestamp,
@@ -112,8 +112,7 @@ pub struct Horizons {
 
 #[async_trait]
 pub trait Notices: Debug + Send + Sync {
-    /// Keeps a notice under the receiver's next number, once an event, however often and by however many it is added.
-    /// Numbers of one receiver are seen in their order. A notice that was withdrawn before and happens again comes back under its number if it
+    /// Stores a notice under the receiver's next number, once, however many replicas add it. Numbers of one receiver become visible in order. A notice that was withdrawn before and happens again comes back under its number if it
     /// was shown or pushed, else under the next.
     async fn add(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError>;
 
@@ -182,7 +181,7 @@ impl Following {
         self.until = Some(seq);
         match notice {
             Ok(notice) => self.notices.push(notice),
-            // It must not keep those behind it from their reader.
+            // An invalid notice must not block those after it.
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "stored notice invalid; left out"
@@ -233,7 +232,7 @@ pub trait Inbox: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Devices: Debug + Send + Sync {
-    /// The last word on a session counts; a push token is its last owner's alone.
+    /// Sets or removes a device, if the change is the newest of its session. A push token belongs to the session that set it last.
     async fn change(&self, change: &DeviceChange) -> Result<(), StoreError>;
 
     /// Sessions that the list does not have are closed: their devices are removed, unless the session was opened later. A list older than
@@ -253,10 +252,13 @@ pub trait Devices: Debug + Send + Sync {
     /// Writes down that the sessions' devices were seen. Sessions without a device are ignored.
     async fn seen(&self, sessions: &[(Account, SessionId)], now: Timestamp) -> Result<(), StoreError>;
 
+    /// Returns the push token of a session's device.
+    async fn token_of(&self, account: &Account, session: SessionId) -> Result<Option<String>, StoreError>;
+
     /// Returns the devices, each push token once, the newest first, at most [`MOST_DEVICES`].
     async fn of(&self, account: &Account) -> Result<Vec<PushDevice>, StoreError>;
 
-    /// The provider does not take this token, since that moment: a registration after it stays.
+    /// Removes a token that the provider rejects since that moment. A registration after it stays.
     async fn forget(&self, token: &str, since: Option<Timestamp>) -> Result<(), StoreError>;
 }
 
@@ -316,31 +318,45 @@ pub trait Choices: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Pushes: Debug + Send + Sync {
-    /// Makes it wait until `due`; nothing if that event was queued or settled before, withdrawn, or somebody in it resigned since.
+    /// Queues a push that is due at `due`. Does nothing if the event was queued or settled before or withdrawn, or if its account or actor has
+    /// resigned since.
     async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError>;
 
-    /// They were sent or are not needed: now and whenever they are queued later.
+    /// Settles pushes that were sent or are not needed, also those that are queued later.
     async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError>;
 
-    /// Whether it was settled.
+    /// Returns whether the push of the event was settled.
     async fn is_settled(&self, event: EventId) -> Result<bool, StoreError>;
 
-    /// Those that are due, by thread, with the attempt counted: at most `limit` threads. A due push takes with it those of its thread that
-    /// were tried and postponed. They are due again at `again` unless they are settled until then.
+    /// Takes the due pushes of at most `limit` threads and counts the attempt. A due push takes with it those of its thread that were tried and
+    /// postponed. They are due again at `again` unless they are settled before.
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError>;
 
-    /// A device got them: a later try leaves it out.
+    /// Records that a device got the pushes: a later try leaves it out.
     async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError>;
 
-    /// They could not be sent now.
+    /// Remembers the banner that a device of the account was sent; it replaces the one of that name on the device. Nothing if the account
+    /// was erased after `occurred_at`.
+    async fn add_banner(&self, account: &Account, banner: &Banner, occurred_at: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns the banners that devices of the account were sent, the oldest first, at most [`MOST_BANNERS`].
+    async fn banners(&self, account: &Account) -> Result<Vec<Banner>, StoreError>;
+
+    /// Forgets banners; one that was replaced meanwhile stays.
+    async fn remove_banners(&self, account: &Account, banners: &[Banner]) -> Result<(), StoreError>;
+
+    /// Makes pushes that could not be sent due at that time.
     async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError>;
 
-    /// They may not be sent before `due`, and are in that thread then. The attempt does not count.
+    /// Moves pushes that may not be sent before `due` to that thread. The attempt does not count.
     async fn defer(&self, events: &[EventId], thread: &Thread, due: Timestamp) -> Result<(), StoreError>;
 
-    /// Counts a push of the thread. `Some` when there were `limit` within the minute that began with the first: the end of that minute.
+    /// Counts a push of the thread. Returns the end of the minute that began with its first push, if there were `limit` within it.
     async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 }
+
+/// Banners of an account that are withdrawn by one call; the next call goes on with the rest.
+const MOST_BANNERS: i64 = 1_000;
 
 /// The period of [`Pushes::admit`].
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
@@ -348,7 +364,7 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// Pushes that one group has at most; the rest is the next group.
 const MOST_GROUPED: i64 = 10_000;
 
-/// Of how many of a group the content is read to find one that is valid.
+/// Pushes of a group whose content is read to find one that is valid.
 const MOST_READ: i64 = 10;
 
 /// Builds a group from its pushes' ids and actors, and those whose content was read, newest first.
@@ -370,18 +386,18 @@ fn group(
 
 #[async_trait]
 pub trait Store: Notices + Inbox + Devices + Choices + Pushes + Ping {
-    /// Erases what the account caused or received up to the moment, its devices, and what the directory knows of it, and writes the receipt.
-    /// The same event again erases nothing more, and writes the receipt again, which auth may have missed.
+    /// Erases everything that the account caused or received up to the moment, its devices, preferences and directory entry, and writes the
+    /// receipt. The same event again erases nothing more, and writes the receipt again, which auth may have missed.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
 
-    /// When this inbox was opened for the first time, by whichever replica.
+    /// Returns when a replica opened this inbox for the first time.
     async fn born(&self, now: Timestamp) -> Result<Timestamp, StoreError>;
 
-    /// Forgets what is older.
+    /// Deletes data that is older than its horizon.
     async fn sweep(&self, horizons: Horizons) -> Result<(), StoreError>;
 }
 
-/// An open store and what the fleet shares in it.
+/// An open store, with the fleet's shared tables in it.
 #[derive(Debug, Clone)]
 pub struct Opened {
     pub store: Arc<dyn Store>,
@@ -399,7 +415,7 @@ pub async fn open(settings: &InboxSettings, context: &Context) -> anyhow::Result
     }
 }
 
-/// Where a target is kept: account, token.
+/// Returns the columns of a target: account, token.
 fn columns(target: &Target) -> (Option<&str>, Option<&str>) {
     match target {
         Target::Account(account) => (Some(account.as_str()), None),
@@ -415,7 +431,7 @@ fn target(account: Option<String>, token: Option<String>) -> Result<Target, Stor
     }
 }
 
-/// A push that cannot be read must not keep the others: it stays, is tried again later, and is forgotten in the end.
+/// A push that cannot be decoded must not block the others: it stays, is tried again later, and is swept in the end.
 fn readable(push: Result<WaitingPush, StoreError>) -> Option<WaitingPush> {
     push.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "queued push invalid"))
         .ok()
@@ -455,7 +471,8 @@ fn broken(what: &'static str) -> StoreError {
     StoreError::corrupt(format_args!("in the database {what}"))
 }
 
-/// An inbox without notices begins at the present second: should all be forgotten meanwhile, no number comes twice.
+/// Returns the next number of an inbox. One without notices begins at the present second, so that no number is given twice after all were
+/// swept.
 fn next_seq(last: Option<i64>, now: Timestamp) -> i64 {
     last.unwrap_or_else(|| now.as_second()) + 1
 }

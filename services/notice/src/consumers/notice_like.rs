@@ -19,7 +19,7 @@ impl Consumer<PostLiked> for Show {
         match notice(&self.0, like).await {
             Ok(Some(notice)) => self.0.show(&notice).await,
             Ok(None) => Ok(()),
-            // Whoever it is may get a push.
+            // The consumer that keeps it may find the author later, and push it.
             Err(denied) => {
                 tracing::warn!(%denied, "like not delivered: author unknown");
                 Ok(())
@@ -46,10 +46,11 @@ impl Consumer<PostLiked> for Keep {
     }
 }
 
-/// What a Spring feed writes for an author it has no name of: its names are gone after a restart. Not the person of that nickname.
+/// A Spring feed writes this for an author whose name it does not have: it loses its names when it restarts. It is not the person of that
+/// nickname.
 const UNKNOWN_AUTHOR: &str = "null";
 
-/// A record of a Spring feed names people by nickname only; nobody who bears one now is told or shown nothing.
+/// Builds the notice. A record of a Spring feed names people by nickname only: without an account of that nickname there is no notice.
 async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option<Notice>, Denied> {
     let Envelope { event, meta } = like;
     if meta.foreign && event.author == UNKNOWN_AUTHOR {

@@ -1,4 +1,4 @@
-//! What a person wants to be told of, on which way, and when.
+//! Preferences of a person: which notices come on which way, and when.
 
 use std::collections::BTreeSet;
 use std::fmt;

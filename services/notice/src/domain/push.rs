@@ -15,6 +15,8 @@ const LONG: usize = 30;
 const CUT: usize = 25;
 /// Bytes of a push's body. One user-perceived character can have any number of combining marks.
 const MOST_BODY: usize = 1024;
+/// The metrics' label of a push that removes banners.
+pub const HANDLED: &str = "handled";
 /// Bytes of the title that a service wrote.
 const MOST_TITLE: usize = 256;
 const ELLIPSIS: &str = "...";
@@ -44,7 +46,7 @@ pub struct WaitingPush {
     /// Also what a gateway recognises a repeated push by.
     pub event: EventId,
     pub target: Target,
-    /// Whose doing it is, where that is known.
+    /// The account that caused it, where that is known.
     pub actor: Option<Account>,
     pub content: PushContent,
     pub occurred_at: Timestamp,
@@ -71,13 +73,15 @@ impl WaitingPush {
                 // Each has a text of its own.
                 _ => format!("{} {}", notice.as_str(), self.event),
             },
+            // Each names other notices.
+            (PushContent::Handled { .. }, _) => format!("{HANDLED} {}", self.event),
         };
         Thread::of(&self.target, &topic)
     }
 
     /// Returns the thread of all pushes of this kind to the target, in which those over its limit are sent.
     pub fn kind_thread(&self) -> Thread {
-        Thread::of(&self.target, self.content.kind().as_str())
+        Thread::of(&self.target, self.content.label())
     }
 
     /// Returns the mute that concerns the push: of the post, or of the conversation.
@@ -86,6 +90,7 @@ impl WaitingPush {
             PushContent::Like { date } => Some(Mute::Post(*date)),
             PushContent::Notice { date, .. } => date.map(Mute::Post),
             PushContent::Message { .. } => self.actor.clone().map(Mute::Conversation),
+            PushContent::Handled { .. } => None,
         }
     }
 }
@@ -138,22 +143,30 @@ pub enum PushContent {
         title: Option<String>,
         text: Option<String>,
     },
+    /// The account has handled these notices elsewhere: their banners are removed from the devices with these push tokens. It shows nothing.
+    Handled { events: Vec<EventId>, tokens: Vec<String> },
 }
 
 impl PushContent {
-    /// The kind whose preferences decide, and the value of the metrics' `kind` label.
-    pub const fn kind(&self) -> Kind {
+    /// Returns the kind whose preferences decide; `None` for a push that shows nothing.
+    pub const fn kind(&self) -> Option<Kind> {
         match self {
-            Self::Like { .. } => Kind::Like,
-            Self::Message { .. } => Kind::Message,
-            Self::Notice { notice, .. } => *notice,
+            Self::Like { .. } => Some(Kind::Like),
+            Self::Message { .. } => Some(Kind::Message),
+            Self::Notice { notice, .. } => Some(*notice),
+            Self::Handled { .. } => None,
         }
+    }
+
+    /// Returns the value of the metrics' `kind` label.
+    pub fn label(&self) -> &'static str {
+        self.kind().map_or(HANDLED, Kind::as_str)
     }
 
     /// Returns the text of a message whose frame can be read.
     pub fn message_text(&self) -> Option<String> {
         match self {
-            Self::Like { .. } | Self::Notice { .. } => None,
+            Self::Like { .. } | Self::Notice { .. } | Self::Handled { .. } => None,
             Self::Message { frame } => Some(serde_json::from_str::<MessageFrame>(frame).ok()?.text),
         }
     }
@@ -162,7 +175,7 @@ impl PushContent {
 /// Holds a message.
 impl fmt::Debug for PushContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PushContent").field(&self.kind().as_str()).finish()
+        f.debug_tuple("PushContent").field(&self.label()).finish()
     }
 }
 
@@ -397,6 +410,41 @@ pub struct PushText {
     pub collapse: Option<String>,
     /// The number on the app's icon: the unread notices of the account. `None` leaves it as it is.
     pub badge: Option<u64>,
+}
+
+/// The content of one request for a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushMessage {
+    /// A banner.
+    Alert(PushText),
+    /// Wakes the app, which removes the banners of these notices and shows the number on its icon.
+    Handled { events: Vec<EventId>, badge: u64 },
+    /// The number on the icon only, for an app that is not woken.
+    Badge(u64),
+}
+
+impl PushMessage {
+    /// Returns names and values of the data that the app gets with it. `noticeId` is the id of the notice, as in a frame and in `findNotice`.
+    pub fn data(&self, event: EventId) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Alert(text) => vec![(text.data.0, text.data.1.clone()), ("noticeId", event.to_string())],
+            Self::Handled { events, badge } => {
+                let ids: Vec<String> = events.iter().map(ToString::to_string).collect();
+                vec![("handledIdList", ids.join(",")), ("badge", badge.to_string())]
+            }
+            Self::Badge(_) => Vec::new(),
+        }
+    }
+}
+
+/// A banner that a device was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Banner {
+    /// The notice that it shows: the newest of its group.
+    pub event: EventId,
+    pub token: String,
+    /// A later banner of the same name replaces it on the device.
+    pub name: String,
 }
 
 /// A message as sockets and pushes carry it.

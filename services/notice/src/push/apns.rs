@@ -17,7 +17,7 @@ use sosohappy_events::EventId;
 use super::PushError;
 use super::http::{Answer, client};
 use super::payload::bounded;
-use crate::domain::PushText;
+use crate::domain::PushMessage;
 use crate::settings::ApnsSettings;
 
 /// APNs refuses tokens older than 60 minutes, and new ones more often than every 20 minutes.
@@ -76,10 +76,10 @@ impl Apns {
         })
     }
 
-    pub async fn push(&self, device: &str, event: EventId, text: &PushText) -> Result<(), PushError> {
-        let body = bounded(text, payload);
+    pub async fn push(&self, device: &str, event: EventId, message: &PushMessage) -> Result<(), PushError> {
+        let body = bounded(message, |message| payload(event, message));
         let token = self.token(None)?;
-        let answer = self.send(&token, device, event, text, &body).await?;
+        let answer = self.send(&token, device, event, message, &body).await?;
         let reason = answer.json::<Reason>();
         if answer.status != StatusCode::FORBIDDEN || reason.reason != "ExpiredProviderToken" {
             return judge(&answer, &reason);
@@ -89,7 +89,7 @@ impl Apns {
         if renewed.issued_at == token.issued_at {
             return Err(PushError::Credential(reason.reason));
         }
-        let answer = self.send(&renewed, device, event, text, &body).await?;
+        let answer = self.send(&renewed, device, event, message, &body).await?;
         judge(&answer, &answer.json())
     }
 
@@ -98,22 +98,26 @@ impl Apns {
         token: &ProviderToken,
         device: &str,
         event: EventId,
-        text: &PushText,
+        message: &PushMessage,
         body: &str,
     ) -> Result<Answer, PushError> {
         let url = self
             .url
             .join(&format!("/3/device/{device}"))
             .map_err(PushError::unavailable)?;
-        let collapse = text.collapse.clone().unwrap_or_else(|| event.to_string());
+        let Headers {
+            push_type,
+            priority,
+            collapse,
+        } = Headers::of(event, message);
         let request = self
             .client
             .post(url)
             .bearer_auth(token.token.expose_secret())
             .header("apns-id", event.to_string())
             .header("apns-topic", &self.settings.topic)
-            .header("apns-push-type", "alert")
-            .header("apns-priority", "10")
+            .header("apns-push-type", push_type)
+            .header("apns-priority", priority)
             .header("apns-collapse-id", collapse)
             .body(body.to_owned());
         let response = request.send().await.map_err(PushError::unavailable)?;
@@ -163,6 +167,8 @@ fn judge(answer: &Answer, reason: &Reason) -> Result<(), PushError> {
         (200, _) => Ok(()),
         (400, "BadDeviceToken") => Err(PushError::Gone { since: None }),
         (400, "DeviceTokenNotForTopic") => Err(PushError::ForeignToken),
+        // The connection was idle, and is closed.
+        (400, "IdleTimeout") => Err(answer.unavailable()),
         // Settings of ours that are wrong for every push.
         (400, "BadTopic" | "MissingTopic" | "TopicDisallowed" | "InvalidPushType") | (401 | 403, _) => {
             Err(PushError::Credential(refused()))
@@ -172,22 +178,145 @@ fn judge(answer: &Answer, reason: &Reason) -> Result<(), PushError> {
                 .timestamp
                 .and_then(|millis| Timestamp::from_millisecond(millis).ok()),
         }),
-        (400 | 413, _) => Err(PushError::Refused(refused())),
+        (400 | 404 | 405 | 413, _) => Err(PushError::Refused(refused())),
         _ => Err(answer.unavailable()),
     }
 }
 
-fn payload(text: &PushText) -> Value {
-    let (name, value) = &text.data;
-    let mut aps = json!({
-        "alert": { "title": text.title, "body": text.body },
-        "sound": "default",
-        "thread-id": text.thread,
-        "category": text.category,
-        "interruption-level": "active",
-    });
-    if let Some(badge) = text.badge {
-        aps["badge"] = json!(badge);
+/// The headers of APNs that depend on the message.
+pub struct Headers {
+    pub push_type: &'static str,
+    pub priority: &'static str,
+    pub collapse: String,
+}
+
+impl Headers {
+    /// A push of the type `background` has priority 5, and neither alert, sound nor badge: the number on the icon is a push of its own.
+    pub fn of(event: EventId, message: &PushMessage) -> Self {
+        match message {
+            PushMessage::Alert(text) => Self {
+                push_type: "alert",
+                priority: "10",
+                collapse: text.collapse.clone().unwrap_or_else(|| event.to_string()),
+            },
+            PushMessage::Handled { .. } => Self {
+                push_type: "background",
+                priority: "5",
+                collapse: event.to_string(),
+            },
+            PushMessage::Badge(_) => Self {
+                push_type: "alert",
+                priority: "5",
+                collapse: "badge".to_owned(),
+            },
+        }
     }
-    json!({ "aps": aps, *name: value })
+}
+
+/// Returns the `aps` dictionary.
+pub fn aps(message: &PushMessage) -> Value {
+    match message {
+        PushMessage::Alert(text) => {
+            let mut aps = json!({
+                "alert": { "title": text.title, "body": text.body },
+                "sound": "default",
+                "thread-id": text.thread,
+                "category": text.category,
+                "interruption-level": "active",
+            });
+            if let Some(badge) = text.badge {
+                aps["badge"] = json!(badge);
+            }
+            aps
+        }
+        PushMessage::Handled { .. } => json!({ "content-available": 1 }),
+        PushMessage::Badge(badge) => json!({ "badge": badge }),
+    }
+}
+
+fn payload(event: EventId, message: &PushMessage) -> Value {
+    let mut payload = json!({ "aps": aps(message) });
+    for (name, value) in message.data(event) {
+        payload[name] = json!(value);
+    }
+    payload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, reason: &str, timestamp: Option<i64>) -> Result<(), PushError> {
+        let answer = Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            body: Vec::new(),
+        };
+        let reason = Reason {
+            reason: reason.to_owned(),
+            timestamp,
+        };
+        judge(&answer, &reason)
+    }
+
+    /// <https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns>.
+    #[test]
+    fn every_documented_reason_is_understood() {
+        assert!(judged(200, "", None).is_ok());
+        let error = judged(400, "BadDeviceToken", None).unwrap_err();
+        assert!(matches!(error, PushError::Gone { since: None }), "{error:?}");
+        for reason in ["Unregistered", "ExpiredToken"] {
+            let error = judged(410, reason, Some(1_700_000_000_123)).unwrap_err();
+            let moment = Timestamp::from_millisecond(1_700_000_000_123).ok();
+            assert!(
+                matches!(error, PushError::Gone { since } if since == moment),
+                "{reason}"
+            );
+        }
+        let error = judged(400, "DeviceTokenNotForTopic", None).unwrap_err();
+        assert!(matches!(error, PushError::ForeignToken), "{error:?}");
+        for (status, reason) in [
+            (400, "BadTopic"),
+            (400, "MissingTopic"),
+            (400, "TopicDisallowed"),
+            (400, "InvalidPushType"),
+            (403, "BadCertificate"),
+            (403, "BadCertificateEnvironment"),
+            (403, "ExpiredProviderToken"),
+            (403, "Forbidden"),
+            (403, "InvalidProviderToken"),
+            (403, "MissingProviderToken"),
+            (403, "UnrelatedKeyIdInToken"),
+            (403, "BadEnvironmentKeyIdInToken"),
+        ] {
+            let error = judged(status, reason, None).unwrap_err();
+            assert!(matches!(error, PushError::Credential(_)), "{reason}: {error:?}");
+        }
+        for (status, reason) in [
+            (400, "BadCollapseId"),
+            (400, "BadExpirationDate"),
+            (400, "BadMessageId"),
+            (400, "BadPriority"),
+            (400, "DuplicateHeaders"),
+            (400, "MissingDeviceToken"),
+            (400, "PayloadEmpty"),
+            (404, "BadPath"),
+            (405, "MethodNotAllowed"),
+            (413, "PayloadTooLarge"),
+        ] {
+            let error = judged(status, reason, None).unwrap_err();
+            assert!(matches!(error, PushError::Refused(_)), "{reason}: {error:?}");
+        }
+        for (status, reason) in [
+            (400, "IdleTimeout"),
+            (429, "TooManyProviderTokenUpdates"),
+            (429, "TooManyRequests"),
+            (500, "InternalServerError"),
+            (503, "ServiceUnavailable"),
+            (503, "Shutdown"),
+        ] {
+            let error = judged(status, reason, None).unwrap_err();
+            assert!(matches!(error, PushError::Unavailable { .. }), "{reason}: {error:?}");
+        }
+    }
 }

@@ -16,9 +16,10 @@ use sosohappy_events::EventId;
 use tokio::sync::Mutex;
 
 use super::PushError;
+use super::apns::{Headers, aps};
 use super::http::{Answer, client};
 use super::payload::bounded;
-use crate::domain::PushText;
+use crate::domain::PushMessage;
 use crate::settings::FcmSettings;
 
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
@@ -102,8 +103,8 @@ impl Fcm {
         })
     }
 
-    pub async fn push(&self, device: &str, event: EventId, text: &PushText) -> Result<(), PushError> {
-        let body = bounded(text, |text| message(device, event, text));
+    pub async fn push(&self, device: &str, event: EventId, sent: &PushMessage) -> Result<(), PushError> {
+        let body = bounded(sent, |sent| message(device, event, sent));
         let token = self.token(None).await?;
         let answer = self.send(&token, &body).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
@@ -188,7 +189,9 @@ impl Fcm {
             (_, "SENDER_ID_MISMATCH") => Err(PushError::ForeignToken),
             // Also THIRD_PARTY_AUTH_ERROR: FCM's own credential at APNs.
             (401 | 403, _) => Err(PushError::Credential(format!("{} {code}", answer.status))),
-            (400, _) if problem.is_about("message.token") => Err(PushError::Gone { since: None }),
+            (400, _) if problem.is_about("message.token") || problem.is_about("message.fid") => {
+                Err(PushError::Gone { since: None })
+            }
             (400 | 413, _) => Err(PushError::Refused(format!("{} {code}", answer.status))),
             (429, _) => Err(PushError::Unavailable {
                 retry_after: answer.retry_after.or(Some(QUOTA_PAUSE)),
@@ -239,35 +242,105 @@ impl Problem {
     }
 }
 
-fn message(device: &str, event: EventId, text: &PushText) -> Value {
-    let (name, value) = &text.data;
-    let collapse = text.collapse.clone().unwrap_or_else(|| event.to_string());
-    let mut android = json!({ "tag": collapse });
-    let mut aps = json!({
-        "thread-id": text.thread,
-        "category": text.category,
-        "interruption-level": "active",
-        "sound": "default",
-    });
-    if let Some(badge) = text.badge {
-        android["notification_count"] = json!(badge);
-        aps["badge"] = json!(badge);
+/// Returns the field of a message that names the device: a Firebase installation id has 22 characters of base64url, and a registration token is
+/// longer.
+fn target_field(device: &str) -> &'static str {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if device.len() == 22 && device.bytes().all(is_base64url) {
+        "fid"
+    } else {
+        "token"
     }
-    json!({
-        "message": {
-            "token": device,
-            "notification": { "title": text.title, "body": text.body },
-            "data": { *name: value },
-            "android": { "notification": android },
-            "apns": {
-                "headers": {
-                    "apns-id": event.to_string(),
-                    "apns-push-type": "alert",
-                    "apns-priority": "10",
-                    "apns-collapse-id": collapse,
-                },
-                "payload": { "aps": aps },
-            },
+}
+
+fn message(device: &str, event: EventId, sent: &PushMessage) -> Value {
+    let Headers {
+        push_type,
+        priority,
+        collapse,
+    } = Headers::of(event, sent);
+    let mut aps = aps(sent);
+    let mut message = json!({ target_field(device): device });
+    if let PushMessage::Alert(text) = sent {
+        // FCM makes the alert of APNs from the notification.
+        if let Value::Object(fields) = &mut aps {
+            fields.remove("alert");
+        }
+        message["notification"] = json!({ "title": text.title, "body": text.body });
+        message["android"] = json!({ "notification": { "tag": collapse } });
+        if let Some(badge) = text.badge {
+            message["android"]["notification"]["notification_count"] = json!(badge);
+        }
+    }
+    let data = sent.data(event);
+    if !data.is_empty() {
+        let data = data.into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+        message["data"] = Value::Object(data.collect());
+    }
+    message["apns"] = json!({
+        "headers": {
+            "apns-id": event.to_string(),
+            "apns-push-type": push_type,
+            "apns-priority": priority,
+            "apns-collapse-id": collapse,
         },
-    })
+        "payload": { "aps": aps },
+    });
+    json!({ "message": message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, code: &str, violation: Option<&str>) -> Result<(), PushError> {
+        let mut details =
+            vec![json!({ "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code })];
+        details.extend(violation.map(|field| json!({ "fieldViolations": [{ "field": field }] })));
+        let body = json!({ "error": { "code": status, "details": details } });
+        Fcm::judge(&Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            body: body.to_string().into_bytes(),
+        })
+    }
+
+    /// <https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode>.
+    #[test]
+    fn every_documented_error_is_understood() {
+        assert!(judged(200, "", None).is_ok());
+        for (status, code, violation) in [
+            (404, "UNREGISTERED", None),
+            (400, "INVALID_ARGUMENT", Some("message.token")),
+            (400, "INVALID_ARGUMENT", Some("message.fid")),
+        ] {
+            let error = judged(status, code, violation).unwrap_err();
+            assert!(matches!(error, PushError::Gone { since: None }), "{code}: {error:?}");
+        }
+        let error = judged(400, "INVALID_ARGUMENT", Some("message.data[0].value")).unwrap_err();
+        assert!(matches!(error, PushError::Refused(_)), "{error:?}");
+        let error = judged(403, "SENDER_ID_MISMATCH", None).unwrap_err();
+        assert!(matches!(error, PushError::ForeignToken), "{error:?}");
+        for (status, code) in [(401, "THIRD_PARTY_AUTH_ERROR"), (401, ""), (403, "")] {
+            let error = judged(status, code, None).unwrap_err();
+            assert!(matches!(error, PushError::Credential(_)), "{code}: {error:?}");
+        }
+        let error = judged(429, "QUOTA_EXCEEDED", None).unwrap_err();
+        let minute = Some(Duration::from_mins(1));
+        assert!(matches!(error, PushError::Unavailable { retry_after, .. } if retry_after == minute));
+        for (status, code) in [(503, "UNAVAILABLE"), (500, "INTERNAL"), (500, "UNSPECIFIED_ERROR")] {
+            let error = judged(status, code, None).unwrap_err();
+            assert!(matches!(error, PushError::Unavailable { .. }), "{code}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn an_installation_id_is_told_from_a_registration_token() {
+        assert_eq!(target_field("cKx1_8bTQ-WcVb0n4rW2aZ"), "fid");
+        assert_eq!(
+            target_field("cKx1_8bTQ-WcVb0n4rW2aZ:APA91bHun4MxP5egoKMwt2KZFBaFUH"),
+            "token"
+        );
+        assert_eq!(target_field("fcm-registration:token"), "token");
+    }
 }

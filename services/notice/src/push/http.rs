@@ -1,4 +1,4 @@
-//! What FCM and APNs share: HTTP/2 clients with time limits, bounded answers, `Retry-After`.
+//! Shared by FCM and APNs: HTTP/2 clients with time limits, bounded answers, `Retry-After`.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub fn client(url: &Url) -> anyhow::Result<Client> {
     Ok(builder.build()?)
 }
 
-/// What a provider answered.
+/// The answer of a provider.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::apns::Apns;
 use super::fcm::Fcm;
 use super::{Gateway, PushError};
-use crate::domain::PushText;
+use crate::domain::PushMessage;
 use crate::metrics::NoticeMetrics;
 use crate::settings::PushSettings;
 
@@ -60,15 +60,15 @@ fn is_apns(device: &str) -> bool {
 
 #[async_trait]
 impl Gateway for Providers {
-    async fn push(&self, device: &str, event: EventId, text: &PushText) -> Result<(), PushError> {
+    async fn push(&self, device: &str, event: EventId, message: &PushMessage) -> Result<(), PushError> {
         match (&self.fcm, &self.apns) {
             (_, Some((apns, credential))) if is_apns(device) => {
                 credential.guard()?;
-                credential.note(apns.push(device, event, text).await)
+                credential.note(apns.push(device, event, message).await)
             }
             (Some((fcm, credential)), _) if !is_apns(device) => {
                 credential.guard()?;
-                credential.note(fcm.push(device, event, text).await)
+                credential.note(fcm.push(device, event, message).await)
             }
             _ => Err(PushError::Refused(
                 "no provider is set for tokens of this form".to_owned(),

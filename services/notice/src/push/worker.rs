@@ -21,12 +21,14 @@ use sosohappy_access::Names;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, WakeHandle};
+use sosohappy_events::EventId;
 use sosohappy_store::{Directory, StoreError};
 use tokio::task::JoinSet;
 
 use super::{Gateway, PushError};
 use crate::domain::{
-    Gate, Language, PushContent, PushDevice, PushGroup, PushText, Target, Thread, WaitingPush, Wording,
+    Banner, Gate, Kind, Language, PushContent, PushDevice, PushGroup, PushMessage, PushText, Target, Thread,
+    WaitingPush, Wording,
 };
 use crate::metrics::{Hop, NoticeMetrics};
 use crate::settings::Settings;
@@ -155,7 +157,7 @@ impl Worker {
     async fn handle(&self, group: &PushGroup) -> Result<(), StoreError> {
         let now = self.context.clock.now();
         let push = &group.newest;
-        let (kind, max_age) = (push.content.kind(), self.settings.get().push.max_age);
+        let (kind, max_age) = (push.content.label(), self.settings.get().push.max_age);
         match self.gate(push, now).await? {
             Gate::Send => {}
             Gate::Refuse => {
@@ -167,8 +169,9 @@ impl Worker {
                 return self.store.defer(&group.events, &group.thread, until).await;
             }
         }
-        // What was tried before was within the limits then.
+        // A push that was tried before was within the limits then.
         if push.attempts <= 1
+            && push.content.kind().is_some()
             && let Some((thread, due)) = self.over_limit(group, now).await?
         {
             self.metrics.push(kind, "limited");
@@ -177,9 +180,10 @@ impl Worker {
         let end = tokio::time::timeout(ONE_PUSH, self.try_now(group)).await;
         match end.unwrap_or(Ok(End::Later(Pause::Growing)))? {
             End::Settled(outcome) => {
+                self.store.settle(&group.events, now).await?;
                 self.metrics.push(kind, outcome);
                 self.metrics.grouped(kind, group.events.len() - 1);
-                self.store.settle(&group.events, now).await
+                Ok(())
             }
             End::Later(_) if now.duration_since(push.queued_at).unsigned_abs() > max_age => {
                 tracing::warn!(event = %push.event, attempts = push.attempts, "push expired; giving up");
@@ -197,7 +201,7 @@ impl Worker {
 
     /// Asks the receiver's preferences and mutes. A push to a token (of a Spring dm) names no account, and has none.
     async fn gate(&self, push: &WaitingPush, now: Timestamp) -> Result<Gate, StoreError> {
-        let Target::Account(account) = &push.target else {
+        let (Target::Account(account), Some(kind)) = (&push.target, push.content.kind()) else {
             return Ok(Gate::Send);
         };
         if let Some(mute) = push.mute()
@@ -206,7 +210,7 @@ impl Worker {
             return Ok(Gate::Refuse);
         }
         let preferences = self.store.preferences(account).await?.preferences;
-        Ok(preferences.gate(push.content.kind(), now))
+        Ok(preferences.gate(kind, now))
     }
 
     /// Returns in which thread a group has to wait, and until when, if it is over a limit:
@@ -262,6 +266,14 @@ impl Worker {
                 language: Language::default(),
             }],
         };
+        if let PushContent::Handled { events, tokens } = &push.content {
+            let shown_on = devices.iter().filter(|device| tokens.contains(&device.token));
+            let open: Vec<&str> = shown_on
+                .map(|device| device.token.as_str())
+                .filter(|token| !push.sent.iter().any(|sent| sent == token))
+                .collect();
+            return self.send_handled(group, events, &open).await;
+        }
         if devices.is_empty() {
             return Ok(End::Settled("no-device"));
         }
@@ -279,9 +291,64 @@ impl Worker {
                 badge,
                 ..wording.text(device.language)
             };
-            async move { self.send(group, &device.token, &text).await }
+            async move {
+                let banner = Banner {
+                    event: push.event,
+                    token: device.token.clone(),
+                    name: text.collapse.clone().unwrap_or_else(|| push.event.to_string()),
+                };
+                let answer = self.send(group, &device.token, &[PushMessage::Alert(text)]).await?;
+                if matches!(answer, Answer::Sent) {
+                    self.record(group, &banner).await?;
+                }
+                Ok(answer)
+            }
         }))
         .await;
+        Self::end(push, answers)
+    }
+
+    /// Records that a device was sent the push: its banner first, so that a crash in between loses no banner. A message is read in dm, which
+    /// removes its banners.
+    async fn record(&self, group: &PushGroup, banner: &Banner) -> Result<(), StoreError> {
+        let occurred_at = group.newest.occurred_at;
+        self.metrics.reached(Hop::Pushed, occurred_at, self.context.clock.now());
+        if let Target::Account(account) = &group.newest.target
+            && group.newest.content.kind() != Some(Kind::Message)
+        {
+            self.store.add_banner(account, banner, occurred_at).await?;
+        }
+        self.store.sent(&group.events, &banner.token).await
+    }
+
+    /// Wakes the devices that show the banners, and sets the number on their icons.
+    async fn send_handled(&self, group: &PushGroup, events: &[EventId], tokens: &[&str]) -> Result<End, StoreError> {
+        let push = &group.newest;
+        let Target::Account(account) = &push.target else {
+            return Ok(End::Settled("no-device"));
+        };
+        let badge = self.badge(account).await?;
+        let messages = [
+            PushMessage::Handled {
+                events: events.to_vec(),
+                badge,
+            },
+            PushMessage::Badge(badge),
+        ];
+        let messages = &messages;
+        let answers = join_all(tokens.iter().map(|token| async move {
+            let answer = self.send(group, token, messages).await?;
+            if matches!(answer, Answer::Sent) {
+                self.store.sent(&group.events, token).await?;
+            }
+            Ok(answer)
+        }))
+        .await;
+        Self::end(push, answers)
+    }
+
+    /// Concludes from the answers of all devices.
+    fn end(push: &WaitingPush, answers: Vec<Result<Answer, StoreError>>) -> Result<End, StoreError> {
         let mut outcome = (!push.sent.is_empty()).then_some("sent");
         let mut later = None;
         for answer in answers {
@@ -298,15 +365,18 @@ impl Worker {
         })
     }
 
-    async fn send(&self, group: &PushGroup, device: &str, text: &PushText) -> Result<Answer, StoreError> {
+    /// Sends the messages of a push to a device, until one of them fails. The caller records the push.
+    async fn send(&self, group: &PushGroup, device: &str, messages: &[PushMessage]) -> Result<Answer, StoreError> {
         let push = &group.newest;
-        Ok(match self.gateway.push(device, push.event, text).await {
-            Ok(()) => {
-                self.store.sent(&group.events, device).await?;
-                self.metrics
-                    .reached(Hop::Pushed, push.occurred_at, self.context.clock.now());
-                Answer::Sent
+        let mut result = Ok(());
+        for message in messages {
+            result = self.gateway.push(device, push.event, message).await;
+            if result.is_err() {
+                break;
             }
+        }
+        Ok(match result {
+            Ok(()) => Answer::Sent,
             Err(PushError::Gone { since }) => {
                 self.metrics.dropped_token("gone");
                 self.store.forget(device, since).await?;
@@ -355,6 +425,7 @@ impl Worker {
                     date: *date,
                 })
             }
+            PushContent::Handled { .. } => None,
             PushContent::Notice {
                 notice,
                 date,
@@ -418,7 +489,7 @@ fn longer(one: Option<Pause>, other: Pause) -> Pause {
     }
 }
 
-/// What a push needs of a message's frame.
+/// The fields of a message's frame that a push shows.
 #[derive(serde::Deserialize)]
 struct Message {
     sender: String,

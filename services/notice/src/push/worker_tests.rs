@@ -6,10 +6,11 @@ use parking_lot::Mutex;
 use sosohappy_access::Denied;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_events::EventId;
-use sosohappy_events::types::Relation;
+use sosohappy_events::types::{Relation, SessionId};
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::*;
+use crate::banners::Banners;
 use crate::domain::{Content, Notice, Platform, Registration, WaitingPush};
 use crate::store::{self, DeviceChange};
 use crate::{DEFAULTS, Settings};
@@ -18,20 +19,25 @@ use crate::{DEFAULTS, Settings};
 struct Fake {
     answers: Mutex<HashMap<String, fn() -> PushError>>,
     sent: Mutex<Vec<(String, EventId, PushText)>>,
+    /// Messages that show no banner.
+    silent: Mutex<Vec<(String, PushMessage)>>,
 }
 
 #[async_trait]
 impl Gateway for Fake {
-    async fn push(&self, device: &str, event: EventId, text: &PushText) -> Result<(), PushError> {
+    async fn push(&self, device: &str, event: EventId, message: &PushMessage) -> Result<(), PushError> {
         if let Some(error) = self.answers.lock().get(device) {
             return Err(error());
         }
-        self.sent.lock().push((device.to_owned(), event, text.clone()));
+        match message {
+            PushMessage::Alert(text) => self.sent.lock().push((device.to_owned(), event, text.clone())),
+            silent => self.silent.lock().push((device.to_owned(), silent.clone())),
+        }
         Ok(())
     }
 }
 
-/// Everybody is called by what stands before the `@`; `away` has no name that anybody could tell.
+/// The nickname of an account is the part before the `@`; that of `away` is unknown.
 #[derive(Debug)]
 struct ByAddress;
 
@@ -100,10 +106,7 @@ fn account(name: &str) -> Account {
 
 impl Bench {
     async fn device(&self, who: &str, session: u64, token: &str) {
-        let (session, at) = (
-            Some(sosohappy_events::types::SessionId(session)),
-            self.worker.context.clock.now(),
-        );
+        let (session, at) = (Some(SessionId(session)), self.worker.context.clock.now());
         let change = DeviceChange {
             account: account(who),
             session,
@@ -204,7 +207,7 @@ async fn each_device_gets_its_language_and_the_badge() {
     for (session, token, language) in [(1, "phone", Language::Ko), (2, "pad", Language::En)] {
         let registration = Registration {
             account: account("kim"),
-            session: sosohappy_events::types::SessionId(session),
+            session: SessionId(session),
             token: token.to_owned(),
             language,
             platform: Platform::Ios,
@@ -420,6 +423,56 @@ async fn a_token_that_was_registered_after_it_was_gone_stays() {
     assert_eq!(bench.tokens("kim").await, ["again"]);
 }
 
+/// A notice that is read on the pad is removed from the phone, which shows it, and not from the watch, which had removed it before.
+async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
+    let bench = bench_on(bed).await;
+    let kim = account("kim");
+    for (session, token) in [(1, "phone"), (2, "pad"), (3, "watch")] {
+        bench.device("kim", session, token).await;
+    }
+    let now = bench.worker.context.clock.now();
+    let event = bench.like("lee", "kim").await;
+    let notice = Notice {
+        event,
+        receiver: kim.clone(),
+        occurred_at: now,
+        content: Content::Like {
+            liker: account("lee"),
+            known_as: "lee".to_owned(),
+            date: 2_023_090_513_248_392,
+        },
+    };
+    bench.worker.store.add(&notice, now).await.unwrap();
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.sent().len(), 3);
+    let banners = Banners {
+        store: bench.worker.store.clone(),
+        pushes: PushHandle::default(),
+    };
+    banners.shown_on(&kim, "watch", &[], &[]).await.unwrap();
+    let pad = SessionId(2);
+    banners.withdraw_handled(&kim, pad, now).await.unwrap();
+    assert_eq!(bench.after(SOON).await, 0, "nothing is read yet");
+
+    bench.worker.store.read(&kim, i64::MAX, now).await.unwrap();
+    for _ in 0..2 {
+        banners
+            .withdraw_handled(&kim, pad, bench.worker.context.clock.now())
+            .await
+            .unwrap();
+    }
+    assert_eq!(bench.after(SOON).await, 1);
+    let handled = PushMessage::Handled {
+        events: vec![event],
+        badge: 0,
+    };
+    let expected = [handled, PushMessage::Badge(0)].map(|message| ("phone".to_owned(), message));
+    assert_eq!(*bench.gateway.silent.lock(), expected);
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+    assert_eq!(bench.sent(), [], "no banner");
+    assert!(bench.worker.store.banners(&kim).await.unwrap().is_empty());
+}
+
 fn message(text: &str) -> PushContent {
     let frame = format!(r#"{{"sender":"lee","receiver":"kim","date":2023090513248392,"text":"{text}"}}"#);
     PushContent::Message { frame }
@@ -508,5 +561,6 @@ on_both_engines!(
     a_burst_of_many_senders_is_few_pushes,
     a_burst_of_one_sender_is_few_pushes,
     a_burst_while_the_provider_is_unavailable_is_one_push,
+    a_banner_is_removed_from_other_devices_when_it_is_read,
     likes_of_a_post_are_one_push,
 );

@@ -1,4 +1,4 @@
-//! The inbox: what a person was told, and up to where it was read.
+//! The inbox: the notices of a person, and up to where they were read.
 
 use axum::Json;
 use axum::extract::State;
@@ -229,7 +229,8 @@ pub struct Unread {
 
 /// Marks the caller's notices up to a number as read, on all devices
 ///
-/// A lower number than before, or one above the newest, changes nothing beyond that. Pushes of what was read that wait are not sent.
+/// A lower number than before, or one above the newest, changes nothing beyond that. Pushes of what was read that wait are not sent, and devices
+/// that still show a banner of it get a push that removes it.
 #[utoipa::path(
     post,
     path = "/readNotice",
@@ -250,6 +251,9 @@ pub async fn read_notice(
     let now = app.context.clock.now();
     let read = app.store.read(&caller.account, seq, now).await?;
     app.store.settle(&read, now).await?;
+    app.banners
+        .withdraw_handled(&caller.account, caller.session, now)
+        .await?;
     unread(&app, &caller).await
 }
 
@@ -321,5 +325,10 @@ pub async fn handled_notice(
     Params(params): Params<HandledNotice>,
 ) -> Result<Json<Handled>, Error> {
     let id_list = app.store.handled(&caller.account, &params.id_list).await?;
+    if let Some(token) = app.store.token_of(&caller.account, caller.session).await? {
+        app.banners
+            .shown_on(&caller.account, &token, &params.id_list, &id_list)
+            .await?;
+    }
     Ok(Json(Handled { id_list }))
 }

@@ -1,4 +1,4 @@
-//! What the caller wants to be told of, on which way, and when.
+//! The caller's preferences: which notices come on which way, and when.
 
 use std::collections::BTreeSet;
 

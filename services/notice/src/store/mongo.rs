@@ -28,6 +28,8 @@ const DEVICES: &str = "device";
 /// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens),
 /// `thread` (a digest), `taken` (by which take).
 const PUSHES: &str = "push";
+/// `_id` (account, token, name), `account`, `token`, `name`, `event`, `occurred_at`.
+const BANNERS: &str = "banner";
 /// `_id` (account), `preferences` (JSON), `version`, `changed_at`.
 const PREFERENCES: &str = "preference";
 /// `_id` (account, kind, target), `account`, `kind`, `target`, `authorized_at`, `muted_at`.
@@ -85,6 +87,8 @@ impl MongoStore {
             (PUSHES, "push_account", doc! { "account": 1 }),
             (PUSHES, "push_actor", doc! { "actor": 1 }),
             (PUSHES, "push_queued_at", doc! { "queued_at": 1 }),
+            (BANNERS, "banner_account", doc! { "account": 1, "occurred_at": 1 }),
+            (BANNERS, "banner_occurred_at", doc! { "occurred_at": 1 }),
             (MUTES, "mute_account", doc! { "account": 1 }),
             (MUTES, "mute_target", doc! { "target": 1 }),
             (MARKS, "account_mark_marked_at", doc! { "marked_at": 1 }),

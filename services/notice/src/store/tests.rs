@@ -504,7 +504,7 @@ async fn what_it_keeps_survives_a_restart(bed: Bed) {
     assert!(matches!(bench.add(&like, at(60)).await.unwrap(), Added::Kept { stored_at, .. } if stored_at == at(0)));
 }
 
-/// What compaction has left of an account's devices is one word on all of them.
+/// Compaction leaves one record of an account's devices, which names all of them.
 async fn a_list_is_all_there_are(bed: Bed) {
     let bench = bench(bed).await;
     let list = async |who: &str, devices: &[(u64, &str, i64)], second| {
@@ -841,7 +841,7 @@ async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
     assert_eq!((groups[0].events.len(), groups[0].newest.event), (3, later.event));
     assert_eq!(groups[0].newest.attempts, 2);
 
-    // What is deferred waits in the other thread, as if it had not been tried.
+    // A deferred push waits in the other thread, as if it had not been tried.
     let kind = likes[0].kind_thread();
     bench.defer(&groups[0].events, &kind, at(59)).await.unwrap();
     bench.defer(&[other.event], &kind, at(59)).await.unwrap();

@@ -239,6 +239,60 @@ async fn a_broken_credential_alerts_once_and_keeps_the_queue(bed: Bed) {
     assert_eq!(broken().await, 0);
 }
 
+/// The phone shows a banner of what is read on the pad.
+async fn what_is_read_on_one_device_is_removed_from_the_other(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (on_phone, lee) = (kim(&bed).await, lee(&bed).await);
+    let on_pad = bed.person("kim@example.com+kakao", "kim").await;
+    let post = async |person: &Person, call: &str, form: &[(&str, &str)]| {
+        let request = sosohappy_common::tls::client().post(notice.at(&format!("/notice-service/{call}")));
+        let answer = person.sign(request).form(form).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{call}");
+    };
+    let installation = "cKx1_8bTQ-WcVb0n4rW2aZ";
+    let pad_token = pad();
+    for (person, token) in [(&on_phone, installation), (&on_pad, pad_token.as_str())] {
+        let form = [("deviceToken", token), ("platform", "ios"), ("language", "ko")];
+        post(person, "registerDevice", &form).await;
+    }
+    bed.publish(like(&lee, &on_phone, DATE)).await;
+    let banners = sent(&providers, 2).await;
+    assert!(banners.iter().any(|push| push.device == installation));
+    eventually("both banners are recorded", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    post(&on_phone, "readNotice", &[("seq", &i64::MAX.to_string())]).await;
+    let silent = sent(&providers, 4).await.split_off(2);
+    assert!(
+        silent.iter().all(|push| push.device == pad()),
+        "not to the one that read it"
+    );
+    let of_type = |kind: &str| {
+        silent
+            .iter()
+            .find(|push| push.headers["apns-push-type"] == kind)
+            .expect(kind)
+    };
+    let background = of_type("background");
+    assert_eq!(background.headers["apns-priority"], "5");
+    assert_eq!(background.payload["aps"], json!({ "content-available": 1 }));
+    let like = banners
+        .iter()
+        .find(|push| push.device == pad())
+        .expect("the pad's banner");
+    assert_eq!(background.payload["handledIdList"], like.payload["noticeId"]);
+    assert_eq!(of_type("alert").payload, json!({ "aps": { "badge": 0 } }));
+
+    // Read again: nothing is sent again.
+    post(&on_phone, "readNotice", &[("seq", &i64::MAX.to_string())]).await;
+    eventually("the push is settled", async || {
+        (pushes(&notice, "handled", "sent").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(providers.requests(), 4);
+}
+
 async fn eventually_within(time: Duration, mut done: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + time;
     while !done().await {
@@ -255,5 +309,6 @@ on_both_engines!(
     a_rejected_payload_is_ours_and_not_repeated,
     a_slow_device_delays_no_other,
     gone_and_foreign_tokens_are_deleted,
+    what_is_read_on_one_device_is_removed_from_the_other,
     what_is_unavailable_is_tried_again,
 );

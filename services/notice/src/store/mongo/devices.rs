@@ -123,6 +123,12 @@ impl Devices for MongoStore {
         Ok(())
     }
 
+    async fn token_of(&self, account: &Account, session: SessionId) -> Result<Option<String>, StoreError> {
+        let id = doc! { "_id": id_of(account, &session_key(Some(session))) };
+        let found = self.collection(DEVICES).find_one(id).await?;
+        Ok(found.and_then(|device| optional(&device, "token")))
+    }
+
     async fn of(&self, account: &Account) -> Result<Vec<PushDevice>, StoreError> {
         let with_token = doc! { "account": account.as_str(), "token": { "$ne": null } };
         let newest_first = doc! { "changed_at": -1, "token": 1 };

@@ -6,8 +6,8 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
 use super::{
-    BIRTHS, DEVICES, MARKS, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ, RECEIPTS, WINDOWS, WITHDRAWALS,
-    devices, notices::erased, number, text,
+    BANNERS, BIRTHS, DEVICES, MARKS, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ, RECEIPTS, WINDOWS,
+    WITHDRAWALS, devices, notices::erased, number, text,
 };
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 
@@ -58,6 +58,10 @@ impl Store for MongoStore {
                 NOTICES,
                 doc! { "stored_at": { "$lt": horizons.notices.as_millisecond() } },
             ),
+            (
+                BANNERS,
+                doc! { "occurred_at": { "$lt": horizons.notices.as_millisecond() } },
+            ),
             (PUSHES, doc! { "queued_at": memory.clone() }),
             (WITHDRAWALS, doc! { "stored_at": memory.clone() }),
             (
@@ -98,6 +102,9 @@ impl MongoStore {
             .await?;
         self.collection(READ)
             .delete_one(doc! { "_id": account, "read_at": up_to.clone() })
+            .await?;
+        self.collection(BANNERS)
+            .delete_many(doc! { "account": account, "occurred_at": up_to.clone() })
             .await?;
         self.collection(PREFERENCES)
             .delete_one(doc! { "_id": account, "changed_at": up_to.clone() })

@@ -142,7 +142,7 @@ impl Inbox for MongoStore {
         if seq <= before {
             return Ok(Vec::new());
         }
-        // What two calls at once return twice is settled twice, which changes nothing.
+        // Two calls at once may both return a notice; it is settled twice then, which changes nothing.
         let later = doc! { "$max": { "read_seq": seq, "read_at": now.as_millisecond() } };
         self.upsert(READ, doc! { "_id": account.as_str() }, later).await?;
         let read = doc! {

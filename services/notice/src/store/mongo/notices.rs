@@ -19,7 +19,7 @@ impl Notices for MongoStore {
         if !matches!(added, Added::Kept { .. }) {
             return Ok(added);
         }
-        // Who erases or withdraws marks first: either the mark is seen here, or the notice is seen there.
+        // An erasure or withdrawal marks first: either the mark is seen here, or the notice is seen there.
         let notices = self.collection(NOTICES);
         let id = notice.event.to_string();
         if self.is_withdrawn(notice.event, notice.occurred_at).await? {
@@ -62,7 +62,7 @@ impl Notices for MongoStore {
     }
 }
 
-/// What is left of a notice of a resigned actor: its number.
+/// The update that leaves only the number of a notice of a resigned actor.
 pub(super) fn erased() -> Document {
     doc! { "$set": { "withdrawn": true, "data": "{}" }, "$unset": { "actor": "" } }
 }

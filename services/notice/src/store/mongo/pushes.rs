@@ -4,14 +4,16 @@ use jiff::Timestamp;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
+use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use sosohappy_store::mongo::ID_INDEX;
 use sosohappy_store::{StoreError, retrying};
 
-use super::{MongoStore, PUSHES, WINDOWS, number, text};
-use crate::domain::{PushContent, PushGroup, Target, Thread, WaitingPush};
+use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
+use crate::domain::{Banner, PushContent, PushGroup, Target, Thread, WaitingPush};
 use crate::store::{
-    MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target, timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target,
+    timestamp,
 };
 
 #[async_trait]
@@ -112,6 +114,53 @@ impl Pushes for MongoStore {
             .await
     }
 
+    async fn add_banner(&self, account: &Account, banner: &Banner, occurred_at: Timestamp) -> Result<(), StoreError> {
+        let state = doc! {
+            "account": account.as_str(),
+            "token": &banner.token,
+            "name": &banner.name,
+            "event": banner.event.to_string(),
+            "occurred_at": occurred_at.as_millisecond(),
+        };
+        let id = doc! { "_id": banner_id(account, banner) };
+        self.upsert(BANNERS, id.clone(), doc! { "$set": state }).await?;
+        // An erasure marks first: either the mark is seen here, or the banner is seen there.
+        if self.is_erased([Some(account), None], occurred_at).await? {
+            self.collection(BANNERS).delete_one(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn banners(&self, account: &Account) -> Result<Vec<Banner>, StoreError> {
+        let mut found = self
+            .collection(BANNERS)
+            .find(doc! { "account": account.as_str() })
+            .sort(doc! { "occurred_at": 1, "_id": 1 })
+            .limit(MOST_BANNERS)
+            .await?;
+        let mut banners = Vec::new();
+        while let Some(banner) = found.try_next().await? {
+            banners.push(Banner {
+                event: parse_event(text(&banner, "event")?)?,
+                token: text(&banner, "token")?.to_owned(),
+                name: text(&banner, "name")?.to_owned(),
+            });
+        }
+        Ok(banners)
+    }
+
+    async fn remove_banners(&self, account: &Account, banners: &[Banner]) -> Result<(), StoreError> {
+        if banners.is_empty() {
+            return Ok(());
+        }
+        let each = banners.iter().map(|banner| {
+            doc! { "_id": banner_id(account, banner), "event": banner.event.to_string() }
+        });
+        let any = doc! { "$or": each.collect::<Vec<_>>() };
+        self.collection(BANNERS).delete_many(any).await?;
+        Ok(())
+    }
+
     async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError> {
         let later = doc! { "$set": { "due_at": due.as_millisecond() }, "$unset": { "taken": "" } };
         self.update_waiting(events, later).await
@@ -149,6 +198,10 @@ impl Pushes for MongoStore {
         })
         .await
     }
+}
+
+fn banner_id(account: &Account, banner: &Banner) -> String {
+    format!("{}\u{1f}{}\u{1f}{}", account.as_str(), banner.token, banner.name)
 }
 
 fn ids(events: &[EventId]) -> Vec<String> {

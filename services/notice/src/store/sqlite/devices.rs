@@ -146,6 +146,16 @@ impl Devices for SqliteStore {
         .await
     }
 
+    async fn token_of(&self, account: &Account, session: SessionId) -> Result<Option<String>, StoreError> {
+        let token =
+            sqlx::query_scalar("SELECT token FROM device WHERE account = ? AND session = ? AND token IS NOT NULL")
+                .bind(account.as_str())
+                .bind(session_key(Some(session)))
+                .fetch_optional(self.database.reader())
+                .await?;
+        Ok(token)
+    }
+
     async fn of(&self, account: &Account) -> Result<Vec<PushDevice>, StoreError> {
         // The language of the newest of the rows with that token: with one MAX, SQLite takes the other columns from its row.
         let rows: Vec<(String, Option<String>, i64)> = sqlx::query_as(

@@ -36,6 +36,10 @@ impl Store for SqliteStore {
                 "DELETE FROM notice WHERE stored_at < ?",
                 horizons.notices.as_millisecond(),
             ),
+            (
+                "DELETE FROM banner WHERE occurred_at < ?",
+                horizons.notices.as_millisecond(),
+            ),
             ("DELETE FROM push WHERE queued_at < ?", memory),
             ("DELETE FROM withdrawal WHERE stored_at < ?", memory),
             (
@@ -101,6 +105,7 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
         // The number stays: the receiver's next notice gets another one.
         "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}' WHERE actor = ? AND occurred_at <= ?",
         "DELETE FROM device WHERE account = ? AND COALESCE(authorized_at, changed_at) <= ?",
+        "DELETE FROM banner WHERE account = ? AND occurred_at <= ?",
         "DELETE FROM preference WHERE account = ? AND changed_at <= ?",
         "DELETE FROM mute WHERE account = ? AND authorized_at <= ?",
         "DELETE FROM mute WHERE kind = 'conversation' AND target = ? AND muted_at <= ?",

@@ -1,14 +1,16 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::FromRow as _;
 
 use super::{SqliteStore, is_erased, is_withdrawn};
-use crate::domain::{PushContent, PushGroup, Target, Thread, WaitingPush};
+use crate::domain::{Banner, PushContent, PushGroup, Target, Thread, WaitingPush};
 use crate::store::{
-    MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target, timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target,
+    timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -119,6 +121,64 @@ impl Pushes for SqliteStore {
             WHERE due_at IS NOT NULL AND event_id = ?",
             |query| query.bind(token.to_owned()),
         )
+        .await
+    }
+
+    async fn add_banner(&self, account: &Account, banner: &Banner, occurred_at: Timestamp) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            if is_erased(&mut tx, [Some(account), None], occurred_at).await? {
+                return Ok(());
+            }
+            sqlx::query(
+                "INSERT INTO banner (account, token, name, event_id, occurred_at) VALUES (?, ?, ?, ?, ?)
+                ON CONFLICT (account, token, name) DO UPDATE
+                SET event_id = excluded.event_id, occurred_at = excluded.occurred_at",
+            )
+            .bind(account.as_str())
+            .bind(&banner.token)
+            .bind(&banner.name)
+            .bind(banner.event.0.as_bytes().as_slice())
+            .bind(occurred_at.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn banners(&self, account: &Account) -> Result<Vec<Banner>, StoreError> {
+        let rows: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
+            "SELECT event_id, token, name FROM banner WHERE account = ? ORDER BY occurred_at, token, name LIMIT ?",
+        )
+        .bind(account.as_str())
+        .bind(MOST_BANNERS)
+        .fetch_all(self.database.reader())
+        .await?;
+        let banner = |(id, token, name)| {
+            Ok::<_, StoreError>(Banner {
+                event: event(id)?,
+                token,
+                name,
+            })
+        };
+        rows.into_iter().map(banner).collect()
+    }
+
+    async fn remove_banners(&self, account: &Account, banners: &[Banner]) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            for banner in banners {
+                sqlx::query("DELETE FROM banner WHERE account = ? AND token = ? AND name = ? AND event_id = ?")
+                    .bind(account.as_str())
+                    .bind(&banner.token)
+                    .bind(&banner.name)
+                    .bind(banner.event.0.as_bytes().as_slice())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            Ok(tx.commit().await?)
+        })
         .await
     }
 
