@@ -132,49 +132,43 @@ async fn a_client_catches_up_in_pages_of_a_bounded_size(bed: Bed) {
     const CONVERSATIONS: usize = 60;
     let dm = Dm::start_with(&bed, &[("sockets.frames-per-minute", "off")]).await;
     let (kim, lee) = two(&bed).await;
-    let mut from = open(&dm, &lee, "").await;
+    let (mut from, mut to) = (open(&dm, &kim, "").await, open(&dm, &lee, "").await);
     let long = "🩷".repeat(300);
-    let mut names = Vec::new();
+    let mut people = Vec::new();
     for number in 0..CONVERSATIONS {
         let name = format!("p{number}");
-        let person = bed.person(&format!("p{number}@example.com+kakao"), &name).await;
-        let mut socket = open(&dm, &person, "").await;
-        for count in 0..=number % 3 {
-            socket.send(typed(&count.to_string(), "kim", &long)).await;
-            frame(&mut socket, "accepted").await;
-        }
-        names.push(name);
+        people.push(bed.person(&format!("{name}@example.com+kakao"), &name).await);
+        from.send(typed(&name, &name, &long)).await;
+        frame(&mut from, "accepted").await;
     }
-    from.send(typed("1", "kim", "short")).await;
-    frame(&mut from, "accepted").await;
-    let (_, body) = dm.post(&kim, "markRead", &[("receiver", "p59")]).await;
-    assert_eq!(body["count"], 60 * 2 + 1 - 3, "{body}");
+    to.send(typed("1", "kim", "short")).await;
+    frame(&mut to, "accepted").await;
+    people.reverse();
+    let (_, body) = dm.post(&people[0], "markRead", &[("receiver", "kim")]).await;
+    assert_eq!(body["count"], 0, "{body}");
 
     let (mut cursor, mut found, mut pages) = ("start".to_owned(), Vec::new(), 0);
     loop {
-        let answer = kim
-            .sign(dm.client.get(dm.at("catchUp")).query(&[("cursor", &cursor)]))
-            .send()
-            .await
-            .unwrap();
-        let text = answer.text().await.unwrap();
+        let request = dm.client.get(dm.at("catchUp")).query(&[("cursor", &cursor)]);
+        let text = kim.sign(request).send().await.unwrap().text().await.unwrap();
         assert!(text.len() <= 50 * 1024, "{} bytes", text.len());
         let page: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(page["seq"], 60 * 2 + 1, "{page}");
+        assert_eq!(page["seq"], CONVERSATIONS + 1, "{page}");
         found.extend(page["conversations"].as_array().unwrap().clone());
         pages += 1;
         let Some(next) = page["nextCursor"].as_str() else { break };
         next.clone_into(&mut cursor);
     }
     assert!(pages > 1);
-    names.reverse();
-    let with: Vec<&str> = found
-        .iter()
-        .map(|conversation| conversation["with"].as_str().unwrap())
-        .collect();
-    assert_eq!(with[0], "lee");
-    assert_eq!(with[1..], names);
-    let newest = &found[0];
+    let with = |conversation: &Value| conversation["with"].as_str().unwrap().to_owned();
+    assert_eq!(with(&found[0]), "lee");
+    assert!(
+        found[1..]
+            .iter()
+            .map(with)
+            .eq(people.iter().map(|person| person.nickname.clone()))
+    );
+    let (newest, read, unread) = (&found[0], &found[1], &found[2]);
     assert_eq!(
         (&newest["message"]["text"], &newest["message"]["isCut"]),
         (&json!("short"), &json!(false))
@@ -183,20 +177,8 @@ async fn a_client_catches_up_in_pages_of_a_bounded_size(bed: Bed) {
         (&newest["unread"], &newest["message"]["number"]),
         (&json!(1), &json!(1))
     );
-    let cut = &found[1];
-    assert_eq!(
-        (&cut["message"]["isCut"], &cut["unread"]),
-        (&json!(true), &json!(0)),
-        "{cut}"
-    );
-    // The other person sees the marks.
-    let p59 = bed.person("p59@example.com+kakao", "p59").await;
-    let (_, theirs) = dm.get(&p59, "catchUp").await;
-    let theirs = &theirs["conversations"][0];
-    assert_eq!(
-        (&theirs["with"], &theirs["read"], &theirs["delivered"]),
-        (&json!("kim"), &json!(3), &json!(3))
-    );
-    assert_eq!(theirs["unread"], 0);
+    assert_eq!((&read["message"]["isCut"], &read["unread"]), (&json!(true), &json!(0)));
+    assert_eq!((&read["read"], &read["delivered"]), (&json!(1), &json!(1)));
+    assert_eq!((&unread["read"], &unread["delivered"]), (&json!(0), &json!(0)));
     assert_eq!(dm.get(&kim, "catchUp?cursor=x").await.0, StatusCode::BAD_REQUEST);
 }

@@ -132,6 +132,35 @@ async fn a_half_open_socket_does_not_keep_its_account_from_a_push(bed: Bed) {
     assert_eq!(pushes(&notice, "like", "sent").await, 1);
 }
 
+/// Case D1 on the settings of the service: the push is due after `push.delivery-timeout`, five seconds. The time is printed, and not limited
+/// here: a machine that is busy with other tests takes longer.
+async fn a_half_open_socket_gets_its_push_on_default_settings(bed: Bed) {
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let (timeout, like_delay) = {
+        let push = &settings.get().push;
+        (push.delivery_timeout, push.like_delay)
+    };
+    assert!(
+        timeout.max(like_delay) <= Duration::from_secs(5),
+        "{timeout:?}, {like_delay:?}"
+    );
+    let like_delay = format!("{}ms", like_delay.as_millis());
+    let notice = replica(&bed, &[("push.like-delay", &like_delay)]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    let _half_open = connect(&notice, &kim).await;
+    let begun = std::time::Instant::now();
+    bed.publish(like(&lee, &kim, DATE)).await;
+    eventually("the push is sent", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    let elapsed = begun.elapsed();
+    println!("pushed after {elapsed:?}");
+    assert!(elapsed >= timeout, "{elapsed:?}");
+}
+
 async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
     let notice = replica(&bed, &[]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
@@ -362,6 +391,7 @@ async fn a_retracted_message_gets_no_push(bed: Bed) {
 
 on_both_engines!(
     a_retracted_message_gets_no_push,
+    a_half_open_socket_gets_its_push_on_default_settings,
     a_message_with_a_muted_word_is_not_pushed,
     a_like_switched_on_and_off_is_one_push,
     a_like_that_was_taken_back_is_not_pushed,
