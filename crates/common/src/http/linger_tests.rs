@@ -143,7 +143,7 @@ async fn answers_outside_of_routes_arrive() {
 
     let full = Bed::new(Server {
         connections: 1,
-            linger_timeout: Duration::from_hours(1),
+        linger_timeout: Duration::from_hours(1),
         ..roomy()
     })
     .await;
