@@ -10,6 +10,7 @@ mod notices;
 mod preferences;
 mod providers;
 mod pushes;
+mod redelivery;
 mod resign;
 mod revocations;
 mod stream;
