@@ -95,12 +95,12 @@ async fn every_like_is_pushed_whatever_step_a_kill_hits() {
         fleet.restart("fleet").await;
     }
 
-    let liked: BTreeSet<i64> = (0..KILLED_AFTER.len()).map(date_of).collect();
+    let expected: BTreeSet<i64> = (0..KILLED_AFTER.len()).map(date_of).collect();
     let deadline = tokio::time::Instant::now() + DEADLINE;
     let pushed = loop {
         let sent: Vec<(i64, String)> = providers.sent().iter().map(date_and_id).collect();
         let dates: BTreeSet<i64> = sent.iter().map(|(date, _)| *date).collect();
-        if dates == liked {
+        if dates == expected {
             break sent;
         }
         assert!(
@@ -124,5 +124,9 @@ async fn every_like_is_pushed_whatever_step_a_kill_hits() {
         .iter()
         .map(|notice| notice["data"]["date"].as_i64().expect("a date"))
         .collect();
-    assert_eq!((content.len(), stored), (liked.len(), liked), "each is stored once");
+    assert_eq!(
+        (content.len(), stored),
+        (expected.len(), expected),
+        "each is stored once"
+    );
 }

@@ -113,13 +113,12 @@ impl Delivery {
             self.hub.signal(&notice.receiver);
         }
         if self.hub.has(&notice.receiver, Version::One) {
-            match self.decide(notice, verdict).await?.outcome() {
-                Some(outcome) => self.metrics.notice(outcome),
-                None => {
-                    let frame = notice.content.frame(name.as_deref());
-                    let on_shown = self.shown.queued(notice.event, notice.occurred_at);
-                    self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
-                }
+            if let Some(outcome) = self.decide(notice, verdict).await?.outcome() {
+                self.metrics.notice(outcome);
+            } else {
+                let frame = notice.content.frame(name.as_deref());
+                let on_shown = self.shown.queued(notice.event, notice.occurred_at);
+                self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
             }
         }
         // Only now: an error above leaves the record to be handled again.

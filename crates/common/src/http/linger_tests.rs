@@ -250,7 +250,7 @@ async fn endless_bodies_are_cut() {
             break;
         }
     }
-    eventually("it is cut as well", || outcomes(&bed, "limit") == 2).await;
+    eventually("it is cut as well", async || outcomes(&bed, "limit") == 2).await;
 }
 
 #[tokio::test]
