@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::IndexModel;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::IndexOptions;
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
@@ -156,7 +156,7 @@ impl Receipts for MongoStore {
         }
         let undelivered = {
             let mut undelivered = unread.clone();
-            undelivered.insert("deliveredAt", mongodb::bson::Bson::Null);
+            undelivered.insert("deliveredAt", Bson::Null);
             undelivered
         };
         let delivered = doc! { "$set": { "deliveredAt": at.as_millisecond() } };
@@ -242,8 +242,11 @@ impl Receipts for MongoStore {
             named.collect()
         };
         let (counts, watermarks) = (by_id(counts), by_id(watermarks));
-        let number = |document: Option<&Document>, field: &str| {
-            document.and_then(|found| found.get_i64(field).ok()).unwrap_or_default()
+        // A server may answer a small sum as a 32-bit number. A field that is missing is a mark that was not set.
+        let number = |document: Option<&Document>, field: &str| match document.and_then(|found| found.get(field)) {
+            Some(Bson::Int64(number)) => *number,
+            Some(Bson::Int32(number)) => (*number).into(),
+            _ => 0,
         };
         let marks = conversations
             .into_iter()
