@@ -152,8 +152,10 @@ impl MessageIds {
         let millis = u64::try_from(self.context.clock.now().as_millisecond()).unwrap_or(0);
         let mut random = [0; 10];
         self.context.entropy.fill(&mut random);
-        // Leaves room below the version and variant bits for counting on within a millisecond.
-        random[2] &= 0x1f;
+        // The bits that `object_id` leaves out are 0, so that both ids have one order, and one bit more, which leaves room for counting on within
+        // a millisecond.
+        (random[2], random[3]) = (0, 0);
+        random[4] &= 0x01;
         let mut last = self.last.lock();
         let fresh = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         *last = if fresh > *last {

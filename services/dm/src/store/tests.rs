@@ -870,9 +870,14 @@ async fn a_spring_dm_reads_every_id_before_during_and_after(bed: Bed) {
     let pending = during.outbox.pending(10).await.unwrap().pending;
     let rows: Vec<_> = pending.into_iter().map(|pending| pending.row).collect();
     during.outbox.published(&rows).await.unwrap();
-    // A process that is killed after the copy leaves both.
+    // A process that is killed after the copy leaves both, of which the original has the place in the conversation.
     let original = messages.find_one(doc! { "date": DATE + 1 }).await.unwrap().unwrap();
     assert!(during.store.rewrite_ids("one").await.unwrap());
+    let copy = doc! { "date": DATE + 1 };
+    messages
+        .update_one(copy, doc! { "$unset": { "place": "" } })
+        .await
+        .unwrap();
     messages.insert_one(&original).await.unwrap();
     assert_eq!(
         during.conversation("kim", "lee", None, 10).await.len(),
