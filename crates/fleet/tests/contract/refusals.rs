@@ -1,11 +1,14 @@
 //! Every route × (no token, expired, forged with none, HS256, HS512 and RS256, another's token, refresh as access, suspended, resigned, blocked,
 //! moderator, admin, owner): unauthorized requests get 403 as a problem, and no request gets a 500.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
+use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_fleet::app::{Addresses, Phone, Tokens};
 use sosohappy_testkit::{Cluster, eventually};
 
@@ -36,6 +39,9 @@ impl Route {
     fn values(&self, actor: &Person, other: &Person) -> Vec<(String, String)> {
         let names_actor_by_nickname = self.actor_parameter() == Some("nickname");
         let value = |name: &str| -> Option<String> {
+            if name == "sendAt" {
+                return Some((SystemClock.now() + Duration::from_hours(24)).to_string());
+            }
             let text = match name {
                 "email" => &actor.tokens.account,
                 "srcNickname" | "sender" => &actor.nickname,
@@ -58,7 +64,6 @@ impl Route {
                 "action" => "dismiss",
                 "role" => "moderator",
                 "id" => "0123456789abcdef",
-                "sendAt" => "2027-01-01T00:00:00Z",
                 "reaction" => "🩷",
                 "idList" | "messageId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",
