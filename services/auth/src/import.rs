@@ -340,7 +340,7 @@ impl Importer {
         Ok(Outcome::Deleted)
     }
 
-    /// Encodes a photo anew, as an upload is, and stores it: it is discarded later unless it becomes somebody's, whatever happens to this process.
+    /// Encodes a photo anew, as an upload is, and stores it: it is deleted later unless an account takes it, also when this process ends.
     async fn store_photo(&self, bytes: &Bytes, dry_run: bool) -> anyhow::Result<Result<ImageId, &'static str>> {
         let picture = match self.images.sanitize(bytes.clone(), self.settings.images.bounds()).await {
             Ok(picture) => picture,

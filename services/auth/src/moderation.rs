@@ -98,9 +98,12 @@ pub struct Resolved {
     pub note: Remark,
 }
 
-/// Resolves a report; a later decision about the same report replaces an earlier one.
+/// Resolves a report; a later decision about the same report replaces an earlier one. Moderators do not decide about themselves.
 pub async fn resolve(app: &App, moderator: &Caller, resolved: &Resolved) -> Result<(), Error> {
     let report = app.store.report(resolved.report).await?.ok_or(Error::NoSuchReport)?;
+    if report.target == moderator.account {
+        return Err(Problem::role_required().into());
+    }
     let acts_on_content = matches!(resolved.resolution, Resolution::Hide | Resolution::Restore);
     if acts_on_content && report.subject == Subject::Person {
         return Err(Error::InvalidParameter(

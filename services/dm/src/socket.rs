@@ -248,7 +248,7 @@ impl DmProtocol {
         Ok(())
     }
 
-    /// Returns the present nickname of an account. Of an account without a profile nobody could answer a message.
+    /// Returns the present nickname of an account. A message from an account without a profile could not be answered.
     pub async fn nickname(&self, account: &Account) -> Result<String, NotTaken> {
         let names = self.names.nicknames_of(std::slice::from_ref(account)).await?;
         Ok(names.into_iter().flatten().next().ok_or(Refusal::Unavailable)?)

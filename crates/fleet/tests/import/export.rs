@@ -127,7 +127,7 @@ async fn writes_of_this_fleet_are_exported(bed: Bed) {
         assert_eq!(legacy.text(&query, false).await, wanted, "{query}");
     }
     assert_ne!(taken_back, stranger);
-    // Encoded anew here, a photo that nobody has changed stays as it was uploaded there.
+    // Encoded anew here, an unchanged photo stays as it was uploaded there.
     let kept = "SELECT SHA2(profile_img, 256) FROM `user` WHERE nickname = 'lee'";
     let uploaded = <sha2::Sha256 as sha2::Digest>::digest(super::legacy::photo());
     assert_eq!(legacy.text(kept, true).await, hex::encode(uploaded));

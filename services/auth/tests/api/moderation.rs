@@ -230,6 +230,17 @@ async fn decisions_take_effect_and_tell_both_sides(bed: Bed) {
     assert_eq!(unknown.code(), "no-such-report");
     let past = json!({ "report": id, "action": "suspend", "until": "2001-01-01T00:00:00Z" });
     auth.call(&moderator, "admin/resolveReport", &past).await.expect(400);
+
+    let about_moderator = json!({ "nickname": "boss", "reason": "spam" });
+    auth.call(&kim, "report", &about_moderator).await.expect(200);
+    let reports = auth.reports(&moderator).await;
+    let own = reports.iter().find(|report| report["report"] != id);
+    let decision = json!({ "report": own.expect("it is listed")["report"], "action": "dismiss" });
+    let refused = auth
+        .call(&moderator, "admin/resolveReport", &decision)
+        .await
+        .expect(403);
+    assert_eq!(refused.code(), "role-required", "a decision about oneself");
     assert!(auth.admits(&lee).await);
 }
 
