@@ -20,6 +20,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
+use sosohappy_common::clock::Clock;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, erased_accounts, first_time, note_erasure};
@@ -48,6 +49,7 @@ struct SqliteStore {
     database: Database,
 }
 
+    clock: Arc<dyn Clock>,
 pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
     let database = Database::open(url, max_connections, &MIGRATIONS, context).await?;
     database.spawn_sweeper(context);
@@ -55,7 +57,10 @@ pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> R
         outbox: database.outbox(),
         directory: database.directory(),
         presence: database.presence(),
-        store: Arc::new(SqliteStore { database }),
+        store: Arc::new(SqliteStore {
+            database,
+            clock: context.clock.clone(),
+        }),
     })
 }
 
@@ -513,6 +518,8 @@ impl SqliteStore {
             tx.commit().await?;
             return Ok(true);
         }
+            while delete_empty_conversations(&mut tx, &account).await? {}
+            note_erasure(&mut tx, self.clock.now()).await?;
         Ok(false)
     }
 
@@ -536,29 +543,35 @@ impl SqliteStore {
     /// Some of the account's conversations that are empty now. False when there are no more.
     async fn forget_conversations(&self, erasure: &Erasure) -> Result<bool, StoreError> {
         let mut tx = self.database.begin().await?;
-        sqlx::query(
-            "DELETE FROM watermark WHERE conversation IN (SELECT own.id FROM conversation AS own WHERE own.account = ? \
-             AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = own.id))",
-        )
-        .bind(erasure.account.as_str())
-        .execute(&mut *tx)
-        .await?;
-        let forgotten = sqlx::query(
-            "DELETE FROM conversation WHERE id IN (SELECT own.id FROM conversation AS own WHERE own.account = ? \
-             AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = own.id) LIMIT ?)",
-        )
-        .bind(erasure.account.as_str())
-        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
-        .execute(&mut *tx)
-        .await?;
+        let forgotten = delete_empty_conversations(&mut tx, &erasure.account).await?;
         tx.commit().await?;
-        Ok(forgotten.rows_affected() > 0)
+        Ok(forgotten)
     }
 }
 
 /// Deletes messages, and their events that have not gone out yet.
 async fn delete(tx: &mut Tx, ids: &[String]) -> Result<(), StoreError> {
     for statement in [
+/// Deletes some of an account's conversations without messages. False when there are no more.
+async fn delete_empty_conversations(tx: &mut Tx, account: &Account) -> Result<bool, StoreError> {
+    sqlx::query(
+        "DELETE FROM watermark WHERE conversation IN (SELECT own.id FROM conversation AS own WHERE own.account = ? \
+         AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = own.id))",
+    )
+    .bind(account.as_str())
+    .execute(&mut **tx)
+    .await?;
+    let forgotten = sqlx::query(
+        "DELETE FROM conversation WHERE id IN (SELECT own.id FROM conversation AS own WHERE own.account = ? \
+         AND NOT EXISTS (SELECT 1 FROM message WHERE message.conversation = own.id) LIMIT ?)",
+    )
+    .bind(account.as_str())
+    .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+    .execute(&mut **tx)
+    .await?;
+    Ok(forgotten.rows_affected() > 0)
+}
+
         // An event of ours begins with its id, which is the message's.
         "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') IN (",
         "DELETE FROM message_change WHERE message IN (",

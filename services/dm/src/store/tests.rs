@@ -522,6 +522,11 @@ async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
     assert!(kept.newest("kim").await.is_empty());
     assert_eq!(kept.newest("lee").await, ["lee park 3"]);
     assert!(kept.conversation("kim", "lee", None, 20).await.is_empty());
+    if bed.set == EngineSet::Embedded {
+        // MongoDB has no collection of them.
+        let touched = "UPDATE conversation SET account = account WHERE account LIKE 'kim%'";
+        assert_eq!(bed.sql("dm", touched).await, 0, "no conversation names the account");
+    }
     let receipts = || async {
         let pending = kept.pending().await;
         pending.iter().filter(|record| record.topic == "erased").count()
