@@ -309,8 +309,7 @@ async fn unlink_once(app: &App, account: &Account, identity: &Identity) -> Resul
         tx.link_person(account, &next.identity).await?;
     }
     for session in tx.sessions_of(account).await? {
-        // An older release has not written with which identity it opened a session: it may have been this one.
-        if session.origin.identity.as_ref().is_none_or(|opened| opened == identity) {
+        if session.may_be_opened_with(identity) {
             sessions::close(app, tx.as_mut(), &session).await?;
         }
     }

@@ -3,8 +3,10 @@
 //! | change | the account has another identity | it has none |
 //! | --- | --- | --- |
 //! | deleted | the identity is unlinked | the account resigns |
-//! | revoked | its sessions are closed | its sessions are closed |
+//! | revoked | the identity's sessions are closed | the identity's sessions are closed |
 //! | other | nothing | nothing |
+//!
+//! The sessions of an identity are those that were opened with it: a person who signed in with another identity of the account stays signed in.
 //!
 //! Every action is idempotent, and a notification counts as handled after it: one that was cut off is handled again when it is redelivered.
 
@@ -18,6 +20,7 @@ use sosohappy_store::retrying;
 use crate::app::{App, later};
 use crate::domain::code::CodeId;
 use crate::domain::notification::{Change, Notification};
+use crate::domain::person::Identity;
 use crate::domain::provider::Provider;
 use crate::error::Error;
 use crate::{identities, resignations, sessions};
@@ -75,8 +78,8 @@ async fn act(app: &App, owner: &Account, notification: &Notification) -> Result<
     }
     if notification.change == Change::Deleted {
         match identities::unlink(app, owner, &notification.identity).await {
-            // The sessions of an identity that proves nothing any more.
-            Ok(_) => {}
+            // The sessions that it has opened are closed with it.
+            Ok(_) => return Ok("signed-out"),
             Err(Error::LastIdentity) => {
                 return match resignations::resign(app, owner).await {
                     Ok(()) => Ok("resigned"),
@@ -88,18 +91,18 @@ async fn act(app: &App, owner: &Account, notification: &Notification) -> Result<
             Err(error) => return Err(error),
         }
     }
-    sign_out(app, owner, notification.happened_at).await?;
+    sign_out(app, owner, &notification.identity, notification.happened_at).await?;
     Ok("signed-out")
 }
 
-/// Closes the sessions that were open at that time.
-async fn sign_out(app: &App, account: &Account, at: Option<Timestamp>) -> Result<(), Error> {
+/// Closes the sessions that were opened with an identity and were open at that time.
+async fn sign_out(app: &App, account: &Account, identity: &Identity, at: Option<Timestamp>) -> Result<(), Error> {
     retrying(|| async {
         let mut tx = app.store.begin().await?;
         tx.person(account).await?;
         let open_then = |opened_at: Option<Timestamp>| opened_at.zip(at).is_none_or(|(opened_at, at)| opened_at <= at);
         let mut sessions = tx.sessions_of(account).await?;
-        sessions.retain(|session| open_then(session.origin.opened_at));
+        sessions.retain(|session| session.may_be_opened_with(identity) && open_then(session.origin.opened_at));
         for session in &sessions {
             sessions::close(app, tx.as_mut(), session).await?;
         }

@@ -60,6 +60,11 @@ impl Session {
     pub fn judge(&self, shown: &RefreshId, now: Timestamp) -> Presented {
         if self.refresh.expires_at <= now {
             return Presented::Expired;
+    /// Whether the session was opened with that identity. An older release has not written with which: it may have been this one.
+    pub fn may_be_opened_with(&self, identity: &Identity) -> bool {
+        self.origin.identity.as_ref().is_none_or(|opened| opened == identity)
+    }
+
         }
         if *shown == self.refresh.id {
             return Presented::Living;

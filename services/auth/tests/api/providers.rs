@@ -438,12 +438,25 @@ async fn a_notification_of_a_linked_identity_keeps_the_account(bed: Bed) {
     send(kim.sign(providers.auth.post("linkIdentity").form(&fields)))
         .await
         .expect(200);
-    let deleted = providers.apple_event("account-delete", "n1");
+    let other = providers.apple().await;
+    assert_eq!(other.account, kim.account, "one account");
+    let revoked = providers.apple_event("consent-revoked", "n1");
+    providers.notify_apple(&revoked).await.expect(200);
+    assert!(!providers.auth.admits(&other).await, "opened with Apple");
+    assert!(providers.auth.admits(&kim).await, "opened with Kakao");
+    assert_eq!(providers.ground.rows("identity").await, 2, "both are left");
+
+    providers.ground.clock.advance(Duration::from_secs(1));
+    let other = providers.apple().await;
+    let deleted = providers.apple_event("account-delete", "n2");
     providers.notify_apple(&deleted).await.expect(200);
-    assert!(!providers.auth.admits(&kim).await);
+    assert!(!providers.auth.admits(&other).await, "opened with Apple");
+    assert!(providers.auth.admits(&kim).await, "opened with Kakao");
     assert_eq!(providers.ground.rows("account").await, 1);
     assert_eq!(providers.ground.rows("identity").await, 1, "Kakao's is left");
     providers.kakao().await;
+    let renewed = providers.auth.reissue(&kim).await;
+    assert!(providers.auth.admits(&renewed).await);
 }
 
 async fn a_notification_counts_once_and_only_from_apple(bed: Bed) {
