@@ -32,7 +32,7 @@ pub use counting_bus::CountingBus;
 pub use engines::EngineSet;
 pub use eventually::eventually;
 pub use fake_provider::{CallAnswer, FakeProvider, KeysAnswer, ProviderCall, ProviderKey};
-pub use fake_smtp::{FakeSmtp, ReceivedMail, SmtpBehavior};
+pub use fake_smtp::{FakeSmtp, ReceivedMail, SmtpBehavior, SmtpTls};
 pub use patience::PATIENCE;
 pub use ports::ReservedPorts;
 pub use running::Running;

@@ -17,6 +17,7 @@ const OFF: &[&str] = &[
     "rate-limits.per-account.connect",
 ];
 const OFF_AT_AUTH: &[&str] = &[
+    "sign-in.failures-of-all-per-minute",
     "sign-in.failures-per-minute",
     "email.codes-per-minute",
     "moderation.reports-per-minute",

@@ -47,8 +47,20 @@ pub struct App {
     pub relay: RelayHandle,
     pub metrics: Metrics,
     pub failed_sign_ins: Live<KeyedLimiter<Account>>,
+    pub failed_sign_ins_of_all: Live<KeyedLimiter<()>>,
     pub email_codes: Live<KeyedLimiter<Account>>,
     pub reports: Live<KeyedLimiter<Account>>,
+}
+
+/// A call of another system that a change owes.
+pub struct OwedCall {
+    pub kind: Kind,
+    /// Stored encrypted.
+    pub payload: SecretString,
+    /// The resignation that waits for it.
+    pub resignation: Option<EventId>,
+    /// None where it is retried until it succeeds.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl App {
@@ -84,27 +96,21 @@ impl App {
     }
 
     /// Writes a call of another system into the transaction that makes it due. [`Self::external_calls`] is notified after the commit.
-    pub async fn enqueue_call(
-        &self,
-        tx: &mut dyn Transaction,
-        kind: Kind,
-        payload: &SecretString,
-        resignation: Option<EventId>,
-    ) -> Result<(), Error> {
+    pub async fn enqueue_call(&self, tx: &mut dyn Transaction, owed: &OwedCall) -> Result<(), Error> {
         let entropy = self.context.entropy.as_ref();
         let id = entropy.uuid();
         let now = self.now();
         let sealed = self
             .provider_tokens
-            .seal(&id.to_string(), payload.expose_secret(), entropy);
+            .seal(&id.to_string(), owed.payload.expose_secret(), entropy);
         Ok(tx
             .insert_call(&ExternalCall {
                 id,
-                kind,
-                resignation,
+                kind: owed.kind,
+                resignation: owed.resignation,
                 sealed,
                 created_at: now,
-                expires_at: None,
+                expires_at: owed.expires_at,
                 due_at: now,
                 attempts: 0,
             })

@@ -5,18 +5,19 @@ use sosohappy_access::Caller;
 use sosohappy_common::Account;
 use sosohappy_store::retrying;
 
-use crate::app::{App, later};
+use crate::app::{App, OwedCall, later};
 use crate::domain::email::{Address, EmailCode, PROVIDER, Password};
 use crate::domain::person::LinkedIdentity;
 use crate::domain::session::Origin;
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::identities;
-use crate::mails;
+use crate::mailer::Mail;
 use crate::resignations;
 use crate::sessions::{self, Admitted};
 use crate::store::Transaction;
 use crate::store::email::StoredCode;
+use crate::store::external_calls::Kind;
 
 /// Guesses at one code.
 const MAX_TRIES: u32 = 5;
@@ -31,13 +32,25 @@ pub async fn request_code(app: &App, address: &Address) -> Result<(), Error> {
         tries: 0,
         expires_at,
     };
+    let mail = Mail {
+        address: address.clone(),
+        code,
+    };
+    let owed = OwedCall {
+        kind: Kind::Mail,
+        payload: mail.payload(),
+        resignation: None,
+        expires_at: Some(expires_at),
+    };
     retrying(|| async {
         let mut tx = app.store.begin().await?;
         tx.set_email_code(&address.account.key(), &stored).await?;
-        mails::enqueue(app, tx.as_mut(), address, &code, expires_at).await?;
-        Ok(tx.commit().await?)
+        app.enqueue_call(tx.as_mut(), &owed).await?;
+        Ok::<_, Error>(tx.commit().await?)
     })
-    .await
+    .await?;
+    app.external_calls.notify_one();
+    Ok(())
 }
 
 /// Counts a guess before it is checked, so that of concurrent guesses no more than [`MAX_TRIES`] are.

@@ -1,5 +1,6 @@
-//! Calls of other systems that a committed change owes: revocations at sign-in providers. Each is a row that is written together with the
-//! change, and is sent at least once: it is claimed, tried, and deleted when it has succeeded.
+//! Calls of other systems that a committed change owes: mails with codes, and revocations at sign-in providers. Each is a row that is written
+//! together with the change, and is sent at least once: it is claimed, tried, and deleted when it has succeeded. A mail is tried until its code
+//! expires or the mail server refuses it for good; a revocation until it succeeds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::app::{App, later};
 use crate::error::Error;
+use crate::mailer::{Mail, MailError};
 use crate::providers::ProviderError;
 use crate::resignations;
 use crate::store::external_calls::{ExternalCall, Kind};
@@ -16,24 +18,55 @@ use crate::store::external_calls::{ExternalCall, Kind};
 /// How late a call may be that nothing has woken.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Attempts of one replica at once.
-const AT_ONCE: usize = 32;
-
 /// How long a claimed call is left alone by other replicas: longer than an attempt takes.
 const CLAIM: Duration = Duration::from_mins(1);
 
-/// After the first failure; doubled after each one.
-const FIRST_DELAY: Duration = Duration::from_secs(5);
+/// How long an attempt may take, all steps of it.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(45);
 
-const LONGEST_DELAY: Duration = Duration::from_hours(1);
+/// The pace of the attempts of one kind. Kinds have their own, so that a provider which does not answer holds up no mail.
+struct Pace {
+    /// Attempts of one replica at once.
+    at_once: usize,
+    /// After the first failure; doubled after each one.
+    first_delay: Duration,
+    longest_delay: Duration,
+}
+
+const fn pace(kind: Kind) -> Pace {
+    match kind {
+        // A person waits for the code, which expires.
+        Kind::Mail => Pace {
+            at_once: 8,
+            first_delay: Duration::from_secs(1),
+            longest_delay: Duration::from_secs(30),
+        },
+        Kind::AppleRevocation | Kind::KakaoUnlink => Pace {
+            at_once: 16,
+            first_delay: Duration::from_secs(5),
+            longest_delay: Duration::from_hours(1),
+        },
+    }
+}
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 enum AttemptError {
     #[error("the payload cannot be decrypted: its key is missing in tokens.provider-keys")]
     Sealed,
+    #[error("no answer in time")]
+    TimedOut,
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Mail(#[from] MailError),
+}
+
+impl AttemptError {
+    /// Whether another attempt would fail as well.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Mail(MailError::Refused(_) | MailError::Invalid))
+    }
 }
 
 pub fn spawn(app: &Arc<App>) {
@@ -41,40 +74,57 @@ pub fn spawn(app: &Arc<App>) {
     let app = app.clone();
     lifecycle.spawn("external-calls", async move {
         let draining = app.context.lifecycle.draining();
-        let mut attempts = JoinSet::new();
+        let mut attempts = Kind::ALL.map(|kind| (kind, JoinSet::new()));
         loop {
             tokio::select! {
                 () = draining.cancelled() => break,
                 () = app.external_calls.notified() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
-            while let Some(finished) = attempts.try_join_next() {
-                finished?;
-            }
-            let claimed = claim(&app, AT_ONCE - attempts.len()).await;
-            for call in claimed.unwrap_or_else(|error| {
-                app.metrics.task_failures.with_label_values(&["external-calls"]).inc();
-                tracing::warn!(
-                    task = "external-calls",
-                    error = &error as &dyn std::error::Error,
-                    "background task failed"
-                );
-                Vec::new()
-            }) {
-                let app = app.clone();
-                attempts.spawn(async move { attempt(&app, &call).await });
+            for (kind, attempts) in &mut attempts {
+                while let Some(finished) = attempts.try_join_next() {
+                    finished?;
+                }
+                start(&app, *kind, attempts).await;
             }
         }
         // Calls in progress have their own time limits; a call that is cut off is tried again after its claim.
-        while let Some(finished) = attempts.join_next().await {
-            finished?;
+        for (_, mut attempts) in attempts {
+            while let Some(finished) = attempts.join_next().await {
+                finished?;
+            }
         }
         Ok(())
     });
 }
 
+/// Starts attempts of the calls of a kind that are due, as many as the kind has places for.
+async fn start(app: &Arc<App>, kind: Kind, attempts: &mut JoinSet<()>) {
+    let free = pace(kind).at_once.saturating_sub(attempts.len());
+    let claimed = claim(app, kind, free).await.unwrap_or_else(|error| {
+        app.metrics.task_failures.with_label_values(&["external-calls"]).inc();
+        tracing::warn!(
+            task = "external-calls",
+            error = &error as &dyn std::error::Error,
+            "background task failed"
+        );
+        Vec::new()
+    });
+    // More may be due: the first attempt that ends makes place for the next one.
+    let is_full = claimed.len() == free;
+    for call in claimed {
+        let app = app.clone();
+        attempts.spawn(async move {
+            attempt(&app, &call).await;
+            if is_full {
+                app.external_calls.notify_one();
+            }
+        });
+    }
+}
+
 /// Claims calls that are due for this replica.
-async fn claim(app: &App, most: usize) -> Result<Vec<ExternalCall>, Error> {
+async fn claim(app: &App, kind: Kind, most: usize) -> Result<Vec<ExternalCall>, Error> {
     let mut claimed = Vec::new();
     if most == 0 {
         return Ok(claimed);
@@ -82,7 +132,7 @@ async fn claim(app: &App, most: usize) -> Result<Vec<ExternalCall>, Error> {
     let now = app.now();
     for mut call in app
         .store
-        .due_calls(now, u32::try_from(most).unwrap_or(u32::MAX))
+        .due_calls(kind, now, u32::try_from(most).unwrap_or(u32::MAX))
         .await?
     {
         if app.store.claim_call(&call, later(now, CLAIM)).await? {
@@ -101,14 +151,26 @@ async fn attempt(app: &App, call: &ExternalCall) {
         tracing::warn!(call = %call.id, kind, attempts = call.attempts - 1, "external call expired");
         finish(app, call).await
     } else {
-        match perform(app, call).await {
+        let performed = tokio::time::timeout(LONGEST_ATTEMPT, perform(app, call)).await;
+        match performed.unwrap_or(Err(AttemptError::TimedOut)) {
             Ok(()) => {
                 count("succeeded");
                 finish(app, call).await
             }
+            Err(error) if error.is_final() => {
+                count("refused");
+                tracing::warn!(
+                    call = %call.id,
+                    kind,
+                    attempt = call.attempts,
+                    error = &error as &dyn std::error::Error,
+                    "external call refused; not retried"
+                );
+                finish(app, call).await
+            }
             Err(error) => {
                 count("failed");
-                let delay = delay(call.attempts);
+                let delay = delay(call.kind, call.attempts);
                 let age = app.now().duration_since(call.created_at).as_secs();
                 tracing::warn!(
                     call = %call.id,
@@ -120,7 +182,7 @@ async fn attempt(app: &App, call: &ExternalCall) {
                     "external call failed; retrying"
                 );
                 let due_at = later(app.now(), delay);
-                app.store.postpone_call(call.id, due_at).await.map_err(Error::from)
+                app.store.postpone_call(call, due_at).await.map_err(Error::from)
             }
         }
     };
@@ -137,6 +199,10 @@ async fn perform(app: &App, call: &ExternalCall) -> Result<(), AttemptError> {
         .open(&call.id.to_string(), &call.sealed)
         .ok_or(AttemptError::Sealed)?;
     match call.kind {
+        Kind::Mail => {
+            let mail = Mail::read(&payload).ok_or(MailError::Invalid)?;
+            app.mailer.send(call.id, &mail).await?;
+        }
         Kind::AppleRevocation => app.providers.revoke_apple(&payload, app.now()).await?,
         Kind::KakaoUnlink => app.providers.unlink_kakao(&payload).await?,
     }
@@ -156,9 +222,10 @@ async fn finish(app: &App, call: &ExternalCall) -> Result<(), Error> {
     .await
 }
 
-fn delay(attempts: u32) -> Duration {
+fn delay(kind: Kind, attempts: u32) -> Duration {
+    let pace = pace(kind);
     let doublings = attempts.saturating_sub(1).min(10);
-    FIRST_DELAY.saturating_mul(1 << doublings).min(LONGEST_DELAY)
+    pace.first_delay.saturating_mul(1 << doublings).min(pace.longest_delay)
 }
 
 #[cfg(test)]
@@ -166,11 +233,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_an_hour() {
-        assert_eq!(delay(1), Duration::from_secs(5));
-        assert_eq!(delay(2), Duration::from_secs(10));
-        assert_eq!(delay(10), Duration::from_mins(42) + Duration::from_secs(40));
-        assert_eq!(delay(11), LONGEST_DELAY);
-        assert_eq!(delay(u32::MAX), LONGEST_DELAY);
+    fn delays_double_up_to_a_bound() {
+        let calls = |attempts| delay(Kind::AppleRevocation, attempts);
+        assert_eq!(calls(1), Duration::from_secs(5));
+        assert_eq!(calls(2), Duration::from_secs(10));
+        assert_eq!(calls(10), Duration::from_mins(42) + Duration::from_secs(40));
+        assert_eq!(calls(11), Duration::from_hours(1));
+        assert_eq!(calls(u32::MAX), Duration::from_hours(1));
+        let mails = |attempts| delay(Kind::Mail, attempts);
+        assert_eq!(mails(1), Duration::from_secs(1));
+        assert_eq!(mails(6), Duration::from_secs(30));
+        assert_eq!(mails(u32::MAX), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn an_attempt_ends_before_its_claim() {
+        assert!(LONGEST_ATTEMPT < CLAIM);
     }
 }

@@ -9,7 +9,7 @@ use sosohappy_events::EventId;
 use sosohappy_events::types::Role;
 use sosohappy_store::{StoreError, retrying};
 
-use crate::app::App;
+use crate::app::{App, OwedCall};
 use crate::domain::email;
 use crate::domain::id_token::{InvalidIdToken, Proven};
 use crate::domain::person::{Identity, LinkedIdentity, Person};
@@ -165,13 +165,19 @@ pub async fn disconnect(
         let identities = leaving.iter().map(|leaving| &leaving.identity);
         identities.filter(move |identity| identity.issuer == provider.issuer())
     };
+    let owed = |kind, payload| OwedCall {
+        kind,
+        payload,
+        resignation,
+        expires_at: None,
+    };
     // An imported account may have a token and no known subject.
     if (resignation.is_some() || of(Provider::Apple).next().is_some())
         && let Some(sealed) = tx.provider_token(account).await?
     {
         tx.delete_provider_token(account).await?;
         if let Some(token) = app.provider_tokens.open(account.as_str(), &sealed) {
-            app.enqueue_call(tx, Kind::AppleRevocation, &token, resignation).await?;
+            app.enqueue_call(tx, &owed(Kind::AppleRevocation, token)).await?;
         } else {
             tracing::error!(
                 "Apple refresh token cannot be decrypted and is not revoked: its key is missing in tokens.provider-keys"
@@ -182,8 +188,7 @@ pub async fn disconnect(
     let is_proven = app.settings.get().sign_in.proof_of(Provider::Kakao) == Proof::IdToken;
     if is_proven && app.providers.unlinks_kakao() {
         for subject in of(Provider::Kakao).filter_map(|identity| identity.subject.clone()) {
-            app.enqueue_call(tx, Kind::KakaoUnlink, &subject.into(), resignation)
-                .await?;
+            app.enqueue_call(tx, &owed(Kind::KakaoUnlink, subject.into())).await?;
         }
     }
     Ok(())

@@ -13,7 +13,6 @@ mod identities;
 pub mod import;
 mod keys;
 mod mailer;
-mod mails;
 mod metrics;
 mod moderation;
 mod nicknames;
@@ -91,6 +90,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         metrics: Metrics::register(&context.metrics),
         failed_sign_ins: limit(&settings, &context, |settings| settings.sign_in.failures_per_minute),
         reports: limit(&settings, &context, |settings| settings.moderation.reports_per_minute),
+        failed_sign_ins_of_all: {
+            let clock = context.clock.clone();
+            settings.follow(move |settings, before| {
+                KeyedLimiter::renewed(before, settings.sign_in.failures_of_all_per_minute, 1, &clock)
+            })
+        },
         mixed: Mixed::new(settings.part(|settings| settings.fleet.clone())),
         provider_tokens: ProviderTokens::of(&current.tokens.provider_keys, &provider_key)?,
         providers: Providers::of(&current)?,

@@ -1,19 +1,25 @@
 //! Delivery of mails with codes, by SMTP or to the log.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use lettre::message::header::{ContentTransferEncoding, ContentType};
 use lettre::message::{Mailbox, SinglePart};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
 
 use crate::domain::email::{Address, EmailCode};
 use crate::domain::provider::Provider;
 use crate::settings::{MailSettings, Proof, SignIn};
-use crate::store::email::QueuedMail;
 
 /// How long the mail server may take for one step.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The beginning of a certificate: a file without one would trust nothing.
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// The ways in which mails leave.
 pub enum Mailer {
@@ -37,6 +43,28 @@ impl std::fmt::Debug for Mailer {
     }
 }
 
+/// A mail with a code, as a queued call holds it.
+pub struct Mail {
+    pub address: Address,
+    pub code: EmailCode,
+}
+
+impl Mail {
+    /// Returns the payload of the call: both on a line of their own, for neither has a line break.
+    pub fn payload(&self) -> SecretString {
+        format!("{}\n{}", self.address.account.as_str(), self.code.expose()).into()
+    }
+
+    /// Reads what [`Mail::payload`] gave.
+    pub fn read(payload: &SecretString) -> Option<Self> {
+        let (account, code) = payload.expose_secret().split_once('\n')?;
+        Some(Self {
+            address: Address::of(account.parse().ok()?),
+            code: EmailCode::typed(code),
+        })
+    }
+}
+
 /// Why a mail was not delivered. Holds no text of the server, which may quote the address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
@@ -49,18 +77,28 @@ pub enum MailError {
 }
 
 impl Mailer {
-    /// Opens `mail.url`.
+    /// Opens `mail.url`. Certificates are verified by the authorities of the system, or by those of `mail.ca` alone.
     ///
     /// # Errors
     /// Where the URL is of no known kind, sends passwords or codes in the clear over a network, or writes codes to the log of a fleet that asks
-    /// for proof of identities.
+    /// for proof of identities; where `mail.ca` cannot be read or has no effect.
     pub fn of(settings: &MailSettings, sign_in: &SignIn) -> anyhow::Result<Self> {
         let Some(url) = &settings.url else { return Ok(Self::Off) };
         sosohappy_common::tls::install_provider();
-        let smtp = |url: &str| -> anyhow::Result<Self> {
+        let authorities = settings.ca.as_deref().map(authorities).transpose()?;
+        let smtp = |url: &str, tls: fn(TlsParameters) -> Tls| -> anyhow::Result<Self> {
             // The error would quote the URL, which holds the password.
-            let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
-                .map_err(|_| anyhow::anyhow!("not a URL of a mail server"))?;
+            let invalid = || anyhow::anyhow!("not a URL of a mail server");
+            let mut builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|_| invalid())?;
+            if let Some(authorities) = &authorities {
+                let parsed = reqwest::Url::parse(url).map_err(|_| invalid())?;
+                let parameters = TlsParameters::builder(parsed.host_str().ok_or_else(invalid)?.to_owned())
+                    .certificate_store(CertificateStore::None)
+                    .add_root_certificate(authorities.clone())
+                    .build()
+                    .context("mail.ca")?;
+                builder = builder.tls(tls(parameters));
+            }
             Ok(Self::Smtp {
                 transport: Box::new(builder.timeout(Some(TIMEOUT)).build()),
                 from: settings
@@ -82,8 +120,9 @@ impl Mailer {
                 tracing::warn!("mails are written to the log with their codes");
                 Ok(Self::Log)
             }
-            "smtps" => smtp(url.expose()),
-            "smtp" => smtp(&format!("smtp:{}?tls=required", url.rest())),
+            "smtps" => smtp(url.expose(), Tls::Wrapper),
+            // A server that does not offer STARTTLS gets no mail.
+            "smtp" => smtp(&format!("smtp:{}?tls=required", url.rest()), Tls::Required),
             "smtp+plaintext" => {
                 let parsed = reqwest::Url::parse(url.expose()).ok();
                 let host = parsed.as_ref().and_then(reqwest::Url::host_str);
@@ -91,7 +130,8 @@ impl Mailer {
                     matches!(host, Some("localhost" | "127.0.0.1" | "[::1]")),
                     "smtp+plaintext: sends codes unencrypted, which is for a mail server on this machine only"
                 );
-                smtp(&format!("smtp:{}", url.rest()))
+                ensure!(authorities.is_none(), "mail.ca has no effect with smtp+plaintext:");
+                smtp(&format!("smtp:{}", url.rest()), |_| Tls::None)
             }
             other => bail!("mails leave by smtps:, smtp: or log:, not by {other}:"),
         }
@@ -101,9 +141,9 @@ impl Mailer {
         !matches!(self, Self::Off)
     }
 
-    /// Sends a mail with its code once.
-    pub async fn send(&self, mail: &QueuedMail, code: &EmailCode) -> Result<(), MailError> {
-        let address = Address::of(mail.account.clone());
+    /// Sends a mail once. A mail that is sent again has the same `Message-ID`, which follows from `id`.
+    pub async fn send(&self, id: Uuid, mail: &Mail) -> Result<(), MailError> {
+        let Mail { address, code } = mail;
         match self {
             Self::Off => Err(MailError::Unavailable("mail.url is not set".to_owned())),
             Self::Log => {
@@ -111,7 +151,7 @@ impl Mailer {
                 Ok(())
             }
             Self::Smtp { transport, from } => {
-                let message = compose(&mail.id, &address, from, code).ok_or(MailError::Invalid)?;
+                let message = compose(id, address, from, code).ok_or(MailError::Invalid)?;
                 match transport.send(message).await {
                     Ok(_) => Ok(()),
                     Err(error) if error.is_permanent() => Err(MailError::Refused(status(&error))),
@@ -120,6 +160,16 @@ impl Mailer {
             }
         }
     }
+}
+
+/// Reads a file of certificates in PEM form.
+fn authorities(path: &Path) -> anyhow::Result<Certificate> {
+    let pem = std::fs::read(path).with_context(|| format!("mail.ca: {}", path.display()))?;
+    ensure!(
+        pem.windows(PEM.len()).any(|window| window == PEM),
+        "mail.ca: no certificate in PEM form"
+    );
+    Certificate::from_pem(&pem).context("mail.ca: no certificate in PEM form")
 }
 
 /// Returns the status of the mail server's reply, or what else has happened.
@@ -132,7 +182,7 @@ fn status(error: &lettre::transport::smtp::Error) -> String {
     }
 }
 
-fn compose(id: &str, to: &Address, from: &Mailbox, code: &EmailCode) -> Option<Message> {
+fn compose(id: Uuid, to: &Address, from: &Mailbox, code: &EmailCode) -> Option<Message> {
     let code = code.expose();
     let text = format!(
         "소소해피 인증 코드입니다. 5분 안에 입력해 주세요.\r\n요청하지 않았다면 이 메일을 무시해 주세요.\r\n\r\n{code}\r\n\r\n\
@@ -146,7 +196,7 @@ fn compose(id: &str, to: &Address, from: &Mailbox, code: &EmailCode) -> Option<M
     Message::builder()
         .from(from.clone())
         .to(Mailbox::new(None, to.text().parse().ok()?))
-        .message_id(Some(format!("<{id}@{}>", from.email.domain())))
+        .message_id(Some(format!("<{}@{}>", id.simple(), from.email.domain())))
         .subject("소소해피 인증 코드 · SoSoHappy code")
         .singlepart(body)
         .ok()

@@ -1,6 +1,6 @@
 //! Metrics of auth.
 
-use prometheus::{Gauge, IntCounterVec, IntGauge, Opts};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts};
 use sosohappy_common::metrics::Metrics as Registry;
 
 use crate::domain::moderation::Reason;
@@ -10,8 +10,8 @@ use crate::store::external_calls::Kind;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub sign_ins: IntCounterVec,
+    pub slowed_sign_ins: IntCounter,
     pub reissues: IntCounterVec,
-    pub mails: IntCounterVec,
     pub unfinished_resignations: IntGauge,
     pub oldest_resignation: Gauge,
     pub reports: IntCounterVec,
@@ -36,6 +36,10 @@ impl Metrics {
             "auth_resignation_oldest_seconds",
             "Age of the oldest unfinished resignation, 0 without one",
         );
+        let slowed_sign_ins = IntCounter::new(
+            "auth_sign_ins_slowed_total",
+            "Sign-ins that were checked later (sign-in.slow-down): too many of all accounts had failed",
+        );
         let reissues = counter(
             "auth_reissues_total",
             "Re-issues by outcome: rotated, repeated (a lost reply), reused (a theft, the session was closed), refused",
@@ -47,11 +51,11 @@ impl Metrics {
         }
         let external_calls = counter(
             "auth_external_calls_total",
-            "Calls of other systems that a change owes, by kind and outcome: succeeded, failed (retried), expired (not retried)",
+            "Calls of other systems that a change owes, by kind (mail, apple-revocation, kakao-unlink) and outcome: succeeded, failed (retried), refused (for good, not retried), expired (not retried)",
             &["kind", "outcome"],
         );
         for kind in Kind::ALL {
-            for outcome in ["succeeded", "failed", "expired"] {
+            for outcome in ["succeeded", "failed", "refused", "expired"] {
                 external_calls.with_label_values(&[kind.as_str(), outcome]);
             }
         }
@@ -75,14 +79,6 @@ impl Metrics {
                 notifications.with_label_values(&[provider.as_str(), outcome]);
             }
         }
-        let mails = counter(
-            "auth_mails_total",
-            "Mails with a code by outcome: sent, retried, refused (by the mail server), expired (the code, before the mail was sent)",
-            &["outcome"],
-        );
-        for outcome in ["sent", "retried", "refused", "expired"] {
-            mails.with_label_values(&[outcome]);
-        }
         let gauge = |name, help| {
             let gauge = IntGauge::new(name, help).expect("a static metric is valid");
             registry.register(gauge)
@@ -97,7 +93,6 @@ impl Metrics {
             reports.with_label_values(&[reason.as_str()]);
         }
         Self {
-            mails,
             notifications,
             external_calls,
             reports,
@@ -108,6 +103,7 @@ impl Metrics {
                 "Sign-ins by provider and outcome: new (an account was made), known, refused, failed, limited (too many failures)",
                 &["provider", "outcome"],
             ),
+            slowed_sign_ins: registry.register(slowed_sign_ins.expect("a static metric is valid")),
             reissues,
             unfinished_resignations: registry.register(unfinished.expect("a static metric is valid")),
             oldest_resignation: registry.register(oldest.expect("a static metric is valid")),

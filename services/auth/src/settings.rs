@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -69,6 +70,11 @@ pub struct SignIn {
     pub failures_per_minute: Rate,
 }
 
+    /// Failed sign-ins a minute of all accounts.
+    pub failures_of_all_per_minute: Rate,
+    #[serde(deserialize_with = "valid::duration_or_zero")]
+    #[schemars(schema_with = "schema::duration_or_zero")]
+    pub slow_down: Duration,
 impl SignIn {
     pub fn provider(&self, provider: Provider) -> &ProviderSettings {
         match provider {
@@ -112,6 +118,7 @@ pub struct EmailAccounts {
 pub struct MailSettings {
     pub url: Option<SecretUrl>,
     pub from: String,
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, Transient, retrying};
 use crate::app::{App, later};
 use crate::error::Error;
 use crate::store::Transaction;
-use crate::{email_accounts, mails, moderation, resignations, sessions};
+use crate::{email_accounts, moderation, resignations, sessions};
 
 /// How late a timer may be.
 const EVERY: Duration = Duration::from_millis(500);
@@ -40,15 +40,6 @@ pub fn spawn(app: &Arc<App>) {
                 for due in Due::ALL {
                     report(&app, due.kind(), fire_all(&app, due).await);
                 }
-            }
-            Ok(())
-        }
-    });
-    lifecycle.spawn("mails", {
-        let app = app.clone();
-        async move {
-            while goes_on(&app, EVERY).await {
-                report(&app, "mails", mails::send_due(&app).await);
             }
             Ok(())
         }

@@ -29,6 +29,7 @@ use crate::domain::stamp;
 use crate::error::Error;
 use crate::identities::{Entry, Evidence};
 use crate::sessions::{Admitted, Closing, Tokens};
+use crate::settings::Proof;
 use crate::store::Transaction;
 use crate::{email_accounts, identities, resignations, sessions};
 
@@ -186,7 +187,8 @@ pub async fn sign_in(
     }
     let provider = Provider::parse(&request.provider).ok_or(Error::UnknownProvider)?;
     let claim = Claim::of(provider, &request)?;
-    let attempt = Attempt::begin(&app, provider.as_str(), &claim.account, limit)?;
+    let may_guess = app.settings.get().sign_in.proof_of(provider) == Proof::None;
+    let attempt = Attempt::begin(&app, provider.as_str(), &claim.account, may_guess, limit).await?;
     let origin = origin_of(&app, claim.identity.clone(), &headers, address.as_deref());
     let outcome = admit(&app, &request, claim, &origin).await;
     let was_guess = matches!(&outcome, Err(Error::InvalidCode | Error::OtherIdentity));
@@ -218,7 +220,7 @@ async fn sign_in_by_password(
     let address = Address::parse(&request.email)?;
     let password = Password::shown(required(request.password.as_ref(), "password: missing")?)?;
     let device = device_token(request.device_token.clone())?;
-    let attempt = Attempt::begin(app, email::PROVIDER, &address.account, limit)?;
+    let attempt = Attempt::begin(app, email::PROVIDER, &address.account, true, limit).await?;
     let origin = origin_of(app, address.identity(), headers, client);
     let outcome = email_accounts::sign_in(app, &address, password, &origin, device.as_deref()).await;
     let was_guess = matches!(&outcome, Err(Error::InvalidCredentials));
@@ -233,26 +235,37 @@ async fn sign_in_by_password(
     Ok(signed_in(outcome?))
 }
 
-/// A sign-in that counts as failed until it has ended otherwise: of many concurrent guesses, no more than the quota of the account are checked.
+/// A sign-in that counts as failed until it has ended otherwise: of many concurrent guesses, no more than the quota of the account are checked,
+/// and no more than the quota of all accounts are checked without a delay.
+///
+/// | failures | of this account | of all accounts |
+/// | --- | --- | --- |
+/// | within the quota | checked | checked |
+/// | over the quota | refused with 429 | checked after `sign-in.slow-down` |
 struct Attempt<'a> {
     app: &'a App,
     provider: &'static str,
     account: Account,
     is_limited: bool,
+    /// Whether it has used one of the quota of all accounts.
+    is_counted: bool,
 }
 
 impl<'a> Attempt<'a> {
-    fn begin(
+    /// `may_guess`: whether somebody else than the owner may try it, rather than a provider's proof.
+    async fn begin(
         app: &'a App,
         provider: &'static str,
         account: &Account,
+        may_guess: bool,
         limit: Option<Extension<AccountLimit>>,
     ) -> Result<Self, Error> {
-        let attempt = Self {
+        let mut attempt = Self {
             app,
             provider,
             account: account.folded(),
             is_limited: limit.is_some(),
+            is_counted: false,
         };
         if let Some(Extension(limit)) = limit {
             let failures = app.failed_sign_ins.get();
@@ -261,12 +274,23 @@ impl<'a> Attempt<'a> {
                 limit.refuse(limited)
             })?;
         }
+        if may_guess && attempt.is_limited {
+            attempt.is_counted = app.failed_sign_ins_of_all.get().check(&()).is_ok();
+            if !attempt.is_counted {
+                app.metrics.slowed_sign_ins.inc();
+                // Before the check, so that a right guess takes as long as a wrong one.
+                tokio::time::sleep(app.settings.get().sign_in.slow_down).await;
+            }
+        }
         Ok(attempt)
     }
 
     fn end(self, was_guess: bool, outcome: &str) {
         if self.is_limited && !was_guess {
             self.app.failed_sign_ins.get().refund(&self.account);
+        }
+        if self.is_counted && !was_guess {
+            self.app.failed_sign_ins_of_all.get().refund(&());
         }
         self.count(outcome);
     }

@@ -1,4 +1,4 @@
-//! Store of e-mail accounts: passwords, codes and queued mails.
+//! Store of e-mail accounts: passwords and codes.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,18 +13,6 @@ pub struct StoredCode {
     /// By [`Keyring::seal`](crate::keys::Keyring::seal).
     pub seal: [u8; 32],
     pub tries: u32,
-    pub expires_at: Timestamp,
-}
-
-/// A mail with a code that is still to be delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueuedMail {
-    pub id: String,
-    /// The account of the address, which need not exist.
-    pub account: Account,
-    /// The encrypted code.
-    pub sealed: String,
-    pub attempts: u32,
     pub expires_at: Timestamp,
 }
 
@@ -52,11 +40,4 @@ pub trait EmailTransaction {
     async fn set_password(&mut self, account: &Account, hash: &str, at: Timestamp) -> Result<(), StoreError>;
 
     async fn delete_password(&mut self, account: &Account) -> Result<(), StoreError>;
-
-    async fn mail(&mut self, id: &str) -> Result<Option<QueuedMail>, StoreError>;
-
-    /// Writes a mail, in the place of the one of that id.
-    async fn set_mail(&mut self, mail: &QueuedMail) -> Result<(), StoreError>;
-
-    async fn delete_mail(&mut self, id: &str) -> Result<(), StoreError>;
 }

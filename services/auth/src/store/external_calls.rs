@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Sends a mail with a code.
+    Mail,
     /// Revokes a refresh token at Apple.
     AppleRevocation,
     /// Unlinks a person at Kakao.
@@ -17,11 +19,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::AppleRevocation, Self::KakaoUnlink];
+    pub const ALL: [Self; 3] = [Self::Mail, Self::AppleRevocation, Self::KakaoUnlink];
 
     /// As the database, the metric and the receipt of a resignation name it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Mail => "mail",
             Self::AppleRevocation => "apple-revocation",
             Self::KakaoUnlink => "kakao-unlink",
         }
@@ -55,13 +58,14 @@ pub struct ExternalCall {
 /// Outside a transaction.
 #[async_trait]
 pub trait ExternalCalls {
-    /// Returns calls that are due, the earliest first. Another replica may be about to claim them.
-    async fn due_calls(&self, now: Timestamp, limit: u32) -> Result<Vec<ExternalCall>, StoreError>;
+    /// Returns calls of a kind that are due, the earliest first. Another replica may be about to claim them.
+    async fn due_calls(&self, kind: Kind, now: Timestamp, limit: u32) -> Result<Vec<ExternalCall>, StoreError>;
 
     /// Moves a due call to the end of an attempt and counts the attempt; false where another replica was quicker.
     async fn claim_call(&self, call: &ExternalCall, until: Timestamp) -> Result<bool, StoreError>;
 
-    async fn postpone_call(&self, id: Uuid, due_at: Timestamp) -> Result<(), StoreError>;
+    /// Moves a claimed call to its next attempt, unless its claim has ended and another replica has claimed it.
+    async fn postpone_call(&self, call: &ExternalCall, due_at: Timestamp) -> Result<(), StoreError>;
 }
 
 #[async_trait]

@@ -1,12 +1,13 @@
 //! E-mail accounts: codes by mail, passwords, and faults of mail servers.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
-use sosohappy_testkit::{Bed, FakeSmtp, SmtpBehavior, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, FakeSmtp, SmtpBehavior, SmtpTls, eventually, on_both_engines};
+use tempfile::NamedTempFile;
 use tracing::Subscriber;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -25,6 +26,10 @@ on_both_engines!(
     one_of_many_signs_up,
     mails_survive_a_misbehaving_server,
     a_queued_mail_is_sent_by_the_next_process,
+    mails_leave_by_tls_of_the_given_authority,
+    no_mail_leaves_without_a_trusted_certificate,
+    wrong_authorities_of_mail_servers_are_refused_at_the_start,
+    a_flood_of_failures_slows_guesses_and_locks_nobody_out,
     a_password_is_hashed_anew_when_its_cost_has_changed,
     too_many_passwords_at_one_time_are_refused,
     an_address_is_linked_to_an_account_and_unlinked,
@@ -190,7 +195,7 @@ async fn codes_are_valid_once_for_five_minutes_and_five_tries(bed: Bed) {
     // Used codes and sent mails are deleted.
     assert_eq!(mailing.ground.rows("email_code").await, 0);
     eventually("sent mails are deleted", async || {
-        (mailing.ground.rows("mail").await == 0).then_some(())
+        (mailing.ground.rows("external_call").await == 0).then_some(())
     })
     .await;
 }
@@ -361,7 +366,7 @@ async fn mails_survive_a_misbehaving_server(bed: Bed) {
     mailing.smtp.set_behavior(SmtpBehavior::Accept);
     eventually("the mail is sent", async || {
         mailing.pass_a_second().await;
-        (mailing.ground.rows("mail").await == 0).then_some(())
+        (mailing.ground.rows("external_call").await == 0).then_some(())
     })
     .await;
     let mails = mailing.smtp.mails();
@@ -382,7 +387,7 @@ async fn mails_survive_a_misbehaving_server(bed: Bed) {
         .await
         .expect(200);
     eventually("the mail is given up", async || {
-        (mailing.ground.rows("mail").await == 0).then_some(())
+        (mailing.ground.rows("external_call").await == 0).then_some(())
     })
     .await;
     assert_eq!(mailing.smtp.connections(), before + 1);
@@ -393,7 +398,7 @@ async fn mails_survive_a_misbehaving_server(bed: Bed) {
         .expect(200);
     eventually("the mail is given up", async || {
         clock.advance(Duration::from_secs(30));
-        (mailing.ground.rows("mail").await == 0).then_some(())
+        (mailing.ground.rows("external_call").await == 0).then_some(())
     })
     .await;
 
@@ -424,6 +429,165 @@ async fn a_queued_mail_is_sent_by_the_next_process(bed: Bed) {
     let _second = ground.auth_with(&settings).await;
     ground.clock.advance(Duration::from_mins(1));
     assert_eq!(smtp.mail_to(ADDRESS, 1).await.code().len(), 8);
+}
+
+/// A file with the authority of a mail server.
+fn authority(smtp: &FakeSmtp) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(smtp.ca().as_bytes()).unwrap();
+    file
+}
+
+async fn mails_leave_by_tls_of_the_given_authority(bed: Bed) {
+    let ground = Ground::new(bed);
+    for tls in [SmtpTls::StartTls, SmtpTls::Implicit] {
+        let smtp = FakeSmtp::start_with(tls, "localhost").await;
+        let ca = authority(&smtp);
+        let settings = [("mail.url", smtp.url()), ("mail.ca", ca.path().to_str().unwrap())];
+        let auth = ground.auth_with(&settings).await;
+        for (count, behavior) in [
+            SmtpBehavior::Refuse("450 busy"),
+            SmtpBehavior::Refuse("550 no such mailbox"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let before = smtp.mails().len();
+            let outcome = ["outcome=\"failed\"", "outcome=\"refused\""][count];
+            smtp.set_behavior(behavior);
+            send(auth.post("requestEmailCode").form(&[("email", ADDRESS)]))
+                .await
+                .expect(200);
+            eventually("the mail was tried", async || {
+                let tried = auth
+                    .metric("auth_external_calls_total", &["kind=\"mail\"", outcome])
+                    .await;
+                (tried > 0.0).then_some(())
+            })
+            .await;
+            assert_eq!(smtp.mails().len(), before, "{tls:?}");
+            smtp.set_behavior(SmtpBehavior::Accept);
+            eventually("the queue is empty", async || {
+                ground.clock.advance(Duration::from_secs(1));
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                (ground.rows("external_call").await == 0).then_some(())
+            })
+            .await;
+        }
+        assert_eq!(smtp.mail_to(ADDRESS, 1).await.code().len(), 8, "{tls:?}");
+        assert_eq!(smtp.mails().len(), 1, "the refused mail was given up");
+        drop(auth);
+    }
+}
+
+async fn no_mail_leaves_without_a_trusted_certificate(bed: Bed) {
+    let ground = Ground::new(bed);
+    let other = FakeSmtp::start_with(SmtpTls::Implicit, "localhost").await;
+    let untrusted = authority(&other);
+    for (what, tls, name, ca) in [
+        (
+            "the certificate of another host",
+            SmtpTls::StartTls,
+            "mail.example.com",
+            None,
+        ),
+        (
+            "the certificate of another host",
+            SmtpTls::Implicit,
+            "mail.example.com",
+            None,
+        ),
+        ("another authority", SmtpTls::StartTls, "localhost", Some(&untrusted)),
+        ("another authority", SmtpTls::Implicit, "localhost", Some(&untrusted)),
+        ("no STARTTLS", SmtpTls::Off, "localhost", None),
+    ] {
+        let smtp = FakeSmtp::start_with(tls, name).await;
+        let own = authority(&smtp);
+        let ca = ca.unwrap_or(&own);
+        let url = smtp.url().replace("smtp+plaintext:", "smtp:");
+        let settings = [("mail.url", url.as_str()), ("mail.ca", ca.path().to_str().unwrap())];
+        let auth = ground.auth_with(&settings).await;
+        send(auth.post("requestEmailCode").form(&[("email", ADDRESS)]))
+            .await
+            .expect(200);
+        eventually("the mail was tried", async || {
+            let failed = ["kind=\"mail\"", "outcome=\"failed\""];
+            (auth.metric("auth_external_calls_total", &failed).await > 0.0).then_some(())
+        })
+        .await;
+        assert_eq!(smtp.mails(), [], "{what}");
+        assert_eq!(ground.rows("external_call").await, 1, "{what}: the mail waits");
+        // Its code expires.
+        ground.clock.advance(Duration::from_mins(6));
+        eventually("the mail is given up", async || {
+            ground.clock.advance(Duration::from_secs(30));
+            (ground.rows("external_call").await == 0).then_some(())
+        })
+        .await;
+        assert_eq!(smtp.mails(), [], "{what}");
+        drop(auth);
+    }
+}
+
+async fn wrong_authorities_of_mail_servers_are_refused_at_the_start(bed: Bed) {
+    let ground = Ground::new(bed);
+    let mut empty = NamedTempFile::new().unwrap();
+    empty.write_all(b"no certificate").unwrap();
+    let (empty, missing) = (empty.path().to_str().unwrap(), "/nowhere/ca.pem");
+    for (url, ca, told) in [
+        ("smtps://mail.example.com", missing, "mail.ca: /nowhere/ca.pem"),
+        ("smtp://mail.example.com", empty, "no certificate"),
+        ("smtp+plaintext://localhost:25", missing, "mail.ca"),
+    ] {
+        let error = ground
+            .build(&[("mail.url", url), ("mail.ca", ca)])
+            .await
+            .expect_err("refused");
+        assert!(format!("{error:#}").contains(told), "{error:#}");
+    }
+    let smtp = FakeSmtp::start().await;
+    let ca = authority(&smtp);
+    let without_effect = [("mail.url", smtp.url()), ("mail.ca", ca.path().to_str().unwrap())];
+    let error = ground.build(&without_effect).await.expect_err("refused");
+    assert!(format!("{error:#}").contains("no effect"), "{error:#}");
+}
+
+async fn a_flood_of_failures_slows_guesses_and_locks_nobody_out(bed: Bed) {
+    let slow_down = Duration::from_millis(700);
+    let limits = [
+        ("sign-in.failures-of-all-per-minute", "5"),
+        ("sign-in.slow-down", "700ms"),
+        ("passwords.waiting", "100"),
+    ];
+    let mailing = Mailing::with(bed, &limits).await;
+    mailing.sign_up().await;
+    let slowed = async || mailing.auth.metric("auth_sign_ins_slowed_total", &[]).await;
+    // Successful sign-ins count for nothing.
+    for _ in 0..7 {
+        mailing.sign_in(ADDRESS, PASSWORD).await.expect(200);
+    }
+    assert!(slowed().await.abs() < 0.5);
+
+    // One leaked password for each of many accounts, all at once: the quota is exact.
+    let guesses = (0..20).map(|number| {
+        let mailing = &mailing;
+        async move { mailing.sign_in(&format!("person{number}@example.com"), OTHER).await }
+    });
+    for guess in futures::future::join_all(guesses).await {
+        assert_eq!(guess.expect(403).code(), "invalid-credentials");
+    }
+    assert!((slowed().await - 15.0).abs() < 0.5, "{}", slowed().await);
+
+    // The right password still signs in, later; so does a claim that no provider proves.
+    let began = std::time::Instant::now();
+    mailing.sign_in(ADDRESS, PASSWORD).await.expect(200);
+    assert!(began.elapsed() >= slow_down);
+    mailing.auth.sign_in(KIM).await;
+    assert!((slowed().await - 17.0).abs() < 0.5, "{}", slowed().await);
+
+    mailing.ground.clock.advance(Duration::from_mins(1));
+    mailing.sign_in(ADDRESS, PASSWORD).await.expect(200);
+    assert!((slowed().await - 17.0).abs() < 0.5, "the flood has ended");
 }
 
 async fn a_password_is_hashed_anew_when_its_cost_has_changed(bed: Bed) {
@@ -587,7 +751,11 @@ async fn no_secret_token_code_or_address_is_logged(bed: Bed) {
         let metrics = mailing.auth.client.get(mailing.auth.running.at("/actuator/prometheus"));
         let metrics = metrics.send().await.unwrap().text().await.unwrap();
         let is_counted = |line: &str| {
-            line.starts_with("auth_mails_total") && line.contains("outcome=\"retried\"") && !line.ends_with(" 0")
+            line.starts_with("auth_external_calls_total")
+                && ["kind=\"mail\"", "outcome=\"failed\""]
+                    .iter()
+                    .all(|label| line.contains(label))
+                && !line.ends_with(" 0")
         };
         metrics.lines().any(is_counted).then_some(())
     })

@@ -24,6 +24,7 @@ on_both_engines!(
     a_notification_counts_once_and_only_from_apple,
     kakao_signs_out_and_deletes_by_webhook,
     kakaos_account_status_signs_out,
+    a_flood_of_failures_does_not_slow_who_shows_an_id_token,
 );
 
 const EMAIL: &str = "kim@example.com";
@@ -454,9 +455,9 @@ async fn a_notification_of_a_linked_identity_keeps_the_account(bed: Bed) {
     assert!(providers.auth.admits(&kim).await, "opened with Kakao");
     assert_eq!(providers.ground.rows("account").await, 1);
     assert_eq!(providers.ground.rows("identity").await, 1, "Kakao's is left");
-    providers.kakao().await;
     let renewed = providers.auth.reissue(&kim).await;
     assert!(providers.auth.admits(&renewed).await);
+    providers.kakao().await;
 }
 
 async fn a_notification_counts_once_and_only_from_apple(bed: Bed) {
@@ -552,4 +553,37 @@ async fn kakaos_account_status_signs_out(bed: Bed) {
     )
     .await;
     assert_eq!(forged.expect(403).code(), "invalid-notification");
+}
+
+async fn a_flood_of_failures_does_not_slow_who_shows_an_id_token(bed: Bed) {
+    let settings = [
+        ("sign-in.google.proof", "none"),
+        ("sign-in.failures-of-all-per-minute", "1"),
+        ("sign-in.slow-down", "1h"),
+    ];
+    let providers = Providers::with(bed, &settings).await;
+    providers.sign_in("google", "", "").await.expect(200);
+    let guess = async || {
+        let authorize_code = providers.auth.code(VERIFIER).await;
+        let fields = [
+            ("email", EMAIL),
+            ("provider", "google"),
+            ("providerId", "another"),
+            ("codeVerifier", VERIFIER),
+            ("authorizeCode", &authorize_code),
+        ];
+        send(providers.auth.post("signIn").form(&fields)).await
+    };
+    guess().await.expect(403);
+    // The quota of failures is used: the next guess waits.
+    let waiting = tokio::time::timeout(Duration::from_millis(500), guess()).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    let slowed = async || providers.auth.metric("auth_sign_ins_slowed_total", &[]).await;
+    assert!((slowed().await - 1.0).abs() < 0.5);
+
+    providers.apple().await;
+    providers.kakao().await;
+    let forged = providers.sign_in("kakao", "", "x.y.z").await.expect(403);
+    assert_eq!(forged.code(), "invalid-id-token");
+    assert!((slowed().await - 1.0).abs() < 0.5, "proof is not slowed");
 }

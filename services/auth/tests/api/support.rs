@@ -322,6 +322,18 @@ impl Auth {
         answer.body["success"].as_bool().expect("a truth value")
     }
 
+    /// Returns the sum of a metric's series that have all these labels (`kind="mail"`).
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let metrics = self.client.get(self.running.at("/actuator/prometheus"));
+        let metrics = metrics.send().await.unwrap().text().await.unwrap();
+        let series = metrics.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        let values = series.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>());
+        values.sum::<Result<f64, _>>().expect("numbers")
+    }
+
     pub async fn try_reissue(&self, account: &str, refresh: &str) -> Answer {
         let request = self.get("reIssueToken").header("email", account);
         send(request.header("Authorization-refresh", format!("Bearer {refresh}"))).await

@@ -9,10 +9,9 @@ use sqlx::Row as _;
 use super::transaction::SqlTransaction;
 use super::{Row, SqlStore, rows};
 use crate::domain::person::Identity;
-use crate::store::email::{EmailStore, EmailTransaction, QueuedMail, StoredCode};
+use crate::store::email::{EmailStore, EmailTransaction, StoredCode};
 
 const CODE: &str = "SELECT seal, tries, expires_at FROM email_code";
-const MAIL: &str = "SELECT mail, account, sealed, attempts, expires_at FROM mail";
 const PASSWORD: &str = "SELECT hash FROM password";
 
 #[async_trait]
@@ -37,10 +36,16 @@ impl EmailStore for SqlStore {
     async fn forget_email_codes(&self, now: Timestamp) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.0.begin().await?;
-            sqlx::query("DELETE FROM email_code WHERE expires_at <= ?")
-                .bind(now.as_millisecond())
-                .execute(&mut *tx)
-                .await?;
+            // `mail` is the queue of an older build, whose replicas may still write it during a roll-out.
+            for statement in [
+                "DELETE FROM email_code WHERE expires_at <= ?",
+                "DELETE FROM mail WHERE expires_at <= ?",
+            ] {
+                sqlx::query(statement)
+                    .bind(now.as_millisecond())
+                    .execute(&mut *tx)
+                    .await?;
+            }
             Ok(tx.commit().await?)
         })
         .await
@@ -100,41 +105,6 @@ impl EmailTransaction for SqlTransaction {
 
     async fn delete_password(&mut self, account: &Account) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM password WHERE account = ?").bind(account.as_str());
-        delete.execute(&mut *self.0).await?;
-        Ok(())
-    }
-
-    async fn mail(&mut self, id: &str) -> Result<Option<QueuedMail>, StoreError> {
-        let row = sqlx::query(rows::lock(MAIL, "mail = ?"))
-            .bind(id)
-            .fetch_optional(&mut *self.0)
-            .await?;
-        let mail = |row: &Row| {
-            Ok(QueuedMail {
-                id: rows::text(row, "mail")?,
-                account: rows::account(row, "account")?,
-                sealed: rows::text(row, "sealed")?,
-                attempts: count(row, "attempts")?,
-                expires_at: rows::instant(row, "expires_at")?,
-            })
-        };
-        row.as_ref().map(mail).transpose()
-    }
-
-    async fn set_mail(&mut self, mail: &QueuedMail) -> Result<(), StoreError> {
-        let replace =
-            sqlx::query("REPLACE INTO mail (mail, account, sealed, attempts, expires_at) VALUES (?, ?, ?, ?, ?)")
-                .bind(&mail.id)
-                .bind(mail.account.as_str())
-                .bind(&mail.sealed)
-                .bind(i64::from(mail.attempts))
-                .bind(mail.expires_at.as_millisecond());
-        replace.execute(&mut *self.0).await?;
-        Ok(())
-    }
-
-    async fn delete_mail(&mut self, id: &str) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM mail WHERE mail = ?").bind(id);
         delete.execute(&mut *self.0).await?;
         Ok(())
     }

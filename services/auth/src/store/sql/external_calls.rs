@@ -9,15 +9,16 @@ use uuid::Uuid;
 
 use super::transaction::SqlTransaction;
 use super::{Row, SqlStore, rows};
-use crate::store::external_calls::{ExternalCall, ExternalCallTransaction, ExternalCalls};
+use crate::store::external_calls::{ExternalCall, ExternalCallTransaction, ExternalCalls, Kind};
 
 #[async_trait]
 impl ExternalCalls for SqlStore {
-    async fn due_calls(&self, now: Timestamp, limit: u32) -> Result<Vec<ExternalCall>, StoreError> {
+    async fn due_calls(&self, kind: Kind, now: Timestamp, limit: u32) -> Result<Vec<ExternalCall>, StoreError> {
         let found = sqlx::query(
             "SELECT id, kind, resignation, sealed, created_at, expires_at, due_at, attempts FROM external_call
-            WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+            WHERE kind = ? AND due_at <= ? ORDER BY due_at LIMIT ?",
         )
+        .bind(kind.as_str())
         .bind(now.as_millisecond())
         .bind(i64::from(limit))
         .fetch_all(self.0.reader())
@@ -41,12 +42,13 @@ impl ExternalCalls for SqlStore {
         .await
     }
 
-    async fn postpone_call(&self, id: Uuid, due_at: Timestamp) -> Result<(), StoreError> {
+    async fn postpone_call(&self, call: &ExternalCall, due_at: Timestamp) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.0.begin().await?;
-            sqlx::query("UPDATE external_call SET due_at = ? WHERE id = ?")
+            sqlx::query("UPDATE external_call SET due_at = ? WHERE id = ? AND attempts = ?")
                 .bind(due_at.as_millisecond())
-                .bind(id.to_string())
+                .bind(call.id.to_string())
+                .bind(i64::from(call.attempts))
                 .execute(&mut *tx)
                 .await?;
             Ok(tx.commit().await?)
