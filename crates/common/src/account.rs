@@ -58,6 +58,19 @@ impl Account {
         Sha256::digest(canonical(self.as_str())).into()
     }
 
+    /// Returns the account with all but the first character of the local part left out, `k…@example.com+kakao`: enough for an administrator to
+    /// recognise an account that has no nickname yet.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let text = self.as_str();
+        let (local, rest) = match text.rfind('@') {
+            Some(at) => text.split_at(at),
+            None => text.split_at(text.rfind('+').unwrap_or(text.len())),
+        };
+        let first: String = local.chars().take(1).collect();
+        format!("{first}…{rest}")
+    }
+
     /// Returns the SHA-256 in hex, by which a resigned account is remembered without its address.
     #[must_use]
     pub fn fingerprint(&self) -> String {
@@ -135,6 +148,14 @@ mod tests {
         ] {
             assert_eq!(of(bad), Err(InvalidAccount), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_masked_account_shows_domain_and_provider() {
+        let masked = |text: &str| text.parse::<Account>().map(|account| account.masked());
+        assert_eq!(masked("kim@example.com+kakao").as_deref(), Ok("k…@example.com+kakao"));
+        assert_eq!(masked("김@x.y+apple").as_deref(), Ok("김…@x.y+apple"));
+        assert_eq!(masked("kim+kakao").as_deref(), Ok("k…+kakao"));
     }
 
     #[test]

@@ -356,9 +356,9 @@ pub struct ShownAudit {
     at: Timestamp,
     #[schema(example = "suspend")]
     action: String,
-    /// Who acted; null for an operator, the service itself, or a person who has resigned.
+    /// The nickname of the acting person, or the masked address (`k…@example.com+kakao`) while the profile is not set; null for an operator, the service itself, or a person who has resigned.
     actor: Option<String>,
-    /// Whom it was about; null when the person has resigned.
+    /// The person that it was about, in the same form; null when the person has resigned.
     target: Option<String>,
     /// Keyed hashes of both accounts, which stay; `actorHash` is empty for an operator or the service itself.
     actor_hash: String,

@@ -64,7 +64,7 @@ pub struct RoleApplication {
 pub struct Audited {
     pub entry: AuditEntry,
     pub digest: [u8; 32],
-    /// Nicknames of accounts that have not resigned.
+    /// Nicknames of accounts that have not resigned, or the masked address where the profile is not set.
     pub actor: Option<String>,
     pub target: Option<String>,
     pub note: Option<String>,

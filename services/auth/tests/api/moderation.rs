@@ -449,6 +449,14 @@ async fn a_resignation_takes_reports_and_notes_along(bed: Bed) {
     let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
     let park = auth.person(PARK, "park").await;
     let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+
+    // A person without a profile has a random number as nickname, which names nobody.
+    auth.sign_in(LEE).await;
+    auth.grant(&ground, "lee@example.com+google", "moderator")
+        .await
+        .expect(200);
+    let audit = auth.audit(&admin).await;
+    assert_eq!(audit["content"][0]["target"], "l…@example.com+google");
     let report = |nickname: &str| json!({ "nickname": nickname, "reason": "privacy", "text": "the words of kim" });
     auth.call(&kim, "report", &report("lee")).await.expect(200);
     auth.call(&kim, "report", &report("park")).await.expect(200);

@@ -25,7 +25,9 @@ const REPORT: &str = "SELECT report.report, report.target, account.nickname, rep
 
 const AUDIT: &str =
     "SELECT audit.entry, audit.at, audit.action, audit.actor, audit.target, audit.subject, audit.reason, audit.note,
-    audit.digest, actor.nickname AS actor_nickname, target.nickname AS target_nickname, audit_note.text
+    audit.digest, audit_note.text,
+    actor.account AS actor_account, actor.nickname AS actor_nickname, actor.profile_set AS actor_profile_set,
+    target.account AS target_account, target.nickname AS target_nickname, target.profile_set AS target_profile_set
     FROM audit
     LEFT JOIN audit_account actor_of ON actor_of.hash = audit.actor
     LEFT JOIN account actor ON actor.account = actor_of.account
@@ -326,10 +328,23 @@ fn audited(row: &Row) -> Result<Audited, StoreError> {
             note: row.try_get_unchecked("note")?,
         },
         digest: digest(row)?,
-        actor: row.try_get_unchecked("actor_nickname")?,
-        target: row.try_get_unchecked("target_nickname")?,
+        actor: audited_person(row, ["actor_account", "actor_nickname", "actor_profile_set"])?,
+        target: audited_person(row, ["target_account", "target_nickname", "target_profile_set"])?,
         note: row.try_get_unchecked("text")?,
     })
+}
+
+/// Returns the name of a person in an entry of the audit. The placeholder of a profile that is not set is a random number and names nobody.
+fn audited_person(row: &Row, [account, nickname, profile_set]: [&str; 3]) -> Result<Option<String>, StoreError> {
+    let found: Option<String> = row.try_get_unchecked(account)?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    let profile_set: bool = row.try_get_unchecked(profile_set)?;
+    if profile_set {
+        return Ok(Some(rows::text(row, nickname)?));
+    }
+    Ok(Some(rows::account(row, account)?.masked()))
 }
 
 fn head(row: &Row) -> Result<AuditHead, StoreError> {
