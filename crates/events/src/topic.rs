@@ -206,7 +206,7 @@ impl Topic {
             | Self::AccountState
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
             Self::NoticeLike | Self::Follow | Self::Notice => &[Service::Notice],
-            Self::Moderation => &[Service::Feed],
+            Self::Moderation => &[Service::Feed, Service::Dm],
             Self::SocketMessage | Self::SocketFrame => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],

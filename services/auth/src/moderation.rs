@@ -64,11 +64,11 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
         return Ok(());
     };
     tx.stamp_person(target, at).await?;
-    if let Some(event) = subject.event(ModerationAction::Reported, target, Some(id)) {
+    if let Some(event) = subject.event(ModerationAction::Reported, target, Some(id), Some(reporter)) {
         app.enqueue(tx.as_mut(), event, at).await?;
     }
     if reason.hides_at_once()
-        && let Some(event) = subject.event(ModerationAction::Hidden, target, None)
+        && let Some(event) = subject.event(ModerationAction::Hidden, target, None, None)
     {
         app.enqueue(tx.as_mut(), event, at).await?;
         let data = content_notice("hidden", subject, *reason);
@@ -137,7 +137,7 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
     };
     let closed = Some(ModerationAction::Closed);
     for (action, number) in [(effect, None), (closed, Some(report.id))] {
-        if let Some(event) = action.and_then(|action| report.subject.event(action, target, number)) {
+        if let Some(event) = action.and_then(|action| report.subject.event(action, target, number, None)) {
             app.enqueue(tx.as_mut(), event, at).await?;
         }
     }

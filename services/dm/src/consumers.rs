@@ -2,6 +2,7 @@
 
 pub mod device_token;
 pub mod message_change;
+pub mod moderated;
 pub mod resigned;
 pub mod sent;
 pub mod socket_frame;

@@ -21,6 +21,8 @@ pub enum Error {
     Nickname,
     #[error("no message of the caller has the id")]
     Message,
+    #[error("no open report of a message has the number")]
+    NoSuchReport,
     #[error("text: from 1 to 10 words, at most 200 bytes")]
     Words,
     #[error("sendAt: in the future, at most 366 days ahead")]
@@ -53,6 +55,7 @@ impl From<Error> for Problem {
             Error::Message | Error::Change(ChangeError::Unknown) => {
                 Self::not_found("message-unknown", "Unknown message")
             }
+            Error::NoSuchReport => Self::not_found("no-such-report", "Report not found"),
             Error::TooManyScheduled => Self::new(
                 StatusCode::CONFLICT,
                 "too-many-scheduled",

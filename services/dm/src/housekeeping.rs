@@ -13,6 +13,8 @@ const EVERY: Duration = Duration::from_hours(1);
 const POSITIONS_EVERY: Duration = Duration::from_mins(1);
 /// Names that were published this long ago are known.
 const SETTLED: Duration = Duration::from_hours(1);
+/// How long the copy of a reported message is kept at most: far longer than a report waits for its decision.
+const REPORTED_KEPT: Duration = Duration::from_hours(180 * 24);
 const REPEAT_KEYS_EVERY: Duration = Duration::from_mins(1);
 /// Beyond the life of a token, for clocks that differ, and for a resignation that is delivered again: no topic keeps one longer
 /// than a week.
@@ -62,6 +64,13 @@ pub fn spawn(context: &Context, store: &Arc<dyn Store>, token_lifetime: Duration
             let settled = clock.now().checked_sub(SETTLED).unwrap_or(Timestamp::MIN);
             if let Err(error) = store.sweep(before, settled).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "resignation sweep failed");
+            }
+            let before = clock.now().checked_sub(REPORTED_KEPT).unwrap_or(Timestamp::MIN);
+            if let Err(error) = store.forget_reported(before).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "deleting old copies of reported messages failed"
+                );
             }
         }
         Ok(())

@@ -37,13 +37,15 @@ use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
 use sosohappy_events::types::{
-    AccountResigned, DeviceTokenSet, DirectMessageSent, MessageChanged, SocketFrameSent, SocketMessageSent,
+    AccountResigned, ContentModerated, DeviceTokenSet, DirectMessageSent, MessageChanged, SocketFrameSent,
+    SocketMessageSent,
 };
 use sosohappy_realtime::{Hub, Marks, Present, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::device_token::Devices;
 use crate::consumers::message_change::MessageChanges;
+use crate::consumers::moderated::Moderated;
 use crate::consumers::resigned::Resigned;
 use crate::consumers::sent::Sent;
 use crate::consumers::socket_frame::SocketFrames;
@@ -116,6 +118,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         metrics.clone(),
     );
     spawn_socket_readers(&context, &bus, sent, &hub, &opened.store);
+    spawn_consumer::<ContentModerated>(&context, bus.clone(), Moderated(opened.store.clone()));
     spawn_consumer::<DeviceTokenSet>(&context, bus.clone(), Devices(opened.store.clone()));
     let resigned = Resigned {
         store: opened.store.clone(),

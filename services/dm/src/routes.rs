@@ -4,6 +4,7 @@ mod change;
 mod connect;
 mod message;
 mod receipt;
+mod reported;
 mod schedule;
 mod search;
 mod sent;
@@ -31,7 +32,8 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(change::find_message_history)))
         .routes(Class::Write.of(routes!(receipt::mark_read)))
         .routes(Class::Read.of(routes!(receipt::unread_count)))
-        .routes(Class::Read.of(routes!(receipt::catch_up)));
+        .routes(Class::Read.of(routes!(receipt::catch_up)))
+        .routes(Class::Read.of(routes!(reported::find_reported_content)));
     OpenApiRouter::new()
         .nest("/dm-service", protect(closed, identity))
         .with_state(app)

@@ -1,6 +1,7 @@
 //! The port to dm's messages. Adapters: SQLite and MongoDB.
 
 mod mongo;
+pub mod reports;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use crate::domain::{
     NewChange, NewMessage, Position, Reaction, Receipt, Scheduled, Stored, Unclaimed, Undelivered,
 };
 use crate::settings::MessageSettings;
+use crate::store::reports::Reports;
 
 /// Why a message was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -276,7 +278,7 @@ pub struct UnclaimedPage {
 
 /// One suite of tests runs on both adapters.
 #[async_trait]
-pub trait Store: Streams + Receipts + Changes + Schedule + Ping + Debug {
+pub trait Store: Streams + Receipts + Changes + Schedule + Reports + Ping + Debug {
     /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has, or one of
     /// the last [`ClientKey::WINDOW`].
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;

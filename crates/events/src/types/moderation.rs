@@ -31,6 +31,9 @@ pub enum ModeratedContent {
     },
     Message {
         message: String,
+        /// Who has reported it; in `reported` only. Whoever holds the message checks that they have received it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reporter: Option<Account>,
     },
 }
 

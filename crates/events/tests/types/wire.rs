@@ -490,7 +490,22 @@ fn moderation() {
         )),
         &[],
     );
-    let message = ModeratedContent::Message { message: "0189".into() };
+    let message = ModeratedContent::Message {
+        message: "0189".into(),
+        reporter: Some(account(LEE)),
+    };
+    golden(
+        &of(ModerationAction::Reported, message, Some(3)),
+        Some(KIM),
+        Some(&format!(
+            r#"{{"action":"reported","author":"{KIM}","kind":"message","message":"0189","reporter":"{LEE}","report":3}}"#
+        )),
+        &[],
+    );
+    let message = ModeratedContent::Message {
+        message: "0189".into(),
+        reporter: None,
+    };
     golden(
         &of(ModerationAction::Closed, message, Some(3)),
         Some(KIM),

@@ -151,13 +151,20 @@ impl Subject {
     }
 
     /// Returns the event for the service that holds the content; `None` for a person.
-    pub fn event(&self, action: ModerationAction, author: &Account, report: Option<i64>) -> Option<ContentModerated> {
+    pub fn event(
+        &self,
+        action: ModerationAction,
+        author: &Account,
+        report: Option<i64>,
+        reporter: Option<&Account>,
+    ) -> Option<ContentModerated> {
         let content = match self {
             Self::Person => return None,
             Self::Post(date) => ModeratedContent::Post { date: *date },
             Self::Comment(comment) => ModeratedContent::Comment { comment: *comment },
             Self::Message(MessageId(message)) => ModeratedContent::Message {
                 message: message.clone(),
+                reporter: reporter.cloned(),
             },
         };
         Some(ContentModerated {

@@ -79,6 +79,14 @@ async fn a_report_is_filed_once_and_has_a_deadline(bed: Bed) {
     assert_eq!(event.author.as_str(), lee.account);
     assert_eq!(event.content, ModeratedContent::Post { date: DATE });
     moderated.expect_silence().await;
+    // dm is told who has reported a message, to check that they have received it.
+    let message = json!({ "nickname": "lee", "message": "0189-ab", "reason": "harassment" });
+    auth.call(&kim, "report", &message).await.expect(200);
+    let content = ModeratedContent::Message {
+        message: "0189-ab".to_owned(),
+        reporter: Some(kim.account.parse().expect("an account")),
+    };
+    assert_eq!(moderated.next().await.event.content, content);
 
     for refused in [
         json!({ "nickname": "lee", "reason": "boredom" }),
@@ -129,7 +137,7 @@ async fn a_report_is_filed_once_and_has_a_deadline(bed: Bed) {
         .await
         .expect(200)
         .body;
-    assert_eq!(rest["content"].as_array().expect("a list").len(), 1);
+    assert_eq!(rest["content"].as_array().expect("a list").len(), 2);
     assert_eq!(rest["content"][0]["kind"], "person");
     assert_eq!(rest["nextCursor"], Value::Null);
     eventually("late reports are counted", async || {
@@ -140,7 +148,7 @@ async fn a_report_is_filed_once_and_has_a_deadline(bed: Bed) {
             .await
             .ok()?;
         let text = metrics.text().await.ok()?;
-        let is_late = |line: &str| line.starts_with("auth_reports_late") && line.ends_with(" 2");
+        let is_late = |line: &str| line.starts_with("auth_reports_late") && line.ends_with(" 3");
         text.lines().any(is_late).then_some(())
     })
     .await;
@@ -441,14 +449,6 @@ async fn the_audit_shows_what_was_changed_in_it(bed: Bed) {
     assert_eq!(auth.audit(&admin).await["isIntact"], true);
     ground.execute("DELETE FROM audit WHERE entry = 5").await;
     assert_eq!(auth.audit(&admin).await["isIntact"], false, "the last entry is missing");
-}
-
-async fn a_resignation_takes_reports_and_notes_along(bed: Bed) {
-    let ground = Ground::new(bed);
-    let auth = ground.auth().await;
-    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
-    let park = auth.person(PARK, "park").await;
-    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
 
     // A person without a profile has a random number as nickname, which names nobody.
     auth.sign_in(LEE).await;
@@ -457,6 +457,14 @@ async fn a_resignation_takes_reports_and_notes_along(bed: Bed) {
         .expect(200);
     let audit = auth.audit(&admin).await;
     assert_eq!(audit["content"][0]["target"], "l…@example.com+google");
+}
+
+async fn a_resignation_takes_reports_and_notes_along(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let park = auth.person(PARK, "park").await;
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
     let report = |nickname: &str| json!({ "nickname": nickname, "reason": "privacy", "text": "the words of kim" });
     auth.call(&kim, "report", &report("lee")).await.expect(200);
     auth.call(&kim, "report", &report("park")).await.expect(200);

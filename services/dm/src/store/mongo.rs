@@ -3,6 +3,7 @@
 mod changes;
 mod documents;
 mod receipts;
+mod reports;
 mod rewriting;
 mod schedule;
 mod stream;
@@ -168,6 +169,7 @@ impl MongoStore {
         self.make_receipt_indexes().await?;
         self.make_change_indexes().await?;
         self.make_schedule_indexes().await?;
+        self.make_report_indexes().await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
         let resignations = index("resignation_applied_at", doc! { "appliedAt": 1 });
@@ -324,6 +326,7 @@ impl MongoStore {
         }
         self.forget_watermarks(&person).await?;
         self.forget_scheduled(&person).await?;
+        self.delete_reported(erasure).await?;
         self.delete_changes(&person, erasure.until.as_millisecond()).await?;
         self.delete_frames(&person).await
     }

@@ -10,6 +10,7 @@ macro_rules! stored_columns {
 
 mod changes;
 mod receipts;
+mod reports;
 mod schedule;
 mod stream;
 
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::clock::Clock;
+use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, erased_accounts, first_time, note_erasure};
@@ -34,6 +35,7 @@ use crate::domain::{
     Claim, ClientKey, ConversationId, Erasure, Message, MessageDate, MessageId, MessageState, MessageText, NewMessage,
     Party, Position, RepeatKey, Stored, Undelivered,
 };
+use reports::delete_reported;
 use stream::{add_frames, delete_frames};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -47,9 +49,9 @@ const BATCH: usize = 500;
 #[derive(Debug)]
 struct SqliteStore {
     database: Database,
+    clock: Arc<dyn Clock>,
 }
 
-    clock: Arc<dyn Clock>,
 pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
     let database = Database::open(url, max_connections, &MIGRATIONS, context).await?;
     database.spawn_sweeper(context);
@@ -270,6 +272,7 @@ impl Store for SqliteStore {
                 .bind(erasure.until.as_millisecond())
                 .execute(&mut *tx)
                 .await?;
+            delete_reported(&mut tx, erasure).await?;
             note_erasure(&mut tx, erasure.now).await?;
             enqueue(&mut tx, receipt, erasure.now).await?;
             Ok(tx.commit().await?)
@@ -515,11 +518,11 @@ impl SqliteStore {
                 .await?;
             delete(&mut tx, &ids).await?;
             while delete_frames(&mut tx, &account).await? {}
+            while delete_empty_conversations(&mut tx, &account).await? {}
+            note_erasure(&mut tx, self.clock.now()).await?;
             tx.commit().await?;
             return Ok(true);
         }
-            while delete_empty_conversations(&mut tx, &account).await? {}
-            note_erasure(&mut tx, self.clock.now()).await?;
         Ok(false)
     }
 
@@ -549,9 +552,6 @@ impl SqliteStore {
     }
 }
 
-/// Deletes messages, and their events that have not gone out yet.
-async fn delete(tx: &mut Tx, ids: &[String]) -> Result<(), StoreError> {
-    for statement in [
 /// Deletes some of an account's conversations without messages. False when there are no more.
 async fn delete_empty_conversations(tx: &mut Tx, account: &Account) -> Result<bool, StoreError> {
     sqlx::query(
@@ -572,6 +572,9 @@ async fn delete_empty_conversations(tx: &mut Tx, account: &Account) -> Result<bo
     Ok(forgotten.rows_affected() > 0)
 }
 
+/// Deletes messages, and their events that have not gone out yet.
+async fn delete(tx: &mut Tx, ids: &[String]) -> Result<(), StoreError> {
+    for statement in [
         // An event of ours begins with its id, which is the message's.
         "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') IN (",
         "DELETE FROM message_change WHERE message IN (",

@@ -17,6 +17,7 @@ use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
+use super::reports::NewReport;
 use super::{Opened, Outcome, Store, WriteError, open};
 use crate::domain::{
     Boundary, ClientKey, ConversationId, Erasure, Marks, Message, MessageDate, MessageIds, MessageText, NewMessage,
@@ -42,6 +43,8 @@ on_both_engines!(
     an_older_token_writes_nothing_after_a_resignation,
     who_is_not_shown_a_message_in_time_gets_a_push_once,
     nobody_writes_to_somebody_who_has_resigned,
+    a_reported_message_is_copied_until_the_report_is_closed,
+    copies_of_reported_messages_go_with_both_people,
     a_large_resignation_goes_in_steps,
     what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
     legacy_messages_appear_when_the_names_of_their_people_arrive,
@@ -519,14 +522,14 @@ async fn a_resignation_takes_both_sides_up_to_its_moment(bed: Bed) {
     kept.store.sweep(at(0), at(19)).await.unwrap();
     assert_eq!(kept.conversation("kim", "lee", None, 20).await, ["lee kim 4"]);
     kept.store.sweep(at(0), at(20)).await.unwrap();
-    assert!(kept.newest("kim").await.is_empty());
-    assert_eq!(kept.newest("lee").await, ["lee park 3"]);
-    assert!(kept.conversation("kim", "lee", None, 20).await.is_empty());
     if bed.set == EngineSet::Embedded {
         // MongoDB has no collection of them.
         let touched = "UPDATE conversation SET account = account WHERE account LIKE 'kim%'";
         assert_eq!(bed.sql("dm", touched).await, 0, "no conversation names the account");
     }
+    assert!(kept.newest("kim").await.is_empty());
+    assert_eq!(kept.newest("lee").await, ["lee park 3"]);
+    assert!(kept.conversation("kim", "lee", None, 20).await.is_empty());
     let receipts = || async {
         let pending = kept.pending().await;
         pending.iter().filter(|record| record.topic == "erased").count()
@@ -619,6 +622,90 @@ async fn nobody_writes_to_somebody_who_has_resigned(bed: Bed) {
     assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
     kept.store.sweep(at(0), at(100)).await.unwrap();
     assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
+}
+
+fn report_of(report: i64, message: &NewMessage, author: &str, reporter: &str) -> NewReport {
+    NewReport {
+        report,
+        message: message.message.id.clone(),
+        author: account(author),
+        reporter: account(reporter),
+        at: at(30),
+    }
+}
+
+impl Kept {
+    async fn reported(&self, report: i64) -> Option<String> {
+        self.store
+            .reported(report)
+            .await
+            .unwrap()
+            .map(|reported| format!("{} {}", reported.date, reported.text))
+    }
+}
+
+async fn a_reported_message_is_copied_until_the_report_is_closed(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let message = kept.say("kim", "lee", 0, 10).await;
+    let copied = Some(format!("{DATE} kim lee 0"));
+    for (number, author, reporter) in [(1, "kim", "park"), (2, "lee", "kim"), (3, "park", "lee")] {
+        let report = report_of(number, &message, author, reporter);
+        assert!(!kept.store.keep_reported(&report).await.unwrap(), "{author} {reporter}");
+        assert_eq!(kept.reported(number).await, None, "{author} {reporter}");
+    }
+    let report = report_of(4, &message, "kim", "lee");
+    for _ in 0..2 {
+        assert!(kept.store.keep_reported(&report).await.unwrap());
+        assert_eq!(kept.reported(4).await, copied);
+    }
+    kept.store.close_reported(4, at(40)).await.unwrap();
+    assert_eq!(kept.reported(4).await, None);
+    // Closed before its report arrives, or the report is delivered again.
+    let other = kept.say("kim", "lee", 1, 10).await;
+    kept.store.close_reported(6, at(40)).await.unwrap();
+    for number in [4, 6] {
+        kept.store
+            .keep_reported(&report_of(number, &other, "kim", "lee"))
+            .await
+            .unwrap();
+        assert_eq!(kept.reported(number).await, None, "{number}");
+    }
+
+    let open = report_of(7, &other, "kim", "lee");
+    assert!(kept.store.keep_reported(&open).await.unwrap());
+    kept.store.forget_reported(at(30)).await.unwrap();
+    assert!(kept.reported(7).await.is_some());
+    kept.store.forget_reported(at(31)).await.unwrap();
+    assert_eq!(kept.reported(7).await, None);
+}
+
+async fn copies_of_reported_messages_go_with_both_people(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let (one, other) = (
+        kept.say("kim", "lee", 0, 10).await,
+        kept.say("park", "kim", 1, 10).await,
+    );
+    let between_others = kept.say("park", "lee", 2, 10).await;
+    for (number, message, author, reporter) in [
+        (1, &one, "kim", "lee"),
+        (2, &other, "park", "kim"),
+        (3, &between_others, "park", "lee"),
+    ] {
+        let report = report_of(number, message, author, reporter);
+        assert!(kept.store.keep_reported(&report).await.unwrap());
+    }
+    kept.erase("kim", 30, EventId::new(&kept.context)).await;
+    assert_eq!((kept.reported(1).await, kept.reported(2).await), (None, None));
+    assert!(kept.reported(3).await.is_some());
+    // A report that is delivered after the resignation finds no message.
+    assert!(
+        !kept
+            .store
+            .keep_reported(&report_of(4, &one, "kim", "lee"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(kept.reported(4).await, None);
 }
 
 async fn a_large_resignation_goes_in_steps(bed: Bed) {

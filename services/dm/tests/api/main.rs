@@ -8,6 +8,7 @@ mod limits;
 mod receipts;
 mod refusals;
 mod replicas;
+mod reports;
 mod resign;
 mod revocations;
 mod schedule;

@@ -1,0 +1,58 @@
+//! `moderation`: a reported message is copied for the decision, and the copy deleted after it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction};
+
+use crate::domain::MessageId;
+use crate::store::Store;
+use crate::store::reports::NewReport;
+
+#[derive(Debug)]
+pub struct Moderated(pub Arc<dyn Store>);
+
+#[async_trait]
+impl Consumer<ContentModerated> for Moderated {
+    async fn handle(&self, Envelope { event, meta }: Envelope<ContentModerated>) -> Result<(), HandleError> {
+        let ModeratedContent::Message { message, reporter } = event.content else {
+            // feed holds posts and comments.
+            return Ok(());
+        };
+        let number = || {
+            event
+                .report
+                .ok_or_else(|| HandleError::Rejected("the number of the report is missing".into()))
+        };
+        match (event.action, reporter) {
+            (ModerationAction::Reported, Some(reporter)) => {
+                let report = NewReport {
+                    report: number()?,
+                    message: MessageId::stored(message),
+                    author: event.author,
+                    reporter,
+                    at: meta.occurred_at,
+                };
+                if !self.0.keep_reported(&report).await? {
+                    tracing::info!(
+                        report = report.report,
+                        "no copy of reported message: not the reporter's or deleted"
+                    );
+                }
+            }
+            (ModerationAction::Reported, None) => {
+                // An auth of an older release: whether the reporter took part is not known.
+                tracing::warn!(
+                    report = event.report,
+                    "no copy of reported message: the event names no reporter"
+                );
+            }
+            (ModerationAction::Closed, _) => self.0.close_reported(number()?, meta.occurred_at).await?,
+            // Nobody else than the two people reads a message.
+            (ModerationAction::Hidden | ModerationAction::Restored, _) => {}
+        }
+        Ok(())
+    }
+}

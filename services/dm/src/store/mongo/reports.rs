@@ -1,0 +1,118 @@
+//! Copies of reported messages.
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use mongodb::IndexModel;
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
+use sosohappy_store::StoreError;
+use sosohappy_store::mongo::ID_INDEX;
+
+use super::MongoStore;
+use crate::domain::Erasure;
+use crate::store::Store as _;
+use crate::store::reports::{NewReport, ReportedMessage, Reports};
+
+/// `_id` (auth's number of the report), `reportedAt`; until the report is closed `accounts` (SHA-256 of both), `date`, `text`.
+const REPORTED: &str = "reported_message";
+
+impl MongoStore {
+    pub(super) async fn make_report_indexes(&self) -> Result<(), StoreError> {
+        let index = |name: &str, keys: Document| {
+            let options = IndexOptions::builder().name(name.to_owned()).build();
+            IndexModel::builder().keys(keys).options(options).build()
+        };
+        let indexes = [
+            index("reported_message_accounts", doc! { "accounts": 1 }),
+            index("reported_message_reported_at", doc! { "reportedAt": 1 }),
+        ];
+        self.collection(REPORTED).create_indexes(indexes).await?;
+        Ok(())
+    }
+
+    /// Deletes the copies of an account that has resigned: those of its messages and of those to it. After the messages.
+    pub(super) async fn delete_reported(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let copies = doc! {
+            "accounts": erasure.account.fingerprint(),
+            "reportedAt": { "$lte": erasure.until.as_millisecond() },
+        };
+        self.collection(REPORTED).delete_many(copies).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Reports for MongoStore {
+    async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError> {
+        let stored = self.message(&report.message).await?;
+        let Some(stored) = stored.filter(|stored| report.is_about(stored)) else {
+            return Ok(false);
+        };
+        let accounts = [report.author.fingerprint(), report.reporter.fingerprint()];
+        let copy = doc! {
+            "_id": report.report,
+            "accounts": accounts.as_slice(),
+            "date": i64::from(stored.message.date),
+            "text": stored.message.text.as_str(),
+            "reportedAt": report.at.as_millisecond(),
+        };
+        let inserted = self.collection(REPORTED).insert_one(copy).await;
+        match inserted.map_err(StoreError::from) {
+            Ok(_) => {}
+            // Delivered again, or closed before.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
+            Err(error) => return Err(error),
+        }
+        // A resignation that crosses this deletes the message, then the copies: this one was made too late for it if the message is gone now.
+        if self.message(&report.message).await?.is_none() {
+            self.close_reported(report.report, report.at).await?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError> {
+        let closed = doc! {
+            "$setOnInsert": { "reportedAt": at.as_millisecond() },
+            "$unset": { "accounts": "", "date": "", "text": "" },
+        };
+        let closed = self
+            .collection(REPORTED)
+            .update_one(doc! { "_id": report }, closed)
+            .upsert(true)
+            .await;
+        match closed.map_err(StoreError::from) {
+            Ok(_) => Ok(()),
+            // Another replica has made the document meanwhile.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
+                Err(StoreError::Retry(anyhow::anyhow!("the report is being closed")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn reported(&self, report: i64) -> Result<Option<ReportedMessage>, StoreError> {
+        let open = doc! { "_id": report, "text": { "$ne": null } };
+        let Some(found) = self.collection(REPORTED).find_one(open).await? else {
+            return Ok(None);
+        };
+        let read = || -> anyhow::Result<ReportedMessage> {
+            Ok(ReportedMessage {
+                text: found.get_str("text")?.to_owned(),
+                date: found.get_i64("date")?,
+            })
+        };
+        read()
+            .context("a reported message in the database is not one")
+            .map_err(StoreError::Corrupt)
+            .map(Some)
+    }
+
+    async fn forget_reported(&self, before: Timestamp) -> Result<(), StoreError> {
+        self.collection(REPORTED)
+            .delete_many(doc! { "reportedAt": { "$lt": before.as_millisecond() } })
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Copies of reported messages: evidence for the moderators until the report is decided.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_store::StoreError;
+
+use crate::domain::{MessageId, Stored};
+
+/// A report of a message.
+#[derive(Debug, Clone)]
+pub struct NewReport {
+    /// Auth's number.
+    pub report: i64,
+    pub message: MessageId,
+    /// Who is said to have sent the message.
+    pub author: Account,
+    /// Who says to have received it.
+    pub reporter: Account,
+    pub at: Timestamp,
+}
+
+impl NewReport {
+    /// Whether a message is the reported one: its author sent it to the reporter, and it has a text. Nobody reports a conversation of others.
+    pub fn is_about(&self, stored: &Stored) -> bool {
+        let (sender, receiver) = (&stored.message.sender.account, &stored.message.receiver.account);
+        *sender == self.author && *receiver == self.reporter && stored.state.retracted_at.is_none()
+    }
+}
+
+/// A message as it was when it was reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedMessage {
+    pub text: String,
+    /// As its sender's phone had it.
+    pub date: i64,
+}
+
+#[async_trait]
+pub trait Reports: Send + Sync {
+    /// Copies a reported message, unless the report has a copy or was closed; false if the message is not there or not the reporter's.
+    async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError>;
+
+    /// Deletes the copy, and keeps a later [`Reports::keep_reported`] from making another.
+    async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError>;
+
+    async fn reported(&self, report: i64) -> Result<Option<ReportedMessage>, StoreError>;
+
+    /// Deletes what is left of reports from before that moment.
+    async fn forget_reported(&self, before: Timestamp) -> Result<(), StoreError>;
+}

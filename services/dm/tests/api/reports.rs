@@ -1,0 +1,111 @@
+//! Copies of reported messages for moderators.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, Role};
+use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+
+use super::stream::{frame, open, typed};
+use super::{Dm, read, two};
+
+on_both_engines!(
+    a_reported_text_is_shown_to_moderators_until_it_is_decided,
+    nobody_reports_a_conversation_of_others,
+);
+
+fn report(
+    action: ModerationAction,
+    author: &Person,
+    message: &str,
+    by: Option<&Person>,
+    number: i64,
+) -> ContentModerated {
+    ContentModerated {
+        action,
+        author: author.account.clone(),
+        content: ModeratedContent::Message {
+            message: message.to_owned(),
+            reporter: by.map(|by| by.account.clone()),
+        },
+        report: Some(number),
+    }
+}
+
+async fn reported(dm: &Dm, who: &Person, number: &str) -> (StatusCode, Value) {
+    let request = dm
+        .client
+        .get(dm.at("admin/reportedContent"))
+        .query(&[("report", number)]);
+    read(who.sign(request)).await
+}
+
+async fn send(dm: &Dm, from: &Person, to: &str, text: &str) -> String {
+    let mut socket = open(dm, from, "").await;
+    socket.send(typed(text, to, text)).await;
+    let accepted = frame(&mut socket, "accepted").await;
+    accepted["data"]["messageId"].as_str().unwrap().to_owned()
+}
+
+async fn expect(dm: &Dm, who: &Person, number: &str, status: StatusCode) -> Value {
+    eventually("the report is applied", async || {
+        let (found, body) = reported(dm, who, number).await;
+        (found == status).then_some(body)
+    })
+    .await
+}
+
+async fn a_reported_text_is_shown_to_moderators_until_it_is_decided(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let boss = bed
+        .person_with_role("boss@example.com+google", "boss", Role::Moderator)
+        .await;
+    let id = send(&dm, &kim, "lee", "an insult").await;
+    bed.publish(report(ModerationAction::Reported, &kim, &id, Some(&lee), 7))
+        .await;
+    let shown = expect(&dm, &boss, "7", StatusCode::OK).await;
+    assert_eq!(shown["text"], "an insult");
+    assert!(shown["date"].as_i64().is_some(), "{shown}");
+    for other in [&kim, &lee] {
+        let (status, body) = reported(&dm, other, "7").await;
+        assert_eq!(
+            (status, &body["code"]),
+            (StatusCode::FORBIDDEN, &json!("role-required"))
+        );
+    }
+    // What the author does with it later changes nothing.
+    let (status, _) = dm.post(&kim, "cancelMessage", &[("id", &id)]).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(reported(&dm, &boss, "7").await.1["text"], "an insult");
+
+    bed.publish(report(ModerationAction::Closed, &kim, &id, None, 7)).await;
+    let closed = expect(&dm, &boss, "7", StatusCode::NOT_FOUND).await;
+    assert_eq!(closed["code"], "no-such-report");
+    // Reported once more: the message has no text any more.
+    let other = send(&dm, &kim, "lee", "another").await;
+    bed.publish(report(ModerationAction::Reported, &kim, &id, Some(&lee), 8))
+        .await;
+    bed.publish(report(ModerationAction::Reported, &kim, &other, Some(&lee), 9))
+        .await;
+    expect(&dm, &boss, "9", StatusCode::OK).await;
+    assert_eq!(reported(&dm, &boss, "8").await.0, StatusCode::NOT_FOUND);
+}
+
+async fn nobody_reports_a_conversation_of_others(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let boss = bed
+        .person_with_role("boss@example.com+google", "boss", Role::Moderator)
+        .await;
+    let id = send(&dm, &kim, "lee", "between us").await;
+    // One account is the key of all these events: the last one is applied last.
+    for (number, by) in [(1, Some(&park)), (2, None), (3, Some(&kim)), (4, Some(&lee))] {
+        bed.publish(report(ModerationAction::Reported, &kim, &id, by, number))
+            .await;
+    }
+    expect(&dm, &boss, "4", StatusCode::OK).await;
+    for number in ["1", "2", "3"] {
+        assert_eq!(reported(&dm, &boss, number).await.0, StatusCode::NOT_FOUND, "{number}");
+    }
+}
