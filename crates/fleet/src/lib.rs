@@ -3,6 +3,7 @@
 
 pub mod acls;
 pub mod app;
+pub mod connection_log;
 mod console;
 pub mod dead_letters;
 pub mod demo;

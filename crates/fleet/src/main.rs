@@ -15,7 +15,7 @@ use sosohappy_events::types::Role;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
 use sosohappy_fleet::secrets::Secrets;
-use sosohappy_fleet::{acls, demo, entry, export, grant_role, import, launch, mirror, topics};
+use sosohappy_fleet::{acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, topics};
 
 const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
@@ -50,6 +50,8 @@ enum Command {
     DeadLetters(DeadLetters),
     /// Give an account a role, such as the first admin, in a running fleet
     GrantRole(GrantRole),
+    /// Show when and from where an account connected, also one that has resigned; each use is in the audit
+    ConnectionLog(ConnectionLog),
     /// Import accounts, posts and messages of the legacy Spring services; repeatable, also while these services run
     Import(Import),
     /// Export accounts, posts and messages to the databases of the legacy Spring services, to undo a migration step
@@ -105,6 +107,29 @@ impl GrantRole {
     async fn run(self) -> anyhow::Result<()> {
         let token = Secrets::find(&self.data)?.operator_token;
         grant_role::run(&self.auth, &token, &self.account, self.role).await
+    }
+}
+
+#[derive(Debug, Args)]
+struct ConnectionLog {
+    /// The account: email+provider
+    #[arg(value_name = "ACCOUNT", value_parser = account)]
+    account: Account,
+    /// Why it is opened, for the audit
+    #[arg(long, value_name = "TEXT")]
+    note: String,
+    /// The URL of auth
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8890")]
+    auth: String,
+    /// The folder of the fleet's data, whose operator token is used unless `SOSOHAPPY_OPERATOR_TOKEN` is set
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+}
+
+impl ConnectionLog {
+    async fn run(self) -> anyhow::Result<()> {
+        let token = Secrets::find(&self.data)?.operator_token;
+        connection_log::run(&self.auth, &token, &self.account, &self.note).await
     }
 }
 
@@ -599,6 +624,7 @@ fn main() -> ExitCode {
         Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
         Some(Command::Export(export)) => export.run(),
         Some(Command::GrantRole(grant)) => block_on(grant.run()),
+        Some(Command::ConnectionLog(log)) => block_on(log.run()),
         Some(Command::Import(import)) => import.run(),
         Some(Command::Topics(topics)) => topics.run(),
         Some(Command::DeadLetters(command)) => block_on(command.run()),

@@ -2,6 +2,7 @@
 
 mod app;
 mod authenticate;
+mod connections;
 mod consumers;
 mod domain;
 mod email_accounts;
@@ -89,13 +90,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
         metrics: Metrics::register(&context.metrics),
         failed_sign_ins: limit(&settings, &context, |settings| settings.sign_in.failures_per_minute),
-        reports: limit(&settings, &context, |settings| settings.moderation.reports_per_minute),
         failed_sign_ins_of_all: {
             let clock = context.clock.clone();
             settings.follow(move |settings, before| {
                 KeyedLimiter::renewed(before, settings.sign_in.failures_of_all_per_minute, 1, &clock)
             })
         },
+        reports: limit(&settings, &context, |settings| settings.moderation.reports_per_minute),
         mixed: Mixed::new(settings.part(|settings| settings.fleet.clone())),
         provider_tokens: ProviderTokens::of(&current.tokens.provider_keys, &provider_key)?,
         providers: Providers::of(&current)?,

@@ -384,6 +384,33 @@ pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error
     .await
 }
 
+/// Records that an operator opens the connection log of an account; returns the account as it is stored. One that has resigned leaves its keyed
+/// hash only.
+pub async fn note_opened_log(app: &App, account: &Account, note: &Remark) -> Result<Account, Error> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person_at(account).await?;
+        let stored = person.as_ref().map_or(account, |person| &person.account);
+        let decision = Decision {
+            action: action::OPEN_CONNECTION_LOG,
+            actor: None,
+            target: stored,
+            subject: String::new(),
+            reason: "",
+            note: note.as_str(),
+        };
+        if person.is_some() {
+            audit(app, tx.as_mut(), &decision, app.now()).await?;
+        } else {
+            append_audit(app, tx.as_mut(), &decision, app.now()).await?;
+        }
+        let stored = stored.clone();
+        tx.commit().await?;
+        Ok(stored)
+    })
+    .await
+}
+
 async fn notify(
     app: &App,
     tx: &mut dyn Transaction,
@@ -424,28 +451,36 @@ struct Decision<'a> {
 
 /// Adds the entry of a decision to the audit, in the transaction of its effect and as its last step: the end of the audit stays locked.
 async fn audit(app: &App, tx: &mut dyn Transaction, decision: &Decision<'_>, at: Timestamp) -> Result<(), Error> {
-    let target = app.hasher.hash(decision.target);
-    let actor = decision.actor.map(|actor| (app.hasher.hash(actor), actor));
-    tx.name_audited(&target, decision.target).await?;
-    if let Some((hash, actor)) = &actor {
-        tx.name_audited(hash, actor).await?;
+    for account in [Some(decision.target), decision.actor].into_iter().flatten() {
+        tx.name_audited(&app.hasher.hash(account), account).await?;
     }
+    let entry = append_audit(app, tx, decision, at).await?;
+    if !decision.note.is_empty() {
+        tx.insert_audit_note(entry, decision.target, decision.note).await?;
+    }
+    Ok(())
+}
+
+/// Adds the entry, which holds no personal data; returns its number.
+async fn append_audit(
+    app: &App,
+    tx: &mut dyn Transaction,
+    decision: &Decision<'_>,
+    at: Timestamp,
+) -> Result<i64, Error> {
+    let actor = decision.actor.map(|actor| app.hasher.hash(actor).to_vec());
     let note = (!decision.note.is_empty()).then(|| app.hasher.hash_note(decision.note).to_vec());
     let head = tx.lock_audit().await?;
     let entry = AuditEntry {
         entry: head.entry + 1,
         at,
         action: decision.action.to_owned(),
-        actor: actor.map(|(hash, _)| hash.to_vec()).unwrap_or_default(),
-        target: target.to_vec(),
+        actor: actor.unwrap_or_default(),
+        target: app.hasher.hash(decision.target).to_vec(),
         subject: decision.subject.clone(),
         reason: decision.reason.to_owned(),
         note: note.unwrap_or_default(),
     };
     tx.insert_audit(&entry, &entry.digest(&head.digest)).await?;
-    if !decision.note.is_empty() {
-        tx.insert_audit_note(entry.entry, decision.target, decision.note)
-            .await?;
-    }
-    Ok(())
+    Ok(entry.entry)
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod block;
+mod connections;
 mod email;
 mod fleet;
 mod follow;
@@ -75,6 +76,7 @@ pub fn routes(app: Arc<App>, credentials: &Credentials) -> OpenApiRouter {
         .routes(routes!(fleet::muted_words_of));
     let operators = OpenApiRouter::new()
         .routes(routes!(role::grant_role))
+        .routes(routes!(connections::open_connection_log))
         .routes(routes!(resignations::show_resignations));
 
     let all = open

@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
+use sosohappy_common::http::ClientAddress;
 use sosohappy_events::Topic;
 use sosohappy_events::types::{AccessTokenIssued, Device, NicknameSet, Role, SessionExpired, SessionId, TokenDigest};
 use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
+use crate::connections::{self, ConnectionKind};
 use crate::domain::claims::{Claims, Kind};
 use crate::domain::legacy::LegacyToken;
 use crate::domain::person::Person;
@@ -49,7 +51,9 @@ pub async fn enter(
     device_token: Option<&str>,
 ) -> Result<Admitted, Error> {
     let at = person.changed_at;
+    let client = origin.client;
     let (session, tokens) = open(app, tx, &person, origin, at).await?;
+    connections::record(app, tx, &person.account, ConnectionKind::SignIn, client.as_ref()).await?;
     let (account, nickname) = (person.account, person.nickname.as_str().to_owned());
     let named = NicknameSet {
         account: account.clone(),
@@ -112,7 +116,12 @@ async fn refuse_suspended(tx: &mut dyn Transaction, person: &Person) -> Result<(
 }
 
 /// Returns fresh tokens for a refresh token. One whose successor was used closes the session: either of the two was stolen.
-pub async fn renew(app: &App, account: &Account, refresh: &str, place: Option<&str>) -> Result<Tokens, Error> {
+pub async fn renew(
+    app: &App,
+    account: &Account,
+    refresh: &str,
+    client: Option<&ClientAddress>,
+) -> Result<Tokens, Error> {
     let legacy = || app.keyring.read_legacy(refresh, Kind::RefreshToken);
     let shown = app
         .keyring
@@ -120,7 +129,7 @@ pub async fn renew(app: &App, account: &Account, refresh: &str, place: Option<&s
         .or_else(|| legacy().map(LegacyToken::refresh_claims))
         .filter(|claims| claims.email == *account);
     let renewed = match shown {
-        Some(claims) => retrying(|| renew_once(app, &claims, place)).await?,
+        Some(claims) => retrying(|| renew_once(app, &claims, client)).await?,
         None => Renewed::Refused,
     };
     app.metrics.reissues.with_label_values(&[renewed.outcome()]).inc();
@@ -148,7 +157,7 @@ impl Renewed {
     }
 }
 
-async fn renew_once(app: &App, shown: &Claims, place: Option<&str>) -> Result<Renewed, Error> {
+async fn renew_once(app: &App, shown: &Claims, client: Option<&ClientAddress>) -> Result<Renewed, Error> {
     let mut tx = app.store.begin().await?;
     let Some(person) = tx.person(&shown.email).await? else {
         return Ok(Renewed::Refused);
@@ -183,7 +192,8 @@ async fn renew_once(app: &App, shown: &Claims, place: Option<&str>) -> Result<Re
         Presented::Living => Renewed::Rotated,
     };
     session.stamped_at = stamp::after(session.stamped_at, now);
-    session.origin.place = place.map(str::to_owned).or(session.origin.place);
+    let place = client.map(|client| client.class().to_owned());
+    session.origin.place = place.or(session.origin.place);
     if presented == Presented::Living {
         session.refresh = new_refresh(app, &session.origin, session.stamped_at);
         session.previous = Some((shown, now));
@@ -193,6 +203,7 @@ async fn renew_once(app: &App, shown: &Claims, place: Option<&str>) -> Result<Re
     }
     tx.update_session(&session).await?;
     let tokens = issue(app, tx.as_mut(), &session, person.role).await?;
+    connections::record(app, tx.as_mut(), &session.account, ConnectionKind::Reissue, client).await?;
     app.commit(tx).await?;
     Ok(answer(tokens))
 }

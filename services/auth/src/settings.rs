@@ -46,6 +46,7 @@ pub struct Settings {
     pub kakao: KakaoSettings,
     pub moderation: Moderation,
     pub contact: Contact,
+    pub connection_log: ConnectionLog,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -68,13 +69,13 @@ pub struct SignIn {
     pub code_lifetime: Duration,
     /// Failed sign-ins a minute of one account.
     pub failures_per_minute: Rate,
-}
-
     /// Failed sign-ins a minute of all accounts.
     pub failures_of_all_per_minute: Rate,
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub slow_down: Duration,
+}
+
 impl SignIn {
     pub fn provider(&self, provider: Provider) -> &ProviderSettings {
         match provider {
@@ -117,8 +118,8 @@ pub struct EmailAccounts {
 #[schemars(deny_unknown_fields)]
 pub struct MailSettings {
     pub url: Option<SecretUrl>,
-    pub from: String,
     pub ca: Option<PathBuf>,
+    pub from: String,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -324,6 +325,16 @@ pub struct KakaoSettings {
 pub struct Contact {
     pub email: String,
     pub url: String,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct ConnectionLog {
+    pub enabled: bool,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub retention: Duration,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The port of auth's store: reads without a transaction, writes in transactions that also hold their events. Adapters for `SQLite` and `MySQL`
 //! over one text.
 
+pub mod connections;
 pub mod email;
 pub mod external_calls;
 pub mod imports;
@@ -26,6 +27,7 @@ use crate::domain::page::Page;
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
+use crate::store::connections::{ConnectionTransaction, Connections};
 use crate::store::email::{EmailStore, EmailTransaction};
 use crate::store::external_calls::{ExternalCallTransaction, ExternalCalls};
 use crate::store::imports::{ImportTransaction, Imports};
@@ -115,7 +117,7 @@ pub struct Unfinished {
 }
 
 #[async_trait]
-pub trait Store: EmailStore + ExternalCalls + Imports + Moderation + Ping + std::fmt::Debug {
+pub trait Store: Connections + EmailStore + ExternalCalls + Imports + Moderation + Ping + std::fmt::Debug {
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 
     async fn person(&self, account: &Account) -> Result<Option<Person>, StoreError>;
@@ -212,7 +214,7 @@ pub trait Store: EmailStore + ExternalCalls + Imports + Moderation + Ping + std:
 /// orders would wait for each other.
 #[async_trait]
 pub trait Transaction:
-    EmailTransaction + ExternalCallTransaction + ImportTransaction + ModerationTransaction + Send
+    ConnectionTransaction + EmailTransaction + ExternalCallTransaction + ImportTransaction + ModerationTransaction + Send
 {
     /// Records that a code was used, until it expires; false if it was used before. Of several transactions with the same code one
     /// gets true.

@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, Transient, retrying};
 use crate::app::{App, later};
 use crate::error::Error;
 use crate::store::Transaction;
-use crate::{email_accounts, moderation, resignations, sessions};
+use crate::{connections, email_accounts, moderation, resignations, sessions};
 
 /// How late a timer may be.
 const EVERY: Duration = Duration::from_millis(500);
@@ -54,6 +54,7 @@ pub fn spawn(app: &Arc<App>) {
                 report(&app, "reserved-nicknames", forget_reservations(&app).await);
                 report(&app, "email-codes", email_accounts::forget_codes(&app).await);
                 report(&app, "muted-words", forget_muted_words(&app).await);
+                report(&app, "connection-log", connections::forget(&app).await);
                 report(&app, "reports", look_at_reports(&app).await);
                 report(&app, "tombstones", resignations::release_tombstones(&app).await);
             }

@@ -31,6 +31,12 @@ impl ClientAddress {
         }
     }
 
+    /// Returns the IPv4 address, or the IPv6 network of 64 bits. Personal data: it reaches no log line.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        self.0
+    }
+
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {

@@ -269,6 +269,7 @@ pub mod action {
     pub const SUSPENSION_ENDED: &str = "suspensionEnded";
     /// Hidden at once, for its reason.
     pub const HIDDEN_AT_ONCE: &str = "hiddenAtOnce";
+    pub const OPEN_CONNECTION_LOG: &str = "openConnectionLog";
     pub const GRANT_ROLE: &str = "grantRole";
     pub const REFUSE_ROLE: &str = "refuseRole";
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_common::http::ClientAddress;
 use sosohappy_events::types::SessionId;
 
 use super::person::Identity;
@@ -28,6 +29,8 @@ pub struct Origin {
     pub device: Option<String>,
     /// The class of the address that it was last used from.
     pub place: Option<String>,
+    /// The address that it is opened from, for the connection log; not stored with the session.
+    pub client: Option<ClientAddress>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,14 +60,14 @@ pub enum Presented {
 }
 
 impl Session {
-    pub fn judge(&self, shown: &RefreshId, now: Timestamp) -> Presented {
-        if self.refresh.expires_at <= now {
-            return Presented::Expired;
     /// Whether the session was opened with that identity. An older release has not written with which: it may have been this one.
     pub fn may_be_opened_with(&self, identity: &Identity) -> bool {
         self.origin.identity.as_ref().is_none_or(|opened| opened == identity)
     }
 
+    pub fn judge(&self, shown: &RefreshId, now: Timestamp) -> Presented {
+        if self.refresh.expires_at <= now {
+            return Presented::Expired;
         }
         if *shown == self.refresh.id {
             return Presented::Living;

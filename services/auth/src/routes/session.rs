@@ -313,7 +313,8 @@ pub fn origin_of(app: &App, identity: Identity, headers: &HeaderMap, client: Opt
         opened_at: Some(app.now()),
         identity: Some(identity),
         device: device_of(headers),
-        place: place_of(client),
+        place: client.map(|client| client.class().to_owned()),
+        client: client.copied(),
     }
 }
 
@@ -480,8 +481,7 @@ pub async fn reissue_token(
     let (Some(account), Some(refresh)) = (account, refresh) else {
         return Err(Error::RefreshRefused);
     };
-    let place = place_of(address.as_deref());
-    sessions::renew(&app, &account, refresh, place.as_deref())
+    sessions::renew(&app, &account, refresh, address.as_deref())
         .await
         .map(TokenHeaders)
 }
@@ -498,10 +498,6 @@ fn device_of(headers: &HeaderMap) -> Option<String> {
         .take(DEVICE_CHARS)
         .collect();
     Some(agent).filter(|agent| !agent.is_empty())
-}
-
-fn place_of(address: Option<&ClientAddress>) -> Option<String> {
-    address.map(|address| address.class().to_owned())
 }
 
 /// An address may hold more than ASCII, so the bytes are read as UTF-8.

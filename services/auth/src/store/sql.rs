@@ -24,6 +24,8 @@ use crate::store::{
     AccessToken, Direction, PendingResignation, RelatedPerson, Store, Tombstone, Transaction, Unfinished,
 };
 
+#[path = "sql/connections.rs"]
+mod connections;
 #[path = "sql/email.rs"]
 mod email;
 #[path = "sql/external_calls.rs"]

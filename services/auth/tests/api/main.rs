@@ -1,6 +1,7 @@
 //! The auth service from outside, on both engine sets.
 
 mod block;
+mod connections;
 mod cost;
 mod email;
 mod fleet;

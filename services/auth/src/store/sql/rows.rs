@@ -74,6 +74,7 @@ pub fn session(row: &Row) -> Result<Session, StoreError> {
             identity: issuer.map(|issuer| Identity { issuer, subject }),
             device: row.try_get_unchecked("device")?,
             place: row.try_get_unchecked("place")?,
+            client: None,
         },
         previous: previous.map(RefreshId).zip(rotated_at),
     })
