@@ -1,6 +1,7 @@
 //! Rules for every route of the fleet, checked with the API documents that the services generate.
 
 mod documents;
+mod logs;
 mod openapi;
 mod refusals;
 mod routes;

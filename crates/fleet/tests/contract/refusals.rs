@@ -13,12 +13,33 @@ use sosohappy_fleet::app::{Addresses, Phone, Tokens};
 use sosohappy_testkit::{Cluster, eventually};
 
 use crate::routes::{self, Route};
-use crate::{addresses, binaries};
+use crate::{addresses, binaries, logs};
 
 /// A signed-in account with a nickname.
 struct Person {
     nickname: String,
     tokens: Tokens,
+}
+
+impl Person {
+    /// Returns what must not reach a log line.
+    fn secrets(&self) -> Vec<String> {
+        vec![bare(&self.tokens.access), bare(&self.tokens.refresh)]
+    }
+}
+
+fn bare(token: &str) -> String {
+    token.trim_start_matches("Bearer ").to_owned()
+}
+
+/// A fleet that logs all that it can.
+async fn verbose_fleet() -> Cluster {
+    let settings = logs::verbose();
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    Cluster::embedded_with(binaries(), &settings).await
 }
 
 async fn person(addresses: &Addresses, name: &str) -> Person {
@@ -52,7 +73,7 @@ impl Route {
                 "happiness" => "5",
                 "categoryList" => "coffee",
                 "wordList" => "spoiler",
-                "text" | "introduction" => "a small happiness",
+                "text" | "introduction" | "note" => logs::TEXT,
                 "language" => "ko",
                 "platform" => "ios",
                 "isPublic" | "accepted" => "true",
@@ -68,24 +89,23 @@ impl Route {
                 "idList" | "messageId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest"
-                | "payload" | "app_id" | "user_id" | "referrer_type" => "something",
+                | "payload" | "app_id" | "user_id" | "referrer_type" => logs::IDENTIFIER,
+                "password" | "newPassword" => logs::PASSWORD,
+                "code" => logs::CODE,
+                "idToken" => logs::ID_TOKEN,
+                "nonce" => logs::NONCE,
+                "authorizationCode" => logs::AUTHORIZATION_CODE,
+                "deviceToken" => logs::DEVICE_TOKEN,
                 "all"
                 | "expiresAt"
                 | "muted"
                 | "comment"
                 | "message"
                 | "until"
-                | "note"
                 | "open"
                 | "sort"
                 | "state"
                 | "codeChallengeMethod"
-                | "deviceToken"
-                | "idToken"
-                | "password"
-                | "newPassword"
-                | "code"
-                | "nonce"
                 | "socketOffList"
                 | "pushOffList"
                 | "quietHours"
@@ -97,7 +117,6 @@ impl Route {
                 | "muteConversation"
                 | "unmuteConversation"
                 | "cursor"
-                | "authorizationCode"
                 | "since"
                 | "v"
                 | "visibility"
@@ -172,13 +191,14 @@ async fn assert_refused(route: &Route, who: &str, response: Response) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_admits_its_owner_only() {
-    let fleet = Cluster::embedded(binaries()).await;
+    let fleet = verbose_fleet().await;
     let addresses = &addresses(fleet.replicas[0]);
     let other = person(addresses, "other").await;
-    let mut acting = 0;
+    let (mut acting, mut secrets) = (0, other.secrets());
     for (number, route) in routes::all(addresses).await.into_iter().enumerate() {
         // A new account for each route: some routes end a session or delete the account.
         let owner = person(addresses, &format!("owner{number}")).await;
+        secrets.extend(owner.secrets());
         let mine = route.values(&owner, &other);
         let (account, access) = (owner.tokens.account.as_str(), owner.tokens.access.as_str());
         if route.closed {
@@ -231,6 +251,7 @@ async fn every_route_admits_its_owner_only() {
         }
     }
     assert!(acting > 15, "only {acting} routes were tested with another account");
+    logs::assert_clean(&fleet, &secrets);
 }
 
 /// The roles above a member's, the lower one first.
@@ -318,7 +339,7 @@ async fn person_with_role(fleet: &Cluster, addresses: &Addresses, name: &str, ro
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_route_admits_a_forged_token_or_who_is_out() {
-    let fleet = Cluster::embedded(binaries()).await;
+    let fleet = verbose_fleet().await;
     let addresses = &addresses(fleet.replicas[0]);
     let (owner, other) = (person(addresses, "owner").await, person(addresses, "other").await);
     let (suspended, resigned) = (person(addresses, "banned").await, person(addresses, "left").await);
@@ -367,6 +388,11 @@ async fn no_route_admits_a_forged_token_or_who_is_out() {
     }
     // The owner was kept out by none of it.
     assert_eq!(sent(call("/sessions"), &owner, &[]).await, StatusCode::OK);
+    let mut secrets: Vec<String> = forged.iter().map(|token| bare(token)).collect();
+    for person in [&owner, &other, &suspended, &resigned, &admin] {
+        secrets.extend(person.secrets());
+    }
+    logs::assert_clean(&fleet, &secrets);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

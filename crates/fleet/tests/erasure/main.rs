@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::future::join_all;
 use image::{ImageFormat, RgbImage};
-use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
 use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone};
 use sosohappy_testkit::{Cluster, eventually};
 
@@ -24,6 +24,7 @@ const POSTS: i64 = 24;
 const COMMENTS: i64 = 8;
 const MESSAGES: i64 = 8;
 const MUTED: usize = 4;
+const DRAFTS: i64 = 3;
 
 /// `erasure.deadline` of the test.
 const DEADLINE: &str = "16s";
@@ -199,11 +200,55 @@ async fn plant(addresses: &Addresses, witness: &Phone) -> (Phone, Planted) {
         (history == messages).then_some(())
     })
     .await;
+    plant_copies(addresses, &phone, witness, &mut planted).await;
     (phone, planted)
 }
 
-/// POSTs a form as an account; it succeeds.
-async fn call(phone: &Phone, base: &str, path: &str, form: &[(&str, &str)]) {
+/// Leaves traces beside the content itself: drafts, scheduled messages, former texts, reports and their copies, push tokens.
+async fn plant_copies(addresses: &Addresses, phone: &Phone, witness: &Phone, planted: &mut Planted) {
+    let nickname = phone.nickname.as_str();
+    for day in 0..DRAFTS {
+        let (date, text) = ((MONTH + (POSTS + day) * DAY).to_string(), planted.text());
+        let draft = [("nickname", nickname), ("date", &date), ("text", &text)];
+        call(phone, &addresses.feed, "feed-service/saveDraft", &draft).await;
+    }
+    let send_at = (SystemClock.now() + Duration::from_hours(24)).to_string();
+    let scheduled = [
+        ("receiver", witness.nickname.as_str()),
+        ("text", &planted.text()),
+        ("sendAt", &send_at),
+    ];
+    call(phone, &addresses.dm, "dm-service/scheduleMessage", &scheduled).await;
+    let pair = [
+        ("sender", nickname),
+        ("receiver", &witness.nickname),
+        ("cursor", "start"),
+    ];
+    let page = call(phone, &addresses.dm, "dm-service/findDirectMessage", &pair).await;
+    let id = page["content"][0]["id"]
+        .as_str()
+        .expect("a message has an id")
+        .to_owned();
+    let edit = [("id", id.as_str()), ("text", &planted.text())];
+    call(phone, &addresses.dm, "dm-service/editMessage", &edit).await;
+    let report = [
+        ("nickname", nickname),
+        ("message", &id),
+        ("reason", "harassment"),
+        ("text", &planted.text()),
+    ];
+    call(witness, &addresses.auth, "auth-service/report", &report).await;
+    let device = [
+        ("deviceToken", planted.text()),
+        ("platform", "ios".to_owned()),
+        ("language", "ko".to_owned()),
+    ];
+    let device = device.each_ref().map(|(name, value)| (*name, value.as_str()));
+    call(phone, &addresses.notice, "notice-service/registerDevice", &device).await;
+}
+
+/// POSTs a form as an account; it succeeds. Returns the answer.
+async fn call(phone: &Phone, base: &str, path: &str, form: &[(&str, &str)]) -> serde_json::Value {
     let tokens = phone.tokens.as_ref().expect("signed in");
     let request = sosohappy_common::tls::client()
         .post(format!("{base}/{path}"))
@@ -211,7 +256,9 @@ async fn call(phone: &Phone, base: &str, path: &str, form: &[(&str, &str)]) {
         .header("email", &tokens.account)
         .form(form);
     let answer = request.send().await.unwrap();
-    assert_eq!(answer.status(), 200, "{path}: {}", answer.text().await.unwrap());
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert_eq!(status, 200, "{path}: {text}");
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
