@@ -9,6 +9,7 @@ mod mirror;
 mod report;
 mod rolling;
 mod route;
+mod sessions;
 mod sockets;
 mod start;
 
@@ -43,6 +44,8 @@ enum Command {
     Flood,
     /// Measure time and memory of `fleet import spring` for 100,000 posts with pictures, on the real engines
     Import,
+    /// Measure sign-ins, password log-ins and re-issues a second
+    Sessions,
     /// Measure what `fleet mirror` adds to an answer, and how fast a route steps back
     Mirror,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Some(Command::Flood) => block_on(flood::run(&arguments.report)),
         Some(Command::Import) => block_on(import::run(&arguments.report)),
         Some(Command::Mirror) => block_on(mirror::run(&arguments.report)),
+        Some(Command::Sessions) => block_on(sessions::run(&arguments.report)),
         Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
         None => block_on(measure(arguments.report)),
     };
