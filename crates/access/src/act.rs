@@ -96,9 +96,11 @@ pub async fn own(caller: &Caller, names: &dyn Names, acting: Acting<'_>) -> Resu
 }
 
 async fn own_nickname(caller: &Caller, names: &dyn Names, nickname: &str) -> Result<(), Problem> {
+    // Asked first: the last names may be read between a look-up that has missed them and the answer.
+    let is_catching_up = names.is_catching_up();
     let known = match names.account_of(nickname).await {
         // Auth is asked below, whatever the directory does not know yet.
-        Err(Denied::Unavailable) if names.is_catching_up() => None,
+        Err(Denied::Unavailable) if is_catching_up => None,
         known => known?,
     };
     if known.as_ref() == Some(&caller.account) {
@@ -107,7 +109,7 @@ async fn own_nickname(caller: &Caller, names: &dyn Names, nickname: &str) -> Res
     match names.account_of_caller(caller, nickname).await {
         Ok(account) if account.as_ref() == Some(&caller.account) => Ok(()),
         // The caller's name may not have been read yet, and the account known to have it may have had it before.
-        Ok(None) | Err(Denied::Unavailable) if names.is_catching_up() => Err(Problem::unavailable()),
+        Ok(None) | Err(Denied::Unavailable) if is_catching_up => Err(Problem::unavailable()),
         // Auth is unavailable. A nickname that the directory knows belongs to another account (refused below); an unknown one may be
         // the caller's new nickname, so the client has to retry.
         Err(Denied::Unavailable) if known.is_none() => Err(Problem::unavailable()),

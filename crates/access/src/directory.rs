@@ -99,6 +99,8 @@ impl Names for DirectoryNames {
         if let Some(account) = self.accounts.get(nickname).await {
             return Ok(Some(account));
         }
+        // Asked first: the name may be read, as the last one, between the look-up and the answer.
+        let is_catching_up = self.is_catching_up();
         let account = match self
             .directory
             .account_of(nickname)
@@ -110,7 +112,7 @@ impl Names for DirectoryNames {
         };
         match &account {
             Some(account) => self.accounts.insert(nickname.to_owned(), account.clone()).await,
-            None if self.is_catching_up() => return Err(Denied::Unavailable),
+            None if is_catching_up => return Err(Denied::Unavailable),
             None => {}
         }
         Ok(account)

@@ -89,9 +89,11 @@ impl Registry {
     /// Asks auth about a token that the topic has not delivered, and inserts a valid one.
     async fn ask(&self, account: &Account, digest: &TokenDigest) -> Result<Verdict, Denied> {
         if self.0.revalidation.auth.is_spring() {
+            // Asked first: the last records may be read between the last look and the answer.
+            let is_catching_up = self.0.is_catching_up();
             return match self.wait(account, digest).await {
                 // Its record may be among those that have not been read yet.
-                Verdict::Unknown if self.0.is_catching_up() => Err(Denied::Unavailable),
+                Verdict::Unknown if is_catching_up => Err(Denied::Unavailable),
                 verdict => Ok(verdict),
             };
         }

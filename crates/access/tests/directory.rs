@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 use sosohappy_access::introspection::{LookupRequest, LookupResponse};
 use sosohappy_access::{AuthClient, Denied, DirectoryNames, Names};
-use sosohappy_common::lifecycle::Lifecycle;
+use sosohappy_common::lifecycle::{Gate, Lifecycle};
 use sosohappy_common::settings::{Access, Live};
 use sosohappy_common::{Account, Context};
 use sosohappy_store::{Directory, sqlite};
@@ -26,6 +26,8 @@ struct Auth {
     /// A Spring auth has no such call.
     is_spring: Mutex<bool>,
     asked: AtomicUsize,
+    /// Opened by the next call.
+    gate: Mutex<Option<Gate>>,
 }
 
 async fn lookup(
@@ -33,6 +35,9 @@ async fn lookup(
     Json(request): Json<LookupRequest>,
 ) -> Result<Json<LookupResponse>, StatusCode> {
     auth.asked.fetch_add(1, Ordering::SeqCst);
+    if let Some(gate) = auth.gate.lock().take() {
+        gate.open();
+    }
     if *auth.is_spring.lock() {
         return Err(StatusCode::FORBIDDEN);
     }
@@ -221,6 +226,14 @@ async fn beside_a_spring_auth_only_published_names_are_known() {
     bench.set("kim", Some("kimchi"), 1).await;
     assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
     assert_eq!(bench.names.account_of("unknown").await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_name_is_not_unknown_when_the_last_names_are_read_meanwhile() {
+    let bench = bench().await;
+    *bench.auth.gate.lock() = Some(bench.lifecycle.gate("consumer-emailAndNickname"));
+    assert_eq!(bench.names.account_of("kimchi").await, Err(Denied::Unavailable));
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(None));
 }
 
 #[tokio::test]

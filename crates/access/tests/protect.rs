@@ -1,6 +1,7 @@
 //! Protected routes: headers in, status out; and the owner rule.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use axum::Router;
@@ -48,12 +49,17 @@ impl Authenticator for Tokens {
 #[derive(Debug)]
 struct Known {
     down: bool,
-    catching_up: bool,
+    catching_up: AtomicBool,
+    /// Whether the last names are read while the directory is asked.
+    caught_up_meanwhile: bool,
 }
 
 #[async_trait]
 impl Names for Known {
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
+        if self.caught_up_meanwhile {
+            self.catching_up.store(false, Ordering::SeqCst);
+        }
         Ok(match nickname {
             "kim" => Some(account("kim@example.com+kakao")),
             "lee" => Some(account("lee@example.com+kakao")),
@@ -70,7 +76,7 @@ impl Names for Known {
     }
 
     fn is_catching_up(&self) -> bool {
-        self.catching_up
+        self.catching_up.load(Ordering::SeqCst)
     }
 
     async fn nicknames_of(&self, _accounts: &[Account]) -> Result<Vec<Option<String>>, Denied> {
@@ -107,7 +113,8 @@ async fn open() {}
 fn routes(down: bool) -> OpenApiRouter {
     routes_with(Known {
         down,
-        catching_up: false,
+        catching_up: AtomicBool::new(false),
+        caught_up_meanwhile: false,
     })
 }
 
@@ -236,15 +243,18 @@ async fn a_name_is_not_denied_before_all_names_are_read() {
         (true, "?nickname=kimchi", StatusCode::SERVICE_UNAVAILABLE),
         (true, "?email=lee@example.com%2Bkakao", StatusCode::FORBIDDEN),
     ] {
-        let request = Request::post(format!("/save{query}"))
-            .header(EMAIL.0, EMAIL.1)
-            .header(LIVE.0, LIVE.1);
-        let names = Known {
-            down,
-            catching_up: true,
-        };
-        let (status, body) = ask(routes_with(names), request).await;
-        assert_eq!(status, expected, "{query}: {body}");
+        for caught_up_meanwhile in [false, true] {
+            let request = Request::post(format!("/save{query}"))
+                .header(EMAIL.0, EMAIL.1)
+                .header(LIVE.0, LIVE.1);
+            let names = Known {
+                down,
+                catching_up: AtomicBool::new(true),
+                caught_up_meanwhile,
+            };
+            let (status, body) = ask(routes_with(names), request).await;
+            assert_eq!(status, expected, "{query}: {body}");
+        }
     }
 }
 
