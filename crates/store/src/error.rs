@@ -132,7 +132,7 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 }
 
 /// The kinds of error that a code of an engine may mean.
-enum Kind {
+pub(crate) enum Kind {
     Conflict(String),
     Invalid,
     Retry,
@@ -142,7 +142,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn into_error(self, error: impl Into<anyhow::Error> + Display) -> StoreError {
+    pub(crate) fn into_error(self, error: impl Into<anyhow::Error> + Display) -> StoreError {
         match self {
             Self::Conflict(rule) => StoreError::Conflict(rule),
             Self::Invalid => StoreError::Invalid(error.into()),
@@ -241,7 +241,7 @@ impl From<mongodb::error::Error> for StoreError {
 }
 
 /// Codes of <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
-fn of_mongodb(code: i32, message: &str) -> Kind {
+pub(crate) fn of_mongodb(code: i32, message: &str) -> Kind {
     match code {
         11000 => Kind::Conflict(mongo_index(message).to_owned()),
         // Lock timeout, cursor not found, write conflict.

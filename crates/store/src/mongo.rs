@@ -22,6 +22,7 @@ mod lease;
 mod outbox;
 mod presence;
 mod sweeper;
+mod updates;
 
 pub use outbox::{OUTBOX, outbox_field};
 
@@ -138,6 +139,12 @@ impl Database {
     /// Deletes once what the task of [`Self::spawn_sweeper`] deletes every ten minutes.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         sweeper::sweep(self).await
+    }
+
+    /// Runs many updates of a collection with one command, in any order: documents with `q`, `u` and `upsert`. An upsert that meets a document
+    /// that does not fulfil its condition changes nothing, and is no error. The whole command has to fit into 16 MiB.
+    pub async fn update_each(&self, collection: &str, updates: Vec<Document>) -> Result<(), StoreError> {
+        updates::run(self, collection, updates).await
     }
 
     pub async fn ping(&self) -> Result<(), StoreError> {

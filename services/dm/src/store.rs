@@ -274,6 +274,8 @@ pub struct UnclaimedPage {
     pub messages: Vec<Unclaimed>,
     /// The last one that was looked at; none at the end.
     pub last: Option<MessageId>,
+    /// Whether there may be more behind it.
+    pub is_full: bool,
 }
 
 /// One suite of tests runs on both adapters.

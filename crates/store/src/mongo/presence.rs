@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::doc;
 use sosohappy_common::Account;
 
 use super::{Database, index};
@@ -30,29 +30,17 @@ impl Presence for MongoPresence {
     async fn hold(&self, instance: &str, accounts: &[Account], until: Timestamp) -> Result<(), StoreError> {
         let mut failed = None;
         for accounts in accounts.chunks(BATCH) {
-            let updates: Vec<Document> = accounts
-                .iter()
-                .map(|account| {
-                    let fields = doc! {
-                        "account": account.as_str(),
-                        "instance": instance,
-                        "held_until": until.as_millisecond(),
-                    };
-                    doc! { "q": { "_id": id(account, instance) }, "u": { "$set": fields }, "upsert": true }
-                })
-                .collect();
-            // A raw command, because the driver's bulk write needs a server of version 8.
-            let command = doc! {
-                "update": COLLECTION,
-                "updates": updates,
-                "ordered": false,
-                "writeConcern": { "w": "majority", "j": true },
-            };
+            let updates = accounts.iter().map(|account| {
+                let fields = doc! {
+                    "account": account.as_str(),
+                    "instance": instance,
+                    "held_until": until.as_millisecond(),
+                };
+                doc! { "q": { "_id": id(account, instance) }, "u": { "$set": fields }, "upsert": true }
+            });
             // A failed command must not stop the next batches.
-            match self.0.database().run_command(command).await {
-                Ok(answer) => failed = failed.or(refused(&answer)),
-                Err(error) => failed = Some(error.into()),
-            }
+            let written = self.0.update_each(COLLECTION, updates.collect()).await;
+            failed = failed.or(written.err());
         }
         failed.map_or(Ok(()), Err)
     }
@@ -71,26 +59,6 @@ impl Presence for MongoPresence {
     }
 }
 
-/// Returns the first failed write. Two concurrent upserts of one document are no failure: one of them has inserted it.
-fn refused(answer: &Document) -> Option<StoreError> {
-    const DUPLICATE_KEY: i32 = 11000;
-    let errors = answer.get_array("writeErrors").map_or(&[][..], Vec::as_slice);
-    let code = |error: &Bson| error.as_document().and_then(|error| error.get_i32("code").ok());
-    let codes: Vec<Option<i32>> = errors
-        .iter()
-        .map(code)
-        .filter(|code| *code != Some(DUPLICATE_KEY))
-        .collect();
-    if codes.is_empty() && !answer.contains_key("writeConcernError") {
-        return None;
-    }
-    Some(StoreError::Unavailable(anyhow::anyhow!(
-        "presence was not written for {} accounts (codes {:?})",
-        codes.len(),
-        codes.first()
-    )))
-}
-
 /// Returns the `_id`; accounts have no control characters, so the separator is unambiguous.
 fn id(account: &Account, instance: &str) -> String {
     format!("{}\u{1f}{instance}", account.as_str())
@@ -102,19 +70,4 @@ pub(super) async fn sweep(database: &Database, before: i64) -> Result<(), StoreE
         .delete_many(doc! { "held_until": { "$lt": before } })
         .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_not_written_is_a_failure() {
-        let duplicate = doc! { "index": 0, "code": 11000, "errmsg": "E11000" };
-        let other = doc! { "index": 1, "code": 64, "errmsg": "waiting for replication timed out" };
-        assert!(refused(&doc! { "ok": 1.0, "n": 2 }).is_none());
-        assert!(refused(&doc! { "ok": 1.0, "writeErrors": [duplicate.clone()] }).is_none());
-        assert!(refused(&doc! { "ok": 1.0, "writeErrors": [duplicate, other.clone()] }).is_some());
-        assert!(refused(&doc! { "ok": 1.0, "writeConcernError": other }).is_some());
-    }
 }

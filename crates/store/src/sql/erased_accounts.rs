@@ -4,7 +4,7 @@
 //! A write and a resignation that cross: the write inserts its row and reads the ledger last, waiting for an uncommitted [`close`];
 //! [`close`] is committed before the erasure looks for rows. So either the write sees the resignation, or the erasure the row.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
@@ -40,23 +40,32 @@ pub async fn erased_until(tx: &mut Tx, account: &Account) -> Result<Option<Times
 
 /// Returns which of the accounts are erased up to `at` or later, and keeps others from changing them until the transaction ends.
 pub async fn erased_since(tx: &mut Tx, accounts: &[Account], at: Timestamp) -> Result<HashSet<Account>, StoreError> {
-    let mut erased = HashSet::new();
+    let mut erased = erased_moments(tx, accounts).await?;
+    erased.retain(|_, until| *until >= at);
+    Ok(erased.into_keys().collect())
+}
+
+/// [`erased_until`] of many accounts, without those that are not erased.
+pub async fn erased_moments(tx: &mut Tx, accounts: &[Account]) -> Result<HashMap<Account, Timestamp>, StoreError> {
+    let mut erased = HashMap::new();
     for batch in accounts.chunks(BATCH) {
-        let mut query = QueryBuilder::<Engine>::new("SELECT account FROM erased_account WHERE erased_until >= ");
-        query.push_bind(at.as_millisecond()).push(" AND account IN (");
+        let mut query =
+            QueryBuilder::<Engine>::new("SELECT account, erased_until FROM erased_account WHERE account IN (");
         let mut list = query.separated(", ");
         for account in batch {
             list.push_bind(account.fingerprint());
         }
         query.push(")").push(FOR_SHARE);
-        let rows = query.build().fetch_all(&mut **tx).await?;
-        // Unchecked: MySQL has bytes in this column.
-        let found: HashSet<String> = rows
+        let mut found = HashMap::new();
+        for row in query.build().fetch_all(&mut **tx).await? {
+            // Unchecked: MySQL has bytes in this column.
+            let account: String = row.try_get_unchecked(0)?;
+            found.insert(account, instant(row.try_get(1)?)?);
+        }
+        let of_batch = batch
             .iter()
-            .map(|row| row.try_get_unchecked(0))
-            .collect::<Result<_, _>>()?;
-        let of_batch = batch.iter().filter(|account| found.contains(&account.fingerprint()));
-        erased.extend(of_batch.cloned());
+            .filter_map(|account| Some((account.clone(), *found.get(&account.fingerprint())?)));
+        erased.extend(of_batch);
     }
     Ok(erased)
 }

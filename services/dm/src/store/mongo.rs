@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
@@ -75,8 +75,37 @@ const NEWEST_OF: &str = "newestOf";
 const LATEST: i64 = 50;
 /// Messages that are given a position at once.
 const FILLED: i64 = 500;
+/// Conversations whose newest messages are flagged at the same time.
+const SETTLED_AT_ONCE: usize = 8;
 /// Indexes of earlier releases.
 const FORMER_INDEXES: [&str; 3] = ["message_conversation", "message_newest", "message_latest"];
+
+/// Texts of the updates of one command, in bytes, and their number: a command has to fit into 16 MiB.
+const TEXT_BYTES: usize = 4 << 20;
+const UPDATES: usize = 500;
+
+/// Updates of messages, in as few commands as may be.
+#[derive(Default)]
+struct Batches(Vec<Batch>);
+
+#[derive(Default)]
+struct Batch {
+    updates: Vec<Document>,
+    text_bytes: usize,
+}
+
+impl Batches {
+    fn push(&mut self, update: Document, text_bytes: usize) {
+        let is_full = |batch: &Batch| batch.updates.len() >= UPDATES || batch.text_bytes + text_bytes > TEXT_BYTES;
+        if self.0.last().is_none_or(is_full) {
+            self.0.push(Batch::default());
+        }
+        if let Some(batch) = self.0.last_mut() {
+            batch.updates.push(update);
+            batch.text_bytes += text_bytes;
+        }
+    }
+}
 
 #[derive(Debug)]
 struct MongoStore {
@@ -255,7 +284,33 @@ impl MongoStore {
         Ok(())
     }
 
+    /// Idempotent: an update that was applied before changes nothing.
+    async fn update_messages(&self, updates: Batches) -> Result<(), StoreError> {
+        for batch in updates.0 {
+            retrying(async || self.database.update_each(MESSAGES, batch.updates.clone()).await).await?;
+        }
+        Ok(())
+    }
+
     async fn settle_named(&self, conversation: &str) -> Result<(), StoreError> {
+        for person in self.flag_newest(conversation).await? {
+            self.number_frames(&person).await?;
+        }
+        Ok(())
+    }
+
+    /// Flags the newest message of each of the conversations. Messages of the legacy Spring services have no frames, so there are none to
+    /// number.
+    async fn flag_newest_of(&self, conversations: HashSet<ConversationId>) -> Result<(), StoreError> {
+        futures::stream::iter(conversations)
+            .map(async |conversation: ConversationId| self.flag_newest(conversation.as_str()).await)
+            .buffer_unordered(SETTLED_AT_ONCE)
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await
+    }
+
+    /// Gives [`NEWEST_OF`] to the newest message of a conversation alone, and returns its people.
+    async fn flag_newest(&self, conversation: &str) -> Result<Vec<String>, StoreError> {
         let messages = self.collection(MESSAGES);
         let latest: Vec<Document> = messages
             .find(doc! { "conversation": conversation })
@@ -267,7 +322,7 @@ impl MongoStore {
             .await?;
         let id = |document: &Document| document.get("_id").cloned().unwrap_or(Bson::Null);
         let Some((newest, older)) = latest.split_first() else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         if let Some(accounts) = newest.get("accounts")
             && !newest.contains_key(NEWEST_OF)
@@ -280,15 +335,8 @@ impl MongoStore {
             let unflag = doc! { "$unset": { NEWEST_OF: "" } };
             messages.update_many(doc! { "_id": { "$in": flagged } }, unflag).await?;
         }
-        for person in newest
-            .get_array("accounts")
-            .into_iter()
-            .flatten()
-            .filter_map(Bson::as_str)
-        {
-            self.number_frames(person).await?;
-        }
-        Ok(())
+        let people = newest.get_array("accounts").into_iter().flatten();
+        Ok(people.filter_map(Bson::as_str).map(str::to_owned).collect())
     }
 
     async fn mark(&self, erasure: &Erasure) -> Result<(), StoreError> {
@@ -632,23 +680,39 @@ impl Store for MongoStore {
             .await?;
         let last = found.last().and_then(|document| document.get_object_id("_id").ok());
         Ok(UnclaimedPage {
+            is_full: is_full(found.len(), limit),
             messages: found.iter().filter_map(unclaimed).collect(),
             last: last.map(|id| MessageId::stored(id.to_hex())),
         })
     }
 
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError> {
-        // Only ids that are texts are greater.
-        let found: Vec<Document> = self
-            .collection(MESSAGES)
-            .find(doc! { "_id": { "$gt": after.as_str() } })
-            .sort(doc! { "_id": 1 })
-            .limit(limit.into())
-            .projection(doc! { OUTBOX: 0 })
-            .await?
-            .try_collect()
-            .await?;
-        found.iter().map(message_of).collect()
+        // An `ObjectId` made of an id has its order: a page of each kind, and the first of both.
+        let after_made = after.object_id().map_or([0; 12], |id| id);
+        let kinds = [
+            doc! { "_id": { "$gt": after.as_str() } },
+            doc! { "_id": { "$gt": ObjectId::from_bytes(after_made) }, MESSAGE_ID: { "$gt": after.as_str() } },
+        ];
+        let mut page = Vec::new();
+        for ours in kinds {
+            let found: Vec<Document> = self
+                .collection(MESSAGES)
+                .find(ours)
+                .sort(doc! { "_id": 1 })
+                .limit(limit.into())
+                .projection(doc! { OUTBOX: 0 })
+                .await?
+                .try_collect()
+                .await?;
+            for document in &found {
+                page.push(message_of(document)?);
+            }
+        }
+        page.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        // Rewritten between the two reads.
+        page.dedup_by(|one, other| one.id == other.id);
+        page.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(page)
     }
 
     async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
@@ -694,6 +758,7 @@ impl Store for MongoStore {
         }
         let mut refused = HashSet::new();
         let mut conversations = HashSet::new();
+        let mut updates = Batches::default();
         for message in messages {
             let written = message.id.legacy_time().unwrap_or(Timestamp::UNIX_EPOCH);
             let resigned = [&message.sender.account, &message.receiver.account]
@@ -710,51 +775,39 @@ impl Store for MongoStore {
             let Ok(id) = ObjectId::parse_str(message.id.as_str()) else {
                 continue;
             };
-            if dry_run {
-                continue;
-            }
-            // A document of the same collection keeps its fields; in another one, all of them are new.
+            // A document of the same collection keeps its fields; in another one, all of them are new. One that was claimed meanwhile stays.
             let written = doc! {
                 "$set": taken_over(&message.id, &message.sender.account, &message.receiver.account),
                 "$setOnInsert": legacy_document(message),
             };
-            let unclaimed = doc! { "_id": id, "conversation": null };
-            let taken = self
-                .collection(MESSAGES)
-                .update_one(unclaimed, written)
-                .upsert(true)
-                .await;
-            match taken.map_err(StoreError::from) {
-                Ok(_) => {}
-                // Claimed meanwhile.
-                Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
-                Err(error) => return Err(error),
-            }
+            let update = doc! { "q": { "_id": id, "conversation": null }, "u": written, "upsert": true };
+            updates.push(update, message.text.as_str().len());
             conversations.insert(message.conversation());
         }
-        for conversation in &conversations {
-            self.settle(conversation).await?;
+        if dry_run {
+            return Ok(refused);
         }
+        self.update_messages(updates).await?;
+        self.flag_newest_of(conversations).await?;
         Ok(refused)
     }
 
     async fn claim(&self, claims: &[Claim]) -> Result<(), StoreError> {
         let mut conversations = HashSet::new();
+        let mut updates = Batches::default();
         for Claim { id, sender, receiver } in claims {
             let owned = taken_over(id, sender, receiver);
             let Ok(id) = ObjectId::parse_str(id.as_str()) else {
                 continue;
             };
-            let unclaimed = doc! { "_id": id, "conversation": null };
-            self.collection(MESSAGES)
-                .update_one(unclaimed, doc! { "$set": owned })
-                .await?;
+            updates.push(
+                doc! { "q": { "_id": id, "conversation": null }, "u": { "$set": owned } },
+                0,
+            );
             conversations.insert(ConversationId::between(sender, receiver));
         }
-        for conversation in &conversations {
-            self.settle(conversation).await?;
-        }
-        Ok(())
+        self.update_messages(updates).await?;
+        self.flag_newest_of(conversations).await
     }
 
     async fn set_devices(&self, account: &Account, tokens: &[String], at: Timestamp) -> Result<(), StoreError> {

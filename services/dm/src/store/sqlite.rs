@@ -324,36 +324,25 @@ impl Store for SqliteStore {
 
     async fn take_over(&self, messages: &[Message], dry_run: bool) -> Result<HashSet<MessageId>, StoreError> {
         retrying(async || {
-            let mut refused = HashSet::new();
             let mut tx = self.database.begin().await?;
-            for message in messages {
+            let people: HashSet<&Account> = messages
+                .iter()
+                .flat_map(|message| [&message.sender.account, &message.receiver.account])
+                .collect();
+            let people: Vec<Account> = people.into_iter().cloned().collect();
+            let erased = erased_accounts::erased_moments(&mut tx, &people).await?;
+            let (refused, new): (Vec<&Message>, Vec<&Message>) = messages.iter().partition(|message| {
                 let written = message.id.legacy_time().unwrap_or(Timestamp::UNIX_EPOCH);
-                let mut resigned = false;
-                for account in [&message.sender.account, &message.receiver.account] {
-                    resigned |= erased_accounts::erased_until(&mut tx, account)
-                        .await?
-                        .is_some_and(|until| written <= until);
-                }
-                if resigned {
-                    refused.insert(message.id.clone());
-                    continue;
-                }
-                // Before everything that happened here.
-                let stored = NewMessage {
-                    message: message.clone(),
-                    repeat_key: None,
-                    client_key: None,
-                    reply_to: None,
-                    authorized_at: Timestamp::UNIX_EPOCH,
-                    stored_at: Timestamp::UNIX_EPOCH,
-                    push_due: None,
-                };
-                insert(&mut tx, &stored, None).await?;
-            }
+                let people = [&message.sender.account, &message.receiver.account];
+                people
+                    .iter()
+                    .any(|account| erased.get(*account).is_some_and(|until| written <= *until))
+            });
+            insert_legacy(&mut tx, &new).await?;
             if !dry_run {
                 tx.commit().await?;
             }
-            Ok(refused)
+            Ok(refused.into_iter().map(|message| message.id.clone()).collect())
         })
         .await
     }
@@ -687,6 +676,42 @@ async fn insert(
     .bind(is_unread.then_some(1_i64))
     .execute(&mut **tx)
     .await?;
+    Ok(())
+}
+
+/// Inserts messages of the legacy Spring services, with times before those of all others, a statement for many of them.
+async fn insert_legacy(tx: &mut Tx, messages: &[&Message]) -> Result<(), StoreError> {
+    let before_all = Timestamp::UNIX_EPOCH.as_millisecond();
+    for batch in messages.chunks(BATCH) {
+        let people = batch.iter().flat_map(|message| {
+            let id = message.conversation();
+            [(&message.sender.account, id.clone()), (&message.receiver.account, id)]
+        });
+        let mut query = QueryBuilder::<Engine>::new("INSERT INTO conversation (account, id) ");
+        query.push_values(people, |mut row, (account, conversation)| {
+            row.push_bind(account.as_str())
+                .push_bind(conversation.as_str().to_owned());
+        });
+        query.push(" ON CONFLICT DO NOTHING").build().execute(&mut **tx).await?;
+        let mut query = QueryBuilder::<Engine>::new(
+            "INSERT INTO message (id, conversation, sender, receiver, sender_nickname, receiver_nickname, date, text, made_at, \
+             stored_at, position) ",
+        );
+        query.push_values(batch, |mut row, message| {
+            row.push_bind(message.id.as_str())
+                .push_bind(message.conversation().as_str().to_owned())
+                .push_bind(message.sender.account.as_str())
+                .push_bind(message.receiver.account.as_str())
+                .push_bind(&message.sender.nickname)
+                .push_bind(&message.receiver.nickname)
+                .push_bind(i64::from(message.date))
+                .push_bind(message.text.as_str())
+                .push_bind(before_all)
+                .push_bind(before_all)
+                .push_bind(message.id.position().as_str().to_owned());
+        });
+        query.build().execute(&mut **tx).await?;
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Contract tests of the port, on both engines.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,13 +16,13 @@ use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId, Mixed, Outgoing};
 use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
-use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, PATIENCE, on_both_engines};
 
 use super::reports::NewReport;
 use super::{Opened, Outcome, Store, WriteError, open};
 use crate::domain::{
-    Boundary, ClientKey, ConversationId, Erasure, Marks, Message, MessageDate, MessageIds, MessageText, NewMessage,
-    Party, Progress, Receipt, RepeatKey, Undelivered,
+    Boundary, ClientKey, ConversationId, Erasure, Marks, Message, MessageDate, MessageId, MessageIds, MessageText,
+    NewMessage, Party, Progress, Receipt, RepeatKey, Undelivered,
 };
 use crate::legacy_messages::Claimer;
 use crate::socket::event;
@@ -48,6 +49,8 @@ on_both_engines!(
     a_large_resignation_goes_in_steps,
     what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
     legacy_messages_appear_when_the_names_of_their_people_arrive,
+    many_legacy_messages_are_taken_over_at_once,
+    a_round_of_claims_ends_while_a_spring_dm_writes,
     a_resignation_and_messages_that_cross_leave_nothing,
     a_spring_dm_reads_every_id_before_during_and_after,
     push_tokens_are_those_set_last_and_go_with_their_account,
@@ -983,6 +986,11 @@ async fn a_spring_dm_reads_every_id_before_during_and_after(bed: Bed) {
     while during.store.rewrite_ids("one").await.unwrap() {}
     during.say("kim", "lee", 3, 3).await;
     assert_eq!(messages.count_documents(texts.clone()).await.unwrap(), 0);
+    // An export finds them under their own ids.
+    let first = during.store.page(&MessageId::stored(String::new()), 2).await.unwrap();
+    let rest = during.store.page(&first[1].id, 2).await.unwrap();
+    assert_eq!(texts_of(&first), ["kim lee 1", "kim lee 2"]);
+    assert_eq!(texts_of(&rest), ["kim lee 3"]);
     assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 3);
 
     // Marks find a message by its own id, and its event goes once.
@@ -1009,6 +1017,79 @@ async fn a_spring_dm_reads_every_id_before_during_and_after(bed: Bed) {
     assert_eq!(after.conversation("kim", "lee", None, 10).await.len(), 4);
     after.erase("kim", 5, EventId::new(&after.context)).await;
     assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 0);
+}
+
+/// Names that arrive are looked at between rounds only.
+async fn a_round_of_claims_ends_while_a_spring_dm_writes(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let messages = client.default_database().unwrap().collection::<Document>("message");
+    let written = messages.clone();
+    let writing = tokio::spawn(async move {
+        for number in 0_i64.. {
+            let message = doc! { "sender": "kim", "receiver": "lee", "date": DATE + number, "text": "busy" };
+            written.insert_one(message).await.unwrap();
+        }
+    });
+    let mut claimer = claimer(&kept);
+    while kept.newest("kim").await.is_empty() {
+        let round = tokio::time::timeout(PATIENCE, claimer.round(at(0))).await;
+        round.expect("the round ends").unwrap();
+    }
+    writing.abort();
+}
+
+fn texts_of(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(|message| message.text.as_str()).collect()
+}
+
+/// More than one statement names. Those of somebody who has resigned since are left out.
+async fn many_legacy_messages_are_taken_over_at_once(bed: Bed) {
+    const MANY: usize = 1_200;
+    let kept = Kept::open(&bed).await;
+    kept.erase("gone", 20, EventId::new(&kept.context)).await;
+    let party = |name: &str| Party {
+        account: account(name),
+        nickname: name.to_owned(),
+    };
+    let legacy = |number: usize| Message {
+        id: MessageId::stored(format!("5e000000{number:016x}")),
+        sender: party(&format!("p{}", number % 60)),
+        receiver: party(if number % 100 == 7 { "gone" } else { "lee" }),
+        date: MessageDate::try_from(DATE + i64::try_from(number).unwrap()).unwrap(),
+        text: MessageText::stored(format!("{number}")),
+    };
+    let messages: Vec<Message> = (0..MANY).map(legacy).collect();
+    let ids: Vec<MessageId> = messages.iter().map(|message| message.id.clone()).collect();
+    let of_gone: HashSet<MessageId> = (7..MANY).step_by(100).map(|number| ids[number].clone()).collect();
+    assert_eq!(kept.store.take_over(&messages, true).await.unwrap(), of_gone);
+    assert!(
+        kept.store.owned(&ids).await.unwrap().is_empty(),
+        "a dry run stores nothing"
+    );
+
+    assert_eq!(kept.store.take_over(&messages, false).await.unwrap(), of_gone);
+    let owned = kept.store.owned(&ids).await.unwrap();
+    assert_eq!(owned.len(), MANY - of_gone.len());
+    assert!(owned.is_disjoint(&of_gone));
+    let wanted: Vec<String> = (3..MANY).step_by(60).map(|number| number.to_string()).collect();
+    assert_eq!(kept.conversation("p3", "lee", None, 50).await, wanted);
+    assert_eq!(kept.newest("p3").await, [wanted.last().unwrap().as_str()]);
+    assert!(
+        kept.pending()
+            .await
+            .iter()
+            .all(|record| record.topic != "directMessage")
+    );
+
+    // As after a run that was killed, or beside one that claims them.
+    if bed.set == EngineSet::Real {
+        assert_eq!(kept.store.take_over(&messages, false).await.unwrap(), of_gone);
+        assert_eq!(kept.conversation("p3", "lee", None, 50).await, wanted);
+    }
 }
 
 /// Returns numbers and texts of an account's frames.
