@@ -62,6 +62,8 @@ struct Decisions {
     /// Accounts of which the legacy auth may show another row: one of the same address or nickname.
     contested: HashSet<i64>,
     rows: u64,
+    /// The greatest id of this pass.
+    last: i64,
 }
 
 fn half(digest: &[u8; 32]) -> Key {
@@ -79,7 +81,7 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
     let mut last = i64::MIN;
     loop {
         let read_at = pass.context.clock.now();
-        let page = page(pool, last).await.context("user")?;
+        let page = page(pool, (last, decisions.last)).await.context("user")?;
         let until = page.last().map_or(i64::MAX, |row| row.user.id);
         delete_missing(pass, importer, &page, last, until).await?;
         if page.is_empty() {
@@ -148,14 +150,19 @@ fn address(row: &MySqlRow) -> anyhow::Result<LegacyUser> {
 }
 
 async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisions> {
-    let mut decisions = Decisions::default();
+    let mut decisions = Decisions {
+        last: source::newest(pool, TABLE, "user_id").await?,
+        ..Decisions::default()
+    };
     let mut candidates = Vec::new();
     let mut last = i64::MIN;
     loop {
         let rows = sqlx::query(
-            "SELECT user_id, email, provider, nickname, refresh_token FROM `user` WHERE user_id > ? ORDER BY user_id LIMIT ?",
+            "SELECT user_id, email, provider, nickname, refresh_token FROM `user` WHERE user_id > ? AND user_id <= ? \
+             ORDER BY user_id LIMIT ?",
         )
         .bind(last)
+        .bind(decisions.last)
         .bind(LIGHT_PAGE)
         .fetch_all(pool)
         .await?;
@@ -208,10 +215,12 @@ pub struct ReadUser {
     repaired: Vec<&'static str>,
 }
 
-async fn page(pool: &MySqlPool, after: i64) -> anyhow::Result<Vec<ReadUser>> {
-    let select = format!("SELECT {COLUMNS} FROM `user` WHERE user_id > ? ORDER BY user_id LIMIT ?");
+/// Returns rows with ids after the first and up to the second.
+async fn page(pool: &MySqlPool, (after, until): (i64, i64)) -> anyhow::Result<Vec<ReadUser>> {
+    let select = format!("SELECT {COLUMNS} FROM `user` WHERE user_id > ? AND user_id <= ? ORDER BY user_id LIMIT ?");
     let rows = sqlx::query(AssertSqlSafe(select))
         .bind(after)
+        .bind(until)
         .bind(PAGE)
         .fetch_all(pool)
         .await?;

@@ -33,7 +33,8 @@ pub async fn open(url: &str) -> anyhow::Result<Collection<Document>> {
     Ok(client.database(&database).collection(TABLE))
 }
 
-/// Takes all messages over whose people can be told.
+/// Takes all messages over whose people can be told. Messages that the legacy dm stores meanwhile are left to the next pass: on a busy
+/// service this one would not end.
 pub async fn import(
     pass: &mut Pass,
     messages: &Collection<Document>,
@@ -44,11 +45,12 @@ pub async fn import(
     let stage = Stage::begin("messages", all);
     let mut seen = 0;
     let mut shown = Sample::default();
+    let until = newest_id(messages).await?;
     let mut last = ObjectId::from_bytes([0; 12]);
     loop {
         // Only ids of the kind the legacy dm makes are greater.
         let page: Vec<Document> = messages
-            .find(doc! { "_id": { "$gt": last } })
+            .find(doc! { "_id": { "$gt": last, "$lte": until } })
             .sort(doc! { "_id": 1 })
             .limit(PAGE)
             .await?
@@ -93,6 +95,18 @@ pub async fn import(
         pass.report.count(TABLE, "ours");
     }
     compare(pass, names, &shown.rows).await
+}
+
+/// Returns the greatest id of the kind that the legacy dm makes; a lesser one than any if there is none.
+async fn newest_id(messages: &Collection<Document>) -> anyhow::Result<ObjectId> {
+    let none = ObjectId::from_bytes([0; 12]);
+    let newest = messages
+        .find_one(doc! { "_id": { "$gt": none } })
+        .sort(doc! { "_id": -1 })
+        .projection(doc! { "_id": 1 })
+        .await
+        .context("--messages")?;
+    newest.map_or(Ok(none), |newest| newest.get_object_id("_id").context("message._id"))
 }
 
 /// A message of the account that asks both fleets.

@@ -102,19 +102,23 @@ struct Decisions {
 /// Reads authors and dates of all rows; a few bytes each are kept, so that millions fit.
 async fn decide(pool: &MySqlPool, names: &Names) -> anyhow::Result<Decisions> {
     let mut decisions = Decisions {
-        last: i64::MIN,
+        last: source::newest(pool, TABLE, "feed_id").await?,
         ..Decisions::default()
     };
     let mut authors: HashMap<&Account, u32> = HashMap::new();
     let mut rows: Vec<(u32, Reverse<i64>, Reverse<i64>)> = Vec::new();
+    let mut last = i64::MIN;
     loop {
-        let page = sqlx::query("SELECT feed_id, nickname, date FROM feed WHERE feed_id > ? ORDER BY feed_id LIMIT ?")
-            .bind(decisions.last)
-            .bind(LIGHT_PAGE)
-            .fetch_all(pool)
-            .await?;
+        let page = sqlx::query(
+            "SELECT feed_id, nickname, date FROM feed WHERE feed_id > ? AND feed_id <= ? ORDER BY feed_id LIMIT ?",
+        )
+        .bind(last)
+        .bind(decisions.last)
+        .bind(LIGHT_PAGE)
+        .fetch_all(pool)
+        .await?;
         let Some(newest) = page.last() else { break };
-        decisions.last = id(newest, "feed_id")?;
+        last = id(newest, "feed_id")?;
         decisions.rows += page.len() as u64;
         for row in &page {
             let nickname = source::text(row, "nickname")?.text;

@@ -38,6 +38,14 @@ pub async fn open(option: &str, url: &str) -> anyhow::Result<MySqlPool> {
     })
 }
 
+/// Returns the greatest id of a table, up to which a pass reads: on a busy service it would otherwise follow new rows without end. An empty
+/// table has none, and a lesser id than any is returned.
+pub async fn newest(pool: &MySqlPool, table: &'static str, id: &'static str) -> anyhow::Result<i64> {
+    let newest = format!("SELECT CAST(MAX({id}) AS SIGNED) FROM `{table}`");
+    let newest: Option<i64> = sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(pool).await?;
+    Ok(newest.unwrap_or(i64::MIN))
+}
+
 /// A text that may be missing, and whether its bytes had to be repaired.
 #[derive(Debug, Clone, Default)]
 pub struct Text {
