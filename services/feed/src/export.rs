@@ -8,7 +8,7 @@ use sosohappy_media::ImageId;
 use sosohappy_store::{StoreError, retrying};
 
 use crate::import::{Importer, LegacyPost, written};
-use crate::store::imports::ImportedPost;
+use crate::store::imports::{ImportedPost, LegacyImages};
 
 /// A post as the legacy tables have it.
 #[derive(Debug)]
@@ -36,13 +36,17 @@ impl Importer {
     /// Returns posts with ids after this one, in order.
     pub async fn posts_after(&self, after: i64, limit: u32) -> Result<Vec<ExportedPost>, StoreError> {
         let mut tx = self.opened.store.begin_import().await?;
-        let mut exported = Vec::new();
-        for (id, post) in tx.posts_after(after, limit).await? {
-            let origin = tx.origin(id).await?;
-            exported.push(ExportedPost {
+        let posts = tx.posts_after(after, limit).await?;
+        let ids: Vec<i64> = posts.iter().map(|(id, _)| *id).collect();
+        let origins = tx.origins(&ids).await?;
+        let mut likers = tx.likers(&ids).await?;
+        let mut legacy_images = tx.legacy_images(&ids).await?;
+        let exported = posts.into_iter().map(|(id, post)| {
+            let origin = origins.get(&id);
+            ExportedPost {
                 id,
-                likers: tx.likers(id).await?,
-                legacy_images: tx.legacy_images(id).await?,
+                likers: likers.remove(&id).unwrap_or_default(),
+                legacy_images: legacy_images.remove(&id).unwrap_or_default(),
                 legacy_id: origin.map(|origin| origin.legacy_id),
                 is_unchanged: origin.is_some_and(|origin| origin.written == written(&post)),
                 author: post.author,
@@ -53,9 +57,9 @@ impl Importer {
                 is_public: post.is_public,
                 categories: post.categories,
                 images: post.images,
-            });
-        }
-        Ok(exported)
+            }
+        });
+        Ok(exported.collect())
     }
 
     /// Returns the legacy rows whose posts were deleted here.
@@ -67,9 +71,7 @@ impl Importer {
     pub async fn forget(&self, legacy_ids: &[i64]) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.opened.store.begin_import().await?;
-            for id in legacy_ids {
-                tx.forget_imported(*id).await?;
-            }
+            tx.forget_imported(legacy_ids).await?;
             tx.commit().await
         })
         .await
@@ -80,32 +82,45 @@ impl Importer {
         Ok(self.images.get(image).await?.map(|picture| picture.bytes))
     }
 
-    /// Remembers a legacy row as it was written, with its pictures: the next import finds it unchanged.
-    pub async fn exported(
-        &self,
-        post: i64,
-        legacy: &LegacyPost,
-        images: &[(i64, ImageId)],
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
+    /// Remembers legacy rows as they were written, with their pictures: the next import finds them unchanged.
+    pub async fn exported(&self, rows: &[WrittenRow], at: Timestamp) -> Result<(), StoreError> {
         let at = Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at);
+        let ids: Vec<i64> = rows.iter().map(|row| row.post).collect();
         retrying(async || {
             let mut tx = self.opened.store.begin_import().await?;
-            let Some(ours) = tx.post(post).await? else {
-                return Ok(());
-            };
-            let at = tx.origin(post).await?.map_or(at, |before| before.imported_at);
-            tx.set_images(post, images, at).await?;
-            tx.set_imported(&ImportedPost {
-                legacy_id: legacy.id,
-                post,
-                source: legacy.source(),
-                written: written(&ours),
-                imported_at: at,
-            })
-            .await?;
+            let ours = tx.posts(&ids).await?;
+            let origins = tx.origins(&ids).await?;
+            let (mut images, mut imported) = (Vec::new(), Vec::new());
+            for row in rows {
+                // Deleted here meanwhile: the next export deletes the row.
+                let Some(post) = ours.get(&row.post) else { continue };
+                let imported_at = origins.get(&row.post).map_or(at, |before| before.imported_at);
+                images.push(LegacyImages {
+                    post: row.post,
+                    images: row.images.clone(),
+                    imported_at,
+                });
+                imported.push(ImportedPost {
+                    legacy_id: row.legacy.id,
+                    post: row.post,
+                    source: row.legacy.source(),
+                    written: written(post),
+                    imported_at,
+                });
+            }
+            tx.set_images(&images).await?;
+            tx.set_imported(&imported).await?;
             tx.commit().await
         })
         .await
     }
+}
+
+/// A legacy row that the export has written.
+#[derive(Debug)]
+pub struct WrittenRow {
+    pub post: i64,
+    /// As it is in the legacy database now.
+    pub legacy: LegacyPost,
+    pub images: Vec<(i64, ImageId)>,
 }

@@ -19,7 +19,7 @@ use crate::domain::{Day, PostDate};
 use crate::settings::Settings;
 use crate::store;
 use crate::store::Opened;
-use crate::store::imports::{Fingerprint, FreshPost, ImportPost, ImportTransaction, ImportedPost};
+use crate::store::imports::{Fingerprint, FreshPost, ImportPost, ImportTransaction, ImportedPost, LegacyImages};
 
 pub use crate::store::imports::{LeftOut, LegacyLike};
 
@@ -261,20 +261,23 @@ impl Importer {
         let known = self.opened.store.imported(legacy_ids).await?;
         retrying(async || {
             let mut tx = self.opened.store.begin_import().await?;
-            let mut applied = Vec::new();
+            let (mut applied, mut deleted) = (Vec::new(), Vec::new());
+            let posts: Vec<i64> = known.values().map(|known| known.post).collect();
+            let posts = tx.posts(&posts).await?;
             for id in legacy_ids {
                 let Some(known) = known.get(id) else { continue };
-                let outcome = match tx.post(known.post).await? {
+                let outcome = match posts.get(&known.post) {
                     None => Outcome::DeletedHere,
-                    Some(post) if written(&post) != known.written => Outcome::KeptOurs,
+                    Some(post) if written(post) != known.written => Outcome::KeptOurs,
                     Some(post) => {
-                        tx.delete(known.post, &post, self.context.clock.now()).await?;
-                        tx.forget_imported(*id).await?;
+                        tx.delete(known.post, post, self.context.clock.now()).await?;
+                        deleted.push(*id);
                         Outcome::Deleted
                     }
                 };
                 applied.push(Applied::of(*id, outcome));
             }
+            tx.forget_imported(&deleted).await?;
             if !dry_run {
                 tx.commit().await?;
             }
@@ -438,7 +441,7 @@ impl Batch<'_> {
         let before = self.known.get(&legacy.id).copied();
         let mut present = None;
         if let Some(before) = before {
-            let kept = match tx.post(before.post).await? {
+            let kept = match tx.posts(&[before.post]).await?.remove(&before.post) {
                 None => Some(Outcome::DeletedHere),
                 Some(old) if written(&old) != before.written => Some(Outcome::KeptOurs),
                 Some(old) => {
@@ -460,7 +463,7 @@ impl Batch<'_> {
                 Place::Taken(outcome) => {
                     if let Some((id, old)) = present {
                         tx.delete(id, &old, self.now).await?;
-                        tx.forget_imported(legacy.id).await?;
+                        tx.forget_imported(&[legacy.id]).await?;
                     }
                     applied.push(Applied::of(legacy.id, outcome));
                     return Ok(());
@@ -483,16 +486,14 @@ impl Batch<'_> {
             .partition(|like| like.liker.as_ref().is_some_and(|liker| resigned.contains(liker)));
         row.resigned_likes = gone.iter().map(|like| like.id).collect();
         row.left_out_likes = tx.set_likes(id, &likes, self.read_at).await?;
-        tx.set_images(id, &images, before.map_or(self.read_at, |before| before.imported_at))
-            .await?;
-        tx.set_imported(&ImportedPost {
+        let imported = ImportedPost {
             legacy_id: legacy.id,
             post: id,
             source: legacy.source(),
             written: written(&post),
             imported_at: before.map_or(self.read_at, |before| before.imported_at),
-        })
-        .await?;
+        };
+        remember(tx, imported, images).await?;
         applied.push(row);
         Ok(())
     }
@@ -527,14 +528,14 @@ impl Batch<'_> {
         let Some(before) = self.known.get(&legacy_id) else {
             return Ok(Outcome::Superseded);
         };
-        let Some(old) = tx.post(before.post).await? else {
+        let Some(old) = tx.posts(&[before.post]).await?.remove(&before.post) else {
             return Ok(Outcome::Superseded);
         };
         if written(&old) != before.written {
             return Ok(Outcome::KeptOurs);
         }
         tx.delete(before.post, &old, self.now).await?;
-        tx.forget_imported(legacy_id).await?;
+        tx.forget_imported(&[legacy_id]).await?;
         Ok(Outcome::Superseded)
     }
 
@@ -548,7 +549,7 @@ impl Batch<'_> {
         let Some((id, other)) = tx.post_of_day(&post.author, post.date).await? else {
             return Ok(Place::Free);
         };
-        let Some(origin) = tx.origin(id).await? else {
+        let Some(origin) = tx.origins(&[id]).await?.remove(&id) else {
             return Ok(Place::Taken(Outcome::ExistsHere));
         };
         if (post.date, legacy.id) < (other.date, origin.legacy_id) {
@@ -558,9 +559,23 @@ impl Batch<'_> {
             return Ok(Place::Taken(Outcome::ExistsHere));
         }
         tx.delete(id, &other, self.now).await?;
-        tx.forget_imported(origin.legacy_id).await?;
+        tx.forget_imported(&[origin.legacy_id]).await?;
         Ok(Place::Won(origin.legacy_id))
     }
+}
+
+async fn remember(
+    tx: &mut dyn ImportTransaction,
+    imported: ImportedPost,
+    images: Vec<(i64, ImageId)>,
+) -> Result<(), StoreError> {
+    let images = LegacyImages {
+        post: imported.post,
+        images,
+        imported_at: imported.imported_at,
+    };
+    tx.set_images(&[images]).await?;
+    tx.set_imported(&[imported]).await
 }
 
 /// Whether a post can have the day of its author.

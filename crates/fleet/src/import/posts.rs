@@ -330,8 +330,12 @@ async fn children(
         .bind(last)
         .fetch_all(executor)
         .await?;
+    by_post(&rows)
+}
+
+fn by_post(rows: &[MySqlRow]) -> anyhow::Result<HashMap<i64, Vec<Child>>> {
     let mut children: HashMap<i64, Vec<Child>> = HashMap::new();
-    for row in &rows {
+    for row in rows {
         let child = Child {
             id: id(row, "id")?,
             text: source::text(row, "text")?,
@@ -341,30 +345,48 @@ async fn children(
     Ok(children)
 }
 
-/// Reads one post as an import would; none where it is not there, or its author cannot be told.
-pub async fn read_one(
+/// Returns the rows of a table that have one of these values in `feed_id`.
+async fn of_posts(
     connection: &mut MySqlConnection,
-    post: i64,
-    names: &Names,
-) -> anyhow::Result<Option<LegacyPost>> {
-    let select = format!("{POST} WHERE feed_id = ?");
-    let row = sqlx::query(AssertSqlSafe(select))
-        .bind(post)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mut of_post = Vec::with_capacity(3);
-    for select in [CATEGORY, IMAGE, LIKE] {
-        let mut found = children(&mut *connection, select, (post, post)).await?;
-        of_post.push(found.remove(&post).unwrap_or_default());
+    select: &'static str,
+    posts: &[i64],
+    order: &'static str,
+) -> anyhow::Result<Vec<MySqlRow>> {
+    let mut query = QueryBuilder::<sqlx::MySql>::new(select);
+    query.push(" WHERE feed_id IN (");
+    let mut list = query.separated(", ");
+    for post in posts {
+        list.push_bind(*post);
     }
-    let (likes, images, categories) = (of_post.pop(), of_post.pop(), of_post.pop());
-    let children = Children {
-        categories: categories.unwrap_or_default(),
-        images: images.unwrap_or_default(),
-        likes: likes.unwrap_or_default(),
-    };
-    Ok(read(&row, children, names)?.post.ok())
+    query.push(") ORDER BY ").push(order);
+    Ok(query.build().fetch_all(connection).await?)
+}
+
+/// Reads posts as an import would; without those that are not there, or whose authors cannot be told.
+pub async fn read_some(
+    connection: &mut MySqlConnection,
+    posts: &[i64],
+    names: &Names,
+) -> anyhow::Result<HashMap<i64, LegacyPost>> {
+    let mut found = HashMap::with_capacity(posts.len());
+    if posts.is_empty() {
+        return Ok(found);
+    }
+    let mut categories = by_post(&of_posts(connection, CATEGORY, posts, "id").await?)?;
+    let mut images = by_post(&of_posts(connection, IMAGE, posts, "id").await?)?;
+    let mut likes = by_post(&of_posts(connection, LIKE, posts, "id").await?)?;
+    for row in of_posts(connection, POST, posts, "feed_id").await? {
+        let post = id(&row, "feed_id")?;
+        let children = Children {
+            categories: categories.remove(&post).unwrap_or_default(),
+            images: images.remove(&post).unwrap_or_default(),
+            likes: likes.remove(&post).unwrap_or_default(),
+        };
+        if let Ok(legacy) = read(&row, children, names)?.post {
+            found.insert(post, legacy);
+        }
+    }
+    Ok(found)
 }
 
 fn id(row: &MySqlRow, column: &str) -> anyhow::Result<i64> {

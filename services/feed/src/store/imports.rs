@@ -36,6 +36,14 @@ pub struct ImportPost {
     pub images: Vec<ImageId>,
 }
 
+/// The pictures of a post by their legacy ids.
+#[derive(Debug, Clone)]
+pub struct LegacyImages {
+    pub post: i64,
+    pub images: Vec<(i64, ImageId)>,
+    pub imported_at: Timestamp,
+}
+
 /// A like by the id of its legacy row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyLike {
@@ -78,10 +86,11 @@ pub trait ImportTransaction: Send {
     /// The post of the author's day, with its id, locked.
     async fn post_of_day(&mut self, author: &Account, date: PostDate) -> Result<Option<(i64, ImportPost)>, StoreError>;
 
-    async fn post(&mut self, id: i64) -> Result<Option<ImportPost>, StoreError>;
+    /// Posts by id, locked.
+    async fn posts(&mut self, ids: &[i64]) -> Result<HashMap<i64, ImportPost>, StoreError>;
 
-    /// The legacy post that was written into this one.
-    async fn origin(&mut self, post: i64) -> Result<Option<ImportedPost>, StoreError>;
+    /// The legacy posts that were written into these, by the ids of these.
+    async fn origins(&mut self, posts: &[i64]) -> Result<HashMap<i64, ImportedPost>, StoreError>;
 
     /// Of these days of authors those that have a post.
     async fn taken_days(&mut self, days: &[(&Account, PostDate)]) -> Result<HashSet<(Account, i32)>, StoreError>;
@@ -116,18 +125,19 @@ pub trait ImportTransaction: Send {
     /// Posts with ids after this one, in order.
     async fn posts_after(&mut self, after: i64, limit: u32) -> Result<Vec<(i64, ImportPost)>, StoreError>;
 
-    /// The accounts that like the post, in the order of their likes.
-    async fn likers(&mut self, post: i64) -> Result<Vec<Account>, StoreError>;
+    /// The accounts that like each of the posts, in the order of their likes.
+    async fn likers(&mut self, posts: &[i64]) -> Result<HashMap<i64, Vec<Account>>, StoreError>;
 
-    /// The pictures of a post by their legacy ids, those that it no longer has among them.
-    async fn legacy_images(&mut self, post: i64) -> Result<HashMap<i64, ImageId>, StoreError>;
+    /// The pictures of each of the posts by their legacy ids, those that it no longer has among them.
+    async fn legacy_images(&mut self, posts: &[i64]) -> Result<HashMap<i64, HashMap<i64, ImageId>>, StoreError>;
 
-    async fn set_imported(&mut self, imported: &ImportedPost) -> Result<(), StoreError>;
+    /// Remembers legacy posts, each in the place of another one that was written into the same post.
+    async fn set_imported(&mut self, imported: &[ImportedPost]) -> Result<(), StoreError>;
 
-    async fn forget_imported(&mut self, legacy_id: i64) -> Result<(), StoreError>;
+    async fn forget_imported(&mut self, legacy_ids: &[i64]) -> Result<(), StoreError>;
 
-    /// The pictures of a post by their legacy ids.
-    async fn set_images(&mut self, post: i64, images: &[(i64, ImageId)], at: Timestamp) -> Result<(), StoreError>;
+    /// Makes these the pictures of their posts.
+    async fn set_images(&mut self, posts: &[LegacyImages]) -> Result<(), StoreError>;
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
 }

@@ -17,7 +17,7 @@ use crate::domain::companions::Change;
 use crate::domain::{Day, PostDate};
 use crate::store::WriteError;
 use crate::store::imports::{
-    Fingerprint, FreshPost, ImportPost, ImportTransaction, ImportedPost, Imports, LeftOut, LegacyLike,
+    Fingerprint, FreshPost, ImportPost, ImportTransaction, ImportedPost, Imports, LeftOut, LegacyImages, LegacyLike,
 };
 
 const IMPORTED: &str = "SELECT legacy_id, post_id, source, written, imported_at FROM imported_post WHERE ";
@@ -178,18 +178,33 @@ impl ImportTransaction for SqlImport {
         row.map(|row| Ok((row.try_get("id")?, post(&row)?))).transpose()
     }
 
-    async fn post(&mut self, id: i64) -> Result<Option<ImportPost>, StoreError> {
-        let mut query = Query::new(POST);
-        query.push("id = ").push_bind(id).push(engine::FOR_UPDATE);
-        let row = query.build().fetch_optional(&mut *self.0).await?;
-        row.as_ref().map(post).transpose()
+    async fn posts(&mut self, ids: &[i64]) -> Result<HashMap<i64, ImportPost>, StoreError> {
+        let mut posts = HashMap::with_capacity(ids.len());
+        for batch in ids.chunks(BATCH) {
+            let mut query = Query::new(POST);
+            query.push("id IN ");
+            push_ids(&mut query, batch);
+            query.push(engine::FOR_UPDATE);
+            for row in query.build().fetch_all(&mut *self.0).await? {
+                posts.insert(row.try_get("id")?, post(&row)?);
+            }
+        }
+        Ok(posts)
     }
 
-    async fn origin(&mut self, post: i64) -> Result<Option<ImportedPost>, StoreError> {
-        let mut query = Query::new(IMPORTED);
-        query.push("post_id = ").push_bind(post);
-        let row = query.build().fetch_optional(&mut *self.0).await?;
-        row.as_ref().map(imported).transpose()
+    async fn origins(&mut self, posts: &[i64]) -> Result<HashMap<i64, ImportedPost>, StoreError> {
+        let mut origins = HashMap::with_capacity(posts.len());
+        for batch in posts.chunks(BATCH) {
+            let mut query = Query::new(IMPORTED);
+            query.push("post_id IN ");
+            push_ids(&mut query, batch);
+            query.push(" ORDER BY legacy_id");
+            for row in query.build().fetch_all(&mut *self.0).await? {
+                let imported = imported(&row)?;
+                origins.insert(imported.post, imported);
+            }
+        }
+        Ok(origins)
     }
 
     async fn taken_days(&mut self, days: &[(&Account, PostDate)]) -> Result<HashSet<(Account, i32)>, StoreError> {
@@ -425,59 +440,70 @@ impl ImportTransaction for SqlImport {
         rows.iter().map(|row| Ok((row.try_get("id")?, post(row)?))).collect()
     }
 
-    async fn likers(&mut self, post: i64) -> Result<Vec<Account>, StoreError> {
-        let rows = sqlx::query("SELECT account FROM post_like WHERE post_id = ? ORDER BY liked_at, account")
-            .bind(post)
-            .fetch_all(&mut *self.0)
-            .await?;
-        rows.iter().map(|row| account(row, "account")).collect()
+    async fn likers(&mut self, posts: &[i64]) -> Result<HashMap<i64, Vec<Account>>, StoreError> {
+        let mut likers: HashMap<i64, Vec<Account>> = HashMap::new();
+        for batch in posts.chunks(BATCH) {
+            let mut query = Query::new("SELECT post_id, account FROM post_like WHERE post_id IN ");
+            push_ids(&mut query, batch);
+            query.push(" ORDER BY liked_at, account");
+            for row in query.build().fetch_all(&mut *self.0).await? {
+                let of_post = likers.entry(row.try_get("post_id")?).or_default();
+                of_post.push(account(&row, "account")?);
+            }
+        }
+        Ok(likers)
     }
 
-    async fn legacy_images(&mut self, post: i64) -> Result<HashMap<i64, ImageId>, StoreError> {
-        let rows = sqlx::query("SELECT legacy_id, image FROM imported_image WHERE post_id = ?")
-            .bind(post)
-            .fetch_all(&mut *self.0)
-            .await?;
-        rows.iter()
-            .map(|row| Ok((row.try_get("legacy_id")?, ImageId(row.try_get("image")?))))
-            .collect()
+    async fn legacy_images(&mut self, posts: &[i64]) -> Result<HashMap<i64, HashMap<i64, ImageId>>, StoreError> {
+        let mut images: HashMap<i64, HashMap<i64, ImageId>> = HashMap::new();
+        for batch in posts.chunks(BATCH) {
+            let mut query = Query::new("SELECT post_id, legacy_id, image FROM imported_image WHERE post_id IN ");
+            push_ids(&mut query, batch);
+            for row in query.build().fetch_all(&mut *self.0).await? {
+                let of_post = images.entry(row.try_get("post_id")?).or_default();
+                of_post.insert(row.try_get("legacy_id")?, ImageId(row.try_get("image")?));
+            }
+        }
+        Ok(images)
     }
 
-    async fn set_imported(&mut self, imported: &ImportedPost) -> Result<(), StoreError> {
-        self.forget_imported(imported.legacy_id).await?;
-        sqlx::query(
-            "INSERT INTO imported_post (legacy_id, post_id, source, written, imported_at) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(imported.legacy_id)
-        .bind(imported.post)
-        .bind(imported.source.as_slice())
-        .bind(imported.written.as_slice())
-        .bind(imported.imported_at.as_millisecond())
-        .execute(&mut *self.0)
-        .await?;
+    async fn set_imported(&mut self, imported: &[ImportedPost]) -> Result<(), StoreError> {
+        for batch in imported.chunks(BATCH) {
+            let legacy_ids: Vec<i64> = batch.iter().map(|imported| imported.legacy_id).collect();
+            let posts: Vec<i64> = batch.iter().map(|imported| imported.post).collect();
+            self.forget_imported(&legacy_ids).await?;
+            delete(&mut self.0, "imported_post", "post_id", &posts).await?;
+            let mut query = Query::new("INSERT INTO imported_post (legacy_id, post_id, source, written, imported_at) ");
+            query.push_values(batch, |mut row, imported| {
+                row.push_bind(imported.legacy_id)
+                    .push_bind(imported.post)
+                    .push_bind(imported.source.as_slice())
+                    .push_bind(imported.written.as_slice())
+                    .push_bind(imported.imported_at.as_millisecond());
+            });
+            query.build().execute(&mut *self.0).await?;
+        }
         Ok(())
     }
 
-    async fn forget_imported(&mut self, legacy_id: i64) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM imported_post WHERE legacy_id = ?")
-            .bind(legacy_id)
-            .execute(&mut *self.0)
-            .await?;
-        Ok(())
+    async fn forget_imported(&mut self, legacy_ids: &[i64]) -> Result<(), StoreError> {
+        delete(&mut self.0, "imported_post", "legacy_id", legacy_ids).await
     }
 
-    async fn set_images(&mut self, post: i64, images: &[(i64, ImageId)], at: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM imported_image WHERE post_id = ?")
-            .bind(post)
-            .execute(&mut *self.0)
-            .await?;
+    async fn set_images(&mut self, posts: &[LegacyImages]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = posts.iter().map(|of_post| of_post.post).collect();
+        delete(&mut self.0, "imported_image", "post_id", &ids).await?;
+        let images: Vec<(&LegacyImages, &(i64, ImageId))> = posts
+            .iter()
+            .flat_map(|of_post| of_post.images.iter().map(move |image| (of_post, image)))
+            .collect();
         for batch in images.chunks(BATCH) {
             let mut query = Query::new("INSERT INTO imported_image (legacy_id, image, post_id, imported_at) ");
-            query.push_values(batch, |mut row, (legacy_id, image)| {
+            query.push_values(batch, |mut row, (of_post, (legacy_id, image))| {
                 row.push_bind(*legacy_id)
                     .push_bind(image.0)
-                    .push_bind(post)
-                    .push_bind(at.as_millisecond());
+                    .push_bind(of_post.post)
+                    .push_bind(of_post.imported_at.as_millisecond());
             });
             query.build().execute(&mut *self.0).await?;
         }
@@ -522,6 +548,16 @@ impl SqlImport {
     async fn discard(&mut self, images: &[ImageId], now: Timestamp) -> Result<(), StoreError> {
         images::discard(&mut self.0, images, now).await
     }
+}
+
+/// Deletes the rows that have one of these numbers in this column.
+async fn delete(tx: &mut engine::Tx, table: &str, column: &str, ids: &[i64]) -> Result<(), StoreError> {
+    for batch in ids.chunks(BATCH) {
+        let mut query = Query::new(format!("DELETE FROM {table} WHERE {column} IN "));
+        push_ids(&mut query, batch);
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 fn push_ids(query: &mut Query, ids: &[i64]) {
