@@ -1,20 +1,22 @@
 //! `fleet mirror`: stands before a Spring fleet and ours, answers from one of them, and compares both.
 //!
-//! For each request `proxy` finds the route and the side that answers it, passes it on, and hands a copy to `shadow`, which
-//! asks the other side, compares both answers by `rules` (`compare`) and reports what differs (`report`). `routes` counts, moves a
+//! For each request `proxy` finds the route and the side that answers it, passes it on (`upstream`, `sides`), and hands a copy to `shadow`,
+//! which asks the other side, compares both answers by `rules` (`compare`) and reports what differs (`report`). `routes` counts, moves a
 //! route to ours after enough equal answers, and steps back. `sockets` copies frames and compares those of both sides, `records` the
 //! topics of both sides.
 
 mod body;
 pub(crate) mod compare;
 mod pairs;
-pub(crate) mod proxy;
+mod proxy;
 mod records;
 mod report;
 mod routes;
 pub(crate) mod rules;
 mod shadow;
+pub(crate) mod sides;
 mod sockets;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sosohappy_bus::{Bus, BusError, Reader, Start};
 use sosohappy_common::http::serve::Service;
@@ -40,35 +42,19 @@ use sosohappy_events::Topic;
 use tokio::net::TcpListener;
 
 use pairs::Pairs;
-use proxy::{Proxy, Sides};
+use proxy::Proxy;
 use records::Records;
 use report::{Redaction, Reporter};
 use routes::{Policy, Routes, StateFile};
 use rules::Rules;
 use shadow::{Comparer, Shadow};
+pub use sides::Side;
+use sides::Sides;
+use upstream::Upstream;
 
 /// How often the topics are asked for at the start, and the pause between.
 const BUS_TRIES: u32 = 60;
 const BUS_PAUSE: Duration = Duration::from_millis(500);
-
-/// One of the two fleets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    Spring,
-    Ours,
-}
-
-impl Side {
-    /// The side that does not answer.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Spring => Self::Ours,
-            Self::Ours => Self::Spring,
-        }
-    }
-}
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -236,9 +222,11 @@ pub async fn start(options: Options, shared: &Shared) -> anyhow::Result<Mirror> 
     });
 
     let proxy = Proxy {
-        context: context.clone(),
-        sides,
-        routes: routes.clone(),
+        upstream: Upstream {
+            context: context.clone(),
+            sides,
+            routes: routes.clone(),
+        },
         shadow,
         body_limit: options.body_limit,
     };

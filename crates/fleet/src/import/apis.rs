@@ -11,8 +11,8 @@ use sosohappy_common::Account;
 use super::{Names, Report};
 use crate::mirror::Side;
 use crate::mirror::compare::{Answer, compare};
-use crate::mirror::proxy::Sides;
 use crate::mirror::rules::{Rules, render};
+use crate::mirror::sides::Sides;
 
 /// Bytes of an answer.
 const BODY_LIMIT: usize = 1 << 20;

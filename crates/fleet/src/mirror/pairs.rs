@@ -11,8 +11,8 @@ use moka::sync::Cache;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::Side;
 use super::compare::Pair;
+use super::sides::Side;
 
 /// Pairs in memory; the oldest are forgotten first.
 const MOST_PAIRS: u64 = 100_000;

@@ -2,29 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Uri};
-use reqwest::Url;
-use sosohappy_common::Context;
+use http::{Method, Uri};
 
-use super::Side;
 use super::body::{Shared, Tee};
-use super::routes::{Failure, Matched, Outcome, Routes, Serving};
+use super::routes::{Matched, Outcome, Serving};
 use super::shadow::{Copy, Job, Shadow};
+use super::sides::path_of;
 use super::sockets;
+use super::upstream::{Head, Upstream};
 use crate::forward;
-
-/// From the end of a request's head to the head of its answer, the upload of its body included.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than a service keeps an idle connection, so that it is never closed in the moment it is used again.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// With one of these an answer depends on what this side has answered before.
 const NOT_COMPARED: [HeaderName; 4] = [
@@ -38,100 +29,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Both fleets, by their addresses.
-#[derive(Debug, Clone)]
-pub struct Sides {
-    client: reqwest::Client,
-    spring: Addresses,
-    ours: Addresses,
-}
-
-/// Prefixes of paths and their targets; a later entry takes precedence.
-#[derive(Debug, Clone)]
-struct Addresses(Arc<[(String, String)]>);
-
-impl Addresses {
-    fn parse(texts: &[String]) -> anyhow::Result<Self> {
-        let address = |text: &String| {
-            let (service, url) = match text.split_once('=') {
-                Some((service, url)) if !service.contains(':') => (Some(service), url),
-                _ => (None, text.as_str()),
-            };
-            let base = Url::parse(url).with_context(|| format!("{url} is no address"))?;
-            ensure!(
-                matches!(base.scheme(), "http" | "https"),
-                "{url} is no address of a service"
-            );
-            let prefix = service.map_or("/".to_owned(), |service| format!("/{service}-service/"));
-            Ok((prefix, url.trim_end_matches('/').to_owned()))
-        };
-        Ok(Self(texts.iter().rev().map(address).collect::<anyhow::Result<_>>()?))
-    }
-
-    fn find(&self, path: &str) -> Option<&str> {
-        let (_, base) = self.0.iter().find(|(prefix, _)| path.starts_with(prefix))?;
-        Some(base)
-    }
-}
-
-impl Sides {
-    pub fn new(spring: &[String], ours: &[String]) -> anyhow::Result<Self> {
-        let client = sosohappy_common::tls::client_builder()
-            .http1_only()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build()?;
-        Ok(Self {
-            client,
-            spring: Addresses::parse(spring).context("--spring")?,
-            ours: Addresses::parse(ours).context("--ours")?,
-        })
-    }
-
-    /// Sends a request. Headers go out as they are; the client adds `host`.
-    pub async fn send(
-        &self,
-        side: Side,
-        method: Method,
-        path: &str,
-        headers: HeaderMap,
-        body: reqwest::Body,
-    ) -> Result<http::Response<reqwest::Body>, SendError> {
-        let addresses = match side {
-            Side::Spring => &self.spring,
-            Side::Ours => &self.ours,
-        };
-        let base = addresses
-            .find(path)
-            .ok_or_else(|| SendError("no address is given for this path".to_owned()))?;
-        let url = Url::parse(&format!("{base}{path}")).map_err(|error| SendError(error.to_string()))?;
-        let mut request = reqwest::Request::new(method, url);
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body);
-        let answer = self.client.execute(request).await;
-        // Without the URL: its query may hold personal data.
-        answer
-            .map(Into::into)
-            .map_err(|error| SendError(chain(&error.without_url())))
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SendError(String);
-
 #[derive(Debug)]
 pub struct Proxy {
-    pub context: Context,
-    pub sides: Sides,
-    pub routes: Arc<Routes>,
+    pub upstream: Upstream,
     pub shadow: Arc<Shadow>,
     /// Longest body that is compared, in bytes.
     pub body_limit: usize,
@@ -139,16 +39,16 @@ pub struct Proxy {
 
 /// Answers one request.
 pub async fn answer(State(proxy): State<Arc<Proxy>>, mut request: Request) -> Response {
-    let matched = proxy.routes.find(request.method(), request.uri().path());
+    let routes = &proxy.upstream.routes;
+    let matched = routes.find(request.method(), request.uri().path());
     let serving = matched
         .as_ref()
-        .map_or_else(|| proxy.routes.unlisted(), |matched| matched.route.serving());
-    let side = serving.side;
+        .map_or_else(|| routes.unlisted(), |matched| matched.route.serving());
     let upgrade = forward::upgrade(request.headers());
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     let id = proxy.prepare(request.headers_mut(), client);
     if let Some(protocol) = upgrade {
-        return sockets::pass(&proxy, matched, serving, request, protocol, id).await;
+        return sockets::pass(&proxy.upstream, &proxy.shadow, matched, serving, request, protocol, id).await;
     }
     let (mut parts, body) = request.into_parts();
     let path = path_of(&parts.uri);
@@ -165,27 +65,15 @@ pub async fn answer(State(proxy): State<Arc<Proxy>>, mut request: Request) -> Re
             (reqwest_body(Body::new(tee)), Some(proxy.shadow.start(job, copied)))
         }
     };
-    let began = proxy.context.clock.monotonic();
-    let sending = proxy.sides.send(side, parts.method, &path, parts.headers, body);
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, sending).await;
-    let taken = proxy.context.clock.monotonic().saturating_sub(began);
-    let failure = match &answer {
-        Ok(Ok(answer)) => answer.status().is_server_error().then_some(Failure::Status),
-        Ok(Err(_)) | Err(_) => Some(Failure::Unreachable),
+    let head = Head {
+        id,
+        method: parts.method,
+        path,
+        headers: parts.headers,
     };
-    if let Some(matched) = &matched {
-        proxy.routes.answered(&matched.route, side, taken, failure);
-    }
-    let mut answer = match answer {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            tracing::warn!(%side, %error, request_id = id, "upstream unavailable");
-            return forward::unavailable(StatusCode::BAD_GATEWAY);
-        }
-        Err(_) => {
-            tracing::warn!(%side, request_id = id, "upstream timed out");
-            return forward::unavailable(StatusCode::GATEWAY_TIMEOUT);
-        }
+    let mut answer = match proxy.upstream.ask(serving.side, matched.as_ref(), head, body).await {
+        Ok(answer) => answer,
+        Err(status) => return forward::unavailable(status),
     };
     forward::remove_hop_by_hop(answer.headers_mut());
     match answered {
@@ -219,7 +107,9 @@ impl Proxy {
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
         if length.is_some_and(|length: usize| length > self.body_limit) {
-            self.routes.compared(&matched.route, serving.epoch, Outcome::TooLarge);
+            self.upstream
+                .routes
+                .compared(&matched.route, serving.epoch, Outcome::TooLarge);
             return None;
         }
         let copy = Copy {
@@ -230,7 +120,9 @@ impl Proxy {
         };
         let job = self.shadow.job(matched.clone(), serving, copy);
         if job.is_none() {
-            self.routes.compared(&matched.route, serving.epoch, Outcome::Dropped);
+            self.upstream
+                .routes
+                .compared(&matched.route, serving.epoch, Outcome::Dropped);
         }
         job
     }
@@ -252,7 +144,7 @@ impl Proxy {
             .and_then(|id| id.to_str().ok())
             .map(str::to_owned);
         known.unwrap_or_else(|| {
-            let id = self.context.entropy.uuid().to_string();
+            let id = self.upstream.context.entropy.uuid().to_string();
             if let Ok(value) = HeaderValue::from_str(&id) {
                 headers.insert(REQUEST_ID, value);
             }
@@ -267,29 +159,5 @@ fn reqwest_body(body: Body) -> reqwest::Body {
         reqwest::Body::default()
     } else {
         reqwest::Body::wrap(Shared::new(body))
-    }
-}
-
-pub fn path_of(uri: &Uri) -> String {
-    uri.path_and_query()
-        .map_or_else(|| uri.path().to_owned(), |path| path.as_str().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_have_addresses_of_their_own() {
-        let given = ["http://all:1/", "feed=http://feed:2"].map(str::to_owned);
-        let addresses = Addresses::parse(&given).unwrap();
-        assert_eq!(addresses.find("/feed-service/saveFeed"), Some("http://feed:2"));
-        assert_eq!(addresses.find("/dm-service/x"), Some("http://all:1"));
-        assert_eq!(Addresses::parse(&given[1..]).unwrap().find("/dm-service/x"), None);
-        assert!(Addresses::parse(&["ftp://x".to_owned()]).is_err());
-        assert_eq!(
-            Addresses::parse(&["http://x/?a=b".to_owned()]).unwrap().find("/"),
-            Some("http://x/?a=b")
-        );
     }
 }

@@ -12,9 +12,9 @@ use sosohappy_bus::Reader;
 use sosohappy_common::clock::Clock;
 use sosohappy_events::{Record, Topic};
 
-use super::Side;
 use super::report::Reporter;
 use super::rules::{Part, TopicRule};
+use super::sides::Side;
 
 /// Records that wait for the other side's; more are not compared.
 const MOST_WAITING: usize = 100_000;

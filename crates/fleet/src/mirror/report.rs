@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_common::clock::{Clock, Entropy};
 use tokio::sync::mpsc;
 
-use super::Side;
 use super::compare::Difference;
 use super::rules::{Rules, Segment, render};
+use super::sides::Side;
 
 /// Lines that wait for the disk; more are dropped and counted.
 const QUEUE: usize = 1024;

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use sosohappy_common::clock::Clock;
 use tokio::sync::watch;
 
-use super::Side;
 use super::report::Reporter;
 use super::rules::{Kind, Template};
+use super::sides::Side;
 
 /// Answers of a moved route whose errors are counted.
 const ERROR_WINDOW: usize = 100;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sosohappy_events::Topic;
 
-use super::Side;
+use super::sides::Side;
 use crate::dead_letters;
 
 const DEFAULTS: &str = include_str!("rules.toml");

@@ -18,14 +18,13 @@ use sosohappy_common::lifecycle::{Lifecycle, Stage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::Side;
 use super::body::{self, Copied, copied};
 use super::compare::{Answer, Findings, compare};
 use super::pairs::Pairs;
-use super::proxy::{Sides, path_of};
 use super::report::Reporter;
 use super::routes::{Matched, Outcome, Routes, Serving};
 use super::rules::{Kind, Rules};
+use super::sides::{Side, Sides, path_of};
 
 /// How long the body of a request is waited for.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -26,12 +26,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::io::StreamReader;
 
-use super::Side;
 use super::compare::{Answer, Difference, compare};
-use super::proxy::{ANSWER_TIMEOUT, Proxy, path_of};
-use super::routes::{Failure, Matched, Outcome, Serving};
+use super::routes::{Matched, Outcome, Serving};
 use super::rules::Kind;
-use super::shadow::{Before, Comparer, Step};
+use super::shadow::{Before, Comparer, Shadow, Step};
+use super::sides::{Side, path_of};
+use super::upstream::{Head, Upstream};
 use crate::forward;
 
 /// Bytes read at once.
@@ -46,16 +46,17 @@ const SWEEP: Duration = Duration::from_millis(100);
 
 /// Passes a WebSocket through for as long as both ends hold it.
 pub async fn pass(
-    proxy: &Arc<Proxy>,
+    upstream: &Upstream,
+    shadow: &Shadow,
     matched: Option<Matched>,
     serving: Serving,
     mut request: Request,
     protocol: HeaderValue,
     id: String,
 ) -> Response {
-    let upgrade = hyper::upgrade::on(&mut request);
+    let client = hyper::upgrade::on(&mut request);
     let (mut parts, _) = request.into_parts();
-    let comparer = proxy.shadow.comparer();
+    let comparer = shadow.comparer();
     let copied = matched
         .as_ref()
         .filter(|matched| comparer.writes && matched.route.template.kind == Kind::Socket);
@@ -80,36 +81,18 @@ pub async fn pass(
         step: comparer.order.step(),
     });
 
-    let path = path_of(&parts.uri);
-    let began = proxy.context.clock.monotonic();
-    let sending = proxy.sides.send(
-        serving.side,
-        parts.method,
-        &path,
-        parts.headers,
-        reqwest::Body::default(),
-    );
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, sending).await;
-    let taken = proxy.context.clock.monotonic().saturating_sub(began);
-    let failure = match &answer {
-        Ok(Ok(answer)) => answer.status().is_server_error().then_some(Failure::Status),
-        Ok(Err(_)) | Err(_) => Some(Failure::Unreachable),
+    let head = Head {
+        id,
+        method: parts.method,
+        path: path_of(&parts.uri),
+        headers: parts.headers,
     };
-    if let Some(matched) = &matched {
-        proxy.routes.answered(&matched.route, serving.side, taken, failure);
-    }
-    let mut answer = match answer {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            tracing::warn!(side = %serving.side, %error, request_id = id, "upstream unavailable");
-            return forward::unavailable(StatusCode::BAD_GATEWAY);
-        }
-        Err(_) => {
-            tracing::warn!(side = %serving.side, request_id = id, "upstream timed out");
-            return forward::unavailable(StatusCode::GATEWAY_TIMEOUT);
-        }
+    let asked = upstream.ask(serving.side, matched.as_ref(), head, reqwest::Body::default());
+    let mut answer = match asked.await {
+        Ok(answer) => answer,
+        Err(status) => return forward::unavailable(status),
     };
-    let lifecycle = &proxy.context.lifecycle;
+    let lifecycle = &upstream.context.lifecycle;
     let draining = lifecycle.draining();
     let (to_service, from_client) = tap();
     let (to_client, from_service) = tap();
@@ -139,7 +122,7 @@ pub async fn pass(
     let answer = reqwest::Response::from(answer);
     lifecycle.spawn("socket", async move {
         tokio::select! {
-            ended = both_ways(upgrade, answer, to_service, to_client) => if let Err(error) = ended {
+            ended = both_ways(client, answer, to_service, to_client) => if let Err(error) = ended {
                 tracing::debug!(%error, "socket ended");
             },
             () = draining.cancelled() => {}
