@@ -33,7 +33,9 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::Post
         | Topic::Moderation
         | Topic::SocketFrame
-        | Topic::MessageChange => &[],
+        | Topic::MessageChange
+        | Topic::MessageRequest
+        | Topic::RoomMessage => &[],
     }
 }
 

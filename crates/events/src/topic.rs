@@ -27,6 +27,8 @@ pub enum Topic {
     Moderation,
     SocketFrame,
     MessageChange,
+    MessageRequest,
+    RoomMessage,
 }
 
 /// How long the broker keeps the records of a topic.
@@ -84,12 +86,14 @@ macro_rules! named {
             Topic::Moderation => concat!($prefix, "moderation"),
             Topic::SocketFrame => concat!($prefix, "socketFrame"),
             Topic::MessageChange => concat!($prefix, "messageChange"),
+            Topic::MessageRequest => concat!($prefix, "messageRequest"),
+            Topic::RoomMessage => concat!($prefix, "roomMessage"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -110,6 +114,8 @@ impl Topic {
         Self::Moderation,
         Self::SocketFrame,
         Self::MessageChange,
+        Self::MessageRequest,
+        Self::RoomMessage,
     ];
 
     /// Returns the wire name, which settings may change.
@@ -166,7 +172,9 @@ impl Topic {
             | Self::Notice
             | Self::Post
             | Self::Moderation
-            | Self::MessageChange => Retention::For(DAY.saturating_mul(7)),
+            | Self::MessageChange
+            | Self::MessageRequest
+            | Self::RoomMessage => Retention::For(DAY.saturating_mul(7)),
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
         }
     }
@@ -188,7 +196,12 @@ impl Topic {
             Self::NoticeLike | Self::Post => &[Service::Feed],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
-            Self::DirectMessage | Self::SocketMessage | Self::SocketFrame | Self::MessageChange => &[Service::Dm],
+            Self::DirectMessage
+            | Self::SocketMessage
+            | Self::SocketFrame
+            | Self::MessageChange
+            | Self::MessageRequest
+            | Self::RoomMessage => &[Service::Dm],
             Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
             Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
         }
@@ -207,7 +220,7 @@ impl Topic {
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
             Self::NoticeLike | Self::Follow | Self::Notice => &[Service::Notice],
             Self::Moderation => &[Service::Feed, Service::Dm],
-            Self::SocketMessage | Self::SocketFrame => &[Service::Dm],
+            Self::SocketMessage | Self::SocketFrame | Self::MessageRequest | Self::RoomMessage => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
             Self::DeviceToken | Self::DirectMessage | Self::MessageChange => &[Service::Dm, Service::Notice],

@@ -45,6 +45,9 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
     /// Returns the accounts that this account blocks or that block it, each once, in no order.
     async fn blocked_with(&self, account: &Account) -> Result<Vec<Account>, StoreError>;
 
+    /// Returns whether each account follows the other.
+    async fn friends(&self, one: &Account, other: &Account) -> Result<bool, StoreError>;
+
     /// Deletes the nickname and the relations of an account that resigned at that moment. Idempotent; earlier events that arrive later
     /// restore nothing.
     async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError>;
@@ -85,7 +88,7 @@ pub(crate) fn kind_of(relation: Relation) -> (&'static str, bool) {
 }
 
 pub(crate) const BLOCK: &str = "block";
-const FOLLOW: &str = "follow";
+pub(crate) const FOLLOW: &str = "follow";
 
 pub(crate) fn check_length(nickname: Option<&str>) -> Result<(), StoreError> {
     match nickname {

@@ -4,8 +4,9 @@ use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
     ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChange, MessageChanged,
-    ModeratedContent, ModerationAction, NicknameSet, NoticeRaised, PostLiked, Recipient, Relation, RelationChanged,
-    RelayHeartbeat, Role, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
+    MessageRequestChanged, ModeratedContent, ModerationAction, NicknameSet, NoticeRaised, PostLiked, Recipient,
+    Relation, RelationChanged, RelayHeartbeat, RequestChange, Role, RoomMessageSent, SessionExpired, SessionId,
+    SocketFrameSent, State, TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -543,4 +544,39 @@ fn message_change() {
         let value = format!(r#"{{"message":"m-1","sender":"{KIM}","receiver":"{LEE}","change":"{name}"}}"#);
         golden(&event, Some(LEE), Some(&value), &[]);
     }
+}
+
+#[test]
+fn message_request() {
+    for (change, name) in [
+        (RequestChange::Asked, "asked"),
+        (RequestChange::Accepted, "accepted"),
+        (RequestChange::Refused, "refused"),
+    ] {
+        let mut event = MessageRequestChanged {
+            request: "r-1".into(),
+            change,
+            asker: account(KIM),
+            receiver: account(LEE),
+            message: None,
+            socket: None,
+        };
+        let value = format!(r#"{{"request":"r-1","change":"{name}","asker":"{KIM}","receiver":"{LEE}"}}"#);
+        golden(&event, Some(LEE), Some(&value), &[]);
+        event.message = Some("m-1".into());
+        event.socket = Some(7);
+        let value = format!("{},\"message\":\"m-1\",\"socket\":7}}", value.trim_end_matches('}'));
+        golden(&event, Some(LEE), Some(&value), &[]);
+    }
+}
+
+#[test]
+fn room_message() {
+    let event = RoomMessageSent {
+        room: "r-1".into(),
+        message: "m-1".into(),
+        members: vec![account(KIM), account(LEE)],
+    };
+    let value = format!(r#"{{"room":"r-1","message":"m-1","members":["{KIM}","{LEE}"]}}"#);
+    golden(&event, Some("r-1"), Some(&value), &[]);
 }

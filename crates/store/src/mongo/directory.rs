@@ -10,7 +10,7 @@ use sosohappy_common::{Account, NicknameKey};
 use sosohappy_events::types::Relation;
 
 use super::{Database, index, is_taken};
-use crate::directory::{BLOCK, Bearer, check_length, kind_of, parse_account};
+use crate::directory::{BLOCK, Bearer, FOLLOW, check_length, kind_of, parse_account};
 use crate::time::instant;
 use crate::{Directory, StoreError};
 
@@ -222,6 +222,12 @@ impl Directory for MongoDirectory {
         others.sort();
         others.dedup();
         Ok(others)
+    }
+
+    async fn friends(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {
+        let both = [relation_id(one, other, FOLLOW), relation_id(other, one, FOLLOW)];
+        let follows = doc! { "_id": { "$in": both.as_slice() }, "active": true };
+        Ok(self.0.collection(RELATIONS).count_documents(follows).await? == 2)
     }
 
     async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use sosohappy_events::types::Relation;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{Database, Engine, Tx, dialect};
-use crate::directory::{BLOCK, Bearer, check_length, kind_of, parse_account};
+use crate::directory::{BLOCK, Bearer, FOLLOW, check_length, kind_of, parse_account};
 use crate::retry::retrying;
 use crate::time::instant;
 use crate::{Directory, StoreError};
@@ -236,6 +236,21 @@ impl Directory for SqlDirectory {
         rows.iter()
             .map(|row| parse_account(row.try_get_unchecked(0)?))
             .collect()
+    }
+
+    async fn friends(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {
+        let follows = sqlx::query(
+            "SELECT 1 FROM directory_relation WHERE kind = ? AND active
+                AND ((account = ? AND other = ?) OR (account = ? AND other = ?)) LIMIT 2",
+        )
+        .bind(FOLLOW)
+        .bind(one.as_str())
+        .bind(other.as_str())
+        .bind(other.as_str())
+        .bind(one.as_str())
+        .fetch_all(self.0.reader())
+        .await?;
+        Ok(follows.len() == 2)
     }
 
     async fn erase(&self, account: &Account, at: Timestamp) -> Result<(), StoreError> {
