@@ -7,7 +7,7 @@ use sosohappy_common::Problem;
 use sosohappy_store::StoreError;
 
 use crate::domain::InvalidText;
-use crate::store::ChangeError;
+use crate::store::{ChangeError, WriteError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,6 +36,8 @@ pub enum Error {
     #[error(transparent)]
     Change(#[from] ChangeError),
     #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
     Names(#[from] Denied),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -51,7 +53,12 @@ impl From<Error> for Problem {
             | Error::Words
             | Error::SendAt
             | Error::Text(_) => Self::invalid_parameter(error.to_string()),
-            Error::Nickname => Self::not_found("nickname-unknown", "Unknown nickname"),
+            Error::Write(WriteError::Resigned) => Self::access_denied(),
+            // The order of a conversation is no matter of the caller.
+            Error::Write(WriteError::Behind(_)) => Self::unavailable(),
+            Error::Nickname | Error::Write(WriteError::ReceiverResigned) => {
+                Self::not_found("nickname-unknown", "Unknown nickname")
+            }
             Error::Message | Error::Change(ChangeError::Unknown) => {
                 Self::not_found("message-unknown", "Unknown message")
             }
@@ -72,7 +79,9 @@ impl From<Error> for Problem {
                 "The message has changed too often",
             ),
             Error::Names(denied) => denied.into(),
-            Error::Change(ChangeError::Store(error)) | Error::Store(error) => Self::from(&error),
+            Error::Change(ChangeError::Store(error)) | Error::Write(WriteError::Store(error)) | Error::Store(error) => {
+                Self::from(&error)
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod import;
 mod legacy_messages;
 mod metrics;
 mod names;
+mod refusal;
 mod routes;
 mod scheduled;
 mod settings;
@@ -141,10 +142,10 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         settling: Settling::spawn(&context, &opened.store),
         delivered,
         unnumbered: unnumbered.clone(),
-        metrics,
+        metrics: metrics.clone(),
     };
     let protocol = Arc::new(protocol);
-    scheduled::spawn(&context, protocol.clone());
+    scheduled::spawn(&context, protocol.clone(), metrics);
     let app = App {
         settings,
         context: context.clone(),

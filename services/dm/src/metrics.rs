@@ -3,7 +3,7 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 use sosohappy_common::metrics::Metrics;
 
-use crate::socket::Refusal;
+use crate::refusal::Refusal;
 
 #[derive(Debug, Clone)]
 pub struct DmMetrics {
@@ -12,6 +12,7 @@ pub struct DmMetrics {
     pub shown: IntCounter,
     pub repeated: IntCounter,
     pub resent: IntCounter,
+    pub quarantined: IntCounter,
     /// Seconds.
     pub delivery: Histogram,
 }
@@ -49,6 +50,10 @@ impl DmMetrics {
             resent: counter(
                 "dm_messages_resent_total",
                 "Frames that were not stored because the same message was stored within the last ten minutes",
+            ),
+            quarantined: counter(
+                "dm_scheduled_messages_quarantined_total",
+                "Scheduled messages whose rows could not be decoded: they are kept and not sent",
             ),
             delivery: metrics.register(Histogram::with_opts(delivery).expect("static buckets are valid")),
         }

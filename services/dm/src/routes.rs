@@ -3,6 +3,7 @@
 mod change;
 mod connect;
 mod message;
+mod page;
 mod receipt;
 mod reported;
 mod schedule;

@@ -1,8 +1,10 @@
 //! Sends scheduled messages when their time has come, at whichever replica.
 //!
-//! A replica takes a message for a while, sends it, and deletes it. The message has a [`ClientKey`] of its own: one that a replica sent
-//! and did not delete before it ended is the same message when another one sends it again.
+//! A replica takes messages under a short lease, which it renews while it sends them, some at a time, and deletes them. Messages of a replica
+//! that crashed are taken by another one when the lease ends. The message has a [`ClientKey`] of its own: one that a replica sent and did
+//! not delete is the same message when another one sends it again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,51 +12,137 @@ use jiff::SignedDuration;
 use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_store::StoreError;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use crate::domain::{ClientKey, MessageDate, Scheduled};
+use crate::metrics::DmMetrics;
 use crate::socket::{Author, DmProtocol, Draft, NotTaken};
 
-/// Well within the two seconds in which a message has to be sent.
-const EVERY: Duration = Duration::from_millis(500);
-const LEASE: SignedDuration = SignedDuration::from_secs(30);
-const AT_ONCE: u32 = 50;
+/// How often due messages are taken and leases are renewed. With [`LEASE`], well within the two seconds in which a message has to be sent,
+/// also by another replica than the one that took it first.
+const EVERY: Duration = Duration::from_millis(250);
+const LEASE: SignedDuration = SignedDuration::from_millis(1250);
+/// Messages that one replica sends at the same time.
+const PARALLEL: usize = 16;
+/// A send that takes longer is abandoned, and its lease ends.
+const LONGEST: Duration = Duration::from_secs(30);
+/// The pause before a message is sent again that could not be sent now.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
-pub fn spawn(context: &Context, protocol: Arc<DmProtocol>) {
+pub fn spawn(context: &Context, protocol: Arc<DmProtocol>, metrics: DmMetrics) {
     let (context, draining) = (context.clone(), context.lifecycle.draining());
     context.lifecycle.clone().spawn("scheduled-messages", async move {
+        let mut sending = Sending {
+            context,
+            protocol,
+            metrics,
+            tasks: JoinSet::new(),
+            taken: HashMap::new(),
+            may_be_more: false,
+        };
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
-            let correlation = Correlation::begin(&*context.entropy);
-            if let Err(error) = correlation.scope(send_due(&context, &protocol)).await {
+        loop {
+            tokio::select! {
+                () = draining.cancelled() => break,
+                Some(ended) = sending.tasks.join_next_with_id() => {
+                    sending.ended(ended);
+                    if !sending.may_be_more {
+                        continue;
+                    }
+                }
+                _ = tick.tick() => {}
+            }
+            if let Err(error) = sending.round().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "sending scheduled messages failed; retrying"
+                    "taking scheduled messages failed; retrying"
                 );
             }
+        }
+        // Begun sends end; no lease has to be waited for.
+        while let Some(ended) = sending.tasks.join_next_with_id().await {
+            sending.ended(ended);
         }
         Ok(())
     });
 }
 
-async fn send_due(context: &Context, protocol: &DmProtocol) -> Result<(), StoreError> {
-    let due = protocol.store.take_due(context.clock.now(), LEASE, AT_ONCE).await?;
-    for scheduled in due {
-        let id = scheduled.id.clone();
-        match send(context, protocol, scheduled).await {
-            // Sent, or the sender has resigned since.
-            Ok(()) | Err(NotTaken::Closed(_)) => protocol.store.finish(&id, None).await?,
-            Err(NotTaken::Refused(refusal)) if refusal.is_final() => {
-                protocol.store.finish(&id, Some(refusal.typed_code())).await?;
+struct Sending {
+    context: Context,
+    protocol: Arc<DmProtocol>,
+    metrics: DmMetrics,
+    tasks: JoinSet<()>,
+    /// The message of each task.
+    taken: HashMap<Id, String>,
+    /// The last round took as many as were free.
+    may_be_more: bool,
+}
+
+impl Sending {
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "sending scheduled message failed"
+                );
+                error.id()
             }
-            // Sent again when the lease ends.
-            Err(NotTaken::Refused(refusal)) => {
-                tracing::warn!(code = refusal.code(), "scheduled message not sent; retrying");
-            }
+        };
+        self.taken.remove(&id);
+    }
+
+    /// Renews the leases of the messages that are being sent, and begins to send as many more as may be sent at the same time.
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let store = &self.protocol.store;
+        let ids: Vec<&str> = self.taken.values().map(String::as_str).collect();
+        store.renew(&ids, self.context.clock.now() + LEASE).await?;
+        let free = PARALLEL.saturating_sub(self.taken.len());
+        if free == 0 {
+            return Ok(());
+        }
+        let due = store
+            .take_due(self.context.clock.now(), LEASE, u32::try_from(free).unwrap_or_default())
+            .await?;
+        self.metrics.quarantined.inc_by(due.quarantined);
+        self.may_be_more = due.messages.len() >= free;
+        for scheduled in due.messages {
+            let id = scheduled.id.clone();
+            let (context, protocol) = (self.context.clone(), self.protocol.clone());
+            let task = self.tasks.spawn(async move {
+                let correlation = Correlation::begin(&*context.entropy);
+                let sent = correlation.scope(send_and_finish(&context, &protocol, scheduled));
+                match tokio::time::timeout(LONGEST, sent).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "finishing scheduled message failed; retrying"
+                    ),
+                    Err(_) => tracing::warn!("sending scheduled message took too long; retrying"),
+                }
+            });
+            self.taken.insert(task.id(), id);
+        }
+        Ok(())
+    }
+}
+
+async fn send_and_finish(context: &Context, protocol: &DmProtocol, scheduled: Scheduled) -> Result<(), StoreError> {
+    let id = scheduled.id.clone();
+    match send(context, protocol, scheduled).await {
+        // Sent, or the sender has resigned since.
+        Ok(()) | Err(NotTaken::Closed(_)) => protocol.store.finish(&id, None).await,
+        Err(NotTaken::Refused(refusal)) if refusal.is_final() => {
+            protocol.store.finish(&id, Some(refusal.typed_code())).await
+        }
+        Err(NotTaken::Refused(refusal)) => {
+            tracing::warn!(code = refusal.code(), "scheduled message not sent; retrying");
+            protocol.store.renew(&[&id], context.clock.now() + RETRY).await
         }
     }
-    Ok(())
 }
 
 async fn send(context: &Context, protocol: &DmProtocol, scheduled: Scheduled) -> Result<(), NotTaken> {

@@ -1,7 +1,6 @@
 //! The protocol of the socket. Version 1: frames of messages in, the same frames and errors out. Version 2: typed frames.
 
 mod frame;
-mod refusal;
 mod typed;
 
 use std::sync::Arc;
@@ -26,12 +25,12 @@ use crate::domain::{
 use crate::error::Error;
 use crate::metrics::DmMetrics;
 use crate::names::PresentNames;
+use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::settling::Settling;
 use crate::store::{Framed, Outcome, Store, WriteError};
 use crate::unnumbered::Unnumbered;
 pub use frame::Frame;
-pub use refusal::Refusal;
 pub use typed::SentMessage;
 use typed::{MessageData, ReadData, TypingData};
 

@@ -148,13 +148,29 @@ pub trait Receipts: Send + Sync {
     -> Result<HashMap<ConversationId, Marks>, StoreError>;
 }
 
+/// The result of scheduling a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScheduleOutcome {
+    Scheduled,
+    /// The sender has [`crate::domain::MOST_SCHEDULED`] messages.
+    TooMany,
+}
+
+/// Scheduled messages whose time has come.
+#[derive(Debug, Default)]
+pub struct Due {
+    pub messages: Vec<Scheduled>,
+    /// Rows that could not be decoded: they are kept, and not taken again.
+    pub quarantined: u64,
+}
+
 /// Messages that are sent later. One that is being sent cannot be edited or stopped: either it is stopped or it is sent.
 #[async_trait]
 pub trait Schedule: Send + Sync {
-    /// Adds a message; false if the sender has [`crate::domain::MOST_SCHEDULED`].
-    async fn schedule(&self, scheduled: &Scheduled) -> Result<bool, StoreError>;
+    /// Adds a message, unless its sender has resigned since the token was issued, or its receiver has, as [`Store::keep`] checks it.
+    async fn schedule(&self, scheduled: &Scheduled) -> Result<ScheduleOutcome, WriteError>;
 
-    /// The sender's messages, the earliest first.
+    /// The sender's messages, the earliest first. One that cannot be decoded is left out.
     async fn scheduled(&self, sender: &Account) -> Result<Vec<Scheduled>, StoreError>;
 
     /// Replaces text and time of a message that waits, or that was not sent; false if there is none.
@@ -169,12 +185,19 @@ pub trait Schedule: Send + Sync {
     /// Deletes a message that waits, or that was not sent; false if there is none.
     async fn unschedule(&self, sender: &Account, id: &str) -> Result<bool, StoreError>;
 
-    /// Takes messages that are due, for as long as `lease` says: a replica that ends before [`Schedule::finish`] leaves them to others.
-    async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Vec<Scheduled>, StoreError>;
+    /// Takes messages that are due, for as long as `lease` says: a replica that ends before [`Schedule::finish`] leaves them to others. A row
+    /// that cannot be decoded is quarantined with the failure [`CORRUPT`].
+    async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Due, StoreError>;
+
+    /// Extends the leases of messages that are being sent, until that moment.
+    async fn renew(&self, ids: &[&str], until: Timestamp) -> Result<(), StoreError>;
 
     /// Deletes a message that was sent, or keeps it with the reason why it was not.
     async fn finish(&self, id: &str, failure: Option<&str>) -> Result<(), StoreError>;
 }
+
+/// The failure of a scheduled message that cannot be decoded.
+const CORRUPT: &str = "corrupt";
 
 /// Why a message was not changed.
 #[derive(Debug, thiserror::Error)]

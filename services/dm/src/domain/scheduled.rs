@@ -22,6 +22,7 @@ pub struct Scheduled {
     pub receiver_nickname: String,
     pub text: MessageText,
     pub send_at: Timestamp,
+    pub made_at: Timestamp,
     /// When the token was issued that it was scheduled with.
     pub authorized_at: Timestamp,
     /// The code of the refusal, when it was not sent.

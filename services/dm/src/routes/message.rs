@@ -7,6 +7,7 @@ use sosohappy_access::{Act, Acting, Actor, Denied, Names};
 use sosohappy_common::{Account, Problem};
 use utoipa::ToSchema;
 
+use super::page;
 use crate::app::App;
 use crate::domain::{Boundary, ConversationId, Message, Position, Shown, Stored};
 use crate::error::Error;
@@ -84,14 +85,6 @@ impl TypedMessage {
     }
 }
 
-/// Returns the position in a cursor; `None` at the start.
-pub fn position(cursor: Option<&str>) -> Result<Option<Position>, Error> {
-    match cursor {
-        None | Some("" | "start") => Ok(None),
-        Some(cursor) => Ok(Some(cursor.parse().map_err(|_| Error::Cursor)?)),
-    }
-}
-
 const fn twenty() -> u32 {
     20
 }
@@ -136,7 +129,7 @@ pub async fn find_direct_message(
         }));
     };
     if params.cursor.is_some() {
-        let before = position(params.cursor.as_deref())?;
+        let before = page::position(params.cursor.as_deref())?;
         return typed_page(&app, &caller.account, &other, before, params.message_cnt).await;
     }
     let boundary = params
@@ -229,12 +222,10 @@ pub async fn find_multiple_direct_message(
     State(app): State<App>,
     Act { caller, params }: Act<FindMultipleDirectMessage>,
 ) -> Result<Json<Conversations>, Error> {
-    let before = position(params.cursor.as_deref())?;
+    let before = page::position(params.cursor.as_deref())?;
     let is_list = params.cursor.is_none();
-    let size = params.size.unwrap_or(if is_list { MOST_CONVERSATIONS } else { PAGE });
-    if !(1..=MOST_CONVERSATIONS).contains(&size) {
-        return Err(Error::Size(MOST_CONVERSATIONS));
-    }
+    let default = if is_list { MOST_CONVERSATIONS } else { PAGE };
+    let size = page::size(params.size, default, MOST_CONVERSATIONS)?;
     let Newest { messages, next } = app.store.newest(&caller.account, before.as_ref(), size).await?;
     let messages = messages.into_iter().map(|stored| stored.message).collect();
     let content = shown(&*app.names, messages).await?;

@@ -10,7 +10,7 @@ use sosohappy_common::{Account, Problem};
 use unicode_segmentation::UnicodeSegmentation as _;
 use utoipa::{IntoParams, ToSchema};
 
-use super::message::position;
+use super::page;
 use crate::app::App;
 use crate::domain::{Marks, MessageDate, MessageId, Position, Stored};
 use crate::error::Error;
@@ -168,7 +168,7 @@ pub async fn catch_up(
     caller: Caller,
     Params(params): Params<CatchUp>,
 ) -> Result<Json<CaughtUp>, Error> {
-    let before = position(params.cursor.as_deref())?;
+    let before = page::position(params.cursor.as_deref())?;
     // Before the conversations: what comes between is in the stream.
     let seq = app.store.kept(&caller.account).await?.map_or(0, |(_, newest)| newest);
     let Newest { messages, mut next } = app

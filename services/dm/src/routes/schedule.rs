@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{FARTHEST, MessageText, Scheduled};
 use crate::error::Error;
+use crate::store::ScheduleOutcome;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +75,7 @@ fn in_range(send_at: Timestamp, now: Timestamp) -> Result<Timestamp, Error> {
     responses(
         (status = 200, body = ScheduledId),
         (status = 400, body = Problem),
+        (status = 403, description = "The caller has resigned since the token was issued", body = Problem),
         (status = 404, description = "No account has the nickname", body = Problem),
         (status = 409, description = "100 messages are scheduled", body = Problem),
         (status = 503, body = Problem),
@@ -92,13 +94,14 @@ pub async fn schedule_message(
         receiver: app.names.account_of(&params.receiver).await?.ok_or(Error::Nickname)?,
         receiver_nickname: params.receiver,
         sender: caller.account,
+        made_at: now,
         authorized_at: caller.issued_at,
         failure: None,
     };
-    if !app.store.schedule(&scheduled).await? {
-        return Err(Error::TooManyScheduled);
+    match app.store.schedule(&scheduled).await? {
+        ScheduleOutcome::Scheduled => Ok(Json(ScheduledId { id: scheduled.id })),
+        ScheduleOutcome::TooMany => Err(Error::TooManyScheduled),
     }
-    Ok(Json(ScheduledId { id: scheduled.id }))
 }
 
 fn uuid(app: &App) -> String {

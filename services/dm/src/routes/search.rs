@@ -8,14 +8,15 @@ use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
 use utoipa::{IntoParams, ToSchema};
 
-use super::message::{TypedMessage, position};
+use super::message::TypedMessage;
+use super::page;
 use crate::app::App;
 use crate::domain::{Position, Stored, Words};
 use crate::error::Error;
 use crate::names::PresentNames;
 
 /// Messages of a page, unless asked for otherwise, and the most.
-const PAGE: usize = 20;
+const PAGE: u32 = 20;
 const MOST: u32 = 100;
 /// Messages that one call reads, in steps.
 const READ: usize = 4000;
@@ -63,12 +64,8 @@ pub async fn search_messages(
     Params(params): Params<SearchMessages>,
 ) -> Result<Json<FoundMessages>, Error> {
     let words = Words::new(&params.text).ok_or(Error::Words)?;
-    let size = match params.size {
-        Some(size) if !(1..=MOST).contains(&size) => return Err(Error::Size(MOST)),
-        Some(size) => usize::try_from(size).unwrap_or(PAGE),
-        None => PAGE,
-    };
-    let mut before = position(params.cursor.as_deref())?;
+    let size = usize::try_from(page::size(params.size, PAGE, MOST)?).unwrap_or(usize::MAX);
+    let mut before = page::position(params.cursor.as_deref())?;
     let (mut found, mut read): (Vec<Stored>, usize) = (Vec::new(), 0);
     let next: Option<Position> = loop {
         let step = app.store.own(&caller.account, before.as_ref(), STEP).await?;

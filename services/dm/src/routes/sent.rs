@@ -8,7 +8,8 @@ use sosohappy_common::http::Params;
 use sosohappy_common::{Account, Problem};
 use utoipa::{IntoParams, ToSchema};
 
-use super::message::{TypedMessage, position};
+use super::message::TypedMessage;
+use super::page;
 use crate::app::App;
 use crate::error::Error;
 use crate::names::PresentNames;
@@ -78,11 +79,8 @@ pub async fn my_messages(
     caller: Caller,
     Params(params): Params<MyMessages>,
 ) -> Result<Json<OwnMessages>, Error> {
-    let size = params.size.unwrap_or(PAGE);
-    if !(1..=MOST).contains(&size) {
-        return Err(Error::Size(MOST));
-    }
-    let before = position(params.cursor.as_deref())?;
+    let size = page::size(params.size, PAGE, MOST)?;
+    let before = page::position(params.cursor.as_deref())?;
     let limit = if params.state.is_some() { LOOKED_AT } else { size };
     let sent = app.store.sent(&caller.account, before.as_ref(), limit).await?;
     let others: Vec<&Account> = sent

@@ -6,9 +6,10 @@ use serde_json::json;
 use sosohappy_realtime::stream::{self, Incoming};
 use utoipa::ToSchema;
 
-use super::{NotTaken, Refusal};
+use super::NotTaken;
 use crate::domain::{ChangeKind, MessageDate, Party, Stored};
 use crate::names::PresentNames;
+use crate::refusal::Refusal;
 use crate::store::Framed;
 
 /// The longest `id` of a client's frame, in bytes.

@@ -2,10 +2,12 @@
 
 mod changes;
 mod documents;
+mod indexes;
 mod receipts;
 mod reports;
 mod rewriting;
 mod schedule;
+mod settling;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
@@ -14,12 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::IndexOptions;
-use mongodb::{Collection, IndexModel};
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::{Mixed, Outgoing};
@@ -32,9 +33,10 @@ use crate::domain::{
 };
 use changes::CHANGES;
 use documents::{
-    document, id_of, ids_of, is_id_of, legacy_document, message_of, stored_of, taken_over, timestamp, unclaimed,
+    document, ids_of, is_id_of, legacy_document, message_of, stored_of, taken_over, timestamp, unclaimed,
     undelivered_of,
 };
+use indexes::{index, partial, sparse, unique};
 use stream::{NUMBER, PLACE, PLACE_INDEX, place};
 
 /// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
@@ -71,12 +73,6 @@ const CLIENT_KEY_INDEX: &str = "message_client_key";
 /// The two people again, of the newest message of a conversation only: by it the list of conversations is read. An older message keeps it
 /// until the conversation is settled.
 const NEWEST_OF: &str = "newestOf";
-/// Messages of a conversation that settling reads: more than one stores at the same time.
-const LATEST: i64 = 50;
-/// Messages that are given a position at once.
-const FILLED: i64 = 500;
-/// Conversations whose newest messages are flagged at the same time.
-const SETTLED_AT_ONCE: usize = 8;
 /// Indexes of earlier releases.
 const FORMER_INDEXES: [&str; 3] = ["message_conversation", "message_newest", "message_latest"];
 
@@ -167,12 +163,6 @@ impl MongoStore {
     }
 
     async fn make_indexes(&self) -> Result<(), StoreError> {
-        let index = |name: &str, keys: Document| {
-            IndexModel::builder()
-                .keys(keys)
-                .options(IndexOptions::builder().name(name.to_owned()).build())
-                .build()
-        };
         let messages = [
             index("message_position", doc! { "conversation": 1, POSITION: -1 }),
             index("message_date", doc! { "conversation": 1, "date": 1, POSITION: 1 }),
@@ -180,6 +170,11 @@ impl MongoStore {
             index("message_newest_of", doc! { NEWEST_OF: 1, POSITION: -1 }),
             index("message_sent", doc! { "from": 1, POSITION: -1 }),
             index("message_own", doc! { "accounts": 1, POSITION: -1 }),
+            partial(
+                "message_without_position",
+                doc! { "conversation": 1 },
+                doc! { POSITION: null },
+            ),
         ];
         self.collection(MESSAGES).create_indexes(messages).await?;
         for former in self.collection(MESSAGES).list_index_names().await? {
@@ -187,11 +182,10 @@ impl MongoStore {
                 self.collection(MESSAGES).drop_index(former).await?;
             }
         }
-        let due = index("message_push_due_at", doc! { "pushDueAt": 1 });
-        self.collection(MESSAGES).create_index(sparse(due)).await?;
+        let due = sparse("message_push_due_at", doc! { "pushDueAt": 1 });
+        self.collection(MESSAGES).create_index(due).await?;
         for (name, key) in [(REPEAT_KEY_INDEX, REPEAT_KEY), (CLIENT_KEY_INDEX, CLIENT_KEY)] {
-            let mut repeats = sparse(index(name, doc! { key: 1 }));
-            repeats.options.get_or_insert_default().unique = Some(true);
+            let repeats = unique(name, doc! { key: 1 });
             self.collection(MESSAGES).create_index(repeats).await?;
         }
         self.make_stream_indexes().await?;
@@ -206,9 +200,13 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Whether both may: the sender's token is from after their last resignation, and the receiver is somebody.
-    async fn still_here(&self, message: &NewMessage) -> Result<(), WriteError> {
-        let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
+    /// Checks that the sender's token was issued after the sender's last resignation, and that the receiver has a name since the receiver's.
+    async fn still_here(
+        &self,
+        sender: &Account,
+        receiver: &Account,
+        authorized_at: Timestamp,
+    ) -> Result<(), WriteError> {
         let ids = [sender.fingerprint(), receiver.fingerprint()];
         let marks: Vec<Document> = self
             .collection(ERASED)
@@ -221,7 +219,7 @@ impl MongoStore {
         for mark in marks {
             let until = timestamp(&mark, "erasedUntil")?;
             let is_senders = mark.get_str("_id").is_ok_and(|id| id == ids[0]);
-            if is_senders && message.authorized_at <= until {
+            if is_senders && authorized_at <= until {
                 return Err(WriteError::Resigned);
             }
             if !is_senders && self.database.directory().named_since(receiver, until).await?.is_none() {
@@ -258,85 +256,12 @@ impl MongoStore {
         })
     }
 
-    /// Settles the conversations of a database of an earlier release, once.
-    async fn settle_all(&self) -> Result<(), StoreError> {
-        let markers = self.collection(MARKERS);
-        if markers.find_one(doc! { "_id": SETTLED }).await?.is_some() {
-            return Ok(());
-        }
-        let mut last = String::new();
-        // Loose index scan: seeks a message of each conversation in turn.
-        while let Some(found) = self
-            .collection(MESSAGES)
-            .find_one(doc! { "conversation": { "$gt": &last } })
-            .sort(doc! { "conversation": 1, POSITION: -1 })
-            .projection(doc! { "conversation": 1 })
-            .await?
-        {
-            found
-                .get_str("conversation")
-                .map_err(|error| StoreError::Corrupt(error.into()))?
-                .clone_into(&mut last);
-            self.settle_named(&last).await?;
-        }
-        let known = doc! { "$set": { "known": true } };
-        markers.update_one(doc! { "_id": SETTLED }, known).upsert(true).await?;
-        Ok(())
-    }
-
     /// Idempotent: an update that was applied before changes nothing.
     async fn update_messages(&self, updates: Batches) -> Result<(), StoreError> {
         for batch in updates.0 {
             retrying(async || self.database.update_each(MESSAGES, batch.updates.clone()).await).await?;
         }
         Ok(())
-    }
-
-    async fn settle_named(&self, conversation: &str) -> Result<(), StoreError> {
-        for person in self.flag_newest(conversation).await? {
-            self.number_frames(&person).await?;
-        }
-        Ok(())
-    }
-
-    /// Flags the newest message of each of the conversations. Messages of the legacy Spring services have no frames, so there are none to
-    /// number.
-    async fn flag_newest_of(&self, conversations: HashSet<ConversationId>) -> Result<(), StoreError> {
-        futures::stream::iter(conversations)
-            .map(async |conversation: ConversationId| self.flag_newest(conversation.as_str()).await)
-            .buffer_unordered(SETTLED_AT_ONCE)
-            .try_for_each(|_| std::future::ready(Ok(())))
-            .await
-    }
-
-    /// Gives [`NEWEST_OF`] to the newest message of a conversation alone, and returns its people.
-    async fn flag_newest(&self, conversation: &str) -> Result<Vec<String>, StoreError> {
-        let messages = self.collection(MESSAGES);
-        let latest: Vec<Document> = messages
-            .find(doc! { "conversation": conversation })
-            .sort(doc! { POSITION: -1 })
-            .limit(LATEST)
-            .projection(doc! { "accounts": 1, NEWEST_OF: 1 })
-            .await?
-            .try_collect()
-            .await?;
-        let id = |document: &Document| document.get("_id").cloned().unwrap_or(Bson::Null);
-        let Some((newest, older)) = latest.split_first() else {
-            return Ok(Vec::new());
-        };
-        if let Some(accounts) = newest.get("accounts")
-            && !newest.contains_key(NEWEST_OF)
-        {
-            let flag = doc! { "$set": { NEWEST_OF: accounts.clone() } };
-            messages.update_one(doc! { "_id": id(newest) }, flag).await?;
-        }
-        let flagged: Vec<Bson> = older.iter().filter(|it| it.contains_key(NEWEST_OF)).map(id).collect();
-        if !flagged.is_empty() {
-            let unflag = doc! { "$unset": { NEWEST_OF: "" } };
-            messages.update_many(doc! { "_id": { "$in": flagged } }, unflag).await?;
-        }
-        let people = newest.get_array("accounts").into_iter().flatten();
-        Ok(people.filter_map(Bson::as_str).map(str::to_owned).collect())
     }
 
     async fn mark(&self, erasure: &Erasure) -> Result<(), StoreError> {
@@ -373,7 +298,7 @@ impl MongoStore {
             self.collection(MESSAGES).delete_many(unclaimed).await?;
         }
         self.forget_watermarks(&person).await?;
-        self.forget_scheduled(&person).await?;
+        self.forget_scheduled(&person, account, erasure.until).await?;
         self.delete_reported(erasure).await?;
         self.delete_changes(&person, erasure.until.as_millisecond()).await?;
         self.delete_frames(&person).await
@@ -398,6 +323,7 @@ impl MongoStore {
         let until = timestamp(mark, "erasedUntil")?;
         let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
         self.collection(MESSAGES).delete_many(sent).await?;
+        self.sweep_scheduled(person, until).await?;
         if until > settled {
             return Ok(());
         }
@@ -428,8 +354,10 @@ impl Store for MongoStore {
     /// messages after it and finds this one. What a process leaves that is killed between the insert and the second look is swept.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
         let conversation = message.message.conversation();
+        let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
+        let still_here = || self.still_here(sender, receiver, message.authorized_at);
         let last = async { Ok::<_, WriteError>(self.last_of(&conversation).await?) };
-        let ((), mut last) = futures::try_join!(self.still_here(message), last)?;
+        let ((), mut last) = futures::try_join!(still_here(), last)?;
         let mut document = document(message, event, self.writes_object_ids());
         let messages = self.collection(MESSAGES);
         loop {
@@ -465,7 +393,7 @@ impl Store for MongoStore {
                 Err(error) => return Err(error.into()),
             }
         }
-        match self.still_here(message).await {
+        match still_here().await {
             Ok(()) => Ok(Outcome::Stored),
             Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned | WriteError::Behind(_))) => {
                 let ours = doc! { "_id": ids_of([&message.message.id]) };
@@ -839,28 +767,7 @@ impl Store for MongoStore {
     }
 
     async fn fill_positions(&self) -> Result<(), StoreError> {
-        let messages = self.collection(MESSAGES);
-        loop {
-            let without = doc! { "conversation": { "$gt": "" }, POSITION: null };
-            let found = messages.find(without).projection(doc! { MESSAGE_ID: 1 }).limit(FILLED);
-            let found: Vec<Document> = found.await?.try_collect().await?;
-            if found.is_empty() {
-                return Ok(());
-            }
-            for document in &found {
-                let id = document.get("_id").cloned().unwrap_or(Bson::Null);
-                let position = match id_of(document) {
-                    Ok(id) => id.position().as_str().to_owned(),
-                    // Before all others, so that it stops neither them nor the start of the service.
-                    Err(error) => {
-                        tracing::error!(error = format!("{error:#}"), %id, "message id corrupt; message stands first");
-                        String::new()
-                    }
-                };
-                let place = doc! { "$set": { POSITION: position } };
-                messages.update_one(doc! { "_id": id }, place).await?;
-            }
-        }
+        self.fill_some_positions().await
     }
 
     async fn rewrite_ids(&self, holder: &str) -> Result<bool, StoreError> {
@@ -873,11 +780,6 @@ impl Ping for MongoStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }
-}
-
-fn sparse(mut index: IndexModel) -> IndexModel {
-    index.options.get_or_insert_default().sparse = Some(true);
-    index
 }
 
 #[cfg(test)]

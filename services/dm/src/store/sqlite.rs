@@ -71,7 +71,9 @@ impl Store for SqliteStore {
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            self.still_here(&mut tx, message).await?;
+            let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
+            self.still_here(&mut tx, sender, receiver, message.authorized_at)
+                .await?;
             if let Some(key) = &message.repeat_key {
                 // The lock of the write transaction keeps others out from here to the insert.
                 forget_older(&mut tx, key, message.stored_at).await?;
@@ -262,7 +264,7 @@ impl Store for SqliteStore {
             while retrying(async || self.erase_some(erasure).await).await? {}
             while retrying(async || self.forget_conversations(erasure).await).await? {}
             while retrying(async || self.forget_frames(&erasure.account).await).await? {}
-            retrying(async || self.forget_scheduled(&erasure.account).await).await?;
+            retrying(async || self.forget_scheduled(erasure).await).await?;
         }
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -414,12 +416,17 @@ impl SqliteStore {
         .await
     }
 
-    /// Whether both may: the sender's token is from after their last resignation, and the receiver is somebody. A write transaction locks
-    /// the database: no resignation crosses it.
-    async fn still_here(&self, tx: &mut Tx, message: &NewMessage) -> Result<(), WriteError> {
-        let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
+    /// Checks that the sender's token was issued after the sender's last resignation, and that the receiver has a name since the receiver's.
+    /// A write transaction locks the database: no resignation is committed during it.
+    async fn still_here(
+        &self,
+        tx: &mut Tx,
+        sender: &Account,
+        receiver: &Account,
+        authorized_at: Timestamp,
+    ) -> Result<(), WriteError> {
         if let Some(until) = erased_accounts::erased_until(tx, sender).await?
-            && message.authorized_at <= until
+            && authorized_at <= until
         {
             return Err(WriteError::Resigned);
         }
@@ -515,12 +522,17 @@ impl SqliteStore {
         Ok(false)
     }
 
-    async fn forget_scheduled(&self, account: &Account) -> Result<(), StoreError> {
+    /// Deletes the scheduled messages that the account made or was to receive, up to the resignation.
+    async fn forget_scheduled(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
-        sqlx::query("DELETE FROM scheduled_message WHERE sender = ?1 OR receiver = ?1")
-            .bind(account.as_str())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "DELETE FROM scheduled_message WHERE (sender = ?1 AND (authorized_at <= ?2 OR made_at <= ?2)) \
+             OR (receiver = ?1 AND made_at <= ?2)",
+        )
+        .bind(erasure.account.as_str())
+        .bind(erasure.until.as_millisecond())
+        .execute(&mut *tx)
+        .await?;
         Ok(tx.commit().await?)
     }
 

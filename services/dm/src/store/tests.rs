@@ -1,5 +1,7 @@
 //! Contract tests of the port, on both engines.
 
+mod schedule;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

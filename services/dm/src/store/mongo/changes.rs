@@ -7,15 +7,14 @@
 use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
-use mongodb::options::IndexOptions;
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
 use super::documents::{ids_of, stored_of, timestamp};
+use super::indexes::sparse;
 use super::receipts::UNREAD;
 use super::stream::UNNUMBERED;
 use super::{MESSAGES, MongoStore};
@@ -39,17 +38,10 @@ fn id(message: &MessageId, revision: i64) -> String {
 
 impl MongoStore {
     pub(super) async fn make_change_indexes(&self) -> Result<(), StoreError> {
-        let index = |name: &str, key: &str| {
-            let options = IndexOptions::builder().name(name.to_owned()).sparse(true);
-            IndexModel::builder()
-                .keys(doc! { key: 1 })
-                .options(options.build())
-                .build()
-        };
         let indexes = [
-            index("message_change_message", "message"),
-            index("message_change_accounts", "accounts"),
-            index("message_change_unnumbered", UNNUMBERED),
+            sparse("message_change_message", doc! { "message": 1 }),
+            sparse("message_change_accounts", doc! { "accounts": 1 }),
+            sparse("message_change_unnumbered", doc! { UNNUMBERED: 1 }),
         ];
         self.collection(CHANGES).create_indexes(indexes).await?;
         Ok(())

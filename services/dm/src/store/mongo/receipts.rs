@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
-use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::IndexOptions;
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
 use super::documents::{ids_of, message_of, stored_of};
+use super::indexes::sparse;
 use super::stream::NUMBER;
 use super::{CLIENT_KEY, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt, Stored};
@@ -34,18 +33,11 @@ fn watermark(conversation: &ConversationId, reader: &Account) -> String {
 
 impl MongoStore {
     pub(super) async fn make_receipt_indexes(&self) -> Result<(), StoreError> {
-        let index = |name: &str, key: &str| {
-            let options = IndexOptions::builder().name(name.to_owned()).sparse(true);
-            IndexModel::builder()
-                .keys(doc! { key: 1 })
-                .options(options.build())
-                .build()
-        };
         self.collection(MESSAGES)
-            .create_index(index("message_unread", UNREAD))
+            .create_index(sparse("message_unread", doc! { UNREAD: 1 }))
             .await?;
         self.collection(WATERMARKS)
-            .create_index(index("watermark_accounts", "accounts"))
+            .create_index(sparse("watermark_accounts", doc! { "accounts": 1 }))
             .await?;
         Ok(())
     }

@@ -4,40 +4,73 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use mongodb::IndexModel;
-use mongodb::bson::{Document, doc};
-use mongodb::options::IndexOptions;
+use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 
 use super::MongoStore;
 use super::documents::timestamp;
+use super::indexes::{index, sparse};
 use crate::domain::{MOST_SCHEDULED, MessageText, Scheduled};
-use crate::store::Schedule;
+use crate::store::{CORRUPT, Due, Schedule, ScheduleOutcome, WriteError};
 
-/// `_id`, `sender`, `receiver`, `accounts` (SHA-256 of both), `receiverNickname`, `text`, `sendAt`, `authorizedAt`; `dueAt` is `sendAt`, or while a
+/// `_id`, `sender`, `receiver`, `accounts` (SHA-256 of both), `receiverNickname`, `text`, `sendAt`, `madeAt`, `authorizedAt`; `dueAt` is `sendAt`, or while a
 /// replica sends the message (`taken`) the end of its lease, and absent when it was not sent, for the reason `failure`.
 const SCHEDULED: &str = "scheduled_message";
 
 impl MongoStore {
     pub(super) async fn make_schedule_indexes(&self) -> Result<(), StoreError> {
-        let index = |name: &str, keys: Document| {
-            let options = IndexOptions::builder().name(name.to_owned()).build();
-            IndexModel::builder().keys(keys).options(options).build()
-        };
         let indexes = [
             index("scheduled_message_sender", doc! { "sender": 1, "sendAt": 1 }),
             index("scheduled_message_accounts", doc! { "accounts": 1 }),
-            super::sparse(index("scheduled_message_due_at", doc! { "dueAt": 1 })),
+            sparse("scheduled_message_due_at", doc! { "dueAt": 1 }),
         ];
         self.collection(SCHEDULED).create_indexes(indexes).await?;
         Ok(())
     }
 
-    pub(super) async fn forget_scheduled(&self, person: &str) -> Result<(), StoreError> {
-        self.collection(SCHEDULED)
-            .delete_many(doc! { "accounts": person })
-            .await?;
+    /// Deletes the scheduled messages that a person (SHA-256 of the account) made or was to receive, up to the resignation.
+    pub(super) async fn forget_scheduled(
+        &self,
+        person: &str,
+        account: &str,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let up_to = doc! { "$lte": until.as_millisecond() };
+        let theirs = doc! {
+            "accounts": person,
+            "$or": [
+                { "sender": account, "authorizedAt": up_to.clone() },
+                { "madeAt": up_to },
+                // Of an earlier release.
+                { "madeAt": null },
+            ],
+        };
+        self.collection(SCHEDULED).delete_many(theirs).await?;
+        Ok(())
+    }
+
+    /// Deletes what a process left that was killed between the insert of a message and its second look at resignations.
+    pub(super) async fn sweep_scheduled(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
+        let sent = doc! {
+            "accounts": person,
+            "accounts.0": person,
+            "authorizedAt": { "$lte": until.as_millisecond() },
+        };
+        self.collection(SCHEDULED).delete_many(sent).await?;
+        Ok(())
+    }
+
+    /// Keeps a message that cannot be decoded from being taken again, so that it delays no other.
+    async fn quarantine(&self, document: &Document, error: &StoreError) -> Result<(), StoreError> {
+        let id = document.get("_id").cloned().unwrap_or(Bson::Null);
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            %id,
+            "scheduled message corrupt; quarantined"
+        );
+        let kept = doc! { "$set": { "failure": CORRUPT }, "$unset": { "dueAt": "", "taken": "" } };
+        self.collection(SCHEDULED).update_one(doc! { "_id": id }, kept).await?;
         Ok(())
     }
 }
@@ -56,6 +89,12 @@ fn scheduled_of(document: &Document) -> Result<Scheduled, StoreError> {
             receiver_nickname: text("receiverNickname")?,
             text: MessageText::stored(text("text")?),
             send_at: timestamp(document, "sendAt")?,
+            // Of an earlier release.
+            made_at: if document.contains_key("madeAt") {
+                timestamp(document, "madeAt")?
+            } else {
+                Timestamp::UNIX_EPOCH
+            },
             authorized_at: timestamp(document, "authorizedAt")?,
             failure: document.get_str("failure").ok().map(str::to_owned),
         })
@@ -67,12 +106,17 @@ fn scheduled_of(document: &Document) -> Result<Scheduled, StoreError> {
 
 #[async_trait]
 impl Schedule for MongoStore {
-    async fn schedule(&self, scheduled: &Scheduled) -> Result<bool, StoreError> {
+    /// As [`crate::store::Store::keep`]: a resignation that crosses this either marks the account before the second look, which then deletes
+    /// the message, or deletes it itself.
+    async fn schedule(&self, scheduled: &Scheduled) -> Result<ScheduleOutcome, WriteError> {
+        let still_here = || self.still_here(&scheduled.sender, &scheduled.receiver, scheduled.authorized_at);
+        still_here().await?;
         let messages = self.collection(SCHEDULED);
         let sender = doc! { "sender": scheduled.sender.as_str() };
         // Two calls at once may add one beyond the limit.
-        if messages.count_documents(sender).await? >= u64::from(MOST_SCHEDULED) {
-            return Ok(false);
+        let count = messages.count_documents(sender).await.map_err(StoreError::from)?;
+        if count >= u64::from(MOST_SCHEDULED) {
+            return Ok(ScheduleOutcome::TooMany);
         }
         let accounts = [scheduled.sender.fingerprint(), scheduled.receiver.fingerprint()];
         let send_at = scheduled.send_at.as_millisecond();
@@ -84,11 +128,27 @@ impl Schedule for MongoStore {
             "receiverNickname": &scheduled.receiver_nickname,
             "text": scheduled.text.as_str(),
             "sendAt": send_at,
+            "madeAt": scheduled.made_at.as_millisecond(),
             "authorizedAt": scheduled.authorized_at.as_millisecond(),
             "dueAt": send_at,
         };
-        messages.insert_one(document).await?;
-        Ok(true)
+        messages.insert_one(document).await.map_err(StoreError::from)?;
+        match still_here().await {
+            Ok(()) => Ok(ScheduleOutcome::Scheduled),
+            Err(WriteError::Store(error)) => {
+                // It is stored, and checked again when it is sent.
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "checking scheduled message against resignation failed"
+                );
+                Ok(ScheduleOutcome::Scheduled)
+            }
+            Err(refused) => {
+                let ours = doc! { "_id": &scheduled.id };
+                messages.delete_one(ours).await.map_err(StoreError::from)?;
+                Err(refused)
+            }
+        }
     }
 
     async fn scheduled(&self, sender: &Account) -> Result<Vec<Scheduled>, StoreError> {
@@ -98,7 +158,17 @@ impl Schedule for MongoStore {
             .sort(doc! { "sendAt": 1, "_id": 1 })
             .await?;
         let found: Vec<Document> = found.try_collect().await?;
-        found.iter().map(scheduled_of).collect()
+        let read = found.iter().filter_map(|document| {
+            scheduled_of(document)
+                .inspect_err(|error| {
+                    tracing::error!(
+                        error = error as &dyn std::error::Error,
+                        "scheduled message corrupt; not listed"
+                    );
+                })
+                .ok()
+        });
+        Ok(read.collect())
     }
 
     async fn reschedule(
@@ -129,31 +199,38 @@ impl Schedule for MongoStore {
         Ok(deleted.deleted_count > 0)
     }
 
-    async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Vec<Scheduled>, StoreError> {
+    async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Due, StoreError> {
         let messages = self.collection(SCHEDULED);
-        let due = doc! { "dueAt": { "$lte": now.as_millisecond() } };
+        let is_due = doc! { "dueAt": { "$lte": now.as_millisecond() } };
         let until = (now + lease).as_millisecond();
-        let mut taken = Vec::new();
+        let mut due = Due::default();
         // One by one: each is taken by one replica.
-        while taken.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
+        while due.messages.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
             let take = doc! { "$set": { "taken": true, "dueAt": until } };
             let found = messages
-                .find_one_and_update(due.clone(), take)
+                .find_one_and_update(is_due.clone(), take)
                 .sort(doc! { "dueAt": 1 })
                 .await?;
             let Some(found) = found else { break };
             match scheduled_of(&found) {
-                Ok(scheduled) => taken.push(scheduled),
-                // It keeps no other from being sent.
+                Ok(scheduled) => due.messages.push(scheduled),
                 Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "scheduled message corrupt; not sent"
-                    );
+                    self.quarantine(&found, &error).await?;
+                    due.quarantined += 1;
                 }
             }
         }
-        Ok(taken)
+        Ok(due)
+    }
+
+    async fn renew(&self, ids: &[&str], until: Timestamp) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let taken = doc! { "_id": { "$in": ids }, "taken": true };
+        let renewed = doc! { "$set": { "dueAt": until.as_millisecond() } };
+        self.collection(SCHEDULED).update_many(taken, renewed).await?;
+        Ok(())
     }
 
     async fn finish(&self, id: &str, failure: Option<&str>) -> Result<(), StoreError> {

@@ -13,15 +13,14 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::IndexOptions;
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
 use super::changes::{CHANGES, changed_of};
 use super::documents::{id_of, ids_of, stored_of};
+use super::indexes::{sparse, unique};
 use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, MessageId};
 #[cfg(doc)]
@@ -81,21 +80,14 @@ pub(super) struct Last {
 
 impl MongoStore {
     pub(super) async fn make_stream_indexes(&self) -> Result<(), StoreError> {
-        let index = |name: &str, key: &str| {
-            let options = IndexOptions::builder().name(name.to_owned()).sparse(true);
-            IndexModel::builder()
-                .keys(doc! { key: 1 })
-                .options(options.build())
-                .build()
-        };
-        let unique = |name: &str, key: &str| {
-            let mut index = index(name, key);
-            index.options.get_or_insert_default().unique = Some(true);
-            index
-        };
-        let messages = [index("message_unnumbered", UNNUMBERED), unique(PLACE_INDEX, PLACE)];
+        let messages = [
+            sparse("message_unnumbered", doc! { UNNUMBERED: 1 }),
+            unique(PLACE_INDEX, doc! { PLACE: 1 }),
+        ];
         self.collection(MESSAGES).create_indexes(messages).await?;
-        self.collection(FRAMES).create_index(unique(FRAME_INDEX, FRAME)).await?;
+        self.collection(FRAMES)
+            .create_index(unique(FRAME_INDEX, doc! { FRAME: 1 }))
+            .await?;
         Ok(())
     }
 

@@ -3,29 +3,32 @@
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use sosohappy_common::Account;
+use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{SqliteStore, account_of, timestamp};
 use crate::domain::{MOST_SCHEDULED, MessageText, Scheduled};
-use crate::store::Schedule;
+use crate::store::{CORRUPT, Due, Schedule, ScheduleOutcome, WriteError};
 
 /// The columns of [`scheduled_of`].
 macro_rules! columns {
     () => {
-        "id, sender, receiver, receiver_nickname, text, send_at, authorized_at, failure"
+        "id, sender, receiver, receiver_nickname, text, send_at, made_at, authorized_at, failure"
     };
 }
 
 #[async_trait]
 impl Schedule for SqliteStore {
-    async fn schedule(&self, scheduled: &Scheduled) -> Result<bool, StoreError> {
+    async fn schedule(&self, scheduled: &Scheduled) -> Result<ScheduleOutcome, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
+            self.still_here(&mut tx, &scheduled.sender, &scheduled.receiver, scheduled.authorized_at)
+                .await?;
             let added = sqlx::query(
-                "INSERT INTO scheduled_message (id, sender, receiver, receiver_nickname, text, send_at, authorized_at, due_at) \
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6 WHERE (SELECT COUNT(*) FROM scheduled_message WHERE sender = ?2) < ?8",
+                "INSERT INTO scheduled_message (id, sender, receiver, receiver_nickname, text, send_at, authorized_at, due_at, made_at) \
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?9 WHERE (SELECT COUNT(*) FROM scheduled_message WHERE sender = ?2) < ?8",
             )
             .bind(&scheduled.id)
             .bind(scheduled.sender.as_str())
@@ -35,10 +38,15 @@ impl Schedule for SqliteStore {
             .bind(scheduled.send_at.as_millisecond())
             .bind(scheduled.authorized_at.as_millisecond())
             .bind(MOST_SCHEDULED)
+            .bind(scheduled.made_at.as_millisecond())
             .execute(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            Ok(added.rows_affected() > 0)
+            .await
+            .map_err(StoreError::from)?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(match added.rows_affected() {
+                0 => ScheduleOutcome::TooMany,
+                _ => ScheduleOutcome::Scheduled,
+            })
         })
         .await
     }
@@ -52,7 +60,17 @@ impl Schedule for SqliteStore {
         .bind(sender.as_str())
         .fetch_all(self.database.reader())
         .await?;
-        rows.iter().map(scheduled_of).collect()
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match scheduled_of(row) {
+                Ok(scheduled) => found.push(scheduled),
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "scheduled message corrupt; not listed"
+                ),
+            }
+        }
+        Ok(found)
     }
 
     async fn reschedule(
@@ -94,14 +112,14 @@ impl Schedule for SqliteStore {
         .await
     }
 
-    async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Vec<Scheduled>, StoreError> {
+    async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Due, StoreError> {
         // Most rounds find none, and write nothing.
         let next: Option<i64> =
             sqlx::query_scalar("SELECT MIN(due_at) FROM scheduled_message WHERE due_at IS NOT NULL")
                 .fetch_one(self.database.reader())
                 .await?;
         if next.is_none_or(|due| due > now.as_millisecond()) {
-            return Ok(Vec::new());
+            return Ok(Due::default());
         }
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -115,8 +133,38 @@ impl Schedule for SqliteStore {
             .bind(limit)
             .fetch_all(&mut *tx)
             .await?;
+            let mut due = Due::default();
+            for row in &rows {
+                match scheduled_of(row) {
+                    Ok(scheduled) => due.messages.push(scheduled),
+                    Err(error) => {
+                        quarantine(&mut tx, row, &error).await?;
+                        due.quarantined += 1;
+                    }
+                }
+            }
             tx.commit().await?;
-            Ok(readable(&rows))
+            Ok(due)
+        })
+        .await
+    }
+
+    async fn renew(&self, ids: &[&str], until: Timestamp) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let mut renew = QueryBuilder::<Engine>::new("UPDATE scheduled_message SET due_at = ");
+            renew
+                .push_bind(until.as_millisecond())
+                .push(" WHERE is_taken = 1 AND id IN (");
+            let mut list = renew.separated(", ");
+            for id in ids {
+                list.push_bind(*id);
+            }
+            renew.push(")").build().execute(&mut *tx).await?;
+            Ok(tx.commit().await?)
         })
         .await
     }
@@ -140,21 +188,20 @@ impl Schedule for SqliteStore {
     }
 }
 
-/// A message that cannot be read keeps no other from being sent.
-fn readable(rows: &[SqliteRow]) -> Vec<Scheduled> {
-    let mut found = Vec::with_capacity(rows.len());
-    for row in rows {
-        match scheduled_of(row) {
-            Ok(scheduled) => found.push(scheduled),
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "scheduled message corrupt; not sent"
-                );
-            }
-        }
-    }
-    found
+/// Keeps a row that cannot be decoded from being taken again, so that it delays no other.
+async fn quarantine(tx: &mut Tx, row: &SqliteRow, error: &StoreError) -> Result<(), StoreError> {
+    let id: String = row.try_get("id")?;
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        id,
+        "scheduled message corrupt; quarantined"
+    );
+    sqlx::query("UPDATE scheduled_message SET due_at = NULL, is_taken = 0, failure = ? WHERE id = ?")
+        .bind(CORRUPT)
+        .bind(&id)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 fn scheduled_of(row: &SqliteRow) -> Result<Scheduled, StoreError> {
@@ -165,6 +212,7 @@ fn scheduled_of(row: &SqliteRow) -> Result<Scheduled, StoreError> {
         receiver_nickname: row.try_get("receiver_nickname")?,
         text: MessageText::stored(row.try_get("text")?),
         send_at: timestamp(row.try_get("send_at")?)?,
+        made_at: timestamp(row.try_get("made_at")?)?,
         authorized_at: timestamp(row.try_get("authorized_at")?)?,
         failure: row.try_get("failure")?,
     })
