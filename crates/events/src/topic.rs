@@ -220,13 +220,13 @@ impl Topic {
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
             Self::NoticeLike | Self::Follow | Self::Notice => &[Service::Notice],
             Self::Moderation => &[Service::Feed, Service::Dm],
+            // Services to come may read it, too.
+            Self::Post => &[Service::Feed],
             Self::SocketMessage | Self::SocketFrame | Self::MessageRequest | Self::RoomMessage => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
             Self::DeviceToken | Self::DirectMessage | Self::MessageChange => &[Service::Dm, Service::Notice],
             Self::Erased => &[Service::Auth],
-            // For projections and services to come.
-            Self::Post => &[],
         }
     }
 }

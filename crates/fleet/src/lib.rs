@@ -15,5 +15,6 @@ pub mod import;
 pub mod launch;
 pub mod mirror;
 pub mod operator;
+pub mod rebuild_views;
 pub mod secrets;
 pub mod topics;

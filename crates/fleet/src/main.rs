@@ -15,7 +15,9 @@ use sosohappy_events::types::Role;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
 use sosohappy_fleet::secrets::Secrets;
-use sosohappy_fleet::{acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, topics};
+use sosohappy_fleet::{
+    acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, rebuild_views, topics,
+};
 
 const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
     SOSOHAPPY_FLEET__EVENTS__SECURITY__PROTOCOL=sasl_ssl, …__CA, …__MECHANISM, …__USERNAME, …__PASSWORD.";
@@ -56,6 +58,8 @@ enum Command {
     Import(Import),
     /// Export accounts, posts and messages to the databases of the legacy Spring services, to undo a migration step
     Export(Export),
+    /// Build the post view of feed (`feedView`, `feedViews`) anew from the posts; also while feed runs
+    RebuildViews(RebuildViews),
     /// Create missing topics of the fleet on Kafka, or with --acls missing ACLs of its services; report differences from the declarations
     #[command(after_help = SECURED)]
     Topics(Topics),
@@ -347,6 +351,16 @@ impl Import {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The database is that of feed's own settings: in the data folder, unless SOSOHAPPY_FEED__DATABASE__URL sets another."
+)]
+struct RebuildViews {
+    /// The folder of the fleet's data
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct DeadLetters {
     /// The bus: kafka:HOST:PORT[,HOST:PORT…], or journal:FILE of a stopped fleet
     #[arg(long, value_name = "URL")]
@@ -626,6 +640,7 @@ fn main() -> ExitCode {
         Some(Command::GrantRole(grant)) => block_on(grant.run()),
         Some(Command::ConnectionLog(log)) => block_on(log.run()),
         Some(Command::Import(import)) => import.run(),
+        Some(Command::RebuildViews(rebuild)) => block_on(rebuild_views::run(&rebuild.data)),
         Some(Command::Topics(topics)) => topics.run(),
         Some(Command::DeadLetters(command)) => block_on(command.run()),
         Some(Command::Mirror(mirror)) => mirror.options().and_then(|options| block_on(mirror::run(options))),

@@ -2,3 +2,4 @@
 
 pub mod moderated;
 pub mod resigned;
+pub mod viewed;

@@ -10,6 +10,7 @@ pub mod phrases;
 pub mod post;
 pub mod repeat;
 pub mod review;
+pub mod view;
 pub mod visibility;
 
 pub use comment::{Comment, CommentText};

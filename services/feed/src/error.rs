@@ -22,6 +22,8 @@ pub enum Error {
     Key(#[from] InvalidKey),
     #[error("there is no such post")]
     NoSuchPost,
+    #[error("the view of posts from before it existed is not built yet")]
+    ViewNotBuilt,
     #[error("there is no such comment")]
     NoSuchComment,
     #[error("there is no open report of content of this number")]
@@ -61,6 +63,10 @@ impl From<Error> for Problem {
             Error::Cursor(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::Key(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::NoSuchPost => Self::not_found("no-such-post", "Post not found"),
+            Error::ViewNotBuilt => {
+                tracing::warn!("post view is not built yet");
+                Self::unavailable()
+            }
             Error::NoSuchComment => Self::not_found("no-such-comment", "Comment not found"),
             Error::NoSuchReport => Self::not_found("no-such-report", "Report not found"),
             Error::CommentsClosed => Self::new(StatusCode::CONFLICT, "comments-closed", "The post takes no comments"),

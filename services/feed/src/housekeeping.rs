@@ -33,6 +33,12 @@ const FORGET_AFTER: Duration = Duration::from_hours(24);
 /// How long the copy of reported content is kept at most: far longer than a report waits for its decision.
 const REPORTED_KEPT: Duration = Duration::from_hours(180 * 24);
 
+/// How long the post view keeps tombstones: longer than an event is late, unless an operator publishes a dead letter again.
+const TOMBSTONES_KEPT: Duration = Duration::from_hours(24);
+
+/// Interval of the tries to build the post view while another replica builds it, or the database is unavailable.
+const BUILD_EVERY: Duration = Duration::from_secs(5);
+
 /// Wakes the task that deletes pictures; called after each commit that leaves a picture unused.
 pub type GarbageHandle = WakeHandle;
 
@@ -76,6 +82,24 @@ pub fn spawn(
         Ok(())
     });
 
+    let (store_to_view, clock_to_view, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("post-view-build", async move {
+        let mut tick = interval(BUILD_EVERY);
+        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            let built = draining.run_until_cancelled(store_to_view.build_view(clock_to_view.now()));
+            match built.await {
+                None => break,
+                Some(Err(error)) => failed("failed to build the post view; retrying", &error),
+                Some(Ok(())) => match store_to_view.is_view_built().await {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(error) => failed("failed to build the post view; retrying", &error),
+                },
+            }
+        }
+        Ok(())
+    });
+
     let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
     let keep = token_lifetime.saturating_add(FORGET_AFTER);
     context.lifecycle.spawn("forget-expired", async move {
@@ -89,6 +113,9 @@ pub fn spawn(
             let before = clock.now().checked_sub(REPORTED_KEPT).unwrap_or(Timestamp::MIN);
             let forgotten = store.forget_reported(before).await;
             forgotten.unwrap_or_else(|error| failed("copies of old reports were not deleted", &error));
+            let before = clock.now().checked_sub(TOMBSTONES_KEPT).unwrap_or(Timestamp::MIN);
+            let swept = store.sweep_view(before).await;
+            swept.unwrap_or_else(|error| failed("failed to delete old tombstones of the post view", &error));
         }
         Ok(())
     });

@@ -12,6 +12,7 @@ mod metrics;
 mod routes;
 mod settings;
 mod store;
+pub mod views;
 
 use std::sync::Arc;
 
@@ -26,12 +27,13 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
-use sosohappy_events::types::{AccountResigned, ContentModerated};
+use sosohappy_events::types::{AccountResigned, ContentModerated, PostChanged};
 use sosohappy_media::Images;
 
 use crate::app::App;
 use crate::consumers::moderated::Moderated;
 use crate::consumers::resigned::Resigned;
+use crate::consumers::viewed::Viewed;
 use crate::domain::Cursors;
 use crate::metrics::FeedMetrics;
 pub use crate::settings::Settings;
@@ -86,6 +88,11 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         garbage: garbage.clone(),
     };
     spawn_consumer::<ContentModerated>(&context, bus.clone(), moderated);
+    let viewed = Viewed {
+        store: database.store.clone(),
+        context: context.clone(),
+    };
+    spawn_consumer::<PostChanged>(&context, bus.clone(), viewed);
     spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
     let app = App {

@@ -13,6 +13,7 @@ mod params;
 mod post;
 mod range;
 mod reported;
+mod view;
 
 use sosohappy_access::{Identity, protect};
 use sosohappy_common::http::Class;
@@ -37,6 +38,8 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(routes!(others::find_friend_feed))
         .routes(Class::Read.of(routes!(others::find_detail_feed)))
         .routes(routes!(like::update_like))
+        .routes(routes!(view::find_feed_view))
+        .routes(routes!(view::find_feed_views))
         .routes(routes!(bookmark::update_bookmark))
         .routes(routes!(bookmark::find_bookmark))
         .routes(routes!(comment::save_comment))

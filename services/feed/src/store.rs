@@ -5,6 +5,8 @@ mod mysql;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
+use sosohappy_events::types::PostChanged;
 use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
@@ -22,6 +25,7 @@ use crate::domain::companions::Companions;
 use crate::domain::draft::{Draft, SavedDraft};
 use crate::domain::post::PostVersion;
 use crate::domain::review::ReviewedPost;
+use crate::domain::view::PostView;
 use crate::domain::{Comment, Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Visibility, Writer};
 use crate::store::imports::Imports;
 
@@ -272,6 +276,47 @@ pub trait Bookmarks: Debug + Send + Sync {
     ) -> Result<Vec<Bookmarked>, StoreError>;
 }
 
+/// Which views.
+#[derive(Debug, Clone, Copy)]
+pub struct ViewsOf<'a> {
+    pub author: &'a Account,
+    pub days: Days,
+}
+
+/// The projection of posts that the events of the topic `post` keep.
+#[async_trait]
+pub trait PostViews: Debug + Send + Sync {
+    /// Applies an event; a second copy, or one that comes after a later one, changes nothing that the later one has said.
+    async fn apply_to_view(&self, event: &PostChanged, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Whether the view has the posts from before it existed.
+    async fn is_view_built(&self) -> Result<bool, StoreError>;
+
+    /// Builds the view of posts from before it existed, from the step on at which an earlier build ended; nothing if another replica does.
+    async fn build_view(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Builds the view of some posts with ids after this one anew, from the posts themselves. Returns the last of the ids, `None` when there
+    /// was none, and how many posts there were.
+    async fn rebuild_view_after(&self, after: i64, now: Timestamp) -> Result<(Option<i64>, u64), StoreError>;
+
+    /// Up to `rows` views of posts that the viewer sees, newest first.
+    async fn post_views(
+        &self,
+        viewer: &Account,
+        of: ViewsOf<'_>,
+        today: Day,
+        from: PageFrom,
+        rows: i64,
+    ) -> Result<Vec<PostView>, StoreError>;
+
+    /// Deletes tombstones from before then, which guard against late events.
+    async fn sweep_view(&self, before: Timestamp) -> Result<(), StoreError>;
+
+    /// How the database finds a page of views, a line a step.
+    #[cfg(test)]
+    async fn views_plan(&self, viewer: &Account, of: ViewsOf<'_>, today: Day, from: PageFrom) -> Vec<String>;
+}
+
 /// Pictures that no post has: so that neither a crash nor an image store that is away leaks one for good.
 #[async_trait]
 pub trait ImageLedger: Debug + Send + Sync {
@@ -420,6 +465,7 @@ pub trait Store:
     + Likes
     + Comments
     + Bookmarks
+    + PostViews
     + ImageLedger
     + IdempotencyKeys
     + Categories

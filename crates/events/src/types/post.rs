@@ -20,9 +20,15 @@ pub enum PostChange {
     Commented,
     CommentChanged,
     CommentDeleted,
-    /// A moderator hid the post from everybody but its author.
+    /// The post was hidden from everybody but its author, by a moderator or because its text waits for review.
     Hidden,
     Restored,
+    /// The actor saved the post for themselves. Nobody else learns of it.
+    Bookmarked,
+    Unbookmarked,
+    /// A change of a later release. The rest of the event says how the post is after it.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Key: the author's account, so that the events of one author stay in order. Value: JSON, without any text that people wrote. The
@@ -40,9 +46,17 @@ pub struct PostChanged {
     /// Whether it is visible to friends of the author only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_for_friends: bool,
+    /// Whether only its author sees it, whatever the audience is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_hidden: bool,
     pub likes: i64,
+    #[serde(default)]
+    pub bookmarks: i64,
     pub comments: i64,
-    /// The account that liked or commented.
+    /// Counts the changes of this post: of two events the one with the greater number is the later one. 0 from a release that did not count.
+    #[serde(default)]
+    pub revision: i64,
+    /// The account that liked, saved or commented, or no longer does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Account>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,8 +101,11 @@ mod tests {
             post: 7,
             is_public: true,
             is_for_friends: false,
+            is_hidden: false,
             likes: 2,
+            bookmarks: 3,
             comments: 0,
+            revision: 5,
             actor: Some("lee@example.com+google".parse().unwrap()),
             comment: None,
         };
@@ -96,8 +113,20 @@ mod tests {
         assert_eq!(sent.key.as_deref(), Some("kim@example.com+kakao"));
         assert_eq!(
             String::from_utf8(sent.value.clone().unwrap()).unwrap(),
-            r#"{"change":"liked","author":"kim@example.com+kakao","date":2023090513248392,"post":7,"isPublic":true,"likes":2,"comments":0,"actor":"lee@example.com+google"}"#
+            r#"{"change":"liked","author":"kim@example.com+kakao","date":2023090513248392,"post":7,"isPublic":true,"likes":2,"bookmarks":3,"comments":0,"revision":5,"actor":"lee@example.com+google"}"#
         );
         assert_eq!(Envelope::<PostChanged>::decode(&record_of(&sent)).unwrap().event, event);
+    }
+
+    #[test]
+    fn events_of_other_releases_are_read() {
+        let read = |json: &'static str| serde_json::from_str::<PostChanged>(json).unwrap();
+        let older =
+            read(r#"{"change":"liked","author":"a@b+kakao","date":1,"post":7,"isPublic":true,"likes":2,"comments":0}"#);
+        assert_eq!((older.revision, older.bookmarks, older.is_hidden), (0, 0, false));
+        let newer = read(
+            r#"{"change":"pinned","author":"a@b+kakao","date":1,"post":7,"isPublic":true,"likes":2,"comments":0,"pins":1}"#,
+        );
+        assert_eq!(newer.change, PostChange::Unknown);
     }
 }

@@ -165,6 +165,12 @@ impl Days {
         first: Day(20_000_101),
         last: Day(99_991_231),
     };
+
+    /// The first and the last date a post of these days can have.
+    #[must_use]
+    pub fn dates(self) -> (i64, i64) {
+        (self.first.dates().0, self.last.dates().1)
+    }
 }
 
 impl From<Month> for Days {

@@ -30,6 +30,8 @@ mod posts;
 mod public;
 #[path = "sql/versions.rs"]
 mod versions;
+#[path = "sql/views.rs"]
+mod views;
 
 use std::sync::Arc;
 

@@ -35,18 +35,21 @@ on_both_engines!(
 );
 
 async fn store(bed: &Bed) -> Arc<dyn Store> {
-    let settings = bed.settings::<Settings>("feed", DEFAULTS, &[]).await.get();
-    let Opened { store, .. } = open(&settings.database.url, 8, &bed.context(SERVICE))
-        .await
-        .expect("the database opens");
-    store
+    opened(bed).await.store
 }
 
-fn at(second: i64) -> Timestamp {
+pub(super) async fn opened(bed: &Bed) -> Opened {
+    let settings = bed.settings::<Settings>("feed", DEFAULTS, &[]).await.get();
+    open(&settings.database.url, 8, &bed.context(SERVICE))
+        .await
+        .expect("the database opens")
+}
+
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
 
-fn writer(name: &str, authorized: i64) -> Writer {
+pub(super) fn writer(name: &str, authorized: i64) -> Writer {
     let account: Account = format!("{name}@example.com+kakao").parse().unwrap();
     Writer {
         account,
@@ -54,7 +57,7 @@ fn writer(name: &str, authorized: i64) -> Writer {
     }
 }
 
-fn post(author: &Writer, date: i64, categories: &[&str], images: &[ImageId]) -> NewPost {
+pub(super) fn post(author: &Writer, date: i64, categories: &[&str], images: &[ImageId]) -> NewPost {
     let content = Content {
         date: PostDate::try_from(date).unwrap(),
         weather: Weather::try_from("sunny".to_owned()).unwrap(),
@@ -421,11 +424,11 @@ async fn a_change_that_cannot_be_read_is_put_aside(bed: Bed) {
     assert_eq!(totals, [(("sea".to_owned(), "coffee".to_owned()), 6)]);
 }
 
-fn event(bed: &Bed) -> EventId {
+pub(super) fn event(bed: &Bed) -> EventId {
     EventId(bed.context.entropy.uuid())
 }
 
-async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp, event: EventId) {
+pub(super) async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp, event: EventId) {
     let receipt = AccountErased {
         account: account.clone(),
         service: SERVICE.to_owned(),
@@ -437,7 +440,7 @@ async fn erase(bed: &Bed, store: &dyn Store, account: &Account, until: Timestamp
 }
 
 /// A thousand posts of fifty people, nine of ten public.
-async fn fill_with_posts(bed: &Bed) {
+pub(super) async fn fill_with_posts(bed: &Bed) {
     let day = "(20200101 + n % 28 + 100 * ((n - n % 28) / 28 % 12) + 10000 * ((n - n % 336) / 336))";
     let fill = format!(
         "INSERT INTO post (account, day, date, weather, happiness, text, is_public, categories, images, made_at, likes, comments) \
@@ -535,7 +538,7 @@ fn is_read_of_posts(step: &str) -> bool {
 }
 
 /// Whether a step reads this index, or one of those whose names begin so where it ends in `_`.
-fn is_read_by(step: &str, index: &str) -> bool {
+pub(super) fn is_read_by(step: &str, index: &str) -> bool {
     step.split_whitespace()
         .any(|word| word == index || (index.ends_with('_') && word.starts_with(index)))
 }

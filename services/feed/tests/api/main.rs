@@ -16,6 +16,7 @@ mod others;
 mod posts;
 mod repeats;
 mod resign;
+mod views;
 
 use std::io::Cursor;
 use std::sync::{Arc, LazyLock};

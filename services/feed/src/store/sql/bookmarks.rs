@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_events::types::PostChange;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
+use super::post_events::Told;
 use super::{Query, Row, SqlStore, engine, likes, public};
 use crate::domain::{Cursor, Day, PageFrom, SeenPost, Writer};
 use crate::store::{BookmarkNotice, Bookmarked, Bookmarks, WriteError};
@@ -42,6 +44,16 @@ impl Bookmarks for SqlStore {
                 insert(&mut tx, saver, post.id, now).await?;
             }
             engine::enqueue(&mut tx, &notice(is_set, post.date), now).await?;
+            let told = Told {
+                change: if is_set {
+                    PostChange::Bookmarked
+                } else {
+                    PostChange::Unbookmarked
+                },
+                actor: Some(&saver.account),
+                comment: None,
+            };
+            self.tell(&mut tx, &[post.id], &told, now).await?;
             super::still_here(&mut tx, saver).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Some(is_set))

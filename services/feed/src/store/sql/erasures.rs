@@ -11,8 +11,7 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::engine::erased_accounts;
-use super::post_events::Told;
-use super::{Query, ROWS, Row, SqlStore, categories, comments, engine, images, likes, posts, text};
+use super::{Query, ROWS, Row, SqlStore, account, categories, comments, engine, images, likes, posts, text};
 use crate::domain::companions::Change;
 use crate::store::Erasures;
 
@@ -34,10 +33,10 @@ impl Erasures for SqlStore {
         .await?;
         while retrying(async || self.erase_posts(account, until, now).await).await? {}
         while self.erase_versions(account, until, STEP).await? {}
-        while retrying(async || self.erase_likes(&OWN_LIKES, Some(account), account, until, now).await).await? {}
-        while retrying(async || self.erase_likes(&LIKES_RECEIVED, None, account, until, now).await).await? {}
-        while retrying(async || self.erase_bookmarks(&OWN_BOOKMARKS, account, until).await).await? {}
-        while retrying(async || self.erase_bookmarks(&BOOKMARKS_RECEIVED, account, until).await).await? {}
+        while retrying(async || self.erase_likes(&OWN_LIKES, account, until, now).await).await? {}
+        while retrying(async || self.erase_likes(&LIKES_RECEIVED, account, until, now).await).await? {}
+        while retrying(async || self.erase_bookmarks(&OWN_BOOKMARKS, account, until, now).await).await? {}
+        while retrying(async || self.erase_bookmarks(&BOOKMARKS_RECEIVED, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(OWN_COMMENTS, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
         retrying(async || {
@@ -112,11 +111,9 @@ impl SqlStore {
         Ok(true)
     }
 
-    /// The events name the account whose own likes these are.
     async fn erase_likes(
         &self,
         erased: &Erased,
-        actor: Option<&Account>,
         account: &Account,
         until: Timestamp,
         now: Timestamp,
@@ -126,22 +123,26 @@ impl SqlStore {
         };
         let posts = posts_of(&rows)?;
         likes::lock(&mut tx, &posts).await?;
-        delete_rows(&mut tx, erased.delete, until, &rows).await?;
+        let keys = delete_rows(&mut tx, erased, until, &rows).await?;
         likes::recount(&mut tx, &posts).await?;
-        let told = Told {
-            actor,
-            ..Told::from(PostChange::Unliked)
-        };
-        self.tell(&mut tx, &posts, &told, now).await?;
+        self.tell_erased(&mut tx, &keys, PostChange::Unliked, now).await?;
         tx.commit().await?;
         Ok(true)
     }
 
-    async fn erase_bookmarks(&self, erased: &Erased, account: &Account, until: Timestamp) -> Result<bool, StoreError> {
+    async fn erase_bookmarks(
+        &self,
+        erased: &Erased,
+        account: &Account,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let Some((mut tx, rows)) = self.begin_step(erased.find, account, until).await? else {
             return Ok(false);
         };
-        delete_rows(&mut tx, erased.delete, until, &rows).await?;
+        likes::lock(&mut tx, &posts_of(&rows)?).await?;
+        let keys = delete_rows(&mut tx, erased, until, &rows).await?;
+        self.tell_erased(&mut tx, &keys, PostChange::Unbookmarked, now).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -202,15 +203,32 @@ fn posts_of(rows: &[Row]) -> Result<Vec<i64>, StoreError> {
     Ok(posts.into_iter().collect())
 }
 
-/// Deletes rows by their keys (post, account). Rows that were written anew since they were found are later than `until`, and stay.
+/// Deletes rows of posts that are locked, by their keys (post, account), and returns the keys. Rows that were written anew since they were
+/// found are later than `until`, and stay.
 async fn delete_rows(
     tx: &mut engine::Tx,
-    delete: &'static str,
+    erased: &Erased,
     until: Timestamp,
     rows: &[Row],
-) -> Result<(), StoreError> {
-    let mut query = Query::new(delete);
+) -> Result<Vec<(i64, Account)>, StoreError> {
+    let left = push_keys("SELECT post_id, account", erased, until, rows)?
+        .build()
+        .fetch_all(&mut **tx)
+        .await?;
+    push_keys("DELETE", erased, until, rows)?
+        .build()
+        .execute(&mut **tx)
+        .await?;
+    left.iter()
+        .map(|row| Ok((row.try_get("post_id")?, account(row, "account")?)))
+        .collect()
+}
+
+/// A statement on these rows, as far as they are not later than `until`.
+fn push_keys(statement: &str, erased: &Erased, until: Timestamp, rows: &[Row]) -> Result<Query, StoreError> {
+    let mut query = Query::new(statement);
     query
+        .push(erased.up_to)
         .push_bind(until.as_millisecond())
         .push(" AND (post_id, account) IN (")
         .push(ROWS);
@@ -220,38 +238,38 @@ async fn delete_rows(
         keys.push_unseparated(", ").push_bind_unseparated(text(row, "account")?);
         keys.push_unseparated(")");
     }
-    query.push(")").build().execute(&mut **tx).await?;
-    Ok(())
+    query.push(")");
+    Ok(query)
 }
 
 /// Rows to erase that have the key (post, account).
 struct Erased {
     /// Finds rows by account, time and limit.
     find: &'static str,
-    /// The statement that deletes them, up to the time.
-    delete: &'static str,
+    /// The table, and the condition on the time.
+    up_to: &'static str,
 }
 
 const OWN_LIKES: Erased = Erased {
     find: "SELECT post_id, account FROM post_like WHERE account = ? AND made_at <= ? LIMIT ?",
-    delete: "DELETE FROM post_like WHERE made_at <= ",
+    up_to: " FROM post_like WHERE made_at <= ",
 };
 
 /// On a post that was there before and has been written anew since.
 const LIKES_RECEIVED: Erased = Erased {
     find: "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id WHERE p.account = ? AND l.liked_at <= ? LIMIT ?",
-    delete: "DELETE FROM post_like WHERE liked_at <= ",
+    up_to: " FROM post_like WHERE liked_at <= ",
 };
 
 const OWN_BOOKMARKS: Erased = Erased {
     find: "SELECT post_id, account FROM post_bookmark WHERE account = ? AND made_at <= ? LIMIT ?",
-    delete: "DELETE FROM post_bookmark WHERE made_at <= ",
+    up_to: " FROM post_bookmark WHERE made_at <= ",
 };
 
 /// On a post that was there before and has been written anew since.
 const BOOKMARKS_RECEIVED: Erased = Erased {
     find: "SELECT m.post_id, m.account FROM post p JOIN post_bookmark m ON m.post_id = p.id WHERE p.account = ? AND m.saved_at <= ? LIMIT ?",
-    delete: "DELETE FROM post_bookmark WHERE saved_at <= ",
+    up_to: " FROM post_bookmark WHERE saved_at <= ",
 };
 
 const OWN_COMMENTS: &str = "SELECT id, post_id FROM post_comment WHERE account = ? AND made_at <= ? LIMIT ?";

@@ -1,6 +1,6 @@
 //! The tables of the import.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    BATCH, Query, Row, SqlStore, account, categories, date, engine, images, last_id, likes, public, read_list,
+    BATCH, Query, Row, SqlStore, account, categories, date, engine, images, last_id, likes, public, read_list, views,
     write_list,
 };
 use crate::domain::companions::Change;
@@ -31,12 +31,21 @@ const LIKED_AT_BOUND: i64 = 946_684_800_000;
 /// Days of authors that one statement names.
 const DAYS: usize = 100;
 
-struct SqlImport(engine::Tx);
+struct SqlImport {
+    tx: engine::Tx,
+    /// Posts that were written: their views are built from them before the commit.
+    written: BTreeSet<i64>,
+    now: Timestamp,
+}
 
 #[async_trait]
 impl Imports for SqlStore {
     async fn begin_import(&self) -> Result<Box<dyn ImportTransaction>, StoreError> {
-        Ok(Box::new(SqlImport(self.database.begin().await?)))
+        Ok(Box::new(SqlImport {
+            tx: self.database.begin().await?,
+            written: BTreeSet::new(),
+            now: self.context.clock.now(),
+        }))
     }
 
     async fn imported(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImportedPost>, StoreError> {
@@ -159,11 +168,11 @@ impl Imports for SqlStore {
 #[async_trait]
 impl ImportTransaction for SqlImport {
     async fn reserve(&mut self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError> {
-        images::insert(&mut self.0, images, true, due).await
+        images::insert(&mut self.tx, images, true, due).await
     }
 
     async fn resigned_since(&mut self, accounts: &[Account], at: Timestamp) -> Result<HashSet<Account>, StoreError> {
-        engine::erased_accounts::erased_since(&mut self.0, accounts, at).await
+        engine::erased_accounts::erased_since(&mut self.tx, accounts, at).await
     }
 
     async fn post_of_day(&mut self, author: &Account, date: PostDate) -> Result<Option<(i64, ImportPost)>, StoreError> {
@@ -174,7 +183,7 @@ impl ImportTransaction for SqlImport {
             .push(" AND day = ")
             .push_bind(i32::from(date.day()))
             .push(engine::FOR_UPDATE);
-        let row = query.build().fetch_optional(&mut *self.0).await?;
+        let row = query.build().fetch_optional(&mut *self.tx).await?;
         row.map(|row| Ok((row.try_get("id")?, post(&row)?))).transpose()
     }
 
@@ -185,7 +194,7 @@ impl ImportTransaction for SqlImport {
             query.push("id IN ");
             push_ids(&mut query, batch);
             query.push(engine::FOR_UPDATE);
-            for row in query.build().fetch_all(&mut *self.0).await? {
+            for row in query.build().fetch_all(&mut *self.tx).await? {
                 posts.insert(row.try_get("id")?, post(&row)?);
             }
         }
@@ -199,7 +208,7 @@ impl ImportTransaction for SqlImport {
             query.push("post_id IN ");
             push_ids(&mut query, batch);
             query.push(" ORDER BY legacy_id");
-            for row in query.build().fetch_all(&mut *self.0).await? {
+            for row in query.build().fetch_all(&mut *self.tx).await? {
                 let imported = imported(&row)?;
                 origins.insert(imported.post, imported);
             }
@@ -229,7 +238,7 @@ impl ImportTransaction for SqlImport {
                     .push_bind(write_list(&post.images))
                     .push_bind(made_at);
             });
-            query.build().execute(&mut *self.0).await?;
+            query.build().execute(&mut *self.tx).await?;
             let days: Vec<_> = batch
                 .iter()
                 .map(|fresh| (&fresh.post.author, fresh.post.date))
@@ -243,6 +252,7 @@ impl ImportTransaction for SqlImport {
             let (mut images, mut likes, mut imported) = (Vec::new(), Vec::new(), Vec::new());
             for fresh in batch {
                 let id = id_of(&fresh.post)?;
+                self.written.insert(id);
                 images.extend(fresh.images.iter().map(|image| (id, image)));
                 likes.extend(fresh.likes.iter().map(|like| (id, like)));
                 imported.push((id, fresh));
@@ -255,7 +265,7 @@ impl ImportTransaction for SqlImport {
                         .push_bind(*post)
                         .push_bind(made_at);
                 });
-                query.build().execute(&mut *self.0).await?;
+                query.build().execute(&mut *self.tx).await?;
             }
             for batch in likes.chunks(BATCH) {
                 let mut query = Query::new("INSERT INTO post_like (post_id, account, liked_at, made_at) ");
@@ -265,9 +275,9 @@ impl ImportTransaction for SqlImport {
                         .push_bind((*id).min(LIKED_AT_BOUND - 1))
                         .push_bind(made_at);
                 });
-                query.build().execute(&mut *self.0).await?;
+                query.build().execute(&mut *self.tx).await?;
                 let posts: Vec<i64> = batch.iter().map(|(post, _)| *post).collect();
-                likes::recount(&mut self.0, &posts).await?;
+                likes::recount(&mut self.tx, &posts).await?;
             }
             let mut query = Query::new("INSERT INTO imported_post (legacy_id, post_id, source, written, imported_at) ");
             query.push_values(&imported, |mut row, (post, fresh)| {
@@ -277,13 +287,13 @@ impl ImportTransaction for SqlImport {
                     .push_bind(fresh.written.as_slice())
                     .push_bind(made_at);
             });
-            query.build().execute(&mut *self.0).await?;
+            query.build().execute(&mut *self.tx).await?;
         }
         let changes: Vec<Change> = posts
             .iter()
             .map(|fresh| Change::came(&fresh.post.categories, fresh.post.happiness))
             .collect();
-        categories::record(&mut self.0, &changes).await?;
+        categories::record(&mut self.tx, &changes).await?;
         let images: Vec<ImageId> = posts
             .iter()
             .flat_map(|fresh| fresh.post.images.iter().copied())
@@ -309,11 +319,13 @@ impl ImportTransaction for SqlImport {
         .bind(write_list(&post.categories))
         .bind(write_list(&post.images))
         .bind(made_at.as_millisecond())
-        .execute(&mut *self.0)
+        .execute(&mut *self.tx)
         .await?;
-        categories::record(&mut self.0, &[Change::came(&post.categories, post.happiness)]).await?;
+        categories::record(&mut self.tx, &[Change::came(&post.categories, post.happiness)]).await?;
         self.take(&post.images).await?;
-        Ok(last_id(&inserted))
+        let id = last_id(&inserted);
+        self.written.insert(id);
+        Ok(id)
     }
 
     async fn update(
@@ -324,6 +336,7 @@ impl ImportTransaction for SqlImport {
         added: &[ImageId],
         made_at: Timestamp,
     ) -> Result<(), StoreError> {
+        self.written.insert(id);
         sqlx::query(
             "UPDATE post SET account = ?, day = ?, date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, friends_mark = NULL, categories = ?, images = ?, made_at = ? \
              WHERE id = ?",
@@ -339,14 +352,14 @@ impl ImportTransaction for SqlImport {
         .bind(write_list(&post.images))
         .bind(made_at.as_millisecond())
         .bind(id)
-        .execute(&mut *self.0)
+        .execute(&mut *self.tx)
         .await?;
         if (&old.categories, old.happiness) != (&post.categories, post.happiness) {
             let changes = [
                 Change::went(old.categories.clone(), old.happiness),
                 Change::came(&post.categories, post.happiness),
             ];
-            categories::record(&mut self.0, &changes).await?;
+            categories::record(&mut self.tx, &changes).await?;
         }
         self.take(added).await?;
         let gone: Vec<ImageId> = old
@@ -359,14 +372,15 @@ impl ImportTransaction for SqlImport {
     }
 
     async fn delete(&mut self, id: i64, old: &ImportPost, now: Timestamp) -> Result<(), StoreError> {
+        self.written.insert(id);
         sqlx::query("DELETE FROM post WHERE id = ?")
             .bind(id)
-            .execute(&mut *self.0)
+            .execute(&mut *self.tx)
             .await?;
-        categories::record(&mut self.0, &[Change::went(old.categories.clone(), old.happiness)]).await?;
+        categories::record(&mut self.tx, &[Change::went(old.categories.clone(), old.happiness)]).await?;
         sqlx::query("DELETE FROM imported_image WHERE post_id = ?")
             .bind(id)
-            .execute(&mut *self.0)
+            .execute(&mut *self.tx)
             .await?;
         self.discard(&old.images, now).await
     }
@@ -375,7 +389,7 @@ impl ImportTransaction for SqlImport {
         let likes: Vec<i64> = sqlx::query_scalar("SELECT liked_at FROM post_like WHERE post_id = ? AND liked_at < ?")
             .bind(post)
             .bind(LIKED_AT_BOUND)
-            .fetch_all(&mut *self.0)
+            .fetch_all(&mut *self.tx)
             .await?;
         Ok(likes.into_iter().collect())
     }
@@ -383,7 +397,7 @@ impl ImportTransaction for SqlImport {
     async fn set_likes(&mut self, post: i64, legacy: &[LegacyLike], made_at: Timestamp) -> Result<LeftOut, StoreError> {
         let rows = sqlx::query("SELECT account, liked_at FROM post_like WHERE post_id = ?")
             .bind(post)
-            .fetch_all(&mut *self.0)
+            .fetch_all(&mut *self.tx)
             .await?;
         let mut likers = HashMap::new();
         for row in &rows {
@@ -399,7 +413,7 @@ impl ImportTransaction for SqlImport {
             sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ?")
                 .bind(post)
                 .bind(liker.as_str())
-                .execute(&mut *self.0)
+                .execute(&mut *self.tx)
                 .await?;
             likers.remove(&liker);
         }
@@ -423,9 +437,10 @@ impl ImportTransaction for SqlImport {
                     .push_bind((*id).min(LIKED_AT_BOUND - 1))
                     .push_bind(made_at.as_millisecond());
             });
-            query.build().execute(&mut *self.0).await?;
+            query.build().execute(&mut *self.tx).await?;
         }
-        likes::recount(&mut self.0, &[post]).await?;
+        self.written.insert(post);
+        likes::recount(&mut self.tx, &[post]).await?;
         Ok(left_out)
     }
 
@@ -436,7 +451,7 @@ impl ImportTransaction for SqlImport {
             .push_bind(after)
             .push(" ORDER BY id LIMIT ")
             .push_bind(i64::from(limit));
-        let rows = query.build().fetch_all(&mut *self.0).await?;
+        let rows = query.build().fetch_all(&mut *self.tx).await?;
         rows.iter().map(|row| Ok((row.try_get("id")?, post(row)?))).collect()
     }
 
@@ -446,7 +461,7 @@ impl ImportTransaction for SqlImport {
             let mut query = Query::new("SELECT post_id, account FROM post_like WHERE post_id IN ");
             push_ids(&mut query, batch);
             query.push(" ORDER BY liked_at, account");
-            for row in query.build().fetch_all(&mut *self.0).await? {
+            for row in query.build().fetch_all(&mut *self.tx).await? {
                 let of_post = likers.entry(row.try_get("post_id")?).or_default();
                 of_post.push(account(&row, "account")?);
             }
@@ -459,7 +474,7 @@ impl ImportTransaction for SqlImport {
         for batch in posts.chunks(BATCH) {
             let mut query = Query::new("SELECT post_id, legacy_id, image FROM imported_image WHERE post_id IN ");
             push_ids(&mut query, batch);
-            for row in query.build().fetch_all(&mut *self.0).await? {
+            for row in query.build().fetch_all(&mut *self.tx).await? {
                 let of_post = images.entry(row.try_get("post_id")?).or_default();
                 of_post.insert(row.try_get("legacy_id")?, ImageId(row.try_get("image")?));
             }
@@ -472,7 +487,7 @@ impl ImportTransaction for SqlImport {
             let legacy_ids: Vec<i64> = batch.iter().map(|imported| imported.legacy_id).collect();
             let posts: Vec<i64> = batch.iter().map(|imported| imported.post).collect();
             self.forget_imported(&legacy_ids).await?;
-            delete(&mut self.0, "imported_post", "post_id", &posts).await?;
+            delete(&mut self.tx, "imported_post", "post_id", &posts).await?;
             let mut query = Query::new("INSERT INTO imported_post (legacy_id, post_id, source, written, imported_at) ");
             query.push_values(batch, |mut row, imported| {
                 row.push_bind(imported.legacy_id)
@@ -481,18 +496,18 @@ impl ImportTransaction for SqlImport {
                     .push_bind(imported.written.as_slice())
                     .push_bind(imported.imported_at.as_millisecond());
             });
-            query.build().execute(&mut *self.0).await?;
+            query.build().execute(&mut *self.tx).await?;
         }
         Ok(())
     }
 
     async fn forget_imported(&mut self, legacy_ids: &[i64]) -> Result<(), StoreError> {
-        delete(&mut self.0, "imported_post", "legacy_id", legacy_ids).await
+        delete(&mut self.tx, "imported_post", "legacy_id", legacy_ids).await
     }
 
     async fn set_images(&mut self, posts: &[LegacyImages]) -> Result<(), StoreError> {
         let ids: Vec<i64> = posts.iter().map(|of_post| of_post.post).collect();
-        delete(&mut self.0, "imported_image", "post_id", &ids).await?;
+        delete(&mut self.tx, "imported_image", "post_id", &ids).await?;
         let images: Vec<(&LegacyImages, &(i64, ImageId))> = posts
             .iter()
             .flat_map(|of_post| of_post.images.iter().map(move |image| (of_post, image)))
@@ -505,13 +520,17 @@ impl ImportTransaction for SqlImport {
                     .push_bind(of_post.post)
                     .push_bind(of_post.imported_at.as_millisecond());
             });
-            query.build().execute(&mut *self.0).await?;
+            query.build().execute(&mut *self.tx).await?;
         }
         Ok(())
     }
 
-    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        Ok(self.0.commit().await?)
+    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+        let written: Vec<i64> = self.written.iter().copied().collect();
+        for posts in written.chunks(BATCH) {
+            views::rebuild(&mut self.tx, posts, self.now).await?;
+        }
+        Ok(self.tx.commit().await?)
     }
 }
 
@@ -530,7 +549,7 @@ impl SqlImport {
                     .push_bind_unseparated(i32::from(date.day()))
                     .push_unseparated(")");
             }
-            for row in query.build().fetch_all(&mut *self.0).await? {
+            for row in query.build().fetch_all(&mut *self.tx).await? {
                 ids.insert((account(&row, "account")?, row.try_get("day")?), row.try_get("id")?);
             }
         }
@@ -538,7 +557,7 @@ impl SqlImport {
     }
 
     async fn take(&mut self, images: &[ImageId]) -> Result<(), StoreError> {
-        match images::take(&mut self.0, images).await {
+        match images::take(&mut self.tx, images).await {
             Ok(()) => Ok(()),
             Err(WriteError::Store(error)) => Err(error),
             Err(other) => Err(StoreError::Retry(anyhow::anyhow!("{other}"))),
@@ -546,7 +565,7 @@ impl SqlImport {
     }
 
     async fn discard(&mut self, images: &[ImageId], now: Timestamp) -> Result<(), StoreError> {
-        images::discard(&mut self.0, images, now).await
+        images::discard(&mut self.tx, images, now).await
     }
 }
 

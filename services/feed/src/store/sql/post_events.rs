@@ -1,5 +1,7 @@
 //! The events on the topic `post`, written in the transaction of the change.
 
+use std::collections::{BTreeSet, HashMap};
+
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::types::{PostChange, PostChanged};
@@ -39,41 +41,98 @@ impl SqlStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for batch in posts.chunks(BATCH) {
-            let mut query =
-                Query::new("SELECT id, account, date, is_public, friend_date, likes, comments FROM post WHERE id IN (");
-            let mut ids = query.separated(", ");
-            for post in batch {
-                ids.push_bind(*post);
-            }
-            let rows = query
-                .push(") ORDER BY id")
-                .push(engine::FOR_UPDATE)
-                .build()
-                .fetch_all(&mut **tx)
-                .await?;
-            let records: Vec<_> = rows
-                .iter()
-                .map(|row| self.record(row, told))
-                .collect::<Result<_, _>>()?;
+            let records: Vec<_> = advance(tx, batch)
+                .await?
+                .into_iter()
+                .map(|state| {
+                    let event = PostChanged {
+                        change: told.change,
+                        actor: told.actor.cloned(),
+                        comment: told.comment,
+                        ..state
+                    };
+                    Envelope::new(event, &self.context).to_outgoing()
+                })
+                .collect();
             engine::enqueue_all(tx, &records, now).await?;
         }
         Ok(())
     }
 
-    fn record(&self, row: &Row, told: &Told<'_>) -> Result<Outgoing, StoreError> {
-        let visibility = visibility(row)?;
-        let event = PostChanged {
-            change: told.change,
-            author: account(row, "account")?,
-            date: date(row)?.into(),
-            post: row.try_get("id")?,
-            is_public: visibility == Visibility::Public,
-            is_for_friends: visibility == Visibility::Friends,
-            likes: row.try_get("likes")?,
-            comments: row.try_get("comments")?,
-            actor: told.actor.cloned(),
-            comment: told.comment,
-        };
-        Ok(Envelope::new(event, &self.context).to_outgoing())
+    /// As [`SqlStore::tell`], with an event for each account whose like or bookmark of a post was erased: `erased` has them in the order of
+    /// the posts.
+    pub(super) async fn tell_erased(
+        &self,
+        tx: &mut engine::Tx,
+        erased: &[(i64, Account)],
+        change: PostChange,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let posts: BTreeSet<i64> = erased.iter().map(|(post, _)| *post).collect();
+        let posts: Vec<i64> = posts.into_iter().collect();
+        for batch in posts.chunks(BATCH) {
+            let states = advance(tx, batch).await?;
+            let states: HashMap<i64, PostChanged> = states.into_iter().map(|state| (state.post, state)).collect();
+            let records: Vec<Outgoing> = erased
+                .iter()
+                .filter_map(|(post, actor)| {
+                    let event = PostChanged {
+                        change,
+                        actor: Some(actor.clone()),
+                        ..states.get(post)?.clone()
+                    };
+                    Some(Envelope::new(event, &self.context).to_outgoing())
+                })
+                .collect();
+            for records in records.chunks(BATCH) {
+                engine::enqueue_all(tx, records, now).await?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Counts a change of these posts, which the caller has locked, and reads their state after it, in the order of their ids.
+pub(super) async fn advance(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<PostChanged>, StoreError> {
+    let mut query = Query::new("UPDATE post SET revision = revision + 1 WHERE id IN ");
+    push_ids(&mut query, posts);
+    query.build().execute(&mut **tx).await?;
+    let mut query = Query::new(
+        "SELECT id, account, date, is_public, friend_date, likes, comments, revision, \
+         (SELECT COUNT(*) FROM post_bookmark m WHERE m.post_id = post.id) AS bookmarks, \
+         EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) AS is_hidden FROM post WHERE id IN ",
+    );
+    push_ids(&mut query, posts);
+    let rows = query.push(" ORDER BY id").build().fetch_all(&mut **tx).await?;
+    rows.iter().map(state).collect()
+}
+
+pub(super) fn push_ids(query: &mut Query, ids: &[i64]) {
+    query.push("(");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
+}
+
+/// The state of a post as an event without an actor.
+fn state(row: &Row) -> Result<PostChanged, StoreError> {
+    let visibility = visibility(row)?;
+    let is_hidden: i64 = row.try_get("is_hidden")?;
+    Ok(PostChanged {
+        change: PostChange::Changed,
+        author: account(row, "account")?,
+        date: date(row)?.into(),
+        post: row.try_get("id")?,
+        is_public: visibility == Visibility::Public,
+        is_for_friends: visibility == Visibility::Friends,
+        is_hidden: is_hidden != 0,
+        likes: row.try_get("likes")?,
+        bookmarks: row.try_get("bookmarks")?,
+        comments: row.try_get("comments")?,
+        revision: row.try_get("revision")?,
+        actor: None,
+        comment: None,
+    })
 }

@@ -230,8 +230,8 @@ impl SqlStore {
             return Ok(Saved::Repeated);
         }
         let inserted = sqlx::query(
-            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, friends_mark, categories, images, uploads, made_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO post (account, day, date, weather, happiness, text, is_public, friends_mark, categories, images, uploads, made_at, revision) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
         )
         .bind(post.author.account.as_str())
         .bind(i32::from(content.date.day()))
@@ -261,8 +261,11 @@ impl SqlStore {
             post: id,
             is_public: content.visibility.is_public(),
             is_for_friends: content.visibility == Visibility::Friends,
+            is_hidden: false,
             likes: 0,
+            bookmarks: 0,
             comments: 0,
+            revision: 1,
             actor: None,
             comment: None,
         };

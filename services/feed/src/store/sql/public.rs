@@ -212,8 +212,6 @@ fn push_older(query: &mut Query, date: &'static str, cursor: Cursor) {
 /// The post of that name in the query is not hidden by a moderator, and it is public, or for friends of its author: the viewer and the author
 /// follow each other.
 pub(super) fn push_seen_by(query: &mut Query, viewer: &Account, post: &'static str) {
-    const FOLLOWS: &str =
-        " AND EXISTS (SELECT 1 FROM directory_relation f WHERE f.kind = 'follow' AND f.active = 1 AND f.account = ";
     query.push("((").push(post).push(".public_date IS NOT NULL OR (");
     query.push(post).push(".friend_date IS NOT NULL");
     query.push(FOLLOWS).push_bind(viewer.as_str());
@@ -224,19 +222,39 @@ pub(super) fn push_seen_by(query: &mut Query, viewer: &Account, post: &'static s
     query.push(")");
 }
 
+const FOLLOWS: &str =
+    " AND EXISTS (SELECT 1 FROM directory_relation f WHERE f.kind = 'follow' AND f.active = 1 AND f.account = ";
+
+/// The two follow each other.
+pub(super) fn push_friends(query: &mut Query, one: &Account, other: &Account) {
+    for (follower, followed) in [(one, other), (other, one)] {
+        query.push(FOLLOWS).push_bind(follower.as_str());
+        query.push(" AND f.other = ").push_bind(followed.as_str()).push(")");
+    }
+}
+
+/// Neither of the two blocks the other.
+pub(super) fn push_no_block_between(query: &mut Query, one: &Account, other: &Account) {
+    for (blocker, blocked) in [(one, other), (other, one)] {
+        query.push(BLOCKS).push_bind(blocker.as_str());
+        query.push(" AND b.other = ").push_bind(blocked.as_str()).push(")");
+    }
+}
+
+const BLOCKS: &str =
+    " AND NOT EXISTS (SELECT 1 FROM directory_relation b WHERE b.kind = 'block' AND b.active = 1 AND b.account = ";
+
 /// Neither the viewer blocks the account of that column nor the other way. Reads the fleet's directory of relations, which stands in
 /// the same database.
 pub(super) fn push_not_blocked(query: &mut Query, viewer: &Account, column: &'static str) {
-    const FROM: &str =
-        " AND NOT EXISTS (SELECT 1 FROM directory_relation b WHERE b.kind = 'block' AND b.active = 1 AND b.account = ";
     query
-        .push(FROM)
+        .push(BLOCKS)
         .push_bind(viewer.as_str())
         .push(" AND b.other = ")
         .push(column)
         .push(")");
     query
-        .push(FROM)
+        .push(BLOCKS)
         .push(column)
         .push(" AND b.other = ")
         .push_bind(viewer.as_str())
