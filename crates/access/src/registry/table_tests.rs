@@ -207,6 +207,23 @@ fn a_sweep_releases_the_memory_of_expired_tokens() {
     );
 }
 
+/// The revocation of such a token is forgotten as well, so that its own expiry must not be trusted.
+#[test]
+fn a_sweep_forgets_tokens_that_outlive_the_longest_life() {
+    let table = Table::default();
+    table.issue(&account(1), &digest(1), token(1, 1_000, 9_000));
+    table.issue(&account(1), &digest(2), token(1, 1_500, 9_000));
+    table
+        .revocations
+        .close_session(&account(1), SessionId(1), moment(1_400));
+    table.sweep(2_000, 1_500);
+    assert_eq!(table.admit(&account(1), &digest(1), 2_000), Verdict::Unknown);
+    assert!(matches!(
+        table.admit(&account(1), &digest(2), 2_000),
+        Verdict::Admitted(_)
+    ));
+}
+
 #[test]
 fn a_million_tokens_take_at_most_96_bytes_each() {
     const TOKENS: u64 = 1_000_000;
