@@ -15,6 +15,7 @@ pub mod import;
 pub mod launch;
 pub mod mirror;
 pub mod operator;
+pub mod people;
 pub mod rebuild_views;
 pub mod secrets;
 pub mod topics;

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,9 +15,10 @@ use sosohappy_events::mixed::bus_settings;
 use sosohappy_events::types::Role;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
+use sosohappy_fleet::people::Crowd;
 use sosohappy_fleet::secrets::Secrets;
 use sosohappy_fleet::{
-    acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, rebuild_views, topics,
+    acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, people, rebuild_views, topics,
 };
 
 const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
@@ -45,7 +47,7 @@ enum Command {
         SOSOHAPPY_<SERVICE>__SECTION__KEY, for example SOSOHAPPY_FEED__SERVER__PORT=9000."
     )]
     Run(Run),
-    /// Run two scripted users against a running fleet; fails if a step fails
+    /// Run two scripted users against a running fleet, or with --people a crowd; fails if a step fails
     Demo(Demo),
     /// List dead letters (records that could not be applied), publish them again, or discard them
     #[command(after_help = SECURED)]
@@ -162,9 +164,31 @@ struct Demo {
     /// The URL of notice; overrides --url
     #[arg(long, value_name = "URL")]
     notice: Option<String>,
+    /// Instead of the two: so many people, who post, like and write messages until Ctrl-C; fails if something acknowledged is missing or there twice
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..))]
+    people: Option<u16>,
+    /// What all people do together a second
+    #[arg(long, default_value = "20", value_name = "ACTS", requires = "people")]
+    rate: NonZeroU32,
+    /// Seconds after which the people stop
+    #[arg(long = "for", value_name = "SECONDS", requires = "people")]
+    seconds: Option<u64>,
 }
 
 impl Demo {
+    async fn run(self) -> anyhow::Result<()> {
+        let crowd = self.people.map(|people| Crowd {
+            people: people.into(),
+            rate: self.rate,
+            length: self.seconds.map(Duration::from_secs),
+        });
+        let addresses = self.addresses()?;
+        match crowd {
+            None => demo::run(addresses).await,
+            Some(crowd) => people::run(addresses, crowd).await,
+        }
+    }
+
     fn addresses(self) -> anyhow::Result<Addresses> {
         let default = self
             .url
@@ -635,7 +659,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         None => arguments.run.run(),
         Some(Command::Run(run)) => run.run(),
-        Some(Command::Demo(demo)) => demo.addresses().and_then(|addresses| block_on(demo::run(addresses))),
+        Some(Command::Demo(demo)) => block_on(demo.run()),
         Some(Command::Export(export)) => export.run(),
         Some(Command::GrantRole(grant)) => block_on(grant.run()),
         Some(Command::ConnectionLog(log)) => block_on(log.run()),

@@ -12,27 +12,36 @@ pub struct Message {
     pub text: String,
 }
 
+const DM: &str = "/dm-service/connect-dm";
+const NOTICE: &str = "/notice-service/connect-notice";
+
+fn resume(since: i64) -> [(&'static str, String); 2] {
+    [("v", "2".to_owned()), ("since", since.to_string())]
+}
+
 impl Phone {
     /// Opens the socket of messages.
     pub async fn connect_dm(&self) -> anyhow::Result<Socket> {
-        Socket::connect(
-            &self.addresses.dm,
-            "/dm-service/connect-dm",
-            &self.nickname,
-            self.tokens()?,
-        )
-        .await
+        self.connect(&self.addresses.dm, DM, &[]).await
     }
 
     /// Opens the socket of notices.
     pub async fn connect_notice(&self) -> anyhow::Result<Socket> {
-        Socket::connect(
-            &self.addresses.notice,
-            "/notice-service/connect-notice",
-            &self.nickname,
-            self.tokens()?,
-        )
-        .await
+        self.connect(&self.addresses.notice, NOTICE, &[]).await
+    }
+
+    /// Opens the socket of messages, with frames of version 2 from the one after this number on.
+    pub async fn resume_dm(&self, since: i64) -> anyhow::Result<Socket> {
+        self.connect(&self.addresses.dm, DM, &resume(since)).await
+    }
+
+    /// Opens the socket of notices, with frames of version 2 from the one after this number on.
+    pub async fn resume_notice(&self, since: i64) -> anyhow::Result<Socket> {
+        self.connect(&self.addresses.notice, NOTICE, &resume(since)).await
+    }
+
+    async fn connect(&self, base: &str, path: &str, query: &[(&str, String)]) -> anyhow::Result<Socket> {
+        Socket::connect(base, path, &self.nickname, query, self.tokens()?).await
     }
 
     /// Returns the 20 newest messages with another nickname before a date, oldest first.

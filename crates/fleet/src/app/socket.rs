@@ -26,9 +26,17 @@ pub enum SocketEvent {
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    pub(super) async fn connect(base: &str, path: &str, nickname: &str, tokens: &Tokens) -> anyhow::Result<Self> {
+    pub(super) async fn connect(
+        base: &str,
+        path: &str,
+        nickname: &str,
+        query: &[(&str, String)],
+        tokens: &Tokens,
+    ) -> anyhow::Result<Self> {
         let mut url = reqwest::Url::parse(&format!("ws{}{path}", base.trim_start_matches("http")))?;
-        url.query_pairs_mut().append_pair("nickname", nickname);
+        url.query_pairs_mut()
+            .append_pair("nickname", nickname)
+            .extend_pairs(query);
         let mut request = url.as_str().into_client_request()?;
         request.headers_mut().insert("authorization", tokens.access.parse()?);
         request.headers_mut().insert("email", tokens.account.parse()?);

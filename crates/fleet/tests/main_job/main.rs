@@ -3,12 +3,14 @@
 mod collector;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone};
+use sosohappy_fleet::people::{self, Crowd};
 use sosohappy_testkit::{Cluster, EngineSet, Ports};
 
 use crate::collector::{Collector, Kind};
@@ -55,6 +57,25 @@ fn binaries() -> &'static Path {
 
 fn addresses(ports: Ports) -> Addresses {
     Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice)
+}
+
+/// Posts, likes and messages that were acknowledged before the kill are there after it, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_keeps_its_promises_over_a_kill() {
+    let mut fleet = Cluster::embedded(binaries()).await;
+    let addresses = Addresses::behind(&format!("http://127.0.0.1:{}", fleet.entry));
+    let crowd = Crowd {
+        people: 8,
+        rate: const { NonZeroU32::new(20).unwrap() },
+        length: Some(Duration::from_secs(12)),
+    };
+    let killed = async {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        fleet.kill("fleet");
+        fleet.restart("fleet").await;
+    };
+    let (kept, ()) = tokio::join!(people::run(addresses, crowd), killed);
+    kept.expect("every promise is kept");
 }
 
 /// Runs the demo, then a round of writes for each process that is killed.
