@@ -338,6 +338,10 @@ impl Relay {
     }
 
     async fn publish(&self, pending: &[Pending]) -> Result<(), BusError> {
+        let refused = |pending: &Pending| self.faults.has(Fault::RefusedRecord, &pending.row);
+        if pending.iter().any(refused) {
+            return Err(BusError::Refused("the fault switch fault.refused-record is on".into()));
+        }
         let mut records = Vec::with_capacity(pending.len());
         for Pending { record, .. } in pending {
             match &self.mapping {

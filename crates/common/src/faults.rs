@@ -19,25 +19,52 @@ pub enum Fault {
     Latency,
     /// Requests are answered 503 before they are handled; not those of management and of the config service.
     Errors,
+    /// Requests are handled and then answered 503: the client does not learn that its write is stored.
+    LostAnswer,
+    /// The handler of a request panics.
+    Panic,
     /// Write transactions of SQL databases take [`SLOW_STORE`] longer, during which they hold their connection.
     SlowStore,
+    /// Write transactions of SQL databases fail, as on a full disk; reads go on.
+    FullDisk,
     /// Consumers handle no record.
     StalledConsumer,
     /// The relay publishes nothing.
     DeadRelay,
+    /// The relay publishes no heartbeats.
+    MissingHeartbeats,
+    /// The broker refuses records of the relay: they become dead letters.
+    RefusedRecord,
     /// Consumers reject records: they become dead letters.
     PoisonRecord,
+    /// Background tasks of auth fail, each round.
+    FailingTask,
+    /// Calls to auth get no answer.
+    AuthAway,
+    /// Calls to auth carry a credential that auth refuses.
+    WrongCredential,
+    /// Clients do not take the frames that are written to their sockets.
+    SlowReader,
 }
 
 impl Fault {
     /// All faults, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 15] = [
         Self::Latency,
         Self::Errors,
+        Self::LostAnswer,
+        Self::Panic,
         Self::SlowStore,
+        Self::FullDisk,
         Self::StalledConsumer,
         Self::DeadRelay,
+        Self::MissingHeartbeats,
+        Self::RefusedRecord,
         Self::PoisonRecord,
+        Self::FailingTask,
+        Self::AuthAway,
+        Self::WrongCredential,
+        Self::SlowReader,
     ];
 
     /// Returns the name of the flag, without `flags.`.
@@ -46,10 +73,19 @@ impl Fault {
         match self {
             Self::Latency => "fault.latency",
             Self::Errors => "fault.errors",
+            Self::LostAnswer => "fault.lost-answer",
+            Self::Panic => "fault.panic",
             Self::SlowStore => "fault.slow-store",
+            Self::FullDisk => "fault.full-disk",
             Self::StalledConsumer => "fault.stalled-consumer",
             Self::DeadRelay => "fault.dead-relay",
+            Self::MissingHeartbeats => "fault.missing-heartbeats",
+            Self::RefusedRecord => "fault.refused-record",
             Self::PoisonRecord => "fault.poison-record",
+            Self::FailingTask => "fault.failing-task",
+            Self::AuthAway => "fault.auth-away",
+            Self::WrongCredential => "fault.wrong-credential",
+            Self::SlowReader => "fault.slow-reader",
         }
     }
 }

@@ -9,6 +9,7 @@ use futures::SinkExt as _;
 use futures::future::BoxFuture;
 use sosohappy_access::Caller;
 use sosohappy_common::Problem;
+use sosohappy_common::faults::Fault;
 
 use crate::frame_limit::Verdict;
 use crate::hub::{Origin, Registration, Socket};
@@ -464,6 +465,10 @@ impl<'a, P: Protocol> Session<'a, P> {
         let mut more = true;
         while more && written < TURN {
             let message = match self.known.mailbox.take() {
+                Next::Frame(_) if self.is_slow_on_purpose() => {
+                    tokio::time::sleep(self.known.limits.write_timeout).await;
+                    return Err(End::Ours(Close::TooSlow));
+                }
                 Next::Frame(queued) => {
                     self.hub.0.metrics.frames_out.inc();
                     if let Some(on_shown) = queued.on_shown {
@@ -494,6 +499,12 @@ impl<'a, P: Protocol> Session<'a, P> {
         self.ping_behind(&mut written).await?;
         self.flush(written).await?;
         Ok(more)
+    }
+
+    /// Whether a fault switch has this client take no frames.
+    fn is_slow_on_purpose(&self) -> bool {
+        let faults = self.hub.0.context.faults();
+        faults.has(Fault::SlowReader, self.known.caller.account.as_str())
     }
 
     /// Asks for a sign of life behind frames whose showing is to be reported.

@@ -92,6 +92,11 @@ impl Database {
     /// Begins a write transaction (`BEGIN IMMEDIATE` on `SQLite`, READ COMMITTED on `MySQL`). It is rolled back when it is dropped without
     /// a commit.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
+        if self.0.faults.has(Fault::FullDisk, &self.0.instance) {
+            return Err(StoreError::Unavailable(anyhow::anyhow!(
+                "the fault switch fault.full-disk is on"
+            )));
+        }
         let waiting = self.0.pending.wait();
         let transaction = self.0.pools.begin().await?;
         drop(waiting);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sosohappy_common::faults::Fault;
 use sosohappy_store::{StoreError, Transient, retrying};
 
 use crate::app::{App, later};
@@ -38,7 +39,7 @@ pub fn spawn(app: &Arc<App>) {
         async move {
             while goes_on(&app, EVERY).await {
                 for due in Due::ALL {
-                    report(&app, due.kind(), fire_all(&app, due).await);
+                    report(&app, due.kind(), fire_all(&app, due)).await;
                 }
             }
             Ok(())
@@ -48,15 +49,15 @@ pub fn spawn(app: &Arc<App>) {
         let app = app.clone();
         async move {
             while goes_on(&app, HOUSEKEEPING_EVERY).await {
-                report(&app, "resignation-gauges", look_at_resignations(&app).await);
-                report(&app, "discarded-images", forget_images(&app).await);
-                report(&app, "authorize-codes", forget_codes(&app).await);
-                report(&app, "reserved-nicknames", forget_reservations(&app).await);
-                report(&app, "email-codes", email_accounts::forget_codes(&app).await);
-                report(&app, "muted-words", forget_muted_words(&app).await);
-                report(&app, "connection-log", connections::forget(&app).await);
-                report(&app, "reports", look_at_reports(&app).await);
-                report(&app, "tombstones", resignations::release_tombstones(&app).await);
+                report(&app, "resignation-gauges", look_at_resignations(&app)).await;
+                report(&app, "discarded-images", forget_images(&app)).await;
+                report(&app, "authorize-codes", forget_codes(&app)).await;
+                report(&app, "reserved-nicknames", forget_reservations(&app)).await;
+                report(&app, "email-codes", email_accounts::forget_codes(&app)).await;
+                report(&app, "muted-words", forget_muted_words(&app)).await;
+                report(&app, "connection-log", connections::forget(&app)).await;
+                report(&app, "reports", look_at_reports(&app)).await;
+                report(&app, "tombstones", resignations::release_tombstones(&app)).await;
             }
             Ok(())
         }
@@ -69,11 +70,18 @@ async fn goes_on(app: &App, every: Duration) -> bool {
     tokio::time::timeout(every, draining.cancelled()).await.is_err()
 }
 
-/// A round that failed is tried again at the next one.
-fn report(app: &App, task: &'static str, round: Result<(), Error>) {
+/// Runs a round of a task. One that failed is tried again at the next one.
+async fn report(app: &App, task: &'static str, round: impl Future<Output = Result<(), Error>>) {
     // There from the first round on, at nothing.
     let failures = app.metrics.task_failures.with_label_values(&[task]);
-    if let Err(error) = round {
+    let ended = if app.context.faults().has(Fault::FailingTask, task) {
+        Err(Error::Store(StoreError::corrupt(
+            "the fault switch fault.failing-task is on",
+        )))
+    } else {
+        round.await
+    };
+    if let Err(error) = ended {
         failures.inc();
         tracing::warn!(task, error = &error as &dyn std::error::Error, "background task failed");
     }

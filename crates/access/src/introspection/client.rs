@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sosohappy_common::faults::{Fault, Faults};
 use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::settings::{Access, Live};
 use sosohappy_common::{Account, Context};
@@ -78,6 +79,7 @@ struct Inner {
     fresh_accounts: Cache<String, Option<Account>>,
     nicknames: Cache<Account, Option<String>>,
     metrics: AuthMetrics,
+    faults: Faults,
 }
 
 /// The answer of auth about a token that this replica knows.
@@ -175,6 +177,7 @@ impl AuthClient {
             fresh_accounts: negative_cache(),
             nicknames: negative_cache(),
             metrics: AuthMetrics::new(&context.metrics),
+            faults: context.faults(),
         })))
     }
 
@@ -472,6 +475,9 @@ impl Inner {
         url: &Url,
         request: &Q,
     ) -> Result<Option<A>, CallError> {
+        if self.faults.has(Fault::AuthAway, url.path()) {
+            return std::future::pending().await;
+        }
         match self.ask(url, request).await {
             Err(CallError::Transport(error)) if !error.is_connect() => self.ask(url, request).await,
             answer => answer,
@@ -483,10 +489,15 @@ impl Inner {
         url: &Url,
         request: &Q,
     ) -> Result<Option<A>, CallError> {
+        let credential = if self.faults.has(Fault::WrongCredential, url.path()) {
+            &HeaderValue::from_static("Bearer wrong")
+        } else {
+            &self.credential
+        };
         let request = self
             .http
             .post(url.clone())
-            .header(header::AUTHORIZATION, &self.credential)
+            .header(header::AUTHORIZATION, credential)
             .json(request);
         let answer = request.send().await.map_err(CallError::Transport)?;
         match answer.status() {

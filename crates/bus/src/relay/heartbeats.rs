@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sosohappy_common::Context;
+use sosohappy_common::faults::Fault;
 use sosohappy_common::lifecycle::Stage;
 use sosohappy_events::types::RelayHeartbeat;
 use sosohappy_events::{Envelope, Outgoing};
@@ -27,6 +28,7 @@ pub(super) fn spawn(context: &Context, bus: Arc<dyn Bus>) -> PublishedUntil {
     lifecycle.spawn_at(Stage::Publishing, "relay-heartbeats", async move {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let faults = context.faults();
         let mut last = None;
         let mut in_flight = None;
         while draining.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -36,6 +38,7 @@ pub(super) fn spawn(context: &Context, bus: Arc<dyn Bus>) -> PublishedUntil {
             if let Some(until) = until
                 && last != Some(until)
                 && !is_busy
+                && !faults.has(Fault::MissingHeartbeats, &context.instance)
             {
                 last = Some(until);
                 let (bus, record) = (bus.clone(), heartbeat(&context, until));

@@ -22,7 +22,7 @@ use super::problem::one_shape;
 use super::response_memory::ResponseMemory;
 use crate::Context;
 use crate::correlation::{Correlation, TraceParent, new_traceparent};
-use crate::faults::{Fault, LATENCY};
+use crate::faults::{Fault, Faults, LATENCY};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::HttpMetrics;
 use crate::settings::{Live, Server};
@@ -108,10 +108,8 @@ pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request:
         request.extensions_mut().insert(limits.body.clone());
         request.extensions_mut().insert(limits.responses.clone());
         let request = request.map(|body| limits.body.guard(body));
-        if let Some(unavailable) = fail_on_purpose(&log.context, request.uri().path(), &id).await {
-            return unavailable.into_response();
-        }
-        let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+        let faults = RequestFaults::of(&log.context, request.uri().path(), &id);
+        let answer = AssertUnwindSafe(faults.around(next.run(request))).catch_unwind();
         match tokio::time::timeout(limits.request_timeout, answer).await {
             Ok(Ok(response)) => one_shape(response),
             // The panic hook has logged the reason.
@@ -132,16 +130,41 @@ pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request:
     response
 }
 
-/// Applies the fault switches for requests. Management and the config service stay as they are: switches are turned off through them.
-async fn fail_on_purpose(context: &Context, path: &str, request_id: &str) -> Option<Problem> {
-    let faults = context.faults();
-    if path.starts_with("/actuator") || path.starts_with("/config-service/") {
-        return None;
+/// The fault switches for requests. Management and the config service stay as they are: switches are turned off through them.
+struct RequestFaults<'a> {
+    faults: Option<Faults>,
+    request_id: &'a str,
+}
+
+impl<'a> RequestFaults<'a> {
+    fn of(context: &Context, path: &str, request_id: &'a str) -> Self {
+        let is_exempt = path.starts_with("/actuator") || path.starts_with("/config-service/");
+        Self {
+            faults: (!is_exempt).then(|| context.faults()),
+            request_id,
+        }
     }
-    if faults.has(Fault::Latency, request_id) {
-        tokio::time::sleep(LATENCY).await;
+
+    fn has(&self, fault: Fault) -> bool {
+        let faults = self.faults.as_ref();
+        faults.is_some_and(|faults| faults.has(fault, self.request_id))
     }
-    faults.has(Fault::Errors, request_id).then(Problem::unavailable)
+
+    /// Handles a request, with the faults that are on.
+    async fn around(&self, handled: impl Future<Output = Response>) -> Response {
+        if self.has(Fault::Latency) {
+            tokio::time::sleep(LATENCY).await;
+        }
+        if self.has(Fault::Errors) {
+            return Problem::unavailable().into_response();
+        }
+        assert!(!self.has(Fault::Panic), "the fault switch fault.panic is on");
+        let response = handled.await;
+        if self.has(Fault::LostAnswer) {
+            return Problem::unavailable().into_response();
+        }
+        response
+    }
 }
 
 /// Creates the span of a request. Where spans are exported it is part of the caller's trace; elsewhere only the trace id in the log and in

@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sosohappy_common::faults::{Fault, LATENCY, SLOW_STORE};
 use sosohappy_fleet::app::{Addresses, NewPost, Phone};
 use sosohappy_testkit::{Cluster, eventually};
 
-/// The number of the first post of the second test that writes posts; see [`like_a_new_post`].
-const FIRST_POISONED: i64 = 6 * 28;
+/// Days for posts that one test uses at most; see [`day`].
+const DAYS: i64 = 12 * 28;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_fault_raises_its_alert_and_recovers() {
@@ -31,10 +33,19 @@ async fn each_fault_raises_its_alert_and_recovers() {
         match fault {
             Fault::Latency => requests_are_late(&fleet, kim).await,
             Fault::Errors => requests_fail(&fleet, kim).await,
+            Fault::LostAnswer => answers_are_lost(&fleet, kim).await,
+            Fault::Panic => handlers_panic(&fleet, kim).await,
             Fault::SlowStore => transactions_are_slow(&fleet, &addresses).await,
+            Fault::FullDisk => a_disk_is_full(&fleet, &addresses, kim).await,
             Fault::StalledConsumer => a_consumer_stalls(&fleet, kim, lee).await,
             Fault::DeadRelay => a_relay_publishes_nothing(&fleet, &addresses).await,
+            Fault::MissingHeartbeats => heartbeats_are_missing(&fleet, kim).await,
+            Fault::RefusedRecord => a_record_is_refused(&fleet, kim, lee).await,
             Fault::PoisonRecord => a_record_is_poison(&fleet, kim, lee).await,
+            Fault::FailingTask => tasks_fail(&fleet).await,
+            Fault::AuthAway => auth_is_away(&fleet, &addresses, kim).await,
+            Fault::WrongCredential => a_credential_is_wrong(&fleet, &addresses, kim).await,
+            Fault::SlowReader => a_reader_is_slow(&fleet, kim, lee).await,
         }
     }
 }
@@ -116,6 +127,47 @@ async fn requests_fail(fleet: &Cluster, kim: &Phone) {
     .await;
 }
 
+/// `AvailabilityFastBurn`: the share of server errors. What was stored is there once, however often its client repeats the call.
+async fn answers_are_lost(fleet: &Cluster, kim: &Phone) {
+    let failed = async || {
+        let labels = ["saveFeed", "outcome=\"SERVER_ERROR\""];
+        metric(fleet, "feed-service", "http_server_requests_seconds_count", &labels).await
+    };
+    let walk = NewPost {
+        date: day(4 * DAYS),
+        text: "a walk",
+        pictures: &[],
+    };
+    let before = failed().await;
+    switch(fleet, Fault::LostAnswer, "true").await;
+    eventually("an answer is lost", async || {
+        kim.save_post(&walk).await.is_err().then_some(())
+    })
+    .await;
+    assert!(failed().await > before, "the counter shows it");
+    switch(fleet, Fault::LostAnswer, "").await;
+    eventually("the post is there, once", async || {
+        let posts = kim.own_month(walk.date).await.ok()?;
+        assert_eq!(posts.len(), 1);
+        Some(())
+    })
+    .await;
+    eventually("the call succeeds", async || kim.save_post(&walk).await.ok()).await;
+    let posts = kim.own_month(walk.date).await.expect("answered");
+    assert_eq!(posts.len(), 1, "after the call was repeated");
+}
+
+/// `ErrorsLogged`: a panic is logged, and ends no more than its request.
+async fn handlers_panic(fleet: &Cluster, kim: &Phone) {
+    let logged = async || metric(fleet, "feed-service", "logback_events_total", &["level=\"error\""]).await;
+    let before = logged().await;
+    switch(fleet, Fault::Panic, "true").await;
+    eventually("a handler panics", async || kim.others().await.is_err().then_some(())).await;
+    assert!(logged().await > before, "the counter shows it");
+    switch(fleet, Fault::Panic, "").await;
+    eventually("requests succeed", async || kim.others().await.ok().map(drop)).await;
+}
+
 /// `DatabasePoolFull`: calls that wait for a connection.
 async fn transactions_are_slow(fleet: &Cluster, addresses: &Addresses) {
     let waiting = async || metric(fleet, "auth-service", "hikaricp_connections_pending", &[]).await;
@@ -135,6 +187,25 @@ async fn transactions_are_slow(fleet: &Cluster, addresses: &Addresses) {
     })
     .await;
     eventually("no call waits", async || (waiting().await == 0.0).then_some(())).await;
+}
+
+/// `AvailabilityFastBurn`: the share of server errors, while reads succeed.
+async fn a_disk_is_full(fleet: &Cluster, addresses: &Addresses, kim: &Phone) {
+    let failed = async || {
+        let labels = ["signIn", "outcome=\"SERVER_ERROR\""];
+        metric(fleet, "auth-service", "http_server_requests_seconds_count", &labels).await
+    };
+    let sign_in = async || {
+        let mut phone = Phone::new(addresses.clone(), "newcomer@example.com", "kakao").expect("a phone");
+        phone.sign_in().await.map(drop)
+    };
+    let before = failed().await;
+    switch(fleet, Fault::FullDisk, "true").await;
+    eventually("a sign-in is not stored", async || sign_in().await.err().map(drop)).await;
+    kim.others().await.expect("reads go on");
+    assert!(failed().await > before, "the counter shows it");
+    switch(fleet, Fault::FullDisk, "").await;
+    eventually("a sign-in is stored", async || sign_in().await.ok()).await;
 }
 
 /// Signs a person in, and returns how long it took.
@@ -184,19 +255,51 @@ async fn a_relay_publishes_nothing(fleet: &Cluster, addresses: &Addresses) {
     eventually("the outbox is empty", async || (oldest().await == 0.0).then_some(())).await;
 }
 
+/// `AuthHeartbeatsMissing`: the age of the last heartbeat. Tokens are asked about meanwhile.
+async fn heartbeats_are_missing(fleet: &Cluster, kim: &Phone) {
+    let age = async || metric(fleet, "feed-service", "access_heartbeat_age_seconds", &[]).await;
+    switch(fleet, Fault::MissingHeartbeats, "true").await;
+    eventually("heartbeats are missing", async || (age().await > 3.0).then_some(())).await;
+    kim.others().await.expect("auth says that the token is valid");
+    switch(fleet, Fault::MissingHeartbeats, "").await;
+    eventually("heartbeats arrive", async || (age().await < 2.0).then_some(())).await;
+}
+
+/// `OutboxRefused`: dead letters of the relay are replayed when the fault is gone.
+async fn a_record_is_refused(fleet: &Cluster, kim: &Phone, lee: &Phone) {
+    let refused = async || metric(fleet, "feed-service", "outbox_refused_total", &["topic=\"noticeLike\""]).await;
+    switch(fleet, Fault::RefusedRecord, "true").await;
+    let mut number = DAYS;
+    eventually("a like is refused", async || {
+        like_a_new_post(kim, lee, number).await;
+        number += 1;
+        (refused().await > 0.0).then_some(())
+    })
+    .await;
+    eventually("it is a dead letter", async || {
+        dead_letters(fleet)
+            .await
+            .to_string()
+            .contains("noticeLike/")
+            .then_some(())
+    })
+    .await;
+    switch(fleet, Fault::RefusedRecord, "").await;
+    replay_dead_letters(fleet).await;
+}
+
 /// `DeadLetters`: they are replayed when the fault is gone.
 async fn a_record_is_poison(fleet: &Cluster, kim: &Phone, lee: &Phone) {
-    let letters = async || {
-        let (status, text) = fleet.operate(Method::GET, "dead-letters", None).await;
-        assert_eq!(status, StatusCode::OK, "{text}");
-        serde_json::from_str::<Value>(&text).expect("JSON")
-    };
     switch(fleet, Fault::PoisonRecord, "true").await;
-    let mut number = FIRST_POISONED;
+    let mut number = 2 * DAYS;
     eventually("a like is a dead letter", async || {
         like_a_new_post(kim, lee, number).await;
         number += 1;
-        letters().await.to_string().contains("noticeLike/").then_some(())
+        dead_letters(fleet)
+            .await
+            .to_string()
+            .contains("noticeLike/")
+            .then_some(())
     })
     .await;
     assert!(
@@ -210,9 +313,20 @@ async fn a_record_is_poison(fleet: &Cluster, kim: &Phone, lee: &Phone) {
             > 0.0
     );
     switch(fleet, Fault::PoisonRecord, "").await;
-    // Instances get the message one after the other, and a record that is rejected meanwhile is replayed again.
+    replay_dead_letters(fleet).await;
+}
+
+async fn dead_letters(fleet: &Cluster) -> Value {
+    let (status, text) = fleet.operate(Method::GET, "dead-letters", None).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Replays dead letters until there are none. Instances learn one after the other that a fault is gone, and a record that is rejected
+/// meanwhile is replayed again.
+async fn replay_dead_letters(fleet: &Cluster) {
     eventually("replayed records are applied", async || {
-        let letters = letters().await;
+        let letters = dead_letters(fleet).await;
         let content = letters["content"].as_array().expect("dead letters");
         let ids: Vec<_> = content.iter().map(|letter| letter["id"].clone()).collect();
         if ids.is_empty() {
@@ -227,11 +341,110 @@ async fn a_record_is_poison(fleet: &Cluster, kim: &Phone, lee: &Phone) {
     .await;
 }
 
-/// Kim writes the post of a day, the first of which has the number 0, and lee likes it. Takes at least a tenth of a second: the days of
-/// half a year outlast the patience of a test.
+/// `BackgroundTaskFails`: the rounds that failed. A task goes on with its next round.
+async fn tasks_fail(fleet: &Cluster) {
+    let failed = async || metric(fleet, "auth-service", "auth_task_failures_total", &[]).await;
+    let before = failed().await;
+    switch(fleet, Fault::FailingTask, "true").await;
+    eventually("tasks fail", async || (failed().await > before + 3.0).then_some(())).await;
+    switch(fleet, Fault::FailingTask, "").await;
+    eventually("no task fails for several rounds", async || {
+        let before = failed().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        (failed().await <= before).then_some(())
+    })
+    .await;
+}
+
+/// `AuthUnreachable`: introspections without an answer. A token that the registry has is admitted meanwhile.
+async fn auth_is_away(fleet: &Cluster, addresses: &Addresses, kim: &Phone) {
+    let unavailable = async || {
+        let labels = ["outcome=\"unavailable\""];
+        metric(fleet, "feed-service", "access_introspections_total", &labels).await
+    };
+    let before = unavailable().await;
+    switch(fleet, Fault::AuthAway, "true").await;
+    eventually("auth cannot be asked", async || {
+        (status_of_unknown_token(addresses, kim).await == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    assert!(unavailable().await > before, "the counter shows it");
+    kim.others().await.expect("the registry knows the token");
+    switch(fleet, Fault::AuthAway, "").await;
+    eventually("auth refuses the token", async || {
+        (status_of_unknown_token(addresses, kim).await == StatusCode::FORBIDDEN).then_some(())
+    })
+    .await;
+}
+
+/// `ServiceCredentialRefused`: calls of services that auth answers 401.
+async fn a_credential_is_wrong(fleet: &Cluster, addresses: &Addresses, kim: &Phone) {
+    let refused = async || {
+        let labels = ["introspect", "status=\"401\""];
+        metric(fleet, "auth-service", "http_server_requests_seconds_count", &labels).await
+    };
+    let before = refused().await;
+    switch(fleet, Fault::WrongCredential, "true").await;
+    eventually("auth refuses the service", async || {
+        let status = status_of_unknown_token(addresses, kim).await;
+        (status == StatusCode::SERVICE_UNAVAILABLE && refused().await > before).then_some(())
+    })
+    .await;
+    switch(fleet, Fault::WrongCredential, "").await;
+    eventually("auth refuses the token", async || {
+        (status_of_unknown_token(addresses, kim).await == StatusCode::FORBIDDEN).then_some(())
+    })
+    .await;
+}
+
+/// Presents a forged token of kim's that no service knows, so that feed asks auth about it.
+async fn status_of_unknown_token(addresses: &Addresses, kim: &Phone) -> StatusCode {
+    let account = kim.account().expect("signed in");
+    let claims = json!({"sub": "AccessToken", "email": account, "exp": 4_000_000_000_u64}).to_string();
+    // Another token each time: auth's answer is cached for a second.
+    let signature = jiff::Timestamp::now().as_nanosecond().to_be_bytes();
+    let [claims, signature] = [claims.as_bytes(), &signature].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let response = reqwest::Client::new()
+        .get(format!("{}/feed-service/findOtherFeed", addresses.feed))
+        .query(&[("nickname", kim.nickname.as_str()), ("page", "0"), ("size", "7")])
+        .header("email", account)
+        .bearer_auth(format!("e30.{claims}.{signature}"))
+        .send()
+        .await
+        .expect("an answer");
+    response.status()
+}
+
+/// `SlowReadersCut`: sockets closed for their slow clients. The client connects again, and is shown what comes then.
+async fn a_reader_is_slow(fleet: &Cluster, kim: &Phone, lee: &Phone) {
+    let cut = async || {
+        let labels = ["reason=\"too-slow\""];
+        metric(fleet, "notice-service", "sosohappy_sockets_closed_total", &labels).await
+    };
+    let before = cut().await;
+    let _reader = kim.connect_notice().await.expect("connected");
+    switch(fleet, Fault::SlowReader, "true").await;
+    let mut number = 3 * DAYS;
+    eventually("a socket is cut", async || {
+        like_a_new_post(kim, lee, number).await;
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        (cut().await > before).then_some(())
+    })
+    .await;
+    switch(fleet, Fault::SlowReader, "").await;
+    eventually("a socket takes its frames", async || {
+        let mut socket = kim.connect_notice().await.expect("connected");
+        like_a_new_post(kim, lee, number).await;
+        number += 1;
+        socket.text().await.ok()
+    })
+    .await;
+}
+
+/// Kim writes the post of a day, and lee likes it. Takes at least a tenth of a second: the days of a test outlast its patience.
 async fn like_a_new_post(kim: &Phone, lee: &Phone, number: i64) {
-    let (month, day) = (1 + number / 28, 1 + number % 28);
-    let date = 2_025_000_012_000_000 + month * 10_000_000_000 + day * 100_000_000;
+    let date = day(number);
     let post = NewPost {
         date,
         text: "a walk",
@@ -240,4 +453,12 @@ async fn like_a_new_post(kim: &Phone, lee: &Phone, number: i64) {
     kim.save_post(&post).await.expect("saved");
     assert!(lee.toggle_like(&kim.nickname, date).await.expect("answered"), "liked");
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Returns noon of a day, from 2015 on, the first of which has the number 0; only the first 28 of each month are counted. Each test that
+/// writes posts has [`DAYS`] of its own.
+fn day(number: i64) -> i64 {
+    let (year, of_year) = (2015 + number / DAYS, number % DAYS);
+    let (month, day) = (1 + of_year / 28, 1 + of_year % 28);
+    ((year * 100 + month) * 100 + day) * 100_000_000 + 12_000_000
 }
