@@ -78,6 +78,7 @@ export const COUNTED = [
   ['DeadLetters', 'events_dead_letters_total'],
   ['OutboxRefused', 'outbox_refused_total'],
   ['OutboxQuarantined', 'outbox_quarantined_total'],
+  ['ScheduledMessagesQuarantined', 'dm_scheduled_messages_quarantined_total'],
 ]
 
 /** Without a value the service does not answer. @typedef {{ alert: string, service: string, value: number | null, holds: string }} Firing */
