@@ -130,3 +130,67 @@ impl Close {
         matches!(self, Self::Restart)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// The column of `docs/sockets.md` for a closing.
+    fn documented(close: Close) -> String {
+        match close.reconnect_after() {
+            Some((0, below)) => format!("within {} s", below / 1_000),
+            Some((from, below)) => format!("after {} to {} s", from / 1_000, below / 1_000),
+            None if close == Close::Normal => "as the client likes".to_owned(),
+            None => "no: ".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_code_and_whether_to_reconnect() {
+        let document = include_str!("../../../docs/sockets.md");
+        let (_, closing) = document.split_once("\n## Closing\n").expect("the section");
+        let mut rows = BTreeMap::new();
+        for line in closing.lines().filter(|line| line.starts_with('|')) {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            if let Ok(code) = cells[1].parse::<u16>() {
+                assert!(rows.insert(code, cells[3]).is_none(), "{code} twice");
+            }
+        }
+        let codes: BTreeSet<u16> = Close::ALL.map(Close::code).into();
+        assert_eq!(rows.keys().copied().collect::<BTreeSet<_>>(), codes);
+        for close in Close::ALL {
+            let (reconnect, expected) = (rows[&close.code()], documented(close));
+            assert!(
+                reconnect.contains(&expected),
+                "{close:?}: {expected:?} is not in {reconnect:?}"
+            );
+            // Only a code from which a client comes back has a time.
+            let comes_back = Close::ALL
+                .iter()
+                .any(|other| other.code() == close.code() && other.reconnect_after().is_some());
+            let has_time = reconnect.chars().any(|letter| letter.is_ascii_digit());
+            assert_eq!(has_time, comes_back, "{close:?}: {reconnect:?}");
+        }
+    }
+
+    #[test]
+    fn hints_are_within_their_range() {
+        for close in Close::ALL {
+            let hinted = |random| close.frame_with_hint(random).reason.as_str().to_owned();
+            let Some((from, below)) = close.reconnect_after() else {
+                assert_eq!(hinted(7), close.text());
+                continue;
+            };
+            for random in [0, 1, below - from - 1, below - from, u64::MAX] {
+                let hint = hinted(random);
+                let millis = hint.strip_prefix("reconnect-after=").expect("a hint");
+                assert!(
+                    (from..below).contains(&millis.parse().expect("milliseconds")),
+                    "{close:?}: {hint}"
+                );
+            }
+        }
+    }
+}
