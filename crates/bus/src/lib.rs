@@ -2,6 +2,7 @@
 //!
 //! - [`Bus`]: the port; adapters for Kafka and for the embedded journal, opened by URL with [`open`].
 //! - [`consume`]: consumer groups with retry and dead letters; readers that see every record.
+//! - [`delivery`]: how long a notice takes to each point of its way.
 //! - [`relay`]: publishes the outbox rows that transactions have committed.
 //! - [`refresh`]: follows the config service.
 
@@ -9,6 +10,7 @@ mod acls;
 pub mod consume;
 mod dead_letter;
 mod declared;
+pub mod delivery;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::dead_letter::dead_letter_of;
+use crate::delivery::{DeliveryTimes, Hop};
 use crate::metrics::Relaying;
 use crate::{Bus, BusError};
 use heartbeats::PublishedUntil;
@@ -104,6 +105,7 @@ struct Relay {
     wake: RelayHandle,
     draining: CancellationToken,
     metrics: Relaying,
+    delivery: DeliveryTimes,
     faults: Faults,
     clock: Arc<dyn Clock>,
     /// Where the relay publishes heartbeats.
@@ -186,6 +188,7 @@ impl Relay {
             wake,
             draining,
             metrics: Relaying::of(context),
+            delivery: DeliveryTimes::of(&context.metrics),
             faults: context.faults(),
             clock: context.clock.clone(),
             published_until: None,
@@ -398,6 +401,10 @@ impl Relay {
     async fn forget(&self, sent: &[&Pending], lease: &mut Lease) -> bool {
         if sent.is_empty() {
             return true;
+        }
+        let now = self.clock.now();
+        for pending in sent {
+            self.delivery.record_reached(Hop::Published, &pending.record, now);
         }
         let rows: Vec<_> = sent.iter().map(|pending| pending.row.clone()).collect();
         let mut delays = backoff();

@@ -35,7 +35,8 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::SocketFrame
         | Topic::MessageChange
         | Topic::MessageRequest
-        | Topic::RoomMessage => &[],
+        | Topic::RoomMessage
+        | Topic::MessageReceipt => &[],
     }
 }
 

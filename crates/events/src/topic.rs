@@ -29,6 +29,7 @@ pub enum Topic {
     MessageChange,
     MessageRequest,
     RoomMessage,
+    MessageReceipt,
 }
 
 /// How long the broker keeps the records of a topic.
@@ -88,12 +89,13 @@ macro_rules! named {
             Topic::MessageChange => concat!($prefix, "messageChange"),
             Topic::MessageRequest => concat!($prefix, "messageRequest"),
             Topic::RoomMessage => concat!($prefix, "roomMessage"),
+            Topic::MessageReceipt => concat!($prefix, "messageReceipt"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -116,6 +118,7 @@ impl Topic {
         Self::MessageChange,
         Self::MessageRequest,
         Self::RoomMessage,
+        Self::MessageReceipt,
     ];
 
     /// Returns the wire name, which settings may change.
@@ -174,7 +177,8 @@ impl Topic {
             | Self::Moderation
             | Self::MessageChange
             | Self::MessageRequest
-            | Self::RoomMessage => Retention::For(DAY.saturating_mul(7)),
+            | Self::RoomMessage
+            | Self::MessageReceipt => Retention::For(DAY.saturating_mul(7)),
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
         }
     }
@@ -201,7 +205,8 @@ impl Topic {
             | Self::SocketFrame
             | Self::MessageChange
             | Self::MessageRequest
-            | Self::RoomMessage => &[Service::Dm],
+            | Self::RoomMessage
+            | Self::MessageReceipt => &[Service::Dm],
             Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
             Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
         }
@@ -218,7 +223,7 @@ impl Topic {
             | Self::Relation
             | Self::AccountState
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
-            Self::NoticeLike | Self::Follow | Self::Notice => &[Service::Notice],
+            Self::NoticeLike | Self::Follow | Self::Notice | Self::MessageReceipt => &[Service::Notice],
             Self::Moderation => &[Service::Feed, Service::Dm],
             // Services to come may read it, too.
             Self::Post => &[Service::Feed],

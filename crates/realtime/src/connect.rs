@@ -1,4 +1,4 @@
-//! The handshake that dm and notice share: `GET …?nickname=N`, for the one who bears it.
+//! The handshake that dm and notice share: `GET …?nickname=N`, with the caller's own nickname.
 
 use std::sync::Arc;
 
@@ -104,8 +104,8 @@ impl TryFrom<u64> for Since {
     }
 }
 
-/// Accepts the handshake; 503 when it cannot be found out whose nickname it is. A nickname that is not the caller's is told by closing
-/// the socket.
+/// Accepts the handshake; 503 when the owner of the nickname cannot be looked up. A nickname that is not the caller's closes the
+/// socket.
 pub async fn connect<P: Protocol>(
     handshake: Handshake,
     caller: Caller,
@@ -124,7 +124,7 @@ pub async fn connect<P: Protocol>(
         nickname: connect.nickname.as_deref().unwrap_or_default(),
         stream,
     };
-    Ok(upgrade(handshake.0, hub, client, protocol, refusal).await)
+    Ok(upgrade(handshake.0, hub, client, protocol, refusal))
 }
 
 async fn begin<P: Protocol>(protocol: &P, caller: &Caller, since: Option<Since>) -> Result<Stream, Problem> {

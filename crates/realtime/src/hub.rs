@@ -92,7 +92,7 @@ impl Limits {
 /// in its write buffer.
 pub const FRAME_OUT_BYTES: usize = 60 * 1024;
 
-/// How much younger than what happened a socket may be and still be told of it by [`Hub::send_as_of`]: the clocks of two replicas differ,
+/// How much younger than an event a socket may be and still get its frame by [`Hub::send_as_of`]: the clocks of two replicas differ,
 /// and what happened is stamped before it is committed, so that a client may have read the history in between. Less than a replica takes
 /// to start again and its clients to come back.
 const SKEW: Duration = Duration::from_millis(250);
@@ -100,6 +100,9 @@ const SKEW: Duration = Duration::from_millis(250);
 /// How long after it happened something may arrive for [`SKEW`] to count. A later frame is a repeated one, after a replica lost it: a
 /// client that connected meanwhile has read it in the history, below what its socket has shown since.
 const LATE: Duration = Duration::from_secs(3);
+
+/// Longer than the clocks of two replicas differ: see [`Hub::online_well_before`].
+const CERTAIN: Duration = Duration::from_secs(1);
 
 /// Clones share the sockets.
 #[derive(Debug, Clone)]
@@ -152,7 +155,7 @@ impl<'a> Origin<'a> {
     }
 
     /// Returns whether the caller had this nickname since the socket was opened: it is the one of the handshake, or
-    /// [`Origin::had_nickname`] was told it.
+    /// [`Origin::had_nickname`] has noted it.
     #[must_use]
     pub fn has_had_nickname(self, nickname: &str) -> bool {
         self.0.nicknames.lock().iter().any(|known| **known == *nickname)
@@ -237,19 +240,13 @@ impl Socket {
     }
 }
 
-/// Registration of a socket in the hub; it ends when this is dropped.
+/// Registration of a socket in the hub; it ends when this is dropped, also when the handshake or the task fails.
 #[derive(Debug)]
 pub(crate) struct Registration {
     hub: Hub,
     pub socket: Arc<Socket>,
     /// How it ended, for the metrics: without a close frame, unless its task sets another value.
     pub end: &'static str,
-}
-
-impl Registration {
-    pub fn hub(&self) -> Hub {
-        self.hub.clone()
-    }
 }
 
 impl Drop for Registration {
@@ -281,7 +278,7 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    /// Removes a socket and tells its task to close.
+    /// Removes a socket and makes its task close it.
     pub fn cut(&self, socket: &Socket, reason: Close) {
         self.connections.write().remove(socket);
         socket.mailbox.close(reason);
@@ -432,20 +429,15 @@ impl Hub {
         self.0.connections.read().accounts.contains_key(account)
     }
 
-    /// Whether the account has a version 1 socket here, and all of them were there when it happened, as [`Hub::send_as_of`] sees it.
+    /// Whether the account has a version 1 socket here, and all of them were opened [`CERTAIN`] or longer before it happened. Then this
+    /// replica has read every record about it, whatever the clock of the replica that stamped it says.
     #[must_use]
-    pub fn online_since(&self, account: &Account, happened_at: Timestamp) -> bool {
-        let now = self.0.context.clock.now();
+    pub fn online_well_before(&self, account: &Account, happened_at: Timestamp) -> bool {
         let connections = self.0.connections.read();
         let sockets = connections.accounts.get(account).into_iter().flatten();
         let mut sockets = sockets.filter(|socket| socket.version == Version::One).peekable();
-        sockets.peek().is_some() && sockets.all(|socket| socket.was_there(happened_at, now))
-    }
-
-    /// Accounts with a socket here, for presence.
-    #[must_use]
-    pub fn accounts(&self) -> Vec<Account> {
-        self.0.connections.read().accounts.keys().cloned().collect()
+        let opened_until = happened_at.checked_sub(CERTAIN).unwrap_or(Timestamp::MIN);
+        sockets.peek().is_some() && sockets.all(|socket| socket.since <= opened_until)
     }
 
     /// Registers a socket, or returns the reason for which it is refused.

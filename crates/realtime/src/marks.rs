@@ -1,5 +1,6 @@
 //! Writes marks, for example of shown frames, to the store in batches: sockets do not wait for the store.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,6 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sosohappy_common::Context;
 use sosohappy_common::lifecycle::Stage;
-use sosohappy_store::StoreError;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -37,11 +37,12 @@ impl<T> fmt::Debug for Marks<T> {
 }
 
 impl<T: Clone + Send + 'static> Marks<T> {
-    /// Spawns the task that writes the marks with `write`. A batch that the store does not take is kept and written again.
+    /// Spawns the task that writes the marks with `write`. A batch for which it fails is kept and written again.
     #[must_use]
-    pub fn spawn<W>(context: &Context, write: W) -> Self
+    pub fn spawn<W, E>(context: &Context, write: W) -> Self
     where
-        W: Fn(Vec<T>, Timestamp) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync + 'static,
+        W: Fn(Vec<T>, Timestamp) -> BoxFuture<'static, Result<(), E>> + Send + Sync + 'static,
+        E: Error + Send + 'static,
     {
         let (sender, mut marks) = mpsc::channel(WAITING);
         let (clock, draining) = (context.clock.clone(), context.lifecycle.draining_at(Stage::Publishing));
@@ -68,10 +69,7 @@ impl<T: Clone + Send + 'static> Marks<T> {
                     match write(batch.clone(), clock.now()).await {
                         Ok(()) => batch.clear(),
                         Err(error) => {
-                            tracing::warn!(
-                                error = &error as &dyn std::error::Error,
-                                "writing marks failed; retrying"
-                            );
+                            tracing::warn!(error = &error as &dyn Error, "writing marks failed; retrying");
                             // The shutdown budget bounds the tries.
                             tokio::time::sleep(RETRY).await;
                         }
@@ -110,6 +108,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use parking_lot::Mutex;
+    use sosohappy_store::StoreError;
 
     use super::*;
 

@@ -36,7 +36,7 @@ impl SocketMetrics {
             "Handshakes that were closed at once, by reason.",
             "reason",
         ));
-        // All are there from the start, at nothing.
+        // Pre-creates every label value so that series start at 0.
         for reason in Close::ALL.map(Close::label) {
             closed.with_label_values(&[reason]);
             refused.with_label_values(&[reason]);

@@ -21,7 +21,7 @@ use crate::{Close, Hub, Page, Stream, Version};
 /// Handles the frames of a service's sockets.
 pub trait Protocol: Send + Sync + 'static {
     /// The socket is in the hub, and its client does not know yet that the handshake was accepted.
-    fn opened(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
+    fn opened(&self, _caller: &Caller) {}
 
     /// A text frame came in on the socket `origin`. `Some` is sent back on this socket only. `Err` closes it. The next frame of this socket waits
     /// for the answer; frames to it do not.
@@ -61,16 +61,13 @@ pub trait Protocol: Send + Sync + 'static {
     fn over_limit(&self) -> Option<String> {
         None
     }
-
-    /// The socket has left the hub: once for each [`Protocol::opened`] that was begun, also when the handshake came to nothing.
-    fn closed(&self, caller: &Caller) -> impl Future<Output = ()> + Send;
 }
 
 /// Bytes read or written at once, and the size of an idle socket's read buffer.
 const BUFFER: usize = 4 * 1024;
 /// How long a closing waits for the client's answer to it.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// A client that is closed gently and goes on sending is heard for this long.
+/// Frames of a client that is closed gently are handled for this long.
 const GENTLE: Duration = Duration::from_secs(5);
 /// Frames written before the client is listened to again.
 const TURN: usize = 64;
@@ -93,7 +90,7 @@ pub struct Client<'a> {
 /// learns the reason only so.
 ///
 /// The socket is in the hub before the answer is made: events after the client has it reach the client.
-pub async fn upgrade<P: Protocol>(
+pub fn upgrade<P: Protocol>(
     upgrade: WebSocketUpgrade,
     hub: Hub,
     client: Client<'_>,
@@ -102,20 +99,15 @@ pub async fn upgrade<P: Protocol>(
 ) -> Response {
     let stream = client.stream;
     let version = stream.map_or(Version::One, |_| Version::Two);
-    let notifying = match refusal.map_or_else(|| hub.enter(client.caller, client.nickname, version), Err) {
+    let registration = match refusal.map_or_else(|| hub.enter(client.caller, client.nickname, version), Err) {
         Ok(registration) => {
-            let known = registration.socket.clone();
-            let notifying = NotifyingRegistration {
-                registration: Some(registration),
-                protocol,
-            };
-            notifying.protocol.opened(&known.caller).await;
-            Ok((notifying, known))
+            protocol.opened(&registration.socket.caller);
+            Ok(registration)
         }
         Err(reason) => Err(reason),
     };
-    let frame_bytes = match &notifying {
-        Ok((_, known)) => known.limits.frame_bytes,
+    let frame_bytes = match &registration {
+        Ok(registration) => registration.socket.limits.frame_bytes,
         Err(_) => hub.0.limits.get().frame_bytes,
     };
     let tracked = hub.0.tasks.token();
@@ -129,48 +121,25 @@ pub async fn upgrade<P: Protocol>(
         .on_failed_upgrade(|error| tracing::debug!(%error, "WebSocket handshake failed"));
     upgrade.on_upgrade(async move |connection| {
         let _tracked = tracked;
-        match notifying {
-            Ok((notifying, known)) => run(connection, hub, notifying, known, stream).await,
+        match registration {
+            Ok(registration) => run(connection, hub, registration, &*protocol, stream).await,
             Err(reason) => refuse(connection, &hub, reason).await,
         }
     })
 }
 
-/// A registration that its protocol was notified of. The protocol is notified of its end in every case, also when the handshake or the task
-/// fails.
-struct NotifyingRegistration<P: Protocol> {
-    /// `None` after it has ended.
-    registration: Option<Registration>,
-    protocol: Arc<P>,
-}
-
-impl<P: Protocol> Drop for NotifyingRegistration<P> {
-    fn drop(&mut self) {
-        let Some(registration) = self.registration.take() else {
-            return;
-        };
-        let (hub, socket, protocol) = (registration.hub(), registration.socket.clone(), self.protocol.clone());
-        drop(registration);
-        // Without a runtime the process is over.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let told = async move { protocol.closed(&socket.caller).await };
-            hub.0.tasks.spawn_on(told, &runtime);
-        }
-    }
-}
-
 async fn run<P: Protocol>(
     connection: WebSocket,
     hub: Hub,
-    mut notifying: NotifyingRegistration<P>,
-    known: Arc<Socket>,
+    mut registration: Registration,
+    protocol: &P,
     stream: Option<Stream>,
 ) {
-    let protocol = notifying.protocol.clone();
+    let known = registration.socket.clone();
     let mut session = Session {
         hub: &hub,
         known: &known,
-        protocol: &*protocol,
+        protocol,
         connection,
         confirmations: Confirmations::default(),
         stream: stream.map(Reading::from),
@@ -179,12 +148,9 @@ async fn run<P: Protocol>(
     // On the heap and only while there is one: an idle socket's task stays small.
     let mut work: Option<Work<'_>> = None;
     let end = session.serve(&mut work).await;
-    if let Some(mut registration) = notifying.registration.take() {
-        registration.end = end.label();
-    }
-    // The farewell may wait for the client, what the service does about it may wait for a store: neither for the other.
-    let farewell = Box::pin(session.farewell(end, work));
-    futures::join!(farewell, Box::pin(protocol.closed(&known.caller)));
+    registration.end = end.label();
+    drop(registration);
+    Box::pin(session.farewell(end, work)).await;
 }
 
 async fn refuse(mut connection: WebSocket, hub: &Hub, reason: Close) {
@@ -392,7 +358,7 @@ impl<'a, P: Protocol> Session<'a, P> {
         self.known.seen(self.hub.0.tick());
         match message {
             Some(Ok(Message::Text(text))) => {
-                // The sweep comes by once a second; a token that ended in between sends nothing any more.
+                // The sweep runs once a second; no frame is handled after the token has expired.
                 if self.known.caller.expires_at <= self.hub.0.context.clock.now() {
                     return Err(End::Ours(Close::TokenExpired));
                 }

@@ -15,21 +15,44 @@ use parking_lot::Mutex;
 ///
 /// The call runs in the task of the socket: it must not block.
 #[derive(Clone)]
-pub struct OnShown(Arc<Mutex<Option<Callback>>>);
+pub struct OnShown(Arc<Listeners>);
+
+struct Listeners {
+    shown: Mutex<Option<Callback>>,
+    written: Mutex<Option<Callback>>,
+}
 
 type Callback = Box<dyn FnOnce() + Send>;
 
 impl OnShown {
     #[must_use]
     pub fn new(callback: impl FnOnce() + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Some(Box::new(callback)))))
+        Self(Arc::new(Listeners {
+            shown: Mutex::new(Some(Box::new(callback))),
+            written: Mutex::default(),
+        }))
+    }
+
+    /// Calls back as well when the frame is written to the first of the sockets. That says nothing about whether its client gets it.
+    #[must_use]
+    pub fn on_written(self, callback: impl FnOnce() + Send + 'static) -> Self {
+        *self.0.written.lock() = Some(Box::new(callback));
+        self
     }
 
     pub(crate) fn report(&self) {
-        let callback = self.0.lock().take();
-        if let Some(callback) = callback {
-            callback();
-        }
+        call(&self.0.shown);
+    }
+
+    fn report_written(&self) {
+        call(&self.0.written);
+    }
+}
+
+fn call(listener: &Mutex<Option<Callback>>) {
+    let callback = listener.lock().take();
+    if let Some(callback) = callback {
+        callback();
     }
 }
 
@@ -59,6 +82,7 @@ pub(crate) struct Confirmations {
 impl Confirmations {
     /// A frame is written.
     pub fn wrote(&mut self, on_shown: OnShown) {
+        on_shown.report_written();
         if self.unanswered.len() >= MOST_UNANSWERED {
             self.unanswered.pop_front();
         }
@@ -67,6 +91,7 @@ impl Confirmations {
 
     /// A frame of version 2 is written; numbers ascend.
     pub fn wrote_numbered(&mut self, seq: i64, on_shown: OnShown) {
+        on_shown.report_written();
         if self.unacknowledged.len() >= MOST_UNANSWERED {
             self.unacknowledged.pop_front();
         }
@@ -183,11 +208,17 @@ mod tests {
 
     #[test]
     fn the_first_of_several_sockets_reports() {
-        let shown = Arc::new(AtomicUsize::new(0));
-        let on_shown = counting(&shown);
+        let (shown, written) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let on_shown = counting(&shown).on_written({
+            let written = written.clone();
+            move || {
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+        });
         let (mut one, mut other) = (Confirmations::default(), Confirmations::default());
         one.wrote(on_shown.clone());
         other.wrote(on_shown);
+        assert_eq!((written.load(Ordering::Relaxed), shown.load(Ordering::Relaxed)), (1, 0));
         one.sign_of_life();
         other.sign_of_life();
         assert_eq!(shown.load(Ordering::Relaxed), 1);

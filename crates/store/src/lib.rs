@@ -1,5 +1,5 @@
 //! The database engines of the services: `SQLite` and `MySQL` on native pools, `MongoDB` on its driver, and the tables that every
-//! service has: outbox, inbox, leases, timers, the directory of accounts, presence of sockets.
+//! service has: outbox, inbox, leases, timers, the directory of accounts.
 //!
 //! [`sqlite`] and [`mysql`] have the same items, so that a service writes its statements once (`store/sql.rs`) and
 //! compiles them for both. Their statements may use `||` and `"name"`, and strings have no backslash escapes: both
@@ -11,7 +11,6 @@
 
 pub mod directory;
 pub mod outbox;
-pub mod presence;
 
 pub mod mongo;
 pub mod mysql;
@@ -30,6 +29,5 @@ pub use directory::Directory;
 pub use error::{PRIMARY, StoreError};
 pub use health::{Ping, check_database};
 pub use migrations::FIRST_OF_SERVICE;
-pub use presence::Presence;
 pub use retry::{Transient, retrying};
 pub use timer::{DueTimer, Timer};

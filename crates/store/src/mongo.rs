@@ -15,12 +15,11 @@ use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::SecretUrl;
 
 use crate::time::instant;
-use crate::{Directory, Presence, StoreError, retry};
+use crate::{Directory, StoreError, retry};
 
 mod directory;
 mod lease;
 mod outbox;
-mod presence;
 mod sweeper;
 mod updates;
 
@@ -88,8 +87,7 @@ impl Database {
         }));
         retry::patiently(|| async {
             directory::make_indexes(&this).await?;
-            directory::make_keys(&this).await?;
-            presence::make_indexes(&this).await
+            directory::make_keys(&this).await
         })
         .await?;
         Ok(this)
@@ -113,11 +111,6 @@ impl Database {
         Arc::new(directory::MongoDirectory(self.clone()))
     }
 
-    #[must_use]
-    pub fn presence(&self) -> Arc<dyn Presence> {
-        Arc::new(presence::MongoPresence(self.clone()))
-    }
-
     /// Takes or renews a named lease; false while another holds it. Times are those of the database's clock, so that
     /// the clocks of replicas may differ. A lease that claims to last longer than `ttl` from now (the database's clock
     /// was set back) is void: all holders of a name ask for the same `ttl`.
@@ -130,7 +123,7 @@ impl Database {
         lease::release(self, name, holder).await
     }
 
-    /// Spawns the task that deletes expired leases and presence, and resignations older than any event that could contradict them. One
+    /// Spawns the task that deletes expired leases, and resignations older than any event that could contradict them. One
     /// replica at a time does it.
     pub fn spawn_sweeper(&self, context: &Context) {
         sweeper::spawn(self, context);

@@ -15,7 +15,7 @@ use super::connect::Pools;
 use super::{Engine, Pool, Tx, dialect};
 use crate::pool_metrics::{self, Pending, Seen};
 use crate::time::instant;
-use crate::{Directory, DueTimer, Presence, StoreError};
+use crate::{Directory, DueTimer, StoreError};
 
 #[path = "sql/directory.rs"]
 pub mod directory;
@@ -27,8 +27,6 @@ mod inbox;
 mod lease;
 #[path = "sql/outbox.rs"]
 mod outbox;
-#[path = "sql/presence.rs"]
-mod presence;
 #[path = "sql/sweeper.rs"]
 mod sweeper;
 #[path = "sql/timers.rs"]
@@ -117,11 +115,6 @@ impl Database {
         Arc::new(directory::SqlDirectory(self.clone()))
     }
 
-    #[must_use]
-    pub fn presence(&self) -> Arc<dyn Presence> {
-        Arc::new(presence::SqlPresence(self.clone()))
-    }
-
     /// Takes or renews a named lease; false while another holds it. Times are those of the database's clock, so that
     /// the clocks of replicas may differ. A lease that claims to last longer than `ttl` from now (the database's clock
     /// was set back) is void: all holders of a name ask for the same `ttl`.
@@ -155,7 +148,7 @@ impl Database {
         timers::quarantine(self, kind, key.as_bytes()).await
     }
 
-    /// Spawns the tasks that delete old inbox rows, expired leases and presence, and resignations older than any event that could
+    /// Spawns the tasks that delete old inbox rows, expired leases, and resignations older than any event that could
     /// contradict them (one replica at a time), and that overwrite what was erased.
     pub fn spawn_sweeper(&self, context: &Context) {
         sweeper::spawn(self, context);

@@ -12,7 +12,6 @@ use sosohappy_store::Directory;
 use crate::settings::Settings;
 use crate::socket::DmProtocol;
 use crate::store::Store;
-use crate::unnumbered::Unnumbered;
 
 #[derive(Debug, Clone)]
 pub struct App {
@@ -21,7 +20,6 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub names: Arc<dyn Names>,
     pub hub: Hub,
-    pub unnumbered: Unnumbered,
     pub directory: Arc<dyn Directory>,
     pub relay: RelayHandle,
     pub protocol: Arc<DmProtocol>,

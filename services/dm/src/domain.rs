@@ -16,7 +16,7 @@ pub use message::{
     Claim, ClientKey, ConversationId, Erasure, Message, NewMessage, Party, RepeatKey, Shown, Stored, Unclaimed,
     Undelivered,
 };
-pub use receipt::{Marks, Progress, Receipt};
+pub use receipt::{Marks, Progress, Receipt, ShownMessage};
 pub use scheduled::{FARTHEST, MOST_SCHEDULED, Scheduled};
 pub use text::{InvalidText, MessageText, largest_frame};
 pub use words::Words;

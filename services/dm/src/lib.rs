@@ -14,6 +14,7 @@ pub mod import;
 mod legacy_messages;
 mod metrics;
 mod names;
+mod receipts;
 mod refusal;
 mod routes;
 mod scheduled;
@@ -41,7 +42,7 @@ use sosohappy_events::types::{
     AccountResigned, ContentModerated, DeviceTokenSet, DirectMessageSent, MessageChanged, SocketFrameSent,
     SocketMessageSent,
 };
-use sosohappy_realtime::{Hub, Marks, Present, spawn_revalidation};
+use sosohappy_realtime::{Hub, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::device_token::Devices;
@@ -50,7 +51,7 @@ use crate::consumers::moderated::Moderated;
 use crate::consumers::resigned::Resigned;
 use crate::consumers::sent::Sent;
 use crate::consumers::socket_frame::SocketFrames;
-use crate::domain::{MessageId, MessageIds};
+use crate::domain::MessageIds;
 use crate::metrics::DmMetrics;
 pub use crate::settings::Settings;
 use crate::settling::Settling;
@@ -78,7 +79,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     spring::spawn_rewriting(&context, opened.store.clone());
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let hub = Hub::new(&context, settings.part(Settings::socket_limits), &revocations);
-    let present = Present::spawn(&context, opened.presence, hub.clone());
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
     housekeeping::spawn_positions(&context, &opened.store);
     housekeeping::spawn_repeat_keys(&context, &opened.store);
@@ -108,7 +108,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         directory: opened.directory.clone(),
         context: context.clone(),
     };
-    let delivered = shown_marks(&context, &opened.store, &unnumbered);
+    let delivered = receipts::spawn_shown_marks(&context, &opened.store, &bus, &unnumbered);
     let sent = Sent::new(
         hub.clone(),
         ids.clone(),
@@ -137,7 +137,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: opened.store.clone(),
         directory: opened.directory,
         names: identity.names.clone(),
-        present,
+        mixed,
         relay,
         settling: Settling::spawn(&context, &opened.store),
         delivered,
@@ -152,7 +152,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: opened.store,
         names: identity.names.clone(),
         hub,
-        unnumbered,
         directory: protocol.directory.clone(),
         relay: protocol.relay.clone(),
         protocol,
@@ -176,17 +175,4 @@ fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: 
     };
     spawn_reader::<MessageChanged>(context, bus.clone(), Start::Latest, changes);
     spawn_reader::<SocketFrameSent>(context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
-}
-
-/// Marks messages as delivered when a socket has shown them, and tells their senders.
-fn shown_marks(context: &Context, store: &Arc<dyn Store>, unnumbered: &Unnumbered) -> Marks<MessageId> {
-    let (store, unnumbered) = (store.clone(), unnumbered.clone());
-    Marks::spawn(context, move |messages: Vec<MessageId>, at| {
-        let (store, unnumbered) = (store.clone(), unnumbered.clone());
-        Box::pin(async move {
-            let receipts = store.delivered(&messages, at).await?;
-            unnumbered.tell(&receipts).await;
-            Ok(())
-        })
-    })
 }

@@ -12,19 +12,20 @@ use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, Problem};
-use sosohappy_events::Envelope;
 use sosohappy_events::types::{DirectMessageSent, Recipient};
+use sosohappy_events::{Envelope, Mixed};
 use sosohappy_realtime::stream::{self, Incoming};
-use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Present, Protocol, SocketId, Stream, Version};
+use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Protocol, SocketId, Stream, Version};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{
     ClientKey, InvalidText, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText, NewMessage, Party,
-    RepeatKey, Stored,
+    Position, Receipt, RepeatKey, ShownMessage, Stored,
 };
 use crate::error::Error;
 use crate::metrics::DmMetrics;
 use crate::names::PresentNames;
+use crate::receipts;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::settling::Settling;
@@ -45,10 +46,10 @@ pub struct DmProtocol {
     pub store: Arc<dyn Store>,
     pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
-    pub present: Present,
+    pub mixed: Mixed,
     pub relay: RelayHandle,
     pub settling: Settling,
-    pub delivered: Marks<MessageId>,
+    pub delivered: Marks<ShownMessage>,
     pub unnumbered: Unnumbered,
     pub metrics: DmMetrics,
 }
@@ -93,11 +94,6 @@ impl From<WriteError> for NotTaken {
 }
 
 impl Protocol for DmProtocol {
-    /// Before the client has its connection: who writes to it from then on knows that a socket is there.
-    async fn opened(&self, caller: &Caller) {
-        self.present.opened(&caller.account).await;
-    }
-
     async fn begin(&self, caller: &Caller, since: Option<i64>) -> Result<Option<Stream>, Problem> {
         let kept = self.store.kept(&caller.account).await.map_err(Error::from)?;
         Ok(Some(match since {
@@ -144,10 +140,6 @@ impl Protocol for DmProtocol {
     fn over_limit(&self) -> Option<String> {
         self.metrics.refused(Refusal::RateLimited);
         Some(Refusal::RateLimited.frame())
-    }
-
-    async fn closed(&self, caller: &Caller) {
-        self.present.closed(&caller.account).await;
     }
 }
 
@@ -221,8 +213,22 @@ impl DmProtocol {
             return Err(Refusal::InvalidFrame.into());
         };
         let up_to = framed.stored.message.id.position();
+        Ok(self.mark_read(&caller.account, &other, Some(&up_to)).await?)
+    }
+
+    /// The reader has read the messages of a person, up to a position or all.
+    pub async fn mark_read(
+        &self,
+        reader: &Account,
+        sender: &Account,
+        up_to: Option<&Position>,
+    ) -> Result<(), StoreError> {
         let now = self.context.clock.now();
-        let receipt = self.store.read(&caller.account, &other, Some(&up_to), now).await?;
+        let event_of = |receipt: &Receipt| receipts::read_event(receipt, &self.context);
+        let receipt = self.store.read(reader, sender, up_to, now, &event_of).await?;
+        if receipt.is_some() {
+            self.relay.wake();
+        }
         self.unnumbered.tell(receipt.as_slice()).await;
         Ok(())
     }
@@ -235,11 +241,7 @@ impl DmProtocol {
             .account_of(&receiver)
             .await?
             .ok_or(Refusal::ReceiverUnknown)?;
-        let (blocked, online) = futures::try_join!(
-            self.directory.blocked(&caller.account, &receiver),
-            self.present.anywhere(&receiver)
-        )?;
-        if blocked || !online {
+        if self.directory.blocked(&caller.account, &receiver).await? {
             return Ok(());
         }
         let sender = self.nickname(&caller.account).await?;
@@ -313,11 +315,7 @@ impl DmProtocol {
             None => self.names.account_of(&draft.receiver).await?,
         };
         let receiver = receiver.ok_or(Refusal::ReceiverUnknown)?;
-        let (blocked, online) = futures::try_join!(
-            self.directory.blocked(&author.account, &receiver),
-            self.present.anywhere(&receiver)
-        )?;
-        if blocked {
+        if self.directory.blocked(&author.account, &receiver).await? {
             return Err(Refusal::Blocked.into());
         }
         let message = Message {
@@ -349,9 +347,12 @@ impl DmProtocol {
             message,
             authorized_at: author.authorized_at,
             stored_at,
-            push_due: online.then(|| stored_at + delivery_timeout),
+            push_due: self
+                .mixed
+                .pushes_by_spring_notice()
+                .then(|| stored_at + delivery_timeout),
         };
-        self.keep(message, author.socket, online).await
+        self.keep(message, author.socket).await
     }
 
     /// Returns the caller's nickname as it is now. A client that was renamed has frames on the way with the name it had before: they count,
@@ -377,17 +378,13 @@ impl DmProtocol {
     }
 
     /// Stores a message, under a greater id if its conversation got a later message meanwhile; `None` if it is stored already.
-    async fn keep(
-        &self,
-        mut message: NewMessage,
-        origin: Option<SocketId>,
-        receiver_online: bool,
-    ) -> Result<Option<Stored>, NotTaken> {
+    async fn keep(&self, mut message: NewMessage, origin: Option<SocketId>) -> Result<Option<Stored>, NotTaken> {
+        let is_pushed_later = message.push_due.is_some();
         loop {
             let event = event(
                 &message.message,
                 message.stored_at,
-                receiver_online,
+                is_pushed_later,
                 origin,
                 &self.context,
             );
@@ -437,7 +434,11 @@ impl DmProtocol {
             return OnShown::new(|| ());
         }
         let shown = self.metrics.shown.clone();
-        self.delivered.on_shown(stored.message.id.clone(), move || shown.inc())
+        let mark = ShownMessage {
+            reader: account.clone(),
+            message: stored.message.id.clone(),
+        };
+        self.delivered.on_shown(mark, move || shown.inc())
     }
 }
 
@@ -456,11 +457,12 @@ fn existing(date: i64) -> Result<MessageDate, NotTaken> {
     Ok(date.ok_or(Refusal::InvalidDate)?)
 }
 
-/// Makes the event of a message. Its id is the message's, however often it is published.
+/// Makes the event of a message. Its id is the message's, however often it is published. `is_pushed_later`: it is for sockets only, and
+/// published again without this flag if a push is due.
 pub fn event(
     message: &Message,
     stored_at: Timestamp,
-    receiver_online: bool,
+    is_pushed_later: bool,
     origin: Option<SocketId>,
     context: &Context,
 ) -> Envelope<DirectMessageSent> {
@@ -469,7 +471,7 @@ pub fn event(
         message_id: Some(message.id.to_string()),
         sender_account: Some(message.sender.account.clone()),
         sender_socket: origin.map(|origin| origin.0),
-        receiver_online,
+        receiver_online: is_pushed_later,
         numbered: true,
         frame: frame::render(&message.clone().shown(None, None)),
     };

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::outbox::Outbox;
-use sosohappy_store::{Directory, Ping, Presence, StoreError, Transient};
+use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 #[cfg(doc)]
 use crate::domain::RepeatKey;
@@ -111,6 +111,9 @@ pub trait Streams: Send + Sync {
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError>;
 }
 
+/// Makes the event of a receipt.
+pub type EventOf<'a> = &'a (dyn Fn(&Receipt) -> Outgoing + Send + Sync);
+
 /// Up to which number each person was shown a conversation and has read it, and which messages a person has not read. Messages without a
 /// number count for neither.
 #[async_trait]
@@ -120,13 +123,14 @@ pub trait Receipts: Send + Sync {
     async fn delivered(&self, messages: &[MessageId], at: Timestamp) -> Result<Vec<Receipt>, StoreError>;
 
     /// The account has read the messages that it has from the other one, up to a position (inclusive) or all. Returns a receipt if it had not
-    /// read that far.
+    /// read that far, and writes the event of it to the outbox.
     async fn read(
         &self,
         reader: &Account,
         sender: &Account,
         up_to: Option<&Position>,
         at: Timestamp,
+        event_of: EventOf<'_>,
     ) -> Result<Option<Receipt>, StoreError>;
 
     /// The number of messages that the account has not read.
@@ -395,7 +399,6 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     pub outbox: Arc<dyn Outbox>,
     pub directory: Arc<dyn Directory>,
-    pub presence: Arc<dyn Presence>,
 }
 
 /// Opens what `messages.url` names.

@@ -1,5 +1,5 @@
-//! Messages that no socket has shown in time: their receivers get a push after all. What was known of sockets when a message was stored
-//! may have been wrong: a replica was killed, a connection went, a clock differs.
+//! Messages that no socket has shown in time, while the notice service is Spring's: it pushes every record that it reads, so dm publishes
+//! a message to it only then. Our notice service decides about pushes by itself ([`sosohappy_events::types::MessageReceipt`]).
 
 use std::sync::Arc;
 use std::time::Duration;

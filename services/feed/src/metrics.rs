@@ -1,6 +1,8 @@
 //! The metrics of feed beside requests.
 
+use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, Opts};
+use sosohappy_bus::delivery::{DeliveryTimes, Hop};
 use sosohappy_common::metrics::Metrics;
 
 #[derive(Debug, Clone)]
@@ -10,6 +12,7 @@ pub struct FeedMetrics {
     pub images_stored: IntCounter,
     pub images_deleted: IntCounter,
     likes: IntCounterVec,
+    delivery: DeliveryTimes,
 }
 
 impl FeedMetrics {
@@ -38,10 +41,15 @@ impl FeedMetrics {
                 "Pictures of deleted, replaced or failed posts that were deleted",
             ),
             likes,
+            delivery: DeliveryTimes::of(metrics),
         }
     }
 
-    pub fn toggled_like(&self, liked: bool) {
+    /// Counts a like that was given or taken back by a call of that moment. The notice of a like begins its way with it.
+    pub fn toggled_like(&self, liked: bool, called_at: Timestamp, now: Timestamp) {
+        if liked {
+            self.delivery.reached(Hop::Committed, called_at, now);
+        }
         self.likes
             .with_label_values(&[if liked { "like" } else { "unlike" }])
             .inc();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_common::correlation::correlation;
 use sosohappy_events::EventId;
 use sosohappy_events::types::SessionId;
 use sosohappy_store::StoreError;
@@ -24,13 +25,13 @@ pub struct Banners {
 }
 
 impl Banners {
-    /// Queues pushes that remove the banners of notices which were read or withdrawn, from all devices but the one that read them, whose app
-    /// removes its own. A banner is forgotten after its push is queued: a call after a crash in between queues the same push, under the same
+    /// Queues pushes that remove the banners of notices and messages which were read or withdrawn, from all devices but the one that read
+    /// them, whose app removes its own; from all when it is not known. A banner is forgotten after its push is queued: a call after a crash in between queues the same push, under the same
     /// id.
     pub async fn withdraw_handled(
         &self,
         account: &Account,
-        reader: SessionId,
+        reader: Option<SessionId>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let banners = self.store.banners(account).await?;
@@ -44,7 +45,10 @@ impl Banners {
             .filter(|banner| handled.contains(&banner.event))
             .collect();
 
-        let own = self.store.token_of(account, reader).await?;
+        let own = match reader {
+            Some(reader) => self.store.token_of(account, reader).await?,
+            None => None,
+        };
         let mut by_event = BTreeMap::<EventId, Vec<&Banner>>::new();
         for banner in handled.iter().filter(|banner| Some(&banner.token) != own.as_ref()) {
             by_event.entry(banner.event).or_default().push(banner);
@@ -103,5 +107,6 @@ fn push(account: &Account, banners: &[(EventId, Vec<&Banner>)], now: Timestamp) 
         queued_at: now,
         attempts: 0,
         sent: Vec::new(),
+        cause: correlation(),
     }
 }

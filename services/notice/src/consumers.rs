@@ -5,6 +5,7 @@ mod device_token;
 mod direct_message;
 mod follow;
 mod message_change;
+mod message_receipt;
 mod notice;
 mod notice_like;
 mod resign;
@@ -15,22 +16,26 @@ use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_bus::{Bus, Start};
 use sosohappy_events::types::{
-    AccountResigned, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChanged, NoticeRaised, PostLiked,
+    AccountResigned, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChanged, MessageReceipt, NoticeRaised,
+    PostLiked,
 };
 
 use crate::delivery::Delivery;
+use crate::shows::Shows;
 
 pub fn spawn(bus: &Arc<dyn Bus>, delivery: &Delivery, relay: RelayHandle) {
     let context = &delivery.context;
-    spawn_reader::<PostLiked>(context, bus.clone(), Start::Latest, notice_like::Show(delivery.clone()));
-    spawn_reader::<NoticeRaised>(context, bus.clone(), Start::Latest, notice::Show(delivery.clone()));
-    spawn_reader::<FollowChanged>(context, bus.clone(), Start::Latest, follow::Show(delivery.clone()));
+    let shows = Shows::new(delivery);
+    spawn_reader::<PostLiked>(context, bus.clone(), Start::Latest, notice_like::Show(shows.clone()));
+    spawn_reader::<NoticeRaised>(context, bus.clone(), Start::Latest, notice::Show(shows.clone()));
+    spawn_reader::<FollowChanged>(context, bus.clone(), Start::Latest, follow::Show(shows));
 
     spawn_consumer::<PostLiked>(context, bus.clone(), notice_like::Keep(delivery.clone()));
     spawn_consumer::<NoticeRaised>(context, bus.clone(), notice::Keep(delivery.clone()));
     spawn_consumer::<FollowChanged>(context, bus.clone(), follow::Keep(delivery.clone()));
     spawn_consumer::<DirectMessageSent>(context, bus.clone(), direct_message::Push(delivery.clone()));
     spawn_consumer::<MessageChanged>(context, bus.clone(), message_change::Withdraw(delivery.clone()));
+    spawn_consumer::<MessageReceipt>(context, bus.clone(), message_receipt::Settle(delivery.clone()));
     spawn_consumer::<DeviceTokenSet>(
         context,
         bus.clone(),

@@ -3,9 +3,12 @@
 //!
 //! | receiver's sockets | frames | push |
 //! | --- | --- | --- |
-//! | none | none | due at once; a like after `push.like-delay` |
-//! | version 1 | written by every replica that has one, each once | due after `push.delivery-timeout`, unless a socket has shown it |
+//! | none | none | due after `push.delivery-timeout` |
+//! | version 1 | written by every replica that has one, each once | the same, unless a socket has shown it by then |
 //! | version 2 | read from the inbox under its number, for which the record is a signal only | the same |
+//!
+//! No replica knows whose sockets the others have: what decides about a push is that a socket has shown the notice. A push without a socket
+//! waits as long, and a like `push.like-delay` if that is longer.
 //!
 //! A notice is shown when a client of version 2 has acknowledged it, or when a client of version 1 gave a sign of life after the frame
 //! ([`sosohappy_realtime::shown`]). The report settles the push, which stays in the queue until then; a crash between any two steps leaves
@@ -21,15 +24,18 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use sosohappy_access::{MutedWordLists, Names, Revocations};
 use sosohappy_bus::consume::HandleError;
+use sosohappy_bus::delivery::Hop;
+use sosohappy_common::correlation::correlation;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
-use sosohappy_realtime::{Hub, Present, Version};
+use sosohappy_realtime::{Hub, Version};
 use sosohappy_store::Directory;
 
+use crate::banners::Banners;
 use crate::domain::{Content, Notice, Target, WaitingPush};
-use crate::metrics::{Hop, NoticeMetrics, Outcome};
+use crate::metrics::{NoticeMetrics, Outcome};
 use crate::push::PushHandle;
 use crate::settings::Settings;
 use crate::shown::ShownReports;
@@ -71,8 +77,8 @@ pub struct Delivery {
     pub names: Arc<dyn Names>,
     pub muted_words: MutedWordLists,
     pub hub: Hub,
+    pub banners: Banners,
     pub revocations: Revocations,
-    pub present: Present,
     pub pushes: PushHandle,
     pub metrics: NoticeMetrics,
     pub shown: ShownReports,
@@ -157,8 +163,11 @@ impl Delivery {
     }
 
     /// Returns whether this replica knows by itself that a notice is new, so that the frame need not wait for the inbox. All of these hold:
-    /// it happened within [`FRESH`] and since this replica was started; the receiver's sockets were open then, so that an earlier copy would
-    /// have been read here and be remembered; no withdrawal of it was read here; its actor has not resigned since.
+    /// it happened within [`FRESH`] and since this replica was started; the receiver's sockets were open well before, so that an earlier
+    /// copy would have been read here and be remembered; no withdrawal of it was read here; its actor has not resigned since.
+    ///
+    /// With a socket of the last moments the inbox is asked: an earlier copy found no socket here and was not remembered, and the
+    /// withdrawal may have been read by another replica only.
     fn knows_new(&self, notice: &Notice) -> bool {
         let since = notice.occurred_at;
         if since < self.started || self.withdrawn.lock().verdict(notice.event, since) != Verdict::New {
@@ -168,11 +177,11 @@ impl Delivery {
             .content
             .actor()
             .is_some_and(|actor| self.revocations.is_account_revoked_since(actor, since));
-        !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_since(&notice.receiver, since)
+        !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_well_before(&notice.receiver, since)
     }
 
-    /// Keeps a notice in the inbox and queues its push: without a socket of the receiver due at once, with one after the time in which the
-    /// socket's replica reports that it was shown.
+    /// Keeps a notice in the inbox and queues its push, due after the time in which a replica with a socket of the receiver reports that the
+    /// notice was shown.
     pub async fn keep(&self, notice: &Notice) -> Result<(), HandleError> {
         if !self.is_for_receiver(notice).await? {
             return Ok(());
@@ -195,19 +204,14 @@ impl Delivery {
             queued_at: now,
             attempts: 0,
             sent: Vec::new(),
+            cause: correlation(),
         };
-        let online = self.present.anywhere(&notice.receiver).await?;
         let wait = {
             let push = &self.settings.get().push;
-            // Likes are collected: those of one post are one push, and one that is taken back meanwhile is none.
-            let delay = match notice.content {
-                Content::Like { .. } => push.like_delay,
-                Content::Follow { .. } | Content::Other { .. } => Duration::ZERO,
-            };
-            if online {
-                push.delivery_timeout.max(delay)
-            } else {
-                delay
+            match notice.content {
+                // Likes are collected: those of one post are one push, and one that is withdrawn meanwhile is none.
+                Content::Like { .. } => push.delivery_timeout.max(push.like_delay),
+                Content::Follow { .. } | Content::Other { .. } => push.delivery_timeout,
             }
         };
         self.queue(&push, wait).await
@@ -230,9 +234,12 @@ impl Delivery {
         self.withdrawn.lock().remember(notice, at, self.now());
     }
 
-    /// Withdraws a notice: its inbox entry and, unless it was sent already, its push.
-    pub async fn withdraw(&self, notice: EventId, at: Timestamp) -> Result<(), HandleError> {
-        self.store.withdraw(notice, at, self.now()).await?;
+    /// Withdraws a notice or message: its inbox entry and its push, or the banner of a push that was sent.
+    pub async fn withdraw(&self, receiver: &Account, notice: EventId, at: Timestamp) -> Result<(), HandleError> {
+        let now = self.now();
+        self.store.withdraw(notice, at, now).await?;
+        self.store.handle_messages(&[notice]).await?;
+        self.banners.withdraw_handled(receiver, None, now).await?;
         self.metrics.notice(Outcome::Withdrawn);
         Ok(())
     }

@@ -14,6 +14,7 @@ mod routes;
 mod seen;
 mod settings;
 mod shown;
+mod shows;
 mod socket;
 mod store;
 
@@ -28,7 +29,7 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
-use sosohappy_realtime::{Hub, Present, spawn_revalidation};
+use sosohappy_realtime::{Hub, spawn_revalidation};
 
 use crate::app::App;
 use crate::banners::Banners;
@@ -68,7 +69,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     )?;
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     spawn_revalidation(&context, &hub, revalidation);
-    let present = Present::spawn(&context, inbox.presence, hub.clone());
     let relay = spawn_relay(&context, bus.clone(), inbox.outbox);
     let pushes = PushHandle::default();
     let worker = Worker {
@@ -84,6 +84,10 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     worker.spawn();
     housekeeping::spawn(&context, settings.clone(), inbox.store.clone());
     let shown = ShownReports::spawn(&context, &inbox.store, &metrics);
+    let banners = Banners {
+        store: inbox.store.clone(),
+        pushes: pushes.clone(),
+    };
     let delivery = Delivery {
         settings,
         context: context.clone(),
@@ -92,8 +96,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         names: identity.names.clone(),
         muted_words,
         hub: hub.clone(),
+        banners,
         revocations,
-        present: present.clone(),
         pushes,
         metrics,
         shown,
@@ -109,15 +113,11 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: delivery.store.clone(),
         directory: delivery.directory.clone(),
         names: identity.names.clone(),
-        present,
         shown: delivery.shown.clone(),
         seen: SeenDevices::spawn(&context, &delivery.store),
     };
     let app = App {
-        banners: Banners {
-            store: delivery.store.clone(),
-            pushes: delivery.pushes.clone(),
-        },
+        banners: delivery.banners,
         context: context.clone(),
         store: delivery.store,
         directory: delivery.directory,

@@ -1,7 +1,8 @@
 //! Metrics of notice beside those of requests and sockets.
 
 use jiff::Timestamp;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use sosohappy_bus::delivery::{DeliveryTimes, Hop};
 use sosohappy_common::metrics::Metrics;
 
 use crate::domain::{HANDLED, Kind};
@@ -12,7 +13,7 @@ pub struct NoticeMetrics {
     pushes: IntCounterVec,
     broken_credentials: IntGaugeVec,
     dropped_tokens: IntCounterVec,
-    delivery: HistogramVec,
+    delivery: DeliveryTimes,
 }
 
 /// The outcome of a notice at one replica.
@@ -24,7 +25,7 @@ pub enum Outcome {
     Kept,
     /// Delivered before, not shown again.
     Repeated,
-    /// The like was taken back, or the follow ended.
+    /// Withdrawn: the like was taken back, the follow ended, or the message was retracted.
     Withdrawn,
     /// A person in it resigned, it was withdrawn, or it is older than notices are kept.
     Over,
@@ -32,32 +33,6 @@ pub enum Outcome {
     Unwanted,
     /// The receiver and the actor are the same or in a block, or one of them is unknown.
     Nobody,
-}
-
-/// A point on the way of a notice or message. Each is measured from the moment at which it happened, so that a hop's share is the difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hop {
-    /// A replica with a socket of the receiver has read the record.
-    Consumed,
-    /// Its frame is queued for a socket, or was read from the inbox for one.
-    Queued,
-    /// The first client acknowledged it, or gave a sign of life after it.
-    Acknowledged,
-    /// A provider accepted the push for a device; with the time that pushes wait for sockets and are collected.
-    Pushed,
-}
-
-impl Hop {
-    const ALL: [Self; 4] = [Self::Consumed, Self::Queued, Self::Acknowledged, Self::Pushed];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Consumed => "consumed",
-            Self::Queued => "queued",
-            Self::Acknowledged => "acknowledged",
-            Self::Pushed => "pushed",
-        }
-    }
 }
 
 impl NoticeMetrics {
@@ -103,17 +78,8 @@ impl NoticeMetrics {
         for provider in ["fcm", "apns"] {
             broken_credentials.with_label_values(&[provider]);
         }
-        let delivery = HistogramOpts::new(
-            "notice_delivery_seconds",
-            "From what happened to each point of its way to the receiver, by hop: consumed, queued, acknowledged, pushed",
-        )
-        .buckets(vec![0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]);
-        let delivery = metrics.register(HistogramVec::new(delivery, &["hop"]).expect("a static metric is valid"));
-        for hop in Hop::ALL {
-            delivery.with_label_values(&[hop.label()]);
-        }
         Self {
-            delivery,
+            delivery: DeliveryTimes::of(metrics),
             broken_credentials,
             dropped_tokens,
             notices: counter(
@@ -138,10 +104,9 @@ impl NoticeMetrics {
         self.notices.with_label_values(&[label]).inc();
     }
 
-    /// Observes that a notice or message of that time has reached a hop.
+    /// Observes that a notice of that time has reached a hop.
     pub fn reached(&self, hop: Hop, since: Timestamp, now: Timestamp) {
-        let seconds = now.duration_since(since).as_secs_f64().max(0.0);
-        self.delivery.with_label_values(&[hop.label()]).observe(seconds);
+        self.delivery.reached(hop, since, now);
     }
 
     pub fn broken_credential(&self, provider: &str) -> IntGauge {

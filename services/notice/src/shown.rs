@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sosohappy_bus::delivery::Hop;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_events::EventId;
 use sosohappy_realtime::{Marks, OnShown};
 
-use crate::metrics::{Hop, NoticeMetrics, Outcome};
+use crate::metrics::{NoticeMetrics, Outcome};
 use crate::store::Store;
 
 /// The delivery of a notice that is older when its frame is queued is not measured: its client was away.
@@ -39,17 +40,20 @@ impl ShownReports {
 
     /// Returns the report for a frame that is being queued.
     pub fn queued(&self, notice: EventId, occurred_at: Timestamp) -> OnShown {
-        let now = self.clock.now();
-        let is_measured = now.duration_since(occurred_at).unsigned_abs() <= MEASURED;
-        if is_measured {
-            self.metrics.reached(Hop::Queued, occurred_at, now);
-        }
-        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
-        self.marks.on_shown(notice, move || {
-            metrics.notice(Outcome::Shown);
-            if is_measured {
-                metrics.reached(Hop::Acknowledged, occurred_at, clock.now());
+        let is_measured = self.clock.now().duration_since(occurred_at).unsigned_abs() <= MEASURED;
+        let reached = |hop: Hop| {
+            let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+            move || {
+                if is_measured {
+                    metrics.reached(hop, occurred_at, clock.now());
+                }
             }
-        })
+        };
+        let (metrics, acknowledged) = (self.metrics.clone(), reached(Hop::Acknowledged));
+        let on_shown = self.marks.on_shown(notice, move || {
+            metrics.notice(Outcome::Shown);
+            acknowledged();
+        });
+        on_shown.on_written(reached(Hop::Written))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sosohappy_access::{Caller, Names};
 use sosohappy_common::{Account, Problem};
 use sosohappy_realtime::stream::{self, Incoming};
-use sosohappy_realtime::{Close, Numbered, Origin, Page, Present, Protocol, Stream, Version};
+use sosohappy_realtime::{Close, Numbered, Origin, Page, Protocol, Stream, Version};
 use sosohappy_store::Directory;
 
 use crate::domain::{Mute, muted_post};
@@ -24,15 +24,13 @@ pub struct NoticeProtocol {
     pub store: Arc<dyn Store>,
     pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
-    pub present: Present,
     pub shown: ShownReports,
     pub seen: SeenDevices,
 }
 
 impl Protocol for NoticeProtocol {
-    async fn opened(&self, caller: &Caller) {
+    fn opened(&self, caller: &Caller) {
         self.seen.note(caller);
-        self.present.opened(&caller.account).await;
     }
 
     async fn begin(&self, caller: &Caller, since: Option<i64>) -> Result<Option<Stream>, Problem> {
@@ -57,10 +55,6 @@ impl Protocol for NoticeProtocol {
                 Ok(Some(stream::error(frame.id.as_deref(), "unknown-topic", reason)))
             }
         }
-    }
-
-    async fn closed(&self, caller: &Caller) {
-        self.present.closed(&caller.account).await;
     }
 }
 

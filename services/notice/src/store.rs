@@ -13,11 +13,12 @@ use anyhow::bail;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use sosohappy_common::correlation::Correlation;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Device, SessionId};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::outbox::Outbox;
-use sosohappy_store::{Directory, Ping, Presence, StoreError};
+use sosohappy_store::{Directory, Ping, StoreError};
 
 use crate::domain::{
     Banner, LIKE, Language, Mute, Notice, OwnDevice, Platform, Preferences, PushDevice, PushGroup, Registration,
@@ -217,7 +218,7 @@ pub trait Inbox: Debug + Send + Sync {
     /// Returns the lowest and the highest number that is kept; all between them are.
     async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError>;
 
-    /// Returns those of the events whose notices the account has read, or that were withdrawn.
+    /// Returns those of the events whose notices or messages the account has read, or that were withdrawn.
     async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError>;
 
     /// Raises the number up to which the account has read, at most to its newest. Returns the notices that were unread until then.
@@ -228,6 +229,42 @@ pub trait Inbox: Debug + Send + Sync {
 
     /// Counts the notices after a number.
     async fn unread(&self, account: &Account, hidden: &[Account], read_seq: i64) -> Result<u64, StoreError>;
+}
+
+/// The messages that an account has from a sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    pub account: Account,
+    pub sender: Account,
+}
+
+/// A message of dm.
+#[derive(Debug, Clone)]
+pub struct ReceivedMessage {
+    /// Also that of its push. Ids ascend within a conversation.
+    pub id: EventId,
+    pub conversation: Conversation,
+    pub occurred_at: Timestamp,
+}
+
+/// Which messages of dm an account has not read. Messages are handled when they were read or retracted.
+#[async_trait]
+pub trait Messages: Debug + Send + Sync {
+    /// Adds a message, once. Returns whether it is unread: false also when its receiver or sender resigned since.
+    async fn add_message(&self, message: &ReceivedMessage) -> Result<bool, StoreError>;
+
+    /// Marks messages as read at that moment up to this one, also those that are added later. [`Messages::unread_until`] has those that were
+    /// added before. Nothing when one of the two resigned since.
+    async fn raise_read(&self, conversation: &Conversation, up_to: EventId, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns the unread messages of a conversation up to this one.
+    async fn unread_until(&self, conversation: &Conversation, up_to: EventId) -> Result<Vec<EventId>, StoreError>;
+
+    /// Marks messages as handled.
+    async fn handle_messages(&self, messages: &[EventId]) -> Result<(), StoreError>;
+
+    /// Counts the messages that the account has not read.
+    async fn unread_messages(&self, account: &Account) -> Result<u64, StoreError>;
 }
 
 #[async_trait]
@@ -385,7 +422,7 @@ fn group(
 }
 
 #[async_trait]
-pub trait Store: Notices + Inbox + Devices + Choices + Pushes + Ping {
+pub trait Store: Notices + Inbox + Messages + Devices + Choices + Pushes + Ping {
     /// Erases everything that the account caused or received up to the moment, its devices, preferences and directory entry, and writes the
     /// receipt. The same event again erases nothing more, and writes the receipt again, which auth may have missed.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
@@ -403,7 +440,6 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     pub outbox: Arc<dyn Outbox>,
     pub directory: Arc<dyn Directory>,
-    pub presence: Arc<dyn Presence>,
 }
 
 /// Opens what `inbox.url` names.
@@ -413,6 +449,21 @@ pub async fn open(settings: &InboxSettings, context: &Context) -> anyhow::Result
         "mongodb" | "mongodb+srv" => Ok(mongo::open(settings, context).await?),
         _ => bail!("expected sqlite:<file> or mongodb://<host>/<database>"),
     }
+}
+
+/// Returns the stored form of a push's cause.
+fn cause_text(push: &WaitingPush) -> Option<String> {
+    let cause = push.cause.as_ref()?;
+    Some(json!([&*cause.id, cause.traceparent.as_deref()]).to_string())
+}
+
+/// A cause that cannot be read is left out: it is for log lines only.
+fn cause(text: Option<&str>) -> Option<Correlation> {
+    let (id, traceparent): (String, Option<String>) = serde_json::from_str(text?).ok()?;
+    Some(Correlation {
+        id: id.into(),
+        traceparent: traceparent.map(Into::into),
+    })
 }
 
 /// Returns the columns of a target: account, token.

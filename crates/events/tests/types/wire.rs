@@ -4,9 +4,9 @@ use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
     ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChange, MessageChanged,
-    MessageRequestChanged, ModeratedContent, ModerationAction, NicknameSet, NoticeRaised, PostLiked, Recipient,
-    Relation, RelationChanged, RelayHeartbeat, RequestChange, Role, RoomMessageSent, SessionExpired, SessionId,
-    SocketFrameSent, State, TokenDigest, WithdrawnLike,
+    MessageReceipt, MessageRequestChanged, ModeratedContent, ModerationAction, NicknameSet, NoticeRaised, PostLiked,
+    ReceiptProgress, Recipient, Relation, RelationChanged, RelayHeartbeat, RequestChange, Role, RoomMessageSent,
+    SessionExpired, SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -579,4 +579,34 @@ fn room_message() {
     };
     let value = format!(r#"{{"room":"r-1","message":"m-1","members":["{KIM}","{LEE}"]}}"#);
     golden(&event, Some("r-1"), Some(&value), &[]);
+}
+
+#[test]
+fn message_receipt() {
+    let shown = MessageReceipt {
+        reader: account(LEE),
+        progress: ReceiptProgress::Shown {
+            messages: vec!["m-1".into(), "m-2".into()],
+        },
+    };
+    let value = format!(r#"{{"reader":"{LEE}","state":"shown","messages":["m-1","m-2"]}}"#);
+    golden(&shown, Some(LEE), Some(&value), &[]);
+    let read = MessageReceipt {
+        reader: account(LEE),
+        progress: ReceiptProgress::Read {
+            sender: account(KIM),
+            message: "m-2".into(),
+        },
+    };
+    let value = format!(r#"{{"reader":"{LEE}","state":"read","sender":"{KIM}","message":"m-2"}}"#);
+    golden(&read, Some(LEE), Some(&value), &[]);
+    for wrong in [
+        "",
+        "[]",
+        "{}",
+        r#"{"reader":"lee@example.com+apple"}"#,
+        r#"{"reader":"lee@example.com+apple","state":"eaten"}"#,
+    ] {
+        assert!(spring::<MessageReceipt>(LEE, Some(wrong)).is_err(), "{wrong}");
+    }
 }

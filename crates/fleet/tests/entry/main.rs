@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sosohappy_common::Context;
 use sosohappy_common::settings::Events;
 use sosohappy_events::{Outgoing, Topic};
-use sosohappy_fleet::app::{Addresses, Phone};
+use sosohappy_fleet::app::{Addresses, NewPost, Phone};
 use sosohappy_testkit::{Cluster, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -100,6 +100,7 @@ async fn operators_use_the_entry_with_their_token() {
     operated(&fleet, Method::POST, "config-service/actuator/busenv", Some(flag)).await;
 
     a_sign_out_is_traced_through_the_services(&fleet).await;
+    a_like_is_traced_to_its_push(&fleet).await;
     publish_a_record_that_cannot_be_read(&mut fleet).await;
     let listed = async |fleet: &Cluster| operated(fleet, Method::GET, "dead-letters", None).await;
     let letters = eventually("the record is a dead letter", async || {
@@ -183,6 +184,56 @@ async fn a_sign_out_is_traced_through_the_services(fleet: &Cluster) {
     );
     assert!(!shown.contains("kim@"), "no personal data: {shown}");
     assert!(spans("feed-service", "another").await.is_empty());
+}
+
+/// From the call of the liker to the answer of the push provider.
+async fn a_like_is_traced_to_its_push(fleet: &Cluster) {
+    let entry = format!("http://127.0.0.1:{}", fleet.entry);
+    let mut people = Vec::new();
+    for name in ["author", "liker"] {
+        let mut phone =
+            Phone::new(Addresses::behind(&entry), &format!("{name}@example.com"), "kakao").expect("a phone");
+        phone.sign_in().await.expect("signs in");
+        let picture = sosohappy_fleet::demo::picture(0);
+        phone.set_profile(name, "hello", &picture).await.expect("has a profile");
+        people.push(phone);
+    }
+    let post = NewPost {
+        date: 2_023_090_513_248_392,
+        text: "a small happiness",
+        pictures: &[],
+    };
+    eventually("the post is saved", async || people[0].save_post(&post).await.ok()).await;
+    let tokens = people[1].tokens.as_ref().expect("signed in");
+    let date = post.date.to_string();
+    let like = sosohappy_common::tls::client()
+        .post(format!("{entry}/feed-service/updateLike"))
+        .form(&[("srcNickname", "liker"), ("nickname", "author"), ("date", &date)])
+        .header("authorization", &tokens.access)
+        .header("email", &tokens.account)
+        .header("x-request-id", "like-of-liker");
+    assert_eq!(like.send().await.expect("the entry answers").status(), StatusCode::OK);
+    let spans = async |service: &str, id: &str| {
+        let found = operated(fleet, Method::GET, &format!("{service}/actuator/traces/{id}"), None).await;
+        found["spans"].as_array().expect("spans").clone()
+    };
+    let push = eventually("notice has pushed the like", async || {
+        let found = spans("notice-service", "like-of-liker").await;
+        found.iter().find(|span| span["name"] == "push").cloned()
+    })
+    .await;
+    let trace = push["traceId"].as_str().expect("a trace id");
+    for (service, name) in [
+        ("feed-service", "request"),
+        ("feed-service", "publish"),
+        ("notice-service", "consume"),
+    ] {
+        let found = spans(service, trace).await;
+        assert!(
+            found.iter().any(|span| span["name"] == name),
+            "{name} of {service}: {found:?}"
+        );
+    }
 }
 
 /// Writes a malformed record to the journal while the fleet is down.

@@ -40,7 +40,7 @@ async fn a_client_that_does_not_read_is_cut_and_others_are_served() {
     fleet.hub.send(&account("lee"), "and served");
     assert_eq!(other.text().await, "and served");
     assert!(begun.elapsed() < WRITE_TIMEOUT, "the other client does not wait");
-    until("its task has ended", || *fleet.notes.closed.lock() == 1).await;
+    until("its task has ended", || fleet.ended() == 1).await;
     assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "too-slow", 1));
     drop(stuck);
 }
@@ -64,7 +64,7 @@ async fn a_client_that_reads_too_slowly_is_cut_by_the_write_timeout() {
     let mut byte = [0];
     until("it is cut", || {
         let _ = stream.try_read(&mut byte);
-        *fleet.notes.closed.lock() == 1
+        fleet.ended() == 1
     })
     .await;
     assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "too-slow", 1));
@@ -130,7 +130,7 @@ async fn one_socket_more_than_the_replica_holds_is_refused() {
     assert_eq!(three.closed().await, 1013);
     assert!(fleet.counted("sosohappy_sockets_refused_total", "reason", "too-slow", 1));
     drop(two);
-    until("there is room", || *fleet.notes.closed.lock() == 1).await;
+    until("there is room", || fleet.ended() == 1).await;
     fleet.connect("name=park").await;
 }
 
@@ -149,7 +149,7 @@ async fn work_on_a_frame_ends_in_time_and_the_next_frame_is_handled() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_comes_to_nothing_is_told_of_as_ended() {
+async fn a_handshake_that_comes_to_nothing_leaves_no_socket() {
     let fleet = Fleet::start(limits()).await;
     let address = fleet.url.trim_start_matches("ws://").to_owned();
     for _ in 0..20 {
@@ -160,7 +160,7 @@ async fn a_handshake_that_comes_to_nothing_is_told_of_as_ended() {
     }
     until("each is ended", || {
         let opened = *fleet.notes.opened.lock();
-        opened > 0 && *fleet.notes.closed.lock() == opened && !fleet.hub.online(&account("kim"))
+        opened > 0 && fleet.ended() == opened && !fleet.hub.online(&account("kim"))
     })
     .await;
 }

@@ -40,7 +40,7 @@ async fn a_client_that_answers_no_ping_is_cut() {
     // Its library answers pings only while it reads.
     let dead = fleet.connect("name=kim").await;
     until("it is cut", || !fleet.hub.online(&account("kim"))).await;
-    until("its task has ended", || *fleet.notes.closed.lock() == 1).await;
+    until("its task has ended", || fleet.ended() == 1).await;
     assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "idle", 1));
     drop(dead);
 }

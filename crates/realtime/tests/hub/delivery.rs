@@ -57,19 +57,18 @@ async fn frames_reach_a_client_whose_own_frame_is_being_worked_on() {
 }
 
 #[tokio::test]
-async fn presence_follows_the_sockets() {
+async fn an_account_is_online_while_it_has_a_socket() {
     let fleet = Fleet::start(limits()).await;
     assert!(!fleet.hub.online(&account("kim")));
     let mut phone = fleet.connect("name=kim").await;
     let tablet = fleet.connect("name=kim&session=2").await;
-    assert_eq!(fleet.hub.accounts(), [account("kim")]);
+    assert!(fleet.hub.online(&account("kim")) && !fleet.hub.online(&account("lee")));
     phone.0.close(None).await.unwrap();
-    until("one socket is gone", || *fleet.notes.closed.lock() == 1).await;
+    until("one socket is gone", || fleet.ended() == 1).await;
     assert!(fleet.hub.online(&account("kim")));
     drop(tablet);
-    until("both are gone", || *fleet.notes.closed.lock() == 2).await;
+    until("both are gone", || fleet.ended() == 2).await;
     assert!(!fleet.hub.online(&account("kim")));
-    assert!(fleet.hub.accounts().is_empty());
     assert!(fleet.counted("sosohappy_sockets_open", "application", "test-service", 0));
     assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "normal", 1));
     assert!(fleet.counted("sosohappy_sockets_closed_total", "reason", "gone", 1));
@@ -82,8 +81,6 @@ async fn frames_older_than_a_socket_are_left_to_the_history() {
     let before = clock.now();
     let mut early = fleet.connect("name=kim&session=1").await;
     let between = clock.now();
-    assert!(fleet.hub.online_since(&account("kim"), between));
-    assert!(!fleet.hub.online_since(&account("lee"), between), "lee has none");
     // More than the clocks of two replicas may differ.
     clock.advance(Duration::from_millis(2300));
     let mut late = fleet.connect("name=kim&session=2").await;
@@ -96,10 +93,6 @@ async fn frames_older_than_a_socket_are_left_to_the_history() {
         ),
         0
     );
-    assert!(
-        !fleet.hub.online_since(&account("kim"), between),
-        "one of the two is younger"
-    );
     assert_eq!(fleet.hub.send_as_of(&account("kim"), "for the first", between, None), 1);
     assert_eq!(
         fleet
@@ -110,6 +103,22 @@ async fn frames_older_than_a_socket_are_left_to_the_history() {
     assert_eq!(early.text().await, "for the first");
     assert_eq!(early.text().await, "for both");
     assert_eq!(late.text().await, "for both");
+}
+
+#[tokio::test]
+async fn a_socket_of_the_last_moment_is_not_online_well_before() {
+    let clock = ManualClock::at(SystemClock.now());
+    let fleet = Fleet::start_at(clock.clone()).await;
+    let _early = fleet.connect("name=kim&session=1").await;
+    let well_before = |name: &str| fleet.hub.online_well_before(&account(name), clock.now());
+    assert!(!well_before("kim"), "just opened");
+    clock.advance(Duration::from_secs(1));
+    assert!(well_before("kim"));
+    assert!(!well_before("lee"), "lee has none");
+    let _late = fleet.connect("name=kim&session=2").await;
+    assert!(!well_before("kim"), "one of the two is younger");
+    clock.advance(Duration::from_secs(1));
+    assert!(well_before("kim"));
 }
 
 #[tokio::test]

@@ -40,7 +40,6 @@ pub fn limits() -> Limits {
 pub struct Notes {
     pub frames: Mutex<Vec<String>>,
     pub opened: Mutex<usize>,
-    pub closed: Mutex<usize>,
     /// The numbered frames of everybody.
     pub stored: Mutex<Vec<i64>>,
     /// How often the store fails from now on.
@@ -53,7 +52,7 @@ pub struct Notes {
 const PAGE: usize = 3;
 
 impl Protocol for Notes {
-    async fn opened(&self, _caller: &Caller) {
+    fn opened(&self, _caller: &Caller) {
         *self.opened.lock() += 1;
     }
 
@@ -100,10 +99,6 @@ impl Protocol for Notes {
 
     fn over_limit(&self) -> Option<String> {
         Some("too many".to_owned())
-    }
-
-    async fn closed(&self, _caller: &Caller) {
-        *self.closed.lock() += 1;
     }
 }
 
@@ -190,7 +185,6 @@ async fn connect_here(State(fleet): State<Fleet>, Query(who): Query<Who>, socket
         fleet.notes,
         who.refuse.then_some(Close::Policy),
     )
-    .await
 }
 
 impl Fleet {
@@ -241,6 +235,16 @@ impl Fleet {
             .await
             .unwrap();
         Client(stream)
+    }
+
+    /// Counts the sockets that have ended.
+    pub fn ended(&self) -> usize {
+        let rendered = self.context.metrics.render();
+        let counts = rendered
+            .lines()
+            .filter(|line| line.starts_with("sosohappy_sockets_closed_total{"))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+        counts.sum()
     }
 
     /// Whether a metric with this label has this value.

@@ -1,8 +1,9 @@
 //! Deletes expired documents.
 
+use mongodb::bson::doc;
 use sosohappy_common::Context;
 
-use super::{Database, directory, lease, presence};
+use super::{Database, directory, lease};
 use crate::StoreError;
 use crate::sweeper::{self, LEASE, LEASE_TTL, Limits};
 
@@ -21,9 +22,18 @@ pub(super) async fn sweep(database: &Database) -> Result<(), StoreError> {
     let limits = Limits::at(database.server_time().await?);
     // A failure of one collection must not stop the sweep of the others.
     let swept = [
-        presence::sweep(database, limits.presence).await,
+        sweep_presence(database, limits.presence).await,
         directory::sweep(database, limits.tombstones).await,
         lease::sweep(database, limits.leases).await,
     ];
     swept.into_iter().collect()
+}
+
+/// Documents of earlier releases, which kept here whose sockets a replica had.
+async fn sweep_presence(database: &Database, before: i64) -> Result<(), StoreError> {
+    database
+        .collection("presence")
+        .delete_many(doc! { "held_until": { "$lt": before } })
+        .await?;
+    Ok(())
 }

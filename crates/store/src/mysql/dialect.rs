@@ -55,9 +55,6 @@ pub(super) const FOR_SHARE: &str = " LOCK IN SHARE MODE";
 pub(super) const ERASED_AT_THE_LATEST: &str =
     " ON DUPLICATE KEY UPDATE erased_until = GREATEST(erased_until, VALUES(erased_until))";
 
-/// The end of an INSERT.
-pub(super) const HOLD_AGAIN: &str = " ON DUPLICATE KEY UPDATE held_until = VALUES(held_until)";
-
 pub(super) const SET_TIMER: &str = "
     INSERT INTO timer (kind, timer_key, fire_at) VALUES (?, ?, ?)
     ON DUPLICATE KEY UPDATE fire_at = VALUES(fire_at), attempts = 0";

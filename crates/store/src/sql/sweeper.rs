@@ -20,6 +20,7 @@ const APPLIED_EVENTS: Aging = Aging {
     delete: "DELETE FROM event_inbox WHERE applied_at <= ?",
 };
 
+/// Rows of earlier releases, which kept here whose sockets a replica had.
 const PRESENCE: Aging = Aging {
     nth: "SELECT held_until FROM presence WHERE held_until < ? ORDER BY held_until LIMIT 1 OFFSET ?",
     delete: "DELETE FROM presence WHERE held_until <= ?",

@@ -48,9 +48,6 @@ pub(super) const FOR_SHARE: &str = "";
 pub(super) const ERASED_AT_THE_LATEST: &str =
     " ON CONFLICT (account) DO UPDATE SET erased_until = MAX(erased_account.erased_until, excluded.erased_until)";
 
-/// The end of an INSERT.
-pub(super) const HOLD_AGAIN: &str = " ON CONFLICT (account, instance) DO UPDATE SET held_until = excluded.held_until";
-
 pub(super) const SET_TIMER: &str = "
     INSERT INTO timer (kind, timer_key, fire_at) VALUES (?, ?, ?)
     ON CONFLICT (kind, timer_key) DO UPDATE SET fire_at = excluded.fire_at, attempts = 0";

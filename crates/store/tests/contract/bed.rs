@@ -13,7 +13,7 @@ use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
 use sosohappy_store::outbox::Outbox;
-use sosohappy_store::{Directory, FIRST_OF_SERVICE, Presence, StoreError, mongo, mysql, sqlite};
+use sosohappy_store::{Directory, FIRST_OF_SERVICE, StoreError, mongo, mysql, sqlite};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _};
 
@@ -203,14 +203,6 @@ impl Store {
             Self::Sqlite(database) => database.directory(),
             Self::Mysql(database) => database.directory(),
             Self::Mongodb(database) => database.directory(),
-        }
-    }
-
-    pub fn presence(&self) -> Arc<dyn Presence> {
-        match self {
-            Self::Sqlite(database) => database.presence(),
-            Self::Mysql(database) => database.presence(),
-            Self::Mongodb(database) => database.presence(),
         }
     }
 

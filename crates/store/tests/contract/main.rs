@@ -9,7 +9,6 @@ mod on_mongodb;
 mod on_mysql;
 mod on_sqlite;
 mod outbox;
-mod presence;
 mod secure;
 mod sweeper;
 

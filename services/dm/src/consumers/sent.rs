@@ -14,7 +14,7 @@ use sosohappy_events::types::{DirectMessageSent, Recipient, SocketMessageSent};
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
 use sosohappy_realtime::{Hub, Marks, OnShown, SocketId};
 
-use crate::domain::{MessageId, MessageIds};
+use crate::domain::{MessageId, MessageIds, ShownMessage};
 use crate::metrics::DmMetrics;
 use crate::socket::Frame;
 use crate::store::Store;
@@ -30,7 +30,7 @@ pub struct Sent {
     ids: MessageIds,
     store: Arc<dyn Store>,
     names: Arc<dyn Names>,
-    delivered: Marks<MessageId>,
+    delivered: Marks<ShownMessage>,
     clock: Arc<dyn Clock>,
     metrics: DmMetrics,
     dedupe: Arc<Mutex<Dedupe>>,
@@ -42,7 +42,7 @@ impl Sent {
         ids: MessageIds,
         store: Arc<dyn Store>,
         names: Arc<dyn Names>,
-        delivered: Marks<MessageId>,
+        delivered: Marks<ShownMessage>,
         context: &Context,
         metrics: DmMetrics,
     ) -> Self {
@@ -135,7 +135,13 @@ impl Consumer<DirectMessageSent> for Sent {
             }
             let shown = self.metrics.shown.clone();
             let on_shown = match message {
-                Some(message) => self.delivered.on_shown(message, move || shown.inc()),
+                Some(message) => {
+                    let mark = ShownMessage {
+                        reader: receiver.clone(),
+                        message,
+                    };
+                    self.delivered.on_shown(mark, move || shown.inc())
+                }
                 None => OnShown::new(move || shown.inc()),
             };
             let queued = self

@@ -93,7 +93,7 @@ pub struct NewMessage {
     /// When the token was issued that it was sent with.
     pub authorized_at: Timestamp,
     pub stored_at: Timestamp,
-    /// When it gets a push after all unless a socket has shown it: for somebody who had a socket when it was stored.
+    /// When dm publishes it for a push unless a socket has shown it: while the notice service is Spring's.
     pub push_due: Option<Timestamp>,
 }
 

@@ -16,6 +16,13 @@ pub enum Progress {
     Read,
 }
 
+/// A message that a socket of its receiver has shown.
+#[derive(Debug, Clone)]
+pub struct ShownMessage {
+    pub reader: Account,
+    pub message: MessageId,
+}
+
 /// A person has got further in a conversation than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -56,12 +56,9 @@ pub async fn mark_read(
     Params(params): Params<MarkRead>,
 ) -> Result<Json<UnreadMessages>, Error> {
     let other = app.names.account_of(&params.receiver).await?.ok_or(Error::Nickname)?;
-    let now = app.context.clock.now();
-    let receipt = app
-        .store
-        .read(&caller.account, &other, params.message_id.as_ref(), now)
+    app.protocol
+        .mark_read(&caller.account, &other, params.message_id.as_ref())
         .await?;
-    app.unnumbered.tell(receipt.as_slice()).await;
     unread(&app, &caller).await
 }
 

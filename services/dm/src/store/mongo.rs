@@ -37,6 +37,7 @@ use documents::{
     undelivered_of,
 };
 use indexes::{index, partial, sparse, unique};
+use receipts::READS;
 use stream::{NUMBER, PLACE, PLACE_INDEX, place};
 
 /// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
@@ -127,9 +128,8 @@ pub async fn open(url: &SecretUrl, mixed: &Mixed, context: &Context) -> Result<O
     store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
     Ok(Opened {
-        outbox: database.outbox(&[MESSAGES, RESIGNATIONS, CHANGES]),
+        outbox: database.outbox(&[MESSAGES, RESIGNATIONS, CHANGES, READS]),
         directory: database.directory(),
-        presence: database.presence(),
         store: Arc::new(store),
     })
 }
@@ -579,6 +579,7 @@ impl Store for MongoStore {
             .await?;
         let published = doc! { "appliedAt": { "$lt": before }, OUTBOX: null };
         self.collection(RESIGNATIONS).delete_many(published).await?;
+        self.forget_reads(before).await?;
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
         let mut failed = None;
         while let Some(mark) = marks.try_next().await? {

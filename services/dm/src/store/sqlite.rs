@@ -58,7 +58,6 @@ pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> R
     Ok(Opened {
         outbox: database.outbox(),
         directory: database.directory(),
-        presence: database.presence(),
         store: Arc::new(SqliteStore {
             database,
             clock: context.clock.clone(),

@@ -27,6 +27,7 @@ use crate::domain::{
     NewMessage, Party, Progress, Receipt, RepeatKey, Undelivered,
 };
 use crate::legacy_messages::Claimer;
+use crate::receipts::read_event;
 use crate::socket::event;
 use crate::{DEFAULTS, SERVICE, Settings, history};
 
@@ -1278,9 +1279,11 @@ async fn watermarks_only_rise(bed: Bed) {
     };
     assert_eq!(marks(&kim, &lee).await, seen);
 
+    let event_of = |receipt: &Receipt| read_event(receipt, &kept.context);
     let read = async |up_to: Option<usize>| {
         let up_to = up_to.map(|number| said[number].position());
-        kept.store.read(&lee, &kim, up_to.as_ref(), at(3)).await.unwrap()
+        let read = kept.store.read(&lee, &kim, up_to.as_ref(), at(3), &event_of);
+        read.await.unwrap()
     };
     let expected = Receipt {
         progress: Progress::Read,
@@ -1319,8 +1322,22 @@ async fn watermarks_only_rise(bed: Bed) {
     );
     assert_eq!(kept.store.unread(&lee).await.unwrap(), 1);
     assert_eq!(
-        kept.store.read(&kim, &account("park"), None, at(5)).await.unwrap(),
+        kept.store
+            .read(&kim, &account("park"), None, at(5), &event_of)
+            .await
+            .unwrap(),
         None
+    );
+    let pending = kept.pending().await;
+    let reads = pending.iter().filter(|record| record.topic == "messageReceipt");
+    let reads: Vec<String> = reads
+        .map(|record| String::from_utf8(record.value.clone().unwrap()).unwrap())
+        .collect();
+    let named = |message: &MessageId| reads.iter().filter(|read| read.contains(message.as_str())).count();
+    assert_eq!(
+        (reads.len(), named(&said[2]), named(&said[3])),
+        (2, 1, 1),
+        "an event for each receipt"
     );
 }
 
@@ -1331,7 +1348,7 @@ async fn watermarks_go_with_a_resignation(bed: Bed) {
         kept.say("kim", "lee", number, 1).await;
     }
     kept.store
-        .read(&lee, &kim, None, at(2))
+        .read(&lee, &kim, None, at(2), &|receipt| read_event(receipt, &kept.context))
         .await
         .unwrap()
         .expect("a receipt");

@@ -2,20 +2,21 @@ use std::time::Duration;
 
 use serde_json::json;
 use sosohappy_bus::Start;
-use sosohappy_events::types::{DirectMessageSent, Recipient};
-use sosohappy_events::{Outgoing, Topic};
-use sosohappy_testkit::{Bed, eventually, on_both_engines};
+use sosohappy_events::types::{Device, DeviceTokenSet, DirectMessageSent, Recipient, SocketMessageSent};
+use sosohappy_events::{Envelope, Outgoing, Topic};
+use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 
-use super::{DATE, DELIVERY_TIMEOUT, Dm, message, next, sent, two};
+use super::{DATE, DELIVERY_TIMEOUT, Dm, message, next, next_shown, receipts, sent, two};
 
 on_both_engines!(
-    a_message_that_a_half_open_socket_did_not_show_is_pushed,
+    a_half_open_socket_has_shown_nothing,
+    a_spring_notice_gets_what_no_socket_has_shown,
     a_message_reaches_all_sockets_of_its_receiver_and_nobody_else,
     the_senders_other_devices_get_the_message_too,
     a_frame_that_is_sent_again_after_a_reconnect_is_one_message,
     messages_keep_their_order,
     a_message_to_oneself_arrives,
-    the_event_says_whether_somebody_is_there,
+    what_a_socket_of_the_receiver_has_shown_is_published,
     a_topic_that_is_delivered_again_shows_nothing_again,
     what_a_spring_replica_stored_is_shown_here,
 );
@@ -43,19 +44,16 @@ async fn a_message_reaches_all_sockets_of_its_receiver_and_nobody_else(bed: Bed)
 async fn the_senders_other_devices_get_the_message_too(bed: Bed) {
     let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
     let (kim, lee) = two(&bed).await;
-    let mut events = sent(&bed).await;
     let (mut phone, mut tablet, mut browser) = (
         here.connect(&kim).await,
         here.connect(&kim).await,
         there.connect(&kim).await,
     );
-    // The receiver is away: what the sender's devices show keeps no push back.
     for number in 0..5 {
         let frame = message("kim", "lee", DATE + number, "from the phone");
         phone.send(frame.to_string()).await;
         assert_eq!(tablet.json().await, frame);
         assert_eq!(browser.json().await, frame);
-        assert!(!next(&mut events).await.event.receiver_online);
     }
     let mut to = there.connect(&lee).await;
     let frame = message("kim", "lee", DATE + 9, "from the browser");
@@ -125,60 +123,106 @@ async fn a_message_to_oneself_arrives(bed: Bed) {
     assert_eq!(dm.history(&kim, "kim").await, json!([memo]));
 }
 
-async fn the_event_says_whether_somebody_is_there(bed: Bed) {
+/// What the sender's own devices show is no receipt: it must not keep the receiver's push back.
+async fn what_a_socket_of_the_receiver_has_shown_is_published(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
-    let mut events = sent(&bed).await;
-    let mut from = dm.connect(&kim).await;
+    let (mut events, mut receipts) = (sent(&bed).await, receipts(&bed).await);
+    let (mut from, mut tablet) = (dm.connect(&kim).await, dm.connect(&kim).await);
     from.send(message("kim", "lee", DATE, "are you there?").to_string())
         .await;
-    let event = next(&mut events).await.event;
-    assert_eq!(event.recipient, Recipient::Account(lee.account.clone()));
-    assert_eq!(event.sender_account.as_ref(), Some(&kim.account));
-    assert!(!event.receiver_online);
+    assert_eq!(tablet.json().await["text"], "are you there?");
+    let first = next(&mut events).await;
+    assert_eq!(first.event.recipient, Recipient::Account(lee.account.clone()));
+    assert_eq!(first.event.sender_account.as_ref(), Some(&kim.account));
+    assert!(!first.event.receiver_online, "notice decides");
 
-    let to = dm.connect(&lee).await;
+    let mut to = dm.connect(&lee).await;
     from.send(message("kim", "lee", DATE + 1, "now?").to_string()).await;
-    assert!(next(&mut events).await.event.receiver_online);
-    drop(to);
-    let mut date = DATE + 1;
-    eventually("the socket is gone", async || {
-        // Another message each time: one that is sent again is no message.
-        date += 1;
-        from.send(message("kim", "lee", date, "still?").to_string()).await;
-        (!next(&mut events).await.event.receiver_online).then_some(())
-    })
-    .await;
+    assert_eq!(to.json().await["text"], "now?");
+    let second = next(&mut events).await;
+    assert!(!second.event.receiver_online, "notice decides");
+    // Its library answers pings only while it reads.
+    let (shown, _) = futures::join!(next_shown(&mut receipts, &lee), to.silent_for(Duration::from_secs(2)));
+    assert_eq!(shown, [second.meta.id.to_string()]);
 }
 
 /// Case D1: the receiver's phone lost its network; its socket neither reads nor answers pings.
-async fn a_message_that_a_half_open_socket_did_not_show_is_pushed(bed: Bed) {
-    // A socket that lives has that long to say so, on a machine that may be busy.
-    let dm = Dm::start_with(&bed, &[(DELIVERY_TIMEOUT, "3s")]).await;
+async fn a_half_open_socket_has_shown_nothing(bed: Bed) {
+    let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
-    let mut events = sent(&bed).await;
+    let (mut events, mut receipts) = (sent(&bed).await, receipts(&bed).await);
     let half_open = dm.connect(&lee).await;
     let mut from = dm.connect(&kim).await;
     from.send(message("kim", "lee", DATE, "are you there?").to_string())
         .await;
-    let first = next(&mut events).await;
-    assert!(first.event.receiver_online);
-    let second = next(&mut events).await;
-    assert!(!second.event.receiver_online, "no sign of life after the frame");
-    assert_eq!(second.meta.id, first.meta.id);
+    next(&mut events).await;
     drop(half_open);
+    // A younger socket may be shown what happened up to a quarter of a second before it was opened.
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
-    // One that answers has shown the next message: no second event.
     let mut alive = dm.connect(&lee).await;
     from.send(message("kim", "lee", DATE + 1, "and now?").to_string()).await;
-    assert_eq!(alive.json().await["date"], DATE + 1);
-    assert!(alive.silent_for(Duration::from_secs(5)).await);
-    from.send(message("kim", "lee", DATE + 2, "good").to_string()).await;
-    let frames = [next(&mut events).await, next(&mut events).await].map(|event| event.event.frame);
-    assert!(
-        frames[0].contains("and now?") && frames[1].contains("good"),
-        "{frames:?}"
+    while alive.json().await["date"] != DATE + 1 {}
+    let second = next(&mut events).await;
+    let (shown, _) = futures::join!(
+        next_shown(&mut receipts, &lee),
+        alive.silent_for(Duration::from_secs(2))
     );
+    assert_eq!(shown, [second.meta.id.to_string()]);
+}
+
+/// A Spring notice pushes each record that it reads: it gets those of messages only that no socket has shown, by push token.
+async fn a_spring_notice_gets_what_no_socket_has_shown(bed: Bed) {
+    // A socket that lives has that long to say so, on a machine that may be busy.
+    let settings = [(DELIVERY_TIMEOUT, "4s"), ("fleet.spring", "notice")];
+    let dm = Dm::start_with(&bed, &settings).await;
+    let (kim, lee) = two(&bed).await;
+    let device = Device {
+        session: lee.session,
+        token: "phone".to_owned(),
+        since: bed.context.clock.now(),
+    };
+    bed.publish(DeviceTokenSet::all(lee.account.clone(), vec![device]))
+        .await;
+    eventually("dm knows the device", async || {
+        let metrics = dm.client.get(dm.running.at("/actuator/prometheus")).send().await.ok()?;
+        let metrics = metrics.text().await.ok()?;
+        let mut applied = metrics.lines().filter(|line| {
+            line.starts_with("events_consumed_total{")
+                && [r#"topic="deviceToken""#, r#"outcome="applied""#]
+                    .iter()
+                    .all(|label| line.contains(label))
+        });
+        applied.any(|line| line.ends_with(" 1")).then_some(())
+    })
+    .await;
+    let mut pushed = sent(&bed).await;
+    let mut shown_by_ours = bed.bus.read(&[Topic::SocketMessage], Start::Earliest).await.unwrap();
+    let mut from = dm.connect(&kim).await;
+
+    let mut alive = dm.connect(&lee).await;
+    from.send(message("kim", "lee", DATE, "shown").to_string()).await;
+    assert_eq!(alive.json().await["text"], "shown");
+    assert!(alive.silent_for(Duration::from_secs(6)).await, "answers pings");
+    drop(alive);
+    let _half_open = dm.connect(&lee).await;
+    from.send(message("kim", "lee", DATE + 1, "not shown").to_string())
+        .await;
+    let push = next(&mut pushed).await;
+    assert_eq!(push.event.recipient, Recipient::PushToken("phone".to_owned()));
+    assert!(push.event.frame.contains("not shown"), "{push:?}");
+
+    // Our replicas read each at once, and the second again, under the same id.
+    let mut ids = Vec::new();
+    for (text, is_pushed_later) in [("shown", true), ("not shown", true), ("not shown", false)] {
+        let record = tokio::time::timeout(PATIENCE, shown_by_ours.next()).await;
+        let envelope = Envelope::<SocketMessageSent>::decode(&record.unwrap().unwrap()).unwrap();
+        assert!(envelope.event.0.frame.contains(text), "{envelope:?}");
+        assert_eq!(envelope.event.0.receiver_online, is_pushed_later);
+        ids.push(envelope.meta.id);
+    }
+    assert_eq!(ids[1], ids[2]);
 }
 
 /// Publishes records of the topic as they were, a second time.

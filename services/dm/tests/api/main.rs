@@ -21,7 +21,7 @@ use reqwest::multipart::Form;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use sosohappy_bus::{Bus, Reader, Start};
-use sosohappy_events::types::DirectMessageSent;
+use sosohappy_events::types::{DirectMessageSent, MessageReceipt, ReceiptProgress};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, Person, Running, Socket};
 
@@ -125,6 +125,25 @@ async fn sent(bed: &Bed) -> Box<dyn Reader> {
         .read(&[Topic::DirectMessage], Start::Earliest)
         .await
         .expect("the bus reads")
+}
+
+/// Reads the receipts that dm publishes.
+async fn receipts(bed: &Bed) -> Box<dyn Reader> {
+    let reader = bed.bus.read(&[Topic::MessageReceipt], Start::Earliest).await;
+    reader.expect("the bus reads")
+}
+
+/// The ids of the messages that sockets of that person have shown, by the next receipt of that kind.
+async fn next_shown(reader: &mut Box<dyn Reader>, to: &Person) -> Vec<String> {
+    loop {
+        let record = tokio::time::timeout(PATIENCE, reader.next()).await;
+        let receipt = Envelope::<MessageReceipt>::decode(&record.expect("a receipt comes").expect("the bus reads"));
+        let receipt = receipt.expect("the event is one").event;
+        if let ReceiptProgress::Shown { messages } = receipt.progress {
+            assert_eq!(receipt.reader, to.account);
+            return messages;
+        }
+    }
 }
 
 async fn next(reader: &mut Box<dyn Reader>) -> Envelope<DirectMessageSent> {

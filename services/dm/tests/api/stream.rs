@@ -1,16 +1,18 @@
 //! Version 2 of the socket: numbered frames, `accepted`, acknowledgements, resuming (`docs/sockets.md`).
 
-use serde_json::{Value, json};
-use sosohappy_testkit::{Bed, Person, Socket, eventually, on_both_engines};
+use std::time::Duration;
 
-use super::{DATE, Dm, message, next, sent, two};
+use serde_json::{Value, json};
+use sosohappy_testkit::{Bed, Person, Socket, on_both_engines};
+
+use super::{DATE, Dm, message, next_shown, receipts, two};
 
 on_both_engines!(
     a_message_is_accepted_and_numbered_on_every_device,
     the_same_id_is_the_same_message_on_every_replica,
     a_socket_resumes_in_order_or_says_resync,
     a_conversation_has_one_order_on_sockets_and_in_the_history,
-    only_an_acknowledged_message_gets_no_push,
+    only_an_acknowledged_message_counts_as_shown,
     frames_that_are_not_taken_are_answered,
 );
 
@@ -203,26 +205,36 @@ async fn a_conversation_has_one_order_on_sockets_and_in_the_history(bed: Bed) {
     assert_eq!(history, orders[0]);
 }
 
-async fn only_an_acknowledged_message_gets_no_push(bed: Bed) {
-    let dm = Dm::start_with(&bed, &[("messages.delivery-timeout", "3s")]).await;
+async fn only_an_acknowledged_message_counts_as_shown(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[("sockets.ping-every", "200ms")]).await;
     let (kim, lee) = two(&bed).await;
-    let mut events = sent(&bed).await;
+    let mut receipts = receipts(&bed).await;
     let (mut from, mut to) = (open(&dm, &kim, "").await, open(&dm, &lee, "").await);
     from.send(typed("1", "lee", "shown")).await;
-    let shown = frame(&mut to, "message").await;
-    to.send(json!({ "topic": "ack", "seq": seq(&shown) }).to_string()).await;
+    let first = frame(&mut to, "message").await;
+    to.send(json!({ "topic": "ack", "seq": seq(&first) }).to_string()).await;
+    assert_eq!(next_shown(&mut receipts, &lee).await, [first["id"].as_str().unwrap()]);
+
+    // The client reads, answers pings and sends frames, and does not acknowledge the second message yet.
     from.send(typed("2", "lee", "written only")).await;
-    frame(&mut to, "message").await;
-    let mut seen = Vec::new();
-    eventually("the second message is pushed", async || {
-        let event = next(&mut events).await.event;
-        let is_push = !event.receiver_online;
-        seen.push(event.frame);
-        is_push.then_some(())
-    })
-    .await;
-    assert_eq!(seen.len(), 3, "{seen:?}");
-    assert!(seen[2].contains("written only"), "{seen:?}");
+    let second = frame(&mut to, "message").await;
+    to.send(json!({ "topic": "hello" }).to_string()).await;
+    frame(&mut to, "error").await;
+    assert!(to.silent_for(Duration::from_secs(1)).await);
+    let metrics = dm
+        .client
+        .get(dm.running.at("/actuator/prometheus"))
+        .send()
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let shown = metrics
+        .lines()
+        .find(|line| line.starts_with("dm_messages_shown_total{"));
+    assert!(shown.is_some_and(|line| line.ends_with(" 1")), "{shown:?}");
+    to.send(json!({ "topic": "ack", "seq": seq(&second) }).to_string())
+        .await;
+    assert_eq!(next_shown(&mut receipts, &lee).await, [second["id"].as_str().unwrap()]);
 }
 
 async fn frames_that_are_not_taken_are_answered(bed: Bed) {

@@ -46,6 +46,7 @@ pub async fn update_like(
     State(app): State<App>,
     Act { caller, params }: Act<UpdateLike>,
 ) -> Result<Json<LikeUpdated>, Error> {
+    let called_at = app.now();
     let DayOf(day) = params.date;
     let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
     let liker = writer(caller);
@@ -76,6 +77,6 @@ pub async fn update_like(
         .await?
         .ok_or(Error::NoSuchPost)?;
     app.relay.wake();
-    app.metrics.toggled_like(like);
+    app.metrics.toggled_like(like, called_at, app.now());
     Ok(Json(LikeUpdated { like }))
 }

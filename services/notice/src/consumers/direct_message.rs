@@ -1,14 +1,23 @@
-//! `directMessage`: a receiver without a socket gets a push, unless the message has a word that the receiver has muted.
+//! `directMessage`: the receiver gets a push when no socket of dm has shown the message in time, which `messageReceipt` says, unless the
+//! message has a word that the receiver has muted.
+//!
+//! | record | push |
+//! | --- | --- |
+//! | of our dm | due after `push.delivery-timeout`, unless a receipt settles it before |
+//! | of our dm, with `receiver-online: true` | none: dm publishes the record again, without it, if a push is due (earlier releases; `fleet.spring` had notice) |
+//! | of a Spring dm, keyed by a push token | due at once: it is published to be pushed only |
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_common::correlation::correlation;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{DirectMessageSent, Recipient};
 
 use crate::delivery::Delivery;
 use crate::domain::{PushContent, Target, WaitingPush};
+use crate::store::{Conversation, ReceivedMessage};
 
 pub struct Push(pub Delivery);
 
@@ -16,15 +25,27 @@ pub struct Push(pub Delivery);
 impl Consumer<DirectMessageSent> for Push {
     async fn handle(&self, Envelope { event, meta }: Envelope<DirectMessageSent>) -> Result<(), HandleError> {
         let target = match event.recipient {
-            // dm saw a socket of theirs when it stored the message.
-            Recipient::Account(_) if event.receiver_online => return Ok(()),
             Recipient::Account(account) => Target::Account(account),
-            // A Spring dm sends the record only to be pushed.
             Recipient::PushToken(token) => Target::Token(token),
         };
-        if let (Target::Account(receiver), Some(sender)) = (&target, &event.sender_account)
-            && (receiver == sender || self.0.blocked(sender, receiver).await?)
-        {
+        if let (Target::Account(receiver), Some(sender)) = (&target, &event.sender_account) {
+            if receiver == sender {
+                return Ok(());
+            }
+            let received = ReceivedMessage {
+                id: meta.id,
+                conversation: Conversation {
+                    account: receiver.clone(),
+                    sender: sender.clone(),
+                },
+                occurred_at: meta.occurred_at,
+            };
+            let is_unread = self.0.store.add_message(&received).await?;
+            if !is_unread || self.0.blocked(sender, receiver).await? {
+                return Ok(());
+            }
+        }
+        if matches!(target, Target::Account(_)) && event.receiver_online {
             return Ok(());
         }
         let content = PushContent::Message { frame: event.frame };
@@ -42,7 +63,12 @@ impl Consumer<DirectMessageSent> for Push {
             queued_at: self.0.now(),
             attempts: 0,
             sent: Vec::new(),
+            cause: correlation(),
         };
-        self.0.queue(&push, Duration::ZERO).await
+        let wait = match &push.target {
+            Target::Account(_) => self.0.settings.get().push.delivery_timeout,
+            Target::Token(_) => Duration::ZERO,
+        };
+        self.0.queue(&push, wait).await
     }
 }

@@ -1,4 +1,4 @@
-//! `follow`: the followed account is told, and the notice is withdrawn when the follow ends.
+//! `follow`: the followed account gets a notice, which is withdrawn when the follow ends.
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
@@ -7,15 +7,16 @@ use sosohappy_events::types::FollowChanged;
 
 use crate::delivery::Delivery;
 use crate::domain::{Content, Notice, follow_id};
+use crate::shows::Shows;
 
 /// At every replica.
-pub struct Show(pub Delivery);
+pub struct Show(pub Shows);
 
 #[async_trait]
 impl Consumer<FollowChanged> for Show {
     async fn handle(&self, changed: Envelope<FollowChanged>) -> Result<(), HandleError> {
         if changed.event.following {
-            self.0.show(&notice(changed)).await?;
+            self.0.show(notice(changed));
         }
         Ok(())
     }
@@ -31,7 +32,9 @@ impl Consumer<FollowChanged> for Keep {
         if changed.event.following {
             self.0.keep(&notice).await
         } else {
-            self.0.withdraw(notice.event, notice.occurred_at).await
+            self.0
+                .withdraw(&notice.receiver, notice.event, notice.occurred_at)
+                .await
         }
     }
 }

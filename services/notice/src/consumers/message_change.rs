@@ -1,4 +1,4 @@
-//! `messageChange`: a message that its sender retracted gets no push any more.
+//! `messageChange`: a message that its sender retracted gets no push any more, its banner is removed, and it does not count as unread.
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
@@ -14,7 +14,7 @@ impl Consumer<MessageChanged> for Withdraw {
     async fn handle(&self, Envelope { event, meta }: Envelope<MessageChanged>) -> Result<(), HandleError> {
         match (event.change, event.message.parse()) {
             // A push has the id of its message.
-            (MessageChange::Retracted, Ok(push)) => self.0.withdraw(push, meta.occurred_at).await,
+            (MessageChange::Retracted, Ok(push)) => self.0.withdraw(&event.receiver, push, meta.occurred_at).await,
             // A message of the legacy Spring services has another kind of id, and was pushed by them.
             (MessageChange::Retracted, Err(_)) | (MessageChange::Edited | MessageChange::Reacted, _) => Ok(()),
         }

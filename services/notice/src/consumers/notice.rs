@@ -7,19 +7,21 @@ use sosohappy_events::types::{NoticeRaised, WithdrawnLike};
 
 use crate::delivery::Delivery;
 use crate::domain::{Content, Notice, like_id};
+use crate::shows::Shows;
 
 /// At every replica.
-pub struct Show(pub Delivery);
+pub struct Show(pub Shows);
 
 #[async_trait]
 impl Consumer<NoticeRaised> for Show {
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
         if let Some(like) = withdrawn(&raised)? {
             let id = like_id(&raised.event.receiver, &like.liker, like.date);
-            self.0.note_withdrawal(id, raised.meta.occurred_at);
+            self.0.delivery.note_withdrawal(id, raised.meta.occurred_at);
             return Ok(());
         }
-        self.0.show(&notice(raised)?).await
+        self.0.show(notice(raised)?);
+        Ok(())
     }
 }
 
@@ -31,7 +33,10 @@ impl Consumer<NoticeRaised> for Keep {
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
         if let Some(like) = withdrawn(&raised)? {
             let id = like_id(&raised.event.receiver, &like.liker, like.date);
-            return self.0.withdraw(id, raised.meta.occurred_at).await;
+            return self
+                .0
+                .withdraw(&raised.event.receiver, id, raised.meta.occurred_at)
+                .await;
         }
         self.0.keep(&notice(raised)?).await
     }

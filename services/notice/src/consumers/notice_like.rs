@@ -1,4 +1,4 @@
-//! `noticeLike`: the author of a post is told who liked it.
+//! `noticeLike`: the author of a post gets a notice of each like.
 
 use async_trait::async_trait;
 use sosohappy_access::Denied;
@@ -9,22 +9,21 @@ use sosohappy_events::types::PostLiked;
 
 use crate::delivery::Delivery;
 use crate::domain::{Content, Notice, like_id};
+use crate::shows::Shows;
 
 /// At every replica.
-pub struct Show(pub Delivery);
+pub struct Show(pub Shows);
 
 #[async_trait]
 impl Consumer<PostLiked> for Show {
     async fn handle(&self, like: Envelope<PostLiked>) -> Result<(), HandleError> {
-        match notice(&self.0, like).await {
-            Ok(Some(notice)) => self.0.show(&notice).await,
-            Ok(None) => Ok(()),
+        match notice(&self.0.delivery, like).await {
+            Ok(Some(notice)) => self.0.show(notice),
+            Ok(None) => {}
             // The consumer that keeps it may find the author later, and push it.
-            Err(denied) => {
-                tracing::warn!(%denied, "like not delivered: author unknown");
-                Ok(())
-            }
+            Err(denied) => tracing::warn!(%denied, "like not delivered: author unknown"),
         }
+        Ok(())
     }
 }
 
@@ -38,7 +37,7 @@ impl Consumer<PostLiked> for Keep {
             Ok(Some(notice)) => self.0.keep(&notice).await,
             Ok(None) => Ok(()),
             Err(denied) => {
-                // With the inbox away nothing can be kept: that is waited for. Auth alone may be away for long.
+                // While the inbox is unavailable the record is retried. Auth alone may be unavailable for long.
                 self.0.store.ping().await?;
                 Err(HandleError::Rejected(format!("names: {denied}")))
             }

@@ -1,4 +1,4 @@
-//! `resign`: everything of the account goes, and auth gets a receipt.
+//! `resign`: erases everything of the account, and acknowledges it to auth.
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};

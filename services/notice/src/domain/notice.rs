@@ -20,7 +20,7 @@ pub fn is_follow(topic: &str) -> bool {
     matches!(topic, FOLLOW | FRIEND)
 }
 
-/// Something one person is told.
+/// A notice for one account.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     /// The id of the notice: [`like_id`] for a like, [`follow_id`] for a follow, else that of the event.

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
+use sosohappy_common::correlation::Correlation;
 use sosohappy_events::EventId;
 use unicode_segmentation::UnicodeSegmentation as _;
 
@@ -21,7 +22,7 @@ pub const HANDLED: &str = "handled";
 const MOST_TITLE: usize = 256;
 const ELLIPSIS: &str = "...";
 
-/// Where a push goes.
+/// The receiver of a push.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// To all devices of the account.
@@ -30,7 +31,7 @@ pub enum Target {
     Token(String),
 }
 
-/// A push token is as good as an address.
+/// Hides the account and the push token.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -55,6 +56,8 @@ pub struct WaitingPush {
     pub attempts: u32,
     /// Devices that it was sent to already.
     pub sent: Vec<String>,
+    /// The request that caused it: the push continues its log lines and its trace.
+    pub cause: Option<Correlation>,
 }
 
 impl WaitingPush {
@@ -95,7 +98,7 @@ impl WaitingPush {
     }
 }
 
-/// Pushes to one target that are sent as one when they are due at the same time. A digest: it names nobody.
+/// Pushes to one target that are sent as one when they are due at the same time. A digest without personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Thread(pub String);
 
@@ -172,7 +175,7 @@ impl PushContent {
     }
 }
 
-/// Holds a message.
+/// Hides the text of a message.
 impl fmt::Debug for PushContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PushContent").field(&self.label()).finish()

@@ -1,5 +1,5 @@
 //! Brings waiting pushes to the gateway, a number of them at once: a slow device delays no other. A push that was taken is due again after
-//! a while, so that one whose replica was killed is sent all the same. Pushes of one thread that are due are one push, and a thread and an
+//! a while, so that another replica sends it when the first was killed. Pushes of one thread that are due are one push, and a thread and an
 //! account get so many a minute: the rest waits, and is one push then.
 //!
 //! | answer of the provider | the device | the push |
@@ -18,19 +18,23 @@ use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use sosohappy_access::Names;
+use sosohappy_bus::delivery::Hop;
+use sosohappy_common::correlation::{self, Correlation};
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, WakeHandle};
 use sosohappy_events::EventId;
 use sosohappy_store::{Directory, StoreError};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::{Gateway, PushError};
+use crate::banners::Banners;
 use crate::domain::{
-    Banner, Gate, Kind, Language, PushContent, PushDevice, PushGroup, PushMessage, PushText, Target, Thread,
-    WaitingPush, Wording,
+    Banner, Gate, Language, PushContent, PushDevice, PushGroup, PushMessage, PushText, Target, Thread, WaitingPush,
+    Wording,
 };
-use crate::metrics::{Hop, NoticeMetrics};
+use crate::metrics::NoticeMetrics;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -134,13 +138,32 @@ impl Worker {
         self.store.take_due(now, now + TAKEN_FOR, limit).await
     }
 
+    /// Handles a group in the correlation, and below the trace, of the request that caused its newest push.
     async fn handle_logged(&self, group: &PushGroup) {
-        if let Err(error) = self.handle(group).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "push delivery failed; retrying"
-            );
+        let push = &group.newest;
+        let cause = push
+            .cause
+            .clone()
+            .unwrap_or_else(|| Correlation::begin(&*self.context.entropy));
+        let span = tracing::info_span!(
+            "push",
+            id = %push.event,
+            kind = push.content.label(),
+            request_id = &*cause.id,
+            trace_id = cause.traceparent.as_deref().and_then(correlation::trace_id),
+        );
+        if let Some(traceparent) = &cause.traceparent {
+            correlation::continue_trace(&span, traceparent);
         }
+        let handled = async {
+            if let Err(error) = self.handle(group).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "push delivery failed; retrying"
+                );
+            }
+        };
+        cause.scope(handled).instrument(span).await;
     }
 
     /// Makes the pushes that are due; how many there were.
@@ -305,17 +328,31 @@ impl Worker {
             }
         }))
         .await;
+        if let Target::Account(account) = &push.target
+            && answers.iter().any(|answer| matches!(answer, Ok(Answer::Sent)))
+        {
+            self.withdraw_if_handled(account, push.event).await?;
+        }
         Self::end(push, answers)
     }
 
-    /// Records that a device was sent the push: its banner first, so that a crash in between loses no banner. A message is read in dm, which
-    /// removes its banners.
+    /// Removes banners of a push that was read or withdrawn while it was sent: what handled it did not see them.
+    async fn withdraw_if_handled(&self, account: &Account, event: EventId) -> Result<(), StoreError> {
+        if self.store.handled(account, &[event]).await?.is_empty() {
+            return Ok(());
+        }
+        let banners = Banners {
+            store: self.store.clone(),
+            pushes: self.woken.clone(),
+        };
+        banners.withdraw_handled(account, None, self.context.clock.now()).await
+    }
+
+    /// Records that a device was sent the push: its banner first, so that a crash in between loses no banner.
     async fn record(&self, group: &PushGroup, banner: &Banner) -> Result<(), StoreError> {
         let occurred_at = group.newest.occurred_at;
         self.metrics.reached(Hop::Pushed, occurred_at, self.context.clock.now());
-        if let Target::Account(account) = &group.newest.target
-            && group.newest.content.kind() != Some(Kind::Message)
-        {
+        if let Target::Account(account) = &group.newest.target {
             self.store.add_banner(account, banner, occurred_at).await?;
         }
         self.store.sent(&group.events, &banner.token).await
@@ -401,11 +438,12 @@ impl Worker {
         })
     }
 
-    /// Counts the account's unread notices, as `unreadCount` does.
+    /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do.
     async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
         let hidden = self.directory.blocked_with(account).await?;
         let read = self.store.read_until(account).await?;
-        self.store.unread(account, &hidden, read).await
+        let notices = self.store.unread(account, &hidden, read).await?;
+        Ok(notices + self.store.unread_messages(account).await?)
     }
 
     /// Returns the content with the present nicknames; `None` while they are not available.

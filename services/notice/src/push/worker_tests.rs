@@ -134,6 +134,7 @@ impl Bench {
             queued_at: now,
             attempts: 0,
             sent: Vec::new(),
+            cause: None,
         };
         self.worker.store.queue(&push, now).await.unwrap();
         event
@@ -451,13 +452,13 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
     };
     banners.shown_on(&kim, "watch", &[], &[]).await.unwrap();
     let pad = SessionId(2);
-    banners.withdraw_handled(&kim, pad, now).await.unwrap();
+    banners.withdraw_handled(&kim, Some(pad), now).await.unwrap();
     assert_eq!(bench.after(SOON).await, 0, "nothing is read yet");
 
     bench.worker.store.read(&kim, i64::MAX, now).await.unwrap();
     for _ in 0..2 {
         banners
-            .withdraw_handled(&kim, pad, bench.worker.context.clock.now())
+            .withdraw_handled(&kim, Some(pad), bench.worker.context.clock.now())
             .await
             .unwrap();
     }

@@ -252,7 +252,7 @@ pub async fn read_notice(
     let read = app.store.read(&caller.account, seq, now).await?;
     app.store.settle(&read, now).await?;
     app.banners
-        .withdraw_handled(&caller.account, caller.session, now)
+        .withdraw_handled(&caller.account, Some(caller.session), now)
         .await?;
     unread(&app, &caller).await
 }

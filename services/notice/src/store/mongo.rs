@@ -1,10 +1,11 @@
-//! Notices in `MongoDB`. Each step is one atomic write of one document; what takes several is written so that whoever comes in
-//! between, or after a crash, ends at the same.
+//! Notices in `MongoDB`. Each step is one atomic write of one document. Operations of several steps are written so that concurrent ones, and
+//! those after a crash in between, have the same result.
 
 mod devices;
 mod erasure;
 mod inbox;
 mod marks;
+mod messages;
 mod notices;
 mod preferences;
 mod pushes;
@@ -26,10 +27,14 @@ const NOTICES: &str = "notice";
 /// `_id` (account, session), `account`, `token`, `changed_at`, `language`, `platform`, `seen_at`, `authorized_at`.
 const DEVICES: &str = "device";
 /// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens),
-/// `thread` (a digest), `taken` (by which take).
+/// `thread` (a digest), `taken` (by which take), `cause` (JSON).
 const PUSHES: &str = "push";
 /// `_id` (account, token, name), `account`, `token`, `name`, `event`, `occurred_at`.
 const BANNERS: &str = "banner";
+/// `_id` (event), `account`, `sender`, `occurred_at`, `unread` (the account, until the message was read or retracted).
+const MESSAGES: &str = "message";
+/// `_id` (account, sender), `account`, `sender`, `read_until` (event), `read_at`.
+const MESSAGE_READS: &str = "message_read";
 /// `_id` (account), `preferences` (JSON), `version`, `changed_at`.
 const PREFERENCES: &str = "preference";
 /// `_id` (account, kind, target), `account`, `kind`, `target`, `authorized_at`, `muted_at`.
@@ -63,7 +68,6 @@ pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<
         store: Arc::new(store),
         outbox: database.outbox(&[RECEIPTS]),
         directory: database.directory(),
-        presence: database.presence(),
     })
 }
 
@@ -89,6 +93,13 @@ impl MongoStore {
             (PUSHES, "push_queued_at", doc! { "queued_at": 1 }),
             (BANNERS, "banner_account", doc! { "account": 1, "occurred_at": 1 }),
             (BANNERS, "banner_occurred_at", doc! { "occurred_at": 1 }),
+            (MESSAGES, "message_unread", doc! { "unread": 1, "sender": 1, "_id": 1 }),
+            (MESSAGES, "message_account", doc! { "account": 1, "occurred_at": 1 }),
+            (MESSAGES, "message_sender", doc! { "sender": 1, "occurred_at": 1 }),
+            (MESSAGES, "message_occurred_at", doc! { "occurred_at": 1 }),
+            (MESSAGE_READS, "message_read_account", doc! { "account": 1 }),
+            (MESSAGE_READS, "message_read_sender", doc! { "sender": 1 }),
+            (MESSAGE_READS, "message_read_read_at", doc! { "read_at": 1 }),
             (MUTES, "mute_account", doc! { "account": 1 }),
             (MUTES, "mute_target", doc! { "target": 1 }),
             (MARKS, "account_mark_marked_at", doc! { "marked_at": 1 }),
@@ -106,8 +117,8 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Updates the document that fulfils the condition, makes it if there is none of that `_id`, and leaves it alone
-    /// otherwise: then the server tries to insert, which the `_id` forbids. Whether anything was written.
+    /// Updates the document that fulfils the condition, inserts it if there is none of that `_id`, and leaves it unchanged otherwise: then the
+    /// server tries to insert, which the unique `_id` forbids. Returns whether it was written.
     async fn upsert(&self, collection: &str, condition: Document, update: Document) -> Result<bool, StoreError> {
         let collection = self.collection(collection);
         let first = collection
@@ -116,7 +127,7 @@ impl MongoStore {
             .await
             .map_err(StoreError::from);
         let written = match first {
-            // Or the document was made by somebody else between the server's look and its insert: then it is there now.
+            // Another replica inserted the document between the server's look-up and its insert.
             Err(StoreError::Conflict(rule)) if rule == ID_INDEX => collection.update_one(condition, update).await?,
             other => other?,
         };

@@ -3,6 +3,7 @@
 mod devices;
 mod erasure;
 mod inbox;
+mod messages;
 mod notices;
 mod preferences;
 mod pushes;
@@ -32,12 +33,11 @@ pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<
     Ok(Opened {
         outbox: database.outbox(),
         directory: database.directory(),
-        presence: database.presence(),
         store: Arc::new(SqliteStore { database }),
     })
 }
 
-/// Whether one of them resigned at that moment or later.
+/// Returns whether one of the accounts resigned at that moment or later.
 async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Timestamp) -> Result<bool, StoreError> {
     let [one, other] = accounts.map(|account| account.map(Account::fingerprint));
     let erased: Option<i64> = sqlx::query_scalar(
@@ -51,7 +51,7 @@ async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Ti
     Ok(erased.is_some())
 }
 
-/// Whether it was taken back at that moment or later.
+/// Returns whether the notice was withdrawn at that moment or later.
 async fn is_withdrawn(tx: &mut Tx, notice: EventId, occurred_at: Timestamp) -> Result<bool, StoreError> {
     let withdrawn: Option<i64> =
         sqlx::query_scalar("SELECT 1 FROM withdrawal WHERE event_id = ? AND withdrawn_until >= ?")

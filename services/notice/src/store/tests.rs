@@ -63,6 +63,7 @@ impl Bench {
             queued_at: at(second),
             attempts: 0,
             sent: Vec::new(),
+            cause: None,
         }
     }
 
@@ -956,7 +957,108 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
 }
 
+fn message(number: u128, account_of: &str, sender: &str, second: i64) -> ReceivedMessage {
+    ReceivedMessage {
+        id: EventId(uuid::Uuid::from_u128(number)),
+        conversation: Conversation {
+            account: account(account_of),
+            sender: account(sender),
+        },
+        occurred_at: at(second),
+    }
+}
+
+async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) {
+    let bench = bench(bed).await;
+    let kim = account("kim");
+    let first = message(1, "kim", "lee", 10);
+    let messages = [
+        first.clone(),
+        message(2, "kim", "lee", 11),
+        message(3, "kim", "park", 12),
+        message(4, "kim", "lee", 13),
+    ];
+    let others = message(5, "lee", "kim", 13);
+    for message in messages.iter().chain([&others, &first]) {
+        assert!(bench.add_message(message).await.unwrap());
+    }
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 4);
+
+    // Read up to the second: in the steps of the consumer, twice.
+    let ids = messages.clone().map(|message| message.id);
+    assert_eq!(bench.handled(&kim, &ids).await.unwrap(), []);
+    for expected in [&ids[..2], &ids[..0]] {
+        bench.raise_read(&first.conversation, ids[1], at(20)).await.unwrap();
+        let mut unread = bench.unread_until(&first.conversation, ids[1]).await.unwrap();
+        unread.sort();
+        assert_eq!(unread, expected);
+        bench.handle_messages(&unread).await.unwrap();
+    }
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 2);
+    let mut handled = bench.handled(&kim, &ids).await.unwrap();
+    handled.sort();
+    assert_eq!(handled, ids[..2]);
+    assert_eq!(bench.handled(&account("lee"), &ids).await.unwrap(), []);
+
+    // Delivered again, or later than the receipt; a lower mark changes nothing.
+    assert!(!bench.add_message(&first).await.unwrap());
+    bench.raise_read(&first.conversation, ids[0], at(21)).await.unwrap();
+    assert!(!bench.add_message(&messages[1]).await.unwrap());
+    assert!(bench.add_message(&messages[3]).await.unwrap());
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 2);
+
+    // Retracted, before or after its record was read.
+    let retracted = message(6, "kim", "park", 14);
+    bench.withdraw(retracted.id, at(15), at(15)).await.unwrap();
+    assert!(!bench.add_message(&retracted).await.unwrap());
+    bench.withdraw(ids[2], at(15), at(15)).await.unwrap();
+    bench.handle_messages(&[ids[2]]).await.unwrap();
+    assert!(!bench.add_message(&messages[2]).await.unwrap());
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1);
+
+    // Unread messages outlive the memory of handled ones.
+    let later = at(1_000_000);
+    bench
+        .sweep(Horizons {
+            notices: later,
+            memory: later,
+            windows: later,
+            devices: later,
+        })
+        .await
+        .unwrap();
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1);
+    assert_eq!(bench.handled(&kim, &ids).await.unwrap(), []);
+}
+
+async fn messages_of_resigned_people_do_not_count(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    let (from_lee, from_park) = (message(1, "kim", "lee", 10), message(2, "kim", "park", 10));
+    let from_kim = message(3, "lee", "kim", 10);
+    for message in [&from_lee, &from_park, &from_kim] {
+        assert!(bench.add_message(message).await.unwrap());
+    }
+    bench.erase(&bench.erasure("lee", 20), at(20)).await.unwrap();
+    // A receipt that is delivered late leaves no trace.
+    bench
+        .raise_read(&from_lee.conversation, EventId(uuid::Uuid::from_u128(9)), at(15))
+        .await
+        .unwrap();
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1, "of park");
+    assert_eq!(bench.unread_messages(&lee).await.unwrap(), 0);
+    for message in [&from_lee, &from_kim] {
+        assert!(!bench.add_message(message).await.unwrap(), "delivered again");
+    }
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1);
+    let anew = message(4, "kim", "lee", 30);
+    assert!(bench.add_message(&anew).await.unwrap(), "signed up again");
+    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 2);
+}
+
 on_both_engines!(
+    unread_messages_are_counted_until_they_are_read_or_retracted,
+    messages_of_resigned_people_do_not_count,
     an_inbox_is_paged_in_groups_and_read_up_to_a_number,
     a_withdrawn_notice_keeps_its_number_only,
     pushes_of_a_thread_are_counted_by_the_minute,

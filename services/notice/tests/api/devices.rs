@@ -5,7 +5,7 @@ use sosohappy_events::types::{AccountResigned, DeviceTokenSet};
 use sosohappy_testkit::push_providers::PushProviders;
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
-use crate::fleet::{DATE, applied, connect, device, kim, lee, like, pushes, replica};
+use crate::fleet::{AT_ONCE, DATE, applied, connect, device, kim, lee, like, pushes, replica};
 
 async fn post(notice: &Running, person: &Person, call: &str, form: &[(&str, &str)]) -> (u16, Value) {
     let request = sosohappy_common::tls::client().post(notice.at(&format!("/notice-service/{call}")));
@@ -107,7 +107,8 @@ async fn sign_out_and_resignation_remove_devices(bed: Bed) {
 async fn a_registered_device_gets_pushes_in_its_language(bed: Bed) {
     let providers = PushProviders::start().await;
     let settings = providers.settings();
-    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let mut settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    settings.push(AT_ONCE);
     let notice = replica(&bed, &settings).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     // The sign-in told of another push token of the same session.

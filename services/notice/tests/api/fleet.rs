@@ -12,7 +12,10 @@ pub const DATE: i64 = 2_023_090_513_248_392;
 /// Longer than an event takes; what has not come by then does not come.
 pub const QUIET: Duration = Duration::from_millis(700);
 
-/// Starts a replica, which pushes likes at once unless the settings say otherwise.
+/// For tests without sockets, whose pushes need not wait.
+pub const AT_ONCE: (&str, &str) = ("push.delivery-timeout", "0s");
+
+/// Starts a replica, which does not wait for more likes before it pushes one, unless the settings say otherwise.
 pub async fn replica(bed: &Bed, more: &[(&str, &str)]) -> Running {
     const LIKE_DELAY: &str = "push.like-delay";
     let mut more = more.to_vec();

@@ -1,12 +1,12 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sosohappy_common::clock::{Clock, SystemClock};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{NoticeRaised, PostLiked, Relation, RelationChanged, WithdrawnLike};
 use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
-use sosohappy_testkit::{Bed, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, eventually, on_both_engines};
 
 use crate::fleet::{DATE, QUIET, applied, connect, counted, frame, kim, lee, like, publish_plain, replica};
 
@@ -169,6 +169,58 @@ async fn a_like_that_is_read_after_its_withdrawal_is_not_shown(bed: Bed) {
     assert!(socket.silent_for(QUIET).await);
 }
 
+/// The record comes moments after the socket was opened: another replica has read the withdrawal, this one has not yet.
+async fn a_withdrawn_like_is_not_shown_on_a_new_socket(bed: Bed) {
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let inbox = settings.get().inbox.url.expose().to_owned();
+    let elsewhere = Bed::new(EngineSet::Embedded).await;
+    let (notice, other) = (
+        replica(&bed, &[]).await,
+        replica(&elsewhere, &[("inbox.url", &inbox)]).await,
+    );
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let first = Envelope::new(like(&lee, &kim, DATE), &bed.context);
+    let mut socket = connect(&notice, &kim).await;
+    let withdrawn = WithdrawnLike {
+        liker: lee.account.clone(),
+        date: DATE,
+    };
+    let withdrawn = NoticeRaised::like_withdrawn(kim.account.clone(), &withdrawn);
+    let mut withdrawn = Envelope::new(withdrawn, &bed.context);
+    withdrawn.meta.occurred_at = first.meta.occurred_at + std::time::Duration::from_millis(1);
+    elsewhere.publish_again(&withdrawn).await;
+    applied(&other, "notice", 1).await;
+    bed.publish_again(&first).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    assert!(socket.silent_for(QUIET).await);
+}
+
+/// The records are published at once, in order: that of the other account is behind all of them.
+async fn a_flood_of_likes_for_one_account_delays_no_other(bed: Bed) {
+    const FLOOD: i64 = 400;
+    let notice = replica(&bed, &[("sockets.queue", "1000")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let park = bed.person("park@example.com+apple", "park").await;
+    let (mut flooded, mut other) = (connect(&notice, &kim).await, connect(&notice, &park).await);
+    let record = |author, date| Envelope::new(like(&lee, author, date), &bed.context).to_outgoing();
+    let mut records: Vec<_> = (0..FLOOD).map(|number| record(&kim, DATE + number)).collect();
+    records.push(record(&park, DATE));
+    bed.bus.publish(&records).await.expect("the bus takes records");
+    let flood = async {
+        for number in 0..FLOOD {
+            assert_eq!(flooded.text().await, frame("lee", DATE + number), "in order");
+        }
+        Instant::now()
+    };
+    let single = async {
+        assert_eq!(other.text().await, frame("lee", DATE));
+        Instant::now()
+    };
+    let (end_of_flood, single) = futures::join!(flood, single);
+    assert!(single < end_of_flood, "{:?} later", single - end_of_flood);
+}
+
 /// A Spring feed that was started again has no names and writes `null`.
 async fn an_unknown_author_of_a_spring_feed_is_nobody(bed: Bed) {
     let notice = replica(&bed, &[]).await;
@@ -185,6 +237,8 @@ on_both_engines!(
     a_like_is_shown_under_the_present_nickname,
     a_like_that_is_read_after_its_withdrawal_is_not_shown,
     a_like_reaches_every_socket_of_the_author_on_every_replica,
+    a_flood_of_likes_for_one_account_delays_no_other,
+    a_withdrawn_like_is_not_shown_on_a_new_socket,
     an_unknown_author_of_a_spring_feed_is_nobody,
     a_record_that_comes_again_is_not_shown_again,
     a_spring_feed_is_understood,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sosohappy_events::types::{AccountResigned, NoticeRaised};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
-use crate::fleet::{DATE, applied, connect, device, frame, kim, lee, like, pushes, replica};
+use crate::fleet::{AT_ONCE, DATE, applied, connect, device, frame, kim, lee, like, pushes, replica};
 
 async fn preferences(notice: &Running, person: &Person) -> Value {
     let request = sosohappy_common::tls::client().get(notice.at("/notice-service/preferences"));
@@ -185,7 +185,7 @@ async fn changes_of_two_devices_at_once_are_both_kept(bed: Bed) {
 }
 
 async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
-    let notice = replica(&bed, &[]).await;
+    let notice = replica(&bed, &[AT_ONCE]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
@@ -228,7 +228,7 @@ async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
 
 /// Whatever the time of day is: quiet hours around it, and none.
 async fn quiet_hours_hold_pushes_back_until_they_end(bed: Bed) {
-    let notice = replica(&bed, &[]).await;
+    let notice = replica(&bed, &[AT_ONCE]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;

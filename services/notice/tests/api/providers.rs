@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sosohappy_events::types::{
+    MessageChange, MessageChanged, MessageReceipt, NoticeRaised, ReceiptProgress, WithdrawnLike,
+};
 use sosohappy_testkit::push_providers::{Misbehaviour, PushProviders, SentPush};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
-use crate::fleet::{DATE, applied, counted, device, kim, lee, like, publish_plain, pushes, replica};
+use crate::fleet::{AT_ONCE, DATE, applied, counted, device, kim, lee, like, publish_plain, pushes, replica};
+use crate::pushes::message;
 
 const PHONE: &str = "fcm-registration:token";
 
@@ -17,7 +21,8 @@ fn pad() -> String {
 async fn start(bed: &Bed) -> (Running, PushProviders) {
     let providers = PushProviders::start().await;
     let settings = providers.settings();
-    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let mut settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    settings.push(AT_ONCE);
     (replica(bed, &settings).await, providers)
 }
 
@@ -293,6 +298,104 @@ async fn what_is_read_on_one_device_is_removed_from_the_other(bed: Bed) {
     assert_eq!(providers.requests(), 4);
 }
 
+/// Two devices and messages of one sender: the number on the icon counts them until they are read in dm, and their banners go then.
+async fn what_is_read_in_dm_counts_no_more_and_loses_its_banners(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let on_phone = bed.person("kim@example.com+kakao", "kim").await;
+    let pad_token = pad();
+    let other_pad = "b2".repeat(32);
+    for (person, token) in [(&kim, &pad_token), (&on_phone, &other_pad)] {
+        let request = sosohappy_common::tls::client().post(notice.at("/notice-service/registerDevice"));
+        let form = [("deviceToken", token.as_str()), ("platform", "ios"), ("language", "ko")];
+        let answer = person.sign(request).form(&form).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+    }
+    let badges = |pushes: &[SentPush]| -> Vec<u64> {
+        let badge = |push: &SentPush| push.payload["aps"]["badge"].as_u64();
+        pushes.iter().filter_map(badge).collect()
+    };
+    let mut messages = Vec::new();
+    for number in 1..=2 {
+        messages.push(bed.publish(message(&lee, &kim, false)).await);
+        let sent = sent(&providers, 2 * number).await.split_off(2 * (number - 1));
+        let number = u64::try_from(number).expect("a count");
+        assert_eq!(badges(&sent), [number, number]);
+        eventually("it is recorded", async || {
+            (pushes(&notice, "message", "sent").await == number).then_some(())
+        })
+        .await;
+    }
+    let read = MessageReceipt {
+        reader: kim.account.clone(),
+        progress: ReceiptProgress::Read {
+            sender: lee.account.clone(),
+            message: messages[1].meta.id.to_string(),
+        },
+    };
+    let read = bed.publish(read).await;
+    let silent = sent(&providers, 8).await.split_off(4);
+    assert_eq!(badges(&silent), [0, 0], "the number on each icon");
+    let ids: Vec<String> = messages.iter().map(|message| message.meta.id.to_string()).collect();
+    for push in silent
+        .iter()
+        .filter(|push| push.headers["apns-push-type"] == "background")
+    {
+        let handled = push.payload["handledIdList"].as_str().expect("ids");
+        assert!(ids.iter().any(|id| handled.contains(id.as_str())), "{handled}");
+    }
+
+    // The receipt and the messages again, and a message that is retracted.
+    bed.publish_again(&read).await;
+    for message in &messages {
+        bed.publish_again(message).await;
+    }
+    let retracted = bed.publish(message(&lee, &kim, false)).await;
+    let sent_again = sent(&providers, 10).await.split_off(8);
+    assert_eq!(badges(&sent_again), [1, 1]);
+    eventually("it is recorded", async || {
+        (pushes(&notice, "message", "sent").await == 3).then_some(())
+    })
+    .await;
+    bed.publish(MessageChanged {
+        message: retracted.meta.id.to_string(),
+        sender: lee.account.clone(),
+        receiver: kim.account.clone(),
+        change: MessageChange::Retracted,
+    })
+    .await;
+    let silent = sent(&providers, 14).await.split_off(10);
+    assert_eq!(badges(&silent), [0, 0]);
+    assert_eq!(silent.len(), 4);
+}
+
+async fn a_like_that_is_taken_back_after_its_push_loses_its_banner(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, &pad()).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    let banner = sent(&providers, 1).await.remove(0);
+    eventually("it is recorded", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    let withdrawn = WithdrawnLike {
+        liker: lee.account.clone(),
+        date: DATE,
+    };
+    let withdrawn = NoticeRaised::like_withdrawn(kim.account.clone(), &withdrawn);
+    let withdrawn = bed.publish(withdrawn).await;
+    let silent = sent(&providers, 3).await.split_off(1);
+    assert_eq!(silent[0].payload["handledIdList"], banner.payload["noticeId"]);
+    assert_eq!(silent[1].payload, json!({ "aps": { "badge": 0 } }));
+    bed.publish_again(&withdrawn).await;
+    applied(&notice, "notice", 2).await;
+    eventually("the push is settled", async || {
+        (pushes(&notice, "handled", "sent").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(providers.requests(), 3);
+}
+
 async fn eventually_within(time: Duration, mut done: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + time;
     while !done().await {
@@ -309,6 +412,8 @@ on_both_engines!(
     a_rejected_payload_is_ours_and_not_repeated,
     a_slow_device_delays_no_other,
     gone_and_foreign_tokens_are_deleted,
+    a_like_that_is_taken_back_after_its_push_loses_its_banner,
+    what_is_read_in_dm_counts_no_more_and_loses_its_banners,
     what_is_read_on_one_device_is_removed_from_the_other,
     what_is_unavailable_is_tried_again,
 );

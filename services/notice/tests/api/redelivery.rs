@@ -7,7 +7,7 @@ use sosohappy_events::types::{
 use sosohappy_events::{Envelope, Event};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
-use crate::fleet::{DATE, QUIET, applied, connect, counted, kim, lee, like, replica};
+use crate::fleet::{AT_ONCE, DATE, QUIET, applied, connect, counted, kim, lee, like, replica};
 
 async fn inbox(notice: &Running, person: &Person) -> Value {
     let request = sosohappy_common::tls::client().get(notice.at("/notice-service/findNotice?size=50"));
@@ -155,7 +155,11 @@ fn envelopes<E: Event>(bed: &Bed, events: impl IntoIterator<Item = (E, jiff::Tim
 }
 
 async fn redelivery_of_all_topics_changes_nothing(bed: Bed) {
-    let notice = replica(&bed, &[("push.per-thread", "off"), ("push.per-account", "off")]).await;
+    let notice = replica(
+        &bed,
+        &[AT_ONCE, ("push.per-thread", "off"), ("push.per-account", "off")],
+    )
+    .await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     let park = bed.person("park@example.com+apple", "park").await;
     let topics = topics(&bed, &kim, &lee, &park);

@@ -154,7 +154,7 @@ async fn only_an_acknowledgement_keeps_a_notice_from_a_push(bed: Bed) {
     })
     .await;
     assert!(of_kim.silent_for(QUIET).await);
-    for (hop, count) in [("consumed", 2), ("queued", 2), ("acknowledged", 1), ("pushed", 1)] {
+    for (hop, count) in [("consumed", 2), ("written", 2), ("acknowledged", 1), ("pushed", 1)] {
         let reached = counted(&notice, "notice_delivery_seconds_count", &[("hop", hop)]).await;
         assert_eq!(reached, count, "{hop}");
     }

@@ -8,17 +8,21 @@ use jiff::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
-use sosohappy_store::mongo::ID_INDEX;
+use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
 use super::documents::{ids_of, message_of, stored_of};
-use super::indexes::sparse;
+use super::indexes::{index, sparse};
 use super::stream::NUMBER;
 use super::{CLIENT_KEY, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt, Stored};
-use crate::store::Receipts;
+use crate::store::{EventOf, Receipts};
 
 /// `_id` (conversation, a colon, SHA-256 of the reader), `accounts` (SHA-256 of both), `delivered`, `read`: numbers in the conversation.
 const WATERMARKS: &str = "watermark";
+
+/// One document for each raise of `read`, with its event: `_id` (that of the watermark, a colon, the number with 12 digits), `accounts`
+/// (SHA-256 of both), `readAt`.
+pub(super) const READS: &str = "message_read";
 
 /// SHA-256 of the receiver, a colon, the conversation; taken away when the receiver has read the message.
 pub(super) const UNREAD: &str = "unread";
@@ -39,6 +43,11 @@ impl MongoStore {
         self.collection(WATERMARKS)
             .create_index(sparse("watermark_accounts", doc! { "accounts": 1 }))
             .await?;
+        let reads = [
+            index("message_read_accounts", doc! { "accounts": 1 }),
+            index("message_read_read_at", doc! { "readAt": 1 }),
+        ];
+        self.collection(READS).create_indexes(reads).await?;
         Ok(())
     }
 
@@ -71,7 +80,38 @@ impl MongoStore {
         }
     }
 
+    /// Writes the event of a read receipt, unless the watermark is as high already.
+    async fn write_event(&self, receipt: &Receipt, event_of: EventOf<'_>) -> Result<(), StoreError> {
+        let conversation = ConversationId::between(&receipt.reader, &receipt.sender);
+        let watermark = watermark(&conversation, &receipt.reader);
+        let raised = doc! { "_id": &watermark, "read": { "$gte": receipt.number } };
+        if self.collection(WATERMARKS).find_one(raised).await?.is_some() {
+            return Ok(());
+        }
+        let accounts = [receipt.reader.fingerprint(), receipt.sender.fingerprint()];
+        let document = doc! {
+            "_id": format!("{watermark}:{:012}", receipt.number),
+            "accounts": accounts.as_slice(),
+            "readAt": receipt.at.as_millisecond(),
+            OUTBOX: outbox_field(&event_of(receipt)),
+        };
+        let written = self.collection(READS).insert_one(document).await;
+        match written.map_err(StoreError::from) {
+            // Another call for the same message has written it.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => Ok(()),
+            written => written.map(|_| ()),
+        }
+    }
+
+    /// Deletes published events of read receipts from before a moment.
+    pub(super) async fn forget_reads(&self, before: i64) -> Result<(), StoreError> {
+        let published = doc! { "readAt": { "$lt": before }, OUTBOX: null };
+        self.collection(READS).delete_many(published).await?;
+        Ok(())
+    }
+
     pub(super) async fn forget_watermarks(&self, person: &str) -> Result<(), StoreError> {
+        self.collection(READS).delete_many(doc! { "accounts": person }).await?;
         self.collection(WATERMARKS)
             .delete_many(doc! { "accounts": person })
             .await?;
@@ -121,6 +161,7 @@ impl Receipts for MongoStore {
         sender: &Account,
         up_to: Option<&Position>,
         at: Timestamp,
+        event_of: EventOf<'_>,
     ) -> Result<Option<Receipt>, StoreError> {
         let conversation = ConversationId::between(reader, sender);
         let messages = self.collection(MESSAGES);
@@ -144,6 +185,8 @@ impl Receipts for MongoStore {
                 number: newest.get_i64(NUMBER).unwrap_or_default(),
                 at,
             };
+            // Before the watermark: a call after a crash in between writes the event again, which changes nothing.
+            self.write_event(&found, event_of).await?;
             receipt = self.raise(&found).await?.then_some(found);
         }
         let undelivered = {

@@ -3,13 +3,12 @@
 use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use mongodb::IndexModel;
-use mongodb::bson::{Document, doc};
-use mongodb::options::IndexOptions;
+use mongodb::bson::doc;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
 use super::MongoStore;
+use super::indexes::index;
 use crate::domain::Erasure;
 use crate::store::Store as _;
 use crate::store::reports::{NewReport, ReportedMessage, Reports};
@@ -19,10 +18,6 @@ const REPORTED: &str = "reported_message";
 
 impl MongoStore {
     pub(super) async fn make_report_indexes(&self) -> Result<(), StoreError> {
-        let index = |name: &str, keys: Document| {
-            let options = IndexOptions::builder().name(name.to_owned()).build();
-            IndexModel::builder().keys(keys).options(options).build()
-        };
         let indexes = [
             index("reported_message_accounts", doc! { "accounts": 1 }),
             index("reported_message_reported_at", doc! { "reportedAt": 1 }),

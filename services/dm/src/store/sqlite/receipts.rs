@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_store::sqlite::{Engine, Tx};
+use sosohappy_store::sqlite::{Engine, Tx, enqueue};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{BATCH, SqliteStore, account_of, stored_of};
 use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt, Stored};
-use crate::store::Receipts;
+use crate::store::{EventOf, Receipts};
 
 /// Behind every position.
 const END: &str = "~";
@@ -44,6 +44,7 @@ impl Receipts for SqliteStore {
         sender: &Account,
         up_to: Option<&Position>,
         at: Timestamp,
+        event_of: EventOf<'_>,
     ) -> Result<Option<Receipt>, StoreError> {
         let conversation = ConversationId::between(reader, sender);
         let up_to = up_to.map_or(END, Position::as_str);
@@ -82,15 +83,19 @@ impl Receipts for SqliteStore {
             .bind(number)
             .execute(&mut *tx)
             .await?;
-            tx.commit().await?;
-            Ok((raised.rows_affected() > 0).then(|| Receipt {
+            let receipt = (raised.rows_affected() > 0).then(|| Receipt {
                 reader: reader.clone(),
                 sender: sender.clone(),
                 progress: Progress::Read,
                 message: MessageId::stored(message),
                 number,
                 at,
-            }))
+            });
+            if let Some(receipt) = &receipt {
+                enqueue(&mut tx, &event_of(receipt), at).await?;
+            }
+            tx.commit().await?;
+            Ok(receipt)
         })
         .await
     }

@@ -206,7 +206,7 @@ impl MongoStore {
             .try_collect()
             .await?;
         for former in owners.iter().skip(1) {
-            // Only the state that was seen: a later word on that session stays.
+            // Only the state that was read: a later change of that session stays.
             let seen =
                 doc! { "_id": text(former, "_id")?, "token": token, "changed_at": number(former, "changed_at")? };
             devices.update_one(seen, doc! { "$set": { "token": null } }).await?;

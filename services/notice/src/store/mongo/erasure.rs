@@ -6,15 +6,15 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
 use super::{
-    BANNERS, BIRTHS, DEVICES, MARKS, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ, RECEIPTS, WINDOWS,
-    WITHDRAWALS, devices, notices::erased, number, text,
+    BANNERS, BIRTHS, DEVICES, MARKS, MESSAGE_READS, MESSAGES, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ,
+    RECEIPTS, WINDOWS, WITHDRAWALS, devices, notices::erased, number, text,
 };
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 
 #[async_trait]
 impl Store for MongoStore {
-    /// The receipt comes last, and its `_id` is the resignation's: whatever crash or second consumer comes in between, everything is
-    /// gone before it is written.
+    /// Writes the receipt last, under the `_id` of the resignation: everything is erased before it is published, whatever crash or second
+    /// consumer comes in between.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
         let event = doc! { "_id": erasure.event.to_string() };
         if self.collection(RECEIPTS).find_one(event.clone()).await?.is_none() {
@@ -28,7 +28,7 @@ impl Store for MongoStore {
         let written = self.collection(RECEIPTS).update_one(event, receipt).upsert(true).await;
         match written.map_err(StoreError::from) {
             Ok(_) => Ok(()),
-            // Another consumer was quicker, with a receipt of its own.
+            // Another consumer has written a receipt.
             Err(StoreError::Conflict(rule)) if rule == ID_INDEX => Ok(()),
             Err(error) => Err(error),
         }
@@ -64,6 +64,8 @@ impl Store for MongoStore {
             ),
             (PUSHES, doc! { "queued_at": memory.clone() }),
             (WITHDRAWALS, doc! { "stored_at": memory.clone() }),
+            (MESSAGES, doc! { "occurred_at": memory.clone(), "unread": null }),
+            (MESSAGE_READS, doc! { "read_at": memory.clone() }),
             (
                 WINDOWS,
                 doc! { "started_at": { "$lt": horizons.windows.as_millisecond() } },
@@ -100,6 +102,15 @@ impl MongoStore {
         self.collection(PUSHES)
             .delete_many(doc! { "$or": either.as_slice() })
             .await?;
+        let sent = doc! { "sender": account, "occurred_at": up_to.clone() };
+        let either = [received.clone(), sent];
+        self.collection(MESSAGES)
+            .delete_many(doc! { "$or": either.as_slice() })
+            .await?;
+        let either = [doc! { "account": account }, doc! { "sender": account }];
+        self.collection(MESSAGE_READS)
+            .delete_many(doc! { "$or": either.as_slice(), "read_at": up_to.clone() })
+            .await?;
         self.collection(READ)
             .delete_one(doc! { "_id": account, "read_at": up_to.clone() })
             .await?;
@@ -118,7 +129,7 @@ impl MongoStore {
             .await?;
         let notices = self.collection(NOTICES);
         notices.delete_many(received).await?;
-        // Settled pushes name nobody; a like of the account that comes next at the address is another notice.
+        // Settled pushes have no account; a like of the next account of the address is another notice.
         let mut of_actor = notices.find(caused.clone()).projection(doc! { "_id": 1 }).await?;
         while let Some(notice) = of_actor.try_next().await? {
             self.collection(PUSHES)

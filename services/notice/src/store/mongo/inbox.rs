@@ -7,7 +7,7 @@ use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
 
 use super::pushes::{optional, parse_event};
-use super::{MongoStore, NOTICES, READ, number, text};
+use super::{MESSAGES, MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
 
@@ -117,7 +117,11 @@ impl Inbox for MongoStore {
     }
 
     async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
         let ids: Vec<String> = events.iter().map(ToString::to_string).collect();
+        let messages = doc! { "_id": { "$in": &ids }, "account": account.as_str(), "unread": null };
         let either = [
             doc! { "withdrawn": true },
             doc! { "seq": { "$lte": self.read_until(account).await? } },
@@ -131,6 +135,14 @@ impl Inbox for MongoStore {
         let mut events = Vec::new();
         while let Some(notice) = found.try_next().await? {
             events.push(parse_event(text(&notice, "_id")?)?);
+        }
+        let mut found = self
+            .collection(MESSAGES)
+            .find(messages)
+            .projection(doc! { "_id": 1 })
+            .await?;
+        while let Some(message) = found.try_next().await? {
+            events.push(parse_event(text(&message, "_id")?)?);
         }
         Ok(events)
     }

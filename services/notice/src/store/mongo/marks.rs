@@ -1,5 +1,5 @@
-//! Up to when an account is erased. Whoever writes something of an account looks here afterwards: either the mark is seen then,
-//! or the erasure, which marks first, sees what was written.
+//! Up to when an account is erased. A write of an account's data reads its mark afterwards: either it sees the mark, or the erasure, which
+//! marks first, sees the data.
 
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
@@ -9,7 +9,7 @@ use sosohappy_store::StoreError;
 use super::{MARKS, MongoStore};
 
 impl MongoStore {
-    /// Whether one of them resigned at that moment or later.
+    /// Returns whether one of the accounts resigned at that moment or later.
     pub(super) async fn is_erased(
         &self,
         accounts: [Option<&Account>; 2],

@@ -12,8 +12,8 @@ use sosohappy_store::{StoreError, retrying};
 use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
 use crate::domain::{Banner, PushContent, PushGroup, Target, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target,
-    timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
+    readable, target, timestamp,
 };
 
 #[async_trait]
@@ -40,6 +40,7 @@ impl Pushes for MongoStore {
             "due_at": due.as_millisecond(),
             "attempts": i64::from(push.attempts),
             "thread": push.thread().0,
+            "cause": cause_text(push),
         };
         let pushes = self.collection(PUSHES);
         let occurred_at = push.occurred_at.as_millisecond();
@@ -64,6 +65,7 @@ impl Pushes for MongoStore {
     async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError> {
         let cleared = doc! {
             "account": "", "token": "", "actor": "", "content": "", "sent": "", "due_at": "", "thread": "", "taken": "",
+            "cause": "",
         };
         // A group at once; what is not there yet is made as settled, one by one.
         let known = doc! { "_id": { "$in": ids(events) } };
@@ -288,6 +290,7 @@ fn waiting(push: &Document) -> Result<WaitingPush, StoreError> {
             Ok(sent) => sent.iter().filter_map(Bson::as_str).map(str::to_owned).collect(),
             Err(_) => Vec::new(),
         },
+        cause: cause(optional(push, "cause").as_deref()),
     })
 }
 

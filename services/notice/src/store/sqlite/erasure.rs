@@ -42,6 +42,8 @@ impl Store for SqliteStore {
             ),
             ("DELETE FROM push WHERE queued_at < ?", memory),
             ("DELETE FROM withdrawal WHERE stored_at < ?", memory),
+            ("DELETE FROM message WHERE handled = 1 AND occurred_at < ?", memory),
+            ("DELETE FROM message_read WHERE read_at < ?", memory),
             (
                 "DELETE FROM push_window WHERE started_at < ?",
                 horizons.windows.as_millisecond(),
@@ -100,12 +102,16 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
     for statement in [
         "DELETE FROM notice WHERE account = ? AND occurred_at <= ?",
         "DELETE FROM inbox_read WHERE account = ? AND read_at <= ?",
-        // Settled pushes name nobody; a like of the account that comes next at the address is another notice.
+        // Settled pushes have no account; a like of the next account of the address is another notice.
         "DELETE FROM push WHERE event_id IN (SELECT event_id FROM notice WHERE actor = ? AND occurred_at <= ?)",
         // The number stays: the receiver's next notice gets another one.
         "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}' WHERE actor = ? AND occurred_at <= ?",
         "DELETE FROM device WHERE account = ? AND COALESCE(authorized_at, changed_at) <= ?",
         "DELETE FROM banner WHERE account = ? AND occurred_at <= ?",
+        "DELETE FROM message WHERE account = ? AND occurred_at <= ?",
+        "DELETE FROM message WHERE sender = ? AND occurred_at <= ?",
+        "DELETE FROM message_read WHERE account = ? AND read_at <= ?",
+        "DELETE FROM message_read WHERE sender = ? AND read_at <= ?",
         "DELETE FROM preference WHERE account = ? AND changed_at <= ?",
         "DELETE FROM mute WHERE account = ? AND authorized_at <= ?",
         "DELETE FROM mute WHERE kind = 'conversation' AND target = ? AND muted_at <= ?",

@@ -145,6 +145,14 @@ impl Inbox for SqliteStore {
         for event in events {
             ids.push_bind(event.0.as_bytes().to_vec());
         }
+        query
+            .push(") UNION SELECT event_id FROM message WHERE account = ")
+            .push_bind(account.as_str())
+            .push(" AND handled = 1 AND event_id IN (");
+        let mut ids = query.separated(", ");
+        for event in events {
+            ids.push_bind(event.0.as_bytes().to_vec());
+        }
         query.push(")");
         let handled: Vec<Vec<u8>> = query.build_query_scalar().fetch_all(self.database.reader()).await?;
         handled.into_iter().map(event).collect()

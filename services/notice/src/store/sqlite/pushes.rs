@@ -9,8 +9,8 @@ use sqlx::FromRow as _;
 use super::{SqliteStore, is_erased, is_withdrawn};
 use crate::domain::{Banner, PushContent, PushGroup, Target, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, columns, group, parse_account, readable, target,
-    timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
+    readable, target, timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -24,6 +24,7 @@ struct Row {
     queued_at: i64,
     attempts: i64,
     sent: Option<String>,
+    cause: Option<String>,
 }
 
 #[async_trait]
@@ -44,8 +45,8 @@ impl Pushes for SqliteStore {
             }
             let (account, token) = columns(&push.target);
             sqlx::query(
-                "INSERT INTO push (event_id, account, token, actor, content, occurred_at, queued_at, due_at, attempts, thread)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE
+                "INSERT INTO push (event_id, account, token, actor, content, occurred_at, queued_at, due_at, attempts, thread, cause)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE
                 SET occurred_at = MAX(push.occurred_at, excluded.occurred_at) WHERE push.due_at IS NOT NULL",
             )
             .bind(push.event.0.as_bytes().as_slice())
@@ -58,6 +59,7 @@ impl Pushes for SqliteStore {
             .bind(due.as_millisecond())
             .bind(push.attempts)
             .bind(push.thread().0)
+            .bind(cause_text(push))
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)
@@ -72,7 +74,8 @@ impl Pushes for SqliteStore {
                 sqlx::query(
                     "INSERT INTO push (event_id, occurred_at, queued_at) VALUES (?, ?, ?)
                     ON CONFLICT (event_id) DO UPDATE
-                    SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL, thread = NULL, taken = 0",
+                    SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL, thread = NULL, taken = 0,
+                        cause = NULL",
                 )
                 .bind(event.0.as_bytes().as_slice())
                 .bind(now.as_millisecond())
@@ -295,7 +298,7 @@ async fn take_group(
     .fetch_all(&mut **tx)
     .await?;
     let rows = sqlx::query(
-        "SELECT event_id, account, token, actor, content, occurred_at, queued_at, attempts, sent FROM push
+        "SELECT event_id, account, token, actor, content, occurred_at, queued_at, attempts, sent, cause FROM push
         WHERE thread = ? AND due_at = ? AND taken = 1 AND sent IS ? ORDER BY occurred_at DESC, event_id LIMIT ?",
     )
     .bind(&thread)
@@ -333,5 +336,6 @@ fn waiting(row: Row) -> Result<WaitingPush, StoreError> {
             Some(sent) => serde_json::from_str(&sent).map_err(|_| broken("a list of devices is not one"))?,
             None => Vec::new(),
         },
+        cause: cause(row.cause.as_deref()),
     })
 }

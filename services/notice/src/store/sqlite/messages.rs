@@ -1,0 +1,108 @@
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::EventId;
+use sosohappy_store::{StoreError, retrying};
+
+use super::pushes::event;
+use super::{SqliteStore, is_erased, is_withdrawn};
+use crate::store::{Conversation, Messages, ReceivedMessage};
+
+#[async_trait]
+impl Messages for SqliteStore {
+    async fn add_message(&self, message: &ReceivedMessage) -> Result<bool, StoreError> {
+        let Conversation { account, sender } = &message.conversation;
+        let id = message.id.0.as_bytes().as_slice();
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            if is_erased(&mut tx, [Some(account), Some(sender)], message.occurred_at).await?
+                || is_withdrawn(&mut tx, message.id, message.occurred_at).await?
+            {
+                return Ok(false);
+            }
+            let read: Option<i64> =
+                sqlx::query_scalar("SELECT 1 FROM message_read WHERE account = ? AND sender = ? AND read_until >= ?")
+                    .bind(account.as_str())
+                    .bind(sender.as_str())
+                    .bind(id)
+                    .fetch_optional(&mut *tx)
+                    .await?;
+            sqlx::query(
+                "INSERT INTO message (event_id, account, sender, occurred_at, handled) VALUES (?, ?, ?, ?, ?)
+                ON CONFLICT (event_id) DO NOTHING",
+            )
+            .bind(id)
+            .bind(account.as_str())
+            .bind(sender.as_str())
+            .bind(message.occurred_at.as_millisecond())
+            .bind(read.is_some())
+            .execute(&mut *tx)
+            .await?;
+            let handled: bool = sqlx::query_scalar("SELECT handled FROM message WHERE event_id = ?")
+                .bind(id)
+                .fetch_one(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(!handled)
+        })
+        .await
+    }
+
+    async fn raise_read(&self, conversation: &Conversation, up_to: EventId, at: Timestamp) -> Result<(), StoreError> {
+        let Conversation { account, sender } = conversation;
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            if is_erased(&mut tx, [Some(account), Some(sender)], at).await? {
+                return Ok(());
+            }
+            sqlx::query(
+                "INSERT INTO message_read (account, sender, read_until, read_at) VALUES (?, ?, ?, ?)
+                ON CONFLICT (account, sender) DO UPDATE SET
+                    read_until = MAX(message_read.read_until, excluded.read_until),
+                    read_at = MAX(message_read.read_at, excluded.read_at)",
+            )
+            .bind(account.as_str())
+            .bind(sender.as_str())
+            .bind(up_to.0.as_bytes().as_slice())
+            .bind(at.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn unread_until(&self, conversation: &Conversation, up_to: EventId) -> Result<Vec<EventId>, StoreError> {
+        let unread: Vec<Vec<u8>> = sqlx::query_scalar(
+            "SELECT event_id FROM message WHERE account = ? AND sender = ? AND event_id <= ? AND handled = 0",
+        )
+        .bind(conversation.account.as_str())
+        .bind(conversation.sender.as_str())
+        .bind(up_to.0.as_bytes().as_slice())
+        .fetch_all(self.database.reader())
+        .await?;
+        unread.into_iter().map(event).collect()
+    }
+
+    async fn handle_messages(&self, messages: &[EventId]) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            for message in messages {
+                sqlx::query("UPDATE message SET handled = 1 WHERE event_id = ?")
+                    .bind(message.0.as_bytes().as_slice())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn unread_messages(&self, account: &Account) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM message WHERE account = ? AND handled = 0")
+            .bind(account.as_str())
+            .fetch_one(self.database.reader())
+            .await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+}
