@@ -116,10 +116,10 @@ mod tests {
         }
         let rendered = metrics.render();
         for line in [
-            r#"notice_delivery_seconds_bucket{application="test-service",hop="published",le="0.005"} 1"#,
-            r#"notice_delivery_seconds_bucket{application="test-service",hop="published",le="0.5"} 2"#,
-            r#"notice_delivery_seconds_count{application="test-service",hop="published"} 2"#,
-            r#"notice_delivery_seconds_count{application="test-service",hop="committed"} 0"#,
+            r#"notice_delivery_seconds_bucket{hop="published",application="test-service",le="0.005"} 1"#,
+            r#"notice_delivery_seconds_bucket{hop="published",application="test-service",le="0.5"} 2"#,
+            r#"notice_delivery_seconds_count{hop="published",application="test-service"} 2"#,
+            r#"notice_delivery_seconds_count{hop="committed",application="test-service"} 0"#,
         ] {
             assert!(rendered.contains(line), "{line}:\n{rendered}");
         }
