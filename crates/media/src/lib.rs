@@ -1,6 +1,8 @@
 //! Pictures people upload: bounded in bytes, pixels and frames, decoded and encoded anew without metadata, kept in an object store under
 //! unguessable ids.
 
+#[cfg(feature = "heic")]
+mod heic;
 mod picture;
 mod sanitize;
 mod settings;
@@ -16,7 +18,7 @@ pub use variant::{InvalidWidth, Width};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("not a JPEG, PNG, GIF or WebP picture")]
+    #[error("not a JPEG, PNG, GIF, WebP or HEIC picture")]
     UnknownType,
     #[error("the picture has more than {0} pixels")]
     TooManyPixels(u64),
@@ -39,7 +41,7 @@ impl ImageError {
     #[must_use]
     pub fn refusal(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownType => Some("not a JPEG, PNG, GIF or WebP picture"),
+            Self::UnknownType => Some("not a JPEG, PNG, GIF, WebP or HEIC picture"),
             Self::TooManyPixels(_) => Some("more pixels than images.max-pixels"),
             Self::TooLarge(_) => Some("larger than images.max-bytes"),
             Self::TooManyFrames(_) => Some("more frames than an animation may have"),

@@ -29,18 +29,26 @@ pub(crate) const FRAMES: usize = 500;
 const SCANS: usize = 100;
 /// A decoded picture takes at most so many bytes a pixel of the bound: one of 16 bits a channel may have half the pixels.
 const BYTES_A_PIXEL: u64 = 4;
-/// Of 100: hardly to be told from the upload.
+/// Of 100: visually close to the upload.
 const JPEG_QUALITY: u8 = 88;
 /// Pixels of a side of a miniature.
 const MINIATURE: u32 = 16;
 /// Of 1 (best colours) to 30 (fastest), for frames of more than 256 colours.
 const GIF_SPEED: i32 = 20;
 
+/// How an upload is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Image(ImageFormat),
+    #[cfg(feature = "heic")]
+    Heic,
+}
+
 /// An upload that is within the bounds by its header and its structure; nothing is decoded yet.
 #[derive(Debug)]
 pub(crate) struct Upload {
     bytes: Bytes,
-    format: ImageFormat,
+    format: Format,
     structure: Structure,
     bounds: Bounds,
     /// Bytes of one decoded frame.
@@ -51,6 +59,17 @@ impl Upload {
     pub fn inspect(bytes: Bytes, bounds: Bounds) -> Result<Self, ImageError> {
         if bytes.len() > bounds.bytes {
             return Err(ImageError::TooLarge(bounds.bytes));
+        }
+        #[cfg(feature = "heic")]
+        if crate::heic::is_heic(&bytes) {
+            let decoded = crate::heic::inspect(&bytes, bounds.pixels)?;
+            return Ok(Self {
+                bytes,
+                format: Format::Heic,
+                structure: structure::STILL,
+                bounds,
+                decoded,
+            });
         }
         let (format, _) = sniff(&bytes).ok_or(ImageError::UnknownType)?;
         let structure = structure::read(format, &bytes).ok_or(ImageError::Broken)?;
@@ -73,7 +92,7 @@ impl Upload {
         drop(header);
         Ok(Self {
             bytes,
-            format,
+            format: Format::Image(format),
             structure,
             bounds,
             decoded,
@@ -82,7 +101,7 @@ impl Upload {
 
     /// Decodes and encodes: seconds of CPU for the largest pictures, so never on a runtime's worker.
     pub fn reencode(self) -> Result<Picture, ImageError> {
-        let animated = self.format == ImageFormat::Gif || self.structure.frames > 1;
+        let animated = self.format == Format::Image(ImageFormat::Gif) || self.structure.frames > 1;
         let encoded = if animated { self.animation() } else { self.still() };
         // Every failure is one of the upload's: writing into memory does not fail.
         let encoded = encoded.map_err(|_| ImageError::Broken)?;
@@ -95,7 +114,12 @@ impl Upload {
 
     /// The picture, or the first frame of an animation, turned as its EXIF orientation says: the metadata is not kept.
     fn decoded_still(&self) -> ImageResult<DynamicImage> {
-        let mut reader = ImageReader::with_format(Cursor::new(&self.bytes), self.format);
+        let format = match self.format {
+            Format::Image(format) => format,
+            #[cfg(feature = "heic")]
+            Format::Heic => return crate::heic::decode(&self.bytes, self.bounds.pixels),
+        };
+        let mut reader = ImageReader::with_format(Cursor::new(&self.bytes), format);
         reader.limits(self.limits());
         let mut decoder = reader.into_decoder()?;
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -117,18 +141,25 @@ impl Upload {
         Ok(on_white.collect())
     }
 
-    /// JPEG stays JPEG and PNG stays PNG. WebP can only be written without loss, which would multiply the bytes of a photo: those become JPEG.
+    /// JPEG stays JPEG and PNG stays PNG. WebP can only be written without loss, which would multiply the bytes of a photo: those become JPEG, and
+    /// so do those of HEIC.
     fn still(self) -> ImageResult<Vec<u8>> {
         let picture = self.decoded_still()?;
         let mut encoded = Cursor::new(Vec::new());
-        if self.format == ImageFormat::Jpeg || self.structure.is_photo {
+        let kept = match self.format {
+            Format::Image(ImageFormat::Jpeg) => None,
+            Format::Image(format) => Some(format).filter(|_| !self.structure.is_photo),
+            #[cfg(feature = "heic")]
+            Format::Heic => None,
+        };
+        if let Some(format) = kept {
+            picture.write_to(&mut encoded, format)?;
+        } else {
             let picture = match picture {
                 grey @ DynamicImage::ImageLuma8(_) => grey,
                 other => DynamicImage::ImageRgb8(other.into_rgb8()),
             };
             picture.write_with_encoder(JpegEncoder::new_with_quality(&mut encoded, JPEG_QUALITY))?;
-        } else {
-            picture.write_to(&mut encoded, self.format)?;
         }
         Ok(encoded.into_inner())
     }
@@ -156,7 +187,7 @@ impl Upload {
 
     fn frames(&self) -> ImageResult<Frames<'_>> {
         let bytes = Cursor::new(&self.bytes[..]);
-        if self.format == ImageFormat::WebP {
+        if self.format == Format::Image(ImageFormat::WebP) {
             let mut decoder = WebPDecoder::new(bytes)?;
             decoder.set_limits(self.limits())?;
             return Ok(decoder.into_frames());

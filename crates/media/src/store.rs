@@ -246,8 +246,8 @@ impl Images {
         ImageId::random(&*self.entropy)
     }
 
-    /// Stores a picture under this id, durably; never overwrites another. A crash behind it leaves a picture nobody knows of:
-    /// who cannot have that writes the id down first.
+    /// Stores a picture under this id, durably; never overwrites another. A crash after it leaves a picture without a post:
+    /// callers that must not leak one record the id first.
     pub async fn put_as(&self, id: ImageId, picture: &Picture) -> Result<(), ImageError> {
         let stored = self
             .store
@@ -343,12 +343,17 @@ impl Images {
 
     /// Whether there is such a picture.
     pub async fn exists(&self, id: ImageId) -> Result<bool, ImageError> {
+        Ok(self.size(id).await?.is_some())
+    }
+
+    /// Bytes of a picture; none when there is no such picture.
+    pub async fn size(&self, id: ImageId) -> Result<Option<u64>, ImageError> {
         if id.0 < 0 {
-            return Ok(false);
+            return Ok(None);
         }
         match self.store.head(&id.path()).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) fn read(format: ImageFormat, bytes: &[u8]) -> Option<Structure> {
     }
 }
 
-const STILL: Structure = Structure {
+pub(crate) const STILL: Structure = Structure {
     frames: 1,
     scans: 1,
     is_photo: false,

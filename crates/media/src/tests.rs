@@ -411,3 +411,20 @@ async fn an_id_is_given_first_and_holds_one_picture() {
         picture(1).bytes
     );
 }
+
+#[cfg(feature = "heic")]
+#[test]
+fn a_heic_photo_becomes_a_jpeg_without_metadata() {
+    const PHOTO: &[u8] = include_bytes!("photo.heic");
+    const SECRET: &[u8] = b"secret place";
+    let has_secret = |bytes: &[u8]| bytes.windows(SECRET.len()).any(|part| part == SECRET);
+    assert!(has_secret(PHOTO), "in its EXIF");
+    let picture = sanitized(PHOTO).expect("within the bounds");
+    assert_eq!(picture.content_type, "image/jpeg");
+    assert!(!has_secret(&picture.bytes));
+    let shown = image::load_from_memory(&picture.bytes).expect("it can be decoded");
+    assert_eq!((shown.width(), shown.height()), (64, 48));
+    for length in 0..PHOTO.len() {
+        assert!(sanitized(&PHOTO[..length]).is_err(), "cut to {length} bytes");
+    }
+}

@@ -129,7 +129,7 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
         (
             bad_photo,
             "profile_img",
-            "altered: not a JPEG, PNG, GIF or WebP picture".to_owned(),
+            "altered: not a JPEG, PNG, GIF, WebP or HEIC picture".to_owned(),
         ),
         (
             bad_photo,

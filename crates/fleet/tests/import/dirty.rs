@@ -20,7 +20,7 @@ const SEVERAL: (&str, &str) = ("nickname", "unplaced: more than one account has 
 const NO_SUCH_DAY: (&str, &str) = ("", "unplaced: date: no day of the calendar from 2000 on");
 const SUPERSEDED: (&str, &str) = ("", "superseded: the author has a later post of the same day");
 const BROKEN: (&str, &str) = ("image", "unplaced: broken or cut off");
-const UNFIT: (&str, &str) = ("image", "unplaced: not a JPEG, PNG, GIF or WebP picture");
+const UNFIT: (&str, &str) = ("image", "unplaced: not a JPEG, PNG, GIF, WebP or HEIC picture");
 
 /// The column and the reason of a row that is not imported.
 type Refusal = (&'static str, &'static str);

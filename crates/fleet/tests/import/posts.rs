@@ -133,12 +133,12 @@ async fn every_post_is_taken_over_or_reported(bed: Bed) {
         (
             image_row(no_photo),
             "image",
-            "unplaced: not a JPEG, PNG, GIF or WebP picture",
+            "unplaced: not a JPEG, PNG, GIF, WebP or HEIC picture",
         ),
         (
             image_row(none),
             "image",
-            "unplaced: not a JPEG, PNG, GIF or WebP picture",
+            "unplaced: not a JPEG, PNG, GIF, WebP or HEIC picture",
         ),
         (image_row(cut), "image", "unplaced: broken or cut off"),
         (image_row(orphan), "feed_id", "unplaced: there is no such post"),
