@@ -289,12 +289,17 @@ impl Bed {
 
     /// Changes the nickname of an account.
     pub async fn rename(&self, account: &Account, nickname: &str) {
-        self.auth.set_nickname(account.as_str(), Some(nickname));
+        self.set_nickname(account, nickname);
         self.publish(NicknameSet {
             account: account.clone(),
             nickname: Some(nickname.to_owned()),
         })
         .await;
+    }
+
+    /// Changes the nickname of an account at the fake auth. Publishes no event: the test does.
+    pub fn set_nickname(&self, account: &Account, nickname: &str) {
+        self.auth.set_nickname(account.as_str(), Some(nickname));
     }
 
     /// Removes an account from the fake auth, as auth does on a resignation. Publishes no event: the test does.

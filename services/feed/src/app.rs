@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sosohappy_access::{Caller, Identity, MutedWordLists, Names};
+use sosohappy_access::{Caller, Identity, MutedWordLists, Names, Revocations};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, Nickname};
@@ -26,6 +26,7 @@ pub struct App {
     pub images: Images,
     pub names: Arc<dyn Names>,
     pub muted_words: MutedWordLists,
+    pub revocations: Revocations,
     pub identity: Identity,
     pub relay: RelayHandle,
     pub garbage: GarbageHandle,
@@ -53,13 +54,23 @@ impl App {
         Ok(self.store.legacy_image(viewer, id, since, self.today()).await?)
     }
 
-    /// Returns the account that has this nickname now.
+    /// Returns the account that has this nickname now, unless it is suspended: what it wrote is not shown, and it makes no calls.
     pub async fn account_of(&self, nickname: &Nickname) -> Result<Option<Account>, Error> {
-        Ok(self.names.account_of(nickname.as_str()).await?)
+        let account = self.names.account_of(nickname.as_str()).await?;
+        Ok(account.filter(|account| !self.revocations.is_suspended(account)))
+    }
+
+    /// Returns present nicknames in the order of `accounts`; none of an account that is resigned or suspended.
+    pub async fn nicknames_of(&self, accounts: &[Account]) -> Result<Vec<Option<String>>, Error> {
+        let names = self.names.nicknames_of(accounts).await?;
+        let shown = accounts.iter().zip(names);
+        Ok(shown
+            .map(|(account, name)| name.filter(|_| !self.revocations.is_suspended(account)))
+            .collect())
     }
 }
 
-/// The caller as the one who writes.
+/// Returns the caller as the writer of new data.
 pub fn writer(caller: Caller) -> Writer {
     Writer {
         account: caller.account,

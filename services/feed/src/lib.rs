@@ -69,7 +69,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         &bus,
         database.directory.clone(),
-        revocations,
+        revocations.clone(),
         &mixed,
     )?;
     let resigned = Resigned {
@@ -103,6 +103,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         images,
         names: identity.names.clone(),
         muted_words,
+        revocations,
         identity: identity.clone(),
         relay,
         garbage,

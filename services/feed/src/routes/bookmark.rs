@@ -91,7 +91,7 @@ pub async fn find_bookmark(
         .bookmarks(&caller.account, app.today(), paging.from, paging.rows())
         .await?;
     let authors: Vec<Account> = saved.iter().map(|saved| saved.post.author.clone()).collect();
-    let names = app.names.nicknames_of(&authors).await?;
+    let names = app.nicknames_of(&authors).await?;
     let rows = saved.into_iter().zip(names).collect();
     Ok(Json(Slice::build(
         rows,

@@ -153,7 +153,7 @@ pub async fn find_comment(
     let comments = comments?.ok_or(Error::NoSuchPost)?;
     let now = app.now();
     let writers: Vec<Account> = comments.iter().map(|comment| comment.writer.clone()).collect();
-    let names = app.names.nicknames_of(&writers).await?;
+    let names = app.nicknames_of(&writers).await?;
     let rows = comments.into_iter().zip(names).collect();
     Ok(Json(Slice::build(
         rows,

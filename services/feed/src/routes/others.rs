@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::routes::params::{CursorPage, Own, SortedPage};
 use crate::store::{By, Shown};
 
-/// A public post as somebody else sees it.
+/// A post as other people see it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OtherFeed {
@@ -45,7 +45,7 @@ impl OtherFeed {
     }
 }
 
-/// A page of posts with the present nicknames of their authors. Posts of resigned authors, and posts of others with a word that the
+/// A page of posts with the present nicknames of their authors. Posts of authors who are resigned or suspended, and posts of others with a word that the
 /// viewer has muted, are left out.
 async fn shown_page(
     app: &App,
@@ -55,7 +55,7 @@ async fn shown_page(
     paging: &Paging,
 ) -> Result<Slice<OtherFeed>, Error> {
     let authors: Vec<_> = posts.iter().map(|post| post.author.clone()).collect();
-    let (names, muted) = tokio::join!(app.names.nicknames_of(&authors), app.muted_words.of(viewer));
+    let (names, muted) = tokio::join!(app.nicknames_of(&authors), app.muted_words.of(viewer));
     let (names, now) = (names?, app.now());
     let rows = posts.into_iter().zip(names).collect();
     let cursor = |(post, _): &(SeenPost, _)| Cursor {

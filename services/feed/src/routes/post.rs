@@ -59,7 +59,7 @@ pub struct OwnFeed {
 /// The posts with the present nicknames of their likers; resigned accounts are left out.
 async fn show(app: &App, nickname: &Nickname, posts: Vec<OwnPost>) -> Result<Vec<OwnFeed>, Error> {
     let likers: Vec<_> = posts.iter().flat_map(|post| post.likers.iter().cloned()).collect();
-    let mut names = app.names.nicknames_of(&likers).await?.into_iter();
+    let mut names = app.nicknames_of(&likers).await?.into_iter();
     let shown = posts.into_iter().map(|post| OwnFeed {
         nickname: nickname.as_str().to_owned(),
         weather: post.weather,

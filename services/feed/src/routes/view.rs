@@ -103,7 +103,7 @@ async fn author(app: &App, nickname: &Nickname) -> Result<Option<(Account, Strin
     let Some(account) = app.account_of(nickname).await? else {
         return Ok(None);
     };
-    let name = app.names.nicknames_of(std::slice::from_ref(&account)).await?.pop();
+    let name = app.nicknames_of(std::slice::from_ref(&account)).await?.pop();
     Ok(name.flatten().map(|name| (account, name)))
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod bookmarks;
 mod comments;
+mod consistency;
 mod drafts;
 mod forms;
 mod friends;
