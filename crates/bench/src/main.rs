@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod feed;
 mod flood;
 mod import;
 mod like;
@@ -42,6 +43,12 @@ enum Command {
     Rolling,
     /// Measure message delivery while another client sends 6,000 valid frames a second, with and without the frame limit
     Flood,
+    /// Measure pages, saves and statistics of feed with a million posts
+    Feed {
+        /// The posts in the database
+        #[arg(long, default_value_t = 1_000_000)]
+        posts: u64,
+    },
     /// Measure time and memory of `fleet import spring` for 100,000 posts with pictures, on the real engines
     Import,
     /// Measure sign-ins, password log-ins and re-issues a second
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
+        Some(Command::Feed { posts }) => block_on(feed::run(&arguments.report, posts)),
         Some(Command::Flood) => block_on(flood::run(&arguments.report)),
         Some(Command::Import) => block_on(import::run(&arguments.report)),
         Some(Command::Mirror) => block_on(mirror::run(&arguments.report)),
