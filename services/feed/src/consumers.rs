@@ -1,4 +1,4 @@
-//! The events feed listens to, one file each.
+//! The events that feed consumes, one file each.
 
 pub mod moderated;
 pub mod resigned;

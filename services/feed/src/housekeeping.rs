@@ -77,7 +77,7 @@ pub fn spawn(
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
             fold(store_to_fold.as_ref(), clock_to_fold.as_ref())
                 .await
-                .unwrap_or_else(|error| failed("categories were not added up", &error));
+                .unwrap_or_else(|error| failed("failed to fold category changes", &error));
         }
         Ok(())
     });
@@ -107,12 +107,12 @@ pub fn spawn(
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
             let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
             let forgotten = store.forget_erasures(before).await;
-            forgotten.unwrap_or_else(|error| failed("old resignations were not forgotten", &error));
+            forgotten.unwrap_or_else(|error| failed("failed to delete old resignations", &error));
             let forgotten = store.forget_keys(clock.now()).await;
-            forgotten.unwrap_or_else(|error| failed("expired idempotency keys were not deleted", &error));
+            forgotten.unwrap_or_else(|error| failed("failed to delete expired idempotency keys", &error));
             let before = clock.now().checked_sub(REPORTED_KEPT).unwrap_or(Timestamp::MIN);
             let forgotten = store.forget_reported(before).await;
-            forgotten.unwrap_or_else(|error| failed("copies of old reports were not deleted", &error));
+            forgotten.unwrap_or_else(|error| failed("failed to delete copies of old reports", &error));
             let before = clock.now().checked_sub(TOMBSTONES_KEPT).unwrap_or(Timestamp::MIN);
             let swept = store.sweep_view(before).await;
             swept.unwrap_or_else(|error| failed("failed to delete old tombstones of the post view", &error));

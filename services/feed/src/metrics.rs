@@ -25,7 +25,7 @@ impl FeedMetrics {
             "Likes that were given (change=\"like\") or taken back (change=\"unlike\")",
         );
         let likes = metrics.register(IntCounterVec::new(likes, &["change"]).expect("static label names are valid"));
-        // Both are there from the start, at nothing.
+        // Pre-creates both label values so that the series start at 0.
         for change in ["like", "unlike"] {
             likes.with_label_values(&[change]);
         }

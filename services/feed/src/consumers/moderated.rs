@@ -64,7 +64,7 @@ impl Consumer<ContentModerated> for Moderated {
 }
 
 impl Moderated {
-    /// Gives the pictures of a hidden post ids that nobody else knows. A replica that dies before it is done reads the event again.
+    /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again.
     async fn renew_images(&self, author: &sosohappy_common::Account, post: HiddenPost) -> Result<(), HandleError> {
         for _ in 0..RENEWALS {
             let Some((_, images)) = self.store.visibility(author, post.date.day()).await? else {

@@ -1,4 +1,4 @@
-//! `resign`: posts, pictures and likes of the person go, and auth gets a receipt.
+//! `resign`: erases the account's posts, pictures, likes, bookmarks and comments, and sends auth a receipt.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct Resigned {
 #[async_trait]
 impl Consumer<AccountResigned> for Resigned {
     async fn handle(&self, Envelope { event, meta }: Envelope<AccountResigned>) -> Result<(), HandleError> {
-        // Before the receipt says that everything is gone; to do it twice changes nothing.
+        // Before the receipt, which says that everything is erased. Idempotent.
         self.directory.erase(&event.account, meta.occurred_at).await?;
         let receipt = AccountErased {
             account: event.account,

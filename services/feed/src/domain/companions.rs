@@ -1,7 +1,7 @@
 //! Which categories go together, over all posts: how happy the posts were that name both.
 //!
-//! Totals are kept for each ordered pair, so that what goes with one category stands together. A saved or deleted post is first a
-//! [`Change`], a row of its own that contends with nobody; changes are folded into the totals soon after, and a reader adds
+//! Totals are kept for each ordered pair, so that the companions of one category are adjacent. A saved or deleted post is first a
+//! [`Change`], a row of its own, without lock contention; changes are folded into the totals soon after, and a reader adds
 //! those that are not yet.
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,9 +17,9 @@ const PAIRED: usize = 12;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub categories: Vec<String>,
-    /// The post's happiness; with its sign turned when the post goes.
+    /// The post's happiness; negated for a deleted post.
     pub happiness: i64,
-    /// 1 for a post that came, −1 for one that went.
+    /// 1 for a saved post, −1 for a deleted one.
     pub posts: i64,
 }
 
@@ -61,7 +61,7 @@ pub struct Total {
     pub posts: i64,
 }
 
-/// The sum of changes by pair, in the order of the pairs, so that whoever writes several locks them in the same order.
+/// The sum of changes by pair, in the order of the pairs, so that concurrent writers lock them in the same order.
 #[must_use]
 pub fn fold(changes: &[Change]) -> BTreeMap<(String, String), Total> {
     let mut totals: BTreeMap<(String, String), Total> = BTreeMap::new();

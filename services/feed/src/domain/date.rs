@@ -22,7 +22,7 @@ pub enum InvalidDate {
     NoSuchMonth,
 }
 
-/// When a post was written, as its author's phone told it; its day exists.
+/// The local date and time of a post, from its author's phone; the day exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "i64", into = "i64")]
 #[schema(value_type = i64, minimum = 2_000_010_100_000_000_i64, maximum = 9_999_123_199_999_999_i64, example = 2_023_090_513_248_392_i64)]

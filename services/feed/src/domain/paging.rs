@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use utoipa::ToSchema;
 
-/// How many items a page has: 1 to 25, 7 unless told.
+/// Items of a page: 1 to 25, 7 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "u32")]
 #[schema(value_type = u32, minimum = 1, maximum = 25, default = 7)]
@@ -229,7 +229,7 @@ impl Paging {
         })
     }
 
-    /// One more item than the page holds tells whether another page follows.
+    /// One item more than the page holds: it shows whether another page follows.
     #[must_use]
     pub fn rows(&self) -> i64 {
         i64::from(self.size.get()) + 1

@@ -61,14 +61,14 @@ fn longest(streaks: &[Streak]) -> Option<Streak> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Streaks {
-    /// The one that a post of today goes on; null when a day was missed.
+    /// The streak that a post of today continues; null when a day was missed.
     pub current: Option<Streak>,
     /// Of equals the latest; null without a post.
     pub longest: Option<Streak>,
 }
 
 impl Streaks {
-    /// From all days with posts, in order. A streak goes on while it may still be the day after its last one somewhere: `since` is the
+    /// From all days with posts, in order. A streak is current while the day after its last one has not ended in every time zone: `since` is the
     /// earliest day whose streak does.
     #[must_use]
     pub fn of(days: impl IntoIterator<Item = Day>, since: Day) -> Self {

@@ -1,4 +1,4 @@
-//! What the post view says of a post.
+//! Entries of the post view.
 
 use super::{PostDate, Visibility};
 

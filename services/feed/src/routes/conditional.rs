@@ -1,4 +1,4 @@
-//! Conditional reads: a client that has the present answer is told so instead of being sent it again.
+//! Conditional reads: answers 304 to a client that has the present version.
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};

@@ -13,7 +13,7 @@ pub enum Asked {
     Unsatisfiable,
 }
 
-/// Reads `Range` and `If-Range`. What is not understood, another unit or more than one range, is ignored, as the RFC allows: the answer
+/// Reads `Range` and `If-Range`. Another unit, or more than one range, is ignored, as the RFC allows: the answer
 /// is the whole.
 pub fn asked(method: &Method, headers: &HeaderMap, etag: &str, size: u64) -> Asked {
     let Some(range) = headers.get(header::RANGE).and_then(|range| range.to_str().ok()) else {

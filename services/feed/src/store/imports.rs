@@ -10,7 +10,7 @@ use sosohappy_store::StoreError;
 
 use crate::domain::{Day, PostDate};
 
-/// The first half of a SHA-256: tells whether something is as it was.
+/// The first half of a SHA-256, which detects changes.
 pub type Fingerprint = [u8; 16];
 
 /// A legacy post that was taken over.
@@ -48,7 +48,7 @@ pub struct LegacyImages {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyLike {
     pub id: i64,
-    /// None where it cannot be told.
+    /// `None` where the account is unknown.
     pub liker: Option<Account>,
 }
 
@@ -57,11 +57,11 @@ pub struct LegacyLike {
 pub struct LeftOut {
     /// By accounts that like the post already.
     pub doubled: Vec<i64>,
-    /// By accounts that cannot be told, and could not before.
+    /// Likes of unknown accounts, at this pass and before.
     pub untold: Vec<i64>,
 }
 
-/// A legacy post whose author has no post of the day, with everything that goes with it.
+/// A legacy post whose author has no post of the day, with its pictures and likes.
 #[derive(Debug, Clone)]
 pub struct FreshPost {
     pub legacy_id: i64,

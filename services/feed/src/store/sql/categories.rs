@@ -120,7 +120,7 @@ impl Categories for SqlStore {
 
 /// Writes down what posts add or take.
 pub(super) async fn record(tx: &mut engine::Tx, changes: &[Change]) -> Result<(), StoreError> {
-    // A single category goes with nothing.
+    // A single category has no companion.
     let telling: Vec<&Change> = changes.iter().filter(|change| change.categories.len() > 1).collect();
     for batch in telling.chunks(BATCH) {
         let mut query = Query::new("INSERT INTO category_change (categories, happiness, posts) ");

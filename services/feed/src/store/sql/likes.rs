@@ -79,7 +79,7 @@ impl SqlStore {
 pub(super) struct Found {
     pub(super) id: i64,
     pub(super) date: PostDate,
-    /// Whether the person who looks for it sees it.
+    /// Whether the account that looks for it sees it.
     pub(super) is_seen: bool,
     pub(super) takes_comments: bool,
 }
