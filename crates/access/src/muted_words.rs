@@ -1,5 +1,6 @@
 //! Muted words of accounts, as auth keeps them, and whether a text has one of them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,17 +62,26 @@ impl From<Vec<MutedWordEntry>> for MutedWords {
 
 /// Returns whether a word occurs in a text that is not continued by a Latin letter or digit where the word itself begins or ends with one.
 fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word)
+        .any(|(at, found)| is_word(text, at..at + found.len()))
+}
+
+/// Returns whether a part of a text is a word by itself: where it begins or ends with a Latin letter or digit, no other one stands beside it.
+///
+/// # Panics
+/// When the range does not lie between characters of the text.
+#[must_use]
+pub fn is_word(text: &str, found: Range<usize>) -> bool {
     let is_inside = |one: Option<char>, other: Option<char>| {
         [one, other]
             .iter()
             .all(|letter| letter.is_some_and(|letter| letter.is_ascii_alphanumeric()))
     };
-    text.match_indices(word).any(|(at, found)| {
-        let (before, after) = (&text[..at], &text[at + found.len()..]);
-        let begins_inside = is_inside(before.chars().next_back(), found.chars().next());
-        let ends_inside = is_inside(found.chars().next_back(), after.chars().next());
-        !begins_inside && !ends_inside
-    })
+    let (before, after) = (&text[..found.start], &text[found.end..]);
+    let found = &text[found];
+    let begins_inside = is_inside(before.chars().next_back(), found.chars().next());
+    let ends_inside = is_inside(found.chars().next_back(), after.chars().next());
+    !begins_inside && !ends_inside
 }
 
 /// Muted words by account, asked of auth at most every 3 seconds and account. Clones share the caches.

@@ -12,6 +12,7 @@ pub mod repeat;
 pub mod review;
 pub mod view;
 pub mod visibility;
+pub mod word_list;
 
 pub use comment::{Comment, CommentText};
 pub use date::{Day, DayOf, Days, Month, MonthOf, PostDate, YearOf};

@@ -7,6 +7,7 @@ use sosohappy_common::Problem;
 use sosohappy_media::ImageError;
 use sosohappy_store::StoreError;
 
+use crate::archive::InvalidArchive;
 use crate::domain::paging::InvalidCursor;
 use crate::domain::post::InvalidPost;
 use crate::domain::repeat::InvalidKey;
@@ -28,6 +29,16 @@ pub enum Error {
     NoSuchComment,
     #[error("there is no open report of content of this number")]
     NoSuchReport,
+    #[error("nothing of this id waits for review")]
+    NothingHeld,
+    #[error("the post was changed since it was listed")]
+    HeldChanged,
+    #[error("moderators do not decide about their own content")]
+    OwnContent,
+    #[error(transparent)]
+    Archive(#[from] InvalidArchive),
+    #[error("the archive is of another account")]
+    ForeignArchive,
     #[error("the post takes no comments")]
     CommentsClosed,
     #[error("there is no such draft")]
@@ -69,6 +80,15 @@ impl From<Error> for Problem {
             }
             Error::NoSuchComment => Self::not_found("no-such-comment", "Comment not found"),
             Error::NoSuchReport => Self::not_found("no-such-report", "Report not found"),
+            Error::NothingHeld => Self::not_found("nothing-held", "Nothing to review"),
+            Error::HeldChanged => Self::new(
+                StatusCode::CONFLICT,
+                "held-content-changed",
+                "The post was changed since it was listed",
+            ),
+            Error::OwnContent => Self::role_required(),
+            Error::Archive(invalid) => Self::invalid_parameter(invalid.to_string()),
+            Error::ForeignArchive => Self::not_yourself(),
             Error::CommentsClosed => Self::new(StatusCode::CONFLICT, "comments-closed", "The post takes no comments"),
             Error::NoSuchDraft => Self::not_found("no-such-draft", "Draft not found"),
             many @ Error::TooManyDrafts(_) => {

@@ -1,6 +1,7 @@
 //! The feed service: posts, likes, pictures, and statistics of happiness.
 
 mod app;
+mod archive;
 mod consumers;
 mod copies;
 mod domain;

@@ -5,6 +5,7 @@ mod comment;
 mod conditional;
 mod draft;
 mod happiness;
+mod held;
 mod history;
 mod image;
 mod like;
@@ -13,6 +14,7 @@ mod params;
 mod post;
 mod range;
 mod reported;
+mod transfer;
 mod view;
 
 use sosohappy_access::{Identity, protect};
@@ -52,7 +54,13 @@ pub fn routes(app: App, identity: Identity) -> OpenApiRouter {
         .routes(Class::Read.of(routes!(happiness::find_year_happiness)))
         .routes(routes!(happiness::year_review))
         .routes(routes!(happiness::find_streak))
-        .routes(Class::Read.of(routes!(reported::find_reported_content)));
+        .routes(routes!(transfer::export_feed))
+        .routes(Class::Upload.of(routes!(transfer::import_feed)))
+        .routes(Class::Read.of(routes!(reported::find_reported_content)))
+        .routes(routes!(held::find_held_feed))
+        .routes(routes!(held::find_held_comment))
+        .routes(routes!(held::decide_held_feed))
+        .routes(routes!(held::decide_held_comment));
     let open = OpenApiRouter::new().routes(Class::Read.of(routes!(image::show_image)));
     OpenApiRouter::new()
         .nest("/feed-service", protect(closed, identity).merge(open))

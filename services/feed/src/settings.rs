@@ -11,6 +11,7 @@ use sosohappy_common::settings::{
 use sosohappy_media::ImageSettings;
 
 use crate::domain::PostLimits;
+use crate::domain::word_list::ReviewSettings;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -30,6 +31,7 @@ pub struct Settings {
     pub images: ImageSettings,
     pub imported: Imported,
     pub post: PostLimits,
+    pub review: ReviewSettings,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

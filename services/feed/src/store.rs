@@ -26,6 +26,7 @@ use crate::domain::draft::{Draft, SavedDraft};
 use crate::domain::post::PostVersion;
 use crate::domain::review::ReviewedPost;
 use crate::domain::view::PostView;
+use crate::domain::word_list::WordList;
 use crate::domain::{Comment, Day, Days, NewPost, OwnPost, PageFrom, PostDate, SeenPost, Sort, Visibility, Writer};
 use crate::store::imports::Imports;
 
@@ -109,6 +110,8 @@ pub struct VisibilityChange {
     pub to: Visibility,
     /// Reserved copies of its pictures, where fewer people see it from now on.
     pub copies: Vec<Copied>,
+    /// A post with one of them is held for review before more people see it.
+    pub words: WordList,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,13 +217,15 @@ pub trait Likes: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Comments: Debug + Send + Sync {
-    /// Stores a comment on the author's post of that day, with its notice; returns its id.
+    /// Stores a comment on the author's post of that day, with its notice; returns its id. One that is held for review is seen by its writer
+    /// alone, and has no notice yet.
     async fn comment(
         &self,
         writer: &Writer,
         author: &Account,
         day: Day,
         text: &str,
+        is_held: bool,
         notice: CommentNotice<'_>,
         now: Timestamp,
     ) -> Result<i64, CommentError>;
@@ -236,6 +241,10 @@ pub trait Comments: Debug + Send + Sync {
         rows: i64,
     ) -> Result<Option<Vec<Comment>>, StoreError>;
 
+    /// How the database finds a page of comments, a line a step.
+    #[cfg(test)]
+    async fn comments_plan(&self, viewer: &Account, post: i64, from: PageFrom) -> Vec<String>;
+
     /// Deletes one's own comment, or one on one's own post; false when there is none.
     async fn delete_comment(&self, by: &Account, id: i64, now: Timestamp) -> Result<bool, StoreError>;
 
@@ -243,7 +252,7 @@ pub trait Comments: Debug + Send + Sync {
     async fn toggle_comments(&self, author: &Account, day: Day, now: Timestamp) -> Result<Option<bool>, WriteError>;
 }
 
-/// A post that somebody has saved.
+/// A bookmarked post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bookmarked {
     pub post: SeenPost,
@@ -274,6 +283,119 @@ pub trait Bookmarks: Debug + Send + Sync {
         from: PageFrom,
         rows: i64,
     ) -> Result<Vec<Bookmarked>, StoreError>;
+
+    /// How the database finds a page of bookmarks, a line a step.
+    #[cfg(test)]
+    async fn bookmarks_plan(&self, saver: &Account, today: Day, from: PageFrom) -> Vec<String>;
+}
+
+/// A post that is held for review.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPost {
+    pub id: i64,
+    pub author: Account,
+    pub date: PostDate,
+    pub text: String,
+    pub weather: String,
+    pub categories: Vec<String>,
+    pub images: Vec<ImageId>,
+    pub version: Vec<u8>,
+    pub held_at: Timestamp,
+}
+
+/// A comment that is held for review.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldComment {
+    pub id: i64,
+    pub writer: Account,
+    pub text: String,
+    /// Of the post.
+    pub author: Account,
+    /// Of the post.
+    pub date: PostDate,
+    pub held_at: Timestamp,
+}
+
+/// A moderator's decision about held content.
+#[derive(Debug, Clone, Copy)]
+pub struct Release<'a> {
+    pub moderator: &'a Account,
+    /// Whether others see it from now on.
+    pub is_released: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reviewed {
+    Decided,
+    /// Nothing of that id waits for a decision.
+    NothingHeld,
+    /// The post has another version by now.
+    Changed,
+    /// It is the moderator's own.
+    OwnContent,
+}
+
+/// Makes the notices of a decision, from the writer, the date of the post and the comment if it is about one.
+pub type ReleaseNotice<'a> = &'a (dyn Fn(&Account, PostDate, Option<&HeldComment>) -> Vec<Outgoing> + Send + Sync);
+
+/// Posts and comments with a word of the list.
+#[async_trait]
+pub trait Reviews: Debug + Send + Sync {
+    /// Up to `rows` posts that wait, the oldest first. A private post is not among them.
+    async fn held_posts(&self, from: PageFrom, rows: i64) -> Result<Vec<HeldPost>, StoreError>;
+
+    /// Up to `rows` comments that wait, the oldest first.
+    async fn held_comments(&self, from: PageFrom, rows: i64) -> Result<Vec<HeldComment>, StoreError>;
+
+    /// Who has written the comment, if it waits.
+    async fn held_comment_writer(&self, comment: i64) -> Result<Option<Account>, StoreError>;
+
+    /// Decides about this version of a post.
+    async fn decide_post(
+        &self,
+        post: i64,
+        version: &[u8],
+        release: &Release<'_>,
+        notice: ReleaseNotice<'_>,
+        now: Timestamp,
+    ) -> Result<Reviewed, StoreError>;
+
+    async fn decide_comment(
+        &self,
+        comment: i64,
+        release: &Release<'_>,
+        notice: ReleaseNotice<'_>,
+        now: Timestamp,
+    ) -> Result<Reviewed, StoreError>;
+}
+
+/// A post as its author keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportedPost {
+    pub date: PostDate,
+    pub weather: String,
+    pub happiness: i32,
+    pub text: String,
+    pub visibility: Visibility,
+    pub categories: Vec<String>,
+    pub images: Vec<ImageId>,
+    pub edited_at: Option<Timestamp>,
+    pub likes: i64,
+    pub comments: i64,
+}
+
+#[async_trait]
+pub trait Exports: Debug + Send + Sync {
+    /// Up to `rows` of the author's posts of days after this one (`yyyyMMdd`, 0 for all), in the order of their days.
+    async fn posts_to_export(&self, author: &Account, after: i64, rows: u32) -> Result<Vec<ExportedPost>, StoreError>;
+
+    async fn has_post(&self, author: &Account, day: Day) -> Result<bool, StoreError>;
+
+    /// Stores a post as [`Posts::save`] does, unless its day has one: then nothing changes, and the result is false. A draft of the day stays.
+    async fn save_new(&self, post: &NewPost, now: Timestamp) -> Result<bool, WriteError>;
+
+    /// Returns the key that signs exports: the stored one, or else `fresh`, which is stored.
+    async fn export_key(&self, fresh: [u8; 32], now: Timestamp) -> Result<[u8; 32], StoreError>;
 }
 
 /// Which views.
@@ -317,25 +439,25 @@ pub trait PostViews: Debug + Send + Sync {
     async fn views_plan(&self, viewer: &Account, of: ViewsOf<'_>, today: Day, from: PageFrom) -> Vec<String>;
 }
 
-/// Pictures that no post has: so that neither a crash nor an image store that is away leaks one for good.
+/// Pictures without a post. Neither a crash nor an unavailable image store leaks one.
 #[async_trait]
 pub trait ImageLedger: Debug + Send + Sync {
     /// Before they are uploaded: unless a post takes them until `due`, they are garbage.
     async fn reserve(&self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
 
-    /// No post will take them.
+    /// Gives up the reservation of pictures that no post will take.
     async fn give_up(&self, images: &[ImageId], now: Timestamp) -> Result<(), StoreError>;
 
     /// Whether a post had the picture and has it no more: it is served no longer, though it may not be deleted yet.
     async fn is_discarded(&self, image: ImageId) -> Result<bool, StoreError>;
 
-    /// Garbage that is due; no post takes it any more.
+    /// Returns due garbage, which no post can take any more.
     async fn garbage(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError>;
 
-    /// They are deleted.
+    /// Removes deleted pictures from the ledger.
     async fn forget(&self, images: &[ImageId]) -> Result<(), StoreError>;
 
-    /// They could not be deleted now.
+    /// Delays the next attempt to delete pictures.
     async fn postpone(&self, images: &[ImageId], due: Timestamp) -> Result<(), StoreError>;
 }
 
@@ -395,7 +517,7 @@ pub trait Erasures: Debug + Send + Sync {
     async fn forget_erasures(&self, before: Timestamp) -> Result<(), StoreError>;
 }
 
-/// What moderators decide about.
+/// Content that moderators decide about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// The author's post of that day.
@@ -419,7 +541,7 @@ pub struct HiddenPost {
     pub date: PostDate,
 }
 
-/// What was reported.
+/// Content as it was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedContent {
     pub text: String,
@@ -466,6 +588,8 @@ pub trait Store:
     + Comments
     + Bookmarks
     + PostViews
+    + Reviews
+    + Exports
     + ImageLedger
     + IdempotencyKeys
     + Categories

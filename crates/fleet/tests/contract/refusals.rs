@@ -80,7 +80,7 @@ impl Route {
                 "page" => "0",
                 "size" => "7",
                 "messageCnt" => "20",
-                "imageId" | "commentId" | "seq" | "report" => "1",
+                "imageId" | "commentId" | "postId" | "seq" | "report" => "1",
                 "reason" => "spam",
                 "action" => "dismiss",
                 "role" => "moderator",
@@ -89,7 +89,7 @@ impl Route {
                 "idList" | "messageId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest"
-                | "payload" | "app_id" | "user_id" | "referrer_type" => logs::IDENTIFIER,
+                | "version" | "payload" | "app_id" | "user_id" | "referrer_type" => logs::IDENTIFIER,
                 "password" | "newPassword" => logs::PASSWORD,
                 "code" => logs::CODE,
                 "idToken" => logs::ID_TOKEN,
@@ -122,6 +122,7 @@ impl Route {
                 | "visibility"
                 | "w"
                 | "imageList"
+                | "file"
                 | "profileImg" => return None,
                 unknown => panic!("{}: no value for the parameter {unknown}", self.path),
             };

@@ -189,7 +189,7 @@ pub(super) fn check_text(text: &str, limits: &PostLimits) -> Result<(), InvalidP
 }
 
 /// The account that writes, and the moment its token was issued. A resignation erases what was written with older tokens,
-/// whenever it was written: that tells the account that went from one that came back under the same address.
+/// whenever it was written: this separates a resigned account from a new one with the same address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
     pub account: Account,
@@ -207,6 +207,8 @@ pub struct NewPost {
     /// Earlier versions to keep of the post of the day.
     pub history: usize,
     pub key: Option<KeyedRequest>,
+    /// The version to hold for review, if the content has a word of the list.
+    pub review: Option<[u8; 32]>,
 }
 
 /// A post as its author sees it.
@@ -217,7 +219,7 @@ pub struct OwnPost {
     pub happiness: i32,
     pub text: String,
     pub visibility: Visibility,
-    /// Whether a moderator has hidden it from everybody else.
+    /// Whether it is hidden from everybody else, by a moderator or because its text waits for review.
     pub is_hidden: bool,
     pub categories: Vec<String>,
     pub images: Vec<ImageId>,

@@ -16,8 +16,15 @@ use crate::domain::{CommentText, Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
 use crate::routes::params::{CursorPage, OwnDay};
 
-/// The topic of the notice that a post's author gets of a comment.
-const NOTICE: &str = "comment";
+/// Returns the notice that a post's author gets of a comment.
+pub fn notice(author: &Account, commenter: &str, date: PostDate, comment: i64, writer: &Account) -> NoticeRaised {
+    NoticeRaised {
+        receiver: author.clone(),
+        topic: "comment".to_owned(),
+        data: json!({ "commenter": commenter, "date": i64::from(date), "commentId": comment }),
+        about: Some(writer.clone()),
+    }
+}
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -65,22 +72,14 @@ pub async fn save_comment(
     let text = params.text.check(app.settings.get().post.comment)?;
     let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
     let commenter = writer(caller);
+    let is_held = app.settings.get().review.words.is_in(text.as_str());
     let notice = |comment: i64, date: PostDate| {
-        let event = NoticeRaised {
-            receiver: author.clone(),
-            topic: NOTICE.to_owned(),
-            data: json!({
-                "commenter": params.src_nickname.as_str(),
-                "date": i64::from(date),
-                "commentId": comment,
-            }),
-            about: Some(commenter.account.clone()),
-        };
+        let event = notice(&author, params.src_nickname.as_str(), date, comment, &commenter.account);
         (author != commenter.account).then(|| Envelope::new(event, &app.context).to_outgoing())
     };
     let comment_id = app
         .store
-        .comment(&commenter, &author, day, text.as_str(), &notice, app.now())
+        .comment(&commenter, &author, day, text.as_str(), is_held, &notice, app.now())
         .await?;
     app.relay.wake();
     app.metrics.comments_saved.inc();

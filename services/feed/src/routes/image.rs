@@ -96,7 +96,7 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=315360
 const FOR_A_WHILE: HeaderValue = HeaderValue::from_static("private, max-age=600");
 
 /// How a document says that a body is bytes.
-struct BinaryBody;
+pub struct BinaryBody;
 
 impl ToSchema for BinaryBody {}
 
@@ -233,7 +233,7 @@ enum Found {
     Picture(Box<Stored>),
 }
 
-/// Finds a picture, unless its post has it no more: the id may be known to people who must not see it now.
+/// Finds a picture, unless it was removed from its post: former viewers may still know the id.
 async fn look(app: &App, image: ImageId, width: Option<Width>, known: bool) -> Result<Option<Found>, Error> {
     if app.store.is_discarded(image).await? {
         return Ok(None);

@@ -43,7 +43,7 @@ pub struct OwnFeed {
     /// `friends` where only friends see the post; left out where `isPublic` says who sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     visibility: Option<Visibility>,
-    /// True while a moderator has hidden the post from everybody else; left out otherwise.
+    /// True while the post is hidden from everybody else, by a moderator or because its text waits for review; left out otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     is_hidden: bool,
@@ -107,7 +107,7 @@ pub struct SaveFeed {
 pub struct SaveFeedForm {
     #[serde(flatten)]
     feed: SaveFeed,
-    /// JPEG, PNG, GIF or WebP; at most 10 of them, unless set otherwise.
+    /// JPEG, PNG, GIF, WebP or HEIC; at most 10 of them, unless set otherwise.
     #[schema(rename = "imageList", value_type = Vec<String>, format = Binary, required = false)]
     image_list: Vec<Vec<u8>>,
 }
@@ -165,6 +165,7 @@ pub async fn save_feed(
         visibility: Visibility::asked(params.visibility, params.is_public),
     };
     let content = content.check(&settings.post, app.today())?;
+    let review = content.to_review(&settings.review.words);
     let key = IdempotencyKey::of(&headers)?;
     let files = files.take("imageList");
     let uploads = digest(files.clone()).await?;
@@ -173,6 +174,7 @@ pub async fn save_feed(
         author: writer(caller),
         key: key.map(|key| KeyedRequest::new(key, &content, uploads, expires_at)),
         content,
+        review,
         images: Vec::new(),
         uploads,
         history: settings.post.history,
@@ -225,7 +227,7 @@ async fn sanitize(app: &App, parts: Vec<Bytes>) -> Result<Vec<Picture>, Error> {
 }
 
 /// Stores the pictures under ids that are written down first, so that whatever happens on the way none is left over.
-async fn upload(app: &App, pictures: &[Picture]) -> Result<Vec<ImageId>, Error> {
+pub async fn upload(app: &App, pictures: &[Picture]) -> Result<Vec<ImageId>, Error> {
     if pictures.is_empty() {
         return Ok(Vec::new());
     }
@@ -242,7 +244,7 @@ async fn upload(app: &App, pictures: &[Picture]) -> Result<Vec<ImageId>, Error> 
 }
 
 /// At once rather than when the reservation ends; that will do where this fails.
-async fn give_up(app: &App, images: &[ImageId]) {
+pub async fn give_up(app: &App, images: &[ImageId]) {
     if images.is_empty() {
         return;
     }
@@ -326,7 +328,12 @@ pub async fn update_public_status(
         } else {
             Vec::new()
         };
-        let change = VisibilityChange { from, to, copies };
+        let change = VisibilityChange {
+            from,
+            to,
+            copies,
+            words: app.settings.get().review.words.clone(),
+        };
         let toggled = app.store.set_visibility(&caller.account, day, &change, app.now()).await;
         if !matches!(toggled, Ok(Toggled::Done)) {
             let new: Vec<_> = change.copies.iter().map(|copied| copied.new).collect();

@@ -10,6 +10,8 @@ mod comments;
 mod drafts;
 #[path = "sql/erasures.rs"]
 mod erasures;
+#[path = "sql/exports.rs"]
+mod exports;
 #[path = "sql/friends.rs"]
 mod friends;
 #[path = "sql/idempotency.rs"]
@@ -28,6 +30,8 @@ mod post_events;
 mod posts;
 #[path = "sql/public.rs"]
 mod public;
+#[path = "sql/reviews.rs"]
+mod reviews;
 #[path = "sql/versions.rs"]
 mod versions;
 #[path = "sql/views.rs"]
@@ -83,6 +87,14 @@ impl Ping for SqlStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }
+}
+
+/// Runs a statement that explains another one; returns a line a step.
+#[cfg(test)]
+async fn plan(reader: &engine::Pool, explain: &mut Query) -> Vec<String> {
+    let steps = explain.build().fetch_all(reader).await;
+    let steps = steps.expect("the database explains");
+    steps.iter().map(super::plan_step).collect()
 }
 
 /// Refuses a writer whose token is from before the last resignation of the account; the last thing a write does before it commits.

@@ -32,6 +32,7 @@ on_both_engines!(
     a_change_that_cannot_be_read_is_put_aside,
     pages_are_read_off_an_index,
     posts_of_friends_are_read_off_an_index,
+    comments_and_bookmarks_are_read_off_an_index,
 );
 
 async fn store(bed: &Bed) -> Arc<dyn Store> {
@@ -76,6 +77,7 @@ pub(super) fn post(author: &Writer, date: i64, categories: &[&str], images: &[Im
         uploads: None,
         history: 2,
         key: None,
+        review: None,
     }
 }
 
@@ -529,6 +531,53 @@ async fn posts_of_friends_are_read_off_an_index(bed: Bed) {
             assert!(!step.contains("filesort") && !step.contains(" ALL "), "{plan:#?}");
         }
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:#?}");
+    }
+}
+
+/// As [`pages_are_read_off_an_index`]: no step reads all comments of a post, or all bookmarks of a person, to find a page.
+async fn comments_and_bookmarks_are_read_off_an_index(bed: Bed) {
+    let store = store(&bed).await;
+    fill_with_posts(&bed).await;
+    let numbers = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) SELECT";
+    let comments = format!(
+        "INSERT INTO post_comment (post_id, account, text, written_at, made_at) {numbers} 1 + n % 5, 'p1@example.com+kakao', 'text', n, 0 FROM n"
+    );
+    let bookmarks = format!(
+        "INSERT INTO post_bookmark (post_id, account, saved_at, made_at) {numbers} n, CONCAT('p', n % 3, '@example.com+kakao'), n, 0 FROM n"
+    );
+    bed.sql("feed", comments.leak()).await;
+    bed.sql("feed", bookmarks.leak()).await;
+    let analyze = ["ANALYZE", "ANALYZE TABLE post_comment, post_bookmark"][usize::from(bed.kafka().is_some())];
+    bed.sql("feed", analyze).await;
+    let (viewer, today) = (writer("p1", 0).account, Day::try_from(20_260_101).unwrap());
+    let deep = Cursor {
+        rank: 0,
+        date: 500,
+        id: 500,
+    };
+    for from in [PageFrom::Offset(0), PageFrom::After(deep)] {
+        for (table, index, plan) in [
+            ("c", "post_comment_post_id", store.comments_plan(&viewer, 3, from).await),
+            (
+                "m",
+                "post_bookmark_account",
+                store.bookmarks_plan(&viewer, today, from).await,
+            ),
+        ] {
+            let begins = [format!("{table} "), format!("SEARCH {table} "), format!("SCAN {table}")];
+            let reads: Vec<_> = plan
+                .iter()
+                .filter(|step| begins.iter().any(|begin| step.starts_with(begin)))
+                .collect();
+            assert_eq!(reads.len(), 1, "{plan:#?}");
+            assert!(is_read_by(reads[0], index), "{plan:#?}");
+            assert!(
+                !plan
+                    .iter()
+                    .any(|step| step.contains("filesort") || step.contains("TEMP B-TREE")),
+                "{plan:#?}"
+            );
+        }
     }
 }
 

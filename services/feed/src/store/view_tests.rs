@@ -9,6 +9,7 @@ use sosohappy_testkit::{Bed, on_both_engines};
 use super::tests::{at, erase, event, fill_with_posts, is_read_by, opened, post, writer};
 use super::{Content, Decision, Opened, ViewsOf, VisibilityChange, WriteError};
 use crate::domain::view::PostView;
+use crate::domain::word_list::WordList;
 use crate::domain::{Cursor, Day, Days, PageFrom, PostDate, Visibility, Writer};
 
 on_both_engines!(
@@ -120,7 +121,7 @@ impl History<'_> {
             }
             Step::Comment(who, author, number) => {
                 let (commenter, author) = (self.person(who), Self::account(author));
-                let comment = store.comment(&commenter, &author, day(number), "축하", &|_, _| None, now);
+                let comment = store.comment(&commenter, &author, day(number), "축하", false, &|_, _| None, now);
                 self.comments.extend(comment.await.ok());
             }
             Step::DeleteComment(number) => {
@@ -135,7 +136,13 @@ impl History<'_> {
                 let author = Self::account(author);
                 if let Some((from, _)) = store.visibility(&author, day(number)).await.unwrap() {
                     let copies = Vec::new();
-                    let change = VisibilityChange { from, to, copies };
+                    let words = WordList::default();
+                    let change = VisibilityChange {
+                        from,
+                        to,
+                        copies,
+                        words,
+                    };
                     store.set_visibility(&author, day(number), &change, now).await.unwrap();
                 }
             }

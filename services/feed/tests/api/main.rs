@@ -17,6 +17,8 @@ mod others;
 mod posts;
 mod repeats;
 mod resign;
+mod reviews;
+mod transfer;
 mod views;
 
 use std::io::Cursor;

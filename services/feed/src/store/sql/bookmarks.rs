@@ -68,29 +68,41 @@ impl Bookmarks for SqlStore {
         from: PageFrom,
         rows: i64,
     ) -> Result<Vec<Bookmarked>, StoreError> {
-        let (_, latest) = today.dates();
-        let mut query = Query::new(public::SEEN);
-        query.push_bind(saver.as_str());
-        query.push(") AS is_liked, m.saved_at FROM post_bookmark m JOIN post p ON p.id = m.post_id WHERE m.account = ");
-        query.push_bind(saver.as_str());
-        if let PageFrom::After(Cursor { date: saved_at, id, .. }) = from {
-            query.push(" AND m.saved_at <= ").push_bind(saved_at);
-            query.push(" AND (m.saved_at < ").push_bind(saved_at);
-            query.push(" OR m.post_id < ").push_bind(id).push(")");
-        }
-        query.push(" AND (p.account = ").push_bind(saver.as_str());
-        query.push(" OR (p.friend_date <= ").push_bind(latest).push(" AND ");
-        public::push_seen_by(&mut query, saver, "p");
-        query.push("))");
-        public::push_not_blocked(&mut query, saver, "p.account");
-        query
-            .push(" ORDER BY m.saved_at DESC, m.post_id DESC LIMIT ")
-            .push_bind(rows);
-        if let PageFrom::Offset(offset) = from {
-            query.push(" OFFSET ").push_bind(offset);
-        }
+        let mut query = Query::new("");
+        push_bookmarks(&mut query, saver, today, from, rows);
         let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter().map(bookmarked).collect()
+    }
+
+    #[cfg(test)]
+    async fn bookmarks_plan(&self, saver: &Account, today: Day, from: PageFrom) -> Vec<String> {
+        let mut query = Query::new(super::super::EXPLAIN);
+        push_bookmarks(&mut query, saver, today, from, 8);
+        super::plan(self.database.reader(), &mut query).await
+    }
+}
+
+/// Posts that the person has saved and still sees, behind the cursor, the one saved last first.
+fn push_bookmarks(query: &mut Query, saver: &Account, today: Day, from: PageFrom, rows: i64) {
+    let (_, latest) = today.dates();
+    query.push(public::SEEN).push_bind(saver.as_str());
+    query.push(") AS is_liked, m.saved_at FROM post_bookmark m JOIN post p ON p.id = m.post_id WHERE m.account = ");
+    query.push_bind(saver.as_str());
+    if let PageFrom::After(Cursor { date: saved_at, id, .. }) = from {
+        query.push(" AND m.saved_at <= ").push_bind(saved_at);
+        query.push(" AND (m.saved_at < ").push_bind(saved_at);
+        query.push(" OR m.post_id < ").push_bind(id).push(")");
+    }
+    query.push(" AND (p.account = ").push_bind(saver.as_str());
+    query.push(" OR (p.friend_date <= ").push_bind(latest).push(" AND ");
+    public::push_seen_by(query, saver, "p");
+    query.push("))");
+    public::push_not_blocked(query, saver, "p.account");
+    query
+        .push(" ORDER BY m.saved_at DESC, m.post_id DESC LIMIT ")
+        .push_bind(rows);
+    if let PageFrom::Offset(offset) = from {
+        query.push(" OFFSET ").push_bind(offset);
     }
 }
 

@@ -7,7 +7,7 @@ use sosohappy_events::types::PostChange;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{BATCH, Query, Row, SqlStore, account, engine, instant, last_id, likes, post_events, public};
+use super::{BATCH, Query, Row, SqlStore, account, engine, instant, last_id, likes, post_events, public, reviews};
 use crate::domain::{Comment, Cursor, Day, PageFrom, Writer};
 use crate::store::{CommentError, CommentNotice, Comments, WriteError};
 
@@ -19,6 +19,7 @@ impl Comments for SqlStore {
         author: &Account,
         day: Day,
         text: &str,
+        is_held: bool,
         notice: CommentNotice<'_>,
         now: Timestamp,
     ) -> Result<i64, CommentError> {
@@ -43,6 +44,9 @@ impl Comments for SqlStore {
             .await
             .map_err(StoreError::from)?;
             let id = last_id(&inserted);
+            if is_held {
+                reviews::hold_comment(&mut tx, id, now).await?;
+            }
             recount(&mut tx, &[post.id]).await?;
             let told = post_events::Told {
                 change: PostChange::Commented,
@@ -50,7 +54,10 @@ impl Comments for SqlStore {
                 comment: Some(id),
             };
             self.tell(&mut tx, &[post.id], &told, now).await?;
-            if let Some(record) = notice(id, post.date) {
+            // The author hears of a held one when it is released.
+            if let Some(record) = notice(id, post.date)
+                && !is_held
+            {
                 engine::enqueue(&mut tx, &record, now).await?;
             }
             super::still_here(&mut tx, writer).await?;
@@ -86,24 +93,17 @@ impl Comments for SqlStore {
         let Some(post) = post else {
             return Ok(None);
         };
-        let after = match from {
-            PageFrom::After(Cursor { id, .. }) => id,
-            PageFrom::Offset(_) => 0,
-        };
-        let mut query =
-            Query::new("SELECT c.id, c.account, c.text, c.written_at FROM post_comment c WHERE c.post_id = ");
-        query.push_bind(post).push(" AND c.id > ").push_bind(after);
-        public::push_not_blocked(&mut query, viewer, "c.account");
-        query
-            .push(" AND (c.account = ")
-            .push_bind(viewer.as_str())
-            .push(" OR NOT EXISTS (SELECT 1 FROM comment_moderation h WHERE h.hidden = 1 AND h.comment_id = c.id))");
-        query.push(" ORDER BY c.id LIMIT ").push_bind(rows);
-        if let PageFrom::Offset(offset) = from {
-            query.push(" OFFSET ").push_bind(offset);
-        }
+        let mut query = Query::new("");
+        push_comments(&mut query, viewer, post, from, rows);
         let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter().map(comment).collect::<Result<_, _>>().map(Some)
+    }
+
+    #[cfg(test)]
+    async fn comments_plan(&self, viewer: &Account, post: i64, from: PageFrom) -> Vec<String> {
+        let mut query = Query::new(super::super::EXPLAIN);
+        push_comments(&mut query, viewer, post, from, 8);
+        super::plan(self.database.reader(), &mut query).await
     }
 
     async fn delete_comment(&self, by: &Account, id: i64, now: Timestamp) -> Result<bool, StoreError> {
@@ -170,6 +170,25 @@ impl Comments for SqlStore {
             Ok(Some(!takes))
         })
         .await
+    }
+}
+
+/// Comments of a post behind the cursor, oldest first, as far as the viewer sees them.
+fn push_comments(query: &mut Query, viewer: &Account, post: i64, from: PageFrom, rows: i64) {
+    let after = match from {
+        PageFrom::After(Cursor { id, .. }) => id,
+        PageFrom::Offset(_) => 0,
+    };
+    query.push("SELECT c.id, c.account, c.text, c.written_at FROM post_comment c WHERE c.post_id = ");
+    query.push_bind(post).push(" AND c.id > ").push_bind(after);
+    public::push_not_blocked(query, viewer, "c.account");
+    query.push(" AND (c.account = ").push_bind(viewer.as_str()).push(
+        " OR (NOT EXISTS (SELECT 1 FROM comment_moderation h WHERE h.hidden = 1 AND h.comment_id = c.id) \
+         AND NOT EXISTS (SELECT 1 FROM comment_review r WHERE r.held = 1 AND r.comment_id = c.id)))",
+    );
+    query.push(" ORDER BY c.id LIMIT ").push_bind(rows);
+    if let PageFrom::Offset(offset) = from {
+        query.push(" OFFSET ").push_bind(offset);
     }
 }
 

@@ -53,6 +53,12 @@ impl Erasures for SqlStore {
                     .execute(&mut *tx)
                     .await?;
             }
+            for statement in [
+                "UPDATE post_review SET decided_by = NULL WHERE decided_by = ?",
+                "UPDATE comment_review SET decided_by = NULL WHERE decided_by = ?",
+            ] {
+                sqlx::query(statement).bind(account.as_str()).execute(&mut *tx).await?;
+            }
             engine::note_erasure(&mut tx, now).await?;
             engine::enqueue(&mut tx, receipt, now).await?;
             Ok(tx.commit().await?)

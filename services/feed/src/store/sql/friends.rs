@@ -111,8 +111,6 @@ impl SqlStore {
         let mut query = Query::new(super::super::EXPLAIN);
         let today = Day::try_from(20_260_101).expect("a day");
         push_newest_of_each(&mut query, friends, begin(today, from), rows);
-        let steps = query.build().fetch_all(self.database.reader()).await;
-        let steps = steps.expect("the database explains");
-        steps.iter().map(super::super::plan_step).collect()
+        super::plan(self.database.reader(), &mut query).await
     }
 }

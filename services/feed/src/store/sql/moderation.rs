@@ -200,7 +200,7 @@ impl SqlStore {
             ),
             None => (false, i64::MIN, false),
         };
-        // What is delivered again or late changes nothing, but a hidden post may still wait for the new ids of its pictures.
+        // A duplicate or late decision changes nothing, but a hidden post may still wait for the new ids of its pictures.
         let is_news = decision.at.as_millisecond() > changed_at;
         let hidden = if is_news { decision.hidden } else { hidden };
         if is_news {
@@ -281,10 +281,12 @@ impl SqlStore {
     }
 }
 
-/// The post of that name in the query is not hidden. The table holds few rows, and the primary key finds them.
+/// The post of that name in the query is neither hidden nor held for review. The tables hold few rows, and their primary keys find them.
 pub(super) fn push_not_hidden(query: &mut Query, post: &'static str) {
     query
         .push(" AND NOT EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = ")
+        .push(post)
+        .push(".id) AND NOT EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = ")
         .push(post)
         .push(".id)");
 }

@@ -100,7 +100,8 @@ pub(super) async fn advance(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<Po
     let mut query = Query::new(
         "SELECT id, account, date, is_public, friend_date, likes, comments, revision, \
          (SELECT COUNT(*) FROM post_bookmark m WHERE m.post_id = post.id) AS bookmarks, \
-         EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) AS is_hidden FROM post WHERE id IN ",
+         (EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) \
+         OR EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = post.id)) AS is_hidden FROM post WHERE id IN ",
     );
     push_ids(&mut query, posts);
     let rows = query.push(" ORDER BY id").build().fetch_all(&mut **tx).await?;

@@ -13,20 +13,21 @@ use sqlx::Row as _;
 
 use super::{
     Query, Row, SqlStore, account, categories, date, drafts, engine, friends_mark, idempotency, images, last_id,
-    public, read_list, versions, visibility, write_list,
+    public, read_list, reviews, versions, visibility, write_list,
 };
 use crate::domain::companions::Change;
 use crate::domain::post::PostVersion;
 use crate::domain::review::ReviewedPost;
+use crate::domain::word_list::version_of;
 use crate::domain::{Day, Days, NewPost, OwnPost, PageFrom, SeenPost, Visibility};
 use crate::store::{Copied, Posts, Saved, Shown, Toggled, VisibilityChange, WriteError};
 
-const ONE_A_DAY: &str = "post_account_day";
+pub(super) const ONE_A_DAY: &str = "post_account_day";
 
 #[async_trait]
 impl Posts for SqlStore {
     async fn save(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
-        retrying(async || match self.insert(post, now).await {
+        retrying(async || match self.insert(post, Drafts::Deleted, now).await {
             Err(WriteError::Store(StoreError::Conflict(rule))) if rule == ONE_A_DAY => self.replace(post, now).await,
             done => done,
         })
@@ -53,7 +54,8 @@ impl Posts for SqlStore {
         let reader = self.database.reader();
         let rows = sqlx::query(
             "SELECT id, date, weather, happiness, text, is_public, friend_date, categories, images, edited_at, \
-             EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) AS is_hidden FROM post \
+             (EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) \
+             OR EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = post.id)) AS is_hidden FROM post \
              WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day DESC",
         )
         .bind(author.as_str())
@@ -101,7 +103,12 @@ impl Posts for SqlStore {
         let new: Vec<ImageId> = change.copies.iter().map(|copied| copied.new).collect();
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let Some(post) = locked(&mut tx, author, day).await? else {
+            let Some(Locked {
+                held: post,
+                text,
+                weather,
+            }) = locked(&mut tx, author, day).await?
+            else {
                 tx.rollback().await.map_err(StoreError::from)?;
                 return Ok(Toggled::NoPost);
             };
@@ -131,6 +138,11 @@ impl Posts for SqlStore {
                 images::take(&mut tx, &new).await?;
                 images::discard(&mut tx, &former, now).await?;
             }
+            // The list may have got the word since the post was saved.
+            if change.to < change.from && change.words.is_in_post(&text, &post.categories, &weather) {
+                let version = version_of(&text, &post.categories, &weather);
+                reviews::hold_post(&mut tx, post.id, Some(&version), now).await?;
+            }
             self.tell(&mut tx, &[post.id], &PostChange::Changed.into(), now).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Toggled::Done)
@@ -141,7 +153,7 @@ impl Posts for SqlStore {
     async fn delete(&self, author: &Account, day: Day, now: Timestamp) -> Result<bool, StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let Some(post) = locked(&mut tx, author, day).await? else {
+            let Some(Locked { held: post, .. }) = locked(&mut tx, author, day).await? else {
                 tx.rollback().await?;
                 return Ok(false);
             };
@@ -222,7 +234,7 @@ impl Posts for SqlStore {
 
 impl SqlStore {
     /// The common case first: most saves are the first of their day.
-    async fn insert(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
+    pub(super) async fn insert(&self, post: &NewPost, drafts: Drafts, now: Timestamp) -> Result<Saved, WriteError> {
         let content = &post.content;
         let categories = content.category_names();
         let mut tx = self.database.begin().await?;
@@ -261,7 +273,7 @@ impl SqlStore {
             post: id,
             is_public: content.visibility.is_public(),
             is_for_friends: content.visibility == Visibility::Friends,
-            is_hidden: false,
+            is_hidden: post.review.is_some(),
             likes: 0,
             bookmarks: 0,
             comments: 0,
@@ -271,8 +283,11 @@ impl SqlStore {
         };
         let record = Envelope::new(event, &self.context).to_outgoing();
         engine::enqueue(&mut tx, &record, now).await?;
+        if let Some(version) = &post.review {
+            reviews::hold_post(&mut tx, id, Some(version), now).await?;
+        }
         categories::record(&mut tx, &[Change::came(&categories, content.happiness)]).await?;
-        finish(tx, post).await
+        finish(tx, post, drafts).await
     }
 
     async fn replace(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
@@ -318,8 +333,9 @@ impl SqlStore {
             categories::record(&mut tx, &changes).await?;
         }
         images::discard(&mut tx, &old.images, now).await?;
+        reviews::hold_post(&mut tx, old.id, post.review.as_ref(), now).await?;
         self.tell(&mut tx, &[old.id], &PostChange::Changed.into(), now).await?;
-        finish(tx, post).await
+        finish(tx, post, Drafts::Deleted).await
     }
 
     /// Likers by post, in the order of their likes, without those who are in a block with the author.
@@ -345,7 +361,7 @@ impl SqlStore {
     }
 }
 
-/// The post has the copies. The legacy ids of its pictures name them, too: those are answered to people only who may see the post.
+/// Gives a post the copies as its pictures, also under their legacy ids, which are answered only to accounts that may see the post.
 pub(super) async fn give_new_ids(tx: &mut engine::Tx, post: i64, copies: &[Copied]) -> Result<(), StoreError> {
     let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
     sqlx::query("UPDATE post SET images = ? WHERE id = ?")
@@ -371,10 +387,20 @@ async fn is_stored(tx: &mut engine::Tx, post: &NewPost, now: Timestamp) -> Resul
     }
 }
 
+/// Effect of a save on the draft of its day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drafts {
+    Deleted,
+    /// The draft is not of the post that is saved.
+    Kept,
+}
+
 /// The last steps of every save that is stored.
-async fn finish(mut tx: engine::Tx, post: &NewPost) -> Result<Saved, WriteError> {
+async fn finish(mut tx: engine::Tx, post: &NewPost, drafts: Drafts) -> Result<Saved, WriteError> {
     images::take(&mut tx, &post.images).await?;
-    drafts::delete(&mut tx, &post.author.account, post.content.date.day()).await?;
+    if drafts == Drafts::Deleted {
+        drafts::delete(&mut tx, &post.author.account, post.content.date.day()).await?;
+    }
     if let Some(keyed) = &post.key {
         idempotency::store(&mut tx, &post.author, keyed).await?;
     }
@@ -479,21 +505,31 @@ pub(super) fn held(row: &Row) -> Result<Held, StoreError> {
     })
 }
 
-async fn locked(tx: &mut engine::Tx, author: &Account, day: Day) -> Result<Option<Held>, StoreError> {
-    let mut query =
-        Query::new("SELECT id, is_public, friend_date, happiness, categories, images FROM post WHERE account = ");
+async fn locked(tx: &mut engine::Tx, author: &Account, day: Day) -> Result<Option<Locked>, StoreError> {
+    let mut query = Query::new(
+        "SELECT id, is_public, friend_date, happiness, categories, images, text, weather FROM post WHERE account = ",
+    );
     query
         .push_bind(author.as_str())
         .push(" AND day = ")
         .push_bind(i32::from(day))
         .push(engine::FOR_UPDATE);
-    query
-        .build()
-        .fetch_optional(&mut **tx)
-        .await?
-        .as_ref()
-        .map(held)
-        .transpose()
+    let row = query.build().fetch_optional(&mut **tx).await?;
+    row.map(|row| {
+        Ok(Locked {
+            held: held(&row)?,
+            text: row.try_get("text")?,
+            weather: row.try_get("weather")?,
+        })
+    })
+    .transpose()
+}
+
+/// A post whose row is locked.
+struct Locked {
+    held: Held,
+    text: String,
+    weather: String,
 }
 
 fn own_post(row: &Row, likers: Vec<Account>) -> Result<OwnPost, StoreError> {

@@ -28,8 +28,7 @@ pub(super) async fn page(
 pub(super) async fn plan(reader: &engine::Pool, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String> {
     let mut query = Query::new(super::super::EXPLAIN);
     push_page(&mut query, shown, from, rows);
-    let steps = query.build().fetch_all(reader).await.expect("the database explains");
-    steps.iter().map(super::super::plan_step).collect()
+    super::plan(reader, &mut query).await
 }
 
 /// The date of a post in the index that a list is read off: of one author, those that friends see are in it too.

@@ -158,9 +158,7 @@ impl PostViews for SqlStore {
     async fn views_plan(&self, viewer: &Account, of: ViewsOf<'_>, today: Day, from: PageFrom) -> Vec<String> {
         let mut query = Query::new(super::super::EXPLAIN);
         push_page(&mut query, viewer, of, today, from, 8);
-        let steps = query.build().fetch_all(self.database.reader()).await;
-        let steps = steps.expect("the database explains");
-        steps.iter().map(super::super::plan_step).collect()
+        super::plan(self.database.reader(), &mut query).await
     }
 }
 

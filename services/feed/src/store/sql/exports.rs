@@ -1,0 +1,89 @@
+//! Posts for their author to keep, and back.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_store::{PRIMARY, StoreError, retrying};
+use sqlx::Row as _;
+
+use super::posts::{Drafts, ONE_A_DAY};
+use super::{SqlStore, date, read_list, visibility};
+use crate::domain::{Day, NewPost};
+use crate::store::{ExportedPost, Exports, Saved, WriteError};
+
+#[async_trait]
+impl Exports for SqlStore {
+    async fn posts_to_export(&self, author: &Account, after: i64, rows: u32) -> Result<Vec<ExportedPost>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT date, weather, happiness, text, is_public, friend_date, categories, images, edited_at, likes, comments \
+             FROM post WHERE account = ? AND day > ? ORDER BY day LIMIT ?",
+        )
+        .bind(author.as_str())
+        .bind(after)
+        .bind(i64::from(rows))
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let edited_at: Option<i64> = row.try_get("edited_at")?;
+                Ok(ExportedPost {
+                    date: date(row)?,
+                    weather: row.try_get("weather")?,
+                    happiness: row.try_get("happiness")?,
+                    text: row.try_get("text")?,
+                    visibility: visibility(row)?,
+                    categories: read_list(row, "categories")?,
+                    images: read_list(row, "images")?,
+                    edited_at: edited_at
+                        .map(Timestamp::from_millisecond)
+                        .transpose()
+                        .map_err(|_| StoreError::corrupt("a time in the database is not one"))?,
+                    likes: row.try_get("likes")?,
+                    comments: row.try_get("comments")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn has_post(&self, author: &Account, day: Day) -> Result<bool, StoreError> {
+        let post: Option<i64> = sqlx::query_scalar("SELECT id FROM post WHERE account = ? AND day = ?")
+            .bind(author.as_str())
+            .bind(i32::from(day))
+            .fetch_optional(self.database.reader())
+            .await?;
+        Ok(post.is_some())
+    }
+
+    async fn save_new(&self, post: &NewPost, now: Timestamp) -> Result<bool, WriteError> {
+        retrying(async || match self.insert(post, Drafts::Kept, now).await {
+            Ok(Saved::Stored) => Ok(true),
+            Ok(Saved::Repeated) => Ok(false),
+            Err(WriteError::Store(StoreError::Conflict(rule))) if rule == ONE_A_DAY => Ok(false),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn export_key(&self, fresh: [u8; 32], now: Timestamp) -> Result<[u8; 32], StoreError> {
+        retrying(async || {
+            let known: Option<Vec<u8>> = sqlx::query_scalar("SELECT secret FROM export_key WHERE id = 1")
+                .fetch_optional(self.database.reader())
+                .await?;
+            if let Some(known) = known {
+                let key = known.try_into();
+                return key.map_err(|_| StoreError::corrupt("the key of exports is not one"));
+            }
+            let mut tx = self.database.begin().await?;
+            sqlx::query("INSERT INTO export_key (id, secret, made_at) VALUES (1, ?, ?)")
+                .bind(&fresh[..])
+                .bind(now.as_millisecond())
+                .execute(&mut *tx)
+                .await
+                // Another replica was quicker: the next try reads its key.
+                .map_err(|error| StoreError::from(error).retry_if_taken(&[PRIMARY]))?;
+            tx.commit().await?;
+            Ok(fresh)
+        })
+        .await
+    }
+}

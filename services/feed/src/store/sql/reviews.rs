@@ -1,0 +1,245 @@
+//! Posts and comments with a word of the list, which wait for a moderator.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::types::PostChange;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+
+use super::post_events::Told;
+use super::{Query, Row, SqlStore, account, date, engine, instant, likes, read_list};
+use crate::domain::{Cursor, PageFrom};
+use crate::store::{HeldComment, HeldPost, Release, ReleaseNotice, Reviewed, Reviews};
+
+#[async_trait]
+impl Reviews for SqlStore {
+    async fn held_posts(&self, from: PageFrom, rows: i64) -> Result<Vec<HeldPost>, StoreError> {
+        // Private posts are not reviewed.
+        let mut query = Query::new(
+            "SELECT p.id, p.account, p.date, p.text, p.weather, p.categories, p.images, r.version, r.waiting_since \
+             FROM post_review r JOIN post p ON p.id = r.post_id WHERE p.friend_date IS NOT NULL",
+        );
+        push_waiting(&mut query, "r.post_id", from, rows);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(HeldPost {
+                    id: row.try_get("id")?,
+                    author: account(row, "account")?,
+                    date: date(row)?,
+                    text: row.try_get("text")?,
+                    weather: row.try_get("weather")?,
+                    categories: read_list(row, "categories")?,
+                    images: read_list(row, "images")?,
+                    version: row.try_get("version")?,
+                    held_at: instant(row, "waiting_since")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn held_comments(&self, from: PageFrom, rows: i64) -> Result<Vec<HeldComment>, StoreError> {
+        let mut query = Query::new(
+            "SELECT c.id, c.account, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
+             JOIN post_comment c ON c.id = r.comment_id JOIN post p ON p.id = c.post_id WHERE 1 = 1",
+        );
+        push_waiting(&mut query, "r.comment_id", from, rows);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        rows.iter().map(held_comment).collect()
+    }
+
+    async fn held_comment_writer(&self, comment: i64) -> Result<Option<Account>, StoreError> {
+        let row = sqlx::query(
+            "SELECT c.account FROM comment_review r JOIN post_comment c ON c.id = r.comment_id \
+             WHERE r.comment_id = ? AND r.waiting_since IS NOT NULL",
+        )
+        .bind(comment)
+        .fetch_optional(self.database.reader())
+        .await?;
+        row.map(|row| account(&row, "account")).transpose()
+    }
+
+    async fn decide_post(
+        &self,
+        post: i64,
+        version: &[u8],
+        release: &Release<'_>,
+        notice: ReleaseNotice<'_>,
+        now: Timestamp,
+    ) -> Result<Reviewed, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            likes::lock(&mut tx, &[post]).await?;
+            let row = sqlx::query(
+                "SELECT p.account, p.date, r.version FROM post_review r JOIN post p ON p.id = r.post_id \
+                 WHERE r.post_id = ? AND r.waiting_since IS NOT NULL",
+            )
+            .bind(post)
+            .fetch_optional(&mut *tx)
+            .await?;
+            let Some(row) = row else {
+                return Ok(Reviewed::NothingHeld);
+            };
+            let author = account(&row, "account")?;
+            if author == *release.moderator {
+                return Ok(Reviewed::OwnContent);
+            }
+            if row.try_get::<Vec<u8>, _>("version")? != version {
+                return Ok(Reviewed::Changed);
+            }
+            decide(&mut tx, "post_review", "post_id", post, release, now).await?;
+            if release.is_released {
+                self.tell(&mut tx, &[post], &PostChange::Restored.into(), now).await?;
+            }
+            for record in notice(&author, date(&row)?, None) {
+                engine::enqueue(&mut tx, &record, now).await?;
+            }
+            tx.commit().await?;
+            Ok(Reviewed::Decided)
+        })
+        .await
+    }
+
+    async fn decide_comment(
+        &self,
+        comment: i64,
+        release: &Release<'_>,
+        notice: ReleaseNotice<'_>,
+        now: Timestamp,
+    ) -> Result<Reviewed, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let post: Option<i64> = sqlx::query_scalar("SELECT post_id FROM post_comment WHERE id = ?")
+                .bind(comment)
+                .fetch_optional(&mut *tx)
+                .await?;
+            let Some(post) = post else {
+                return Ok(Reviewed::NothingHeld);
+            };
+            likes::lock(&mut tx, &[post]).await?;
+            let row = sqlx::query(
+                "SELECT c.id, c.account, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
+                 JOIN post_comment c ON c.id = r.comment_id JOIN post p ON p.id = c.post_id \
+                 WHERE r.comment_id = ? AND r.waiting_since IS NOT NULL",
+            )
+            .bind(comment)
+            .fetch_optional(&mut *tx)
+            .await?;
+            let Some(held) = row.as_ref().map(held_comment).transpose()? else {
+                return Ok(Reviewed::NothingHeld);
+            };
+            if held.writer == *release.moderator {
+                return Ok(Reviewed::OwnContent);
+            }
+            decide(&mut tx, "comment_review", "comment_id", comment, release, now).await?;
+            if release.is_released {
+                let told = Told {
+                    change: PostChange::CommentChanged,
+                    actor: None,
+                    comment: Some(comment),
+                };
+                self.tell(&mut tx, &[post], &told, now).await?;
+            }
+            for record in notice(&held.writer, held.date, Some(&held)) {
+                engine::enqueue(&mut tx, &record, now).await?;
+            }
+            tx.commit().await?;
+            Ok(Reviewed::Decided)
+        })
+        .await
+    }
+}
+
+/// The oldest first, behind the cursor.
+fn push_waiting(query: &mut Query, id: &'static str, from: PageFrom, rows: i64) {
+    let cursor = match from {
+        PageFrom::After(cursor) => cursor,
+        PageFrom::Offset(_) => Cursor {
+            rank: 0,
+            date: i64::MIN,
+            id: i64::MIN,
+        },
+    };
+    query.push(" AND r.waiting_since >= ").push_bind(cursor.date);
+    query.push(" AND (r.waiting_since > ").push_bind(cursor.date);
+    query.push(" OR ").push(id).push(" > ").push_bind(cursor.id);
+    query
+        .push(") ORDER BY r.waiting_since, ")
+        .push(id)
+        .push(" LIMIT ")
+        .push_bind(rows);
+}
+
+fn held_comment(row: &Row) -> Result<HeldComment, StoreError> {
+    Ok(HeldComment {
+        id: row.try_get("id")?,
+        writer: account(row, "account")?,
+        text: row.try_get("text")?,
+        author: account(row, "author")?,
+        date: date(row)?,
+        held_at: instant(row, "waiting_since")?,
+    })
+}
+
+/// A refused one stays held.
+async fn decide(
+    tx: &mut engine::Tx,
+    table: &'static str,
+    key: &'static str,
+    id: i64,
+    release: &Release<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut query = Query::new("UPDATE ");
+    query.push(table).push(" SET waiting_since = NULL, held = ");
+    query.push_bind(!release.is_released).push(", decided_by = ");
+    query.push_bind(release.moderator.as_str()).push(", decided_at = ");
+    query.push_bind(now.as_millisecond()).push(" WHERE ").push(key);
+    query.push(" = ").push_bind(id);
+    query.build().execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Holds a post of this version; without a version, ends its hold. A decision about the same version stays in force.
+pub(super) async fn hold_post(
+    tx: &mut engine::Tx,
+    post: i64,
+    version: Option<&[u8; 32]>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let known: Option<Vec<u8>> = sqlx::query_scalar("SELECT version FROM post_review WHERE post_id = ?")
+        .bind(post)
+        .fetch_optional(&mut **tx)
+        .await?;
+    if known.as_deref() == version.map(|version| &version[..]) {
+        return Ok(());
+    }
+    if known.is_some() {
+        sqlx::query("DELETE FROM post_review WHERE post_id = ?")
+            .bind(post)
+            .execute(&mut **tx)
+            .await?;
+    }
+    if let Some(version) = version {
+        sqlx::query("INSERT INTO post_review (post_id, version, held, waiting_since) VALUES (?, ?, ?, ?)")
+            .bind(post)
+            .bind(&version[..])
+            .bind(true)
+            .bind(now.as_millisecond())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Holds a comment that was just written.
+pub(super) async fn hold_comment(tx: &mut engine::Tx, comment: i64, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO comment_review (comment_id, held, waiting_since) VALUES (?, ?, ?)")
+        .bind(comment)
+        .bind(true)
+        .bind(now.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

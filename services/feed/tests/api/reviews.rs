@@ -1,0 +1,237 @@
+//! Posts and comments that a word of the list holds for review.
+
+use serde_json::{Value, json};
+use sosohappy_bus::Start;
+use sosohappy_events::types::{NoticeRaised, Role};
+use sosohappy_events::{Envelope, Topic};
+use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
+use tokio::time::timeout;
+
+use super::{Answer, Feed, code, problem, saved};
+
+on_both_engines!(
+    a_post_with_a_word_is_its_authors_alone_until_it_is_released,
+    a_decision_is_about_what_the_moderator_has_read,
+    a_private_post_waits_until_it_is_shown,
+    a_comment_with_a_word_is_told_when_it_is_released,
+    moderators_alone_decide_and_not_about_themselves,
+);
+
+const DATE: &str = "2023090513248392";
+const WORDS: [(&str, &str); 1] = [("review.words", "도박,Spam")];
+
+impl Feed {
+    async fn write(&self, who: &Person, text: &str, visibility: &str) {
+        let form = [
+            ("nickname", who.nickname.as_str()),
+            ("date", DATE),
+            ("weather", "sunny"),
+            ("happiness", "3"),
+            ("categoryList", "sea"),
+            ("text", text),
+            ("isPublic", "true"),
+            ("visibility", visibility),
+        ];
+        assert_eq!(self.post(who, "saveFeed", &form).await, saved());
+    }
+
+    async fn held(&self, moderator: &Person, call: &str) -> Vec<Value> {
+        let (status, body) = self.get(moderator, call, &[("size", "25")]).await;
+        assert_eq!(status, 200, "{body}");
+        let slice: Value = serde_json::from_str(&body).unwrap();
+        slice["content"].as_array().unwrap().clone()
+    }
+
+    async fn decide(&self, moderator: &Person, held: &Value, accepted: bool) -> Answer {
+        let (post, version) = (held["postId"].to_string(), held["version"].as_str().unwrap());
+        let params = [
+            ("postId", post.as_str()),
+            ("version", version),
+            ("accepted", if accepted { "true" } else { "false" }),
+        ];
+        self.post(moderator, "admin/decideHeldFeed", &params).await
+    }
+
+    async fn is_held(&self, who: &Person) -> bool {
+        let day = [("nickname", who.nickname.as_str()), ("date", DATE)];
+        let (_, body) = self.post(who, "findDayFeed", &day).await;
+        serde_json::from_str::<Value>(&body).unwrap()["isHidden"] == true
+    }
+}
+
+async fn people(bed: &Bed) -> (Person, Person, Person) {
+    (
+        bed.person("kim@example.com+kakao", "kim").await,
+        bed.person("lee@example.com+google", "lee").await,
+        bed.person_with_role("mod@example.com+google", "mod", Role::Moderator)
+            .await,
+    )
+}
+
+async fn a_post_with_a_word_is_its_authors_alone_until_it_is_released(bed: Bed) {
+    let feed = Feed::start_with(&bed, &WORDS).await;
+    let (kim, lee, moderator) = people(&bed).await;
+    let mut notices = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+    feed.write(&kim, "오늘은 도\u{200b}박을", "public").await;
+    assert!(feed.is_held(&kim).await && feed.sees(&lee).await.is_empty());
+    assert_eq!(code(&feed.like(&lee, &kim, DATE).await), problem(404, "no-such-post"));
+
+    let held = feed.held(&moderator, "admin/heldFeed").await;
+    assert_eq!(held.len(), 1);
+    assert_eq!(
+        (&held[0]["nickname"], &held[0]["text"]),
+        (&json!("kim"), &json!("오늘은 도\u{200b}박을"))
+    );
+    assert_eq!(feed.decide(&moderator, &held[0], true).await.1, r#"{"success":true}"#);
+    assert!(!feed.is_held(&kim).await && feed.sees(&lee).await.len() == 1);
+    assert!(feed.held(&moderator, "admin/heldFeed").await.is_empty());
+    assert_eq!(
+        code(&feed.decide(&moderator, &held[0], false).await),
+        problem(404, "nothing-held")
+    );
+    let record = timeout(PATIENCE, notices.next())
+        .await
+        .expect("a notice comes")
+        .unwrap();
+    let notice = Envelope::<NoticeRaised>::decode(&record).unwrap().event;
+    assert_eq!(
+        (notice.receiver, &notice.topic[..]),
+        (kim.account.clone(), "moderation")
+    );
+    assert_eq!(
+        notice.data,
+        json!({ "action": "released", "kind": "post", "date": 2_023_090_513_248_392_i64 })
+    );
+    eventually("the view shows it", async || {
+        (feed.view(&lee, &kim, DATE).await.0 == 200).then_some(())
+    })
+    .await;
+
+    // Another audience of the same text needs no other review; another text does.
+    feed.write(&kim, "오늘은 도\u{200b}박을", "friends").await;
+    assert!(!feed.is_held(&kim).await);
+    feed.write(&kim, "SPAM", "public").await;
+    assert!(feed.is_held(&kim).await && feed.sees(&lee).await.is_empty());
+    feed.write(&kim, "spammer", "public").await;
+    assert!(!feed.is_held(&kim).await && feed.sees(&lee).await.len() == 1);
+}
+
+async fn a_decision_is_about_what_the_moderator_has_read(bed: Bed) {
+    let feed = Feed::start_with(&bed, &WORDS).await;
+    let (kim, lee, moderator) = people(&bed).await;
+    feed.write(&kim, "도박", "public").await;
+    let read = feed.held(&moderator, "admin/heldFeed").await.remove(0);
+    feed.write(&kim, "도박 더", "public").await;
+    assert_eq!(
+        code(&feed.decide(&moderator, &read, true).await),
+        problem(409, "held-content-changed")
+    );
+    assert!(feed.sees(&lee).await.is_empty());
+
+    let read = feed.held(&moderator, "admin/heldFeed").await.remove(0);
+    assert_eq!(feed.decide(&moderator, &read, false).await.0, 200);
+    assert!(feed.held(&moderator, "admin/heldFeed").await.is_empty());
+    // Saved again, what was refused stays refused.
+    feed.write(&kim, "도박", "public").await;
+    feed.write(&kim, "도박 더", "public").await;
+    assert!(feed.is_held(&kim).await && feed.sees(&lee).await.is_empty());
+}
+
+async fn a_private_post_waits_until_it_is_shown(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let (kim, lee, moderator) = people(&bed).await;
+    feed.write(&kim, "도박", "private").await;
+    drop(feed);
+    // The list has got the word since.
+    let feed = Feed::start_with(&bed, &WORDS).await;
+    assert!(feed.held(&moderator, "admin/heldFeed").await.is_empty());
+    let toggle = [("nickname", "kim"), ("date", DATE)];
+    assert_eq!(feed.post(&kim, "updatePublicStatus", &toggle).await.0, 200);
+    assert!(feed.is_held(&kim).await && feed.sees(&lee).await.is_empty());
+    assert_eq!(feed.held(&moderator, "admin/heldFeed").await.len(), 1);
+    assert_eq!(feed.post(&kim, "updatePublicStatus", &toggle).await.0, 200);
+    assert!(
+        feed.held(&moderator, "admin/heldFeed").await.is_empty(),
+        "nobody reads a private post"
+    );
+}
+
+async fn a_comment_with_a_word_is_told_when_it_is_released(bed: Bed) {
+    let feed = Feed::start_with(&bed, &WORDS).await;
+    let (kim, lee, moderator) = people(&bed).await;
+    let mut notices = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+    feed.write(&kim, "바다", "public").await;
+    let comment = [
+        ("srcNickname", "lee"),
+        ("nickname", "kim"),
+        ("date", DATE),
+        ("text", "spam!"),
+    ];
+    assert_eq!(feed.post(&lee, "saveComment", &comment).await.0, 200);
+    let seen_by = async |who: &Person| {
+        let params = [
+            ("srcNickname", who.nickname.as_str()),
+            ("nickname", "kim"),
+            ("date", DATE),
+        ];
+        let (_, body) = feed.get(who, "findComment", &params).await;
+        serde_json::from_str::<Value>(&body).unwrap()["numberOfElements"]
+            .as_i64()
+            .unwrap()
+    };
+    assert_eq!((seen_by(&lee).await, seen_by(&kim).await), (1, 0));
+
+    let held = feed.held(&moderator, "admin/heldComment").await;
+    assert_eq!(held.len(), 1);
+    assert_eq!(
+        (&held[0]["nickname"], &held[0]["text"]),
+        (&json!("lee"), &json!("spam!"))
+    );
+    let id = held[0]["commentId"].to_string();
+    let decision = [("commentId", id.as_str()), ("accepted", "true")];
+    assert_eq!(feed.post(&moderator, "admin/decideHeldComment", &decision).await.0, 200);
+    assert_eq!((seen_by(&lee).await, seen_by(&kim).await), (1, 1));
+    assert_eq!(
+        code(&feed.post(&moderator, "admin/decideHeldComment", &decision).await),
+        problem(404, "nothing-held")
+    );
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let record = timeout(PATIENCE, notices.next())
+            .await
+            .expect("a notice comes")
+            .unwrap();
+        let notice = Envelope::<NoticeRaised>::decode(&record).unwrap().event;
+        told.push((notice.receiver, notice.topic));
+    }
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            (kim.account.clone(), "comment".to_owned()),
+            (lee.account.clone(), "moderation".to_owned())
+        ]
+    );
+}
+
+async fn moderators_alone_decide_and_not_about_themselves(bed: Bed) {
+    let feed = Feed::start_with(&bed, &WORDS).await;
+    let (kim, _, moderator) = people(&bed).await;
+    feed.write(&moderator, "도박", "public").await;
+    let held = feed.held(&moderator, "admin/heldFeed").await.remove(0);
+    for who in [&kim, &moderator] {
+        assert_eq!(
+            code(&feed.decide(who, &held, true).await),
+            problem(403, "role-required")
+        );
+    }
+    assert_eq!(
+        code(&feed.get(&kim, "admin/heldFeed", &[]).await),
+        problem(403, "role-required")
+    );
+    let forged = json!({ "postId": held["postId"], "version": "nonsense!" });
+    assert_eq!(
+        code(&feed.decide(&moderator, &forged, true).await),
+        problem(409, "held-content-changed")
+    );
+}
