@@ -17,7 +17,7 @@ use sosohappy_events::{Envelope, Event as _};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::introspection::AuthClient;
-use crate::{Caller, Denied, Names};
+use crate::{Caller, Denied, Names, Profile};
 
 /// How long a name is cached: the time until a rename is seen by replicas other than the one that consumes it.
 const CACHED: Duration = Duration::from_secs(2);
@@ -144,6 +144,10 @@ impl Names for DirectoryNames {
             self.accounts.insert(nickname.to_owned(), caller.account.clone()).await;
         }
         Ok(account)
+    }
+
+    async fn profile_of(&self, account: &Account) -> Result<Option<Profile>, Denied> {
+        self.auth.profile_of(account).await
     }
 
     /// Until the gate of the names' consumer is open.

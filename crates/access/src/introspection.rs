@@ -72,11 +72,14 @@ pub struct LookupRequest {
 }
 
 /// The answer of `lookup`: both, or both null when there is no such account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LookupResponse {
     pub account: Option<String>,
     pub nickname: Option<String>,
+    /// Absent where there is none, and from an auth of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introduction: Option<String>,
 }
 
 /// The request of `POST /auth-service/mutedWordsOf`, JSON.

@@ -33,7 +33,7 @@ pub use caller::{Admin, Bearer, Caller, Moderator};
 pub use directory::DirectoryNames;
 pub use introspection::AuthClient;
 pub use muted_words::MutedWordLists;
-pub use names::Names;
+pub use names::{Names, Profile};
 pub use protect::{identify, protect};
 pub use registry::Registry;
 pub use revalidation::Revalidation;

@@ -7,6 +7,14 @@ use sosohappy_common::Account;
 
 use crate::{Caller, Denied};
 
+/// What others see of a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    pub nickname: String,
+    /// `None` where auth does not answer it.
+    pub introduction: Option<String>,
+}
+
 /// Two implementations: [`crate::directory::DirectoryNames`] (feed, dm, notice) and auth's own table.
 #[async_trait]
 pub trait Names: std::fmt::Debug + Send + Sync {
@@ -39,6 +47,15 @@ pub trait Names: std::fmt::Debug + Send + Sync {
     /// bearer then, and a known one another bearer.
     fn is_catching_up(&self) -> bool {
         false
+    }
+
+    /// Returns the profile of an account as auth has it now, without a cache; `None` for an unknown account.
+    async fn profile_of(&self, account: &Account) -> Result<Option<Profile>, Denied> {
+        let nicknames = self.nicknames_of(std::slice::from_ref(account)).await?;
+        Ok(nicknames.into_iter().flatten().next().map(|nickname| Profile {
+            nickname,
+            introduction: None,
+        }))
     }
 
     /// Returns nicknames in the order of `accounts`; `None` for a resigned or unknown account.

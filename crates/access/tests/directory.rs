@@ -48,6 +48,7 @@ async fn lookup(
     Ok(Json(LookupResponse {
         account: found.map(|(account, _)| account.clone()),
         nickname: found.map(|(_, name)| name.clone()),
+        introduction: None,
     }))
 }
 

@@ -136,6 +136,7 @@ async fn lookup(
     Ok(Json(LookupResponse {
         account: found.map(|(account, _)| account.clone()),
         nickname: found.map(|(_, nickname)| nickname.clone()),
+        introduction: found.map(|(_, nickname)| format!("{nickname}입니다")),
     }))
 }
 

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::metrics::AuthMetrics;
 use crate::muted_words::MutedWords;
+use crate::names::Profile;
 use crate::{Bearer, Denied};
 
 /// How long a negative answer is cached: a token that is issued meanwhile is refused for no longer.
@@ -302,6 +303,19 @@ impl AuthClient {
         Ok(answer?.map_or_else(MutedWords::default, |answer| answer.words.into()))
     }
 
+    /// Returns the profile of the account as it is now; `None` for an unknown account, and where auth is Spring.
+    pub async fn profile_of(&self, account: &Account) -> Result<Option<Profile>, Denied> {
+        let request = LookupRequest {
+            nickname: None,
+            account: Some(account.as_str().to_owned()),
+        };
+        let answer = self.0.look_up(&request).await?;
+        Ok(answer.nickname.map(|nickname| Profile {
+            nickname,
+            introduction: answer.introduction,
+        }))
+    }
+
     /// Returns the nickname of the account; caches for a second that there is no such account.
     pub async fn lookup_account(&self, account: &Account) -> Result<Option<String>, Denied> {
         let cache = &self.0.nicknames;
@@ -405,22 +419,15 @@ impl Inner {
 
     async fn look_up(&self, request: &LookupRequest) -> Result<LookupResponse, Denied> {
         if !self.mixed.auth_answers_services() {
-            return Ok(LookupResponse {
-                account: None,
-                nickname: None,
-            });
+            return Ok(LookupResponse::default());
         }
         let answer = self.call(&self.lookup, request).await;
-        let answer = answer.map(|answer| {
-            answer.unwrap_or(LookupResponse {
-                account: None,
-                nickname: None,
-            })
-        });
+        let answer = answer.map(Option::unwrap_or_default);
         let outcome = match &answer {
             Ok(LookupResponse {
                 account: Some(_),
                 nickname: Some(_),
+                ..
             }) => "found",
             Ok(_) => "unknown",
             Err(_) => "unavailable",

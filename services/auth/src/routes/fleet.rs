@@ -61,7 +61,10 @@ pub async fn lookup(
     };
     Ok(Json(LookupResponse {
         account: person.as_ref().map(|person| person.account.as_str().to_owned()),
-        nickname: person.map(|person| person.nickname.as_str().to_owned()),
+        nickname: person.as_ref().map(|person| person.nickname.as_str().to_owned()),
+        introduction: person
+            .map(|person| person.introduction.as_str().to_owned())
+            .filter(|introduction| !introduction.is_empty()),
     }))
 }
 
