@@ -14,12 +14,12 @@ use sosohappy_events::{Outgoing, Topic};
 use sosohappy_fleet::app::{Addresses, Phone};
 use sosohappy_fleet::demo::picture;
 use sosohappy_testkit::{Bed, Cluster, EngineSet};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::report::{Report, Row, Samples, millis, ratio};
-use crate::{LIKED_DAYS, addresses, noon_of, save_liked_posts};
+use crate::{LIKED_DAYS, addresses, echo, noon_of, save_liked_posts};
 
 const WARM_UP: i64 = 20;
 
@@ -114,10 +114,7 @@ impl Baseline {
             }
             None => RawBus::journal(bed).await?,
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("ws://{}", listener.local_addr()?);
-        tokio::spawn(echo(listener));
-        let (socket, _) = tokio_tungstenite::connect_async(url).await?;
+        let socket = echo::connect().await?;
         Ok(Self { bus, socket })
     }
 
@@ -129,16 +126,6 @@ impl Baseline {
         self.socket.next().await.context("the echo ended")??;
         Ok(began.elapsed())
     }
-}
-
-async fn echo(listener: TcpListener) -> anyhow::Result<()> {
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    let mut socket = tokio_tungstenite::accept_async(stream).await?;
-    while let Some(frame) = socket.next().await {
-        socket.send(frame?).await?;
-    }
-    Ok(())
 }
 
 /// Returns the end offset of a partition. Retries for 10 s: a new partition has no leader yet.

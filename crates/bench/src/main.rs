@@ -2,10 +2,12 @@
 
 mod access;
 mod config;
+mod echo;
 mod feed;
 mod flood;
 mod import;
 mod like;
+mod message;
 mod mirror;
 mod report;
 mod rolling;
@@ -81,8 +83,10 @@ async fn measure(file: PathBuf) -> anyhow::Result<()> {
     config::measure(&mut report, binaries).await?;
     start::measure(&mut report, binaries).await?;
     like::measure(&mut report, binaries, EngineSet::Embedded).await?;
+    message::measure(&mut report, binaries, EngineSet::Embedded).await?;
     if EngineSet::real_is_there() {
         like::measure(&mut report, binaries, EngineSet::Real).await?;
+        message::measure(&mut report, binaries, EngineSet::Real).await?;
     }
     sockets::measure(&mut report, binaries).await?;
     report.write(&file)
