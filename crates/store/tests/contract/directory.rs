@@ -18,6 +18,7 @@ on_all_engines! {
     names_come_in_the_order_asked,
     a_resignation_lasts_until_a_later_word,
     the_last_word_on_a_pair_wins,
+    two_who_follow_each_other_are_friends,
     a_follow_is_no_block,
     an_erasure_forgets_what_was_before,
     an_erasure_forgets_nothing_later,
@@ -208,6 +209,24 @@ async fn the_last_word_on_a_pair_wins(bed: Arc<Bed>) {
     assert!(!directory.blocked(&kim, &lee).await.unwrap());
     assert_eq!(directory.blocked_with(&kim).await.unwrap(), [park]);
     assert_eq!(directory.blocked_with(&lee).await.unwrap(), []);
+}
+
+async fn two_who_follow_each_other_are_friends(bed: Arc<Bed>) {
+    let directory = directory(&bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    directory.set_relation(Follow, &kim, &lee, at(10)).await.unwrap();
+    assert!(!directory.friends(&kim, &lee).await.unwrap(), "one follows the other");
+    // In any order: an older event that arrives later changes nothing.
+    directory.set_relation(Follow, &lee, &kim, at(20)).await.unwrap();
+    directory.set_relation(Unfollow, &lee, &kim, at(15)).await.unwrap();
+    assert!(directory.friends(&kim, &lee).await.unwrap());
+    assert!(directory.friends(&lee, &kim).await.unwrap());
+    assert!(!directory.blocked(&kim, &lee).await.unwrap());
+    directory.set_relation(Unfollow, &kim, &lee, at(30)).await.unwrap();
+    assert!(!directory.friends(&kim, &lee).await.unwrap());
+    directory.set_relation(Follow, &kim, &lee, at(40)).await.unwrap();
+    directory.erase(&lee, at(50)).await.unwrap();
+    assert!(!directory.friends(&kim, &lee).await.unwrap(), "a resignation ends it");
 }
 
 async fn a_follow_is_no_block(bed: Arc<Bed>) {
