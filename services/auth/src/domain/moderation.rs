@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
+use sosohappy_events::date::in_range;
 use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction};
 use unicode_segmentation::UnicodeSegmentation as _;
 use utoipa::ToSchema;
@@ -16,6 +18,9 @@ const MAX_CHARACTERS: usize = 1000;
 
 /// Bytes of such a text.
 const MAX_BYTES: usize = 8000;
+
+/// Hex digits of the id of a message of the legacy Spring services.
+const LEGACY_ID: usize = 24;
 
 /// Why something is reported, or an account suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -98,7 +103,7 @@ pub enum Subject {
     Message(MessageId),
 }
 
-/// The id of a message: 1 to 64 letters and digits.
+/// The id of a message: 1 to 64 letters and digits. Older releases stored any such text; [`MessageId::is_of_a_message`] checks a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MessageId(String);
@@ -118,6 +123,28 @@ impl TryFrom<String> for MessageId {
             Err(InvalidMessageId)
         }
     }
+}
+
+impl MessageId {
+    /// Returns whether dm gives such ids: UUIDs, or 24 hex digits for messages of the legacy Spring services.
+    pub fn is_of_a_message(&self) -> bool {
+        let id = &self.0;
+        match id.len() {
+            LEGACY_ID => id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            uuid::fmt::Hyphenated::LENGTH => uuid::Uuid::try_parse(id).is_ok(),
+            _ => false,
+        }
+    }
+}
+
+/// Returns whether a post can have this date: 16 digits, of which the first 8 are a day of the calendar, as feed checks them.
+pub fn is_date_of_a_post(date: i64) -> bool {
+    let part = |divisor: i64| i8::try_from(date / divisor % 100).ok();
+    let day = || {
+        let year = i16::try_from(date / 1_000_000_000_000).ok()?;
+        Date::new(year, part(10_000_000_000)?, part(100_000_000)?).ok()
+    };
+    in_range(date).is_ok() && day().is_some()
 }
 
 impl Subject {
@@ -344,6 +371,39 @@ mod tests {
             assert_eq!(Subject::stored(subject.kind(), &subject.content()), Some(subject));
         }
         assert_eq!(Subject::stored("post", "x"), None);
+    }
+
+    #[test]
+    fn posts_have_dates_of_the_calendar() {
+        for date in [2_023_090_513_248_392, 2_024_022_900_000_000, 9_999_123_199_999_999] {
+            assert!(is_date_of_a_post(date), "{date}");
+        }
+        for date in [
+            2_000_000_000_000_000,
+            2_023_130_100_000_000,
+            2_023_022_900_000_000,
+            1_999_123_100_000_000,
+            7,
+            -5,
+            i64::MIN,
+            i64::MAX,
+        ] {
+            assert!(!is_date_of_a_post(date), "{date}");
+        }
+    }
+
+    #[test]
+    fn messages_have_ids_of_dm() {
+        let is_id = |text: &str| MessageId::try_from(text.to_owned()).is_ok_and(|id| id.is_of_a_message());
+        assert!(is_id("01890000-0000-7000-8000-000000000000") && is_id("64f6b9d05c1e2a0001a3b4c5"));
+        for text in [
+            "nope",
+            "0189-ab",
+            "64f6b9d05c1e2a0001a3b4cx",
+            "01890000-0000-7000-8000-00000000000x",
+        ] {
+            assert!(!is_id(text), "{text}");
+        }
     }
 
     #[test]

@@ -13,14 +13,11 @@ use sosohappy_common::http::rate_limit::AccountLimit;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::moderation::{MessageId, NO_ENTRY, Reason, Remark, Resolution, Subject};
+use crate::domain::moderation::{MessageId, NO_ENTRY, Reason, Remark, Resolution, Subject, is_date_of_a_post};
 use crate::domain::page::PageSize;
 use crate::error::Error;
 use crate::moderation;
 use crate::store::moderation::{Audited, Report, ReportPage};
-
-/// 16-digit dates.
-const DATES: std::ops::RangeInclusive<i64> = 2_000_000_000_000_000..=9_999_999_999_999_999;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Done {
@@ -39,12 +36,13 @@ pub struct ReportRequest {
     /// Who is reported, or whose post, comment or message it is.
     nickname: String,
     /// The 16-digit date of the person's post.
-    #[schema(minimum = 2_000_000_000_000_000_i64, maximum = 9_999_999_999_999_999_i64)]
+    #[schema(minimum = 2_000_010_100_000_000_i64, maximum = 9_999_123_199_999_999_i64)]
     post: Option<i64>,
     /// The id of the person's comment.
+    #[schema(minimum = 1)]
     comment: Option<i64>,
-    /// The id of the person's message.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[0-9A-Za-z-]+$")]
+    /// The id of the person's message: a UUID, or 24 hex digits for one of the legacy Spring services.
+    #[schema(value_type = Option<String>, min_length = 24, max_length = 36, pattern = "^[0-9A-Fa-f-]+$")]
     message: Option<MessageId>,
     reason: Reason,
     /// The reporter's words, at most 1,000 characters.
@@ -57,10 +55,16 @@ impl ReportRequest {
     fn subject(&self) -> Result<Subject, Error> {
         match (self.post, self.comment, &self.message) {
             (None, None, None) => Ok(Subject::Person),
-            (Some(date), None, None) if DATES.contains(&date) => Ok(Subject::Post(date)),
-            (Some(_), None, None) => Err(Error::InvalidParameter("post: the 16-digit date of a post")),
-            (None, Some(comment), None) => Ok(Subject::Comment(comment)),
-            (None, None, Some(message)) => Ok(Subject::Message(message.clone())),
+            (Some(date), None, None) if is_date_of_a_post(date) => Ok(Subject::Post(date)),
+            (Some(_), None, None) => Err(Error::InvalidParameter(
+                "post: the 16-digit date of a post, of which the first 8 digits are a day of the calendar",
+            )),
+            (None, Some(comment), None) if comment >= 1 => Ok(Subject::Comment(comment)),
+            (None, Some(_), None) => Err(Error::InvalidParameter("comment: the id of a comment, at least 1")),
+            (None, None, Some(message)) if message.is_of_a_message() => Ok(Subject::Message(message.clone())),
+            (None, None, Some(_)) => Err(Error::InvalidParameter(
+                "message: the id of a message, a UUID or 24 hex digits",
+            )),
             _ => Err(Error::InvalidParameter("at most one of post, comment and message")),
         }
     }

@@ -26,6 +26,7 @@ on_both_engines!(
 const PARK: (&str, &str, &str) = ("park@example.com", "google", "park-at-google");
 const ADMIN: (&str, &str, &str) = ("admin@example.com", "kakao", "admin-at-kakao");
 const DATE: i64 = 2_023_090_513_248_392;
+const MESSAGE: &str = "01890000-0000-7000-8000-000000000001";
 
 impl Auth {
     async fn call(&self, who: &Person, call: &str, body: &Value) -> Answer {
@@ -80,10 +81,10 @@ async fn a_report_is_filed_once_and_has_a_deadline(bed: Bed) {
     assert_eq!(event.content, ModeratedContent::Post { date: DATE });
     moderated.expect_silence().await;
     // dm is told who has reported a message, to check that they have received it.
-    let message = json!({ "nickname": "lee", "message": "0189-ab", "reason": "harassment" });
+    let message = json!({ "nickname": "lee", "message": MESSAGE, "reason": "harassment" });
     auth.call(&kim, "report", &message).await.expect(200);
     let content = ModeratedContent::Message {
-        message: "0189-ab".to_owned(),
+        message: MESSAGE.to_owned(),
         reporter: Some(kim.account.parse().expect("an account")),
     };
     assert_eq!(moderated.next().await.event.content, content);
@@ -91,6 +92,11 @@ async fn a_report_is_filed_once_and_has_a_deadline(bed: Bed) {
     for refused in [
         json!({ "nickname": "lee", "reason": "boredom" }),
         json!({ "nickname": "lee", "reason": "spam", "post": 7 }),
+        json!({ "nickname": "lee", "reason": "spam", "post": 2_000_000_000_000_000_i64 }),
+        json!({ "nickname": "lee", "reason": "spam", "post": 2_023_022_900_000_000_i64 }),
+        json!({ "nickname": "lee", "reason": "spam", "comment": -5 }),
+        json!({ "nickname": "lee", "reason": "spam", "comment": 0 }),
+        json!({ "nickname": "lee", "reason": "spam", "message": "nope" }),
         json!({ "nickname": "lee", "reason": "spam", "post": DATE, "comment": 1 }),
         json!({ "nickname": "lee", "reason": "spam", "message": "a b" }),
         json!({ "nickname": "lee", "reason": "spam", "text": "x".repeat(1001) }),
