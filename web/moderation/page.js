@@ -37,9 +37,7 @@ function Reports({ reports, resolve, busy }) {
     one.reporter ?? '–',
     one.text || '–',
     one.isLate ? html`<b class="warn">${t.late}</b>` : t.due(Math.floor((Date.parse(one.dueAt) - Date.now()) / 3_600_000)),
-    Object.keys(t.actions)
-      .filter((action) => one.kind !== 'person' || !['hide', 'restore'].includes(action))
-      .map((action) => html`<button type="button" class="link" disabled=${busy} onClick=${() => resolve('resolveReport', { report: one.report, action })}>${t.actions[action]}</button>`),
+    Object.keys(t.actions).map((action) => html`<button type="button" class="link" disabled=${busy} onClick=${() => resolve('resolveReport', { report: one.report, action })}>${t.actions[action]}</button>`),
   ])
   return html`
     <${Card} id="reports" title=${t.reports}>

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
+use sosohappy_access::Caller;
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::rate::KeyedLimiter;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
+use sosohappy_events::types::Role;
 use sosohappy_events::{Envelope, Event, EventId, Mixed};
 use sosohappy_media::Images;
 use tokio::sync::Notify;
 
 use crate::domain::hash::AccountHasher;
 use crate::domain::person::Person;
+use crate::domain::profile::Introduction;
 use crate::error::Error;
 use crate::id_tokens::IdTokens;
 use crate::keys::Keyring;
@@ -86,6 +89,21 @@ impl App {
         };
         let is_hidden = person.account != *caller && self.store.is_blocked(caller, &person.account).await?;
         Ok(Some(person).filter(|_| !is_hidden))
+    }
+
+    /// Returns who bears this nickname as the caller may see them: without introduction and photo while moderation hides them or the account is
+    /// suspended. The person and moderators, who decide about them, see both.
+    pub async fn profile_of(&self, caller: &Caller, nickname: &str) -> Result<Option<Person>, Error> {
+        let mut person = self.visible_bearer_of(&caller.account, nickname).await?;
+        if let Some(person) = &mut person
+            && (person.is_profile_hidden || person.is_suspended)
+            && person.account != caller.account
+            && caller.role < Role::Moderator
+        {
+            person.introduction = Introduction::default();
+            person.image = None;
+        }
+        Ok(person)
     }
 
     /// Writes an event that happened at that time into the transaction that makes it true.

@@ -269,6 +269,7 @@ pub async fn sign_up(
         image: None,
         role: Role::User,
         is_suspended: false,
+        is_profile_hidden: false,
         created_at: now,
         changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), now),
     };

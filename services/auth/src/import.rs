@@ -464,6 +464,7 @@ impl Row<'_> {
             image: None,
             role: Role::User,
             is_suspended: false,
+            is_profile_hidden: false,
             created_at: self.read_at,
             changed_at: stamp::after(resigned_at.unwrap_or(Timestamp::UNIX_EPOCH), self.read_at),
             account,

@@ -67,10 +67,8 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
     if let Some(event) = subject.event(ModerationAction::Reported, target, Some(id), Some(reporter)) {
         app.enqueue(tx.as_mut(), event, at).await?;
     }
-    if reason.hides_at_once()
-        && let Some(event) = subject.event(ModerationAction::Hidden, target, None, None)
-    {
-        app.enqueue(tx.as_mut(), event, at).await?;
+    if reason.hides_at_once() {
+        set_visibility(app, tx.as_mut(), subject, target, ModerationAction::Hidden, at).await?;
         let data = content_notice("hidden", subject, *reason);
         notify(app, tx.as_mut(), target, MODERATION_NOTICE, data, at).await?;
         let decision = Decision {
@@ -104,12 +102,6 @@ pub async fn resolve(app: &App, moderator: &Caller, resolved: &Resolved) -> Resu
     if report.target == moderator.account {
         return Err(Problem::role_required().into());
     }
-    let acts_on_content = matches!(resolved.resolution, Resolution::Hide | Resolution::Restore);
-    if acts_on_content && report.subject == Subject::Person {
-        return Err(Error::InvalidParameter(
-            "action: of a person nothing can be hidden or restored",
-        ));
-    }
     retrying(|| resolve_once(app, moderator, &report, resolved)).await
 }
 
@@ -122,7 +114,7 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
     if !tx.resolve_report(report.id, resolved.resolution.as_str(), at).await? {
         return Err(Error::NoSuchReport);
     }
-    let was_hidden_at_once = report.reason.hides_at_once() && report.subject != Subject::Person;
+    let was_hidden_at_once = report.reason.hides_at_once();
     let (effect, told) = match resolved.resolution {
         Resolution::Hide => (Some(ModerationAction::Hidden), Some("hidden")),
         Resolution::Restore => (Some(ModerationAction::Restored), Some("restored")),
@@ -135,11 +127,14 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
             (None, None)
         }
     };
-    let closed = Some(ModerationAction::Closed);
-    for (action, number) in [(effect, None), (closed, Some(report.id))] {
-        if let Some(event) = action.and_then(|action| report.subject.event(action, target, number, None)) {
-            app.enqueue(tx.as_mut(), event, at).await?;
-        }
+    if let Some(effect) = effect {
+        set_visibility(app, tx.as_mut(), &report.subject, target, effect, at).await?;
+    }
+    if let Some(event) = report
+        .subject
+        .event(ModerationAction::Closed, target, Some(report.id), None)
+    {
+        app.enqueue(tx.as_mut(), event, at).await?;
     }
     if let Some(told) = told {
         let data = content_notice(told, &report.subject, report.reason);
@@ -409,6 +404,22 @@ pub async fn note_opened_log(app: &App, account: &Account, note: &Remark) -> Res
         Ok(stored)
     })
     .await
+}
+
+/// Hides or restores content: the service that holds it does so when it reads the event. Introduction and photo of a person are auth's own.
+async fn set_visibility(
+    app: &App,
+    tx: &mut dyn Transaction,
+    subject: &Subject,
+    target: &Account,
+    action: ModerationAction,
+    at: Timestamp,
+) -> Result<(), Error> {
+    if let Some(event) = subject.event(action, target, None, None) {
+        return app.enqueue(tx, event, at).await;
+    }
+    let hidden_at = (action == ModerationAction::Hidden).then_some(at);
+    Ok(tx.set_profile_hidden(target, hidden_at).await?)
 }
 
 async fn notify(

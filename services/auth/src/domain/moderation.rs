@@ -244,7 +244,7 @@ impl Remark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Resolution {
-    /// Only the author sees the content.
+    /// Only the author sees the content; of a person, introduction and photo.
     Hide,
     /// Everybody sees the content again.
     Restore,

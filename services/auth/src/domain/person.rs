@@ -85,6 +85,8 @@ pub struct Person {
     pub role: Role,
     /// Whether there is a [`Suspension`](super::moderation::Suspension) of the account.
     pub is_suspended: bool,
+    /// Whether introduction and photo are hidden by moderation.
+    pub is_profile_hidden: bool,
     pub created_at: Timestamp,
     /// The time of the account's last event; the next one is later.
     pub changed_at: Timestamp,

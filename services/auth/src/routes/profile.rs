@@ -83,7 +83,8 @@ pub struct Told {
     introduction: String,
 }
 
-/// Returns a person's introduction: empty where one of the two blocks the other, as for an unknown nickname.
+/// Returns a person's introduction: empty where one of the two blocks the other, as for an unknown nickname, and while the account is suspended or
+/// moderation hides it.
 #[utoipa::path(
     post,
     path = "/findIntroduction",
@@ -96,7 +97,7 @@ pub async fn find_introduction(
     caller: Caller,
     Params(asked): Params<FindIntroduction>,
 ) -> Result<Json<Told>, Error> {
-    let person = app.visible_bearer_of(&caller.account, &asked.nickname).await?;
+    let person = app.profile_of(&caller, &asked.nickname).await?;
     Ok(Json(Told {
         introduction: person
             .map(|person| person.introduction.as_str().to_owned())
@@ -117,7 +118,7 @@ pub struct FindProfileImg {
 #[serde(rename_all = "camelCase")]
 pub struct Photo {
     nickname: Option<String>,
-    /// Base64; null when there is none.
+    /// Base64; null when there is none, the account is suspended, or moderation hides it.
     profile_img: Option<String>,
 }
 
@@ -135,7 +136,7 @@ pub async fn find_profile_img(
     memory: ResponseMemory,
     Params(asked): Params<FindProfileImg>,
 ) -> Result<Response, Error> {
-    let person = app.visible_bearer_of(&caller.account, &asked.nickname).await?;
+    let person = app.profile_of(&caller, &asked.nickname).await?;
     let nickname = person.as_ref().map(|person| person.nickname.as_str().to_owned());
     let picture = match person.and_then(|person| person.image) {
         Some(image) => app.images.find(image).await?,

@@ -109,6 +109,9 @@ pub trait ModerationTransaction {
     /// False when there was none.
     async fn delete_suspension(&mut self, account: &Account) -> Result<bool, StoreError>;
 
+    /// Records when introduction and photo of an account were hidden; `None` shows them again.
+    async fn set_profile_hidden(&mut self, account: &Account, hidden_at: Option<Timestamp>) -> Result<(), StoreError>;
+
     /// Returns the number of the report; `None` when the reporter has an open report of this subject, and the transaction is of no use then.
     async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<Option<i64>, StoreError>;
 

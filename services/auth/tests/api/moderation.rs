@@ -8,11 +8,13 @@ use sosohappy_events::types::{
 };
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
+use crate::profile::png;
 use crate::support::{Answer, Auth, Ground, KIM, LEE, Person, send};
 
 on_both_engines!(
     a_report_is_filed_once_and_has_a_deadline,
     unlawful_imagery_is_hidden_at_once_and_restored_when_the_report_is_dismissed,
+    a_hidden_profile_is_shown_to_its_owner_and_moderators,
     decisions_take_effect_and_tell_both_sides,
     a_suspended_person_is_out_with_a_reason_until_the_time_comes,
     roles_are_applied_for_and_decided,
@@ -187,6 +189,46 @@ async fn unlawful_imagery_is_hidden_at_once_and_restored_when_the_report_is_dism
     // Decided, so that the same person may report the same post again.
     auth.call(&kim, "report", &report).await.expect(200);
     assert_eq!(auth.reports(&admin).await.len(), 1);
+}
+
+async fn a_hidden_profile_is_shown_to_its_owner_and_moderators(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    auth.set_photo(&lee, "lee", png(1)).await.expect(200);
+    let shown = async |asker: &Person| {
+        let photo = auth.photo(asker, "lee").await;
+        let introduction = auth.introduction(asker, "lee").await;
+        assert_eq!(photo["nickname"], "lee");
+        let is_shown = photo["profileImg"].is_string();
+        assert_eq!(introduction["introduction"] != "", is_shown);
+        is_shown
+    };
+    assert!(shown(&kim).await);
+
+    let report = json!({ "nickname": "lee", "reason": "unlawfulImagery" });
+    auth.call(&kim, "report", &report).await.expect(200);
+    assert!(!shown(&kim).await, "hidden at once");
+    assert!(shown(&lee).await && shown(&admin).await);
+    assert_eq!(auth.audit(&admin).await["content"][0]["action"], "hiddenAtOnce");
+
+    let id = auth.reports(&admin).await[0]["report"].clone();
+    for (action, is_shown) in [("restore", true), ("hide", false), ("dismiss", true)] {
+        let decision = json!({ "report": id, "action": action });
+        auth.call(&admin, "admin/resolveReport", &decision).await.expect(200);
+        assert_eq!(shown(&kim).await, is_shown, "{action}");
+        // A new photo is hidden as the one before it.
+        auth.set_photo(&lee, "lee", png(2)).await.expect(200);
+        assert_eq!(shown(&kim).await, is_shown, "{action}, then a new photo");
+    }
+
+    let suspend = json!({ "nickname": "lee", "reason": "spam" });
+    auth.call(&admin, "admin/suspend", &suspend).await.expect(200);
+    assert!(!shown(&kim).await && shown(&admin).await, "suspended");
+    let restore = json!({ "nickname": "lee" });
+    auth.call(&admin, "admin/restore", &restore).await.expect(200);
+    assert!(shown(&kim).await);
 }
 
 async fn decisions_take_effect_and_tell_both_sides(bed: Bed) {

@@ -25,7 +25,7 @@ on_both_engines!(
 );
 
 /// A picture of one pixel of this shade, as it is stored.
-fn png(shade: u8) -> Vec<u8> {
+pub fn png(shade: u8) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     GrayImage::from_pixel(1, 1, Luma([shade]))
         .write_to(&mut bytes, ImageFormat::Png)
@@ -46,18 +46,18 @@ fn photo(person: &Person, nickname: &str, bytes: Vec<u8>) -> Form {
 }
 
 impl Auth {
-    async fn set_photo(&self, person: &Person, nickname: &str, bytes: Vec<u8>) -> Answer {
+    pub async fn set_photo(&self, person: &Person, nickname: &str, bytes: Vec<u8>) -> Answer {
         send(person.sign(self.post("setProfile").multipart(photo(person, nickname, bytes)))).await
     }
 
-    async fn photo(&self, asker: &Person, nickname: &str) -> Value {
+    pub async fn photo(&self, asker: &Person, nickname: &str) -> Value {
         send(asker.sign(self.post("findProfileImg").form(&[("nickname", nickname)])))
             .await
             .expect(200)
             .body
     }
 
-    async fn introduction(&self, asker: &Person, nickname: &str) -> Value {
+    pub async fn introduction(&self, asker: &Person, nickname: &str) -> Value {
         send(asker.sign(self.post("findIntroduction").form(&[("nickname", nickname)])))
             .await
             .expect(200)

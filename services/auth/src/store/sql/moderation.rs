@@ -139,6 +139,18 @@ impl ModerationTransaction for SqlTransaction {
         Ok(self.run(delete).await? > 0)
     }
 
+    async fn set_profile_hidden(&mut self, account: &Account, hidden_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM hidden_profile WHERE account = ?").bind(account.as_str());
+        self.run(delete).await?;
+        if let Some(hidden_at) = hidden_at {
+            let insert = sqlx::query("INSERT INTO hidden_profile (account, hidden_at) VALUES (?, ?)")
+                .bind(account.as_str())
+                .bind(hidden_at.as_millisecond());
+            self.run(insert).await?;
+        }
+        Ok(())
+    }
+
     async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<Option<i64>, StoreError> {
         let content = report.subject.content();
         let inserted = sqlx::query(

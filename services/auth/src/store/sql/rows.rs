@@ -16,7 +16,8 @@ use crate::store::AccessToken;
 
 pub const PERSON: &str =
     "SELECT account, issuer, subject, nickname, profile_set, introduction, image, role, created_at, changed_at,
-    EXISTS (SELECT 1 FROM suspension WHERE suspension.account = account.account) AS is_suspended FROM account";
+    EXISTS (SELECT 1 FROM suspension WHERE suspension.account = account.account) AS is_suspended,
+    EXISTS (SELECT 1 FROM hidden_profile WHERE hidden_profile.account = account.account) AS is_profile_hidden FROM account";
 
 pub const SESSION: &str = "SELECT session, account, stamped_at, refresh_id, refresh_issued_at, refresh_expires_at,
     previous_refresh_id, rotated_at, opened_at, device, place, issuer, subject FROM session";
@@ -35,6 +36,7 @@ pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Opti
     let Some(row) = row else { return Ok(None) };
     let image: Option<i64> = row.try_get("image")?;
     let is_suspended: i64 = row.try_get("is_suspended")?;
+    let is_profile_hidden: i64 = row.try_get("is_profile_hidden")?;
     let person = Person {
         account: account(row, "account")?,
         identity: Identity {
@@ -47,6 +49,7 @@ pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Opti
         image: image.map(ImageId),
         role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
         is_suspended: is_suspended != 0,
+        is_profile_hidden: is_profile_hidden != 0,
         created_at: instant(row, "created_at")?,
         changed_at: instant(row, "changed_at")?,
     };
