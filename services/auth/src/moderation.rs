@@ -34,7 +34,8 @@ pub struct Reported {
     pub text: Remark,
 }
 
-/// Stores a report, and hides at once what its reason says. A repeated report of the same subject by the same person changes nothing.
+/// Stores a report, and hides at once what its reason says. A repeated report of the same subject by the same person is one
+/// report: it changes nothing, unless the new reason hides at once and the one before did not.
 pub async fn report(app: &App, reporter: &Account, filed: &Reported) -> Result<(), Error> {
     let target = app.bearer_of(&filed.nickname).await?.ok_or(Error::NoSuchPerson)?;
     if target.account == *reporter {
@@ -51,22 +52,30 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
     let at = relations::lock(app, tx.as_mut(), reporter, target)
         .await?
         .ok_or(Error::NoSuchPerson)?;
-    let report = NewReport {
-        reporter,
-        target,
-        subject,
-        reason: *reason,
-        text: text.as_str(),
-        at,
-        due_at: later(at, app.settings.get().moderation.deadline),
-    };
-    let Some(id) = tx.insert_report(&report).await? else {
-        return Ok(());
+    let id = match tx.open_report(reporter, target, subject).await? {
+        Some((id, known)) if reason.hides_at_once() && !known.hides_at_once() => {
+            tx.change_report(id, *reason, text.as_str()).await?;
+            id
+        }
+        Some(_) => return Ok(()),
+        None => {
+            let report = NewReport {
+                reporter,
+                target,
+                subject,
+                reason: *reason,
+                text: text.as_str(),
+                at,
+                due_at: later(at, app.settings.get().moderation.deadline),
+            };
+            let id = tx.insert_report(&report).await?;
+            if let Some(event) = subject.event(ModerationAction::Reported, target, Some(id), Some(reporter)) {
+                app.enqueue(tx.as_mut(), event, at).await?;
+            }
+            id
+        }
     };
     tx.stamp_person(target, at).await?;
-    if let Some(event) = subject.event(ModerationAction::Reported, target, Some(id), Some(reporter)) {
-        app.enqueue(tx.as_mut(), event, at).await?;
-    }
     if reason.hides_at_once() {
         set_visibility(app, tx.as_mut(), subject, target, ModerationAction::Hidden, at).await?;
         let data = content_notice("hidden", subject, *reason);

@@ -71,7 +71,7 @@ impl ReportRequest {
 }
 
 /// Reports a person, or a post, comment or message of theirs, to the moderators. Reporting the same again is one report. Content that is reported
-/// as unlawful imagery is hidden at once; of a person, introduction and photo.
+/// as unlawful imagery is hidden at once, also by a second report of the same person; of a person, introduction and photo.
 #[utoipa::path(
     post,
     path = "/report",
@@ -263,8 +263,8 @@ pub struct ResolveReport {
     note: Remark,
 }
 
-/// Resolves a report: `hide` or `restore` the content, or introduction and photo of a person, `warn` or `suspend` the person, or `dismiss`, which restores what was hidden at once. A later
-/// decision replaces an earlier one. For moderators; only an admin suspends a moderator.
+/// Resolves a report: `hide` or `restore` the content, or introduction and photo of a person, `warn` or `suspend` the person, or `dismiss`, which
+/// restores what was hidden at once. A later decision replaces an earlier one. For moderators; only an admin suspends a moderator.
 #[utoipa::path(
     post,
     path = "/admin/resolveReport",

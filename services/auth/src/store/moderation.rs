@@ -112,8 +112,19 @@ pub trait ModerationTransaction {
     /// Records when introduction and photo of an account were hidden; `None` shows them again.
     async fn set_profile_hidden(&mut self, account: &Account, hidden_at: Option<Timestamp>) -> Result<(), StoreError>;
 
-    /// Returns the number of the report; `None` when the reporter has an open report of this subject, and the transaction is of no use then.
-    async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<Option<i64>, StoreError>;
+    /// Returns number and reason of the reporter's open report of this subject. Both people are locked, so that it stays as it is.
+    async fn open_report(
+        &mut self,
+        reporter: &Account,
+        target: &Account,
+        subject: &Subject,
+    ) -> Result<Option<(i64, Reason)>, StoreError>;
+
+    /// Returns the number of the report. [`StoreError::Retry`] when the reporter has an open report of this subject.
+    async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<i64, StoreError>;
+
+    /// Replaces the reason of a report, and the reporter's words unless the new ones are empty.
+    async fn change_report(&mut self, id: i64, reason: Reason, text: &str) -> Result<(), StoreError>;
 
     /// Resolves a report, open or not; false when it is gone.
     async fn resolve_report(&mut self, id: i64, resolution: &str, at: Timestamp) -> Result<bool, StoreError>;

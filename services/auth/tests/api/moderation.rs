@@ -14,6 +14,7 @@ use crate::support::{Answer, Auth, Ground, KIM, LEE, Person, send};
 on_both_engines!(
     a_report_is_filed_once_and_has_a_deadline,
     unlawful_imagery_is_hidden_at_once_and_restored_when_the_report_is_dismissed,
+    a_graver_reason_replaces_the_one_before,
     a_hidden_profile_is_shown_to_its_owner_and_moderators,
     decisions_take_effect_and_tell_both_sides,
     a_suspended_person_is_out_with_a_reason_until_the_time_comes,
@@ -189,6 +190,33 @@ async fn unlawful_imagery_is_hidden_at_once_and_restored_when_the_report_is_dism
     // Decided, so that the same person may report the same post again.
     auth.call(&kim, "report", &report).await.expect(200);
     assert_eq!(auth.reports(&admin).await.len(), 1);
+}
+
+async fn a_graver_reason_replaces_the_one_before(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    auth.person(LEE, "lee").await;
+    let moderator = auth.person_with_role(&ground, ADMIN, "boss", "moderator").await;
+    let mut moderated = ground.watch::<ContentModerated>().await;
+
+    let report = |reason: &str, text: &str| json!({ "nickname": "lee", "post": DATE, "reason": reason, "text": text });
+    for (reason, text) in [
+        ("spam", "an advertisement"),
+        ("unlawfulImagery", ""),
+        ("spam", "as I said"),
+    ] {
+        auth.call(&kim, "report", &report(reason, text)).await.expect(200);
+    }
+    assert_eq!(moderated.next().await.event.action, ModerationAction::Reported);
+    assert_eq!(moderated.next().await.event.action, ModerationAction::Hidden);
+    moderated.expect_silence().await;
+    let reports = auth.reports(&moderator).await;
+    assert_eq!(reports.len(), 1);
+    assert_eq!(
+        (&reports[0]["reason"], &reports[0]["text"]),
+        (&json!("unlawfulImagery"), &json!("an advertisement"))
+    );
 }
 
 async fn a_hidden_profile_is_shown_to_its_owner_and_moderators(bed: Bed) {

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 
 use super::transaction::SqlTransaction;
 use super::{Row, SqlStore, last_id, rows};
-use crate::domain::moderation::{AuditEntry, Subject, Suspension};
+use crate::domain::moderation::{AuditEntry, Reason, Subject, Suspension};
 use crate::store::moderation::{
     AuditHead, Audited, Moderation, ModerationTransaction, NewReport, OpenReports, Report, ReportPage, RoleApplication,
 };
@@ -151,7 +151,24 @@ impl ModerationTransaction for SqlTransaction {
         Ok(())
     }
 
-    async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<Option<i64>, StoreError> {
+    async fn open_report(
+        &mut self,
+        reporter: &Account,
+        target: &Account,
+        subject: &Subject,
+    ) -> Result<Option<(i64, Reason)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT report.report, report.reason FROM report_by JOIN report ON report.report = report_by.report
+            WHERE report_by.repeat_key = ?",
+        )
+        .bind(subject.repeat_key(reporter, target).to_vec())
+        .fetch_optional(&mut *self.0)
+        .await?;
+        let open = |row: &Row| -> Result<(i64, Reason), StoreError> { Ok((row.try_get("report")?, reason(row)?)) };
+        row.as_ref().map(open).transpose()
+    }
+
+    async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<i64, StoreError> {
         let content = report.subject.content();
         let inserted = sqlx::query(
             "INSERT INTO report (target, kind, content, reason, reported_at, due_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -170,11 +187,24 @@ impl ModerationTransaction for SqlTransaction {
             .bind(report.reporter.as_str())
             .bind(report.text)
             .bind(report.subject.repeat_key(report.reporter, report.target).to_vec());
-        match self.run(by).await {
-            Ok(_) => Ok(Some(id)),
-            Err(StoreError::Conflict(rule)) if rule == REPEAT_KEY => Ok(None),
-            Err(error) => Err(error),
+        self.run(by)
+            .await
+            .map_err(|error| error.retry_if_taken(&[REPEAT_KEY]))?;
+        Ok(id)
+    }
+
+    async fn change_report(&mut self, id: i64, reason: Reason, text: &str) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE report SET reason = ? WHERE report = ?")
+            .bind(reason.as_str())
+            .bind(id);
+        self.run(update).await?;
+        if !text.is_empty() {
+            let update = sqlx::query("UPDATE report_by SET text = ? WHERE report = ?")
+                .bind(text)
+                .bind(id);
+            self.run(update).await?;
         }
+        Ok(())
     }
 
     async fn resolve_report(&mut self, id: i64, resolution: &str, at: Timestamp) -> Result<bool, StoreError> {
@@ -293,10 +323,14 @@ impl ModerationTransaction for SqlTransaction {
 fn suspension(row: &Row) -> Result<Suspension, StoreError> {
     let until: Option<i64> = row.try_get("ends_at")?;
     Ok(Suspension {
-        reason: rows::text(row, "reason")?.parse().map_err(|_| rows::broken("reason"))?,
+        reason: reason(row)?,
         since: rows::instant(row, "suspended_at")?,
         until: until.map(rows::from_millis).transpose()?,
     })
+}
+
+fn reason(row: &Row) -> Result<Reason, StoreError> {
+    rows::text(row, "reason")?.parse().map_err(|_| rows::broken("reason"))
 }
 
 fn report(row: &Row) -> Result<Report, StoreError> {
@@ -309,7 +343,7 @@ fn report(row: &Row) -> Result<Report, StoreError> {
         target: rows::account(row, "target")?,
         nickname: rows::text(row, "nickname")?,
         subject: Subject::stored(&kind, &content).ok_or_else(|| rows::broken("kind"))?,
-        reason: rows::text(row, "reason")?.parse().map_err(|_| rows::broken("reason"))?,
+        reason: reason(row)?,
         by: reporter.zip(text),
         reported_at: rows::instant(row, "reported_at")?,
         due_at: rows::instant(row, "due_at")?,
