@@ -9,7 +9,7 @@ use sosohappy_events::types::{AccountStateChanged, ModerationAction, NoticeRaise
 use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
-use crate::domain::moderation::{AuditEntry, Reason, Remark, Resolution, Subject, Suspension, action};
+use crate::domain::moderation::{AuditEntry, Reason, Remark, ReportState, Resolution, Subject, Suspension, action};
 use crate::domain::person::Person;
 use crate::domain::stamp;
 use crate::error::Error;
@@ -35,7 +35,8 @@ pub struct Reported {
 }
 
 /// Stores a report, and hides at once what its reason says. A repeated report of the same subject by the same person is one
-/// report: it changes nothing, unless the new reason hides at once and the one before did not.
+/// report: it changes nothing, unless the new reason hides at once and the one before did not. A reason that was dismissed does not hide at once
+/// when the same person gives it again.
 pub async fn report(app: &App, reporter: &Account, filed: &Reported) -> Result<(), Error> {
     let target = app.bearer_of(&filed.nickname).await?.ok_or(Error::NoSuchPerson)?;
     if target.account == *reporter {
@@ -52,9 +53,10 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
     let at = relations::lock(app, tx.as_mut(), reporter, target)
         .await?
         .ok_or(Error::NoSuchPerson)?;
+    let hides_at_once = reason.hides_at_once() && !tx.was_dismissed(reporter, target, subject, *reason).await?;
     let id = match tx.open_report(reporter, target, subject).await? {
         Some((id, known)) if reason.hides_at_once() && !known.hides_at_once() => {
-            tx.change_report(id, *reason, text.as_str()).await?;
+            tx.change_report(id, *reason, hides_at_once, text.as_str()).await?;
             id
         }
         Some(_) => return Ok(()),
@@ -64,6 +66,7 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
                 target,
                 subject,
                 reason: *reason,
+                hidden_at_once: hides_at_once,
                 text: text.as_str(),
                 at,
                 due_at: later(at, app.settings.get().moderation.deadline),
@@ -76,7 +79,7 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
         }
     };
     tx.stamp_person(target, at).await?;
-    if reason.hides_at_once() {
+    if hides_at_once {
         set_visibility(app, tx.as_mut(), subject, target, ModerationAction::Hidden, at).await?;
         let data = content_notice("hidden", subject, *reason);
         notify(app, tx.as_mut(), target, MODERATION_NOTICE, data, at).await?;
@@ -120,22 +123,17 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
     let target = &person.account;
     let at = stamp::after(person.changed_at, app.now());
     tx.stamp_person(target, at).await?;
+    let state = tx.report_state(report.id).await?.ok_or(Error::NoSuchReport)?;
     if !tx.resolve_report(report.id, resolved.resolution.as_str(), at).await? {
         return Err(Error::NoSuchReport);
     }
-    let was_hidden_at_once = report.reason.hides_at_once();
-    let (effect, told) = match resolved.resolution {
-        Resolution::Hide => (Some(ModerationAction::Hidden), Some("hidden")),
-        Resolution::Restore => (Some(ModerationAction::Restored), Some("restored")),
-        Resolution::Dismiss if was_hidden_at_once => (Some(ModerationAction::Restored), Some("restored")),
-        Resolution::Dismiss => (None, None),
-        Resolution::Warn => (None, Some("warned")),
-        Resolution::Suspend => {
-            require_outranks(moderator, &person)?;
-            set_suspension(app, tx.as_mut(), target, report.reason, resolved.until, at).await?;
-            (None, None)
-        }
-    };
+    if resolved.resolution == Resolution::Suspend {
+        require_outranks(moderator, &person)?;
+        set_suspension(app, tx.as_mut(), target, state.reason, resolved.until, at).await?;
+    } else if let Some((Resolution::Suspend, since)) = state.decision {
+        undo_suspension(app, tx.as_mut(), moderator, &person, since, at).await?;
+    }
+    let effect = effect_on_content(tx.as_mut(), report, &state, resolved.resolution).await?;
     if let Some(effect) = effect {
         set_visibility(app, tx.as_mut(), &report.subject, target, effect, at).await?;
     }
@@ -145,8 +143,16 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
     {
         app.enqueue(tx.as_mut(), event, at).await?;
     }
-    if let Some(told) = told {
-        let data = content_notice(told, &report.subject, report.reason);
+    let changed = effect.map(|effect| {
+        if effect == ModerationAction::Hidden {
+            "hidden"
+        } else {
+            "restored"
+        }
+    });
+    let warned = (resolved.resolution == Resolution::Warn).then_some("warned");
+    for told in [changed, warned].into_iter().flatten() {
+        let data = content_notice(told, &report.subject, state.reason);
         notify(app, tx.as_mut(), target, MODERATION_NOTICE, data, at).await?;
     }
     if let Some(reporter) = tx.reporter(report.id).await? {
@@ -158,11 +164,57 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
         actor: Some(&moderator.account),
         target,
         subject: format!("report {}: {}", report.id, resolved.resolution.as_str()),
-        reason: report.reason.as_str(),
+        reason: state.reason.as_str(),
         note: resolved.note.as_str(),
     };
     audit(app, tx.as_mut(), &decision, at).await?;
     app.commit(tx).await
+}
+
+/// Returns what a decision changes about the content, in comparison with the one before. `hide` and `restore` are published in any case; the end of
+/// another decision restores only what no other report hides.
+async fn effect_on_content(
+    tx: &mut dyn Transaction,
+    report: &Report,
+    state: &ReportState,
+    resolution: Resolution,
+) -> Result<Option<ModerationAction>, Error> {
+    match resolution {
+        Resolution::Hide => return Ok(Some(ModerationAction::Hidden)),
+        Resolution::Restore => return Ok(Some(ModerationAction::Restored)),
+        Resolution::Warn | Resolution::Suspend | Resolution::Dismiss => {}
+    }
+    let before = state.hides(state.decision.map(|(resolution, _)| resolution));
+    let after = state.hides(Some(resolution));
+    if before == after {
+        return Ok(None);
+    }
+    if after {
+        return Ok(Some(ModerationAction::Hidden));
+    }
+    let stays_hidden = tx
+        .is_hidden_by_another(report.id, &report.target, &report.subject)
+        .await?;
+    Ok((!stays_hidden).then_some(ModerationAction::Restored))
+}
+
+/// Ends the suspension of a locked person that a decision of that time began. One that was changed since is not of that decision, and stays.
+async fn undo_suspension(
+    app: &App,
+    tx: &mut dyn Transaction,
+    moderator: &Caller,
+    person: &Person,
+    since: Timestamp,
+    at: Timestamp,
+) -> Result<(), Error> {
+    let suspension = tx.suspension(&person.account).await?;
+    if suspension.is_none_or(|suspension| suspension.since != since) {
+        return Ok(());
+    }
+    require_outranks(moderator, person)?;
+    tx.delete_suspension(&person.account).await?;
+    tx.clear_timer(TIMER, person.account.as_str()).await?;
+    publish_state(app, tx, &person.account, State::Restored, at).await
 }
 
 /// Suspends the bearer of a nickname, or changes reason and end of a suspension.

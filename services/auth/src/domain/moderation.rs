@@ -257,6 +257,8 @@ pub enum Resolution {
 }
 
 impl Resolution {
+    pub const ALL: [Self; 5] = [Self::Hide, Self::Restore, Self::Warn, Self::Suspend, Self::Dismiss];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hide => "hide",
@@ -264,6 +266,38 @@ impl Resolution {
             Self::Warn => "warn",
             Self::Suspend => "suspend",
             Self::Dismiss => "dismiss",
+        }
+    }
+}
+
+impl FromStr for Resolution {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        Self::ALL
+            .into_iter()
+            .find(|resolution| resolution.as_str() == text)
+            .ok_or(UnknownName)
+    }
+}
+
+/// What the next decision about a report depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportState {
+    pub reason: Reason,
+    pub hidden_at_once: bool,
+    /// The decision in force, and when it was made.
+    pub decision: Option<(Resolution, Timestamp)>,
+}
+
+impl ReportState {
+    /// Returns whether the report hides its content while this decision is in force; `None` before the first one.
+    pub const fn hides(&self, decision: Option<Resolution>) -> bool {
+        match decision {
+            Some(Resolution::Hide) => true,
+            Some(Resolution::Restore | Resolution::Dismiss) => false,
+            // These are about the person: what was hidden at once stays hidden.
+            Some(Resolution::Warn | Resolution::Suspend) | None => self.hidden_at_once,
         }
     }
 }
@@ -361,6 +395,9 @@ mod tests {
             assert_eq!(reason.as_str().parse(), Ok(reason));
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
+        for resolution in Resolution::ALL {
+            assert_eq!(resolution.as_str().parse(), Ok(resolution));
+        }
         let message = MessageId::try_from("0189-ab".to_owned()).unwrap();
         for subject in [
             Subject::Person,
@@ -413,6 +450,23 @@ mod tests {
         assert_eq!(key(Subject::Post(1)), key(Subject::Post(1)));
         assert_ne!(key(Subject::Post(1)), key(Subject::Comment(1)));
         assert_ne!(key(Subject::Person), Subject::Person.repeat_key(&lee, &kim));
+    }
+
+    #[test]
+    fn a_decision_hides_what_it_says() {
+        let state = |hidden_at_once| ReportState {
+            reason: Reason::UnlawfulImagery,
+            hidden_at_once,
+            decision: None,
+        };
+        for hidden_at_once in [true, false] {
+            let hides = |decision| state(hidden_at_once).hides(decision);
+            assert!(hides(Some(Resolution::Hide)));
+            assert!(!hides(Some(Resolution::Restore)) && !hides(Some(Resolution::Dismiss)));
+            for decision in [None, Some(Resolution::Warn), Some(Resolution::Suspend)] {
+                assert_eq!(hides(decision), hidden_at_once, "{decision:?}");
+            }
+        }
     }
 
     #[test]

@@ -264,7 +264,8 @@ pub struct ResolveReport {
 }
 
 /// Resolves a report: `hide` or `restore` the content, or introduction and photo of a person, `warn` or `suspend` the person, or `dismiss`, which
-/// restores what was hidden at once. A later decision replaces an earlier one. For moderators; only an admin suspends a moderator.
+/// restores what was hidden at once. A later decision replaces an earlier one, whose hiding or suspension ends: content stays hidden while another
+/// report hides it, a suspension if it was changed since. For moderators; only an admin suspends a moderator.
 #[utoipa::path(
     post,
     path = "/admin/resolveReport",

@@ -6,7 +6,7 @@ use sosohappy_common::Account;
 use sosohappy_events::types::Role;
 use sosohappy_store::StoreError;
 
-use crate::domain::moderation::{AuditEntry, Reason, Subject, Suspension};
+use crate::domain::moderation::{AuditEntry, Reason, ReportState, Subject, Suspension};
 
 /// A report that is to be stored.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct NewReport<'a> {
     pub target: &'a Account,
     pub subject: &'a Subject,
     pub reason: Reason,
+    /// Whether the content is hidden in the same transaction.
+    pub hidden_at_once: bool,
     pub text: &'a str,
     pub at: Timestamp,
     pub due_at: Timestamp,
@@ -124,7 +126,33 @@ pub trait ModerationTransaction {
     async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<i64, StoreError>;
 
     /// Replaces the reason of a report, and the reporter's words unless the new ones are empty.
-    async fn change_report(&mut self, id: i64, reason: Reason, text: &str) -> Result<(), StoreError>;
+    async fn change_report(
+        &mut self,
+        id: i64,
+        reason: Reason,
+        hidden_at_once: bool,
+        text: &str,
+    ) -> Result<(), StoreError>;
+
+    /// Returns whether the content stayed visible after a decision about a report of it by this reporter for this reason.
+    async fn was_dismissed(
+        &mut self,
+        reporter: &Account,
+        target: &Account,
+        subject: &Subject,
+        reason: Reason,
+    ) -> Result<bool, StoreError>;
+
+    /// Returns whether another report than this one hides the content.
+    async fn is_hidden_by_another(
+        &mut self,
+        report: i64,
+        target: &Account,
+        subject: &Subject,
+    ) -> Result<bool, StoreError>;
+
+    /// `None` when the report is gone.
+    async fn report_state(&mut self, id: i64) -> Result<Option<ReportState>, StoreError>;
 
     /// Resolves a report, open or not; false when it is gone.
     async fn resolve_report(&mut self, id: i64, resolution: &str, at: Timestamp) -> Result<bool, StoreError>;

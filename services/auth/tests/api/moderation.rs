@@ -17,6 +17,7 @@ on_both_engines!(
     a_graver_reason_replaces_the_one_before,
     a_hidden_profile_is_shown_to_its_owner_and_moderators,
     decisions_take_effect_and_tell_both_sides,
+    a_later_decision_replaces_an_earlier_one,
     a_suspended_person_is_out_with_a_reason_until_the_time_comes,
     roles_are_applied_for_and_decided,
     moderators_act_on_members_only,
@@ -187,9 +188,15 @@ async fn unlawful_imagery_is_hidden_at_once_and_restored_when_the_report_is_dism
     let closed = moderated.next().await.event;
     assert_eq!((closed.action, closed.report), (ModerationAction::Closed, id.as_i64()));
     assert!(auth.reports(&admin).await.is_empty());
-    // Decided, so that the same person may report the same post again.
+    // Decided, so that the same person may report the same post again, but hides it no more.
     auth.call(&kim, "report", &report).await.expect(200);
     assert_eq!(auth.reports(&admin).await.len(), 1);
+    assert_eq!(moderated.next().await.event.action, ModerationAction::Reported);
+    moderated.expect_silence().await;
+    let park = auth.person(PARK, "park").await;
+    auth.call(&park, "report", &report).await.expect(200);
+    assert_eq!(moderated.next().await.event.action, ModerationAction::Reported);
+    assert_eq!(moderated.next().await.event.action, ModerationAction::Hidden);
 }
 
 async fn a_graver_reason_replaces_the_one_before(bed: Bed) {
@@ -326,6 +333,72 @@ async fn decisions_take_effect_and_tell_both_sides(bed: Bed) {
         .expect(403);
     assert_eq!(refused.code(), "role-required", "a decision about oneself");
     assert!(auth.admits(&lee).await);
+}
+
+async fn a_later_decision_replaces_an_earlier_one(bed: Bed) {
+    use ModerationAction::{Closed, Hidden, Reported, Restored};
+
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let park = auth.person(PARK, "park").await;
+    let moderator = auth.person_with_role(&ground, ADMIN, "boss", "moderator").await;
+    let decide = async |report: &Value, action: &str| {
+        let decision = json!({ "report": report, "action": action });
+        auth.call(&moderator, "admin/resolveReport", &decision)
+            .await
+            .expect(200);
+    };
+
+    let mut states = ground.watch::<AccountStateChanged>().await;
+    let report = json!({ "nickname": "lee", "reason": "spam" });
+    auth.call(&kim, "report", &report).await.expect(200);
+    let person = auth.reports(&moderator).await[0]["report"].clone();
+    decide(&person, "suspend").await;
+    assert!(!auth.admits(&lee).await);
+    decide(&person, "dismiss").await;
+    assert!(auth.admits(&lee).await);
+    auth.sign_in(LEE).await;
+    assert_eq!(states.next().await.event.state, State::Suspended);
+    assert_eq!(states.next().await.event.state, State::Restored);
+    // Another decision has changed the suspension, which stays.
+    decide(&person, "suspend").await;
+    let suspend = json!({ "nickname": "lee", "reason": "hate" });
+    auth.call(&moderator, "admin/suspend", &suspend).await.expect(200);
+    decide(&person, "dismiss").await;
+    assert_eq!(auth.try_sign_in(LEE).await.expect(403).code(), "suspended");
+    let restore = json!({ "nickname": "lee" });
+    auth.call(&moderator, "admin/restore", &restore).await.expect(200);
+
+    let mut moderated = ground.watch::<ContentModerated>().await;
+    let report = json!({ "nickname": "lee", "post": DATE, "reason": "spam" });
+    auth.call(&kim, "report", &report).await.expect(200);
+    let post = auth.reports(&moderator).await[0]["report"].clone();
+    assert_eq!(moderated.next().await.event.action, Reported);
+    for (action, effect) in [
+        ("hide", Some(Hidden)),
+        ("dismiss", Some(Restored)),
+        ("hide", Some(Hidden)),
+        ("warn", Some(Restored)),
+        ("dismiss", None),
+        ("hide", Some(Hidden)),
+    ] {
+        decide(&post, action).await;
+        if let Some(effect) = effect {
+            assert_eq!(moderated.next().await.event.action, effect, "{action}");
+        }
+        assert_eq!(moderated.next().await.event.action, Closed, "{action}");
+    }
+
+    // The first report goes on hiding the post.
+    let report = json!({ "nickname": "lee", "post": DATE, "reason": "unlawfulImagery" });
+    auth.call(&park, "report", &report).await.expect(200);
+    assert_eq!(moderated.next().await.event.action, Reported);
+    assert_eq!(moderated.next().await.event.action, Hidden);
+    let other = auth.reports(&moderator).await[0]["report"].clone();
+    decide(&other, "dismiss").await;
+    assert_eq!(moderated.next().await.event.action, Closed);
+    moderated.expect_silence().await;
 }
 
 async fn a_suspended_person_is_out_with_a_reason_until_the_time_comes(bed: Bed) {

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 
 use super::transaction::SqlTransaction;
 use super::{Row, SqlStore, last_id, rows};
-use crate::domain::moderation::{AuditEntry, Reason, Subject, Suspension};
+use crate::domain::moderation::{AuditEntry, Reason, ReportState, Resolution, Subject, Suspension};
 use crate::store::moderation::{
     AuditHead, Audited, Moderation, ModerationTransaction, NewReport, OpenReports, Report, ReportPage, RoleApplication,
 };
@@ -171,12 +171,14 @@ impl ModerationTransaction for SqlTransaction {
     async fn insert_report(&mut self, report: &NewReport<'_>) -> Result<i64, StoreError> {
         let content = report.subject.content();
         let inserted = sqlx::query(
-            "INSERT INTO report (target, kind, content, reason, reported_at, due_at) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO report (target, kind, content, reason, hidden_at_once, reported_at, due_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(report.target.as_str())
         .bind(report.subject.kind())
         .bind(&content)
         .bind(report.reason.as_str())
+        .bind(report.hidden_at_once)
         .bind(report.at.as_millisecond())
         .bind(report.due_at.as_millisecond())
         .execute(&mut *self.0)
@@ -193,9 +195,16 @@ impl ModerationTransaction for SqlTransaction {
         Ok(id)
     }
 
-    async fn change_report(&mut self, id: i64, reason: Reason, text: &str) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE report SET reason = ? WHERE report = ?")
+    async fn change_report(
+        &mut self,
+        id: i64,
+        reason: Reason,
+        hidden_at_once: bool,
+        text: &str,
+    ) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE report SET reason = ?, hidden_at_once = ? WHERE report = ?")
             .bind(reason.as_str())
+            .bind(hidden_at_once)
             .bind(id);
         self.run(update).await?;
         if !text.is_empty() {
@@ -205,6 +214,58 @@ impl ModerationTransaction for SqlTransaction {
             self.run(update).await?;
         }
         Ok(())
+    }
+
+    async fn was_dismissed(
+        &mut self,
+        reporter: &Account,
+        target: &Account,
+        subject: &Subject,
+        reason: Reason,
+    ) -> Result<bool, StoreError> {
+        let found = sqlx::query(
+            "SELECT 1 FROM report JOIN report_by ON report_by.report = report.report
+            WHERE report_by.account = ? AND report.target = ? AND report.kind = ? AND report.content = ? AND report.reason = ?
+            AND report.resolution IN ('dismiss', 'restore') LIMIT 1",
+        )
+        .bind(reporter.as_str())
+        .bind(target.as_str())
+        .bind(subject.kind())
+        .bind(subject.content())
+        .bind(reason.as_str())
+        .fetch_optional(&mut *self.0)
+        .await?;
+        Ok(found.is_some())
+    }
+
+    async fn is_hidden_by_another(
+        &mut self,
+        report: i64,
+        target: &Account,
+        subject: &Subject,
+    ) -> Result<bool, StoreError> {
+        // As `ReportState::hides` says.
+        let found = sqlx::query(
+            "SELECT 1 FROM report WHERE target = ? AND kind = ? AND content = ? AND report <> ?
+            AND (resolution = 'hide' OR ((resolution IS NULL OR resolution IN ('warn', 'suspend'))
+            AND COALESCE(hidden_at_once, reason = 'unlawfulImagery' AND kind <> 'person') = 1)) LIMIT 1",
+        )
+        .bind(target.as_str())
+        .bind(subject.kind())
+        .bind(subject.content())
+        .bind(report)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        Ok(found.is_some())
+    }
+
+    async fn report_state(&mut self, id: i64) -> Result<Option<ReportState>, StoreError> {
+        let row =
+            sqlx::query("SELECT kind, reason, hidden_at_once, resolved_at, resolution FROM report WHERE report = ?")
+                .bind(id)
+                .fetch_optional(&mut *self.0)
+                .await?;
+        row.as_ref().map(report_state).transpose()
     }
 
     async fn resolve_report(&mut self, id: i64, resolution: &str, at: Timestamp) -> Result<bool, StoreError> {
@@ -326,6 +387,26 @@ fn suspension(row: &Row) -> Result<Suspension, StoreError> {
         reason: reason(row)?,
         since: rows::instant(row, "suspended_at")?,
         until: until.map(rows::from_millis).transpose()?,
+    })
+}
+
+fn report_state(row: &Row) -> Result<ReportState, StoreError> {
+    let reason = reason(row)?;
+    let hidden_at_once: Option<bool> = row.try_get_unchecked("hidden_at_once")?;
+    // Older releases hid content at once, but no profile.
+    let by_reason = reason.hides_at_once() && rows::text(row, "kind")? != Subject::Person.kind();
+    let resolution: Option<String> = row.try_get_unchecked("resolution")?;
+    let decision = match resolution {
+        Some(resolution) => {
+            let resolution: Resolution = resolution.parse().map_err(|_| rows::broken("resolution"))?;
+            Some((resolution, rows::instant(row, "resolved_at")?))
+        }
+        None => None,
+    };
+    Ok(ReportState {
+        reason,
+        hidden_at_once: hidden_at_once.unwrap_or(by_reason),
+        decision,
     })
 }
 
