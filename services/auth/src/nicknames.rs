@@ -1,9 +1,10 @@
-//! Canonical keys for accounts that an older release has written.
+//! Reservation of nicknames that were given up, and canonical keys for accounts that an older release has written.
 //!
 //! Where two accounts bear one name in two spellings, the one that was created first keeps it: when each took its nickname is not known.
 //! The other bears a placeholder until its profile is set again, which the app asks for at the next sign-in. Of two accounts whose
 //! addresses differ in letter case only, both stay; a sign-in in another spelling finds the one whose key was made first.
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::nickname::InvalidNickname;
 use sosohappy_common::{Account, Context, Nickname};
@@ -14,6 +15,23 @@ use sosohappy_store::{StoreError, retrying};
 use crate::domain::person::Person;
 use crate::domain::stamp;
 use crate::store::{Store, Transaction};
+
+/// Names that stay reserved for one account: those that it gave up last.
+const MAX_RESERVED: u32 = 5;
+
+/// Keeps a nickname that was given up from all but the account of the keyed hash `bearer`; from everybody where it is `None`. Of one account the last
+/// five stay reserved and older ones are free again, so that renames do not reserve names without bound.
+pub async fn reserve(
+    tx: &mut dyn Transaction,
+    nickname: &Nickname,
+    bearer: Option<&[u8; 32]>,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    if let Some(bearer) = bearer {
+        tx.trim_reservations(bearer, MAX_RESERVED - 1).await?;
+    }
+    tx.reserve_nickname(nickname, bearer, until).await
+}
 
 /// Accounts of one transaction.
 const BATCH: u32 = 100;

@@ -15,7 +15,7 @@ use crate::domain::stamp;
 use crate::error::Error;
 use crate::store::external_calls::ExternalCall;
 use crate::store::{Resignation, Tombstone, Transaction};
-use crate::{identities, moderation, relations, sessions};
+use crate::{identities, moderation, nicknames, relations, sessions};
 
 /// Fires when a resignation has waited too long for its receipts; its key is the event id.
 pub const TIMER: &str = "resignation";
@@ -119,7 +119,7 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         // A Spring service erases by nickname when it reads the resignation: until then not even the same person may have it again.
         let bearer = app.mixed.may_repeat_resignations().then_some(&hash);
         let until = later(app.now(), app.settings.get().nicknames.reservation);
-        tx.reserve_nickname(&person.nickname, bearer, until).await?;
+        nicknames::reserve(tx.as_mut(), &person.nickname, bearer, until).await?;
     }
     if is_complete(app, tx.as_mut(), resignation.id, &[]).await? {
         complete(app, tx.as_mut(), resignation.id, &[]).await?;

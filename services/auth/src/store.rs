@@ -377,6 +377,9 @@ pub trait Transaction:
         until: Timestamp,
     ) -> Result<(), StoreError>;
 
+    /// Releases the reservations of the account of this hash, but for the `most` that end last.
+    async fn trim_reservations(&mut self, bearer: &[u8; 32], most: u32) -> Result<(), StoreError>;
+
     async fn release_nickname(&mut self, nickname: &Nickname) -> Result<(), StoreError>;
 
     /// Takes over the reservations of the release before, which had no keys.

@@ -24,6 +24,7 @@ use crate::domain::person::Person;
 use crate::domain::profile::Introduction;
 use crate::domain::stamp;
 use crate::error::Error;
+use crate::nicknames;
 use crate::store::Transaction;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -308,7 +309,7 @@ async fn take_over(app: &App, tx: &mut dyn Transaction, person: &Person, new: &N
     tx.release_nickname(new).await?;
     if person.profile_set {
         let until = later(now, app.settings.get().nicknames.reservation);
-        tx.reserve_nickname(&person.nickname, Some(&hash), until).await?;
+        nicknames::reserve(tx, &person.nickname, Some(&hash), until).await?;
     }
     Ok(true)
 }

@@ -13,6 +13,7 @@ on_both_engines!(
     spellings_of_an_address_are_one_account,
     an_address_that_no_header_carries_is_refused,
     a_name_given_up_stays_its_former_bearers,
+    the_last_five_names_of_an_account_are_reserved,
     a_name_given_up_is_not_taken_while_it_is_given_up,
     a_resigned_name_comes_back_with_its_account_only,
     rows_of_an_older_release_get_their_keys,
@@ -178,6 +179,25 @@ async fn a_name_given_up_stays_its_former_bearers(bed: Bed) {
     assert!(auth.set_nickname(&lee, "달이").await, "the reservation has ended");
     assert!(!auth.set_nickname(&lee, "별이").await, "that one is borne");
     assert_eq!(ground.rows("nickname_reservation").await, 1, "of lee");
+}
+
+async fn the_last_five_names_of_an_account_are_reserved(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "가").await, auth.person(LEE, "lee").await);
+    for nickname in ["나", "다", "라", "마", "바", "사", "아"] {
+        ground.clock.advance(Duration::from_secs(1));
+        assert!(auth.set_nickname(&kim, nickname).await);
+    }
+    assert_eq!(ground.rows("nickname_reservation").await, 5);
+    for (nickname, is_taken) in [("가", false), ("나", false), ("다", true), ("사", true), ("아", true)] {
+        assert_eq!(auth.is_taken(&lee, nickname).await, is_taken, "{nickname}");
+    }
+    assert!(auth.set_nickname(&lee, "가").await);
+
+    // A name that is taken back makes room.
+    assert!(auth.set_nickname(&kim, "사").await);
+    assert!(auth.is_taken(&lee, "다").await && !auth.is_taken(&kim, "아").await);
 }
 
 /// A rename and a taker at the same moment: in either order, the name never belongs to another person.

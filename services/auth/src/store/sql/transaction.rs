@@ -557,6 +557,25 @@ impl Transaction for SqlTransaction {
         Ok(())
     }
 
+    async fn trim_reservations(&mut self, bearer: &[u8; 32], most: u32) -> Result<(), StoreError> {
+        let surplus = sqlx::query(
+            "SELECT nickname_key FROM nickname_reservation WHERE bearer = ?
+            ORDER BY reserved_until DESC, nickname_key LIMIT ? OFFSET ?",
+        )
+        .bind(bearer.as_slice())
+        .bind(SURPLUS)
+        .bind(i64::from(most))
+        .fetch_all(&mut *self.0)
+        .await?;
+        // One by one: several may end at the same moment.
+        for row in &surplus {
+            let key: Vec<u8> = row.try_get_unchecked("nickname_key")?;
+            self.run(sqlx::query("DELETE FROM nickname_reservation WHERE nickname_key = ?").bind(key))
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn release_nickname(&mut self, nickname: &Nickname) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM nickname_reservation WHERE nickname_key = ?")
             .bind(nickname.key().as_bytes().to_vec());
@@ -644,6 +663,9 @@ impl Transaction for SqlTransaction {
         Ok(self.0.commit().await?)
     }
 }
+
+/// Reservations of one account that are released at once; older releases have left any number.
+const SURPLUS: i64 = 100;
 
 /// Whether a nickname is kept from this account.
 pub(super) const RESERVED: &str = "SELECT 1 FROM nickname_reservation
