@@ -10,7 +10,7 @@ import { Session } from '../session.js'
 import { useStore } from '../store.js'
 import { html, useState } from '../view.js'
 
-const REASONS = ['harassment', 'hate', 'violence', 'sexual-content', 'unlawful-imagery', 'self-harm', 'spam', 'impersonation', 'privacy', 'other']
+const REASONS = ['harassment', 'hate', 'violence', 'sexualContent', 'unlawfulImagery', 'selfHarm', 'spam', 'impersonation', 'privacy', 'other']
 const EMPTY = { content: [] }
 
 /** A session that shows no notices and messages: it opens no sockets. */

@@ -444,6 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn the_console_offers_every_reason() {
+        let page = include_str!("../../../../web/moderation/page.js");
+        let offered = page
+            .lines()
+            .find(|line| line.starts_with("const REASONS"))
+            .expect("a list of reasons");
+        for reason in Reason::ALL {
+            assert!(offered.contains(&format!("'{}'", reason.as_str())), "{reason:?}");
+        }
+    }
+
+    #[test]
     fn one_reporter_and_one_subject_have_one_key() {
         let (kim, lee) = (account("kim"), account("lee"));
         let key = |subject: Subject| subject.repeat_key(&kim, &lee);
