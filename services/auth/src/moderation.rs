@@ -80,7 +80,8 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
     };
     tx.stamp_person(target, at).await?;
     if hides_at_once {
-        set_visibility(app, tx.as_mut(), subject, target, ModerationAction::Hidden, at).await?;
+        let by = Some(reporter);
+        set_visibility(app, tx.as_mut(), subject, target, ModerationAction::Hidden, by, at).await?;
         let data = content_notice("hidden", subject, *reason);
         notify(app, tx.as_mut(), target, MODERATION_NOTICE, data, at).await?;
         let decision = Decision {
@@ -135,7 +136,7 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
     }
     let effect = effect_on_content(tx.as_mut(), report, &state, resolved.resolution).await?;
     if let Some(effect) = effect {
-        set_visibility(app, tx.as_mut(), &report.subject, target, effect, at).await?;
+        set_visibility(app, tx.as_mut(), &report.subject, target, effect, None, at).await?;
     }
     if let Some(event) = report
         .subject
@@ -474,9 +475,10 @@ async fn set_visibility(
     subject: &Subject,
     target: &Account,
     action: ModerationAction,
+    reporter: Option<&Account>,
     at: Timestamp,
 ) -> Result<(), Error> {
-    if let Some(event) = subject.event(action, target, None, None) {
+    if let Some(event) = subject.event(action, target, None, reporter) {
         return app.enqueue(tx, event, at).await;
     }
     let hidden_at = (action == ModerationAction::Hidden).then_some(at);

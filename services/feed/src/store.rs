@@ -527,11 +527,13 @@ pub enum Content {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Decision {
+pub struct Decision<'a> {
     /// Hidden from everybody but the author, or shown again.
     pub hidden: bool,
     /// Of two decisions the later one is in force.
     pub at: Timestamp,
+    /// Of content that a report hides at once: nothing is hidden that the reporter does not see.
+    pub reporter: Option<&'a Account>,
 }
 
 /// A hidden post whose pictures still have ids that others know.
@@ -556,21 +558,24 @@ pub trait Moderation: Debug + Send + Sync {
         &self,
         author: &Account,
         content: Content,
-        decision: Decision,
+        decision: Decision<'_>,
         now: Timestamp,
     ) -> Result<Option<HiddenPost>, StoreError>;
 
     /// Gives a hidden post these reserved copies for its pictures, whose old ids become garbage; false when it has other pictures meanwhile.
     async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Keeps a copy of the author's content under the number of a report, the first time only.
+    /// Keeps a copy of the author's content under the number of a report, the first time only; false if it is not there or the reporter does
+    /// not see it. Content that moderators have hidden counts as seen: it was reported before. Of an unknown reporter, whom an older
+    /// release does not name, only content of public posts is kept.
     async fn keep_reported(
         &self,
         report: i64,
         author: &Account,
         content: Content,
+        reporter: Option<&Account>,
         at: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     /// Deletes the copy of a report, and refuses a later one.
     async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError>;

@@ -31,9 +31,6 @@ pub enum ModeratedContent {
     },
     Message {
         message: String,
-        /// Who has reported it; in `reported` only. Whoever holds the message checks that they have received it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reporter: Option<Account>,
     },
 }
 
@@ -46,6 +43,10 @@ pub struct ContentModerated {
     pub author: Account,
     #[serde(flatten)]
     pub content: ModeratedContent,
+    /// Who has reported it, in `reported` and in what a report hides at once; `None` in records of older releases and of decisions. Whoever
+    /// holds the content checks that they see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reporter: Option<Account>,
     /// The number of the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<i64>,

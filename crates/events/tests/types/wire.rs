@@ -463,6 +463,7 @@ fn moderation() {
         action,
         author: account(KIM),
         content,
+        reporter: None,
         report,
     };
     golden(
@@ -491,24 +492,20 @@ fn moderation() {
         )),
         &[],
     );
-    let message = ModeratedContent::Message {
-        message: "0189".into(),
-        reporter: Some(account(LEE)),
-    };
+    let message = || ModeratedContent::Message { message: "0189".into() };
     golden(
-        &of(ModerationAction::Reported, message, Some(3)),
+        &ContentModerated {
+            reporter: Some(account(LEE)),
+            ..of(ModerationAction::Reported, message(), Some(3))
+        },
         Some(KIM),
         Some(&format!(
             r#"{{"action":"reported","author":"{KIM}","kind":"message","message":"0189","reporter":"{LEE}","report":3}}"#
         )),
         &[],
     );
-    let message = ModeratedContent::Message {
-        message: "0189".into(),
-        reporter: None,
-    };
     golden(
-        &of(ModerationAction::Closed, message, Some(3)),
+        &of(ModerationAction::Closed, message(), Some(3)),
         Some(KIM),
         Some(&format!(
             r#"{{"action":"closed","author":"{KIM}","kind":"message","message":"0189","report":3}}"#

@@ -191,13 +191,13 @@ impl Subject {
             Self::Comment(comment) => ModeratedContent::Comment { comment: *comment },
             Self::Message(MessageId(message)) => ModeratedContent::Message {
                 message: message.clone(),
-                reporter: reporter.cloned(),
             },
         };
         Some(ContentModerated {
             action,
             author: author.clone(),
             content,
+            reporter: reporter.cloned(),
             report,
         })
     }

@@ -17,7 +17,7 @@ pub struct Moderated(pub Arc<dyn Store>);
 #[async_trait]
 impl Consumer<ContentModerated> for Moderated {
     async fn handle(&self, Envelope { event, meta }: Envelope<ContentModerated>) -> Result<(), HandleError> {
-        let ModeratedContent::Message { message, reporter } = event.content else {
+        let ModeratedContent::Message { message } = event.content else {
             // feed holds posts and comments.
             return Ok(());
         };
@@ -26,7 +26,7 @@ impl Consumer<ContentModerated> for Moderated {
                 .report
                 .ok_or_else(|| HandleError::Rejected("the number of the report is missing".into()))
         };
-        match (event.action, reporter) {
+        match (event.action, event.reporter) {
             (ModerationAction::Reported, Some(reporter)) => {
                 let report = NewReport {
                     report: number()?,

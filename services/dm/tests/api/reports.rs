@@ -25,8 +25,8 @@ fn report(
         author: author.account.clone(),
         content: ModeratedContent::Message {
             message: message.to_owned(),
-            reporter: by.map(|by| by.account.clone()),
         },
+        reporter: by.map(|by| by.account.clone()),
         report: Some(number),
     }
 }

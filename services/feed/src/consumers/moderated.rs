@@ -42,7 +42,16 @@ impl Consumer<ContentModerated> for Moderated {
         };
         match (event.action, event.report) {
             (ModerationAction::Reported, Some(report)) => {
-                self.store.keep_reported(report, author, content, at).await?;
+                let is_kept = self
+                    .store
+                    .keep_reported(report, author, content, event.reporter.as_ref(), at)
+                    .await?;
+                if !is_kept {
+                    tracing::info!(
+                        report,
+                        "no copy of reported content: not there or not the reporter's to see"
+                    );
+                }
             }
             (ModerationAction::Closed, Some(report)) => self.store.close_reported(report, at).await?,
             (ModerationAction::Reported | ModerationAction::Closed, None) => {
@@ -51,7 +60,11 @@ impl Consumer<ContentModerated> for Moderated {
             (ModerationAction::Hidden | ModerationAction::Restored, _) => {
                 let hidden = event.action == ModerationAction::Hidden;
                 let now = self.context.clock.now();
-                let decision = Decision { hidden, at };
+                let decision = Decision {
+                    hidden,
+                    at,
+                    reporter: event.reporter.as_ref(),
+                };
                 let post = self.store.moderate(author, content, decision, now).await?;
                 self.relay.wake();
                 if let Some(post) = post {

@@ -148,7 +148,11 @@ impl History<'_> {
             }
             Step::Moderate(author, number, hidden) => {
                 let content = Content::Post(day(number));
-                let decision = Decision { hidden, at: now };
+                let decision = Decision {
+                    hidden,
+                    at: now,
+                    reporter: None,
+                };
                 store
                     .moderate(&Self::account(author), content, decision, now)
                     .await

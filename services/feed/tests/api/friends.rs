@@ -20,7 +20,7 @@ on_both_engines!(
 const DATE: &str = "2023090512000000";
 
 impl Feed {
-    async fn save_for(&self, who: &Person, date: &str, visibility: &str) {
+    pub(super) async fn save_for(&self, who: &Person, date: &str, visibility: &str) {
         let form = [
             ("nickname", who.nickname.as_str()),
             ("date", date),

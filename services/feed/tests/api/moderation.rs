@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sosohappy_events::Envelope;
-use sosohappy_events::types::{AccountResigned, ContentModerated, ModeratedContent, ModerationAction, Role};
+use sosohappy_events::types::{AccountResigned, ContentModerated, ModeratedContent, ModerationAction, Relation, Role};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
+use super::others::tell;
 use super::{Feed, PNG, code, problem, saved};
 
 on_both_engines!(
@@ -15,6 +16,7 @@ on_both_engines!(
     a_hidden_comment_is_its_writers_alone,
     a_reported_text_is_kept_for_moderators_until_it_is_decided,
     copies_of_reports_go_with_the_author,
+    nobody_opens_or_hides_what_they_do_not_see,
 );
 
 const DATE: &str = "2023090513248392";
@@ -32,6 +34,7 @@ fn decision(
         action,
         author: author.account.clone(),
         content,
+        reporter: None,
         report,
     }
 }
@@ -252,4 +255,73 @@ async fn copies_of_reports_go_with_the_author(bed: Bed) {
         (feed.reported(&moderator, "7").await.0 == 404).then_some(())
     })
     .await;
+}
+
+async fn nobody_opens_or_hides_what_they_do_not_see(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    let mina = bed.person("mina@example.com+kakao", "mina").await;
+    let moderator = bed
+        .person_with_role("moderator@example.com+kakao", "moderator", Role::Moderator)
+        .await;
+    let public = "2023090613248392";
+    let of_public = ModeratedContent::Post {
+        date: public.parse().unwrap(),
+    };
+    feed.save_for(&kim, DATE, "private").await;
+    feed.save(&kim, public, "5", "coffee").await;
+    // The reports of one author's content are handled one after the other.
+    let report = async |by: &Person, content: &ModeratedContent, number: i64| {
+        for (action, report) in [
+            (ModerationAction::Reported, Some(number)),
+            (ModerationAction::Hidden, None),
+        ] {
+            bed.publish(ContentModerated {
+                reporter: Some(by.account.clone()),
+                ..decision(action, &kim, content.clone(), report)
+            })
+            .await;
+        }
+    };
+    report(&lee, &POST, 7).await;
+    tell(&bed, Relation::Block, &kim, &lee).await;
+    eventually("the block is in force", async || {
+        feed.sees(&lee).await.is_empty().then_some(())
+    })
+    .await;
+    report(&lee, &of_public, 8).await;
+    assert_eq!(feed.sees(&mina).await.len(), 1);
+    // A record of an older release names nobody: a copy is kept of what everybody sees.
+    bed.publish(decision(ModerationAction::Reported, &kim, POST, Some(9)))
+        .await;
+    bed.publish(decision(ModerationAction::Reported, &kim, of_public.clone(), Some(10)))
+        .await;
+    eventually("a copy of the public post is kept", async || {
+        (feed.reported(&moderator, "10").await.0 == 200).then_some(())
+    })
+    .await;
+    for number in ["7", "8", "9"] {
+        assert_eq!(
+            code(&feed.reported(&moderator, number).await),
+            problem(404, "no-such-report"),
+            "{number}"
+        );
+    }
+    assert!(!feed.is_hidden(&kim).await);
+    assert_eq!(feed.sees(&mina).await.len(), 1);
+
+    report(&mina, &of_public, 11).await;
+    eventually("who sees the post has it hidden at once", async || {
+        feed.sees(&mina).await.is_empty().then_some(())
+    })
+    .await;
+    // It is hidden by now, and was reported before the second reporter knew.
+    report(&mina, &of_public, 12).await;
+    for number in ["11", "12"] {
+        eventually("the copy is kept", async || {
+            (feed.reported(&moderator, number).await.0 == 200).then_some(())
+        })
+        .await;
+    }
 }

@@ -130,6 +130,7 @@ async fn views_show_what_the_caller_may_see(bed: Bed) {
             action,
             author: kim.account.clone(),
             content,
+            reporter: None,
             report: None,
         };
         bed.publish(event).await;

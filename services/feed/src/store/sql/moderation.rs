@@ -8,7 +8,7 @@ use sosohappy_media::ImageId;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{Query, SqlStore, date, engine, images, likes, post_events, posts, read_list, text, visibility};
+use super::{Query, SqlStore, date, engine, images, likes, post_events, posts, public, read_list, text, visibility};
 use crate::domain::{Day, Visibility};
 use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, ReportedContent};
 
@@ -18,7 +18,7 @@ impl Moderation for SqlStore {
         &self,
         author: &Account,
         content: Content,
-        decision: Decision,
+        decision: Decision<'_>,
         now: Timestamp,
     ) -> Result<Option<HiddenPost>, StoreError> {
         retrying(async || match content {
@@ -66,22 +66,36 @@ impl Moderation for SqlStore {
         report: i64,
         author: &Account,
         content: Content,
+        reporter: Option<&Account>,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let found = match content {
-                Content::Post(day) => sqlx::query("SELECT id AS post_id, text FROM post WHERE account = ? AND day = ?")
-                    .bind(author.as_str())
-                    .bind(i32::from(day)),
-                Content::Comment(id) => {
-                    sqlx::query("SELECT post_id, text FROM post_comment WHERE account = ? AND id = ?")
-                        .bind(author.as_str())
-                        .bind(id)
+            let mut query = Query::new("");
+            match content {
+                Content::Post(day) => {
+                    query
+                        .push("SELECT p.id AS post_id, p.text FROM post p WHERE p.account = ")
+                        .push_bind(author.as_str())
+                        .push(" AND p.day = ")
+                        .push_bind(i32::from(day));
                 }
-            };
-            let Some(row) = found.fetch_optional(&mut *tx).await? else {
-                return Ok(());
+                Content::Comment(id) => {
+                    query
+                        .push("SELECT c.post_id, c.text FROM post_comment c")
+                        .push(" JOIN post p ON p.id = c.post_id WHERE c.account = ")
+                        .push_bind(author.as_str())
+                        .push(" AND c.id = ")
+                        .push_bind(id);
+                }
+            }
+            if let Some(reporter) = reporter {
+                push_reportable(&mut query, content, reporter, at);
+            } else {
+                query.push(" AND p.public_date IS NOT NULL");
+            }
+            let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
+                return Ok(false);
             };
             // The pictures are those of the post itself: a comment has none.
             let post: Option<i64> = match content {
@@ -100,9 +114,12 @@ impl Moderation for SqlStore {
             .await
             .map_err(StoreError::from);
             match inserted {
-                Ok(_) => Ok(tx.commit().await?),
+                Ok(_) => {
+                    tx.commit().await?;
+                    Ok(true)
+                }
                 // Delivered again, or closed before: what is there stays.
-                Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(()),
+                Err(StoreError::Conflict(rule)) if rule == PRIMARY => Ok(true),
                 Err(error) => Err(error),
             }
         })
@@ -174,16 +191,20 @@ impl SqlStore {
         &self,
         author: &Account,
         day: Day,
-        decision: Decision,
+        decision: Decision<'_>,
         now: Timestamp,
     ) -> Result<Option<HiddenPost>, StoreError> {
         let mut tx = self.database.begin().await?;
-        let mut query = Query::new("SELECT id, date, images, is_public, friend_date FROM post WHERE account = ");
+        let mut query =
+            Query::new("SELECT p.id, p.date, p.images, p.is_public, p.friend_date FROM post p WHERE p.account = ");
         query
             .push_bind(author.as_str())
-            .push(" AND day = ")
-            .push_bind(i32::from(day))
-            .push(engine::FOR_UPDATE);
+            .push(" AND p.day = ")
+            .push_bind(i32::from(day));
+        if let Some(reporter) = decision.reporter {
+            push_reportable(&mut query, Content::Post(day), reporter, decision.at);
+        }
+        query.push(engine::FOR_UPDATE);
         let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
             return Ok(None);
         };
@@ -238,15 +259,17 @@ impl SqlStore {
         &self,
         author: &Account,
         id: i64,
-        decision: Decision,
+        decision: Decision<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
-        let post: Option<i64> = sqlx::query_scalar("SELECT post_id FROM post_comment WHERE id = ? AND account = ?")
-            .bind(id)
-            .bind(author.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
+        let mut query =
+            Query::new("SELECT c.post_id FROM post_comment c JOIN post p ON p.id = c.post_id WHERE c.id = ");
+        query.push_bind(id).push(" AND c.account = ").push_bind(author.as_str());
+        if let Some(reporter) = decision.reporter {
+            push_reportable(&mut query, Content::Comment(id), reporter, decision.at);
+        }
+        let post: Option<i64> = query.build_query_scalar().fetch_optional(&mut *tx).await?;
         let Some(post) = post else {
             return Ok(());
         };
@@ -278,6 +301,22 @@ impl SqlStore {
         };
         self.tell(&mut tx, &[post], &told, now).await?;
         Ok(tx.commit().await?)
+    }
+}
+
+/// The reporter sees the post `p` of the query, and its comment `c` if a comment is reported, or saw it until a moderator hid it.
+fn push_reportable(query: &mut Query, content: Content, reporter: &Account, at: Timestamp) {
+    query
+        .push(" AND (p.account = ")
+        .push_bind(reporter.as_str())
+        .push(" OR (p.day <= ")
+        .push_bind(i32::from(Day::first_today(at)))
+        .push(" AND ");
+    public::push_shown_to(query, reporter, "p");
+    public::push_not_blocked(query, reporter, "p.account");
+    query.push("))");
+    if let Content::Comment(_) = content {
+        public::push_not_blocked(query, reporter, "c.account");
     }
 }
 

@@ -211,14 +211,20 @@ fn push_older(query: &mut Query, date: &'static str, cursor: Cursor) {
 /// The post of that name in the query is not hidden by a moderator, and it is public, or for friends of its author: the viewer and the author
 /// follow each other.
 pub(super) fn push_seen_by(query: &mut Query, viewer: &Account, post: &'static str) {
-    query.push("((").push(post).push(".public_date IS NOT NULL OR (");
+    query.push("(");
+    push_shown_to(query, viewer, post);
+    moderation::push_not_hidden(query, post);
+    query.push(")");
+}
+
+/// As [`push_seen_by`], whether or not a moderator has hidden it.
+pub(super) fn push_shown_to(query: &mut Query, viewer: &Account, post: &'static str) {
+    query.push("(").push(post).push(".public_date IS NOT NULL OR (");
     query.push(post).push(".friend_date IS NOT NULL");
     query.push(FOLLOWS).push_bind(viewer.as_str());
     query.push(" AND f.other = ").push(post).push(".account)");
     query.push(FOLLOWS).push(post).push(".account AND f.other = ");
     query.push_bind(viewer.as_str()).push(")))");
-    moderation::push_not_hidden(query, post);
-    query.push(")");
 }
 
 const FOLLOWS: &str =
