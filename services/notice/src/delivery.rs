@@ -4,7 +4,7 @@
 //! | receiver's sockets | frames | push |
 //! | --- | --- | --- |
 //! | none | none | due after `push.delivery-timeout` |
-//! | version 1 | written by every replica that has one, each once | the same, unless a socket has shown it by then |
+//! | version 1 | likes, written by every replica that has one, each once; of other kinds none | the same, unless a socket has shown it by then |
 //! | version 2 | read from the inbox under its number, for which the record is a signal only | the same |
 //!
 //! No replica knows whose sockets the others have: what decides about a push is that a socket has shown the notice. A push without a socket
@@ -118,7 +118,8 @@ impl Delivery {
             self.put(notice, self.now()).await?;
             self.hub.signal(&notice.receiver);
         }
-        if self.hub.has(&notice.receiver, Version::One) {
+        // The published app knows the frames of likes only.
+        if matches!(notice.content, Content::Like { .. }) && self.hub.has(&notice.receiver, Version::One) {
             if let Some(outcome) = self.decide(notice, verdict).await?.outcome() {
                 self.metrics.notice(outcome);
             } else {

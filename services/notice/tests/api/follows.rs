@@ -6,6 +6,7 @@ use sosohappy_events::types::{AccountResigned, FollowChanged};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
 use crate::fleet::{QUIET, applied, connect, counted, kim, lee, replica};
+use crate::stream::{next, open};
 
 /// As auth publishes it: no two changes of a person occur in one millisecond.
 async fn publish(bed: &Bed, people: [&Person; 2], following: bool, friends: bool) -> Envelope<FollowChanged> {
@@ -31,13 +32,18 @@ async fn inbox(notice: &Running, person: &Person) -> Vec<(Value, Value)> {
         .collect()
 }
 
-async fn a_follow_is_told_once_and_withdrawn_when_it_ends(bed: Bed) {
+async fn a_follow_is_told_and_withdrawn_when_it_ends(bed: Bed) {
     let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
-    let mut sockets = [connect(&one, &kim).await, connect(&other, &kim).await];
+    let mut sockets = [open(&one, &kim, "").await, open(&other, &kim, "").await];
+    let mut old = [connect(&one, &kim).await, connect(&other, &lee).await];
     let first = publish(&bed, [&lee, &kim], true, false).await;
     for socket in &mut sockets {
-        assert_eq!(socket.text().await, r#"{"topic":"follow","data":{"follower":"lee"}}"#);
+        let frame = next(socket).await;
+        assert_eq!(
+            (&frame["topic"], &frame["data"]["follower"]),
+            (&json!("follow"), &json!("lee"))
+        );
     }
     bed.publish_again(&first).await;
     publish(&bed, [&lee, &kim], false, false).await;
@@ -49,14 +55,15 @@ async fn a_follow_is_told_once_and_withdrawn_when_it_ends(bed: Bed) {
         inbox(&one, &kim).await,
         [(json!("follow"), json!({ "follower": "lee" }))]
     );
-    for socket in &mut sockets {
-        assert!(socket.silent_for(QUIET).await);
-    }
 
     // Mutual: the one who followed first learns that they are friends.
-    let mut of_lee = connect(&other, &lee).await;
+    let mut of_lee = open(&other, &lee, "").await;
     publish(&bed, [&kim, &lee], true, true).await;
-    assert_eq!(of_lee.text().await, r#"{"topic":"friend","data":{"follower":"kim"}}"#);
+    let frame = next(&mut of_lee).await;
+    assert_eq!(
+        (&frame["topic"], &frame["data"]["follower"]),
+        (&json!("friend"), &json!("kim"))
+    );
     bed.rename(&kim.account, "kim the second").await;
     applied_by_all(&[&one, &other], 7).await;
     eventually("the present nickname is listed", async || {
@@ -68,6 +75,12 @@ async fn a_follow_is_told_once_and_withdrawn_when_it_ends(bed: Bed) {
     publish(&bed, [&lee, &kim], false, false).await;
     applied_by_all(&[&one, &other], 8).await;
     assert_eq!(inbox(&other, &kim).await, []);
+    for socket in &mut old {
+        assert!(
+            socket.silent_for(QUIET).await,
+            "the published app knows no frames of follows"
+        );
+    }
 }
 
 /// Waits until the consumers of the replicas, which share the records, together have applied that many follows.
@@ -100,6 +113,6 @@ async fn follows_of_a_resigned_account_are_not_listed(bed: Bed) {
 }
 
 on_both_engines!(
-    a_follow_is_told_once_and_withdrawn_when_it_ends,
+    a_follow_is_told_and_withdrawn_when_it_ends,
     follows_of_a_resigned_account_are_not_listed,
 );

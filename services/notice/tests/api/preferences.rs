@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use sosohappy_events::types::{AccountResigned, NoticeRaised};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
-use crate::fleet::{AT_ONCE, DATE, applied, connect, device, frame, kim, lee, like, pushes, replica};
+use crate::fleet::{AT_ONCE, DATE, applied, device, kim, lee, like, pushes, replica};
+use crate::stream::{next, open};
 
 async fn preferences(notice: &Running, person: &Person) -> Value {
     let request = sosohappy_common::tls::client().get(notice.at("/notice-service/preferences"));
@@ -202,7 +203,7 @@ async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
     })
     .await;
     set(&notice, &kim, &[("pushOffList", ""), ("socketOffList", "comment")]).await;
-    let mut socket = connect(&notice, &kim).await;
+    let mut socket = open(&notice, &kim, "").await;
     let comment = NoticeRaised {
         receiver: kim.account.clone(),
         topic: "comment".to_owned(),
@@ -214,10 +215,11 @@ async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
     let park = bed.person("park@example.com+apple", "park").await;
     bed.publish(like(&park, &kim, DATE + 1)).await;
     bed.publish(like(&park, &kim, DATE + 2)).await;
+    let shown = next(&mut socket).await;
     assert_eq!(
-        socket.text().await,
-        frame("park", DATE + 2),
-        "neither the comment nor the muted post"
+        (&shown["data"]["liker"], &shown["data"]["date"]),
+        (&json!("park"), &json!(DATE + 2)),
+        "neither the comment nor the muted post: {shown}"
     );
     eventually("all are in the inbox", async || {
         (inbox_count(&notice, &kim).await == 5).then_some(())

@@ -6,13 +6,13 @@ use sosohappy_testkit::{Bed, Person, Running, Socket, eventually, on_both_engine
 
 use crate::fleet::{DATE, QUIET, applied, connect, counted, device, frame, kim, lee, like, pushes, replica};
 
-async fn open(notice: &Running, person: &Person, more: &str) -> Socket {
+pub(super) async fn open(notice: &Running, person: &Person, more: &str) -> Socket {
     let path = format!("/notice-service/connect-notice?nickname={}&v=2{more}", person.nickname);
     let socket = Socket::connect(&notice.socket_at(&path), Some(person)).await;
     socket.expect("the socket opens")
 }
 
-async fn next(socket: &mut Socket) -> Value {
+pub(super) async fn next(socket: &mut Socket) -> Value {
     serde_json::from_str(&socket.text().await).expect("JSON")
 }
 
