@@ -305,11 +305,7 @@ impl<'a, P: Protocol> Session<'a, P> {
                 tracing::warn!("frame handler timed out");
                 Ok(match socket.version {
                     Version::One => protocol.overdue(),
-                    Version::Two => Some(stream::error(
-                        None,
-                        "unavailable",
-                        "it took too long: read the history first",
-                    )),
+                    Version::Two => Some(answer(&text, "unavailable", "it took too long: read the history first")),
                 })
             })
         })
@@ -397,7 +393,7 @@ impl<'a, P: Protocol> Session<'a, P> {
             Verdict::Accepted => Ok(Received::Frame(text)),
             Verdict::Refused => Ok(Received::Answer(match self.known.version {
                 Version::One => self.protocol.over_limit(),
-                Version::Two => Some(stream::error(None, "rate-limited", "too many frames, try again later")),
+                Version::Two => Some(answer(&text, "rate-limited", "too many frames, try again later")),
             })),
             Verdict::Flood => Err(End::Ours(Close::RateLimited)),
         }
@@ -547,6 +543,12 @@ impl<'a, P: Protocol> Session<'a, P> {
         let within = if end.is_gentle() { GENTLE } else { FAREWELL };
         stopped.run_until_cancelled(tokio::time::timeout(within, rest)).await;
     }
+}
+
+/// Returns the `error` frame that answers a client's frame of version 2.
+fn answer(text: &str, code: &str, reason: &str) -> String {
+    let id = Incoming::parse(text).and_then(|frame| frame.id);
+    stream::error(id.as_deref(), code, reason)
 }
 
 async fn done<T>(work: &mut Option<BoxFuture<'_, T>>) -> T {

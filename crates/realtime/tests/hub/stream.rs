@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use sosohappy_common::rate::Rate;
+use sosohappy_realtime::Limits;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Client, Fleet, LARGE, account, limits, numbered, until};
@@ -148,4 +150,26 @@ async fn closings_say_when_to_reconnect() {
     }
     drop(client);
     let _ended = shutdown.await.expect("the fleet shuts down");
+}
+
+#[tokio::test]
+async fn errors_have_the_id_of_the_frame_that_they_answer() {
+    let fleet = Fleet::start(Limits {
+        frame_timeout: Duration::from_millis(50),
+        frames_per_minute: Rate::per_minute(2),
+        ..limits()
+    })
+    .await;
+    *fleet.notes.stuck.lock() = true;
+    let mut client = fleet.connect("name=kim&v=2").await;
+    for (frame, id, code) in [
+        (r#"{"topic":"note","id":"a"}"#, Some("a"), "unavailable"),
+        (r#"{"topic":"note"}"#, None, "unavailable"),
+        (r#"{"topic":"note","id":"c"}"#, Some("c"), "rate-limited"),
+        (r#"{"topic":"note"}"#, None, "rate-limited"),
+    ] {
+        client.send(frame).await;
+        let error: serde_json::Value = serde_json::from_str(&client.text().await).expect("JSON");
+        assert_eq!((error["id"].as_str(), error["data"]["code"].as_str()), (id, Some(code)));
+    }
 }

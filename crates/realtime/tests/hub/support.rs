@@ -42,6 +42,8 @@ pub struct Notes {
     pub opened: Mutex<usize>,
     /// The numbered frames of everybody.
     pub stored: Mutex<Vec<i64>>,
+    /// No frame is ever answered.
+    pub stuck: Mutex<bool>,
     /// How often the store fails from now on.
     pub failing: Mutex<usize>,
     /// The numbers that were shown.
@@ -87,6 +89,9 @@ impl Protocol for Notes {
             tokio::time::sleep(Duration::from_millis(millis)).await;
         }
         self.frames.lock().push(text.to_owned());
+        if *self.stuck.lock() {
+            std::future::pending::<()>().await;
+        }
         match text {
             "bad" => Err(Close::BadFrame),
             _ => Ok(text.strip_prefix("echo ").map(str::to_owned)),
