@@ -105,6 +105,15 @@ impl Revocations {
         revoked.is_some_and(|at| at >= moment.as_millisecond())
     }
 
+    /// Whether the account is suspended now: it neither sends nor receives anything.
+    #[must_use]
+    pub fn is_suspended(&self, account: &Account) -> bool {
+        let known = self.0.accounts.read().get(account).copied();
+        known
+            .and_then(|account| account.state)
+            .is_some_and(|(_, suspended)| suspended)
+    }
+
     /// Revokes the session's tokens issued up to that moment. A token re-issued since stays valid.
     pub fn close_session(&self, account: &Account, session: SessionId, at: Timestamp) {
         let at = at.as_millisecond();
@@ -247,6 +256,11 @@ mod tests {
             Some(at(300)),
             "also for tokens issued since"
         );
+        assert!(revocations.is_suspended(&kim()));
+        revocations.set_state(&kim(), State::Restored, at(400));
+        assert!(!revocations.is_suspended(&kim()));
+        revocations.resign(&kim(), at(500));
+        assert!(!revocations.is_suspended(&kim()), "a resignation is no suspension");
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         &bus,
         opened.directory.clone(),
-        revocations,
+        revocations.clone(),
         &mixed,
     )?;
 
@@ -137,6 +137,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: opened.store.clone(),
         directory: opened.directory,
         names: identity.names.clone(),
+        revocations,
         mixed,
         relay,
         settling: Settling::spawn(&context, &opened.store),

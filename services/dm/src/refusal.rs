@@ -5,6 +5,8 @@
 pub enum Refusal {
     ReceiverUnknown,
     Blocked,
+    /// The receiver is suspended, or the sender of a scheduled message.
+    Suspended,
     InvalidDate,
     EmptyText,
     TextTooLong,
@@ -22,9 +24,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ReceiverUnknown,
         Self::Blocked,
+        Self::Suspended,
         Self::InvalidDate,
         Self::EmptyText,
         Self::TextTooLong,
@@ -40,6 +43,7 @@ impl Refusal {
         match self {
             Self::ReceiverUnknown => "receiver-unknown",
             Self::Blocked => "blocked",
+            Self::Suspended => "suspended",
             Self::InvalidDate => "invalid-date",
             Self::EmptyText => "empty-text",
             Self::TextTooLong => "text-too-long",
@@ -54,7 +58,7 @@ impl Refusal {
     const fn detail(self) -> &'static str {
         match self {
             Self::ReceiverUnknown => "nobody has this nickname",
-            Self::Blocked => "messages between the two are not possible",
+            Self::Blocked | Self::Suspended => "messages between the two are not possible",
             Self::InvalidDate => "a date has 16 digits, yyyyMMddHHmmssSS, and a day, an hour and a minute that exist",
             Self::EmptyText => "the text has no visible character",
             Self::TextTooLong => "the text is too long",
@@ -67,17 +71,18 @@ impl Refusal {
         }
     }
 
-    /// The code in a frame of version 2. It does not tell a sender whether the receiver is unknown, has resigned or has blocked the sender.
+    /// The code in a frame of version 2. It does not tell a sender whether the receiver is unknown, has resigned, is suspended or has
+    /// blocked the sender.
     pub const fn typed_code(self) -> &'static str {
         match self {
-            Self::ReceiverUnknown | Self::Blocked => "not-delivered",
+            Self::ReceiverUnknown | Self::Blocked | Self::Suspended => "not-delivered",
             _ => self.code(),
         }
     }
 
     pub const fn typed_detail(self) -> &'static str {
         match self {
-            Self::ReceiverUnknown | Self::Blocked => "the message cannot be delivered",
+            Self::ReceiverUnknown | Self::Blocked | Self::Suspended => "the message cannot be delivered",
             _ => self.detail(),
         }
     }
@@ -87,6 +92,7 @@ impl Refusal {
         match self {
             Self::ReceiverUnknown
             | Self::Blocked
+            | Self::Suspended
             | Self::InvalidDate
             | Self::EmptyText
             | Self::TextTooLong

@@ -33,6 +33,8 @@ const RETRY: SignedDuration = SignedDuration::from_secs(5);
 pub fn spawn(context: &Context, protocol: Arc<DmProtocol>, metrics: DmMetrics) {
     let (context, draining) = (context.clone(), context.lifecycle.draining());
     context.lifecycle.clone().spawn("scheduled-messages", async move {
+        // Who is suspended is known then.
+        draining.run_until_cancelled(context.lifecycle.ready()).await;
         let mut sending = Sending {
             context,
             protocol,

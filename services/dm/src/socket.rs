@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use jiff::Timestamp;
-use sosohappy_access::{Acting, Caller, Denied, Names, act};
+use sosohappy_access::{Acting, Caller, Denied, Names, Revocations, act};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_common::settings::Live;
@@ -46,6 +46,7 @@ pub struct DmProtocol {
     pub store: Arc<dyn Store>,
     pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
+    pub revocations: Revocations,
     pub mixed: Mixed,
     pub relay: RelayHandle,
     pub settling: Settling,
@@ -317,6 +318,12 @@ impl DmProtocol {
         let receiver = receiver.ok_or(Refusal::ReceiverUnknown)?;
         if self.directory.blocked(&author.account, &receiver).await? {
             return Err(Refusal::Blocked.into());
+        }
+        if [&author.account, &receiver]
+            .iter()
+            .any(|account| self.revocations.is_suspended(account))
+        {
+            return Err(Refusal::Suspended.into());
         }
         let message = Message {
             id: self.ids.next(),

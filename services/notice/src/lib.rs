@@ -77,6 +77,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         store: inbox.store.clone(),
         directory: inbox.directory.clone(),
         names: identity.names.clone(),
+        revocations: revocations.clone(),
         gateway,
         metrics: metrics.clone(),
         woken: pushes.clone(),

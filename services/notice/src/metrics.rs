@@ -42,7 +42,7 @@ impl NoticeMetrics {
         };
         let pushes = counter(
             "notice_pushes_total",
-            "Pushes by kind (like, message, comment and other notices; handled removes banners) and outcome: sent, grouped (counted in another one), no-device, postponed, limited, quiet (deferred by quiet hours or at night), unwanted (off, muted or without consent), refused, given-up",
+            "Pushes by kind (like, message, comment and other notices; handled removes banners) and outcome: sent, grouped (counted in another one), no-device, postponed, limited, quiet (deferred by quiet hours or at night), unwanted (off, muted, without consent or to a suspended account), refused, given-up",
             &["kind", "outcome"],
         );
         // Pre-creates every label value so that series start at 0.

@@ -1,10 +1,10 @@
 //! Messages that are sent later.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sosohappy_common::clock::{Clock as _, SystemClock};
-use sosohappy_events::types::{Relation, RelationChanged};
+use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
+use sosohappy_events::types::{AccountStateChanged, Relation, RelationChanged, State};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
 use super::stream::{frame, open, typed};
@@ -14,6 +14,7 @@ on_both_engines!(
     a_scheduled_message_is_sent_once_after_a_restart,
     a_scheduled_message_is_edited_or_stopped,
     a_message_that_cannot_be_sent_stays_with_the_reason,
+    a_suspended_account_neither_sends_nor_receives,
 );
 
 fn after(seconds: i64) -> String {
@@ -149,4 +150,70 @@ async fn a_message_that_cannot_be_sent_stays_with_the_reason(bed: Bed) {
     let (status, _) = dm.post(&kim, "cancelMessage", &[("id", &id)]).await;
     assert_eq!(status, StatusCode::OK);
     assert!(scheduled(&dm, &kim).await.is_empty());
+}
+
+/// A replica whose clock stands at that time.
+async fn start_at(bed: &Bed, now: Timestamp) -> Dm {
+    let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, &[]).await;
+    let mut context = bed.context(sosohappy_dm::SERVICE);
+    context.clock = ManualClock::at(now);
+    let running = bed
+        .start(sosohappy_dm::build(settings, context, bed.bus.clone()).await)
+        .await;
+    Dm {
+        running,
+        client: sosohappy_common::tls::client(),
+    }
+}
+
+async fn a_suspended_account_neither_sends_nor_receives(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let mina = bed.person("mina@example.com+kakao", "mina").await;
+    schedule(&dm, &kim, "lee", "of a suspended sender", &after(3600)).await;
+    schedule(&dm, &mina, "lee", "of another sender", &after(3601)).await;
+    dm.running.stop().await;
+    let state = async |person: &Person, state| {
+        bed.publish(AccountStateChanged {
+            account: person.account.clone(),
+            state,
+        })
+        .await;
+    };
+    state(&kim, State::Suspended).await;
+    let dm = Dm::start(&bed).await;
+    let ahead = start_at(&bed, SystemClock.now() + SignedDuration::from_hours(2)).await;
+    eventually("the other message is sent", async || {
+        let history = dm.history(&lee, "mina").await;
+        history.to_string().contains("of another sender").then_some(())
+    })
+    .await;
+    // What it has begun ends.
+    ahead.running.stop().await;
+    state(&kim, State::Restored).await;
+    eventually("the sender is back", async || {
+        (dm.status(&kim).await == 200).then_some(())
+    })
+    .await;
+    let left = scheduled(&dm, &kim).await;
+    assert_eq!(left[0]["failure"], "not-delivered", "{left:?}");
+    assert_eq!(dm.history(&lee, "kim").await, json!([]));
+
+    state(&lee, State::Suspended).await;
+    let mut from = open(&dm, &mina, "").await;
+    let mut tries = 0;
+    let rejected = eventually("the suspension is known", async || {
+        tries += 1;
+        from.send(typed(&format!("try-{tries}"), "lee", "hello?")).await;
+        loop {
+            let answer = from.json().await;
+            match answer["topic"].as_str() {
+                Some("rejected") => break Some(answer),
+                Some("accepted") => break None,
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(rejected["data"]["code"], "not-delivered", "{rejected}");
 }

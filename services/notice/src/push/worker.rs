@@ -17,7 +17,7 @@ use futures::future::join_all;
 #[cfg(test)]
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use sosohappy_access::Names;
+use sosohappy_access::{Names, Revocations};
 use sosohappy_bus::delivery::Hop;
 use sosohappy_common::correlation::{self, Correlation};
 use sosohappy_common::rate::Rate;
@@ -62,6 +62,7 @@ pub struct Worker {
     pub store: Arc<dyn Store>,
     pub directory: Arc<dyn Directory>,
     pub names: Arc<dyn Names>,
+    pub revocations: Revocations,
     pub gateway: Arc<dyn Gateway>,
     pub metrics: NoticeMetrics,
     pub woken: PushHandle,
@@ -104,6 +105,8 @@ impl Worker {
 
     async fn run(self) -> anyhow::Result<()> {
         let draining = self.context.lifecycle.draining();
+        // Who is suspended is known then.
+        draining.run_until_cancelled(self.context.lifecycle.ready()).await;
         let worker = Arc::new(self);
         let mut running = JoinSet::new();
         while !draining.is_cancelled() {
@@ -222,8 +225,14 @@ impl Worker {
         }
     }
 
-    /// Asks the receiver's preferences and mutes. A push to a token (of a Spring dm) names no account, and has none.
+    /// Asks the receiver's preferences and mutes; nothing is sent to a suspended account. A push to a token (of a Spring dm) names no account,
+    /// and has none.
     async fn gate(&self, push: &WaitingPush, now: Timestamp) -> Result<Gate, StoreError> {
+        if let Target::Account(account) = &push.target
+            && self.revocations.is_suspended(account)
+        {
+            return Ok(Gate::Refuse);
+        }
         let (Target::Account(account), Some(kind)) = (&push.target, push.content.kind()) else {
             return Ok(Gate::Send);
         };

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use sosohappy_access::Denied;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_events::EventId;
-use sosohappy_events::types::{Relation, SessionId};
+use sosohappy_events::types::{Relation, SessionId, State};
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::*;
@@ -89,6 +89,7 @@ async fn bench_on(bed: Bed) -> Bench {
         store: opened.store,
         directory: opened.directory,
         names: Arc::new(ByAddress),
+        revocations: Revocations::default(),
         gateway: gateway.clone(),
         woken: PushHandle::default(),
     };
@@ -565,3 +566,24 @@ on_both_engines!(
     a_banner_is_removed_from_other_devices_when_it_is_read,
     likes_of_a_post_are_one_push,
 );
+
+#[tokio::test]
+async fn nothing_is_pushed_to_a_suspended_account() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    let at = bench.worker.context.clock.now();
+    bench
+        .worker
+        .revocations
+        .set_state(&account("kim"), State::Suspended, at);
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.sent(), []);
+    assert!(bench.counted("unwanted"));
+
+    let at = bench.worker.context.clock.now();
+    bench.worker.revocations.set_state(&account("kim"), State::Restored, at);
+    bench.like("park", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1, "the push of then is not sent later");
+    assert_eq!(bench.sent().len(), 1);
+}
