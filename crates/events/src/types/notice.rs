@@ -1,10 +1,10 @@
-//! `notice`: a notice of any kind but a like, and the withdrawal of a like.
+//! `notice`: a notice of any kind but a like, and the withdrawal of a like or of another notice.
 
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 
 use super::parse;
-use crate::{Event, Malformed, Record, Topic};
+use crate::{Event, EventId, Malformed, Record, Topic};
 
 /// Key: the receiving account. Value: JSON `{"receiver","topic","data","about"}`; `topic` and `data` are those of the socket frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +28,47 @@ pub struct WithdrawnLike {
     pub date: i64,
 }
 
+/// The topic of a notice that withdraws another one by its id; it is never shown.
+const NOTICE_WITHDRAWN: &str = "noticeWithdrawn";
+
+#[derive(Serialize, Deserialize)]
+struct WithdrawnNotice {
+    notice: EventId,
+}
+
 impl NoticeRaised {
+    /// Returns the event id of the notice that a post's author gets of a comment, by which it is withdrawn.
+    #[must_use]
+    pub fn comment_id(author: &Account, comment: i64) -> EventId {
+        const COMMENTS: EventId = EventId(uuid::Uuid::from_u128(0x63_6f6d_6d65_6e74));
+        COMMENTS.of_part(&format!("{}\u{1f}{comment}", author.as_str()))
+    }
+
+    /// Returns the notice that withdraws an earlier one of that event id.
+    #[must_use]
+    pub fn withdrawn(receiver: Account, notice: EventId) -> Self {
+        Self {
+            receiver,
+            topic: NOTICE_WITHDRAWN.to_owned(),
+            data: serde_json::to_value(WithdrawnNotice { notice }).expect("strings are JSON"),
+            about: None,
+        }
+    }
+
+    /// Returns the event id of the notice that this one withdraws; `None` for another kind of notice.
+    ///
+    /// # Errors
+    /// When it withdraws a notice and does not say which.
+    pub fn withdrawn_notice(&self) -> Result<Option<EventId>, Malformed> {
+        if self.topic != NOTICE_WITHDRAWN {
+            return Ok(None);
+        }
+        let withdrawn = WithdrawnNotice::deserialize(&self.data);
+        withdrawn
+            .map(|withdrawn| Some(withdrawn.notice))
+            .map_err(|_| Malformed::new("the data of `noticeWithdrawn` is wrong"))
+    }
+
     /// Returns the notice that withdraws the like of an author's post. It is on this topic because no Spring service reads it.
     #[must_use]
     pub fn like_withdrawn(author: Account, like: &WithdrawnLike) -> Self {

@@ -440,6 +440,30 @@ fn a_withdrawn_like_is_a_notice_that_is_not_shown() {
 }
 
 #[test]
+fn a_withdrawn_notice_is_named_by_its_id() {
+    let id = NoticeRaised::comment_id(&account(KIM), 7);
+    assert_eq!(NoticeRaised::comment_id(&account(KIM), 7), id);
+    assert_ne!(NoticeRaised::comment_id(&account(KIM), 8), id);
+    assert_ne!(NoticeRaised::comment_id(&account(LEE), 7), id);
+    let event = NoticeRaised::withdrawn(account(KIM), id);
+    golden(
+        &event,
+        Some(KIM),
+        Some(&format!(
+            r#"{{"receiver":"{KIM}","topic":"noticeWithdrawn","data":{{"notice":"{id}"}}}}"#
+        )),
+        &[],
+    );
+    assert_eq!(event.withdrawn_notice(), Ok(Some(id)));
+    assert_eq!(event.withdrawn_like(), Ok(None));
+    let nameless = NoticeRaised {
+        data: serde_json::json!({ "notice": 7 }),
+        ..event
+    };
+    assert!(nameless.withdrawn_notice().is_err());
+}
+
+#[test]
 fn heartbeats_say_up_to_when_everything_is_published() {
     let event = RelayHeartbeat {
         service: "auth-service".into(),

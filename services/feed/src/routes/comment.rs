@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sosohappy_access::{Act, Acting, Actor};
 use sosohappy_common::{Account, Nickname, Problem};
-use sosohappy_events::Envelope;
 use sosohappy_events::types::NoticeRaised;
+use sosohappy_events::{Envelope, Outgoing};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, writer};
@@ -16,14 +16,34 @@ use crate::domain::{CommentText, Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
 use crate::routes::params::{CursorPage, OwnDay};
 
-/// Returns the notice that a post's author gets of a comment.
-pub fn notice(author: &Account, commenter: &str, date: PostDate, comment: i64, writer: &Account) -> NoticeRaised {
-    NoticeRaised {
+/// A comment of which the post's author gets a notice.
+pub struct Commented<'a> {
+    pub author: &'a Account,
+    /// The writer's present nickname.
+    pub commenter: &'a str,
+    pub date: PostDate,
+    pub comment: i64,
+    pub writer: &'a Account,
+}
+
+/// Returns the notice of a comment, under the id by which it is withdrawn.
+pub fn notice(app: &App, commented: &Commented<'_>) -> Outgoing {
+    let Commented {
+        author,
+        commenter,
+        date,
+        comment,
+        writer,
+    } = *commented;
+    let event = NoticeRaised {
         receiver: author.clone(),
         topic: "comment".to_owned(),
         data: json!({ "commenter": commenter, "date": i64::from(date), "commentId": comment }),
         about: Some(writer.clone()),
-    }
+    };
+    let mut envelope = Envelope::new(event, &app.context);
+    envelope.meta.id = NoticeRaised::comment_id(author, comment);
+    envelope.to_outgoing()
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -74,8 +94,16 @@ pub async fn save_comment(
     let commenter = writer(caller);
     let is_held = app.settings.get().review.words.is_in(text.as_str());
     let notice = |comment: i64, date: PostDate| {
-        let event = notice(&author, params.src_nickname.as_str(), date, comment, &commenter.account);
-        (author != commenter.account).then(|| Envelope::new(event, &app.context).to_outgoing())
+        (author != commenter.account).then(|| {
+            let commented = Commented {
+                author: &author,
+                commenter: params.src_nickname.as_str(),
+                date,
+                comment,
+                writer: &commenter.account,
+            };
+            notice(&app, &commented)
+        })
     };
     let comment_id = app
         .store

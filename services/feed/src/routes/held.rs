@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::{Cursor, ListName, PostDate, Slice};
 use crate::error::Error;
-use crate::routes::comment;
+use crate::routes::comment::{self, Commented};
 use crate::routes::params::CursorPage;
 use crate::store::{HeldComment, Release, Reviewed};
 
@@ -220,8 +220,14 @@ pub async fn decide_held_comment(
         let data = json!({ "action": action(asked.accepted), "kind": "comment", "commentId": asked.comment_id });
         let mut notices = vec![notice(&app, writer, data)];
         if let Some(held) = held.filter(|held| asked.accepted && held.author != held.writer) {
-            let comment = comment::notice(&held.author, &nickname, held.date, held.id, writer);
-            notices.push(Envelope::new(comment, &app.context).to_outgoing());
+            let commented = Commented {
+                author: &held.author,
+                commenter: &nickname,
+                date: held.date,
+                comment: held.id,
+                writer,
+            };
+            notices.push(comment::notice(&app, &commented));
         }
         notices
     };

@@ -1,6 +1,9 @@
 use serde_json::{Value, json};
 use sosohappy_bus::{Reader, Start};
-use sosohappy_events::types::{AccountResigned, NoticeRaised, PostChange, PostChanged, Relation};
+use sosohappy_events::types::{
+    AccountResigned, ContentModerated, ModeratedContent, ModerationAction, NoticeRaised, PostChange, PostChanged,
+    Relation,
+};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 use tokio::time::timeout;
@@ -14,6 +17,7 @@ on_both_engines!(
     comments_are_deleted_by_their_writer_or_the_author,
     blocks_names_and_resignations_are_respected,
     every_change_of_a_post_is_an_event_in_order,
+    a_comment_that_is_deleted_or_hidden_withdraws_its_notice,
 );
 
 const DATE: &str = "2023090513248392";
@@ -333,5 +337,41 @@ async fn every_change_of_a_post_is_an_event_in_order(bed: Bed) {
         assert_eq!(event.comment, about_comment.then_some(comment), "{told}");
         assert_eq!((event.author, event.date), (kim.account.clone(), DATE.parse().unwrap()));
         assert_eq!(*post.get_or_insert(event.post), event.post);
+    }
+}
+
+async fn a_comment_that_is_deleted_or_hidden_withdraws_its_notice(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    feed.save(&kim, DATE, "3", "sea").await;
+    let mut notices = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+    // Of one's own comment there is nothing to withdraw.
+    let own = feed.commented(&kim, &kim, "my own").await;
+    assert_eq!(feed.delete_comment(&kim, own).await.0, 200);
+    let first = feed.commented(&lee, &kim, "first").await;
+    assert_eq!(feed.delete_comment(&lee, first).await.0, 200);
+    let second = feed.commented(&lee, &kim, "second").await;
+    assert_eq!(feed.delete_comment(&kim, second).await.0, 200);
+    let third = feed.commented(&lee, &kim, "third").await;
+    bed.publish(ContentModerated {
+        action: ModerationAction::Hidden,
+        author: lee.account.clone(),
+        content: ModeratedContent::Comment { comment: third },
+        reporter: None,
+        report: None,
+    })
+    .await;
+    for comment in [first, second, third] {
+        let id = NoticeRaised::comment_id(&kim.account, comment);
+        let record = timeout(PATIENCE, notices.next())
+            .await
+            .expect("a notice comes")
+            .unwrap();
+        let raised = Envelope::<NoticeRaised>::decode(&record).unwrap();
+        assert_eq!((raised.meta.id, raised.event.topic.as_str()), (id, "comment"));
+        let withdrawal: NoticeRaised = next(&mut notices).await;
+        assert_eq!(withdrawal.receiver, kim.account);
+        assert_eq!(withdrawal.withdrawn_notice(), Ok(Some(id)));
     }
 }

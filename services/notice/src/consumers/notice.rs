@@ -1,9 +1,9 @@
-//! `notice`: any other notice, as the service that raised it wrote it, and the withdrawal of a like.
+//! `notice`: any other notice, as the service that raised it wrote it, and the withdrawal of a like or of another notice.
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
-use sosohappy_events::Envelope;
-use sosohappy_events::types::{NoticeRaised, WithdrawnLike};
+use sosohappy_events::types::NoticeRaised;
+use sosohappy_events::{Envelope, EventId};
 
 use crate::delivery::Delivery;
 use crate::domain::{Content, Notice, like_id};
@@ -15,8 +15,7 @@ pub struct Show(pub Shows);
 #[async_trait]
 impl Consumer<NoticeRaised> for Show {
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
-        if let Some(like) = withdrawn(&raised)? {
-            let id = like_id(&raised.event.receiver, &like.liker, like.date);
+        if let Some(id) = withdrawn(&raised.event)? {
             self.0.delivery.note_withdrawal(id, raised.meta.occurred_at);
             return Ok(());
         }
@@ -31,8 +30,7 @@ pub struct Keep(pub Delivery);
 #[async_trait]
 impl Consumer<NoticeRaised> for Keep {
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
-        if let Some(like) = withdrawn(&raised)? {
-            let id = like_id(&raised.event.receiver, &like.liker, like.date);
+        if let Some(id) = withdrawn(&raised.event)? {
             return self
                 .0
                 .withdraw(&raised.event.receiver, id, raised.meta.occurred_at)
@@ -42,9 +40,14 @@ impl Consumer<NoticeRaised> for Keep {
     }
 }
 
-fn withdrawn(raised: &Envelope<NoticeRaised>) -> Result<Option<WithdrawnLike>, HandleError> {
-    let like = raised.event.withdrawn_like();
-    like.map_err(|reason| HandleError::Rejected(reason.to_string()))
+/// Returns the id of the notice that this one withdraws.
+fn withdrawn(raised: &NoticeRaised) -> Result<Option<EventId>, HandleError> {
+    let like = raised.withdrawn_like();
+    let withdrawn = like.and_then(|like| match like {
+        Some(like) => Ok(Some(like_id(&raised.receiver, &like.liker, like.date))),
+        None => raised.withdrawn_notice(),
+    });
+    withdrawn.map_err(|reason| HandleError::Rejected(reason.to_string()))
 }
 
 /// Bytes of a notice's data; a frame is a line of text, not a file.

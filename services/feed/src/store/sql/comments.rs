@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_events::types::PostChange;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{NoticeRaised, PostChange};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
@@ -109,8 +110,9 @@ impl Comments for SqlStore {
     async fn delete_comment(&self, by: &Account, id: i64, now: Timestamp) -> Result<bool, StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let post: Option<i64> = sqlx::query_scalar(
-                "SELECT c.post_id FROM post_comment c JOIN post p ON p.id = c.post_id \
+            let row = sqlx::query(
+                "SELECT c.post_id, c.account AS writer, p.account AS author \
+                 FROM post_comment c JOIN post p ON p.id = c.post_id \
                  WHERE c.id = ? AND (c.account = ? OR p.account = ?)",
             )
             .bind(id)
@@ -118,10 +120,11 @@ impl Comments for SqlStore {
             .bind(by.as_str())
             .fetch_optional(&mut *tx)
             .await?;
-            let Some(post) = post else {
+            let Some(row) = row else {
                 tx.rollback().await?;
                 return Ok(false);
             };
+            let post: i64 = row.try_get("post_id")?;
             likes::lock(&mut tx, &[post]).await?;
             let deleted = sqlx::query("DELETE FROM post_comment WHERE id = ?")
                 .bind(id)
@@ -138,6 +141,8 @@ impl Comments for SqlStore {
                 comment: Some(id),
             };
             self.tell(&mut tx, &[post], &told, now).await?;
+            let (writer, author) = (account(&row, "writer")?, account(&row, "author")?);
+            self.withdraw_notice(&mut tx, &writer, author, id, now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -189,6 +194,25 @@ fn push_comments(query: &mut Query, viewer: &Account, post: i64, from: PageFrom,
     query.push(" ORDER BY c.id LIMIT ").push_bind(rows);
     if let PageFrom::Offset(offset) = from {
         query.push(" OFFSET ").push_bind(offset);
+    }
+}
+
+impl SqlStore {
+    /// Withdraws the notice that the author of a post got of a comment; of their own they got none.
+    pub(super) async fn withdraw_notice(
+        &self,
+        tx: &mut engine::Tx,
+        writer: &Account,
+        author: Account,
+        comment: i64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if *writer == author {
+            return Ok(());
+        }
+        let notice = NoticeRaised::comment_id(&author, comment);
+        let withdrawal = NoticeRaised::withdrawn(author, notice);
+        engine::enqueue(tx, &Envelope::new(withdrawal, &self.context).to_outgoing(), now).await
     }
 }
 

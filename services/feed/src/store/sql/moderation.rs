@@ -8,7 +8,9 @@ use sosohappy_media::ImageId;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{Query, SqlStore, date, engine, images, likes, post_events, posts, public, read_list, text, visibility};
+use super::{
+    Query, SqlStore, account, date, engine, images, likes, post_events, posts, public, read_list, text, visibility,
+};
 use crate::domain::{Day, Visibility};
 use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, ReportedContent};
 
@@ -264,15 +266,15 @@ impl SqlStore {
     ) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
         let mut query =
-            Query::new("SELECT c.post_id FROM post_comment c JOIN post p ON p.id = c.post_id WHERE c.id = ");
+            Query::new("SELECT c.post_id, p.account FROM post_comment c JOIN post p ON p.id = c.post_id WHERE c.id = ");
         query.push_bind(id).push(" AND c.account = ").push_bind(author.as_str());
         if let Some(reporter) = decision.reporter {
             push_reportable(&mut query, Content::Comment(id), reporter, decision.at);
         }
-        let post: Option<i64> = query.build_query_scalar().fetch_optional(&mut *tx).await?;
-        let Some(post) = post else {
+        let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
             return Ok(());
         };
+        let (post, receiver): (i64, Account) = (row.try_get("post_id")?, account(&row, "account")?);
         // Decisions about comments of one post are applied one after the other.
         likes::lock(&mut tx, &[post]).await?;
         let changed_at: Option<i64> =
@@ -300,6 +302,9 @@ impl SqlStore {
             comment: Some(id),
         };
         self.tell(&mut tx, &[post], &told, now).await?;
+        if decision.hidden {
+            self.withdraw_notice(&mut tx, author, receiver, id, now).await?;
+        }
         Ok(tx.commit().await?)
     }
 }
