@@ -38,7 +38,7 @@ impl Refusal {
         Self::ReplyUnknown,
     ];
 
-    /// Stable; a client may match on it.
+    /// The label of the metric.
     pub const fn code(self) -> &'static str {
         match self {
             Self::ReceiverUnknown => "receiver-unknown",
@@ -55,10 +55,9 @@ impl Refusal {
         }
     }
 
-    const fn detail(self) -> &'static str {
+    pub const fn typed_detail(self) -> &'static str {
         match self {
-            Self::ReceiverUnknown => "nobody has this nickname",
-            Self::Blocked | Self::Suspended => "messages between the two are not possible",
+            Self::ReceiverUnknown | Self::Blocked | Self::Suspended => "the message cannot be delivered",
             Self::InvalidDate => "a date has 16 digits, yyyyMMddHHmmssSS, and a day, an hour and a minute that exist",
             Self::EmptyText => "the text has no visible character",
             Self::TextTooLong => "the text is too long",
@@ -71,19 +70,12 @@ impl Refusal {
         }
     }
 
-    /// The code in a frame of version 2. It does not tell a sender whether the receiver is unknown, has resigned, is suspended or has
-    /// blocked the sender.
+    /// The code that the sender is told; stable, a client may match on it. It does not tell whether the receiver is unknown, has resigned, is
+    /// suspended or has blocked the sender.
     pub const fn typed_code(self) -> &'static str {
         match self {
             Self::ReceiverUnknown | Self::Blocked | Self::Suspended => "not-delivered",
             _ => self.code(),
-        }
-    }
-
-    pub const fn typed_detail(self) -> &'static str {
-        match self {
-            Self::ReceiverUnknown | Self::Blocked | Self::Suspended => "the message cannot be delivered",
-            _ => self.detail(),
         }
     }
 
@@ -102,6 +94,6 @@ impl Refusal {
     }
 
     pub fn frame(self) -> String {
-        serde_json::json!({ "error": { "code": self.code(), "detail": self.detail() } }).to_string()
+        serde_json::json!({ "error": { "code": self.typed_code(), "detail": self.typed_detail() } }).to_string()
     }
 }

@@ -12,7 +12,7 @@ use crate::app::App;
 /// Opens the socket that messages go and come through
 ///
 /// Text frames `{"sender":"별이","receiver":"달이","date":2023090513248392,"text":"안녕"}` both ways. A message that cannot be taken is
-/// answered with `{"error":{"code":"…","detail":"…"}}`, codes `receiver-unknown`, `blocked`, `invalid-date`, `empty-text`,
+/// answered with `{"error":{"code":"…","detail":"…"}}`, codes `not-delivered`, `invalid-date`, `empty-text`,
 /// `text-too-long`, `unavailable`, `rate-limited`; the socket stays open. The receiver's sockets get the message, and the sender's other
 /// sockets. A frame that is sent again within ten minutes (same sender, receiver, date and text) is the same message. Closed with 1007 for a
 /// frame that is not one, 1008 for a `sender` who is not the caller (and was not since the socket was opened) and when the session or the account is over, 1009 for a frame over the limit, 1012 when the replica leaves

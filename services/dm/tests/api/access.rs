@@ -194,7 +194,7 @@ async fn a_message_to_a_nickname_given_up_reaches_no_former_bearer(bed: Bed) {
                 .await;
             let answer = tokio::time::timeout(std::time::Duration::from_millis(500), from.json()).await;
             answer
-                .is_ok_and(|answer| answer["error"]["code"] == "receiver-unknown")
+                .is_ok_and(|answer| answer["error"]["code"] == "not-delivered")
                 .then_some(())
         })
         .await;

@@ -29,11 +29,11 @@ async fn what_is_wrong_with_a_message_is_told_and_the_socket_stays(bed: Bed) {
     let mut from = dm.connect(&kim).await;
     assert_eq!(
         refused(&mut from, message("kim", "nobody", DATE, "hello")).await,
-        "receiver-unknown"
+        "not-delivered"
     );
     assert_eq!(
         refused(&mut from, message("kim", "", DATE, "hello")).await,
-        "receiver-unknown"
+        "not-delivered"
     );
     assert_eq!(
         refused(&mut from, message("kim", "lee", 20_230_905, "hello")).await,
@@ -100,10 +100,13 @@ async fn blocked_people_do_not_reach_each_other(bed: Bed) {
     })
     .await;
     let before = dm.history(&kim, "lee").await;
-    assert_eq!(refused(&mut one, message("kim", "lee", DATE, "hello")).await, "blocked");
+    assert_eq!(
+        refused(&mut one, message("kim", "lee", DATE, "hello")).await,
+        "not-delivered"
+    );
     assert_eq!(
         refused(&mut other, message("lee", "kim", DATE, "hello")).await,
-        "blocked"
+        "not-delivered"
     );
     assert_eq!(dm.history(&kim, "lee").await, before);
 
