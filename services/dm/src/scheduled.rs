@@ -155,7 +155,7 @@ async fn send(context: &Context, protocol: &DmProtocol, scheduled: Scheduled) ->
         account: scheduled.sender,
     };
     let draft = Draft {
-        client_key: Some(ClientKey::of(&author.account, &format!("scheduled:{}", scheduled.id))),
+        client_key: Some(ClientKey::of_scheduled(&author.account, &scheduled.id)),
         receiver: protocol
             .nickname(&scheduled.receiver)
             .await

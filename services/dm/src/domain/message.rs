@@ -61,7 +61,8 @@ impl RepeatKey {
     }
 }
 
-/// By which a frame with an id of its client is recognised when it is sent again: 128 bits of a SHA-256 of sender and id, in hex.
+/// By which a frame with an id of its client is recognised when it is sent again, or a scheduled message: 128 bits of a
+/// SHA-256 of sender and id, in hex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientKey(String);
 
@@ -72,6 +73,13 @@ impl ClientKey {
     pub fn of(sender: &Account, id: &str) -> Self {
         // No account has a control character in it, and the id is last.
         let identity = format!("{}\u{1f}{id}", sender.as_str());
+        Self(hex::encode(&Sha256::digest(identity)[..16]))
+    }
+
+    /// Of a scheduled message: no id of a client gives the same key.
+    pub fn of_scheduled(sender: &Account, id: &str) -> Self {
+        // No identity of a client's frame begins with a control character.
+        let identity = format!("\u{1e}{}\u{1f}{id}", sender.as_str());
         Self(hex::encode(&Sha256::digest(identity)[..16]))
     }
 
@@ -234,6 +242,11 @@ mod tests {
         assert_eq!(key("kim", "1"), key("kim", "1"));
         assert_ne!(key("kim", "1"), key("kim", "2"));
         assert_ne!(key("kim", "1"), key("lee", "1"));
+        let scheduled = ClientKey::of_scheduled(&account("kim"), "1");
+        assert_eq!(ClientKey::of_scheduled(&account("kim"), "1"), scheduled);
+        for id in ["1", "scheduled:1", "\u{1e}1", "\u{1f}1"] {
+            assert_ne!(key("kim", id), scheduled, "{id:?}");
+        }
     }
 
     #[test]

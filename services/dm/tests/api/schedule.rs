@@ -15,6 +15,7 @@ on_both_engines!(
     a_scheduled_message_is_edited_or_stopped,
     a_message_that_cannot_be_sent_stays_with_the_reason,
     a_suspended_account_neither_sends_nor_receives,
+    no_id_of_a_client_stands_for_a_scheduled_message,
 );
 
 fn after(seconds: i64) -> String {
@@ -216,4 +217,23 @@ async fn a_suspended_account_neither_sends_nor_receives(bed: Bed) {
     })
     .await;
     assert_eq!(rejected["data"]["code"], "not-delivered", "{rejected}");
+}
+
+async fn no_id_of_a_client_stands_for_a_scheduled_message(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let id = schedule(&dm, &kim, "lee", "scheduled", &after(3600)).await;
+    let mut from = open(&dm, &kim, "").await;
+    from.send(typed(&format!("scheduled:{id}"), "lee", "sent at once"))
+        .await;
+    frame(&mut from, "accepted").await;
+    let soon = after(1);
+    let (status, body) = dm.post(&kim, "editScheduled", &[("id", &id), ("sendAt", &soon)]).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    eventually("nothing waits", async || {
+        scheduled(&dm, &kim).await.is_empty().then_some(())
+    })
+    .await;
+    let history = dm.history(&lee, "kim").await;
+    assert_eq!(history.as_array().map(Vec::len), Some(2), "{history}");
 }
