@@ -237,8 +237,9 @@ pub trait Changes: Send + Sync {
     async fn changes(&self, message: &MessageId) -> Result<Vec<Changed>, StoreError>;
 }
 
-/// Checks whether a message may be changed so; `Ok(false)` if that changes nothing.
-fn check(stored: &Stored, change: &NewChange) -> Result<bool, ChangeError> {
+/// Checks whether a message may be changed so; `Ok(false)` if that changes nothing. `made` is how often the person has changed it, of which no
+/// more than [`MOST_CHANGES`] count.
+fn check(stored: &Stored, change: &NewChange, made: i64) -> Result<bool, ChangeError> {
     let is_senders = stored.message.sender.account == change.by;
     if !is_senders && stored.message.receiver.account != change.by {
         return Err(ChangeError::Unknown);
@@ -253,7 +254,7 @@ fn check(stored: &Stored, change: &NewChange) -> Result<bool, ChangeError> {
             state.reactions.get(&change.by).map(String::as_str) != reaction.as_ref().map(Reaction::as_str)
         }
     };
-    if changes && state.revision >= MOST_CHANGES {
+    if changes && made >= MOST_CHANGES {
         return Err(ChangeError::TooOften);
     }
     Ok(changes)

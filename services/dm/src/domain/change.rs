@@ -9,7 +9,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::{MessageId, MessageText};
 
-/// Changes of one message; more are refused.
+/// Changes of one message by each of the two people; more are refused.
 pub const MOST_CHANGES: i64 = 500;
 
 /// Bytes of a reaction: one user-perceived character.

@@ -21,10 +21,10 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, PATIENCE, on_both_engines};
 
 use super::reports::NewReport;
-use super::{Opened, Outcome, Store, WriteError, open};
+use super::{ChangeError, Opened, Outcome, Store, WriteError, open};
 use crate::domain::{
-    Boundary, ClientKey, ConversationId, Erasure, Marks, Message, MessageDate, MessageId, MessageIds, MessageText,
-    NewMessage, Party, Progress, Receipt, RepeatKey, Undelivered,
+    Boundary, Change, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageDate, MessageId,
+    MessageIds, MessageText, NewChange, NewMessage, Party, Progress, Reaction, Receipt, RepeatKey, Undelivered,
 };
 use crate::legacy_messages::Claimer;
 use crate::receipts::read_event;
@@ -49,6 +49,7 @@ on_both_engines!(
     nobody_writes_to_somebody_who_has_resigned,
     a_reported_message_is_copied_until_the_report_is_closed,
     copies_of_reported_messages_go_with_both_people,
+    nobody_keeps_another_from_changing_a_message,
     a_large_resignation_goes_in_steps,
     what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
     legacy_messages_appear_when_the_names_of_their_people_arrive,
@@ -628,6 +629,27 @@ async fn nobody_writes_to_somebody_who_has_resigned(bed: Bed) {
     assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
     kept.store.sweep(at(0), at(100)).await.unwrap();
     assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
+}
+
+async fn nobody_keeps_another_from_changing_a_message(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let message = kept.say("kim", "lee", 0, 10).await;
+    let react = async |by: &str, number: i64| {
+        let reaction = if number % 2 == 0 { "🩷" } else { "👍" };
+        let change = NewChange {
+            message: message.message.id.clone(),
+            by: account(by),
+            change: Change::React(Reaction::new(reaction.to_owned())),
+            at: at(20),
+        };
+        kept.store.change(&change, &kept.event(&message)).await
+    };
+    for number in 0..MOST_CHANGES {
+        assert!(react("lee", number).await.unwrap().is_some(), "{number}");
+    }
+    assert!(matches!(react("lee", MOST_CHANGES).await, Err(ChangeError::TooOften)));
+    let changed = react("kim", 0).await.unwrap().expect("another person's change");
+    assert_eq!(changed.revision, MOST_CHANGES + 1);
 }
 
 fn report_of(report: i64, message: &NewMessage, author: &str, reporter: &str) -> NewReport {

@@ -18,7 +18,7 @@ use super::indexes::sparse;
 use super::receipts::UNREAD;
 use super::stream::UNNUMBERED;
 use super::{MESSAGES, MongoStore};
-use crate::domain::{Change, ChangeKind, Changed, MessageId, NewChange, Stored};
+use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, NewChange, Stored};
 use crate::store::{ChangeError, Changes, changed, check};
 
 /// `_id` (the message's id, a colon, the revision with 9 digits), `message`, `revision`, `kind`, `account`, `accounts` (SHA-256 of both people),
@@ -56,7 +56,7 @@ impl MongoStore {
             .await
             .map_err(StoreError::from)?;
         let stored = found.as_ref().map(stored_of).transpose()?.ok_or(ChangeError::Unknown)?;
-        if !check(&stored, change)? {
+        if !check(&stored, change, self.made(&stored, change).await?)? {
             return Ok(None);
         }
         let changed = changed(&stored, change);
@@ -70,6 +70,16 @@ impl MongoStore {
         inserted.map_err(|error| error.retry_if_taken(&[ID_INDEX]))?;
         self.apply(&document).await?;
         Ok(Some(changed))
+    }
+
+    /// Returns how often the person has changed the message; for few changes in all, the number of all.
+    async fn made(&self, stored: &Stored, change: &NewChange) -> Result<i64, StoreError> {
+        if stored.state.revision < MOST_CHANGES {
+            return Ok(stored.state.revision);
+        }
+        let theirs = doc! { "message": change.message.as_str(), "account": change.by.as_str() };
+        let made = self.collection(CHANGES).count_documents(theirs).await?;
+        Ok(i64::try_from(made).unwrap_or(i64::MAX))
     }
 
     /// Applies a change to its message, once.

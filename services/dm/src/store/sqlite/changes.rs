@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::stream::add_frames;
 use super::{SqliteStore, account_of, stored_of, timestamp};
-use crate::domain::{Change, ChangeKind, Changed, MessageId, NewChange, Stored};
+use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, NewChange, Stored};
 use crate::store::{ChangeError, Changes, changed, check};
 
 #[async_trait]
@@ -23,7 +23,7 @@ impl Changes for SqliteStore {
                 .await
                 .map_err(StoreError::from)?;
             let stored = row.as_ref().map(stored_of).transpose()?.ok_or(ChangeError::Unknown)?;
-            if !check(&stored, change)? {
+            if !check(&stored, change, made(&mut tx, &stored, change).await?)? {
                 return Ok(None);
             }
             let changed = changed(&stored, change);
@@ -62,6 +62,19 @@ pub(super) fn changed_of(row: &SqliteRow) -> Result<Changed, StoreError> {
         content: row.try_get("content")?,
         at: timestamp(row.try_get("changed_at")?)?,
     })
+}
+
+/// Returns how often the person has changed the message; for few changes in all, the number of all.
+async fn made(tx: &mut Tx, stored: &Stored, change: &NewChange) -> Result<i64, StoreError> {
+    if stored.state.revision < MOST_CHANGES {
+        return Ok(stored.state.revision);
+    }
+    let made = sqlx::query_scalar("SELECT COUNT(*) FROM message_change WHERE message = ? AND account = ?")
+        .bind(change.message.as_str())
+        .bind(change.by.as_str())
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(made)
 }
 
 async fn insert(tx: &mut Tx, message: &MessageId, changed: &Changed) -> Result<(), StoreError> {
