@@ -247,7 +247,7 @@ fn check(stored: &Stored, change: &NewChange, made: i64) -> Result<bool, ChangeE
     let state = &stored.state;
     let changes = match &change.change {
         Change::Retract | Change::Edit(_) if !is_senders => return Err(ChangeError::Unknown),
-        Change::Retract => return Ok(state.retracted_at.is_none()),
+        Change::Retract => return Ok(state.retracted_at.is_none() || state.is_hidden),
         _ if state.retracted_at.is_some() => return Err(ChangeError::Retracted),
         Change::Edit(text) => *text != stored.message.text,
         Change::React(reaction) => {

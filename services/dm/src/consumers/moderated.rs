@@ -1,4 +1,4 @@
-//! `moderation`: a reported message is copied for the decision, and the copy deleted after it.
+//! `moderation`: a reported message is copied for the decision, and the copy deleted after it; messages are hidden and restored.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationActi
 
 use crate::domain::MessageId;
 use crate::store::Store;
-use crate::store::reports::NewReport;
+use crate::store::reports::{Moderation, NewReport};
 
 #[derive(Debug)]
 pub struct Moderated(pub Arc<dyn Store>);
@@ -50,8 +50,18 @@ impl Consumer<ContentModerated> for Moderated {
                 );
             }
             (ModerationAction::Closed, _) => self.0.close_reported(number()?, meta.occurred_at).await?,
-            // Nobody else than the two people reads a message.
-            (ModerationAction::Hidden | ModerationAction::Restored, _) => {}
+            (action @ (ModerationAction::Hidden | ModerationAction::Restored), reporter) => {
+                let moderation = Moderation {
+                    message: MessageId::stored(message),
+                    author: event.author,
+                    reporter,
+                    hidden: action == ModerationAction::Hidden,
+                    at: meta.occurred_at,
+                };
+                if !self.0.moderate(&moderation).await? {
+                    tracing::info!("decision about message not applied: not there or an earlier one");
+                }
+            }
         }
         Ok(())
     }

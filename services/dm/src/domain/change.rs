@@ -7,7 +7,7 @@ use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::{MessageId, MessageText};
+use super::{MessageId, MessageText, Stored};
 
 /// Changes of one message by each of the two people; more are refused.
 pub const MOST_CHANGES: i64 = 500;
@@ -102,8 +102,25 @@ pub struct MessageState {
     /// Of the last change; 0 if there was none.
     pub revision: i64,
     pub edited_at: Option<Timestamp>,
+    /// Also of a message that moderators hide, since when they do.
     pub retracted_at: Option<Timestamp>,
     pub reactions: BTreeMap<Account, String>,
+    /// Moderators hide it, and the sender has not retracted it.
+    pub is_hidden: bool,
+}
+
+impl Stored {
+    /// Takes the text of a message that moderators hide since then, unless it is retracted: the store keeps it, so that it can be restored.
+    #[must_use]
+    pub fn hidden_since(mut self, at: Option<Timestamp>) -> Self {
+        if let (Some(at), None) = (at, self.state.retracted_at) {
+            self.message.text = MessageText::stored(String::new());
+            self.state.retracted_at = Some(at);
+            self.state.reactions.clear();
+            self.state.is_hidden = true;
+        }
+        self
+    }
 }
 
 #[cfg(test)]

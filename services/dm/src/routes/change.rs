@@ -216,7 +216,7 @@ pub async fn find_message_history(
     let changes = app.store.changes(&stored.message.id).await?;
     let texts = changes
         .into_iter()
-        .filter(|change| change.kind == ChangeKind::Edited)
+        .filter(|change| change.kind == ChangeKind::Edited && !stored.state.is_hidden)
         .filter_map(|change| {
             Some(FormerText {
                 text: change.content?,

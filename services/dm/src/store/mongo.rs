@@ -29,9 +29,10 @@ use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
-    Claim, ClientKey, ConversationId, Erasure, Message, MessageId, NewMessage, Position, RepeatKey, Stored, Undelivered,
+    Claim, ClientKey, ConversationId, Erasure, Message, MessageId, MessageText, NewMessage, Position, RepeatKey,
+    Stored, Undelivered,
 };
-use changes::CHANGES;
+use changes::{CHANGES, HIDDEN_AT};
 use documents::{
     document, ids_of, is_id_of, legacy_document, message_of, stored_of, taken_over, timestamp, unclaimed,
     undelivered_of,
@@ -634,7 +635,11 @@ impl Store for MongoStore {
                 .try_collect()
                 .await?;
             for document in &found {
-                page.push(message_of(document)?);
+                let mut message = message_of(document)?;
+                if document.contains_key(HIDDEN_AT) {
+                    message.text = MessageText::stored(String::new());
+                }
+                page.push(message);
             }
         }
         page.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));

@@ -28,6 +28,19 @@ impl NewReport {
     }
 }
 
+/// A decision of moderators about a message, or what a report hides at once.
+#[derive(Debug, Clone)]
+pub struct Moderation {
+    pub message: MessageId,
+    /// Who is said to have sent the message.
+    pub author: Account,
+    /// Of what a report hides at once: who says to have received it.
+    pub reporter: Option<Account>,
+    pub hidden: bool,
+    /// Of two decisions the later one is in force.
+    pub at: Timestamp,
+}
+
 /// A message as it was when it was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedMessage {
@@ -40,6 +53,9 @@ pub struct ReportedMessage {
 pub trait Reports: Send + Sync {
     /// Copies a reported message, unless the report has a copy or was closed; false if the message is not there or not the reporter's.
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError>;
+
+    /// Hides a message from both people, or shows it again; false if the message is not there, not of these people, or a later decision is known.
+    async fn moderate(&self, moderation: &Moderation) -> Result<bool, StoreError>;
 
     /// Deletes the copy, and keeps a later [`Reports::keep_reported`] from making another.
     async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError>;

@@ -4,7 +4,7 @@
 macro_rules! stored_columns {
     () => {
         "id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to, \
-         message.revision, edited_at, retracted_at, reactions"
+         message.revision, edited_at, retracted_at, reactions, hidden_at"
     };
 }
 
@@ -297,8 +297,8 @@ impl Store for SqliteStore {
 
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, text FROM message \
-             WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, \
+             CASE WHEN hidden_at IS NULL THEN text ELSE '' END AS text FROM message WHERE id > ? ORDER BY id LIMIT ?",
         )
         .bind(after.as_str())
         .bind(limit)
@@ -728,13 +728,15 @@ async fn insert_legacy(tx: &mut Tx, messages: &[&Message]) -> Result<(), StoreEr
 
 fn stored_of(row: &SqliteRow) -> Result<Stored, StoreError> {
     let reply_to: Option<String> = row.try_get("reply_to")?;
+    let hidden_at: Option<i64> = row.try_get("hidden_at")?;
     Ok(Stored {
         message: message_of(row)?,
         number: row.try_get("number")?,
         stored_at: timestamp(row.try_get("stored_at")?)?,
         reply_to: reply_to.map(MessageId::stored),
         state: state_of(row)?,
-    })
+    }
+    .hidden_since(hidden_at.map(timestamp).transpose()?))
 }
 
 fn state_of(row: &SqliteRow) -> Result<MessageState, StoreError> {
@@ -752,7 +754,7 @@ fn state_of(row: &SqliteRow) -> Result<MessageState, StoreError> {
         revision: row.try_get("revision")?,
         edited_at: time("edited_at")?,
         retracted_at: time("retracted_at")?,
-        reactions: BTreeMap::new(),
+        ..MessageState::default()
     };
     for (account, reaction) in reactions {
         let account: Result<Account, _> = account.parse();

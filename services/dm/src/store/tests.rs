@@ -20,7 +20,7 @@ use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, PATIENCE, on_both_engines};
 
-use super::reports::NewReport;
+use super::reports::{Moderation, NewReport};
 use super::{ChangeError, Opened, Outcome, Store, WriteError, open};
 use crate::domain::{
     Boundary, Change, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageDate, MessageId,
@@ -50,6 +50,7 @@ on_both_engines!(
     a_reported_message_is_copied_until_the_report_is_closed,
     copies_of_reported_messages_go_with_both_people,
     nobody_keeps_another_from_changing_a_message,
+    a_hidden_message_has_no_text_until_it_is_restored,
     a_large_resignation_goes_in_steps,
     what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
     legacy_messages_appear_when_the_names_of_their_people_arrive,
@@ -650,6 +651,61 @@ async fn nobody_keeps_another_from_changing_a_message(bed: Bed) {
     assert!(matches!(react("lee", MOST_CHANGES).await, Err(ChangeError::TooOften)));
     let changed = react("kim", 0).await.unwrap().expect("another person's change");
     assert_eq!(changed.revision, MOST_CHANGES + 1);
+}
+
+async fn a_hidden_message_has_no_text_until_it_is_restored(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let message = kept.say("kim", "lee", 0, 10).await;
+    let moderate = async |author: &str, reporter: Option<&str>, hidden, second| {
+        let moderation = Moderation {
+            message: message.message.id.clone(),
+            author: account(author),
+            reporter: reporter.map(account),
+            hidden,
+            at: at(second),
+        };
+        kept.store.moderate(&moderation).await.unwrap()
+    };
+    let shown = async || {
+        let stored = kept
+            .store
+            .message(&message.message.id)
+            .await
+            .unwrap()
+            .expect("a message");
+        let text = stored.message.text.as_str().to_owned();
+        (text, stored.state.retracted_at)
+    };
+    let visible = ("kim lee 0".to_owned(), None);
+    for (author, reporter) in [("lee", None), ("kim", Some("park")), ("kim", Some("kim"))] {
+        assert!(!moderate(author, reporter, true, 20).await, "{author} {reporter:?}");
+        assert_eq!(shown().await, visible, "{author} {reporter:?}");
+    }
+    assert!(moderate("kim", Some("lee"), true, 30).await);
+    let hidden = (String::new(), Some(at(30)));
+    assert_eq!(shown().await, hidden);
+    // Nobody changes what they do not see.
+    let change = |change| NewChange {
+        message: message.message.id.clone(),
+        by: account("kim"),
+        change,
+        at: at(35),
+    };
+    let edit = change(Change::Edit(MessageText::new("other".to_owned(), 10).unwrap()));
+    let edited = kept.store.change(&edit, &kept.event(&message)).await;
+    assert!(matches!(edited, Err(ChangeError::Retracted)));
+    assert!(!moderate("kim", None, false, 20).await, "an earlier decision");
+    assert_eq!(shown().await, hidden);
+    assert!(moderate("kim", None, false, 40).await);
+    assert_eq!(shown().await, visible);
+
+    // What the sender retracts while it is hidden is not restored.
+    assert!(moderate("kim", None, true, 50).await);
+    let retract = change(Change::Retract);
+    let retracted = kept.store.change(&retract, &kept.event(&message)).await.unwrap();
+    assert!(retracted.is_some());
+    assert!(moderate("kim", None, false, 60).await);
+    assert_eq!(shown().await, (String::new(), Some(at(35))));
 }
 
 fn report_of(report: i64, message: &NewMessage, author: &str, reporter: &str) -> NewReport {

@@ -11,6 +11,7 @@ use super::{Dm, read, two};
 on_both_engines!(
     a_reported_text_is_shown_to_moderators_until_it_is_decided,
     nobody_reports_a_conversation_of_others,
+    a_hidden_message_is_shown_to_nobody_until_it_is_restored,
 );
 
 fn report(
@@ -108,4 +109,30 @@ async fn nobody_reports_a_conversation_of_others(bed: Bed) {
     for number in ["1", "2", "3"] {
         assert_eq!(reported(&dm, &boss, number).await.0, StatusCode::NOT_FOUND, "{number}");
     }
+}
+
+async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let message = send(&dm, &kim, "lee", "unlawful").await;
+    let decide = async |action, by: Option<&Person>| {
+        bed.publish(report(action, &kim, &message, by, 1)).await;
+    };
+    let has_text = async |person: &Person, with: &str| dm.history(person, with).await.to_string().contains("unlawful");
+    assert!(has_text(&lee, "kim").await && has_text(&kim, "lee").await);
+    decide(ModerationAction::Hidden, Some(&lee)).await;
+    eventually("nobody reads the text", async || {
+        let is_read = has_text(&lee, "kim").await || has_text(&kim, "lee").await;
+        (!is_read).then_some(())
+    })
+    .await;
+    let mut socket = open(&dm, &lee, "&since=0").await;
+    let shown = frame(&mut socket, "message").await;
+    assert_eq!(shown["data"]["text"], "", "{shown}");
+    decide(ModerationAction::Restored, None).await;
+    eventually("both read the text", async || {
+        let is_read = has_text(&lee, "kim").await && has_text(&kim, "lee").await;
+        is_read.then_some(())
+    })
+    .await;
 }

@@ -32,6 +32,10 @@ pub(super) const EDITED_AT: &str = "editedAt";
 pub(super) const RETRACTED_AT: &str = "retractedAt";
 pub(super) const REACTIONS: &str = "reactions";
 
+/// In a message's document: since when moderators hide it, and when they decided last.
+pub(super) const HIDDEN_AT: &str = "hiddenAt";
+pub(super) const MODERATED_AT: &str = "moderatedAt";
+
 fn id(message: &MessageId, revision: i64) -> String {
     format!("{message}:{revision:09}")
 }

@@ -9,7 +9,7 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{OUTBOX, outbox_field};
 
-use super::changes::{EDITED_AT, REACTIONS, RETRACTED_AT, REVISION};
+use super::changes::{EDITED_AT, HIDDEN_AT, REACTIONS, RETRACTED_AT, REVISION};
 use super::receipts::{UNREAD, unread};
 use super::stream::{NUMBER, UNNUMBERED};
 use super::{CLIENT_KEY, MESSAGE_ID, NEWEST_OF, POSITION, REPEAT_KEY};
@@ -165,6 +165,8 @@ pub(super) fn undelivered_of(document: &Document) -> Result<Undelivered, StoreEr
 }
 
 pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
+    let is_hidden = document.contains_key(HIDDEN_AT);
+    let hidden_at = is_hidden.then(|| timestamp(document, HIDDEN_AT)).transpose()?;
     Ok(Stored {
         message: message_of(document)?,
         number: document.get_i64(NUMBER).ok(),
@@ -174,7 +176,8 @@ pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
             .ok()
             .map(|id| MessageId::stored(id.to_owned())),
         state: state_of(document)?,
-    })
+    }
+    .hidden_since(hidden_at))
 }
 
 fn state_of(document: &Document) -> Result<MessageState, StoreError> {

@@ -7,11 +7,13 @@ use mongodb::bson::doc;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
-use super::MongoStore;
+use super::changes::{HIDDEN_AT, MODERATED_AT};
+use super::documents::ids_of;
 use super::indexes::index;
+use super::{MESSAGES, MongoStore};
 use crate::domain::Erasure;
 use crate::store::Store as _;
-use crate::store::reports::{NewReport, ReportedMessage, Reports};
+use crate::store::reports::{Moderation, NewReport, ReportedMessage, Reports};
 
 /// `_id` (auth's number of the report), `reportedAt`; until the report is closed `accounts` (SHA-256 of both), `date`, `text`.
 const REPORTED: &str = "reported_message";
@@ -65,6 +67,30 @@ impl Reports for MongoStore {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    async fn moderate(&self, moderation: &Moderation) -> Result<bool, StoreError> {
+        let stored = self.message(&moderation.message).await?;
+        let is_theirs = stored.is_some_and(|stored| {
+            let (sender, receiver) = (&stored.message.sender.account, &stored.message.receiver.account);
+            *sender == moderation.author && moderation.reporter.as_ref().is_none_or(|reporter| reporter == receiver)
+        });
+        if !is_theirs {
+            return Ok(false);
+        }
+        let at = moderation.at.as_millisecond();
+        let earlier = doc! {
+            "_id": ids_of([&moderation.message]),
+            "$or": [{ MODERATED_AT: null }, { MODERATED_AT: { "$lt": at } }],
+        };
+        // A hidden message gets no push.
+        let update = if moderation.hidden {
+            doc! { "$set": { HIDDEN_AT: at, MODERATED_AT: at }, "$unset": { "pushDueAt": "" } }
+        } else {
+            doc! { "$set": { MODERATED_AT: at }, "$unset": { HIDDEN_AT: "" } }
+        };
+        let moderated = self.collection(MESSAGES).update_one(earlier, update).await?;
+        Ok(moderated.matched_count > 0)
     }
 
     async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError> {

@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sosohappy_common::Account;
 use sosohappy_store::sqlite::{Tx, note_erasure};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{SqliteStore, stored_of};
 use crate::domain::Erasure;
-use crate::store::reports::{NewReport, ReportedMessage, Reports};
+use crate::store::reports::{Moderation, NewReport, ReportedMessage, Reports};
 
 #[async_trait]
 impl Reports for SqliteStore {
@@ -38,6 +39,28 @@ impl Reports for SqliteStore {
             .await?;
             tx.commit().await?;
             Ok(true)
+        })
+        .await
+    }
+
+    async fn moderate(&self, moderation: &Moderation) -> Result<bool, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            // A hidden message gets no push.
+            let moderated = sqlx::query(
+                "UPDATE message SET hidden_at = CASE WHEN ?1 THEN ?2 END, moderated_at = ?2, \
+                 push_due_at = CASE WHEN ?1 THEN NULL ELSE push_due_at END \
+                 WHERE id = ?3 AND sender = ?4 AND (?5 IS NULL OR receiver = ?5) AND (moderated_at IS NULL OR moderated_at < ?2)",
+            )
+            .bind(moderation.hidden)
+            .bind(moderation.at.as_millisecond())
+            .bind(moderation.message.as_str())
+            .bind(moderation.author.as_str())
+            .bind(moderation.reporter.as_ref().map(Account::as_str))
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(moderated.rows_affected() > 0)
         })
         .await
     }
