@@ -1,6 +1,7 @@
 //! Our services together with fake Spring services on the real engines: every combination of the four, each with a scenario of three
 //! users.
 
+mod catching_up;
 mod fleet;
 
 use std::time::Duration;
