@@ -31,4 +31,5 @@ mod legacy;
 mod messages;
 mod moving;
 mod moving_accounts;
+mod moving_messages;
 mod posts;
