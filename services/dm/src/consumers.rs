@@ -2,7 +2,9 @@
 
 pub mod device_token;
 pub mod message_change;
+pub mod message_request;
 pub mod moderated;
 pub mod resigned;
+pub mod room_message;
 pub mod sent;
 pub mod socket_frame;

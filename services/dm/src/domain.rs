@@ -5,6 +5,8 @@ mod date;
 mod id;
 mod message;
 mod receipt;
+mod request;
+mod room;
 mod scheduled;
 mod text;
 mod words;
@@ -16,7 +18,9 @@ pub use message::{
     Claim, ClientKey, ConversationId, Erasure, Message, NewMessage, Party, RepeatKey, Shown, Stored, Unclaimed,
     Undelivered,
 };
-pub use receipt::{Marks, Progress, Receipt, ShownMessage};
+pub use receipt::{MOST_MISSED, Marks, Progress, Receipt, ShownMessage};
+pub use request::{Admission, Decision, MOST_HELD, Request, RequestState, Standing, standing};
+pub use room::{MOST_MEMBERS, MOST_ROOMS, Member, NewRoomMessage, Room, RoomMessage, RoomName};
 pub use scheduled::{FARTHEST, MOST_SCHEDULED, Scheduled};
 pub use text::{InvalidText, MessageText, largest_frame};
 pub use words::Words;

@@ -27,6 +27,18 @@ pub enum Error {
     Words,
     #[error("sendAt: in the future, at most 366 days ahead")]
     SendAt,
+    #[error("no request to the caller has the id")]
+    Request,
+    #[error("the request was accepted")]
+    RequestAccepted,
+    #[error("the caller is in no room with the id")]
+    Room,
+    #[error("name: 1 to 50 user-perceived characters, of which one is visible")]
+    RoomName,
+    #[error("the room has too many members")]
+    RoomFull,
+    #[error("the account is in too many rooms")]
+    TooManyRooms,
     #[error("too many messages are scheduled")]
     TooManyScheduled,
     #[error("reaction: one user-perceived character")]
@@ -52,6 +64,7 @@ impl From<Error> for Problem {
             | Error::Reaction
             | Error::Words
             | Error::SendAt
+            | Error::RoomName
             | Error::Text(_) => Self::invalid_parameter(error.to_string()),
             Error::Write(WriteError::Resigned) => Self::access_denied(),
             // The order of a conversation is no matter of the caller.
@@ -63,6 +76,15 @@ impl From<Error> for Problem {
                 Self::not_found("message-unknown", "Unknown message")
             }
             Error::NoSuchReport => Self::not_found("no-such-report", "Report not found"),
+            Error::Request => Self::not_found("request-unknown", "Unknown request"),
+            Error::RequestAccepted => Self::new(StatusCode::CONFLICT, "request-accepted", "The request was accepted"),
+            Error::Room => Self::not_found("room-unknown", "Unknown room"),
+            Error::RoomFull => Self::new(StatusCode::CONFLICT, "room-full", "The room has too many members"),
+            Error::TooManyRooms => Self::new(
+                StatusCode::CONFLICT,
+                "too-many-rooms",
+                "The account is in too many rooms",
+            ),
             Error::TooManyScheduled => Self::new(
                 StatusCode::CONFLICT,
                 "too-many-scheduled",

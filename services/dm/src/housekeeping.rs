@@ -1,5 +1,5 @@
 //! Forgets resignations that no valid token can contradict any more, sweeps up after younger ones, forgets the keys of repeated frames, and
-//! fills positions. Every replica does it; to do it twice changes nothing.
+//! fills positions. Every replica does it; it is idempotent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const REPEAT_KEYS_EVERY: Duration = Duration::from_mins(1);
 const BEYOND: Duration = Duration::from_hours(192);
 
 /// Messages without a position stand at the end of a conversation until this finds them.
-pub fn spawn_positions(context: &Context, store: &Arc<dyn Store>) {
+fn spawn_positions(context: &Context, store: &Arc<dyn Store>) {
     let (store, draining) = (store.clone(), context.lifecycle.draining());
     context.lifecycle.spawn("message-positions", async move {
         let mut tick = tokio::time::interval(POSITIONS_EVERY);
@@ -38,7 +38,7 @@ pub fn spawn_positions(context: &Context, store: &Arc<dyn Store>) {
 }
 
 /// Frees the keys by which repeated frames are recognised.
-pub fn spawn_repeat_keys(context: &Context, store: &Arc<dyn Store>) {
+fn spawn_repeat_keys(context: &Context, store: &Arc<dyn Store>) {
     let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
     context.lifecycle.spawn("repeat-keys", async move {
         let mut tick = tokio::time::interval(REPEAT_KEYS_EVERY);
@@ -55,6 +55,8 @@ pub fn spawn_repeat_keys(context: &Context, store: &Arc<dyn Store>) {
 }
 
 pub fn spawn(context: &Context, store: &Arc<dyn Store>, token_lifetime: Duration) {
+    spawn_positions(context, store);
+    spawn_repeat_keys(context, store);
     let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
     let keep = token_lifetime.saturating_add(BEYOND);
     context.lifecycle.spawn("forget-erasures", async move {

@@ -56,7 +56,7 @@ impl Importer {
     /// Opens what the settings of dm name.
     pub async fn open(settings: &Settings, context: &Context) -> anyhow::Result<Self> {
         let mixed = Mixed::new(Live::new(settings.fleet.clone()));
-        let opened = store::open(&settings.messages, &mixed, context)
+        let opened = store::open(settings, &mixed, context)
             .await
             .context("dm: messages.url")?;
         Ok(Self {

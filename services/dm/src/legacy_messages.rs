@@ -1,5 +1,5 @@
 //! Messages that the legacy Spring services left, or that a Spring replica beside ours writes: they name people by nickname only. Each is
-//! given to the accounts that bear these names, so that it is in their history and goes with a resignation. A message that names an
+//! given to the accounts that bear these names, so that it is in their history and is erased with a resignation. A message that names an
 //! unknown person stays as it is until that name arrives.
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,7 +1,7 @@
 //! The dm service: messages between two people, over sockets, and their history.
 //!
-//! A message's way: frame of the sender → stored with its event → relay → `directMessage` → every replica → sockets of the
-//! receiver. There is no short cut within a replica, so there is one order.
+//! The path of a message: frame of the sender → stored with its event → relay → `directMessage` → every replica → sockets of the
+//! receiver. A replica has no shorter path to its own sockets, so that all sockets see one order.
 
 mod app;
 mod consumers;
@@ -16,6 +16,7 @@ mod metrics;
 mod names;
 mod receipts;
 mod refusal;
+mod requests;
 mod routes;
 mod scheduled;
 mod settings;
@@ -39,20 +40,23 @@ use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
 use sosohappy_events::types::{
-    AccountResigned, ContentModerated, DeviceTokenSet, DirectMessageSent, MessageChanged, SocketFrameSent,
-    SocketMessageSent,
+    AccountResigned, ContentModerated, DeviceTokenSet, DirectMessageSent, MessageChanged, MessageRequestChanged,
+    RoomMessageSent, SocketFrameSent, SocketMessageSent,
 };
 use sosohappy_realtime::{Hub, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::device_token::Devices;
 use crate::consumers::message_change::MessageChanges;
+use crate::consumers::message_request::MessageRequests;
 use crate::consumers::moderated::Moderated;
 use crate::consumers::resigned::Resigned;
+use crate::consumers::room_message::RoomMessages;
 use crate::consumers::sent::Sent;
 use crate::consumers::socket_frame::SocketFrames;
 use crate::domain::MessageIds;
 use crate::metrics::DmMetrics;
+use crate::requests::Requests;
 pub use crate::settings::Settings;
 use crate::settling::Settling;
 use crate::socket::DmProtocol;
@@ -68,9 +72,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let server = settings.part(|settings| settings.server.clone());
     let limits = settings.part(|settings| settings.rate_limits.clone());
     let mixed = Mixed::new(settings.part(|settings| settings.fleet.clone()));
-    let opened = store::open(&current.messages, &mixed, &context)
-        .await
-        .context("messages.url")?;
+    let opened = store::open(&current, &mixed, &context).await.context("messages.url")?;
     let metrics = DmMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, &opened.store);
 
@@ -80,8 +82,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let hub = Hub::new(&context, settings.part(Settings::socket_limits), &revocations);
     housekeeping::spawn(&context, &opened.store, current.access.token_lifetime);
-    housekeeping::spawn_positions(&context, &opened.store);
-    housekeeping::spawn_repeat_keys(&context, &opened.store);
     let (identity, revalidation, _) = sosohappy_access::identity(
         &context,
         &settings.part(|settings| settings.access.clone()),
@@ -94,17 +94,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
 
     spawn_revalidation(&context, &hub, revalidation);
     undelivered::spawn(&context, opened.store.clone(), relay.clone());
-    legacy_messages::spawn(
-        &context,
-        opened.store.clone(),
-        identity.names.clone(),
-        opened.directory.clone(),
-    );
+    let names = identity.names.clone();
+    legacy_messages::spawn(&context, opened.store.clone(), names.clone(), opened.directory.clone());
 
     let ids = MessageIds::new(&context);
     let unnumbered = Unnumbered {
         bus: bus.clone(),
-        names: identity.names.clone(),
+        names: names.clone(),
         directory: opened.directory.clone(),
         context: context.clone(),
     };
@@ -113,30 +109,39 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         hub.clone(),
         ids.clone(),
         opened.store.clone(),
-        identity.names.clone(),
+        names.clone(),
         delivered.clone(),
         &context,
         metrics.clone(),
     );
     spawn_socket_readers(&context, &bus, sent, &hub, &opened.store);
-    spawn_consumer::<ContentModerated>(&context, bus.clone(), Moderated(opened.store.clone()));
-    spawn_consumer::<DeviceTokenSet>(&context, bus.clone(), Devices(opened.store.clone()));
     let resigned = Resigned {
         store: opened.store.clone(),
         directory: opened.directory.clone(),
         context: context.clone(),
         relay: relay.clone(),
     };
-    spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
+    spawn_consumers(&context, &bus, resigned);
     spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
+    let requests = Requests {
+        settings: settings.clone(),
+        context: context.clone(),
+        ids: ids.clone(),
+        store: opened.store.clone(),
+        directory: opened.directory.clone(),
+        mixed: mixed.clone(),
+        relay: relay.clone(),
+    };
+    requests.spawn();
     let protocol = DmProtocol {
+        requests,
         settings: settings.clone(),
         ids,
         context: context.clone(),
         store: opened.store.clone(),
         directory: opened.directory,
-        names: identity.names.clone(),
+        names: names.clone(),
         revocations,
         mixed,
         relay,
@@ -151,7 +156,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         settings,
         context: context.clone(),
         store: opened.store,
-        names: identity.names.clone(),
+        names: names.clone(),
         hub,
         directory: protocol.directory.clone(),
         relay: protocol.relay.clone(),
@@ -166,8 +171,16 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     ))
 }
 
+/// Consumes the records that one replica handles for all.
+fn spawn_consumers(context: &Context, bus: &Arc<dyn Bus>, resigned: Resigned) {
+    spawn_consumer::<ContentModerated>(context, bus.clone(), Moderated(resigned.store.clone()));
+    spawn_consumer::<DeviceTokenSet>(context, bus.clone(), Devices(resigned.store.clone()));
+    spawn_consumer::<AccountResigned>(context, bus.clone(), resigned);
+}
+
 /// Reads the records that the sockets of this replica show.
 fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: &Hub, store: &Arc<dyn Store>) {
+    spawn_reader::<MessageRequestChanged>(context, bus.clone(), Start::Latest, MessageRequests::new(&sent));
     spawn_reader::<DirectMessageSent>(context, bus.clone(), Start::Latest, sent.clone());
     spawn_reader::<SocketMessageSent>(context, bus.clone(), Start::Latest, sent);
     let changes = MessageChanges {
@@ -175,5 +188,6 @@ fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: 
         store: store.clone(),
     };
     spawn_reader::<MessageChanged>(context, bus.clone(), Start::Latest, changes);
+    spawn_reader::<RoomMessageSent>(context, bus.clone(), Start::Latest, RoomMessages(hub.clone()));
     spawn_reader::<SocketFrameSent>(context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
 }

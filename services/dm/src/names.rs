@@ -12,7 +12,11 @@ pub struct PresentNames(HashMap<Account, Option<String>>);
 
 impl PresentNames {
     pub async fn of(names: &dyn Names, messages: impl Iterator<Item = &Message>) -> Result<Self, Denied> {
-        let mut people: Vec<Account> = messages.flat_map(Message::people).cloned().collect();
+        Self::of_people(names, messages.flat_map(Message::people).cloned()).await
+    }
+
+    pub async fn of_people(names: &dyn Names, people: impl Iterator<Item = Account>) -> Result<Self, Denied> {
+        let mut people: Vec<Account> = people.collect();
         people.sort();
         people.dedup();
         let present = names.nicknames_of(&people).await?;

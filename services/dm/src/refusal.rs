@@ -1,5 +1,7 @@
 //! Errors that the socket survives.
 
+use crate::domain::InvalidText;
+
 /// The reason why a message was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -21,10 +23,23 @@ pub enum Refusal {
     UnknownTopic,
     /// Of version 2: the message that it answers is not in the conversation.
     ReplyUnknown,
+    /// Of version 2: the sender is in no room with the id.
+    RoomUnknown,
+    /// As many messages as may wait until the receiver accepts the request.
+    RequestPending,
+}
+
+impl From<InvalidText> for Refusal {
+    fn from(invalid: InvalidText) -> Self {
+        match invalid {
+            InvalidText::Empty => Self::EmptyText,
+            InvalidText::TooLong(_) => Self::TextTooLong,
+        }
+    }
 }
 
 impl Refusal {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ReceiverUnknown,
         Self::Blocked,
         Self::Suspended,
@@ -36,6 +51,8 @@ impl Refusal {
         Self::InvalidFrame,
         Self::UnknownTopic,
         Self::ReplyUnknown,
+        Self::RoomUnknown,
+        Self::RequestPending,
     ];
 
     /// The label of the metric.
@@ -52,6 +69,8 @@ impl Refusal {
             Self::InvalidFrame => "invalid-frame",
             Self::UnknownTopic => "unknown-topic",
             Self::ReplyUnknown => "reply-unknown",
+            Self::RoomUnknown => "room-unknown",
+            Self::RequestPending => "request-pending",
         }
     }
 
@@ -67,6 +86,8 @@ impl Refusal {
             Self::InvalidFrame => "a field of the frame is missing or invalid",
             Self::UnknownTopic => "this socket takes no frames of this topic",
             Self::ReplyUnknown => "the message that this one answers is not in the conversation",
+            Self::RoomUnknown => "the sender is in no room with the id",
+            Self::RequestPending => "the receiver has not accepted the messages that wait yet",
         }
     }
 
@@ -88,7 +109,9 @@ impl Refusal {
             | Self::InvalidDate
             | Self::EmptyText
             | Self::TextTooLong
-            | Self::ReplyUnknown => true,
+            | Self::ReplyUnknown
+            | Self::RoomUnknown
+            | Self::RequestPending => true,
             Self::Unavailable | Self::RateLimited | Self::Overdue | Self::InvalidFrame | Self::UnknownTopic => false,
         }
     }

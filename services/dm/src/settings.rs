@@ -55,6 +55,7 @@ pub struct MessageSettings {
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub delivery_timeout: Duration,
+    pub requests: bool,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -64,4 +65,7 @@ pub struct HistorySettings {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub max_count: u32,
+    #[serde(deserialize_with = "valid::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub frames: u32,
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::domain::ConversationId;
 use crate::store::Store;
 
-/// Conversations that wait. One over it is dropped: its next message settles it.
+/// Conversations in the queue. One more is dropped: its next message settles it.
 const WAITING: usize = 10_000;
 const BATCH: usize = 500;
 /// For how long conversations are collected before they are settled: a conversation with many messages is settled once.

@@ -1,6 +1,7 @@
 //! The protocol of the socket. Version 1: frames of messages in, the same frames and errors out. Version 2: typed frames.
 
 mod frame;
+mod rooms;
 mod typed;
 
 use std::sync::Arc;
@@ -19,24 +20,22 @@ use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Protocol
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{
-    ClientKey, InvalidText, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText, NewMessage, Party,
-    Position, Receipt, RepeatKey, ShownMessage, Stored,
+    Admission, ClientKey, MOST_MISSED, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText,
+    NewMessage, Party, Position, Receipt, RepeatKey, ShownMessage, Stored,
 };
 use crate::error::Error;
 use crate::metrics::DmMetrics;
 use crate::names::PresentNames;
 use crate::receipts;
 use crate::refusal::Refusal;
+use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::settling::Settling;
-use crate::store::{Framed, Outcome, Store, WriteError};
+use crate::store::{FrameContent, Framed, Outcome, Store, WriteError};
 use crate::unnumbered::Unnumbered;
-pub use frame::Frame;
-pub use typed::SentMessage;
-use typed::{MessageData, ReadData, TypingData};
-
-/// Frames that a client may have missed to get them on its socket. A client that missed more reads the conversations.
-const MOST_MISSED: i64 = 1_000;
+pub use frame::{Frame, render};
+use typed::{MessageData, ReadData, Target, TypingData};
+pub use typed::{SentMessage, SentRoomMessage};
 
 #[derive(Debug)]
 pub struct DmProtocol {
@@ -52,13 +51,14 @@ pub struct DmProtocol {
     pub settling: Settling,
     pub delivered: Marks<ShownMessage>,
     pub unnumbered: Unnumbered,
+    pub requests: Requests,
     pub metrics: DmMetrics,
 }
 
 /// Why a message or another frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotTaken {
-    /// The sender is told, the socket stays.
+    /// The sender gets an error frame; the socket stays open.
     Refused(Refusal),
     Closed(Close),
 }
@@ -169,7 +169,7 @@ pub struct Draft {
 }
 
 impl DmProtocol {
-    /// Nothing is answered to a message that was taken: the published app expects nothing.
+    /// An accepted message is not answered: the published app expects no answer.
     async fn take(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<(), NotTaken> {
         let frame = Frame::parse(text).ok_or(NotTaken::Closed(Close::BadFrame))?;
         let author = author(caller, origin, self.own(caller, origin, frame.sender).await?);
@@ -202,18 +202,29 @@ impl DmProtocol {
 
     /// The caller has read the messages of a person up to the frame of that number.
     async fn take_read(&self, caller: &Caller, frame: &Incoming) -> Result<(), NotTaken> {
-        let ReadData { receiver, seq } = typed::data(frame)?;
+        let ReadData { receiver, room_id, seq } = typed::data(frame)?;
         let seq = frame.seq.or(seq).filter(|seq| *seq > 0).ok_or(Refusal::InvalidFrame)?;
+        let target = typed::target(receiver, room_id)?;
+        let at = self.store.frames_after(&caller.account, seq - 1, 1).await?;
+        let Some(framed) = at.content.into_iter().next().filter(|framed| framed.seq == seq) else {
+            return Err(Refusal::InvalidFrame.into());
+        };
+        let (receiver, stored) = match (target, framed.content) {
+            (Target::Person(receiver), FrameContent::Message(stored) | FrameContent::Change(stored, _)) => {
+                (receiver, stored)
+            }
+            (Target::Room(room), FrameContent::RoomMessage(message)) if message.room == room => {
+                self.store.read_room(&room, &caller.account, message.number).await?;
+                return Ok(());
+            }
+            _ => return Err(Refusal::InvalidFrame.into()),
+        };
         let other = self
             .names
             .account_of(&receiver)
             .await?
             .ok_or(Refusal::ReceiverUnknown)?;
-        let at = self.store.frames_after(&caller.account, seq - 1, 1).await?;
-        let Some(framed) = at.content.first().filter(|framed| framed.seq == seq) else {
-            return Err(Refusal::InvalidFrame.into());
-        };
-        let up_to = framed.stored.message.id.position();
+        let up_to = stored.message.id.position();
         Ok(self.mark_read(&caller.account, &other, Some(&up_to)).await?)
     }
 
@@ -236,7 +247,11 @@ impl DmProtocol {
 
     /// Tells the receiver's devices, if there are any; nothing is kept.
     async fn take_typing(&self, caller: &Caller, frame: &Incoming) -> Result<(), NotTaken> {
-        let TypingData { receiver } = typed::data(frame)?;
+        let TypingData { receiver, room_id } = typed::data(frame)?;
+        let receiver = match typed::target(receiver, room_id)? {
+            Target::Person(receiver) => receiver,
+            Target::Room(room) => return self.take_typing_in_room(caller, &room).await,
+        };
         let receiver = self
             .names
             .account_of(&receiver)
@@ -260,8 +275,12 @@ impl DmProtocol {
     async fn take_message(&self, caller: &Caller, origin: Origin<'_>, frame: &Incoming) -> Result<String, NotTaken> {
         let id = typed::id(frame)?;
         let key = ClientKey::of(&caller.account, id);
-        let sent = match typed::data(frame) {
-            Ok(data) => self.send_typed(caller, origin, data, &key).await,
+        let sent = match typed::data::<MessageData>(frame) {
+            Ok(data) => match typed::target(data.receiver.clone(), data.room_id.clone()) {
+                Ok(Target::Room(room)) => return self.take_room_message(caller, frame, room, data).await,
+                Ok(Target::Person(receiver)) => self.send_typed(caller, origin, receiver, data, &key).await,
+                Err(refused) => Err(refused),
+            },
             Err(refused) => Err(refused),
         };
         let stored = match sent {
@@ -278,13 +297,14 @@ impl DmProtocol {
             }
         };
         let seq = self.store.seq_of(&caller.account, &stored.message.id).await?;
-        Ok(typed::accepted(id, &stored, seq))
+        Ok(typed::accepted(id, &stored.message.id, stored.message.date, seq))
     }
 
     async fn send_typed(
         &self,
         caller: &Caller,
         origin: Origin<'_>,
+        receiver: String,
         data: MessageData,
         key: &ClientKey,
     ) -> Result<Option<Stored>, NotTaken> {
@@ -294,7 +314,7 @@ impl DmProtocol {
             None => MessageDate::at(self.context.clock.now()),
         };
         let draft = Draft {
-            receiver: data.receiver,
+            receiver,
             receiver_account: None,
             date: sent_at,
             text: data.text,
@@ -306,11 +326,7 @@ impl DmProtocol {
 
     /// Checks a message and stores it; `None` if it is stored already.
     pub async fn send(&self, author: Author, draft: Draft) -> Result<Option<Stored>, NotTaken> {
-        let text =
-            MessageText::new(draft.text, self.settings.get().messages.max_characters).map_err(|error| match error {
-                InvalidText::Empty => Refusal::EmptyText,
-                InvalidText::TooLong(_) => Refusal::TextTooLong,
-            })?;
+        let text = MessageText::new(draft.text, self.settings.get().messages.max_characters).map_err(Refusal::from)?;
         let receiver = match draft.receiver_account {
             Some(receiver) => Some(receiver),
             None => self.names.account_of(&draft.receiver).await?,
@@ -345,6 +361,7 @@ impl DmProtocol {
                 return Err(Refusal::ReplyUnknown.into());
             }
         }
+        let is_held = self.requests.admit(&message.sender, &message.receiver).await? == Admission::Held;
         let stored_at = self.context.clock.now();
         let delivery_timeout = self.settings.get().messages.delivery_timeout;
         let message = NewMessage {
@@ -357,7 +374,9 @@ impl DmProtocol {
             push_due: self
                 .mixed
                 .pushes_by_spring_notice()
-                .then(|| stored_at + delivery_timeout),
+                .then(|| stored_at + delivery_timeout)
+                .filter(|_| !is_held),
+            is_held,
         };
         self.keep(message, author.socket).await
     }
@@ -388,14 +407,13 @@ impl DmProtocol {
     async fn keep(&self, mut message: NewMessage, origin: Option<SocketId>) -> Result<Option<Stored>, NotTaken> {
         let is_pushed_later = message.push_due.is_some();
         loop {
-            let event = event(
-                &message.message,
-                message.stored_at,
-                is_pushed_later,
-                origin,
-                &self.context,
-            );
-            match self.store.keep(&message, &event.to_outgoing()).await {
+            let event = if message.is_held {
+                self.requests.asked(&message, origin).await?
+            } else {
+                let stored_at = message.stored_at;
+                event(&message.message, stored_at, is_pushed_later, origin, &self.context).to_outgoing()
+            };
+            match self.store.keep(&message, &event).await {
                 Ok(Outcome::Stored) => break,
                 Ok(Outcome::Repeated) => {
                     self.metrics.resent.inc();
@@ -407,23 +425,55 @@ impl DmProtocol {
         }
         self.relay.wake();
         self.metrics.stored.inc();
-        self.settling.settle(message.message.conversation());
+        let conversation = message.message.conversation();
+        if message.is_held
+            && let Err(error) = self.requests.after_held(&conversation).await
+        {
+            // It is stored; the next round completes the request.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "releasing message failed; retrying"
+            );
+        }
+        self.settling.settle(conversation);
         Ok(Some(Stored {
             message: message.message,
-            // Only frames of the stream tell it.
+            // Only frames of the stream have it.
             number: None,
             stored_at: message.stored_at,
             reply_to: message.reply_to,
             state: MessageState::default(),
+            is_held: message.is_held,
         }))
     }
 
     /// Returns the numbered frames after a number, with the present nicknames.
     async fn frames_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
         let found = self.store.frames_after(account, after, stream::PAGE).await?;
-        let messages = found.content.iter().map(|framed| &framed.stored.message);
-        let names = PresentNames::of(&*self.names, messages).await?;
-        let frames = found.content.iter().map(|framed| Numbered {
+        let mut people = Vec::new();
+        let mut is_in_rooms = false;
+        for framed in &found.content {
+            match &framed.content {
+                FrameContent::Message(stored) | FrameContent::Change(stored, _) => {
+                    people.extend(stored.message.people().cloned());
+                }
+                FrameContent::RoomMessage(message) => {
+                    is_in_rooms = true;
+                    people.push(message.sender.account.clone());
+                }
+            }
+        }
+        let blocked = if is_in_rooms {
+            self.directory.blocked_with(account).await?
+        } else {
+            Vec::new()
+        };
+        let is_visible = |framed: &&Framed| match &framed.content {
+            FrameContent::RoomMessage(message) => !blocked.contains(&message.sender.account),
+            FrameContent::Message(_) | FrameContent::Change(..) => true,
+        };
+        let names = PresentNames::of_people(&*self.names, people.into_iter()).await?;
+        let frames = found.content.iter().filter(is_visible).map(|framed| Numbered {
             seq: framed.seq,
             frame: typed::framed(framed, &names),
             on_shown: self.on_shown(account, framed),
@@ -436,16 +486,18 @@ impl DmProtocol {
     }
 
     /// An acknowledgement of the receiver marks the message as delivered.
-    fn on_shown(&self, account: &Account, Framed { stored, change, .. }: &Framed) -> OnShown {
-        if change.is_some() || stored.message.receiver.account != *account {
-            return OnShown::new(|| ());
+    fn on_shown(&self, account: &Account, framed: &Framed) -> OnShown {
+        match &framed.content {
+            FrameContent::Message(stored) if stored.message.receiver.account == *account => {
+                let shown = self.metrics.shown.clone();
+                let mark = ShownMessage {
+                    reader: account.clone(),
+                    message: stored.message.id.clone(),
+                };
+                self.delivered.on_shown(mark, move || shown.inc())
+            }
+            _ => OnShown::new(|| ()),
         }
-        let shown = self.metrics.shown.clone();
-        let mark = ShownMessage {
-            reader: account.clone(),
-            message: stored.message.id.clone(),
-        };
-        self.delivered.on_shown(mark, move || shown.inc())
     }
 }
 
@@ -480,6 +532,7 @@ pub fn event(
         sender_socket: origin.map(|origin| origin.0),
         receiver_online: is_pushed_later,
         numbered: true,
+        released: false,
         frame: frame::render(&message.clone().shown(None, None)),
     };
     let mut envelope = Envelope::new(event, context);

@@ -34,8 +34,8 @@ pub fn message_records(mixed: &Mixed, store: &Arc<dyn Store>) -> RecordMapping {
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Rewrites the ids of older messages while a Spring dm is there, from the start to the last one without a pause. A pass that was
-/// interrupted goes on where it was. A Spring dm can read a conversation once all of its messages are rewritten, and every
+/// Rewrites the ids of older messages while a Spring dm is there, from the start to the last one without a pause. An interrupted
+/// pass is resumed. A Spring dm can read a conversation once all of its messages are rewritten, and every
 /// conversation once the pass has ended, which is logged.
 pub fn spawn_rewriting(context: &Context, store: Arc<dyn Store>) {
     let (holder, draining) = (context.instance.clone(), context.lifecycle.draining());

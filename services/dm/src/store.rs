@@ -20,10 +20,11 @@ use sosohappy_store::{Directory, Ping, StoreError, Transient};
 #[cfg(doc)]
 use crate::domain::RepeatKey;
 use crate::domain::{
-    Change, Changed, Claim, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageId, MessageText,
-    NewChange, NewMessage, Position, Reaction, Receipt, Scheduled, Stored, Unclaimed, Undelivered,
+    Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, MOST_CHANGES, Marks, Message, MessageId,
+    MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request, Room, RoomMessage,
+    Scheduled, Stored, Unclaimed, Undelivered,
 };
-use crate::settings::MessageSettings;
+use crate::settings::Settings;
 use crate::store::reports::Reports;
 
 /// Why a message was not stored.
@@ -32,7 +33,7 @@ pub enum WriteError {
     /// The sender resigned after the token was issued that the message was sent with.
     #[error("the account has resigned")]
     Resigned,
-    /// The receiver resigned, and nobody with that address has a name since.
+    /// The receiver resigned, and the address has had no nickname since.
     #[error("the receiver has resigned")]
     ReceiverResigned,
     /// The conversation has a message with a greater id, this one. It was stored since the id was made: the message is to be stored under an
@@ -70,9 +71,9 @@ pub struct Frames {
 
 impl Frames {
     /// Adds a frame. One that cannot be read is skipped, so that it blocks none of the later ones.
-    fn push(&mut self, seq: i64, framed: Result<(Stored, Option<Changed>), StoreError>) {
-        match framed {
-            Ok((stored, change)) => self.content.push(Framed { seq, stored, change }),
+    fn push(&mut self, seq: i64, content: Result<FrameContent, StoreError>) {
+        match content {
+            Ok(content) => self.content.push(Framed { seq, content }),
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 seq,
@@ -86,9 +87,15 @@ impl Frames {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framed {
     pub seq: i64,
-    pub stored: Stored,
-    /// Of a frame about a change; `None` of the message itself.
-    pub change: Option<Changed>,
+    pub content: FrameContent,
+}
+
+/// What a frame is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrameContent {
+    Message(Box<Stored>),
+    Change(Box<Stored>, Changed),
+    RoomMessage(Box<RoomMessage>),
 }
 
 /// The numbered frames of each account: a message, and each of its changes, has one in the stream of each of its two people. Numbers begin with 1 and ascend without
@@ -203,6 +210,134 @@ pub trait Schedule: Send + Sync {
 /// The failure of a scheduled message that cannot be decoded.
 const CORRUPT: &str = "corrupt";
 
+/// Requests: the first messages between two people who are not friends. A message that waits is stored with [`NewMessage::is_held`].
+#[async_trait]
+pub trait Requests: Send + Sync {
+    async fn request(&self, conversation: &ConversationId) -> Result<Option<Request>, StoreError>;
+
+    async fn request_with_id(&self, id: &str) -> Result<Option<Request>, StoreError>;
+
+    /// The pending requests to an account, from before the one with an id, the newest first.
+    async fn requests_to(
+        &self,
+        receiver: &Account,
+        before: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Request>, StoreError>;
+
+    /// Pending requests to anybody, the oldest first.
+    async fn pending_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError>;
+
+    /// Requests that are being completed, those that were decided first first.
+    async fn completing_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError>;
+
+    /// Adds a request; false if the conversation has one.
+    async fn ask(&self, request: &Request) -> Result<bool, StoreError>;
+
+    /// Accepts a request, also one that was refused, or refuses a pending one, and stores the events. False if it is not in such a state. The
+    /// request is completing from then on.
+    async fn decide(&self, decision: &Decision, events: &[Outgoing]) -> Result<bool, StoreError>;
+
+    /// Stores the events of a decision that a crash has kept from being stored with it, once. SQLite stores them with it.
+    async fn repeat_events(&self, request: &Request, events: &[Outgoing]) -> Result<(), StoreError>;
+
+    /// The messages of a conversation that wait, the oldest first.
+    async fn held(&self, conversation: &ConversationId, limit: u32) -> Result<Vec<Stored>, StoreError>;
+
+    /// Delivers a message that waits to its receiver, and stores its event. False if that is not possible yet; true also if it was done before.
+    async fn release(
+        &self,
+        held: &Stored,
+        push_due: Option<Timestamp>,
+        event: &Outgoing,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Ends the completing of a request.
+    async fn completed(&self, conversation: &ConversationId) -> Result<(), StoreError>;
+
+    /// Remembers the profile of the asker.
+    async fn set_introduction(
+        &self,
+        conversation: &ConversationId,
+        nickname: &str,
+        introduction: Option<&str>,
+    ) -> Result<(), StoreError>;
+}
+
+/// The result of creating a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomOutcome {
+    Created,
+    /// The account has [`crate::domain::MOST_ROOMS`] rooms.
+    TooMany,
+}
+
+/// The result of adding a member to a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinOutcome {
+    Joined,
+    Already,
+    NoRoom,
+    /// The room has [`crate::domain::MOST_MEMBERS`] members, or the account [`crate::domain::MOST_ROOMS`] rooms.
+    Full,
+}
+
+/// The result of storing a message in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posted {
+    Stored,
+    /// It is stored already: a frame with the same key came before.
+    Repeated,
+    /// The sender is no member, or there is no such room.
+    NoMember,
+}
+
+/// Rooms, and their messages, of which each member has a frame in its stream.
+#[async_trait]
+pub trait Rooms: Send + Sync {
+    /// Adds a room with its members; checks resignations as [`Store::keep`] does.
+    async fn create_room(&self, room: &Room, authorized_at: Timestamp) -> Result<RoomOutcome, WriteError>;
+
+    async fn room(&self, id: &str) -> Result<Option<Room>, StoreError>;
+
+    /// The rooms of an account, the oldest first.
+    async fn rooms_of(&self, account: &Account) -> Result<Vec<Room>, StoreError>;
+
+    async fn join_room(&self, id: &str, account: &Account, at: Timestamp) -> Result<JoinOutcome, StoreError>;
+
+    /// Takes a member out of a room; false if the account is none. A room without members is deleted with its messages.
+    async fn leave_room(&self, id: &str, account: &Account) -> Result<bool, StoreError>;
+
+    /// Stores a message with its event, under the next number of its room and with a frame in the stream of each member.
+    async fn post(&self, message: &NewRoomMessage, event: &Outgoing) -> Result<Posted, WriteError>;
+
+    /// The message of that key, if it is not older than [`ClientKey::WINDOW`].
+    async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError>;
+
+    async fn room_message(&self, id: &MessageId) -> Result<Option<RoomMessage>, StoreError>;
+
+    /// The messages of a room with numbers after `joined_after` and before `before`, the newest first.
+    async fn room_page(
+        &self,
+        room: &str,
+        joined_after: i64,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<RoomMessage>, StoreError>;
+
+    /// The member has read the messages up to a number.
+    async fn read_room(&self, room: &str, account: &Account, number: i64) -> Result<(), StoreError>;
+
+    /// The messages that an account sent to rooms, with ids after this one, in order.
+    async fn sent_in_rooms(
+        &self,
+        account: &Account,
+        after: &MessageId,
+        limit: u32,
+    ) -> Result<Vec<RoomMessage>, StoreError>;
+}
+
 /// Why a message was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -241,7 +376,8 @@ pub trait Changes: Send + Sync {
 /// more than [`MOST_CHANGES`] count.
 fn check(stored: &Stored, change: &NewChange, made: i64) -> Result<bool, ChangeError> {
     let is_senders = stored.message.sender.account == change.by;
-    if !is_senders && stored.message.receiver.account != change.by {
+    // Only its sender sees a message that waits.
+    if !is_senders && (stored.is_held || stored.message.receiver.account != change.by) {
         return Err(ChangeError::Unknown);
     }
     let state = &stored.state;
@@ -308,7 +444,7 @@ pub struct UnclaimedPage {
 
 /// One suite of tests runs on both adapters.
 #[async_trait]
-pub trait Store: Streams + Receipts + Changes + Schedule + Reports + Ping + Debug {
+pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Reports + Ping + Debug {
     /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has, or one of
     /// the last [`ClientKey::WINDOW`].
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
@@ -322,10 +458,11 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Reports + Ping + Debu
     /// Forgets the keys of messages that are older than [`RepeatKey::WINDOW`] or [`ClientKey::WINDOW`].
     async fn forget_repeat_keys(&self, now: Timestamp) -> Result<(), StoreError>;
 
-    /// The newest messages of a conversation within a range, the newest first.
+    /// The newest messages of a conversation within a range, the newest first, as one of its people sees them.
     async fn newest_within(
         &self,
         conversation: &ConversationId,
+        viewer: &Account,
         range: &Range,
         limit: u32,
     ) -> Result<Vec<Stored>, StoreError>;
@@ -355,7 +492,7 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Reports + Ping + Debu
     /// each is committed. The same event again writes the receipt again and changes nothing else.
     async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError>;
 
-    /// Forgets resignations from before that moment, and deletes what is left of younger ones: messages that a process left that was killed,
+    /// Forgets resignations from before that moment, and deletes what is left of younger ones: messages of a process that was killed,
     /// and those that an account received after its resignation, before this service had heard of it. The latter only of resignations up to
     /// `settled`, so that the names of accounts that signed up again are known, and only while the account has no name.
     async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError>;
@@ -367,10 +504,10 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Reports + Ping + Debu
     /// Messages of this service, and of SQLite those it has taken over too, with ids after this one, in order.
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError>;
 
-    /// Of these messages those that are there and somebody's.
+    /// Returns those of these messages that exist and have owners.
     async fn owned(&self, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError>;
 
-    /// Stores messages of the legacy Spring services under their own ids, or claims those that are there and nobody's. Returns those that were
+    /// Stores messages of the legacy Spring services under their own ids, or claims those that exist without owners. Returns those that were
     /// left out: one of their people has resigned since they were written. A dry run stores nothing.
     async fn take_over(&self, messages: &[Message], dry_run: bool) -> Result<HashSet<MessageId>, StoreError>;
 
@@ -403,10 +540,12 @@ pub struct Opened {
 }
 
 /// Opens what `messages.url` names.
-pub async fn open(settings: &MessageSettings, mixed: &Mixed, context: &Context) -> Result<Opened, StoreError> {
-    match settings.url.scheme() {
-        "sqlite" => sqlite::open(&settings.url, settings.max_connections, context).await,
-        "mongodb" | "mongodb+srv" => mongo::open(&settings.url, mixed, context).await,
+pub async fn open(settings: &Settings, mixed: &Mixed, context: &Context) -> Result<Opened, StoreError> {
+    let messages = &settings.messages;
+    let frames = i64::from(settings.history.frames);
+    match messages.url.scheme() {
+        "sqlite" => sqlite::open(&messages.url, messages.max_connections, frames, context).await,
+        "mongodb" | "mongodb+srv" => mongo::open(&messages.url, frames, mixed, context).await,
         _ => Err(StoreError::Settings(
             "expected sqlite:<file> or mongodb://…/<database>".to_owned(),
         )),

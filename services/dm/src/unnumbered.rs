@@ -65,6 +65,28 @@ impl Unnumbered {
         self.publish(vec![(receiver, frame)]).await;
     }
 
+    /// Tells members of a room that another one is writing to it.
+    pub async fn typing_in_room(&self, sender: &str, room: &str, receivers: impl Iterator<Item = Account>) {
+        let frame = stream::frame("typing", None, None, &json!({ "sender": sender, "roomId": room }));
+        self.publish(receivers.map(|receiver| (receiver, frame.clone())).collect())
+            .await;
+    }
+
+    /// Tells people that a room was created, or that a member joined or left it.
+    pub async fn room(
+        &self,
+        room: &str,
+        change: &str,
+        by: Option<String>,
+        member: Option<String>,
+        receivers: Vec<Account>,
+    ) {
+        let data = json!({ "roomId": room, "change": change, "by": by, "member": member });
+        let frame = stream::frame("room", None, None, &data);
+        let frames = receivers.into_iter().map(|receiver| (receiver, frame.clone()));
+        self.publish(frames.collect()).await;
+    }
+
     async fn publish(&self, frames: Vec<(Account, String)>) {
         if frames.is_empty() {
             return;

@@ -21,11 +21,13 @@ const SENDER_ACCOUNT: &str = "sender-account";
 const SENDER_SOCKET: &str = "sender-socket";
 pub(crate) const RECEIVER_ONLINE: &str = "receiver-online";
 const NUMBERED: &str = "numbered";
+const RELEASED: &str = "released";
 
 /// Key: the receiver's account; a push token while the notice service is Spring's, see [`crate::Mixed::direct_messages`]. Value: the
 /// message's JSON `{"sender","receiver","date","text"}`. Headers `message-id`, `sender-account`, `sender-socket`, `receiver-online` (`true`
 /// when a socket of the receiver was open somewhere), `numbered` (`true` when the message was stored with its frames in the streams of both
-/// people; a release without version 2 of the socket stores it without).
+/// people; a release without version 2 of the socket stores it without), `released` (`true` of a message that waited in a request: its sender's
+/// devices have it).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectMessageSent {
     pub recipient: Recipient,
@@ -35,6 +37,7 @@ pub struct DirectMessageSent {
     pub sender_socket: Option<u64>,
     pub receiver_online: bool,
     pub numbered: bool,
+    pub released: bool,
     /// The socket frame.
     pub frame: String,
 }
@@ -85,6 +88,7 @@ impl Event for DirectMessageSent {
             (SENDER_SOCKET, self.sender_socket.map(|socket| socket.to_string())),
             (RECEIVER_ONLINE, Some(self.receiver_online.to_string())),
             (NUMBERED, self.numbered.then(|| true.to_string())),
+            (RELEASED, self.released.then(|| true.to_string())),
         ];
         optional
             .into_iter()
@@ -113,6 +117,7 @@ impl Event for DirectMessageSent {
                 .header_as(RECEIVER_ONLINE, |text| text.parse().ok())?
                 .unwrap_or(false),
             numbered: record.header_as(NUMBERED, |text| text.parse().ok())?.unwrap_or(false),
+            released: record.header_as(RELEASED, |text| text.parse().ok())?.unwrap_or(false),
             frame: record.value_text()?.to_owned(),
         })
     }

@@ -152,6 +152,7 @@ proptest! {
             sender_socket: None,
             receiver_online: false,
             numbered: false,
+            released: false,
             frame,
         };
         let sent = Envelope::new(message.clone(), &Context::system("test", 0)).to_outgoing();

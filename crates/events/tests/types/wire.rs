@@ -236,6 +236,7 @@ fn direct_message() {
         sender_socket: Some(7),
         receiver_online: true,
         numbered: true,
+        released: true,
         frame: frame.into(),
     };
     golden(

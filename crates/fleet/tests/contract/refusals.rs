@@ -67,7 +67,8 @@ impl Route {
                 "email" => &actor.tokens.account,
                 "srcNickname" | "sender" => &actor.nickname,
                 "nickname" if names_actor_by_nickname => &actor.nickname,
-                "nickname" | "dstNickname" | "receiver" => &other.nickname,
+                "nickname" | "dstNickname" | "receiver" | "member" | "members" => &other.nickname,
+                "name" => "우리반",
                 "date" | "timeBoundary" | "post" => "2026030112000000",
                 "weather" => "sunny",
                 "happiness" => "5",
@@ -86,7 +87,7 @@ impl Route {
                 "role" => "moderator",
                 "id" => "0123456789abcdef",
                 "reaction" => "🩷",
-                "idList" | "messageId" => "01890000-0000-7000-8000-000000000000",
+                "idList" | "messageId" | "roomId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",
                 "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest"
                 | "version" | "payload" | "app_id" | "user_id" | "referrer_type" => logs::IDENTIFIER,
@@ -117,6 +118,7 @@ impl Route {
                 | "muteConversation"
                 | "unmuteConversation"
                 | "cursor"
+                | "before"
                 | "since"
                 | "v"
                 | "visibility"

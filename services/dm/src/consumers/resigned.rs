@@ -1,4 +1,4 @@
-//! `resign`: the person's messages go, from both sides of their conversations, and auth gets a receipt.
+//! `resign`: deletes the messages that the person sent and received, and sends auth a receipt.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct Resigned {
 #[async_trait]
 impl Consumer<AccountResigned> for Resigned {
     async fn handle(&self, Envelope { event, meta }: Envelope<AccountResigned>) -> Result<(), HandleError> {
-        // Before the receipt says that everything is gone; to do it twice changes nothing.
+        // Before the receipt, which says that everything is deleted. Idempotent.
         self.directory.erase(&event.account, meta.occurred_at).await?;
         let receipt = AccountErased {
             account: event.account.clone(),

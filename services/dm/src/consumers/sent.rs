@@ -21,17 +21,17 @@ use crate::store::Store;
 
 /// A record that is read again is not shown again:
 ///
-/// * this replica remembers what it has read, and asks the store about what is older than its memory;
-/// * what another replica showed, or this one before it was started again, happened before the sockets here were opened: those that are
-///   younger than a message have it from the history.
+/// * this replica remembers the records that it has read, and asks the store about records older than its memory;
+/// * messages that another replica showed, or this one before it was restarted, are older than the sockets here: a client reads messages
+///   older than its socket from the history.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    hub: Hub,
+    pub(super) hub: Hub,
     ids: MessageIds,
-    store: Arc<dyn Store>,
-    names: Arc<dyn Names>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) names: Arc<dyn Names>,
     delivered: Marks<ShownMessage>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     metrics: DmMetrics,
     dedupe: Arc<Mutex<Dedupe>>,
 }
@@ -63,7 +63,7 @@ impl Sent {
             Recipient::Account(account) => Some(account.clone()),
             // One of ours for a Spring notice; this replica reads it on `socketMessage`.
             Recipient::PushToken(_) if event.message_id.is_some() => None,
-            // A Spring replica beside ours stored it and found nobody on its own sockets; it names a push token.
+            // A Spring replica beside ours stored it and found no socket of the receiver; the key is a push token.
             Recipient::PushToken(_) => {
                 let frame = Frame::parse(&event.frame)?;
                 match self.names.account_of_patiently(&frame.receiver).await {
@@ -121,6 +121,8 @@ impl Consumer<DirectMessageSent> for Sent {
         };
         // A message to oneself is shown on every socket, the sending one included: they are the receiver's.
         let sender = event.sender_account.as_ref().filter(|sender| **sender != receiver);
+        // The sender's sockets have shown it when it was stored.
+        let sender = sender.filter(|_| !event.released);
         let sender = sender.filter(|sender| self.hub.online(sender));
         if !self.hub.online(&receiver) && sender.is_none() {
             return Ok(());

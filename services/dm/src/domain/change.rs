@@ -32,7 +32,7 @@ impl Reaction {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// By the sender: the text goes, for everybody.
+    /// By the sender: the text is deleted for both people.
     Retract,
     /// By the sender.
     Edit(MessageText),

@@ -101,8 +101,11 @@ pub struct NewMessage {
     /// When the token was issued that it was sent with.
     pub authorized_at: Timestamp,
     pub stored_at: Timestamp,
-    /// When dm publishes it for a push unless a socket has shown it: while the notice service is Spring's.
+    /// When dm publishes it for a push unless a socket has shown it: while the notice service is Spring's, and not for a message that waits in
+    /// a request.
     pub push_due: Option<Timestamp>,
+    /// It waits in a request: only its sender sees it until it is released.
+    pub is_held: bool,
 }
 
 /// A message as it is stored.
@@ -116,6 +119,8 @@ pub struct Stored {
     pub stored_at: Timestamp,
     pub reply_to: Option<MessageId>,
     pub state: MessageState,
+    /// It waits in a request.
+    pub is_held: bool,
 }
 
 /// A message that no socket has shown in time.
@@ -161,6 +166,12 @@ impl Message {
         std::iter::once(sender).chain((receiver != sender).then_some(receiver))
     }
 
+    /// Returns the people who see it: its sender alone while it waits in a request.
+    pub fn viewers(&self, is_held: bool) -> impl Iterator<Item = &Account> {
+        let sender = &self.sender.account;
+        self.people().filter(move |account| !is_held || *account == sender)
+    }
+
     /// The same under other names.
     pub fn shown(self, sender: Option<String>, receiver: Option<String>) -> Shown {
         Shown {
@@ -195,7 +206,7 @@ pub struct Shown {
 #[derive(Debug, Clone)]
 pub struct Erasure {
     pub account: Account,
-    /// The last one; empty where nobody said it.
+    /// The last nickname; empty where the event has none.
     pub nickname: String,
     /// Data created up to this moment is erased.
     pub until: Timestamp,

@@ -6,6 +6,9 @@ use sosohappy_common::Account;
 
 use super::MessageId;
 
+/// Frames that a client may have missed to get them on its socket. A client that missed more reads the conversations.
+pub const MOST_MISSED: i64 = 1_000;
+
 /// The state of the messages up to a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

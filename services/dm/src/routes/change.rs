@@ -50,9 +50,9 @@ pub struct ChangedMessage {
     changed: bool,
 }
 
-/// Stops a scheduled message, or retracts one that was sent: its text goes for everybody, and its push if it waits
+/// Stops a scheduled message, or retracts one that was sent: its text is deleted for both people, and its pending push is withdrawn
 ///
-/// Of a call and the sending of a scheduled message at once one takes effect: 404 says that it is being sent. /// Both people's sockets of version 2 get a `retract`, and the history has a message without a text in its place.
+/// Of a call and the sending of a scheduled message at once one takes effect: 404 says that it is being sent. Both people's sockets of version 2 get a `retract`, and the history has a message without a text in its place.
 #[utoipa::path(
     post,
     path = "/cancelMessage",

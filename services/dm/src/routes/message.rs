@@ -151,7 +151,7 @@ async fn typed_page(
         ..Range::default()
     };
     let conversation = ConversationId::between(account, other);
-    let found = app.store.newest_within(&conversation, &range, size).await?;
+    let found = app.store.newest_within(&conversation, account, &range, size).await?;
     let names = PresentNames::of(&*app.names, found.iter().map(|stored| &stored.message)).await?;
     let is_last = found.len() < usize::try_from(size).unwrap_or(usize::MAX);
     let last = found

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::page;
 use crate::app::App;
-use crate::domain::{Marks, MessageDate, MessageId, Position, Stored};
+use crate::domain::{Marks, MessageDate, MessageId, Party, Position, Stored};
 use crate::error::Error;
 use crate::names::PresentNames;
 use crate::store::Newest;
@@ -134,6 +134,24 @@ pub struct Preview {
     at: Timestamp,
 }
 
+impl Preview {
+    pub fn new(stored: &Stored, names: &PresentNames) -> Self {
+        let message = &stored.message;
+        let name = |party: &Party| names.get(&party.account).unwrap_or(&party.nickname).to_owned();
+        let (text, is_cut) = cut(message.text.as_str());
+        Self {
+            id: message.id.to_string(),
+            sender: name(&message.sender),
+            receiver: name(&message.receiver),
+            date: message.date,
+            text,
+            is_cut,
+            number: stored.number,
+            at: stored.stored_at,
+        }
+    }
+}
+
 /// Returns a text's beginning, and whether there is more.
 fn cut(text: &str) -> (String, bool) {
     let mut end = 0;
@@ -203,27 +221,12 @@ fn other<'a>(stored: &'a Stored, account: &Account) -> &'a Account {
 }
 
 fn conversation(stored: &Stored, account: &Account, marks: Marks, names: &PresentNames) -> Conversation {
-    let message = &stored.message;
-    let name = |party: &crate::domain::Party| names.get(&party.account).unwrap_or(&party.nickname).to_owned();
-    let (sender, receiver) = (name(&message.sender), name(&message.receiver));
-    let (text, is_cut) = cut(message.text.as_str());
+    let preview = Preview::new(stored, names);
+    let is_sender = stored.message.sender.account == *account;
+    let with = if is_sender { &preview.receiver } else { &preview.sender };
     Conversation {
-        with: if message.sender.account == *account {
-            &receiver
-        } else {
-            &sender
-        }
-        .clone(),
-        message: Preview {
-            id: message.id.to_string(),
-            sender,
-            receiver,
-            date: message.date,
-            text,
-            is_cut,
-            number: stored.number,
-            at: stored.stored_at,
-        },
+        with: with.clone(),
+        message: preview,
         unread: marks.unread,
         delivered: marks.delivered,
         read: marks.read,

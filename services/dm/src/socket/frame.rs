@@ -1,11 +1,11 @@
-//! The one frame there is: `{"sender","receiver","date","text"}`.
+//! The frame of version 1: `{"sender","receiver","date","text"}`.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 use crate::domain::Shown;
 
-/// A message as it came in. What else is in the frame is passed over.
+/// A message as a client sends it. Other fields of the frame are ignored.
 #[derive(Deserialize)]
 pub struct Frame {
     pub sender: String,
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_told_from_it() {
+    fn invalid_frames_are_refused() {
         for text in [
             "",
             "hello",

@@ -7,10 +7,10 @@ use sosohappy_realtime::stream::{self, Incoming};
 use utoipa::ToSchema;
 
 use super::NotTaken;
-use crate::domain::{ChangeKind, MessageDate, Party, Stored};
+use crate::domain::{ChangeKind, Changed, MessageDate, MessageId, Party, RoomMessage, Stored};
 use crate::names::PresentNames;
 use crate::refusal::Refusal;
-use crate::store::Framed;
+use crate::store::{FrameContent, Framed};
 
 /// The longest `id` of a client's frame, in bytes.
 const LONGEST_ID: usize = 100;
@@ -19,7 +19,12 @@ const LONGEST_ID: usize = 100;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageData {
-    pub receiver: String,
+    /// Of a message to one person.
+    #[serde(default)]
+    pub receiver: Option<String>,
+    /// Of a message to a room.
+    #[serde(default)]
+    pub room_id: Option<String>,
     pub text: String,
     /// Of the client's clock; the server's without it.
     #[serde(default)]
@@ -31,8 +36,12 @@ pub struct MessageData {
 
 /// The data of a `read` frame from a client.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ReadData {
-    pub receiver: String,
+    #[serde(default)]
+    pub receiver: Option<String>,
+    #[serde(default)]
+    pub room_id: Option<String>,
     /// Also beside the data.
     #[serde(default)]
     pub seq: Option<i64>,
@@ -40,8 +49,29 @@ pub struct ReadData {
 
 /// The data of a `typing` frame from a client.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TypingData {
-    pub receiver: String,
+    #[serde(default)]
+    pub receiver: Option<String>,
+    #[serde(default)]
+    pub room_id: Option<String>,
+}
+
+/// Whom a frame is for.
+pub enum Target {
+    /// The person with the nickname.
+    Person(String),
+    /// The room with the id.
+    Room(String),
+}
+
+/// Returns the one of the two that is given.
+pub fn target(receiver: Option<String>, room: Option<String>) -> Result<Target, NotTaken> {
+    match (receiver, room) {
+        (Some(receiver), None) => Ok(Target::Person(receiver)),
+        (None, Some(room)) => Ok(Target::Room(room)),
+        (Some(_), Some(_)) | (None, None) => Err(Refusal::InvalidFrame.into()),
+    }
 }
 
 /// Returns the data of a frame; the error names what is missing.
@@ -59,9 +89,8 @@ pub fn id(frame: &Incoming) -> Result<&str, NotTaken> {
 }
 
 /// The answer to a message that is stored.
-pub fn accepted(client_id: &str, stored: &Stored, seq: Option<i64>) -> String {
-    let message = &stored.message;
-    let data = json!({ "messageId": message.id.as_str(), "seq": seq, "date": message.date });
+pub fn accepted(client_id: &str, message: &MessageId, sent_at: MessageDate, seq: Option<i64>) -> String {
+    let data = json!({ "messageId": message.as_str(), "seq": seq, "date": sent_at });
     stream::frame("accepted", Some(client_id), None, &data)
 }
 
@@ -77,28 +106,71 @@ pub fn refused(client_id: Option<&str>, refusal: Refusal) -> String {
 }
 
 /// The frame of a message in the stream of one of its people, or of a change of it.
-pub fn framed(framed: &Framed, names: &PresentNames) -> String {
-    let Framed { seq, stored, change } = framed;
-    let message = &stored.message;
-    let id = message.id.as_str();
-    match change {
-        None => stream::frame("message", Some(id), Some(*seq), &json!(SentMessage::new(stored, names))),
-        Some(change) => {
-            let (topic, data) = match change.kind {
-                ChangeKind::Retracted => ("retract", json!({ "messageId": id, "at": change.at })),
-                ChangeKind::Edited => (
-                    "edit",
-                    json!({ "messageId": id, "text": message.text.as_str(), "at": change.at }),
-                ),
-                ChangeKind::Reacted => {
-                    let by = names.get(&change.by);
-                    (
-                        "reaction",
-                        json!({ "messageId": id, "by": by, "reaction": change.content, "at": change.at }),
-                    )
-                }
-            };
-            stream::frame(topic, Some(&format!("{id}:{}", change.revision)), Some(*seq), &data)
+pub fn framed(Framed { seq, content }: &Framed, names: &PresentNames) -> String {
+    match content {
+        FrameContent::Message(stored) => {
+            let data = json!(SentMessage::new(stored, names));
+            stream::frame("message", Some(stored.message.id.as_str()), Some(*seq), &data)
+        }
+        FrameContent::RoomMessage(message) => {
+            let data = json!(SentRoomMessage::new(message, names));
+            stream::frame("message", Some(message.id.as_str()), Some(*seq), &data)
+        }
+        FrameContent::Change(stored, change) => changed(*seq, stored, change, names),
+    }
+}
+
+fn changed(seq: i64, stored: &Stored, change: &Changed, names: &PresentNames) -> String {
+    let id = stored.message.id.as_str();
+    let (topic, data) = match change.kind {
+        ChangeKind::Retracted => ("retract", json!({ "messageId": id, "at": change.at })),
+        ChangeKind::Edited => (
+            "edit",
+            json!({ "messageId": id, "text": stored.message.text.as_str(), "at": change.at }),
+        ),
+        ChangeKind::Reacted => {
+            let by = names.get(&change.by);
+            (
+                "reaction",
+                json!({ "messageId": id, "by": by, "reaction": change.content, "at": change.at }),
+            )
+        }
+    };
+    stream::frame(topic, Some(&format!("{id}:{}", change.revision)), Some(seq), &data)
+}
+
+/// A message of a room, in frames and in the history.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SentRoomMessage {
+    room_id: String,
+    /// The present nickname.
+    #[schema(example = "별이")]
+    sender: String,
+    date: MessageDate,
+    #[schema(example = "오늘 하루도 수고했어요")]
+    text: String,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// In the room, without a gap.
+    number: i64,
+    /// The id of the message that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+}
+
+impl SentRoomMessage {
+    pub fn new(message: &RoomMessage, names: &PresentNames) -> Self {
+        let sender = names.get(&message.sender.account).unwrap_or(&message.sender.nickname);
+        Self {
+            room_id: message.room.clone(),
+            sender: sender.to_owned(),
+            date: message.date,
+            text: message.text.as_str().to_owned(),
+            at: message.stored_at,
+            number: message.number,
+            reply_to: message.reply_to.as_ref().map(ToString::to_string),
         }
     }
 }

@@ -5,7 +5,9 @@ mod documents;
 mod indexes;
 mod receipts;
 mod reports;
+mod requests;
 mod rewriting;
+mod rooms;
 mod schedule;
 mod settling;
 mod stream;
@@ -39,11 +41,12 @@ use documents::{
 };
 use indexes::{index, partial, sparse, unique};
 use receipts::READS;
-use stream::{NUMBER, PLACE, PLACE_INDEX, place};
+use requests::{HELD, REQUEST_EVENTS};
+use rooms::ROOM_MESSAGES;
+use stream::{NUMBER, PLACE, PLACE_INDEX, kept_frames, place};
 
 /// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
-/// and `from` by their SHA-256, by which a resignation is remembered), the hash that names the two of them, times. Until somebody claims
-/// it, a message of the legacy Spring services has an `ObjectId` and no `conversation`.
+/// and `from` by their SHA-256, by which a resignation is remembered), the hash of the conversation, times. Until it is claimed, a message of the legacy Spring services has an `ObjectId` and no `conversation`.
 const MESSAGES: &str = "message";
 
 /// One document an applied resignation, `_id` its event: keeps the receipt until it is published and the event from being applied
@@ -109,17 +112,20 @@ impl Batches {
 struct MongoStore {
     database: Database,
     mixed: Mixed,
+    /// Frames that are kept for each account.
+    frames: i64,
     /// Once a Spring dm was here, new messages have an `ObjectId` for good: it may come back.
     object_ids: AtomicBool,
     /// Whether [`MARKERS`] says so.
     remembered: AtomicBool,
 }
 
-pub async fn open(url: &SecretUrl, mixed: &Mixed, context: &Context) -> Result<Opened, StoreError> {
+pub async fn open(url: &SecretUrl, frames: i64, mixed: &Mixed, context: &Context) -> Result<Opened, StoreError> {
     let database = Database::open(url, context).await?;
     let store = MongoStore {
         database: database.clone(),
         mixed: mixed.clone(),
+        frames: kept_frames(frames),
         object_ids: AtomicBool::new(false),
         remembered: AtomicBool::new(false),
     };
@@ -129,7 +135,7 @@ pub async fn open(url: &SecretUrl, mixed: &Mixed, context: &Context) -> Result<O
     store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
     Ok(Opened {
-        outbox: database.outbox(&[MESSAGES, RESIGNATIONS, CHANGES, READS]),
+        outbox: database.outbox(&[MESSAGES, RESIGNATIONS, CHANGES, READS, REQUEST_EVENTS, ROOM_MESSAGES]),
         directory: database.directory(),
         store: Arc::new(store),
     })
@@ -193,6 +199,8 @@ impl MongoStore {
         self.make_receipt_indexes().await?;
         self.make_change_indexes().await?;
         self.make_schedule_indexes().await?;
+        self.make_request_indexes().await?;
+        self.make_room_indexes().await?;
         self.make_report_indexes().await?;
         let erased = index("erased_account_erased_until", doc! { "erasedUntil": 1 });
         self.collection(ERASED).create_index(erased).await?;
@@ -298,6 +306,8 @@ impl MongoStore {
             let unclaimed = doc! { "conversation": null, "$or": either.as_slice() };
             self.collection(MESSAGES).delete_many(unclaimed).await?;
         }
+        self.forget_requests(&person, erasure.until).await?;
+        self.forget_rooms(erasure).await?;
         self.forget_watermarks(&person).await?;
         self.forget_scheduled(&person, account, erasure.until).await?;
         self.delete_reported(erasure).await?;
@@ -314,8 +324,8 @@ impl MongoStore {
         Ok(())
     }
 
-    /// A process that was killed between storing a message and its second look has left it: of whom the mark names, and to them while
-    /// nobody with that address has a name.
+    /// Deletes messages of a process that was killed between storing a message and its second look at resignations: those of the marked
+    /// account, and those to it while the address has no nickname.
     async fn erase_leftovers(&self, mark: &Document, settled: Timestamp) -> Result<(), StoreError> {
         let person = mark
             .get_str("_id")
@@ -325,10 +335,15 @@ impl MongoStore {
         let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
         self.collection(MESSAGES).delete_many(sent).await?;
         self.sweep_scheduled(person, until).await?;
+        self.sweep_room_messages(person, until).await?;
         if until > settled {
             return Ok(());
         }
-        let theirs = doc! { "accounts": person, "from": { "$ne": person } };
+        let either = [
+            doc! { "accounts": person, "from": { "$ne": person } },
+            doc! { HELD: person },
+        ];
+        let theirs = doc! { "$or": either.as_slice() };
         let Some(one) = self.collection(MESSAGES).find_one(theirs.clone()).await? else {
             return Ok(());
         };
@@ -401,7 +416,7 @@ impl Store for MongoStore {
                 messages.delete_one(ours).await.map_err(StoreError::from)?;
                 Err(refused)
             }
-            // It is stored: who were told otherwise would send it again.
+            // It is stored: a client that got an error would send it again.
             Err(WriteError::Store(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -419,7 +434,7 @@ impl Store for MongoStore {
             let forgotten = doc! { "$unset": { key: "" } };
             self.collection(MESSAGES).update_many(known, forgotten).await?;
         }
-        Ok(())
+        self.forget_room_keys(now).await
     }
 
     async fn with_client_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<Stored>, StoreError> {
@@ -438,10 +453,12 @@ impl Store for MongoStore {
     async fn newest_within(
         &self,
         conversation: &ConversationId,
+        viewer: &Account,
         range: &Range,
         limit: u32,
     ) -> Result<Vec<Stored>, StoreError> {
-        let mut wanted = doc! { "conversation": conversation.as_str() };
+        let visible = [doc! { HELD: null }, doc! { "from": viewer.fingerprint() }];
+        let mut wanted = doc! { "conversation": conversation.as_str(), "$or": visible.as_slice() };
         let mut positions = Document::new();
         if let Some(from) = &range.from {
             positions.insert("$gte", from.as_str());
@@ -581,6 +598,7 @@ impl Store for MongoStore {
         let published = doc! { "appliedAt": { "$lt": before }, OUTBOX: null };
         self.collection(RESIGNATIONS).delete_many(published).await?;
         self.forget_reads(before).await?;
+        self.sweep_request_events(before).await?;
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
         let mut failed = None;
         while let Some(mark) = marks.try_next().await? {
@@ -594,7 +612,7 @@ impl Store for MongoStore {
     }
 
     async fn unclaimed(&self, after: &MessageId, of: Option<&str>, limit: u32) -> Result<UnclaimedPage, StoreError> {
-        // Only ids of the kind the legacy Spring services made are greater; what is ours has texts.
+        // Only `ObjectId`s, which the legacy Spring services made, are greater; our own ids are texts.
         let after = ObjectId::parse_str(after.as_str()).unwrap_or_else(|_| ObjectId::from_bytes([0; 12]));
         let mut wanted = doc! { "_id": { "$gt": after }, "conversation": null };
         if let Some(nickname) = of {
@@ -620,8 +638,12 @@ impl Store for MongoStore {
         // An `ObjectId` made of an id has its order: a page of each kind, and the first of both.
         let after_made = after.object_id().map_or([0; 12], |id| id);
         let kinds = [
-            doc! { "_id": { "$gt": after.as_str() } },
-            doc! { "_id": { "$gt": ObjectId::from_bytes(after_made) }, MESSAGE_ID: { "$gt": after.as_str() } },
+            doc! { "_id": { "$gt": after.as_str() }, HELD: null },
+            doc! {
+                "_id": { "$gt": ObjectId::from_bytes(after_made) },
+                MESSAGE_ID: { "$gt": after.as_str() },
+                HELD: null,
+            },
         ];
         let mut page = Vec::new();
         for ours in kinds {
@@ -819,6 +841,7 @@ mod tests {
         let store = MongoStore {
             database: database.await.unwrap(),
             mixed: Mixed::none(),
+            frames: 10_000,
             object_ids: AtomicBool::new(false),
             remembered: AtomicBool::new(false),
         };

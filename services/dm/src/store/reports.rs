@@ -21,10 +21,12 @@ pub struct NewReport {
 }
 
 impl NewReport {
-    /// Whether a message is the reported one: its author sent it to the reporter, and it has a text. Nobody reports a conversation of others.
+    /// Whether a message is the reported one: its author sent it to the reporter, who has received it, and it has a text. Nobody reports a
+    /// conversation of others, or a message that waits in a request.
     pub fn is_about(&self, stored: &Stored) -> bool {
         let (sender, receiver) = (&stored.message.sender.account, &stored.message.receiver.account);
-        *sender == self.author && *receiver == self.reporter && stored.state.retracted_at.is_none()
+        let is_theirs = *sender == self.author && *receiver == self.reporter;
+        is_theirs && !stored.is_held && stored.state.retracted_at.is_none()
     }
 }
 

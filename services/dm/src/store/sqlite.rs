@@ -4,13 +4,15 @@
 macro_rules! stored_columns {
     () => {
         "id, sender, receiver, sender_nickname, receiver_nickname, date, text, number, stored_at, reply_to, \
-         message.revision, edited_at, retracted_at, reactions, hidden_at"
+         message.revision, edited_at, retracted_at, reactions, hidden_at, held"
     };
 }
 
 mod changes;
 mod receipts;
 mod reports;
+mod requests;
+mod rooms;
 mod schedule;
 mod stream;
 
@@ -36,7 +38,7 @@ use crate::domain::{
     Party, Position, RepeatKey, Stored, Undelivered,
 };
 use reports::delete_reported;
-use stream::{add_frames, delete_frames};
+use stream::{add_frames, delete_frames, kept_frames};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -50,9 +52,11 @@ const BATCH: usize = 500;
 struct SqliteStore {
     database: Database,
     clock: Arc<dyn Clock>,
+    /// Frames that are kept for each account.
+    frames: i64,
 }
 
-pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> Result<Opened, StoreError> {
+pub async fn open(url: &SecretUrl, max_connections: u32, frames: i64, context: &Context) -> Result<Opened, StoreError> {
     let database = Database::open(url, max_connections, &MIGRATIONS, context).await?;
     database.spawn_sweeper(context);
     Ok(Opened {
@@ -61,6 +65,7 @@ pub async fn open(url: &SecretUrl, max_connections: u32, context: &Context) -> R
         store: Arc::new(SqliteStore {
             database,
             clock: context.clock.clone(),
+            frames: kept_frames(frames),
         }),
     })
 }
@@ -90,7 +95,8 @@ impl Store for SqliteStore {
             }
             let number = next_number(&mut tx, &message.message).await?;
             insert(&mut tx, message, Some(number)).await?;
-            add_frames(&mut tx, &message.message, 0).await?;
+            let viewers = message.message.viewers(message.is_held);
+            add_frames(&mut tx, viewers, &message.message.id, 0, self.frames).await?;
             enqueue(&mut tx, event, message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Outcome::Stored)
@@ -124,6 +130,7 @@ impl Store for SqliteStore {
             .await?
             {}
         }
+        while retrying(async || self.forget_room_keys(now).await).await? {}
         Ok(())
     }
 
@@ -151,6 +158,7 @@ impl Store for SqliteStore {
     async fn newest_within(
         &self,
         conversation: &ConversationId,
+        viewer: &Account,
         range: &Range,
         limit: u32,
     ) -> Result<Vec<Stored>, StoreError> {
@@ -160,6 +168,10 @@ impl Store for SqliteStore {
             " FROM message WHERE conversation = "
         ));
         query.push_bind(conversation.as_str());
+        query
+            .push(" AND (held IS NULL OR sender = ")
+            .push_bind(viewer.as_str())
+            .push(")");
         if let Some(from) = &range.from {
             query.push(" AND position >= ").push_bind(from.as_str());
         }
@@ -264,6 +276,8 @@ impl Store for SqliteStore {
             while retrying(async || self.forget_conversations(erasure).await).await? {}
             while retrying(async || self.forget_frames(&erasure.account).await).await? {}
             retrying(async || self.forget_scheduled(erasure).await).await?;
+            retrying(async || self.forget_requests(erasure).await).await?;
+            while retrying(async || self.forget_rooms(erasure).await).await? {}
         }
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -298,7 +312,8 @@ impl Store for SqliteStore {
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, sender, receiver, sender_nickname, receiver_nickname, date, \
-             CASE WHEN hidden_at IS NULL THEN text ELSE '' END AS text FROM message WHERE id > ? ORDER BY id LIMIT ?",
+             CASE WHEN hidden_at IS NULL THEN text ELSE '' END AS text FROM message \
+             WHERE id > ? AND held IS NULL ORDER BY id LIMIT ?",
         )
         .bind(after.as_str())
         .bind(limit)
@@ -641,6 +656,16 @@ async fn next_number(tx: &mut Tx, message: &Message) -> Result<i64, WriteError> 
     }
 }
 
+/// Lists a conversation for one of its people.
+async fn begin_conversation(tx: &mut Tx, account: &Account, conversation: &ConversationId) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO conversation (account, id) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(account.as_str())
+        .bind(conversation.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 async fn insert(
     tx: &mut Tx,
     NewMessage {
@@ -651,22 +676,19 @@ async fn insert(
         authorized_at,
         stored_at,
         push_due,
+        is_held,
     }: &NewMessage,
     number: Option<i64>,
 ) -> Result<(), StoreError> {
     let conversation = message.conversation();
-    let is_unread = number.is_some() && message.sender.account != message.receiver.account;
-    for account in [&message.sender.account, &message.receiver.account] {
-        sqlx::query("INSERT INTO conversation (account, id) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(account.as_str())
-            .bind(conversation.as_str())
-            .execute(&mut **tx)
-            .await?;
+    let is_unread = number.is_some() && !is_held && message.sender.account != message.receiver.account;
+    for account in message.viewers(*is_held) {
+        begin_conversation(tx, account, &conversation).await?;
     }
     sqlx::query(
         "INSERT INTO message (id, conversation, sender, receiver, sender_nickname, receiver_nickname, date, text, made_at, \
-         stored_at, push_due_at, position, repeat_key, client_key, reply_to, number, unread) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         stored_at, push_due_at, position, repeat_key, client_key, reply_to, number, unread, held) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(message.id.as_str())
     .bind(conversation.as_str())
@@ -685,6 +707,7 @@ async fn insert(
     .bind(reply_to.as_ref().map(MessageId::as_str))
     .bind(number)
     .bind(is_unread.then_some(1_i64))
+    .bind(is_held.then_some(1_i64))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -729,12 +752,14 @@ async fn insert_legacy(tx: &mut Tx, messages: &[&Message]) -> Result<(), StoreEr
 fn stored_of(row: &SqliteRow) -> Result<Stored, StoreError> {
     let reply_to: Option<String> = row.try_get("reply_to")?;
     let hidden_at: Option<i64> = row.try_get("hidden_at")?;
+    let held: Option<i64> = row.try_get("held")?;
     Ok(Stored {
         message: message_of(row)?,
         number: row.try_get("number")?,
         stored_at: timestamp(row.try_get("stored_at")?)?,
         reply_to: reply_to.map(MessageId::stored),
         state: state_of(row)?,
+        is_held: held.is_some(),
     }
     .hidden_since(hidden_at.map(timestamp).transpose()?))
 }

@@ -1,5 +1,6 @@
 //! Contract tests of the port, on both engines.
 
+mod requests;
 mod schedule;
 
 use std::collections::HashSet;
@@ -21,10 +22,10 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_testkit::{Bed, EngineSet, PATIENCE, on_both_engines};
 
 use super::reports::{Moderation, NewReport};
-use super::{ChangeError, Opened, Outcome, Store, WriteError, open};
+use super::{ChangeError, FrameContent, Framed, Opened, Outcome, Store, WriteError, open};
 use crate::domain::{
     Boundary, Change, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageDate, MessageId,
-    MessageIds, MessageText, NewChange, NewMessage, Party, Progress, Reaction, Receipt, RepeatKey, Undelivered,
+    MessageIds, MessageText, NewChange, NewMessage, Party, Progress, Reaction, Receipt, RepeatKey, Stored, Undelivered,
 };
 use crate::legacy_messages::Claimer;
 use crate::receipts::read_event;
@@ -41,18 +42,18 @@ on_both_engines!(
     every_conversation_is_listed_after_an_upgrade,
     paging_by_date_reaches_every_message_once,
     messages_without_a_position_get_theirs,
-    what_was_shown_waits_no_more,
+    shown_messages_are_not_pending,
     a_resignation_takes_both_sides_up_to_its_moment,
     a_late_resignation_spares_what_the_account_received_since,
     an_older_token_writes_nothing_after_a_resignation,
-    who_is_not_shown_a_message_in_time_gets_a_push_once,
-    nobody_writes_to_somebody_who_has_resigned,
+    a_message_not_shown_in_time_is_pushed_once,
+    a_message_to_a_resigned_account_is_refused,
     a_reported_message_is_copied_until_the_report_is_closed,
     copies_of_reported_messages_go_with_both_people,
     nobody_keeps_another_from_changing_a_message,
     a_hidden_message_has_no_text_until_it_is_restored,
     a_large_resignation_goes_in_steps,
-    what_the_first_fleet_wrote_is_read_and_goes_with_its_people,
+    legacy_messages_are_read_and_erased_with_their_people,
     legacy_messages_appear_when_the_names_of_their_people_arrive,
     many_legacy_messages_are_taken_over_at_once,
     a_round_of_claims_ends_while_a_spring_dm_writes,
@@ -81,16 +82,22 @@ impl Kept {
     }
 
     async fn open_in(bed: &Bed, mixed: &Mixed) -> Self {
-        let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
+        Self::open_as(bed, mixed, &[]).await
+    }
+
+    async fn open_with(bed: &Bed, settings: &[(&str, &str)]) -> Self {
+        Self::open_as(bed, &Mixed::none(), settings).await
+    }
+
+    async fn open_as(bed: &Bed, mixed: &Mixed, settings: &[(&str, &str)]) -> Self {
+        let settings = bed.settings::<Settings>("dm", DEFAULTS, settings).await.get();
         let context = bed.context(SERVICE);
         let Opened {
             store,
             outbox,
             directory,
             ..
-        } = open(&settings.messages, mixed, &context)
-            .await
-            .expect("the store opens");
+        } = open(&settings, mixed, &context).await.expect("the store opens");
         Self {
             store,
             outbox,
@@ -122,6 +129,7 @@ impl Kept {
             authorized_at: at(0),
             stored_at: at(stored),
             push_due: None,
+            is_held: false,
         }
     }
 
@@ -461,7 +469,7 @@ async fn messages_without_a_position_get_theirs(bed: Bed) {
     );
 }
 
-async fn what_was_shown_waits_no_more(bed: Bed) {
+async fn shown_messages_are_not_pending(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let shown = kept.say("kim", "lee", 0, 0).await.message.id;
     let other = kept.say("kim", "lee", 1, 0).await.message.id;
@@ -472,7 +480,7 @@ async fn what_was_shown_waits_no_more(bed: Bed) {
     assert!(!kept.store.waits(&kept.ids.next()).await.unwrap(), "not there");
 }
 
-async fn who_is_not_shown_a_message_in_time_gets_a_push_once(bed: Bed) {
+async fn a_message_not_shown_in_time_is_pushed_once(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let (mut lost, mut shown) = (kept.message("kim", "lee", 0, 10), kept.message("kim", "lee", 1, 10));
     for message in [&mut lost, &mut shown] {
@@ -480,7 +488,7 @@ async fn who_is_not_shown_a_message_in_time_gets_a_push_once(bed: Bed) {
         kept.keep(message).await.unwrap();
     }
     kept.say("kim", "lee", 2, 10).await;
-    // The relay has told the topic of all three.
+    // The relay has published all three.
     let rows: Vec<String> = kept
         .outbox
         .pending(10)
@@ -616,7 +624,7 @@ async fn a_corrupt_message_keeps_no_other_from_its_push() {
     assert_eq!(ids, [&whole.message.id]);
 }
 
-async fn nobody_writes_to_somebody_who_has_resigned(bed: Bed) {
+async fn a_message_to_a_resigned_account_is_refused(bed: Bed) {
     let kept = Kept::open(&bed).await;
     kept.erase("kim", 20, EventId::new(&kept.context)).await;
     let refused = kept.keep(&kept.message("lee", "kim", 0, 21)).await;
@@ -737,6 +745,12 @@ async fn a_reported_message_is_copied_until_the_report_is_closed(bed: Bed) {
         assert!(!kept.store.keep_reported(&report).await.unwrap(), "{author} {reporter}");
         assert_eq!(kept.reported(number).await, None, "{author} {reporter}");
     }
+    let mut waiting = kept.message("kim", "lee", 2, 10);
+    waiting.is_held = true;
+    kept.keep_as(&mut waiting).await.unwrap();
+    let report = report_of(5, &waiting, "kim", "lee");
+    assert!(!kept.store.keep_reported(&report).await.unwrap(), "not received yet");
+    assert_eq!(kept.reported(5).await, None);
     let report = report_of(4, &message, "kim", "lee");
     for _ in 0..2 {
         assert!(kept.store.keep_reported(&report).await.unwrap());
@@ -905,7 +919,7 @@ async fn legacy_messages_appear_when_the_names_of_their_people_arrive(bed: Bed) 
     let newest = kept.store.newest(&account("lee"), None, 100).await.unwrap();
     assert_eq!(newest.messages.len(), 1 + CROWD);
 
-    // A Spring replica goes on writing.
+    // A Spring replica writes on.
     let text = doc! { "date": DATE + 3, "sender": "kim", "receiver": "lee", "text": "kim lee 3" };
     messages.insert_one(text).await.unwrap();
     claimer.round(now).await.unwrap();
@@ -916,7 +930,7 @@ async fn legacy_messages_appear_when_the_names_of_their_people_arrive(bed: Bed) 
 }
 
 /// Only its document store can hold what it wrote.
-async fn what_the_first_fleet_wrote_is_read_and_goes_with_its_people(bed: Bed) {
+async fn legacy_messages_are_read_and_erased_with_their_people(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let settings = bed.settings::<Settings>("dm", DEFAULTS, &[]).await.get();
     if settings.messages.url.scheme() != "mongodb" {
@@ -1173,6 +1187,14 @@ async fn many_legacy_messages_are_taken_over_at_once(bed: Bed) {
     }
 }
 
+/// The message that a frame is about.
+fn stored_in(framed: &Framed) -> &Stored {
+    match &framed.content {
+        FrameContent::Message(stored) | FrameContent::Change(stored, _) => stored,
+        FrameContent::RoomMessage(_) => panic!("a message of a room: {framed:?}"),
+    }
+}
+
 /// Returns numbers and texts of an account's frames.
 async fn frames(kept: &Kept, name: &str) -> Vec<(i64, String)> {
     let mut frames = Vec::new();
@@ -1182,7 +1204,7 @@ async fn frames(kept: &Kept, name: &str) -> Vec<(i64, String)> {
         let texts = page
             .content
             .into_iter()
-            .map(|framed| (framed.seq, framed.stored.message.text.into_string()));
+            .map(|framed| (framed.seq, stored_in(&framed).message.text.as_str().to_owned()));
         frames.extend(texts);
         if !page.more {
             return frames;
@@ -1216,18 +1238,18 @@ async fn frames_have_numbers_without_a_gap_in_the_order_of_their_conversations(b
         assert!(framed.iter().copied().eq(&history), "{framed:?} {history:?}");
     }
     let page = replicas[0].store.frames_after(&account("lee"), 0, 100).await.unwrap();
-    let numbers: Vec<_> = page.content.iter().map(|framed| framed.stored.number).collect();
+    let numbers: Vec<_> = page.content.iter().map(|framed| stored_in(framed).number).collect();
     assert_eq!(numbers, (1..=20).map(Some).collect::<Vec<_>>());
     let last = &page.content[19];
     let seq = replicas[1]
         .store
-        .seq_of(&account("lee"), &last.stored.message.id)
+        .seq_of(&account("lee"), &stored_in(last).message.id)
         .await
         .unwrap();
     assert_eq!(seq, Some(20));
     let others = replicas[1]
         .store
-        .seq_of(&account("park"), &last.stored.message.id)
+        .seq_of(&account("park"), &stored_in(last).message.id)
         .await
         .unwrap();
     assert_eq!(others, None);
@@ -1311,7 +1333,7 @@ async fn messages_of_a_release_without_numbers_get_their_frames(bed: Bed) {
     let numbers: Vec<_> = page
         .content
         .iter()
-        .map(|framed| (framed.seq, framed.stored.number))
+        .map(|framed| (framed.seq, stored_in(framed).number))
         .collect();
     assert_eq!(numbers, [(1, Some(1)), (2, None), (3, Some(2))]);
 }

@@ -8,7 +8,7 @@ use super::{DATE, Dm, message, read, two};
 on_both_engines!(
     only_the_caller_opens_a_socket,
     a_frame_in_somebody_elses_name_closes_the_socket,
-    nobody_reads_somebody_elses_history,
+    the_history_of_others_is_refused,
     people_are_found_in_any_spelling_of_their_nicknames,
     a_message_to_a_nickname_given_up_reaches_no_former_bearer,
     a_session_that_ends_closes_its_sockets,
@@ -77,7 +77,7 @@ async fn a_frame_in_somebody_elses_name_closes_the_socket(bed: Bed) {
     assert_eq!(dm.newest(&lee).await, json!([]));
 }
 
-async fn nobody_reads_somebody_elses_history(bed: Bed) {
+async fn the_history_of_others_is_refused(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, _) = two(&bed).await;
     for (call, params) in [

@@ -12,8 +12,8 @@ use super::{Dm, two};
 
 on_both_engines!(
     a_retracted_message_is_gone_for_both,
-    edits_and_reactions_are_told_and_kept,
-    changes_are_for_those_who_may,
+    edits_and_reactions_are_delivered_and_kept,
+    changes_need_the_right_to_make_them,
     the_states_of_ones_own_messages,
 );
 
@@ -75,7 +75,7 @@ async fn a_retracted_message_is_gone_for_both(bed: Bed) {
     );
 }
 
-async fn edits_and_reactions_are_told_and_kept(bed: Bed) {
+async fn edits_and_reactions_are_delivered_and_kept(bed: Bed) {
     let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
     let (kim, lee) = two(&bed).await;
     let (mut from, mut to) = (open(&here, &kim, "").await, open(&there, &lee, "").await);
@@ -139,7 +139,7 @@ async fn edits_and_reactions_are_told_and_kept(bed: Bed) {
     }
 }
 
-async fn changes_are_for_those_who_may(bed: Bed) {
+async fn changes_need_the_right_to_make_them(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let park = bed.person("park@example.com+google", "park").await;

@@ -11,17 +11,17 @@ use super::{DATE, DELIVERY_TIMEOUT, Dm, message, next, next_shown, receipts, sen
 on_both_engines!(
     a_half_open_socket_has_shown_nothing,
     a_spring_notice_gets_what_no_socket_has_shown,
-    a_message_reaches_all_sockets_of_its_receiver_and_nobody_else,
+    a_message_reaches_all_sockets_of_its_receiver_and_no_others,
     the_senders_other_devices_get_the_message_too,
     a_frame_that_is_sent_again_after_a_reconnect_is_one_message,
     messages_keep_their_order,
     a_message_to_oneself_arrives,
     what_a_socket_of_the_receiver_has_shown_is_published,
     a_topic_that_is_delivered_again_shows_nothing_again,
-    what_a_spring_replica_stored_is_shown_here,
+    a_message_of_a_spring_replica_is_shown,
 );
 
-async fn a_message_reaches_all_sockets_of_its_receiver_and_nobody_else(bed: Bed) {
+async fn a_message_reaches_all_sockets_of_its_receiver_and_no_others(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let park = bed.person("park@example.com+google", "park").await;
@@ -271,7 +271,7 @@ async fn a_topic_that_is_delivered_again_shows_nothing_again(bed: Bed) {
     assert_eq!(to.json().await["text"], "new");
 }
 
-async fn what_a_spring_replica_stored_is_shown_here(bed: Bed) {
+async fn a_message_of_a_spring_replica_is_shown(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (_, lee) = two(&bed).await;
     let mut to = dm.connect(&lee).await;
@@ -292,6 +292,7 @@ async fn what_a_spring_replica_stored_is_shown_here(bed: Bed) {
         sender_socket: None,
         receiver_online: false,
         numbered: false,
+        released: false,
         frame: message("kim", "nobody", DATE, "lost").to_string(),
     })
     .await;

@@ -7,9 +7,9 @@ use super::{DATE, Dm, message, two};
 /// Frames a minute. Few, so that they are stored soon on a slow machine, and the first refusal comes.
 const RATE: usize = 30;
 
-on_both_engines!(a_flood_of_valid_frames_is_limited_and_harms_nobody_else);
+on_both_engines!(a_flood_of_valid_frames_is_limited_and_slows_no_others);
 
-async fn a_flood_of_valid_frames_is_limited_and_harms_nobody_else(bed: Bed) {
+async fn a_flood_of_valid_frames_is_limited_and_slows_no_others(bed: Bed) {
     let dm = Dm::start_with(&bed, &[("sockets.frames-per-minute", "30")]).await;
     let (kim, lee) = two(&bed).await;
     let (mina, nari) = (

@@ -12,7 +12,7 @@ use super::{DATE, Dm, message, read, two};
 on_both_engines!(
     the_sender_sees_what_was_delivered_and_read,
     a_person_reads_on_one_device_for_all,
-    typing_is_told_and_kept_nowhere,
+    typing_is_delivered_and_not_stored,
     a_client_catches_up_in_pages_of_a_bounded_size,
 );
 
@@ -103,7 +103,7 @@ async fn a_person_reads_on_one_device_for_all(bed: Bed) {
     }
 }
 
-async fn typing_is_told_and_kept_nowhere(bed: Bed) {
+async fn typing_is_delivered_and_not_stored(bed: Bed) {
     let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
     let (kim, lee) = two(&bed).await;
     let mut old = there.connect(&lee).await;

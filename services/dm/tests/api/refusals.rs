@@ -7,7 +7,7 @@ use sosohappy_testkit::{Bed, Socket, eventually, on_both_engines};
 use super::{DATE, Dm, message, two};
 
 on_both_engines!(
-    what_is_wrong_with_a_message_is_told_and_the_socket_stays,
+    an_invalid_message_is_answered_and_the_socket_stays_open,
     the_longest_text_is_taken_however_it_is_escaped,
     blocked_people_do_not_reach_each_other
 );
@@ -23,7 +23,7 @@ async fn refused(socket: &mut Socket, frame: Value) -> String {
     answer["error"]["code"].as_str().expect("a code").to_owned()
 }
 
-async fn what_is_wrong_with_a_message_is_told_and_the_socket_stays(bed: Bed) {
+async fn an_invalid_message_is_answered_and_the_socket_stays_open(bed: Bed) {
     let dm = Dm::start_with(&bed, &[("messages.max-characters", "10")]).await;
     let (kim, lee) = two(&bed).await;
     let mut from = dm.connect(&kim).await;

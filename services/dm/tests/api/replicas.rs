@@ -10,7 +10,7 @@ on_both_engines!(
     a_message_reaches_sockets_of_another_replica,
     a_drain_tells_clients_to_reconnect_and_loses_nothing,
     a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets,
-    a_replica_that_died_keeps_nobody_from_a_push,
+    push_is_sent_when_a_replica_crashes,
 );
 
 async fn a_message_reaches_sockets_of_another_replica(bed: Bed) {
@@ -89,7 +89,7 @@ async fn a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets(bed: Bed) {
 }
 
 /// `kill -9` of the replica with the receiver's socket, while a Spring notice pushes what dm publishes for it.
-async fn a_replica_that_died_keeps_nobody_from_a_push(bed: Bed) {
+async fn push_is_sent_when_a_replica_crashes(bed: Bed) {
     let settings = [(DELIVERY_TIMEOUT, "1s"), ("fleet.spring", "notice")];
     let (dies, stays) = (
         Dm::start_with(&bed, &settings).await,

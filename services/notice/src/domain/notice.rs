@@ -114,7 +114,9 @@ impl Content {
         let (date, title, text) = match notice {
             Kind::Bookmark | Kind::Like | Kind::Message => return None,
             Kind::Comment => (raised["date"].as_i64(), None, None),
-            Kind::Follow | Kind::Friend | Kind::Request => (None, None, None),
+            Kind::Follow | Kind::Friend => (None, None, None),
+            // Of an accepted or refused request.
+            Kind::Request => (None, None, field("text")),
             Kind::Moderation | Kind::Role | Kind::System | Kind::Advertising => (None, field("title"), field("text")),
         };
         Some(PushContent::Notice {

@@ -30,6 +30,7 @@ pub fn message(sender: &Person, receiver: &Person, receiver_online: bool) -> Dir
         sender_socket: None,
         receiver_online,
         numbered: false,
+        released: false,
         frame: MESSAGE.to_owned(),
     }
 }

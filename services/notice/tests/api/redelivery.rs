@@ -132,6 +132,7 @@ fn topics(bed: &Bed, kim: &Person, lee: &Person, park: &Person) -> Topics {
             sender_socket: None,
             receiver_online: false,
             numbered: false,
+            released: false,
             frame,
         };
         (message, later())

@@ -148,16 +148,18 @@ impl MongoStore {
 
 fn document(stored: &Stored, change: &NewChange, changed: &Changed, event: &Outgoing) -> Document {
     let people: Vec<String> = stored.message.people().map(Account::fingerprint).collect();
+    let viewers = stored.message.viewers(stored.is_held);
+    let viewers: Vec<String> = viewers.map(Account::fingerprint).collect();
     let mut document = doc! {
         "_id": id(&change.message, changed.revision),
         "message": change.message.as_str(),
         REVISION: changed.revision,
         "kind": changed.kind.name(),
         "account": change.by.as_str(),
-        "accounts": people.clone(),
+        "accounts": people,
         "storedAt": stored.stored_at.as_millisecond(),
         "at": changed.at.as_millisecond(),
-        UNNUMBERED: people,
+        UNNUMBERED: viewers,
         OUTBOX: outbox_field(event),
     };
     if let Some(content) = &changed.content {

@@ -11,6 +11,7 @@ use sosohappy_store::mongo::{OUTBOX, outbox_field};
 
 use super::changes::{EDITED_AT, HIDDEN_AT, REACTIONS, RETRACTED_AT, REVISION};
 use super::receipts::{UNREAD, unread};
+use super::requests::HELD;
 use super::stream::{NUMBER, UNNUMBERED};
 use super::{CLIENT_KEY, MESSAGE_ID, NEWEST_OF, POSITION, REPEAT_KEY};
 use crate::domain::{
@@ -31,6 +32,7 @@ pub(super) fn document(
         authorized_at,
         stored_at,
         push_due,
+        is_held,
     }: &NewMessage,
     event: &Outgoing,
     has_object_id: bool,
@@ -57,12 +59,16 @@ pub(super) fn document(
         OUTBOX: outbox_field(event),
     };
     document.extend(owners(&sender.account, &receiver.account));
+    if *is_held {
+        document.insert(HELD, receiver.account.fingerprint());
+        document.insert("accounts", vec![sender.account.fingerprint()]);
+    }
     // The newest, until another is stored.
     if let Some(accounts) = document.get("accounts").cloned() {
         document.insert(NEWEST_OF, accounts.clone());
         document.insert(UNNUMBERED, accounts);
     }
-    if sender.account != receiver.account {
+    if sender.account != receiver.account && !is_held {
         document.insert(UNREAD, unread(&receiver.account, &message.conversation()));
     }
     if has_object_id {
@@ -176,6 +182,7 @@ pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
             .ok()
             .map(|id| MessageId::stored(id.to_owned())),
         state: state_of(document)?,
+        is_held: document.contains_key(HELD),
     }
     .hidden_since(hidden_at))
 }

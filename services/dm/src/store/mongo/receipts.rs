@@ -12,6 +12,7 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
 use super::documents::{ids_of, message_of, stored_of};
 use super::indexes::{index, sparse};
+use super::requests::HELD;
 use super::stream::NUMBER;
 use super::{CLIENT_KEY, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt, Stored};
@@ -173,6 +174,7 @@ impl Receipts for MongoStore {
             unread.insert(POSITION, up_to);
         }
         received.insert(NUMBER, doc! { "$gt": 0 });
+        received.insert(HELD, Bson::Null);
         // The watermark first: after a crash in between, the call is made again for the messages that are still unread.
         let newest = messages.find_one(received).sort(doc! { POSITION: -1 }).await?;
         let mut receipt = None;

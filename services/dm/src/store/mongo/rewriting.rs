@@ -144,6 +144,7 @@ mod tests {
         let store = MongoStore {
             database: Database::open(&url, &bed.context(crate::SERVICE)).await.unwrap(),
             mixed: Mixed::new(Live::new(mixed::spring(&[Service::Dm]))),
+            frames: 10_000,
             object_ids: AtomicBool::new(true),
             remembered: AtomicBool::new(false),
         };

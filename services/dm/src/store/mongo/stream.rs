@@ -21,11 +21,12 @@ use sosohappy_store::mongo::ID_INDEX;
 use super::changes::{CHANGES, changed_of};
 use super::documents::{id_of, ids_of, stored_of};
 use super::indexes::{sparse, unique};
+use super::rooms::ROOM_MESSAGES;
 use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
-use crate::domain::{ConversationId, MessageId};
+use crate::domain::{ConversationId, MOST_MISSED, MessageId};
 #[cfg(doc)]
 use crate::store::WriteError;
-use crate::store::{Frames, Streams, is_full};
+use crate::store::{FrameContent, Frames, Streams, is_full};
 
 /// `_id` (SHA-256 of the account, a colon, the number with 19 digits), `frame` (SHA-256 of the account, a colon, the id of the message or
 /// change; unique), `message`, and `change` (the change's id) of a frame about one.
@@ -45,12 +46,12 @@ pub(super) const PLACE_INDEX: &str = "message_place";
 const BATCH: i64 = 500;
 
 /// Returns a text that sorts as the number does, behind a prefix.
-fn numbered(prefix: &str, number: i64) -> String {
+pub(super) fn numbered(prefix: &str, number: i64) -> String {
     format!("{prefix}:{number:019}")
 }
 
 /// Returns the condition on texts of [`numbered`] with that prefix, above a number.
-fn above(prefix: &str, number: i64) -> Document {
+pub(super) fn above(prefix: &str, number: i64) -> Document {
     // The character after the colon.
     doc! { "$gt": numbered(prefix, number), "$lt": format!("{prefix};") }
 }
@@ -62,6 +63,20 @@ fn number_of(text: &str) -> Result<i64, StoreError> {
 
 pub(super) fn place(conversation: &ConversationId, number: i64) -> String {
     numbered(conversation.as_str(), number)
+}
+
+/// Returns the number of frames that are kept for each account: more than a client may miss.
+pub(super) fn kept_frames(frames: i64) -> i64 {
+    frames.max(MOST_MISSED + TRIMMED)
+}
+
+/// Older frames are deleted when an account gets a frame with a number that this divides.
+const TRIMMED: i64 = 100;
+
+/// The messages of frames that are not among these.
+fn missing(frames: &[Frame], messages: &HashMap<MessageId, Document>) -> Vec<String> {
+    let missing = frames.iter().filter(|frame| !messages.contains_key(&frame.message));
+    missing.map(|frame| frame.message.as_str().to_owned()).collect()
 }
 
 /// A frame as it is stored.
@@ -120,9 +135,40 @@ impl MongoStore {
                 .await?;
             if found.is_empty() {
                 // After the messages that they are about.
-                return self.number_changes(person).await;
+                futures::try_join!(self.number_changes(person), self.number_room_messages(person))?;
+                return Ok(());
             }
             found.sort_by(|one, other| one.get_str(POSITION).ok().cmp(&other.get_str(POSITION).ok()));
+            let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
+            for document in &found {
+                let message = id_of(document).map_err(StoreError::Corrupt)?;
+                next = self.insert_frame(person, &message, None, next).await?;
+            }
+            let ids: Vec<Bson> = found
+                .iter()
+                .filter_map(|document| document.get("_id").cloned())
+                .collect();
+            let taken_out = doc! { "$pull": { UNNUMBERED: person } };
+            messages.update_many(doc! { "_id": { "$in": ids } }, taken_out).await?;
+        }
+    }
+
+    /// Numbers the frames of messages in rooms, as those of the others.
+    async fn number_room_messages(&self, person: &str) -> Result<(), StoreError> {
+        let messages = self.collection(ROOM_MESSAGES);
+        loop {
+            // In the order of each room.
+            let found: Vec<Document> = messages
+                .find(doc! { UNNUMBERED: person })
+                .sort(doc! { PLACE: 1 })
+                .limit(BATCH)
+                .projection(doc! { "_id": 1 })
+                .await?
+                .try_collect()
+                .await?;
+            if found.is_empty() {
+                return Ok(());
+            }
             let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
             for document in &found {
                 let message = id_of(document).map_err(StoreError::Corrupt)?;
@@ -189,7 +235,10 @@ impl MongoStore {
                 frame.insert("change", change);
             }
             match frames.insert_one(frame).await.map_err(StoreError::from) {
-                Ok(_) => return Ok(number + 1),
+                Ok(_) => {
+                    self.trim(person, number).await?;
+                    return Ok(number + 1);
+                }
                 // It has one: of another replica, or of an attempt before a crash.
                 Err(StoreError::Conflict(rule)) if rule == FRAME_INDEX => return Ok(number),
                 // Another replica took the number, for this frame or another.
@@ -199,6 +248,15 @@ impl MongoStore {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Deletes frames beyond those that are kept, each time a person has got some more.
+    async fn trim(&self, person: &str, newest: i64) -> Result<(), StoreError> {
+        if newest % TRIMMED == 0 && newest > self.frames {
+            let older = doc! { "$gt": numbered(person, 0), "$lte": numbered(person, newest - self.frames) };
+            self.collection(FRAMES).delete_many(doc! { "_id": older }).await?;
+        }
+        Ok(())
     }
 
     /// Returns the number of the person's oldest (1) or newest (-1) frame.
@@ -225,7 +283,10 @@ impl MongoStore {
             let Some(last) = frames.last() else { return Ok(()) };
             seq = last.seq;
             let there = self.messages_of(&frames).await?;
-            let gone = frames.iter().filter(|frame| !there.contains_key(&frame.message));
+            let in_rooms = self.room_messages(missing(&frames, &there)).await?;
+            let gone = frames
+                .iter()
+                .filter(|frame| !there.contains_key(&frame.message) && !in_rooms.contains_key(&frame.message));
             let ids: Vec<String> = gone.map(|frame| numbered(person, frame.seq)).collect();
             if !ids.is_empty() {
                 self.collection(FRAMES)
@@ -315,9 +376,13 @@ impl Streams for MongoStore {
             ..Frames::default()
         };
         let changes_by_id = self.changes_of(&found).await?;
+        let mut in_rooms = self.room_messages(missing(&found, &messages)).await?;
         for Frame { seq, message, change } in found {
             frames.until = Some(seq);
             let Some(message) = messages.get(&message) else {
+                if let Some(message) = in_rooms.remove(&message) {
+                    frames.push(seq, Ok(FrameContent::RoomMessage(Box::new(message))));
+                }
                 continue;
             };
             let changed = match change {
@@ -328,7 +393,14 @@ impl Streams for MongoStore {
                 },
                 None => Ok(None),
             };
-            frames.push(seq, stored_of(message).and_then(|stored| Ok((stored, changed?))));
+            let content = stored_of(message).and_then(|stored| {
+                let stored = Box::new(stored);
+                Ok(match changed? {
+                    Some(change) => FrameContent::Change(stored, change),
+                    None => FrameContent::Message(stored),
+                })
+            });
+            frames.push(seq, content);
         }
         Ok(frames)
     }

@@ -29,7 +29,8 @@ impl Changes for SqliteStore {
             let changed = changed(&stored, change);
             insert(&mut tx, &change.message, &changed).await?;
             apply(&mut tx, &stored, change, changed.revision).await?;
-            add_frames(&mut tx, &stored.message, changed.revision).await?;
+            let viewers = stored.message.viewers(stored.is_held);
+            add_frames(&mut tx, viewers, &change.message, changed.revision, self.frames).await?;
             enqueue(&mut tx, event, change.at).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Some(changed))

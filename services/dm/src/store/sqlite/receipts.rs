@@ -62,7 +62,7 @@ impl Receipts for SqliteStore {
             .await?;
             let newest: Option<(String, i64)> = sqlx::query_as(
                 "SELECT id, number FROM message WHERE conversation = ? AND number IS NOT NULL AND receiver = ? \
-                 AND position <= ? ORDER BY number DESC LIMIT 1",
+                 AND held IS NULL AND position <= ? ORDER BY number DESC LIMIT 1",
             )
             .bind(conversation.as_str())
             .bind(reader.as_str())
@@ -137,7 +137,7 @@ impl Receipts for SqliteStore {
             " FROM message WHERE id IN (\
                  SELECT id FROM (SELECT id FROM message WHERE sender = ?1 AND position < ?2 ORDER BY position DESC LIMIT ?3) \
                  UNION \
-                 SELECT id FROM (SELECT id FROM message WHERE receiver = ?1 AND position < ?2 ORDER BY position DESC LIMIT ?3)) \
+                 SELECT id FROM (SELECT id FROM message WHERE receiver = ?1 AND held IS NULL AND position < ?2 ORDER BY position DESC LIMIT ?3)) \
              ORDER BY position DESC LIMIT ?3"
         ))
         .bind(account.as_str())

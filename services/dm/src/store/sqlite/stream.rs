@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::changes::changed_of;
 use super::{BATCH, SqliteStore, stored_of};
-use crate::domain::{Changed, Message, MessageId, Stored};
-use crate::store::{Frames, Streams, is_full};
+use crate::domain::{MOST_MISSED, MessageId};
+use crate::store::{FrameContent, Frames, Streams, is_full};
 
 #[async_trait]
 impl Streams for SqliteStore {
@@ -30,7 +30,7 @@ impl Streams for SqliteStore {
 
     async fn frames_after(&self, account: &Account, seq: i64, limit: u32) -> Result<Frames, StoreError> {
         let rows = sqlx::query(concat!(
-            "SELECT seq, stream_frame.revision AS change_revision, kind, message_change.account AS account, content, changed_at, ",
+            "SELECT seq, stream_frame.message AS frame_message, stream_frame.revision AS change_revision, kind, message_change.account AS account, content, changed_at, ",
             stored_columns!(),
             " FROM stream_frame LEFT JOIN message ON message.id = stream_frame.message \
              LEFT JOIN message_change ON message_change.message = stream_frame.message \
@@ -46,12 +46,21 @@ impl Streams for SqliteStore {
             more: is_full(rows.len(), limit),
             ..Frames::default()
         };
+        // Messages that are gone, or in rooms.
+        let mut others = Vec::new();
+        for row in &rows {
+            if row.try_get::<Option<String>, _>("id")?.is_none() {
+                others.push(row.try_get("frame_message")?);
+            }
+        }
+        let mut in_rooms = self.room_messages(&others).await?;
         for row in &rows {
             let seq: i64 = row.try_get("seq")?;
             frames.until = Some(seq);
-            let message: Option<String> = row.try_get("id")?;
-            if message.is_some() {
-                frames.push(seq, framed_of(row));
+            if row.try_get::<Option<String>, _>("id")?.is_some() {
+                frames.push(seq, content_of(row));
+            } else if let Some(message) = in_rooms.remove(&MessageId::stored(row.try_get("frame_message")?)) {
+                frames.push(seq, Ok(FrameContent::RoomMessage(Box::new(message))));
             }
         }
         Ok(frames)
@@ -67,24 +76,60 @@ impl Streams for SqliteStore {
     }
 }
 
-fn framed_of(row: &SqliteRow) -> Result<(Stored, Option<Changed>), StoreError> {
+fn content_of(row: &SqliteRow) -> Result<FrameContent, StoreError> {
     let revision: i64 = row.try_get("change_revision")?;
-    let change = (revision > 0).then(|| changed_of(row)).transpose()?;
-    Ok((stored_of(row)?, change))
+    let stored = Box::new(stored_of(row)?);
+    Ok(match revision {
+        0 => FrameContent::Message(stored),
+        _ => FrameContent::Change(stored, changed_of(row)?),
+    })
 }
 
-/// Gives a message, or a change of it, its frame in the stream of each of its people.
-pub(super) async fn add_frames(tx: &mut Tx, message: &Message, revision: i64) -> Result<(), StoreError> {
-    for account in message.people() {
-        sqlx::query(
-            "INSERT INTO stream_frame (account, seq, message, revision) \
-             SELECT ?1, COALESCE(MAX(seq), 0) + 1, ?2, ?3 FROM stream_frame WHERE account = ?1",
-        )
-        .bind(account.as_str())
-        .bind(message.id.as_str())
-        .bind(revision)
-        .execute(&mut **tx)
-        .await?;
+/// Returns the number of frames that are kept for each account: more than a client may miss.
+pub(super) fn kept_frames(frames: i64) -> i64 {
+    frames.max(MOST_MISSED + TRIMMED)
+}
+
+/// Older frames are deleted when an account gets a frame with a number that this divides.
+const TRIMMED: i64 = 100;
+
+/// Gives a message, or a change of it, its frame in the stream of each of the accounts.
+pub(super) async fn add_frames(
+    tx: &mut Tx,
+    accounts: impl Iterator<Item = &Account>,
+    message: &MessageId,
+    revision: i64,
+    kept: i64,
+) -> Result<(), StoreError> {
+    for account in accounts {
+        add_frame(tx, account, message, revision, kept).await?;
+    }
+    Ok(())
+}
+
+/// Gives a message, or a change of it, its frame in the stream of an account, and deletes frames beyond those that are kept.
+pub(super) async fn add_frame(
+    tx: &mut Tx,
+    account: &Account,
+    message: &MessageId,
+    revision: i64,
+    kept: i64,
+) -> Result<(), StoreError> {
+    let seq: i64 = sqlx::query_scalar(
+        "INSERT INTO stream_frame (account, seq, message, revision) \
+         SELECT ?1, COALESCE(MAX(seq), 0) + 1, ?2, ?3 FROM stream_frame WHERE account = ?1 RETURNING seq",
+    )
+    .bind(account.as_str())
+    .bind(message.as_str())
+    .bind(revision)
+    .fetch_one(&mut **tx)
+    .await?;
+    if seq % TRIMMED == 0 {
+        sqlx::query("DELETE FROM stream_frame WHERE account = ? AND seq <= ?")
+            .bind(account.as_str())
+            .bind(seq - kept)
+            .execute(&mut **tx)
+            .await?;
     }
     Ok(())
 }
@@ -94,7 +139,8 @@ pub(super) async fn delete_frames(tx: &mut Tx, account: &Account) -> Result<bool
     let deleted = sqlx::query(
         "DELETE FROM stream_frame WHERE account = ?1 AND seq IN (\
              SELECT seq FROM stream_frame AS own WHERE own.account = ?1 \
-             AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = own.message) LIMIT ?2)",
+             AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = own.message) \
+             AND NOT EXISTS (SELECT 1 FROM room_message WHERE room_message.id = own.message) LIMIT ?2)",
     )
     .bind(account.as_str())
     .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))

@@ -1,0 +1,150 @@
+//! Rooms: conversations of up to a hundred people.
+
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_common::nickname::has_visible;
+use unicode_segmentation::UnicodeSegmentation as _;
+
+use super::{ClientKey, MessageDate, MessageId, MessageText, Party};
+
+/// Members of one room.
+pub const MOST_MEMBERS: usize = 100;
+
+/// Rooms of one account.
+pub const MOST_ROOMS: u32 = 100;
+
+/// User-perceived characters of a room's name, and bytes.
+const LONGEST_NAME: (usize, usize) = (50, 1000);
+
+/// The name of a room: 1 to 50 user-perceived characters, of which one is visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomName(String);
+
+impl RoomName {
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let fits = text.len() <= LONGEST_NAME.1 && text.graphemes(true).count() <= LONGEST_NAME.0;
+        (fits && has_visible(text)).then(|| Self(text.to_owned()))
+    }
+
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A member of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub account: Account,
+    pub joined_at: Timestamp,
+    /// The member sees the messages with greater numbers.
+    pub joined_after: i64,
+    /// The greatest number that the member has read.
+    pub read: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// A UUID of version 7.
+    pub id: String,
+    pub name: RoomName,
+    /// Who created it.
+    pub creator: Account,
+    pub created_at: Timestamp,
+    /// In the order in which they joined.
+    pub members: Vec<Member>,
+    /// The number of its newest message; 0 if there is none.
+    pub last_number: i64,
+}
+
+impl Room {
+    pub fn member(&self, account: &Account) -> Option<&Member> {
+        self.members.iter().find(|member| member.account == *account)
+    }
+
+    /// Returns the owner: the creator, and after the creator has left the member who joined first.
+    pub fn owner(&self) -> Option<&Account> {
+        let creator = self.member(&self.creator).or_else(|| self.members.first());
+        creator.map(|member| &member.account)
+    }
+
+    /// Returns the number of messages that the member has not read.
+    pub fn unread(&self, member: &Member) -> i64 {
+        (self.last_number - member.read.max(member.joined_after)).max(0)
+    }
+}
+
+/// A message of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomMessage {
+    pub id: MessageId,
+    pub room: String,
+    pub sender: Party,
+    pub date: MessageDate,
+    pub text: MessageText,
+    /// In the room, from 1 without a gap; 0 of a message that is not stored yet.
+    pub number: i64,
+    pub stored_at: Timestamp,
+    pub reply_to: Option<MessageId>,
+}
+
+/// A message that is to be stored in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRoomMessage {
+    pub message: RoomMessage,
+    pub client_key: ClientKey,
+    /// When the token was issued that it was sent with.
+    pub authorized_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_visible_and_of_at_most_fifty_characters() {
+        for good in [" 우리반 ", "👨‍👩‍👧‍👦", &"가".repeat(50)] {
+            assert!(RoomName::new(good).is_some(), "{good}");
+        }
+        assert_eq!(RoomName::new(" 우리반 ").unwrap().as_str(), "우리반");
+        for bad in [
+            "",
+            "  ",
+            "\u{200b}",
+            &"가".repeat(51),
+            &format!("a{}", "\u{301}".repeat(1000)),
+        ] {
+            assert!(RoomName::new(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_member_who_joined_first_owns_a_room_without_its_creator() {
+        let account = |name: &str| -> Account { format!("{name}@example.com+kakao").parse().unwrap() };
+        let member = |name: &str, joined_after: i64, read: i64| Member {
+            account: account(name),
+            joined_at: Timestamp::UNIX_EPOCH,
+            joined_after,
+            read,
+        };
+        let mut room = Room {
+            id: "r".to_owned(),
+            name: RoomName::stored("r".to_owned()),
+            creator: account("kim"),
+            created_at: Timestamp::UNIX_EPOCH,
+            members: vec![member("lee", 0, 2), member("kim", 0, 5), member("park", 3, 0)],
+            last_number: 5,
+        };
+        assert_eq!(room.owner(), Some(&account("kim")));
+        let unread: Vec<_> = room.members.iter().map(|member| room.unread(member)).collect();
+        assert_eq!(unread, [3, 0, 2]);
+        room.members.remove(1);
+        assert_eq!(room.owner(), Some(&account("lee")));
+        room.members.clear();
+        assert_eq!(room.owner(), None);
+    }
+}

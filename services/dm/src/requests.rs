@@ -1,0 +1,272 @@
+//! Requests: while `messages.requests` is on, the first messages between two people who do not follow each other wait until the receiver
+//! accepts them. Their sender sees them as stored; the receiver has them in `findRequest` only, without a push.
+//!
+//! Whether two people follow each other is in the directory, which the state topic `relation` feeds: with all relations before the service
+//! is ready, and with the newest event of a pair in force in whatever order they come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::json;
+use sosohappy_bus::relay::RelayHandle;
+use sosohappy_common::Context;
+use sosohappy_common::settings::Live;
+use sosohappy_events::types::{MessageRequestChanged, NoticeRaised, RequestChange};
+use sosohappy_events::{Envelope, Mixed, Outgoing};
+use sosohappy_realtime::SocketId;
+use sosohappy_store::{Directory, StoreError};
+use tokio::time::MissedTickBehavior;
+
+use crate::domain::{
+    Admission, ConversationId, Decision, MOST_HELD, MessageIds, NewMessage, Party, Request, RequestState, Standing,
+    standing,
+};
+use crate::refusal::Refusal;
+use crate::settings::Settings;
+use crate::socket::{NotTaken, event};
+use crate::store::{Range, Store};
+
+/// How often what a crash left half done is completed.
+const EVERY: Duration = Duration::from_secs(5);
+/// Requests are completing for this long: a message that another replica stored as one that waits, while the request was accepted, is
+/// released as well.
+const COMPLETING: SignedDuration = SignedDuration::from_mins(1);
+const AT_ONCE: u32 = 50;
+/// How long a message is waited for whose first event is not published yet, and in steps of which length.
+const WAIT: Duration = Duration::from_millis(50);
+const WAITS: u32 = 40;
+/// How often a message is looked at again because its request changed meanwhile.
+const ATTEMPTS: u32 = 5;
+
+#[derive(Debug, Clone)]
+pub struct Requests {
+    pub settings: Live<Settings>,
+    pub context: Context,
+    pub ids: MessageIds,
+    pub store: Arc<dyn Store>,
+    pub directory: Arc<dyn Directory>,
+    pub mixed: Mixed,
+    pub relay: RelayHandle,
+}
+
+impl Requests {
+    /// Decides whether a message is delivered, and makes or accepts the request of its conversation.
+    pub async fn admit(&self, sender: &Party, receiver: &Party) -> Result<Admission, NotTaken> {
+        if !self.settings.get().messages.requests || sender.account == receiver.account {
+            return Ok(Admission::Delivered);
+        }
+        let conversation = ConversationId::between(&sender.account, &receiver.account);
+        for _ in 0..ATTEMPTS {
+            let (request, are_friends) = futures::try_join!(
+                self.store.request(&conversation),
+                self.directory.friends(&sender.account, &receiver.account)
+            )?;
+            let has_messages = request.is_some() || self.has_messages(&conversation, sender).await?;
+            match (
+                standing(request.as_ref(), &sender.account, are_friends, has_messages),
+                request,
+            ) {
+                (Standing::Open, request) => {
+                    // Messages that wait come before this one.
+                    if let Some(request) = request.filter(|request| request.is_completing) {
+                        self.release(&request).await?;
+                    }
+                    return Ok(Admission::Delivered);
+                }
+                (Standing::Accept, Some(request)) => {
+                    self.decide(&request, true).await?;
+                }
+                (Standing::Waits, _) => {
+                    let held = self.store.held(&conversation, MOST_HELD).await?;
+                    if held.len() >= usize::try_from(MOST_HELD).unwrap_or(usize::MAX) {
+                        return Err(Refusal::RequestPending.into());
+                    }
+                    return Ok(Admission::Held);
+                }
+                (Standing::Refused, _) => return Err(Refusal::Blocked.into()),
+                (Standing::Asks | Standing::Accept, _) => {
+                    if self.store.ask(&self.request(sender, receiver)).await? {
+                        return Ok(Admission::Held);
+                    }
+                }
+            }
+        }
+        Err(Refusal::Unavailable.into())
+    }
+
+    async fn has_messages(&self, conversation: &ConversationId, sender: &Party) -> Result<bool, StoreError> {
+        let any = Range::default();
+        let found = self.store.newest_within(conversation, &sender.account, &any, 1).await?;
+        Ok(!found.is_empty())
+    }
+
+    fn request(&self, sender: &Party, receiver: &Party) -> Request {
+        Request {
+            id: self.ids.next().to_string(),
+            asker: sender.clone(),
+            receiver: receiver.clone(),
+            introduction: None,
+            state: RequestState::Pending,
+            asked_at: self.context.clock.now(),
+            decided_at: None,
+            is_completing: false,
+        }
+    }
+
+    /// Releases a message that was stored as one that waits while its request was accepted.
+    pub async fn after_held(&self, conversation: &ConversationId) -> Result<(), StoreError> {
+        match self.store.request(conversation).await? {
+            Some(request) if request.state == RequestState::Accepted => self.release(&request).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Accepts or refuses a request; false if it was decided before.
+    pub async fn decide(&self, request: &Request, accepted: bool) -> Result<bool, StoreError> {
+        let decision = Decision {
+            conversation: request.conversation(),
+            accepted,
+            // Not before the request, whatever the clocks of two replicas say.
+            at: self.context.clock.now().max(request.asked_at),
+        };
+        let decided = self.store.decide(&decision, &self.events(request, accepted)).await?;
+        if decided {
+            self.relay.wake();
+        }
+        if accepted {
+            self.release(request).await?;
+        }
+        Ok(decided)
+    }
+
+    /// Returns the event of a message that waits: it is shown on the sender's other devices.
+    pub async fn asked(&self, message: &NewMessage, socket: Option<SocketId>) -> Result<Outgoing, StoreError> {
+        let request = self.store.request(&message.message.conversation()).await?;
+        let asked = MessageRequestChanged {
+            request: request.map(|request| request.id).unwrap_or_default(),
+            change: RequestChange::Asked,
+            asker: message.message.sender.account.clone(),
+            receiver: message.message.receiver.account.clone(),
+            message: Some(message.message.id.to_string()),
+            socket: socket.map(|socket| socket.0),
+        };
+        let mut asked = Envelope::new(asked, &self.context);
+        asked.meta.occurred_at = message.stored_at;
+        Ok(asked.to_outgoing())
+    }
+
+    fn events(&self, request: &Request, accepted: bool) -> Vec<Outgoing> {
+        let change = if accepted {
+            RequestChange::Accepted
+        } else {
+            RequestChange::Refused
+        };
+        let (asker, receiver) = (&request.asker, &request.receiver);
+        let changed = MessageRequestChanged {
+            request: request.id.clone(),
+            change,
+            asker: asker.account.clone(),
+            receiver: receiver.account.clone(),
+            message: None,
+            socket: None,
+        };
+        let text = if accepted {
+            format!("{}님이 대화 신청을 수락했습니다", receiver.nickname)
+        } else {
+            format!("{}님이 대화 신청을 거절했습니다", receiver.nickname)
+        };
+        let notice = NoticeRaised {
+            receiver: asker.account.clone(),
+            topic: "request".to_owned(),
+            data: json!({
+                "requestId": request.id,
+                "state": if accepted { "accepted" } else { "refused" },
+                "nickname": receiver.nickname,
+                "text": text,
+            }),
+            about: Some(receiver.account.clone()),
+        };
+        vec![
+            Envelope::new(changed, &self.context).to_outgoing(),
+            Envelope::new(notice, &self.context).to_outgoing(),
+        ]
+    }
+
+    /// Delivers the messages of an accepted request that wait, in their order. Any replica may do it at any time, also at once.
+    async fn release(&self, request: &Request) -> Result<(), StoreError> {
+        let conversation = request.conversation();
+        let mut waits = 0;
+        loop {
+            let held = self.store.held(&conversation, AT_ONCE).await?;
+            if held.is_empty() {
+                return Ok(());
+            }
+            // As of a message that was just sent.
+            let is_pushed_later = self.mixed.pushes_by_spring_notice();
+            for message in &held {
+                let now = self.context.clock.now();
+                let timeout = self.settings.get().messages.delivery_timeout;
+                let push_due = is_pushed_later.then(|| now + timeout);
+                let mut released = event(&message.message, now, is_pushed_later, None, &self.context);
+                released.event.released = true;
+                let released = released.to_outgoing();
+                if !self.store.release(message, push_due, &released, now).await? {
+                    waits += 1;
+                    break;
+                }
+            }
+            self.relay.wake();
+            self.store.settle(&conversation).await?;
+            if waits > WAITS {
+                // The next round goes on.
+                return Ok(());
+            }
+            if waits > 0 {
+                tokio::time::sleep(WAIT).await;
+            }
+        }
+    }
+
+    /// Completes decisions, at every replica.
+    pub fn spawn(&self) {
+        let (requests, draining) = (self.clone(), self.context.lifecycle.draining());
+        self.context.lifecycle.spawn("message-requests", async move {
+            let mut tick = tokio::time::interval(EVERY);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while draining.run_until_cancelled(tick.tick()).await.is_some() {
+                if let Err(error) = requests.complete_all().await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "completing message requests failed; retrying"
+                    );
+                }
+            }
+            Ok(())
+        });
+    }
+
+    async fn complete_all(&self) -> Result<(), StoreError> {
+        for request in self.store.completing_requests(AT_ONCE).await? {
+            let accepted = request.state == RequestState::Accepted;
+            self.store
+                .repeat_events(&request, &self.events(&request, accepted))
+                .await?;
+            if accepted {
+                self.release(&request).await?;
+            }
+            let age = request
+                .decided_at
+                .map(|decided| self.context.clock.now().duration_since(decided));
+            if age.is_none_or(|age| age > COMPLETING) {
+                self.store.completed(&request.conversation()).await?;
+            }
+        }
+        if !self.settings.get().messages.requests {
+            for request in self.store.pending_requests(AT_ONCE).await? {
+                self.decide(&request, true).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Frames of version 2 to rooms.
+
+use sosohappy_access::Caller;
+use sosohappy_common::Account;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::RoomMessageSent;
+use sosohappy_realtime::stream::Incoming;
+
+use super::typed::{self, MessageData};
+use super::{DmProtocol, NotTaken, existing};
+use crate::domain::{ClientKey, MessageDate, MessageId, MessageText, NewRoomMessage, Party, Room, RoomMessage};
+use crate::refusal::Refusal;
+use crate::store::Posted;
+
+impl DmProtocol {
+    /// Returns a room of which the account is a member.
+    pub(super) async fn own_room(&self, room: &str, account: &Account) -> Result<Room, NotTaken> {
+        let room = self.store.room(room).await?;
+        let own = room.filter(|room| room.member(account).is_some());
+        Ok(own.ok_or(Refusal::RoomUnknown)?)
+    }
+
+    /// Stores a message of a room and answers `accepted`. The same id again in the same room is answered as the first time.
+    pub(super) async fn take_room_message(
+        &self,
+        caller: &Caller,
+        frame: &Incoming,
+        room: String,
+        data: MessageData,
+    ) -> Result<String, NotTaken> {
+        let id = typed::id(frame)?;
+        let key = ClientKey::of(&caller.account, &format!("room:{room}:{id}"));
+        let stored = match self.post(caller, room, data, &key).await {
+            Ok(Some(message)) => message,
+            Err(closed @ NotTaken::Closed(_)) => return Err(closed),
+            repeated => {
+                let known = self.store.room_message_with_key(&key, self.context.clock.now()).await?;
+                match (known, repeated) {
+                    (Some(known), _) => known,
+                    (None, Err(refused)) => return Err(refused),
+                    // The message with the key was erased since it was found.
+                    (None, Ok(_)) => return Err(Refusal::Unavailable.into()),
+                }
+            }
+        };
+        let seq = self.store.seq_of(&caller.account, &stored.id).await?;
+        Ok(typed::accepted(id, &stored.id, stored.date, seq))
+    }
+
+    /// Checks a message and stores it; `None` if it is stored already.
+    async fn post(
+        &self,
+        caller: &Caller,
+        room: String,
+        data: MessageData,
+        key: &ClientKey,
+    ) -> Result<Option<RoomMessage>, NotTaken> {
+        let text = MessageText::new(data.text, self.settings.get().messages.max_characters).map_err(Refusal::from)?;
+        let stored_at = self.context.clock.now();
+        let sent_at = match data.date {
+            Some(given) => existing(given)?,
+            None => MessageDate::at(stored_at),
+        };
+        let room = self.own_room(&room, &caller.account).await?;
+        let reply_to = data.reply_to.map(MessageId::stored);
+        if let Some(answered) = &reply_to {
+            let answered = self.store.room_message(answered).await?;
+            if answered.is_none_or(|answered| answered.room != room.id) {
+                return Err(Refusal::ReplyUnknown.into());
+            }
+        }
+        let message = RoomMessage {
+            id: self.ids.next(),
+            sender: Party {
+                account: caller.account.clone(),
+                nickname: self.nickname(&caller.account).await?,
+            },
+            room: room.id.clone(),
+            date: sent_at,
+            text,
+            number: 0,
+            stored_at,
+            reply_to,
+        };
+        let event = RoomMessageSent {
+            room: room.id.clone(),
+            message: message.id.to_string(),
+            members: room.members.into_iter().map(|member| member.account).collect(),
+        };
+        let mut event = Envelope::new(event, &self.context);
+        event.meta.id = message.id.event().unwrap_or(event.meta.id);
+        event.meta.occurred_at = stored_at;
+        let new = NewRoomMessage {
+            message,
+            client_key: key.clone(),
+            authorized_at: caller.issued_at,
+        };
+        match self.store.post(&new, &event.to_outgoing()).await? {
+            Posted::Stored => {
+                self.relay.wake();
+                self.metrics.stored.inc();
+                Ok(Some(new.message))
+            }
+            Posted::Repeated => {
+                self.metrics.resent.inc();
+                Ok(None)
+            }
+            Posted::NoMember => Err(Refusal::RoomUnknown.into()),
+        }
+    }
+
+    /// Tells the other members' devices that the caller is writing; nothing is kept.
+    pub(super) async fn take_typing_in_room(&self, caller: &Caller, room: &str) -> Result<(), NotTaken> {
+        let room = self.own_room(room, &caller.account).await?;
+        let blocked = self.directory.blocked_with(&caller.account).await?;
+        let sender = self.nickname(&caller.account).await?;
+        let others = room
+            .members
+            .into_iter()
+            .map(|member| member.account)
+            .filter(|account| *account != caller.account && !blocked.contains(account));
+        self.unnumbered.typing_in_room(&sender, &room.id, others).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,474 @@
+//! Rooms. A room is one document with its members in it; its messages are documents of their own, each with its event.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use mongodb::bson::{Bson, Document, doc};
+use sosohappy_common::Account;
+use sosohappy_events::Outgoing;
+use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
+use sosohappy_store::{StoreError, retrying};
+
+use super::documents::timestamp;
+use super::indexes::{index, sparse, unique};
+use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
+use super::{CLIENT_KEY, MongoStore};
+use crate::domain::{
+    ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewRoomMessage, Party,
+    Room, RoomMessage, RoomName,
+};
+use crate::store::{JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
+
+/// `_id`, `name`, `creator`, `createdAt`, `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
+/// joined. `person` is the SHA-256 of the account.
+const ROOMS: &str = "room";
+const PERSONS: &str = "members.person";
+
+/// `_id`, `room`, `senderAccount`, `sender`, `from` (SHA-256 of the account), `date`, `text`, [`NUMBER`], [`PLACE`], `madeAt`, `storedAt`,
+/// [`CLIENT_KEY`], `replyTo`, [`UNNUMBERED`], the event.
+pub(super) const ROOM_MESSAGES: &str = "room_message";
+const ROOM_PLACE_INDEX: &str = "room_message_place";
+const ROOM_KEY_INDEX: &str = "room_message_client_key";
+
+impl MongoStore {
+    pub(super) async fn make_room_indexes(&self) -> Result<(), StoreError> {
+        let rooms = index("room_members", doc! { PERSONS: 1 });
+        self.collection(ROOMS).create_index(rooms).await?;
+        let messages = [
+            unique(ROOM_PLACE_INDEX, doc! { PLACE: 1 }),
+            unique(ROOM_KEY_INDEX, doc! { CLIENT_KEY: 1 }),
+            sparse("room_message_unnumbered", doc! { UNNUMBERED: 1 }),
+            index("room_message_from", doc! { "from": 1, "_id": 1 }),
+            index("room_message_room", doc! { "room": 1, NUMBER: -1 }),
+        ];
+        self.collection(ROOM_MESSAGES).create_indexes(messages).await?;
+        Ok(())
+    }
+
+    async fn last_number(&self, room: &str) -> Result<i64, StoreError> {
+        let last = self
+            .collection(ROOM_MESSAGES)
+            .find_one(doc! { PLACE: above(room, 0) })
+            .sort(doc! { PLACE: -1 })
+            .projection(doc! { NUMBER: 1 })
+            .await?;
+        let number = |last: Document| last.get_i64(NUMBER).map_err(|error| StoreError::Corrupt(error.into()));
+        last.map_or(Ok(0), number)
+    }
+
+    async fn room_of(&self, document: &Document) -> Result<Room, StoreError> {
+        let id = document
+            .get_str("_id")
+            .map_err(|error| StoreError::Corrupt(error.into()))?;
+        let last_number = self.last_number(id).await?;
+        read_room(document, last_number)
+            .context("a room in the database is not one")
+            .map_err(StoreError::Corrupt)
+    }
+
+    async fn rooms_of_person(&self, person: &str) -> Result<u64, StoreError> {
+        Ok(self.collection(ROOMS).count_documents(doc! { PERSONS: person }).await?)
+    }
+
+    /// Deletes a room without a member, and its messages.
+    async fn delete_if_empty(&self, room: &str) -> Result<(), StoreError> {
+        let empty = doc! { "_id": room, "members.0": { "$exists": false } };
+        if self.collection(ROOMS).delete_one(empty).await?.deleted_count > 0 {
+            self.collection(ROOM_MESSAGES)
+                .delete_many(doc! { "room": room })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Of these messages those that are in rooms.
+    pub(super) async fn room_messages(&self, ids: Vec<String>) -> Result<HashMap<MessageId, RoomMessage>, StoreError> {
+        let mut messages = HashMap::new();
+        if ids.is_empty() {
+            return Ok(messages);
+        }
+        let wanted = doc! { "_id": { "$in": ids } };
+        let collection = self.collection(ROOM_MESSAGES);
+        let found = collection.find(wanted).projection(doc! { OUTBOX: 0 }).await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        for document in &found {
+            let message = message_of(document)?;
+            messages.insert(message.id.clone(), message);
+        }
+        Ok(messages)
+    }
+
+    /// Frees the keys of messages that are older than [`ClientKey::WINDOW`].
+    pub(super) async fn forget_room_keys(&self, now: Timestamp) -> Result<(), StoreError> {
+        let older = (now - ClientKey::WINDOW).as_millisecond();
+        let known = doc! { CLIENT_KEY: { "$gt": "" }, "storedAt": { "$lte": older } };
+        let forgotten = doc! { "$unset": { CLIENT_KEY: "" } };
+        self.collection(ROOM_MESSAGES).update_many(known, forgotten).await?;
+        Ok(())
+    }
+
+    /// Deletes what a person has in rooms up to the resignation.
+    pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let person = erasure.account.fingerprint();
+        let until = erasure.until.as_millisecond();
+        let rooms = self.collection(ROOMS);
+        let theirs: Vec<Document> = rooms
+            .find(doc! { PERSONS: &person })
+            .projection(doc! { "_id": 1 })
+            .await?
+            .try_collect()
+            .await?;
+        for id in theirs.iter().filter_map(|room| room.get_str("_id").ok()) {
+            let membership = doc! { "person": &person, "joinedAt": { "$lte": until } };
+            rooms
+                .update_one(doc! { "_id": id }, doc! { "$pull": { "members": membership } })
+                .await?;
+            self.delete_if_empty(id).await?;
+        }
+        let up_to = doc! { "$lte": until };
+        let sent = doc! {
+            "from": &person,
+            "$or": [{ "storedAt": up_to.clone() }, { "madeAt": up_to }],
+        };
+        self.collection(ROOM_MESSAGES).delete_many(sent).await?;
+        Ok(())
+    }
+
+    /// Deletes what a process left that was killed between the insert of a message and its second look at resignations.
+    pub(super) async fn sweep_room_messages(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
+        let sent = doc! { "from": person, "madeAt": { "$lte": until.as_millisecond() } };
+        self.collection(ROOM_MESSAGES).delete_many(sent).await?;
+        Ok(())
+    }
+
+    /// Inserts a message under the next number of its room; `None` if its key is known.
+    async fn insert_room_message(
+        &self,
+        mut document: Document,
+        new: &NewRoomMessage,
+    ) -> Result<Option<i64>, StoreError> {
+        let messages = self.collection(ROOM_MESSAGES);
+        let message = &new.message;
+        loop {
+            let number = self.last_number(&message.room).await? + 1;
+            document.insert(NUMBER, number);
+            document.insert(PLACE, numbered(&message.room, number));
+            match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
+                Ok(_) => return Ok(Some(number)),
+                // The id is ours alone: an earlier attempt inserted it.
+                Err(StoreError::Conflict(rule)) if rule == ID_INDEX => return Ok(Some(number)),
+                Err(StoreError::Conflict(rule)) if rule == ROOM_KEY_INDEX => {
+                    let known = messages.find_one(doc! { CLIENT_KEY: new.client_key.as_str() }).await?;
+                    let Some(known) = known else { continue };
+                    if known.get_str("_id").is_ok_and(|id| id == message.id.as_str()) {
+                        return Ok(known.get_i64(NUMBER).ok());
+                    }
+                    let older = doc! {
+                        CLIENT_KEY: new.client_key.as_str(),
+                        "storedAt": { "$lte": (message.stored_at - ClientKey::WINDOW).as_millisecond() },
+                    };
+                    let freed = messages
+                        .update_one(older, doc! { "$unset": { CLIENT_KEY: "" } })
+                        .await?;
+                    if freed.modified_count == 0 {
+                        return Ok(None);
+                    }
+                }
+                // Another message took the number.
+                Err(StoreError::Conflict(rule)) if rule == ROOM_PLACE_INDEX => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives members who joined while a message was inserted its frame. Deletes a message whose sender resigned, or whose room was deleted,
+    /// meanwhile.
+    async fn settle_room_message(
+        &self,
+        new: &NewRoomMessage,
+        number: i64,
+        numbered: &[String],
+    ) -> Result<Posted, WriteError> {
+        let message = &new.message;
+        let messages = self.collection(ROOM_MESSAGES);
+        let ours = doc! { "_id": message.id.as_str() };
+        let sender = &message.sender.account;
+        if let Err(refused @ WriteError::Resigned) = self.still_here(sender, sender, new.authorized_at).await {
+            messages.delete_one(ours).await.map_err(StoreError::from)?;
+            return Err(refused);
+        }
+        let Some(room) = self.room(&message.room).await? else {
+            messages.delete_one(ours).await.map_err(StoreError::from)?;
+            return Ok(Posted::NoMember);
+        };
+        let late: Vec<String> = room
+            .members
+            .iter()
+            .filter(|member| member.joined_after < number)
+            .map(|member| member.account.fingerprint())
+            .filter(|person| !numbered.contains(person))
+            .collect();
+        if !late.is_empty() {
+            let add = doc! { "$addToSet": { UNNUMBERED: { "$each": late } } };
+            messages.update_one(ours, add).await.map_err(StoreError::from)?;
+        }
+        let reader = doc! { "_id": &message.room, PERSONS: sender.fingerprint() };
+        let read = doc! { "$max": { "members.$.read": number } };
+        self.collection(ROOMS)
+            .update_one(reader, read)
+            .await
+            .map_err(StoreError::from)?;
+        Ok(Posted::Stored)
+    }
+}
+
+#[async_trait]
+impl Rooms for MongoStore {
+    async fn create_room(&self, room: &Room, authorized_at: Timestamp) -> Result<RoomOutcome, WriteError> {
+        self.still_here(&room.creator, &room.creator, authorized_at).await?;
+        // Two calls at once may add one beyond the limit.
+        if self.rooms_of_person(&room.creator.fingerprint()).await? >= u64::from(MOST_ROOMS) {
+            return Ok(RoomOutcome::TooMany);
+        }
+        let members: Vec<Document> = room.members.iter().map(member_document).collect();
+        let document = doc! {
+            "_id": &room.id,
+            "name": room.name.as_str(),
+            "creator": room.creator.as_str(),
+            "createdAt": room.created_at.as_millisecond(),
+            "members": members,
+        };
+        let rooms = self.collection(ROOMS);
+        rooms.insert_one(document).await.map_err(StoreError::from)?;
+        // A resignation that crosses this marks the account before this look, or finds the room.
+        if let Err(refused @ WriteError::Resigned) = self.still_here(&room.creator, &room.creator, authorized_at).await
+        {
+            rooms
+                .delete_one(doc! { "_id": &room.id })
+                .await
+                .map_err(StoreError::from)?;
+            return Err(refused);
+        }
+        Ok(RoomOutcome::Created)
+    }
+
+    async fn room(&self, id: &str) -> Result<Option<Room>, StoreError> {
+        match self.collection(ROOMS).find_one(doc! { "_id": id }).await? {
+            Some(document) => Ok(Some(self.room_of(&document).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn rooms_of(&self, account: &Account) -> Result<Vec<Room>, StoreError> {
+        let found: Vec<Document> = self
+            .collection(ROOMS)
+            .find(doc! { PERSONS: account.fingerprint() })
+            .sort(doc! { "_id": 1 })
+            .await?
+            .try_collect()
+            .await?;
+        futures::future::try_join_all(found.iter().map(|document| self.room_of(document))).await
+    }
+
+    async fn join_room(&self, id: &str, account: &Account, at: Timestamp) -> Result<JoinOutcome, StoreError> {
+        let person = account.fingerprint();
+        if self.rooms_of_person(&person).await? >= u64::from(MOST_ROOMS) {
+            return Ok(JoinOutcome::Full);
+        }
+        let last = self.last_number(id).await?;
+        let member = Member {
+            account: account.clone(),
+            joined_at: at,
+            joined_after: last,
+            read: last,
+        };
+        let rooms = self.collection(ROOMS);
+        let free = doc! {
+            "_id": id,
+            PERSONS: { "$ne": &person },
+            format!("members.{}", MOST_MEMBERS - 1): { "$exists": false },
+            // An empty room is being deleted.
+            "members.0": { "$exists": true },
+        };
+        let join = doc! { "$push": { "members": member_document(&member) } };
+        if rooms.update_one(free, join).await?.modified_count > 0 {
+            return Ok(JoinOutcome::Joined);
+        }
+        let Some(room) = self.room(id).await? else {
+            return Ok(JoinOutcome::NoRoom);
+        };
+        Ok(match room.member(account) {
+            Some(_) => JoinOutcome::Already,
+            None => JoinOutcome::Full,
+        })
+    }
+
+    async fn leave_room(&self, id: &str, account: &Account) -> Result<bool, StoreError> {
+        let person = account.fingerprint();
+        let member = doc! { "_id": id, PERSONS: &person };
+        let leave = doc! { "$pull": { "members": { "person": &person } } };
+        let left = self.collection(ROOMS).update_one(member, leave).await?;
+        self.delete_if_empty(id).await?;
+        Ok(left.modified_count > 0)
+    }
+
+    async fn post(&self, new: &NewRoomMessage, event: &Outgoing) -> Result<Posted, WriteError> {
+        let message = &new.message;
+        let sender = &message.sender.account;
+        self.still_here(sender, sender, new.authorized_at).await?;
+        let room = self.room(&message.room).await?;
+        let Some(room) = room.filter(|room| room.member(sender).is_some()) else {
+            return Ok(Posted::NoMember);
+        };
+        let numbered: Vec<String> = room.members.iter().map(|member| member.account.fingerprint()).collect();
+        let mut document = doc! {
+            "_id": message.id.as_str(),
+            "room": &message.room,
+            "senderAccount": sender.as_str(),
+            "sender": &message.sender.nickname,
+            "from": sender.fingerprint(),
+            "date": i64::from(message.date),
+            "text": message.text.as_str(),
+            "madeAt": new.authorized_at.as_millisecond(),
+            "storedAt": message.stored_at.as_millisecond(),
+            CLIENT_KEY: new.client_key.as_str(),
+            UNNUMBERED: numbered.clone(),
+            OUTBOX: outbox_field(event),
+        };
+        if let Some(answered) = &message.reply_to {
+            document.insert("replyTo", answered.as_str());
+        }
+        match self.insert_room_message(document, new).await? {
+            Some(number) => self.settle_room_message(new, number, &numbered).await,
+            None => Ok(Posted::Repeated),
+        }
+    }
+
+    async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {
+        let young = doc! { "$gt": (now - ClientKey::WINDOW).as_millisecond() };
+        let known = doc! { CLIENT_KEY: key.as_str(), "storedAt": young };
+        let found = self.collection(ROOM_MESSAGES).find_one(known).await?;
+        found.as_ref().map(message_of).transpose()
+    }
+
+    async fn room_message(&self, id: &MessageId) -> Result<Option<RoomMessage>, StoreError> {
+        let found = self
+            .collection(ROOM_MESSAGES)
+            .find_one(doc! { "_id": id.as_str() })
+            .await?;
+        found.as_ref().map(message_of).transpose()
+    }
+
+    async fn room_page(
+        &self,
+        room: &str,
+        joined_after: i64,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<RoomMessage>, StoreError> {
+        let numbers = doc! { "$gt": joined_after, "$lt": before.unwrap_or(i64::MAX) };
+        let found: Vec<Document> = self
+            .collection(ROOM_MESSAGES)
+            .find(doc! { "room": room, NUMBER: numbers })
+            .sort(doc! { NUMBER: -1 })
+            .limit(limit.into())
+            .projection(doc! { OUTBOX: 0 })
+            .await?
+            .try_collect()
+            .await?;
+        found.iter().map(message_of).collect()
+    }
+
+    async fn read_room(&self, room: &str, account: &Account, number: i64) -> Result<(), StoreError> {
+        let reader = doc! { "_id": room, PERSONS: account.fingerprint() };
+        let read = doc! { "$max": { "members.$.read": number } };
+        self.collection(ROOMS).update_one(reader, read).await?;
+        Ok(())
+    }
+
+    async fn sent_in_rooms(
+        &self,
+        account: &Account,
+        after: &MessageId,
+        limit: u32,
+    ) -> Result<Vec<RoomMessage>, StoreError> {
+        let sent = doc! { "from": account.fingerprint(), "_id": { "$gt": after.as_str() } };
+        let found: Vec<Document> = self
+            .collection(ROOM_MESSAGES)
+            .find(sent)
+            .sort(doc! { "_id": 1 })
+            .limit(limit.into())
+            .projection(doc! { OUTBOX: 0 })
+            .await?
+            .try_collect()
+            .await?;
+        found.iter().map(message_of).collect()
+    }
+}
+
+fn member_document(member: &Member) -> Document {
+    doc! {
+        "account": member.account.as_str(),
+        "person": member.account.fingerprint(),
+        "joinedAt": member.joined_at.as_millisecond(),
+        "joinedAfter": member.joined_after,
+        "read": member.read,
+    }
+}
+
+fn read_room(document: &Document, last_number: i64) -> anyhow::Result<Room> {
+    let members = document.get_array("members")?.iter().map(|member| {
+        let member = member.as_document().context("a member is no document")?;
+        Ok(Member {
+            account: member.get_str("account")?.parse()?,
+            joined_at: timestamp(member, "joinedAt")?,
+            joined_after: number(member, "joinedAfter")?,
+            read: number(member, "read")?,
+        })
+    });
+    Ok(Room {
+        id: document.get_str("_id")?.to_owned(),
+        name: RoomName::stored(document.get_str("name")?.to_owned()),
+        creator: document.get_str("creator")?.parse()?,
+        created_at: timestamp(document, "createdAt")?,
+        members: members.collect::<anyhow::Result<_>>()?,
+        last_number,
+    })
+}
+
+/// A server may store the greater of two numbers in the width of either.
+fn number(document: &Document, field: &str) -> anyhow::Result<i64> {
+    match document.get(field) {
+        Some(Bson::Int64(number)) => Ok(*number),
+        Some(Bson::Int32(number)) => Ok((*number).into()),
+        _ => anyhow::bail!("{field} is no number"),
+    }
+}
+
+fn message_of(document: &Document) -> Result<RoomMessage, StoreError> {
+    let read = || -> anyhow::Result<RoomMessage> {
+        let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
+        Ok(RoomMessage {
+            id: MessageId::stored(text("_id")?),
+            room: text("room")?,
+            sender: Party {
+                account: text("senderAccount")?.parse()?,
+                nickname: text("sender")?,
+            },
+            date: MessageDate::try_from(document.get_i64("date")?)?,
+            text: MessageText::stored(text("text")?),
+            number: number(document, NUMBER)?,
+            stored_at: timestamp(document, "storedAt")?,
+            reply_to: document
+                .get_str("replyTo")
+                .ok()
+                .map(|id| MessageId::stored(id.to_owned())),
+        })
+    };
+    read()
+        .context("a message of a room in the database is not one")
+        .map_err(StoreError::Corrupt)
+}

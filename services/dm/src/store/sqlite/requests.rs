@@ -1,0 +1,257 @@
+//! Requests.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::Outgoing;
+use sosohappy_store::sqlite::enqueue;
+use sosohappy_store::{StoreError, retrying};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::stream::add_frame;
+use super::{SqliteStore, account_of, begin_conversation, stored_of, timestamp};
+use crate::domain::{ConversationId, Decision, Erasure, Party, Position, Request, RequestState, Stored};
+use crate::store::Requests;
+
+/// The columns of [`request_of`].
+macro_rules! columns {
+    () => {
+        "id, asker, receiver, asker_nickname, receiver_nickname, introduction, state, asked_at, decided_at, is_completing"
+    };
+}
+
+/// Behind every id.
+const END: &str = "~";
+
+#[async_trait]
+impl Requests for SqliteStore {
+    async fn request(&self, conversation: &ConversationId) -> Result<Option<Request>, StoreError> {
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM message_request WHERE conversation = ?"
+        ))
+        .bind(conversation.as_str())
+        .fetch_optional(self.database.reader())
+        .await?;
+        row.as_ref().map(request_of).transpose()
+    }
+
+    async fn request_with_id(&self, id: &str) -> Result<Option<Request>, StoreError> {
+        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM message_request WHERE id = ?"))
+            .bind(id)
+            .fetch_optional(self.database.reader())
+            .await?;
+        row.as_ref().map(request_of).transpose()
+    }
+
+    async fn requests_to(
+        &self,
+        receiver: &Account,
+        before: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<Request>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM message_request WHERE receiver = ? AND state = 'pending' AND id < ? ORDER BY id DESC LIMIT ?"
+        ))
+        .bind(receiver.as_str())
+        .bind(before.map_or(END, Position::as_str))
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(request_of).collect()
+    }
+
+    async fn pending_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM message_request WHERE state = 'pending' ORDER BY id LIMIT ?"
+        ))
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(request_of).collect()
+    }
+
+    async fn completing_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM message_request WHERE is_completing = 1 ORDER BY decided_at LIMIT ?"
+        ))
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(request_of).collect()
+    }
+
+    async fn ask(&self, request: &Request) -> Result<bool, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let added = sqlx::query(
+                "INSERT INTO message_request (conversation, id, asker, receiver, asker_nickname, receiver_nickname, state, asked_at) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation) DO NOTHING",
+            )
+            .bind(request.conversation().as_str())
+            .bind(&request.id)
+            .bind(request.asker.account.as_str())
+            .bind(request.receiver.account.as_str())
+            .bind(&request.asker.nickname)
+            .bind(&request.receiver.nickname)
+            .bind(request.state.name())
+            .bind(request.asked_at.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(added.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn decide(&self, decision: &Decision, events: &[Outgoing]) -> Result<bool, StoreError> {
+        let (state, former) = if decision.accepted {
+            (RequestState::Accepted, [RequestState::Pending, RequestState::Refused])
+        } else {
+            (RequestState::Refused, [RequestState::Pending, RequestState::Pending])
+        };
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let decided = sqlx::query(
+                "UPDATE message_request SET state = ?, decided_at = ?, is_completing = 1 \
+                 WHERE conversation = ? AND state IN (?, ?)",
+            )
+            .bind(state.name())
+            .bind(decision.at.as_millisecond())
+            .bind(decision.conversation.as_str())
+            .bind(former[0].name())
+            .bind(former[1].name())
+            .execute(&mut *tx)
+            .await?;
+            if decided.rows_affected() == 0 {
+                return Ok(false);
+            }
+            for event in events {
+                enqueue(&mut tx, event, decision.at).await?;
+            }
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn repeat_events(&self, _request: &Request, _events: &[Outgoing]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn held(&self, conversation: &ConversationId, limit: u32) -> Result<Vec<Stored>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            stored_columns!(),
+            " FROM message WHERE conversation = ? AND held IS NOT NULL ORDER BY position LIMIT ?"
+        ))
+        .bind(conversation.as_str())
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(stored_of).collect()
+    }
+
+    async fn release(
+        &self,
+        held: &Stored,
+        push_due: Option<Timestamp>,
+        event: &Outgoing,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let message = &held.message;
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            // A message that was retracted while it waited has no text to be read or pushed.
+            let released = sqlx::query(
+                "UPDATE message SET held = NULL, unread = CASE WHEN retracted_at IS NULL THEN 1 END, \
+                 push_due_at = CASE WHEN retracted_at IS NULL THEN ? END WHERE id = ? AND held IS NOT NULL",
+            )
+            .bind(push_due.map(Timestamp::as_millisecond))
+            .bind(message.id.as_str())
+            .execute(&mut *tx)
+            .await?;
+            if released.rows_affected() > 0 {
+                begin_conversation(&mut tx, &message.receiver.account, &message.conversation()).await?;
+                add_frame(&mut tx, &message.receiver.account, &message.id, 0, self.frames).await?;
+                enqueue(&mut tx, event, now).await?;
+            }
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn completed(&self, conversation: &ConversationId) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("UPDATE message_request SET is_completing = 0 WHERE conversation = ?")
+                .bind(conversation.as_str())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn set_introduction(
+        &self,
+        conversation: &ConversationId,
+        nickname: &str,
+        introduction: Option<&str>,
+    ) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("UPDATE message_request SET asker_nickname = ?, introduction = ? WHERE conversation = ?")
+                .bind(nickname)
+                .bind(introduction)
+                .bind(conversation.as_str())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+}
+
+impl SqliteStore {
+    /// Deletes the requests that an account made or received up to the resignation.
+    pub(super) async fn forget_requests(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query("DELETE FROM message_request WHERE (asker = ?1 OR receiver = ?1) AND asked_at <= ?2")
+            .bind(erasure.account.as_str())
+            .bind(erasure.until.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+fn request_of(row: &SqliteRow) -> Result<Request, StoreError> {
+    let party = |account: &str, nickname: &str| -> Result<Party, StoreError> {
+        Ok(Party {
+            account: account_of(row, account)?,
+            nickname: row.try_get(nickname)?,
+        })
+    };
+    let decided_at: Option<i64> = row.try_get("decided_at")?;
+    Ok(Request {
+        id: row.try_get("id")?,
+        asker: party("asker", "asker_nickname")?,
+        receiver: party("receiver", "receiver_nickname")?,
+        introduction: row.try_get("introduction")?,
+        state: RequestState::named(row.try_get("state")?)
+            .ok_or_else(|| StoreError::corrupt("a request in the database is of no known state"))?,
+        asked_at: timestamp(row.try_get("asked_at")?)?,
+        decided_at: decided_at.map(timestamp).transpose()?,
+        is_completing: row.try_get("is_completing")?,
+    })
+}

@@ -1,0 +1,446 @@
+//! Rooms.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_events::Outgoing;
+use sosohappy_store::sqlite::{Engine, Tx, enqueue};
+use sosohappy_store::{StoreError, retrying};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _};
+
+use super::stream::add_frame;
+use super::{BATCH, SqliteStore, account_of, timestamp};
+use crate::domain::{
+    ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewRoomMessage, Party,
+    Room, RoomMessage, RoomName,
+};
+use crate::store::{JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
+
+/// The columns of [`message_of`].
+macro_rules! columns {
+    () => {
+        "id, room, sender, sender_nickname, date, text, number, stored_at, reply_to"
+    };
+}
+
+#[async_trait]
+impl Rooms for SqliteStore {
+    async fn create_room(&self, room: &Room, authorized_at: Timestamp) -> Result<RoomOutcome, WriteError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            self.still_here(&mut tx, &room.creator, &room.creator, authorized_at)
+                .await?;
+            if rooms_of(&mut tx, &room.creator).await? >= i64::from(MOST_ROOMS) {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(RoomOutcome::TooMany);
+            }
+            sqlx::query("INSERT INTO room (id, name, creator, created_at) VALUES (?, ?, ?, ?)")
+                .bind(&room.id)
+                .bind(room.name.as_str())
+                .bind(room.creator.as_str())
+                .bind(room.created_at.as_millisecond())
+                .execute(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
+            for member in &room.members {
+                join(&mut tx, &room.id, member).await?;
+            }
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(RoomOutcome::Created)
+        })
+        .await
+    }
+
+    async fn room(&self, id: &str) -> Result<Option<Room>, StoreError> {
+        let rooms = self.rooms_with(&[id.to_owned()]).await?;
+        Ok(rooms.into_iter().next())
+    }
+
+    async fn rooms_of(&self, account: &Account) -> Result<Vec<Room>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar("SELECT room FROM room_member WHERE account = ? LIMIT ?")
+            .bind(account.as_str())
+            .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+            .fetch_all(self.database.reader())
+            .await?;
+        self.rooms_with(&ids).await
+    }
+
+    async fn join_room(&self, id: &str, account: &Account, at: Timestamp) -> Result<JoinOutcome, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let last: Option<i64> = sqlx::query_scalar("SELECT last_number FROM room WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&mut *tx)
+                .await?;
+            let Some(last) = last else {
+                return Ok(JoinOutcome::NoRoom);
+            };
+            let members: Vec<String> = sqlx::query_scalar("SELECT account FROM room_member WHERE room = ?")
+                .bind(id)
+                .fetch_all(&mut *tx)
+                .await?;
+            if members.iter().any(|member| member == account.as_str()) {
+                return Ok(JoinOutcome::Already);
+            }
+            if members.len() >= MOST_MEMBERS || rooms_of(&mut tx, account).await? >= i64::from(MOST_ROOMS) {
+                return Ok(JoinOutcome::Full);
+            }
+            let member = Member {
+                account: account.clone(),
+                joined_at: at,
+                joined_after: last,
+                read: last,
+            };
+            join(&mut tx, id, &member).await?;
+            tx.commit().await?;
+            Ok(JoinOutcome::Joined)
+        })
+        .await
+    }
+
+    async fn leave_room(&self, id: &str, account: &Account) -> Result<bool, StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let left = sqlx::query("DELETE FROM room_member WHERE room = ? AND account = ?")
+                .bind(id)
+                .bind(account.as_str())
+                .execute(&mut *tx)
+                .await?;
+            delete_if_empty(&mut tx, id).await?;
+            tx.commit().await?;
+            Ok(left.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn post(&self, new: &NewRoomMessage, event: &Outgoing) -> Result<Posted, WriteError> {
+        let message = &new.message;
+        let sender = &message.sender.account;
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            self.still_here(&mut tx, sender, sender, new.authorized_at).await?;
+            forget_older(&mut tx, &new.client_key, message.stored_at).await?;
+            let known: Option<i64> = sqlx::query_scalar("SELECT 1 FROM room_message WHERE client_key = ?")
+                .bind(new.client_key.as_str())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
+            if known.is_some() {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(Posted::Repeated);
+            }
+            let number: Option<i64> = sqlx::query_scalar(
+                "UPDATE room SET last_number = last_number + 1 WHERE id = ?1 \
+                 AND EXISTS (SELECT 1 FROM room_member WHERE room = ?1 AND account = ?2) RETURNING last_number",
+            )
+            .bind(&message.room)
+            .bind(sender.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(StoreError::from)?;
+            let Some(number) = number else {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(Posted::NoMember);
+            };
+            insert(&mut tx, new, number).await?;
+            let members: Vec<String> = sqlx::query_scalar("SELECT account FROM room_member WHERE room = ?")
+                .bind(&message.room)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
+            for member in &members {
+                let member: Account = member
+                    .parse()
+                    .context("an account in the database is not one")
+                    .map_err(StoreError::Corrupt)?;
+                add_frame(&mut tx, &member, &message.id, 0, self.frames).await?;
+            }
+            enqueue(&mut tx, event, message.stored_at).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(Posted::Stored)
+        })
+        .await
+    }
+
+    async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM room_message WHERE client_key = ? AND stored_at > ?"
+        ))
+        .bind(key.as_str())
+        .bind((now - ClientKey::WINDOW).as_millisecond())
+        .fetch_optional(self.database.reader())
+        .await?;
+        row.as_ref().map(message_of).transpose()
+    }
+
+    async fn room_message(&self, id: &MessageId) -> Result<Option<RoomMessage>, StoreError> {
+        Ok(self.room_messages(&[id.as_str().to_owned()]).await?.remove(id))
+    }
+
+    async fn room_page(
+        &self,
+        room: &str,
+        joined_after: i64,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<RoomMessage>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM room_message WHERE room = ? AND number > ? AND number < ? ORDER BY number DESC LIMIT ?"
+        ))
+        .bind(room)
+        .bind(joined_after)
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(message_of).collect()
+    }
+
+    async fn read_room(&self, room: &str, account: &Account, number: i64) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("UPDATE room_member SET read = MAX(read, ?) WHERE room = ? AND account = ?")
+                .bind(number)
+                .bind(room)
+                .bind(account.as_str())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn sent_in_rooms(
+        &self,
+        account: &Account,
+        after: &MessageId,
+        limit: u32,
+    ) -> Result<Vec<RoomMessage>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM room_message WHERE sender = ? AND id > ? ORDER BY id LIMIT ?"
+        ))
+        .bind(account.as_str())
+        .bind(after.as_str())
+        .bind(limit)
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter().map(message_of).collect()
+    }
+}
+
+impl SqliteStore {
+    async fn rooms_with(&self, ids: &[String]) -> Result<Vec<Room>, StoreError> {
+        let mut rooms = Vec::with_capacity(ids.len());
+        if ids.is_empty() {
+            return Ok(rooms);
+        }
+        let list = |query: &mut QueryBuilder<Engine>| {
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(id.clone());
+            }
+            query.push(")");
+        };
+        let mut query = QueryBuilder::<Engine>::new(
+            "SELECT room, account, joined_at, joined_after, read FROM room_member WHERE room IN (",
+        );
+        list(&mut query);
+        query.push(" ORDER BY joined_at, account");
+        let mut members: HashMap<String, Vec<Member>> = HashMap::new();
+        for row in query.build().fetch_all(self.database.reader()).await? {
+            let member = Member {
+                account: account_of(&row, "account")?,
+                joined_at: timestamp(row.try_get("joined_at")?)?,
+                joined_after: row.try_get("joined_after")?,
+                read: row.try_get("read")?,
+            };
+            members.entry(row.try_get("room")?).or_default().push(member);
+        }
+        let mut query =
+            QueryBuilder::<Engine>::new("SELECT id, name, creator, created_at, last_number FROM room WHERE id IN (");
+        list(&mut query);
+        query.push(" ORDER BY id");
+        for row in query.build().fetch_all(self.database.reader()).await? {
+            let id: String = row.try_get("id")?;
+            rooms.push(Room {
+                members: members.remove(&id).unwrap_or_default(),
+                id,
+                name: RoomName::stored(row.try_get("name")?),
+                creator: account_of(&row, "creator")?,
+                created_at: timestamp(row.try_get("created_at")?)?,
+                last_number: row.try_get("last_number")?,
+            });
+        }
+        Ok(rooms)
+    }
+
+    /// Of these messages those that are in rooms.
+    pub(super) async fn room_messages(&self, ids: &[String]) -> Result<HashMap<MessageId, RoomMessage>, StoreError> {
+        let mut messages = HashMap::new();
+        for ids in ids.chunks(BATCH) {
+            let mut query =
+                QueryBuilder::<Engine>::new(concat!("SELECT ", columns!(), " FROM room_message WHERE id IN ("));
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(id);
+            }
+            query.push(")");
+            for row in query.build().fetch_all(self.database.reader()).await? {
+                let message = message_of(&row)?;
+                messages.insert(message.id.clone(), message);
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Frees the keys of messages that are older than [`ClientKey::WINDOW`], some at a time. False when there are no more.
+    pub(super) async fn forget_room_keys(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.database.begin().await?;
+        let forgotten = sqlx::query(
+            "UPDATE room_message SET client_key = NULL WHERE id IN (SELECT id FROM room_message \
+             WHERE client_key IS NOT NULL AND stored_at <= ? LIMIT ?)",
+        )
+        .bind((now - ClientKey::WINDOW).as_millisecond())
+        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(forgotten.rows_affected() > 0)
+    }
+
+    /// Deletes what an account has in rooms up to the resignation, some at a time. False when there is no more.
+    pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<bool, StoreError> {
+        let (account, until) = (erasure.account.as_str(), erasure.until.as_millisecond());
+        let mut tx = self.database.begin().await?;
+        let left: Vec<String> =
+            sqlx::query_scalar("DELETE FROM room_member WHERE account = ? AND joined_at <= ? RETURNING room")
+                .bind(account)
+                .bind(until)
+                .fetch_all(&mut *tx)
+                .await?;
+        for room in &left {
+            delete_if_empty(&mut tx, room).await?;
+        }
+        let deleted = sqlx::query(
+            "DELETE FROM room_message WHERE id IN (SELECT id FROM room_message \
+             WHERE sender = ?1 AND (stored_at <= ?2 OR made_at <= ?2) LIMIT ?3)",
+        )
+        .bind(account)
+        .bind(until)
+        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(deleted.rows_affected() > 0)
+    }
+}
+
+/// Counts the rooms of an account.
+async fn rooms_of(tx: &mut Tx, account: &Account) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar("SELECT COUNT(*) FROM room_member WHERE account = ?")
+        .bind(account.as_str())
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(count)
+}
+
+async fn join(tx: &mut Tx, room: &str, member: &Member) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO room_member (room, account, joined_at, joined_after, read) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (room, account) DO NOTHING",
+    )
+    .bind(room)
+    .bind(member.account.as_str())
+    .bind(member.joined_at.as_millisecond())
+    .bind(member.joined_after)
+    .bind(member.read)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Deletes a room without a member, and its messages.
+async fn delete_if_empty(tx: &mut Tx, room: &str) -> Result<(), StoreError> {
+    let deleted = sqlx::query(
+        "DELETE FROM room WHERE id = ? AND NOT EXISTS (SELECT 1 FROM room_member WHERE room_member.room = room.id)",
+    )
+    .bind(room)
+    .execute(&mut **tx)
+    .await?;
+    if deleted.rows_affected() > 0 {
+        sqlx::query("DELETE FROM room_message WHERE room = ?")
+            .bind(room)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Tx, new: &NewRoomMessage, number: i64) -> Result<(), StoreError> {
+    let message = &new.message;
+    sqlx::query(
+        "INSERT INTO room_message (id, room, sender, sender_nickname, date, text, number, made_at, stored_at, client_key, reply_to) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(message.id.as_str())
+    .bind(&message.room)
+    .bind(message.sender.account.as_str())
+    .bind(&message.sender.nickname)
+    .bind(i64::from(message.date))
+    .bind(message.text.as_str())
+    .bind(number)
+    .bind(new.authorized_at.as_millisecond())
+    .bind(message.stored_at.as_millisecond())
+    .bind(new.client_key.as_str())
+    .bind(message.reply_to.as_ref().map(MessageId::as_str))
+    .execute(&mut **tx)
+    .await?;
+    // The sender has read it.
+    sqlx::query("UPDATE room_member SET read = ? WHERE room = ? AND account = ?")
+        .bind(number)
+        .bind(&message.room)
+        .bind(message.sender.account.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Frees a key whose message is too old to count.
+async fn forget_older(tx: &mut Tx, key: &ClientKey, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE room_message SET client_key = NULL WHERE client_key = ? AND stored_at <= ?")
+        .bind(key.as_str())
+        .bind((now - ClientKey::WINDOW).as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+fn message_of(row: &SqliteRow) -> Result<RoomMessage, StoreError> {
+    let date: i64 = row.try_get("date")?;
+    let reply_to: Option<String> = row.try_get("reply_to")?;
+    Ok(RoomMessage {
+        id: MessageId::stored(row.try_get("id")?),
+        room: row.try_get("room")?,
+        sender: Party {
+            account: account_of(row, "sender")?,
+            nickname: row.try_get("sender_nickname")?,
+        },
+        date: MessageDate::try_from(date)
+            .context("a date in the database is not one")
+            .map_err(StoreError::Corrupt)?,
+        text: MessageText::stored(row.try_get("text")?),
+        number: row.try_get("number")?,
+        stored_at: timestamp(row.try_get("stored_at")?)?,
+        reply_to: reply_to.map(MessageId::stored),
+    })
+}

@@ -1,0 +1,352 @@
+//! Messages that wait in requests, rooms, and the frames that are kept.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use sosohappy_events::{EventId, Outgoing};
+use sosohappy_testkit::{Bed, on_both_engines};
+
+use super::{Kept, account, at, frames};
+use crate::domain::{
+    ClientKey, ConversationId, Decision, Member, MessageDate, MessageText, NewMessage, NewRoomMessage, Party, Receipt,
+    Request, RequestState, Room, RoomMessage, RoomName,
+};
+use crate::receipts::read_event;
+use crate::store::{JoinOutcome, Posted, Range, RoomOutcome, WriteError};
+
+on_both_engines!(
+    messages_that_wait_are_released_once_in_order,
+    a_decision_is_made_once_and_its_events_are_stored_with_it,
+    a_resignation_takes_requests_of_both_sides,
+    messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
+    an_older_token_posts_nothing_after_a_resignation,
+    frames_beyond_those_that_are_kept_are_deleted,
+);
+
+fn party(name: &str) -> Party {
+    Party {
+        account: account(name),
+        nickname: name.to_owned(),
+    }
+}
+
+fn conversation() -> ConversationId {
+    ConversationId::between(&account("kim"), &account("lee"))
+}
+
+async fn ask(kept: &Kept, asked: i64) -> Request {
+    let request = Request {
+        id: kept.ids.next().to_string(),
+        asker: party("kim"),
+        receiver: party("lee"),
+        introduction: None,
+        state: RequestState::Pending,
+        asked_at: at(asked),
+        decided_at: None,
+        is_completing: false,
+    };
+    assert!(kept.store.ask(&request).await.unwrap());
+    assert!(!kept.store.ask(&request).await.unwrap(), "a conversation has one");
+    request
+}
+
+async fn wait(kept: &Kept, number: i64, stored: i64) -> NewMessage {
+    let mut message = kept.message("kim", "lee", number, stored);
+    message.is_held = true;
+    kept.keep_as(&mut message).await.unwrap();
+    message
+}
+
+/// Publishes what is in the outbox.
+async fn publish(kept: &Kept) -> Vec<Outgoing> {
+    let pending = kept.outbox.pending(1000).await.unwrap().pending;
+    let rows: Vec<String> = pending.iter().map(|pending| pending.row.clone()).collect();
+    kept.outbox.published(&rows).await.unwrap();
+    pending.into_iter().map(|pending| pending.record).collect()
+}
+
+async fn messages_that_wait_are_released_once_in_order(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    ask(&kept, 1).await;
+    for number in 0..3 {
+        wait(&kept, number, number + 1).await;
+    }
+    assert_eq!(frames(&kept, "kim").await.len(), 3);
+    assert_eq!(frames(&kept, "lee").await, []);
+    assert!(kept.newest("lee").await.is_empty());
+    assert_eq!(kept.newest("kim").await, ["kim lee 2"]);
+    assert_eq!(kept.conversation("lee", "kim", None, 20).await, [""; 0]);
+    assert_eq!(kept.conversation("kim", "lee", None, 20).await.len(), 3);
+    assert_eq!(kept.store.unread(&account("lee")).await.unwrap(), 0);
+    let event_of = |receipt: &Receipt| read_event(receipt, &kept.context);
+    let receipt = kept
+        .store
+        .read(&account("lee"), &account("kim"), None, at(5), &event_of)
+        .await
+        .unwrap();
+    assert_eq!(receipt, None, "nobody learns that it was read");
+    assert!(kept.store.own(&account("lee"), None, 10).await.unwrap().is_empty());
+
+    publish(&kept).await;
+    let held = kept.store.held(&conversation(), 10).await.unwrap();
+    assert_eq!(held.len(), 3);
+    for (number, message) in held.iter().enumerate() {
+        let event = kept.event(&kept.message("kim", "lee", 9, 9));
+        let release = || kept.store.release(message, None, &event, at(10));
+        let (one, other) = futures::join!(release(), release());
+        assert!(one.unwrap() && other.unwrap(), "the second changes nothing");
+        assert_eq!(publish(&kept).await.len(), 1, "message {number}");
+    }
+    assert!(kept.store.held(&conversation(), 10).await.unwrap().is_empty());
+    kept.store.settle(&conversation()).await.unwrap();
+    let texts = |frames: Vec<(i64, String)>| frames.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+    assert_eq!(
+        texts(frames(&kept, "lee").await),
+        ["kim lee 0", "kim lee 1", "kim lee 2"]
+    );
+    assert_eq!(frames(&kept, "kim").await.len(), 3, "the sender has them already");
+    assert_eq!(kept.newest("lee").await, ["kim lee 2"]);
+    assert_eq!(kept.store.unread(&account("lee")).await.unwrap(), 3);
+    assert_eq!(kept.store.own(&account("lee"), None, 10).await.unwrap().len(), 3);
+}
+
+async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let request = ask(&kept, 1).await;
+    let decide = async |accepted: bool, second: i64| {
+        let decision = Decision {
+            conversation: conversation(),
+            accepted,
+            at: at(second),
+        };
+        let event = kept.event(&kept.message("kim", "lee", second, second));
+        kept.store.decide(&decision, &[event]).await.unwrap()
+    };
+    let waiting = kept.store.requests_to(&account("lee"), None, 10).await.unwrap();
+    assert_eq!(waiting, [request.clone()]);
+    assert!(
+        kept.store
+            .requests_to(&account("kim"), None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(decide(false, 2).await);
+    assert!(!decide(false, 3).await, "it is refused already");
+    assert!(decide(true, 4).await, "one that was refused may be accepted");
+    assert!(!decide(true, 5).await);
+    assert!(!decide(false, 6).await, "one that was accepted may not be refused");
+    assert_eq!(publish(&kept).await.len(), 2);
+    assert!(
+        kept.store
+            .requests_to(&account("lee"), None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(kept.store.pending_requests(10).await.unwrap().is_empty());
+    let completing = kept.store.completing_requests(10).await.unwrap();
+    assert_eq!(completing.len(), 1);
+    assert_eq!(
+        (completing[0].state, completing[0].decided_at),
+        (RequestState::Accepted, Some(at(4)))
+    );
+    let event = kept.event(&kept.message("kim", "lee", 4, 4));
+    kept.store.repeat_events(&completing[0], &[event]).await.unwrap();
+    assert_eq!(publish(&kept).await.len(), 0, "they were stored");
+    kept.store.completed(&conversation()).await.unwrap();
+    assert!(kept.store.completing_requests(10).await.unwrap().is_empty());
+    kept.store
+        .set_introduction(&conversation(), "sun", Some("hello"))
+        .await
+        .unwrap();
+    let found = kept.store.request_with_id(&request.id).await.unwrap().unwrap();
+    assert_eq!(
+        (found.asker.nickname.as_str(), found.introduction.as_deref()),
+        ("sun", Some("hello"))
+    );
+}
+
+async fn a_resignation_takes_requests_of_both_sides(bed: Bed) {
+    for name in ["kim", "lee"] {
+        let kept = Kept::open(&bed).await;
+        ask(&kept, 1).await;
+        wait(&kept, 0, 2).await;
+        kept.erase(name, 20, EventId::new(&kept.context)).await;
+        assert_eq!(kept.store.request(&conversation()).await.unwrap(), None, "{name}");
+        assert!(kept.store.held(&conversation(), 10).await.unwrap().is_empty(), "{name}");
+        let any = Range::default();
+        let left = kept
+            .store
+            .newest_within(&conversation(), &account("kim"), &any, 10)
+            .await
+            .unwrap();
+        assert_eq!(left, [], "{name}");
+        // Both sign up again.
+        for (name, second) in [("kim", 21), ("lee", 22)] {
+            kept.directory
+                .set_nickname(&account(name), Some(name), at(second))
+                .await
+                .unwrap();
+        }
+        kept.store.sweep(at(21), at(0)).await.unwrap();
+    }
+}
+
+async fn room(kept: &Kept, names: &[&str]) -> Room {
+    let members = names.iter().map(|name| Member {
+        account: account(name),
+        joined_at: at(1),
+        joined_after: 0,
+        read: 0,
+    });
+    let room = Room {
+        id: kept.ids.next().to_string(),
+        name: RoomName::new("우리반").unwrap(),
+        creator: account(names[0]),
+        created_at: at(1),
+        members: members.collect(),
+        last_number: 0,
+    };
+    let outcome = kept.store.create_room(&room, at(1)).await.unwrap();
+    assert_eq!(outcome, RoomOutcome::Created);
+    room
+}
+
+fn post(kept: &Kept, room: &Room, from: &str, text: &str, authorized_at: Timestamp) -> NewRoomMessage {
+    NewRoomMessage {
+        message: RoomMessage {
+            id: kept.ids.next(),
+            room: room.id.clone(),
+            sender: party(from),
+            date: MessageDate::at(at(1)),
+            text: MessageText::stored(text.to_owned()),
+            number: 0,
+            stored_at: at(2),
+            reply_to: None,
+        },
+        client_key: ClientKey::of(&account(from), text),
+        authorized_at,
+    }
+}
+
+async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
+    let replicas = [Kept::open(&bed).await, Kept::open(&bed).await];
+    let kept = &replicas[0];
+    let room = room(kept, &["kim", "lee", "park"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let messages: Vec<_> = (0..30)
+        .map(|number| {
+            let from = ["kim", "lee", "park"][number % 3];
+            (number % 2, post(kept, &room, from, &format!("text {number}"), at(1)))
+        })
+        .collect();
+    let posted = join_all(
+        messages
+            .iter()
+            .map(|(at, message)| replicas[*at].store.post(message, &event)),
+    )
+    .await;
+    assert!(
+        posted.iter().all(|posted| matches!(posted, Ok(Posted::Stored))),
+        "{posted:?}"
+    );
+    let again = post(kept, &room, "kim", "text 0", at(1));
+    assert_eq!(kept.store.post(&again, &event).await.unwrap(), Posted::Repeated);
+    let known = kept
+        .store
+        .room_message_with_key(&again.client_key, at(3))
+        .await
+        .unwrap();
+    assert_eq!(known.map(|known| known.id), Some(messages[0].1.message.id.clone()));
+    let stranger = post(kept, &room, "choi", "hello", at(1));
+    assert_eq!(kept.store.post(&stranger, &event).await.unwrap(), Posted::NoMember);
+
+    let page = kept.store.room_page(&room.id, 0, None, 100).await.unwrap();
+    let numbers: Vec<_> = page.iter().map(|message| message.number).collect();
+    assert_eq!(numbers, (1..=30).rev().collect::<Vec<_>>());
+    let page = kept.store.room_page(&room.id, 10, Some(15), 3).await.unwrap();
+    let numbers: Vec<_> = page.iter().map(|message| message.number).collect();
+    assert_eq!(numbers, [14, 13, 12]);
+    for name in ["kim", "lee", "park"] {
+        let found = kept.store.frames_after(&account(name), 0, 100).await.unwrap();
+        let numbers: Vec<_> = found
+            .content
+            .iter()
+            .map(|framed| match &framed.content {
+                crate::store::FrameContent::RoomMessage(message) => (framed.seq, message.number),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            numbers,
+            (1..=30).map(|number| (number, number)).collect::<Vec<_>>(),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        kept.store.join_room(&room.id, &account("choi"), at(3)).await.unwrap(),
+        JoinOutcome::Joined
+    );
+    assert_eq!(
+        kept.store.join_room(&room.id, &account("choi"), at(3)).await.unwrap(),
+        JoinOutcome::Already
+    );
+    assert_eq!(
+        kept.store.join_room("nowhere", &account("choi"), at(3)).await.unwrap(),
+        JoinOutcome::NoRoom
+    );
+    let found = kept.store.room(&room.id).await.unwrap().unwrap();
+    let choi = found.member(&account("choi")).unwrap();
+    assert_eq!((choi.joined_after, found.unread(choi)), (30, 0));
+    for number in 0..96 {
+        let joined = kept
+            .store
+            .join_room(&room.id, &account(&format!("p{number}")), at(4))
+            .await
+            .unwrap();
+        assert_eq!(joined, JoinOutcome::Joined);
+    }
+    assert_eq!(
+        kept.store.join_room(&room.id, &account("late"), at(4)).await.unwrap(),
+        JoinOutcome::Full
+    );
+}
+
+async fn an_older_token_posts_nothing_after_a_resignation(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    for name in ["kim", "lee"] {
+        let message = post(&kept, &room, name, name, at(1));
+        assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    }
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    let refused = kept
+        .store
+        .post(&post(&kept, &room, "kim", "late", at(20)), &event)
+        .await;
+    assert!(matches!(refused, Err(WriteError::Resigned)), "{refused:?}");
+    let found = kept.store.room(&room.id).await.unwrap().unwrap();
+    assert_eq!(found.owner(), Some(&account("lee")));
+    let left = kept.store.room_page(&room.id, 0, None, 10).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(kept.store.leave_room(&room.id, &account("lee")).await.unwrap());
+    assert!(!kept.store.leave_room(&room.id, &account("lee")).await.unwrap());
+    assert_eq!(kept.store.room(&room.id).await.unwrap(), None);
+    assert!(kept.store.room_page(&room.id, 0, None, 10).await.unwrap().is_empty());
+}
+
+async fn frames_beyond_those_that_are_kept_are_deleted(bed: Bed) {
+    let kept = Kept::open_with(&bed, &[("history.frames", "1")]).await;
+    for number in 0..1250 {
+        kept.say("kim", "lee", number, 1).await;
+        if number % 100 == 0 {
+            kept.store.kept(&account("kim")).await.unwrap();
+        }
+    }
+    // As many as a client may have missed are kept, whatever the setting says.
+    let (oldest, newest) = kept.store.kept(&account("kim")).await.unwrap().unwrap();
+    assert_eq!((oldest, newest), (101, 1250));
+    let found = kept.store.frames_after(&account("kim"), 0, 10).await.unwrap();
+    assert_eq!(found.content.first().map(|framed| framed.seq), Some(101));
+}

@@ -1,0 +1,291 @@
+//! Requests: the first messages between two people who do not follow each other wait.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sosohappy_bus::Start;
+use sosohappy_events::types::{DirectMessageSent, NoticeRaised, Relation, RelationChanged};
+use sosohappy_events::{Envelope, Topic};
+use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
+
+use super::stream::{frame, open, seq, typed};
+use super::{DATE, Dm, message, two};
+
+on_both_engines!(
+    messages_wait_until_the_request_is_accepted,
+    a_refused_request_ends_the_conversation_until_the_receiver_writes,
+    friends_and_earlier_conversations_need_no_request,
+    an_answer_accepts_the_request_in_order,
+    a_request_shows_the_asker_as_last_known_while_auth_is_away,
+    requests_are_off_by_default_and_switched_off_they_are_accepted,
+);
+
+const ON: (&str, &str) = ("messages.requests", "true");
+
+async fn requests(dm: &Dm, who: &Person) -> Vec<Value> {
+    let (status, body) = dm.get(who, "findRequest").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    body["content"].as_array().unwrap().clone()
+}
+
+async fn decide(dm: &Dm, who: &Person, call: &str, id: &Value) -> (StatusCode, Value) {
+    dm.post(who, call, &[("id", id.as_str().unwrap())]).await
+}
+
+/// Returns the text of the next notice of an account with the topic `request`.
+async fn notice(bed: &Bed, who: &Person) -> Value {
+    let mut notices = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+    loop {
+        let record = tokio::time::timeout(PATIENCE, notices.next()).await;
+        let record = record.expect("a notice comes").expect("the bus reads");
+        let notice = Envelope::<NoticeRaised>::decode(&record).unwrap().event;
+        if notice.receiver == who.account && notice.topic == "request" {
+            return notice.data;
+        }
+    }
+}
+
+async fn messages_wait_until_the_request_is_accepted(bed: Bed) {
+    let (here, there) = (Dm::start_with(&bed, &[ON]).await, Dm::start_with(&bed, &[ON]).await);
+    let (kim, lee) = two(&bed).await;
+    let mut published = bed.bus.read(&[Topic::DirectMessage], Start::Earliest).await.unwrap();
+    let (mut from, mut own) = (open(&here, &kim, "").await, open(&there, &kim, "").await);
+    let mut own_old = there.connect(&kim).await;
+    let (mut to, mut old) = (open(&there, &lee, "").await, there.connect(&lee).await);
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        from.send(typed(&format!("c{number}"), "lee", &format!("text {number}")))
+            .await;
+        let accepted = frame(&mut from, "accepted").await;
+        assert_eq!(accepted["data"]["seq"], number, "{accepted}");
+        ids.push(accepted["data"]["messageId"].clone());
+        let sent = frame(&mut own, "message").await;
+        assert_eq!(sent["id"], ids[ids.len() - 1], "the sender's other devices have it");
+        assert_eq!(own_old.json().await["text"], format!("text {number}"));
+    }
+    let told = frame(&mut to, "request").await;
+    assert_eq!(
+        (&told["data"]["state"], &told["data"]["sender"]),
+        (&json!("asked"), &json!("kim"))
+    );
+
+    // Nothing shows them to the receiver, and nothing is pushed.
+    assert!(old.silent_for(Duration::from_millis(300)).await);
+    assert_eq!(there.history(&lee, "kim").await, json!([]));
+    assert_eq!(there.newest(&lee).await, json!([]));
+    let (_, unread) = there.get(&lee, "unreadCount").await;
+    assert_eq!(unread["count"], 0);
+    let (_, found) = there.get(&lee, "searchMessages?text=text").await;
+    assert_eq!(found["content"], json!([]));
+    let (status, _) = there.post(&lee, "markRead", &[("receiver", "kim")]).await;
+    assert_eq!(status, StatusCode::OK);
+    let reaction = [("id", ids[0].as_str().unwrap()), ("reaction", "🩷")];
+    assert_eq!(
+        there.post(&lee, "reactMessage", &reaction).await.0,
+        StatusCode::NOT_FOUND
+    );
+    let (_, mine) = here.get(&kim, "myMessages").await;
+    let stages: Vec<_> = mine["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["state"].clone())
+        .collect();
+    assert_eq!(stages, [json!("stored"), json!("stored"), json!("stored")]);
+    assert_eq!(here.history(&kim, "lee").await.as_array().map(Vec::len), Some(3));
+
+    let found = requests(&there, &lee).await;
+    assert_eq!(found.len(), 1, "one request of three messages");
+    let asker = &found[0]["asker"];
+    assert_eq!((&asker["nickname"], &asker["isLive"]), (&json!("kim"), &json!(true)));
+    assert_eq!(asker["introduction"], "kim입니다");
+    assert_eq!(found[0]["message"]["text"], "text 3");
+    assert!(requests(&there, &kim).await.is_empty(), "nobody else sees it");
+    let (status, _) = decide(&here, &kim, "acceptRequest", &found[0]["id"]).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "only the receiver decides");
+
+    let (status, body) = decide(&here, &lee, "acceptRequest", &found[0]["id"]).await;
+    assert_eq!(
+        (status, &body["state"], &body["changed"]),
+        (StatusCode::OK, &json!("accepted"), &json!(true))
+    );
+    for (number, id) in (1..).zip(&ids) {
+        let shown = frame(&mut to, "message").await;
+        assert_eq!(
+            (&shown["id"], seq(&shown), &shown["data"]["number"]),
+            (id, number, &json!(number))
+        );
+        assert_eq!(old.json().await["text"], format!("text {number}"));
+        let record = tokio::time::timeout(PATIENCE, published.next()).await.unwrap().unwrap();
+        let event = Envelope::<DirectMessageSent>::decode(&record).unwrap().event;
+        assert_eq!((event.message_id.as_deref(), event.released), (id.as_str(), true));
+    }
+    let data = notice(&bed, &kim).await;
+    assert_eq!((&data["state"], &data["nickname"]), (&json!("accepted"), &json!("lee")));
+    let told = frame(&mut from, "request").await;
+    assert_eq!(told["data"]["state"], "accepted");
+    let (_, again) = decide(&there, &lee, "acceptRequest", &found[0]["id"]).await;
+    assert_eq!(again["changed"], false);
+    assert!(requests(&there, &lee).await.is_empty());
+    assert_eq!(
+        decide(&there, &lee, "refuseRequest", &found[0]["id"]).await.0,
+        StatusCode::CONFLICT
+    );
+    let (_, unread) = there.get(&lee, "unreadCount").await;
+    assert_eq!(unread["count"], 3);
+
+    // The next one does not wait; the sender's old socket has seen each once.
+    from.send(typed("c4", "lee", "text 4")).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["number"], 4);
+    assert_eq!(own_old.json().await["text"], "text 4");
+    assert_eq!(old.json().await["text"], "text 4");
+    assert_eq!(there.history(&lee, "kim").await.as_array().map(Vec::len), Some(4));
+}
+
+async fn a_refused_request_ends_the_conversation_until_the_receiver_writes(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[ON]).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (open(&dm, &kim, "").await, open(&dm, &lee, "").await);
+    from.send(typed("1", "lee", "hello")).await;
+    frame(&mut from, "accepted").await;
+    let found = requests(&dm, &lee).await;
+    let (status, body) = decide(&dm, &lee, "refuseRequest", &found[0]["id"]).await;
+    assert_eq!((status, &body["state"]), (StatusCode::OK, &json!("refused")));
+    assert_eq!(notice(&bed, &kim).await["state"], "refused");
+    assert!(requests(&dm, &lee).await.is_empty());
+    from.send(typed("2", "lee", "please")).await;
+    assert_eq!(frame(&mut from, "rejected").await["data"]["code"], "not-delivered");
+    assert_eq!(dm.history(&lee, "kim").await, json!([]));
+    assert_eq!(dm.history(&kim, "lee").await.as_array().map(Vec::len), Some(1));
+
+    to.send(typed("3", "kim", "hello after all")).await;
+    frame(&mut to, "accepted").await;
+    let texts: Vec<_> = [frame(&mut to, "message").await, frame(&mut to, "message").await]
+        .iter()
+        .map(|frame| frame["data"]["text"].clone())
+        .collect();
+    assert_eq!(texts, ["hello", "hello after all"]);
+    from.send(typed("4", "lee", "welcome")).await;
+    assert_eq!(frame(&mut from, "accepted").await["id"], "4");
+}
+
+async fn friends_and_earlier_conversations_need_no_request(bed: Bed) {
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let dm = Dm::start(&bed).await;
+    let mut from = open(&dm, &kim, "").await;
+    from.send(typed("1", "park", "before requests")).await;
+    frame(&mut from, "accepted").await;
+    dm.running.stop().await;
+
+    let dm = Dm::start_with(&bed, &[ON]).await;
+    for (account, other) in [(&kim, &lee), (&lee, &kim)] {
+        bed.publish(RelationChanged {
+            relation: Relation::Follow,
+            account: account.account.clone(),
+            other: other.account.clone(),
+        })
+        .await;
+    }
+    let mut from = open(&dm, &kim, "").await;
+    let mut to = open(&dm, &park, "").await;
+    from.send(typed("2", "park", "with requests")).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["number"], 2);
+    // What was asked before the friendship is known is accepted by it.
+    let mut to = open(&dm, &lee, "&since=0").await;
+    let mut number = 0;
+    eventually("the friendship is known", async || {
+        number += 1;
+        from.send(typed(&format!("f{number}"), "lee", &format!("text {number}")))
+            .await;
+        loop {
+            match from.json().await["topic"].as_str() {
+                Some("accepted") => break,
+                Some("rejected") => return None,
+                _ => {}
+            }
+        }
+        requests(&dm, &lee).await.is_empty().then_some(())
+    })
+    .await;
+    let first = frame(&mut to, "message").await;
+    assert_eq!((&first["data"]["text"], seq(&first)), (&json!("text 1"), 1));
+}
+
+async fn an_answer_accepts_the_request_in_order(bed: Bed) {
+    let (here, there) = (Dm::start_with(&bed, &[ON]).await, Dm::start_with(&bed, &[ON]).await);
+    let (kim, lee) = two(&bed).await;
+    let mut from = here.connect(&kim).await;
+    for number in 0..5 {
+        from.send(message("kim", "lee", DATE + number, &format!("text {number}")).to_string())
+            .await;
+    }
+    eventually("the messages wait", async || {
+        (here.history(&kim, "lee").await.as_array()?.len() == 5).then_some(())
+    })
+    .await;
+    let mut to = open(&there, &lee, "").await;
+    to.send(typed("1", "kim", "answer")).await;
+    let mut texts = Vec::new();
+    while texts.len() < 6 {
+        let shown = frame(&mut to, "message").await;
+        assert_eq!(shown["data"]["number"].as_u64(), u64::try_from(texts.len() + 1).ok());
+        texts.push(shown["data"]["text"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(texts, ["text 0", "text 1", "text 2", "text 3", "text 4", "answer"]);
+    assert_eq!(
+        from.json().await["text"],
+        "answer",
+        "its own messages are not shown to the sender again"
+    );
+}
+
+async fn a_request_shows_the_asker_as_last_known_while_auth_is_away(bed: Bed) {
+    let settings = [ON];
+    let dm = Dm::start_with(&bed, &settings).await;
+    let (kim, lee) = two(&bed).await;
+    let mut from = open(&dm, &kim, "").await;
+    from.send(typed("1", "lee", "hello")).await;
+    frame(&mut from, "accepted").await;
+    assert_eq!(requests(&dm, &lee).await[0]["asker"]["isLive"], true);
+    dm.running.stop().await;
+    // Nothing listens there.
+    let away = [ON, ("access.auth-url", "http://127.0.0.1:9")];
+    let dm = Dm::start_with(&bed, &away).await;
+    let asker = eventually("the token is known", async || {
+        let (status, body) = dm.get(&lee, "findRequest").await;
+        (status == StatusCode::OK).then(|| body["content"][0]["asker"].clone())
+    })
+    .await;
+    assert_eq!(
+        asker,
+        json!({ "nickname": "kim", "introduction": "kim입니다", "isLive": false })
+    );
+}
+
+async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[ON]).await;
+    let (kim, lee) = two(&bed).await;
+    let mut from = open(&dm, &kim, "").await;
+    from.send(typed("1", "lee", "hello")).await;
+    frame(&mut from, "accepted").await;
+    for number in 0..20 {
+        from.send(typed(&format!("m{number}"), "lee", "more")).await;
+    }
+    let refused = frame(&mut from, "rejected").await;
+    assert_eq!(
+        (&refused["id"], &refused["data"]["code"]),
+        (&json!("m19"), &json!("request-pending"))
+    );
+    dm.running.stop().await;
+    let dm = Dm::start(&bed).await;
+    let mut to = open(&dm, &lee, "&since=0").await;
+    for number in 1..=20 {
+        assert_eq!(frame(&mut to, "message").await["data"]["number"], number);
+    }
+    let park = bed.person("park@example.com+google", "park").await;
+    let mut from = open(&dm, &park, "").await;
+    from.send(typed("1", "lee", "a stranger")).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "a stranger");
+}

@@ -1,0 +1,304 @@
+//! Rooms of several people.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sosohappy_events::types::{AccountResigned, Relation, RelationChanged};
+use sosohappy_testkit::{Bed, Person, Socket, eventually, on_both_engines};
+
+use super::stream::{frame, open, seq, typed};
+use super::{Dm, two};
+
+on_both_engines!(
+    a_message_reaches_every_member_in_one_order,
+    a_member_sees_what_was_sent_since_joining,
+    people_in_a_block_do_not_see_each_others_messages,
+    a_room_has_an_owner_and_a_bound,
+    a_resignation_takes_a_person_out_of_rooms,
+);
+
+async fn three(bed: &Bed) -> [Person; 3] {
+    let (kim, lee) = two(bed).await;
+    [kim, lee, bed.person("park@example.com+google", "park").await]
+}
+
+async fn create(dm: &Dm, who: &Person, members: &str) -> Value {
+    let (status, body) = dm
+        .post(who, "createRoom", &[("name", "우리반"), ("members", members)])
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    body
+}
+
+fn to_room(id: &str, room: &Value, text: &str) -> String {
+    json!({ "topic": "message", "id": id, "data": { "roomId": room, "text": text } }).to_string()
+}
+
+async fn accepted(socket: &mut Socket) -> Value {
+    loop {
+        let answer = socket.json().await;
+        match answer["topic"].as_str() {
+            Some("accepted") => return answer,
+            Some("rejected" | "error") => panic!("not taken: {answer}"),
+            _ => {}
+        }
+    }
+}
+
+/// Returns the next message that fulfils a condition: a sender's socket also has its own.
+async fn shown(socket: &mut Socket, is_it: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let shown = frame(socket, "message").await;
+        if is_it(&shown) {
+            return shown;
+        }
+    }
+}
+
+async fn texts(dm: &Dm, who: &Person, room: &Value) -> Vec<String> {
+    let (status, body) = dm
+        .get(who, &format!("findRoomMessage?roomId={}", room.as_str().unwrap()))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let messages = body["content"].as_array().unwrap();
+    messages
+        .iter()
+        .map(|it| it["text"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+async fn a_message_reaches_every_member_in_one_order(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let [kim, lee, park] = three(&bed).await;
+    let mut sockets = [
+        open(&here, &kim, "").await,
+        open(&there, &lee, "").await,
+        open(&there, &park, "").await,
+    ];
+    let mut old = here.connect(&lee).await;
+    let created = create(&here, &kim, "lee,park").await;
+    assert_eq!(
+        (&created["owner"], &created["members"]),
+        (&json!("kim"), &json!(["kim", "lee", "park"]))
+    );
+    let room = created["roomId"].clone();
+    for socket in &mut sockets {
+        let told = frame(socket, "room").await;
+        assert_eq!(
+            (&told["data"]["roomId"], &told["data"]["change"]),
+            (&room, &json!("created"))
+        );
+    }
+    let mut first = None;
+    for (number, text) in ["one", "two", "three"].iter().enumerate() {
+        let sender = &mut sockets[number];
+        sender.send(to_room("1", &room, text)).await;
+        let answer = accepted(sender).await;
+        assert_eq!(answer["data"]["seq"], number + 1, "{answer}");
+        // The same id is the same message.
+        sender.send(to_room("1", &room, "another text")).await;
+        assert_eq!(accepted(sender).await["data"], answer["data"]);
+        let mut frames = Vec::new();
+        for (other, socket) in sockets.iter_mut().enumerate() {
+            if other != number {
+                frames.push(shown(socket, |frame| frame["id"] == answer["data"]["messageId"]).await);
+            }
+        }
+        assert_eq!(frames[0], frames[1]);
+        assert_eq!(seq(&frames[0]), i64::try_from(number + 1).unwrap());
+        let data = &frames[0]["data"];
+        assert_eq!(
+            (&data["roomId"], &data["text"], &data["number"]),
+            (&room, &json!(text), &json!(number + 1))
+        );
+        first.get_or_insert(answer["data"]["messageId"].clone());
+    }
+    let reply = json!({ "roomId": room, "text": "re", "replyTo": first });
+    let [from, to, _] = &mut sockets;
+    from.send(json!({ "topic": "message", "id": "2", "data": reply }).to_string())
+        .await;
+    let reply = shown(to, |frame| frame["data"]["text"] == "re").await;
+    assert_eq!((&reply["data"]["replyTo"], seq(&reply)), (&json!(first), 4));
+    assert!(
+        old.silent_for(Duration::from_millis(200)).await,
+        "the published app has no rooms"
+    );
+    assert_eq!(texts(&there, &park, &room).await, ["re", "three", "two", "one"]);
+
+    to.send(json!({ "topic": "typing", "data": { "roomId": room } }).to_string())
+        .await;
+    assert_eq!(
+        frame(from, "typing").await["data"],
+        json!({ "sender": "lee", "roomId": room })
+    );
+    let unread = async |who: &Person| here.get(who, "rooms").await.1[0]["unread"].clone();
+    assert_eq!((unread(&kim).await, unread(&lee).await), (json!(0), json!(2)));
+    to.send(json!({ "topic": "read", "seq": 3, "data": { "roomId": room } }).to_string())
+        .await;
+    eventually("the message is read", async || {
+        (unread(&lee).await == json!(1)).then_some(())
+    })
+    .await;
+    // A device that comes back has all of them.
+    let mut again = open(&here, &park, "&since=1").await;
+    for number in 2..=4 {
+        assert_eq!(seq(&frame(&mut again, "message").await), number);
+    }
+}
+
+async fn a_member_sees_what_was_sent_since_joining(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let [kim, lee, park] = three(&bed).await;
+    let mut from = open(&dm, &kim, "").await;
+    let room = create(&dm, &kim, "lee").await["roomId"].clone();
+    from.send(to_room("1", &room, "before")).await;
+    accepted(&mut from).await;
+    let path = format!("findRoomMessage?roomId={}", room.as_str().unwrap());
+    assert_eq!(dm.get(&park, &path).await.0, StatusCode::NOT_FOUND);
+    let invitation = [("roomId", room.as_str().unwrap()), ("member", "park")];
+    for changed in [true, false] {
+        let (status, body) = dm.post(&kim, "inviteRoom", &invitation).await;
+        assert_eq!(status, StatusCode::OK, "{changed} {body}");
+        assert_eq!(body["members"].as_array().map(Vec::len), Some(3));
+    }
+    from.send(to_room("2", &room, "after")).await;
+    accepted(&mut from).await;
+    assert_eq!(texts(&dm, &park, &room).await, ["after"]);
+    let mut to = open(&dm, &park, "&since=0").await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "after");
+
+    let left = [("roomId", room.as_str().unwrap())];
+    assert_eq!(dm.post(&park, "leaveRoom", &left).await.0, StatusCode::OK);
+    assert_eq!(dm.post(&park, "leaveRoom", &left).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(dm.get(&park, &path).await.0, StatusCode::NOT_FOUND);
+    to.send(to_room("3", &room, "from outside")).await;
+    assert_eq!(frame(&mut to, "rejected").await["data"]["code"], "room-unknown");
+    assert_eq!(texts(&dm, &lee, &room).await, ["after", "before"]);
+    for who in [&kim, &lee] {
+        assert_eq!(dm.post(who, "leaveRoom", &left).await.0, StatusCode::OK);
+    }
+    let (_, rooms) = dm.get(&kim, "rooms").await;
+    assert_eq!(rooms, json!([]));
+}
+
+async fn people_in_a_block_do_not_see_each_others_messages(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let [kim, lee, park] = three(&bed).await;
+    let room = create(&dm, &kim, "lee,park").await["roomId"].clone();
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account: park.account.clone(),
+        other: lee.account.clone(),
+    })
+    .await;
+    let mut from = open(&dm, &lee, "").await;
+    let mut number = 0;
+    eventually("the block is known", async || {
+        number += 1;
+        from.send(typed(&format!("t{number}"), "park", "hello?")).await;
+        loop {
+            match from.json().await["topic"].as_str() {
+                Some("rejected") => break Some(()),
+                Some("accepted") => break None,
+                _ => {}
+            }
+        }
+    })
+    .await;
+    let (mut to, mut other) = (open(&dm, &park, "").await, open(&dm, &kim, "").await);
+    from.send(to_room("1", &room, "from lee")).await;
+    accepted(&mut from).await;
+    assert_eq!(frame(&mut other, "message").await["data"]["text"], "from lee");
+    other.send(to_room("1", &room, "from kim")).await;
+    accepted(&mut other).await;
+    assert_eq!(
+        frame(&mut to, "message").await["data"]["text"],
+        "from kim",
+        "not the other one"
+    );
+    assert_eq!(texts(&dm, &park, &room).await, ["from kim"]);
+    assert_eq!(texts(&dm, &lee, &room).await, ["from kim", "from lee"]);
+    let (status, _) = dm
+        .post(&park, "createRoom", &[("name", "둘"), ("members", "lee")])
+        .await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "an invitation across a block");
+}
+
+async fn a_room_has_an_owner_and_a_bound(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let [kim, lee, park] = three(&bed).await;
+    let room = create(&dm, &kim, "lee").await["roomId"].clone();
+    let id = room.as_str().unwrap();
+    let invitation = [("roomId", id), ("member", "park")];
+    assert_eq!(dm.post(&lee, "inviteRoom", &invitation).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(dm.post(&park, "inviteRoom", &invitation).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(dm.post(&kim, "leaveRoom", &[("roomId", id)]).await.0, StatusCode::OK);
+    let (status, body) = dm.post(&lee, "inviteRoom", &invitation).await;
+    assert_eq!((status, &body["owner"]), (StatusCode::OK, &json!("lee")), "{body}");
+
+    for (name, members, code) in [
+        ("", "lee", 400),
+        (" ", "lee", 400),
+        (&*"가".repeat(51), "lee", 400),
+        ("우리반", "nobody", 404),
+    ] {
+        let (status, body) = dm
+            .post(&kim, "createRoom", &[("name", name), ("members", members)])
+            .await;
+        assert_eq!(status.as_u16(), code, "{name} {members}: {body}");
+    }
+    let many: Vec<_> = (0..100).map(|number| format!("p{number}")).collect();
+    let (status, _) = dm
+        .post(&kim, "createRoom", &[("name", "우리반"), ("members", &many.join(","))])
+        .await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let mut socket = open(&dm, &kim, "").await;
+    for (data, code) in [
+        (json!({ "roomId": id, "text": "x" }), "room-unknown"),
+        (json!({ "roomId": "no room", "text": "x" }), "room-unknown"),
+    ] {
+        socket
+            .send(json!({ "topic": "message", "id": "1", "data": data }).to_string())
+            .await;
+        assert_eq!(frame(&mut socket, "rejected").await["data"]["code"], code);
+    }
+    for data in [
+        json!({ "roomId": id, "receiver": "lee", "text": "x" }),
+        json!({ "text": "x" }),
+    ] {
+        socket
+            .send(json!({ "topic": "message", "id": "1", "data": data }).to_string())
+            .await;
+        assert_eq!(frame(&mut socket, "error").await["data"]["code"], "invalid-frame");
+    }
+}
+
+async fn a_resignation_takes_a_person_out_of_rooms(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let [kim, lee, park] = three(&bed).await;
+    let room = create(&dm, &kim, "lee,park").await["roomId"].clone();
+    let (mut one, mut other) = (open(&dm, &kim, "").await, open(&dm, &lee, "").await);
+    one.send(to_room("1", &room, "from kim")).await;
+    accepted(&mut one).await;
+    other.send(to_room("1", &room, "from lee")).await;
+    accepted(&mut other).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    bed.forget(&kim);
+    bed.publish(AccountResigned {
+        account: kim.account.clone(),
+        nickname: "kim".to_owned(),
+    })
+    .await;
+    eventually("the messages are erased", async || {
+        (texts(&dm, &park, &room).await == ["from lee"]).then_some(())
+    })
+    .await;
+    let (_, rooms) = dm.get(&park, "rooms").await;
+    assert_eq!(
+        (&rooms[0]["owner"], &rooms[0]["members"]),
+        (&json!("lee"), &json!(["lee", "park"]))
+    );
+    other.send(to_room("2", &room, "still here")).await;
+    assert_eq!(accepted(&mut other).await["data"]["seq"], 3);
+}
