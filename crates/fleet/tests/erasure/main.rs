@@ -298,12 +298,11 @@ async fn no_byte_of_a_resigned_account_is_left() {
     }
     let count: usize = leaving.iter().map(|(_, planted)| planted.len()).sum();
     assert!(count >= 1000, "{count}");
-    let stored: Vec<&Vec<u8>> = leaving
+    let mut missing: Vec<&Vec<u8>> = leaving
         .iter()
         .flat_map(|(_, planted)| &planted.stored)
         .chain(&kept.stored)
         .collect();
-    let mut missing = stored.clone();
     // While a log is written back into its database, a scan may read the one too early and the other too late.
     eventually("the scan finds what is stored", async || {
         let found = scan(fleet.folder(), &missing);
