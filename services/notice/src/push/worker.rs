@@ -26,7 +26,7 @@ use sosohappy_common::{Account, Context, WakeHandle};
 use sosohappy_events::EventId;
 use sosohappy_store::{Directory, StoreError};
 use tokio::task::JoinSet;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::{Gateway, PushError};
 use crate::banners::Banners;
@@ -108,6 +108,8 @@ impl Worker {
         // Who is suspended is known then.
         draining.run_until_cancelled(self.context.lifecycle.ready()).await;
         let worker = Arc::new(self);
+        // A spawned task does not inherit the span, which names the service.
+        let span = Span::current();
         let mut running = JoinSet::new();
         while !draining.is_cancelled() {
             let room = BATCH.saturating_sub(u32::try_from(running.len()).unwrap_or(BATCH));
@@ -120,7 +122,8 @@ impl Worker {
                 Ok(pushes) => {
                     for group in pushes {
                         let worker = worker.clone();
-                        running.spawn(async move { worker.handle_logged(&group).await });
+                        let handled = async move { worker.handle_logged(&group).await };
+                        running.spawn(handled.instrument(span.clone()));
                     }
                 }
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "reading push queue failed"),

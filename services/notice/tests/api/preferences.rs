@@ -186,7 +186,7 @@ async fn changes_of_two_devices_at_once_are_both_kept(bed: Bed) {
 }
 
 async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
-    let notice = replica(&bed, &[AT_ONCE]).await;
+    let notice = replica(&bed, &[]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
