@@ -90,13 +90,6 @@ impl Revocations {
         closed.max(known.and_then(|account| account.revoked_ms(issued_ms)))
     }
 
-    /// Whether the account is suspended.
-    #[must_use]
-    pub fn is_suspended(&self, account: &Account) -> bool {
-        let known = self.0.accounts.read().get(account).copied();
-        known.is_some_and(|known| matches!(known.state, Some((_, true))))
-    }
-
     /// Whether all sessions of the account were revoked at that moment or later.
     #[must_use]
     pub fn is_account_revoked_since(&self, account: &Account, moment: Timestamp) -> bool {

@@ -23,7 +23,7 @@ use person::Person;
 /// How often a line of counts is printed.
 const REPORT: Duration = Duration::from_secs(5);
 /// How long deliveries may take after the last act.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_mins(1);
 /// The pause after a sign-in that the fleet refused: a limit of sign-ins of one address, or a restart.
 const SIGN_IN_AGAIN: Duration = Duration::from_secs(5);
 /// Tries of a sign-in.

@@ -227,6 +227,12 @@ pub struct Archive {
     zip: ZipArchive<Cursor<Bytes>>,
 }
 
+/// What every version of a manifest has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 impl Archive {
     /// Checks the signature, before anything else is read, and the digest of every picture. Reads no more bytes than the signed sizes, whatever
     /// the ZIP says of its entries.
@@ -240,10 +246,6 @@ impl Archive {
         let mac = key.mac(&manifest);
         mac.verify_slice(&signature).map_err(|_| InvalidArchive::Signature)?;
         // The version first: a later one may have another form.
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
         let Version { version } = serde_json::from_slice(&manifest).map_err(|_| InvalidArchive::NotAnExport)?;
         if version > VERSION {
             return Err(InvalidArchive::LaterVersion);

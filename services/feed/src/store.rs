@@ -215,6 +215,14 @@ pub trait Likes: Debug + Send + Sync {
     ) -> Result<Option<bool>, WriteError>;
 }
 
+/// A comment to store.
+#[derive(Debug, Clone, Copy)]
+pub struct NewComment<'a> {
+    pub text: &'a str,
+    /// It waits for a review.
+    pub is_held: bool,
+}
+
 #[async_trait]
 pub trait Comments: Debug + Send + Sync {
     /// Stores a comment on the author's post of that day, with its notice; returns its id. One that is held for review is seen by its writer
@@ -224,8 +232,7 @@ pub trait Comments: Debug + Send + Sync {
         writer: &Writer,
         author: &Account,
         day: Day,
-        text: &str,
-        is_held: bool,
+        comment: NewComment<'_>,
         notice: CommentNotice<'_>,
         now: Timestamp,
     ) -> Result<i64, CommentError>;

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_common::faults::{Fault, LATENCY, SLOW_STORE};
 use sosohappy_fleet::app::{Addresses, NewPost, Phone};
 use sosohappy_testkit::{Cluster, eventually};
@@ -402,9 +403,9 @@ async fn status_of_unknown_token(addresses: &Addresses, kim: &Phone) -> StatusCo
     let account = kim.account().expect("signed in");
     let claims = json!({"sub": "AccessToken", "email": account, "exp": 4_000_000_000_u64}).to_string();
     // Another token each time: auth's answer is cached for a second.
-    let signature = jiff::Timestamp::now().as_nanosecond().to_be_bytes();
-    let [claims, signature] = [claims.as_bytes(), &signature].map(|part| URL_SAFE_NO_PAD.encode(part));
-    let response = reqwest::Client::new()
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let [claims, signature] = [claims, entropy.hex(32)].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let response = sosohappy_common::tls::client()
         .get(format!("{}/feed-service/findOtherFeed", addresses.feed))
         .query(&[("nickname", kim.nickname.as_str()), ("page", "0"), ("size", "7")])
         .header("email", account)

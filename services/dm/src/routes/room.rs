@@ -162,7 +162,10 @@ async fn tell(
     let (actor, subject) = (name(by), member.and_then(name));
     let mut receivers: Vec<Account> = room.members.iter().map(|member| member.account.clone()).collect();
     receivers.extend(member.filter(|member| room.member(member).is_none()).cloned());
-    app.unnumbered.room(&room.id, change, actor, subject, receivers).await;
+    app.protocol
+        .unnumbered
+        .room(&room.id, change, actor, subject, receivers)
+        .await;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::app::{App, writer};
 use crate::domain::{CommentText, Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
 use crate::routes::params::{CursorPage, OwnDay};
+use crate::store::NewComment;
 
 /// A comment of which the post's author gets a notice.
 pub struct Commented<'a> {
@@ -92,22 +93,25 @@ pub async fn save_comment(
     let text = params.text.check(app.settings.get().post.comment)?;
     let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
     let commenter = writer(caller);
-    let is_held = app.settings.get().review.words.is_in(text.as_str());
+    let comment = NewComment {
+        text: text.as_str(),
+        is_held: app.settings.get().review.words.is_in(text.as_str()),
+    };
     let notice = |comment: i64, date: PostDate| {
         (author != commenter.account).then(|| {
-            let commented = Commented {
+            let of = Commented {
                 author: &author,
                 commenter: params.src_nickname.as_str(),
                 date,
                 comment,
                 writer: &commenter.account,
             };
-            notice(&app, &commented)
+            notice(&app, &of)
         })
     };
     let comment_id = app
         .store
-        .comment(&commenter, &author, day, text.as_str(), is_held, &notice, app.now())
+        .comment(&commenter, &author, day, comment, &notice, app.now())
         .await?;
     app.relay.wake();
     app.metrics.comments_saved.inc();

@@ -7,7 +7,7 @@ use sosohappy_events::types::{PostChange, PostChanged};
 use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::tests::{at, erase, event, fill_with_posts, is_read_by, opened, post, writer};
-use super::{Content, Decision, Opened, ViewsOf, VisibilityChange, WriteError};
+use super::{Content, Decision, NewComment, Opened, ViewsOf, VisibilityChange, WriteError};
 use crate::domain::view::PostView;
 use crate::domain::word_list::WordList;
 use crate::domain::{Cursor, Day, Days, PageFrom, PostDate, Visibility, Writer};
@@ -121,7 +121,17 @@ impl History<'_> {
             }
             Step::Comment(who, author, number) => {
                 let (commenter, author) = (self.person(who), Self::account(author));
-                let comment = store.comment(&commenter, &author, day(number), "축하", false, &|_, _| None, now);
+                let comment = store.comment(
+                    &commenter,
+                    &author,
+                    day(number),
+                    NewComment {
+                        text: "축하",
+                        is_held: false,
+                    },
+                    &|_, _| None,
+                    now,
+                );
                 self.comments.extend(comment.await.ok());
             }
             Step::DeleteComment(number) => {

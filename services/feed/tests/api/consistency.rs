@@ -202,14 +202,14 @@ async fn events_in_any_order_leave_one_state(bed: Bed) {
     }
     for (number, name) in &names {
         bed.set_nickname(&world.people[*number].account, name);
-        world.people[*number].nickname = (*name).to_owned();
+        (*name).clone_into(&mut world.people[*number].nickname);
     }
     for number in order {
         world.publish(&world.changes[number]).await;
     }
     let told = format!("{:?}", world.changes);
     for author in 0..3 {
-        let account = world.people[author].account.to_string();
+        let account = world.people[author].account.as_str().to_owned();
         for who in (0..3).filter(|who| *who != author && *who != suspended) {
             let expected = vec![account.clone(); world.expected(who, author)];
             eventually(&format!("{who} sees {expected:?}: {told}"), async || {
@@ -287,17 +287,17 @@ async fn a_name_that_another_takes_names_the_other_at_once(bed: Bed) {
     let park = bed.person("park@example.com+google", "park").await;
     feed.write_both(&kim).await;
     feed.write_both(&lee).await;
-    assert_eq!(feed.texts_of(&park, "kim").await, [kim.account.to_string()]);
+    assert_eq!(feed.texts_of(&park, "kim").await, [kim.account.as_str().to_owned()]);
     bed.rename(&kim.account, "kim2").await;
     bed.rename(&lee.account, "kim").await;
-    lee.nickname = "kim".to_owned();
+    "kim".clone_into(&mut lee.nickname);
     // From the first request that goes under the new name on.
     eventually("the new name is accepted", async || {
         (feed.likers(&lee, PUBLIC).await.is_empty()).then_some(())
     })
     .await;
     eventually("the name is the other's", async || {
-        (feed.texts_of(&park, "kim").await == [lee.account.to_string()]).then_some(())
+        (feed.texts_of(&park, "kim").await == [lee.account.as_str().to_owned()]).then_some(())
     })
     .await;
     feed.like(&park, &lee, PUBLIC).await;

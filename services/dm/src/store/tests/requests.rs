@@ -122,7 +122,7 @@ async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
         kept.store.decide(&decision, &[event]).await.unwrap()
     };
     let waiting = kept.store.requests_to(&account("lee"), None, 10).await.unwrap();
-    assert_eq!(waiting, [request.clone()]);
+    assert_eq!(waiting, std::slice::from_ref(&request));
     assert!(
         kept.store
             .requests_to(&account("kim"), None, 10)

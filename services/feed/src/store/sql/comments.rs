@@ -10,7 +10,7 @@ use sqlx::Row as _;
 
 use super::{BATCH, Query, Row, SqlStore, account, engine, instant, last_id, likes, post_events, public, reviews};
 use crate::domain::{Comment, Cursor, Day, PageFrom, Writer};
-use crate::store::{CommentError, CommentNotice, Comments, WriteError};
+use crate::store::{CommentError, CommentNotice, Comments, NewComment, WriteError};
 
 #[async_trait]
 impl Comments for SqlStore {
@@ -19,8 +19,7 @@ impl Comments for SqlStore {
         writer: &Writer,
         author: &Account,
         day: Day,
-        text: &str,
-        is_held: bool,
+        comment: NewComment<'_>,
         notice: CommentNotice<'_>,
         now: Timestamp,
     ) -> Result<i64, CommentError> {
@@ -38,14 +37,14 @@ impl Comments for SqlStore {
             )
             .bind(post.id)
             .bind(writer.account.as_str())
-            .bind(text)
+            .bind(comment.text)
             .bind(now.as_millisecond())
             .bind(writer.authorized_at.as_millisecond())
             .execute(&mut *tx)
             .await
             .map_err(StoreError::from)?;
             let id = last_id(&inserted);
-            if is_held {
+            if comment.is_held {
                 reviews::hold_comment(&mut tx, id, now).await?;
             }
             recount(&mut tx, &[post.id]).await?;
@@ -57,7 +56,7 @@ impl Comments for SqlStore {
             self.tell(&mut tx, &[post.id], &told, now).await?;
             // The author hears of a held one when it is released.
             if let Some(record) = notice(id, post.date)
-                && !is_held
+                && !comment.is_held
             {
                 engine::enqueue(&mut tx, &record, now).await?;
             }
