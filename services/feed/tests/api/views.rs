@@ -37,7 +37,8 @@ impl Feed {
 
     async fn is_unseen(&self, who: &Person, whose: &Person) {
         eventually("the view is not seen", async || {
-            (code(&self.view(who, whose, DATE).await) == problem(404, "no-such-post")).then_some(())
+            let answer = self.view(who, whose, DATE).await;
+            (answer.0 == 404).then(|| assert_eq!(code(&answer), problem(404, "no-such-post")))
         })
         .await;
     }

@@ -26,6 +26,8 @@ use crate::store::Requests;
 /// `state`, `askedAt`, `decidedAt`, `completing`.
 const REQUESTS: &str = "message_request";
 
+const REQUEST_ID_INDEX: &str = "message_request_id";
+
 /// `_id` (the request's id, a colon, the number of the event), `at`, and the event until it is published.
 pub(super) const REQUEST_EVENTS: &str = "message_request_event";
 
@@ -35,7 +37,7 @@ pub(super) const HELD: &str = "held";
 impl MongoStore {
     pub(super) async fn make_request_indexes(&self) -> Result<(), StoreError> {
         let indexes = [
-            unique("message_request_id", doc! { "id": 1 }),
+            unique(REQUEST_ID_INDEX, doc! { "id": 1 }),
             index("message_request_accounts", doc! { "accounts": 1 }),
             index("message_request_receiver", doc! { "receiver": 1, "state": 1, "id": -1 }),
             index("message_request_state", doc! { "state": 1, "id": 1 }),
@@ -162,7 +164,8 @@ impl Requests for MongoStore {
             .map_err(StoreError::from)
         {
             Ok(_) => Ok(true),
-            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => Ok(false),
+            // Of the same request both indexes are violated, and an engine names either.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX || rule == REQUEST_ID_INDEX => Ok(false),
             Err(error) => Err(error),
         }
     }
