@@ -433,11 +433,16 @@ impl Hub {
     /// replica has read every record about it, whatever the clock of the replica that stamped it says.
     #[must_use]
     pub fn online_well_before(&self, account: &Account, happened_at: Timestamp) -> bool {
+        self.online_before(account, happened_at.checked_sub(CERTAIN).unwrap_or(Timestamp::MIN))
+    }
+
+    /// Whether the account has a version 1 socket here, and all of them were opened before that moment, by the clocks as they are.
+    #[must_use]
+    pub fn online_before(&self, account: &Account, moment: Timestamp) -> bool {
         let connections = self.0.connections.read();
         let sockets = connections.accounts.get(account).into_iter().flatten();
         let mut sockets = sockets.filter(|socket| socket.version == Version::One).peekable();
-        let opened_until = happened_at.checked_sub(CERTAIN).unwrap_or(Timestamp::MIN);
-        sockets.peek().is_some() && sockets.all(|socket| socket.since <= opened_until)
+        sockets.peek().is_some() && sockets.all(|socket| socket.since <= moment)
     }
 
     /// Registers a socket, or returns the reason for which it is refused.

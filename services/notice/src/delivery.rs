@@ -142,6 +142,7 @@ impl Delivery {
     /// | no | any | any | not asked | unwanted |
     /// | yes | no, and its memory reaches back that far | yes | not asked | show |
     /// | yes | any | no | does not keep it | over |
+    /// | yes | any | no | stored within [`FRESH`] and since this start, and the sockets were open when it happened | show |
     /// | yes | any | no | stored within [`FRESH`] and since this start, push not settled | show |
     /// | yes | any | no | else | repeated |
     async fn decide(&self, notice: &Notice, verdict: Verdict) -> Result<Decision, HandleError> {
@@ -156,7 +157,9 @@ impl Delivery {
             return Ok(Decision::Over);
         };
         let is_fresh = stored_at >= self.started && now.duration_since(stored_at).unsigned_abs() <= FRESH;
-        if is_fresh && !self.store.is_settled(notice.event).await? {
+        // Where the sockets here were open, another replica may have settled it since: its sockets have shown it, these have not.
+        let were_open = self.hub.online_before(&notice.receiver, notice.occurred_at);
+        if is_fresh && (were_open || !self.store.is_settled(notice.event).await?) {
             Ok(Decision::Show)
         } else {
             Ok(Decision::Repeated)

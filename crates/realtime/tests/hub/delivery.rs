@@ -112,6 +112,8 @@ async fn a_socket_of_the_last_moment_is_not_online_well_before() {
     let _early = fleet.connect("name=kim&session=1").await;
     let well_before = |name: &str| fleet.hub.online_well_before(&account(name), clock.now());
     assert!(!well_before("kim"), "just opened");
+    assert!(fleet.hub.online_before(&account("kim"), clock.now()));
+    assert!(!fleet.hub.online_before(&account("lee"), clock.now()), "lee has none");
     clock.advance(Duration::from_secs(1));
     assert!(well_before("kim"));
     assert!(!well_before("lee"), "lee has none");
