@@ -429,7 +429,7 @@ impl Hub {
         self.0.connections.read().accounts.contains_key(account)
     }
 
-    /// Whether the account has a version 1 socket here, and all of them were opened [`CERTAIN`] or longer before it happened. Then this
+    /// Whether the account has a version 1 socket here, and all of them were opened a second or longer before it happened. Then this
     /// replica has read every record about it, whatever the clock of the replica that stamped it says.
     #[must_use]
     pub fn online_well_before(&self, account: &Account, happened_at: Timestamp) -> bool {

@@ -249,6 +249,7 @@ fn direct_message() {
             ("sender-socket", "7"),
             ("receiver-online", "true"),
             ("numbered", "true"),
+            ("released", "true"),
         ],
     );
 
