@@ -31,7 +31,10 @@ const LEASE: &str = "event-outbox";
 /// order however many published ones there are.
 const PENDING: &str = "outbox.pending";
 
-/// Between the collection and the `_id` in [`Pending::row`]; no name of a collection has it.
+/// Inside [`OUTBOX`], an `ObjectId` that no other event has; documents of an older release have none.
+const ENTRY: &str = "outbox.entry";
+
+/// Between the collection, the entry and the `_id` in [`Pending::row`]; neither of the first two has it.
 const SEPARATOR: char = '\u{1f}';
 
 /// The value of an [`OUTBOX`] field.
@@ -48,6 +51,7 @@ pub fn outbox_field(record: &Outgoing) -> Bson {
     });
     Bson::Document(doc! {
         "pending": true,
+        "entry": ObjectId::new(),
         "topic": &record.topic,
         "key": record.key.clone(),
         "value": value,
@@ -163,24 +167,43 @@ impl Outbox for MongoOutbox {
         })
     }
 
+    /// Of the event that was published alone: a document may hold its next one by now, if this relay paused beyond its lease and another one
+    /// has published the event as well.
     async fn published(&self, rows: &[String]) -> Result<(), StoreError> {
         for collection in &self.collections {
-            let ids: Vec<Bson> = rows
-                .iter()
-                .filter_map(|row| row.split_once(SEPARATOR))
-                .filter(|(name, _)| name == collection)
-                .map(|(_, id)| id_of(id))
-                .collect();
-            if ids.is_empty() {
+            let rows = rows.iter().filter_map(|row| Row::parse(row));
+            let rows: Vec<Row<'_>> = rows.filter(|row| row.collection == collection).collect();
+            if rows.is_empty() {
                 continue;
             }
+            let ids: Vec<Bson> = rows.iter().map(|row| id_of(row.id)).collect();
+            // Null is what a document without an entry has.
+            let entries: Vec<Option<ObjectId>> = rows.iter().map(|row| ObjectId::parse_str(row.entry).ok()).collect();
             self.database
                 .collection(collection)
-                .update_many(doc! { "_id": { "$in": ids } }, doc! { "$unset": { OUTBOX: "" } })
+                .update_many(
+                    doc! { "_id": { "$in": ids }, ENTRY: { "$in": entries } },
+                    doc! { "$unset": { OUTBOX: "" } },
+                )
                 .await
                 .map_err(StoreError::from)?;
         }
         Ok(())
+    }
+}
+
+/// What [`Pending::row`] names.
+struct Row<'a> {
+    collection: &'a str,
+    entry: &'a str,
+    id: &'a str,
+}
+
+impl<'a> Row<'a> {
+    fn parse(row: &'a str) -> Option<Self> {
+        let (collection, rest) = row.split_once(SEPARATOR)?;
+        let (entry, id) = rest.split_once(SEPARATOR)?;
+        Some(Self { collection, entry, id })
     }
 }
 
@@ -199,11 +222,15 @@ fn pending(collection: &str, document: &Document, now: Timestamp) -> anyhow::Res
         _ => bail!("a document of {collection} has neither a string nor an ObjectId as its _id"),
     };
     let record = record(document)?;
+    let entry = document
+        .get_document(OUTBOX)
+        .and_then(|field| field.get_object_id("entry"));
+    let entry = entry.map(ObjectId::to_hex).unwrap_or_default();
     let age = written_at(&record).map_or(Duration::ZERO, |written| elapsed(written, now));
     Ok((
         id.trim_start_matches(SEPARATOR).to_owned(),
         Pending {
-            row: format!("{collection}{SEPARATOR}{id}"),
+            row: format!("{collection}{SEPARATOR}{entry}{SEPARATOR}{id}"),
             record,
             age,
         },

@@ -14,6 +14,7 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
+use super::changes::REVISION;
 use super::documents::{ids_of, owners, stored_of, timestamp};
 use super::indexes::{index, sparse, unique};
 use super::receipts::{UNREAD, unread};
@@ -225,10 +226,18 @@ impl Requests for MongoStore {
     ) -> Result<bool, StoreError> {
         let message = &held.message;
         let receiver = &message.receiver.account;
+        let revision = held.state.revision;
+        // A message without changes has none.
+        let revisions = if revision == 0 {
+            vec![Bson::Null, Bson::Int64(0)]
+        } else {
+            vec![Bson::Int64(revision)]
+        };
         let waiting = doc! {
             "_id": ids_of([&message.id]),
             HELD: { "$gt": "" },
             OUTBOX: null,
+            REVISION: { "$in": revisions },
         };
         let accounts = owners(&message.sender.account, receiver)
             .get("accounts")
@@ -251,7 +260,7 @@ impl Requests for MongoStore {
         if messages.update_one(waiting, released).await?.modified_count > 0 {
             return Ok(true);
         }
-        // Released by another replica, erased, or its first event waits.
+        // Released by another replica, erased, changed since it was read, or its first event waits.
         let still = doc! { "_id": ids_of([&message.id]), HELD: { "$gt": "" } };
         Ok(messages.find_one(still).await?.is_none())
     }

@@ -173,17 +173,24 @@ impl Requests for SqliteStore {
             // A message that was retracted while it waited has no text to be read or pushed.
             let released = sqlx::query(
                 "UPDATE message SET held = NULL, unread = CASE WHEN retracted_at IS NULL THEN 1 END, \
-                 push_due_at = CASE WHEN retracted_at IS NULL THEN ? END WHERE id = ? AND held IS NOT NULL",
+                 push_due_at = CASE WHEN retracted_at IS NULL THEN ? END WHERE id = ? AND held IS NOT NULL AND revision = ?",
             )
             .bind(push_due.map(Timestamp::as_millisecond))
             .bind(message.id.as_str())
+            .bind(held.state.revision)
             .execute(&mut *tx)
             .await?;
-            if released.rows_affected() > 0 {
-                begin_conversation(&mut tx, &message.receiver.account, &message.conversation()).await?;
-                add_frame(&mut tx, &message.receiver.account, &message.id, 0, self.frames).await?;
-                enqueue(&mut tx, event, now).await?;
+            if released.rows_affected() == 0 {
+                // Released by another replica, erased, or changed since it was read.
+                let still = sqlx::query("SELECT 1 FROM message WHERE id = ? AND held IS NOT NULL")
+                    .bind(message.id.as_str())
+                    .fetch_optional(&mut *tx)
+                    .await?;
+                return Ok(still.is_none());
             }
+            begin_conversation(&mut tx, &message.receiver.account, &message.conversation()).await?;
+            add_frame(&mut tx, &message.receiver.account, &message.id, 0, self.frames).await?;
+            enqueue(&mut tx, event, now).await?;
             tx.commit().await?;
             Ok(true)
         })
