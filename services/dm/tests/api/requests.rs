@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
-use sosohappy_events::types::{DirectMessageSent, NoticeRaised};
+use sosohappy_events::types::{DirectMessageSent, NoticeRaised, Relation, RelationChanged};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 
@@ -15,6 +15,7 @@ use super::{DATE, Dm, message, two};
 on_both_engines!(
     messages_wait_until_the_request_is_accepted,
     a_refused_request_ends_the_conversation_until_the_receiver_writes,
+    friends_and_earlier_conversations_need_no_request,
     an_answer_accepts_the_request_in_order,
     a_request_shows_the_asker_as_last_known_while_auth_is_away,
     requests_are_off_by_default_and_switched_off_they_are_accepted,
@@ -172,6 +173,50 @@ async fn a_refused_request_ends_the_conversation_until_the_receiver_writes(bed: 
     assert_eq!(texts, ["hello", "hello after all"]);
     from.send(typed("4", "lee", "welcome")).await;
     assert_eq!(frame(&mut from, "accepted").await["id"], "4");
+}
+
+async fn friends_and_earlier_conversations_need_no_request(bed: Bed) {
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let dm = Dm::start(&bed).await;
+    let mut from = open(&dm, &kim, "").await;
+    from.send(typed("1", "park", "before requests")).await;
+    frame(&mut from, "accepted").await;
+    dm.running.stop().await;
+
+    let dm = Dm::start_with(&bed, &[ON]).await;
+    for (account, other) in [(&kim, &lee), (&lee, &kim)] {
+        bed.publish(RelationChanged {
+            relation: Relation::Follow,
+            account: account.account.clone(),
+            other: other.account.clone(),
+        })
+        .await;
+    }
+    let mut from = open(&dm, &kim, "").await;
+    let mut to = open(&dm, &park, "").await;
+    from.send(typed("2", "park", "with requests")).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["number"], 2);
+    assert_eq!(frame(&mut from, "accepted").await["id"], "2");
+    // What was asked before the friendship is known is accepted by it.
+    let mut to = open(&dm, &lee, "&since=0").await;
+    let mut number = 0;
+    eventually("the friendship is known", async || {
+        number += 1;
+        from.send(typed(&format!("f{number}"), "lee", &format!("text {number}")))
+            .await;
+        loop {
+            match from.json().await["topic"].as_str() {
+                Some("accepted") => break,
+                Some("rejected") => return None,
+                _ => {}
+            }
+        }
+        requests(&dm, &lee).await.is_empty().then_some(())
+    })
+    .await;
+    let first = frame(&mut to, "message").await;
+    assert_eq!((&first["data"]["text"], seq(&first)), (&json!("text 1"), 1));
 }
 
 async fn an_answer_accepts_the_request_in_order(bed: Bed) {
