@@ -51,9 +51,14 @@ pub struct Requests {
 }
 
 impl Requests {
+    /// Never beside a Spring dm: it shows every message of the collection that both write, also one that waits.
+    fn are_enabled(&self) -> bool {
+        self.settings.get().messages.requests && !self.mixed.stores_object_ids()
+    }
+
     /// Decides whether a message is delivered, and makes or accepts the request of its conversation.
     pub async fn admit(&self, sender: &Party, receiver: &Party) -> Result<Admission, NotTaken> {
-        if !self.settings.get().messages.requests || sender.account == receiver.account {
+        if !self.are_enabled() || sender.account == receiver.account {
             return Ok(Admission::Delivered);
         }
         let conversation = ConversationId::between(&sender.account, &receiver.account);
@@ -262,7 +267,7 @@ impl Requests {
                 self.store.completed(&request.conversation()).await?;
             }
         }
-        if !self.settings.get().messages.requests {
+        if !self.are_enabled() {
             for request in self.store.pending_requests(AT_ONCE).await? {
                 self.decide(&request, true).await?;
             }

@@ -244,7 +244,8 @@ pub trait Requests: Send + Sync {
     /// The messages of a conversation that wait, the oldest first.
     async fn held(&self, conversation: &ConversationId, limit: u32) -> Result<Vec<Stored>, StoreError>;
 
-    /// Delivers a message that waits to its receiver, and stores its event. False if that is not possible yet; true also if it was done before.
+    /// Delivers a message that waits to its receiver, and stores its event. False if that is not possible yet, or if the message changed since
+    /// it was read; true also if it was done before.
     async fn release(
         &self,
         held: &Stored,

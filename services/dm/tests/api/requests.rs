@@ -19,6 +19,7 @@ on_both_engines!(
     an_answer_accepts_the_request_in_order,
     a_request_shows_the_asker_as_last_known_while_auth_is_away,
     requests_are_off_by_default_and_switched_off_they_are_accepted,
+    nothing_waits_beside_a_spring_dm,
 );
 
 const ON: (&str, &str) = ("messages.requests", "true");
@@ -294,4 +295,13 @@ async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed
     let mut from = open(&dm, &park, "").await;
     from.send(typed("1", "lee", "a stranger")).await;
     assert_eq!(frame(&mut to, "message").await["data"]["text"], "a stranger");
+}
+
+async fn nothing_waits_beside_a_spring_dm(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[ON, ("fleet.spring", "dm")]).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (open(&dm, &kim, "").await, open(&dm, &lee, "").await);
+    from.send(typed("1", "lee", "a stranger")).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "a stranger");
+    assert!(requests(&dm, &lee).await.is_empty());
 }
