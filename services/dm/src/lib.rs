@@ -121,7 +121,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         context: context.clone(),
         relay: relay.clone(),
     };
-    spawn_consumers(&context, &bus, resigned);
+    spawn_consumers(&context, &bus, resigned, unnumbered.clone());
     spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
 
     let requests = Requests {
@@ -172,8 +172,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
 }
 
 /// Consumes the records that one replica handles for all.
-fn spawn_consumers(context: &Context, bus: &Arc<dyn Bus>, resigned: Resigned) {
-    spawn_consumer::<ContentModerated>(context, bus.clone(), Moderated(resigned.store.clone()));
+fn spawn_consumers(context: &Context, bus: &Arc<dyn Bus>, resigned: Resigned, unnumbered: Unnumbered) {
+    let moderated = Moderated {
+        store: resigned.store.clone(),
+        unnumbered,
+    };
+    spawn_consumer::<ContentModerated>(context, bus.clone(), moderated);
     spawn_consumer::<DeviceTokenSet>(context, bus.clone(), Devices(resigned.store.clone()));
     spawn_consumer::<AccountResigned>(context, bus.clone(), resigned);
 }

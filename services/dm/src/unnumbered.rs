@@ -1,4 +1,5 @@
-//! Frames that are written to the version 2 sockets of an account, at whichever replica, and kept nowhere: receipts and typing.
+//! Frames that are written to the version 2 sockets of an account, at whichever replica, and kept nowhere: receipts, typing, changes of
+//! rooms, and messages that moderators hide.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use sosohappy_events::types::SocketFrameSent;
 use sosohappy_realtime::stream;
 use sosohappy_store::Directory;
 
-use crate::domain::{Progress, Receipt};
+use crate::domain::{MessageId, Progress, Receipt};
 
 /// Publishes such frames. Nothing waits for them: a client that misses one reads the watermarks in `catchUp`.
 #[derive(Debug, Clone)]
@@ -85,6 +86,14 @@ impl Unnumbered {
         let frame = stream::frame("room", None, None, &data);
         let frames = receivers.into_iter().map(|receiver| (receiver, frame.clone()));
         self.publish(frames.collect()).await;
+    }
+
+    /// Tells people that moderators hide a message from now on, or show it again.
+    pub async fn moderated(&self, message: &MessageId, hidden: bool, receivers: impl Iterator<Item = Account>) {
+        let topic = if hidden { "hide" } else { "restore" };
+        let frame = stream::frame(topic, None, None, &json!({ "messageId": message.as_str() }));
+        self.publish(receivers.map(|receiver| (receiver, frame.clone())).collect())
+            .await;
     }
 
     async fn publish(&self, frames: Vec<(Account, String)>) {

@@ -1,4 +1,5 @@
-//! `moderation`: a reported message is copied for the decision, and the copy deleted after it; messages are hidden and restored.
+//! `moderation`: a reported message is copied for the decision, and the copy deleted after it; messages are hidden and restored, on open
+//! sockets too.
 
 use std::sync::Arc;
 
@@ -10,9 +11,26 @@ use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationActi
 use crate::domain::MessageId;
 use crate::store::Store;
 use crate::store::reports::{Moderation, NewReport};
+use crate::unnumbered::Unnumbered;
 
 #[derive(Debug)]
-pub struct Moderated(pub Arc<dyn Store>);
+pub struct Moderated {
+    pub store: Arc<dyn Store>,
+    pub unnumbered: Unnumbered,
+}
+
+impl Moderated {
+    /// Tells those who may have the message on their screens. Whoever connects later reads it as it is now.
+    async fn tell(&self, moderation: &Moderation) -> Result<(), HandleError> {
+        if let Some(stored) = self.store.message(&moderation.message).await? {
+            let viewers = stored.message.viewers(stored.is_held).cloned();
+            self.unnumbered
+                .moderated(&moderation.message, moderation.hidden, viewers)
+                .await;
+        }
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl Consumer<ContentModerated> for Moderated {
@@ -35,7 +53,7 @@ impl Consumer<ContentModerated> for Moderated {
                     reporter,
                     at: meta.occurred_at,
                 };
-                if !self.0.keep_reported(&report).await? {
+                if !self.store.keep_reported(&report).await? {
                     tracing::info!(
                         report = report.report,
                         "no copy of reported message: not the reporter's or deleted"
@@ -49,7 +67,7 @@ impl Consumer<ContentModerated> for Moderated {
                     "no copy of reported message: the event names no reporter"
                 );
             }
-            (ModerationAction::Closed, _) => self.0.close_reported(number()?, meta.occurred_at).await?,
+            (ModerationAction::Closed, _) => self.store.close_reported(number()?, meta.occurred_at).await?,
             (action @ (ModerationAction::Hidden | ModerationAction::Restored), reporter) => {
                 let moderation = Moderation {
                     message: MessageId::stored(message),
@@ -58,7 +76,9 @@ impl Consumer<ContentModerated> for Moderated {
                     hidden: action == ModerationAction::Hidden,
                     at: meta.occurred_at,
                 };
-                if !self.0.moderate(&moderation).await? {
+                if self.store.moderate(&moderation).await? {
+                    self.tell(&moderation).await?;
+                } else {
                     tracing::info!("decision about message not applied: not there or an earlier one");
                 }
             }

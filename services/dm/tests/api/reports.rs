@@ -120,12 +120,16 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
     };
     let has_text = async |person: &Person, with: &str| dm.history(person, with).await.to_string().contains("unlawful");
     assert!(has_text(&lee, "kim").await && has_text(&kim, "lee").await);
+    let mut screens = [open(&dm, &lee, "").await, open(&dm, &kim, "").await];
     decide(ModerationAction::Hidden, Some(&lee)).await;
     eventually("nobody reads the text", async || {
         let is_read = has_text(&lee, "kim").await || has_text(&kim, "lee").await;
         (!is_read).then_some(())
     })
     .await;
+    for screen in &mut screens {
+        assert_eq!(frame(screen, "hide").await["data"]["messageId"], message);
+    }
     let mut socket = open(&dm, &lee, "&since=0").await;
     let shown = frame(&mut socket, "message").await;
     assert_eq!(shown["data"]["text"], "", "{shown}");
@@ -135,4 +139,7 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
         is_read.then_some(())
     })
     .await;
+    for screen in &mut screens {
+        assert_eq!(frame(screen, "restore").await["data"]["messageId"], message);
+    }
 }
