@@ -14,7 +14,8 @@ use sosohappy_store::Directory;
 
 use crate::domain::{MessageId, Progress, Receipt};
 
-/// Publishes such frames. Nothing waits for them: a client that misses one reads the watermarks in `catchUp`.
+/// Publishes such frames. Nothing waits for them: a client that misses one reads the watermarks in `catchUp`, or
+/// the history.
 #[derive(Debug, Clone)]
 pub struct Unnumbered {
     pub bus: Arc<dyn Bus>,
@@ -88,7 +89,7 @@ impl Unnumbered {
         self.publish(frames.collect()).await;
     }
 
-    /// Tells people that moderators hide a message from now on, or show it again.
+    /// Publishes a `hide` or `restore` frame: moderators have hidden a message, or show it again.
     pub async fn moderated(&self, message: &MessageId, hidden: bool, receivers: impl Iterator<Item = Account>) {
         let topic = if hidden { "hide" } else { "restore" };
         let frame = stream::frame(topic, None, None, &json!({ "messageId": message.as_str() }));

@@ -167,8 +167,8 @@ impl Outbox for MongoOutbox {
         })
     }
 
-    /// Of the event that was published alone: a document may hold its next one by now, if this relay paused beyond its lease and another one
-    /// has published the event as well.
+    /// Removes only the events that were published. If this relay paused longer than its lease, another relay may have published and removed
+    /// the same event, and the document may hold a newer one.
     async fn published(&self, rows: &[String]) -> Result<(), StoreError> {
         for collection in &self.collections {
             let rows = rows.iter().filter_map(|row| Row::parse(row));

@@ -20,7 +20,8 @@ pub struct Moderated {
 }
 
 impl Moderated {
-    /// Tells those who may have the message on their screens. Whoever connects later reads it as it is now.
+    /// Publishes a `hide` or `restore` frame for the open sockets of sender and receiver. A client that connects later reads the present state
+    /// of the message.
     async fn tell(&self, moderation: &Moderation) -> Result<(), HandleError> {
         if let Some(stored) = self.store.message(&moderation.message).await? {
             let viewers = stored.message.viewers(stored.is_held).cloned();
