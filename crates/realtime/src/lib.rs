@@ -1,7 +1,7 @@
 //! Parts that dm and notice share: sockets by account, one task and one bounded queue each, pings, slow-reader cut, closing on
 //! expiry and on drain; which frames were shown, which records are duplicates.
 //!
-//! A socket costs one task, a mailbox without buffers while it is empty, and 4 KiB for reading. Everything periodic (pings,
+//! A socket costs one task, a mailbox without buffers while it is empty, and 1 KiB for reading. Everything periodic (pings,
 //! idle and expired sockets) is done by one task a [`Hub`].
 
 pub mod close;

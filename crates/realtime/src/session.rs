@@ -63,8 +63,11 @@ pub trait Protocol: Send + Sync + 'static {
     }
 }
 
-/// Bytes read or written at once, and the size of an idle socket's read buffer.
-const BUFFER: usize = 4 * 1024;
+/// Bytes read at once, and the size of an idle socket's read buffer. Most frames of a client are a tenth of it; the buffer grows for a
+/// larger one.
+const READ_BUFFER: usize = 1024;
+/// Bytes written at once. An idle socket holds no write buffer.
+const WRITE_BUFFER: usize = 4 * 1024;
 /// How long a closing waits for the client's answer to it.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Frames of a client that is closed gently are handled for this long.
@@ -85,9 +88,8 @@ pub struct Client<'a> {
     pub stream: Option<Stream>,
 }
 
-/// Accepts the handshake with 4 KiB read and write buffers and the hub's frame limit, and runs the socket until it is closed by the
-/// client, the hub, the token's expiry or the drain. A `refusal` completes the handshake and closes at once: a browser or the app
-/// learns the reason only so.
+/// Accepts the handshake with the hub's frame limit, and runs the socket until it is closed by the client, the hub, the token's expiry
+/// or the drain. A `refusal` completes the handshake and closes at once: a browser or the app learns the reason only so.
 ///
 /// The socket is in the hub before the answer is made: events after the client has it reach the client.
 pub fn upgrade<P: Protocol>(
@@ -114,8 +116,8 @@ pub fn upgrade<P: Protocol>(
     // No bound on the write buffer: the hub bounds a frame, and the next one is not written before a client has taken what is over the
     // buffer's size.
     let upgrade = upgrade
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(frame_bytes)
         .max_frame_size(frame_bytes)
         .on_failed_upgrade(|error| tracing::debug!(%error, "WebSocket handshake failed"));

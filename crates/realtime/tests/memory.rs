@@ -17,7 +17,7 @@ use sosohappy_events::types::{Role, SessionId, TokenDigest};
 use sosohappy_realtime::{Client, Close, Hub, Limits, Origin, Protocol, upgrade};
 
 /// `docs/performance.md` holds the slope of a whole service; this is the crate's share.
-const MOST_BYTES: usize = 12 * 1024;
+const MOST_BYTES: usize = 6 * 1024;
 const FEW: usize = 1_000;
 const MANY: usize = 3_000;
 
@@ -79,7 +79,7 @@ fn resident() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_socket_costs_at_most_12_kib() {
+async fn an_idle_socket_costs_at_most_6_kib() {
     let context = Context::system("test-service", 0);
     let limits = Limits {
         frame_bytes: 16 * 1024,
