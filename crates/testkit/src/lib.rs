@@ -26,6 +26,7 @@ pub mod push_providers;
 mod running;
 mod socket;
 pub mod spring;
+pub mod statements;
 
 pub use bed::{Bed, Person};
 pub use cluster::{BalancedCluster, Cluster, Ports, Process};

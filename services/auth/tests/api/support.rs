@@ -239,7 +239,10 @@ impl Person {
 }
 
 pub async fn send(request: RequestBuilder) -> Answer {
-    let response = request.send().await.expect("auth answers");
+    answer_of(request.send().await.expect("auth answers")).await
+}
+
+pub async fn answer_of(response: reqwest::Response) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
     let bytes = response.bytes().await.expect("a whole body");
     let body = if bytes.is_empty() {
