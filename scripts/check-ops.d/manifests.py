@@ -316,7 +316,7 @@ class Composition:
                         if matches(policy["spec"]["podSelector"], pods[me]):
                             for other in pods:
                                 if any(matches(end, pods[other]) for end in ends):
-                                    found |= {(me, other, port["port"]) for port in rule["ports"]}
+                                    found |= {(me, other, port["port"] if port["protocol"] == "TCP" else f"{port['protocol']} {port['port']}") for port in rule["ports"]}
             return found
 
         may = allowed("egress", "to")
@@ -337,12 +337,15 @@ class Composition:
                 elif variable.endswith(("__CONFIG__URL", "__AUTH_URL", "__OTLP_ENDPOINT")):
                     url = urlsplit(value)
                     used.add((name, url.hostname, url.port))
-        # The same edges for a mesh, by identity.
+        # Outbox hints between the replicas of a service; config has no outbox.
+        hints = {(name, name, f"UDP {SERVICES[name]}") for name in self.of_services() if name != "config"}
+        # The same edges for a mesh, by identity; it does not carry UDP.
         callers = {item["spec"]["selector"]["matchLabels"].get(NAME): item["spec"]["rules"] for item in self.of("AuthorizationPolicy") if "selector" in item["spec"]}
         if callers:
             let_in = {(account, me) for me, rules in callers.items() for rule in rules for end in rule.get("from", []) for account in end["source"].get("serviceAccounts", [])}
             calls = {(one, other) for one, other, _ in used if one in SERVICES and other in SERVICES}
             check(let_in == calls, f"{self.title}: the mesh allows {sorted(let_in)}, used are {sorted(calls)}")
+        used |= hints
         check(may == used, f"{self.title}: egress allowed but not used {sorted(may - used)}, used but not allowed {sorted(used - may)}")
         check(heard == used, f"{self.title}: ingress allowed but not used {sorted(heard - used)}, used but not allowed {sorted(used - heard)}")
 

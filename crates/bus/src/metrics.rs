@@ -36,6 +36,10 @@ pub(crate) struct Consuming {
 #[derive(Debug, Clone)]
 pub(crate) struct Relaying {
     pub published: IntCounterVec,
+    /// By `cause` (`commit`, `hint`, `poll`, `backlog`).
+    pub reads: IntCounterVec,
+    /// By `outcome` (`sent`, `failed`, `received`, `rejected`).
+    pub hints: IntCounterVec,
     pub refused: IntCounterVec,
     pub quarantined: IntCounter,
     pub pending: IntGauge,
@@ -100,7 +104,26 @@ impl Relaying {
             "outbox_oldest_seconds",
             "Age of the oldest outbox record that is not published; 0 without the lease",
         );
+        let reads = metrics.register(counter(
+            "outbox_reads_total",
+            "Reads of the outbox that found rows, by cause: a commit of this replica, a hint of another one, the poll, or rows that the read before found",
+            &["cause"],
+        ));
+        let hints = metrics.register(counter(
+            "outbox_hints_total",
+            "Hints that the outbox has new rows, from replicas that commit to the one that leads, by outcome",
+            &["outcome"],
+        ));
+        // Pre-creates every label value so that series start at 0.
+        for cause in ["commit", "hint", "poll", "backlog"] {
+            reads.with_label_values(&[cause]);
+        }
+        for outcome in ["sent", "failed", "received", "rejected"] {
+            hints.with_label_values(&[outcome]);
+        }
         Self {
+            reads,
+            hints,
             published: metrics.register(counter(
                 "outbox_published_total",
                 "Outbox records published",

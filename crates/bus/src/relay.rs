@@ -1,6 +1,7 @@
 //! The relay: publishes what transactions have written to an outbox, in order per key, and survives a kill anywhere.
 
 mod heartbeats;
+mod hints;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::delivery::{DeliveryTimes, Hop};
 use crate::metrics::Relaying;
 use crate::{Bus, BusError};
 use heartbeats::PublishedUntil;
+pub use hints::Hints;
+use hints::Leader;
 
 /// How long a lease outlives its holder; renewed when half of it is gone.
 const LEASE: Duration = Duration::from_secs(5);
@@ -32,8 +35,8 @@ const LEASE: Duration = Duration::from_secs(5);
 /// Records of one batch.
 const BATCH: usize = 256;
 
-/// How long a relay without a wake waits before it looks again: while there is traffic, rows of other replicas (whose
-/// wake does not reach this process) are found sooner.
+/// How long a relay waits before it looks again when neither a wake nor a hint comes: while there is traffic, rows of replicas that gave no
+/// hint are found sooner.
 const LOOK: Duration = Duration::from_millis(200);
 const LOOK_BUSY: Duration = Duration::from_millis(20);
 
@@ -43,18 +46,22 @@ const BUSY: Duration = Duration::from_secs(2);
 /// How often a relay without the lease tries to get it.
 const TRY: Duration = Duration::from_secs(1);
 
+/// The shortest time between two hints of a replica: all commits meanwhile are one hint.
+const HINT_GAP: Duration = Duration::from_millis(1);
+
 /// Wakes the relay of this process; called after each commit of an outbox row.
 pub type RelayHandle = WakeHandle;
 
-/// Spawns the relay: one replica holds the lease and publishes batches in order. Without a wake it polls every
-/// 200 ms, which also finds rows of a replica that crashed after its commit. Records that the bus refuses permanently become
+/// Spawns the relay: one replica holds the lease and publishes batches in order. A wake of this process, or a hint of another replica that was
+/// woken, makes it look at the outbox at once. Without either it polls every 200 ms, which also finds rows of a replica that crashed after
+/// its commit. Records that the bus refuses permanently become
 /// dead letters, and invalid rows are quarantined, so that one record never blocks the rest.
 ///
 /// A record is published at least once: a relay that crashes, or loses its lease, between publishing and deleting leaves
 /// rows that the next one publishes again under the same event ids. The first copies of a key are always in order.
 #[must_use]
-pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
-    spawn(context, bus, outbox, None, None)
+pub fn spawn_relay(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>, hints: Hints) -> RelayHandle {
+    Relay::new(context, bus, outbox, hints).spawn(context)
 }
 
 /// Turns a record of the outbox into those that are published for it. An error of it is one of the bus.
@@ -66,42 +73,40 @@ pub fn spawn_mapping_relay(
     context: &Context,
     bus: Arc<dyn Bus>,
     outbox: Arc<dyn Outbox>,
+    hints: Hints,
     mapping: RecordMapping,
 ) -> RelayHandle {
-    spawn(context, bus, outbox, None, Some(mapping))
+    let relay = Relay {
+        mapping: Some(mapping),
+        ..Relay::new(context, bus, outbox, hints)
+    };
+    relay.spawn(context)
 }
 
 /// As [`spawn_relay`]; while it leads, the relay also publishes a heartbeat every 500 ms that says up to when everything committed has
 /// been published.
 #[must_use]
-pub fn spawn_relay_with_heartbeats(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>) -> RelayHandle {
-    let published_until = heartbeats::spawn(context, bus.clone());
-    spawn(context, bus, outbox, Some(published_until), None)
-}
-
-fn spawn(
+pub fn spawn_relay_with_heartbeats(
     context: &Context,
     bus: Arc<dyn Bus>,
     outbox: Arc<dyn Outbox>,
-    published_until: Option<PublishedUntil>,
-    mapping: Option<RecordMapping>,
+    hints: Hints,
 ) -> RelayHandle {
-    let handle = RelayHandle::default();
     let relay = Relay {
-        published_until,
-        mapping,
-        ..Relay::new(context, bus, outbox, handle.clone())
+        published_until: Some(heartbeats::spawn(context, bus.clone())),
+        ..Relay::new(context, bus, outbox, hints)
     };
-    context
-        .lifecycle
-        .spawn_at(Stage::Publishing, "outbox-relay", relay.run());
-    handle
+    relay.spawn(context)
 }
 
 struct Relay {
     bus: Arc<dyn Bus>,
     outbox: Arc<dyn Outbox>,
+    /// Chooses the replica for fault switches.
+    instance: Arc<str>,
+    /// Names this replica in the lease.
     holder: String,
+    hints: Hints,
     wake: RelayHandle,
     draining: CancellationToken,
     metrics: Relaying,
@@ -140,6 +145,30 @@ enum Step {
     LeaseLost,
 }
 
+/// What makes the relay look at the outbox.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// A commit of this process.
+    Commit,
+    /// A commit of another replica.
+    Hint,
+    /// The time has come; also the first look with a new lease, and the last before the relay ends.
+    Poll,
+    /// The look before has found rows.
+    Backlog,
+}
+
+impl Cause {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Hint => "hint",
+            Self::Poll => "poll",
+            Self::Backlog => "backlog",
+        }
+    }
+}
+
 /// Why the relay stopped leading.
 enum End {
     Drained,
@@ -176,17 +205,15 @@ fn span(record: &Outgoing) -> Option<Span> {
 }
 
 impl Relay {
-    fn new(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>, wake: RelayHandle) -> Self {
-        let (holder, draining) = (
-            context.instance.to_string(),
-            context.lifecycle.draining_at(Stage::Publishing),
-        );
+    fn new(context: &Context, bus: Arc<dyn Bus>, outbox: Arc<dyn Outbox>, hints: Hints) -> Self {
         Self {
             bus,
             outbox,
-            holder,
-            wake,
-            draining,
+            instance: context.instance.clone(),
+            holder: hints.holder(&context.instance),
+            hints,
+            wake: RelayHandle::default(),
+            draining: context.lifecycle.draining_at(Stage::Publishing),
             metrics: Relaying::of(context),
             delivery: DeliveryTimes::of(&context.metrics),
             faults: context.faults(),
@@ -196,12 +223,21 @@ impl Relay {
         }
     }
 
+    fn spawn(self, context: &Context) -> RelayHandle {
+        let handle = self.wake.clone();
+        context
+            .lifecycle
+            .spawn_at(Stage::Publishing, "outbox-relay", self.run());
+        handle
+    }
+
     async fn run(self) -> anyhow::Result<()> {
         let mut delays = backoff();
         loop {
             let asked = Instant::now();
-            let wait = match self.outbox.lease(&self.holder, LEASE).await {
+            match self.outbox.lease(&self.holder, LEASE).await {
                 Ok(true) => {
+                    delays = backoff();
                     self.metrics.leading.set(1);
                     let end = self.lead(Lease::from(asked)).await;
                     self.metrics.leading.set(0);
@@ -213,20 +249,57 @@ impl Relay {
                         return Ok(());
                     }
                     tracing::warn!("outbox lease lost; another replica publishes");
-                    TRY
+                    self.follow().await;
                 }
-                Ok(false) => TRY,
+                Ok(false) => {
+                    delays = backoff();
+                    self.follow().await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "outbox lease request failed; retrying");
-                    delays.next().unwrap_or(TRY)
+                    let pause = tokio::time::sleep(delays.next().unwrap_or(TRY));
+                    self.draining.run_until_cancelled(pause).await;
                 }
-            };
-            if wait == TRY {
-                delays = backoff();
             }
+            if self.draining.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until it is time to try to get the lease. Meanwhile, commits of this process are hinted to the leader.
+    async fn follow(&self) {
+        let end = Instant::now() + TRY;
+        let leader = self.leader().await;
+        loop {
             tokio::select! {
-                () = self.draining.cancelled() => return Ok(()),
-                () = tokio::time::sleep(wait) => {}
+                // The end first, so that no load delays it; the drain last, so that the last commits are hinted.
+                biased;
+                () = tokio::time::sleep_until(end) => return,
+                () = self.wake.woken(), if leader.is_some() => {}
+                () = self.draining.cancelled() => return,
+            }
+            if let Some(leader) = &leader {
+                let outcome = match self.hints.send(leader).await {
+                    Ok(()) => "sent",
+                    Err(error) => {
+                        tracing::debug!(%error, "outbox hint failed; the leader finds the rows by polling");
+                        "failed"
+                    }
+                };
+                self.metrics.hints.with_label_values(&[outcome]).inc();
+            }
+            tokio::time::sleep(HINT_GAP).await;
+        }
+    }
+
+    /// Returns the leading replica, if it receives hints. Its lease may have expired: hints to it are then lost.
+    async fn leader(&self) -> Option<Leader> {
+        match self.outbox.leader().await {
+            Ok(holder) => self.hints.leader(&holder?),
+            Err(error) => {
+                tracing::warn!(%error, "outbox leader unknown; no hints until the next attempt");
+                None
             }
         }
     }
@@ -237,7 +310,7 @@ impl Relay {
     /// | step | relay drains | next |
     /// | --- | --- | --- |
     /// | published | either | the next step at once |
-    /// | empty | no | a rest, until the wake or the next look |
+    /// | empty | no | a rest, until a wake, a hint or the next look |
     /// | empty | since before the look | drained |
     /// | failed | no | a rest that grows with each failure |
     /// | failed | yes | drained: the rows stay for another replica |
@@ -248,6 +321,7 @@ impl Relay {
         // Rows refused together with their dead letters (a topic of another release): they stay in the outbox and block no
         // other row.
         let mut stuck = HashSet::new();
+        let mut cause = Cause::Poll;
         loop {
             if !self.keep(&mut lease).await {
                 return End::LeaseLost;
@@ -256,6 +330,8 @@ impl Relay {
             let drains = self.draining.is_cancelled();
             match self.step(&mut lease, &mut stuck).await {
                 Step::Published => {
+                    self.metrics.reads.with_label_values(&[cause.name()]).inc();
+                    cause = Cause::Backlog;
                     last_record = Some(Instant::now());
                     delays = backoff();
                 }
@@ -263,14 +339,14 @@ impl Relay {
                 Step::Empty => {
                     delays = backoff();
                     let busy = last_record.is_some_and(|last| last.elapsed() < BUSY);
-                    self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
+                    cause = self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
                 }
                 Step::Failed(error) => {
                     tracing::warn!(error, "outbox publish failed; retrying");
                     if self.draining.is_cancelled() {
                         return End::Drained;
                     }
-                    self.rest(delays.next().unwrap_or(TRY)).await;
+                    cause = self.rest(delays.next().unwrap_or(TRY)).await;
                 }
                 Step::LeaseLost => return End::LeaseLost,
             }
@@ -285,7 +361,7 @@ impl Relay {
             Err(error) => return Step::Failed(error.to_string()),
         };
         self.look_at(&batch);
-        if self.faults.has(Fault::DeadRelay, &self.holder) {
+        if self.faults.has(Fault::DeadRelay, &self.instance) {
             return Step::Empty;
         }
         batch.pending.retain(|pending| !stuck.contains(&pending.row));
@@ -303,11 +379,15 @@ impl Relay {
         step
     }
 
-    async fn rest(&self, longest: Duration) {
+    /// Waits for the next look, at most for `longest`.
+    async fn rest(&self, longest: Duration) -> Cause {
         tokio::select! {
-            () = self.wake.woken() => {}
-            () = self.draining.cancelled(), if !self.draining.is_cancelled() => {}
-            () = tokio::time::sleep(longest) => {}
+            // Hints last: a flood of datagrams delays nothing else.
+            biased;
+            () = self.wake.woken() => Cause::Commit,
+            () = self.draining.cancelled(), if !self.draining.is_cancelled() => Cause::Poll,
+            () = tokio::time::sleep(longest) => Cause::Poll,
+            () = self.hints.received(&self.holder, &self.metrics) => Cause::Hint,
         }
     }
 

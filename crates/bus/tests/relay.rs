@@ -1,5 +1,6 @@
 //! The outbox relay against an outbox and a bus in memory that fail when told to, in virtual time: every way of dying
-//! between publishing and forgetting is a matter of milliseconds here. Real outboxes are tested in `sosohappy-store`.
+//! between publishing and forgetting is a matter of milliseconds here. Real outboxes are tested in `sosohappy-store`. Hints travel between
+//! sockets on loopback, in real time.
 
 mod support;
 
@@ -12,7 +13,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use sosohappy_bus::Bus;
-use sosohappy_bus::relay::{RecordMapping, spawn_mapping_relay, spawn_relay, spawn_relay_with_heartbeats};
+use sosohappy_bus::relay::{
+    Hints, RecordMapping, RelayHandle, spawn_mapping_relay, spawn_relay, spawn_relay_with_heartbeats,
+};
 use sosohappy_bus::{BusError, Member, Reader, Start};
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
@@ -21,7 +24,8 @@ use sosohappy_events::types::RelayHeartbeat;
 use sosohappy_events::{Envelope, Header, Outgoing, Topic};
 use sosohappy_store::StoreError;
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
-use support::{assert_counted, record};
+use support::{assert_counted, counted, record, soon};
+use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout};
 
 const LEASE: Duration = Duration::from_secs(5);
@@ -83,6 +87,11 @@ impl Outbox for MemoryOutbox {
         sleep(Duration::from_millis(1)).await;
         self.0.lock().lease.take_if(|(held, _)| held == holder);
         Ok(())
+    }
+
+    async fn leader(&self) -> Result<Option<String>, StoreError> {
+        sleep(Duration::from_millis(1)).await;
+        Ok(self.0.lock().lease.as_ref().map(|(holder, _)| holder.clone()))
     }
 
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
@@ -208,9 +217,9 @@ fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
-fn relay(bus: &MemoryBus, outbox: &MemoryOutbox) -> (Context, sosohappy_bus::relay::RelayHandle) {
+fn relay(bus: &MemoryBus, outbox: &MemoryOutbox) -> (Context, RelayHandle) {
     let context = Context::system("test-service", 0);
-    let handle = spawn_relay(&context, Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    let handle = spawn_relay(&context, Arc::new(bus.clone()), Arc::new(outbox.clone()), Hints::off());
     (context, handle)
 }
 
@@ -260,7 +269,8 @@ async fn a_mapping_says_what_is_published_for_a_record() {
             }
         })
     });
-    let _handle = spawn_mapping_relay(&context, Arc::new(bus.clone()), Arc::new(outbox.clone()), mapping);
+    let (to, from) = (Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    let _handle = spawn_mapping_relay(&context, to, from, Hints::off(), mapping);
     emptied(&outbox).await;
     assert_eq!(bus.values(), ["1", "1", "2", "2"]);
     assert_counted(&context, "outbox_published_total", &[r#"topic="notice""#], 3);
@@ -473,6 +483,137 @@ async fn a_relay_shuts_down_while_others_still_write() {
     assert!(dropped.is_empty(), "{dropped:?}");
 }
 
+/// A replica whose relay sends and receives hints.
+async fn hinting_relay(bus: &MemoryBus, outbox: &MemoryOutbox) -> (Context, RelayHandle) {
+    let hints = Hints::bind("127.0.0.1:0".parse().unwrap(), "a-service-token-1".into()).await;
+    let context = Context::system("test-service", 0);
+    let (to, from) = (Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    let handle = spawn_relay(&context, to, from, hints.unwrap());
+    (context, handle)
+}
+
+/// Waits until a counter of this replica is at least that much.
+async fn reaches(context: &Context, name: &str, labels: &[&str], count: f64) {
+    let reached = async {
+        while counted(context, name, labels) < count {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(reached).await;
+}
+
+const SENT: &[&str] = &[r#"outcome="sent""#];
+const BY_HINT: &[&str] = &[r#"cause="hint""#];
+
+#[tokio::test]
+async fn the_leader_publishes_at_the_hint_of_a_replica_that_commits() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (leader, _leader_handle) = hinting_relay(&bus, &outbox).await;
+    reaches(&leader, "outbox_relay_leading", &[], 1.0).await;
+    let (follower, handle) = hinting_relay(&bus, &outbox).await;
+    let mut written = 0;
+    // Not with the first event if the follower does not know the leader yet, or if a poll comes first.
+    let hinted = async {
+        while counted(&leader, "outbox_reads_total", BY_HINT) < 1.0 {
+            outbox.write(event(written));
+            handle.wake();
+            written += 1;
+            emptied(&outbox).await;
+        }
+    };
+    soon(hinted).await;
+    assert_eq!(bus.values(), numbers(0..written));
+    assert!(counted(&follower, "outbox_hints_total", SENT) >= 1.0);
+    assert!(counted(&leader, "outbox_hints_total", &[r#"outcome="received""#]) >= 1.0);
+
+    // A replica that leads sends no hints to itself or others.
+    assert_counted(&leader, "outbox_hints_total", SENT, 0);
+    assert_counted(&follower, "outbox_published_total", &[], 0);
+}
+
+/// During a roll-out the leader may be of an earlier release, whose lease names no address.
+#[tokio::test]
+async fn events_are_published_where_the_leader_receives_no_hints() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (leader, _leader_handle) = relay(&bus, &outbox);
+    reaches(&leader, "outbox_relay_leading", &[], 1.0).await;
+    let (follower, handle) = hinting_relay(&bus, &outbox).await;
+    for number in 0..20 {
+        outbox.write(event(number));
+        handle.wake();
+        emptied(&outbox).await;
+    }
+    assert_eq!(bus.values(), numbers(0..20));
+    assert_counted(&follower, "outbox_hints_total", SENT, 0);
+    assert!(counted(&leader, "outbox_reads_total", &[r#"cause="poll""#]) >= 1.0);
+    assert_counted(&leader, "outbox_reads_total", BY_HINT, 0);
+}
+
+#[tokio::test]
+async fn events_whose_hints_are_lost_are_published_in_order() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    // Its machine has stopped: hints to it arrive nowhere.
+    let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let held = (format!("gone@{gone}"), Instant::now() + Duration::from_hours(1));
+    outbox.0.lock().lease = Some(held);
+    let (follower, handle) = hinting_relay(&bus, &outbox).await;
+    let mut written = 0;
+    let lost = async {
+        while counted(&follower, "outbox_hints_total", SENT) < 3.0 {
+            outbox.write(event(written));
+            handle.wake();
+            written += 1;
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(lost).await;
+    assert_eq!(bus.values(), Vec::<String>::new(), "another has the lease");
+    outbox.0.lock().lease = None;
+    soon(emptied(&outbox)).await;
+    assert_eq!(bus.values(), numbers(0..written));
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_between_hints_loses_and_reorders_nothing() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (leader, _leader_handle) = hinting_relay(&bus, &outbox).await;
+    reaches(&leader, "outbox_relay_leading", &[], 1.0).await;
+    let (_follower, handle) = hinting_relay(&bus, &outbox).await;
+    for number in 0..200 {
+        outbox.write(event(number));
+        handle.wake();
+        sleep(Duration::from_millis(1)).await;
+        if number == 100 {
+            leader.lifecycle.stopped().cancel();
+        }
+    }
+    soon(emptied(&outbox)).await;
+    let mut seen = BTreeSet::new();
+    let mut firsts = bus.values();
+    firsts.retain(|value| seen.insert(value.clone()));
+    assert_eq!(firsts, numbers(0..200));
+}
+
+#[tokio::test]
+async fn forged_hints_cause_no_read() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (leader, _handle) = hinting_relay(&bus, &outbox).await;
+    reaches(&leader, "outbox_relay_leading", &[], 1.0).await;
+    let (holder, _) = outbox.0.lock().lease.clone().expect("a lease");
+    let (_, address) = holder.rsplit_once('@').expect("an address");
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for forged in [0, 31, 32, 33, 60_000].map(|bytes| vec![7_u8; bytes]) {
+        stranger.send_to(&forged, address).await.unwrap();
+    }
+    reaches(&leader, "outbox_hints_total", &[r#"outcome="rejected""#], 5.0).await;
+    assert_counted(&leader, "outbox_hints_total", &[r#"outcome="received""#], 0);
+    assert_counted(&leader, "outbox_reads_total", BY_HINT, 0);
+}
+
+fn relay_with_heartbeats(context: &Context, bus: &MemoryBus, outbox: &MemoryOutbox) -> RelayHandle {
+    spawn_relay_with_heartbeats(context, Arc::new(bus.clone()), Arc::new(outbox.clone()), Hints::off())
+}
+
 /// Returns the heartbeats on the bus, in order: the relay, and the time up to which everything has been published.
 fn heartbeats(bus: &MemoryBus) -> Vec<RelayHeartbeat> {
     let log = bus.0.lock();
@@ -488,7 +629,7 @@ async fn the_leading_relay_alone_publishes_heartbeats_past_the_outbox() {
     let contexts = [1, 2].map(|port| Context::system("test-service", port));
     let relays = contexts
         .each_ref()
-        .map(|context| spawn_relay_with_heartbeats(context, Arc::new(bus.clone()), Arc::new(outbox.clone())));
+        .map(|context| relay_with_heartbeats(context, &bus, &outbox));
     // The machine's clock stands still while virtual time goes on.
     sleep(Duration::from_millis(10_100)).await;
     let heard = heartbeats(&bus);
@@ -506,7 +647,7 @@ async fn no_heartbeat_overtakes_unpublished_rows() {
         clock: Arc::new(VirtualClock(Instant::now())),
         ..Context::system("test-service", 0)
     };
-    let handle = spawn_relay_with_heartbeats(&context, Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    let handle = relay_with_heartbeats(&context, &bus, &outbox);
     sleep(Duration::from_secs(10)).await;
     let idle = heartbeats(&bus);
     assert!((18..=21).contains(&idle.len()), "{} in ten seconds", idle.len());

@@ -123,6 +123,11 @@ impl Database {
         lease::release(self, name, holder).await
     }
 
+    /// Returns the holder of a lease, which may have expired.
+    pub(crate) async fn lease_holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+        lease::holder(self, name).await
+    }
+
     /// Spawns the task that deletes expired leases, and resignations older than any event that could contradict them. One
     /// replica at a time does it.
     pub fn spawn_sweeper(&self, context: &Context) {

@@ -42,6 +42,9 @@ pub trait Outbox: std::fmt::Debug + Send + Sync {
     /// Releases the relay's lease before it expires, if `holder` still has it.
     async fn release(&self, holder: &str) -> Result<(), StoreError>;
 
+    /// Returns the holder of the relay's lease, which may have expired.
+    async fn leader(&self) -> Result<Option<String>, StoreError>;
+
     /// Returns the oldest unpublished records. Moves rows that cannot be decoded to the quarantine of the engine (a table, or a field of
     /// the document), unchanged, with the reason and the time.
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError>;

@@ -127,6 +127,11 @@ impl Database {
         lease::release(self, name, holder).await
     }
 
+    /// Returns the holder of a lease, which may have expired.
+    pub(crate) async fn lease_holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+        lease::holder(self, name).await
+    }
+
     /// Returns due timers of a kind, the earliest first. One whose key is not text is quarantined.
     pub async fn due_timers(&self, kind: &str, now: jiff::Timestamp, limit: u32) -> Result<Vec<DueTimer>, StoreError> {
         timers::due(self, kind, now, limit).await

@@ -69,6 +69,21 @@ impl Running {
         format!("ws{}{path}", self.url.trim_start_matches("http"))
     }
 
+    /// Returns the sum of a metric's series that have all these labels (`kind="mail"`).
+    ///
+    /// # Panics
+    /// If a value is not a number.
+    #[must_use]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.context.metrics.render();
+        let series = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        let values = series.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+        values.sum::<Result<f64, _>>().expect("values are numbers")
+    }
+
     /// Shuts the service down gracefully, as on SIGTERM.
     pub async fn stop(mut self) {
         self.context.lifecycle.shutdown(Duration::from_secs(5)).await;

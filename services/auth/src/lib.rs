@@ -35,7 +35,7 @@ use anyhow::Context as _;
 use serde_json::Map;
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
-use sosohappy_bus::relay::spawn_relay_with_heartbeats;
+use sosohappy_bus::relay::{Hints, spawn_relay_with_heartbeats};
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::rate::{KeyedLimiter, Rate};
 use sosohappy_common::settings::Live;
@@ -79,6 +79,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let stored_key = shared_secret(store.as_ref(), &context, "signing-key").await?;
     let provider_key = shared_secret(store.as_ref(), &context, "provider-tokens").await?;
     let keyring = Keyring::of(&current.tokens.keys, &stored_key)?.with_legacy(&current.tokens.legacy_key)?;
+    let hints = Hints::open(&current.server, &current.credentials).await;
     let app = Arc::new(App {
         images: Images::open(&current.images.url, &context).context("images.url")?,
         keyring,
@@ -87,7 +88,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         passwords: Passwords::new(&current.passwords),
         email_codes: limit(&settings, &context, |settings| settings.email.codes_per_minute),
         hasher: AccountHasher::new(&hash_key),
-        relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox()),
+        relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox(), hints),
         metrics: Metrics::register(&context.metrics),
         failed_sign_ins: limit(&settings, &context, |settings| settings.sign_in.failures_per_minute),
         failed_sign_ins_of_all: {

@@ -33,7 +33,7 @@ use anyhow::Context as _;
 use sosohappy_access::Revocations;
 use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
 use sosohappy_bus::refresh::spawn_refresh;
-use sosohappy_bus::relay::spawn_mapping_relay;
+use sosohappy_bus::relay::{Hints, spawn_mapping_relay};
 use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
@@ -77,7 +77,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     sosohappy_store::check_database(&context.health, &opened.store);
 
     let records = spring::message_records(&mixed, &opened.store);
-    let relay = spawn_mapping_relay(&context, bus.clone(), opened.outbox, records);
+    let hints = Hints::open(&current.server, &current.credentials).await;
+    let relay = spawn_mapping_relay(&context, bus.clone(), opened.outbox, hints, records);
     spring::spawn_rewriting(&context, opened.store.clone());
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let hub = Hub::new(&context, settings.part(Settings::socket_limits), &revocations);
@@ -91,19 +92,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         revocations.clone(),
         &mixed,
     )?;
-
     spawn_revalidation(&context, &hub, revalidation);
     undelivered::spawn(&context, opened.store.clone(), relay.clone());
     let names = identity.names.clone();
     legacy_messages::spawn(&context, opened.store.clone(), names.clone(), opened.directory.clone());
 
     let ids = MessageIds::new(&context);
-    let unnumbered = Unnumbered {
-        bus: bus.clone(),
-        names: names.clone(),
-        directory: opened.directory.clone(),
-        context: context.clone(),
-    };
+    let unnumbered = Unnumbered::new(&context, &bus, &names, &opened.directory);
     let delivered = receipts::spawn_shown_marks(&context, &opened.store, &bus, &unnumbered);
     let sent = Sent::new(
         hub.clone(),

@@ -25,6 +25,15 @@ pub struct Unnumbered {
 }
 
 impl Unnumbered {
+    pub fn new(context: &Context, bus: &Arc<dyn Bus>, names: &Arc<dyn Names>, directory: &Arc<dyn Directory>) -> Self {
+        Self {
+            bus: bus.clone(),
+            names: names.clone(),
+            directory: directory.clone(),
+            context: context.clone(),
+        }
+    }
+
     /// Tells the sender of messages how far they came, and of what was read also the reader's own devices.
     pub async fn tell(&self, receipts: &[Receipt]) {
         let mut frames = Vec::new();

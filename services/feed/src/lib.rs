@@ -23,7 +23,7 @@ use sosohappy_access::Revocations;
 use sosohappy_bus::Bus;
 use sosohappy_bus::consume::spawn_consumer;
 use sosohappy_bus::refresh::spawn_refresh;
-use sosohappy_bus::relay::spawn_relay;
+use sosohappy_bus::relay::{Hints, spawn_relay};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
@@ -55,7 +55,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let metrics = FeedMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, &database.store);
 
-    let relay = spawn_relay(&context, bus.clone(), database.outbox.clone());
+    let hints = Hints::open(&current.server, &current.credentials).await;
+    let relay = spawn_relay(&context, bus.clone(), database.outbox.clone(), hints);
     let garbage = housekeeping::spawn(
         &context,
         &database.store,

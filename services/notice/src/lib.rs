@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use sosohappy_access::Revocations;
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
-use sosohappy_bus::relay::spawn_relay;
+use sosohappy_bus::relay::{Hints, spawn_relay};
 use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
@@ -69,7 +69,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     )?;
     let hub = Hub::new(&context, settings.part(|settings| settings.sockets), &revocations);
     spawn_revalidation(&context, &hub, revalidation);
-    let relay = spawn_relay(&context, bus.clone(), inbox.outbox);
+    let hints = Hints::open(&current.server, &current.credentials).await;
+    let relay = spawn_relay(&context, bus.clone(), inbox.outbox, hints);
     let pushes = PushHandle::default();
     let worker = Worker {
         settings: settings.clone(),

@@ -54,6 +54,11 @@ pub(super) async fn release(database: &Database, name: &str, holder: &str) -> Re
     Ok(())
 }
 
+pub(super) async fn holder(database: &Database, name: &str) -> Result<Option<String>, StoreError> {
+    let lease = database.collection(COLLECTION).find_one(doc! { "_id": name }).await?;
+    Ok(lease.and_then(|lease: Document| lease.get_str("holder").ok().map(str::to_owned)))
+}
+
 pub(super) async fn sweep(database: &Database, before: i64) -> Result<(), StoreError> {
     database
         .collection(COLLECTION)

@@ -132,6 +132,10 @@ impl Outbox for MongoOutbox {
         self.database.release_lease(LEASE, holder).await
     }
 
+    async fn leader(&self) -> Result<Option<String>, StoreError> {
+        self.database.lease_holder(LEASE).await
+    }
+
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
         self.indexed.get_or_try_init(|| self.make_indexes()).await?;
         let now = self.database.now();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sqlx::Row as _;
+
 use super::{Database, dialect};
 use crate::retry::retrying;
 use crate::time::{lease_is_void_beyond, millis};
@@ -45,4 +47,13 @@ pub(super) async fn release(database: &Database, name: &str, holder: &str) -> Re
         .execute(database.writer())
         .await?;
     Ok(())
+}
+
+/// Reads without a check of the column type: `MySQL` reports text of a binary collation as bytes.
+pub(super) async fn holder(database: &Database, name: &str) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT holder FROM lease WHERE name = ?")
+        .bind(name)
+        .fetch_optional(database.reader())
+        .await?;
+    Ok(row.map(|row| row.try_get_unchecked("holder")).transpose()?)
 }

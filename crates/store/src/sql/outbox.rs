@@ -71,6 +71,10 @@ impl Outbox for SqlOutbox {
         self.0.release_lease(LEASE, holder).await
     }
 
+    async fn leader(&self) -> Result<Option<String>, StoreError> {
+        self.0.lease_holder(LEASE).await
+    }
+
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
         let rows = sqlx::query(
             "SELECT id, topic, record_key, record_value, headers, written_at FROM event_outbox ORDER BY id LIMIT ?",

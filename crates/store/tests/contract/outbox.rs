@@ -102,13 +102,16 @@ async fn an_event_keeps_its_bytes(bed: Arc<Bed>) {
 async fn the_relay_has_a_lease(bed: Arc<Bed>) {
     let (one, two) = (bed.replica().await.outbox(), bed.replica().await.outbox());
     let ttl = Duration::from_secs(5);
+    assert_eq!(two.leader().await.unwrap(), None);
     assert!(one.lease("one", ttl).await.unwrap());
     assert!(!two.lease("two", ttl).await.unwrap());
+    assert_eq!(two.leader().await.unwrap().as_deref(), Some("one"));
     two.release("two").await.unwrap();
     assert!(!two.lease("two", ttl).await.unwrap(), "it was not two's to release");
     one.release("one").await.unwrap();
     assert!(two.lease("two", ttl).await.unwrap());
     assert!(!one.lease("one", ttl).await.unwrap());
+    assert_eq!(one.leader().await.unwrap().as_deref(), Some("two"));
 }
 
 async fn many_events_are_forgotten_at_once(bed: Arc<Bed>) {

@@ -2,12 +2,13 @@ use std::time::Duration;
 
 use sosohappy_bus::Start;
 use sosohappy_events::Topic;
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
 use super::{DATE, DELIVERY_TIMEOUT, Dm, message, next, two};
 
 on_both_engines!(
     a_message_reaches_sockets_of_another_replica,
+    a_message_at_a_replica_that_does_not_lead_is_published_at_its_hint,
     a_drain_tells_clients_to_reconnect_and_loses_nothing,
     a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets,
     push_is_sent_when_a_replica_crashes,
@@ -30,6 +31,27 @@ async fn a_message_reaches_sockets_of_another_replica(bed: Bed) {
     from.send(message("kim", "lee", DATE + 20, "only there").to_string())
         .await;
     assert_eq!(to.json().await["text"], "only there");
+}
+
+async fn a_message_at_a_replica_that_does_not_lead_is_published_at_its_hint(bed: Bed) {
+    let leader = Dm::start(&bed).await;
+    eventually("the first replica leads", async || {
+        (leader.running.metric("outbox_relay_leading", &[]) > 0.0).then_some(())
+    })
+    .await;
+    let follower = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (follower.connect(&kim).await, leader.connect(&lee).await);
+    let mut sent = 0;
+    // A poll may be first, and the follower may not know the leader yet.
+    eventually("a read of the outbox at a hint", async || {
+        from.send(message("kim", "lee", DATE + sent, "hello").to_string()).await;
+        assert_eq!(to.json().await["date"], DATE + sent);
+        sent += 1;
+        (leader.running.metric("outbox_reads_total", &[r#"cause="hint""#]) > 0.0).then_some(())
+    })
+    .await;
+    assert!(follower.running.metric("outbox_hints_total", &[r#"outcome="sent""#]) > 0.0);
 }
 
 async fn a_drain_tells_clients_to_reconnect_and_loses_nothing(bed: Bed) {

@@ -4,13 +4,14 @@ use futures::future::join_all;
 use sosohappy_bus::Start;
 use sosohappy_events::types::{NoticeRaised, PostLiked, WithdrawnLike};
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 use tokio::time::timeout;
 
 use super::{Feed, code, problem};
 
 on_both_engines!(
     a_like_is_published_and_an_unlike_withdraws_it,
+    a_like_at_a_replica_that_does_not_lead_is_published_at_its_hint,
     a_like_names_the_author_as_a_spring_notice_reads_it,
     taps_at_once_are_all_counted,
     a_like_needs_a_post,
@@ -81,6 +82,36 @@ async fn a_like_is_published_and_an_unlike_withdraws_it(bed: Bed) {
         timeout(Duration::from_millis(700), withdrawals.next()).await.is_err(),
         "two withdrawals"
     );
+}
+
+async fn a_like_at_a_replica_that_does_not_lead_is_published_at_its_hint(bed: Bed) {
+    let leader = Feed::start(&bed).await;
+    eventually("the first replica leads", async || {
+        (leader.running.metric("outbox_relay_leading", &[]) > 0.0).then_some(())
+    })
+    .await;
+    let follower = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    leader.save(&kim, DATE, "3", "sea").await;
+    let mut likes = 0_u32;
+    // A poll may be first, and the follower may not know the leader yet.
+    eventually("a read of the outbox at a hint", async || {
+        let (status, body) = follower.like(&lee, &kim, DATE).await;
+        assert_eq!(status, 200, "{body}");
+        likes += 1;
+        (leader.running.metric("outbox_reads_total", &[r#"cause="hint""#]) > 0.0).then_some(())
+    })
+    .await;
+    eventually("each like is published", async || {
+        let published = leader.running.metric("outbox_published_total", &[r#"topic="post""#]);
+        // The first is the post.
+        (published >= f64::from(1 + likes)).then_some(())
+    })
+    .await;
+    assert!(follower.running.metric("outbox_hints_total", &[r#"outcome="sent""#]) > 0.0);
+    assert!(leader.running.metric("outbox_hints_total", &[r#"outcome="sent""#]) <= 0.0);
+    assert!(follower.running.metric("outbox_published_total", &[]) <= 0.0);
 }
 
 async fn a_like_names_the_author_as_a_spring_notice_reads_it(bed: Bed) {
