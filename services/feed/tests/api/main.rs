@@ -4,6 +4,7 @@ mod access;
 mod bookmarks;
 mod comments;
 mod consistency;
+mod cost;
 mod drafts;
 mod forms;
 mod friends;

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_events::types::PostChange;
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{PostChange, PostChanged};
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
-use super::post_events::Told;
-use super::{BATCH, Query, SqlStore, date, engine, public};
+use super::{BATCH, Query, SqlStore, date, engine, post_events, public};
 use crate::domain::{Day, PostDate, Writer};
 use crate::store::{Likes, Notice, WriteError};
 
@@ -31,22 +31,16 @@ impl Likes for SqlStore {
                     if given {
                         super::still_here(&mut tx, liker).await?;
                     }
-                    if let Some(record) = notice(post.date, given) {
-                        engine::enqueue(&mut tx, &record, now).await?;
-                    }
-                    recount(&mut tx, &[post.id]).await?;
-                    self.tell_like(&mut tx, post.id, &liker.account, given, now).await?;
+                    self.publish_like(&mut tx, &post, &liker.account, given, notice, now)
+                        .await?;
                     Some(given)
                 }
                 // A like is taken back also when the post has become private since.
                 Some(post) => {
                     let removed = take_back(&mut tx, &liker.account, post.id).await?;
                     if removed {
-                        if let Some(record) = notice(post.date, false) {
-                            engine::enqueue(&mut tx, &record, now).await?;
-                        }
-                        recount(&mut tx, &[post.id]).await?;
-                        self.tell_like(&mut tx, post.id, &liker.account, false, now).await?;
+                        self.publish_like(&mut tx, &post, &liker.account, false, notice, now)
+                            .await?;
                     }
                     removed.then_some(false)
                 }
@@ -59,20 +53,34 @@ impl Likes for SqlStore {
 }
 
 impl SqlStore {
-    async fn tell_like(
+    /// Counts the likes of a post that has got or lost one, and writes both events of the change at once: a like waits for each statement.
+    async fn publish_like(
         &self,
         tx: &mut engine::Tx,
-        post: i64,
+        post: &Found,
         liker: &Account,
         given: bool,
+        notice: Notice<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let told = Told {
-            change: if given { PostChange::Liked } else { PostChange::Unliked },
-            actor: Some(liker),
-            comment: None,
-        };
-        self.tell(tx, &[post], &told, now).await
+        sqlx::query(
+            "UPDATE post SET revision = revision + 1,
+            likes = (SELECT COUNT(*) FROM post_like l WHERE l.post_id = post.id) WHERE id = ?",
+        )
+        .bind(post.id)
+        .execute(&mut **tx)
+        .await?;
+        let mut records = Vec::with_capacity(2);
+        records.extend(notice(post.date, given));
+        for state in post_events::states(tx, &[post.id]).await? {
+            let event = PostChanged {
+                change: if given { PostChange::Liked } else { PostChange::Unliked },
+                actor: Some(liker.clone()),
+                ..state
+            };
+            records.push(Envelope::new(event, &self.context).to_outgoing());
+        }
+        engine::enqueue_all(tx, &records, now).await
     }
 }
 

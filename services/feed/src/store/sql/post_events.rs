@@ -97,6 +97,11 @@ pub(super) async fn advance(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<Po
     let mut query = Query::new("UPDATE post SET revision = revision + 1 WHERE id IN ");
     push_ids(&mut query, posts);
     query.build().execute(&mut **tx).await?;
+    states(tx, posts).await
+}
+
+/// Reads the state of these posts, which the caller has locked, as events without an actor, in the order of their ids.
+pub(super) async fn states(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<PostChanged>, StoreError> {
     let mut query = Query::new(
         "SELECT id, account, date, is_public, friend_date, likes, comments, revision, \
          (SELECT COUNT(*) FROM post_bookmark m WHERE m.post_id = post.id) AS bookmarks, \
