@@ -103,11 +103,12 @@ impl Delivery {
             return Ok(());
         }
         self.metrics.reached(Hop::Consumed, notice.occurred_at, self.now());
-        if !self.is_for_receiver(notice).await? {
+        // At the same time: a frame waits for each look-up.
+        let (is_for_receiver, name) = tokio::join!(self.is_for_receiver(notice), self.name_of_actor(notice));
+        if !is_for_receiver? {
             self.metrics.notice(Outcome::Nobody);
             return Ok(());
         }
-        let name = self.name_of_actor(notice).await;
         if name.is_none() && matches!(notice.content, Content::Follow { .. }) {
             // The follower has resigned or has no known name yet. The inbox lists the notice once there is a name.
             self.metrics.notice(Outcome::Nobody);
@@ -223,14 +224,14 @@ impl Delivery {
 
     /// Returns whether the receiver wants frames of such notices, and of the post that this one is about.
     async fn is_wanted(&self, notice: &Notice) -> Result<bool, HandleError> {
-        let preferences = self.store.preferences(&notice.receiver).await?.preferences;
-        if !preferences.shows(notice.content.topic()) {
-            return Ok(false);
-        }
-        Ok(match notice.content.mute() {
-            Some(mute) => !self.store.is_muted(&notice.receiver, &mute).await?,
-            None => true,
-        })
+        let is_muted = async {
+            match notice.content.mute() {
+                Some(mute) => self.store.is_muted(&notice.receiver, &mute).await,
+                None => Ok(false),
+            }
+        };
+        let (stored, is_muted) = tokio::try_join!(self.store.preferences(&notice.receiver), is_muted)?;
+        Ok(!is_muted && stored.preferences.shows(notice.content.topic()))
     }
 
     /// Remembers a withdrawal. Every replica does.
