@@ -25,7 +25,7 @@ pub mod wake;
 pub use account::Account;
 pub use context::Context;
 pub use http::problem::Problem;
-pub use nickname::{Nickname, NicknameKey};
+pub use nickname::{Look, Nickname, NicknameKey, NicknameLooks};
 pub use run::run;
 pub use service::Service;
 pub use wake::WakeHandle;

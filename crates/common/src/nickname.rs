@@ -1,5 +1,6 @@
 //! Nicknames: rules for chosen ones, for those in parameters, and for texts that are the same name.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use icu_casemap::CaseMapper;
@@ -76,6 +77,11 @@ impl Nickname {
     pub fn key(&self) -> NicknameKey {
         NicknameKey::of(&self.0)
     }
+
+    #[must_use]
+    pub fn looks(&self) -> NicknameLooks {
+        NicknameLooks::of(&self.0)
+    }
 }
 
 impl TryFrom<String> for Nickname {
@@ -125,9 +131,7 @@ impl NicknameKey {
     #[must_use]
     pub fn of(text: &str) -> Self {
         // Folding before and after the skeleton: a look-alike may be a capital letter.
-        let seen: String = text.nfc().filter_map(significant).collect();
-        let folded = fold(&blanks(&seen));
-        let canonical: String = fold(&skeleton(&folded).collect::<String>()).nfd().collect();
+        let canonical: String = folded_skeleton(&fold(&shown(text))).nfd().collect();
         Self(Sha256::digest(canonical).into())
     }
 
@@ -148,6 +152,68 @@ impl fmt::Debug for NicknameKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// SHA-256 of a form in which a name may be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Look([u8; 32]);
+
+impl Look {
+    fn of(kind: &str, seen: &str) -> Self {
+        let seen: String = seen.nfd().collect();
+        Self(Sha256::digest(format!("{kind}\u{1f}{seen}")).into())
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// The looks of a name. A [`NicknameKey`] is the same for `admin` and `admIn`, but not for `admln`: folding comes before the skeleton
+/// (UTS #39), and turns a capital I, which looks like a small l, into an i. People see a name as it is typed, or know it in another case.
+///
+/// Two names look alike when [`NicknameLooks::confusable`] of one has a look of [`NicknameLooks::own`] of the other, which is symmetric: when
+///
+/// * what is seen is the same in any case, as typed or folded before: `admIn` and `admln`, `admin` and `аdmin` with a Cyrillic а;
+/// * one as typed looks like the other in capitals: `ADMlN` and `admin`.
+///
+/// `admin` and `admln` look different.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NicknameLooks {
+    pub own: BTreeSet<Look>,
+    pub confusable: BTreeSet<Look>,
+}
+
+impl NicknameLooks {
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        // The name of a fresh account is shown to nobody, and cannot be chosen.
+        if is_placeholder(text) {
+            return Self::default();
+        }
+        let shown = shown(text);
+        let typed: String = skeleton(&shown).collect();
+        let capitals: String = skeleton(&shown.to_uppercase()).collect();
+        // A folded skeleton may have look-alikes again: the M of a name in capitals is an m, which looks like rn.
+        let any_case =
+            [&shown, &fold(&shown)].map(|text| Look::of("any-case", &folded_skeleton(&folded_skeleton(text))));
+        let with = |others: [Look; 2]| any_case.into_iter().chain(others).collect::<BTreeSet<_>>();
+        Self {
+            own: with([Look::of("typed", &typed), Look::of("capitals", &capitals)]),
+            confusable: with([Look::of("capitals", &typed), Look::of("typed", &capitals)]),
+        }
+    }
+}
+
+/// The text without invisible characters, with one kind of blank.
+fn shown(text: &str) -> String {
+    let seen: String = text.nfc().filter_map(significant).collect();
+    blanks(&seen)
+}
+
+fn folded_skeleton(text: &str) -> String {
+    fold(&skeleton(text).collect::<String>())
 }
 
 pub(crate) fn fold(text: &str) -> String {
@@ -472,6 +538,67 @@ mod tests {
             ("a b", "ab"),
         ] {
             assert_ne!(key(one), key(other), "{one} {other}");
+        }
+    }
+
+    fn look_alike(one: &str, other: &str) -> bool {
+        let (one, other) = (NicknameLooks::of(one), NicknameLooks::of(other));
+        let found = !one.confusable.is_disjoint(&other.own);
+        assert_eq!(found, !other.confusable.is_disjoint(&one.own), "not symmetric");
+        found
+    }
+
+    #[test]
+    fn names_that_look_alike_have_a_look_in_common() {
+        for (one, other) in [
+            ("admIn", "admln"),
+            ("admIn", "adm1n"),
+            ("admIn", "adm|n"),
+            ("AdmIn", "admln"),
+            ("ADMIN", "ADMlN"),
+            ("admin", "ADMlN"),
+            ("admin", "ADM1N"),
+            ("admin", "admIn"),
+            ("admin", "\u{430}dmin"),
+            ("nick", "\u{39d}ick"),
+            ("Hello", "HelIo"),
+            ("go0d", "good"),
+            ("GO0D", "good"),
+            ("mom", "rnorn"),
+            ("한Il", "한lI"),
+            ("김", "\u{1100}\u{1175}\u{11b7}"),
+        ] {
+            assert!(look_alike(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("admin", "admln"),
+            ("kim", "klm"),
+            ("mail", "mall"),
+            ("kim", "kin"),
+            ("김", "금"),
+            ("lee1", "lee2"),
+            (ENGLAND, SCOTLAND),
+            ("a b", "ab"),
+        ] {
+            assert!(!look_alike(one, other), "{one} {other}");
+        }
+        let fresh = uuid::Uuid::from_u128(7).to_string();
+        assert_eq!(NicknameLooks::of(&fresh), NicknameLooks::default());
+    }
+
+    #[test]
+    fn spellings_of_one_name_look_alike() {
+        for (one, other) in [
+            ("Å", "\u{212b}"),
+            ("Å", "å"),
+            ("admin", "ａｄｍｉｎ"),
+            ("ADMIN", "\u{410}DMIN"),
+            ("한 사람", "한\u{3000}사람"),
+            ("straße", "STRASSE"),
+            ("❤\u{fe0f}", "❤"),
+        ] {
+            assert_eq!(key(one), key(other), "{one} {other}");
+            assert!(look_alike(one, other), "{one} {other}");
         }
     }
 }

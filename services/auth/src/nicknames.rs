@@ -1,13 +1,16 @@
-//! Reservation of nicknames that were given up, and canonical keys for accounts that an older release has written.
+//! Reservation of nicknames that were given up, and canonical keys and looks for accounts that an older release has written.
 //!
 //! Where two accounts bear one name in two spellings, the one that was created first keeps it: when each took its nickname is not known.
 //! The other bears a placeholder until its profile is set again, which the app asks for at the next sign-in. Of two accounts whose
-//! addresses differ in letter case only, both stay; a sign-in in another spelling finds the one whose key was made first.
+//! addresses differ in letter case only, both stay; a sign-in in another spelling finds the one whose key was made first. Of accounts whose
+//! names look alike, all keep them: a look keeps a name only from those who choose it later.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::nickname::InvalidNickname;
-use sosohappy_common::{Account, Context, Nickname};
+use sosohappy_common::{Account, Context, Look, Nickname};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::NicknameSet;
 use sosohappy_store::{StoreError, retrying};
@@ -36,7 +39,7 @@ pub async fn reserve(
 /// Accounts of one transaction.
 const BATCH: u32 = 100;
 
-/// Makes the keys of every account that has none. Repeating it changes nothing.
+/// Makes the keys and looks of every account that has none. Repeating it changes nothing.
 pub async fn make_keys(store: &dyn Store, context: &Context) -> Result<(), StoreError> {
     retrying(|| async {
         let mut tx = store.begin().await?;
@@ -58,9 +61,35 @@ pub async fn make_keys(store: &dyn Store, context: &Context) -> Result<(), Store
             .await?;
         }
         if accounts.len() < BATCH as usize {
-            return Ok(());
+            break;
         }
     }
+    make_looks(store).await
+}
+
+/// Accounts whose looks are made in one transaction.
+const LOOKS_BATCH: u32 = 500;
+
+/// Makes the looks of every nickname that a replica of an older release has written. When there is none, it is one look-up in an index.
+pub async fn make_looks(store: &dyn Store) -> Result<(), StoreError> {
+    while store.is_without_looks().await? {
+        retrying(|| async {
+            let mut tx = store.begin().await?;
+            let made = tx.make_looks(LOOKS_BATCH).await?;
+            tx.commit().await?;
+            tracing::info!(made, "looks of nicknames made");
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Returns the looks that another name must not have so that a person who bears `former` may take `new`. What looks like the former name already
+/// does not count: names that collide since before there were looks stay, and may be written in another spelling.
+pub fn new_looks(former: &Nickname, new: &Nickname) -> BTreeSet<Look> {
+    let known = former.looks().confusable;
+    new.looks().confusable.difference(&known).copied().collect()
 }
 
 async fn key_address(tx: &mut dyn Transaction, account: &Account) -> Result<(), StoreError> {

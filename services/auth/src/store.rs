@@ -9,12 +9,13 @@ pub mod moderation;
 mod mysql;
 mod sqlite;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context, Nickname, NicknameKey};
+use sosohappy_common::{Account, Context, Look, Nickname, NicknameKey};
 use sosohappy_events::types::{Device, DeviceTokenSet, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
@@ -204,6 +205,20 @@ pub trait Store: Connections + EmailStore + ExternalCalls + Imports + Moderation
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
+    /// Returns whether the looks of an account's nickname are to be made: see [`Transaction::make_looks`].
+    async fn is_without_looks(&self) -> Result<bool, StoreError>;
+
+    /// Returns whether a nickname of another account has one of the looks.
+    async fn is_look_borne(&self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError>;
+
+    /// Returns whether a nickname that has one of the looks is kept from the account of this hash.
+    async fn is_look_reserved(
+        &self,
+        looks: &BTreeSet<Look>,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
     async fn withheld_tombstones(&self, topic: Topic, limit: u32) -> Result<Vec<Tombstone>, StoreError>;
 
     fn outbox(&self) -> Arc<dyn Outbox>;
@@ -389,6 +404,24 @@ pub trait Transaction:
     async fn is_nickname_reserved(
         &mut self,
         nickname: &Nickname,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Replaces the looks of an account's nickname, whoever else has them.
+    async fn set_looks(&mut self, account: &Account, nickname: &Nickname) -> Result<(), StoreError>;
+
+    /// Makes the looks of at most `limit` accounts whose nicknames an older release has written; returns how many there were.
+    async fn make_looks(&mut self, limit: u32) -> Result<u32, StoreError>;
+
+    /// Returns whether a nickname of another account has one of the looks; to be called after [`Transaction::set_looks`]. It waits for
+    /// transactions that are about to set or remove one of them.
+    async fn is_look_borne(&mut self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError>;
+
+    /// Returns whether a nickname that has one of the looks is kept from the account of this hash.
+    async fn is_look_reserved(
+        &mut self,
+        looks: &BTreeSet<Look>,
         bearer: &[u8; 32],
         now: Timestamp,
     ) -> Result<bool, StoreError>;

@@ -2,14 +2,15 @@
 //!
 //! Rows whose addresses only differ in letter case or blanks are one person's. Their account is the row with a session that lives, else
 //! the one whose profile is set, else the one that was there first; the nicknames of the others are remembered as that person's. Of
-//! accounts with the same nickname the same rule says which keeps it; the others have to choose another one.
+//! accounts with the same nickname the same rule says which keeps it; the others have to choose another one. Nicknames that only look alike
+//! are kept and reported.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use sosohappy_auth::import::{Applied, Importer, LegacyUser, Outcome};
-use sosohappy_common::{Account, Nickname, NicknameKey};
+use sosohappy_common::{Account, Look, Nickname, NicknameKey, NicknameLooks};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlPool, QueryBuilder};
 
@@ -59,11 +60,47 @@ struct Decisions {
     duplicates: HashMap<i64, i64>,
     /// Accounts whose nickname another account keeps.
     nameless: HashSet<i64>,
+    /// Accounts that keep a nickname which looks like another account's.
+    alike: HashSet<i64>,
     /// Accounts of which the legacy auth may show another row: one of the same address or nickname.
     contested: HashSet<i64>,
     rows: u64,
     /// The greatest id of this pass.
     last: i64,
+}
+
+/// The looks of all nicknames, by the first bytes of each look.
+#[derive(Debug, Default)]
+struct Looks {
+    own: Vec<(u64, i64)>,
+    confusable: Vec<(u64, i64)>,
+}
+
+impl Looks {
+    fn add(&mut self, id: i64, nickname: &str) {
+        let prefix = |look: &Look| {
+            let mut prefix = [0; 8];
+            prefix.copy_from_slice(&look.as_bytes()[..8]);
+            u64::from_be_bytes(prefix)
+        };
+        let looks = NicknameLooks::of(nickname);
+        self.own.extend(looks.own.iter().map(|look| (prefix(look), id)));
+        self.confusable
+            .extend(looks.confusable.iter().map(|look| (prefix(look), id)));
+    }
+
+    /// Returns the ids of nicknames that look like another one, among those that are borne.
+    fn alike(mut self, is_borne: impl Fn(i64) -> bool) -> HashSet<i64> {
+        self.own.retain(|(_, id)| is_borne(*id));
+        self.own.sort_unstable();
+        let looks_like_another = |(look, id): &(u64, i64)| {
+            let first = self.own.partition_point(|(other, _)| other < look);
+            let same = self.own[first..].iter().take_while(|(other, _)| other == look);
+            is_borne(*id) && same.map(|(_, other)| other).any(|other| other != id)
+        };
+        let found = self.confusable.iter().filter(|row| looks_like_another(row));
+        found.map(|(_, id)| *id).collect()
+    }
 }
 
 fn half(digest: &[u8; 32]) -> Key {
@@ -155,6 +192,7 @@ async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisio
         ..Decisions::default()
     };
     let mut candidates = Vec::new();
+    let mut looks = Looks::default();
     let mut last = i64::MIN;
     loop {
         let rows = sqlx::query(
@@ -177,6 +215,9 @@ async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisio
             };
             let Ok(account) = user.account() else { continue };
             let nickname = user.nickname.as_deref().filter(|nickname| !nickname.is_empty());
+            if let Some(nickname) = nickname {
+                looks.add(user.id, nickname);
+            }
             candidates.push(Candidate {
                 id: user.id,
                 email: half(&account.key()),
@@ -205,6 +246,7 @@ async fn decide(pool: &MySqlPool, importer: &Importer) -> anyhow::Result<Decisio
         decisions.nameless.insert(pair[1].id);
         decisions.contested.extend([pair[0].id, pair[1].id]);
     }
+    decisions.alike = looks.alike(|id| !decisions.duplicates.contains_key(&id) && !decisions.nameless.contains(&id));
     Ok(decisions)
 }
 
@@ -291,6 +333,15 @@ impl Batch {
             )?;
         }
         user.bears_nickname = !decisions.nameless.contains(&user.id);
+        if decisions.alike.contains(&user.id) {
+            report.note(
+                TABLE,
+                user.id,
+                "look-alike",
+                Some("nickname"),
+                "it looks like another account's: both keep theirs",
+            )?;
+        }
         self.bytes += row.photo_bytes;
         self.sizes.insert(user.id, row.photo_bytes);
         self.users.push(user);

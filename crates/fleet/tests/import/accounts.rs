@@ -53,6 +53,8 @@ async fn call(auth: &Running, path: &str, email: &str, access: &str, form: &[(&s
     send(request.bearer_auth(access).header("email", email).form(form)).await
 }
 
+const LOOK_ALIKE: &str = "look-alike: it looks like another account's: both keep theirs";
+
 /// Everything an account row can be.
 #[expect(clippy::too_many_lines, reason = "a table of rows and what becomes of each")]
 async fn every_row_is_taken_over_or_reported(bed: Bed) {
@@ -95,10 +97,14 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
         )
         .await;
     let invisible = legacy.user("ghost@example.com+kakao", "ghost\u{200b}").await;
+    let alike = [
+        legacy.user("capital@example.com+kakao", "HeIlo").await,
+        legacy.user("small@example.com+kakao", "hello").await,
+    ];
 
     let arguments = ["--auth", &legacy.url("auth")];
     let dry = target.import(&[&arguments[..], &["--dry-run"]].concat());
-    assert_eq!(count(&dry, "user", "created"), 7, "{dry}");
+    assert_eq!(count(&dry, "user", "created"), 9, "{dry}");
     let first = target.import(&arguments);
     let wanted = dry.replace("dry run: nothing was written\n", "");
     assert_eq!(first, wanted, "a dry run says what a run does");
@@ -141,13 +147,15 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
             "nickname",
             "altered: cannot be borne: the profile is not set".to_owned(),
         ),
+        (alike[0], "nickname", LOOK_ALIKE.to_owned()),
+        (alike[1], "nickname", LOOK_ALIKE.to_owned()),
     ] {
         let line = (format!("user {row}"), column.to_owned(), reason);
         assert!(report.contains(&line), "{line:?} is not in {report:#?}");
     }
 
     let again = target.import(&arguments);
-    assert_eq!(count(&again, "user", "unchanged"), 7, "{again}");
+    assert_eq!(count(&again, "user", "unchanged"), 9, "{again}");
     assert_eq!(
         count(&again, "user", "created") + count(&again, "user", "updated"),
         0,

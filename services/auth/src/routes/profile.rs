@@ -43,7 +43,7 @@ pub struct Presence {
     is_present: bool,
 }
 
-/// Returns whether this nickname is taken, in any spelling, or reserved for another account.
+/// Returns whether this nickname is taken, in any spelling, looks like another account's, or is reserved for another account.
 #[utoipa::path(
     get,
     path = "/checkDuplicateNickname",
@@ -64,13 +64,23 @@ pub async fn check_duplicate_nickname(
         true
     } else {
         let nickname = Nickname::choose(asked.nickname)?;
-        let hash = app.hasher.hash(&caller.account);
-        bearer.is_some() || app.store.is_nickname_reserved(&nickname, &hash, app.now()).await?
+        bearer.is_some() || is_kept_from(&app, &caller.account, &nickname).await?
     };
     Ok(Json(Presence {
         email: own.map(|person| person.account.clone()),
         is_present,
     }))
+}
+
+/// Whether a nickname that nobody bears is reserved for another account, or looks like another account's.
+async fn is_kept_from(app: &App, account: &Account, nickname: &Nickname) -> Result<bool, Error> {
+    let (hash, now) = (app.hasher.hash(account), app.now());
+    if app.store.is_nickname_reserved(nickname, &hash, now).await? {
+        return Ok(true);
+    }
+    let person = app.store.person(account).await?.ok_or(Error::UnknownAccount)?;
+    let looks = nicknames::new_looks(&person.nickname, nickname);
+    Ok(app.store.is_look_borne(&looks, account).await? || app.store.is_look_reserved(&looks, &hash, now).await?)
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -171,7 +181,7 @@ pub struct Profile {
     #[schema(example = "kim@example.com+kakao")]
     email: String,
     /// 1 to 10 user-perceived characters and at most 320 bytes, all visible, no blank at either end, not of the form `email+provider`.
-    /// Kept as given; unique in all its spellings (letter case, composition, look-alikes).
+    /// Kept as given; unique in all its spellings (letter case, composition, look-alikes such as `I`, `l` and `1`).
     #[schema(min_length = 1, max_length = 320)]
     nickname: String,
     /// The old one stays when it is left out.
@@ -203,7 +213,7 @@ impl Actor for Profile {
 pub struct ProfileSet {
     #[schema(value_type = String)]
     email: Account,
-    /// False when another account has the nickname, or gave it up within `nicknames.reservation`.
+    /// False when another account has the nickname or one that looks like it, or gave it up within `nicknames.reservation`.
     success: bool,
 }
 
@@ -240,6 +250,7 @@ pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -
             Some(picture) => Some(store(&app, &picture).await?),
             None => None,
         };
+        nicknames::make_looks(app.store.as_ref()).await?;
         success = retrying(|| set(&app, &caller.account, &nickname, introduction.as_ref(), image)).await?;
     }
     Ok(Json(ProfileSet {
@@ -278,6 +289,9 @@ async fn set(
     {
         return Ok(false);
     }
+    if person.nickname != *nickname && !take_looks(app, tx.as_mut(), &person, nickname).await? {
+        return Ok(false);
+    }
     if person.nickname.key() != nickname.key() && !take_over(app, tx.as_mut(), &person, nickname).await? {
         return Ok(false);
     }
@@ -296,6 +310,19 @@ async fn set(
     app.enqueue(tx.as_mut(), renamed, at).await?;
     app.commit(tx).await?;
     Ok(true)
+}
+
+/// Writes the looks of the new nickname; returns false when a nickname that another account bears, or has given up, looks like it.
+///
+/// The looks are written before they are compared: of two accounts that take names which look alike at the same moment, one finds the other's.
+async fn take_looks(app: &App, tx: &mut dyn Transaction, person: &Person, new: &Nickname) -> Result<bool, Error> {
+    tx.set_looks(&person.account, new).await?;
+    let looks = nicknames::new_looks(&person.nickname, new);
+    if tx.is_look_borne(&looks, &person.account).await? {
+        return Ok(false);
+    }
+    let hash = app.hasher.hash(&person.account);
+    Ok(!tx.is_look_reserved(&looks, &hash, app.now()).await?)
 }
 
 /// Releases the reservation of the new nickname and makes one of the old; returns false when the new one is reserved for another account.

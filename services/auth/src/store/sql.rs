@@ -1,12 +1,13 @@
 //! The text that both SQL engines share: reads outside a transaction, and secrets, which need no event. It is compiled
 //! once inside `sqlite.rs` and once inside `mysql.rs`, which say what `engine` and `MIGRATIONS` are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context, Nickname, NicknameKey};
+use sosohappy_common::{Account, Context, Look, Nickname, NicknameKey};
 use sosohappy_events::Topic;
 use sosohappy_events::types::TokenDigest;
 use sosohappy_media::ImageId;
@@ -34,6 +35,8 @@ mod external_calls;
 mod identities;
 #[path = "sql/imports.rs"]
 mod imports;
+#[path = "sql/looks.rs"]
+mod looks;
 #[path = "sql/moderation.rs"]
 mod moderation;
 #[path = "sql/people.rs"]
@@ -96,6 +99,34 @@ impl Store for SqlStore {
             .fetch_all(self.0.reader())
             .await?;
         found.iter().map(|row| rows::account(row, "account")).collect()
+    }
+
+    async fn is_without_looks(&self) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM account WHERE looks_made = 0 LIMIT 1")
+            .fetch_optional(self.0.reader())
+            .await?;
+        Ok(found.is_some())
+    }
+
+    async fn is_look_borne(&self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError> {
+        if looks.is_empty() {
+            return Ok(false);
+        }
+        let mut query = looks::borne_by_others(looks, account);
+        Ok(query.build().fetch_optional(self.0.reader()).await?.is_some())
+    }
+
+    async fn is_look_reserved(
+        &self,
+        looks: &BTreeSet<Look>,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if looks.is_empty() {
+            return Ok(false);
+        }
+        let mut query = looks::reserved_for_others(looks, bearer, now);
+        Ok(query.build().fetch_optional(self.0.reader()).await?.is_some())
     }
 
     async fn is_blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {

@@ -17,6 +17,10 @@ on_both_engines!(
     a_name_given_up_is_not_taken_while_it_is_given_up,
     a_resigned_name_comes_back_with_its_account_only,
     rows_of_an_older_release_get_their_keys,
+    names_that_look_alike_are_not_taken,
+    a_look_stays_reserved_with_its_name,
+    of_two_who_take_one_look_at_once_one_gets_it,
+    names_that_looked_alike_before_stay,
 );
 
 const ENGLAND: &str = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
@@ -281,4 +285,117 @@ async fn rows_of_an_older_release_get_their_keys(bed: Bed) {
             .account,
         kim.account
     );
+}
+
+async fn names_that_look_alike_are_not_taken(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("nicknames.reservation", "1s")]).await;
+    let (kim, lee) = (auth.sign_in(KIM).await, auth.sign_in(LEE).await);
+    for (name, alike) in [
+        ("admIn", &["admln", "adm1n", "Admln"][..]),
+        ("Admin", &["ADMlN", "admIn"]),
+        ("nick", &["\u{39d}ick"]),
+        ("go0d", &["good", "G0OD"]),
+    ] {
+        auth.set_introduction(&kim, name).await;
+        for other in alike {
+            assert!(auth.is_taken(&lee, other).await, "{other:?} looks like {name:?}");
+            assert!(!auth.set_nickname(&lee, other).await, "{other:?} looks like {name:?}");
+        }
+        assert_eq!(auth.sign_in(LEE).await.nickname, "", "nothing was written");
+    }
+    // Names that differ to the eye are different names, and a look finds nobody.
+    auth.set_introduction(&kim, "admin").await;
+    ground.clock.advance(Duration::from_secs(2));
+    assert!(!auth.is_taken(&lee, "admln").await);
+    assert!(auth.set_nickname(&lee, "admln").await);
+    assert_eq!(auth.introduction_of(&lee, "admin").await, "admin");
+    assert_eq!(auth.introduction_of(&lee, "adm!n").await, "");
+    assert!(
+        !auth.set_nickname(&kim, "admIn").await,
+        "one's own name in another case, which looks like lee's"
+    );
+    assert!(auth.set_nickname(&lee, "lee").await);
+    ground.clock.advance(Duration::from_secs(2));
+    assert!(auth.set_nickname(&kim, "admIn").await);
+}
+
+async fn a_look_stays_reserved_with_its_name(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth_with(&[("nicknames.reservation", "1h")]).await;
+    let (kim, lee) = (auth.person(KIM, "HeIlo").await, auth.person(LEE, "lee").await);
+    assert!(auth.set_nickname(&kim, "moon").await);
+    assert!(auth.is_taken(&lee, "hello").await);
+    assert!(
+        !auth.set_nickname(&lee, "hello").await,
+        "it looks like the name given up"
+    );
+    assert!(!auth.is_taken(&kim, "hello").await);
+    assert!(
+        auth.set_nickname(&kim, "hello").await,
+        "its former bearer may take the look"
+    );
+    auth.resign(&kim).await.expect(200);
+    assert!(
+        !auth.set_nickname(&lee, "he1lo").await,
+        "given up, then by the resignation"
+    );
+
+    ground.clock.advance(Duration::from_secs(3601));
+    assert!(!auth.is_taken(&lee, "hello").await);
+    assert!(auth.set_nickname(&lee, "hello").await, "the reservation has ended");
+    let left = "reserved_look WHERE nickname_key NOT IN (SELECT nickname_key FROM nickname_reservation)";
+    assert_eq!(ground.rows(left).await, 0);
+}
+
+/// Two people take names that look alike at the same moment, at two replicas: one of them gets it.
+async fn of_two_who_take_one_look_at_once_one_gets_it(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let (kim, lee) = (one.sign_in(KIM).await, other.sign_in(LEE).await);
+    for round in 10..22 {
+        let (capital, small) = (format!("I{round}"), format!("l{round}"));
+        let (first, second) = tokio::join!(one.set_nickname(&kim, &capital), other.set_nickname(&lee, &small));
+        assert!(first != second, "round {round}: kim {first}, lee {second}");
+    }
+}
+
+/// Replicas of the release before, which knows no looks, write names that look alike.
+async fn names_that_looked_alike_before_stay(bed: Bed) {
+    let ground = Ground::new(bed);
+    let old = ground.auth().await;
+    old.person(KIM, "HeIlo").await;
+    old.person(LEE, "lee").await;
+    drop(old);
+    for statement in [
+        "DELETE FROM nickname_look",
+        "UPDATE account SET look_nickname = NULL",
+        "UPDATE account SET nickname = 'hello', nickname_key = NULL WHERE nickname = 'lee'",
+    ] {
+        ground.bed.sql("auth", statement).await;
+    }
+    let auth = ground.auth_with(&[("nicknames.reservation", "1s")]).await;
+    assert_eq!(ground.rows("account WHERE looks_made = 0").await, 0);
+    let (kim, lee, park) = (
+        auth.sign_in(KIM).await,
+        auth.sign_in(LEE).await,
+        auth.sign_in(PARK).await,
+    );
+    assert_eq!((&*kim.nickname, &*lee.nickname), ("HeIlo", "hello"), "both keep theirs");
+    auth.set_introduction(&lee, "hello").await;
+    assert!(auth.set_nickname(&lee, "Hello").await, "in another spelling");
+    assert!(!auth.set_nickname(&park, "He1lo").await, "but nobody else takes it");
+    assert!(auth.set_nickname(&kim, "moon").await);
+    ground.clock.advance(Duration::from_secs(2));
+    assert!(!auth.set_nickname(&park, "HeIlo").await, "lee has it still");
+
+    // No replica starts while the older release writes.
+    let renamed = "UPDATE account SET nickname = 'snaIl' WHERE nickname = 'moon'";
+    ground.bed.sql("auth", renamed).await;
+    assert_eq!(ground.rows("account WHERE looks_made = 0").await, 1);
+    assert!(
+        !auth.set_nickname(&park, "snall").await,
+        "it looks like what was written meanwhile"
+    );
+    assert_eq!(ground.rows("account WHERE looks_made = 0").await, 0);
 }

@@ -12,6 +12,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::transaction::SqlTransaction;
 use super::{Row, SqlStore, engine, rows};
 use crate::domain::person::Person;
+use crate::store::Transaction as _;
 use crate::store::imports::{
     Fingerprint, ImportTransaction, ImportedAccount, ImportedSession, Imports, KnownName, NameOf,
 };
@@ -215,7 +216,7 @@ impl ImportTransaction for SqlTransaction {
         .bind(person.changed_at.as_millisecond())
         .bind(person.account.as_str());
         update.execute(&mut *self.0).await?;
-        Ok(())
+        self.set_looks(&person.account, &person.nickname).await
     }
 
     async fn delete_device(&mut self, session: SessionId) -> Result<(), StoreError> {

@@ -1,15 +1,17 @@
 //! Everything that changes together with its events.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::{Account, Nickname, NicknameKey};
+use sosohappy_common::{Account, Look, Nickname, NicknameKey};
 use sosohappy_events::types::{Device, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
 use sosohappy_store::{PRIMARY, StoreError, Timer};
 use sqlx::Row as _;
 
-use super::{engine, identities, people, rows};
+use super::{engine, identities, looks, people, rows};
 use crate::domain::code::CodeId;
 use crate::domain::muted_word::{MutedWord, Word};
 use crate::domain::person::{Identity, LinkedIdentity, Person};
@@ -32,6 +34,19 @@ impl SqlTransaction {
     /// How many rows it changed or found.
     pub(super) async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
         Ok(query.execute(&mut *self.0).await?.rows_affected())
+    }
+
+    async fn insert_looks(&mut self, names: &[(Account, Nickname)]) -> Result<(), StoreError> {
+        let looks: Vec<(Look, &Account)> = names
+            .iter()
+            .flat_map(|(account, nickname)| nickname.looks().own.into_iter().map(move |look| (look, account)))
+            .collect();
+        for looks in looks.chunks(LOOKS) {
+            let rows = looks.iter().map(|(look, account)| (look, account.as_str().to_owned()));
+            let mut insert = looks::insert("INSERT INTO nickname_look (look, account) ", rows);
+            self.run(insert.build()).await?;
+        }
+        Ok(())
     }
 
     /// Returns false when the row violates one of the unique indexes that the caller expects to be taken.
@@ -98,8 +113,8 @@ impl Transaction for SqlTransaction {
 
     async fn insert_person(&mut self, person: &Person) -> Result<(), StoreError> {
         let insert = sqlx::query(
-            "INSERT INTO account (account, address_key, issuer, subject, nickname, nickname_key, profile_set, introduction, image,
-            role, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO account (account, address_key, issuer, subject, nickname, nickname_key, look_nickname, profile_set,
+            introduction, image, role, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(person.account.as_str())
         .bind(person.account.key().to_vec())
@@ -107,6 +122,7 @@ impl Transaction for SqlTransaction {
         .bind(&person.identity.subject)
         .bind(person.nickname.as_str())
         .bind(person.nickname.key().as_bytes().to_vec())
+        .bind(person.nickname.as_str())
         .bind(person.profile_set)
         .bind(person.introduction.as_str())
         .bind(person.image.map(|image| image.0))
@@ -117,7 +133,8 @@ impl Transaction for SqlTransaction {
         self.run(insert)
             .await
             .map_err(|error| error.retry_if_taken(&[PRIMARY, NICKNAME, NICKNAME_KEY, ADDRESS_KEY]))?;
-        Ok(())
+        self.insert_looks(&[(person.account.clone(), person.nickname.clone())])
+            .await
     }
 
     async fn owner_of_linked_identity(&mut self, identity: &Identity) -> Result<Option<Account>, StoreError> {
@@ -199,6 +216,77 @@ impl Transaction for SqlTransaction {
         .bind(true)
         .bind(account.as_str());
         self.write_unless_taken(update, &[NICKNAME, NICKNAME_KEY]).await
+    }
+
+    async fn set_looks(&mut self, account: &Account, nickname: &Nickname) -> Result<(), StoreError> {
+        self.run(sqlx::query("DELETE FROM nickname_look WHERE account = ?").bind(account.as_str()))
+            .await?;
+        self.insert_looks(&[(account.clone(), nickname.clone())]).await?;
+        let update = sqlx::query("UPDATE account SET look_nickname = ? WHERE account = ?")
+            .bind(nickname.as_str())
+            .bind(account.as_str());
+        self.run(update).await?;
+        Ok(())
+    }
+
+    async fn make_looks(&mut self, limit: u32) -> Result<u32, StoreError> {
+        let found = sqlx::query(rows::lock(
+            "SELECT account, nickname FROM account",
+            "looks_made = 0 ORDER BY account LIMIT ?",
+        ))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let names = found
+            .iter()
+            .map(|row| {
+                Ok((
+                    rows::account(row, "account")?,
+                    Nickname::stored(rows::text(row, "nickname")?),
+                ))
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        if names.is_empty() {
+            return Ok(0);
+        }
+        for statement in [
+            "DELETE FROM nickname_look WHERE account IN (",
+            "UPDATE account SET look_nickname = nickname WHERE account IN (",
+        ] {
+            let mut query = looks::Query::new(statement);
+            let mut accounts = query.separated(", ");
+            for (account, _) in &names {
+                accounts.push_bind(account.as_str().to_owned());
+            }
+            query.push(")");
+            self.run(query.build()).await?;
+        }
+        self.insert_looks(&names).await?;
+        Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))
+    }
+
+    async fn is_look_borne(&mut self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError> {
+        if looks.is_empty() {
+            return Ok(false);
+        }
+        // It waits for other transactions that have written or deleted one of the looks: of two that take names which look alike at the same
+        // moment, one waits for the other, or both do, and one is rolled back and retried.
+        let mut query = looks::borne_by_others(looks, account);
+        query.push(engine::FOR_UPDATE);
+        Ok(query.build().fetch_optional(&mut *self.0).await?.is_some())
+    }
+
+    async fn is_look_reserved(
+        &mut self,
+        looks: &BTreeSet<Look>,
+        bearer: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if looks.is_empty() {
+            return Ok(false);
+        }
+        let mut query = looks::reserved_for_others(looks, bearer, now);
+        Ok(query.build().fetch_optional(&mut *self.0).await?.is_some())
     }
 
     async fn delete_person(&mut self, account: &Account) -> Result<(), StoreError> {
@@ -554,6 +642,12 @@ impl Transaction for SqlTransaction {
                 .bind(bearer.map(<[u8; 32]>::as_slice))
                 .bind(until.as_millisecond());
         self.run(insert).await?;
+        let looks = nickname.looks().own;
+        if !looks.is_empty() {
+            let rows = looks.iter().map(|look| (look, nickname.key().as_bytes().to_vec()));
+            let mut insert = looks::insert("INSERT INTO reserved_look (look, nickname_key) ", rows);
+            self.run(insert.build()).await?;
+        }
         Ok(())
     }
 
@@ -663,6 +757,9 @@ impl Transaction for SqlTransaction {
         Ok(self.0.commit().await?)
     }
 }
+
+/// Looks of one statement.
+const LOOKS: usize = 500;
 
 /// Reservations of one account that are released at once; older releases have left any number.
 const SURPLUS: i64 = 100;
