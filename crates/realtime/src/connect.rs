@@ -114,7 +114,10 @@ pub async fn connect<P: Protocol>(
     hub: Hub,
     protocol: Arc<P>,
 ) -> Result<Response, Problem> {
-    let refusal = refusal(names, &caller, connect.nickname.as_deref()).await?;
+    let refusal = match connect.nickname.as_deref() {
+        Some(nickname) if protocol.knows_nickname(&caller, nickname).await => None,
+        nickname => refusal(names, &caller, nickname).await?,
+    };
     let stream = match connect.v.unwrap_or_default() {
         Version::Two if refusal.is_none() => Some(begin(&*protocol, &caller, connect.since).await?),
         Version::One | Version::Two => None,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::frame_limit::FrameLimit;
-use crate::mailbox::{Mailbox, Pushed, Queued};
+use crate::mailbox::{Mailbox, Pushed, Queued, Signal};
 use crate::metrics::SocketMetrics;
 use crate::revocations;
 use crate::{Close, OnShown, Version};
@@ -411,7 +411,7 @@ impl Hub {
         let connections = self.0.connections.read();
         let sockets = connections.accounts.get(account).into_iter().flatten();
         for socket in sockets.filter(|socket| socket.version == Version::Two) {
-            socket.mailbox.signal();
+            socket.mailbox.signal(Signal::Stored);
         }
     }
 

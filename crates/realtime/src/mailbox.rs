@@ -19,7 +19,7 @@ pub(crate) struct Mailbox {
 struct State {
     frames: VecDeque<Queued>,
     ping: bool,
-    signal: bool,
+    signal: Option<Signal>,
     closing: Option<Close>,
 }
 
@@ -37,11 +37,20 @@ pub(crate) enum Pushed {
     Closing,
 }
 
+/// Why a socket asks the store for numbered frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Signal {
+    /// A time has come: there is probably nothing new.
+    Look,
+    /// Frames were stored.
+    Stored,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Next {
     Ping,
     Frame(Queued),
-    Signal,
+    Signal(Signal),
     Close(Close),
     Nothing,
 }
@@ -67,8 +76,11 @@ impl Mailbox {
     }
 
     /// The store may have numbered frames that were not written.
-    pub fn signal(&self) {
-        self.state.lock().signal = true;
+    pub fn signal(&self, signal: Signal) {
+        {
+            let mut state = self.state.lock();
+            state.signal = state.signal.max(Some(signal));
+        }
         self.changed.notify_one();
     }
 
@@ -96,8 +108,10 @@ impl Mailbox {
             }
             return Next::Frame(frame);
         }
-        if std::mem::take(&mut state.signal) && state.closing.is_none() {
-            return Next::Signal;
+        if let Some(signal) = state.signal.take()
+            && state.closing.is_none()
+        {
+            return Next::Signal(signal);
         }
         state.closing.map_or(Next::Nothing, Next::Close)
     }
@@ -124,7 +138,8 @@ mod tests {
         match mailbox.take() {
             Next::Ping => "ping".to_owned(),
             Next::Frame(queued) => queued.frame.to_string(),
-            Next::Signal => "signal".to_owned(),
+            Next::Signal(Signal::Stored) => "stored".to_owned(),
+            Next::Signal(Signal::Look) => "look".to_owned(),
             Next::Close(reason) => reason.label().to_owned(),
             Next::Nothing => "nothing".to_owned(),
         }
@@ -163,11 +178,23 @@ mod tests {
     #[tokio::test]
     async fn tells_of_what_came_before_the_wait() {
         let mailbox = Mailbox::default();
-        mailbox.signal();
+        mailbox.signal(Signal::Look);
         mailbox.ping();
         mailbox.changed().await;
         assert_eq!(taken(&mailbox), "ping");
-        assert_eq!(taken(&mailbox), "signal");
+        assert_eq!(taken(&mailbox), "look");
         assert_eq!(taken(&mailbox), "nothing");
+    }
+
+    #[test]
+    fn a_look_does_not_replace_the_signal_of_a_stored_frame() {
+        for signals in [[Signal::Stored, Signal::Look], [Signal::Look, Signal::Stored]] {
+            let mailbox = Mailbox::default();
+            for signal in signals {
+                mailbox.signal(signal);
+            }
+            assert_eq!(taken(&mailbox), "stored");
+            assert_eq!(taken(&mailbox), "nothing");
+        }
     }
 }

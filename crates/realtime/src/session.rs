@@ -13,7 +13,7 @@ use sosohappy_common::faults::Fault;
 
 use crate::frame_limit::Verdict;
 use crate::hub::{Origin, Registration, Socket};
-use crate::mailbox::Next;
+use crate::mailbox::{Next, Signal};
 use crate::shown::Confirmations;
 use crate::stream::{self, Incoming};
 use crate::{Close, Hub, Page, Stream, Version};
@@ -48,6 +48,17 @@ pub trait Protocol: Send + Sync + 'static {
             until: after,
             ..Page::default()
         }))
+    }
+
+    /// [`Protocol::page`] without a signal that something was stored: of a socket that was opened a moment ago, or that looks once more. After a
+    /// replica has left, thousands look at once, and most have missed nothing.
+    fn look(&self, caller: &Caller, after: i64) -> impl Future<Output = Result<Page, Problem>> + Send {
+        self.page(caller, after)
+    }
+
+    /// Returns whether the nickname in a handshake is known to be the caller's. If not, it is looked up ([`sosohappy_access::act::own`]).
+    fn knows_nickname(&self, _caller: &Caller, _nickname: &str) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
     }
 
     /// Returns the answer to a frame whose work took longer than [`crate::Limits::frame_timeout`] and was dropped, at any point. A
@@ -177,9 +188,9 @@ struct Reading {
     after: i64,
     /// A frame that is written before all others.
     greeting: Option<String>,
-    /// There was a signal since the store was asked. One is set from the start: frames that were stored between the handshake and the
-    /// socket's registration in the hub gave none.
-    signalled: bool,
+    /// The signal since the store was asked. One is set from the start: frames that were stored between the handshake and the socket's
+    /// registration in the hub gave none.
+    signal: Option<Signal>,
 }
 
 impl From<Stream> for Reading {
@@ -187,7 +198,7 @@ impl From<Stream> for Reading {
         Self {
             after: stream.after,
             greeting: stream.greeting(),
-            signalled: true,
+            signal: Some(Signal::Look),
         }
     }
 }
@@ -316,15 +327,17 @@ impl<'a, P: Protocol> Session<'a, P> {
     /// Starts to read the store, if there was a signal.
     fn pull(&mut self) -> Option<Pull<'a>> {
         let stream = self.stream.as_mut()?;
-        if !std::mem::take(&mut stream.signalled) {
-            return None;
-        }
+        let signal = stream.signal.take()?;
         let (protocol, caller, after) = (self.protocol, &self.known.caller, stream.after);
         let entropy = &self.hub.0.context.entropy;
         Some(Box::pin(async move {
             let mut pause = RETRY.0;
             loop {
-                match protocol.page(caller, after).await {
+                let page = match signal {
+                    Signal::Look => protocol.look(caller, after).await,
+                    Signal::Stored => protocol.page(caller, after).await,
+                };
+                match page {
                     Ok(page) => return page,
                     // The service logs the cause.
                     Err(problem) => tracing::debug!(?problem, "reading frames from the store failed; retrying"),
@@ -346,7 +359,9 @@ impl<'a, P: Protocol> Session<'a, P> {
         }
         if let Some(stream) = &mut self.stream {
             stream.after = stream.after.max(page.until);
-            stream.signalled |= page.more;
+            if page.more {
+                stream.signal = Some(Signal::Stored);
+            }
         }
         self.flush(written).await
     }
@@ -441,9 +456,9 @@ impl<'a, P: Protocol> Session<'a, P> {
                     Message::Text(queued.frame)
                 }
                 Next::Ping => Message::Ping(self.confirmations.ping()),
-                Next::Signal => {
+                Next::Signal(signal) => {
                     if let Some(stream) = &mut self.stream {
-                        stream.signalled = true;
+                        stream.signal = stream.signal.max(Some(signal));
                     }
                     continue;
                 }

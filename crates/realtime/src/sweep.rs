@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::mailbox::Signal;
 use crate::{Close, Hub, Limits};
 
 pub(crate) async fn until_draining(hub: &Hub) {
@@ -38,7 +39,7 @@ fn sweep(hub: &Hub) {
                 continue;
             }
             if socket.looks(tick) {
-                socket.mailbox.signal();
+                socket.mailbox.signal(Signal::Look);
             }
             if socket.next_ping.load(Ordering::Relaxed) <= tick {
                 socket

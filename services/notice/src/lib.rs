@@ -39,7 +39,7 @@ use crate::push::{PushHandle, Worker};
 use crate::seen::SeenDevices;
 pub use crate::settings::Settings;
 use crate::shown::ShownReports;
-use crate::socket::NoticeProtocol;
+use crate::socket::{NoticeProtocol, Resuming};
 
 pub const SERVICE: &str = "notice-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
@@ -117,6 +117,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         names: identity.names.clone(),
         shown: delivery.shown.clone(),
         seen: SeenDevices::spawn(&context, &delivery.store),
+        resuming: Resuming::new(&delivery.store, &delivery.names, &delivery.metrics),
     };
     let app = App {
         banners: delivery.banners,

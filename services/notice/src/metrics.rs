@@ -14,7 +14,31 @@ pub struct NoticeMetrics {
     broken_credentials: IntGaugeVec,
     dropped_tokens: IntCounterVec,
     delivery: DeliveryTimes,
+    looks: IntCounterVec,
+    resume_lookups: IntCounterVec,
 }
+
+/// The outcome of a look for missed notices.
+#[derive(Debug, Clone, Copy)]
+pub enum Look {
+    /// The inbox has nothing that was not written to the socket: it was not read.
+    NothingNew,
+    Read,
+}
+
+impl Look {
+    const ALL: [Self; 2] = [Self::NothingNew, Self::Read];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::NothingNew => "nothing-new",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// The values of `by` of the lookups of opening sockets.
+const LOOKUPS: [&str; 2] = ["statement", "joined"];
 
 /// The outcome of a notice at one replica.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +96,22 @@ impl NoticeMetrics {
             "Push tokens that a provider no longer takes, by reason: gone, foreign (of another sender or app)",
             &["reason"],
         );
+        let looks = counter(
+            "notice_looks_total",
+            "Looks of version 2 sockets for missed notices, when they are opened and soon after, by outcome: nothing-new (the inbox was not read) or read",
+            &["outcome"],
+        );
+        for look in Look::ALL {
+            looks.with_label_values(&[look.label()]);
+        }
+        let resume_lookups = counter(
+            "notice_resume_lookups_total",
+            "Lookups of opening sockets (nickname, newest notice) by who made the statement: the lookup itself, or another one that it joined",
+            &["by"],
+        );
+        for by in LOOKUPS {
+            resume_lookups.with_label_values(&[by]);
+        }
         for reason in ["gone", "foreign"] {
             dropped_tokens.with_label_values(&[reason]);
         }
@@ -88,7 +128,19 @@ impl NoticeMetrics {
                 &["outcome"],
             ),
             pushes,
+            looks,
+            resume_lookups,
         }
+    }
+
+    pub fn look(&self, look: Look) {
+        self.looks.with_label_values(&[look.label()]).inc();
+    }
+
+    pub fn resume_lookup(&self, joined: bool) {
+        self.resume_lookups
+            .with_label_values(&[LOOKUPS[usize::from(joined)]])
+            .inc();
     }
 
     pub fn notice(&self, outcome: Outcome) {

@@ -1,16 +1,18 @@
 //! The socket of `connect-notice`: notices go out. Version 1 expects nothing from the client, version 2 acknowledgements.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sosohappy_access::{Caller, Names};
-use sosohappy_common::{Account, Problem};
+use futures::FutureExt as _;
+use sosohappy_access::{Caller, Denied, Names};
+use sosohappy_common::{Account, NicknameKey, Problem};
 use sosohappy_realtime::stream::{self, Incoming};
-use sosohappy_realtime::{Close, Numbered, Origin, Page, Protocol, Stream, Version};
-use sosohappy_store::Directory;
+use sosohappy_realtime::{Close, Numbered, Origin, Page, Protocol, SharedReads, Stream, Version};
+use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{Mute, muted_post};
 use crate::error::Error;
+use crate::metrics::{Look, NoticeMetrics};
 use crate::names::present_names;
 use crate::seen::SeenDevices;
 use crate::shown::ShownReports;
@@ -26,6 +28,56 @@ pub struct NoticeProtocol {
     pub names: Arc<dyn Names>,
     pub shown: ShownReports,
     pub seen: SeenDevices,
+    pub resuming: Resuming,
+}
+
+/// What clients that connect again are answered with. When a replica has left, or a network comes back, they come by the thousand, and most have
+/// missed nothing: the lookups of those that come at the same time are one statement.
+#[derive(Debug, Clone)]
+pub struct Resuming {
+    newest: SharedReads<Account, i64, StoreError>,
+    nicknames: SharedReads<Account, NicknameKey, Denied>,
+    metrics: NoticeMetrics,
+}
+
+impl Resuming {
+    pub fn new(store: &Arc<dyn Store>, names: &Arc<dyn Names>, metrics: &NoticeMetrics) -> Self {
+        let (store, names) = (store.clone(), names.clone());
+        Self {
+            newest: SharedReads::new(move |accounts| {
+                let store = store.clone();
+                async move { store.newest(&accounts).await }.boxed()
+            }),
+            nicknames: SharedReads::new(move |accounts| {
+                let names = names.clone();
+                async move { keys_of(&*names, accounts).await }.boxed()
+            }),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Returns the highest number in the inbox, as it is now.
+    async fn newest(&self, account: &Account) -> Result<Option<i64>, Problem> {
+        let found = self.newest.get(account).await;
+        let lookup = found.map_err(|error| Problem::from(&*error))?;
+        self.metrics.resume_lookup(lookup.joined);
+        Ok(lookup.value)
+    }
+
+    async fn nickname(&self, account: &Account) -> Option<NicknameKey> {
+        // Where it fails, the handshake looks it up by itself.
+        let lookup = self.nicknames.get(account).await.ok()?;
+        self.metrics.resume_lookup(lookup.joined);
+        lookup.value
+    }
+}
+
+async fn keys_of(names: &dyn Names, accounts: Vec<Account>) -> Result<HashMap<Account, NicknameKey>, Denied> {
+    let nicknames = names.nicknames_of(&accounts).await?;
+    let pairs = accounts.into_iter().zip(nicknames);
+    Ok(pairs
+        .filter_map(|(account, nickname)| Some((account, NicknameKey::of(&nickname?))))
+        .collect())
 }
 
 impl Protocol for NoticeProtocol {
@@ -34,11 +86,37 @@ impl Protocol for NoticeProtocol {
     }
 
     async fn begin(&self, caller: &Caller, since: Option<i64>) -> Result<Option<Stream>, Problem> {
-        let kept = self.store.kept(&caller.account).await.map_err(Error::from)?;
+        let newest = self.resuming.newest(&caller.account).await?;
         Ok(Some(match since {
-            Some(since) => Stream::since(since, kept, MOST_MISSED),
-            None => Stream::new_only(kept),
+            // Nothing was missed, whatever is kept.
+            Some(since) if since == newest.unwrap_or(0) => Stream {
+                after: since,
+                resync: None,
+            },
+            Some(since) => {
+                let kept = self.store.kept(&caller.account).await.map_err(Error::from)?;
+                Stream::since(since, kept, MOST_MISSED)
+            }
+            None => Stream::new_only(newest.map(|newest| (newest, newest))),
         }))
+    }
+
+    async fn look(&self, caller: &Caller, after: i64) -> Result<Page, Problem> {
+        // Notices that were stored between `begin` and the registration in the hub gave no signal, nor did those whose record was read before.
+        let newest = self.resuming.newest(&caller.account).await?;
+        if newest.is_none_or(|newest| newest <= after) {
+            self.resuming.metrics.look(Look::NothingNew);
+            return Ok(Page {
+                until: after,
+                ..Page::default()
+            });
+        }
+        self.resuming.metrics.look(Look::Read);
+        self.page(caller, after).await
+    }
+
+    async fn knows_nickname(&self, caller: &Caller, nickname: &str) -> bool {
+        !self.names.is_catching_up() && self.resuming.nickname(&caller.account).await == Some(NicknameKey::of(nickname))
     }
 
     async fn page(&self, caller: &Caller, after: i64) -> Result<Page, Problem> {

@@ -5,7 +5,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -217,6 +217,9 @@ pub trait Inbox: Debug + Send + Sync {
 
     /// Returns the lowest and the highest number that is kept; all between them are.
     async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError>;
+
+    /// Returns the highest numbers of [`Inbox::kept`] of many accounts by one statement. Accounts without notices are left out.
+    async fn newest(&self, accounts: &[Account]) -> Result<HashMap<Account, i64>, StoreError>;
 
     /// Returns those of the events whose notices or messages the account has read, or that were withdrawn.
     async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError>;

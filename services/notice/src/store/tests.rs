@@ -138,8 +138,11 @@ async fn notices_after_a_number_are_read_in_order(bed: Bed) {
     for like in &likes {
         numbers.push(bench.seq(like, 20).await);
     }
-    bench.seq(&bench.like("kim", "lee", 10), 20).await;
+    let other = bench.seq(&bench.like("kim", "lee", 10), 20).await;
     assert_eq!(bench.kept(&kim).await.unwrap(), Some((numbers[0], numbers[4])));
+    let newest = bench.newest(&["kim", "lee", "park"].map(account)).await.unwrap();
+    let expected = [(kim.clone(), numbers[4]), (account("lee"), other)];
+    assert_eq!(newest, expected.into_iter().collect());
     bench.withdraw(likes[2].event, at(30), at(30)).await.unwrap();
 
     let read = async |hidden: &[Account], after, limit| {

@@ -1,5 +1,6 @@
 //! Version 2 of the socket: numbered frames from the inbox, acknowledgements, resuming (`docs/sockets.md`).
 
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use sosohappy_events::types::{NoticeRaised, Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, Running, Socket, eventually, on_both_engines};
@@ -198,7 +199,91 @@ async fn odd_versions_and_frames_are_refused(bed: Bed) {
     assert_eq!(socket.closed().await, 1007);
 }
 
+/// Clients that come back at once.
+const STORM: usize = 500;
+
+async fn clients_that_come_back_at_once_share_statements(bed: Bed) {
+    let (notice, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
+    let people: Vec<Person> = stream::iter(0..STORM)
+        .map(|number| {
+            let bed = &bed;
+            async move {
+                let account = format!("p{number}@example.com+kakao");
+                bed.person(&account, &format!("p{number}")).await
+            }
+        })
+        .buffered(20)
+        .collect()
+        .await;
+    // Some have an inbox, and have seen all of it.
+    let mut seen = vec![0; STORM];
+    for (person, seen) in people.iter().zip(&mut seen).take(20) {
+        bed.publish(raised(person, "system")).await;
+        let mut socket = open(&notice, person, "&since=0").await;
+        *seen = seq(&next(&mut socket).await);
+    }
+    let looks = async |outcome| counted(&notice, "notice_looks_total", &[("outcome", outcome)]).await;
+    let lookups = async |by| counted(&notice, "notice_resume_lookups_total", &[("by", by)]).await;
+    let before = [lookups("statement").await, lookups("joined").await, looks("read").await];
+    let looked = looks("nothing-new").await;
+
+    let storm = people.iter().zip(&seen);
+    let mut sockets: Vec<Socket> =
+        futures::future::join_all(storm.map(|(person, seen)| open(&notice, person, &format!("&since={seen}")))).await;
+    eventually("every socket has looked", async || {
+        (looks("nothing-new").await >= looked + STORM as u64).then_some(())
+    })
+    .await;
+    let [statements, joined, read] = [
+        lookups("statement").await - before[0],
+        lookups("joined").await - before[1],
+        looks("read").await - before[2],
+    ];
+    println!("{statements} statements for {STORM} sockets, {joined} lookups joined");
+    assert_eq!(read, 0, "no inbox is read");
+    assert!(
+        statements < joined && statements < STORM as u64,
+        "{statements} statements for {STORM} sockets, {joined} lookups joined"
+    );
+
+    // The sockets are as good as others.
+    for at in [0, 7, STORM - 1] {
+        bed.publish(raised(&people[at], "system")).await;
+        assert!(seq(&next(&mut sockets[at]).await) > seen[at]);
+    }
+    drop(other);
+}
+
+/// Notices are stored by either replica while their receiver connects again and again.
+async fn a_notice_that_is_stored_while_its_receiver_reconnects_is_written(bed: Bed) {
+    let replicas = [replica(&bed, &[]).await, replica(&bed, &[]).await];
+    let kim = kim(&bed).await;
+    let mut seen = 0;
+    for round in 0..30 {
+        let notice = &replicas[round % 2];
+        let since = format!("&since={seen}");
+        let (mut socket, _) = if round % 3 == 0 {
+            // Both at once; otherwise the one before the other.
+            tokio::join!(open(notice, &kim, &since), bed.publish(raised(&kim, "system")))
+        } else if round % 3 == 1 {
+            let before = bed.publish(raised(&kim, "system")).await;
+            (open(notice, &kim, &since).await, before)
+        } else {
+            (
+                open(notice, &kim, &since).await,
+                bed.publish(raised(&kim, "system")).await,
+            )
+        };
+        let frame = next(&mut socket).await;
+        assert_eq!(frame["topic"], "system", "round {round}");
+        assert!(seq(&frame) > seen, "round {round}");
+        seen = seq(&frame);
+    }
+}
+
 on_both_engines!(
+    clients_that_come_back_at_once_share_statements,
+    a_notice_that_is_stored_while_its_receiver_reconnects_is_written,
     a_socket_resumes_after_what_it_has_seen,
     a_topic_that_is_delivered_again_shows_nothing_again,
     every_kind_is_a_numbered_frame_on_every_replica,

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
@@ -114,6 +116,22 @@ impl Inbox for MongoStore {
     async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError> {
         let (oldest, newest) = futures::try_join!(self.end(account, 1), self.end(account, -1))?;
         Ok(oldest.zip(newest))
+    }
+
+    async fn newest(&self, accounts: &[Account]) -> Result<HashMap<Account, i64>, StoreError> {
+        let names: Vec<&str> = accounts.iter().map(AsRef::as_ref).collect();
+        // In the order of the index, backwards: the server reads one key of each account.
+        let pipeline = [
+            doc! { "$match": { "account": { "$in": names } } },
+            doc! { "$sort": { "account": -1, "seq": -1 } },
+            doc! { "$group": { "_id": "$account", "newest": { "$first": "$seq" } } },
+        ];
+        let mut found = self.collection(NOTICES).aggregate(pipeline).await?;
+        let mut newest = HashMap::with_capacity(accounts.len());
+        while let Some(row) = found.try_next().await? {
+            newest.insert(parse_account(text(&row, "_id")?)?, number(&row, "newest")?);
+        }
+        Ok(newest)
     }
 
     async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError> {
