@@ -89,7 +89,7 @@ function Applications({ applications, resolve, busy }) {
 /** @param {{ audit: { content: any[], isIntact: boolean } }} properties */
 function Audit({ audit }) {
   const t = texts().moderation
-  const rows = audit.content.map((one) => [one.entry, when(one.at), one.action, one.actor ?? '–', one.target ?? '–', one.reason || '–', one.note || '–'])
+  const rows = audit.content.map((one) => [one.entry, when(one.at), one.action, one.effect ? t.effects[one.effect] : '–', one.actor ?? '–', one.target ?? '–', one.reason || '–', one.note || '–'])
   return html`
     <${Card} id="audit" title=${t.audit} hint=${audit.isIntact ? t.intact : t.broken}>
       <${Table} label=${t.audit} head=${t.auditColumns.split('|')} rows=${rows} />

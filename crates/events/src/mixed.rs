@@ -36,7 +36,8 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
         | Topic::MessageChange
         | Topic::MessageRequest
         | Topic::RoomMessage
-        | Topic::MessageReceipt => &[],
+        | Topic::MessageReceipt
+        | Topic::ModerationApplied => &[],
     }
 }
 

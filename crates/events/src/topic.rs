@@ -30,6 +30,7 @@ pub enum Topic {
     MessageRequest,
     RoomMessage,
     MessageReceipt,
+    ModerationApplied,
 }
 
 /// How long the broker keeps the records of a topic.
@@ -90,12 +91,13 @@ macro_rules! named {
             Topic::MessageRequest => concat!($prefix, "messageRequest"),
             Topic::RoomMessage => concat!($prefix, "roomMessage"),
             Topic::MessageReceipt => concat!($prefix, "messageReceipt"),
+            Topic::ModerationApplied => concat!($prefix, "moderationApplied"),
         }
     };
 }
 
 impl Topic {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AccessToken,
         Self::Expired,
         Self::Resign,
@@ -119,6 +121,7 @@ impl Topic {
         Self::MessageRequest,
         Self::RoomMessage,
         Self::MessageReceipt,
+        Self::ModerationApplied,
     ];
 
     /// Returns the wire name, which settings may change.
@@ -178,7 +181,8 @@ impl Topic {
             | Self::MessageChange
             | Self::MessageRequest
             | Self::RoomMessage
-            | Self::MessageReceipt => Retention::For(DAY.saturating_mul(7)),
+            | Self::MessageReceipt
+            | Self::ModerationApplied => Retention::For(DAY.saturating_mul(7)),
             Self::EmailAndNickname | Self::DeviceToken | Self::Relation | Self::AccountState => Retention::Compacted,
         }
     }
@@ -208,6 +212,7 @@ impl Topic {
             | Self::RoomMessage
             | Self::MessageReceipt => &[Service::Dm],
             Self::Erased => &[Service::Feed, Service::Dm, Service::Notice],
+            Self::ModerationApplied => &[Service::Feed, Service::Dm],
             Self::Notice => &[Service::Feed, Service::Auth, Service::Dm],
         }
     }
@@ -231,7 +236,7 @@ impl Topic {
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
             Self::DeviceToken | Self::DirectMessage | Self::MessageChange => &[Service::Dm, Service::Notice],
-            Self::Erased => &[Service::Auth],
+            Self::Erased | Self::ModerationApplied => &[Service::Auth],
         }
     }
 }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use sosohappy_access::Caller;
 use sosohappy_common::{Account, Problem};
 use sosohappy_events::types::{AccountStateChanged, ModerationAction, NoticeRaised, Role, State};
-use sosohappy_store::{Timer, retrying};
+use sosohappy_events::{Envelope, EventId};
+use sosohappy_store::{StoreError, Timer, retrying};
 
 use crate::app::{App, later};
 use crate::domain::moderation::{AuditEntry, Reason, Remark, ReportState, Resolution, Subject, Suspension, action};
@@ -81,7 +82,7 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
     tx.stamp_person(target, at).await?;
     if hides_at_once {
         let by = Some(reporter);
-        set_visibility(app, tx.as_mut(), subject, target, ModerationAction::Hidden, by, at).await?;
+        let order = set_visibility(app, tx.as_mut(), subject, target, ModerationAction::Hidden, by, at).await?;
         let data = content_notice("hidden", subject, *reason);
         notify(app, tx.as_mut(), target, MODERATION_NOTICE, data, at).await?;
         let decision = Decision {
@@ -92,7 +93,7 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
             reason: reason.as_str(),
             note: "",
         };
-        audit(app, tx.as_mut(), &decision, at).await?;
+        audit_order(app, tx.as_mut(), &decision, order, at).await?;
     }
     app.commit(tx).await?;
     app.metrics.reports.with_label_values(&[reason.as_str()]).inc();
@@ -135,9 +136,10 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
         undo_suspension(app, tx.as_mut(), moderator, &person, since, at).await?;
     }
     let effect = effect_on_content(tx.as_mut(), report, &state, resolved.resolution).await?;
-    if let Some(effect) = effect {
-        set_visibility(app, tx.as_mut(), &report.subject, target, effect, None, at).await?;
-    }
+    let order = match effect {
+        Some(effect) => set_visibility(app, tx.as_mut(), &report.subject, target, effect, None, at).await?,
+        None => None,
+    };
     if let Some(event) = report
         .subject
         .event(ModerationAction::Closed, target, Some(report.id), None)
@@ -168,7 +170,7 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
         reason: state.reason.as_str(),
         note: resolved.note.as_str(),
     };
-    audit(app, tx.as_mut(), &decision, at).await?;
+    audit_order(app, tx.as_mut(), &decision, order, at).await?;
     app.commit(tx).await
 }
 
@@ -468,7 +470,8 @@ pub async fn note_opened_log(app: &App, account: &Account, note: &Remark) -> Res
     .await
 }
 
-/// Hides or restores content: the service that holds it does so when it reads the event. Introduction and photo of a person are auth's own.
+/// Hides or restores content. Returns the order that the service which holds the content carries out when it reads it; introduction and photo of a
+/// person are auth's own, and changed here.
 async fn set_visibility(
     app: &App,
     tx: &mut dyn Transaction,
@@ -477,12 +480,26 @@ async fn set_visibility(
     action: ModerationAction,
     reporter: Option<&Account>,
     at: Timestamp,
-) -> Result<(), Error> {
+) -> Result<Option<EventId>, Error> {
     if let Some(event) = subject.event(action, target, None, reporter) {
-        return app.enqueue(tx, event, at).await;
+        let mut order = Envelope::new(event, &app.context);
+        order.meta.occurred_at = at;
+        tx.enqueue(&order.to_outgoing(), app.now()).await?;
+        return Ok(Some(order.meta.id));
     }
     let hidden_at = (action == ModerationAction::Hidden).then_some(at);
-    Ok(tx.set_profile_hidden(target, hidden_at).await?)
+    tx.set_profile_hidden(target, hidden_at).await?;
+    Ok(None)
+}
+
+/// Records that a service has carried out an order.
+pub async fn note_applied(app: &App, order: EventId, at: Timestamp) -> Result<(), StoreError> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        tx.note_applied(order, at).await?;
+        tx.commit().await
+    })
+    .await
 }
 
 async fn notify(
@@ -523,8 +540,24 @@ struct Decision<'a> {
     note: &'a str,
 }
 
-/// Adds the entry of a decision to the audit, in the transaction of its effect and as its last step: the end of the audit stays locked.
-async fn audit(app: &App, tx: &mut dyn Transaction, decision: &Decision<'_>, at: Timestamp) -> Result<(), Error> {
+/// [`audit`] of a decision with an order to the service that holds the content: the entry is `ordered` until that service has answered.
+async fn audit_order(
+    app: &App,
+    tx: &mut dyn Transaction,
+    decision: &Decision<'_>,
+    order: Option<EventId>,
+    at: Timestamp,
+) -> Result<(), Error> {
+    let entry = audit(app, tx, decision, at).await?;
+    if let Some(order) = order {
+        tx.insert_order(order, entry).await?;
+    }
+    Ok(())
+}
+
+/// Adds the entry of a decision to the audit, in the transaction of its effect and as its last step: the end of the audit stays locked. Returns its
+/// number.
+async fn audit(app: &App, tx: &mut dyn Transaction, decision: &Decision<'_>, at: Timestamp) -> Result<i64, Error> {
     for account in [Some(decision.target), decision.actor].into_iter().flatten() {
         tx.name_audited(&app.hasher.hash(account), account).await?;
     }
@@ -532,7 +565,7 @@ async fn audit(app: &App, tx: &mut dyn Transaction, decision: &Decision<'_>, at:
     if !decision.note.is_empty() {
         tx.insert_audit_note(entry, decision.target, decision.note).await?;
     }
-    Ok(())
+    Ok(entry)
 }
 
 /// Adds the entry, which holds no personal data; returns its number.

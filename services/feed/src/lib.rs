@@ -84,6 +84,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
     let moderated = Moderated {
         store: database.store.clone(),
+        bus: bus.clone(),
         images: images.clone(),
         context: context.clone(),
         relay: relay.clone(),

@@ -4,9 +4,9 @@ use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
     ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChange, MessageChanged,
-    MessageReceipt, MessageRequestChanged, ModeratedContent, ModerationAction, NicknameSet, NoticeRaised, PostLiked,
-    ReceiptProgress, Recipient, Relation, RelationChanged, RelayHeartbeat, RequestChange, Role, RoomMessageSent,
-    SessionExpired, SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
+    MessageReceipt, MessageRequestChanged, ModeratedContent, ModerationAction, ModerationApplied, NicknameSet,
+    NoticeRaised, PostLiked, ReceiptProgress, Recipient, Relation, RelationChanged, RelayHeartbeat, RequestChange,
+    Role, RoomMessageSent, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -535,6 +535,23 @@ fn moderation() {
         Some(KIM),
         Some(&format!(
             r#"{{"action":"closed","author":"{KIM}","kind":"message","message":"0189","report":3}}"#
+        )),
+        &[],
+    );
+}
+
+#[test]
+fn moderation_applied() {
+    let order: EventId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+    golden(
+        &ModerationApplied {
+            author: account(KIM),
+            service: "feed-service".into(),
+            order,
+        },
+        Some(KIM),
+        Some(&format!(
+            r#"{{"author":"{KIM}","service":"feed-service","order":"{order}"}}"#
         )),
         &[],
     );

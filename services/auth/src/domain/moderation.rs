@@ -328,7 +328,7 @@ pub mod action {
     pub const RESTORE: &str = "restore";
     /// The end of a suspension came by itself.
     pub const SUSPENSION_ENDED: &str = "suspensionEnded";
-    /// Hidden at once, for its reason.
+    /// Ordered to be hidden at once, for its reason.
     pub const HIDDEN_AT_ONCE: &str = "hiddenAtOnce";
     pub const OPEN_CONNECTION_LOG: &str = "openConnectionLog";
     pub const GRANT_ROLE: &str = "grantRole";

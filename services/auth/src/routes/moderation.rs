@@ -17,7 +17,7 @@ use crate::domain::moderation::{MessageId, NO_ENTRY, Reason, Remark, Resolution,
 use crate::domain::page::PageSize;
 use crate::error::Error;
 use crate::moderation;
-use crate::store::moderation::{Audited, Report, ReportPage};
+use crate::store::moderation::{Audited, Effect, Report, ReportPage};
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Done {
@@ -371,6 +371,11 @@ pub struct ShownAudit {
     subject: String,
     reason: String,
     note: Option<String>,
+    /// `ordered` while the service that holds the content has not hidden or restored it yet, then `applied`; null where there is no such content, or
+    /// the entry is of an older release.
+    effect: Option<&'static str>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    applied_at: Option<Timestamp>,
     /// SHA-256 of this entry and the digest of the one before it.
     digest: String,
 }
@@ -378,6 +383,11 @@ pub struct ShownAudit {
 impl From<Audited> for ShownAudit {
     fn from(audited: Audited) -> Self {
         let entry = audited.entry;
+        let (effect, applied_at) = match audited.effect {
+            None => (None, None),
+            Some(Effect::Ordered) => (Some("ordered"), None),
+            Some(Effect::Applied { at }) => (Some("applied"), Some(at)),
+        };
         Self {
             entry: entry.entry,
             at: entry.at,
@@ -389,6 +399,8 @@ impl From<Audited> for ShownAudit {
             subject: entry.subject,
             reason: entry.reason,
             note: audited.note,
+            effect,
+            applied_at,
             digest: hex::encode(audited.digest),
         }
     }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_events::EventId;
 use sosohappy_events::types::Role;
 use sosohappy_store::StoreError;
 
@@ -70,6 +71,18 @@ pub struct Audited {
     pub actor: Option<String>,
     pub target: Option<String>,
     pub note: Option<String>,
+    /// Of content that another service holds.
+    pub effect: Option<Effect>,
+}
+
+/// How far another service is with what was decided about content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The service has not answered yet.
+    Ordered,
+    Applied {
+        at: Timestamp,
+    },
 }
 
 /// The number and digest of the last entry of the audit.
@@ -182,6 +195,12 @@ pub trait ModerationTransaction {
 
     /// Remembers whose hash it is until the account resigns.
     async fn name_audited(&mut self, hash: &[u8; 32], account: &Account) -> Result<(), StoreError>;
+
+    /// Remembers which order an entry of the audit is about.
+    async fn insert_order(&mut self, order: EventId, entry: i64) -> Result<(), StoreError>;
+
+    /// Records that an order was carried out, once.
+    async fn note_applied(&mut self, order: EventId, at: Timestamp) -> Result<(), StoreError>;
 
     /// The note goes with the account.
     async fn insert_audit_note(&mut self, entry: i64, account: &Account, text: &str) -> Result<(), StoreError>;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sosohappy_events::EventId;
 use sosohappy_events::types::{
-    AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, NoticeRaised, SessionExpired, State,
+    AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, NoticeRaised,
+    SessionExpired, State,
 };
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
@@ -22,6 +24,7 @@ on_both_engines!(
     roles_are_applied_for_and_decided,
     moderators_act_on_members_only,
     the_audit_shows_what_was_changed_in_it,
+    what_is_decided_about_content_is_ordered_until_its_service_answers,
     a_resignation_takes_reports_and_notes_along,
     reports_are_limited,
     the_contact_is_published,
@@ -542,6 +545,80 @@ async fn moderators_act_on_members_only(bed: Bed) {
     .await
     .expect(200);
     assert!(!auth.admits(&lee).await);
+}
+
+async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    auth.person(LEE, "lee").await;
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    let mut moderated = ground.watch::<ContentModerated>().await;
+    let report = json!({ "nickname": "lee", "post": DATE, "reason": "unlawfulImagery" });
+    auth.call(&kim, "report", &report).await.expect(200);
+    let id = auth.reports(&admin).await[0]["report"].clone();
+    let restore = json!({ "report": id, "action": "restore" });
+    auth.call(&admin, "admin/resolveReport", &restore).await.expect(200);
+    let mut orders = Vec::new();
+    while orders.len() < 2 {
+        let event = moderated.next().await;
+        if matches!(
+            event.event.action,
+            ModerationAction::Hidden | ModerationAction::Restored
+        ) {
+            orders.push(event);
+        }
+    }
+    // Of the two entries about content, the last one first.
+    let effects = async || {
+        let audit = auth.audit(&admin).await;
+        assert_eq!(audit["isIntact"], true);
+        [0, 1].map(|at| audit["content"][at]["effect"].clone())
+    };
+    assert_eq!(effects().await, ["ordered", "ordered"]);
+    assert_eq!(
+        auth.audit(&admin).await["content"][2]["effect"],
+        Value::Null,
+        "of a role"
+    );
+    assert_eq!(auth.audit(&admin).await["content"][0]["appliedAt"], Value::Null);
+
+    // An order that is not known is none of this auth's.
+    let unknown = EventId(ground.bed.context.entropy.uuid());
+    for order in [unknown, orders[1].meta.id, orders[1].meta.id] {
+        let applied = ModerationApplied {
+            author: orders[0].event.author.clone(),
+            service: "feed-service".to_owned(),
+            order,
+        };
+        ground.bed.publish(applied).await;
+    }
+    eventually("the second order is applied", async || {
+        (effects().await == ["applied", "ordered"]).then_some(())
+    })
+    .await;
+    assert!(auth.audit(&admin).await["content"][0]["appliedAt"].is_string());
+    ground
+        .bed
+        .publish(ModerationApplied {
+            author: orders[0].event.author.clone(),
+            service: "feed-service".to_owned(),
+            order: orders[0].meta.id,
+        })
+        .await;
+    eventually("the first order is applied", async || {
+        (effects().await == ["applied", "applied"]).then_some(())
+    })
+    .await;
+
+    // Introduction and photo are auth's own.
+    let report = json!({ "nickname": "lee", "reason": "unlawfulImagery" });
+    auth.call(&kim, "report", &report).await.expect(200);
+    let entry = auth.audit(&admin).await["content"][0].clone();
+    assert_eq!(
+        (&entry["action"], &entry["effect"]),
+        (&json!("hiddenAtOnce"), &Value::Null)
+    );
 }
 
 async fn the_audit_shows_what_was_changed_in_it(bed: Bed) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
-use sosohappy_events::Envelope;
-use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction};
+use sosohappy_common::Account;
+use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied};
+use sosohappy_events::{Envelope, EventId};
 
 use crate::domain::MessageId;
 use crate::store::Store;
@@ -20,6 +21,18 @@ pub struct Moderated {
 }
 
 impl Moderated {
+    /// Tells auth that an order is carried out. The record of the order is consumed after that: the answer may come twice, but comes.
+    async fn acknowledge(&self, author: &Account, order: EventId) -> Result<(), HandleError> {
+        let Unnumbered { bus, context, .. } = &self.unnumbered;
+        let applied = ModerationApplied {
+            author: author.clone(),
+            service: context.service.to_owned(),
+            order,
+        };
+        let published = bus.publish(&[Envelope::new(applied, context).to_outgoing()]).await;
+        published.map_err(|error| HandleError::Unavailable(error.into()))
+    }
+
     /// Publishes a `hide` or `restore` frame for the open sockets of sender and receiver. A client that connects later reads the present state
     /// of the message.
     async fn tell(&self, moderation: &Moderation) -> Result<(), HandleError> {
@@ -82,6 +95,7 @@ impl Consumer<ContentModerated> for Moderated {
                 } else {
                     tracing::info!("decision about message not applied: not there or an earlier one");
                 }
+                self.acknowledge(&moderation.author, meta.id).await?;
             }
         }
         Ok(())

@@ -2,8 +2,10 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, Role};
-use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+use sosohappy_bus::Start;
+use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, Role};
+use sosohappy_events::{Envelope, Event as _, EventId};
+use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 
 use super::stream::{frame, open, typed};
 use super::{Dm, read, two};
@@ -30,6 +32,26 @@ fn report(
         reporter: by.map(|by| by.account.clone()),
         report: Some(number),
     }
+}
+
+/// Waits until each of the orders was answered.
+async fn answered(bed: &Bed, mut orders: Vec<EventId>) {
+    let mut reader = bed
+        .bus
+        .read(&[ModerationApplied::TOPIC], Start::Earliest)
+        .await
+        .unwrap();
+    let answers = async {
+        while !orders.is_empty() {
+            let record = reader.next().await.unwrap();
+            let answer = Envelope::<ModerationApplied>::decode(&record).unwrap().event;
+            assert_eq!(answer.service, sosohappy_dm::SERVICE);
+            orders.retain(|order| *order != answer.order);
+        }
+    };
+    tokio::time::timeout(PATIENCE, answers)
+        .await
+        .expect("every order is answered");
 }
 
 async fn reported(dm: &Dm, who: &Person, number: &str) -> (StatusCode, Value) {
@@ -116,12 +138,13 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
     let (kim, lee) = two(&bed).await;
     let message = send(&dm, &kim, "lee", "unlawful").await;
     let decide = async |action, by: Option<&Person>| {
-        bed.publish(report(action, &kim, &message, by, 1)).await;
+        let published = bed.publish(report(action, &kim, &message, by, 1)).await;
+        published.meta.id
     };
     let has_text = async |person: &Person, with: &str| dm.history(person, with).await.to_string().contains("unlawful");
     assert!(has_text(&lee, "kim").await && has_text(&kim, "lee").await);
     let mut screens = [open(&dm, &lee, "").await, open(&dm, &kim, "").await];
-    decide(ModerationAction::Hidden, Some(&lee)).await;
+    let hidden = decide(ModerationAction::Hidden, Some(&lee)).await;
     eventually("nobody reads the text", async || {
         let is_read = has_text(&lee, "kim").await || has_text(&kim, "lee").await;
         (!is_read).then_some(())
@@ -133,7 +156,7 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
     let mut socket = open(&dm, &lee, "&since=0").await;
     let shown = frame(&mut socket, "message").await;
     assert_eq!(shown["data"]["text"], "", "{shown}");
-    decide(ModerationAction::Restored, None).await;
+    let restored = decide(ModerationAction::Restored, None).await;
     eventually("both read the text", async || {
         let is_read = has_text(&lee, "kim").await && has_text(&kim, "lee").await;
         is_read.then_some(())
@@ -142,4 +165,14 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
     for screen in &mut screens {
         assert_eq!(frame(screen, "restore").await["data"]["messageId"], message);
     }
+    // A message that is not there leaves nothing to do.
+    let nowhere = report(
+        ModerationAction::Hidden,
+        &kim,
+        "01890000-0000-7000-8000-000000000001",
+        None,
+        2,
+    );
+    let nowhere = bed.publish(nowhere).await.meta.id;
+    answered(&bed, vec![hidden, restored, nowhere]).await;
 }

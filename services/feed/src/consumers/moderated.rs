@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sosohappy_bus::Bus;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::Context;
-use sosohappy_events::Envelope;
-use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction};
+use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied};
+use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::Images;
 
 use crate::copies;
@@ -21,6 +22,7 @@ const RENEWALS: usize = 5;
 #[derive(Debug)]
 pub struct Moderated {
     pub store: Arc<dyn Store>,
+    pub bus: Arc<dyn Bus>,
     pub images: Images,
     pub context: Context,
     pub relay: RelayHandle,
@@ -70,6 +72,7 @@ impl Consumer<ContentModerated> for Moderated {
                 if let Some(post) = post {
                     self.renew_images(author, post).await?;
                 }
+                self.acknowledge(author, meta.id).await?;
             }
         }
         Ok(())
@@ -77,6 +80,18 @@ impl Consumer<ContentModerated> for Moderated {
 }
 
 impl Moderated {
+    /// Tells auth that an order is carried out. The record of the order is consumed after that: the answer may come twice, but comes.
+    async fn acknowledge(&self, author: &sosohappy_common::Account, order: EventId) -> Result<(), HandleError> {
+        let applied = ModerationApplied {
+            author: author.clone(),
+            service: self.context.service.to_owned(),
+            order,
+        };
+        let record = Envelope::new(applied, &self.context).to_outgoing();
+        let published = self.bus.publish(&[record]).await;
+        published.map_err(|error| HandleError::Unavailable(error.into()))
+    }
+
     /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again.
     async fn renew_images(&self, author: &sosohappy_common::Account, post: HiddenPost) -> Result<(), HandleError> {
         for _ in 0..RENEWALS {

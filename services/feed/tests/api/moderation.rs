@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sosohappy_events::Envelope;
-use sosohappy_events::types::{AccountResigned, ContentModerated, ModeratedContent, ModerationAction, Relation, Role};
-use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+use sosohappy_bus::Start;
+use sosohappy_events::types::{
+    AccountResigned, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, Relation, Role,
+};
+use sosohappy_events::{Envelope, Event as _, EventId};
+use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 
 use super::others::tell;
 use super::{Feed, PNG, code, problem, saved};
@@ -44,6 +47,27 @@ fn later(bed: &Bed, event: ContentModerated, seconds: u64) -> Envelope<ContentMo
     let mut envelope = Envelope::new(event, &bed.context);
     envelope.meta.occurred_at = bed.context.clock.now() + Duration::from_secs(seconds);
     envelope
+}
+
+/// Waits until each of the orders was answered.
+async fn answered(bed: &Bed, orders: &[EventId]) {
+    let mut reader = bed
+        .bus
+        .read(&[ModerationApplied::TOPIC], Start::Earliest)
+        .await
+        .unwrap();
+    let mut missing = orders.to_vec();
+    let answers = async {
+        while !missing.is_empty() {
+            let record = reader.next().await.unwrap();
+            let answer = Envelope::<ModerationApplied>::decode(&record).unwrap().event;
+            assert_eq!(answer.service, sosohappy_feed::SERVICE);
+            missing.retain(|order| *order != answer.order);
+        }
+    };
+    tokio::time::timeout(PATIENCE, answers)
+        .await
+        .expect("every order is answered");
 }
 
 impl Feed {
@@ -89,6 +113,7 @@ async fn a_hidden_post_is_its_authors_alone_until_it_is_restored(bed: Bed) {
     .await;
     let renewed = feed.own_post(&kim).await["imageIdList"][0].as_i64().unwrap();
     assert_ne!(renewed, image);
+    answered(&bed, &[hide.meta.id]).await;
     assert_eq!(code(&feed.like(&lee, &kim, DATE).await), problem(404, "no-such-post"));
     let detail = [("srcNickname", "lee"), ("dstNickname", "kim"), ("date", DATE)];
     assert_eq!(
@@ -148,13 +173,17 @@ async fn decisions_count_by_their_time_whatever_the_order(bed: Bed) {
     .await;
     // Content that is not there is no error: the next event is applied.
     let unknown = ModeratedContent::Comment { comment: 999_999 };
-    bed.publish(decision(ModerationAction::Hidden, &kim, unknown, None))
+    let nowhere = bed
+        .publish(decision(ModerationAction::Hidden, &kim, unknown, None))
         .await;
     bed.publish_again(&of(ModerationAction::Restored, 40)).await;
     eventually("the post is restored", async || {
         (feed.sees(&lee).await.len() == 1).then_some(())
     })
     .await;
+    // Those that a later one had overtaken, and the one about nothing, are answered as well.
+    let orders: Vec<_> = steps.iter().map(|step| step.meta.id).chain([nowhere.meta.id]).collect();
+    answered(&bed, &orders).await;
 }
 
 async fn a_hidden_comment_is_its_writers_alone(bed: Bed) {

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_events::EventId;
 use sosohappy_events::types::Role;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
@@ -11,7 +12,8 @@ use super::transaction::SqlTransaction;
 use super::{Row, SqlStore, last_id, rows};
 use crate::domain::moderation::{AuditEntry, Reason, ReportState, Resolution, Subject, Suspension};
 use crate::store::moderation::{
-    AuditHead, Audited, Moderation, ModerationTransaction, NewReport, OpenReports, Report, ReportPage, RoleApplication,
+    AuditHead, Audited, Effect, Moderation, ModerationTransaction, NewReport, OpenReports, Report, ReportPage,
+    RoleApplication,
 };
 
 /// The rule that a reporter has one open report of a subject.
@@ -25,7 +27,7 @@ const REPORT: &str = "SELECT report.report, report.target, account.nickname, rep
 
 const AUDIT: &str =
     "SELECT audit.entry, audit.at, audit.action, audit.actor, audit.target, audit.subject, audit.reason, audit.note,
-    audit.digest, audit_note.text,
+    audit.digest, audit_note.text, content_order.content_order, content_order.applied_at,
     actor.account AS actor_account, actor.nickname AS actor_nickname, actor.profile_set AS actor_profile_set,
     target.account AS target_account, target.nickname AS target_nickname, target.profile_set AS target_profile_set
     FROM audit
@@ -33,7 +35,8 @@ const AUDIT: &str =
     LEFT JOIN account actor ON actor.account = actor_of.account
     LEFT JOIN audit_account target_of ON target_of.hash = audit.target
     LEFT JOIN account target ON target.account = target_of.account
-    LEFT JOIN audit_note ON audit_note.entry = audit.entry";
+    LEFT JOIN audit_note ON audit_note.entry = audit.entry
+    LEFT JOIN content_order ON content_order.entry = audit.entry";
 
 #[async_trait]
 impl Moderation for SqlStore {
@@ -371,6 +374,23 @@ impl ModerationTransaction for SqlTransaction {
         }
     }
 
+    async fn insert_order(&mut self, order: EventId, entry: i64) -> Result<(), StoreError> {
+        let insert = sqlx::query("INSERT INTO content_order (content_order, entry) VALUES (?, ?)")
+            .bind(order.to_string())
+            .bind(entry);
+        self.run(insert).await?;
+        Ok(())
+    }
+
+    async fn note_applied(&mut self, order: EventId, at: Timestamp) -> Result<(), StoreError> {
+        let update =
+            sqlx::query("UPDATE content_order SET applied_at = ? WHERE content_order = ? AND applied_at IS NULL")
+                .bind(at.as_millisecond())
+                .bind(order.to_string());
+        self.run(update).await?;
+        Ok(())
+    }
+
     async fn insert_audit_note(&mut self, entry: i64, account: &Account, text: &str) -> Result<(), StoreError> {
         let insert = sqlx::query("INSERT INTO audit_note (entry, account, text) VALUES (?, ?, ?)")
             .bind(entry)
@@ -442,6 +462,18 @@ fn application(row: &Row) -> Result<RoleApplication, StoreError> {
     })
 }
 
+fn effect(row: &Row) -> Result<Option<Effect>, StoreError> {
+    let order: Option<String> = row.try_get_unchecked("content_order")?;
+    let applied_at: Option<i64> = row.try_get("applied_at")?;
+    Ok(match (order, applied_at) {
+        (None, _) => None,
+        (Some(_), None) => Some(Effect::Ordered),
+        (Some(_), Some(at)) => Some(Effect::Applied {
+            at: rows::from_millis(at)?,
+        }),
+    })
+}
+
 fn audited(row: &Row) -> Result<Audited, StoreError> {
     Ok(Audited {
         entry: AuditEntry {
@@ -458,6 +490,7 @@ fn audited(row: &Row) -> Result<Audited, StoreError> {
         actor: audited_person(row, ["actor_account", "actor_nickname", "actor_profile_set"])?,
         target: audited_person(row, ["target_account", "target_nickname", "target_profile_set"])?,
         note: row.try_get_unchecked("text")?,
+        effect: effect(row)?,
     })
 }
 
