@@ -573,7 +573,7 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
     let effects = async || {
         let audit = auth.audit(&admin).await;
         assert_eq!(audit["isIntact"], true);
-        [0, 1].map(|at| audit["content"][at]["effect"].clone())
+        [0_usize, 1].map(|at| audit["content"][at]["effect"].clone())
     };
     assert_eq!(effects().await, ["ordered", "ordered"]);
     assert_eq!(

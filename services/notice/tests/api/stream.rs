@@ -222,14 +222,17 @@ async fn clients_that_come_back_at_once_share_statements(bed: Bed) {
         let mut socket = open(&notice, person, "&since=0").await;
         *seen = seq(&next(&mut socket).await);
     }
-    let looks = async |outcome| counted(&notice, "notice_looks_total", &[("outcome", outcome)]).await;
-    let lookups = async |by| counted(&notice, "notice_resume_lookups_total", &[("by", by)]).await;
+    let looks = async |outcome: &str| counted(&notice, "notice_looks_total", &[("outcome", outcome)]).await;
+    let lookups = async |by: &str| counted(&notice, "notice_resume_lookups_total", &[("by", by)]).await;
     let before = [lookups("statement").await, lookups("joined").await, looks("read").await];
     let looked = looks("nothing-new").await;
 
     let storm = people.iter().zip(&seen);
-    let mut sockets: Vec<Socket> =
-        futures::future::join_all(storm.map(|(person, seen)| open(&notice, person, &format!("&since={seen}")))).await;
+    let opening = storm.map(|(person, seen)| {
+        let notice = &notice;
+        async move { open(notice, person, &format!("&since={seen}")).await }
+    });
+    let mut sockets: Vec<Socket> = futures::future::join_all(opening).await;
     eventually("every socket has looked", async || {
         (looks("nothing-new").await >= looked + STORM as u64).then_some(())
     })
