@@ -10,7 +10,7 @@ LAUNCHER := $(CARGO_TARGET_DIR)/launcher/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster cluster-down cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,12 @@ rollback: ## undo the last roll-out of OVERLAY
 rolling: setup ## restart every replica under load, behind a load balancer; needs the engines
 	cargo build --release --locked --workspace --bins
 	@$(CARGO_TARGET_DIR)/release/bench rolling $(ARGS)
+
+cluster: ## a real Kubernetes of one node on this machine, still empty
+	@scripts/cluster up
+
+cluster-down: ## end it and delete its data
+	@scripts/cluster down
 
 cold-build: setup ## measure what `make run` builds in a fresh clone, into docs/performance.md
 	@scripts/cold-build $(ARGS)
