@@ -127,6 +127,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         directory: opened.directory.clone(),
         mixed: mixed.clone(),
         relay: relay.clone(),
+        idle_rounds: Arc::default(),
     };
     requests.spawn();
     let protocol = DmProtocol {

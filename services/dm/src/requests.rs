@@ -5,6 +5,7 @@
 //! is ready, and with the newest event of a pair in force in whatever order they come.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -33,9 +34,12 @@ const EVERY: Duration = Duration::from_secs(5);
 /// released as well.
 const COMPLETING: SignedDuration = SignedDuration::from_mins(1);
 const AT_ONCE: u32 = 50;
-/// How long a message is waited for whose first event is not published yet, and in steps of which length.
+/// How often, and how many times, the release of a message is tried again whose first event is not published yet.
 const WAIT: Duration = Duration::from_millis(50);
 const WAITS: u32 = 40;
+/// No message waits after so many rounds that found no request since requests were switched off: another replica reads the setting a little
+/// later.
+const IDLE_ROUNDS: u32 = 2;
 /// How often a message is looked at again because its request changed meanwhile.
 const ATTEMPTS: u32 = 5;
 
@@ -48,6 +52,8 @@ pub struct Requests {
     pub directory: Arc<dyn Directory>,
     pub mixed: Mixed,
     pub relay: RelayHandle,
+    /// How many rounds in a row have found no request, since requests were switched off.
+    pub idle_rounds: Arc<AtomicU32>,
 }
 
 impl Requests {
@@ -58,10 +64,14 @@ impl Requests {
 
     /// Decides whether a message is delivered, and makes or accepts the request of its conversation.
     pub async fn admit(&self, sender: &Party, receiver: &Party) -> Result<Admission, NotTaken> {
-        if !self.are_enabled() || sender.account == receiver.account {
+        if sender.account == receiver.account {
             return Ok(Admission::Delivered);
         }
         let conversation = ConversationId::between(&sender.account, &receiver.account);
+        if !self.are_enabled() {
+            return self.admit_switched_off(&conversation).await;
+        }
+        self.idle_rounds.store(0, Ordering::Relaxed);
         for _ in 0..ATTEMPTS {
             let (request, are_friends) = futures::try_join!(
                 self.store.request(&conversation),
@@ -74,13 +84,16 @@ impl Requests {
             ) {
                 (Standing::Open, request) => {
                     // Messages that wait come before this one.
-                    if let Some(request) = request.filter(|request| request.is_completing) {
-                        self.release(&request).await?;
+                    if let Some(request) = request.filter(|request| request.is_completing)
+                        && !self.release(&request).await?
+                    {
+                        return Err(Refusal::Unavailable.into());
                     }
                     return Ok(Admission::Delivered);
                 }
                 (Standing::Accept, Some(request)) => {
-                    self.decide(&request, true).await?;
+                    // The next attempt finds it accepted, and releases its messages.
+                    self.store_decision(&request, true).await?;
                 }
                 (Standing::Waits, _) => {
                     let held = self.store.held(&conversation, MOST_HELD).await?;
@@ -98,6 +111,25 @@ impl Requests {
             }
         }
         Err(Refusal::Unavailable.into())
+    }
+
+    /// Delivers the message, after those that have waited since before requests were switched off.
+    async fn admit_switched_off(&self, conversation: &ConversationId) -> Result<Admission, NotTaken> {
+        if self.idle_rounds.load(Ordering::Relaxed) >= IDLE_ROUNDS {
+            return Ok(Admission::Delivered);
+        }
+        let Some(request) = self.store.request(conversation).await? else {
+            return Ok(Admission::Delivered);
+        };
+        let is_pending = request.state == RequestState::Pending;
+        if is_pending {
+            self.store_decision(&request, true).await?;
+        }
+        let may_wait = is_pending || (request.is_completing && request.state == RequestState::Accepted);
+        if may_wait && !self.release(&request).await? {
+            return Err(Refusal::Unavailable.into());
+        }
+        Ok(Admission::Delivered)
     }
 
     async fn has_messages(&self, conversation: &ConversationId, sender: &Party) -> Result<bool, StoreError> {
@@ -119,16 +151,28 @@ impl Requests {
         }
     }
 
-    /// Releases a message that was stored as one that waits while its request was accepted.
+    /// Releases a message that was stored as one that waits while its request was accepted. One that cannot be released yet is released by
+    /// a later round of [`Requests::spawn`].
     pub async fn after_held(&self, conversation: &ConversationId) -> Result<(), StoreError> {
-        match self.store.request(conversation).await? {
-            Some(request) if request.state == RequestState::Accepted => self.release(&request).await,
-            _ => Ok(()),
+        if let Some(request) = self.store.request(conversation).await?
+            && request.state == RequestState::Accepted
+        {
+            self.release(&request).await?;
         }
+        Ok(())
     }
 
-    /// Accepts or refuses a request; false if it was decided before.
+    /// Accepts or refuses a request; false if it was decided before. Messages that cannot be released yet are released by a later round of
+    /// [`Requests::spawn`].
     pub async fn decide(&self, request: &Request, accepted: bool) -> Result<bool, StoreError> {
+        let decided = self.store_decision(request, accepted).await?;
+        if accepted {
+            self.release(request).await?;
+        }
+        Ok(decided)
+    }
+
+    async fn store_decision(&self, request: &Request, accepted: bool) -> Result<bool, StoreError> {
         let decision = Decision {
             conversation: request.conversation(),
             accepted,
@@ -138,9 +182,6 @@ impl Requests {
         let decided = self.store.decide(&decision, &self.events(request, accepted)).await?;
         if decided {
             self.relay.wake();
-        }
-        if accepted {
-            self.release(request).await?;
         }
         Ok(decided)
     }
@@ -198,14 +239,15 @@ impl Requests {
         ]
     }
 
-    /// Delivers the messages of an accepted request that wait, in their order. Any replica may do it at any time, also at once.
-    async fn release(&self, request: &Request) -> Result<(), StoreError> {
+    /// Delivers the messages of an accepted request that wait, in their order. Any replica may do it at any time, also at once. Returns false
+    /// if messages still wait: the first event of one of them is not published, and a later call continues.
+    async fn release(&self, request: &Request) -> Result<bool, StoreError> {
         let conversation = request.conversation();
         let mut waits = 0;
         loop {
             let held = self.store.held(&conversation, AT_ONCE).await?;
             if held.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             // As of a message that was just sent.
             let is_pushed_later = self.mixed.pushes_by_spring_notice();
@@ -224,8 +266,7 @@ impl Requests {
             self.relay.wake();
             self.store.settle(&conversation).await?;
             if waits > WAITS {
-                // The next round goes on.
-                return Ok(());
+                return Ok(false);
             }
             if waits > 0 {
                 tokio::time::sleep(WAIT).await;
@@ -252,26 +293,50 @@ impl Requests {
     }
 
     async fn complete_all(&self) -> Result<(), StoreError> {
-        for request in self.store.completing_requests(AT_ONCE).await? {
-            let accepted = request.state == RequestState::Accepted;
-            self.store
-                .repeat_events(&request, &self.events(&request, accepted))
-                .await?;
-            if accepted {
-                self.release(&request).await?;
-            }
-            let age = request
-                .decided_at
-                .map(|decided| self.context.clock.now().duration_since(decided));
-            if age.is_none_or(|age| age > COMPLETING) {
-                self.store.completed(&request.conversation()).await?;
-            }
+        let completing = self.store.completing_requests(AT_ONCE).await?;
+        for request in &completing {
+            log_failure(self.complete(request).await);
         }
-        if !self.are_enabled() {
-            for request in self.store.pending_requests(AT_ONCE).await? {
-                self.decide(&request, true).await?;
-            }
+        if self.are_enabled() {
+            return Ok(());
+        }
+        let pending = self.store.pending_requests(AT_ONCE).await?;
+        for request in &pending {
+            log_failure(self.decide(request, true).await);
+        }
+        if completing.is_empty() && pending.is_empty() {
+            self.idle_rounds.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.idle_rounds.store(0, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    async fn complete(&self, request: &Request) -> Result<(), StoreError> {
+        let accepted = request.state == RequestState::Accepted;
+        self.store
+            .repeat_events(request, &self.events(request, accepted))
+            .await?;
+        if accepted && !self.release(request).await? {
+            // It stays completing until its messages are released, however long their events are unpublished.
+            return Ok(());
+        }
+        let age = request
+            .decided_at
+            .map(|decided| self.context.clock.now().duration_since(decided));
+        if age.is_none_or(|age| age > COMPLETING) {
+            self.store.completed(&request.conversation()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A request that cannot be completed, because one of its messages cannot be decoded, delays no other.
+fn log_failure<T>(completed: Result<T, StoreError>) {
+    if let Err(error) = completed {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "completing message request failed; retrying"
+        );
     }
 }

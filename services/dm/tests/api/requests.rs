@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use mongodb::bson::{Document, doc};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
 use sosohappy_events::types::{DirectMessageSent, NoticeRaised, Relation, RelationChanged};
 use sosohappy_events::{Envelope, Topic};
-use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, HeldBus, PATIENCE, Person, eventually, on_both_engines};
 
 use super::stream::{frame, open, seq, typed};
 use super::{DATE, Dm, message, two};
@@ -17,8 +18,11 @@ on_both_engines!(
     a_refused_request_ends_the_conversation_until_the_receiver_writes,
     friends_and_earlier_conversations_need_no_request,
     an_answer_accepts_the_request_in_order,
+    an_answer_is_refused_until_the_messages_that_wait_can_be_released,
+    switched_off_requests_keep_the_order_of_the_conversation,
     a_request_shows_the_asker_as_last_known_while_auth_is_away,
     requests_are_off_by_default_and_switched_off_they_are_accepted,
+    a_request_with_a_corrupt_message_delays_no_other,
     nothing_waits_beside_a_spring_dm,
 );
 
@@ -168,6 +172,8 @@ async fn a_refused_request_ends_the_conversation_until_the_receiver_writes(bed: 
         match frame["topic"].as_str() {
             Some("message") => texts.push(frame["data"]["text"].clone()),
             Some("accepted") => is_accepted = true,
+            // The first one cannot be released yet.
+            Some("error") => to.send(typed("3", "kim", "hello after all")).await,
             _ => {}
         }
     }
@@ -209,7 +215,7 @@ async fn friends_and_earlier_conversations_need_no_request(bed: Bed) {
         loop {
             match from.json().await["topic"].as_str() {
                 Some("accepted") => break,
-                Some("rejected") => return None,
+                Some("rejected" | "error") => return None,
                 _ => {}
             }
         }
@@ -236,9 +242,16 @@ async fn an_answer_accepts_the_request_in_order(bed: Bed) {
     to.send(typed("1", "kim", "answer")).await;
     let mut texts = Vec::new();
     while texts.len() < 6 {
-        let shown = frame(&mut to, "message").await;
-        assert_eq!(shown["data"]["number"].as_u64(), u64::try_from(texts.len() + 1).ok());
-        texts.push(shown["data"]["text"].as_str().unwrap().to_owned());
+        let shown = to.json().await;
+        match shown["topic"].as_str() {
+            Some("message") => {
+                assert_eq!(shown["data"]["number"].as_u64(), u64::try_from(texts.len() + 1).ok());
+                texts.push(shown["data"]["text"].as_str().unwrap().to_owned());
+            }
+            // Those that wait cannot be released yet.
+            Some("error") => to.send(typed("1", "kim", "answer")).await,
+            _ => {}
+        }
     }
     assert_eq!(texts, ["text 0", "text 1", "text 2", "text 3", "text 4", "answer"]);
     assert_eq!(
@@ -246,6 +259,65 @@ async fn an_answer_accepts_the_request_in_order(bed: Bed) {
         "answer",
         "its own messages are not shown to the sender again"
     );
+}
+
+async fn an_answer_is_refused_until_the_messages_that_wait_can_be_released(bed: Bed) {
+    an_answer_comes_after_the_messages_that_wait(&bed, &[ON]).await;
+}
+
+async fn switched_off_requests_keep_the_order_of_the_conversation(bed: Bed) {
+    an_answer_comes_after_the_messages_that_wait(&bed, &[]).await;
+}
+
+/// On MongoDB a message that waits is released after the event has been published that it was stored with. The replica with these settings
+/// takes the answer.
+async fn an_answer_comes_after_the_messages_that_wait(bed: &Bed, settings: &[(&str, &str)]) {
+    let bus = HeldBus::unpublished(bed.bus.clone(), Topic::MessageRequest);
+    let asking = Dm::start_on(bed, bus.clone(), &[ON]).await;
+    let (kim, lee) = two(bed).await;
+    let mut from = open(&asking, &kim, "").await;
+    for number in 0..2 {
+        from.send(typed(&format!("c{number}"), "lee", &format!("text {number}")))
+            .await;
+        frame(&mut from, "accepted").await;
+    }
+    let dm = Dm::start_on(bed, bus.clone(), settings).await;
+    let mut to = open(&dm, &lee, "").await;
+    let mut answer = async || {
+        to.send(typed("1", "kim", "answer")).await;
+        loop {
+            let frame = to.json().await;
+            match frame["topic"].as_str() {
+                Some("accepted") => return None,
+                Some("error") => return Some(frame["data"]["code"].clone()),
+                _ => {}
+            }
+        }
+    };
+    let refused = answer().await;
+    if bed.set == EngineSet::Real {
+        assert_eq!(refused, Some(json!("unavailable")));
+        let (_, sent) = dm.get(&lee, "myMessages").await;
+        assert_eq!(sent["content"], json!([]), "nothing of the refused message is stored");
+    } else {
+        assert_eq!(refused, None, "SQLite keeps events in the order of the messages");
+    }
+    bus.release();
+    if refused.is_some() {
+        eventually("the answer is accepted", async || {
+            answer().await.is_none().then_some(())
+        })
+        .await;
+    }
+    let mut again = open(&dm, &lee, "&since=0").await;
+    for (number, text) in (1..).zip(["text 0", "text 1", "answer"]) {
+        let shown = frame(&mut again, "message").await;
+        assert_eq!(
+            (&shown["data"]["number"], &shown["data"]["text"]),
+            (&json!(number), &json!(text))
+        );
+    }
+    assert_eq!(dm.history(&kim, "lee").await.as_array().map(Vec::len), Some(3));
 }
 
 async fn a_request_shows_the_asker_as_last_known_while_auth_is_away(bed: Bed) {
@@ -295,6 +367,32 @@ async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed
     let mut from = open(&dm, &park, "").await;
     from.send(typed("1", "lee", "a stranger")).await;
     assert_eq!(frame(&mut to, "message").await["data"]["text"], "a stranger");
+}
+
+async fn a_request_with_a_corrupt_message_delays_no_other(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[ON]).await;
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let mut from = open(&dm, &kim, "").await;
+    for to in [&lee, &park] {
+        from.send(typed(&to.nickname, &to.nickname, "hello")).await;
+        frame(&mut from, "accepted").await;
+    }
+    dm.running.stop().await;
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let messages = client.default_database().unwrap().collection::<Document>("message");
+        let corrupt = doc! { "$set": { "text": 7 } };
+        let changed = messages.update_one(doc! { "receiver": "lee" }, corrupt).await.unwrap();
+        assert_eq!(changed.matched_count, 1);
+    } else {
+        let corrupt = "UPDATE message SET sender = 'nobody' WHERE receiver LIKE 'lee%'";
+        assert_eq!(bed.sql("dm", corrupt).await, 1);
+    }
+    // Switched off, requests are accepted, the oldest first.
+    let dm = Dm::start(&bed).await;
+    let mut to = open(&dm, &park, "&since=0").await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "hello");
 }
 
 async fn nothing_waits_beside_a_spring_dm(bed: Bed) {
