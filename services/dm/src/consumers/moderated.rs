@@ -34,7 +34,7 @@ impl Moderated {
     }
 
     /// Publishes a `hide` or `restore` frame for the open sockets of sender and receiver. A client that connects later reads the present state
-    /// of the message.
+    /// of the message. A decision that is redelivered is published again, which changes nothing for clients.
     async fn tell(&self, moderation: &Moderation) -> Result<(), HandleError> {
         if let Some(stored) = self.store.message(&moderation.message).await? {
             let viewers = stored.message.viewers(stored.is_held).cloned();

@@ -57,6 +57,7 @@ pub trait Reports: Send + Sync {
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError>;
 
     /// Hides a message from both people, or shows it again; false if the message is not there, not of these people, or a later decision is known.
+    /// The same decision again is applied again: its consumer may have crashed before it published what follows from it.
     async fn moderate(&self, moderation: &Moderation) -> Result<bool, StoreError>;
 
     /// Deletes the copy, and keeps a later [`Reports::keep_reported`] from making another.

@@ -691,6 +691,8 @@ async fn a_hidden_message_has_no_text_until_it_is_restored(bed: Bed) {
     assert!(moderate("kim", Some("lee"), true, 30).await);
     let hidden = (String::new(), Some(at(30)));
     assert_eq!(shown().await, hidden);
+    assert!(moderate("kim", Some("lee"), true, 30).await, "delivered again");
+    assert_eq!(shown().await, hidden);
     // Nobody changes what they do not see.
     let change = |change| NewChange {
         message: message.message.id.clone(),
@@ -703,7 +705,14 @@ async fn a_hidden_message_has_no_text_until_it_is_restored(bed: Bed) {
     assert!(matches!(edited, Err(ChangeError::Retracted)));
     assert!(!moderate("kim", None, false, 20).await, "an earlier decision");
     assert_eq!(shown().await, hidden);
-    assert!(moderate("kim", None, false, 40).await);
+    for _ in 0..2 {
+        assert!(moderate("kim", None, false, 40).await);
+        assert_eq!(shown().await, visible);
+    }
+    assert!(
+        !moderate("kim", Some("lee"), true, 30).await,
+        "delivered again, and an earlier decision"
+    );
     assert_eq!(shown().await, visible);
 
     // What the sender retracts while it is hidden is not restored.

@@ -14,6 +14,7 @@ on_both_engines!(
     a_reported_text_is_shown_to_moderators_until_it_is_decided,
     nobody_reports_a_conversation_of_others,
     a_hidden_message_is_shown_to_nobody_until_it_is_restored,
+    open_sockets_receive_a_redelivered_decision_again,
 );
 
 fn report(
@@ -175,4 +176,25 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
     );
     let nowhere = bed.publish(nowhere).await.meta.id;
     answered(&bed, vec![hidden, restored, nowhere]).await;
+}
+
+/// A replica that crashes after it has stored a decision has not published its frames: the event is redelivered.
+async fn open_sockets_receive_a_redelivered_decision_again(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let message = send(&dm, &kim, "lee", "unlawful").await;
+    let mut screens = [open(&dm, &lee, "").await, open(&dm, &kim, "").await];
+    for (action, topic) in [
+        (ModerationAction::Hidden, "hide"),
+        (ModerationAction::Restored, "restore"),
+    ] {
+        let decision = bed.publish(report(action, &kim, &message, Some(&lee), 1)).await;
+        for screen in &mut screens {
+            assert_eq!(frame(screen, topic).await["data"]["messageId"], message);
+        }
+        bed.publish_again(&decision).await;
+        for screen in &mut screens {
+            assert_eq!(frame(screen, topic).await["data"]["messageId"], message, "redelivered");
+        }
+    }
 }

@@ -79,9 +79,9 @@ impl Reports for MongoStore {
             return Ok(false);
         }
         let at = moderation.at.as_millisecond();
-        let earlier = doc! {
+        let not_later = doc! {
             "_id": ids_of([&moderation.message]),
-            "$or": [{ MODERATED_AT: null }, { MODERATED_AT: { "$lt": at } }],
+            "$or": [{ MODERATED_AT: null }, { MODERATED_AT: { "$lte": at } }],
         };
         // A hidden message gets no push.
         let update = if moderation.hidden {
@@ -89,7 +89,7 @@ impl Reports for MongoStore {
         } else {
             doc! { "$set": { MODERATED_AT: at }, "$unset": { HIDDEN_AT: "" } }
         };
-        let moderated = self.collection(MESSAGES).update_one(earlier, update).await?;
+        let moderated = self.collection(MESSAGES).update_one(not_later, update).await?;
         Ok(moderated.matched_count > 0)
     }
 

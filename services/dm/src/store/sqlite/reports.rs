@@ -50,7 +50,7 @@ impl Reports for SqliteStore {
             let moderated = sqlx::query(
                 "UPDATE message SET hidden_at = CASE WHEN ?1 THEN ?2 END, moderated_at = ?2, \
                  push_due_at = CASE WHEN ?1 THEN NULL ELSE push_due_at END \
-                 WHERE id = ?3 AND sender = ?4 AND (?5 IS NULL OR receiver = ?5) AND (moderated_at IS NULL OR moderated_at < ?2)",
+                 WHERE id = ?3 AND sender = ?4 AND (?5 IS NULL OR receiver = ?5) AND (moderated_at IS NULL OR moderated_at <= ?2)",
             )
             .bind(moderation.hidden)
             .bind(moderation.at.as_millisecond())
