@@ -151,7 +151,7 @@ impl Database {
     }
 
     /// Returns the time of the server's clock.
-    async fn server_time(&self) -> Result<jiff::Timestamp, StoreError> {
+    pub async fn server_time(&self) -> Result<jiff::Timestamp, StoreError> {
         let answer = self.0.database.run_command(doc! { "hello": 1 }).await?;
         let time = answer
             .get_datetime("localTime")

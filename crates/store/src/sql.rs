@@ -181,7 +181,7 @@ impl Database {
     }
 
     /// Returns the time of the database's clock.
-    async fn server_time(&self) -> Result<jiff::Timestamp, StoreError> {
+    pub async fn server_time(&self) -> Result<jiff::Timestamp, StoreError> {
         instant(sqlx::query_scalar(dialect::NOW).fetch_one(self.reader()).await?)
     }
 

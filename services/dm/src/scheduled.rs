@@ -1,7 +1,7 @@
 //! Sends scheduled messages when their time has come, at whichever replica.
 //!
 //! A replica takes messages under a short lease, which it renews while it sends them, some at a time, and deletes them. Messages of a replica
-//! that crashed are taken by another one when the lease ends. The message has a [`ClientKey`] of its own: one that a replica sent and did
+//! that crashed are taken by another one when the lease ends. Due times and leases are the database's, whatever the clocks of replicas say. The message has a [`ClientKey`] of its own: one that a replica sent and did
 //! not delete is the same message when another one sends it again.
 
 use std::collections::HashMap;
@@ -100,14 +100,15 @@ impl Sending {
     /// Renews the leases of the messages that are being sent, and begins to send as many more as may be sent at the same time.
     async fn round(&mut self) -> Result<(), StoreError> {
         let store = &self.protocol.store;
+        let now = store.server_time().await?;
         let ids: Vec<&str> = self.taken.values().map(String::as_str).collect();
-        store.renew(&ids, self.context.clock.now() + LEASE).await?;
+        store.renew(&ids, now + LEASE).await?;
         let free = PARALLEL.saturating_sub(self.taken.len());
         if free == 0 {
             return Ok(());
         }
         let due = store
-            .take_due(self.context.clock.now(), LEASE, u32::try_from(free).unwrap_or_default())
+            .take_due(now, LEASE, u32::try_from(free).unwrap_or_default())
             .await?;
         self.metrics.quarantined.inc_by(due.quarantined);
         self.may_be_more = due.messages.len() >= free;
@@ -142,7 +143,8 @@ async fn send_and_finish(context: &Context, protocol: &DmProtocol, scheduled: Sc
         }
         Err(NotTaken::Refused(refusal)) => {
             tracing::warn!(code = refusal.code(), "scheduled message not sent; retrying");
-            protocol.store.renew(&[&id], context.clock.now() + RETRY).await
+            let now = protocol.store.server_time().await?;
+            protocol.store.renew(&[&id], now + RETRY).await
         }
     }
 }

@@ -175,9 +175,13 @@ pub struct Due {
     pub quarantined: u64,
 }
 
-/// Messages that are sent later. One that is being sent cannot be edited or stopped: either it is stopped or it is sent.
+/// Messages that are sent later. One that is being sent cannot be edited or stopped: either it is stopped or it is sent. The database's clock
+/// decides when a message is due and when a lease ends: clocks of replicas do not matter.
 #[async_trait]
 pub trait Schedule: Send + Sync {
+    /// Returns the time of the database's clock.
+    async fn server_time(&self) -> Result<Timestamp, StoreError>;
+
     /// Adds a message, unless its sender has resigned since the token was issued, or its receiver has, as [`Store::keep`] checks it.
     async fn schedule(&self, scheduled: &Scheduled) -> Result<ScheduleOutcome, WriteError>;
 
@@ -196,7 +200,7 @@ pub trait Schedule: Send + Sync {
     /// Deletes a message that waits, or that was not sent; false if there is none.
     async fn unschedule(&self, sender: &Account, id: &str) -> Result<bool, StoreError>;
 
-    /// Takes messages that are due, for as long as `lease` says: a replica that ends before [`Schedule::finish`] leaves them to others. A row
+    /// Takes messages that are due at `now` ([`Schedule::server_time`]), for as long as `lease` says: a replica that ends before [`Schedule::finish`] leaves them to others. A row
     /// that cannot be decoded is quarantined with the failure [`CORRUPT`].
     async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Due, StoreError>;
 

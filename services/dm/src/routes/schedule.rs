@@ -86,15 +86,15 @@ pub async fn schedule_message(
     caller: Caller,
     Params(params): Params<ScheduleMessage>,
 ) -> Result<Json<ScheduledId>, Error> {
-    let now = app.context.clock.now();
+    let made_at = app.context.clock.now();
     let scheduled = Scheduled {
         id: uuid(&app),
         text: MessageText::new(params.text, app.settings.get().messages.max_characters)?,
-        send_at: in_range(params.send_at, now)?,
+        send_at: in_range(params.send_at, app.store.server_time().await?)?,
         receiver: app.names.account_of(&params.receiver).await?.ok_or(Error::Nickname)?,
         receiver_nickname: params.receiver,
         sender: caller.account,
-        made_at: now,
+        made_at,
         authorized_at: caller.issued_at,
         failure: None,
     };
@@ -149,8 +149,10 @@ pub async fn edit_scheduled(
 ) -> Result<Json<ScheduledId>, Error> {
     let most = app.settings.get().messages.max_characters;
     let text = params.text.map(|text| MessageText::new(text, most)).transpose()?;
-    let now = app.context.clock.now();
-    let send_at = params.send_at.map(|send_at| in_range(send_at, now)).transpose()?;
+    let send_at = match params.send_at {
+        Some(send_at) => Some(in_range(send_at, app.store.server_time().await?)?),
+        None => None,
+    };
     let edited = app
         .store
         .reschedule(&caller.account, &params.id, text.as_ref(), send_at)

@@ -1,11 +1,12 @@
 //! Messages that are sent later.
 
 use jiff::{SignedDuration, Timestamp};
+use mongodb::bson::{Document, doc};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
 use sosohappy_events::types::{AccountStateChanged, Relation, RelationChanged, State};
-use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, Person, eventually, on_both_engines};
 
 use super::stream::{frame, open, typed};
 use super::{Dm, two};
@@ -16,6 +17,8 @@ on_both_engines!(
     a_message_that_cannot_be_sent_stays_with_the_reason,
     a_suspended_account_neither_sends_nor_receives,
     no_id_of_a_client_stands_for_a_scheduled_message,
+    a_replica_whose_clock_is_ahead_sends_nothing_early,
+    a_replica_whose_clock_is_behind_sends_in_time,
 );
 
 fn after(seconds: i64) -> String {
@@ -167,6 +170,22 @@ async fn start_at(bed: &Bed, now: Timestamp) -> Dm {
     }
 }
 
+/// Makes every scheduled message due.
+async fn make_due(bed: &Bed) {
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let messages = client
+            .default_database()
+            .unwrap()
+            .collection::<Document>("scheduled_message");
+        let due = doc! { "$set": { "dueAt": 1_i64 } };
+        let made = messages.update_many(doc! {}, due).await.unwrap();
+        assert!(made.matched_count > 0);
+    } else {
+        assert!(bed.sql("dm", "UPDATE scheduled_message SET due_at = 1").await > 0);
+    }
+}
+
 async fn a_suspended_account_neither_sends_nor_receives(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
@@ -174,6 +193,7 @@ async fn a_suspended_account_neither_sends_nor_receives(bed: Bed) {
     schedule(&dm, &kim, "lee", "of a suspended sender", &after(3600)).await;
     schedule(&dm, &mina, "lee", "of another sender", &after(3601)).await;
     dm.running.stop().await;
+    make_due(&bed).await;
     let state = async |person: &Person, state| {
         bed.publish(AccountStateChanged {
             account: person.account.clone(),
@@ -183,14 +203,14 @@ async fn a_suspended_account_neither_sends_nor_receives(bed: Bed) {
     };
     state(&kim, State::Suspended).await;
     let dm = Dm::start(&bed).await;
-    let ahead = start_at(&bed, SystemClock.now() + SignedDuration::from_hours(2)).await;
     eventually("the other message is sent", async || {
         let history = dm.history(&lee, "mina").await;
         history.to_string().contains("of another sender").then_some(())
     })
     .await;
-    // What it has begun ends.
-    ahead.running.stop().await;
+    // Sends that it has begun end.
+    dm.running.stop().await;
+    let dm = Dm::start(&bed).await;
     state(&kim, State::Restored).await;
     eventually("the sender is back", async || {
         (dm.status(&kim).await == 200).then_some(())
@@ -236,4 +256,30 @@ async fn no_id_of_a_client_stands_for_a_scheduled_message(bed: Bed) {
     .await;
     let history = dm.history(&lee, "kim").await;
     assert_eq!(history.as_array().map(Vec::len), Some(2), "{history}");
+}
+
+async fn a_replica_whose_clock_is_ahead_sends_nothing_early(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let _ahead = start_at(&bed, SystemClock.now() + SignedDuration::from_secs(30)).await;
+    let mut to = open(&dm, &lee, "").await;
+    let send_at = SystemClock.now() + SignedDuration::from_secs(10);
+    schedule(&dm, &kim, "lee", "in ten seconds", &send_at.to_string()).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "in ten seconds");
+    // Due times are kept in milliseconds.
+    let early = send_at.duration_since(SystemClock.now());
+    assert!(early <= SignedDuration::from_millis(1), "sent {early:?} early");
+}
+
+/// The only replica has a clock that never reaches the time.
+async fn a_replica_whose_clock_is_behind_sends_in_time(bed: Bed) {
+    let (kim, lee) = two(&bed).await;
+    let dm = start_at(&bed, SystemClock.now() - SignedDuration::from_secs(30)).await;
+    let mut to = open(&dm, &lee, "").await;
+    schedule(&dm, &kim, "lee", "soon", &after(3)).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "soon");
+    eventually("nothing is left", async || {
+        scheduled(&dm, &kim).await.is_empty().then_some(())
+    })
+    .await;
 }

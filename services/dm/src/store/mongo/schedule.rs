@@ -106,6 +106,10 @@ fn scheduled_of(document: &Document) -> Result<Scheduled, StoreError> {
 
 #[async_trait]
 impl Schedule for MongoStore {
+    async fn server_time(&self) -> Result<Timestamp, StoreError> {
+        self.database.server_time().await
+    }
+
     /// As [`crate::store::Store::keep`]: a resignation that crosses this either marks the account before the second look, which then deletes
     /// the message, or deletes it itself.
     async fn schedule(&self, scheduled: &Scheduled) -> Result<ScheduleOutcome, WriteError> {

@@ -21,6 +21,10 @@ macro_rules! columns {
 
 #[async_trait]
 impl Schedule for SqliteStore {
+    async fn server_time(&self) -> Result<Timestamp, StoreError> {
+        self.database.server_time().await
+    }
+
     async fn schedule(&self, scheduled: &Scheduled) -> Result<ScheduleOutcome, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
