@@ -188,6 +188,10 @@ fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: 
         store: store.clone(),
     };
     spawn_reader::<MessageChanged>(context, bus.clone(), Start::Latest, changes);
-    spawn_reader::<RoomMessageSent>(context, bus.clone(), Start::Latest, RoomMessages(hub.clone()));
+    let room_messages = RoomMessages {
+        hub: hub.clone(),
+        store: store.clone(),
+    };
+    spawn_reader::<RoomMessageSent>(context, bus.clone(), Start::Latest, room_messages);
     spawn_reader::<SocketFrameSent>(context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
 }

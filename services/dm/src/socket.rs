@@ -213,7 +213,9 @@ impl DmProtocol {
             (Target::Person(receiver), FrameContent::Message(stored) | FrameContent::Change(stored, _)) => {
                 (receiver, stored)
             }
-            (Target::Room(room), FrameContent::RoomMessage(message)) if message.room == room => {
+            (Target::Room(room), FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _))
+                if message.room == room =>
+            {
                 self.store.read_room(&room, &caller.account, message.number).await?;
                 return Ok(());
             }
@@ -457,7 +459,7 @@ impl DmProtocol {
                 FrameContent::Message(stored) | FrameContent::Change(stored, _) => {
                     people.extend(stored.message.people().cloned());
                 }
-                FrameContent::RoomMessage(message) => {
+                FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) => {
                     is_in_rooms = true;
                     people.push(message.sender.account.clone());
                 }
@@ -469,7 +471,9 @@ impl DmProtocol {
             Vec::new()
         };
         let is_visible = |framed: &&Framed| match &framed.content {
-            FrameContent::RoomMessage(message) => !blocked.contains(&message.sender.account),
+            FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) => {
+                !blocked.contains(&message.sender.account)
+            }
             FrameContent::Message(_) | FrameContent::Change(..) => true,
         };
         let names = PresentNames::of_people(&*self.names, people.into_iter()).await?;

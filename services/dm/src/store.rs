@@ -21,8 +21,8 @@ use sosohappy_store::{Directory, Ping, StoreError, Transient};
 use crate::domain::RepeatKey;
 use crate::domain::{
     Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, MOST_CHANGES, Marks, Message, MessageId,
-    MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request, Room, RoomMessage,
-    Scheduled, Stored, Unclaimed, Undelivered,
+    MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request, Room,
+    RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
 };
 use crate::settings::Settings;
 use crate::store::reports::Reports;
@@ -96,6 +96,7 @@ pub enum FrameContent {
     Message(Box<Stored>),
     Change(Box<Stored>, Changed),
     RoomMessage(Box<RoomMessage>),
+    RoomChange(Box<RoomMessage>, Changed),
 }
 
 /// The numbered frames of each account: a message, and each of its changes, has one in the stream of each of its two people. Numbers begin with 1 and ascend without
@@ -322,6 +323,10 @@ pub trait Rooms: Send + Sync {
 
     async fn room_message(&self, id: &MessageId) -> Result<Option<RoomMessage>, StoreError>;
 
+    /// Edits or retracts a message of a room as its sender, and stores the event, both or neither. The change has a frame in the stream of
+    /// each member who sees the message. [`Changes::complete`] and [`Changes::changes`] are for messages of rooms, too.
+    async fn change_in_room(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError>;
+
     /// The messages of a room with numbers after `joined_after` and before `before`, the newest first.
     async fn room_page(
         &self,
@@ -401,15 +406,31 @@ fn check(stored: &Stored, change: &NewChange, made: i64) -> Result<bool, ChangeE
     Ok(changes)
 }
 
-/// A change of a message, as it is stored.
-fn changed(stored: &Stored, change: &NewChange) -> Changed {
+/// Checks whether a message of a room may be changed so; `Ok(false)` if that changes nothing. Its sender alone may change it.
+fn check_in_room(message: &RoomMessage, change: &NewChange) -> Result<bool, ChangeError> {
+    if message.sender.account != change.by {
+        return Err(ChangeError::Unknown);
+    }
+    let state = &message.state;
+    match &change.change {
+        Change::Retract => Ok(state.retracted_at.is_none()),
+        Change::Edit(_) if state.retracted_at.is_some() => Err(ChangeError::Retracted),
+        Change::Edit(text) if *text == message.text => Ok(false),
+        Change::Edit(_) if state.revision >= MOST_CHANGES => Err(ChangeError::TooOften),
+        Change::Edit(_) => Ok(true),
+        Change::React(_) => Err(ChangeError::Unknown),
+    }
+}
+
+/// A change of a message of this text and state, as it is stored.
+fn changed(text: &MessageText, state: &MessageState, change: &NewChange) -> Changed {
     let content = match &change.change {
         Change::Retract => None,
-        Change::Edit(_) => Some(stored.message.text.as_str().to_owned()),
+        Change::Edit(_) => Some(text.as_str().to_owned()),
         Change::React(reaction) => reaction.as_ref().map(|reaction| reaction.as_str().to_owned()),
     };
     Changed {
-        revision: stored.state.revision + 1,
+        revision: state.revision + 1,
         kind: change.change.kind(),
         by: change.by.clone(),
         content,

@@ -612,12 +612,16 @@ fn message_request() {
 
 #[test]
 fn room_message() {
-    let event = RoomMessageSent {
+    let mut event = RoomMessageSent {
         room: "r-1".into(),
         message: "m-1".into(),
         members: vec![account(KIM), account(LEE)],
+        change: None,
     };
     let value = format!(r#"{{"room":"r-1","message":"m-1","members":["{KIM}","{LEE}"]}}"#);
+    golden(&event, Some("r-1"), Some(&value), &[]);
+    event.change = Some(MessageChange::Edited);
+    let value = format!(r#"{{"room":"r-1","message":"m-1","members":["{KIM}","{LEE}"],"change":"edited"}}"#);
     golden(&event, Some("r-1"), Some(&value), &[]);
 }
 

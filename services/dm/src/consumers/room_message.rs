@@ -1,4 +1,6 @@
-//! `roomMessage`: every replica makes the version 2 sockets that it holds of the members read their streams.
+//! `roomMessage`: every replica completes a change, and makes the version 2 sockets that it holds of the members read their streams.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
@@ -6,14 +8,23 @@ use sosohappy_events::Envelope;
 use sosohappy_events::types::RoomMessageSent;
 use sosohappy_realtime::Hub;
 
+use crate::domain::MessageId;
+use crate::store::Store;
+
 #[derive(Debug)]
-pub struct RoomMessages(pub Hub);
+pub struct RoomMessages {
+    pub hub: Hub,
+    pub store: Arc<dyn Store>,
+}
 
 #[async_trait]
 impl Consumer<RoomMessageSent> for RoomMessages {
     async fn handle(&self, Envelope { event, .. }: Envelope<RoomMessageSent>) -> Result<(), HandleError> {
+        if event.change.is_some() {
+            self.store.complete(&MessageId::stored(event.message)).await?;
+        }
         for member in &event.members {
-            self.0.signal(member);
+            self.hub.signal(member);
         }
         Ok(())
     }

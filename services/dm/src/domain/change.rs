@@ -32,11 +32,11 @@ impl Reaction {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// By the sender: the text is deleted for both people.
+    /// By the sender: the text is deleted for everybody.
     Retract,
     /// By the sender.
     Edit(MessageText),
-    /// By one of the two; `None` takes the person's reaction back.
+    /// By one of the two, not in a room; `None` takes the person's reaction back.
     React(Option<Reaction>),
 }
 

@@ -5,7 +5,7 @@ use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::{ClientKey, MessageDate, MessageId, MessageText, Party};
+use super::{ClientKey, MessageDate, MessageId, MessageState, MessageText, Party};
 
 /// Members of one room.
 pub const MOST_MEMBERS: usize = 100;
@@ -72,6 +72,12 @@ impl Room {
         creator.map(|member| &member.account)
     }
 
+    /// Returns the members who see the message of that number.
+    pub fn viewers(&self, number: i64) -> impl Iterator<Item = &Account> {
+        let viewers = self.members.iter().filter(move |member| member.joined_after < number);
+        viewers.map(|member| &member.account)
+    }
+
     /// Returns the number of messages that the member has not read.
     pub fn unread(&self, member: &Member) -> i64 {
         (self.last_number - member.read.max(member.joined_after)).max(0)
@@ -90,6 +96,8 @@ pub struct RoomMessage {
     pub number: i64,
     pub stored_at: Timestamp,
     pub reply_to: Option<MessageId>,
+    /// Without reactions.
+    pub state: MessageState,
 }
 
 /// A message that is to be stored in a room.

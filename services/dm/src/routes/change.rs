@@ -8,7 +8,7 @@ use sosohappy_access::Caller;
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
 use sosohappy_events::Envelope;
-use sosohappy_events::types::{MessageChange, MessageChanged};
+use sosohappy_events::types::{MessageChange, MessageChanged, RoomMessageSent};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
@@ -50,9 +50,9 @@ pub struct ChangedMessage {
     changed: bool,
 }
 
-/// Stops a scheduled message, or retracts one that was sent: its text is deleted for both people, and its pending push is withdrawn
+/// Stops a scheduled message, or retracts one that was sent: its text is deleted for everybody, and its pending push is withdrawn
 ///
-/// Of a call and the sending of a scheduled message at once one takes effect: 404 says that it is being sent. Both people's sockets of version 2 get a `retract`, and the history has a message without a text in its place.
+/// Of a call and the sending of a scheduled message at once one takes effect: 404 says that it is being sent. Both people's sockets of version 2, of a message in a room those of its members, get a `retract`, and the history has a message without a text in its place.
 #[utoipa::path(
     post,
     path = "/cancelMessage",
@@ -81,7 +81,7 @@ pub async fn cancel_message(
 
 /// Edits a message
 ///
-/// Both people's sockets of version 2 get an `edit`; `findMessageHistory` has the texts before it.
+/// Both people's sockets of version 2, of a message in a room those of its members, get an `edit`; `findMessageHistory` has the texts before it.
 #[utoipa::path(
     post,
     path = "/editMessage",
@@ -134,7 +134,9 @@ pub async fn react_message(
 
 async fn change(app: &App, caller: &Caller, id: String, change: Change) -> Result<Json<ChangedMessage>, Error> {
     let id = MessageId::stored(id);
-    let stored = app.store.message(&id).await?.ok_or(Error::Message)?;
+    let Some(stored) = app.store.message(&id).await? else {
+        return change_in_room(app, caller, id, change).await;
+    };
     let (sender, receiver) = (stored.message.sender.account, stored.message.receiver.account);
     // A person who was blocked may take back what was sent, and nothing else.
     if change != Change::Retract && app.directory.blocked(&sender, &receiver).await? {
@@ -144,11 +146,7 @@ async fn change(app: &App, caller: &Caller, id: String, change: Change) -> Resul
         message: id.to_string(),
         sender,
         receiver,
-        change: match change.kind() {
-            ChangeKind::Retracted => MessageChange::Retracted,
-            ChangeKind::Edited => MessageChange::Edited,
-            ChangeKind::Reacted => MessageChange::Reacted,
-        },
+        change: published(&change),
     };
     let change = NewChange {
         message: id,
@@ -169,10 +167,54 @@ async fn change(app: &App, caller: &Caller, id: String, change: Change) -> Resul
     }))
 }
 
+async fn change_in_room(
+    app: &App,
+    caller: &Caller,
+    id: MessageId,
+    change: Change,
+) -> Result<Json<ChangedMessage>, Error> {
+    let message = app.store.room_message(&id).await?.ok_or(Error::Message)?;
+    let room = app.store.room(&message.room).await?.ok_or(Error::Message)?;
+    // A person who has left may take back what was sent, and nothing else.
+    if change != Change::Retract && room.member(&caller.account).is_none() {
+        return Err(Error::Message);
+    }
+    let event = RoomMessageSent {
+        room: room.id,
+        message: id.to_string(),
+        members: room.members.into_iter().map(|member| member.account).collect(),
+        change: Some(published(&change)),
+    };
+    let change = NewChange {
+        message: id,
+        by: caller.account.clone(),
+        change,
+        at: app.context.clock.now().max(message.stored_at),
+    };
+    let mut event = Envelope::new(event, &app.context);
+    event.meta.occurred_at = change.at;
+    let changed = app.store.change_in_room(&change, &event.to_outgoing()).await?;
+    if changed.is_some() {
+        app.relay.wake();
+    }
+    Ok(Json(ChangedMessage {
+        message_id: change.message.to_string(),
+        changed: changed.is_some(),
+    }))
+}
+
+fn published(change: &Change) -> MessageChange {
+    match change.kind() {
+        ChangeKind::Retracted => MessageChange::Retracted,
+        ChangeKind::Edited => MessageChange::Edited,
+        ChangeKind::Reacted => MessageChange::Reacted,
+    }
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct FindMessageHistory {
-    /// Of a message that one sent or received.
+    /// Of a message that one sent or received, also in a room.
     id: String,
 }
 
@@ -207,16 +249,15 @@ pub async fn find_message_history(
     Params(params): Params<FindMessageHistory>,
 ) -> Result<Json<Vec<FormerText>>, Error> {
     let id = MessageId::stored(params.id);
-    let stored = app
-        .store
-        .message(&id)
-        .await?
-        .filter(|stored| is_of(stored, &caller))
-        .ok_or(Error::Message)?;
-    let changes = app.store.changes(&stored.message.id).await?;
+    let is_hidden = match app.store.message(&id).await? {
+        Some(stored) if is_of(&stored, &caller) => stored.state.is_hidden,
+        None if is_seen_in_room(&app, &caller, &id).await? => false,
+        Some(_) | None => return Err(Error::Message),
+    };
+    let changes = app.store.changes(&id).await?;
     let texts = changes
         .into_iter()
-        .filter(|change| change.kind == ChangeKind::Edited && !stored.state.is_hidden)
+        .filter(|change| change.kind == ChangeKind::Edited && !is_hidden)
         .filter_map(|change| {
             Some(FormerText {
                 text: change.content?,
@@ -224,6 +265,16 @@ pub async fn find_message_history(
             })
         });
     Ok(Json(texts.collect()))
+}
+
+/// Returns whether the message is in a room in which the caller sees it.
+async fn is_seen_in_room(app: &App, caller: &Caller, id: &MessageId) -> Result<bool, Error> {
+    let Some(message) = app.store.room_message(id).await? else {
+        return Ok(false);
+    };
+    let room = app.store.room(&message.room).await?;
+    let is_viewer = room.is_some_and(|room| room.viewers(message.number).any(|viewer| *viewer == caller.account));
+    Ok(is_viewer && !app.directory.blocked(&caller.account, &message.sender.account).await?)
 }
 
 fn is_of(stored: &Stored, caller: &Caller) -> bool {

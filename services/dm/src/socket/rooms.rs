@@ -8,7 +8,9 @@ use sosohappy_realtime::stream::Incoming;
 
 use super::typed::{self, MessageData};
 use super::{DmProtocol, NotTaken, existing};
-use crate::domain::{ClientKey, MessageDate, MessageId, MessageText, NewRoomMessage, Party, Room, RoomMessage};
+use crate::domain::{
+    ClientKey, MessageDate, MessageId, MessageState, MessageText, NewRoomMessage, Party, Room, RoomMessage,
+};
 use crate::refusal::Refusal;
 use crate::store::Posted;
 
@@ -81,11 +83,13 @@ impl DmProtocol {
             number: 0,
             stored_at,
             reply_to,
+            state: MessageState::default(),
         };
         let event = RoomMessageSent {
             room: room.id.clone(),
             message: message.id.to_string(),
             members: room.members.into_iter().map(|member| member.account).collect(),
+            change: None,
         };
         let mut event = Envelope::new(event, &self.context);
         event.meta.id = message.id.event().unwrap_or(event.meta.id);

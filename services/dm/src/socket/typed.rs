@@ -7,7 +7,7 @@ use sosohappy_realtime::stream::{self, Incoming};
 use utoipa::ToSchema;
 
 use super::NotTaken;
-use crate::domain::{ChangeKind, Changed, MessageDate, MessageId, Party, RoomMessage, Stored};
+use crate::domain::{ChangeKind, Changed, MessageDate, MessageId, MessageText, Party, RoomMessage, Stored};
 use crate::names::PresentNames;
 use crate::refusal::Refusal;
 use crate::store::{FrameContent, Framed};
@@ -116,17 +116,21 @@ pub fn framed(Framed { seq, content }: &Framed, names: &PresentNames) -> String 
             let data = json!(SentRoomMessage::new(message, names));
             stream::frame("message", Some(message.id.as_str()), Some(*seq), &data)
         }
-        FrameContent::Change(stored, change) => changed(*seq, stored, change, names),
+        FrameContent::Change(stored, change) => {
+            let message = &stored.message;
+            changed(*seq, &message.id, &message.text, change, names)
+        }
+        FrameContent::RoomChange(message, change) => changed(*seq, &message.id, &message.text, change, names),
     }
 }
 
-fn changed(seq: i64, stored: &Stored, change: &Changed, names: &PresentNames) -> String {
-    let id = stored.message.id.as_str();
+fn changed(seq: i64, message: &MessageId, text: &MessageText, change: &Changed, names: &PresentNames) -> String {
+    let id = message.as_str();
     let (topic, data) = match change.kind {
         ChangeKind::Retracted => ("retract", json!({ "messageId": id, "at": change.at })),
         ChangeKind::Edited => (
             "edit",
-            json!({ "messageId": id, "text": stored.message.text.as_str(), "at": change.at }),
+            json!({ "messageId": id, "text": text.as_str(), "at": change.at }),
         ),
         ChangeKind::Reacted => {
             let by = names.get(&change.by);
@@ -148,6 +152,7 @@ pub struct SentRoomMessage {
     #[schema(example = "별이")]
     sender: String,
     date: MessageDate,
+    /// Empty of a retracted message.
     #[schema(example = "오늘 하루도 수고했어요")]
     text: String,
     /// When it was stored.
@@ -158,6 +163,12 @@ pub struct SentRoomMessage {
     /// The id of the message that it answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    edited_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    retracted_at: Option<Timestamp>,
 }
 
 impl SentRoomMessage {
@@ -171,6 +182,8 @@ impl SentRoomMessage {
             at: message.stored_at,
             number: message.number,
             reply_to: message.reply_to.as_ref().map(ToString::to_string),
+            edited_at: message.state.edited_at,
+            retracted_at: message.state.retracted_at,
         }
     }
 }

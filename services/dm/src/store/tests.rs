@@ -1199,7 +1199,7 @@ async fn many_legacy_messages_are_taken_over_at_once(bed: Bed) {
 fn stored_in(framed: &Framed) -> &Stored {
     match &framed.content {
         FrameContent::Message(stored) | FrameContent::Change(stored, _) => stored,
-        FrameContent::RoomMessage(_) => panic!("a message of a room: {framed:?}"),
+        FrameContent::RoomMessage(_) | FrameContent::RoomChange(..) => panic!("a message of a room: {framed:?}"),
     }
 }
 

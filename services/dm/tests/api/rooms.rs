@@ -14,6 +14,7 @@ on_both_engines!(
     a_message_reaches_every_member_in_one_order,
     a_member_sees_what_was_sent_since_joining,
     people_in_a_block_do_not_see_each_others_messages,
+    a_message_of_a_room_is_edited_and_retracted_for_every_member,
     a_room_has_an_owner_and_a_bound,
     a_resignation_takes_a_person_out_of_rooms,
 );
@@ -44,6 +45,14 @@ async fn accepted(socket: &mut Socket) -> Value {
             _ => {}
         }
     }
+}
+
+fn message_id(accepted: &Value) -> String {
+    accepted["data"]["messageId"].as_str().unwrap().to_owned()
+}
+
+async fn change(dm: &Dm, who: &Person, call: &str, params: &[(&str, &str)]) -> StatusCode {
+    dm.post(who, call, params).await.0
 }
 
 /// Returns the next message that fulfils a condition: a sender's socket also has its own.
@@ -208,10 +217,10 @@ async fn people_in_a_block_do_not_see_each_others_messages(bed: Bed) {
     .await;
     let (mut to, mut other) = (open(&dm, &park, "").await, open(&dm, &kim, "").await);
     from.send(to_room("1", &room, "from lee")).await;
-    accepted(&mut from).await;
+    let of_lee = message_id(&accepted(&mut from).await);
     assert_eq!(frame(&mut other, "message").await["data"]["text"], "from lee");
     other.send(to_room("1", &room, "from kim")).await;
-    accepted(&mut other).await;
+    let of_kim = message_id(&accepted(&mut other).await);
     assert_eq!(
         frame(&mut to, "message").await["data"]["text"],
         "from kim",
@@ -219,10 +228,106 @@ async fn people_in_a_block_do_not_see_each_others_messages(bed: Bed) {
     );
     assert_eq!(texts(&dm, &park, &room).await, ["from kim"]);
     assert_eq!(texts(&dm, &lee, &room).await, ["from kim", "from lee"]);
+    for (who, id) in [(&lee, &of_lee), (&kim, &of_kim)] {
+        let text = format!("{} edited it", who.nickname);
+        assert_eq!(
+            change(&dm, who, "editMessage", &[("id", id), ("text", &text)]).await,
+            StatusCode::OK
+        );
+        assert_eq!(frame(&mut other, "edit").await["data"]["text"], text);
+    }
+    assert_eq!(
+        frame(&mut to, "edit").await["data"]["text"],
+        "kim edited it",
+        "not the other one"
+    );
+    let history = |id: &str| format!("findMessageHistory?id={id}");
+    assert_eq!(dm.get(&park, &history(&of_lee)).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(dm.get(&park, &history(&of_kim)).await.1[0]["text"], "from kim");
     let (status, _) = dm
         .post(&park, "createRoom", &[("name", "둘"), ("members", "lee")])
         .await;
     assert_eq!(status, StatusCode::NOT_FOUND, "an invitation across a block");
+}
+
+async fn a_message_of_a_room_is_edited_and_retracted_for_every_member(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let [kim, lee, park] = three(&bed).await;
+    let room = create(&here, &kim, "lee").await["roomId"].clone();
+    let (mut from, mut to) = (open(&here, &kim, "").await, open(&there, &lee, "").await);
+    let mut ids = Vec::new();
+    for text in ["first", "other"] {
+        from.send(to_room(text, &room, text)).await;
+        ids.push(message_id(&accepted(&mut from).await));
+    }
+    let id = ids[0].as_str();
+    let joined = [("roomId", room.as_str().unwrap()), ("member", "park")];
+    assert_eq!(here.post(&kim, "inviteRoom", &joined).await.0, StatusCode::OK);
+
+    let edited = [("id", id), ("text", "second")];
+    assert_eq!(
+        change(&there, &lee, "editMessage", &edited).await,
+        StatusCode::NOT_FOUND
+    );
+    let reaction = [("id", id), ("reaction", "🩷")];
+    assert_eq!(
+        change(&there, &lee, "reactMessage", &reaction).await,
+        StatusCode::NOT_FOUND
+    );
+    for _ in 0..2 {
+        assert_eq!(change(&there, &kim, "editMessage", &edited).await, StatusCode::OK);
+    }
+    for socket in [&mut from, &mut to] {
+        let edit = frame(socket, "edit").await;
+        assert_eq!(
+            (&edit["data"]["messageId"], &edit["data"]["text"], seq(&edit)),
+            (&json!(id), &json!("second"), 3)
+        );
+    }
+    assert_eq!(texts(&here, &lee, &room).await, ["other", "second"]);
+    let history = format!("findMessageHistory?id={id}");
+    assert_eq!(here.get(&lee, &history).await.1[0]["text"], "first");
+    assert_eq!(
+        here.get(&park, &history).await.0,
+        StatusCode::NOT_FOUND,
+        "sent before joining"
+    );
+
+    assert_eq!(
+        change(&here, &lee, "cancelMessage", &[("id", id)]).await,
+        StatusCode::NOT_FOUND
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            change(&here, &kim, "cancelMessage", &[("id", id)]).await,
+            StatusCode::OK
+        );
+    }
+    for socket in [&mut from, &mut to] {
+        let retract = frame(socket, "retract").await;
+        assert_eq!((&retract["data"]["messageId"], seq(&retract)), (&json!(id), 4));
+    }
+    assert_eq!(texts(&there, &lee, &room).await, ["other", ""]);
+    assert_eq!(here.get(&lee, &history).await.1, json!([]));
+    assert_eq!(change(&here, &kim, "editMessage", &edited).await, StatusCode::CONFLICT);
+    // A device that was away.
+    let mut late = open(&here, &lee, "&since=0").await;
+    let mut topics = Vec::new();
+    for _ in 0..4 {
+        let shown = late.json().await;
+        if shown["data"]["messageId"] == id || shown["id"] == id {
+            assert_eq!(shown["data"]["text"].as_str().unwrap_or_default(), "", "{shown}");
+        }
+        topics.push(shown["topic"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(topics, ["message", "message", "edit", "retract"]);
+
+    // Who has left takes back, and changes nothing else.
+    assert_eq!(here.post(&kim, "leaveRoom", &[joined[0]]).await.0, StatusCode::OK);
+    let other = [("id", ids[1].as_str()), ("text", "changed")];
+    assert_eq!(change(&here, &kim, "editMessage", &other).await, StatusCode::NOT_FOUND);
+    assert_eq!(change(&here, &kim, "cancelMessage", &other[..1]).await, StatusCode::OK);
+    assert_eq!(frame(&mut to, "retract").await["data"]["messageId"], ids[1]);
 }
 
 async fn a_room_has_an_owner_and_a_bound(bed: Bed) {

@@ -7,6 +7,7 @@
 use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
+use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
@@ -16,14 +17,19 @@ use sosohappy_store::{StoreError, retrying};
 use super::documents::{ids_of, stored_of, timestamp};
 use super::indexes::sparse;
 use super::receipts::UNREAD;
+use super::rooms::ROOM_MESSAGES;
 use super::stream::UNNUMBERED;
 use super::{MESSAGES, MongoStore};
 use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, NewChange, Stored};
-use crate::store::{ChangeError, Changes, changed, check};
+use crate::store::{ChangeError, Changes, Rooms as _, changed, check, check_in_room};
 
 /// `_id` (the message's id, a colon, the revision with 9 digits), `message`, `revision`, `kind`, `account`, `accounts` (SHA-256 of both people),
-/// `content`, `text` (of an edit until it is applied), `at`, [`UNNUMBERED`], the event.
+/// `content`, `text` (of an edit until it is applied), `at`, [`UNNUMBERED`], the event. Of a message in a room also `room`; `accounts` has its
+/// sender then.
 pub(super) const CHANGES: &str = "message_change";
+
+/// In a change of a message in a room.
+pub(super) const ROOM: &str = "room";
 
 /// In a message's document: the number of its last change, when it was edited and retracted, and the reactions, each under the SHA-256 of
 /// its account.
@@ -63,7 +69,7 @@ impl MongoStore {
         if !check(&stored, change, self.made(&stored, change).await?)? {
             return Ok(None);
         }
-        let changed = changed(&stored, change);
+        let changed = changed(&stored.message.text, &stored.state, change);
         let document = document(&stored, change, &changed, event);
         let inserted = self
             .collection(CHANGES)
@@ -93,12 +99,16 @@ impl MongoStore {
         let revision = change.get_i64(REVISION).map_err(corrupt)?;
         let at = change.get_i64("at").map_err(corrupt)?;
         let account = change.get_str("account").map_err(corrupt)?;
+        let is_in_room = change.contains_key(ROOM);
         let mut set = doc! { REVISION: revision };
         let mut unset = Document::new();
         match kind_of(change)? {
             ChangeKind::Retracted => {
                 set.extend(doc! { RETRACTED_AT: at, "text": "" });
-                unset.extend(doc! { UNREAD: "", "pushDueAt": "", OUTBOX: "" });
+                // The event of a message in a room has no text.
+                if !is_in_room {
+                    unset.extend(doc! { UNREAD: "", "pushDueAt": "", OUTBOX: "" });
+                }
             }
             ChangeKind::Edited => {
                 set.extend(doc! { EDITED_AT: at, "text": change.get_str("text").map_err(corrupt)? });
@@ -124,12 +134,50 @@ impl MongoStore {
         if !unset.is_empty() {
             update.insert("$unset", unset);
         }
-        self.collection(MESSAGES).update_one(earlier, update).await?;
+        let messages = if is_in_room { ROOM_MESSAGES } else { MESSAGES };
+        self.collection(messages).update_one(earlier, update).await?;
         if kind_of(change)? == ChangeKind::Retracted {
             let texts = doc! { "$unset": { "content": "", "text": "" } };
             let of = doc! { "message": message.as_str() };
             self.collection(CHANGES).update_many(of, texts).await?;
         }
+        Ok(())
+    }
+
+    /// As [`Self::change_once`].
+    pub(super) async fn change_in_room_once(
+        &self,
+        change: &NewChange,
+        event: &Outgoing,
+    ) -> Result<Option<Changed>, ChangeError> {
+        self.complete(&change.message).await?;
+        let message = self.room_message(&change.message).await?.ok_or(ChangeError::Unknown)?;
+        if !check_in_room(&message, change)? {
+            return Ok(None);
+        }
+        let changed = changed(&message.text, &message.state, change);
+        let room = self.room(&message.room).await?.ok_or(ChangeError::Unknown)?;
+        let viewers: Vec<String> = room.viewers(message.number).map(Account::fingerprint).collect();
+        let mut document = document_of(change, &changed, message.stored_at, event);
+        document.insert(ROOM, &message.room);
+        document.insert("accounts", vec![message.sender.account.fingerprint()]);
+        document.insert(UNNUMBERED, viewers);
+        let inserted = self.collection(CHANGES).insert_one(&document).await;
+        // Another change of the message came first: look again.
+        inserted.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))?;
+        self.apply(&document).await?;
+        // What deletes a message deletes its changes after it: either it has found this one, or the message is gone here.
+        if self.room_message(&change.message).await?.is_none() {
+            self.delete_changes_of(&[change.message.as_str()]).await?;
+            return Err(ChangeError::Unknown);
+        }
+        Ok(Some(changed))
+    }
+
+    /// Deletes the changes of messages that are gone.
+    pub(super) async fn delete_changes_of(&self, messages: &[&str]) -> Result<(), StoreError> {
+        let of_them = doc! { "message": { "$in": messages } };
+        self.collection(CHANGES).delete_many(of_them).await?;
         Ok(())
     }
 
@@ -150,16 +198,22 @@ fn document(stored: &Stored, change: &NewChange, changed: &Changed, event: &Outg
     let people: Vec<String> = stored.message.people().map(Account::fingerprint).collect();
     let viewers = stored.message.viewers(stored.is_held);
     let viewers: Vec<String> = viewers.map(Account::fingerprint).collect();
+    let mut document = document_of(change, changed, stored.stored_at, event);
+    document.insert("accounts", people);
+    document.insert(UNNUMBERED, viewers);
+    document
+}
+
+/// Returns the document of a change without the people whom it concerns. `stored_at`: of the message.
+fn document_of(change: &NewChange, changed: &Changed, stored_at: Timestamp, event: &Outgoing) -> Document {
     let mut document = doc! {
         "_id": id(&change.message, changed.revision),
         "message": change.message.as_str(),
         REVISION: changed.revision,
         "kind": changed.kind.name(),
         "account": change.by.as_str(),
-        "accounts": people,
-        "storedAt": stored.stored_at.as_millisecond(),
+        "storedAt": stored_at.as_millisecond(),
         "at": changed.at.as_millisecond(),
-        UNNUMBERED: viewers,
         OUTBOX: outbox_field(event),
     };
     if let Some(content) = &changed.content {

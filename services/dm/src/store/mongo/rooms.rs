@@ -12,15 +12,16 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
+use super::changes::{EDITED_AT, RETRACTED_AT, REVISION};
 use super::documents::timestamp;
 use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
 use super::{CLIENT_KEY, MongoStore};
 use crate::domain::{
-    ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewRoomMessage, Party,
-    Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageState, MessageText,
+    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
-use crate::store::{JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
+use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
 
 /// `_id`, `name`, `creator`, `createdAt`, `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
 /// joined. `person` is the SHA-256 of the account.
@@ -28,8 +29,10 @@ const ROOMS: &str = "room";
 const PERSONS: &str = "members.person";
 
 /// `_id`, `room`, `senderAccount`, `sender`, `from` (SHA-256 of the account), `date`, `text`, [`NUMBER`], [`PLACE`], `madeAt`, `storedAt`,
-/// [`CLIENT_KEY`], `replyTo`, [`UNNUMBERED`], the event.
+/// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`UNNUMBERED`], the event.
 pub(super) const ROOM_MESSAGES: &str = "room_message";
+/// Messages that are deleted at once.
+const AT_ONCE: i64 = 500;
 const ROOM_PLACE_INDEX: &str = "room_message_place";
 const ROOM_KEY_INDEX: &str = "room_message_client_key";
 
@@ -77,11 +80,29 @@ impl MongoStore {
     async fn delete_if_empty(&self, room: &str) -> Result<(), StoreError> {
         let empty = doc! { "_id": room, "members.0": { "$exists": false } };
         if self.collection(ROOMS).delete_one(empty).await?.deleted_count > 0 {
-            self.collection(ROOM_MESSAGES)
-                .delete_many(doc! { "room": room })
-                .await?;
+            self.delete_room_messages(doc! { "room": room }).await?;
         }
         Ok(())
+    }
+
+    /// Deletes messages, and then their changes: [`MongoStore::change_in_room_once`] looks for the message after it has inserted one.
+    async fn delete_room_messages(&self, which: Document) -> Result<(), StoreError> {
+        let messages = self.collection(ROOM_MESSAGES);
+        loop {
+            let found: Vec<Document> = messages
+                .find(which.clone())
+                .limit(AT_ONCE)
+                .projection(doc! { "_id": 1 })
+                .await?
+                .try_collect()
+                .await?;
+            let ids: Vec<&str> = found.iter().filter_map(|message| message.get_str("_id").ok()).collect();
+            if ids.is_empty() {
+                return Ok(());
+            }
+            messages.delete_many(doc! { "_id": { "$in": ids.as_slice() } }).await?;
+            self.delete_changes_of(&ids).await?;
+        }
     }
 
     /// Of these messages those that are in rooms.
@@ -133,15 +154,13 @@ impl MongoStore {
             "from": &person,
             "$or": [{ "storedAt": up_to.clone() }, { "madeAt": up_to }],
         };
-        self.collection(ROOM_MESSAGES).delete_many(sent).await?;
-        Ok(())
+        self.delete_room_messages(sent).await
     }
 
     /// Deletes what a process left that was killed between the insert of a message and its second look at resignations.
     pub(super) async fn sweep_room_messages(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
         let sent = doc! { "from": person, "madeAt": { "$lte": until.as_millisecond() } };
-        self.collection(ROOM_MESSAGES).delete_many(sent).await?;
-        Ok(())
+        self.delete_room_messages(sent).await
     }
 
     /// Inserts a message under the next number of its room; `None` if its key is known.
@@ -362,6 +381,10 @@ impl Rooms for MongoStore {
         found.as_ref().map(message_of).transpose()
     }
 
+    async fn change_in_room(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError> {
+        retrying(|| self.change_in_room_once(change, event)).await
+    }
+
     async fn room_page(
         &self,
         room: &str,
@@ -451,6 +474,10 @@ fn number(document: &Document, field: &str) -> anyhow::Result<i64> {
 fn message_of(document: &Document) -> Result<RoomMessage, StoreError> {
     let read = || -> anyhow::Result<RoomMessage> {
         let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
+        let time = |field: &str| {
+            let is_there = document.contains_key(field);
+            is_there.then(|| timestamp(document, field)).transpose()
+        };
         Ok(RoomMessage {
             id: MessageId::stored(text("_id")?),
             room: text("room")?,
@@ -466,6 +493,16 @@ fn message_of(document: &Document) -> Result<RoomMessage, StoreError> {
                 .get_str("replyTo")
                 .ok()
                 .map(|id| MessageId::stored(id.to_owned())),
+            state: MessageState {
+                revision: if document.contains_key(REVISION) {
+                    number(document, REVISION)?
+                } else {
+                    0
+                },
+                edited_at: time(EDITED_AT)?,
+                retracted_at: time(RETRACTED_AT)?,
+                ..MessageState::default()
+            },
         })
     };
     read()

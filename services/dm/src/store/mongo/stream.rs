@@ -18,7 +18,7 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
-use super::changes::{CHANGES, changed_of};
+use super::changes::{CHANGES, ROOM, changed_of};
 use super::documents::{id_of, ids_of, stored_of};
 use super::indexes::{sparse, unique};
 use super::rooms::ROOM_MESSAGES;
@@ -192,12 +192,15 @@ impl MongoStore {
                 .find(doc! { UNNUMBERED: person })
                 .sort(doc! { "_id": 1 })
                 .limit(BATCH)
-                .projection(doc! { "message": 1 })
+                .projection(doc! { "message": 1, ROOM: 1 })
                 .await?
                 .try_collect()
                 .await?;
             if found.is_empty() {
                 return Ok(());
+            }
+            if found.iter().any(|change| change.contains_key(ROOM)) {
+                self.number_room_messages(person).await?;
             }
             let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
             let mut ids = Vec::with_capacity(found.len());
@@ -376,15 +379,9 @@ impl Streams for MongoStore {
             ..Frames::default()
         };
         let changes_by_id = self.changes_of(&found).await?;
-        let mut in_rooms = self.room_messages(missing(&found, &messages)).await?;
+        let in_rooms = self.room_messages(missing(&found, &messages)).await?;
         for Frame { seq, message, change } in found {
             frames.until = Some(seq);
-            let Some(message) = messages.get(&message) else {
-                if let Some(message) = in_rooms.remove(&message) {
-                    frames.push(seq, Ok(FrameContent::RoomMessage(Box::new(message))));
-                }
-                continue;
-            };
             let changed = match change {
                 Some(id) => match changes_by_id.get(&id) {
                     Some(change) => changed_of(change).map(Some),
@@ -392,6 +389,17 @@ impl Streams for MongoStore {
                     None => continue,
                 },
                 None => Ok(None),
+            };
+            let Some(message) = messages.get(&message) else {
+                if let Some(message) = in_rooms.get(&message) {
+                    let message = Box::new(message.clone());
+                    let content = changed.map(|changed| match changed {
+                        Some(change) => FrameContent::RoomChange(message, change),
+                        None => FrameContent::RoomMessage(message),
+                    });
+                    frames.push(seq, content);
+                }
+                continue;
             };
             let content = stored_of(message).and_then(|stored| {
                 let stored = Box::new(stored);

@@ -26,7 +26,7 @@ impl Changes for SqliteStore {
             if !check(&stored, change, made(&mut tx, &stored, change).await?)? {
                 return Ok(None);
             }
-            let changed = changed(&stored, change);
+            let changed = changed(&stored.message.text, &stored.state, change);
             insert(&mut tx, &change.message, &changed).await?;
             apply(&mut tx, &stored, change, changed.revision).await?;
             let viewers = stored.message.viewers(stored.is_held);
@@ -78,7 +78,7 @@ async fn made(tx: &mut Tx, stored: &Stored, change: &NewChange) -> Result<i64, S
     Ok(made)
 }
 
-async fn insert(tx: &mut Tx, message: &MessageId, changed: &Changed) -> Result<(), StoreError> {
+pub(super) async fn insert(tx: &mut Tx, message: &MessageId, changed: &Changed) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO message_change (message, revision, kind, account, content, changed_at) VALUES (?, ?, ?, ?, ?, ?)",
     )

@@ -12,18 +12,19 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
+use super::changes;
 use super::stream::add_frame;
 use super::{BATCH, SqliteStore, account_of, timestamp};
 use crate::domain::{
-    ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewRoomMessage, Party,
-    Room, RoomMessage, RoomName,
+    Change, Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageState,
+    MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
-use crate::store::{JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
+use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError, changed, check_in_room};
 
 /// The columns of [`message_of`].
 macro_rules! columns {
     () => {
-        "id, room, sender, sender_nickname, date, text, number, stored_at, reply_to"
+        "id, room, sender, sender_nickname, date, text, number, stored_at, reply_to, revision, edited_at, retracted_at"
     };
 }
 
@@ -183,6 +184,31 @@ impl Rooms for SqliteStore {
         Ok(self.room_messages(&[id.as_str().to_owned()]).await?.remove(id))
     }
 
+    async fn change_in_room(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            let row = sqlx::query(concat!("SELECT ", columns!(), " FROM room_message WHERE id = ?"))
+                .bind(change.message.as_str())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
+            let message = row.as_ref().map(message_of).transpose()?.ok_or(ChangeError::Unknown)?;
+            if !check_in_room(&message, change)? {
+                return Ok(None);
+            }
+            let changed = changed(&message.text, &message.state, change);
+            changes::insert(&mut tx, &message.id, &changed).await?;
+            apply(&mut tx, change, changed.revision).await?;
+            for viewer in viewers(&mut tx, &message).await? {
+                add_frame(&mut tx, &viewer, &message.id, changed.revision, self.frames).await?;
+            }
+            enqueue(&mut tx, event, change.at).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(Some(changed))
+        })
+        .await
+    }
+
     async fn room_page(
         &self,
         room: &str,
@@ -331,17 +357,18 @@ impl SqliteStore {
         for room in &left {
             delete_if_empty(&mut tx, room).await?;
         }
-        let deleted = sqlx::query(
+        let deleted: Vec<String> = sqlx::query_scalar(
             "DELETE FROM room_message WHERE id IN (SELECT id FROM room_message \
-             WHERE sender = ?1 AND (stored_at <= ?2 OR made_at <= ?2) LIMIT ?3)",
+             WHERE sender = ?1 AND (stored_at <= ?2 OR made_at <= ?2) LIMIT ?3) RETURNING id",
         )
         .bind(account)
         .bind(until)
         .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
+        delete_changes(&mut tx, &deleted).await?;
         tx.commit().await?;
-        Ok(deleted.rows_affected() > 0)
+        Ok(!deleted.is_empty())
     }
 }
 
@@ -378,10 +405,64 @@ async fn delete_if_empty(tx: &mut Tx, room: &str) -> Result<(), StoreError> {
     .execute(&mut **tx)
     .await?;
     if deleted.rows_affected() > 0 {
-        sqlx::query("DELETE FROM room_message WHERE room = ?")
+        let deleted: Vec<String> = sqlx::query_scalar("DELETE FROM room_message WHERE room = ? RETURNING id")
             .bind(room)
-            .execute(&mut **tx)
+            .fetch_all(&mut **tx)
             .await?;
+        delete_changes(tx, &deleted).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the changes of messages that are gone.
+async fn delete_changes(tx: &mut Tx, messages: &[String]) -> Result<(), StoreError> {
+    for messages in messages.chunks(BATCH) {
+        let mut delete = QueryBuilder::<Engine>::new("DELETE FROM message_change WHERE message IN (");
+        let mut list = delete.separated(", ");
+        for message in messages {
+            list.push_bind(message);
+        }
+        delete.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Returns the members who see a message.
+async fn viewers(tx: &mut Tx, message: &RoomMessage) -> Result<Vec<Account>, StoreError> {
+    let rows = sqlx::query("SELECT account FROM room_member WHERE room = ? AND joined_after < ?")
+        .bind(&message.room)
+        .bind(message.number)
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.iter().map(|row| account_of(row, "account")).collect()
+}
+
+async fn apply(tx: &mut Tx, change: &NewChange, revision: i64) -> Result<(), StoreError> {
+    let (message, at) = (change.message.as_str(), change.at.as_millisecond());
+    match &change.change {
+        Change::Retract => {
+            sqlx::query("UPDATE room_message SET revision = ?, retracted_at = ?, text = '' WHERE id = ?")
+                .bind(revision)
+                .bind(at)
+                .bind(message)
+                .execute(&mut **tx)
+                .await?;
+            sqlx::query("UPDATE message_change SET content = NULL WHERE message = ?")
+                .bind(message)
+                .execute(&mut **tx)
+                .await?;
+        }
+        Change::Edit(text) => {
+            sqlx::query("UPDATE room_message SET revision = ?, edited_at = ?, text = ? WHERE id = ?")
+                .bind(revision)
+                .bind(at)
+                .bind(text.as_str())
+                .bind(message)
+                .execute(&mut **tx)
+                .await?;
+        }
+        // Refused by the check.
+        Change::React(_) => {}
     }
     Ok(())
 }
@@ -428,6 +509,10 @@ async fn forget_older(tx: &mut Tx, key: &ClientKey, now: Timestamp) -> Result<()
 fn message_of(row: &SqliteRow) -> Result<RoomMessage, StoreError> {
     let date: i64 = row.try_get("date")?;
     let reply_to: Option<String> = row.try_get("reply_to")?;
+    let time = |column: &str| -> Result<Option<Timestamp>, StoreError> {
+        let millis: Option<i64> = row.try_get(column)?;
+        millis.map(timestamp).transpose()
+    };
     Ok(RoomMessage {
         id: MessageId::stored(row.try_get("id")?),
         room: row.try_get("room")?,
@@ -442,5 +527,11 @@ fn message_of(row: &SqliteRow) -> Result<RoomMessage, StoreError> {
         number: row.try_get("number")?,
         stored_at: timestamp(row.try_get("stored_at")?)?,
         reply_to: reply_to.map(MessageId::stored),
+        state: MessageState {
+            revision: row.try_get("revision")?,
+            edited_at: time("edited_at")?,
+            retracted_at: time("retracted_at")?,
+            ..MessageState::default()
+        },
     })
 }

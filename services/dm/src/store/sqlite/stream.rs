@@ -53,14 +53,19 @@ impl Streams for SqliteStore {
                 others.push(row.try_get("frame_message")?);
             }
         }
-        let mut in_rooms = self.room_messages(&others).await?;
+        let in_rooms = self.room_messages(&others).await?;
         for row in &rows {
             let seq: i64 = row.try_get("seq")?;
             frames.until = Some(seq);
             if row.try_get::<Option<String>, _>("id")?.is_some() {
                 frames.push(seq, content_of(row));
-            } else if let Some(message) = in_rooms.remove(&MessageId::stored(row.try_get("frame_message")?)) {
-                frames.push(seq, Ok(FrameContent::RoomMessage(Box::new(message))));
+            } else if let Some(message) = in_rooms.get(&MessageId::stored(row.try_get("frame_message")?)) {
+                let message = Box::new(message.clone());
+                let content = match row.try_get::<i64, _>("change_revision")? {
+                    0 => Ok(FrameContent::RoomMessage(message)),
+                    _ => changed_of(row).map(|change| FrameContent::RoomChange(message, change)),
+                };
+                frames.push(seq, content);
             }
         }
         Ok(frames)

@@ -8,11 +8,12 @@ use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::{Kept, account, at, frames};
 use crate::domain::{
-    Change, ClientKey, ConversationId, Decision, Member, MessageDate, MessageText, NewChange, NewMessage,
-    NewRoomMessage, Party, Receipt, Request, RequestState, Room, RoomMessage, RoomName, Stored,
+    Change, Changed, ClientKey, ConversationId, Decision, MOST_CHANGES, Member, MessageDate, MessageId, MessageState,
+    MessageText, NewChange, NewMessage, NewRoomMessage, Party, Reaction, Receipt, Request, RequestState, Room,
+    RoomMessage, RoomName, Stored,
 };
 use crate::receipts::read_event;
-use crate::store::{JoinOutcome, Posted, Range, RoomOutcome, WriteError};
+use crate::store::{ChangeError, FrameContent, JoinOutcome, Posted, Range, RoomOutcome, WriteError};
 
 on_both_engines!(
     messages_that_wait_are_released_once_in_order,
@@ -20,6 +21,8 @@ on_both_engines!(
     a_decision_is_made_once_and_its_events_are_stored_with_it,
     a_resignation_takes_requests_of_both_sides,
     messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
+    changes_of_a_message_in_a_room_reach_those_who_see_it,
+    changes_go_with_their_message_in_a_room,
     an_older_token_posts_nothing_after_a_resignation,
     frames_beyond_those_that_are_kept_are_deleted,
 );
@@ -257,6 +260,7 @@ fn post(kept: &Kept, room: &Room, from: &str, text: &str, authorized_at: Timesta
             number: 0,
             stored_at: at(2),
             reply_to: None,
+            state: MessageState::default(),
         },
         client_key: ClientKey::of(&account(from), text),
         authorized_at,
@@ -307,7 +311,7 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
             .content
             .iter()
             .map(|framed| match &framed.content {
-                crate::store::FrameContent::RoomMessage(message) => (framed.seq, message.number),
+                FrameContent::RoomMessage(message) => (framed.seq, message.number),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -344,6 +348,144 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
         kept.store.join_room(&room.id, &account("late"), at(4)).await.unwrap(),
         JoinOutcome::Full
     );
+}
+
+async fn change_in_room(
+    kept: &Kept,
+    message: &MessageId,
+    by: &str,
+    change: Change,
+) -> Result<Option<Changed>, ChangeError> {
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let change = NewChange {
+        message: message.clone(),
+        by: account(by),
+        change,
+        at: at(5),
+    };
+    kept.store.change_in_room(&change, &event).await
+}
+
+fn edit(text: &str) -> Change {
+    Change::Edit(MessageText::new(text.to_owned(), 100).unwrap())
+}
+
+/// The frames of an account: of each the text and the revision.
+async fn room_frames(kept: &Kept, name: &str) -> Vec<(String, i64)> {
+    let found = kept.store.frames_after(&account(name), 0, 100).await.unwrap();
+    let numbers: Vec<i64> = found.content.iter().map(|framed| framed.seq).collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+    let frames = found.content.into_iter().map(|framed| match framed.content {
+        FrameContent::RoomMessage(message) => (message.text.as_str().to_owned(), 0),
+        FrameContent::RoomChange(message, change) => (message.text.as_str().to_owned(), change.revision),
+        other => panic!("{other:?}"),
+    });
+    frames.collect()
+}
+
+async fn changes_of_a_message_in_a_room_reach_those_who_see_it(bed: Bed) {
+    let replicas = [Kept::open(&bed).await, Kept::open(&bed).await];
+    let kept = &replicas[0];
+    let room = room(kept, &["kim", "lee"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let message = post(kept, &room, "kim", "first", at(1));
+    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    let id = message.message.id.clone();
+    kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
+
+    let reaction = Change::React(Reaction::new("🩷".to_owned()));
+    for (by, change) in [("lee", edit("theirs")), ("lee", Change::Retract), ("kim", reaction)] {
+        let refused = change_in_room(kept, &id, by, change).await;
+        assert!(matches!(refused, Err(ChangeError::Unknown)), "{by}: {refused:?}");
+    }
+    let nowhere = MessageId::stored("nowhere".to_owned());
+    let refused = change_in_room(kept, &nowhere, "kim", Change::Retract).await;
+    assert!(matches!(refused, Err(ChangeError::Unknown)), "{refused:?}");
+    assert_eq!(change_in_room(kept, &id, "kim", edit("first")).await.unwrap(), None);
+
+    let edits = (0..4).map(|number| {
+        let (kept, id) = (&replicas[number % 2], &id);
+        async move { change_in_room(kept, id, "kim", edit(&format!("edit {number}"))).await }
+    });
+    let mut revisions: Vec<i64> = join_all(edits)
+        .await
+        .into_iter()
+        .map(|edited| edited.unwrap().expect("a change").revision)
+        .collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, [1, 2, 3, 4]);
+    let present = kept.store.room_message(&id).await.unwrap().unwrap();
+    assert_eq!(
+        (
+            present.state.revision,
+            present.state.edited_at,
+            present.state.retracted_at
+        ),
+        (4, Some(at(5)), None)
+    );
+    let former = kept.store.changes(&id).await.unwrap();
+    assert_eq!(former[0].content.as_deref(), Some("first"));
+    let text = present.text.as_str().to_owned();
+    let expected: Vec<_> = (0..=4).map(|revision| (text.clone(), revision)).collect();
+    // Two readers number the frames at once.
+    let (one, other) = futures::join!(room_frames(kept, "lee"), room_frames(&replicas[1], "lee"));
+    assert_eq!((&one, &other), (&expected, &expected));
+    assert_eq!(room_frames(kept, "kim").await, expected);
+    assert_eq!(
+        room_frames(kept, "park").await,
+        [],
+        "who joined later does not see the message"
+    );
+
+    let retracted = change_in_room(kept, &id, "kim", Change::Retract).await.unwrap();
+    assert_eq!(retracted.map(|change| change.revision), Some(5));
+    assert_eq!(change_in_room(kept, &id, "kim", Change::Retract).await.unwrap(), None);
+    let refused = change_in_room(kept, &id, "kim", edit("again")).await;
+    assert!(matches!(refused, Err(ChangeError::Retracted)), "{refused:?}");
+    let page = kept.store.room_page(&room.id, 0, None, 10).await.unwrap();
+    assert_eq!((page[0].text.as_str(), page[0].state.retracted_at), ("", Some(at(5))));
+    let former = kept.store.changes(&id).await.unwrap();
+    assert!(former.iter().all(|change| change.content.is_none()), "{former:?}");
+    let expected: Vec<_> = (0..=5).map(|revision| (String::new(), revision)).collect();
+    assert_eq!(room_frames(kept, "lee").await, expected);
+
+    let message = post(kept, &room, "lee", "often", at(1));
+    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    for number in 0..MOST_CHANGES {
+        let edited = change_in_room(kept, &message.message.id, "lee", edit(&number.to_string())).await;
+        assert!(edited.unwrap().is_some());
+    }
+    let refused = change_in_room(kept, &message.message.id, "lee", edit("more")).await;
+    assert!(matches!(refused, Err(ChangeError::TooOften)), "{refused:?}");
+    let retracted = change_in_room(kept, &message.message.id, "lee", Change::Retract).await;
+    assert!(retracted.unwrap().is_some(), "it can always be taken back");
+}
+
+async fn changes_go_with_their_message_in_a_room(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let (stays, ends) = (room(&kept, &["kim", "lee"]).await, room(&kept, &["lee"]).await);
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let mut ids = Vec::new();
+    for (room, from) in [(&stays, "kim"), (&ends, "lee")] {
+        let message = post(&kept, room, from, "text", at(1));
+        assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+        let id = message.message.id;
+        assert!(
+            change_in_room(&kept, &id, from, edit("edited"))
+                .await
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(kept.store.changes(&id).await.unwrap().len(), 1);
+        ids.push(id);
+    }
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    assert!(kept.store.leave_room(&ends.id, &account("lee")).await.unwrap());
+    for id in &ids {
+        assert_eq!(kept.store.changes(id).await.unwrap(), [], "{id}");
+    }
+    let left = kept.store.frames_after(&account("lee"), 0, 10).await.unwrap();
+    assert!(left.content.is_empty(), "{left:?}");
 }
 
 async fn an_older_token_posts_nothing_after_a_resignation(bed: Bed) {
