@@ -231,7 +231,7 @@ impl Topic {
             Self::NoticeLike | Self::Follow | Self::Notice | Self::MessageReceipt => &[Service::Notice],
             Self::Moderation => &[Service::Feed, Service::Dm],
             // Services to come may read it, too.
-            Self::Post => &[Service::Feed],
+            Self::Post => &[Service::Feed, Service::Notice],
             Self::SocketMessage | Self::SocketFrame | Self::MessageRequest | Self::RoomMessage => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],

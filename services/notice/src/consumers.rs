@@ -8,6 +8,7 @@ mod message_change;
 mod message_receipt;
 mod notice;
 mod notice_like;
+mod post;
 mod resign;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use sosohappy_bus::relay::RelayHandle;
 use sosohappy_bus::{Bus, Start};
 use sosohappy_events::types::{
     AccountResigned, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChanged, MessageReceipt, NoticeRaised,
-    PostLiked,
+    PostChanged, PostLiked,
 };
 
 use crate::delivery::Delivery;
@@ -29,10 +30,12 @@ pub fn spawn(bus: &Arc<dyn Bus>, delivery: &Delivery, relay: RelayHandle) {
     spawn_reader::<PostLiked>(context, bus.clone(), Start::Latest, notice_like::Show(shows.clone()));
     spawn_reader::<NoticeRaised>(context, bus.clone(), Start::Latest, notice::Show(shows.clone()));
     spawn_reader::<FollowChanged>(context, bus.clone(), Start::Latest, follow::Show(shows));
+    spawn_reader::<PostChanged>(context, bus.clone(), Start::Latest, post::Note(delivery.clone()));
 
     spawn_consumer::<PostLiked>(context, bus.clone(), notice_like::Keep(delivery.clone()));
     spawn_consumer::<NoticeRaised>(context, bus.clone(), notice::Keep(delivery.clone()));
     spawn_consumer::<FollowChanged>(context, bus.clone(), follow::Keep(delivery.clone()));
+    spawn_consumer::<PostChanged>(context, bus.clone(), post::Withdraw(delivery.clone()));
     spawn_consumer::<DirectMessageSent>(context, bus.clone(), direct_message::Push(delivery.clone()));
     spawn_consumer::<MessageChanged>(context, bus.clone(), message_change::Withdraw(delivery.clone()));
     spawn_consumer::<MessageReceipt>(context, bus.clone(), message_receipt::Settle(delivery.clone()));

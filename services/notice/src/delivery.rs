@@ -175,7 +175,12 @@ impl Delivery {
     /// withdrawal may have been read by another replica only.
     fn knows_new(&self, notice: &Notice) -> bool {
         let since = notice.occurred_at;
-        if since < self.started || self.withdrawn.lock().verdict(notice.event, since) != Verdict::New {
+        let is_withdrawn = || {
+            let withdrawn = self.withdrawn.lock();
+            let mut ids = notice.withdrawal_ids().into_iter();
+            ids.any(|id| withdrawn.verdict(id, since) != Verdict::New)
+        };
+        if since < self.started || is_withdrawn() {
             return false;
         }
         let resigned = notice
@@ -245,6 +250,16 @@ impl Delivery {
         self.store.withdraw(notice, at, now).await?;
         self.store.handle_messages(&[notice]).await?;
         self.banners.withdraw_handled(receiver, None, now).await?;
+        self.metrics.notice(Outcome::Withdrawn);
+        Ok(())
+    }
+
+    /// Withdraws the notices about a deleted post, with their pushes and banners. Its author has likes and comments of it, and the accounts that
+    /// saved it have notices of that, which have neither.
+    pub async fn withdraw_post(&self, author: &Account, date: i64, at: Timestamp) -> Result<(), HandleError> {
+        let now = self.now();
+        self.store.withdraw_post(author, date, at, now).await?;
+        self.banners.withdraw_handled(author, None, now).await?;
         self.metrics.notice(Outcome::Withdrawn);
         Ok(())
     }

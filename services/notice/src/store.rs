@@ -22,7 +22,7 @@ use sosohappy_store::{Directory, Ping, StoreError};
 
 use crate::domain::{
     Banner, LIKE, Language, Mute, Notice, OwnDevice, Platform, Preferences, PushDevice, PushGroup, Registration,
-    Target, Thread, WaitingPush, is_follow,
+    Target, Thread, WaitingPush, is_follow, post_of,
 };
 use crate::settings::InboxSettings;
 
@@ -119,6 +119,11 @@ pub trait Notices: Debug + Send + Sync {
 
     /// Withdraws what happened up to `at`: the inbox keeps its number only, a push that waits is not sent. Also when the notice comes later.
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Withdraws all notices about the post that the author had on the day of that date, in every inbox, as [`Notices::withdraw`] one.
+    /// It reads the inbox of the author and the notices that name the author.
+    async fn withdraw_post(&self, author: &Account, date: i64, at: Timestamp, now: Timestamp)
+    -> Result<(), StoreError>;
 }
 
 /// A notice of the inbox.
@@ -404,6 +409,9 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// Pushes that one group has at most; the rest is the next group.
 const MOST_GROUPED: i64 = 10_000;
 
+/// Notices that are withdrawn by one statement.
+const WITHDRAWN_AT_ONCE: usize = 500;
+
 /// Pushes of a group whose content is read to find one that is valid.
 const MOST_READ: i64 = 10;
 
@@ -489,6 +497,15 @@ fn target(account: Option<String>, token: Option<String>) -> Result<Target, Stor
 fn readable(push: Result<WaitingPush, StoreError>) -> Option<WaitingPush> {
     push.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "queued push invalid"))
         .ok()
+}
+
+/// Reads which post a stored notice is about. A notice whose data is invalid is about none: no list has it.
+fn about_post(account: &str, actor: Option<&str>, topic: &str, data: &str) -> Result<Option<EventId>, StoreError> {
+    let Ok(data) = serde_json::from_str(data) else {
+        return Ok(None);
+    };
+    let actor = actor.map(parse_account).transpose()?;
+    Ok(post_of(&parse_account(account)?, actor.as_ref(), topic, &data))
 }
 
 fn parse_account(text: &str) -> Result<Account, StoreError> {

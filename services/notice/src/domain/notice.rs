@@ -8,6 +8,18 @@ use sosohappy_events::EventId;
 
 use super::{Kind, Mute, PushContent};
 
+impl Notice {
+    /// Returns the ids by which it may have been withdrawn: its own, and that of the post it is about.
+    pub fn withdrawal_ids(&self) -> Vec<EventId> {
+        let post = match &self.content {
+            Content::Like { date, .. } => Some(post_id(&self.receiver, *date)),
+            Content::Follow { .. } => None,
+            Content::Other { topic, data, about } => post_of(&self.receiver, about.as_ref(), topic, data),
+        };
+        [self.event].into_iter().chain(post).collect()
+    }
+}
+
 /// The topic of a like's frame.
 pub const LIKE: &str = "like";
 
@@ -55,6 +67,29 @@ pub fn like_id(author: &Account, liker: &Account, date: i64) -> EventId {
     const LIKES: EventId = EventId(uuid::Uuid::from_u128(0x6c69_6b65));
     LIKES.of_part(&format!("{}\u{1f}{}\u{1f}{date}", author.as_str(), liker.as_str()))
 }
+
+/// An author has at most one post a day, whose date may change within the day.
+const DATES_OF_A_DAY: i64 = 100_000_000;
+
+/// Returns the id by which all notices about a post are withdrawn: always the same for one author and one day.
+pub fn post_id(author: &Account, date: i64) -> EventId {
+    const POSTS: EventId = EventId(uuid::Uuid::from_u128(0x70_6f73_74));
+    POSTS.of_part(&format!("{}\u{1f}{}", author.as_str(), date.div_euclid(DATES_OF_A_DAY)))
+}
+
+/// Returns the id of the post that a stored or raised notice is about: of a like or comment the receiver's, of a bookmark that of the account
+/// which the notice names, or the receiver's own.
+pub fn post_of(receiver: &Account, actor: Option<&Account>, topic: &str, data: &Value) -> Option<EventId> {
+    let date = data["date"].as_i64()?;
+    match Kind::of_topic(topic)? {
+        Kind::Like | Kind::Comment => Some(post_id(receiver, date)),
+        Kind::Bookmark => Some(post_id(actor.unwrap_or(receiver), date)),
+        _ => None,
+    }
+}
+
+/// The topics of [`post_of`].
+pub const ABOUT_POSTS: [&str; 4] = [LIKE, "comment", "bookmark", "bookmarkCanceled"];
 
 /// Returns the id of the notice of a follow: follow, unfollow and follow again are one notice.
 pub fn follow_id(receiver: &Account, follower: &Account) -> EventId {
@@ -209,6 +244,30 @@ mod tests {
         assert_eq!(like_id(&kim, &lee, 2_023_090_513_248_392), id);
         assert_ne!(like_id(&lee, &kim, 2_023_090_513_248_392), id);
         assert_ne!(like_id(&kim, &lee, 2_023_090_513_248_393), id);
+    }
+
+    #[test]
+    fn notices_about_a_post_have_its_id() {
+        let [kim, lee]: [Account; 2] = ["kim", "lee"].map(|name| format!("{name}@example.com+kakao").parse().unwrap());
+        let date = 2_023_090_513_248_392;
+        let data = serde_json::json!({ "date": date });
+        let post = post_id(&kim, date);
+        assert_eq!(post_id(&kim, 2_023_090_500_000_000), post, "the day counts");
+        assert_ne!(post_id(&kim, 2_023_090_600_000_000), post);
+        assert_ne!(post_id(&lee, date), post);
+        for topic in [LIKE, "comment"] {
+            assert_eq!(post_of(&kim, Some(&lee), topic, &data), Some(post), "{topic}");
+        }
+        for topic in ["bookmark", "bookmarkCanceled"] {
+            assert_eq!(post_of(&lee, Some(&kim), topic, &data), Some(post), "{topic}");
+            assert_eq!(post_of(&kim, None, topic, &data), Some(post), "{topic}");
+            assert_ne!(post_of(&kim, Some(&lee), topic, &data), Some(post), "{topic}");
+        }
+        for kind in Kind::ALL {
+            let is_about_post = post_of(&kim, None, kind.as_str(), &data).is_some();
+            assert_eq!(is_about_post, ABOUT_POSTS.contains(&kind.as_str()), "{}", kind.as_str());
+        }
+        assert_eq!(post_of(&kim, None, LIKE, &Value::Null), None);
     }
 
     #[test]

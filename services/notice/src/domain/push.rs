@@ -9,7 +9,7 @@ use sosohappy_common::correlation::Correlation;
 use sosohappy_events::EventId;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::{Kind, Language, Mute};
+use super::{Kind, Language, Mute, post_id};
 
 /// From this many user-perceived characters on a message is cut in a push, to this many.
 const LONG: usize = 30;
@@ -61,6 +61,24 @@ pub struct WaitingPush {
 }
 
 impl WaitingPush {
+    /// Returns the ids by which it may have been withdrawn: its own, and that of the post it is about.
+    pub fn withdrawal_ids(&self) -> Vec<EventId> {
+        let date = match &self.content {
+            PushContent::Like { date } => Some(*date),
+            PushContent::Notice {
+                notice: Kind::Comment,
+                date,
+                ..
+            } => *date,
+            PushContent::Notice { .. } | PushContent::Message { .. } | PushContent::Handled { .. } => None,
+        };
+        let post = match (&self.target, date) {
+            (Target::Account(author), Some(date)) => Some(post_id(author, date)),
+            _ => None,
+        };
+        [self.event].into_iter().chain(post).collect()
+    }
+
     /// Returns the thread of the push: the likes of one post, the messages of one sender.
     pub fn thread(&self) -> Thread {
         let topic = match (&self.content, &self.actor) {

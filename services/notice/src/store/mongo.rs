@@ -43,7 +43,7 @@ const MUTES: &str = "mute";
 const READ: &str = "inbox_read";
 /// `_id` (thread), `started_at`, `sent`.
 const WINDOWS: &str = "push_window";
-/// `_id` (notice), `withdrawn_until`, `stored_at`.
+/// `_id` (notice, or the id of a post for all notices about it), `withdrawn_until`, `stored_at`.
 const WITHDRAWALS: &str = "withdrawal";
 /// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `devices_listed_at`, `open_sessions` (JSON), `marked_at`.
 const MARKS: &str = "account_mark";

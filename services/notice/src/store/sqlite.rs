@@ -14,7 +14,8 @@ use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
-use sosohappy_store::sqlite::{Database, Tx};
+use sosohappy_store::sqlite::{Database, Engine, Tx};
+use sqlx::QueryBuilder;
 use sqlx::migrate::Migrator;
 
 use super::Opened;
@@ -51,13 +52,22 @@ async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Ti
     Ok(erased.is_some())
 }
 
-/// Returns whether the notice was withdrawn at that moment or later.
-async fn is_withdrawn(tx: &mut Tx, notice: EventId, occurred_at: Timestamp) -> Result<bool, StoreError> {
-    let withdrawn: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM withdrawal WHERE event_id = ? AND withdrawn_until >= ?")
-            .bind(notice.0.as_bytes().as_slice())
-            .bind(occurred_at.as_millisecond())
-            .fetch_optional(&mut **tx)
-            .await?;
+/// Returns whether one of these was withdrawn at that moment or later.
+async fn is_withdrawn(tx: &mut Tx, ids: &[EventId], occurred_at: Timestamp) -> Result<bool, StoreError> {
+    let mut query = QueryBuilder::<Engine>::new("SELECT 1 FROM withdrawal WHERE withdrawn_until >= ");
+    query.push_bind(occurred_at.as_millisecond()).push(" AND event_id IN (");
+    push_events(&mut query, ids);
+    let withdrawn: Option<i64> = query
+        .push(") LIMIT 1")
+        .build_query_scalar()
+        .fetch_optional(&mut **tx)
+        .await?;
     Ok(withdrawn.is_some())
+}
+
+fn push_events(query: &mut QueryBuilder<Engine>, events: &[EventId]) {
+    let mut ids = query.separated(", ");
+    for event in events {
+        ids.push_bind(event.0.as_bytes().to_vec());
+    }
 }

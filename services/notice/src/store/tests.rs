@@ -792,6 +792,114 @@ async fn a_withdrawn_notice_keeps_its_number_only(bed: Bed) {
     assert_eq!(bench.due(1_000).await, []);
 }
 
+async fn notices_of_a_deleted_post_are_withdrawn(bed: Bed) {
+    const DATE: i64 = 2_023_090_513_248_392;
+    let bench = bench(bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    let other = |topic: &str, receiver: &Account, about: Option<&Account>, date: i64| Notice {
+        event: bench.event(),
+        receiver: receiver.clone(),
+        occurred_at: at(10),
+        content: Content::Other {
+            topic: topic.to_owned(),
+            data: json!({ "date": date }),
+            about: about.cloned(),
+        },
+    };
+    let of_day = |like: Notice, date: i64| Notice {
+        content: Content::Like {
+            liker: lee.clone(),
+            known_as: "lee".to_owned(),
+            date,
+        },
+        ..like
+    };
+    let gone = [
+        bench.like("lee", "kim", 10),
+        bench.like("park", "kim", 20),
+        // The post was saved again since, under a later date of the day.
+        of_day(bench.like("lee", "kim", 10), 2_023_090_500_000_000),
+        other("comment", &kim, Some(&lee), DATE),
+        other("bookmark", &kim, None, DATE),
+        other("bookmark", &lee, Some(&kim), DATE),
+        other("bookmarkCanceled", &lee, Some(&kim), DATE),
+    ];
+    let kept = [
+        bench.like("lee", "kim", 21),
+        of_day(bench.like("lee", "kim", 10), DATE + 100_000_000),
+        bench.like("kim", "lee", 10),
+        other("comment", &kim, Some(&lee), DATE + 100_000_000),
+        other("moderation", &kim, None, DATE),
+        // Of another's post of the same day.
+        other("bookmark", &kim, Some(&lee), DATE),
+    ];
+    let push = |notice: &Notice| WaitingPush {
+        event: notice.event,
+        target: Target::Account(notice.receiver.clone()),
+        occurred_at: notice.occurred_at,
+        content: notice.content.push().unwrap(),
+        ..bench.push("lee", "kim", 10)
+    };
+    // One notice is late: it and its push come after the deletion.
+    let late = bench.like("choi", "kim", 15);
+    for notice in gone.iter().chain(&kept) {
+        bench.seq(notice, 21).await;
+    }
+    for notice in [&gone[0], &gone[1], &gone[3], &kept[0]] {
+        bench.queue(&push(notice), at(100)).await.unwrap();
+    }
+    for round in 0..3 {
+        bench.withdraw_post(&kim, DATE, at(20), at(30)).await.unwrap();
+        if round == 0 {
+            assert_eq!(bench.add(&late, at(31)).await.unwrap(), Added::Withdrawn);
+            bench.queue(&push(&late), at(100)).await.unwrap();
+        }
+        for notice in &gone {
+            assert_eq!(bench.add(notice, at(31)).await.unwrap(), Added::Withdrawn, "{notice:?}");
+        }
+        bench.queue(&push(&gone[0]), at(100)).await.unwrap();
+    }
+    let listed = async |who: &Account| {
+        let following = bench.after(who, &[], 0, 100).await.unwrap();
+        let found: Vec<EventId> = following.notices.iter().map(|notice| notice.id).collect();
+        assert_eq!(bench.unread(who, &[], 0).await.unwrap(), found.len() as u64);
+        found
+    };
+    let expected = |who: &Account| -> Vec<EventId> {
+        let of_them = kept.iter().filter(|notice| notice.receiver == *who);
+        of_them.map(|notice| notice.event).collect()
+    };
+    assert_eq!(listed(&kim).await, expected(&kim));
+    assert_eq!(listed(&lee).await, expected(&lee));
+    let pushed: Vec<EventId> = bench.due(200).await.into_iter().map(|push| push.event).collect();
+    assert_eq!(pushed, [kept[0].event]);
+
+    // A post is written anew on that day, and liked by the same person.
+    let again = Notice {
+        occurred_at: at(40),
+        ..gone[0].clone()
+    };
+    bench.seq(&again, 41).await;
+    bench.withdraw_post(&kim, DATE, at(20), at(42)).await.unwrap();
+    assert!(listed(&kim).await.contains(&again.event));
+}
+
+async fn a_long_inbox_is_withdrawn_in_parts(bed: Bed) {
+    let bench = bench(bed).await;
+    let likes: Vec<Notice> = (0..WITHDRAWN_AT_ONCE + 2)
+        .map(|number| bench.like(&format!("liker{number}"), "kim", 10))
+        .collect();
+    for like in &likes {
+        bench.seq(like, 10).await;
+    }
+    let kim = account("kim");
+    bench
+        .withdraw_post(&kim, 2_023_090_513_248_392, at(20), at(20))
+        .await
+        .unwrap();
+    assert_eq!(bench.unread(&kim, &[], 0).await.unwrap(), 0);
+}
+
 async fn the_number_of_an_erased_notice_is_not_given_again(bed: Bed) {
     let bench = bench(bed).await;
     let like = bench.like("lee", "kim", 1);
@@ -1064,6 +1172,8 @@ on_both_engines!(
     messages_of_resigned_people_do_not_count,
     an_inbox_is_paged_in_groups_and_read_up_to_a_number,
     a_withdrawn_notice_keeps_its_number_only,
+    notices_of_a_deleted_post_are_withdrawn,
+    a_long_inbox_is_withdrawn_in_parts,
     pushes_of_a_thread_are_counted_by_the_minute,
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,

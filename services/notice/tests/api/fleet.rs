@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sosohappy_events::types::{Device, DeviceTokenSet, PostLiked};
+use sosohappy_events::types::{Device, DeviceTokenSet, PostChange, PostChanged, PostLiked};
 use sosohappy_events::{Envelope, Event, Outgoing};
 use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
 use sosohappy_testkit::{Bed, PATIENCE, Person, Running, Socket, eventually};
@@ -49,6 +49,25 @@ pub fn like(liker: &Person, author: &Person, date: i64) -> PostLiked {
         author: author.nickname.clone(),
         author_account: Some(author.account.clone()),
         date,
+    }
+}
+
+/// As feed publishes it.
+pub fn deleted_post(author: &Person, date: i64) -> PostChanged {
+    PostChanged {
+        change: PostChange::Deleted,
+        author: author.account.clone(),
+        date,
+        post: 7,
+        is_public: true,
+        is_for_friends: false,
+        is_hidden: false,
+        likes: 1,
+        bookmarks: 0,
+        comments: 0,
+        revision: 3,
+        actor: None,
+        comment: None,
     }
 }
 

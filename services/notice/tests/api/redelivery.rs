@@ -2,12 +2,16 @@
 
 use serde_json::{Value, json};
 use sosohappy_events::types::{
-    Device, DeviceTokenSet, DirectMessageSent, FollowChanged, NoticeRaised, PostLiked, Recipient, WithdrawnLike,
+    Device, DeviceTokenSet, DirectMessageSent, FollowChanged, NoticeRaised, PostChanged, PostLiked, Recipient,
+    WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
-use crate::fleet::{AT_ONCE, DATE, QUIET, applied, connect, counted, kim, lee, like, replica};
+use crate::fleet::{AT_ONCE, DATE, QUIET, applied, connect, counted, deleted_post, kim, lee, like, replica};
+
+/// From the date of a post to that of another day.
+const NEXT_DAY: i64 = 100_000_000;
 
 async fn inbox(notice: &Running, person: &Person) -> Value {
     let request = sosohappy_common::tls::client().get(notice.at("/notice-service/findNotice?size=50"));
@@ -40,11 +44,12 @@ async fn publish_all<E: Event>(bed: &Bed, envelopes: &[Envelope<E>], backwards: 
     }
 }
 
-/// What happened to kim: likes that stay and one that was taken back, a comment, a follow that ended and one that stays, messages, and
+/// What happened to kim: likes that stay, one that was taken back and one whose post was deleted, a comment, a follow that ended and one that stays, messages, and
 /// devices that came and left.
 struct Topics {
     likes: Vec<Envelope<PostLiked>>,
     notices: Vec<Envelope<NoticeRaised>>,
+    posts: Vec<Envelope<PostChanged>>,
     follows: Vec<Envelope<FollowChanged>>,
     messages: Vec<Envelope<DirectMessageSent>>,
     devices: Vec<Envelope<DeviceTokenSet>>,
@@ -55,6 +60,7 @@ impl Topics {
         publish_all(bed, &self.devices, backwards).await;
         publish_all(bed, &self.likes, backwards).await;
         publish_all(bed, &self.notices, backwards).await;
+        publish_all(bed, &self.posts, backwards).await;
         publish_all(bed, &self.follows, backwards).await;
         publish_all(bed, &self.messages, backwards).await;
     }
@@ -65,6 +71,7 @@ impl Topics {
             ("deviceToken", self.devices.len()),
             ("noticeLike", self.likes.len()),
             ("notice", self.notices.len()),
+            ("post", self.posts.len()),
             ("follow", self.follows.len()),
             ("directMessage", self.messages.len()),
         ] {
@@ -96,7 +103,7 @@ fn topics(bed: &Bed, kim: &Person, lee: &Person, park: &Person) -> Topics {
         (list(vec![phone.clone(), pad]), second),
         (list(vec![phone]), third),
     ];
-    let likes = [(lee, 0), (park, 0), (lee, 1), (lee, 2)];
+    let likes = [(lee, 0), (park, 0), (lee, 1), (lee, 2), (park, NEXT_DAY)];
     let likes = likes.map(|(liker, day)| (like(liker, kim, DATE + day), later()));
     let taken_back = WithdrawnLike {
         liker: lee.account.clone(),
@@ -112,6 +119,7 @@ fn topics(bed: &Bed, kim: &Person, lee: &Person, park: &Person) -> Topics {
         (NoticeRaised::like_withdrawn(kim.account.clone(), &taken_back), later()),
         (comment, later()),
     ];
+    let posts = [(deleted_post(kim, DATE + NEXT_DAY), later())];
     // The end of lee's follow is delivered before its begin, so that no push of it is sent.
     let (begin, end, other) = (later(), later(), later());
     let follows = [(lee, false, end), (lee, true, begin), (park, true, other)].map(|(follower, following, at)| {
@@ -140,6 +148,7 @@ fn topics(bed: &Bed, kim: &Person, lee: &Person, park: &Person) -> Topics {
     Topics {
         likes: envelopes(bed, likes),
         notices: envelopes(bed, notices),
+        posts: envelopes(bed, posts),
         follows: envelopes(bed, follows),
         messages: envelopes(bed, messages),
         devices: envelopes(bed, devices),
@@ -164,9 +173,11 @@ async fn redelivery_of_all_topics_changes_nothing(bed: Bed) {
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     let park = bed.person("park@example.com+apple", "park").await;
     let topics = topics(&bed, &kim, &lee, &park);
-    // First the devices, and the withdrawal before its like, so that it is known which pushes are sent.
+    // First the devices, and the withdrawals before their likes, so that it is known which pushes are sent.
     publish_all(&bed, &topics.devices, false).await;
     publish_all(&bed, &topics.notices, false).await;
+    publish_all(&bed, &topics.posts, false).await;
+    applied(&notice, "post", 1).await;
     applied(&notice, "deviceToken", 3).await;
     applied(&notice, "notice", 2).await;
     publish_all(&bed, &topics.likes, false).await;

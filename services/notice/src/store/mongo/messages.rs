@@ -39,7 +39,7 @@ impl Messages for MongoStore {
         }
         let read = doc! { "_id": read_id(&message.conversation), "read_until": { "$gte": &id } };
         let is_read = self.collection(MESSAGE_READS).find_one(read).await?.is_some();
-        if is_read || self.is_withdrawn(message.id, message.occurred_at).await? {
+        if is_read || self.is_withdrawn(&[message.id], message.occurred_at).await? {
             self.handle_messages(&[message.id]).await?;
             return Ok(false);
         }

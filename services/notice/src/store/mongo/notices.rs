@@ -1,13 +1,16 @@
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
+use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use sosohappy_store::mongo::ID_INDEX;
 use sosohappy_store::{StoreError, retrying};
 
-use super::{MongoStore, NOTICES, PUSHES, WITHDRAWALS, number};
-use crate::domain::Notice;
-use crate::store::{Added, Notices, Pushes as _, next_seq, timestamp};
+use super::pushes::optional;
+use super::{MongoStore, NOTICES, PUSHES, WITHDRAWALS, number, text};
+use crate::domain::{ABOUT_POSTS, Notice, post_id};
+use crate::store::{Added, Notices, Pushes as _, WITHDRAWN_AT_ONCE, about_post, next_seq, timestamp};
 
 /// The unique index over account and number.
 pub(super) const SEQUENCE: &str = "notice_account_seq";
@@ -22,7 +25,10 @@ impl Notices for MongoStore {
         // An erasure or withdrawal marks first: either the mark is seen here, or the notice is seen there.
         let notices = self.collection(NOTICES);
         let id = notice.event.to_string();
-        if self.is_withdrawn(notice.event, notice.occurred_at).await? {
+        if self
+            .is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at)
+            .await?
+        {
             let up_to = doc! { "$lte": notice.occurred_at.as_millisecond() };
             notices
                 .update_one(
@@ -45,19 +51,45 @@ impl Notices for MongoStore {
 
     /// The mark comes first: a notice or push that is added meanwhile finds it.
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        let (id, at) = (notice.to_string(), at.as_millisecond());
-        let mark = doc! { "$max": { "withdrawn_until": at }, "$set": { "stored_at": now.as_millisecond() } };
-        self.upsert(WITHDRAWALS, doc! { "_id": &id }, mark).await?;
-        let up_to = doc! { "$lte": at };
-        self.collection(NOTICES)
-            .update_one(
-                doc! { "_id": &id, "occurred_at": up_to.clone() },
-                doc! { "$set": { "withdrawn": true } },
-            )
-            .await?;
-        self.collection(PUSHES)
-            .delete_one(doc! { "_id": &id, "occurred_at": up_to, "due_at": { "$exists": true } })
-            .await?;
+        self.mark_withdrawn(notice, at, now).await?;
+        self.withdraw_all(&[notice.to_string()], at).await
+    }
+
+    /// As above: a notice that is added while the inbox is read finds the mark.
+    async fn withdraw_post(
+        &self,
+        author: &Account,
+        date: i64,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let post = post_id(author, date);
+        self.mark_withdrawn(post, at, now).await?;
+        let mut notices = Vec::new();
+        // Two reads, each by its own index.
+        for person in ["account", "actor"] {
+            let about_posts = doc! {
+                person: author.as_str(),
+                "withdrawn": { "$ne": true },
+                "occurred_at": { "$lte": at.as_millisecond() },
+                "topic": { "$in": ABOUT_POSTS.as_slice() },
+            };
+            let mut found = self
+                .collection(NOTICES)
+                .find(about_posts)
+                .projection(doc! { "account": 1, "actor": 1, "topic": 1, "data": 1 })
+                .await?;
+            while let Some(notice) = found.try_next().await? {
+                let (account, actor) = (text(&notice, "account")?, optional(&notice, "actor"));
+                let about = about_post(account, actor.as_deref(), text(&notice, "topic")?, text(&notice, "data")?)?;
+                if about == Some(post) {
+                    notices.push(text(&notice, "_id")?.to_owned());
+                }
+            }
+        }
+        for notices in notices.chunks(WITHDRAWN_AT_ONCE) {
+            self.withdraw_all(notices, at).await?;
+        }
         Ok(())
     }
 }
@@ -68,9 +100,32 @@ pub(super) fn erased() -> Document {
 }
 
 impl MongoStore {
-    pub(super) async fn is_withdrawn(&self, notice: EventId, occurred_at: Timestamp) -> Result<bool, StoreError> {
+    async fn mark_withdrawn(&self, id: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        let mark = doc! {
+            "$max": { "withdrawn_until": at.as_millisecond() },
+            "$set": { "stored_at": now.as_millisecond() },
+        };
+        self.upsert(WITHDRAWALS, doc! { "_id": id.to_string() }, mark).await?;
+        Ok(())
+    }
+
+    /// Withdraws the notices, and those of their pushes that wait, that happened up to that moment.
+    async fn withdraw_all(&self, notices: &[String], at: Timestamp) -> Result<(), StoreError> {
+        let up_to = doc! { "_id": { "$in": notices }, "occurred_at": { "$lte": at.as_millisecond() } };
+        self.collection(NOTICES)
+            .update_many(up_to.clone(), doc! { "$set": { "withdrawn": true } })
+            .await?;
+        let mut waiting = up_to;
+        waiting.insert("due_at", doc! { "$exists": true });
+        self.collection(PUSHES).delete_many(waiting).await?;
+        Ok(())
+    }
+
+    /// Returns whether one of these was withdrawn at that moment or later.
+    pub(super) async fn is_withdrawn(&self, ids: &[EventId], occurred_at: Timestamp) -> Result<bool, StoreError> {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let withdrawn = doc! {
-            "_id": notice.to_string(),
+            "_id": { "$in": ids },
             "withdrawn_until": { "$gte": occurred_at.as_millisecond() },
         };
         Ok(self.collection(WITHDRAWALS).find_one(withdrawn).await?.is_some())
@@ -99,7 +154,10 @@ impl MongoStore {
         {
             return Ok(Added::Erased);
         }
-        if self.is_withdrawn(notice.event, notice.occurred_at).await? {
+        if self
+            .is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at)
+            .await?
+        {
             return Ok(Added::Withdrawn);
         }
         let account = notice.receiver.as_str();

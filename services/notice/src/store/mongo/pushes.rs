@@ -23,8 +23,8 @@ impl Pushes for MongoStore {
             Target::Account(account) => Some(account),
             Target::Token(_) => None,
         };
-        let people = [receiver, push.actor.as_ref()];
-        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(push.event, push.occurred_at).await? {
+        let (people, ids) = ([receiver, push.actor.as_ref()], push.withdrawal_ids());
+        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(&ids, push.occurred_at).await? {
             return Ok(());
         }
         let (account, token) = columns(&push.target);
@@ -55,7 +55,7 @@ impl Pushes for MongoStore {
             }
             Err(error) => return Err(error),
         }
-        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(push.event, push.occurred_at).await? {
+        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(&ids, push.occurred_at).await? {
             let waiting = doc! { "_id": id, "due_at": { "$exists": true }, "occurred_at": { "$lte": occurred_at } };
             pushes.delete_one(waiting).await?;
         }

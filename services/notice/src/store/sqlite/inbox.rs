@@ -9,7 +9,7 @@ use sosohappy_store::sqlite::Engine;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::QueryBuilder;
 
-use super::{SqliteStore, pushes::event};
+use super::{SqliteStore, push_events, pushes::event};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
 
@@ -167,18 +167,12 @@ impl Inbox for SqliteStore {
             .push(" AND (withdrawn = 1 OR seq <= (SELECT read_seq FROM inbox_read WHERE account = ")
             .push_bind(account.as_str())
             .push(")) AND event_id IN (");
-        let mut ids = query.separated(", ");
-        for event in events {
-            ids.push_bind(event.0.as_bytes().to_vec());
-        }
+        push_events(&mut query, events);
         query
             .push(") UNION SELECT event_id FROM message WHERE account = ")
             .push_bind(account.as_str())
             .push(" AND handled = 1 AND event_id IN (");
-        let mut ids = query.separated(", ");
-        for event in events {
-            ids.push_bind(event.0.as_bytes().to_vec());
-        }
+        push_events(&mut query, events);
         query.push(")");
         let handled: Vec<Vec<u8>> = query.build_query_scalar().fetch_all(self.database.reader()).await?;
         handled.into_iter().map(event).collect()

@@ -16,7 +16,7 @@ impl Messages for SqliteStore {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
             if is_erased(&mut tx, [Some(account), Some(sender)], message.occurred_at).await?
-                || is_withdrawn(&mut tx, message.id, message.occurred_at).await?
+                || is_withdrawn(&mut tx, &[message.id], message.occurred_at).await?
             {
                 return Ok(false);
             }

@@ -1,12 +1,16 @@
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use sosohappy_common::Account;
 use sosohappy_events::EventId;
-use sosohappy_store::sqlite::Tx;
+use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
+use sqlx::QueryBuilder;
 
-use super::{SqliteStore, is_erased, is_withdrawn};
-use crate::domain::Notice;
-use crate::store::{Added, Notices, next_seq, timestamp};
+use super::pushes::event;
+use super::{SqliteStore, is_erased, is_withdrawn, push_events};
+use crate::domain::{ABOUT_POSTS, Notice, post_id};
+use crate::store::{Added, Notices, WITHDRAWN_AT_ONCE, about_post, next_seq, timestamp};
 
 const FIND: &str = "SELECT seq, stored_at, occurred_at, withdrawn FROM notice WHERE event_id = ?";
 
@@ -42,30 +46,111 @@ impl Notices for SqliteStore {
     }
 
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        let (id, at) = (notice.0.as_bytes().as_slice(), at.as_millisecond());
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            sqlx::query(
-                "INSERT INTO withdrawal (event_id, withdrawn_until, stored_at) VALUES (?, ?, ?)
-                ON CONFLICT (event_id) DO UPDATE SET
-                    withdrawn_until = MAX(withdrawal.withdrawn_until, excluded.withdrawn_until),
-                    stored_at = excluded.stored_at",
-            )
-            .bind(id)
-            .bind(at)
-            .bind(now.as_millisecond())
-            .execute(&mut *tx)
-            .await?;
-            for statement in [
-                "UPDATE notice SET withdrawn = 1 WHERE event_id = ? AND occurred_at <= ?",
-                "DELETE FROM push WHERE event_id = ? AND occurred_at <= ? AND due_at IS NOT NULL",
-            ] {
-                sqlx::query(statement).bind(id).bind(at).execute(&mut *tx).await?;
-            }
+            mark_withdrawn(&mut tx, notice, at, now).await?;
+            withdraw_all(&mut tx, &[notice], at).await?;
             Ok(tx.commit().await?)
         })
         .await
     }
+
+    /// The mark comes first: a notice or push that is added meanwhile finds it. The inbox is read without the write lock.
+    async fn withdraw_post(
+        &self,
+        author: &Account,
+        date: i64,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let post = post_id(author, date);
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            mark_withdrawn(&mut tx, post, at, now).await?;
+            Ok::<_, StoreError>(tx.commit().await?)
+        })
+        .await?;
+        let mut notices = Vec::new();
+        // Two reads, each by its own index.
+        for person in ["account", "actor"] {
+            let mut query = QueryBuilder::<Engine>::new("SELECT event_id, account, actor, topic, data FROM notice WHERE ");
+            query
+                .push(person)
+                .push(" = ")
+                .push_bind(author.as_str())
+                .push(" AND withdrawn = 0 AND occurred_at <= ")
+                .push_bind(at.as_millisecond())
+                .push(" AND topic IN (");
+            let mut topics = query.separated(", ");
+            for topic in ABOUT_POSTS {
+                topics.push_bind(topic);
+            }
+            query.push(")");
+            let mut rows = query.build_query_as::<About>().fetch(self.database.reader());
+            while let Some(row) = rows.try_next().await? {
+                if row.post()? == Some(post) {
+                    notices.push(event(row.event_id)?);
+                }
+            }
+        }
+        for notices in notices.chunks(WITHDRAWN_AT_ONCE) {
+            retrying(|| async {
+                let mut tx = self.database.begin().await?;
+                withdraw_all(&mut tx, notices, at).await?;
+                Ok::<_, StoreError>(tx.commit().await?)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The columns that say which post a notice is about.
+#[derive(sqlx::FromRow)]
+struct About {
+    event_id: Vec<u8>,
+    account: String,
+    actor: Option<String>,
+    topic: String,
+    data: String,
+}
+
+impl About {
+    fn post(&self) -> Result<Option<EventId>, StoreError> {
+        about_post(&self.account, self.actor.as_deref(), &self.topic, &self.data)
+    }
+}
+
+async fn mark_withdrawn(tx: &mut Tx, id: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO withdrawal (event_id, withdrawn_until, stored_at) VALUES (?, ?, ?)
+        ON CONFLICT (event_id) DO UPDATE SET
+            withdrawn_until = MAX(withdrawal.withdrawn_until, excluded.withdrawn_until),
+            stored_at = excluded.stored_at",
+    )
+    .bind(id.0.as_bytes().as_slice())
+    .bind(at.as_millisecond())
+    .bind(now.as_millisecond())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Withdraws the notices, and those of their pushes that wait, that happened up to that moment.
+async fn withdraw_all(tx: &mut Tx, notices: &[EventId], at: Timestamp) -> Result<(), StoreError> {
+    for (statement, more) in [
+        ("UPDATE notice SET withdrawn = 1 WHERE occurred_at <= ", ""),
+        ("DELETE FROM push WHERE occurred_at <= ", " AND due_at IS NOT NULL"),
+    ] {
+        let mut query = QueryBuilder::<Engine>::new(statement);
+        query
+            .push_bind(at.as_millisecond())
+            .push(more)
+            .push(" AND event_id IN (");
+        push_events(&mut query, notices);
+        query.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 impl SqliteStore {
@@ -91,7 +176,7 @@ impl SqliteStore {
         if is_erased(&mut tx, [Some(&notice.receiver), actor], notice.occurred_at).await? {
             return Ok(Added::Erased);
         }
-        if is_withdrawn(&mut tx, notice.event, notice.occurred_at).await? {
+        if is_withdrawn(&mut tx, &notice.withdrawal_ids(), notice.occurred_at).await? {
             return Ok(Added::Withdrawn);
         }
         let settled = is_settled(&mut tx, id).await?;

@@ -40,7 +40,7 @@ impl Pushes for SqliteStore {
             if is_erased(&mut tx, [receiver, push.actor.as_ref()], push.occurred_at).await? {
                 return Ok(());
             }
-            if is_withdrawn(&mut tx, push.event, push.occurred_at).await? {
+            if is_withdrawn(&mut tx, &push.withdrawal_ids(), push.occurred_at).await? {
                 return Ok(());
             }
             let (account, token) = columns(&push.target);
