@@ -120,7 +120,8 @@ pub trait Notices: Debug + Send + Sync {
     /// Withdraws what happened up to `at`: the inbox keeps its number only, a push that waits is not sent. Also when the notice comes later.
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Withdraws all notices about the post that the author had on the day of that date, in every inbox, as [`Notices::withdraw`] one.
+    /// Withdraws all notices about the post that the author had on the day of that date, in every inbox, as [`Notices::withdraw`] one. What
+    /// happens later is about another post, and gets a number and a push of its own.
     /// It reads the inbox of the author and the notices that name the author.
     async fn withdraw_post(&self, author: &Account, date: i64, at: Timestamp, now: Timestamp)
     -> Result<(), StoreError>;
@@ -409,6 +410,14 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// Pushes that one group has at most; the rest is the next group.
 const MOST_GROUPED: i64 = 10_000;
 
+/// The pushes that are deleted with withdrawn notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WithdrawnPushes {
+    Waiting,
+    /// Also the settled ones: what happens later under the same id is another notice, with a push of its own.
+    All,
+}
+
 /// Notices that are withdrawn by one statement.
 const WITHDRAWN_AT_ONCE: usize = 500;
 
@@ -499,13 +508,23 @@ fn readable(push: Result<WaitingPush, StoreError>) -> Option<WaitingPush> {
         .ok()
 }
 
-/// Reads which post a stored notice is about. A notice whose data is invalid is about none: no list has it.
-fn about_post(account: &str, actor: Option<&str>, topic: &str, data: &str) -> Result<Option<EventId>, StoreError> {
-    let Ok(data) = serde_json::from_str(data) else {
-        return Ok(None);
+/// Returns whether a stored notice is about the post. An invalid one, which no list has, must not block the withdrawal of the others.
+fn is_about(post: EventId, account: &str, actor: Option<&str>, topic: &str, data: &str) -> bool {
+    let read = || {
+        let (account, actor) = (parse_account(account)?, actor.map(parse_account).transpose()?);
+        let data = serde_json::from_str(data).map_err(|_| broken("a notice is not JSON"))?;
+        Ok::<_, StoreError>(post_of(&account, actor.as_ref(), topic, &data))
     };
-    let actor = actor.map(parse_account).transpose()?;
-    Ok(post_of(&parse_account(account)?, actor.as_ref(), topic, &data))
+    match read() {
+        Ok(about) => about == Some(post),
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "stored notice invalid; left out"
+            );
+            false
+        }
+    }
 }
 
 fn parse_account(text: &str) -> Result<Account, StoreError> {

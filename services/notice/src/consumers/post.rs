@@ -28,14 +28,10 @@ pub struct Withdraw(pub Delivery);
 #[async_trait]
 impl Consumer<PostChanged> for Withdraw {
     async fn handle(&self, Envelope { event, meta }: Envelope<PostChanged>) -> Result<(), HandleError> {
-        match event.change {
-            // The moment decides: a post that was written anew on the day is another one, and its notices happened later.
-            PostChange::Deleted => {
-                self.0
-                    .withdraw_post(&event.author, event.date, meta.occurred_at)
-                    .await
-            }
-            _ => Ok(()),
+        if event.change != PostChange::Deleted {
+            return Ok(());
         }
+        // The moment decides: a post that was written anew on the day is another one, and its notices happened later.
+        self.0.withdraw_post(&event.author, event.date, meta.occurred_at).await
     }
 }

@@ -73,17 +73,17 @@ const DATES_OF_A_DAY: i64 = 100_000_000;
 
 /// Returns the id by which all notices about a post are withdrawn: always the same for one author and one day.
 pub fn post_id(author: &Account, date: i64) -> EventId {
-    const POSTS: EventId = EventId(uuid::Uuid::from_u128(0x70_6f73_74));
+    const POSTS: EventId = EventId(uuid::Uuid::from_u128(0x706f_7374));
     POSTS.of_part(&format!("{}\u{1f}{}", author.as_str(), date.div_euclid(DATES_OF_A_DAY)))
 }
 
 /// Returns the id of the post that a stored or raised notice is about: of a like or comment the receiver's, of a bookmark that of the account
 /// which the notice names, or the receiver's own.
 pub fn post_of(receiver: &Account, actor: Option<&Account>, topic: &str, data: &Value) -> Option<EventId> {
-    let date = data["date"].as_i64()?;
+    let day = data["date"].as_i64()?;
     match Kind::of_topic(topic)? {
-        Kind::Like | Kind::Comment => Some(post_id(receiver, date)),
-        Kind::Bookmark => Some(post_id(actor.unwrap_or(receiver), date)),
+        Kind::Like | Kind::Comment => Some(post_id(receiver, day)),
+        Kind::Bookmark => Some(post_id(actor.unwrap_or(receiver), day)),
         _ => None,
     }
 }
@@ -250,21 +250,21 @@ mod tests {
     fn notices_about_a_post_have_its_id() {
         let [kim, lee]: [Account; 2] = ["kim", "lee"].map(|name| format!("{name}@example.com+kakao").parse().unwrap());
         let date = 2_023_090_513_248_392;
-        let data = serde_json::json!({ "date": date });
+        let content = serde_json::json!({ "date": date });
         let post = post_id(&kim, date);
         assert_eq!(post_id(&kim, 2_023_090_500_000_000), post, "the day counts");
         assert_ne!(post_id(&kim, 2_023_090_600_000_000), post);
         assert_ne!(post_id(&lee, date), post);
         for topic in [LIKE, "comment"] {
-            assert_eq!(post_of(&kim, Some(&lee), topic, &data), Some(post), "{topic}");
+            assert_eq!(post_of(&kim, Some(&lee), topic, &content), Some(post), "{topic}");
         }
         for topic in ["bookmark", "bookmarkCanceled"] {
-            assert_eq!(post_of(&lee, Some(&kim), topic, &data), Some(post), "{topic}");
-            assert_eq!(post_of(&kim, None, topic, &data), Some(post), "{topic}");
-            assert_ne!(post_of(&kim, Some(&lee), topic, &data), Some(post), "{topic}");
+            assert_eq!(post_of(&lee, Some(&kim), topic, &content), Some(post), "{topic}");
+            assert_eq!(post_of(&kim, None, topic, &content), Some(post), "{topic}");
+            assert_ne!(post_of(&kim, Some(&lee), topic, &content), Some(post), "{topic}");
         }
         for kind in Kind::ALL {
-            let is_about_post = post_of(&kim, None, kind.as_str(), &data).is_some();
+            let is_about_post = post_of(&kim, None, kind.as_str(), &content).is_some();
             assert_eq!(is_about_post, ABOUT_POSTS.contains(&kind.as_str()), "{}", kind.as_str());
         }
         assert_eq!(post_of(&kim, None, LIKE, &Value::Null), None);

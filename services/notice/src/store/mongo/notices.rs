@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, retrying};
 use super::pushes::optional;
 use super::{MongoStore, NOTICES, PUSHES, WITHDRAWALS, number, text};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{Added, Notices, Pushes as _, WITHDRAWN_AT_ONCE, about_post, next_seq, timestamp};
+use crate::store::{Added, Notices, Pushes as _, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp};
 
 /// The unique index over account and number.
 pub(super) const SEQUENCE: &str = "notice_account_seq";
@@ -25,10 +25,7 @@ impl Notices for MongoStore {
         // An erasure or withdrawal marks first: either the mark is seen here, or the notice is seen there.
         let notices = self.collection(NOTICES);
         let id = notice.event.to_string();
-        if self
-            .is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at)
-            .await?
-        {
+        if self.is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at).await? {
             let up_to = doc! { "$lte": notice.occurred_at.as_millisecond() };
             notices
                 .update_one(
@@ -52,7 +49,8 @@ impl Notices for MongoStore {
     /// The mark comes first: a notice or push that is added meanwhile finds it.
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         self.mark_withdrawn(notice, at, now).await?;
-        self.withdraw_all(&[notice.to_string()], at).await
+        self.withdraw_all(&[notice.to_string()], at, WithdrawnPushes::Waiting)
+            .await
     }
 
     /// As above: a notice that is added while the inbox is read finds the mark.
@@ -81,14 +79,14 @@ impl Notices for MongoStore {
                 .await?;
             while let Some(notice) = found.try_next().await? {
                 let (account, actor) = (text(&notice, "account")?, optional(&notice, "actor"));
-                let about = about_post(account, actor.as_deref(), text(&notice, "topic")?, text(&notice, "data")?)?;
-                if about == Some(post) {
+                let (topic, content) = (text(&notice, "topic")?, text(&notice, "data")?);
+                if is_about(post, account, actor.as_deref(), topic, content) {
                     notices.push(text(&notice, "_id")?.to_owned());
                 }
             }
         }
         for notices in notices.chunks(WITHDRAWN_AT_ONCE) {
-            self.withdraw_all(notices, at).await?;
+            self.withdraw_all(notices, at, WithdrawnPushes::All).await?;
         }
         Ok(())
     }
@@ -109,15 +107,17 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Withdraws the notices, and those of their pushes that wait, that happened up to that moment.
-    async fn withdraw_all(&self, notices: &[String], at: Timestamp) -> Result<(), StoreError> {
+    /// Withdraws the notices that happened up to that moment, with these of their pushes.
+    async fn withdraw_all(&self, notices: &[String], at: Timestamp, pushes: WithdrawnPushes) -> Result<(), StoreError> {
         let up_to = doc! { "_id": { "$in": notices }, "occurred_at": { "$lte": at.as_millisecond() } };
         self.collection(NOTICES)
             .update_many(up_to.clone(), doc! { "$set": { "withdrawn": true } })
             .await?;
-        let mut waiting = up_to;
-        waiting.insert("due_at", doc! { "$exists": true });
-        self.collection(PUSHES).delete_many(waiting).await?;
+        let mut deleted = up_to;
+        if pushes == WithdrawnPushes::Waiting {
+            deleted.insert("due_at", doc! { "$exists": true });
+        }
+        self.collection(PUSHES).delete_many(deleted).await?;
         Ok(())
     }
 
@@ -154,10 +154,7 @@ impl MongoStore {
         {
             return Ok(Added::Erased);
         }
-        if self
-            .is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at)
-            .await?
-        {
+        if self.is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at).await? {
             return Ok(Added::Withdrawn);
         }
         let account = notice.receiver.as_str();

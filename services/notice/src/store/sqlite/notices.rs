@@ -10,7 +10,7 @@ use sqlx::QueryBuilder;
 use super::pushes::event;
 use super::{SqliteStore, is_erased, is_withdrawn, push_events};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{Added, Notices, WITHDRAWN_AT_ONCE, about_post, next_seq, timestamp};
+use crate::store::{Added, Notices, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp};
 
 const FIND: &str = "SELECT seq, stored_at, occurred_at, withdrawn FROM notice WHERE event_id = ?";
 
@@ -49,7 +49,7 @@ impl Notices for SqliteStore {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
             mark_withdrawn(&mut tx, notice, at, now).await?;
-            withdraw_all(&mut tx, &[notice], at).await?;
+            withdraw_all(&mut tx, &[notice], at, WithdrawnPushes::Waiting).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -73,7 +73,8 @@ impl Notices for SqliteStore {
         let mut notices = Vec::new();
         // Two reads, each by its own index.
         for person in ["account", "actor"] {
-            let mut query = QueryBuilder::<Engine>::new("SELECT event_id, account, actor, topic, data FROM notice WHERE ");
+            let mut query =
+                QueryBuilder::<Engine>::new("SELECT event_id, account, actor, topic, data FROM notice WHERE ");
             query
                 .push(person)
                 .push(" = ")
@@ -88,7 +89,7 @@ impl Notices for SqliteStore {
             query.push(")");
             let mut rows = query.build_query_as::<About>().fetch(self.database.reader());
             while let Some(row) = rows.try_next().await? {
-                if row.post()? == Some(post) {
+                if is_about(post, &row.account, row.actor.as_deref(), &row.topic, &row.data) {
                     notices.push(event(row.event_id)?);
                 }
             }
@@ -96,7 +97,7 @@ impl Notices for SqliteStore {
         for notices in notices.chunks(WITHDRAWN_AT_ONCE) {
             retrying(|| async {
                 let mut tx = self.database.begin().await?;
-                withdraw_all(&mut tx, notices, at).await?;
+                withdraw_all(&mut tx, notices, at, WithdrawnPushes::All).await?;
                 Ok::<_, StoreError>(tx.commit().await?)
             })
             .await?;
@@ -115,12 +116,6 @@ struct About {
     data: String,
 }
 
-impl About {
-    fn post(&self) -> Result<Option<EventId>, StoreError> {
-        about_post(&self.account, self.actor.as_deref(), &self.topic, &self.data)
-    }
-}
-
 async fn mark_withdrawn(tx: &mut Tx, id: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO withdrawal (event_id, withdrawn_until, stored_at) VALUES (?, ?, ?)
@@ -136,11 +131,20 @@ async fn mark_withdrawn(tx: &mut Tx, id: EventId, at: Timestamp, now: Timestamp)
     Ok(())
 }
 
-/// Withdraws the notices, and those of their pushes that wait, that happened up to that moment.
-async fn withdraw_all(tx: &mut Tx, notices: &[EventId], at: Timestamp) -> Result<(), StoreError> {
+/// Withdraws the notices that happened up to that moment, with these of their pushes.
+async fn withdraw_all(
+    tx: &mut Tx,
+    notices: &[EventId],
+    at: Timestamp,
+    pushes: WithdrawnPushes,
+) -> Result<(), StoreError> {
+    let pushes = match pushes {
+        WithdrawnPushes::Waiting => " AND due_at IS NOT NULL",
+        WithdrawnPushes::All => "",
+    };
     for (statement, more) in [
         ("UPDATE notice SET withdrawn = 1 WHERE occurred_at <= ", ""),
-        ("DELETE FROM push WHERE occurred_at <= ", " AND due_at IS NOT NULL"),
+        ("DELETE FROM push WHERE occurred_at <= ", pushes),
     ] {
         let mut query = QueryBuilder::<Engine>::new(statement);
         query
