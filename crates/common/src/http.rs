@@ -3,6 +3,7 @@
 mod actuator;
 mod body_limit;
 mod client_address;
+mod conditional;
 pub mod credential;
 pub mod docs;
 mod linger;
@@ -18,6 +19,7 @@ pub(crate) mod testing;
 mod write_timeout;
 
 pub use client_address::ClientAddress;
+pub use conditional::none_match_names;
 pub use operations::operations;
 pub use params::{Files, Params, Upload, WholeBody};
 pub use problem::Problem;

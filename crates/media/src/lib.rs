@@ -1,9 +1,11 @@
 //! Pictures people upload: bounded in bytes, pixels and frames, decoded and encoded anew without metadata, kept in an object store under
-//! unguessable ids.
+//! unguessable ids, and served in small widths and in parts.
 
 #[cfg(feature = "heic")]
 mod heic;
 mod picture;
+mod range;
+mod respond;
 mod sanitize;
 mod settings;
 mod store;
@@ -11,6 +13,7 @@ mod structure;
 mod variant;
 
 pub use picture::Picture;
+pub use respond::{BinaryBody, PictureRequest};
 pub use sanitize::Bounds;
 pub use settings::ImageSettings;
 pub use store::{Chunks, ImageId, Images, Reading, Stored};

@@ -84,6 +84,8 @@ pub enum Error {
     UnknownAccount,
     #[error("{0}")]
     Suspended(Suspension),
+    #[error("there is no such photo")]
+    NoSuchPhoto,
     #[error("there is no such person")]
     NoSuchPerson,
     #[error("there is no such report")]
@@ -215,6 +217,7 @@ impl From<&Error> for Problem {
             Error::Suspended(_) => {
                 Problem::new(StatusCode::FORBIDDEN, "suspended", "The account is suspended").detail(error.to_string())
             }
+            Error::NoSuchPhoto => Problem::not_found("no-such-photo", "Photo not found"),
             Error::NoSuchPerson => Problem::not_found("no-such-person", "Person not found"),
             Error::NoSuchReport => Problem::not_found("no-such-report", "Report not found"),
             Error::NoSuchApplication => Problem::not_found("no-such-application", "Application not found"),

@@ -49,6 +49,7 @@ pub fn routes(app: Arc<App>, credentials: &Credentials) -> OpenApiRouter {
         .routes(routes!(profile::check_duplicate_nickname))
         .routes(Class::Upload.of(routes!(profile::set_profile)))
         .routes(Class::Read.of(routes!(profile::find_profile_img)))
+        .routes(Class::Read.of(routes!(profile::show_profile_img)))
         .routes(Class::Read.of(routes!(profile::find_introduction)))
         .routes(routes!(account::resign))
         .routes(routes!(block::block))

@@ -12,7 +12,6 @@ mod like;
 mod others;
 mod params;
 mod post;
-mod range;
 mod reported;
 mod transfer;
 mod view;

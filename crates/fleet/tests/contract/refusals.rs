@@ -140,6 +140,7 @@ impl Route {
     fn actor_parameter(&self) -> Option<&str> {
         let others = [
             "findProfileImg",
+            "/profileImg",
             "findIntroduction",
             "checkDuplicateNickname",
             "/report",

@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::header;
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{ActUpload, Acting, Actor, Caller};
 use sosohappy_common::http::params::FilesOnly;
 use sosohappy_common::http::{Params, ResponseMemory};
 use sosohappy_common::{Account, Nickname, Problem};
 use sosohappy_events::types::NicknameSet;
-use sosohappy_media::{ImageId, Picture};
+use sosohappy_media::{BinaryBody, ImageId, Picture, PictureRequest, Width};
 use sosohappy_store::retrying;
 use utoipa::{IntoParams, ToSchema};
 
@@ -169,6 +169,51 @@ pub async fn find_profile_img(
     let json = serde_json::to_vec(&photo).expect("two texts are JSON");
     drop(photo);
     Ok(([(header::CONTENT_TYPE, "application/json")], share.hold(json)).into_response())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ShowProfileImg {
+    nickname: String,
+    /// The width of a smaller photo, in pixels. Photos that are not wider, and animations, come as they are.
+    #[param(inline)]
+    w: Option<Width>,
+}
+
+/// A nickname's photo may be replaced, hidden or out of reach by a block: a cached copy is good only as long as auth confirms it.
+const CHECKED: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// Returns a person's photo as bytes: 404 also where one of the two blocks the other, and while the account is suspended or moderation hides it.
+/// One range of bytes is answered (RFC 9110 section 14).
+#[utoipa::path(
+    get,
+    path = "/profileImg",
+    tag = "profile",
+    params(ShowProfileImg),
+    responses(
+        (status = 200, description = "The photo", content((BinaryBody = "image/jpeg"), (BinaryBody = "image/png"), (BinaryBody = "image/gif"))),
+        (status = 206, description = "The part named by Range", content((BinaryBody = "image/jpeg"), (BinaryBody = "image/png"), (BinaryBody = "image/gif"))),
+        (status = 304, description = "The copy named by If-None-Match is good"),
+        (status = 400, body = Problem),
+        (status = 404, body = Problem),
+        (status = 416, description = "The photo has no such part; Content-Range has its size", body = Problem),
+        (status = 503, body = Problem),
+    ),
+)]
+pub async fn show_profile_img(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    method: Method,
+    headers: HeaderMap,
+    Params(asked): Params<ShowProfileImg>,
+) -> Result<Response, Error> {
+    let person = app.profile_of(&caller, &asked.nickname).await?;
+    let image = person.and_then(|person| person.image).ok_or(Error::NoSuchPhoto)?;
+    let request = PictureRequest::new(image, asked.w, &method, &headers);
+    app.images
+        .respond(image, &request, CHECKED)
+        .await?
+        .ok_or(Error::NoSuchPhoto)
 }
 
 /// How long a picture may wait to become somebody's photo before it is taken for the remains of a crash. Far more than a

@@ -13,7 +13,7 @@ on_both_engines!(
 );
 
 impl Auth {
-    async fn set_block(&self, call: &str, by: &Person, source: &str, destination: &str) -> Answer {
+    pub async fn set_block(&self, call: &str, by: &Person, source: &str, destination: &str) -> Answer {
         send(
             by.sign(
                 self.post(call)

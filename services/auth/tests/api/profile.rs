@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::{GrayImage, ImageFormat, Luma};
 use reqwest::multipart::{Form, Part};
+use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 use sosohappy_events::types::NicknameSet;
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
@@ -16,6 +17,7 @@ use crate::support::{Answer, Auth, Ground, KIM, LEE, Person, send};
 on_both_engines!(
     a_profile_is_what_was_set_last,
     a_photo_is_kept_until_it_is_replaced,
+    a_photo_is_read_in_smaller_widths_and_in_parts,
     every_form_of_request_is_read,
     a_nickname_has_one_bearer,
     holders_of_nicknames_are_not_disclosed,
@@ -26,10 +28,14 @@ on_both_engines!(
 
 /// A picture of one pixel of this shade, as it is stored.
 pub fn png(shade: u8) -> Vec<u8> {
+    png_of(1, 1, shade)
+}
+
+fn png_of(width: u32, height: u32, shade: u8) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    GrayImage::from_pixel(1, 1, Luma([shade]))
+    GrayImage::from_pixel(width, height, Luma([shade]))
         .write_to(&mut bytes, ImageFormat::Png)
-        .expect("one pixel can be encoded");
+        .expect("it can be encoded");
     bytes.into_inner()
 }
 
@@ -150,6 +156,75 @@ async fn a_photo_is_kept_until_it_is_replaced(bed: Bed) {
         auth.photo(&kim, "kim").await["profileImg"],
         BASE64_STANDARD.encode(png(2))
     );
+}
+
+async fn a_photo_is_read_in_smaller_widths_and_in_parts(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let get = async |nickname: &str, width: Option<&str>, more: &[(header::HeaderName, &str)]| {
+        let query: Vec<_> = [("nickname", Some(nickname)), ("w", width)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        let mut request = lee.sign(auth.get("profileImg").query(&query));
+        for (name, value) in more {
+            request = request.header(name, *value);
+        }
+        request.send().await.expect("auth answers")
+    };
+    assert_eq!(get("kim", None, &[]).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(get("nobody", None, &[]).await.status(), StatusCode::NOT_FOUND);
+    auth.set_photo(&kim, "kim", png_of(400, 200, 1)).await.expect(200);
+
+    let small = get("kim", Some("160"), &[]).await;
+    assert_eq!(small.status(), StatusCode::OK);
+    assert_eq!(small.headers()[header::CACHE_CONTROL], "private, no-cache");
+    assert_eq!(small.headers()[header::CONTENT_TYPE], "image/png");
+    let etag = small.headers()[header::ETAG].to_str().expect("text").to_owned();
+    let bytes = small.bytes().await.expect("a body");
+    let decoded = image::load_from_memory(&bytes).expect("a picture");
+    assert_eq!((decoded.width(), decoded.height()), (160, 80));
+    assert_eq!(stored_pictures(&ground), 2, "the variant is stored");
+    assert_eq!(get("kim", Some("160"), &[]).await.bytes().await.expect("a body"), bytes);
+    assert_eq!(stored_pictures(&ground), 2, "and made once");
+    let known = [(header::IF_NONE_MATCH, etag.as_str())];
+    assert_eq!(get("kim", Some("160"), &known).await.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(get("kim", None, &known).await.status(), StatusCode::OK);
+    for bad in ["161", "x", "-1"] {
+        assert_eq!(
+            get("kim", Some(bad), &[]).await.status(),
+            StatusCode::BAD_REQUEST,
+            "{bad}"
+        );
+    }
+
+    let whole = get("kim", Some(""), &[]).await.bytes().await.expect("a body");
+    assert_eq!(whole, png_of(400, 200, 1));
+    let part = get("kim", None, &[(header::RANGE, "bytes=3-9")]).await;
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(
+        part.headers()[header::CONTENT_RANGE],
+        format!("bytes 3-9/{}", whole.len())
+    );
+    assert_eq!(part.bytes().await.expect("a body"), whole[3..10]);
+    let beyond = get("kim", None, &[(header::RANGE, "bytes=1000000-")]).await;
+    assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+
+    // Another photo is another version, and the variants of the old one are deleted with it.
+    auth.set_photo(&kim, "kim", png_of(400, 200, 2)).await.expect(200);
+    assert_eq!(get("kim", Some("160"), &known).await.status(), StatusCode::OK);
+    eventually("the old photo and its variant are gone", async || {
+        (stored_pictures(&ground) == 2).then_some(())
+    })
+    .await;
+
+    // A copy in a cache is not confirmed across a block.
+    let again = get("kim", Some("160"), &[]).await;
+    let etag = again.headers()[header::ETAG].to_str().expect("text").to_owned();
+    auth.set_block("block", &kim, "kim", "lee").await.expect(200);
+    let known = [(header::IF_NONE_MATCH, etag.as_str())];
+    assert_eq!(get("kim", Some("160"), &known).await.status(), StatusCode::NOT_FOUND);
 }
 
 async fn every_form_of_request_is_read(bed: Bed) {

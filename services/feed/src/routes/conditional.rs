@@ -7,17 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-
-/// Returns whether `If-None-Match` names this entity tag. The comparison is weak, as RFC 9110 section 13.1.2 requires.
-pub fn none_match_names(headers: &HeaderMap, etag: &str) -> bool {
-    headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| {
-        tags.to_str().is_ok_and(|tags| {
-            tags.split(',')
-                .map(str::trim)
-                .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-        })
-    })
-}
+use sosohappy_common::http::none_match_names;
 
 /// Answers 200 with the value as JSON (nothing: with an empty body) and a strong entity tag, or 304 if the client has it. The tag is a
 /// digest of the bytes, so that every replica gives the same one.

@@ -7,20 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 use sosohappy_access::{Act, Acting, Actor, identify};
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
-use sosohappy_media::{Chunks, ImageError, ImageId, Stored, Width};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use sosohappy_media::{BinaryBody, Chunks, ImageError, ImageId, PictureRequest, Stored, Width};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::error::Error;
-use crate::routes::conditional::none_match_names;
-use crate::routes::range::{self, Asked};
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -53,16 +49,13 @@ pub async fn find_feed_image(
     State(app): State<App>,
     Act { params, caller, .. }: Act<FindFeedImage>,
 ) -> Result<Response, Error> {
-    let mut found = look(&app, ImageId(params.image_id), None, false).await?;
+    let mut found = find(&app, ImageId(params.image_id)).await?;
     if found.is_none()
         && let Some(image) = app.legacy_image(&caller.account, params.image_id).await?
     {
-        found = look(&app, image, None, false).await?;
+        found = find(&app, image).await?;
     }
-    let Some(Found::Picture(picture)) = found else {
-        return Err(Error::NoSuchImage);
-    };
-    let picture = picture.stream().await?;
+    let picture = found.ok_or(Error::NoSuchImage)?.stream().await?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     Ok((json, Body::from_stream(as_json(picture.chunks))).into_response())
 }
@@ -95,41 +88,11 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=315360
 /// For ids of the legacy feed, which name a picture for a while.
 const FOR_A_WHILE: HeaderValue = HeaderValue::from_static("private, max-age=600");
 
-/// How a document says that a body is bytes.
-pub struct BinaryBody;
-
-impl ToSchema for BinaryBody {}
-
-impl PartialSchema for BinaryBody {
-    fn schema() -> RefOr<Schema> {
-        let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .format(Some(binary))
-            .into()
-    }
-}
-
-/// How a document names the widths.
-struct ImageWidth;
-
-impl ToSchema for ImageWidth {}
-
-impl PartialSchema for ImageWidth {
-    fn schema() -> RefOr<Schema> {
-        let widths = Width::ALL.map(Width::pixels);
-        ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .enum_values(Some(widths))
-            .into()
-    }
-}
-
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ShowImage {
     /// The width of a smaller picture, in pixels. Pictures that are not wider, and animations, come as they are.
-    #[param(inline, value_type = Option<ImageWidth>)]
+    #[param(inline)]
     w: Option<Width>,
 }
 
@@ -160,92 +123,37 @@ pub async fn show_image(
     let id: i64 = image
         .parse()
         .map_err(|_| Problem::invalid_parameter("imageId: an image id is an integer"))?;
-    let etag = w.map_or_else(|| format!("\"{id}\""), |width| format!("\"{id}-w{}\"", width.pixels()));
-    let known = none_match_names(&headers, &etag);
-
-    let mut cached = IMMUTABLE;
-    let mut found = look(&app, ImageId(id), w, known).await?;
+    let request = PictureRequest::new(ImageId(id), w, &method, &headers);
+    let mut response = respond(&app, ImageId(id), &request, IMMUTABLE).await?;
     // An id of the legacy feed can be guessed: without a token it names nothing.
-    if found.is_none()
+    if response.is_none()
         && let Some(caller) = identify(&app.identity, &headers).await?
         && let Some(image) = app.legacy_image(&caller.account, id).await?
     {
-        cached = FOR_A_WHILE;
-        found = look(&app, image, w, known).await?;
+        response = respond(&app, image, &request, FOR_A_WHILE).await?;
     }
-    let mut response = match found.ok_or(Error::NoSuchImage)? {
-        Found::Known => StatusCode::NOT_MODIFIED.into_response(),
-        Found::Picture(picture) => send(*picture, &method, &headers, &etag).await?,
-    };
-    if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-        return Ok(response);
-    }
-    let headers = response.headers_mut();
-    headers.insert(header::ETAG, header_value(etag));
-    headers.insert(header::CACHE_CONTROL, cached);
-    Ok(response)
+    Ok(response.ok_or(Error::NoSuchImage)?)
 }
 
-/// Answers with the picture, or with the part of it that is asked for.
-async fn send(picture: Stored, method: &Method, headers: &HeaderMap, etag: &str) -> Result<Response, Error> {
-    let size = picture.size() as u64;
-    let (status, range, picture) = match range::asked(method, headers, etag, size) {
-        Asked::Whole => (StatusCode::OK, None, picture.stream().await?),
-        Asked::Part(part) => {
-            let range = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-            (
-                StatusCode::PARTIAL_CONTENT,
-                Some(range),
-                picture.stream_part(part).await?,
-            )
-        }
-        Asked::Unsatisfiable => {
-            let problem = Problem::new(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "no-such-range",
-                "Range not satisfiable",
-            );
-            let mut response = problem.into_response();
-            let size = header_value(format!("bytes */{size}"));
-            response.headers_mut().insert(header::CONTENT_RANGE, size);
-            return Ok(response);
-        }
-    };
-    let mut response = (status, Body::from_stream(picture.chunks)).into_response();
-    let headers = response.headers_mut();
-    if let Some(range) = range {
-        headers.insert(header::CONTENT_RANGE, header_value(range));
-    }
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CONTENT_LENGTH, picture.size.into());
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(picture.content_type));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
-}
-
-fn header_value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("digits and punctuation are a header value")
-}
-
-/// A picture, or that it is there, for a client that has it.
-enum Found {
-    Known,
-    Picture(Box<Stored>),
-}
-
-/// Finds a picture, unless it was removed from its post: former viewers may still know the id.
-async fn look(app: &App, image: ImageId, width: Option<Width>, known: bool) -> Result<Option<Found>, Error> {
+/// `None` also for a picture that was removed from its post: former viewers may still know the id.
+async fn respond(
+    app: &App,
+    image: ImageId,
+    request: &PictureRequest<'_>,
+    cache: HeaderValue,
+) -> Result<Option<Response>, Error> {
     if app.store.is_discarded(image).await? {
         return Ok(None);
     }
-    if known {
-        return Ok(app.images.exists(image).await?.then_some(Found::Known));
+    Ok(app.images.respond(image, request, cache).await?)
+}
+
+/// As [`respond`], the picture as it is stored.
+async fn find(app: &App, image: ImageId) -> Result<Option<Stored>, Error> {
+    if app.store.is_discarded(image).await? {
+        return Ok(None);
     }
-    let picture = match width {
-        Some(width) => app.images.find_variant(image, width).await?,
-        None => app.images.find(image).await?,
-    };
-    Ok(picture.map(|picture| Found::Picture(Box::new(picture))))
+    Ok(app.images.find(image).await?)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor, Caller};
 use sosohappy_common::http::params::FilesOnly;
 use sosohappy_common::{Account, Nickname, Problem};
-use sosohappy_media::{ImageError, Picture};
+use sosohappy_media::{BinaryBody, ImageError, Picture};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use utoipa::{IntoParams, ToSchema};
@@ -24,7 +24,6 @@ use crate::domain::{
     Category, Content, Cursor, CursorParam, ListName, NewPost, PageFrom, PageSize, Paging, Uploads, Weather,
 };
 use crate::error::Error;
-use crate::routes::image::BinaryBody;
 use crate::routes::post::{give_up, upload};
 use crate::store::ExportedPost;
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, header};
 
 /// Part of a body of known size that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     Whole,
     Part(Range<u64>),
     /// No byte of the range is there: 416.
@@ -15,7 +15,7 @@ pub enum Asked {
 
 /// Reads `Range` and `If-Range`. Another unit, or more than one range, is ignored, as the RFC allows: the answer
 /// is the whole.
-pub fn asked(method: &Method, headers: &HeaderMap, etag: &str, size: u64) -> Asked {
+pub(crate) fn asked(method: &Method, headers: &HeaderMap, etag: &str, size: u64) -> Asked {
     let Some(range) = headers.get(header::RANGE).and_then(|range| range.to_str().ok()) else {
         return Asked::Whole;
     };
