@@ -30,7 +30,7 @@ test: ## everything that must hold, with real engines: what CI runs
 	@scripts/test $(ARGS)
 
 test-fast: ## the tests on embedded engines only
-	env -u SOSOHAPPY_TEST_KAFKA -u SOSOHAPPY_TEST_MYSQL -u SOSOHAPPY_TEST_MONGODB -u SOSOHAPPY_TEST_REQUIRE_ENGINES \
+	env -u SOSOHAPPY_TEST_KAFKA -u SOSOHAPPY_TEST_MYSQL -u SOSOHAPPY_TEST_MONGODB -u SOSOHAPPY_TEST_S3_PYTHON -u SOSOHAPPY_TEST_REQUIRE_ENGINES \
 		cargo test --workspace --locked $(ARGS)
 
 engines-up: ## start Kafka, MariaDB and a MongoDB server for the tests

@@ -55,4 +55,6 @@ impl ImageError {
 }
 
 #[cfg(test)]
+mod s3_tests;
+#[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
@@ -12,7 +13,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt as _, PutMode};
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, RetryConfig};
 
 use sosohappy_common::Context;
 use sosohappy_common::clock::Entropy;
@@ -158,12 +159,12 @@ impl Images {
                 context.health.watch_disk(folder);
                 Arc::new(store)
             }
-            "s3" => {
-                let bucket = AmazonS3Builder::from_env().with_url(url.expose()).build()?;
-                Arc::new(PrefixStore::new(bucket, prefix(url.rest())))
-            }
+            "s3" => open_s3(AmazonS3Builder::from_env(), url)?,
             "gs" => {
-                let bucket = GoogleCloudStorageBuilder::from_env().with_url(url.expose()).build()?;
+                let bucket = GoogleCloudStorageBuilder::from_env()
+                    .with_url(url.expose())
+                    .with_retry(retries())
+                    .build()?;
                 Arc::new(PrefixStore::new(bucket, prefix(url.rest())))
             }
             other => {
@@ -172,11 +173,15 @@ impl Images {
                 )));
             }
         };
-        Ok(Self {
+        Ok(Self::over(store, context))
+    }
+
+    pub(crate) fn over(store: Arc<dyn ObjectStore>, context: &Context) -> Self {
+        Self {
             store,
             entropy: context.entropy.clone(),
             decoding: Arc::new(Semaphore::new(DECODING as usize)),
-        })
+        }
     }
 
     /// Returns the picture to store of an upload: complete, within the bounds, turned as its EXIF orientation says, encoded anew without
@@ -383,6 +388,24 @@ fn open_folder(folder: &FilePath) -> Result<LocalFileSystem, ImageError> {
     }
     std::fs::create_dir_all(folder).map_err(|error| ImageError::Settings(format!("{}: {error}", folder.display())))?;
     Ok(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true))
+}
+
+/// Within the patience of a client: the default tries for three minutes.
+const RETRIES: usize = 3;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: RETRIES,
+        retry_timeout: RETRY_TIMEOUT,
+        ..RetryConfig::default()
+    }
+}
+
+/// Opens the bucket of an `s3:` URL; `builder` has what the environment says.
+pub(crate) fn open_s3(builder: AmazonS3Builder, url: &SecretUrl) -> Result<Arc<dyn ObjectStore>, ImageError> {
+    let bucket = builder.with_url(url.expose()).with_retry(retries()).build()?;
+    Ok(Arc::new(PrefixStore::new(bucket, prefix(url.rest()))))
 }
 
 /// Returns the path after the bucket: `//bucket/pictures` → `pictures`.
