@@ -88,6 +88,21 @@ pub struct Shown<'a> {
     pub sort: Sort,
 }
 
+/// A list that no other method explains.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub enum List<'a> {
+    Own(&'a Account, Days),
+    Likers(&'a Account, Days),
+    Happiness(&'a Account, Days),
+    Reviewed(&'a Account, Days),
+    Exported(&'a Account),
+    Versions(i64),
+    Drafts(&'a Account, Option<Day>),
+    HeldPosts,
+    HeldComments,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub enum By<'a> {
     One(&'a Account),
@@ -189,6 +204,10 @@ pub trait Posts: Debug + Send + Sync {
     /// How the database finds the newest posts of each of these friends, a line a step.
     #[cfg(test)]
     async fn friends_plan(&self, friends: &[Account], from: PageFrom, rows: i64) -> Vec<String>;
+
+    /// How the database finds the rows of this list, a line a step.
+    #[cfg(test)]
+    async fn list_plan(&self, list: List<'_>, from: PageFrom) -> Vec<String>;
 
     /// How the database finds such a page, a line a step.
     #[cfg(test)]

@@ -11,7 +11,7 @@ use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::ImageId;
 use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 
-use super::{By, Opened, Saved, Shown, Store, WriteError, open};
+use super::{By, List, Opened, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
 use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
 use crate::domain::{
@@ -33,6 +33,7 @@ on_both_engines!(
     pages_are_read_off_an_index,
     posts_of_friends_are_read_off_an_index,
     comments_and_bookmarks_are_read_off_an_index,
+    own_and_held_lists_are_read_off_an_index,
 );
 
 async fn store(bed: &Bed) -> Arc<dyn Store> {
@@ -216,7 +217,10 @@ async fn categories_are_folded_once(bed: Bed) {
     loop {
         let Companions { changes, .. } = store.companions(&best).await.unwrap();
         assert_eq!(changes.len(), 15 - all, "every change is open or folded in");
-        assert_eq!(recommend(&best, store.companions(&best).await.unwrap()), before);
+        assert_eq!(
+            recommend(&best, store.companions(&best).await.unwrap()),
+            before
+        );
         match store.fold(4, at(0)).await.unwrap() {
             0 => break,
             more => all += more,
@@ -474,29 +478,33 @@ async fn pages_are_read_off_an_index(bed: Bed) {
         id: 300,
     };
     let pages = [PageFrom::Offset(0), PageFrom::After(deep)];
-    for (by, sort, index) in [
-        (By::Others, Sort::Newest, "post_public"),
-        (By::Others, Sort::Likes, "post_public_likes"),
-        (By::Others, Sort::Comments, "post_public_comments"),
-        (By::Others, Sort::Happiness, "post_public_happiness"),
-        (By::One(&one), Sort::Newest, "post_account_friend"),
+    let day = Some(Day::try_from(20_200_223).unwrap());
+    for (by, day, sort, index) in [
+        (By::Others, None, Sort::Newest, "post_public"),
+        (By::Others, None, Sort::Likes, "post_public_likes"),
+        (By::Others, None, Sort::Comments, "post_public_comments"),
+        (By::Others, None, Sort::Happiness, "post_public_happiness"),
+        (By::One(&one), None, Sort::Newest, "post_account_friend"),
         // By either index of the author: few posts, which are sorted.
-        (By::One(&one), Sort::Likes, "post_account_"),
+        (By::One(&one), None, Sort::Likes, "post_account_"),
+        // Those of a day are few, too.
+        (By::Others, day, Sort::Newest, "post_public"),
+        (By::Others, day, Sort::Likes, "post_public"),
     ] {
         for from in pages {
             let shown = Shown {
                 viewer: &viewer,
                 today: Day::try_from(20_260_101).unwrap(),
                 by,
-                day: None,
+                day,
                 sort,
             };
             assert!(
-                !store.public(&shown, from, 8).await.unwrap().is_empty(),
+                day.is_some() || !store.public(&shown, from, 8).await.unwrap().is_empty(),
                 "{sort:?} {from:?}"
             );
             let plan = store.public_plan(&shown, from, 8).await;
-            let told = format!("{sort:?} {by:?} {from:?}: {plan:#?}");
+            let told = format!("{sort:?} {by:?} {day:?} {from:?}: {plan:#?}");
             let reads: Vec<_> = plan.iter().filter(|step| is_read_of_posts(step)).collect();
             assert!(!reads.is_empty(), "{told}");
             for step in &reads {
@@ -504,7 +512,7 @@ async fn pages_are_read_off_an_index(bed: Bed) {
                 let by_id = step.contains("PRIMARY") || step.contains("INTEGER PRIMARY KEY");
                 assert!(by_index || by_id, "{told}");
                 let sorts = step.contains("filesort") || step.contains("temporary");
-                assert!(!sorts || matches!(by, By::One(_)), "{told}");
+                assert!(!sorts || matches!(by, By::One(_)) || day.is_some(), "{told}");
                 assert!(!step.contains("index_merge") && !step.contains(" ALL "), "{told}");
             }
             assert!(reads.iter().any(|step| is_read_by(step, index)), "{told}");
@@ -577,6 +585,80 @@ async fn comments_and_bookmarks_are_read_off_an_index(bed: Bed) {
                     .any(|step| step.contains("filesort") || step.contains("TEMP B-TREE")),
                 "{plan:#?}"
             );
+        }
+    }
+}
+
+/// The lists of one author, and those of moderators: no step reads all rows of a table, and only the likers of few posts are sorted.
+async fn own_and_held_lists_are_read_off_an_index(bed: Bed) {
+    let store = store(&bed).await;
+    fill_with_posts(&bed).await;
+    let numbers = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) SELECT";
+    for fill in [
+        format!(
+            "INSERT INTO post_like (post_id, account, liked_at, made_at) {numbers} n, 'p1@example.com+kakao', n, 0 FROM n"
+        ),
+        format!(
+            "INSERT INTO post_comment (post_id, account, text, written_at, made_at) {numbers} n, 'p1@example.com+kakao', 'text', n, 0 FROM n"
+        ),
+        format!(
+            "INSERT INTO post_version (post_id, account, date, weather, happiness, text, is_public, categories, made_at, replaced_at) \
+             {numbers} 1 + n % 50, 'p1@example.com+kakao', 2020010100000000, 'sunny', 1, 'text', 1, '[]', 0, n FROM n"
+        ),
+        format!(
+            "INSERT INTO post_draft (account, day, draft, saved_at, made_at) \
+             {numbers} CONCAT('p', n % 50, '@example.com+kakao'), 20200101 + n, '{{}}', n, 0 FROM n"
+        ),
+        format!(
+            "INSERT INTO post_review (post_id, held, version, waiting_since) {numbers} n, 1, x'00', CASE WHEN n % 2 = 0 THEN n END FROM n"
+        ),
+        "INSERT INTO comment_review (comment_id, held, waiting_since) \
+         SELECT id, 1, CASE WHEN id % 2 = 0 THEN id END FROM post_comment"
+            .to_owned(),
+    ] {
+        bed.sql("feed", fill.leak()).await;
+    }
+    let analyze = [
+        "ANALYZE",
+        "ANALYZE TABLE post_like, post_comment, post_version, post_draft, post_review, comment_review",
+    ];
+    bed.sql("feed", analyze[usize::from(bed.kafka().is_some())]).await;
+    let author = writer("p7", 0).account;
+    let month = Days {
+        first: Day::try_from(20_200_301).unwrap(),
+        last: Day::try_from(20_200_331).unwrap(),
+    };
+    let deep = Cursor {
+        rank: 0,
+        date: 500,
+        id: 500,
+    };
+    for from in [PageFrom::Offset(0), PageFrom::After(deep)] {
+        for (list, table, index) in [
+            (List::Own(&author, month), "post", "post_account_day"),
+            (List::Likers(&author, month), "p", "post_account_day"),
+            (List::Happiness(&author, month), "post", "post_account_day"),
+            (List::Reviewed(&author, month), "post", "post_account_day"),
+            (List::Exported(&author), "post", "post_account_day"),
+            (List::Versions(3), "post_version", "post_version_post_id"),
+            (List::Drafts(&author, None), "post_draft", "PRIMARY"),
+            (List::Drafts(&author, Some(month.first)), "post_draft", "PRIMARY"),
+            (List::HeldPosts, "r", "post_review_waiting_since"),
+            (List::HeldComments, "r", "comment_review_waiting_since"),
+        ] {
+            let plan = store.list_plan(list, from).await;
+            let told = format!("{list:?} {from:?}: {plan:#?}");
+            let begins = [format!("{table} "), format!("SEARCH {table} ")];
+            let reads: Vec<_> = plan
+                .iter()
+                .filter(|step| begins.iter().any(|begin| step.starts_with(begin)))
+                .collect();
+            assert_eq!(reads.len(), 1, "{told}");
+            assert!(is_read_by(reads[0], index), "{told}");
+            assert!(!reads[0].contains(" ALL "), "{told}");
+            let sorts = ["filesort", "TEMP B-TREE", "temporary"];
+            let is_sorted = plan.iter().any(|step| sorts.iter().any(|sort| step.contains(sort)));
+            assert!(!is_sorted || matches!(list, List::Likers(..)), "{told}");
         }
     }
 }

@@ -58,15 +58,8 @@ impl Drafts for SqlStore {
         from: PageFrom,
         rows: i64,
     ) -> Result<Vec<SavedDraft>, StoreError> {
-        let mut query = Query::new("SELECT draft, saved_at FROM post_draft WHERE account = ");
-        query.push_bind(account.as_str());
-        if let Some(day) = day {
-            query.push(" AND day = ").push_bind(i32::from(day));
-        }
-        if let PageFrom::After(Cursor { date: day, .. }) = from {
-            query.push(" AND day < ").push_bind(day);
-        }
-        query.push(" ORDER BY day DESC LIMIT ").push_bind(rows);
+        let mut query = Query::new("");
+        push_page(&mut query, account, day, from, rows);
         let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter().map(saved_draft).collect()
     }
@@ -117,4 +110,18 @@ fn saved_draft(row: &Row) -> Result<SavedDraft, StoreError> {
         draft: draft.map_err(|_| StoreError::corrupt("a draft in the database is not one"))?,
         saved_at: instant(row, "saved_at")?,
     })
+}
+
+/// Drafts of an account behind the cursor, those of the latest days first.
+pub(super) fn push_page(query: &mut Query, account: &Account, day: Option<Day>, from: PageFrom, rows: i64) {
+    query
+        .push("SELECT draft, saved_at FROM post_draft WHERE account = ")
+        .push_bind(account.as_str());
+    if let Some(day) = day {
+        query.push(" AND day = ").push_bind(i32::from(day));
+    }
+    if let PageFrom::After(Cursor { date: day, .. }) = from {
+        query.push(" AND day < ").push_bind(day);
+    }
+    query.push(" ORDER BY day DESC LIMIT ").push_bind(rows);
 }

@@ -7,22 +7,16 @@ use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::posts::{Drafts, ONE_A_DAY};
-use super::{SqlStore, date, read_list, visibility};
+use super::{Query, SqlStore, date, read_list, visibility};
 use crate::domain::{Day, NewPost};
 use crate::store::{ExportedPost, Exports, Saved, WriteError};
 
 #[async_trait]
 impl Exports for SqlStore {
     async fn posts_to_export(&self, author: &Account, after: i64, rows: u32) -> Result<Vec<ExportedPost>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT date, weather, happiness, text, is_public, friend_date, categories, images, edited_at, likes, comments \
-             FROM post WHERE account = ? AND day > ? ORDER BY day LIMIT ?",
-        )
-        .bind(author.as_str())
-        .bind(after)
-        .bind(i64::from(rows))
-        .fetch_all(self.database.reader())
-        .await?;
+        let mut query = Query::new("");
+        push_page(&mut query, author, after, rows);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter()
             .map(|row| {
                 let edited_at: Option<i64> = row.try_get("edited_at")?;
@@ -86,4 +80,14 @@ impl Exports for SqlStore {
         })
         .await
     }
+}
+
+/// The posts of an author after a day, in the order of their days.
+pub(super) fn push_page(query: &mut Query, author: &Account, after: i64, rows: u32) {
+    query.push(
+        "SELECT date, weather, happiness, text, is_public, friend_date, categories, images, edited_at, likes, comments \
+         FROM post WHERE account = ",
+    );
+    query.push_bind(author.as_str()).push(" AND day > ").push_bind(after);
+    query.push(" ORDER BY day LIMIT ").push_bind(i64::from(rows));
 }

@@ -51,18 +51,9 @@ impl Posts for SqlStore {
     }
 
     async fn own(&self, author: &Account, days: Days) -> Result<Vec<OwnPost>, StoreError> {
-        let reader = self.database.reader();
-        let rows = sqlx::query(
-            "SELECT id, date, weather, happiness, text, is_public, friend_date, categories, images, edited_at, \
-             (EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) \
-             OR EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = post.id)) AS is_hidden FROM post \
-             WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day DESC",
-        )
-        .bind(author.as_str())
-        .bind(i32::from(days.first))
-        .bind(i32::from(days.last))
-        .fetch_all(reader)
-        .await?;
+        let mut query = Query::new("");
+        push_own(&mut query, author, days);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -190,20 +181,33 @@ impl Posts for SqlStore {
     }
 
     #[cfg(test)]
+    async fn list_plan(&self, list: crate::store::List<'_>, from: PageFrom) -> Vec<String> {
+        use crate::store::List;
+
+        let mut query = Query::new(super::super::EXPLAIN);
+        match list {
+            List::Own(author, days) => push_own(&mut query, author, days),
+            List::Likers(author, days) => push_likers(&mut query, author, days),
+            List::Happiness(author, days) => push_happiness(&mut query, author, days),
+            List::Reviewed(author, days) => push_reviewed(&mut query, author, days),
+            List::Exported(author) => super::exports::push_page(&mut query, author, 20_200_301, 8),
+            List::Versions(post) => versions::push_page(&mut query, post, from, 8),
+            List::Drafts(account, day) => drafts::push_page(&mut query, account, day, from, 8),
+            List::HeldPosts => reviews::push_held_posts(&mut query, from, 8),
+            List::HeldComments => reviews::push_held_comments(&mut query, from, 8),
+        }
+        super::plan(self.database.reader(), &mut query).await
+    }
+
+    #[cfg(test)]
     async fn public_plan(&self, shown: &Shown<'_>, from: PageFrom, rows: i64) -> Vec<String> {
         public::plan(self.database.reader(), shown, from, rows).await
     }
 
     async fn reviewed(&self, author: &Account, days: Days) -> Result<Vec<ReviewedPost>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT date, happiness, weather, categories, likes, comments FROM post \
-             WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day",
-        )
-        .bind(author.as_str())
-        .bind(i32::from(days.first))
-        .bind(i32::from(days.last))
-        .fetch_all(self.database.reader())
-        .await?;
+        let mut query = Query::new("");
+        push_reviewed(&mut query, author, days);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter()
             .map(|row| {
                 Ok(ReviewedPost {
@@ -219,13 +223,9 @@ impl Posts for SqlStore {
     }
 
     async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError> {
-        let rows: Vec<(i64, i32)> =
-            sqlx::query_as("SELECT date, happiness FROM post WHERE account = ? AND day BETWEEN ? AND ? ORDER BY day")
-                .bind(author.as_str())
-                .bind(i32::from(days.first))
-                .bind(i32::from(days.last))
-                .fetch_all(self.database.reader())
-                .await?;
+        let mut query = Query::new("");
+        push_happiness(&mut query, author, days);
+        let rows: Vec<(i64, i32)> = query.build_query_as().fetch_all(self.database.reader()).await?;
         rows.into_iter()
             .map(|(date, happiness)| Ok((super::post_date(date)?.day(), happiness)))
             .collect()
@@ -340,16 +340,8 @@ impl SqlStore {
 
     /// Likers by post, in the order of their likes, without those who are in a block with the author.
     async fn likers(&self, author: &Account, days: Days) -> Result<HashMap<i64, Vec<Account>>, StoreError> {
-        let mut query = Query::new(
-            "SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id WHERE p.account = ",
-        );
-        query
-            .push_bind(author.as_str())
-            .push(" AND p.day BETWEEN ")
-            .push_bind(i32::from(days.first));
-        query.push(" AND ").push_bind(i32::from(days.last));
-        public::push_not_blocked(&mut query, author, "l.account");
-        query.push(" ORDER BY l.liked_at, l.account");
+        let mut query = Query::new("");
+        push_likers(&mut query, author, days);
         let mut likers: HashMap<i64, Vec<Account>> = HashMap::new();
         for row in query.build().fetch_all(self.database.reader()).await? {
             likers
@@ -359,6 +351,50 @@ impl SqlStore {
         }
         Ok(likers)
     }
+}
+
+fn push_own(query: &mut Query, author: &Account, days: Days) {
+    query.push(
+        "SELECT id, date, weather, happiness, text, is_public, friend_date, categories, images, edited_at, \
+         (EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) \
+         OR EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = post.id)) AS is_hidden FROM post",
+    );
+    push_days(query, author, days);
+    query.push(" DESC");
+}
+
+fn push_reviewed(query: &mut Query, author: &Account, days: Days) {
+    query.push("SELECT date, happiness, weather, categories, likes, comments FROM post");
+    push_days(query, author, days);
+}
+
+fn push_happiness(query: &mut Query, author: &Account, days: Days) {
+    query.push("SELECT date, happiness FROM post");
+    push_days(query, author, days);
+}
+
+/// The posts of an author, in the order of their days.
+fn push_days(query: &mut Query, author: &Account, days: Days) {
+    query
+        .push(" WHERE account = ")
+        .push_bind(author.as_str())
+        .push(" AND day BETWEEN ")
+        .push_bind(i32::from(days.first));
+    query
+        .push(" AND ")
+        .push_bind(i32::from(days.last))
+        .push(" ORDER BY day");
+}
+
+fn push_likers(query: &mut Query, author: &Account, days: Days) {
+    query
+        .push("SELECT l.post_id, l.account FROM post p JOIN post_like l ON l.post_id = p.id WHERE p.account = ")
+        .push_bind(author.as_str())
+        .push(" AND p.day BETWEEN ")
+        .push_bind(i32::from(days.first));
+    query.push(" AND ").push_bind(i32::from(days.last));
+    public::push_not_blocked(query, author, "l.account");
+    query.push(" ORDER BY l.liked_at, l.account");
 }
 
 /// Gives a post the copies as its pictures, also under their legacy ids, which are answered only to accounts that may see the post.

@@ -15,12 +15,8 @@ use crate::store::{HeldComment, HeldPost, Release, ReleaseNotice, Reviewed, Revi
 #[async_trait]
 impl Reviews for SqlStore {
     async fn held_posts(&self, from: PageFrom, rows: i64) -> Result<Vec<HeldPost>, StoreError> {
-        // Private posts are not reviewed.
-        let mut query = Query::new(
-            "SELECT p.id, p.account, p.date, p.text, p.weather, p.categories, p.images, r.version, r.waiting_since \
-             FROM post_review r JOIN post p ON p.id = r.post_id WHERE p.friend_date IS NOT NULL",
-        );
-        push_waiting(&mut query, "r.post_id", from, rows);
+        let mut query = Query::new("");
+        push_held_posts(&mut query, from, rows);
         let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter()
             .map(|row| {
@@ -40,11 +36,8 @@ impl Reviews for SqlStore {
     }
 
     async fn held_comments(&self, from: PageFrom, rows: i64) -> Result<Vec<HeldComment>, StoreError> {
-        let mut query = Query::new(
-            "SELECT c.id, c.account, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
-             JOIN post_comment c ON c.id = r.comment_id JOIN post p ON p.id = c.post_id WHERE 1 = 1",
-        );
-        push_waiting(&mut query, "r.comment_id", from, rows);
+        let mut query = Query::new("");
+        push_held_comments(&mut query, from, rows);
         let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter().map(held_comment).collect()
     }
@@ -149,6 +142,24 @@ impl Reviews for SqlStore {
         })
         .await
     }
+}
+
+/// Posts that wait for a moderator, behind the cursor. Private posts are not reviewed.
+pub(super) fn push_held_posts(query: &mut Query, from: PageFrom, rows: i64) {
+    query.push(
+        "SELECT p.id, p.account, p.date, p.text, p.weather, p.categories, p.images, r.version, r.waiting_since \
+         FROM post_review r JOIN post p ON p.id = r.post_id WHERE p.friend_date IS NOT NULL",
+    );
+    push_waiting(query, "r.post_id", from, rows);
+}
+
+/// Comments that wait for a moderator, behind the cursor.
+pub(super) fn push_held_comments(query: &mut Query, from: PageFrom, rows: i64) {
+    query.push(
+        "SELECT c.id, c.account, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
+         JOIN post_comment c ON c.id = r.comment_id JOIN post p ON p.id = c.post_id WHERE 1 = 1",
+    );
+    push_waiting(query, "r.comment_id", from, rows);
 }
 
 /// The oldest first, behind the cursor.

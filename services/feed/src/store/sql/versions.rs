@@ -50,15 +50,8 @@ impl SqlStore {
         let Some(post) = post else {
             return Ok(None);
         };
-        let before = match from {
-            PageFrom::After(Cursor { id, .. }) => id,
-            PageFrom::Offset(_) => i64::MAX,
-        };
-        let mut query = Query::new(
-            "SELECT id, date, weather, happiness, text, is_public, categories, replaced_at FROM post_version WHERE post_id = ",
-        );
-        query.push_bind(post).push(" AND id < ").push_bind(before);
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(rows);
+        let mut query = Query::new("");
+        push_page(&mut query, post, from, rows);
         let rows = query.build().fetch_all(self.database.reader()).await?;
         rows.iter().map(version).collect::<Result<_, _>>().map(Some)
     }
@@ -95,6 +88,19 @@ impl SqlStore {
         })
         .await
     }
+}
+
+/// Versions of a post behind the cursor, newest first.
+pub(super) fn push_page(query: &mut Query, post: i64, from: PageFrom, rows: i64) {
+    let before = match from {
+        PageFrom::After(Cursor { id, .. }) => id,
+        PageFrom::Offset(_) => i64::MAX,
+    };
+    query.push(
+        "SELECT id, date, weather, happiness, text, is_public, categories, replaced_at FROM post_version WHERE post_id = ",
+    );
+    query.push_bind(post).push(" AND id < ").push_bind(before);
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(rows);
 }
 
 fn version(row: &Row) -> Result<PostVersion, StoreError> {
