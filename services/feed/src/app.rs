@@ -10,6 +10,7 @@ use sosohappy_common::{Account, Context, Nickname};
 use sosohappy_events::Mixed;
 use sosohappy_media::{ImageId, Images};
 
+use crate::domain::phrases::Phrases;
 use crate::domain::{Cursors, Day, Writer};
 use crate::error::Error;
 use crate::housekeeping::GarbageHandle;
@@ -32,6 +33,7 @@ pub struct App {
     pub garbage: GarbageHandle,
     pub metrics: FeedMetrics,
     pub cursors: Cursors,
+    pub phrases: Arc<Phrases>,
 }
 
 impl App {

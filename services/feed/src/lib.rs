@@ -36,7 +36,9 @@ use crate::consumers::moderated::Moderated;
 use crate::consumers::resigned::Resigned;
 use crate::consumers::viewed::Viewed;
 use crate::domain::Cursors;
+use crate::domain::phrases::Phrases;
 use crate::metrics::FeedMetrics;
+use crate::settings::Recommendations;
 pub use crate::settings::Settings;
 
 pub const SERVICE: &str = "feed-service";
@@ -52,6 +54,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         .await
         .context("database.url")?;
     let images = Images::open(&current.images.url, &context).context("images.url")?;
+    let phrases = phrases(&current.recommendations).context("recommendations.phrases")?;
     let metrics = FeedMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, &database.store);
 
@@ -111,6 +114,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay,
         garbage,
         metrics,
+        phrases: Arc::new(phrases),
         cursors: Cursors::new(current.credentials.service_token.expose_secret().as_bytes()),
     };
     Ok(Service::new(
@@ -120,4 +124,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &current.credentials,
         routes::routes(app, identity),
     ))
+}
+
+fn phrases(settings: &Recommendations) -> anyhow::Result<Phrases> {
+    let Some(file) = &settings.phrases else {
+        return Ok(Phrases::default());
+    };
+    let json = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    Phrases::parse(&json).with_context(|| file.display().to_string())
 }

@@ -1,5 +1,6 @@
 //! The typed settings of the feed service; `settings.toml` has their defaults and descriptions.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -32,6 +33,7 @@ pub struct Settings {
     pub imported: Imported,
     pub post: PostLimits,
     pub review: ReviewSettings,
+    pub recommendations: Recommendations,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -41,4 +43,11 @@ pub struct Imported {
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]
     pub image_ids: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub struct Recommendations {
+    pub phrases: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::phrases;
+use super::phrases::{NOTHING_KNOWN, Phrases};
 
 const MOST: usize = 10;
 
@@ -88,7 +88,7 @@ pub struct Companions {
 /// Up to ten sentences: what made others happy together with a person's best categories, the happiest pair first. Of equals the
 /// one with the better category comes first, then the companion first in the alphabet.
 #[must_use]
-pub fn recommend(best: &[String], companions: Companions) -> Vec<String> {
+pub fn recommend(best: &[String], companions: Companions, phrases: &Phrases) -> Vec<String> {
     let rank = |category: &str| best.iter().position(|name| name == category);
     let mut weights: BTreeMap<(usize, String), i64> = BTreeMap::new();
     let folded = companions.totals.into_iter();
@@ -113,14 +113,14 @@ pub fn recommend(best: &[String], companions: Companions) -> Vec<String> {
             (other.clone(), one.clone())
         };
         if told.insert(pair) {
-            sentences.push(phrases::both(&one, &other));
+            sentences.push(phrases.both(&one, &other));
         }
         if sentences.len() == MOST {
             break;
         }
     }
     if sentences.is_empty() {
-        vec![phrases::NOTHING_KNOWN.to_owned()]
+        vec![NOTHING_KNOWN.to_owned()]
     } else {
         sentences
     }
@@ -149,6 +149,7 @@ mod tests {
                 totals: Vec::new(),
                 changes,
             },
+            &Phrases::default(),
         );
         assert_eq!(
             told,
@@ -169,23 +170,33 @@ mod tests {
                 totals: Vec::new(),
                 changes,
             },
+            &Phrases::default(),
         );
         assert_eq!(told, ["바다 보러 가고 커피 한잔 마시기", "바다 보러 가고 영화 보기"]);
     }
 
     #[test]
     fn with_nothing_known_a_post_is_recommended() {
-        assert_eq!(recommend(&[], Companions::default()), ["피드 작성하기"]);
+        assert_eq!(
+            recommend(&[], Companions::default(), &Phrases::default()),
+            ["피드 작성하기"]
+        );
         let alone = Companions {
             totals: Vec::new(),
             changes: vec![Change::came(&names(&["sea"]), 5)],
         };
-        assert_eq!(recommend(&names(&["sea"]), alone), ["피드 작성하기"]);
+        assert_eq!(
+            recommend(&names(&["sea"]), alone, &Phrases::default()),
+            ["피드 작성하기"]
+        );
         let unhappy = Companions {
             totals: Vec::new(),
             changes: vec![Change::came(&names(&["sea", "rain"]), -5)],
         };
-        assert_eq!(recommend(&names(&["sea"]), unhappy), ["피드 작성하기"]);
+        assert_eq!(
+            recommend(&names(&["sea"]), unhappy, &Phrases::default()),
+            ["피드 작성하기"]
+        );
     }
 
     #[test]
@@ -197,6 +208,7 @@ mod tests {
                 totals: Vec::new(),
                 changes: vec![Change::came(&many, 1)],
             },
+            &Phrases::default(),
         );
         assert_eq!(told.len(), 10);
     }
@@ -212,8 +224,8 @@ mod tests {
             let (folded, open) = changes.split_at(cut.min(changes.len()));
             let totals = fold(folded).into_iter().map(|(pair, total)| (pair, total.happiness)).collect();
             let best = names(&["a", "b", "c"]);
-            let late = recommend(&best, Companions { totals, changes: open.to_vec() });
-            let never = recommend(&best, Companions { totals: Vec::new(), changes: changes.clone() });
+            let late = recommend(&best, Companions { totals, changes: open.to_vec() }, &Phrases::default());
+            let never = recommend(&best, Companions { totals: Vec::new(), changes: changes.clone() }, &Phrases::default());
             prop_assert_eq!(late, never);
         }
 

@@ -1,5 +1,9 @@
 //! Categories as things to do, in Korean.
 
+use std::collections::BTreeMap;
+
+use super::Category;
+
 pub const NOTHING_KNOWN: &str = "피드 작성하기";
 
 /// The stem of what one does, which takes both endings used here, `-고` (and then) and `-기` (doing).
@@ -33,17 +37,47 @@ fn stem(category: &str) -> Option<&'static str> {
     })
 }
 
-fn with_ending(category: &str, ending: &str) -> String {
-    stem(category).map_or_else(
-        || format!("'{category}' 즐기{ending}"),
-        |stem| format!("{stem}{ending}"),
-    )
+/// Stems of further categories, or other ones of the app's categories.
+#[derive(Debug, Clone, Default)]
+pub struct Phrases(BTreeMap<Category, String>);
+
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidPhrases {
+    #[error("a JSON object of categories and the stems of their phrases is expected: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the stem of `{0}` has 1 to {most} characters, none of them a control character", most = MOST_STEM)]
+    Stem(String),
 }
 
-/// A sentence about doing one and then the other.
-#[must_use]
-pub fn both(one: &str, other: &str) -> String {
-    format!("{} {}", with_ending(one, "고"), with_ending(other, "기"))
+/// Characters of a stem.
+const MOST_STEM: usize = 50;
+
+impl Phrases {
+    /// Reads `{"gardening": "정원을 가꾸"}`.
+    pub fn parse(json: &str) -> Result<Self, InvalidPhrases> {
+        let stems: BTreeMap<Category, String> = serde_json::from_str(json)?;
+        let is_stem = |stem: &str| {
+            !stem.trim().is_empty() && stem.chars().count() <= MOST_STEM && !stem.chars().any(char::is_control)
+        };
+        match stems.iter().find(|(_, stem)| !is_stem(stem)) {
+            Some((category, _)) => Err(InvalidPhrases::Stem(category.as_str().to_owned())),
+            None => Ok(Self(stems)),
+        }
+    }
+
+    /// A sentence about doing one and then the other.
+    #[must_use]
+    pub fn both(&self, one: &str, other: &str) -> String {
+        format!("{} {}", self.with_ending(one, "고"), self.with_ending(other, "기"))
+    }
+
+    fn with_ending(&self, category: &str, ending: &str) -> String {
+        let given = self.0.iter().find(|(given, _)| given.as_str() == category);
+        match given.map(|(_, stem)| stem.as_str()).or_else(|| stem(category)) {
+            Some(stem) => format!("{stem}{ending}"),
+            None => format!("'{category}' 즐기{ending}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +86,27 @@ mod tests {
 
     #[test]
     fn the_apps_categories_and_any_other_make_a_sentence() {
-        assert_eq!(both("books", "coffee"), "책 읽고 커피 한잔 마시기");
-        assert_eq!(both("낮잠", "pet"), "'낮잠' 즐기고 반려동물과 놀기");
+        let phrases = Phrases::default();
+        assert_eq!(phrases.both("books", "coffee"), "책 읽고 커피 한잔 마시기");
+        assert_eq!(phrases.both("낮잠", "pet"), "'낮잠' 즐기고 반려동물과 놀기");
+    }
+
+    #[test]
+    fn a_file_has_more_phrases() {
+        let phrases = Phrases::parse(r#"{"낮잠": "낮잠 자", "coffee": "커피 내리"}"#).unwrap();
+        assert_eq!(phrases.both("낮잠", "coffee"), "낮잠 자고 커피 내리기");
+        assert_eq!(phrases.both("books", "pet"), "책 읽고 반려동물과 놀기");
+        let long = format!(r#"{{"a": "{}"}}"#, "가".repeat(51));
+        for invalid in [
+            "",
+            "[]",
+            r#"{"a": 1}"#,
+            r#"{"": "b"}"#,
+            r#"{"a": " "}"#,
+            r#"{"a": "b\n"}"#,
+            &long,
+        ] {
+            assert!(Phrases::parse(invalid).is_err(), "{invalid}");
+        }
     }
 }

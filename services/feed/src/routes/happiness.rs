@@ -39,7 +39,7 @@ pub async fn analysis_happiness(
     let MonthOf(month) = params.date;
     let best = best_categories(&app.store.of_posts(&caller.account, month.into()).await?);
     let companions = app.store.companions(&best).await?;
-    let recommend_category_list = recommend(&best, companions);
+    let recommend_category_list = recommend(&best, companions, &app.phrases);
     Ok(Json(Analysis {
         best_category_list: best,
         recommend_category_list,

@@ -13,6 +13,7 @@ use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 
 use super::{By, List, Opened, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
+use crate::domain::phrases::Phrases;
 use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
 use crate::domain::{
     Category, Content, Cursor, Day, Days, MonthOf, NewPost, PageFrom, PostDate, Sort, Visibility, Weather, Writer,
@@ -208,7 +209,7 @@ async fn categories_are_folded_once(bed: Bed) {
             .await
             .unwrap();
     }
-    let before = recommend(&best, store.companions(&best).await.unwrap());
+    let before = recommend(&best, store.companions(&best).await.unwrap(), &Phrases::default());
     assert_eq!(before.len(), 5, "{before:?}");
 
     let folded = join_all((0..4).map(|_| store.fold(4, at(0)))).await;
@@ -218,7 +219,7 @@ async fn categories_are_folded_once(bed: Bed) {
         let Companions { changes, .. } = store.companions(&best).await.unwrap();
         assert_eq!(changes.len(), 15 - all, "every change is open or folded in");
         assert_eq!(
-            recommend(&best, store.companions(&best).await.unwrap()),
+            recommend(&best, store.companions(&best).await.unwrap(), &Phrases::default()),
             before
         );
         match store.fold(4, at(0)).await.unwrap() {
@@ -238,7 +239,7 @@ async fn categories_are_folded_once(bed: Bed) {
         );
     }
     assert_eq!(
-        recommend(&best, store.companions(&best).await.unwrap()),
+        recommend(&best, store.companions(&best).await.unwrap(), &Phrases::default()),
         ["피드 작성하기"]
     );
     while store.fold(100, at(0)).await.unwrap() > 0 {}

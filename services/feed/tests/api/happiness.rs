@@ -6,7 +6,8 @@ use super::{Feed, code, problem};
 on_both_engines!(
     a_month_is_analysed,
     months_and_years_have_every_point,
-    a_year_is_reviewed_and_days_in_a_row_are_counted
+    a_year_is_reviewed_and_days_in_a_row_are_counted,
+    phrases_are_extended_by_a_file,
 );
 
 async fn a_month_is_analysed(bed: Bed) {
@@ -136,4 +137,17 @@ async fn a_year_is_reviewed_and_days_in_a_row_are_counted(bed: Bed) {
     assert_eq!(streak["current"]["days"], json!(1));
     let theirs = feed.get(&lee, "findStreak", &[("nickname", "kim")]).await;
     assert_eq!(code(&theirs), problem(403, "not-yourself"));
+}
+
+async fn phrases_are_extended_by_a_file(bed: Bed) {
+    let file = bed.folder().join("phrases.json");
+    std::fs::write(&file, r#"{"gardening": "정원을 가꾸"}"#).unwrap();
+    let file = file.to_str().expect("a path in UTF-8");
+    let feed = Feed::start_with(&bed, &[("recommendations.phrases", file)]).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    feed.save(&kim, "2023090100000000", "3", "gardening,sea").await;
+    let september = [("nickname", "kim"), ("date", "2023090000000000")];
+    let (_, told) = feed.post(&kim, "analysisHappiness", &september).await;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["recommendCategoryList"], json!(["정원을 가꾸고 바다 보러 가기"]));
 }
