@@ -36,12 +36,19 @@ told() {
 }
 
 # once FOLDER COMMAND…: fills a cache folder once. The folder counts as filled only after the command has succeeded, so an interrupted
-# download starts again.
-once() {
-    local folder=$1
+# download starts again. A second script waits for the first one, where flock exists.
+once() (
+    folder=$1
     shift
     [ -e "$folder/.filled" ] && return 0
+    mkdir -p "$(dirname "$folder")"
+    if has flock; then
+        exec 8>"$folder.lock"
+        flock 8
+        [ -e "$folder/.filled" ] && return 0
+    fi
     rm -rf "$folder"
     mkdir -p "$folder"
-    "$@" && touch "$folder/.filled"
-}
+    # Not inherited: a process that the command leaves behind would hold the lock.
+    "$@" 8>&- && touch "$folder/.filled"
+)
