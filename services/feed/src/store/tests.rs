@@ -649,6 +649,10 @@ async fn own_and_held_lists_are_read_off_an_index(bed: Bed) {
             (List::HeldPosts, "r", "post_review_waiting_since"),
             (List::HeldComments, "r", "comment_review_waiting_since"),
         ] {
+            // One day is one row: MariaDB plans no read for what comes after it.
+            if matches!((&list, from), (List::Drafts(_, Some(_)), PageFrom::After(_))) {
+                continue;
+            }
             let plan = store.list_plan(list, from).await;
             let told = format!("{list:?} {from:?}: {plan:#?}");
             let begins = [format!("{table} "), format!("SEARCH {table} ")];
