@@ -4,6 +4,7 @@ mod frame;
 mod rooms;
 mod typed;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -449,30 +450,35 @@ impl DmProtocol {
         }))
     }
 
-    /// Returns the numbered frames after a number, with the present nicknames.
+    /// Returns the numbered frames after a number, with the present nicknames. Frames of a room have its messages as they are now: those that
+    /// the account no longer sees there, because it has left, are left out.
     async fn frames_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
         let found = self.store.frames_after(account, after, stream::PAGE).await?;
         let mut people = Vec::new();
-        let mut is_in_rooms = false;
+        let mut rooms = HashMap::new();
         for framed in &found.content {
             match &framed.content {
                 FrameContent::Message(stored) | FrameContent::Change(stored, _) => {
                     people.extend(stored.message.people().cloned());
                 }
                 FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) => {
-                    is_in_rooms = true;
+                    if !rooms.contains_key(&message.room) {
+                        rooms.insert(message.room.clone(), self.store.room(&message.room).await?);
+                    }
                     people.push(message.sender.account.clone());
                 }
             }
         }
-        let blocked = if is_in_rooms {
-            self.directory.blocked_with(account).await?
-        } else {
+        let blocked = if rooms.is_empty() {
             Vec::new()
+        } else {
+            self.directory.blocked_with(account).await?
         };
         let is_visible = |framed: &&Framed| match &framed.content {
             FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) => {
-                !blocked.contains(&message.sender.account)
+                let room = rooms.get(&message.room).and_then(Option::as_ref);
+                room.is_some_and(|room| room.viewers(message.number).any(|viewer| viewer == account))
+                    && !blocked.contains(&message.sender.account)
             }
             FrameContent::Message(_) | FrameContent::Change(..) => true,
         };

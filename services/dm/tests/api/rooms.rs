@@ -15,6 +15,7 @@ on_both_engines!(
     a_member_sees_what_was_sent_since_joining,
     people_in_a_block_do_not_see_each_others_messages,
     a_message_of_a_room_is_edited_and_retracted_for_every_member,
+    a_member_who_has_left_reads_no_later_edit_by_resuming,
     a_room_has_an_owner_and_a_bound,
     a_resignation_takes_a_person_out_of_rooms,
 );
@@ -322,12 +323,39 @@ async fn a_message_of_a_room_is_edited_and_retracted_for_every_member(bed: Bed) 
     }
     assert_eq!(topics, ["message", "message", "edit", "retract"]);
 
-    // Who has left takes back, and changes nothing else.
+    // A sender who has left retracts a message, and changes nothing else.
     assert_eq!(here.post(&kim, "leaveRoom", &[joined[0]]).await.0, StatusCode::OK);
     let other = [("id", ids[1].as_str()), ("text", "changed")];
     assert_eq!(change(&here, &kim, "editMessage", &other).await, StatusCode::NOT_FOUND);
     assert_eq!(change(&here, &kim, "cancelMessage", &other[..1]).await, StatusCode::OK);
     assert_eq!(frame(&mut to, "retract").await["data"]["messageId"], ids[1]);
+}
+
+/// Frames that were stored before it left have the text of the message as it is now.
+async fn a_member_who_has_left_reads_no_later_edit_by_resuming(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let [kim, lee, _] = three(&bed).await;
+    let room = create(&dm, &kim, "lee").await["roomId"].clone();
+    let mut from = open(&dm, &kim, "").await;
+    from.send(to_room("first", &room, "first")).await;
+    let id = message_id(&accepted(&mut from).await);
+    assert_eq!(
+        frame(&mut open(&dm, &lee, "&since=0").await, "message").await["data"]["text"],
+        "first"
+    );
+    let of_room = [("roomId", room.as_str().unwrap()), ("member", "lee")];
+    assert_eq!(dm.post(&lee, "leaveRoom", &of_room[..1]).await.0, StatusCode::OK);
+    let edited = [("id", id.as_str()), ("text", "secret")];
+    assert_eq!(change(&dm, &kim, "editMessage", &edited).await, StatusCode::OK);
+    from.send(typed("direct", "lee", "to lee alone")).await;
+    accepted(&mut from).await;
+    for _ in 0..2 {
+        let mut resumed = open(&dm, &lee, "&since=0").await;
+        assert_eq!(frame(&mut resumed, "message").await["data"]["text"], "to lee alone");
+        // A new membership does not begin with what was sent before it.
+        let again = change(&dm, &kim, "inviteRoom", &of_room).await;
+        assert!(again.is_success(), "{again}");
+    }
 }
 
 async fn a_room_has_an_owner_and_a_bound(bed: Bed) {
