@@ -107,17 +107,18 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Withdraws the notices that happened up to that moment, with these of their pushes.
+    /// Withdraws the notices that happened up to that moment, with these of their pushes. The pushes go first: after a crash between the two
+    /// the repeated event finds the notices, and so the pushes, again.
     async fn withdraw_all(&self, notices: &[String], at: Timestamp, pushes: WithdrawnPushes) -> Result<(), StoreError> {
         let up_to = doc! { "_id": { "$in": notices }, "occurred_at": { "$lte": at.as_millisecond() } };
-        self.collection(NOTICES)
-            .update_many(up_to.clone(), doc! { "$set": { "withdrawn": true } })
-            .await?;
-        let mut deleted = up_to;
+        let mut deleted = up_to.clone();
         if pushes == WithdrawnPushes::Waiting {
             deleted.insert("due_at", doc! { "$exists": true });
         }
         self.collection(PUSHES).delete_many(deleted).await?;
+        self.collection(NOTICES)
+            .update_many(up_to, doc! { "$set": { "withdrawn": true } })
+            .await?;
         Ok(())
     }
 
