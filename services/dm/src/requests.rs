@@ -298,6 +298,7 @@ impl Requests {
             log_failure(self.complete(request).await);
         }
         if self.are_enabled() {
+            self.idle_rounds.store(0, Ordering::Relaxed);
             return Ok(());
         }
         let pending = self.store.pending_requests(AT_ONCE).await?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sosohappy_bus::BusError;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_common::Account;
 use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied};
@@ -21,7 +22,8 @@ pub struct Moderated {
 }
 
 impl Moderated {
-    /// Tells auth that an order is carried out. The record of the order is consumed after that: the answer may come twice, but comes.
+    /// Publishes `moderationApplied` for auth. The record of the order is consumed after that: the answer may come twice, but comes. A bus
+    /// that refuses it (without the topic or the right to write it) does not stop later orders: the audit keeps the state `ordered`.
     async fn acknowledge(&self, author: &Account, order: EventId) -> Result<(), HandleError> {
         let Unnumbered { bus, context, .. } = &self.unnumbered;
         let applied = ModerationApplied {
@@ -30,7 +32,11 @@ impl Moderated {
             order,
         };
         let published = bus.publish(&[Envelope::new(applied, context).to_outgoing()]).await;
-        published.map_err(|error| HandleError::Unavailable(error.into()))
+        match published {
+            Err(error @ BusError::Refused(_)) => tracing::error!(%error, "moderationApplied not published"),
+            published => published.map_err(|error| HandleError::Unavailable(error.into()))?,
+        }
+        Ok(())
     }
 
     /// Publishes a `hide` or `restore` frame for the open sockets of sender and receiver. A client that connects later reads the present state

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sosohappy_bus::Bus;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_bus::relay::RelayHandle;
+use sosohappy_bus::{Bus, BusError};
 use sosohappy_common::Context;
 use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied};
 use sosohappy_events::{Envelope, EventId};
@@ -80,7 +80,8 @@ impl Consumer<ContentModerated> for Moderated {
 }
 
 impl Moderated {
-    /// Tells auth that an order is carried out. The record of the order is consumed after that: the answer may come twice, but comes.
+    /// Publishes `moderationApplied` for auth. The record of the order is consumed after that: the answer may come twice, but comes. A bus
+    /// that refuses it (without the topic or the right to write it) does not stop later orders: the audit keeps the state `ordered`.
     async fn acknowledge(&self, author: &sosohappy_common::Account, order: EventId) -> Result<(), HandleError> {
         let applied = ModerationApplied {
             author: author.clone(),
@@ -89,7 +90,11 @@ impl Moderated {
         };
         let record = Envelope::new(applied, &self.context).to_outgoing();
         let published = self.bus.publish(&[record]).await;
-        published.map_err(|error| HandleError::Unavailable(error.into()))
+        match published {
+            Err(error @ BusError::Refused(_)) => tracing::error!(%error, "moderationApplied not published"),
+            published => published.map_err(|error| HandleError::Unavailable(error.into()))?,
+        }
+        Ok(())
     }
 
     /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again.
