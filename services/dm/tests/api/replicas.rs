@@ -58,6 +58,7 @@ async fn a_drain_tells_clients_to_reconnect_and_loses_nothing(bed: Bed) {
     let (leaves, stays) = (Dm::start(&bed).await, Dm::start(&bed).await);
     let (kim, lee) = two(&bed).await;
     let (mut from, mut to) = (leaves.connect(&kim).await, stays.connect(&lee).await);
+    // So few that a slow machine handles them within the five seconds of a gentle closing.
     for number in 0..4 {
         from.send(message("kim", "lee", DATE + number, "on the way").to_string())
             .await;

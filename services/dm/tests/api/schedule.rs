@@ -276,7 +276,7 @@ async fn a_replica_whose_clock_is_behind_sends_in_time(bed: Bed) {
     let (kim, lee) = two(&bed).await;
     let dm = start_at(&bed, SystemClock.now() - SignedDuration::from_secs(30)).await;
     let mut to = open(&dm, &lee, "").await;
-    schedule(&dm, &kim, "lee", "soon", &after(3)).await;
+    schedule(&dm, &kim, "lee", "soon", &after(6)).await;
     assert_eq!(frame(&mut to, "message").await["data"]["text"], "soon");
     eventually("nothing is left", async || {
         scheduled(&dm, &kim).await.is_empty().then_some(())
