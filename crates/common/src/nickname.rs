@@ -188,7 +188,7 @@ pub struct NicknameLooks {
 impl NicknameLooks {
     #[must_use]
     pub fn of(text: &str) -> Self {
-        // The name of a fresh account is shown to nobody, and cannot be chosen.
+        // The placeholder of a new account is not shown, and cannot be chosen.
         if is_placeholder(text) {
             return Self::default();
         }

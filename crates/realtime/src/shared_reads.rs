@@ -24,7 +24,7 @@ const MOST_KEYS: usize = 500;
 
 type Found<K, V, E> = Result<Arc<HashMap<K, V>>, Arc<E>>;
 
-/// Whoever waits for a statement has a clone.
+/// The result of a statement; each lookup that waits for it has a clone.
 type Waiting<K, V, E> = Shared<BoxFuture<'static, Found<K, V, E>>>;
 
 /// Clones share the lookups.
@@ -105,7 +105,7 @@ where
                 return (next.found.clone(), true);
             }
         }
-        // A full one belongs to those who wait for it.
+        // A full statement takes no more keys.
         let keys = Arc::new(Mutex::new(HashSet::from([key.clone()])));
         let (inner, own) = (self.0.clone(), keys.clone());
         let found = async move {

@@ -408,7 +408,7 @@ pub trait Transaction:
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Replaces the looks of an account's nickname, whoever else has them.
+    /// Replaces the looks of an account's nickname, also where another account has the same.
     async fn set_looks(&mut self, account: &Account, nickname: &Nickname) -> Result<(), StoreError>;
 
     /// Makes the looks of at most `limit` accounts whose nicknames an older release has written; returns how many there were.

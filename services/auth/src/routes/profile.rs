@@ -72,7 +72,7 @@ pub async fn check_duplicate_nickname(
     }))
 }
 
-/// Whether a nickname that nobody bears is reserved for another account, or looks like another account's.
+/// Whether a nickname without an account is reserved for another account, or looks like another account's.
 async fn is_kept_from(app: &App, account: &Account, nickname: &Nickname) -> Result<bool, Error> {
     let (hash, now) = (app.hasher.hash(account), app.now());
     if app.store.is_nickname_reserved(nickname, &hash, now).await? {

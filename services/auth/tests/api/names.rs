@@ -304,7 +304,7 @@ async fn names_that_look_alike_are_not_taken(bed: Bed) {
         }
         assert_eq!(auth.sign_in(LEE).await.nickname, "", "nothing was written");
     }
-    // Names that differ to the eye are different names, and a look finds nobody.
+    // Names that look different are different names, and lookups do not use looks.
     auth.set_introduction(&kim, "admin").await;
     ground.clock.advance(Duration::from_secs(2));
     assert!(!auth.is_taken(&lee, "admln").await);
