@@ -35,13 +35,8 @@ const LEASE: Duration = Duration::from_secs(5);
 /// Records of one batch.
 const BATCH: usize = 256;
 
-/// How long a relay waits before it looks again when neither a wake nor a hint comes: while there is traffic, rows of replicas that gave no
-/// hint are found sooner.
+/// How long a relay waits before it looks again when neither a wake nor a hint comes.
 const LOOK: Duration = Duration::from_millis(200);
-const LOOK_BUSY: Duration = Duration::from_millis(20);
-
-/// How long after the last record there is traffic.
-const BUSY: Duration = Duration::from_secs(2);
 
 /// How often a relay without the lease tries to get it.
 const TRY: Duration = Duration::from_secs(1);
@@ -136,8 +131,11 @@ impl Lease {
 
 /// The result of one look at the outbox.
 enum Step {
-    /// Rows were published or quarantined; others may wait behind them.
-    Published,
+    /// Rows were published or quarantined.
+    Published {
+        /// The read was as large as it may be: others may wait behind them.
+        more: bool,
+    },
     /// No row is pending.
     Empty,
     /// The database or the bus failed; the rows that were not published stay.
@@ -309,15 +307,15 @@ impl Relay {
     ///
     /// | step | relay drains | next |
     /// | --- | --- | --- |
-    /// | published | either | the next step at once |
-    /// | empty | no | a rest, until a wake, a hint or the next look |
+    /// | published, more may wait | either | the next step at once |
+    /// | published, or empty | no | a rest, until a wake, a hint or the next look |
+    /// | published | yes | the next step at once |
     /// | empty | since before the look | drained |
     /// | failed | no | a rest that grows with each failure |
     /// | failed | yes | drained: the rows stay for another replica |
     /// | lease lost | either | lease lost |
     async fn lead(&self, mut lease: Lease) -> End {
         let mut delays = backoff();
-        let mut last_record: Option<Instant> = None;
         // Rows refused together with their dead letters (a topic of another release): they stay in the outbox and block no
         // other row.
         let mut stuck = HashSet::new();
@@ -329,17 +327,20 @@ impl Relay {
             // Read before the query: rows committed before the drain are then part of its result.
             let drains = self.draining.is_cancelled();
             match self.step(&mut lease, &mut stuck).await {
-                Step::Published => {
+                Step::Published { more } => {
                     self.metrics.reads.with_label_values(&[cause.name()]).inc();
-                    cause = Cause::Backlog;
-                    last_record = Some(Instant::now());
                     delays = backoff();
+                    cause = if more || drains {
+                        Cause::Backlog
+                    } else {
+                        // What was committed since the read has left a wake or a hint.
+                        self.rest(LOOK).await
+                    };
                 }
                 Step::Empty if drains => return End::Drained,
                 Step::Empty => {
                     delays = backoff();
-                    let busy = last_record.is_some_and(|last| last.elapsed() < BUSY);
-                    cause = self.rest(if busy { LOOK_BUSY } else { LOOK }).await;
+                    cause = self.rest(LOOK).await;
                 }
                 Step::Failed(error) => {
                     tracing::warn!(error, "outbox publish failed; retrying");
@@ -370,10 +371,13 @@ impl Relay {
         let step = match (batch.pending.is_empty(), batch.quarantined.is_empty()) {
             (true, true) => Step::Empty,
             // The quarantined rows filled the batch; other rows may follow them.
-            (true, false) => return Step::Published,
-            (false, _) => self.relay(&batch.pending, lease, stuck).await,
+            (true, false) => return Step::Published { more: true },
+            (false, _) => match self.relay(&batch.pending, lease, stuck).await {
+                Ok(()) => Step::Published { more: !is_all },
+                Err(step) => step,
+            },
         };
-        if is_all && matches!(step, Step::Published | Step::Empty) {
+        if is_all && matches!(step, Step::Published { .. } | Step::Empty) {
             self.report(Some(looked_at));
         }
         step
@@ -392,17 +396,17 @@ impl Relay {
     }
 
     /// Publishes one batch and deletes its rows. The lease may have been lost before the call: the query of pending rows may have
-    /// outlasted it, and another relay may have published the same rows, and later ones, since.
-    async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Step {
+    /// outlasted it, and another relay may have published the same rows, and later ones, since. Returns the step if not all are published.
+    async fn relay(&self, pending: &[Pending], lease: &mut Lease, stuck: &mut HashSet<String>) -> Result<(), Step> {
         let Some(outcome) = self.while_leading(lease, self.publish(pending)).await else {
-            return Step::LeaseLost;
+            return Err(Step::LeaseLost);
         };
         let (sent, error) = match outcome {
             Ok(()) => (pending.len(), None),
             // One of the records is refused, and the batch does not say which.
             Err(BusError::Refused(_)) => match self.one_by_one(pending, lease, stuck).await {
                 Some(handled) => handled,
-                None => return Step::LeaseLost,
+                None => return Err(Step::LeaseLost),
             },
             Err(error) => (0, Some(error)),
         };
@@ -412,11 +416,11 @@ impl Relay {
             .collect();
         // Deleted also after an error: events that were published before it must not be published again.
         if !self.forget(&sent, lease).await {
-            return Step::LeaseLost;
+            return Err(Step::LeaseLost);
         }
         match error {
-            None => Step::Published,
-            Some(error) => Step::Failed(error.to_string()),
+            None => Ok(()),
+            Some(error) => Err(Step::Failed(error.to_string())),
         }
     }
 

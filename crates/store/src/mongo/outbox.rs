@@ -103,6 +103,36 @@ impl MongoOutbox {
         Ok(found.try_collect().await?)
     }
 
+    /// Reads the oldest events of a collection, with the `_id`s of their documents, and quarantines unreadable ones between them.
+    async fn read(
+        &self,
+        collection: &str,
+        limit: usize,
+    ) -> Result<(Vec<(String, Pending)>, Vec<Quarantined>), StoreError> {
+        let now = self.database.now();
+        let mut quarantined = Vec::new();
+        // Repeats until all are readable: otherwise later events of another collection would overtake those of this one.
+        loop {
+            let (mut readable, before) = (Vec::new(), quarantined.len());
+            for document in self.documents(collection, limit).await? {
+                match pending(collection, &document, now) {
+                    Ok(pending) => readable.push(pending),
+                    Err(reason) => {
+                        let reason = format!("{reason:#}");
+                        self.quarantine(collection, &document, &reason).await?;
+                        quarantined.push(Quarantined {
+                            row: collection.to_owned(),
+                            reason,
+                        });
+                    }
+                }
+            }
+            if quarantined.len() == before {
+                return Ok((readable, quarantined));
+            }
+        }
+    }
+
     /// Moves the outbox field of a document to [`QUARANTINE`], unchanged.
     async fn quarantine(&self, collection: &str, document: &Document, reason: &str) -> Result<(), StoreError> {
         let id = document.get("_id").cloned().unwrap_or(Bson::Null);
@@ -138,30 +168,12 @@ impl Outbox for MongoOutbox {
 
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
         self.indexed.get_or_try_init(|| self.make_indexes()).await?;
-        let now = self.database.now();
+        // Side by side, because each record waits for it.
+        let reads = self.collections.iter().map(|collection| self.read(collection, limit));
         let (mut all, mut quarantined) = (Vec::new(), Vec::new());
-        for collection in &self.collections {
-            // Repeats until all are readable: otherwise later events of another collection would overtake those of this one.
-            loop {
-                let (mut readable, before) = (Vec::new(), quarantined.len());
-                for document in self.documents(collection, limit).await? {
-                    match pending(collection, &document, now) {
-                        Ok(pending) => readable.push(pending),
-                        Err(reason) => {
-                            let reason = format!("{reason:#}");
-                            self.quarantine(collection, &document, &reason).await?;
-                            quarantined.push(Quarantined {
-                                row: collection.clone(),
-                                reason,
-                            });
-                        }
-                    }
-                }
-                if quarantined.len() == before {
-                    all.extend(readable);
-                    break;
-                }
-            }
+        for read in futures::future::try_join_all(reads).await? {
+            all.extend(read.0);
+            quarantined.extend(read.1);
         }
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
         all.truncate(limit);
