@@ -293,6 +293,9 @@ impl Relay {
 
     /// Returns the leading replica, if it receives hints. Its lease may have expired: hints to it are then lost.
     async fn leader(&self) -> Option<Leader> {
+        if !self.hints.are_on() {
+            return None;
+        }
         match self.outbox.leader().await {
             Ok(holder) => self.hints.leader(&holder?),
             Err(error) => {
@@ -311,7 +314,7 @@ impl Relay {
     /// | published, or empty | no | a rest, until a wake, a hint or the next look |
     /// | published | yes | the next step at once |
     /// | empty | since before the look | drained |
-    /// | failed | no | a rest that grows with each failure |
+    /// | failed | no | a pause that grows with each failure; no hint ends it |
     /// | failed | yes | drained: the rows stay for another replica |
     /// | lease lost | either | lease lost |
     async fn lead(&self, mut lease: Lease) -> End {
@@ -347,7 +350,7 @@ impl Relay {
                     if self.draining.is_cancelled() {
                         return End::Drained;
                     }
-                    cause = self.rest(delays.next().unwrap_or(TRY)).await;
+                    cause = self.pause(delays.next().unwrap_or(TRY)).await;
                 }
                 Step::LeaseLost => return End::LeaseLost,
             }
@@ -388,10 +391,19 @@ impl Relay {
         tokio::select! {
             // Hints last: a flood of datagrams delays nothing else.
             biased;
+            cause = self.pause(longest) => cause,
+            () = self.hints.received(&self.holder, &self.metrics) => Cause::Hint,
+        }
+    }
+
+    /// Waits after a failure, at most for `longest`. Hints stay unread: commits of other replicas are no sign that the bus is available
+    /// again.
+    async fn pause(&self, longest: Duration) -> Cause {
+        tokio::select! {
+            biased;
             () = self.wake.woken() => Cause::Commit,
             () = self.draining.cancelled(), if !self.draining.is_cancelled() => Cause::Poll,
             () = tokio::time::sleep(longest) => Cause::Poll,
-            () = self.hints.received(&self.holder, &self.metrics) => Cause::Hint,
         }
     }
 

@@ -40,6 +40,8 @@ struct Rows {
     /// Answers an error this many times.
     forget_fails: u32,
     pending_fails: u32,
+    /// How often the leader was looked up.
+    leader_reads: u32,
 }
 
 /// An outbox as a database would be: shared by all relays, and outliving them.
@@ -91,7 +93,9 @@ impl Outbox for MemoryOutbox {
 
     async fn leader(&self) -> Result<Option<String>, StoreError> {
         sleep(Duration::from_millis(1)).await;
-        Ok(self.0.lock().lease.as_ref().map(|(holder, _)| holder.clone()))
+        let mut rows = self.0.lock();
+        rows.leader_reads += 1;
+        Ok(rows.lease.as_ref().map(|(holder, _)| holder.clone()))
     }
 
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
@@ -547,6 +551,44 @@ async fn events_are_published_where_the_leader_receives_no_hints() {
     assert_counted(&follower, "outbox_hints_total", SENT, 0);
     assert!(counted(&leader, "outbox_reads_total", &[r#"cause="poll""#]) >= 1.0);
     assert_counted(&leader, "outbox_reads_total", BY_HINT, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_without_hints_does_not_look_the_leader_up() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (_leader, _leader_handle) = relay(&bus, &outbox);
+    sleep(Duration::from_secs(1)).await;
+    let (_follower, handle) = relay(&bus, &outbox);
+    for number in 0..10 {
+        outbox.write(event(number));
+        handle.wake();
+        sleep(Duration::from_secs(1)).await;
+    }
+    emptied(&outbox).await;
+    assert_eq!(bus.values(), numbers(0..10));
+    assert_eq!(outbox.0.lock().leader_reads, 0);
+}
+
+#[tokio::test]
+async fn hints_do_not_shorten_the_pause_after_a_failed_publish() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (leader, _leader_handle) = hinting_relay(&bus, &outbox).await;
+    reaches(&leader, "outbox_relay_leading", &[], 1.0).await;
+    bus.0.lock().unavailable = u32::MAX;
+    outbox.write(event(0));
+    let (follower, handle) = hinting_relay(&bus, &outbox).await;
+    let hinted = async {
+        while counted(&follower, "outbox_hints_total", SENT) < 800.0 {
+            handle.wake();
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(hinted).await;
+    // At most one try in two seconds once the pause has grown, also on a machine that takes two minutes.
+    let tries = u32::MAX - std::mem::take(&mut bus.0.lock().unavailable);
+    assert!((1..80).contains(&tries), "{tries} tries");
+    soon(emptied(&outbox)).await;
+    assert_eq!(bus.values(), numbers(0..1));
 }
 
 #[tokio::test]

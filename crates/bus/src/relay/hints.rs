@@ -11,11 +11,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 use sosohappy_common::settings::{Credentials, Server};
 use subtle::ConstantTimeEq as _;
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 
 use crate::metrics::Relaying;
 
@@ -46,6 +48,8 @@ struct Endpoint {
     address: SocketAddr,
     is_ipv6: bool,
     key: SecretString,
+    /// The end of the pause after a receive that failed. Kept here, because a call that pauses may be cancelled.
+    paused_until: Mutex<Option<Instant>>,
 }
 
 /// A leading replica that receives hints.
@@ -84,6 +88,7 @@ impl Hints {
             address: SocketAddr::new(reachable(address.ip()).await, port),
             is_ipv6: address.is_ipv6(),
             key,
+            paused_until: Mutex::default(),
         })))
     }
 
@@ -91,6 +96,11 @@ impl Hints {
     #[must_use]
     pub const fn off() -> Self {
         Self(None)
+    }
+
+    /// Returns whether this replica sends and receives hints.
+    pub(super) const fn are_on(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Returns the name under which the replica holds the relay's lease: the instance, and the address for hints.
@@ -138,12 +148,17 @@ impl Hints {
             is_valid
         };
         loop {
+            let paused_until = *endpoint.paused_until.lock();
+            if let Some(until) = paused_until {
+                tokio::time::sleep_until(until).await;
+                *endpoint.paused_until.lock() = None;
+            }
             match endpoint.socket.recv_from(&mut datagram).await {
                 Ok((bytes, _)) if count(&datagram[..bytes]) => break,
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "receiving outbox hints failed; retrying");
-                    tokio::time::sleep(PAUSE).await;
+                    *endpoint.paused_until.lock() = Some(Instant::now() + PAUSE);
                 }
             }
         }
@@ -234,6 +249,34 @@ mod tests {
         }
         assert_eq!(Hints::off().holder("x"), "x");
         assert!(Hints::off().leader(&holder).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_pause_after_a_failed_receive_outlives_a_cancelled_call() {
+        let (one, two) = (hints("127.0.0.1:0").await, hints("127.0.0.1:0").await);
+        let (receiver, sender) = (one.0.as_ref().expect("a port"), two.0.as_ref().expect("a port"));
+        let metrics = Relaying::of(&sosohappy_common::Context::system("test-service", 0));
+        let holder = one.holder("feed-service:8891:0123");
+        // A datagram to a closed port makes the next receive of its sender fail.
+        let closed = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = closed.local_addr().expect("bound");
+        drop(closed);
+        receiver.socket.connect(address).await.expect("connected");
+        receiver.socket.send(&[0]).await.expect("sent");
+        let until = loop {
+            let call = one.received(&holder, &metrics);
+            assert!(tokio::time::timeout(Duration::from_millis(10), call).await.is_err());
+            let paused_until = *receiver.paused_until.lock();
+            if let Some(until) = paused_until {
+                break until;
+            }
+        };
+        receiver.socket.connect(sender.address).await.expect("connected");
+        let leader = two.leader(&holder).expect("an address");
+        two.send(&leader).await.expect("sent");
+        one.received(&holder, &metrics).await;
+        assert!(Instant::now() >= until, "received before the end of the pause");
+        assert!(receiver.paused_until.lock().is_none());
     }
 
     #[tokio::test]
