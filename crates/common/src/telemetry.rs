@@ -1,6 +1,7 @@
 //! Structured logs, levels that change live, recent spans in memory, and spans to OTLP when configured.
 
 mod counts;
+mod levels;
 mod otlp;
 mod recent;
 
@@ -9,17 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use parking_lot::Mutex;
 use tracing::Subscriber;
-use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, Registry, fmt, reload};
+use tracing_subscriber::{Layer as _, fmt};
 
 pub(crate) use counts::logged_by_level;
+pub use levels::Levels;
 pub use recent::{RecentSpan, RecentSpans};
 
-use crate::settings::{Log, LogFormat, Tracing, valid};
+use crate::settings::{Log, LogFormat, Tracing};
 
 /// The handle to the levels of the one subscriber of the process.
 static LEVELS: OnceLock<Levels> = OnceLock::new();
@@ -32,13 +32,6 @@ static EXPORTS: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 pub struct Telemetry {
     exporter: Option<SdkTracerProvider>,
-}
-
-/// The log levels by target; they change while the process runs.
-#[derive(Debug)]
-pub struct Levels {
-    handle: reload::Handle<EnvFilter, Registry>,
-    current: Mutex<String>,
 }
 
 /// A subscriber that is not installed yet.
@@ -96,30 +89,28 @@ fn build<W>(
 where
     W: for<'writer> fmt::MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let (filter, handle) = reload::Layer::new(valid::parse_log_directives(&log.level)?);
+    let levels = Levels::new(&log.level)?;
     let exporter = otlp::exporter(service, tracing)?;
     let recent = (tracing.recent_bytes > 0).then(|| RecentSpans::new(tracing.recent_bytes));
     EXPORTS.fetch_or(exporter.is_some(), Ordering::Relaxed);
     let lines = match log.format {
-        LogFormat::Json => fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_writer(writer)
-            .boxed(),
+        LogFormat::Json => {
+            let lines = fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false)
+                .with_writer(writer);
+            recent::JsonLines(lines).boxed()
+        }
         LogFormat::Pretty => fmt::layer().with_ansi(colours).with_writer(writer).boxed(),
     };
     let subscriber = tracing_subscriber::registry()
-        .with(filter)
+        .with(levels.filter())
         .with(counts::CountLevels)
+        .with(recent::KeepSpans(recent.clone()))
         .with(lines)
-        .with(recent.clone().map(recent::KeepRecent))
         .with(exporter.as_ref().map(otlp::layer));
-    let levels = Levels {
-        handle,
-        current: Mutex::new(log.level.clone()),
-    };
     Ok(Built {
         subscriber,
         levels,
@@ -151,22 +142,6 @@ pub(crate) fn apply_level(directives: &str) {
         && let Err(error) = levels.set(directives)
     {
         tracing::error!(%error, "failed to change log level");
-    }
-}
-
-impl Levels {
-    /// Replaces all directives; keeps the old ones where one does not parse.
-    pub fn set(&self, directives: &str) -> anyhow::Result<()> {
-        let mut current = self.current.lock();
-        self.handle.reload(valid::parse_log_directives(directives)?)?;
-        directives.clone_into(&mut current);
-        Ok(())
-    }
-
-    /// Returns the present directives, as in `RUST_LOG`.
-    #[must_use]
-    pub fn directives(&self) -> String {
-        self.current.lock().clone()
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{Deserialize, Deserializer, Error};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::Service;
 use crate::lenient::comma_list;
@@ -153,13 +153,28 @@ pub struct InvalidDirectives;
 
 /// Parses `level` and `target=level`, joined by commas. Stricter than the filter itself, which reads a misspelt level as a target, and then
 /// hides all others.
-pub fn parse_log_directives(text: &str) -> Result<EnvFilter, InvalidDirectives> {
-    let is_level = |directive: &str| {
-        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
-        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
-    };
-    if !text.split(',').all(is_level) {
-        return Err(InvalidDirectives);
+pub fn parse_log_directives(text: &str) -> Result<Targets, InvalidDirectives> {
+    let mut targets = Targets::new();
+    for directive in text.split(',') {
+        let (target, level) = match directive.rsplit_once('=') {
+            Some((target, level)) => (Some(target.trim()), level.trim()),
+            None => (None, directive.trim()),
+        };
+        // An empty level would be `error`.
+        if level.is_empty() || !target.is_none_or(is_target) {
+            return Err(InvalidDirectives);
+        }
+        let level: LevelFilter = level.parse().map_err(|_| InvalidDirectives)?;
+        targets = match target {
+            Some(target) => targets.with_target(target, level),
+            None => targets.with_default(level),
+        };
     }
-    EnvFilter::builder().parse(text).map_err(|_| InvalidDirectives)
+    Ok(targets)
+}
+
+/// Returns whether it can be a target: the path of a module. Spans and fields (`[span{field}]`) are not.
+fn is_target(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-' | b'.');
+    !text.is_empty() && text.bytes().all(is_part)
 }

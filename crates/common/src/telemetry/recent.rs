@@ -1,9 +1,12 @@
-//! The spans of the last minutes, kept in memory: a trace can be read without a collector.
+//! Open spans with their fields, and the spans of the last minutes, kept in memory: a trace can be read without a collector.
+//!
+//! The fields of an open span are kept as they are recorded. They are formatted when a log line inside the span is written or when the
+//! span is kept, not at its creation: most spans have no line.
 //!
 //! A span is kept when it ends, if it has a trace id: its own field `trace_id`, or that of the span around it. The oldest ones make room
 //! for new ones.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +14,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::FormattedFields;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::{Context, Layer};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::clock::{Clock, SystemClock};
 use crate::lifecycle::TASK_SPAN;
@@ -32,10 +38,10 @@ const MOST_SPANS: usize = 1000;
 #[serde(rename_all = "camelCase")]
 pub struct RecentSpan {
     pub name: &'static str,
-    pub service: Arc<str>,
-    pub trace_id: Arc<str>,
+    pub service: String,
+    pub trace_id: String,
     /// The id of the request, or of the event's cause.
-    pub request_id: Option<Arc<str>>,
+    pub request_id: Option<String>,
     pub began_at: Timestamp,
     /// Microseconds.
     pub took: u64,
@@ -83,7 +89,7 @@ impl RecentSpans {
         let kept = self.kept.lock();
         // The ids of a request are in each of its spans: one pass finds both.
         let is_of = |span: &&RecentSpan| {
-            *span.service == *service && (*span.trace_id == *id || span.request_id.as_deref() == Some(id))
+            span.service == service && (span.trace_id == id || span.request_id.as_deref() == Some(id))
         };
         let mut found: Vec<_> = kept.spans.iter().filter(is_of).take(MOST_SPANS).cloned().collect();
         drop(kept);
@@ -104,7 +110,7 @@ impl RecentSpans {
 }
 
 impl RecentSpan {
-    /// Returns about how many bytes it takes. Ids that it shares with other spans count for each.
+    /// Returns about how many bytes it takes.
     fn size(&self) -> usize {
         let of = |fields: &[(&str, String)]| -> usize {
             fields
@@ -123,37 +129,88 @@ impl RecentSpan {
     }
 }
 
-/// Keeps the spans of the subscriber.
-pub(super) struct KeepRecent(pub Arc<RecentSpans>);
+/// Keeps the fields of open spans, and the recent spans where they are wanted. Before the layer of the log lines, which reads the fields.
+pub(super) struct KeepSpans(pub Option<Arc<RecentSpans>>);
+
+/// Writes log lines in JSON, by a formatter that finds the fields of the current span already formatted.
+pub(super) struct JsonLines<L>(pub L);
 
 /// A span that has not ended.
 #[derive(Debug)]
 struct Open {
     began_at: Timestamp,
     began: Instant,
-    values: Values,
+    fields: Fields,
     lines: Vec<Line>,
 }
 
-/// The fields of a span; those that identify it apart.
-#[derive(Debug, Clone, Default)]
-struct Values {
-    service: Option<Arc<str>>,
-    trace_id: Option<Arc<str>>,
-    request_id: Option<Arc<str>>,
+/// The fields of a span, in the order in which they were first recorded.
+#[derive(Debug, Default)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn set(&mut self, field: &Field, value: Value) {
+        let name = field.name();
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(known, _)| *known == name)?;
+        Some(text(self.0.remove(at).1))
+    }
+
+    /// Returns the fields as [`JsonFields`] formats them: by name.
+    fn to_json(&self) -> String {
+        let by_name: BTreeMap<_, _> = self.0.iter().map(|(name, value)| (*name, value)).collect();
+        serde_json::to_string(&by_name).expect("names and values of JSON can be written")
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field, format!("{value:?}").into());
+    }
+}
+
+/// The message and the other fields of a log line.
+#[derive(Debug, Default)]
+struct LineFields {
     message: String,
     others: Vec<(&'static str, String)>,
 }
 
-impl Visit for Values {
+impl Visit for LineFields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let kept = || value.chars().take(MOST_CHARACTERS).collect::<String>();
         match field.name() {
-            "service" => self.service = Some(value.into()),
-            "trace_id" => self.trace_id = Some(value.into()),
-            "request_id" => self.request_id = Some(value.into()),
-            "message" => self.message = kept(),
-            name => self.others.push((name, kept())),
+            "message" => self.message = shortened(value),
+            name => self.others.push((name, shortened(value))),
         }
     }
 
@@ -165,75 +222,110 @@ impl Visit for Values {
     }
 }
 
-impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for KeepRecent {
+fn shortened(text: &str) -> String {
+    text.chars().take(MOST_CHARACTERS).collect()
+}
+
+/// Returns the value as text, without quotation marks.
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// Returns the field of the nearest span around that has it.
+fn inherited<'span, S: LookupSpan<'span>>(span: &SpanRef<'span, S>, name: &str) -> Option<String> {
+    span.scope().skip(1).find_map(|around| {
+        let extensions = around.extensions();
+        extensions.get::<Open>()?.fields.get(name).cloned().map(text)
+    })
+}
+
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for KeepSpans {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut values = Values::default();
-        if let Some(parent) = span.parent()
-            && let Some(around) = parent.extensions().get::<Open>()
-        {
-            values.service.clone_from(&around.values.service);
-            values.trace_id.clone_from(&around.values.trace_id);
-            values.request_id.clone_from(&around.values.request_id);
-        }
-        attributes.record(&mut values);
+        let mut fields = Fields(Vec::with_capacity(attributes.fields().len()));
+        attributes.record(&mut fields);
         span.extensions_mut().insert(Open {
             began_at: SystemClock.now(),
             began: Instant::now(),
-            values,
+            fields,
             lines: Vec::new(),
         });
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
-        if let Some(span) = context.span(id)
-            && let Some(open) = span.extensions_mut().get_mut::<Open>()
-        {
-            record.record(&mut open.values);
+        let Some(span) = context.span(id) else { return };
+        let mut extensions = span.extensions_mut();
+        if let Some(open) = extensions.get_mut::<Open>() {
+            record.record(&mut open.fields);
         }
+        // The next line formats them again.
+        let _outdated = extensions.remove::<FormattedFields<JsonFields>>();
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if self.0.is_none() {
+            return;
+        }
         // The span around a task lives as long as the process: lines of the task are in the log only.
         if let Some(span) = context.event_span(event).filter(|span| span.name() != TASK_SPAN)
             && let Some(open) = span.extensions_mut().get_mut::<Open>()
             && open.lines.len() < MOST_LINES
         {
-            let mut values = Values::default();
-            event.record(&mut values);
+            let mut fields = LineFields::default();
+            event.record(&mut fields);
             open.lines.push(Line {
                 after: micros(open.began.elapsed()),
                 level: event.metadata().level().as_str(),
-                message: values.message,
-                fields: values.others,
+                message: fields.message,
+                fields: fields.others,
             });
         }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        let Some(span) = context.span(&id) else { return };
-        let open = span.extensions_mut().remove::<Open>();
-        let Some(Open {
-            began_at,
-            began,
-            values,
-            lines,
-        }) = open
-        else {
+        let Some((recent, span)) = self.0.as_ref().zip(context.span(&id)) else {
             return;
         };
-        if let Some((trace_id, service)) = values.trace_id.zip(values.service) {
-            self.0.add(RecentSpan {
+        let open = span.extensions_mut().remove::<Open>();
+        let Some(mut open) = open else { return };
+        let mut identity = |name| open.fields.take(name).or_else(|| inherited(&span, name));
+        if let Some((trace_id, service)) = identity("trace_id").zip(identity("service")) {
+            let request_id = identity("request_id");
+            let fields = open.fields.0.into_iter();
+            recent.add(RecentSpan {
                 name: span.name(),
                 service,
                 trace_id,
-                request_id: values.request_id,
-                began_at,
-                took: micros(began.elapsed()),
-                fields: values.others,
-                lines,
+                request_id,
+                began_at: open.began_at,
+                took: micros(open.began.elapsed()),
+                fields: fields.map(|(name, value)| (name, shortened(&text(value)))).collect(),
+                lines: open.lines,
             });
         }
+    }
+}
+
+impl<S, L> Layer<S> for JsonLines<L>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    L: Layer<S>,
+{
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        // The span that the formatter shows.
+        let span = event.parent().and_then(|id| context.span(id));
+        if let Some(span) = span.or_else(|| context.lookup_current()) {
+            let mut extensions = span.extensions_mut();
+            if extensions.get_mut::<FormattedFields<JsonFields>>().is_none()
+                && let Some(json) = extensions.get_mut::<Open>().map(|open| open.fields.to_json())
+            {
+                extensions.insert(FormattedFields::<JsonFields>::new(json));
+            }
+        }
+        self.0.on_event(event, context);
     }
 }
 
@@ -250,7 +342,7 @@ mod tests {
     /// Runs work under a subscriber that keeps spans.
     fn keep(limit: usize, work: impl FnOnce()) -> Arc<RecentSpans> {
         let spans = RecentSpans::new(limit);
-        let subscriber = tracing_subscriber::registry().with(KeepRecent(spans.clone()));
+        let subscriber = tracing_subscriber::registry().with(KeepSpans(Some(spans.clone())));
         tracing::subscriber::with_default(subscriber, work);
         spans
     }
@@ -276,7 +368,10 @@ mod tests {
                 panic!("{found:?}")
             };
             assert_eq!((request.name, store.name), ("request", "store"));
-            assert_eq!((&*store.trace_id, store.request_id.as_deref()), ("t-1", Some("r-1")));
+            assert_eq!(
+                (store.trace_id.as_str(), store.request_id.as_deref()),
+                ("t-1", Some("r-1"))
+            );
             assert_eq!(store.fields, [("rows", "3".to_owned())]);
             let [line] = store.lines.as_slice() else {
                 panic!("{store:?}")

@@ -3,8 +3,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::routing::get;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tower::ServiceExt as _;
+use tracing_subscriber::layer::Layered;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::*;
@@ -83,6 +87,51 @@ async fn ask(service: &Service) {
     assert_eq!(answer.status(), 200);
 }
 
+/// The formatter of the log, without the time.
+fn formatter<S>(lines: &Lines) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let writer = lines.clone();
+    fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+}
+
+#[test]
+fn fields_that_are_formatted_late_are_those_that_the_formatter_writes() {
+    let work = || {
+        tracing::info!("outside");
+        let service = "test-service";
+        let later = tracing::field::Empty;
+        let outer = tracing::error_span!("outer", service, text = "a \"b\"\n", rows = 3, share = 0.5, later);
+        outer.in_scope(|| {
+            tracing::info!(rows = 1, "before");
+            outer.record("later", "x");
+            outer.record("rows", -4);
+            tracing::warn!("after");
+            let error = std::fmt::Error;
+            let inner = tracing::info_span!("inner", done = true, shown = ?Some("1"), %error, nan = f64::NAN);
+            inner.in_scope(|| tracing::info!("inside"));
+            tracing::info!(parent: &inner, "of the inner span");
+            tracing::info_span!("empty").in_scope(|| tracing::info!("without fields"));
+        });
+    };
+    let (late, direct) = <(Lines, Lines)>::default();
+    let formatted_late = recent::JsonLines(formatter::<Layered<recent::KeepSpans, Registry>>(&late));
+    let kept = tracing_subscriber::registry().with(recent::KeepSpans(None));
+    tracing::subscriber::with_default(kept.with(formatted_late), work);
+    let plain = tracing_subscriber::registry().with(formatter::<Registry>(&direct));
+    tracing::subscriber::with_default(plain, work);
+    let [late, direct] = [late, direct].map(|lines| String::from_utf8(lines.0.lock().clone()).expect("text"));
+    assert_eq!(late.lines().count(), 6, "{late}");
+    assert_eq!(late, direct);
+}
+
 #[tokio::test]
 async fn one_line_a_request_and_nobody_in_it() {
     let lines = Lines::default();
@@ -122,7 +171,16 @@ async fn one_line_a_request_and_nobody_in_it() {
         "spans do not depend on the level"
     );
     built.levels.set("warn,sosohappy_common=debug").expect("valid");
-    for wrong in ["", "inof", "info,hyper", "info,hyper=", "hyper=loud", "info,,warn"] {
+    for wrong in [
+        "",
+        "inof",
+        "info,hyper",
+        "info,hyper=",
+        "hyper=loud",
+        "info,,warn",
+        "hyper[request]=debug",
+        "=debug",
+    ] {
         built.levels.set(wrong).expect_err(wrong);
     }
     assert_eq!(built.levels.directives(), "warn,sosohappy_common=debug");
