@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -60,7 +60,7 @@ pub struct Lifecycle {
 
 struct Inner {
     service: &'static str,
-    leaving: CancellationToken,
+    leaving: AtomicBool,
     stages: [StageTasks; 3],
     stopped: CancellationToken,
     next_id: AtomicU64,
@@ -130,7 +130,7 @@ impl Lifecycle {
     pub fn new(service: &'static str) -> Self {
         let inner = Inner {
             service,
-            leaving: CancellationToken::new(),
+            leaving: AtomicBool::new(false),
             stages: Default::default(),
             stopped: CancellationToken::new(),
             next_id: AtomicU64::new(0),
@@ -221,13 +221,13 @@ impl Lifecycle {
     /// Makes the service unready while it still serves, so that load balancers stop sending requests before [`Lifecycle::shutdown`]
     /// begins.
     pub fn leave(&self) {
-        self.inner.leaving.cancel();
+        self.inner.leaving.store(true, Ordering::Release);
     }
 
-    /// Returns whether [`Lifecycle::leave`] or [`Lifecycle::shutdown`] was called.
+    /// Returns whether [`Lifecycle::leave`] or [`Lifecycle::shutdown`] was called. Each response asks: takes no lock.
     #[must_use]
     pub fn leaving(&self) -> bool {
-        self.inner.leaving.is_cancelled() || self.draining().is_cancelled()
+        self.inner.leaving.load(Ordering::Acquire)
     }
 
     #[must_use]
@@ -270,7 +270,7 @@ impl Lifecycle {
     /// Drains the stages one after the other, waits for their tasks, and cancels `stopped` when the budget is spent. A stage that exceeds its
     /// part of the budget keeps draining beside the next one. Returns the names of the tasks that were aborted.
     pub async fn shutdown(&self, budget: Duration) -> Vec<&'static str> {
-        self.inner.leaving.cancel();
+        self.inner.leaving.store(true, Ordering::Release);
         let began = tokio::time::Instant::now();
         for stage in Stage::ALL {
             let (stage_tasks, until) = (self.inner.stage(stage), began + budget * stage.tenths() / 10);

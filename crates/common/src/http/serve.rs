@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -16,6 +17,7 @@ use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +110,9 @@ impl Service {
                         let lingering = lingering.bounded(&settings);
                         if connections.len() < most() {
                             let router = self.router.clone();
-                            connections.spawn(connection(stream, peer, router, settings, lingering, draining.clone()));
+                            // A token of its own: the connection polls it at each wake, which takes the lock of the token.
+                            let draining = draining.child_token();
+                            connections.spawn(connection(stream, peer, router, settings, lingering, draining));
                         } else if refused.len() < MOST_REFUSED {
                             refused.spawn(refuse(stream, lingering));
                         }
@@ -143,11 +147,7 @@ async fn connection(
         tracing::debug!(%error, "connection closed by peer");
         return;
     }
-    let timer = HeaderTimer {
-        first: OnceLock::new(),
-        header: settings.header_timeout,
-        idle: settings.keep_alive_timeout,
-    };
+    let timer = HeaderTimer::new(&settings);
     let upgraded = Upgraded::default();
     let stream = WriteTimeout::new(stream, settings.write_timeout, upgraded.clone());
     let lingering = linger::Connection::new(lingering);
@@ -175,7 +175,7 @@ async fn connection(
         tokio::select! {
             ended = &mut served => ended,
             () = draining.cancelled() => {
-                std::pin::Pin::new(&mut served).graceful_shutdown();
+                Pin::new(&mut served).graceful_shutdown();
                 (&mut served).await
             }
         }
@@ -213,23 +213,63 @@ struct HeaderTimer {
     first: OnceLock<()>,
     header: Duration,
     idle: Duration,
+    shared: ConnectionTimer,
+}
+
+/// The timer of a connection's deadlines, of which there is one at a time. hyper drops the deadline of each header block that arrives;
+/// moving one timer to a later deadline is cheaper than a new one for each request, which takes the lock of the runtime's timers twice.
+type ConnectionTimer = Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>;
+
+/// Resolves at its deadline.
+struct Deadline {
+    at: tokio::time::Instant,
+    timer: ConnectionTimer,
+}
+
+impl HeaderTimer {
+    fn new(settings: &Server) -> Self {
+        let unset = tokio::time::sleep_until(tokio::time::Instant::now());
+        Self {
+            first: OnceLock::new(),
+            header: settings.header_timeout,
+            idle: settings.keep_alive_timeout,
+            shared: Arc::new(Mutex::new(Box::pin(unset))),
+        }
+    }
 }
 
 impl Timer for HeaderTimer {
-    fn sleep(&self, duration: Duration) -> std::pin::Pin<Box<dyn Sleep>> {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
         TokioTimer::new().sleep(duration)
     }
 
-    fn sleep_until(&self, deadline: Instant) -> std::pin::Pin<Box<dyn Sleep>> {
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         let is_first = self.first.set(()).is_ok();
         let deadline = if is_first {
             deadline
         } else {
             deadline + self.idle.saturating_sub(self.header)
         };
-        TokioTimer::new().sleep_until(deadline)
+        Box::pin(Deadline {
+            at: deadline.into(),
+            timer: self.shared.clone(),
+        })
     }
 }
+
+impl Future for Deadline {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let mut timer = self.timer.lock();
+        if timer.deadline() != self.at {
+            timer.as_mut().reset(self.at);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Sleep for Deadline {}
 
 async fn no_such_route() -> Problem {
     Problem::not_found("no-such-route", "Not found")
