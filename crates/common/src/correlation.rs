@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 
 use opentelemetry::trace::TraceContextExt as _;
@@ -9,6 +10,7 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::clock::Entropy;
+use crate::telemetry;
 
 tokio::task_local! {
     static CURRENT: Correlation;
@@ -29,8 +31,13 @@ impl Correlation {
     pub fn begin(entropy: &dyn Entropy) -> Self {
         Self {
             id: entropy.hex(16).into(),
-            traceparent: Some(new_traceparent(entropy).into()),
+            traceparent: Some(new_traceparent(entropy)),
         }
+    }
+
+    /// Returns the trace id of the trace context, which is valid; `None` without one.
+    pub(crate) fn trace_id(&self) -> Option<&str> {
+        self.traceparent.as_deref()?.get(TRACE_ID)
     }
 
     /// Runs a future (a request, or the handling of one event) in this correlation.
@@ -45,7 +52,9 @@ impl Correlation {
 #[must_use]
 pub fn correlation() -> Option<Correlation> {
     let mut current = CURRENT.try_with(Clone::clone).ok()?;
-    if let Some(exported) = current_traceparent() {
+    if telemetry::exports()
+        && let Some(exported) = current_traceparent()
+    {
         current.traceparent = Some(exported.into());
     }
     Some(current)
@@ -73,6 +82,10 @@ pub fn continue_trace(span: &Span, traceparent: &str) {
     // Without an exporter there is nothing to hang it below.
     let _ = span.set_parent(parent);
 }
+
+/// The places of the ids in a `traceparent`.
+const TRACE_ID: Range<usize> = 3..35;
+const PARENT_ID: Range<usize> = 36..52;
 
 /// Splits a `traceparent` header into its four parts, and checks them by the W3C recommendation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +115,15 @@ impl<'a> TraceParent<'a> {
 }
 
 /// Creates a trace that is not exported: its id correlates the log lines of several services.
-pub(crate) fn new_traceparent(entropy: &dyn Entropy) -> String {
-    let [high, low, parent] = [entropy.u64(), entropy.u64(), entropy.u64()];
-    format!("00-{high:016x}{low:016x}-{parent:016x}-00")
+pub(crate) fn new_traceparent(entropy: &dyn Entropy) -> Arc<str> {
+    let mut random = [0; 24];
+    entropy.fill(&mut random);
+    let (trace, parent) = random.split_at(16);
+    let mut text = *b"00-................................-................-00";
+    for (bytes, digits) in [(trace, TRACE_ID), (parent, PARENT_ID)] {
+        hex::encode_to_slice(bytes, &mut text[digits]).expect("there is room for two digits a byte");
+    }
+    std::str::from_utf8(&text).expect("digits are ASCII").into()
 }
 
 #[cfg(test)]
@@ -136,7 +155,10 @@ mod tests {
             assert_eq!(TraceParent::parse(bad), None, "{bad}");
         }
         let made = new_traceparent(&crate::clock::SystemEntropy);
-        assert!(TraceParent::parse(&made).is_some(), "{made}");
+        let parsed = TraceParent::parse(&made).expect("it is valid");
+        assert_eq!(parsed.trace_id, &made[TRACE_ID]);
+        assert!(made.ends_with("-00"), "{made}");
+        assert_ne!(made, new_traceparent(&crate::clock::SystemEntropy));
     }
 
     #[tokio::test]

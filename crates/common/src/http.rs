@@ -11,6 +11,7 @@ mod operations;
 pub mod params;
 pub mod problem;
 pub mod rate_limit;
+mod request_limits;
 mod request_log;
 pub mod response_memory;
 pub mod serve;

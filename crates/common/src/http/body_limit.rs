@@ -20,7 +20,7 @@ const SMALL: usize = 16 * 1024;
 /// The limits of routes that are not behind [`super::serve::Service`], as in the shared defaults.
 const FALLBACK_LIMIT: usize = 20 * 1024 * 1024;
 
-/// The limits of a service; a request carries them as an extension.
+/// The limits of a service for bodies.
 #[derive(Debug, Clone)]
 pub(crate) struct BodyLimits {
     body_limit: usize,

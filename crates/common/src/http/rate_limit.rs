@@ -9,9 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{MatchedPath, Request};
 use http::{Method, StatusCode};
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -201,15 +199,15 @@ impl RateLimiter {
         limits: &Live<RateLimits>,
         credentials: &Credentials,
         document: &mut OpenApi,
-    ) -> Arc<Self> {
+    ) -> Self {
         let clock = context.clock.clone();
-        Arc::new(Self {
+        Self {
             classes: describe(document),
             limiters: limits.follow(move |limits, before| Limiters::new(limits, before, &clock)),
             refused: Refused::new(&context.metrics),
             exempt: [credentials.service_token.clone(), credentials.operator_token.clone()],
             uploads: Uploads::default(),
-        })
+        }
     }
 
     /// Returns the class of a call; none for calls that are exempt.
@@ -238,35 +236,38 @@ impl RateLimiter {
         // Pages, documents and unknown paths.
         Some(class.unwrap_or(Class::Anonymous))
     }
+
+    /// Counts a call, and passes the address and the limit of accounts on as extensions.
+    ///
+    /// # Errors
+    /// 429 `rate-limited` over the limit of its address.
+    pub(super) fn admit(&self, request: &mut Request) -> Result<(), Problem> {
+        let Some(class) = self.class(request) else {
+            return Ok(());
+        };
+        let limiters = self.limiters.get();
+        let address = client_address(request, &limiters.trusted_proxies);
+        if let Err(limited) = limiters.by_address[class as usize].check(&address) {
+            self.refused.by_address[class as usize].inc();
+            return Err(limited.into());
+        }
+        request.extensions_mut().insert(address);
+        request.extensions_mut().insert(AccountLimit {
+            limiter: limiters.by_account[class as usize].clone(),
+            refused: self.refused.by_account[class as usize].clone(),
+            uploads: limiters
+                .uploads_at_once
+                .0
+                .filter(|_| class == Class::Upload)
+                .map(|most| (self.uploads.clone(), most)),
+        });
+        Ok(())
+    }
 }
 
 fn is_management(path: &str) -> bool {
     path.strip_prefix(MANAGEMENT)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Refuses a call over the limit of its address, and passes the address and the limit of accounts on as extensions.
-pub(super) async fn limit(State(limits): State<Arc<RateLimiter>>, mut request: Request, next: Next) -> Response {
-    let Some(class) = limits.class(&request) else {
-        return next.run(request).await;
-    };
-    let limiters = limits.limiters.get();
-    let address = client_address(&request, &limiters.trusted_proxies);
-    if let Err(limited) = limiters.by_address[class as usize].check(&address) {
-        limits.refused.by_address[class as usize].inc();
-        return Problem::from(limited).into_response();
-    }
-    request.extensions_mut().insert(address);
-    request.extensions_mut().insert(AccountLimit {
-        limiter: limiters.by_account[class as usize].clone(),
-        refused: limits.refused.by_account[class as usize].clone(),
-        uploads: limiters
-            .uploads_at_once
-            .0
-            .filter(|_| class == Class::Upload)
-            .map(|most| (limits.uploads.clone(), most)),
-    });
-    next.run(request).await
 }
 
 /// The limit on calls of one account, an extension of every request that is not exempt.

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::Response;
 use axum::routing::get;
 use futures::future::join_all;
 use http::header;

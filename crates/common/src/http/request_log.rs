@@ -1,26 +1,32 @@
 //! The middleware of every request: ids, limits, panics, one log line, metrics.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::{Status, TraceContextExt as _};
 use parking_lot::Mutex;
+use tower::{Layer, Service};
 use tracing::field::{Empty, display};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use uuid::Uuid;
 
 use super::Problem;
-use super::body_limit::BodyLimits;
 use super::problem::one_shape;
-use super::response_memory::ResponseMemory;
+use super::rate_limit::RateLimiter;
+use super::request_limits::RequestLimits;
 use crate::Context;
+use crate::clock::Entropy;
 use crate::correlation::{Correlation, TraceParent, new_traceparent};
 use crate::faults::{Fault, Faults, LATENCY};
 use crate::lifecycle::Lifecycle;
@@ -33,33 +39,43 @@ const TRACEPARENT: &str = "traceparent";
 const MOST_ID_BYTES: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct RequestLog {
+struct RequestLog {
     context: Context,
     metrics: HttpMetrics,
-    limits: Live<Limits>,
+    limits: Live<RequestLimits>,
+    rate_limits: RateLimiter,
+    faults: Faults,
     rate_limited: RateLimitedLines,
 }
 
-/// The limits of new requests.
-#[derive(Debug)]
-struct Limits {
-    body: BodyLimits,
-    responses: ResponseMemory,
-    request_timeout: Duration,
-}
-
 impl RequestLog {
-    pub(super) fn new(context: &Context, settings: &Live<Server>) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(context: &Context, settings: &Live<Server>, rate_limits: RateLimiter) -> Self {
+        Self {
             context: context.clone(),
             metrics: context.metrics.register(HttpMetrics::new()),
-            limits: settings.follow(|settings, before: Option<&Limits>| Limits {
-                body: BodyLimits::new(settings, before.map(|before| &before.body)),
-                responses: ResponseMemory::new(settings, before.map(|before| &before.responses)),
-                request_timeout: settings.request_timeout,
-            }),
+            limits: settings.follow(RequestLimits::new),
+            rate_limits,
+            faults: context.faults(),
             rate_limited: RateLimitedLines::default(),
-        })
+        }
+    }
+
+    /// Returns the ids of a request: those of the client where they are valid, otherwise new ones.
+    fn correlation(&self, headers: &HeaderMap) -> Correlation {
+        let entropy = &*self.context.entropy;
+        let id = request_id(headers).map_or_else(|| new_request_id(entropy), Arc::from);
+        let incoming = traceparent(headers);
+        let traceparent = incoming.map_or_else(|| new_traceparent(entropy), |parent| parent.as_str().into());
+        Correlation {
+            id,
+            traceparent: Some(traceparent),
+        }
+    }
+
+    /// Returns the fault switches for a request. Management and the config service stay as they are: switches are turned off through them.
+    fn faults_of(&self, path: &str, request_id: &Arc<str>) -> RequestFaults {
+        let is_exempt = path.starts_with("/actuator") || path.starts_with("/config-service/");
+        RequestFaults((!is_exempt).then(|| (self.faults.clone(), request_id.clone())))
     }
 }
 
@@ -87,71 +103,103 @@ impl RateLimitedLines {
     }
 }
 
-/// Wraps a request from the outside in: request id and trace context, one log line (fewer for a flood of 429) and metrics, panic to
-/// 500, body limit and timeout.
-pub(super) async fn log_request(State(log): State<Arc<RequestLog>>, mut request: Request, next: Next) -> Response {
-    let entropy = &*log.context.entropy;
-    let id: Arc<str> = request_id(request.headers())
-        .map_or_else(|| entropy.uuid().to_string(), str::to_owned)
-        .into();
-    let incoming = traceparent(request.headers());
-    let traceparent = incoming.map_or_else(|| new_traceparent(entropy), |parent| parent.as_str().to_owned());
-    let span = make_span(log.context.service, &id, &request, &traceparent);
+/// The middleware of a service, around each of its routes.
+///
+/// From the outside in: request id and trace context, one log line (fewer for a flood of 429) and metrics, panic to 500, body limit and
+/// timeout, rate limits.
+#[derive(Debug, Clone)]
+pub(super) struct Middleware(Arc<RequestLog>);
 
-    let line = Line::begin(&log, &request, span.clone());
-    let limits = log.limits.get();
-    let refused = limits.body.check_declared(request.headers());
-    let work = async {
-        if let Err(problem) = refused {
-            return problem.into_response();
-        }
-        request.extensions_mut().insert(limits.body.clone());
-        request.extensions_mut().insert(limits.responses.clone());
-        let request = request.map(|body| limits.body.guard(body));
-        let faults = RequestFaults::of(&log.context, request.uri().path(), &id);
-        let answer = AssertUnwindSafe(faults.around(next.run(request))).catch_unwind();
-        match tokio::time::timeout(limits.request_timeout, answer).await {
-            Ok(Ok(response)) => one_shape(response),
-            // The panic hook has logged the reason.
-            Ok(Err(_)) => Problem::internal().into_response(),
-            Err(_) => {
-                tracing::error!(seconds = limits.request_timeout.as_secs_f64(), "request timed out");
-                Problem::unavailable().into_response()
-            }
-        }
-    };
-    let correlation = Correlation {
-        id: id.clone(),
-        traceparent: Some(traceparent.into()),
-    };
-    let mut response = correlation.scope(work.instrument(span)).await;
-    add_headers(&mut response, &id, &log.context.lifecycle);
-    line.end(response.status());
-    response
+/// A route in the middleware.
+#[derive(Debug, Clone)]
+pub(super) struct Wrapped<S> {
+    log: Arc<RequestLog>,
+    route: S,
 }
 
-/// The fault switches for requests. Management and the config service stay as they are: switches are turned off through them.
-struct RequestFaults<'a> {
-    faults: Option<Faults>,
-    request_id: &'a str,
+impl Middleware {
+    pub(super) fn new(context: &Context, settings: &Live<Server>, rate_limits: RateLimiter) -> Self {
+        Self(Arc::new(RequestLog::new(context, settings, rate_limits)))
+    }
 }
 
-impl<'a> RequestFaults<'a> {
-    fn of(context: &Context, path: &str, request_id: &'a str) -> Self {
-        let is_exempt = path.starts_with("/actuator") || path.starts_with("/config-service/");
-        Self {
-            faults: (!is_exempt).then(|| context.faults()),
-            request_id,
+impl<S> Layer<S> for Middleware {
+    type Service = Wrapped<S>;
+
+    fn layer(&self, route: S) -> Wrapped<S> {
+        Wrapped {
+            log: self.0.clone(),
+            route,
         }
     }
+}
 
+impl<S> Service<Request> for Wrapped<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.route.poll_ready(cx)
+    }
+
+    /// The route is called here and polled in the future: all of its work is inside the span, the timeout and the guard against panics.
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let log = self.log.clone();
+        let correlation = log.correlation(request.headers());
+        let id = correlation.id.clone();
+        let span = make_span(log.context.service, &correlation, &request);
+        let limits = log.limits.get();
+        let faults = log.faults_of(request.uri().path(), &id);
+        let request_timeout = limits.request_timeout;
+        let line = Line::begin(log, &request, span.clone());
+
+        let admitted = limits.body.check_declared(request.headers());
+        let admitted = admitted.and_then(|()| line.log.rate_limits.admit(&mut request));
+        let handled = match admitted {
+            Ok(()) => {
+                let mut request = request.map(|body| limits.body.guard(body));
+                request.extensions_mut().insert(limits);
+                Either::Left(self.route.call(request))
+            }
+            Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
+        };
+        let work = async move {
+            let answer = AssertUnwindSafe(faults.around(handled)).catch_unwind();
+            match tokio::time::timeout(request_timeout, answer).await {
+                Ok(Ok(response)) => one_shape(response),
+                // The panic hook has logged the reason.
+                Ok(Err(_)) => Problem::internal().into_response(),
+                Err(_) => {
+                    tracing::error!(seconds = request_timeout.as_secs_f64(), "request timed out");
+                    Problem::unavailable().into_response()
+                }
+            }
+        };
+        Box::pin(async move {
+            let mut response = correlation.scope(work.instrument(span)).await;
+            add_headers(&mut response, &id, &line.log.context.lifecycle);
+            line.end(response.status());
+            Ok(response)
+        })
+    }
+}
+
+/// The fault switches for a request, with its id; none where it is exempt.
+struct RequestFaults(Option<(Faults, Arc<str>)>);
+
+impl RequestFaults {
     fn has(&self, fault: Fault) -> bool {
-        let faults = self.faults.as_ref();
-        faults.is_some_and(|faults| faults.has(fault, self.request_id))
+        let faults = self.0.as_ref();
+        faults.is_some_and(|(faults, request_id)| faults.has(fault, request_id))
     }
 
     /// Handles a request, with the faults that are on.
-    async fn around(&self, handled: impl Future<Output = Response>) -> Response {
+    async fn around(&self, handled: impl Future<Output = Result<Response, Infallible>>) -> Response {
         if self.has(Fault::Latency) {
             tokio::time::sleep(LATENCY).await;
         }
@@ -159,7 +207,7 @@ impl<'a> RequestFaults<'a> {
             return Problem::unavailable().into_response();
         }
         assert!(!self.has(Fault::Panic), "the fault switch fault.panic is on");
-        let response = handled.await;
+        let Ok(response) = handled.await;
         if self.has(Fault::LostAnswer) {
             return Problem::unavailable().into_response();
         }
@@ -169,11 +217,10 @@ impl<'a> RequestFaults<'a> {
 
 /// Creates the span of a request. Where spans are exported it is part of the caller's trace; elsewhere only the trace id in the log and in
 /// events correlates.
-///
-/// Sets as many fields as possible at creation: each field that is recorded later makes the log format all of them again.
-fn make_span(service: &'static str, id: &str, request: &Request, traceparent: &str) -> Span {
+fn make_span(service: &'static str, correlation: &Correlation, request: &Request) -> Span {
     // Of the highest level, so that every log line inside has the request's fields.
-    let trace_id = TraceParent::parse(traceparent).map(|parent| parent.trace_id);
+    let id = &*correlation.id;
+    let trace_id = correlation.trace_id();
     if !telemetry::exports() {
         return tracing::error_span!("request", service, request_id = id, trace_id);
     }
@@ -200,7 +247,13 @@ fn make_span(service: &'static str, id: &str, request: &Request, traceparent: &s
     span
 }
 
-/// Returns the client's own request id if it is short and of plain characters, otherwise a new one.
+fn new_request_id(entropy: &dyn Entropy) -> Arc<str> {
+    let mut text = Uuid::encode_buffer();
+    let text: &str = entropy.uuid().hyphenated().encode_lower(&mut text);
+    text.into()
+}
+
+/// Returns the client's own request id if it is short and of plain characters.
 fn request_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -257,8 +310,8 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// The log line and the metrics of one request, also when its client leaves before the answer.
-struct Line<'a> {
-    log: &'a RequestLog,
+struct Line {
+    log: Arc<RequestLog>,
     span: Span,
     method: &'static str,
     path: Option<MatchedPath>,
@@ -266,8 +319,8 @@ struct Line<'a> {
     status: Option<StatusCode>,
 }
 
-impl<'a> Line<'a> {
-    fn begin(log: &'a RequestLog, request: &Request, span: Span) -> Self {
+impl Line {
+    fn begin(log: Arc<RequestLog>, request: &Request, span: Span) -> Self {
         let path = request.extensions().get::<MatchedPath>().cloned();
         Self {
             log,
@@ -295,7 +348,7 @@ impl<'a> Line<'a> {
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for Line {
     fn drop(&mut self) {
         let took = self.started.elapsed();
         let status = self.status.map(|status| status.as_u16());
@@ -315,7 +368,9 @@ impl Drop for Line<'_> {
             Some(status) => tracing::info!(parent: &self.span, method, uri, status, ms, "request"),
             None => tracing::info!(parent: &self.span, method, uri, ms, "client disconnected before the response"),
         }
-        if let Some(status) = status {
+        if let Some(status) = status
+            && telemetry::exports()
+        {
             self.span.set_attribute("http.response.status_code", i64::from(status));
             if status >= 500 {
                 self.span.set_status(Status::error(""));

@@ -1,12 +1,9 @@
 //! The memory that large responses share: each is held until its client has read it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
 use bytes::Bytes;
-use http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Problem;
@@ -92,14 +89,6 @@ impl Share {
             drop(self.0.split(surplus));
         }
         Bytes::from_owner(Held(bytes, self.0))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for ResponseMemory {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::middleware::from_fn_with_state;
 use futures::FutureExt as _;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -25,8 +24,8 @@ use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::linger;
-use super::rate_limit::{RateLimiter, limit};
-use super::request_log::{RequestLog, log_request};
+use super::rate_limit::RateLimiter;
+use super::request_log::Middleware;
 use super::write_timeout::{Upgraded, WriteTimeout};
 use super::{Problem, actuator, docs};
 use crate::Context;
@@ -75,8 +74,7 @@ impl Service {
             .merge(actuator::routes(&context, credentials))
             .fallback(no_such_route)
             .method_not_allowed_fallback(method_not_allowed)
-            .layer(from_fn_with_state(rate_limits, limit))
-            .layer(from_fn_with_state(RequestLog::new(&context, &settings), log_request));
+            .layer(Middleware::new(&context, &settings, rate_limits));
         Self {
             context,
             settings,

@@ -14,6 +14,7 @@ use super::multipart::{self, Bounds};
 use super::upload_buffer::UploadBuffer;
 use crate::http::Problem;
 use crate::http::body_limit::{BodyLimits, Reservation, read_failed, too_large};
+use crate::http::request_limits::RequestLimits;
 
 #[derive(Debug, Default)]
 pub(super) struct Read {
@@ -30,7 +31,7 @@ pub(super) async fn read(request: Request, keep: FileParts) -> Result<Read, Prob
     let mut tree = fields.into_tree();
     let mut read = Read::default();
     if !body.is_end_stream() {
-        let limit = parts.extensions.get::<BodyLimits>().cloned().unwrap_or_default();
+        let limit = RequestLimits::body_of(&parts.extensions);
         let (over, files, reservation) = read_body(&parts.headers, body, &limit, keep).await?;
         tree.extend(over);
         read.files = files;
@@ -94,7 +95,7 @@ const MULTIPART: &str = "multipart/form-data";
 /// Reads the raw body up to `server.body-limit`, with its reservation.
 pub(super) async fn whole(request: Request) -> Result<(Bytes, Reservation), Problem> {
     let (parts, body) = request.into_parts();
-    let limits = parts.extensions.get::<BodyLimits>().cloned().unwrap_or_default();
+    let limits = RequestLimits::body_of(&parts.extensions);
     limits.check_declared(&parts.headers)?;
     let limit = limits.body_limit();
     let expected = limits.expected(&parts.headers, limit);

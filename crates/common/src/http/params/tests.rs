@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::http::body_limit::BodyLimits;
+use crate::http::request_limits::RequestLimits;
 
 const BOUNDARY: &str = "XoXoBoundary";
 
@@ -383,7 +384,11 @@ fn body_limit_of(body_timeout: std::time::Duration) -> BodyLimits {
 
 /// As a request comes in: with its length, where that is known.
 fn guarded(limit: &BodyLimits, mut request: Request) -> Request {
-    request.extensions_mut().insert(limit.clone());
+    request.extensions_mut().insert(std::sync::Arc::new(RequestLimits {
+        body: limit.clone(),
+        responses: crate::http::ResponseMemory::default(),
+        request_timeout: std::time::Duration::from_mins(1),
+    }));
     if let Some(length) = axum::body::HttpBody::size_hint(request.body()).exact() {
         request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
