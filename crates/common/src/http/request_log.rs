@@ -1,8 +1,9 @@
 //! The middleware of every request: ids, limits, panics, one log line, metrics.
 
 use std::convert::Infallible;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
@@ -170,11 +171,11 @@ where
         };
         let work = async move {
             let answer = AssertUnwindSafe(faults.around(handled)).catch_unwind();
-            match tokio::time::timeout(request_timeout, answer).await {
-                Ok(Ok(response)) => one_shape(response),
+            match within(request_timeout, answer).await {
+                Some(Ok(response)) => one_shape(response),
                 // The panic hook has logged the reason.
-                Ok(Err(_)) => Problem::internal().into_response(),
-                Err(_) => {
+                Some(Err(_)) => Problem::internal().into_response(),
+                None => {
                     tracing::error!(seconds = request_timeout.as_secs_f64(), "request timed out");
                     Problem::unavailable().into_response()
                 }
@@ -187,6 +188,20 @@ where
             Ok(response)
         })
     }
+}
+
+/// Returns the outcome of the work; `None` if it takes longer than `limit`. The timer is created at the first wait: many requests have none.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut timer = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        timer.as_mut().poll(cx).map(|()| None)
+    })
+    .await
 }
 
 /// The fault switches for a request, with its id; none where it is exempt.

@@ -78,17 +78,22 @@ impl HttpMetrics {
 
     /// Records a request. `uri` is the template of its route, or one of Micrometer's values for unknown routes.
     pub(crate) fn record(&self, method: &'static str, uri: &str, status: Status, took: Duration) {
-        let found = self
-            .inner
-            .series
-            .read()
-            .get(uri)
-            .and_then(|series| series.get(&(method, status)).cloned());
-        let series = found.unwrap_or_else(|| self.inner.make(method, uri, status));
+        let known = self.inner.series.read();
+        if let Some(series) = known.get(uri).and_then(|series| series.get(&(method, status))) {
+            series.record(took, self.inner.window());
+            return;
+        }
+        drop(known);
+        self.inner.make(method, uri, status).record(took, self.inner.window());
+    }
+}
+
+impl Series {
+    fn record(&self, took: Duration, window_number: u64) {
         let seconds = took.as_secs_f64();
-        series.histogram.observe(seconds);
-        let mut window = series.window.lock();
-        window.turn_to(self.inner.window());
+        self.histogram.observe(seconds);
+        let mut window = self.window.lock();
+        window.turn_to(window_number);
         window.current = window.current.max(seconds);
     }
 }
