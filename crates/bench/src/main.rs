@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod day;
 mod echo;
 mod feed;
 mod flood;
@@ -18,6 +19,7 @@ mod start;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use sosohappy_common::run::{block_on, finish};
@@ -57,12 +59,19 @@ enum Command {
     Sessions,
     /// Measure what `fleet mirror` adds to an answer, and how fast a route steps back
     Mirror,
+    /// Measure how many people a day the fleet serves on this machine, by the load of `docs/scale.md`
+    Day {
+        /// Seconds for which each rate is kept
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
+        Some(Command::Day { seconds }) => block_on(day::run(&arguments.report, Duration::from_secs(seconds))),
         Some(Command::Feed { posts }) => block_on(feed::run(&arguments.report, posts)),
         Some(Command::Flood) => block_on(flood::run(&arguments.report)),
         Some(Command::Import) => block_on(import::run(&arguments.report)),

@@ -52,7 +52,8 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
     fan_out(report, &addresses, people).await
 }
 
-async fn sign_up(addresses: &Addresses, name: &str) -> anyhow::Result<Phone> {
+/// Signs a person up, with a nickname.
+pub async fn sign_up(addresses: &Addresses, name: &str) -> anyhow::Result<Phone> {
     let mut phone = Phone::new(addresses.clone(), &format!("{name}@example.com"), "google")?;
     phone.sign_in().await?;
     phone.set_profile(name, "", &picture(0)).await?;
