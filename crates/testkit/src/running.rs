@@ -98,6 +98,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.context.lifecycle.leave();
         self.context.lifecycle.draining().cancel();
         self.context.lifecycle.stopped().cancel();
     }
