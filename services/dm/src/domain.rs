@@ -19,7 +19,7 @@ pub use message::{
     Undelivered,
 };
 pub use receipt::{MOST_MISSED, Marks, Progress, Receipt, ShownMessage};
-pub use request::{Admission, Decision, MOST_HELD, Request, RequestState, Standing, standing};
+pub use request::{Admission, Decision, MOST_HELD, Request, RequestState, Standing, Verdict, standing};
 pub use room::{MOST_MEMBERS, MOST_ROOMS, Member, NewRoomMessage, Room, RoomMessage, RoomName};
 pub use scheduled::{FARTHEST, MOST_SCHEDULED, Scheduled};
 pub use text::{InvalidText, MessageText, largest_frame};

@@ -68,7 +68,9 @@ impl From<Error> for Problem {
             | Error::Text(_) => Self::invalid_parameter(error.to_string()),
             Error::Write(WriteError::Resigned) => Self::access_denied(),
             // The order of a conversation is no matter of the caller.
-            Error::Write(WriteError::Behind(_)) => Self::unavailable(),
+            Error::Write(WriteError::Behind(_) | WriteError::RequestDecided | WriteError::Unreleased) => {
+                Self::unavailable()
+            }
             Error::Nickname | Error::Write(WriteError::ReceiverResigned) => {
                 Self::not_found("nickname-unknown", "Unknown nickname")
             }

@@ -21,12 +21,12 @@ use tokio::time::MissedTickBehavior;
 
 use crate::domain::{
     Admission, ConversationId, Decision, MOST_HELD, MessageIds, NewMessage, Party, Request, RequestState, Standing,
-    standing,
+    Verdict, standing,
 };
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::socket::{NotTaken, event};
-use crate::store::{Range, Store};
+use crate::store::{Range, Store, Unfinished};
 
 /// How often what a crash left half done is completed.
 const EVERY: Duration = Duration::from_secs(5);
@@ -34,9 +34,10 @@ const EVERY: Duration = Duration::from_secs(5);
 /// released as well.
 const COMPLETING: SignedDuration = SignedDuration::from_mins(1);
 const AT_ONCE: u32 = 50;
-/// How often, and how many times, the release of a message is tried again whose first event is not published yet.
+/// How often, and how many times, the release of a message is tried again whose first event is not published yet, while a caller waits. A
+/// round does not wait: the next one tries again.
 const WAIT: Duration = Duration::from_millis(50);
-const WAITS: u32 = 40;
+const RETRIES: u32 = 40;
 /// No message waits after so many rounds that found no request since requests were switched off: another replica reads the setting a little
 /// later.
 const IDLE_ROUNDS: u32 = 2;
@@ -85,15 +86,15 @@ impl Requests {
                 (Standing::Open, request) => {
                     // Messages that wait come before this one.
                     if let Some(request) = request.filter(|request| request.is_completing)
-                        && !self.release(&request).await?
+                        && !self.release(&request, RETRIES).await?
                     {
                         return Err(Refusal::Unavailable.into());
                     }
                     return Ok(Admission::Delivered);
                 }
-                (Standing::Accept, Some(request)) => {
-                    // The next attempt finds it accepted, and releases its messages.
-                    self.store_decision(&request, true).await?;
+                (Standing::Accept(verdict), Some(request)) => {
+                    // The next attempt finds it accepted, and releases its messages, or refused meanwhile.
+                    self.store_decision(&request, verdict).await?;
                 }
                 (Standing::Waits, _) => {
                     let held = self.store.held(&conversation, MOST_HELD).await?;
@@ -103,7 +104,7 @@ impl Requests {
                     return Ok(Admission::Held);
                 }
                 (Standing::Refused, _) => return Err(Refusal::Blocked.into()),
-                (Standing::Asks | Standing::Accept, _) => {
+                (Standing::Asks | Standing::Accept(_), _) => {
                     if self.store.ask(&self.request(sender, receiver)).await? {
                         return Ok(Admission::Held);
                     }
@@ -118,15 +119,19 @@ impl Requests {
         if self.idle_rounds.load(Ordering::Relaxed) >= IDLE_ROUNDS {
             return Ok(Admission::Delivered);
         }
-        let Some(request) = self.store.request(conversation).await? else {
-            return Ok(Admission::Delivered);
-        };
-        let is_pending = request.state == RequestState::Pending;
-        if is_pending {
-            self.store_decision(&request, true).await?;
+        let mut request = self.store.request(conversation).await?;
+        if let Some(pending) = request
+            .as_ref()
+            .filter(|request| request.state == RequestState::Pending)
+        {
+            self.store_decision(pending, Verdict::AcceptPending).await?;
+            // It may have been refused first.
+            request = self.store.request(conversation).await?;
         }
-        let may_wait = is_pending || (request.is_completing && request.state == RequestState::Accepted);
-        if may_wait && !self.release(&request).await? {
+        let accepted = request.filter(|request| request.is_completing && request.state == RequestState::Accepted);
+        if let Some(request) = accepted
+            && !self.release(&request, RETRIES).await?
+        {
             return Err(Refusal::Unavailable.into());
         }
         Ok(Admission::Delivered)
@@ -151,35 +156,35 @@ impl Requests {
         }
     }
 
-    /// Releases a message that was stored as one that waits while its request was accepted. One that cannot be released yet is released by
-    /// a later round of [`Requests::spawn`].
-    pub async fn after_held(&self, conversation: &ConversationId) -> Result<(), StoreError> {
-        if let Some(request) = self.store.request(conversation).await?
-            && request.state == RequestState::Accepted
-        {
-            self.release(&request).await?;
+    /// Releases the messages that wait in a conversation whose request is accepted. Returns false if messages still wait: a later round of
+    /// [`Requests::spawn`] releases them.
+    pub async fn release_accepted(&self, conversation: &ConversationId) -> Result<bool, StoreError> {
+        match self.store.request(conversation).await? {
+            Some(request) if request.state == RequestState::Accepted => self.release(&request, RETRIES).await,
+            _ => Ok(true),
         }
-        Ok(())
     }
 
-    /// Accepts or refuses a request; false if it was decided before. Messages that cannot be released yet are released by a later round of
-    /// [`Requests::spawn`].
+    /// Accepts or refuses a request as its receiver; false if it was decided so before. Messages that cannot be released yet are released by a
+    /// later round of [`Requests::spawn`].
     pub async fn decide(&self, request: &Request, accepted: bool) -> Result<bool, StoreError> {
-        let decided = self.store_decision(request, accepted).await?;
+        let verdict = if accepted { Verdict::Accept } else { Verdict::Refuse };
+        let decided = self.store_decision(request, verdict).await?;
         if accepted {
-            self.release(request).await?;
+            self.release(request, RETRIES).await?;
         }
         Ok(decided)
     }
 
-    async fn store_decision(&self, request: &Request, accepted: bool) -> Result<bool, StoreError> {
+    async fn store_decision(&self, request: &Request, verdict: Verdict) -> Result<bool, StoreError> {
         let decision = Decision {
             conversation: request.conversation(),
-            accepted,
+            verdict,
             // Not before the request, whatever the clocks of two replicas say.
             at: self.context.clock.now().max(request.asked_at),
         };
-        let decided = self.store.decide(&decision, &self.events(request, accepted)).await?;
+        let events = self.events(request, verdict.state() == RequestState::Accepted);
+        let decided = self.store.decide(&decision, &events).await?;
         if decided {
             self.relay.wake();
         }
@@ -240,15 +245,16 @@ impl Requests {
     }
 
     /// Delivers the messages of an accepted request that wait, in their order. Any replica may do it at any time, also at once. Returns false
-    /// if messages still wait: the first event of one of them is not published, and a later call continues.
-    async fn release(&self, request: &Request) -> Result<bool, StoreError> {
+    /// if messages still wait: the first event of one of them is not published, also after so many retries, and a later call continues.
+    async fn release(&self, request: &Request, retries: u32) -> Result<bool, StoreError> {
         let conversation = request.conversation();
-        let mut waits = 0;
+        let mut retried = 0;
         loop {
             let held = self.store.held(&conversation, AT_ONCE).await?;
             if held.is_empty() {
                 return Ok(true);
             }
+            let mut is_delayed = false;
             // As of a message that was just sent.
             let is_pushed_later = self.mixed.pushes_by_spring_notice();
             for message in &held {
@@ -259,16 +265,17 @@ impl Requests {
                 released.event.released = true;
                 let released = released.to_outgoing();
                 if !self.store.release(message, push_due, &released, now).await? {
-                    waits += 1;
+                    is_delayed = true;
                     break;
                 }
             }
             self.relay.wake();
             self.store.settle(&conversation).await?;
-            if waits > WAITS {
-                return Ok(false);
-            }
-            if waits > 0 {
+            if is_delayed {
+                if retried == retries {
+                    return Ok(false);
+                }
+                retried += 1;
                 tokio::time::sleep(WAIT).await;
             }
         }
@@ -281,11 +288,14 @@ impl Requests {
             let mut tick = tokio::time::interval(EVERY);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while draining.run_until_cancelled(tick.tick()).await.is_some() {
-                if let Err(error) = requests.complete_all().await {
-                    tracing::warn!(
+                // A drain ends a round between two of its steps, which any replica can repeat.
+                match draining.run_until_cancelled(requests.complete_all()).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "completing message requests failed; retrying"
-                    );
+                    ),
+                    None => break,
                 }
             }
             Ok(())
@@ -293,22 +303,49 @@ impl Requests {
     }
 
     async fn complete_all(&self) -> Result<(), StoreError> {
-        let completing = self.store.completing_requests(AT_ONCE).await?;
-        for request in &completing {
-            log_failure(self.complete(request).await);
-        }
+        let completing = self.work_on(Unfinished::Completing).await?;
         if self.are_enabled() {
             self.idle_rounds.store(0, Ordering::Relaxed);
             return Ok(());
         }
-        let pending = self.store.pending_requests(AT_ONCE).await?;
-        for request in &pending {
-            log_failure(self.decide(request, true).await);
-        }
-        if completing.is_empty() && pending.is_empty() {
+        let pending = self.work_on(Unfinished::Pending).await?;
+        if completing + pending == 0 {
             self.idle_rounds.fetch_add(1, Ordering::Relaxed);
         } else {
             self.idle_rounds.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Completes or accepts all requests of a kind, page by page, and returns their number. One that cannot be completed, because one of its
+    /// messages cannot be decoded or the broker is unavailable, delays no other.
+    async fn work_on(&self, kind: Unfinished) -> Result<usize, StoreError> {
+        let (mut found, mut after) = (0, String::new());
+        loop {
+            let page = self.store.unfinished_requests(kind, &after, AT_ONCE).await?;
+            found += page.content.len();
+            for request in &page.content {
+                let done = match kind {
+                    Unfinished::Completing => self.complete(request).await,
+                    Unfinished::Pending => self.accept_pending(request).await,
+                };
+                if let Err(error) = done {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        request = request.id,
+                        "completing message request failed; retrying"
+                    );
+                }
+            }
+            let Some(next) = page.next else { return Ok(found) };
+            after = next;
+        }
+    }
+
+    /// Accepts a request because requests are switched off. Messages that cannot be released at once are released by a later round.
+    async fn accept_pending(&self, request: &Request) -> Result<(), StoreError> {
+        if self.store_decision(request, Verdict::AcceptPending).await? {
+            self.release(request, 0).await?;
         }
         Ok(())
     }
@@ -318,7 +355,7 @@ impl Requests {
         self.store
             .repeat_events(request, &self.events(request, accepted))
             .await?;
-        if accepted && !self.release(request).await? {
+        if accepted && !self.release(request, 0).await? {
             // It stays completing until its messages are released, however long their events are unpublished.
             return Ok(());
         }
@@ -332,12 +369,89 @@ impl Requests {
     }
 }
 
-/// A request that cannot be completed, because one of its messages cannot be decoded, delays no other.
-fn log_failure<T>(completed: Result<T, StoreError>) {
-    if let Err(error) = completed {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "completing message request failed; retrying"
-        );
+#[cfg(test)]
+mod tests {
+    use sosohappy_bus::relay::{Hints, spawn_relay};
+    use sosohappy_testkit::{Bed, on_both_engines};
+
+    use super::*;
+    use crate::store::{self, Opened};
+    use crate::{DEFAULTS, SERVICE};
+
+    on_both_engines!(rounds_without_requests_are_counted_until_requests_are_on_or_found);
+
+    fn party(name: &str) -> Party {
+        Party {
+            account: format!("{name}@example.com+kakao").parse().unwrap(),
+            nickname: name.to_owned(),
+        }
+    }
+
+    /// Requests that are switched off, and the same switched on.
+    async fn off_and_on(bed: &Bed) -> [Requests; 2] {
+        let setting = |value| [("messages.requests", value)];
+        let settings = bed.settings::<Settings>("dm", DEFAULTS, &setting("false")).await;
+        let switched_on = bed.settings::<Settings>("dm", DEFAULTS, &setting("true")).await;
+        let (context, mixed) = (bed.context(SERVICE), Mixed::none());
+        let Opened {
+            store,
+            outbox,
+            directory,
+        } = store::open(&settings.get(), &mixed, &context).await.unwrap();
+        let off = Requests {
+            settings,
+            ids: MessageIds::new(&context),
+            store,
+            directory,
+            mixed,
+            relay: spawn_relay(&context, bed.bus.clone(), outbox, Hints::off()),
+            idle_rounds: Arc::default(),
+            context,
+        };
+        let on = Requests {
+            settings: switched_on,
+            ..off.clone()
+        };
+        [off, on]
+    }
+
+    async fn rounds_without_requests_are_counted_until_requests_are_on_or_found(bed: Bed) {
+        let [off, on] = off_and_on(&bed).await;
+        let idle = || off.idle_rounds.load(Ordering::Relaxed);
+        let (kim, lee, park) = (party("kim"), party("lee"), party("park"));
+        let (to_lee, to_park) = (off.request(&kim, &lee), off.request(&kim, &park));
+
+        off.complete_all().await.unwrap();
+        assert_eq!(idle(), 1);
+        // A request that another replica made is accepted, and the rounds are counted anew after its completing.
+        assert!(off.store.ask(&to_lee).await.unwrap());
+        for _ in 0..2 {
+            off.complete_all().await.unwrap();
+            assert_eq!(idle(), 0);
+        }
+        let state = async |request: &Request| {
+            let found = off.store.request(&request.conversation()).await.unwrap();
+            found.map(|found| found.state)
+        };
+        assert_eq!(state(&to_lee).await, Some(RequestState::Accepted));
+        off.store.completed(&to_lee.conversation()).await.unwrap();
+
+        // Until then every message looks for a request.
+        off.complete_all().await.unwrap();
+        assert_eq!(idle(), 1);
+        assert!(off.store.ask(&to_park).await.unwrap());
+        assert_eq!(off.admit(&kim, &park).await, Ok(Admission::Delivered));
+        assert_eq!(state(&to_park).await, Some(RequestState::Accepted));
+        off.store.completed(&to_park.conversation()).await.unwrap();
+        off.complete_all().await.unwrap();
+        assert_eq!(idle(), IDLE_ROUNDS);
+
+        // A replica that still has requests on counts none.
+        on.complete_all().await.unwrap();
+        assert_eq!(idle(), 0);
+        off.complete_all().await.unwrap();
+        assert_eq!(idle(), 1);
+        assert_eq!(on.admit(&lee, &park).await, Ok(Admission::Held));
+        assert_eq!(idle(), 0);
     }
 }

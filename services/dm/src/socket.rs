@@ -56,6 +56,9 @@ pub struct DmProtocol {
     pub metrics: DmMetrics,
 }
 
+/// How often a message is admitted again because its request was decided meanwhile.
+const ADMISSIONS: u32 = 5;
+
 /// Why a message or another frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotTaken {
@@ -86,8 +89,10 @@ impl From<StoreError> for NotTaken {
 impl From<WriteError> for NotTaken {
     fn from(error: WriteError) -> Self {
         match error {
-            // [`DmProtocol::keep`] makes another id.
-            WriteError::Behind(_) => Self::Refused(Refusal::Unavailable),
+            // [`DmProtocol::keep`] makes another id, or admits the message again.
+            WriteError::Behind(_) | WriteError::RequestDecided | WriteError::Unreleased => {
+                Self::Refused(Refusal::Unavailable)
+            }
             WriteError::Resigned => Self::Closed(Close::Policy),
             WriteError::ReceiverResigned => Self::Refused(Refusal::ReceiverUnknown),
             WriteError::Store(error) => error.into(),
@@ -366,7 +371,6 @@ impl DmProtocol {
         }
         let is_held = self.requests.admit(&message.sender, &message.receiver).await? == Admission::Held;
         let stored_at = self.context.clock.now();
-        let delivery_timeout = self.settings.get().messages.delivery_timeout;
         let message = NewMessage {
             repeat_key: draft.client_key.is_none().then(|| RepeatKey::of(&message)),
             client_key: draft.client_key,
@@ -374,14 +378,15 @@ impl DmProtocol {
             message,
             authorized_at: author.authorized_at,
             stored_at,
-            push_due: self
-                .mixed
-                .pushes_by_spring_notice()
-                .then(|| stored_at + delivery_timeout)
-                .filter(|_| !is_held),
+            push_due: self.push_due(stored_at, is_held),
             is_held,
         };
         self.keep(message, author.socket).await
+    }
+
+    fn push_due(&self, stored_at: Timestamp, is_held: bool) -> Option<Timestamp> {
+        let is_pushed_later = self.mixed.pushes_by_spring_notice() && !is_held;
+        is_pushed_later.then(|| stored_at + self.settings.get().messages.delivery_timeout)
     }
 
     /// Returns the caller's nickname as it is now. A client that was renamed has frames on the way with the name it had before: they count,
@@ -408,12 +413,12 @@ impl DmProtocol {
 
     /// Stores a message, under a greater id if its conversation got a later message meanwhile; `None` if it is stored already.
     async fn keep(&self, mut message: NewMessage, origin: Option<SocketId>) -> Result<Option<Stored>, NotTaken> {
-        let is_pushed_later = message.push_due.is_some();
+        let mut admitted = 0;
         loop {
             let event = if message.is_held {
                 self.requests.asked(&message, origin).await?
             } else {
-                let stored_at = message.stored_at;
+                let (stored_at, is_pushed_later) = (message.stored_at, message.push_due.is_some());
                 event(&message.message, stored_at, is_pushed_later, origin, &self.context).to_outgoing()
             };
             match self.store.keep(&message, &event).await {
@@ -423,6 +428,11 @@ impl DmProtocol {
                     return Ok(None);
                 }
                 Err(WriteError::Behind(last)) => message.message.id = self.ids.next_after(&last),
+                // The request was decided after the message was admitted.
+                Err(WriteError::RequestDecided | WriteError::Unreleased) if admitted < ADMISSIONS => {
+                    admitted += 1;
+                    self.admit_again(&mut message).await?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -430,7 +440,7 @@ impl DmProtocol {
         self.metrics.stored.inc();
         let conversation = message.message.conversation();
         if message.is_held
-            && let Err(error) = self.requests.after_held(&conversation).await
+            && let Err(error) = self.requests.release_accepted(&conversation).await
         {
             // It is stored; the next round completes the request.
             tracing::warn!(
@@ -448,6 +458,17 @@ impl DmProtocol {
             state: MessageState::default(),
             is_held: message.is_held,
         }))
+    }
+
+    /// Decides again whether a message waits. Messages of an accepted request that wait are released before it.
+    async fn admit_again(&self, message: &mut NewMessage) -> Result<(), NotTaken> {
+        if !self.requests.release_accepted(&message.message.conversation()).await? {
+            return Err(Refusal::Unavailable.into());
+        }
+        let (sender, receiver) = (&message.message.sender, &message.message.receiver);
+        message.is_held = self.requests.admit(sender, receiver).await? == Admission::Held;
+        message.push_due = self.push_due(message.stored_at, message.is_held);
+        Ok(())
     }
 
     /// Returns the numbered frames after a number, with the present nicknames. Frames of a room have its messages as they are now: those that

@@ -17,13 +17,13 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
-#[cfg(doc)]
-use crate::domain::RepeatKey;
 use crate::domain::{
     Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, MOST_CHANGES, Marks, Message, MessageId,
     MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request, Room,
     RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
 };
+#[cfg(doc)]
+use crate::domain::{RepeatKey, Verdict};
 use crate::settings::Settings;
 use crate::store::reports::Reports;
 
@@ -40,6 +40,12 @@ pub enum WriteError {
     /// id after it, so that numbers and positions are in one order.
     #[error("the conversation has a later message")]
     Behind(MessageId),
+    /// A message that is to wait in a request, which is not pending any more.
+    #[error("the request of the conversation is not pending")]
+    RequestDecided,
+    /// Messages of the accepted request of the conversation still wait: they come before this one.
+    #[error("messages of the conversation are not released yet")]
+    Unreleased,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -215,6 +221,37 @@ pub trait Schedule: Send + Sync {
 /// The failure of a scheduled message that cannot be decoded.
 const CORRUPT: &str = "corrupt";
 
+/// Requests of which something is left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// Not decided.
+    Pending,
+    /// Decided: messages may wait that have to be released, or an event.
+    Completing,
+}
+
+/// A page of requests, in the order of their ids.
+#[derive(Debug, Default)]
+pub struct RequestPage {
+    /// Without those that cannot be decoded: they delay no other.
+    pub content: Vec<Request>,
+    /// The id after which the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+impl RequestPage {
+    /// Adds a request that was read. One that cannot be decoded is logged and left out.
+    fn push(&mut self, request: Result<Request, StoreError>) {
+        match request {
+            Ok(request) => self.content.push(request),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "message request corrupt; skipped"
+            ),
+        }
+    }
+}
+
 /// Requests: the first messages between two people who are not friends. A message that waits is stored with [`NewMessage::is_held`].
 #[async_trait]
 pub trait Requests: Send + Sync {
@@ -230,17 +267,14 @@ pub trait Requests: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Request>, StoreError>;
 
-    /// Pending requests to anybody, the oldest first.
-    async fn pending_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError>;
-
-    /// Requests that are being completed, those that were decided first first.
-    async fn completing_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError>;
+    /// Requests to anybody with ids after this one, of which at most `limit` are read. An empty text is before every id.
+    async fn unfinished_requests(&self, kind: Unfinished, after: &str, limit: u32) -> Result<RequestPage, StoreError>;
 
     /// Adds a request; false if the conversation has one.
     async fn ask(&self, request: &Request) -> Result<bool, StoreError>;
 
-    /// Accepts a request, also one that was refused, or refuses a pending one, and stores the events. False if it is not in such a state. The
-    /// request is completing from then on.
+    /// Decides a request, and stores the events. False if it is in none of the states of [`Verdict::former_states`]. The request is completing from then
+    /// on.
     async fn decide(&self, decision: &Decision, events: &[Outgoing]) -> Result<bool, StoreError>;
 
     /// Stores the events of a decision that a crash has kept from being stored with it, once. SQLite stores them with it.
@@ -473,6 +507,10 @@ pub struct UnclaimedPage {
 pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Reports + Ping + Debug {
     /// Stores a message and its event, both or neither; nothing of a message whose key one of the last [`RepeatKey::WINDOW`] has, or one of
     /// the last [`ClientKey::WINDOW`].
+    ///
+    /// A message waits only in a pending request ([`WriteError::RequestDecided`]), and no message is stored behind those of an accepted
+    /// request that still wait ([`WriteError::Unreleased`]). Where a decision crosses a message that is to wait, the request is completing
+    /// after both.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
 
     /// The message of that key, if it is not older than [`ClientKey::WINDOW`].
@@ -520,7 +558,8 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Re
 
     /// Forgets resignations from before that moment, and deletes what is left of younger ones: messages of a process that was killed,
     /// and those that an account received after its resignation, before this service had heard of it. The latter only of resignations up to
-    /// `settled`, so that the names of accounts that signed up again are known, and only while the account has no name.
+    /// `settled`, so that the names of accounts that signed up again are known, and only while the account has no name. Requests that are
+    /// accepted and have messages that wait are completing from then on.
     async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError>;
 
     /// Messages of the legacy Spring services that no account owns yet, with ids after this one, in their order; of one person, by

@@ -57,11 +57,40 @@ impl Request {
     }
 }
 
+/// What is decided about a request, and who decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver accepts it, also one that the receiver refused before.
+    Accept,
+    /// It is accepted by a friendship, or because requests were switched off. Only while it is pending: the receiver's refusal stands.
+    AcceptPending,
+    /// The receiver refuses it.
+    Refuse,
+}
+
+impl Verdict {
+    /// Returns the state that the request is in afterwards.
+    pub const fn state(self) -> RequestState {
+        match self {
+            Self::Accept | Self::AcceptPending => RequestState::Accepted,
+            Self::Refuse => RequestState::Refused,
+        }
+    }
+
+    /// Returns the states in which it can be decided so.
+    pub const fn former_states(self) -> &'static [RequestState] {
+        match self {
+            Self::Accept => &[RequestState::Pending, RequestState::Refused],
+            Self::AcceptPending | Self::Refuse => &[RequestState::Pending],
+        }
+    }
+}
+
 /// The decision about a request.
 #[derive(Debug, Clone)]
 pub struct Decision {
     pub conversation: ConversationId,
-    pub accepted: bool,
+    pub verdict: Verdict,
     pub at: Timestamp,
 }
 
@@ -78,7 +107,7 @@ pub enum Admission {
 pub enum Standing {
     Open,
     /// The request is to be accepted first: the receiver answers, or the two have become friends.
-    Accept,
+    Accept(Verdict),
     /// The message waits in the request that is there.
     Waits,
     /// The message opens a request.
@@ -92,7 +121,7 @@ pub enum Standing {
 /// | --- | --- | --- |
 /// | none | friends or `has_messages`: open; else asks | the same |
 /// | pending | friends: accept; else waits | accept |
-/// | refused | friends: accept; else refused | accept |
+/// | refused | refused | accept |
 /// | accepted | open | open |
 pub fn standing(request: Option<&Request>, sender: &Account, are_friends: bool, has_messages: bool) -> Standing {
     let Some(request) = request else {
@@ -105,7 +134,8 @@ pub fn standing(request: Option<&Request>, sender: &Account, are_friends: bool, 
     let is_asker = request.asker.account == *sender;
     match request.state {
         RequestState::Accepted => Standing::Open,
-        _ if !is_asker || are_friends => Standing::Accept,
+        _ if !is_asker => Standing::Accept(Verdict::Accept),
+        RequestState::Pending if are_friends => Standing::Accept(Verdict::AcceptPending),
         RequestState::Pending => Standing::Waits,
         RequestState::Refused => Standing::Refused,
     }
@@ -132,16 +162,21 @@ mod tests {
             decided_at: None,
             is_completing: false,
         };
+        let (befriended, answered) = (
+            Standing::Accept(Verdict::AcceptPending),
+            Standing::Accept(Verdict::Accept),
+        );
         for (state, sender, friends, begun, expected) in [
             (None, &kim, false, false, Standing::Asks),
             (None, &kim, true, false, Standing::Open),
             (None, &kim, false, true, Standing::Open),
             (Some(RequestState::Pending), &kim, false, true, Standing::Waits),
-            (Some(RequestState::Pending), &kim, true, true, Standing::Accept),
-            (Some(RequestState::Pending), &lee, false, true, Standing::Accept),
+            (Some(RequestState::Pending), &kim, true, true, befriended),
+            (Some(RequestState::Pending), &lee, false, true, answered),
             (Some(RequestState::Refused), &kim, false, true, Standing::Refused),
-            (Some(RequestState::Refused), &kim, true, true, Standing::Accept),
-            (Some(RequestState::Refused), &lee, false, true, Standing::Accept),
+            (Some(RequestState::Refused), &kim, true, true, Standing::Refused),
+            (Some(RequestState::Refused), &lee, false, true, answered),
+            (Some(RequestState::Refused), &lee, true, true, answered),
             (Some(RequestState::Accepted), &kim, false, true, Standing::Open),
             (Some(RequestState::Accepted), &lee, false, true, Standing::Open),
         ] {

@@ -32,7 +32,7 @@ use sosohappy_store::{Ping, StoreError, retrying};
 use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
     Claim, ClientKey, ConversationId, Erasure, Message, MessageId, MessageText, NewMessage, Position, RepeatKey,
-    Stored, Undelivered,
+    RequestState, Stored, Undelivered,
 };
 use changes::{CHANGES, HIDDEN_AT};
 use documents::{
@@ -368,17 +368,30 @@ enum Repeat {
 impl Store for MongoStore {
     /// A resignation that crosses this either marks the account before the second look, which then takes the message back, or looks for
     /// messages after it and finds this one. What a process leaves that is killed between the insert and the second look is swept.
+    ///
+    /// The same holds for a message that waits and the decision about its request: the second look lets the request be completed again. A
+    /// message that does not wait takes the number after one that does only once that one is released, so that their frames have the order of
+    /// their numbers.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
         let conversation = message.message.conversation();
         let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
         let still_here = || self.still_here(sender, receiver, message.authorized_at);
         let last = async { Ok::<_, WriteError>(self.last_of(&conversation).await?) };
         let ((), mut last) = futures::try_join!(still_here(), last)?;
+        if message.is_held && !self.has_request(&conversation, RequestState::Pending).await? {
+            return Err(WriteError::RequestDecided);
+        }
         let mut document = document(message, event, self.writes_object_ids());
         let messages = self.collection(MESSAGES);
         loop {
             if let Some(last) = last.as_ref().filter(|last| last.id >= message.message.id) {
                 return Err(WriteError::Behind(last.id.clone()));
+            }
+            if !message.is_held
+                && last.as_ref().is_some_and(|last| last.is_held)
+                && self.has_request(&conversation, RequestState::Accepted).await?
+            {
+                return Err(WriteError::Unreleased);
             }
             let number = last.as_ref().map_or(0, |last| last.number) + 1;
             document.insert(NUMBER, number);
@@ -409,20 +422,27 @@ impl Store for MongoStore {
                 Err(error) => return Err(error.into()),
             }
         }
-        match still_here().await {
+        let mut checked = still_here().await;
+        if checked.is_ok() && message.is_held {
+            checked = self
+                .resume_request(conversation.as_str())
+                .await
+                .map_err(WriteError::from);
+        }
+        match checked {
             Ok(()) => Ok(Outcome::Stored),
-            Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned | WriteError::Behind(_))) => {
-                let ours = doc! { "_id": ids_of([&message.message.id]) };
-                messages.delete_one(ours).await.map_err(StoreError::from)?;
-                Err(refused)
-            }
             // It is stored: a client that got an error would send it again.
             Err(WriteError::Store(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "checking message against resignation failed"
+                    "second check of stored message failed"
                 );
                 Ok(Outcome::Stored)
+            }
+            Err(refused) => {
+                let ours = doc! { "_id": ids_of([&message.message.id]) };
+                messages.delete_one(ours).await.map_err(StoreError::from)?;
+                Err(refused)
             }
         }
     }
@@ -599,6 +619,7 @@ impl Store for MongoStore {
         self.collection(RESIGNATIONS).delete_many(published).await?;
         self.forget_reads(before).await?;
         self.sweep_request_events(before).await?;
+        self.resume_requests().await?;
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
         let mut failed = None;
         while let Some(mark) = marks.try_next().await? {

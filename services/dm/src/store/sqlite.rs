@@ -38,6 +38,7 @@ use crate::domain::{
     Party, Position, RepeatKey, Stored, Undelivered,
 };
 use reports::delete_reported;
+use requests::check_request;
 use stream::{add_frames, delete_frames, kept_frames};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -93,6 +94,7 @@ impl Store for SqliteStore {
                     return Ok(Outcome::Repeated);
                 }
             }
+            check_request(&mut tx, message).await?;
             let number = next_number(&mut tx, &message.message).await?;
             insert(&mut tx, message, Some(number)).await?;
             let viewers = message.message.viewers(message.is_held);
@@ -297,6 +299,7 @@ impl Store for SqliteStore {
 
     async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError> {
         while retrying(async || self.erase_some_leftovers(settled).await).await? {}
+        retrying(async || self.resume_requests().await).await?;
         retrying(async || {
             let mut tx = self.database.begin().await?;
             erased_accounts::forget(&mut tx, before).await?;

@@ -753,6 +753,7 @@ async fn a_reported_message_is_copied_until_the_report_is_closed(bed: Bed) {
         assert!(!kept.store.keep_reported(&report).await.unwrap(), "{author} {reporter}");
         assert_eq!(kept.reported(number).await, None, "{author} {reporter}");
     }
+    requests::ask(&kept, 1).await;
     let mut waiting = kept.message("kim", "lee", 2, 10);
     waiting.is_held = true;
     kept.keep_as(&mut waiting).await.unwrap();

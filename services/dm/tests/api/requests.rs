@@ -370,24 +370,33 @@ async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed
 }
 
 async fn a_request_with_a_corrupt_message_delays_no_other(bed: Bed) {
+    // More than a round reads at once.
+    const CORRUPT: u64 = 55;
     let dm = Dm::start_with(&bed, &[ON]).await;
-    let (kim, lee) = two(&bed).await;
-    let park = bed.person("park@example.com+google", "park").await;
+    let (kim, park) = (
+        bed.person("kim@example.com+kakao", "kim").await,
+        bed.person("park@example.com+google", "park").await,
+    );
     let mut from = open(&dm, &kim, "").await;
-    for to in [&lee, &park] {
-        from.send(typed(&to.nickname, &to.nickname, "hello")).await;
+    for number in 0..CORRUPT {
+        let other = format!("lee{number}");
+        bed.person(&format!("{other}@example.com+apple"), &other).await;
+        from.send(typed(&other, &other, "hello")).await;
         frame(&mut from, "accepted").await;
     }
+    from.send(typed("park", "park", "hello")).await;
+    frame(&mut from, "accepted").await;
     dm.running.stop().await;
     if bed.set == EngineSet::Real {
         let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
         let messages = client.default_database().unwrap().collection::<Document>("message");
         let corrupt = doc! { "$set": { "text": 7 } };
-        let changed = messages.update_one(doc! { "receiver": "lee" }, corrupt).await.unwrap();
-        assert_eq!(changed.matched_count, 1);
+        let others = doc! { "receiver": { "$ne": "park" } };
+        let changed = messages.update_many(others, corrupt).await.unwrap();
+        assert_eq!(changed.matched_count, CORRUPT);
     } else {
         let corrupt = "UPDATE message SET sender = 'nobody' WHERE receiver LIKE 'lee%'";
-        assert_eq!(bed.sql("dm", corrupt).await, 1);
+        assert_eq!(bed.sql("dm", corrupt).await, CORRUPT);
     }
     // Switched off, requests are accepted, the oldest first.
     let dm = Dm::start(&bed).await;

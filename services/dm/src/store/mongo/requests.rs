@@ -21,7 +21,7 @@ use super::receipts::{UNREAD, unread};
 use super::stream::UNNUMBERED;
 use super::{MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, Decision, Party, Position, Request, RequestState, Stored};
-use crate::store::Requests;
+use crate::store::{RequestPage, Requests, Unfinished, is_full};
 
 /// `_id` (the conversation), `id`, `asker`, `receiver`, `askerNickname`, `receiverNickname`, `accounts` (SHA-256 of both), `introduction`,
 /// `state`, `askedAt`, `decidedAt`, `completing`.
@@ -69,11 +69,37 @@ impl MongoStore {
         Ok(())
     }
 
-    async fn requests(&self, wanted: Document, order: Document, limit: u32) -> Result<Vec<Request>, StoreError> {
-        let requests = self.collection(REQUESTS);
-        let found = requests.find(wanted).sort(order).limit(limit.into()).await?;
-        let found: Vec<Document> = found.try_collect().await?;
-        found.iter().map(request_of).collect()
+    /// Whether the request of a conversation is in that state.
+    pub(super) async fn has_request(
+        &self,
+        conversation: &ConversationId,
+        state: RequestState,
+    ) -> Result<bool, StoreError> {
+        let wanted = doc! { "_id": conversation.as_str(), "state": state.name() };
+        Ok(self.collection(REQUESTS).find_one(wanted).await?.is_some())
+    }
+
+    /// Completes a request again if it is accepted: a message may wait in it that was stored after the last round.
+    pub(super) async fn resume_request(&self, conversation: &str) -> Result<(), StoreError> {
+        let accepted = doc! { "_id": conversation, "state": RequestState::Accepted.name(), "completing": null };
+        let completing = doc! { "$set": { "completing": true } };
+        self.collection(REQUESTS).update_one(accepted, completing).await?;
+        Ok(())
+    }
+
+    /// Completes accepted requests of which messages wait: a process was killed between storing a message and its second look at the request.
+    pub(super) async fn resume_requests(&self) -> Result<(), StoreError> {
+        let mut held = self
+            .collection(MESSAGES)
+            .find(doc! { HELD: { "$gt": "" } })
+            .projection(doc! { "conversation": 1 })
+            .await?;
+        while let Some(message) = held.try_next().await? {
+            if let Ok(conversation) = message.get_str("conversation") {
+                self.resume_request(conversation).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn update_request(&self, conversation: &ConversationId, update: Document) -> Result<(), StoreError> {
@@ -129,17 +155,34 @@ impl Requests for MongoStore {
         if let Some(before) = before {
             wanted.insert("id", doc! { "$lt": before.as_str() });
         }
-        self.requests(wanted, doc! { "id": -1 }, limit).await
+        let requests = self.collection(REQUESTS);
+        let found = requests
+            .find(wanted)
+            .sort(doc! { "id": -1 })
+            .limit(limit.into())
+            .await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        found.iter().map(request_of).collect()
     }
 
-    async fn pending_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError> {
-        let wanted = doc! { "state": RequestState::Pending.name() };
-        self.requests(wanted, doc! { "id": 1 }, limit).await
-    }
-
-    async fn completing_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError> {
-        self.requests(doc! { "completing": true }, doc! { "decidedAt": 1 }, limit)
-            .await
+    async fn unfinished_requests(&self, kind: Unfinished, after: &str, limit: u32) -> Result<RequestPage, StoreError> {
+        let mut wanted = match kind {
+            Unfinished::Pending => doc! { "state": RequestState::Pending.name() },
+            Unfinished::Completing => doc! { "completing": true },
+        };
+        wanted.insert("id", doc! { "$gt": after });
+        let requests = self.collection(REQUESTS);
+        let found = requests.find(wanted).sort(doc! { "id": 1 }).limit(limit.into()).await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        let mut page = RequestPage::default();
+        if is_full(found.len(), limit) {
+            let last = found.last().and_then(|request| request.get_str("id").ok());
+            page.next = last.map(str::to_owned);
+        }
+        for document in &found {
+            page.push(request_of(document));
+        }
+        Ok(page)
     }
 
     async fn ask(&self, request: &Request) -> Result<bool, StoreError> {
@@ -172,15 +215,15 @@ impl Requests for MongoStore {
     }
 
     async fn decide(&self, decision: &Decision, events: &[Outgoing]) -> Result<bool, StoreError> {
-        let pending = RequestState::Pending.name();
-        let (state, former) = if decision.accepted {
-            (RequestState::Accepted, vec![pending, RequestState::Refused.name()])
-        } else {
-            (RequestState::Refused, vec![pending])
-        };
+        let former: Vec<&str> = decision
+            .verdict
+            .former_states()
+            .iter()
+            .map(|state| state.name())
+            .collect();
         let undecided = doc! { "_id": decision.conversation.as_str(), "state": { "$in": former } };
         let decided = doc! { "$set": {
-            "state": state.name(),
+            "state": decision.verdict.state().name(),
             "decidedAt": decision.at.as_millisecond(),
             "completing": true,
         } };

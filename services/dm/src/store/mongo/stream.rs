@@ -21,6 +21,7 @@ use sosohappy_store::mongo::ID_INDEX;
 use super::changes::{CHANGES, ROOM, changed_of};
 use super::documents::{id_of, ids_of, stored_of};
 use super::indexes::{sparse, unique};
+use super::requests::HELD;
 use super::rooms::ROOM_MESSAGES;
 use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, MOST_MISSED, MessageId};
@@ -91,6 +92,8 @@ struct Frame {
 pub(super) struct Last {
     pub id: MessageId,
     pub number: i64,
+    /// It waits in a request.
+    pub is_held: bool,
 }
 
 impl MongoStore {
@@ -111,12 +114,13 @@ impl MongoStore {
             .collection(MESSAGES)
             .find_one(doc! { PLACE: above(conversation.as_str(), 0) })
             .sort(doc! { PLACE: -1 })
-            .projection(doc! { MESSAGE_ID: 1, NUMBER: 1 })
+            .projection(doc! { MESSAGE_ID: 1, NUMBER: 1, HELD: 1 })
             .await?;
         let read = |last: Document| -> anyhow::Result<Last> {
             Ok(Last {
                 id: id_of(&last)?,
                 number: last.get_i64(NUMBER)?,
+                is_held: last.contains_key(HELD),
             })
         };
         last.map(read).transpose().map_err(StoreError::Corrupt)

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
-use sosohappy_store::sqlite::enqueue;
+use sosohappy_store::sqlite::{Engine, Tx, enqueue};
 use sosohappy_store::{StoreError, retrying};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::stream::add_frame;
 use super::{SqliteStore, account_of, begin_conversation, stored_of, timestamp};
-use crate::domain::{ConversationId, Decision, Erasure, Party, Position, Request, RequestState, Stored};
-use crate::store::Requests;
+use crate::domain::{ConversationId, Decision, Erasure, NewMessage, Party, Position, Request, RequestState, Stored};
+use crate::store::{RequestPage, Requests, Unfinished, WriteError, is_full};
 
 /// The columns of [`request_of`].
 macro_rules! columns {
@@ -65,28 +65,32 @@ impl Requests for SqliteStore {
         rows.iter().map(request_of).collect()
     }
 
-    async fn pending_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM message_request WHERE state = 'pending' ORDER BY id LIMIT ?"
-        ))
-        .bind(limit)
-        .fetch_all(self.database.reader())
-        .await?;
-        rows.iter().map(request_of).collect()
-    }
-
-    async fn completing_requests(&self, limit: u32) -> Result<Vec<Request>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM message_request WHERE is_completing = 1 ORDER BY decided_at LIMIT ?"
-        ))
-        .bind(limit)
-        .fetch_all(self.database.reader())
-        .await?;
-        rows.iter().map(request_of).collect()
+    async fn unfinished_requests(&self, kind: Unfinished, after: &str, limit: u32) -> Result<RequestPage, StoreError> {
+        let statement = match kind {
+            Unfinished::Pending => concat!(
+                "SELECT ",
+                columns!(),
+                " FROM message_request WHERE state = 'pending' AND id > ? ORDER BY id LIMIT ?"
+            ),
+            Unfinished::Completing => concat!(
+                "SELECT ",
+                columns!(),
+                " FROM message_request WHERE is_completing = 1 AND id > ? ORDER BY id LIMIT ?"
+            ),
+        };
+        let rows = sqlx::query(statement)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(self.database.reader())
+            .await?;
+        let mut page = RequestPage::default();
+        if is_full(rows.len(), limit) {
+            page.next = rows.last().map(|row| row.try_get("id")).transpose()?;
+        }
+        for row in &rows {
+            page.push(request_of(row));
+        }
+        Ok(page)
     }
 
     async fn ask(&self, request: &Request) -> Result<bool, StoreError> {
@@ -113,24 +117,21 @@ impl Requests for SqliteStore {
     }
 
     async fn decide(&self, decision: &Decision, events: &[Outgoing]) -> Result<bool, StoreError> {
-        let (state, former) = if decision.accepted {
-            (RequestState::Accepted, [RequestState::Pending, RequestState::Refused])
-        } else {
-            (RequestState::Refused, [RequestState::Pending, RequestState::Pending])
-        };
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let decided = sqlx::query(
-                "UPDATE message_request SET state = ?, decided_at = ?, is_completing = 1 \
-                 WHERE conversation = ? AND state IN (?, ?)",
-            )
-            .bind(state.name())
-            .bind(decision.at.as_millisecond())
-            .bind(decision.conversation.as_str())
-            .bind(former[0].name())
-            .bind(former[1].name())
-            .execute(&mut *tx)
-            .await?;
+            let mut decide = QueryBuilder::<Engine>::new("UPDATE message_request SET is_completing = 1, state = ");
+            decide
+                .push_bind(decision.verdict.state().name())
+                .push(", decided_at = ")
+                .push_bind(decision.at.as_millisecond())
+                .push(" WHERE conversation = ")
+                .push_bind(decision.conversation.as_str())
+                .push(" AND state IN (");
+            let mut states = decide.separated(", ");
+            for state in decision.verdict.former_states() {
+                states.push_bind(state.name());
+            }
+            let decided = decide.push(")").build().execute(&mut *tx).await?;
             if decided.rows_affected() == 0 {
                 return Ok(false);
             }
@@ -229,7 +230,40 @@ impl Requests for SqliteStore {
     }
 }
 
+/// Checks that a message that is to wait finds its request pending, and that none waits in an accepted request before another message.
+pub(super) async fn check_request(tx: &mut Tx, message: &NewMessage) -> Result<(), WriteError> {
+    let statement = if message.is_held {
+        "SELECT 1 FROM message_request WHERE conversation = ?1 AND state = 'pending'"
+    } else {
+        "SELECT 1 FROM message_request WHERE conversation = ?1 AND state = 'accepted' \
+         AND EXISTS (SELECT 1 FROM message WHERE message.conversation = ?1 AND held IS NOT NULL)"
+    };
+    let conversation = message.message.conversation();
+    let found: Option<i64> = sqlx::query_scalar(statement)
+        .bind(conversation.as_str())
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(StoreError::from)?;
+    match (message.is_held, found) {
+        (true, None) => Err(WriteError::RequestDecided),
+        (false, Some(_)) => Err(WriteError::Unreleased),
+        (true, Some(_)) | (false, None) => Ok(()),
+    }
+}
+
 impl SqliteStore {
+    /// Completes accepted requests of which messages wait: an earlier release ended the completing of some too early.
+    pub(super) async fn resume_requests(&self) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        sqlx::query(
+            "UPDATE message_request SET is_completing = 1 WHERE state = 'accepted' AND is_completing = 0 \
+             AND conversation IN (SELECT conversation FROM message WHERE held IS NOT NULL)",
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Deletes the requests that an account made or received up to the resignation.
     pub(super) async fn forget_requests(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;

@@ -2,23 +2,27 @@
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use mongodb::bson::{Document, doc};
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::outbox::Pending;
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Kept, account, at, frames};
 use crate::domain::{
     Change, Changed, ClientKey, ConversationId, Decision, MOST_CHANGES, Member, MessageDate, MessageId, MessageState,
     MessageText, NewChange, NewMessage, NewRoomMessage, Party, Reaction, Receipt, Request, RequestState, Room,
-    RoomMessage, RoomName, Stored,
+    RoomMessage, RoomName, Stored, Verdict,
 };
 use crate::receipts::read_event;
-use crate::store::{ChangeError, FrameContent, JoinOutcome, Posted, Range, RoomOutcome, WriteError};
+use crate::store::{ChangeError, FrameContent, JoinOutcome, Posted, Range, RoomOutcome, Unfinished, WriteError};
 
 on_both_engines!(
     messages_that_wait_are_released_once_in_order,
     a_message_that_changed_since_it_was_read_is_not_released_as_it_was,
     a_decision_is_made_once_and_its_events_are_stored_with_it,
+    unfinished_requests_are_read_page_by_page_past_a_corrupt_one,
+    a_message_waits_only_in_a_pending_request,
+    messages_that_wait_come_before_a_later_message,
     a_resignation_takes_requests_of_both_sides,
     messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
@@ -38,11 +42,15 @@ fn conversation() -> ConversationId {
     ConversationId::between(&account("kim"), &account("lee"))
 }
 
-async fn ask(kept: &Kept, asked: i64) -> Request {
+pub(super) async fn ask(kept: &Kept, asked: i64) -> Request {
+    ask_person(kept, "lee", asked).await
+}
+
+async fn ask_person(kept: &Kept, receiver: &str, asked: i64) -> Request {
     let request = Request {
         id: kept.ids.next().to_string(),
         asker: party("kim"),
-        receiver: party("lee"),
+        receiver: party(receiver),
         introduction: None,
         state: RequestState::Pending,
         asked_at: at(asked),
@@ -52,6 +60,27 @@ async fn ask(kept: &Kept, asked: i64) -> Request {
     assert!(kept.store.ask(&request).await.unwrap());
     assert!(!kept.store.ask(&request).await.unwrap(), "a conversation has one");
     request
+}
+
+async fn decide(kept: &Kept, request: &Request, verdict: Verdict, second: i64) -> bool {
+    let decision = Decision {
+        conversation: request.conversation(),
+        verdict,
+        at: at(second),
+    };
+    let event = kept.event(&kept.message("kim", "lee", second, second));
+    kept.store.decide(&decision, &[event]).await.unwrap()
+}
+
+/// The receivers of the unfinished requests, read in pages of two.
+async fn unfinished(kept: &Kept, kind: Unfinished) -> Vec<String> {
+    let (mut receivers, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = kept.store.unfinished_requests(kind, &after, 2).await.unwrap();
+        receivers.extend(page.content.into_iter().map(|request| request.receiver.nickname));
+        let Some(next) = page.next else { return receivers };
+        after = next;
+    }
 }
 
 async fn wait(kept: &Kept, number: i64, stored: i64) -> NewMessage {
@@ -149,15 +178,7 @@ async fn a_message_that_changed_since_it_was_read_is_not_released_as_it_was(bed:
 async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let request = ask(&kept, 1).await;
-    let decide = async |accepted: bool, second: i64| {
-        let decision = Decision {
-            conversation: conversation(),
-            accepted,
-            at: at(second),
-        };
-        let event = kept.event(&kept.message("kim", "lee", second, second));
-        kept.store.decide(&decision, &[event]).await.unwrap()
-    };
+    let decide = async |verdict: Verdict, second: i64| decide(&kept, &request, verdict, second).await;
     let waiting = kept.store.requests_to(&account("lee"), None, 10).await.unwrap();
     assert_eq!(waiting, std::slice::from_ref(&request));
     assert!(
@@ -167,11 +188,17 @@ async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
             .unwrap()
             .is_empty()
     );
-    assert!(decide(false, 2).await);
-    assert!(!decide(false, 3).await, "it is refused already");
-    assert!(decide(true, 4).await, "one that was refused may be accepted");
-    assert!(!decide(true, 5).await);
-    assert!(!decide(false, 6).await, "one that was accepted may not be refused");
+    assert!(decide(Verdict::Refuse, 2).await);
+    assert!(!decide(Verdict::Refuse, 3).await, "it is refused already");
+    assert!(!decide(Verdict::AcceptPending, 3).await, "the refusal stands");
+    let found = kept.store.request(&conversation()).await.unwrap();
+    assert_eq!(found.map(|found| found.state), Some(RequestState::Refused));
+    assert!(decide(Verdict::Accept, 4).await, "its receiver may accept it later");
+    assert!(!decide(Verdict::Accept, 5).await);
+    assert!(
+        !decide(Verdict::Refuse, 6).await,
+        "one that was accepted may not be refused"
+    );
     assert_eq!(publish(&kept).await.len(), 2);
     assert!(
         kept.store
@@ -180,8 +207,13 @@ async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
             .unwrap()
             .is_empty()
     );
-    assert!(kept.store.pending_requests(10).await.unwrap().is_empty());
-    let completing = kept.store.completing_requests(10).await.unwrap();
+    assert_eq!(unfinished(&kept, Unfinished::Pending).await, [""; 0]);
+    let completing = kept
+        .store
+        .unfinished_requests(Unfinished::Completing, "", 10)
+        .await
+        .unwrap()
+        .content;
     assert_eq!(completing.len(), 1);
     assert_eq!(
         (completing[0].state, completing[0].decided_at),
@@ -191,7 +223,7 @@ async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
     kept.store.repeat_events(&completing[0], &[event]).await.unwrap();
     assert_eq!(publish(&kept).await.len(), 0, "they were stored");
     kept.store.completed(&conversation()).await.unwrap();
-    assert!(kept.store.completing_requests(10).await.unwrap().is_empty());
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
     kept.store
         .set_introduction(&conversation(), "sun", Some("hello"))
         .await
@@ -201,6 +233,95 @@ async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
         (found.asker.nickname.as_str(), found.introduction.as_deref()),
         ("sun", Some("hello"))
     );
+}
+
+async fn unfinished_requests_are_read_page_by_page_past_a_corrupt_one(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let mut requests = Vec::new();
+    for number in 0..7 {
+        requests.push(ask_person(&kept, &format!("p{number}"), 1).await);
+    }
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let found = client
+            .default_database()
+            .unwrap()
+            .collection::<Document>("message_request");
+        let corrupt = doc! { "$set": { "asker": "nobody" } };
+        let changed = found
+            .update_one(doc! { "receiverNickname": "p3" }, corrupt)
+            .await
+            .unwrap();
+        assert_eq!(changed.matched_count, 1);
+    } else {
+        let corrupt = "UPDATE message_request SET asker = 'nobody' WHERE receiver_nickname = 'p3'";
+        assert_eq!(bed.sql("dm", corrupt).await, 1);
+    }
+    let readable = ["p0", "p1", "p2", "p4", "p5", "p6"];
+    assert_eq!(unfinished(&kept, Unfinished::Pending).await, readable);
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
+    for request in &requests {
+        assert!(decide(&kept, request, Verdict::AcceptPending, 2).await);
+    }
+    assert_eq!(unfinished(&kept, Unfinished::Pending).await, [""; 0]);
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, readable);
+}
+
+/// The decision is stored before the message: its sender was admitted before that.
+async fn a_message_waits_only_in_a_pending_request(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let held = async || {
+        let mut message = kept.message("kim", "lee", 0, 1);
+        message.is_held = true;
+        kept.keep_as(&mut message).await
+    };
+    let refused = held().await;
+    assert!(matches!(refused, Err(WriteError::RequestDecided)), "none: {refused:?}");
+    let request = ask(&kept, 1).await;
+    for verdict in [Verdict::Refuse, Verdict::Accept] {
+        assert!(decide(&kept, &request, verdict, 2).await);
+        let refused = held().await;
+        assert!(
+            matches!(refused, Err(WriteError::RequestDecided)),
+            "{verdict:?}: {refused:?}"
+        );
+    }
+    assert!(kept.store.held(&conversation(), 10).await.unwrap().is_empty());
+    assert_eq!(kept.conversation("kim", "lee", None, 10).await, [""; 0]);
+    // Admitted again, it is delivered.
+    kept.say("kim", "lee", 1, 3).await;
+    assert_eq!(kept.conversation("lee", "kim", None, 10).await, ["kim lee 1"]);
+}
+
+/// The message is stored before the decision.
+async fn messages_that_wait_come_before_a_later_message(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let request = ask(&kept, 1).await;
+    wait(&kept, 0, 1).await;
+    assert!(decide(&kept, &request, Verdict::Accept, 2).await);
+    publish(&kept).await;
+    let mut answer = kept.message("lee", "kim", 1, 3);
+    let refused = kept.keep_as(&mut answer).await;
+    assert!(matches!(refused, Err(WriteError::Unreleased)), "{refused:?}");
+
+    // A message that was left behind when the completing ended.
+    kept.store.completed(&conversation()).await.unwrap();
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
+    kept.store.sweep(at(0), at(0)).await.unwrap();
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, ["lee"]);
+
+    let waiting = kept.store.held(&conversation(), 10).await.unwrap().remove(0);
+    let event = kept.event(&kept.message("kim", "lee", 9, 9));
+    assert!(kept.store.release(&waiting, None, &event, at(10)).await.unwrap());
+    kept.keep_as(&mut answer).await.unwrap();
+    for name in ["kim", "lee"] {
+        let texts: Vec<String> = frames(&kept, name).await.into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["kim lee 0", "lee kim 1"], "{name}");
+    }
+    // Nothing is left that would complete it again.
+    kept.store.completed(&conversation()).await.unwrap();
+    kept.store.sweep(at(0), at(0)).await.unwrap();
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
 }
 
 async fn a_resignation_takes_requests_of_both_sides(bed: Bed) {
