@@ -42,6 +42,7 @@ use documents::{
 use indexes::{index, partial, sparse, unique};
 use receipts::READS;
 use requests::{HELD, REQUEST_EVENTS};
+use rewriting::MOVED;
 use rooms::ROOM_MESSAGES;
 use stream::{NUMBER, PLACE, PLACE_INDEX, kept_frames, place};
 
@@ -132,6 +133,7 @@ pub async fn open(url: &SecretUrl, frames: i64, mixed: &Mixed, context: &Context
     store.make_indexes().await?;
     store.fill_positions().await?;
     store.settle_all().await?;
+    store.finish_copies().await?;
     store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
     Ok(Opened {
@@ -177,6 +179,7 @@ impl MongoStore {
             index("message_newest_of", doc! { NEWEST_OF: 1, POSITION: -1 }),
             index("message_sent", doc! { "from": 1, POSITION: -1 }),
             index("message_own", doc! { "accounts": 1, POSITION: -1 }),
+            sparse("message_moved", doc! { MOVED: 1 }),
             partial(
                 "message_without_position",
                 doc! { "conversation": 1 },
@@ -297,7 +300,7 @@ impl MongoStore {
                 { "receiverAccount": account, "storedAt": up_to },
             ],
         };
-        self.collection(MESSAGES).delete_many(theirs).await?;
+        self.delete_messages(MESSAGES, &theirs).await?;
         if !erasure.nickname.is_empty() {
             let either = [
                 doc! { "sender": &erasure.nickname },
@@ -333,9 +336,9 @@ impl MongoStore {
             .map_err(StoreError::Corrupt)?;
         let until = timestamp(mark, "erasedUntil")?;
         let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
-        self.collection(MESSAGES).delete_many(sent).await?;
+        self.delete_messages(MESSAGES, &sent).await?;
         self.sweep_scheduled(person, until).await?;
-        self.sweep_room_messages(person, until).await?;
+        self.sweep_person_in_rooms(person, until).await?;
         if until > settled {
             return Ok(());
         }
@@ -349,7 +352,7 @@ impl MongoStore {
         };
         let receiver = message_of(&one)?.receiver.account;
         if self.database.directory().named_since(&receiver, until).await?.is_none() {
-            self.collection(MESSAGES).delete_many(theirs).await?;
+            self.delete_messages(MESSAGES, &theirs).await?;
         }
         Ok(())
     }
@@ -441,7 +444,7 @@ impl Store for MongoStore {
             }
             Err(refused) => {
                 let ours = doc! { "_id": ids_of([&message.message.id]) };
-                messages.delete_one(ours).await.map_err(StoreError::from)?;
+                self.delete_messages(MESSAGES, &ours).await?;
                 Err(refused)
             }
         }
@@ -620,6 +623,7 @@ impl Store for MongoStore {
         self.forget_reads(before).await?;
         self.sweep_request_events(before).await?;
         self.resume_requests().await?;
+        self.sweep_rooms(settled).await?;
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
         let mut failed = None;
         while let Some(mark) = marks.try_next().await? {

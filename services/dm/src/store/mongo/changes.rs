@@ -3,23 +3,26 @@
 //! The document is inserted first, under the number after the one that the message's document names. So one of two changes at once is
 //! made first, and the other looks again; what a crash leaves between the two steps is applied by the next change of the message, and
 //! by every replica that reads the event.
+//!
+//! What deletes a message deletes its changes before and after it ([`MongoStore::delete_messages`]), and whoever applies a change to a
+//! message that is gone deletes the change.
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
-use super::documents::{ids_of, stored_of, timestamp};
+use super::documents::{id_of, ids_of, stored_of, timestamp};
 use super::indexes::sparse;
 use super::receipts::UNREAD;
 use super::rooms::ROOM_MESSAGES;
 use super::stream::UNNUMBERED;
-use super::{MESSAGES, MongoStore};
+use super::{MESSAGE_ID, MESSAGES, MongoStore};
 use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, NewChange, Stored};
 use crate::store::{ChangeError, Changes, Rooms as _, changed, check, check_in_room};
 
@@ -41,6 +44,9 @@ pub(super) const REACTIONS: &str = "reactions";
 /// In a message's document: since when moderators hide it, and when they decided last.
 pub(super) const HIDDEN_AT: &str = "hiddenAt";
 pub(super) const MODERATED_AT: &str = "moderatedAt";
+
+/// Messages that are deleted at once.
+const AT_ONCE: i64 = 500;
 
 fn id(message: &MessageId, revision: i64) -> String {
     format!("{message}:{revision:09}")
@@ -78,7 +84,9 @@ impl MongoStore {
             .map_err(StoreError::from);
         // Another change of the message came first: look again.
         inserted.map_err(|error| error.retry_if_taken(&[ID_INDEX]))?;
-        self.apply(&document).await?;
+        if !self.apply(&document).await? {
+            return Err(ChangeError::Unknown);
+        }
         Ok(Some(changed))
     }
 
@@ -92,8 +100,8 @@ impl MongoStore {
         Ok(i64::try_from(made).unwrap_or(i64::MAX))
     }
 
-    /// Applies a change to its message, once.
-    async fn apply(&self, change: &Document) -> Result<(), StoreError> {
+    /// Applies a change to its message, once. Deletes the changes of a message that is gone: false.
+    async fn apply(&self, change: &Document) -> Result<bool, StoreError> {
         let corrupt = |error: mongodb::bson::error::Error| StoreError::Corrupt(error.into());
         let message = MessageId::stored(change.get_str("message").map_err(corrupt)?.to_owned());
         let revision = change.get_i64(REVISION).map_err(corrupt)?;
@@ -135,13 +143,20 @@ impl MongoStore {
             update.insert("$unset", unset);
         }
         let messages = if is_in_room { ROOM_MESSAGES } else { MESSAGES };
-        self.collection(messages).update_one(earlier, update).await?;
+        let messages = self.collection(messages);
+        // A message without a match has the change already, or is gone.
+        if messages.update_one(earlier, update).await?.matched_count == 0
+            && messages.find_one(doc! { "_id": ids_of([&message]) }).await?.is_none()
+        {
+            self.delete_changes_of(&[message.as_str()]).await?;
+            return Ok(false);
+        }
         if kind_of(change)? == ChangeKind::Retracted {
             let texts = doc! { "$unset": { "content": "", "text": "" } };
             let of = doc! { "message": message.as_str() };
             self.collection(CHANGES).update_many(of, texts).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// As [`Self::change_once`].
@@ -165,17 +180,37 @@ impl MongoStore {
         let inserted = self.collection(CHANGES).insert_one(&document).await;
         // Another change of the message came first: look again.
         inserted.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))?;
-        self.apply(&document).await?;
-        // What deletes a message deletes its changes after it: either it has found this one, or the message is gone here.
-        if self.room_message(&change.message).await?.is_none() {
-            self.delete_changes_of(&[change.message.as_str()]).await?;
+        if !self.apply(&document).await? {
             return Err(ChangeError::Unknown);
         }
         Ok(Some(changed))
     }
 
-    /// Deletes the changes of messages that are gone.
-    pub(super) async fn delete_changes_of(&self, messages: &[&str]) -> Result<(), StoreError> {
+    /// Deletes messages of a collection with their changes, some at a time. The changes go first, so that a crash leaves none of a message that
+    /// is gone, and again after the messages: those that were inserted meanwhile.
+    pub(super) async fn delete_messages(&self, collection: &str, which: &Document) -> Result<(), StoreError> {
+        let messages = self.collection(collection);
+        loop {
+            let found: Vec<Document> = messages
+                .find(which.clone())
+                .limit(AT_ONCE)
+                .projection(doc! { MESSAGE_ID: 1 })
+                .await?
+                .try_collect()
+                .await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            let keys: Vec<Bson> = found.iter().filter_map(|message| message.get("_id").cloned()).collect();
+            let ids: Vec<MessageId> = found.iter().filter_map(|message| id_of(message).ok()).collect();
+            let ids: Vec<&str> = ids.iter().map(MessageId::as_str).collect();
+            self.delete_changes_of(&ids).await?;
+            messages.delete_many(doc! { "_id": { "$in": keys } }).await?;
+            self.delete_changes_of(&ids).await?;
+        }
+    }
+
+    async fn delete_changes_of(&self, messages: &[&str]) -> Result<(), StoreError> {
         let of_them = doc! { "message": { "$in": messages } };
         self.collection(CHANGES).delete_many(of_them).await?;
         Ok(())
@@ -258,7 +293,7 @@ impl Changes for MongoStore {
             .await?;
         // Those before it were applied when it was made.
         match last {
-            Some(last) => self.apply(&last).await,
+            Some(last) => self.apply(&last).await.map(|_| ()),
             None => Ok(()),
         }
     }

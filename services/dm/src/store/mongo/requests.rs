@@ -56,7 +56,7 @@ impl MongoStore {
     pub(super) async fn forget_requests(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
         let up_to = doc! { "$lte": until.as_millisecond() };
         let waiting = doc! { HELD: person, "storedAt": up_to.clone() };
-        self.collection(MESSAGES).delete_many(waiting).await?;
+        self.delete_messages(MESSAGES, &waiting).await?;
         let theirs = doc! { "accounts": person, "askedAt": up_to };
         self.collection(REQUESTS).delete_many(theirs).await?;
         Ok(())

@@ -21,6 +21,9 @@ const LEASE: &str = "message-ids";
 const LEASE_TIME: Duration = Duration::from_secs(30);
 const BATCH: i64 = 100;
 
+/// In a copy, until it has them: the unique fields of its original.
+pub(super) const MOVED: &str = "moved";
+
 /// Fields that are set in a message after it was written.
 const ADDED_LATER: [&str; 11] = [
     OUTBOX,
@@ -44,6 +47,7 @@ impl MongoStore {
             return Ok(false);
         }
         self.remember_spring_dm().await?;
+        self.finish_copies().await?;
         let texts = doc! { "_id": { "$type": "string" }, OUTBOX: null, "pushDueAt": null };
         let messages = self.collection(MESSAGES);
         let found = messages.find(texts).sort(doc! { "_id": 1 }).limit(BATCH).await?;
@@ -71,8 +75,14 @@ impl MongoStore {
             copy.insert("_id", object_id);
             copy.insert(MESSAGE_ID, &id);
             // Unique, and the original has them still.
-            let unique = [CLIENT_KEY, PLACE].map(|field| (field, copy.remove(field)));
+            let mut moved = Document::new();
+            for field in [CLIENT_KEY, PLACE] {
+                if let Some(value) = copy.remove(field) {
+                    moved.insert(field, value);
+                }
+            }
             copy.remove(REPEAT_KEY);
+            copy.insert(MOVED, moved.clone());
             // A process that was killed may have left an older copy.
             messages
                 .replace_one(doc! { "_id": object_id }, &copy)
@@ -83,19 +93,7 @@ impl MongoStore {
                 unchanged.entry(field.to_owned()).or_insert(Bson::Null);
             }
             if messages.delete_one(unchanged).await?.deleted_count > 0 {
-                let mut moved = Document::new();
-                moved.extend(
-                    unique
-                        .into_iter()
-                        .filter_map(|(field, value)| Some((field.to_owned(), value?))),
-                );
-                if !moved.is_empty() {
-                    // A crash before this leaves a message that is not the same if its client sends it again.
-                    messages
-                        .update_one(doc! { "_id": object_id }, doc! { "$set": moved })
-                        .await?;
-                }
-                return Ok(());
+                return self.finish_copy(object_id, moved).await;
             }
             let changed = messages.find_one(doc! { "_id": &id }).await?;
             match changed {
@@ -106,6 +104,54 @@ impl MongoStore {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+impl MongoStore {
+    /// Finishes the copies of a process that was killed after it had deleted their originals.
+    pub(super) async fn finish_copies(&self) -> Result<(), StoreError> {
+        let messages = self.collection(MESSAGES);
+        let copies = messages.find(doc! { MOVED: { "$exists": true } }).limit(BATCH);
+        let copies: Vec<Document> = copies
+            .projection(doc! { MESSAGE_ID: 1, MOVED: 1 })
+            .await?
+            .try_collect()
+            .await?;
+        for copy in &copies {
+            let (Ok(key), Ok(id), Ok(moved)) = (
+                copy.get_object_id("_id"),
+                copy.get_str(MESSAGE_ID),
+                copy.get_document(MOVED),
+            ) else {
+                continue;
+            };
+            // One whose original is still there is copied again.
+            if messages.find_one(doc! { "_id": id }).await?.is_none() {
+                self.finish_copy(key, moved.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a copy the unique fields of its original, which is deleted.
+    async fn finish_copy(&self, copy: ObjectId, moved: Document) -> Result<(), StoreError> {
+        let mut update = doc! { "$unset": { MOVED: "" } };
+        if !moved.is_empty() {
+            update.insert("$set", moved);
+        }
+        let messages = self.collection(MESSAGES);
+        let finished = messages.update_one(doc! { "_id": copy }, update).await;
+        match finished.map_err(StoreError::from) {
+            Ok(_) => Ok(()),
+            // Its client has sent it again meanwhile, or another message has taken its number.
+            Err(StoreError::Conflict(rule)) => {
+                tracing::warn!(rule, %copy, "rewritten message not unique; keys dropped");
+                let dropped = doc! { "$unset": { MOVED: "" } };
+                messages.update_one(doc! { "_id": copy }, dropped).await?;
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 }
@@ -170,6 +216,19 @@ mod tests {
 
         store.rewrite_id(read("erased")).await.unwrap();
         assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 2);
+
+        // The process is killed between the deletion of the original and the end of the copy.
+        let copy = doc! {
+            "_id": ObjectId::new(), MESSAGE_ID: "killed", "text": "hello",
+            MOVED: { CLIENT_KEY: "key", PLACE: "conversation:7" },
+        };
+        messages.insert_one(&copy).await.unwrap();
+        store.finish_copies().await.unwrap();
+        let finished = messages.find_one(name("killed")).await.unwrap().unwrap();
+        assert_eq!(finished.get_str(CLIENT_KEY).unwrap(), "key");
+        assert_eq!(finished.get_str(PLACE).unwrap(), "conversation:7");
+        assert!(!finished.contains_key(MOVED));
+        messages.delete_one(name("killed")).await.unwrap();
 
         // A pass ends when only what waits is left.
         let many = (0..250).map(|number| read(&format!("older{number}")));

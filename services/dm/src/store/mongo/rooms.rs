@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
@@ -24,15 +24,18 @@ use crate::domain::{
 use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
 
 /// `_id`, `name`, `creator`, `createdAt`, `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
-/// joined. `person` is the SHA-256 of the account.
+/// joined. `person` is the SHA-256 of the account. A room without members is deleted for everybody; its document is kept for a while
+/// ([`SWEPT_AT`]), so that the messages of one whose deletion was interrupted are found.
 const ROOMS: &str = "room";
+/// When a sweep first found the room without a member.
+const SWEPT_AT: &str = "sweptAt";
+/// How long the document of a room is kept after that: far longer than a message is being stored.
+const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const PERSONS: &str = "members.person";
 
 /// `_id`, `room`, `senderAccount`, `sender`, `from` (SHA-256 of the account), `date`, `text`, [`NUMBER`], [`PLACE`], `madeAt`, `storedAt`,
 /// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`UNNUMBERED`], the event.
 pub(super) const ROOM_MESSAGES: &str = "room_message";
-/// Messages that are deleted at once.
-const AT_ONCE: i64 = 500;
 const ROOM_PLACE_INDEX: &str = "room_message_place";
 const ROOM_KEY_INDEX: &str = "room_message_client_key";
 
@@ -76,33 +79,36 @@ impl MongoStore {
         Ok(self.collection(ROOMS).count_documents(doc! { PERSONS: person }).await?)
     }
 
-    /// Deletes a room without a member, and its messages.
+    /// Deletes the messages of a room without a member, and what its document says of people. The document itself stays until
+    /// [`MongoStore::sweep_rooms`], which continues what a crash has interrupted.
     async fn delete_if_empty(&self, room: &str) -> Result<(), StoreError> {
-        let empty = doc! { "_id": room, "members.0": { "$exists": false } };
-        if self.collection(ROOMS).delete_one(empty).await?.deleted_count > 0 {
-            self.delete_room_messages(doc! { "room": room }).await?;
+        let mut empty = empty();
+        empty.insert("_id", room);
+        let cleared = doc! { "$unset": { "name": "", "creator": "" } };
+        if self.collection(ROOMS).update_one(empty, cleared).await?.matched_count > 0 {
+            self.delete_messages(ROOM_MESSAGES, &doc! { "room": room }).await?;
         }
         Ok(())
     }
 
-    /// Deletes messages, and then their changes: [`MongoStore::change_in_room_once`] looks for the message after it has inserted one.
-    async fn delete_room_messages(&self, which: Document) -> Result<(), StoreError> {
-        let messages = self.collection(ROOM_MESSAGES);
-        loop {
-            let found: Vec<Document> = messages
-                .find(which.clone())
-                .limit(AT_ONCE)
-                .projection(doc! { "_id": 1 })
-                .await?
-                .try_collect()
-                .await?;
-            let ids: Vec<&str> = found.iter().filter_map(|message| message.get_str("_id").ok()).collect();
-            if ids.is_empty() {
-                return Ok(());
+    /// Deletes the messages of rooms without a member, and the documents of those that were swept [`KEPT`] before. `now`: of the caller, in any
+    /// clock that goes on.
+    pub(super) async fn sweep_rooms(&self, now: Timestamp) -> Result<(), StoreError> {
+        let rooms = self.collection(ROOMS);
+        let mut found = rooms.find(empty()).projection(doc! { SWEPT_AT: 1 }).await?;
+        while let Some(room) = found.try_next().await? {
+            let Ok(id) = room.get_str("_id") else { continue };
+            self.delete_if_empty(id).await?;
+            let mut empty = empty();
+            empty.insert("_id", id);
+            if !room.contains_key(SWEPT_AT) {
+                let swept = doc! { "$set": { SWEPT_AT: now.as_millisecond() } };
+                rooms.update_one(empty, swept).await?;
+            } else if timestamp(&room, SWEPT_AT)? <= now - KEPT {
+                rooms.delete_one(empty).await?;
             }
-            messages.delete_many(doc! { "_id": { "$in": ids.as_slice() } }).await?;
-            self.delete_changes_of(&ids).await?;
         }
+        Ok(())
     }
 
     /// Of these messages those that are in rooms.
@@ -134,33 +140,39 @@ impl MongoStore {
     /// Deletes what a person has in rooms up to the resignation.
     pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let person = erasure.account.fingerprint();
-        let until = erasure.until.as_millisecond();
+        self.leave_rooms(&person, erasure.until).await?;
+        let up_to = doc! { "$lte": erasure.until.as_millisecond() };
+        let sent = doc! {
+            "from": &person,
+            "$or": [{ "storedAt": up_to.clone() }, { "madeAt": up_to }],
+        };
+        self.delete_messages(ROOM_MESSAGES, &sent).await
+    }
+
+    /// Takes a person out of the rooms that it joined up to a resignation.
+    async fn leave_rooms(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
         let rooms = self.collection(ROOMS);
         let theirs: Vec<Document> = rooms
-            .find(doc! { PERSONS: &person })
+            .find(doc! { PERSONS: person })
             .projection(doc! { "_id": 1 })
             .await?
             .try_collect()
             .await?;
         for id in theirs.iter().filter_map(|room| room.get_str("_id").ok()) {
-            let membership = doc! { "person": &person, "joinedAt": { "$lte": until } };
+            let membership = doc! { "person": person, "joinedAt": { "$lte": until.as_millisecond() } };
             rooms
                 .update_one(doc! { "_id": id }, doc! { "$pull": { "members": membership } })
                 .await?;
             self.delete_if_empty(id).await?;
         }
-        let up_to = doc! { "$lte": until };
-        let sent = doc! {
-            "from": &person,
-            "$or": [{ "storedAt": up_to.clone() }, { "madeAt": up_to }],
-        };
-        self.delete_room_messages(sent).await
+        Ok(())
     }
 
-    /// Deletes what a process left that was killed between the insert of a message and its second look at resignations.
-    pub(super) async fn sweep_room_messages(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
+    /// Deletes what a process left that was killed between the insert of a room or a message and its second look at resignations.
+    pub(super) async fn sweep_person_in_rooms(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
+        self.leave_rooms(person, until).await?;
         let sent = doc! { "from": person, "madeAt": { "$lte": until.as_millisecond() } };
-        self.delete_room_messages(sent).await
+        self.delete_messages(ROOM_MESSAGES, &sent).await
     }
 
     /// Inserts a message under the next number of its room; `None` if its key is known.
@@ -216,11 +228,11 @@ impl MongoStore {
         let ours = doc! { "_id": message.id.as_str() };
         let sender = &message.sender.account;
         if let Err(refused @ WriteError::Resigned) = self.still_here(sender, sender, new.authorized_at).await {
-            messages.delete_one(ours).await.map_err(StoreError::from)?;
+            self.delete_messages(ROOM_MESSAGES, &ours).await?;
             return Err(refused);
         }
         let Some(room) = self.room(&message.room).await? else {
-            messages.delete_one(ours).await.map_err(StoreError::from)?;
+            self.delete_messages(ROOM_MESSAGES, &ours).await?;
             return Ok(Posted::NoMember);
         };
         let late: Vec<String> = room
@@ -275,7 +287,9 @@ impl Rooms for MongoStore {
     }
 
     async fn room(&self, id: &str) -> Result<Option<Room>, StoreError> {
-        match self.collection(ROOMS).find_one(doc! { "_id": id }).await? {
+        // One without a member is being deleted.
+        let there = doc! { "_id": id, "members.0": { "$exists": true } };
+        match self.collection(ROOMS).find_one(there).await? {
             Some(document) => Ok(Some(self.room_of(&document).await?)),
             None => Ok(None),
         }
@@ -430,6 +444,11 @@ impl Rooms for MongoStore {
             .await?;
         found.iter().map(message_of).collect()
     }
+}
+
+/// Returns the condition on rooms without a member.
+fn empty() -> Document {
+    doc! { "members.0": { "$exists": false } }
 }
 
 fn member_document(member: &Member) -> Document {

@@ -27,6 +27,9 @@ on_both_engines!(
     messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
     changes_go_with_their_message_in_a_room,
+    an_interrupted_deletion_of_a_room_is_continued,
+    changes_of_a_message_that_is_gone_are_deleted,
+    a_room_of_an_account_that_has_resigned_is_swept,
     an_older_token_posts_nothing_after_a_resignation,
     frames_beyond_those_that_are_kept_are_deleted,
 );
@@ -607,6 +610,124 @@ async fn changes_go_with_their_message_in_a_room(bed: Bed) {
     }
     let left = kept.store.frames_after(&account("lee"), 0, 10).await.unwrap();
     assert!(left.content.is_empty(), "{left:?}");
+}
+
+fn collection(client: &mongodb::Client, name: &str) -> mongodb::Collection<Document> {
+    client.default_database().unwrap().collection(name)
+}
+
+/// A process that leaves a room is killed after each step. SQLite has one step.
+async fn an_interrupted_deletion_of_a_room_is_continued(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let (rooms, messages) = (collection(&client, "room"), collection(&client, "room_message"));
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let (stays, ends) = (room(&kept, &["kim"]).await, room(&kept, &["kim"]).await);
+    let mut ids = Vec::new();
+    for room in [&stays, &ends] {
+        for text in ["one", "two"] {
+            let message = post(&kept, room, "kim", &format!("{text} {}", room.id), at(1));
+            assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+            let id = message.message.id;
+            assert!(
+                change_in_room(&kept, &id, "kim", edit("edited"))
+                    .await
+                    .unwrap()
+                    .is_some()
+            );
+            ids.push(id);
+        }
+    }
+    // The member is out of the room, and nothing more.
+    let left = doc! { "$set": { "members": [] } };
+    rooms.update_one(doc! { "_id": &ends.id }, left).await.unwrap();
+    assert_eq!(kept.store.room(&ends.id).await.unwrap(), None);
+    let joined = kept.store.join_room(&ends.id, &account("lee"), at(3)).await.unwrap();
+    assert_eq!(joined, JoinOutcome::NoRoom);
+    let refused = kept.store.post(&post(&kept, &ends, "kim", "late", at(1)), &event).await;
+    assert_eq!(refused.unwrap(), Posted::NoMember);
+    let hour = 3600;
+    kept.store.sweep(at(0), at(hour)).await.unwrap();
+    let of_room = doc! { "room": &ends.id };
+    assert_eq!(messages.count_documents(of_room.clone()).await.unwrap(), 0);
+    for id in &ids[2..] {
+        assert_eq!(kept.store.changes(id).await.unwrap(), [], "{id}");
+    }
+    let named = doc! { "_id": &ends.id, "$or": [{ "name": { "$gt": "" } }, { "creator": { "$gt": "" } }] };
+    assert_eq!(rooms.count_documents(named).await.unwrap(), 0);
+
+    // A message whose sender was killed before it found the room gone.
+    let mut late = messages
+        .find_one(doc! { "_id": ids[0].as_str() })
+        .await
+        .unwrap()
+        .unwrap();
+    for field in ["clientKey", "place", "outbox"] {
+        late.remove(field);
+    }
+    late.extend(doc! { "_id": "late", "room": &ends.id });
+    messages.insert_one(late).await.unwrap();
+    kept.store.sweep(at(0), at(2 * hour - 1)).await.unwrap();
+    assert_eq!(messages.count_documents(of_room).await.unwrap(), 0);
+    assert_eq!(rooms.count_documents(doc! { "_id": &ends.id }).await.unwrap(), 1);
+    kept.store.sweep(at(0), at(2 * hour)).await.unwrap();
+    assert_eq!(rooms.count_documents(doc! { "_id": &ends.id }).await.unwrap(), 0);
+
+    let left = kept.store.room_page(&stays.id, 0, None, 10).await.unwrap();
+    assert_eq!(left.len(), 2, "of the other room");
+    assert_eq!(kept.store.changes(&ids[0]).await.unwrap().len(), 1);
+}
+
+/// A process is killed between the deletion of a message and that of its changes, or between the insert of a change and its application.
+async fn changes_of_a_message_that_is_gone_are_deleted(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let room = room(&kept, &["kim", "lee"]).await;
+    let posted = post(&kept, &room, "kim", "text", at(1));
+    assert_eq!(kept.store.post(&posted, &event).await.unwrap(), Posted::Stored);
+    let edited = change_in_room(&kept, &posted.message.id, "kim", edit("edited")).await;
+    assert!(edited.unwrap().is_some());
+    let sent = kept.say("kim", "lee", 0, 1).await.message;
+    let change = NewChange {
+        message: sent.id.clone(),
+        by: account("kim"),
+        change: edit("edited"),
+        at: at(5),
+    };
+    assert!(kept.store.change(&change, &event).await.unwrap().is_some());
+    for (name, id) in [("room_message", &posted.message.id), ("message", &sent.id)] {
+        assert_eq!(kept.store.changes(id).await.unwrap().len(), 1, "{name}");
+        let deleted = collection(&client, name).delete_one(doc! { "_id": id.as_str() }).await;
+        assert_eq!(deleted.unwrap().deleted_count, 1, "{name}");
+        // As every replica does that reads the event of the change.
+        kept.store.complete(id).await.unwrap();
+        assert_eq!(kept.store.changes(id).await.unwrap(), [], "{name}");
+    }
+}
+
+/// A process is killed between the insert of a room and its second look at resignations.
+async fn a_room_of_an_account_that_has_resigned_is_swept(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let rooms = collection(&client, "room");
+    let document = rooms.find_one(doc! { "_id": &room.id }).await.unwrap().unwrap();
+    kept.erase("kim", 20, EventId::new(&kept.context)).await;
+    rooms.replace_one(doc! { "_id": &room.id }, document).await.unwrap();
+    kept.store.sweep(at(0), at(0)).await.unwrap();
+    let found = kept.store.room(&room.id).await.unwrap().unwrap();
+    let members: Vec<_> = found.members.into_iter().map(|member| member.account).collect();
+    assert_eq!(members, [account("lee")]);
 }
 
 async fn an_older_token_posts_nothing_after_a_resignation(bed: Bed) {
