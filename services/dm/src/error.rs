@@ -23,7 +23,7 @@ pub enum Error {
     Message,
     #[error("no open report of a message has the number")]
     NoSuchReport,
-    #[error("text: from 1 to 10 words, at most 200 bytes")]
+    #[error("text: from 1 to 10 words, at most 200 bytes, without U+0000")]
     Words,
     #[error("sendAt: in the future, at most 366 days ahead")]
     SendAt,
@@ -33,7 +33,7 @@ pub enum Error {
     RequestAccepted,
     #[error("the caller is in no room with the id")]
     Room,
-    #[error("name: 1 to 50 user-perceived characters, of which one is visible")]
+    #[error("name: 1 to 50 user-perceived characters, of which one is visible and none is U+0000")]
     RoomName,
     #[error("the room has too many members")]
     RoomFull,

@@ -12,6 +12,8 @@ pub enum Refusal {
     InvalidDate,
     EmptyText,
     TextTooLong,
+    /// The text has a character that not every database and client keeps.
+    InvalidText,
     Unavailable,
     /// The frame is over the rate limit of its account.
     RateLimited,
@@ -34,18 +36,20 @@ impl From<InvalidText> for Refusal {
         match invalid {
             InvalidText::Empty => Self::EmptyText,
             InvalidText::TooLong(_) => Self::TextTooLong,
+            InvalidText::Unportable => Self::InvalidText,
         }
     }
 }
 
 impl Refusal {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ReceiverUnknown,
         Self::Blocked,
         Self::Suspended,
         Self::InvalidDate,
         Self::EmptyText,
         Self::TextTooLong,
+        Self::InvalidText,
         Self::Unavailable,
         Self::RateLimited,
         Self::InvalidFrame,
@@ -64,6 +68,7 @@ impl Refusal {
             Self::InvalidDate => "invalid-date",
             Self::EmptyText => "empty-text",
             Self::TextTooLong => "text-too-long",
+            Self::InvalidText => "invalid-text",
             Self::RateLimited => "rate-limited",
             Self::Unavailable | Self::Overdue => "unavailable",
             Self::InvalidFrame => "invalid-frame",
@@ -80,6 +85,7 @@ impl Refusal {
             Self::InvalidDate => "a date has 16 digits, yyyyMMddHHmmssSS, and a day, an hour and a minute that exist",
             Self::EmptyText => "the text has no visible character",
             Self::TextTooLong => "the text is too long",
+            Self::InvalidText => "the text has the character U+0000",
             Self::Unavailable => "the message was not stored, try again later",
             Self::RateLimited => "too many messages: the message was not stored, try again later",
             Self::Overdue => "it took too long: look at the history before trying again",
@@ -109,6 +115,7 @@ impl Refusal {
             | Self::InvalidDate
             | Self::EmptyText
             | Self::TextTooLong
+            | Self::InvalidText
             | Self::ReplyUnknown
             | Self::RoomUnknown
             | Self::RequestPending => true,

@@ -7,6 +7,7 @@ use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use super::text::is_portable;
 use super::{MessageId, MessageText, Stored};
 
 /// Changes of one message by each of the two people; more are refused. Fewer in unit tests, which reach it on every engine.
@@ -22,7 +23,7 @@ pub struct Reaction(String);
 impl Reaction {
     pub fn new(text: String) -> Option<Self> {
         let is_one = text.graphemes(true).count() == 1 && has_visible(&text) && text.len() <= LONGEST_REACTION;
-        is_one.then_some(Self(text))
+        (is_one && is_portable(&text)).then_some(Self(text))
     }
 
     pub fn as_str(&self) -> &str {
@@ -133,7 +134,7 @@ mod tests {
             assert!(Reaction::new(good.to_owned()).is_some(), "{good}");
         }
         let long = format!("a{}", "\u{301}".repeat(40));
-        for bad in ["", " ", "\u{200b}", "ab", "🩷🩷", &long] {
+        for bad in ["", " ", "\u{200b}", "ab", "🩷🩷", "a\0", &long] {
             assert!(Reaction::new(bad.to_owned()).is_none(), "{bad}");
         }
     }

@@ -19,12 +19,20 @@ pub fn largest_frame(max_characters: usize) -> usize {
         .saturating_add(AROUND_THE_TEXT)
 }
 
+/// Returns whether every database and client keeps a text as it is. U+0000 ends a text for SQLite's functions and for clients in C. The rule
+/// for all texts that people write here: messages, names of rooms, reactions, words of a search.
+pub fn is_portable(text: &str) -> bool {
+    !text.contains('\0')
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
     #[error("a message says something")]
     Empty,
     #[error("a message has at most {0} characters")]
     TooLong(usize),
+    #[error("a message has no character U+0000")]
+    Unportable,
 }
 
 /// Has a visible character; bounded in user-perceived characters (as nicknames are) and in bytes. Its `Debug` form is without the text,
@@ -37,6 +45,9 @@ impl MessageText {
     pub fn new(text: String, max_characters: usize) -> Result<Self, InvalidText> {
         if !has_visible(&text) {
             return Err(InvalidText::Empty);
+        }
+        if !is_portable(&text) {
+            return Err(InvalidText::Unportable);
         }
         if text.len() > max_characters.saturating_mul(BYTES_A_CHARACTER)
             || text.graphemes(true).nth(max_characters).is_some()
@@ -84,6 +95,20 @@ mod tests {
         assert_eq!(MessageText::new(endless, 3), Err(InvalidText::TooLong(3)));
         for blank in ["", " ", "\n\t ", "\u{3164}", "\u{200b}"] {
             assert_eq!(MessageText::new(blank.to_owned(), 3), Err(InvalidText::Empty));
+        }
+    }
+
+    #[test]
+    fn a_text_that_not_all_keep_is_refused() {
+        for bad in ["a\0", "\0a", "a\0b"] {
+            assert_eq!(
+                MessageText::new(bad.to_owned(), 3),
+                Err(InvalidText::Unportable),
+                "{bad:?}"
+            );
+        }
+        for good in ["a\n", "a\tb", "a\u{b}b"] {
+            assert!(MessageText::new(good.to_owned(), 3).is_ok(), "{good:?}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::text::is_portable;
+
 const MOST_WORDS: usize = 10;
 const LONGEST: usize = 200;
 
@@ -10,9 +12,9 @@ const LONGEST: usize = 200;
 pub struct Words(Vec<String>);
 
 impl Words {
-    /// Returns `None` for no words, more than ten, or more than 200 bytes.
+    /// Returns `None` for no words, more than ten, more than 200 bytes, or a text with U+0000.
     pub fn new(text: &str) -> Option<Self> {
-        if text.len() > LONGEST {
+        if text.len() > LONGEST || !is_portable(text) {
             return None;
         }
         let words: Vec<String> = folded(text).split_whitespace().map(str::to_owned).collect();
@@ -46,7 +48,7 @@ mod tests {
         ] {
             assert_eq!(words.are_in(text), found, "{text}");
         }
-        for text in ["", "  ", "a b c d e f g h i j k", &"a".repeat(201)] {
+        for text in ["", "  ", "a b c d e f g h i j k", &"a".repeat(201), "a\0"] {
             assert_eq!(Words::new(text), None, "{text}");
         }
     }

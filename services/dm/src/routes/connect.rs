@@ -13,7 +13,7 @@ use crate::app::App;
 ///
 /// Text frames `{"sender":"별이","receiver":"달이","date":2023090513248392,"text":"안녕"}` both ways. A message that cannot be taken is
 /// answered with `{"error":{"code":"…","detail":"…"}}`, codes `not-delivered`, `invalid-date`, `empty-text`,
-/// `text-too-long`, `unavailable`, `rate-limited`; the socket stays open. The receiver's sockets get the message, and the sender's other
+/// `text-too-long`, `invalid-text`, `unavailable`, `rate-limited`; the socket stays open. The receiver's sockets get the message, and the sender's other
 /// sockets. A frame that is sent again within ten minutes (same sender, receiver, date and text) is the same message. Closed with 1007 for a
 /// frame that is not one, 1008 for a `sender` who is not the caller (and was not since the socket was opened) and when the session or the account ends, 1009 for a frame over the limit, 1012 when the replica shuts down
 /// and 1013 when the client cannot keep up (reconnect), 4403 when the access token ends (re-issue, then reconnect), 4409 when newer

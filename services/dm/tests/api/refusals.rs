@@ -1,14 +1,17 @@
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_events::types::{Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Socket, eventually, on_both_engines};
 
+use super::stream::{frame, open, typed};
 use super::{DATE, Dm, message, two};
 
 on_both_engines!(
     an_invalid_message_is_answered_and_the_socket_stays_open,
     the_longest_text_is_taken_however_it_is_escaped,
+    a_text_that_not_every_database_keeps_is_refused_everywhere,
     blocked_people_do_not_reach_each_other
 );
 
@@ -76,6 +79,55 @@ async fn the_longest_text_is_taken_however_it_is_escaped(bed: Bed) {
     }
     let long = message("kim", "lee", DATE, &"행".repeat(4001));
     assert_eq!(refused(&mut from, long).await, "text-too-long");
+}
+
+async fn a_text_that_not_every_database_keeps_is_refused_everywhere(bed: Bed) {
+    const BAD: &str = "a\0b";
+    let dm = Dm::start(&bed).await;
+    let (kim, _) = two(&bed).await;
+    let mut old = dm.connect(&kim).await;
+    assert_eq!(
+        refused(&mut old, message("kim", "lee", DATE, BAD)).await,
+        "invalid-text"
+    );
+
+    let (status, room) = dm
+        .post(&kim, "createRoom", &[("name", "우리반"), ("members", "lee")])
+        .await;
+    assert_eq!(status, StatusCode::OK, "{room}");
+    let mut new = open(&dm, &kim, "").await;
+    new.send(typed("1", "lee", "hello")).await;
+    let sent = frame(&mut new, "accepted").await["data"]["messageId"].clone();
+    let to_room = json!({ "roomId": room["roomId"], "text": BAD });
+    let to_room = json!({ "topic": "message", "id": "2", "data": to_room }).to_string();
+    for message in [typed("2", "lee", BAD), to_room] {
+        new.send(message).await;
+        let rejected = frame(&mut new, "rejected").await;
+        assert_eq!(
+            (&rejected["id"], &rejected["data"]["code"]),
+            (&json!("2"), &json!("invalid-text"))
+        );
+    }
+
+    let id = sent.as_str().unwrap();
+    let later = "2099-01-01T00:00:00Z";
+    for (call, params) in [
+        ("editMessage", vec![("id", id), ("text", BAD)]),
+        ("reactMessage", vec![("id", id), ("reaction", BAD)]),
+        (
+            "scheduleMessage",
+            vec![("receiver", "lee"), ("text", BAD), ("sendAt", later)],
+        ),
+        ("editScheduled", vec![("id", id), ("text", BAD)]),
+        ("createRoom", vec![("name", BAD)]),
+    ] {
+        let (status, body) = dm.post(&kim, call, &params).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{call} {body}");
+        assert!(body["detail"].is_string(), "{call} {body}");
+    }
+    let (status, body) = dm.get(&kim, "searchMessages?text=a%00b").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    assert_eq!(dm.history(&kim, "lee").await.as_array().map(Vec::len), Some(1));
 }
 
 async fn blocked_people_do_not_reach_each_other(bed: Bed) {
