@@ -21,7 +21,7 @@ use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Protocol
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{
-    Admission, ClientKey, MOST_MISSED, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText,
+    Admission, Changed, ClientKey, MOST_MISSED, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText,
     NewMessage, Party, Position, Receipt, RepeatKey, ShownMessage, Stored,
 };
 use crate::error::Error;
@@ -472,9 +472,9 @@ impl DmProtocol {
     }
 
     /// Returns the numbered frames after a number, with the present nicknames. Frames of a room have its messages as they are now: those that
-    /// the account no longer sees there, because it has left, are left out.
+    /// the account no longer sees there, because it has left, are left out, and what people in a block with it have sent or done there.
     async fn frames_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
-        let found = self.store.frames_after(account, after, stream::PAGE).await?;
+        let mut found = self.store.frames_after(account, after, stream::PAGE).await?;
         let mut people = Vec::new();
         let mut rooms = HashMap::new();
         for framed in &found.content {
@@ -486,8 +486,11 @@ impl DmProtocol {
                     if !rooms.contains_key(&message.room) {
                         rooms.insert(message.room.clone(), self.store.room(&message.room).await?);
                     }
-                    people.push(message.sender.account.clone());
+                    people.extend(message.people().cloned());
                 }
+            }
+            if let FrameContent::RoomChange(_, change) = &framed.content {
+                people.push(change.by.clone());
             }
         }
         let blocked = if rooms.is_empty() {
@@ -495,11 +498,18 @@ impl DmProtocol {
         } else {
             self.directory.blocked_with(account).await?
         };
+        for framed in &mut found.content {
+            if let FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) = &mut framed.content {
+                message.hide_reactions_of(&blocked);
+            }
+        }
         let is_visible = |framed: &&Framed| match &framed.content {
             FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) => {
                 let room = rooms.get(&message.room).and_then(Option::as_ref);
+                let is_others = |change: &Changed| blocked.contains(&change.by);
                 room.is_some_and(|room| room.viewers(message.number).any(|viewer| viewer == account))
                     && !blocked.contains(&message.sender.account)
+                    && !matches!(&framed.content, FrameContent::RoomChange(_, change) if is_others(change))
             }
             FrameContent::Message(_) | FrameContent::Change(..) => true,
         };

@@ -357,8 +357,8 @@ pub trait Rooms: Send + Sync {
 
     async fn room_message(&self, id: &MessageId) -> Result<Option<RoomMessage>, StoreError>;
 
-    /// Edits or retracts a message of a room as its sender, and stores the event, both or neither. The change has a frame in the stream of
-    /// each member who sees the message. [`Changes::complete`] and [`Changes::changes`] are for messages of rooms, too.
+    /// Edits or retracts a message of a room as its sender, or reacts to it as a member who sees it, and stores the event, both or neither. The
+    /// change has a frame in the stream of each member who sees the message. [`Changes::complete`] and [`Changes::changes`] are for messages of rooms, too.
     async fn change_in_room(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError>;
 
     /// The messages of a room with numbers after `joined_after` and before `before`, the newest first.
@@ -424,12 +424,31 @@ fn check(stored: &Stored, change: &NewChange, made: i64) -> Result<bool, ChangeE
     if !is_senders && (stored.is_held || stored.message.receiver.account != change.by) {
         return Err(ChangeError::Unknown);
     }
-    let state = &stored.state;
+    check_change(is_senders, &stored.message.text, &stored.state, change, made)
+}
+
+/// As [`check`], of a message of a room. `is_viewer`: a member who sees it. A sender who is none any more may still retract it.
+fn check_in_room(message: &RoomMessage, is_viewer: bool, change: &NewChange, made: i64) -> Result<bool, ChangeError> {
+    let is_senders = message.sender.account == change.by;
+    let is_reaction = matches!(change.change, Change::React(_));
+    if !is_viewer && (is_reaction || !is_senders) {
+        return Err(ChangeError::Unknown);
+    }
+    check_change(is_senders, &message.text, &message.state, change, made)
+}
+
+fn check_change(
+    is_senders: bool,
+    text: &MessageText,
+    state: &MessageState,
+    change: &NewChange,
+    made: i64,
+) -> Result<bool, ChangeError> {
     let changes = match &change.change {
         Change::Retract | Change::Edit(_) if !is_senders => return Err(ChangeError::Unknown),
         Change::Retract => return Ok(state.retracted_at.is_none() || state.is_hidden),
         _ if state.retracted_at.is_some() => return Err(ChangeError::Retracted),
-        Change::Edit(text) => *text != stored.message.text,
+        Change::Edit(edited) => edited != text,
         Change::React(reaction) => {
             state.reactions.get(&change.by).map(String::as_str) != reaction.as_ref().map(Reaction::as_str)
         }
@@ -438,22 +457,6 @@ fn check(stored: &Stored, change: &NewChange, made: i64) -> Result<bool, ChangeE
         return Err(ChangeError::TooOften);
     }
     Ok(changes)
-}
-
-/// Checks whether a message of a room may be changed so; `Ok(false)` if that changes nothing. Its sender alone may change it.
-fn check_in_room(message: &RoomMessage, change: &NewChange) -> Result<bool, ChangeError> {
-    if message.sender.account != change.by {
-        return Err(ChangeError::Unknown);
-    }
-    let state = &message.state;
-    match &change.change {
-        Change::Retract => Ok(state.retracted_at.is_none()),
-        Change::Edit(_) if state.retracted_at.is_some() => Err(ChangeError::Retracted),
-        Change::Edit(text) if *text == message.text => Ok(false),
-        Change::Edit(_) if state.revision >= MOST_CHANGES => Err(ChangeError::TooOften),
-        Change::Edit(_) => Ok(true),
-        Change::React(_) => Err(ChangeError::Unknown),
-    }
 }
 
 /// A change of a message of this text and state, as it is stored.

@@ -10,7 +10,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 use super::text::is_portable;
 use super::{MessageId, MessageText, Stored};
 
-/// Changes of one message by each of the two people; more are refused. Fewer in unit tests, which reach it on every engine.
+/// Changes of one message by each person; more are refused. Fewer in unit tests, which reach it on every engine.
 pub const MOST_CHANGES: i64 = if cfg!(test) { 20 } else { 500 };
 
 /// Bytes of a reaction: one user-perceived character.
@@ -37,7 +37,7 @@ pub enum Change {
     Retract,
     /// By the sender.
     Edit(MessageText),
-    /// By one of the two, not in a room; `None` takes the person's reaction back.
+    /// By one of the two, or by a member of the room; `None` takes the person's reaction back.
     React(Option<Reaction>),
 }
 

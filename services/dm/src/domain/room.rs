@@ -97,8 +97,19 @@ pub struct RoomMessage {
     pub number: i64,
     pub stored_at: Timestamp,
     pub reply_to: Option<MessageId>,
-    /// Without reactions.
     pub state: MessageState,
+}
+
+impl RoomMessage {
+    /// Returns its sender, and those who have reacted to it.
+    pub fn people(&self) -> impl Iterator<Item = &Account> {
+        std::iter::once(&self.sender.account).chain(self.state.reactions.keys())
+    }
+
+    /// Takes away the reactions of people in a block with the viewer.
+    pub fn hide_reactions_of(&mut self, blocked: &[Account]) {
+        self.state.reactions.retain(|by, _| !blocked.contains(by));
+    }
 }
 
 /// A message that is to be stored in a room.

@@ -33,7 +33,7 @@ pub struct EditMessage {
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ReactMessage {
-    /// Of a message that one sent or received.
+    /// Of a message that one sent or received, also in a room.
     #[schema(example = "01890000-0000-7000-8000-000000000000")]
     id: String,
     /// One user-perceived character, in place of the caller's former reaction; without it the caller's is taken back.
@@ -106,7 +106,7 @@ pub async fn edit_message(
 
 /// Reacts to a message, or takes the reaction back
 ///
-/// A person has one reaction to a message. Both people's sockets of version 2 get a `reaction`.
+/// A person has one reaction to a message. Both people's sockets of version 2, of a message in a room those of its members, get a `reaction`.
 #[utoipa::path(
     post,
     path = "/reactMessage",
@@ -177,6 +177,10 @@ async fn change_in_room(
     let room = app.store.room(&message.room).await?.ok_or(Error::Message)?;
     // A person who has left may take back what was sent, and nothing else.
     if change != Change::Retract && room.member(&caller.account).is_none() {
+        return Err(Error::Message);
+    }
+    // The caller does not see messages of people in a block.
+    if matches!(change, Change::React(_)) && app.directory.blocked(&caller.account, &message.sender.account).await? {
         return Err(Error::Message);
     }
     let event = RoomMessageSent {

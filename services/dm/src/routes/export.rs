@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::message::TypedMessage;
 use super::room::RoomMessageShown;
 use crate::app::App;
-use crate::domain::{MessageId, Position};
+use crate::domain::{MessageId, Position, RoomMessage};
 use crate::error::Error;
 use crate::names::PresentNames;
 
@@ -99,8 +99,13 @@ pub async fn export(
             page.messages = own.iter().map(|stored| TypedMessage::new(stored, &names)).collect();
         }
         PageStart::Rooms(after) => {
-            let sent = app.store.sent_in_rooms(&caller.account, &after, PAGE).await?;
-            let names = PresentNames::of_people(&*app.names, std::iter::once(caller.account.clone())).await?;
+            let mut sent = app.store.sent_in_rooms(&caller.account, &after, PAGE).await?;
+            let blocked = app.directory.blocked_with(&caller.account).await?;
+            for message in &mut sent {
+                message.hide_reactions_of(&blocked);
+            }
+            let people = sent.iter().flat_map(RoomMessage::people).cloned();
+            let names = PresentNames::of_people(&*app.names, people).await?;
             let last = sent.last().filter(|_| is_full(sent.len()));
             page.next_cursor = last.map(|last| format!("{ROOMS}{}", last.id));
             page.room_messages = sent

@@ -337,12 +337,15 @@ pub async fn find_room_message(
     let joined_after = room
         .member(&caller.account)
         .map_or(i64::MAX, |member| member.joined_after);
-    let found = app.store.room_page(&room.id, joined_after, params.before, size).await?;
+    let mut found = app.store.room_page(&room.id, joined_after, params.before, size).await?;
     let is_full = found.len() >= usize::try_from(size).unwrap_or(usize::MAX);
     let next_before = found.last().filter(|_| is_full).map(|last| last.number);
     let blocked = app.directory.blocked_with(&caller.account).await?;
-    let names =
-        PresentNames::of_people(&*app.names, found.iter().map(|message| message.sender.account.clone())).await?;
+    for message in &mut found {
+        message.hide_reactions_of(&blocked);
+    }
+    let people = found.iter().flat_map(RoomMessage::people).cloned();
+    let names = PresentNames::of_people(&*app.names, people).await?;
     let content = found
         .iter()
         .filter(|message| !blocked.contains(&message.sender.account))

@@ -7,7 +7,9 @@ use sosohappy_realtime::stream::{self, Incoming};
 use utoipa::ToSchema;
 
 use super::NotTaken;
-use crate::domain::{ChangeKind, Changed, MessageDate, MessageId, MessageText, Party, RoomMessage, Stored};
+use crate::domain::{
+    ChangeKind, Changed, MessageDate, MessageId, MessageState, MessageText, Party, RoomMessage, Stored,
+};
 use crate::names::PresentNames;
 use crate::refusal::Refusal;
 use crate::store::{FrameContent, Framed};
@@ -169,6 +171,9 @@ pub struct SentRoomMessage {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     retracted_at: Option<Timestamp>,
+    /// Without those of people in a block with the reader.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reactions: Vec<PersonsReaction>,
 }
 
 impl SentRoomMessage {
@@ -184,6 +189,7 @@ impl SentRoomMessage {
             reply_to: message.reply_to.as_ref().map(ToString::to_string),
             edited_at: message.state.edited_at,
             retracted_at: message.state.retracted_at,
+            reactions: reactions(&message.state, names),
         }
     }
 }
@@ -228,14 +234,18 @@ struct PersonsReaction {
     reaction: String,
 }
 
+fn reactions(state: &MessageState, names: &PresentNames) -> Vec<PersonsReaction> {
+    let reactions = state.reactions.iter().map(|(by, reaction)| PersonsReaction {
+        by: names.get(by).map(str::to_owned),
+        reaction: reaction.clone(),
+    });
+    reactions.collect()
+}
+
 impl SentMessage {
     pub fn new(stored: &Stored, names: &PresentNames) -> Self {
         let (message, state) = (&stored.message, &stored.state);
         let name = |party: &Party| names.get(&party.account).unwrap_or(&party.nickname).to_owned();
-        let reactions = state.reactions.iter().map(|(by, reaction)| PersonsReaction {
-            by: names.get(by).map(str::to_owned),
-            reaction: reaction.clone(),
-        });
         Self {
             sender: name(&message.sender),
             receiver: name(&message.receiver),
@@ -246,7 +256,7 @@ impl SentMessage {
             reply_to: stored.reply_to.as_ref().map(ToString::to_string),
             edited_at: state.edited_at,
             retracted_at: state.retracted_at,
-            reactions: reactions.collect(),
+            reactions: reactions(state, names),
         }
     }
 }

@@ -15,6 +15,7 @@ on_both_engines!(
     a_member_sees_what_was_sent_since_joining,
     people_in_a_block_do_not_see_each_others_messages,
     a_message_of_a_room_is_edited_and_retracted_for_every_member,
+    reactions_in_a_room_are_seen_by_members_without_a_block,
     a_member_who_has_left_reads_no_later_edit_by_resuming,
     a_room_has_an_owner_and_a_bound,
     a_resignation_takes_a_person_out_of_rooms,
@@ -272,8 +273,9 @@ async fn a_message_of_a_room_is_edited_and_retracted_for_every_member(bed: Bed) 
     );
     let reaction = [("id", id), ("reaction", "🩷")];
     assert_eq!(
-        change(&there, &lee, "reactMessage", &reaction).await,
-        StatusCode::NOT_FOUND
+        change(&there, &park, "reactMessage", &reaction).await,
+        StatusCode::NOT_FOUND,
+        "sent before joining"
     );
     for _ in 0..2 {
         assert_eq!(change(&there, &kim, "editMessage", &edited).await, StatusCode::OK);
@@ -329,6 +331,89 @@ async fn a_message_of_a_room_is_edited_and_retracted_for_every_member(bed: Bed) 
     assert_eq!(change(&here, &kim, "editMessage", &other).await, StatusCode::NOT_FOUND);
     assert_eq!(change(&here, &kim, "cancelMessage", &other[..1]).await, StatusCode::OK);
     assert_eq!(frame(&mut to, "retract").await["data"]["messageId"], ids[1]);
+}
+
+async fn reactions_in_a_room_are_seen_by_members_without_a_block(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let [kim, lee, park] = three(&bed).await;
+    let room = create(&here, &kim, "lee,park").await["roomId"].clone();
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account: park.account.clone(),
+        other: lee.account.clone(),
+    })
+    .await;
+    let (mut from, mut to) = (open(&here, &kim, "").await, open(&there, &park, "").await);
+    from.send(to_room("1", &room, "hello")).await;
+    let id = message_id(&accepted(&mut from).await);
+    frame(&mut to, "message").await;
+    let react = async |who: &Person, reaction: &str| {
+        let params = [("id", id.as_str()), ("reaction", reaction)];
+        there.post(who, "reactMessage", &params).await
+    };
+    // Both replicas know the block once the direct message is refused.
+    for dm in [&here, &there] {
+        let mut blocked = open(dm, &lee, "").await;
+        let mut number = 0;
+        eventually("the block is known", async || {
+            number += 1;
+            blocked.send(typed(&format!("t{number}"), "park", "hello?")).await;
+            loop {
+                match blocked.json().await["topic"].as_str() {
+                    Some("rejected") => break Some(()),
+                    Some("accepted") => break None,
+                    _ => {}
+                }
+            }
+        })
+        .await;
+    }
+    for (who, reaction) in [(&lee, "🩷"), (&park, "👍")] {
+        for changed in [true, false] {
+            let (status, body) = react(who, reaction).await;
+            assert_eq!((status, &body["changed"]), (StatusCode::OK, &json!(changed)), "{body}");
+        }
+    }
+    for (by, reaction) in [("lee", "🩷"), ("park", "👍")] {
+        let data = frame(&mut from, "reaction").await["data"].clone();
+        assert_eq!((&data["messageId"], &data["by"]), (&json!(id), &json!(by)));
+        assert_eq!(data["reaction"], reaction);
+    }
+    assert_eq!(
+        frame(&mut to, "reaction").await["data"]["by"],
+        "park",
+        "not the other one"
+    );
+    let seen = async |who: &Person| {
+        let path = format!("findRoomMessage?roomId={}", room.as_str().unwrap());
+        let (_, body) = here.get(who, &path).await;
+        let reactions = body["content"][0]["reactions"].as_array().unwrap().clone();
+        reactions
+            .iter()
+            .map(|it| it["by"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&kim).await, ["lee", "park"]);
+    assert_eq!(
+        (seen(&lee).await, seen(&park).await),
+        (vec!["lee".to_owned()], vec!["park".to_owned()])
+    );
+    // A device that was away has the message with its reactions.
+    let again = frame(&mut open(&here, &park, "&since=0").await, "message").await;
+    assert_eq!(again["data"]["reactions"], json!([{ "by": "park", "reaction": "👍" }]));
+
+    assert_eq!(react(&park, "").await.1["changed"], true);
+    assert_eq!(frame(&mut to, "reaction").await["data"]["reaction"], Value::Null);
+    // Nobody reacts to a message of a person in a block.
+    let mut blocked = open(&here, &lee, "").await;
+    blocked.send(to_room("1", &room, "from lee")).await;
+    let theirs = message_id(&accepted(&mut blocked).await);
+    let reaction = [("id", theirs.as_str()), ("reaction", "🩷")];
+    assert_eq!(
+        change(&here, &park, "reactMessage", &reaction).await,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(change(&here, &kim, "reactMessage", &reaction).await, StatusCode::OK);
 }
 
 /// Frames that were stored before it left have the text of the message as it is now.

@@ -23,12 +23,12 @@ use super::receipts::UNREAD;
 use super::rooms::ROOM_MESSAGES;
 use super::stream::UNNUMBERED;
 use super::{MESSAGE_ID, MESSAGES, MongoStore};
-use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, NewChange, Stored};
+use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, MessageState, NewChange, Stored};
 use crate::store::{ChangeError, Changes, Rooms as _, changed, check, check_in_room};
 
 /// `_id` (the message's id, a colon, the revision with 9 digits), `message`, `revision`, `kind`, `account`, `accounts` (SHA-256 of both people),
 /// `content`, `text` (of an edit until it is applied), `at`, [`UNNUMBERED`], the event. Of a message in a room also `room`; `accounts` has its
-/// sender then.
+/// sender then, and second who reacted, if that is another person.
 pub(super) const CHANGES: &str = "message_change";
 
 /// In a change of a message in a room.
@@ -72,7 +72,7 @@ impl MongoStore {
             .await
             .map_err(StoreError::from)?;
         let stored = found.as_ref().map(stored_of).transpose()?.ok_or(ChangeError::Unknown)?;
-        if !check(&stored, change, self.made(&stored, change).await?)? {
+        if !check(&stored, change, self.made(&stored.state, change).await?)? {
             return Ok(None);
         }
         let changed = changed(&stored.message.text, &stored.state, change);
@@ -91,9 +91,9 @@ impl MongoStore {
     }
 
     /// Returns how often the person has changed the message; for few changes in all, the number of all.
-    async fn made(&self, stored: &Stored, change: &NewChange) -> Result<i64, StoreError> {
-        if stored.state.revision < MOST_CHANGES {
-            return Ok(stored.state.revision);
+    async fn made(&self, state: &MessageState, change: &NewChange) -> Result<i64, StoreError> {
+        if state.revision < MOST_CHANGES {
+            return Ok(state.revision);
         }
         let theirs = doc! { "message": change.message.as_str(), "account": change.by.as_str() };
         let made = self.collection(CHANGES).count_documents(theirs).await?;
@@ -167,15 +167,19 @@ impl MongoStore {
     ) -> Result<Option<Changed>, ChangeError> {
         self.complete(&change.message).await?;
         let message = self.room_message(&change.message).await?.ok_or(ChangeError::Unknown)?;
-        if !check_in_room(&message, change)? {
+        let room = self.room(&message.room).await?.ok_or(ChangeError::Unknown)?;
+        let is_viewer = room.viewers(message.number).any(|viewer| *viewer == change.by);
+        let made = self.made(&message.state, change).await?;
+        if !check_in_room(&message, is_viewer, change, made)? {
             return Ok(None);
         }
         let changed = changed(&message.text, &message.state, change);
-        let room = self.room(&message.room).await?.ok_or(ChangeError::Unknown)?;
         let viewers: Vec<String> = room.viewers(message.number).map(Account::fingerprint).collect();
+        let mut accounts = vec![message.sender.account.fingerprint(), change.by.fingerprint()];
+        accounts.dedup();
         let mut document = document_of(change, &changed, message.stored_at, event);
         document.insert(ROOM, &message.room);
-        document.insert("accounts", vec![message.sender.account.fingerprint()]);
+        document.insert("accounts", accounts);
         document.insert(UNNUMBERED, viewers);
         let inserted = self.collection(CHANGES).insert_one(&document).await;
         // Another change of the message came first: look again.
@@ -207,6 +211,34 @@ impl MongoStore {
             self.delete_changes_of(&ids).await?;
             messages.delete_many(doc! { "_id": { "$in": keys } }).await?;
             self.delete_changes_of(&ids).await?;
+        }
+    }
+
+    /// Takes back the reactions of a person (SHA-256 of the account) to messages of others in rooms, up to a resignation.
+    pub(super) async fn forget_reactions(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
+        let changes = self.collection(CHANGES);
+        let theirs = doc! {
+            "accounts": person,
+            "accounts.1": person,
+            ROOM: { "$gt": "" },
+            "at": { "$lte": until.as_millisecond() },
+        };
+        let taken_back = doc! { "$unset": { format!("{REACTIONS}.{person}"): "" } };
+        loop {
+            let found = changes
+                .find(theirs.clone())
+                .limit(AT_ONCE)
+                .projection(doc! { "message": 1 });
+            let found: Vec<Document> = found.await?.try_collect().await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            let ids = |field: &str| -> Vec<Bson> { found.iter().filter_map(|it| it.get(field).cloned()).collect() };
+            let of_them = doc! { "_id": { "$in": ids("message") } };
+            let messages = self.collection(ROOM_MESSAGES);
+            messages.update_many(of_them, taken_back.clone()).await?;
+            // Their frames are left out from then on.
+            changes.delete_many(doc! { "_id": { "$in": ids("_id") } }).await?;
         }
     }
 

@@ -187,7 +187,7 @@ pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
     .hidden_since(hidden_at))
 }
 
-fn state_of(document: &Document) -> Result<MessageState, StoreError> {
+pub(super) fn state_of(document: &Document) -> Result<MessageState, StoreError> {
     let time = |field: &str| {
         let there = document.contains_key(field);
         there.then(|| timestamp(document, field)).transpose()

@@ -12,14 +12,15 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
-use super::changes::{EDITED_AT, RETRACTED_AT, REVISION};
-use super::documents::timestamp;
+#[cfg(doc)]
+use super::changes::{EDITED_AT, REACTIONS, RETRACTED_AT, REVISION};
+use super::documents::{state_of, timestamp};
 use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
 use super::{CLIENT_KEY, MongoStore};
 use crate::domain::{
-    Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageState, MessageText,
-    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewChange,
+    NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
 
@@ -34,7 +35,7 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const PERSONS: &str = "members.person";
 
 /// `_id`, `room`, `senderAccount`, `sender`, `from` (SHA-256 of the account), `date`, `text`, [`NUMBER`], [`PLACE`], `madeAt`, `storedAt`,
-/// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`UNNUMBERED`], the event.
+/// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`REACTIONS`], [`UNNUMBERED`], the event.
 pub(super) const ROOM_MESSAGES: &str = "room_message";
 const ROOM_PLACE_INDEX: &str = "room_message_place";
 const ROOM_KEY_INDEX: &str = "room_message_client_key";
@@ -141,6 +142,7 @@ impl MongoStore {
     pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let person = erasure.account.fingerprint();
         self.leave_rooms(&person, erasure.until).await?;
+        self.forget_reactions(&person, erasure.until).await?;
         let up_to = doc! { "$lte": erasure.until.as_millisecond() };
         let sent = doc! {
             "from": &person,
@@ -171,6 +173,7 @@ impl MongoStore {
     /// Deletes what a process left that was killed between the insert of a room or a message and its second look at resignations.
     pub(super) async fn sweep_person_in_rooms(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
         self.leave_rooms(person, until).await?;
+        self.forget_reactions(person, until).await?;
         let sent = doc! { "from": person, "madeAt": { "$lte": until.as_millisecond() } };
         self.delete_messages(ROOM_MESSAGES, &sent).await
     }
@@ -493,10 +496,6 @@ fn number(document: &Document, field: &str) -> anyhow::Result<i64> {
 fn message_of(document: &Document) -> Result<RoomMessage, StoreError> {
     let read = || -> anyhow::Result<RoomMessage> {
         let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
-        let time = |field: &str| {
-            let is_there = document.contains_key(field);
-            is_there.then(|| timestamp(document, field)).transpose()
-        };
         Ok(RoomMessage {
             id: MessageId::stored(text("_id")?),
             room: text("room")?,
@@ -512,16 +511,7 @@ fn message_of(document: &Document) -> Result<RoomMessage, StoreError> {
                 .get_str("replyTo")
                 .ok()
                 .map(|id| MessageId::stored(id.to_owned())),
-            state: MessageState {
-                revision: if document.contains_key(REVISION) {
-                    number(document, REVISION)?
-                } else {
-                    0
-                },
-                edited_at: time(EDITED_AT)?,
-                retracted_at: time(RETRACTED_AT)?,
-                ..MessageState::default()
-            },
+            state: state_of(document)?,
         })
     };
     read()

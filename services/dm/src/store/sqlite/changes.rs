@@ -1,15 +1,17 @@
 //! Changes of stored messages.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use sosohappy_events::Outgoing;
-use sosohappy_store::sqlite::{Tx, enqueue};
+use sosohappy_store::sqlite::{Engine, Tx, enqueue};
 use sosohappy_store::{StoreError, retrying};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::stream::add_frames;
 use super::{SqliteStore, account_of, stored_of, timestamp};
-use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, NewChange, Stored};
+use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, MessageState, NewChange};
 use crate::store::{ChangeError, Changes, changed, check};
 
 #[async_trait]
@@ -23,12 +25,12 @@ impl Changes for SqliteStore {
                 .await
                 .map_err(StoreError::from)?;
             let stored = row.as_ref().map(stored_of).transpose()?.ok_or(ChangeError::Unknown)?;
-            if !check(&stored, change, made(&mut tx, &stored, change).await?)? {
+            if !check(&stored, change, made(&mut tx, &stored.state, change).await?)? {
                 return Ok(None);
             }
             let changed = changed(&stored.message.text, &stored.state, change);
             insert(&mut tx, &change.message, &changed).await?;
-            apply(&mut tx, &stored, change, changed.revision).await?;
+            apply(&mut tx, Table::Messages, &stored.state, change, changed.revision).await?;
             let viewers = stored.message.viewers(stored.is_held);
             add_frames(&mut tx, viewers, &change.message, changed.revision, self.frames).await?;
             enqueue(&mut tx, event, change.at).await?;
@@ -66,9 +68,9 @@ pub(super) fn changed_of(row: &SqliteRow) -> Result<Changed, StoreError> {
 }
 
 /// Returns how often the person has changed the message; for few changes in all, the number of all.
-async fn made(tx: &mut Tx, stored: &Stored, change: &NewChange) -> Result<i64, StoreError> {
-    if stored.state.revision < MOST_CHANGES {
-        return Ok(stored.state.revision);
+pub(super) async fn made(tx: &mut Tx, state: &MessageState, change: &NewChange) -> Result<i64, StoreError> {
+    if state.revision < MOST_CHANGES {
+        return Ok(state.revision);
     }
     let made = sqlx::query_scalar("SELECT COUNT(*) FROM message_change WHERE message = ? AND account = ?")
         .bind(change.message.as_str())
@@ -93,57 +95,64 @@ pub(super) async fn insert(tx: &mut Tx, message: &MessageId, changed: &Changed) 
     Ok(())
 }
 
-async fn apply(tx: &mut Tx, stored: &Stored, change: &NewChange, revision: i64) -> Result<(), StoreError> {
-    let (message, at) = (stored.message.id.as_str(), change.at.as_millisecond());
+/// Where a message is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Messages,
+    RoomMessages,
+}
+
+/// Applies a change to its message of this state.
+pub(super) async fn apply(
+    tx: &mut Tx,
+    table: Table,
+    state: &MessageState,
+    change: &NewChange,
+    revision: i64,
+) -> Result<(), StoreError> {
+    let (message, at) = (change.message.as_str(), change.at.as_millisecond());
+    let mut update = QueryBuilder::<Engine>::new(match table {
+        Table::Messages => "UPDATE message SET revision = ",
+        Table::RoomMessages => "UPDATE room_message SET revision = ",
+    });
+    update.push_bind(revision);
     match &change.change {
         Change::Retract => {
-            sqlx::query(
-                "UPDATE message SET revision = ?, retracted_at = ?, text = '', unread = NULL, push_due_at = NULL WHERE id = ?",
-            )
-            .bind(revision)
-            .bind(at)
-            .bind(message)
-            .execute(&mut **tx)
-            .await?;
-            sqlx::query("UPDATE message_change SET content = NULL WHERE message = ?")
-                .bind(message)
-                .execute(&mut **tx)
-                .await?;
-            // The text of an event that was not published yet.
-            sqlx::query(
-                "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') = ?",
-            )
-            .bind(message)
-            .execute(&mut **tx)
-            .await?;
+            update.push(", text = '', retracted_at = ").push_bind(at);
+            if table == Table::Messages {
+                update.push(", unread = NULL, push_due_at = NULL");
+            }
         }
         Change::Edit(text) => {
-            sqlx::query("UPDATE message SET revision = ?, edited_at = ?, text = ? WHERE id = ?")
-                .bind(revision)
-                .bind(at)
-                .bind(text.as_str())
-                .bind(message)
-                .execute(&mut **tx)
-                .await?;
+            update.push(", edited_at = ").push_bind(at);
+            update.push(", text = ").push_bind(text.as_str());
         }
         Change::React(reaction) => {
-            let mut reactions = stored.state.reactions.clone();
-            match reaction {
-                Some(reaction) => reactions.insert(change.by.clone(), reaction.as_str().to_owned()),
-                None => reactions.remove(&change.by),
-            };
-            let reactions: std::collections::BTreeMap<&str, &String> = reactions
+            let mut reactions: BTreeMap<&str, &str> = state
+                .reactions
                 .iter()
-                .map(|(account, reaction)| (account.as_str(), reaction))
+                .map(|(account, reaction)| (account.as_str(), reaction.as_str()))
                 .collect();
+            match reaction {
+                Some(reaction) => reactions.insert(change.by.as_str(), reaction.as_str()),
+                None => reactions.remove(change.by.as_str()),
+            };
             let reactions = serde_json::to_string(&reactions).map_err(|error| StoreError::Invalid(error.into()))?;
-            sqlx::query("UPDATE message SET revision = ?, reactions = ? WHERE id = ?")
-                .bind(revision)
-                .bind(reactions)
-                .bind(message)
-                .execute(&mut **tx)
-                .await?;
+            update.push(", reactions = ").push_bind(reactions);
         }
+    }
+    update.push(" WHERE id = ").push_bind(message);
+    update.build().execute(&mut **tx).await?;
+    if change.change == Change::Retract {
+        sqlx::query("UPDATE message_change SET content = NULL WHERE message = ?")
+            .bind(message)
+            .execute(&mut **tx)
+            .await?;
+        // The text of an event that was not published yet. That of a message in a room has none.
+        sqlx::query("DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') = ?")
+            .bind(message)
+            .execute(&mut **tx)
+            .await?;
     }
     Ok(())
 }

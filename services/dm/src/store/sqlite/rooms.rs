@@ -12,19 +12,20 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::changes;
-use super::stream::add_frame;
-use super::{BATCH, SqliteStore, account_of, timestamp};
+use super::changes::{self, Table};
+use super::stream::{add_frame, add_frames};
+use super::{BATCH, SqliteStore, account_of, state_of, timestamp};
 use crate::domain::{
-    Change, Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageState,
-    MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewChange,
+    NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError, changed, check_in_room};
 
 /// The columns of [`message_of`].
 macro_rules! columns {
     () => {
-        "id, room, sender, sender_nickname, date, text, number, stored_at, reply_to, revision, edited_at, retracted_at"
+        "id, room, sender, sender_nickname, date, text, number, stored_at, reply_to, revision, edited_at, retracted_at, \
+         reactions"
     };
 }
 
@@ -193,15 +194,15 @@ impl Rooms for SqliteStore {
                 .await
                 .map_err(StoreError::from)?;
             let message = row.as_ref().map(message_of).transpose()?.ok_or(ChangeError::Unknown)?;
-            if !check_in_room(&message, change)? {
+            let viewers = viewers(&mut tx, &message).await?;
+            let made = changes::made(&mut tx, &message.state, change).await?;
+            if !check_in_room(&message, viewers.contains(&change.by), change, made)? {
                 return Ok(None);
             }
             let changed = changed(&message.text, &message.state, change);
             changes::insert(&mut tx, &message.id, &changed).await?;
-            apply(&mut tx, change, changed.revision).await?;
-            for viewer in viewers(&mut tx, &message).await? {
-                add_frame(&mut tx, &viewer, &message.id, changed.revision, self.frames).await?;
-            }
+            changes::apply(&mut tx, Table::RoomMessages, &message.state, change, changed.revision).await?;
+            add_frames(&mut tx, viewers.iter(), &message.id, changed.revision, self.frames).await?;
             enqueue(&mut tx, event, change.at).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Some(changed))
@@ -367,8 +368,20 @@ impl SqliteStore {
         .fetch_all(&mut *tx)
         .await?;
         delete_changes(&mut tx, &deleted).await?;
+        let reacted: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT message, revision FROM message_change WHERE account = ? AND kind = 'reacted' AND changed_at <= ? \
+             AND EXISTS (SELECT 1 FROM room_message WHERE room_message.id = message_change.message) LIMIT ?",
+        )
+        .bind(account)
+        .bind(until)
+        .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx)
+        .await?;
+        for (message, revision) in &reacted {
+            delete_reaction(&mut tx, account, message, *revision).await?;
+        }
         tx.commit().await?;
-        Ok(!deleted.is_empty())
+        Ok(!deleted.is_empty() || !reacted.is_empty())
     }
 }
 
@@ -414,6 +427,29 @@ async fn delete_if_empty(tx: &mut Tx, room: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Deletes a reaction of an account: from its message, from the changes, and from the streams.
+async fn delete_reaction(tx: &mut Tx, account: &str, message: &str, revision: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE room_message SET reactions = (SELECT json_group_object(key, value) \
+         FROM json_each(room_message.reactions) WHERE key <> ?) WHERE id = ? AND reactions IS NOT NULL",
+    )
+    .bind(account)
+    .bind(message)
+    .execute(&mut **tx)
+    .await?;
+    for statement in [
+        "DELETE FROM message_change WHERE message = ? AND revision = ?",
+        "DELETE FROM stream_frame WHERE message = ? AND revision = ?",
+    ] {
+        sqlx::query(statement)
+            .bind(message)
+            .bind(revision)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Deletes the changes of messages that are gone.
 async fn delete_changes(tx: &mut Tx, messages: &[String]) -> Result<(), StoreError> {
     for messages in messages.chunks(BATCH) {
@@ -435,36 +471,6 @@ async fn viewers(tx: &mut Tx, message: &RoomMessage) -> Result<Vec<Account>, Sto
         .fetch_all(&mut **tx)
         .await?;
     rows.iter().map(|row| account_of(row, "account")).collect()
-}
-
-async fn apply(tx: &mut Tx, change: &NewChange, revision: i64) -> Result<(), StoreError> {
-    let (message, at) = (change.message.as_str(), change.at.as_millisecond());
-    match &change.change {
-        Change::Retract => {
-            sqlx::query("UPDATE room_message SET revision = ?, retracted_at = ?, text = '' WHERE id = ?")
-                .bind(revision)
-                .bind(at)
-                .bind(message)
-                .execute(&mut **tx)
-                .await?;
-            sqlx::query("UPDATE message_change SET content = NULL WHERE message = ?")
-                .bind(message)
-                .execute(&mut **tx)
-                .await?;
-        }
-        Change::Edit(text) => {
-            sqlx::query("UPDATE room_message SET revision = ?, edited_at = ?, text = ? WHERE id = ?")
-                .bind(revision)
-                .bind(at)
-                .bind(text.as_str())
-                .bind(message)
-                .execute(&mut **tx)
-                .await?;
-        }
-        // Refused by the check.
-        Change::React(_) => {}
-    }
-    Ok(())
 }
 
 async fn insert(tx: &mut Tx, new: &NewRoomMessage, number: i64) -> Result<(), StoreError> {
@@ -509,10 +515,6 @@ async fn forget_older(tx: &mut Tx, key: &ClientKey, now: Timestamp) -> Result<()
 fn message_of(row: &SqliteRow) -> Result<RoomMessage, StoreError> {
     let date: i64 = row.try_get("date")?;
     let reply_to: Option<String> = row.try_get("reply_to")?;
-    let time = |column: &str| -> Result<Option<Timestamp>, StoreError> {
-        let millis: Option<i64> = row.try_get(column)?;
-        millis.map(timestamp).transpose()
-    };
     Ok(RoomMessage {
         id: MessageId::stored(row.try_get("id")?),
         room: row.try_get("room")?,
@@ -527,11 +529,6 @@ fn message_of(row: &SqliteRow) -> Result<RoomMessage, StoreError> {
         number: row.try_get("number")?,
         stored_at: timestamp(row.try_get("stored_at")?)?,
         reply_to: reply_to.map(MessageId::stored),
-        state: MessageState {
-            revision: row.try_get("revision")?,
-            edited_at: time("edited_at")?,
-            retracted_at: time("retracted_at")?,
-            ..MessageState::default()
-        },
+        state: state_of(row)?,
     })
 }

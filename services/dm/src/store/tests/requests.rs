@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
+use sosohappy_common::Account;
 use sosohappy_events::{EventId, Outgoing};
 use sosohappy_store::outbox::Pending;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
@@ -26,6 +27,7 @@ on_both_engines!(
     a_resignation_takes_requests_of_both_sides,
     messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
+    members_react_to_a_message_of_a_room_once_each,
     changes_go_with_their_message_in_a_room,
     an_interrupted_deletion_of_a_room_is_continued,
     changes_of_a_message_that_is_gone_are_deleted,
@@ -518,7 +520,7 @@ async fn changes_of_a_message_in_a_room_reach_those_who_see_it(bed: Bed) {
     kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
 
     let reaction = Change::React(Reaction::new("🩷".to_owned()));
-    for (by, change) in [("lee", edit("theirs")), ("lee", Change::Retract), ("kim", reaction)] {
+    for (by, change) in [("lee", edit("theirs")), ("lee", Change::Retract), ("park", reaction)] {
         let refused = change_in_room(kept, &id, by, change).await;
         assert!(matches!(refused, Err(ChangeError::Unknown)), "{by}: {refused:?}");
     }
@@ -583,6 +585,68 @@ async fn changes_of_a_message_in_a_room_reach_those_who_see_it(bed: Bed) {
     assert!(matches!(refused, Err(ChangeError::TooOften)), "{refused:?}");
     let retracted = change_in_room(kept, &message.message.id, "lee", Change::Retract).await;
     assert!(retracted.unwrap().is_some(), "it can always be taken back");
+}
+
+fn react(reaction: &str) -> Change {
+    Change::React(Reaction::new(reaction.to_owned()))
+}
+
+async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee", "park"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let message = post(&kept, &room, "kim", "hello", at(1));
+    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    let id = message.message.id;
+    kept.store.join_room(&room.id, &account("choi"), at(3)).await.unwrap();
+    for (by, change, is_new) in [
+        ("lee", react("🩷"), true),
+        ("park", react("👍"), true),
+        ("lee", react("🎉"), true),
+        ("lee", react("🎉"), false),
+        ("kim", react("🩷"), true),
+        ("park", Change::React(None), true),
+        ("park", Change::React(None), false),
+    ] {
+        let made = change_in_room(&kept, &id, by, change.clone()).await.unwrap();
+        assert_eq!(made.is_some(), is_new, "{by} {change:?}");
+    }
+    let refused = change_in_room(&kept, &id, "choi", react("🩷")).await;
+    assert!(
+        matches!(refused, Err(ChangeError::Unknown)),
+        "who joined later: {refused:?}"
+    );
+    let reactions = async || {
+        let stored = kept.store.room_message(&id).await.unwrap().unwrap();
+        let reactions = stored.state.reactions.into_iter();
+        reactions.collect::<Vec<(Account, String)>>()
+    };
+    let of = |name: &str, reaction: &str| (account(name), reaction.to_owned());
+    assert_eq!(reactions().await, [of("kim", "🩷"), of("lee", "🎉")]);
+    let expected: Vec<_> = (0..=5).map(|revision| ("hello".to_owned(), revision)).collect();
+    for name in ["kim", "lee", "park"] {
+        assert_eq!(room_frames(&kept, name).await, expected, "{name}");
+    }
+
+    // Nobody uses up the changes of another.
+    let mut refused = None;
+    for number in 0..=2 * MOST_CHANGES {
+        let reaction = if number % 2 == 0 { "👍" } else { "🎉" };
+        if let Err(error) = change_in_room(&kept, &id, "lee", react(reaction)).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(ChangeError::TooOften)), "{refused:?}");
+    let edited = change_in_room(&kept, &id, "kim", edit("edited")).await.unwrap();
+    assert!(edited.is_some());
+
+    kept.erase("lee", 20, EventId::new(&kept.context)).await;
+    assert_eq!(reactions().await, [of("kim", "🩷")]);
+    let left = kept.store.changes(&id).await.unwrap();
+    assert!(left.iter().all(|change| change.by != account("lee")), "{left:?}");
+    let frames = kept.store.frames_after(&account("park"), 0, 100).await.unwrap();
+    assert_eq!(frames.content.len(), 1 + left.len());
 }
 
 async fn changes_go_with_their_message_in_a_room(bed: Bed) {
