@@ -33,6 +33,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Requests are completing for this long: a message that another replica stored as one that waits, while the request was accepted, is
 /// released as well.
 const COMPLETING: SignedDuration = SignedDuration::from_mins(1);
+/// Events of a decision are stored again for this long. Published ones are deleted later than that.
+const REPEATED: SignedDuration = SignedDuration::from_hours(7 * 24);
 const AT_ONCE: u32 = 50;
 /// How often, and how many times, the release of a message is tried again whose first event is not published yet, while a caller waits. A
 /// round does not wait: the next one tries again.
@@ -352,16 +354,18 @@ impl Requests {
 
     async fn complete(&self, request: &Request) -> Result<(), StoreError> {
         let accepted = request.state == RequestState::Accepted;
-        self.store
-            .repeat_events(request, &self.events(request, accepted))
-            .await?;
+        let age = request
+            .decided_at
+            .map(|decided| self.context.clock.now().duration_since(decided));
+        if age.is_none_or(|age| age <= REPEATED) {
+            self.store
+                .repeat_events(request, &self.events(request, accepted))
+                .await?;
+        }
         if accepted && !self.release(request, 0).await? {
             // It stays completing until its messages are released, however long their events are unpublished.
             return Ok(());
         }
-        let age = request
-            .decided_at
-            .map(|decided| self.context.clock.now().duration_since(decided));
         if age.is_none_or(|age| age > COMPLETING) {
             self.store.completed(&request.conversation()).await?;
         }

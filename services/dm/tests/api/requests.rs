@@ -18,6 +18,7 @@ on_both_engines!(
     a_refused_request_ends_the_conversation_until_the_receiver_writes,
     friends_and_earlier_conversations_need_no_request,
     an_answer_accepts_the_request_in_order,
+    messages_that_cross_an_acceptance_arrive_in_order,
     an_answer_is_refused_until_the_messages_that_wait_can_be_released,
     switched_off_requests_keep_the_order_of_the_conversation,
     a_request_shows_the_asker_as_last_known_while_auth_is_away,
@@ -259,6 +260,45 @@ async fn an_answer_accepts_the_request_in_order(bed: Bed) {
         "answer",
         "its own messages are not shown to the sender again"
     );
+}
+
+/// Each is stored before or after the decision, at another replica.
+async fn messages_that_cross_an_acceptance_arrive_in_order(bed: Bed) {
+    const MESSAGES: usize = 12;
+    let (here, there) = (Dm::start_with(&bed, &[ON]).await, Dm::start_with(&bed, &[ON]).await);
+    let (kim, lee) = two(&bed).await;
+    let mut from = open(&here, &kim, "").await;
+    let send = |number: usize| typed(&format!("c{number}"), "lee", &format!("text {number}"));
+    from.send(send(0)).await;
+    frame(&mut from, "accepted").await;
+    let id = requests(&there, &lee).await[0]["id"].clone();
+    let sending = async {
+        for number in 1..MESSAGES {
+            from.send(send(number)).await;
+        }
+    };
+    let ((), (status, body)) = futures::join!(sending, decide(&there, &lee, "acceptRequest", &id));
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let mut accepted = std::collections::HashSet::from(["c0".to_owned()]);
+    while accepted.len() < MESSAGES {
+        let answer = from.json().await;
+        let id = answer["id"].as_str().unwrap_or_default().to_owned();
+        match answer["topic"].as_str() {
+            Some("accepted") => _ = accepted.insert(id),
+            // Those that wait cannot be released yet.
+            Some("error") => {
+                let number: usize = id[1..].parse().unwrap();
+                from.send(send(number)).await;
+            }
+            Some("rejected") => panic!("{answer}"),
+            _ => {}
+        }
+    }
+    let mut to = open(&there, &lee, "&since=0").await;
+    for number in 1..=MESSAGES {
+        let shown = frame(&mut to, "message").await;
+        assert_eq!(shown["data"]["number"], number, "{shown}");
+    }
 }
 
 async fn an_answer_is_refused_until_the_messages_that_wait_can_be_released(bed: Bed) {

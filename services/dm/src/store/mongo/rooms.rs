@@ -24,10 +24,12 @@ use crate::domain::{
 };
 use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
 
-/// `_id`, `name`, `creator`, `createdAt`, `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
+/// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
 /// joined. `person` is the SHA-256 of the account. A room without members is deleted for everybody; its document is kept for a while
 /// ([`SWEPT_AT`]), so that the messages of one whose deletion was interrupted are found.
 const ROOMS: &str = "room";
+/// The greatest number that a message of the room was given.
+const LAST_NUMBER: &str = "lastNumber";
 /// When a sweep first found the room without a member.
 const SWEPT_AT: &str = "sweptAt";
 /// How long the document of a room is kept after that: far longer than a message is being stored.
@@ -55,7 +57,8 @@ impl MongoStore {
         Ok(())
     }
 
-    async fn last_number(&self, room: &str) -> Result<i64, StoreError> {
+    /// Returns the number of the newest message that is there.
+    async fn newest_number(&self, room: &str) -> Result<i64, StoreError> {
         let last = self
             .collection(ROOM_MESSAGES)
             .find_one(doc! { PLACE: above(room, 0) })
@@ -70,8 +73,8 @@ impl MongoStore {
         let id = document
             .get_str("_id")
             .map_err(|error| StoreError::Corrupt(error.into()))?;
-        let last_number = self.last_number(id).await?;
-        read_room(document, last_number)
+        let newest = self.newest_number(id).await?;
+        read_room(document, newest)
             .context("a room in the database is not one")
             .map_err(StoreError::Corrupt)
     }
@@ -178,16 +181,17 @@ impl MongoStore {
         self.delete_messages(ROOM_MESSAGES, &sent).await
     }
 
-    /// Inserts a message under the next number of its room; `None` if its key is known.
+    /// Inserts a message under the next number of its room, above `last`; `None` if its key is known.
     async fn insert_room_message(
         &self,
         mut document: Document,
         new: &NewRoomMessage,
+        last: i64,
     ) -> Result<Option<i64>, StoreError> {
         let messages = self.collection(ROOM_MESSAGES);
         let message = &new.message;
         loop {
-            let number = self.last_number(&message.room).await? + 1;
+            let number = self.newest_number(&message.room).await?.max(last) + 1;
             document.insert(NUMBER, number);
             document.insert(PLACE, numbered(&message.room, number));
             match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
@@ -250,7 +254,7 @@ impl MongoStore {
             messages.update_one(ours, add).await.map_err(StoreError::from)?;
         }
         let reader = doc! { "_id": &message.room, PERSONS: sender.fingerprint() };
-        let read = doc! { "$max": { "members.$.read": number } };
+        let read = doc! { "$max": { "members.$.read": number, LAST_NUMBER: number } };
         self.collection(ROOMS)
             .update_one(reader, read)
             .await
@@ -314,7 +318,10 @@ impl Rooms for MongoStore {
         if self.rooms_of_person(&person).await? >= u64::from(MOST_ROOMS) {
             return Ok(JoinOutcome::Full);
         }
-        let last = self.last_number(id).await?;
+        let Some(room) = self.room(id).await? else {
+            return Ok(JoinOutcome::NoRoom);
+        };
+        let last = room.last_number;
         let member = Member {
             account: account.clone(),
             joined_at: at,
@@ -377,7 +384,7 @@ impl Rooms for MongoStore {
         if let Some(answered) = &message.reply_to {
             document.insert("replyTo", answered.as_str());
         }
-        match self.insert_room_message(document, new).await? {
+        match self.insert_room_message(document, new, room.last_number).await? {
             Some(number) => self.settle_room_message(new, number, &numbered).await,
             None => Ok(Posted::Repeated),
         }
@@ -464,7 +471,13 @@ fn member_document(member: &Member) -> Document {
     }
 }
 
-fn read_room(document: &Document, last_number: i64) -> anyhow::Result<Room> {
+fn read_room(document: &Document, newest: i64) -> anyhow::Result<Room> {
+    // The newest message may have been erased: its number is not given again. A room of an earlier release has none here.
+    let given = if document.contains_key(LAST_NUMBER) {
+        number(document, LAST_NUMBER)?
+    } else {
+        0
+    };
     let members = document.get_array("members")?.iter().map(|member| {
         let member = member.as_document().context("a member is no document")?;
         Ok(Member {
@@ -480,7 +493,7 @@ fn read_room(document: &Document, last_number: i64) -> anyhow::Result<Room> {
         creator: document.get_str("creator")?.parse()?,
         created_at: timestamp(document, "createdAt")?,
         members: members.collect::<anyhow::Result<_>>()?,
-        last_number,
+        last_number: newest.max(given),
     })
 }
 

@@ -29,6 +29,7 @@ on_both_engines!(
     changes_of_a_message_in_a_room_reach_those_who_see_it,
     members_react_to_a_message_of_a_room_once_each,
     changes_go_with_their_message_in_a_room,
+    numbers_of_a_room_are_not_given_again_after_a_resignation,
     an_interrupted_deletion_of_a_room_is_continued,
     changes_of_a_message_that_is_gone_are_deleted,
     a_room_of_an_account_that_has_resigned_is_swept,
@@ -674,6 +675,28 @@ async fn changes_go_with_their_message_in_a_room(bed: Bed) {
     }
     let left = kept.store.frames_after(&account("lee"), 0, 10).await.unwrap();
     assert!(left.content.is_empty(), "{left:?}");
+}
+
+async fn numbers_of_a_room_are_not_given_again_after_a_resignation(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    for from in ["kim", "lee"] {
+        let message = post(&kept, &room, from, from, at(1));
+        assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    }
+    kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
+    kept.erase("lee", 20, EventId::new(&kept.context)).await;
+    kept.store.join_room(&room.id, &account("choi"), at(21)).await.unwrap();
+    let message = post(&kept, &room, "kim", "after", at(1));
+    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    let found = kept.store.room(&room.id).await.unwrap().unwrap();
+    assert_eq!(found.last_number, 3);
+    for name in ["park", "choi"] {
+        let member = found.member(&account(name)).unwrap();
+        assert_eq!((member.joined_after, found.unread(member)), (2, 1), "{name}");
+        assert_eq!(room_frames(&kept, name).await, [("after".to_owned(), 0)], "{name}");
+    }
 }
 
 fn collection(client: &mongodb::Client, name: &str) -> mongodb::Collection<Document> {
