@@ -133,6 +133,7 @@ pub async fn open(url: &SecretUrl, frames: i64, mixed: &Mixed, context: &Context
     store.make_indexes().await?;
     store.fill_positions().await?;
     store.settle_all().await?;
+    store.flag_unsettled(None).await?;
     store.finish_copies().await?;
     store.object_ids.store(store.had_spring_dm().await?, Ordering::Relaxed);
     database.spawn_sweeper(context);
@@ -445,6 +446,8 @@ impl Store for MongoStore {
             Err(refused) => {
                 let ours = doc! { "_id": ids_of([&message.message.id]) };
                 self.delete_messages(MESSAGES, &ours).await?;
+                // The conversation may have been settled with it as its newest.
+                self.settle_named(conversation.as_str()).await?;
                 Err(refused)
             }
         }
@@ -624,6 +627,7 @@ impl Store for MongoStore {
         self.sweep_request_events(before).await?;
         self.resume_requests().await?;
         self.sweep_rooms(settled).await?;
+        self.flag_unsettled(Some(settled)).await?;
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
         let mut failed = None;
         while let Some(mark) = marks.try_next().await? {
@@ -768,8 +772,7 @@ impl Store for MongoStore {
         if dry_run {
             return Ok(refused);
         }
-        self.update_messages(updates).await?;
-        self.flag_newest_of(conversations).await?;
+        self.update_and_flag(updates, conversations).await?;
         Ok(refused)
     }
 
@@ -787,8 +790,7 @@ impl Store for MongoStore {
             );
             conversations.insert(ConversationId::between(sender, receiver));
         }
-        self.update_messages(updates).await?;
-        self.flag_newest_of(conversations).await
+        self.update_and_flag(updates, conversations).await
     }
 
     async fn set_devices(&self, account: &Account, tokens: &[String], at: Timestamp) -> Result<(), StoreError> {

@@ -40,6 +40,7 @@ on_both_engines!(
     the_newest_of_each_conversation,
     conversations_beyond_a_thousand_are_reached_by_pages,
     every_conversation_is_listed_after_an_upgrade,
+    conversations_whose_flagging_was_interrupted_are_listed,
     paging_by_date_reaches_every_message_once,
     messages_without_a_position_get_theirs,
     shown_messages_are_not_pending,
@@ -400,6 +401,36 @@ async fn every_conversation_is_listed_after_an_upgrade(bed: Bed) {
     messages.delete_one(doc! { "date": DATE + 2 }).await.unwrap();
     kept.store.settle(&first.message.conversation()).await.unwrap();
     assert_eq!(kept.newest("kim").await, ["park kim 3", "kim lee 1"]);
+}
+
+/// A process is killed after it has taken messages over.
+async fn conversations_whose_flagging_was_interrupted_are_listed(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let kept = Kept::open(&bed).await;
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    let database = client.default_database().unwrap();
+    let (messages, unsettled) = (
+        database.collection::<Document>("message"),
+        database.collection::<Document>("unsettled"),
+    );
+    let mut message = kept.message("kim", "lee", 1, 0).message;
+    message.id = MessageId::stored(format!("5e000000{:016x}", 1));
+    let conversation = message.conversation();
+    kept.store.take_over(&[message], false).await.unwrap();
+    assert_eq!(kept.newest("kim").await, ["kim lee 1"]);
+    assert_eq!(unsettled.count_documents(doc! {}).await.unwrap(), 0);
+
+    let former = doc! { "$unset": { "newestOf": "" } };
+    messages.update_many(doc! {}, former).await.unwrap();
+    let noted = doc! { "_id": ObjectId::from_bytes([0; 12]), "conversations": [conversation.as_str()] };
+    unsettled.insert_one(noted).await.unwrap();
+    assert_eq!(kept.newest("kim").await, [""; 0]);
+    Kept::open(&bed).await;
+    assert_eq!(kept.newest("kim").await, ["kim lee 1"]);
+    kept.store.sweep(at(0), at(0)).await.unwrap();
+    assert_eq!(unsettled.count_documents(doc! {}).await.unwrap(), 0);
 }
 
 /// Dates repeat, go back and lie in the future; paging by the date of the oldest message still reaches every message once.

@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 use sosohappy_store::StoreError;
 
 use super::documents::id_of;
-use super::{MARKERS, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, SETTLED};
+use super::{Batches, MARKERS, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, SETTLED};
 use crate::domain::ConversationId;
 
+/// `_id`, `conversations`: the newest messages of these are to be flagged. A document that stays is of a process that was killed.
+const UNSETTLED: &str = "unsettled";
 /// Messages of a conversation that settling reads: more than one stores at the same time.
 const LATEST: i64 = 50;
 /// Messages that are given a position at once.
@@ -47,6 +50,43 @@ impl MongoStore {
     pub(super) async fn settle_named(&self, conversation: &str) -> Result<(), StoreError> {
         for person in self.flag_newest(conversation).await? {
             self.number_frames(&person).await?;
+        }
+        Ok(())
+    }
+
+    /// Updates messages, and flags the newest of their conversations. [`MongoStore::flag_unsettled`] continues it after a crash.
+    pub(super) async fn update_and_flag(
+        &self,
+        updates: Batches,
+        conversations: HashSet<ConversationId>,
+    ) -> Result<(), StoreError> {
+        if conversations.is_empty() {
+            return Ok(());
+        }
+        let unsettled = self.collection(UNSETTLED);
+        let names: Vec<&str> = conversations.iter().map(ConversationId::as_str).collect();
+        let noted = unsettled.insert_one(doc! { "conversations": names }).await?;
+        self.update_messages(updates).await?;
+        self.flag_newest_of(conversations).await?;
+        unsettled.delete_one(doc! { "_id": noted.inserted_id }).await?;
+        Ok(())
+    }
+
+    /// Flags the newest messages of the conversations in [`UNSETTLED`], and deletes its documents that were made before that moment: the
+    /// process of a younger one may still update messages.
+    pub(super) async fn flag_unsettled(&self, before: Option<Timestamp>) -> Result<(), StoreError> {
+        let unsettled = self.collection(UNSETTLED);
+        let mut found = unsettled.find(doc! {}).await?;
+        while let Some(noted) = found.try_next().await? {
+            for conversation in noted.get_array("conversations").into_iter().flatten() {
+                if let Some(conversation) = conversation.as_str() {
+                    self.flag_newest(conversation).await?;
+                }
+            }
+            let Ok(id) = noted.get_object_id("_id") else { continue };
+            if before.is_some_and(|before| id.timestamp().timestamp_millis() <= before.as_millisecond()) {
+                unsettled.delete_one(doc! { "_id": id }).await?;
+            }
         }
         Ok(())
     }
