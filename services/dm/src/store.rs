@@ -352,6 +352,15 @@ pub trait Rooms: Send + Sync {
     /// Stores a message with its event, under the next number of its room and with a frame in the stream of each member.
     async fn post(&self, message: &NewRoomMessage, event: &Outgoing) -> Result<Posted, WriteError>;
 
+    /// Returns the members beside these who see a message: they joined while it was stored. Gives it the frames in their streams that a crash
+    /// has kept from them; SQLite stores those with it.
+    async fn enlist_late(
+        &self,
+        room: &str,
+        message: &MessageId,
+        members: &[Account],
+    ) -> Result<Vec<Account>, StoreError>;
+
     /// The message of that key, if it is not older than [`ClientKey::WINDOW`].
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError>;
 

@@ -1,4 +1,5 @@
-//! `roomMessage`: every replica completes a change, and makes the version 2 sockets that it holds of the members read their streams.
+//! `roomMessage`: every replica completes a message or a change, and makes the version 2 sockets that it holds of the members read their
+//! streams.
 
 use std::sync::Arc;
 
@@ -20,10 +21,14 @@ pub struct RoomMessages {
 #[async_trait]
 impl Consumer<RoomMessageSent> for RoomMessages {
     async fn handle(&self, Envelope { event, .. }: Envelope<RoomMessageSent>) -> Result<(), HandleError> {
-        if event.change.is_some() {
-            self.store.complete(&MessageId::stored(event.message)).await?;
-        }
-        for member in &event.members {
+        let message = MessageId::stored(event.message);
+        let late = if event.change.is_some() {
+            self.store.complete(&message).await?;
+            Vec::new()
+        } else {
+            self.store.enlist_late(&event.room, &message, &event.members).await?
+        };
+        for member in event.members.iter().chain(&late) {
             self.hub.signal(member);
         }
         Ok(())

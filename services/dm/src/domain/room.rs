@@ -79,6 +79,12 @@ impl Room {
         viewers.map(|member| &member.account)
     }
 
+    /// Returns the members beside these who see the message of that number.
+    pub fn late_viewers(&self, number: i64, members: &[Account]) -> Vec<Account> {
+        let late = self.viewers(number).filter(|viewer| !members.contains(viewer));
+        late.cloned().collect()
+    }
+
     /// Returns the number of messages that the member has not read.
     pub fn unread(&self, member: &Member) -> i64 {
         (self.last_number - member.read.max(member.joined_after)).max(0)

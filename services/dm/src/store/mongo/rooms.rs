@@ -74,9 +74,17 @@ impl MongoStore {
             .get_str("_id")
             .map_err(|error| StoreError::Corrupt(error.into()))?;
         let newest = self.newest_number(id).await?;
-        read_room(document, newest)
-            .context("a room in the database is not one")
-            .map_err(StoreError::Corrupt)
+        room_from(document, newest)
+    }
+
+    /// Has a message numbered in the streams of these people (SHA-256 of their accounts). One that has a number there keeps it.
+    async fn add_unnumbered(&self, message: &MessageId, people: Vec<String>) -> Result<(), StoreError> {
+        if !people.is_empty() {
+            let add = doc! { "$addToSet": { UNNUMBERED: { "$each": people } } };
+            let messages = self.collection(ROOM_MESSAGES);
+            messages.update_one(doc! { "_id": message.as_str() }, add).await?;
+        }
+        Ok(())
     }
 
     async fn rooms_of_person(&self, person: &str) -> Result<u64, StoreError> {
@@ -231,7 +239,6 @@ impl MongoStore {
         numbered: &[String],
     ) -> Result<Posted, WriteError> {
         let message = &new.message;
-        let messages = self.collection(ROOM_MESSAGES);
         let ours = doc! { "_id": message.id.as_str() };
         let sender = &message.sender.account;
         if let Err(refused @ WriteError::Resigned) = self.still_here(sender, sender, new.authorized_at).await {
@@ -249,10 +256,7 @@ impl MongoStore {
             .map(|member| member.account.fingerprint())
             .filter(|person| !numbered.contains(person))
             .collect();
-        if !late.is_empty() {
-            let add = doc! { "$addToSet": { UNNUMBERED: { "$each": late } } };
-            messages.update_one(ours, add).await.map_err(StoreError::from)?;
-        }
+        self.add_unnumbered(&message.id, late).await?;
         let reader = doc! { "_id": &message.room, PERSONS: sender.fingerprint() };
         let read = doc! { "$max": { "members.$.read": number, LAST_NUMBER: number } };
         self.collection(ROOMS)
@@ -390,6 +394,30 @@ impl Rooms for MongoStore {
         }
     }
 
+    async fn enlist_late(
+        &self,
+        room: &str,
+        message: &MessageId,
+        members: &[Account],
+    ) -> Result<Vec<Account>, StoreError> {
+        let there = doc! { "_id": room, "members.0": { "$exists": true } };
+        let Some(document) = self.collection(ROOMS).find_one(there).await? else {
+            return Ok(Vec::new());
+        };
+        let room = room_from(&document, 0)?;
+        // Nearly always there is no other member.
+        if room.members.iter().all(|member| members.contains(&member.account)) {
+            return Ok(Vec::new());
+        }
+        let Some(message) = self.room_message(message).await? else {
+            return Ok(Vec::new());
+        };
+        let late = room.late_viewers(message.number, members);
+        self.add_unnumbered(&message.id, late.iter().map(Account::fingerprint).collect())
+            .await?;
+        Ok(late)
+    }
+
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {
         let young = doc! { "$gt": (now - ClientKey::WINDOW).as_millisecond() };
         let known = doc! { CLIENT_KEY: key.as_str(), "storedAt": young };
@@ -469,6 +497,13 @@ fn member_document(member: &Member) -> Document {
         "joinedAfter": member.joined_after,
         "read": member.read,
     }
+}
+
+/// `newest`: the number of its newest message.
+fn room_from(document: &Document, newest: i64) -> Result<Room, StoreError> {
+    read_room(document, newest)
+        .context("a room in the database is not one")
+        .map_err(StoreError::Corrupt)
 }
 
 fn read_room(document: &Document, newest: i64) -> anyhow::Result<Room> {

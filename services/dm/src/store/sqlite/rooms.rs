@@ -168,6 +168,19 @@ impl Rooms for SqliteStore {
         .await
     }
 
+    async fn enlist_late(
+        &self,
+        room: &str,
+        message: &MessageId,
+        members: &[Account],
+    ) -> Result<Vec<Account>, StoreError> {
+        let (room, message) = futures::try_join!(self.room(room), self.room_message(message))?;
+        let late = room
+            .zip(message)
+            .map(|(room, message)| room.late_viewers(message.number, members));
+        Ok(late.unwrap_or_default())
+    }
+
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {
         let row = sqlx::query(concat!(
             "SELECT ",

@@ -30,6 +30,7 @@ on_both_engines!(
     members_react_to_a_message_of_a_room_once_each,
     changes_go_with_their_message_in_a_room,
     numbers_of_a_room_are_not_given_again_after_a_resignation,
+    a_message_has_frames_for_members_who_joined_while_it_was_stored,
     an_interrupted_deletion_of_a_room_is_continued,
     changes_of_a_message_that_is_gone_are_deleted,
     a_room_of_an_account_that_has_resigned_is_swept,
@@ -697,6 +698,37 @@ async fn numbers_of_a_room_are_not_given_again_after_a_resignation(bed: Bed) {
         assert_eq!((member.joined_after, found.unread(member)), (2, 1), "{name}");
         assert_eq!(room_frames(&kept, name).await, [("after".to_owned(), 0)], "{name}");
     }
+}
+
+/// The process that stored it is killed before it has looked at the members again.
+async fn a_message_has_frames_for_members_who_joined_while_it_was_stored(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let message = post(&kept, &room, "kim", "hello", at(1));
+    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
+    let (id, members) = (message.message.id, [account("kim"), account("lee")]);
+    let late = async || kept.store.enlist_late(&room.id, &id, &members).await.unwrap();
+    assert!(late().await.is_empty(), "who joined later does not see it");
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let park = doc! { "_id": &room.id, "members.person": account("park").fingerprint() };
+        let earlier = doc! { "$set": { "members.$.joinedAfter": 0_i64 } };
+        let changed = collection(&client, "room").update_one(park, earlier).await.unwrap();
+        assert_eq!(changed.modified_count, 1);
+    } else {
+        let earlier = "UPDATE room_member SET joined_after = 0 WHERE account LIKE 'park%'";
+        assert_eq!(bed.sql("dm", earlier).await, 1);
+    }
+    for _ in 0..2 {
+        assert_eq!(late().await, [account("park")]);
+        if bed.set == EngineSet::Real {
+            assert_eq!(room_frames(&kept, "park").await, [("hello".to_owned(), 0)]);
+        }
+    }
+    let nowhere = kept.store.enlist_late("nowhere", &id, &members).await.unwrap();
+    assert!(nowhere.is_empty());
 }
 
 fn collection(client: &mongodb::Client, name: &str) -> mongodb::Collection<Document> {
