@@ -9,6 +9,7 @@ pub mod id_token;
 pub mod legacy;
 pub mod moderation;
 pub mod muted_word;
+pub mod nickname_claim;
 pub mod notification;
 pub mod page;
 pub mod person;

@@ -1,22 +1,35 @@
 //! Reservation of nicknames that were given up, and canonical keys and looks for accounts that an older release has written.
 //!
+//! Keys are made before a replica serves: no two accounts ever have one. Looks, which take longer, are made while it serves, a step of
+//! accounts in each transaction. Each account says which version of the algorithm has made its looks, so that a replica that starts, or starts
+//! again after a crash, goes on where the last one ended; replicas share the work. Until all looks are there:
+//!
+//! * names that are chosen are compared with each other and with all names whose looks are there, also with looks of an older version, of
+//!   which most are the same: of two accounts that take names which look alike at the same moment, one gets it;
+//! * a name whose looks are not there yet keeps no other from a name that looks like it. Both stay, as in the release that made no looks;
+//! * the key of every name holds, so that no spelling of it is taken;
+//! * names that a replica of an older release writes during a roll-out count at once: before a name is chosen, one step is made.
+//!
 //! Where two accounts bear one name in two spellings, the one that was created first keeps it: when each took its nickname is not known.
 //! The other bears a placeholder until its profile is set again, which the app asks for at the next sign-in. Of two accounts whose
 //! addresses differ in letter case only, both stay; a sign-in in another spelling finds the one whose key was made first. Of accounts whose
 //! names look alike, all keep them: a look keeps a name only from those who choose it later.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::nickname::InvalidNickname;
-use sosohappy_common::{Account, Context, Look, Nickname};
+use sosohappy_common::{Account, Context, Nickname};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::NicknameSet;
 use sosohappy_store::{StoreError, retrying};
 
+use crate::app::App;
+use crate::domain::nickname_claim::NicknameClaim;
 use crate::domain::person::Person;
 use crate::domain::stamp;
+use crate::error::Error;
 use crate::store::{Store, Transaction};
 
 /// Names that stay reserved for one account: those that it gave up last.
@@ -39,7 +52,7 @@ pub async fn reserve(
 /// Accounts of one transaction.
 const BATCH: u32 = 100;
 
-/// Makes the keys and looks of every account that has none. Repeating it changes nothing.
+/// Makes the keys of every account that has none. Repeating it changes nothing.
 pub async fn make_keys(store: &dyn Store, context: &Context) -> Result<(), StoreError> {
     retrying(|| async {
         let mut tx = store.begin().await?;
@@ -61,35 +74,61 @@ pub async fn make_keys(store: &dyn Store, context: &Context) -> Result<(), Store
             .await?;
         }
         if accounts.len() < BATCH as usize {
+            return Ok(());
+        }
+    }
+}
+
+/// Accounts whose looks are made in one transaction, which locks them.
+const LOOKS_STEP: u32 = 200;
+
+/// Between two steps: other transactions are not kept waiting.
+const LOOKS_PAUSE: Duration = Duration::from_millis(10);
+
+/// Makes looks that are missing, or of an older version, of some accounts; returns how many there were. When there is none, it is one look-up in
+/// an index.
+pub async fn make_some_looks(store: &dyn Store) -> Result<u32, StoreError> {
+    if !store.is_without_looks().await? {
+        return Ok(0);
+    }
+    retrying(|| async {
+        let mut tx = store.begin().await?;
+        let made = tx.make_looks(LOOKS_STEP).await?;
+        tx.commit().await?;
+        Ok(made)
+    })
+    .await
+}
+
+/// Makes all looks that are missing, or of an older version, until the service drains.
+pub async fn make_looks(app: &App) -> Result<(), Error> {
+    let draining = app.context.lifecycle.draining();
+    let mut accounts: u64 = 0;
+    loop {
+        let made = make_some_looks(app.store.as_ref()).await?;
+        if made == 0 {
+            break;
+        }
+        accounts += u64::from(made);
+        if tokio::time::timeout(LOOKS_PAUSE, draining.cancelled()).await.is_ok() {
             break;
         }
     }
-    make_looks(store).await
-}
-
-/// Accounts whose looks are made in one transaction.
-const LOOKS_BATCH: u32 = 500;
-
-/// Makes the looks of every nickname that a replica of an older release has written. When there is none, it is one look-up in an index.
-pub async fn make_looks(store: &dyn Store) -> Result<(), StoreError> {
-    while store.is_without_looks().await? {
-        retrying(|| async {
-            let mut tx = store.begin().await?;
-            let made = tx.make_looks(LOOKS_BATCH).await?;
-            tx.commit().await?;
-            tracing::info!(made, "looks of nicknames made");
-            Ok::<_, StoreError>(())
-        })
-        .await?;
+    if accounts > 0 {
+        tracing::info!(accounts, "looks of nicknames made");
     }
     Ok(())
 }
 
-/// Returns the looks that another name must not have so that a person who bears `former` may take `new`. What looks like the former name already
-/// does not count: names that collide since before there were looks stay, and may be written in another spelling.
-pub fn new_looks(former: &Nickname, new: &Nickname) -> BTreeSet<Look> {
-    let known = former.looks().confusable;
-    new.looks().confusable.difference(&known).copied().collect()
+/// Returns the claim of an account to a nickname.
+pub fn claim<'a>(app: &App, person: &'a Person, new: &'a Nickname) -> NicknameClaim<'a> {
+    NicknameClaim {
+        account: &person.account,
+        bearer: app.hasher.hash(&person.account),
+        former: &person.nickname,
+        new,
+        at: app.now(),
+    }
 }
 
 async fn key_address(tx: &mut dyn Transaction, account: &Account) -> Result<(), StoreError> {

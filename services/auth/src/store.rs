@@ -9,13 +9,12 @@ pub mod moderation;
 mod mysql;
 mod sqlite;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context, Look, Nickname, NicknameKey};
+use sosohappy_common::{Account, Context, Nickname, NicknameKey};
 use sosohappy_events::types::{Device, DeviceTokenSet, Role, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
@@ -24,6 +23,7 @@ use sosohappy_store::{DueTimer, Ping, StoreError, Timer};
 
 use crate::domain::code::CodeId;
 use crate::domain::muted_word::{MutedWord, Word};
+use crate::domain::nickname_claim::NicknameClaim;
 use crate::domain::page::Page;
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
@@ -197,27 +197,11 @@ pub trait Store: Connections + EmailStore + ExternalCalls + Imports + Moderation
     /// Deletes reservations of nicknames that have ended.
     async fn forget_reservations(&self, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Returns whether a nickname is kept from the account of this hash.
-    async fn is_nickname_reserved(
-        &self,
-        nickname: &Nickname,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError>;
+    /// Returns whether the nickname is reserved for another account, or one that looks like it is borne by another account or reserved for one.
+    async fn is_nickname_kept(&self, claim: &NicknameClaim<'_>) -> Result<bool, StoreError>;
 
     /// Returns whether the looks of an account's nickname are to be made: see [`Transaction::make_looks`].
     async fn is_without_looks(&self) -> Result<bool, StoreError>;
-
-    /// Returns whether a nickname of another account has one of the looks.
-    async fn is_look_borne(&self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError>;
-
-    /// Returns whether a nickname that has one of the looks is kept from the account of this hash.
-    async fn is_look_reserved(
-        &self,
-        looks: &BTreeSet<Look>,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError>;
 
     async fn withheld_tombstones(&self, topic: Topic, limit: u32) -> Result<Vec<Tombstone>, StoreError>;
 
@@ -400,31 +384,16 @@ pub trait Transaction:
     /// Takes over the reservations of the release before, which had no keys.
     async fn take_old_reservations(&mut self) -> Result<(), StoreError>;
 
-    /// Returns whether a nickname is kept from the account of this hash.
-    async fn is_nickname_reserved(
-        &mut self,
-        nickname: &Nickname,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError>;
+    /// As [`Store::is_nickname_kept`]; to be called after [`Transaction::set_profile`] and [`Transaction::set_looks`]. It waits for transactions that
+    /// are about to set or remove one of the looks.
+    async fn is_nickname_kept(&mut self, claim: &NicknameClaim<'_>) -> Result<bool, StoreError>;
 
     /// Replaces the looks of an account's nickname, also where another account has the same.
     async fn set_looks(&mut self, account: &Account, nickname: &Nickname) -> Result<(), StoreError>;
 
-    /// Makes the looks of at most `limit` accounts whose nicknames an older release has written; returns how many there were.
+    /// Makes the looks of at most `limit` accounts whose nicknames an older release has written, or whose looks have a smaller version than
+    /// [`NicknameLooks::VERSION`](sosohappy_common::NicknameLooks::VERSION). Returns how many there were. It waits for transactions that make them.
     async fn make_looks(&mut self, limit: u32) -> Result<u32, StoreError>;
-
-    /// Returns whether a nickname of another account has one of the looks; to be called after [`Transaction::set_looks`]. It waits for
-    /// transactions that are about to set or remove one of them.
-    async fn is_look_borne(&mut self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError>;
-
-    /// Returns whether a nickname that has one of the looks is kept from the account of this hash.
-    async fn is_look_reserved(
-        &mut self,
-        looks: &BTreeSet<Look>,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError>;
 
     /// Remembers a tombstone that must not be published yet.
     async fn withhold_tombstone(&mut self, topic: Topic, account: &Account, at: Timestamp) -> Result<(), StoreError>;

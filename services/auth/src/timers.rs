@@ -1,4 +1,4 @@
-//! Timers: they end tokens and sessions, publish unfinished resignations again, and delete old codes and pictures.
+//! Timers: they end tokens and sessions, publish unfinished resignations again, make the looks of nicknames, and delete old codes and pictures.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sosohappy_store::{StoreError, Transient, retrying};
 use crate::app::{App, later};
 use crate::error::Error;
 use crate::store::Transaction;
-use crate::{connections, email_accounts, moderation, resignations, sessions};
+use crate::{connections, email_accounts, moderation, nicknames, resignations, sessions};
 
 /// How late a timer may be.
 const EVERY: Duration = Duration::from_millis(500);
@@ -43,6 +43,17 @@ pub fn spawn(app: &Arc<App>) {
                 }
             }
             Ok(())
+        }
+    });
+    lifecycle.spawn("nickname-looks", {
+        let app = app.clone();
+        async move {
+            loop {
+                report(&app, "nickname-looks", nicknames::make_looks(&app)).await;
+                if !goes_on(&app, HOUSEKEEPING_EVERY).await {
+                    return Ok(());
+                }
+            }
         }
     });
     lifecycle.spawn("housekeeping", {

@@ -43,7 +43,8 @@ pub struct Presence {
     is_present: bool,
 }
 
-/// Returns whether this nickname is taken, in any spelling, looks like another account's, or is reserved for another account.
+/// Returns whether this nickname is taken, in any spelling, looks like another account's, or is reserved for another account. Of another spelling of
+/// the caller's own nickname, `email` says that `setProfile` accepts it.
 #[utoipa::path(
     get,
     path = "/checkDuplicateNickname",
@@ -60,27 +61,25 @@ pub async fn check_duplicate_nickname(
     let own = bearer.as_ref().filter(|person| person.account == caller.account);
     // One's own name may be a placeholder, which cannot be chosen.
     let is_own_as_given = own.is_some_and(|person| person.nickname.as_str() == asked.nickname);
-    let is_present = if is_own_as_given {
-        true
+    let is_kept = if is_own_as_given {
+        false
     } else {
         let nickname = Nickname::choose(asked.nickname)?;
-        bearer.is_some() || is_kept_from(&app, &caller.account, &nickname).await?
+        (bearer.is_some() && own.is_none()) || is_kept_from(&app, &caller.account, &nickname).await?
     };
     Ok(Json(Presence {
-        email: own.map(|person| person.account.clone()),
-        is_present,
+        email: own.filter(|_| !is_kept).map(|person| person.account.clone()),
+        is_present: bearer.is_some() || is_kept,
     }))
 }
 
-/// Whether a nickname without an account is reserved for another account, or looks like another account's.
+/// Whether a nickname is reserved for another account, or looks like another account's.
 async fn is_kept_from(app: &App, account: &Account, nickname: &Nickname) -> Result<bool, Error> {
-    let (hash, now) = (app.hasher.hash(account), app.now());
-    if app.store.is_nickname_reserved(nickname, &hash, now).await? {
-        return Ok(true);
-    }
     let person = app.store.person(account).await?.ok_or(Error::UnknownAccount)?;
-    let looks = nicknames::new_looks(&person.nickname, nickname);
-    Ok(app.store.is_look_borne(&looks, account).await? || app.store.is_look_reserved(&looks, &hash, now).await?)
+    Ok(app
+        .store
+        .is_nickname_kept(&nicknames::claim(app, &person, nickname))
+        .await?)
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -295,7 +294,7 @@ pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -
             Some(picture) => Some(store(&app, &picture).await?),
             None => None,
         };
-        nicknames::make_looks(app.store.as_ref()).await?;
+        nicknames::make_some_looks(app.store.as_ref()).await?;
         success = retrying(|| set(&app, &caller.account, &nickname, introduction.as_ref(), image)).await?;
     }
     Ok(Json(ProfileSet {
@@ -334,10 +333,7 @@ async fn set(
     {
         return Ok(false);
     }
-    if person.nickname != *nickname && !take_looks(app, tx.as_mut(), &person, nickname).await? {
-        return Ok(false);
-    }
-    if person.nickname.key() != nickname.key() && !take_over(app, tx.as_mut(), &person, nickname).await? {
+    if person.nickname != *nickname && !take_over(app, tx.as_mut(), &person, nickname).await? {
         return Ok(false);
     }
     let at = stamp::after(person.changed_at, app.now());
@@ -357,31 +353,23 @@ async fn set(
     Ok(true)
 }
 
-/// Writes the looks of the new nickname; returns false when a nickname that another account bears, or has given up, looks like it.
+/// Writes the looks of the new nickname, releases its reservation and makes one of the old name; returns false when the new one belongs to another
+/// account by its looks or by a reservation.
 ///
-/// The looks are written before they are compared: of two accounts that take names which look alike at the same moment, one finds the other's.
-async fn take_looks(app: &App, tx: &mut dyn Transaction, person: &Person, new: &Nickname) -> Result<bool, Error> {
-    tx.set_looks(&person.account, new).await?;
-    let looks = nicknames::new_looks(&person.nickname, new);
-    if tx.is_look_borne(&looks, &person.account).await? {
-        return Ok(false);
-    }
-    let hash = app.hasher.hash(&person.account);
-    Ok(!tx.is_look_reserved(&looks, &hash, app.now()).await?)
-}
-
-/// Releases the reservation of the new nickname and makes one of the old; returns false when the new one is reserved for another account.
-///
-/// After the name was written: of a rename that gives it up at the same moment, the write has waited for the end.
+/// After the name was written: of a rename that gives it up at the same moment, the write has waited for the end. The looks are written before
+/// they are compared: of two accounts that take names which look alike at the same moment, one finds the other's.
 async fn take_over(app: &App, tx: &mut dyn Transaction, person: &Person, new: &Nickname) -> Result<bool, Error> {
-    let (hash, now) = (app.hasher.hash(&person.account), app.now());
-    if tx.is_nickname_reserved(new, &hash, now).await? {
+    tx.set_looks(&person.account, new).await?;
+    let claim = nicknames::claim(app, person, new);
+    if tx.is_nickname_kept(&claim).await? {
         return Ok(false);
     }
-    tx.release_nickname(new).await?;
-    if person.profile_set {
-        let until = later(now, app.settings.get().nicknames.reservation);
-        nicknames::reserve(tx, &person.nickname, Some(&hash), until).await?;
+    if claim.is_another_name() {
+        tx.release_nickname(new).await?;
+        if person.profile_set {
+            let until = later(claim.at, app.settings.get().nicknames.reservation);
+            nicknames::reserve(tx, &person.nickname, Some(&claim.bearer), until).await?;
+        }
     }
     Ok(true)
 }

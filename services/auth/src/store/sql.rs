@@ -1,13 +1,12 @@
 //! The text that both SQL engines share: reads outside a transaction, and secrets, which need no event. It is compiled
 //! once inside `sqlite.rs` and once inside `mysql.rs`, which say what `engine` and `MIGRATIONS` are.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context, Look, Nickname, NicknameKey};
+use sosohappy_common::{Account, Context, NicknameKey, NicknameLooks};
 use sosohappy_events::Topic;
 use sosohappy_events::types::TokenDigest;
 use sosohappy_media::ImageId;
@@ -18,6 +17,7 @@ use sqlx::Row as _;
 use super::{MIGRATIONS, engine, last_id};
 use crate::domain::code::CodeId;
 use crate::domain::muted_word::MutedWord;
+use crate::domain::nickname_claim::NicknameClaim;
 use crate::domain::page::Page;
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::session::Session;
@@ -102,31 +102,16 @@ impl Store for SqlStore {
     }
 
     async fn is_without_looks(&self) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT 1 FROM account WHERE looks_made = 0 LIMIT 1")
+        let found = sqlx::query("SELECT 1 FROM account WHERE made_looks < ? LIMIT 1")
+            .bind(NicknameLooks::VERSION)
             .fetch_optional(self.0.reader())
             .await?;
         Ok(found.is_some())
     }
 
-    async fn is_look_borne(&self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError> {
-        if looks.is_empty() {
-            return Ok(false);
-        }
-        let mut query = looks::borne_by_others(looks, account);
-        Ok(query.build().fetch_optional(self.0.reader()).await?.is_some())
-    }
-
-    async fn is_look_reserved(
-        &self,
-        looks: &BTreeSet<Look>,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        if looks.is_empty() {
-            return Ok(false);
-        }
-        let mut query = looks::reserved_for_others(looks, bearer, now);
-        Ok(query.build().fetch_optional(self.0.reader()).await?.is_some())
+    async fn is_nickname_kept(&self, claim: &NicknameClaim<'_>) -> Result<bool, StoreError> {
+        let mut connection = self.0.reader().acquire().await?;
+        looks::is_kept(&mut connection, claim, "").await
     }
 
     async fn is_blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {
@@ -352,21 +337,6 @@ impl Store for SqlStore {
             Ok(tx.commit().await?)
         })
         .await
-    }
-
-    async fn is_nickname_reserved(
-        &self,
-        nickname: &Nickname,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let found = sqlx::query(transaction::RESERVED)
-            .bind(nickname.key().as_bytes().to_vec())
-            .bind(now.as_millisecond())
-            .bind(bearer.as_slice())
-            .fetch_optional(self.0.reader())
-            .await?;
-        Ok(found.is_some())
     }
 
     async fn withheld_tombstones(&self, topic: Topic, limit: u32) -> Result<Vec<Tombstone>, StoreError> {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sosohappy_testkit::{Bed, on_both_engines};
+use sosohappy_common::{Account, NicknameKey, NicknameLooks};
+use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
 use crate::support::{Auth, Ground, KIM, LEE, Person, send};
 
@@ -21,6 +22,7 @@ on_both_engines!(
     a_look_stays_reserved_with_its_name,
     of_two_who_take_one_look_at_once_one_gets_it,
     names_that_looked_alike_before_stay,
+    looks_are_made_in_the_background_and_again_for_another_version,
 );
 
 const ENGLAND: &str = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
@@ -296,6 +298,9 @@ async fn names_that_look_alike_are_not_taken(bed: Bed) {
         ("Admin", &["ADMlN", "admIn"]),
         ("nick", &["\u{39d}ick"]),
         ("go0d", &["good", "G0OD"]),
+        ("kim", &["\u{43a}im", "\u{43a}IM", "k1m"]),
+        ("moon", &["\u{24dc}oon", "ｍｏｏｎ", "m\u{24de}\u{24de}n"]),
+        ("adm\u{3163}n", &["admln", "admIn", "adm\u{4e28}n"]),
     ] {
         auth.set_introduction(&kim, name).await;
         for other in alike {
@@ -315,6 +320,14 @@ async fn names_that_look_alike_are_not_taken(bed: Bed) {
         !auth.set_nickname(&kim, "admIn").await,
         "one's own name in another case, which looks like lee's"
     );
+    for (name, email) in [("admIn", None), ("Admin", Some(&kim.account))] {
+        let asked = auth.get("checkDuplicateNickname").query(&[("nickname", name)]);
+        assert_eq!(
+            send(kim.sign(asked)).await.expect(200).body,
+            json!({ "email": email, "isPresent": true }),
+            "{name} is answered as by setProfile"
+        );
+    }
     assert!(auth.set_nickname(&lee, "lee").await);
     ground.clock.advance(Duration::from_secs(2));
     assert!(auth.set_nickname(&kim, "admIn").await);
@@ -375,7 +388,7 @@ async fn names_that_looked_alike_before_stay(bed: Bed) {
         ground.bed.sql("auth", statement).await;
     }
     let auth = ground.auth_with(&[("nicknames.reservation", "1s")]).await;
-    assert_eq!(ground.rows("account WHERE looks_made = 0").await, 0);
+    ground.all_looks_are_made().await;
     let (kim, lee, park) = (
         auth.sign_in(KIM).await,
         auth.sign_in(LEE).await,
@@ -392,10 +405,75 @@ async fn names_that_looked_alike_before_stay(bed: Bed) {
     // No replica starts while the older release writes.
     let renamed = "UPDATE account SET nickname = 'snaIl' WHERE nickname = 'moon'";
     ground.bed.sql("auth", renamed).await;
-    assert_eq!(ground.rows("account WHERE looks_made = 0").await, 1);
     assert!(
         !auth.set_nickname(&park, "snall").await,
         "it looks like what was written meanwhile"
     );
-    assert_eq!(ground.rows("account WHERE looks_made = 0").await, 0);
+    assert_eq!(ground.without_looks().await, 0);
+}
+
+/// More accounts than fit into two steps.
+const WITHOUT_LOOKS: u32 = 450;
+
+/// Accounts as a release has written them that knew no looks.
+fn insert_accounts() -> &'static str {
+    let rows = (0..WITHOUT_LOOKS).map(|number| {
+        let (account, nickname) = (format!("old-{number}@example.com+kakao"), format!("snaIl{number}"));
+        let address = hex::encode(account.parse::<Account>().expect("an account").key());
+        let key = NicknameKey::of(&nickname);
+        format!("('{account}', X'{address}', 'https://kauth.kakao.com', '{number}', '{nickname}', X'{key}', 1, '', 'user', 1, 1)")
+    });
+    let rows: Vec<String> = rows.collect();
+    format!(
+        "INSERT INTO account (account, address_key, issuer, subject, nickname, nickname_key, profile_set, introduction, role, created_at, \
+         changed_at) VALUES {}",
+        rows.join(", ")
+    )
+    .leak()
+}
+
+impl Ground {
+    /// Returns the number of accounts whose looks are missing or of an older version.
+    async fn without_looks(&self) -> i64 {
+        self.rows(&format!("account WHERE made_looks < {}", NicknameLooks::VERSION))
+            .await
+    }
+
+    async fn all_looks_are_made(&self) {
+        eventually("all looks are made", async || {
+            (self.without_looks().await == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn looks_are_made_in_the_background_and_again_for_another_version(bed: Bed) {
+    let ground = Ground::new(bed);
+    drop(ground.auth().await);
+    ground.bed.sql("auth", insert_accounts()).await;
+    let all = i64::from(WITHOUT_LOOKS);
+    // A replica that ends in the middle: the next one goes on where it ended.
+    let first = ground.auth().await;
+    eventually("a step is made", async || {
+        (ground.without_looks().await < all).then_some(())
+    })
+    .await;
+    drop(first);
+    let auth = ground.auth().await;
+    ground.all_looks_are_made().await;
+    let kim = auth.sign_in(KIM).await;
+    for name in ["snall0", "snall449", "SNAlL200"] {
+        assert!(auth.is_taken(&kim, name).await, "{name}");
+        assert!(!auth.set_nickname(&kim, name).await, "{name}");
+    }
+    drop(auth);
+
+    // As another version of the algorithm has left them.
+    for statement in ["DELETE FROM nickname_look", "UPDATE account SET looks_version = 0"] {
+        ground.bed.sql("auth", statement).await;
+    }
+    let auth = ground.auth().await;
+    ground.all_looks_are_made().await;
+    assert!(!auth.set_nickname(&kim, "snall449").await);
+    assert!(auth.set_nickname(&kim, "kim").await);
 }

@@ -1,10 +1,8 @@
 //! Everything that changes together with its events.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::{Account, Look, Nickname, NicknameKey};
+use sosohappy_common::{Account, Look, Nickname, NicknameKey, NicknameLooks};
 use sosohappy_events::types::{Device, SessionId, TokenDigest};
 use sosohappy_events::{EventId, Outgoing, Topic};
 use sosohappy_media::ImageId;
@@ -14,6 +12,7 @@ use sqlx::Row as _;
 use super::{engine, identities, looks, people, rows};
 use crate::domain::code::CodeId;
 use crate::domain::muted_word::{MutedWord, Word};
+use crate::domain::nickname_claim::NicknameClaim;
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::session::Session;
@@ -36,13 +35,13 @@ impl SqlTransaction {
         Ok(query.execute(&mut *self.0).await?.rows_affected())
     }
 
-    async fn insert_looks(&mut self, names: &[(Account, Nickname)]) -> Result<(), StoreError> {
-        let looks: Vec<(Look, &Account)> = names
+    async fn insert_looks(&mut self, names: &[(String, Nickname)]) -> Result<(), StoreError> {
+        let looks: Vec<(Look, &String)> = names
             .iter()
             .flat_map(|(account, nickname)| nickname.looks().own.into_iter().map(move |look| (look, account)))
             .collect();
         for looks in looks.chunks(LOOKS) {
-            let rows = looks.iter().map(|(look, account)| (look, account.as_str().to_owned()));
+            let rows = looks.iter().map(|(look, account)| (look, (*account).clone()));
             let mut insert = looks::insert("INSERT INTO nickname_look (look, account) ", rows);
             self.run(insert.build()).await?;
         }
@@ -113,8 +112,8 @@ impl Transaction for SqlTransaction {
 
     async fn insert_person(&mut self, person: &Person) -> Result<(), StoreError> {
         let insert = sqlx::query(
-            "INSERT INTO account (account, address_key, issuer, subject, nickname, nickname_key, look_nickname, profile_set,
-            introduction, image, role, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO account (account, address_key, issuer, subject, nickname, nickname_key, look_nickname, looks_version,
+            profile_set, introduction, image, role, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(person.account.as_str())
         .bind(person.account.key().to_vec())
@@ -123,6 +122,7 @@ impl Transaction for SqlTransaction {
         .bind(person.nickname.as_str())
         .bind(person.nickname.key().as_bytes().to_vec())
         .bind(person.nickname.as_str())
+        .bind(NicknameLooks::VERSION)
         .bind(person.profile_set)
         .bind(person.introduction.as_str())
         .bind(person.image.map(|image| image.0))
@@ -133,7 +133,7 @@ impl Transaction for SqlTransaction {
         self.run(insert)
             .await
             .map_err(|error| error.retry_if_taken(&[PRIMARY, NICKNAME, NICKNAME_KEY, ADDRESS_KEY]))?;
-        self.insert_looks(&[(person.account.clone(), person.nickname.clone())])
+        self.insert_looks(&[(person.account.as_str().to_owned(), person.nickname.clone())])
             .await
     }
 
@@ -221,9 +221,11 @@ impl Transaction for SqlTransaction {
     async fn set_looks(&mut self, account: &Account, nickname: &Nickname) -> Result<(), StoreError> {
         self.run(sqlx::query("DELETE FROM nickname_look WHERE account = ?").bind(account.as_str()))
             .await?;
-        self.insert_looks(&[(account.clone(), nickname.clone())]).await?;
-        let update = sqlx::query("UPDATE account SET look_nickname = ? WHERE account = ?")
+        self.insert_looks(&[(account.as_str().to_owned(), nickname.clone())])
+            .await?;
+        let update = sqlx::query("UPDATE account SET look_nickname = ?, looks_version = ? WHERE account = ?")
             .bind(nickname.as_str())
+            .bind(NicknameLooks::VERSION)
             .bind(account.as_str());
         self.run(update).await?;
         Ok(())
@@ -232,16 +234,18 @@ impl Transaction for SqlTransaction {
     async fn make_looks(&mut self, limit: u32) -> Result<u32, StoreError> {
         let found = sqlx::query(rows::lock(
             "SELECT account, nickname FROM account",
-            "looks_made = 0 ORDER BY account LIMIT ?",
+            "made_looks < ? ORDER BY made_looks, account LIMIT ?",
         ))
+        .bind(NicknameLooks::VERSION)
         .bind(i64::from(limit))
         .fetch_all(&mut *self.0)
         .await?;
+        // As text: an account that does not decode does not stop the others.
         let names = found
             .iter()
             .map(|row| {
                 Ok((
-                    rows::account(row, "account")?,
+                    rows::text(row, "account")?,
                     Nickname::stored(rows::text(row, "nickname")?),
                 ))
             })
@@ -249,14 +253,14 @@ impl Transaction for SqlTransaction {
         if names.is_empty() {
             return Ok(0);
         }
-        for statement in [
-            "DELETE FROM nickname_look WHERE account IN (",
-            "UPDATE account SET look_nickname = nickname WHERE account IN (",
-        ] {
-            let mut query = looks::Query::new(statement);
+        let delete = looks::Query::new("DELETE FROM nickname_look WHERE account IN (");
+        let mut update = looks::Query::new("UPDATE account SET look_nickname = nickname, looks_version = ");
+        update.push_bind(NicknameLooks::VERSION);
+        update.push(" WHERE account IN (");
+        for mut query in [delete, update] {
             let mut accounts = query.separated(", ");
             for (account, _) in &names {
-                accounts.push_bind(account.as_str().to_owned());
+                accounts.push_bind(account.clone());
             }
             query.push(")");
             self.run(query.build()).await?;
@@ -265,28 +269,10 @@ impl Transaction for SqlTransaction {
         Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))
     }
 
-    async fn is_look_borne(&mut self, looks: &BTreeSet<Look>, account: &Account) -> Result<bool, StoreError> {
-        if looks.is_empty() {
-            return Ok(false);
-        }
+    async fn is_nickname_kept(&mut self, claim: &NicknameClaim<'_>) -> Result<bool, StoreError> {
         // It waits for other transactions that have written or deleted one of the looks: of two that take names which look alike at the same
         // moment, one waits for the other, or both do, and one is rolled back and retried.
-        let mut query = looks::borne_by_others(looks, account);
-        query.push(engine::FOR_UPDATE);
-        Ok(query.build().fetch_optional(&mut *self.0).await?.is_some())
-    }
-
-    async fn is_look_reserved(
-        &mut self,
-        looks: &BTreeSet<Look>,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        if looks.is_empty() {
-            return Ok(false);
-        }
-        let mut query = looks::reserved_for_others(looks, bearer, now);
-        Ok(query.build().fetch_optional(&mut *self.0).await?.is_some())
+        looks::is_kept(&mut self.0, claim, engine::FOR_UPDATE).await
     }
 
     async fn delete_person(&mut self, account: &Account) -> Result<(), StoreError> {
@@ -691,21 +677,6 @@ impl Transaction for SqlTransaction {
         Ok(())
     }
 
-    async fn is_nickname_reserved(
-        &mut self,
-        nickname: &Nickname,
-        bearer: &[u8; 32],
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let found = sqlx::query(RESERVED)
-            .bind(nickname.key().as_bytes().to_vec())
-            .bind(now.as_millisecond())
-            .bind(bearer.as_slice())
-            .fetch_optional(&mut *self.0)
-            .await?;
-        Ok(found.is_some())
-    }
-
     async fn withhold_tombstone(&mut self, topic: Topic, account: &Account, at: Timestamp) -> Result<(), StoreError> {
         self.take_tombstone(topic, account).await?;
         let insert = sqlx::query("INSERT INTO withheld_tombstone (topic, account, occurred_at) VALUES (?, ?, ?)")
@@ -763,10 +734,6 @@ const LOOKS: usize = 500;
 
 /// Reservations of one account that are released at once; older releases have left any number.
 const SURPLUS: i64 = 100;
-
-/// Whether a nickname is kept from this account.
-pub(super) const RESERVED: &str = "SELECT 1 FROM nickname_reservation
-    WHERE nickname_key = ? AND reserved_until > ? AND (bearer IS NULL OR bearer <> ?)";
 
 /// Everything of a session that changes.
 fn bind_session<'q>(query: Query<'q>, session: &'q Session) -> Query<'q> {
