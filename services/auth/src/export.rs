@@ -20,6 +20,8 @@ pub struct ExportedAccount {
     pub nickname: String,
     pub introduction: String,
     pub photo: Option<bytes::Bytes>,
+    /// Whether moderation hides introduction and photo, or the account is suspended: both are left out.
+    pub is_hidden: bool,
     /// Whether the account is as it was imported or exported: the legacy row has the photo as it was uploaded there.
     pub is_unchanged: bool,
     /// The push token that was set last.
@@ -51,7 +53,8 @@ impl Importer {
             let is_unchanged = imported
                 .as_ref()
                 .is_some_and(|imported| imported.written == crate::import::written(&person));
-            let photo = match person.image {
+            let is_hidden = person.is_profile_hidden || person.is_suspended;
+            let photo = match person.image.filter(|_| !is_hidden) {
                 Some(image) => self.images.get(image).await?.map(|picture| picture.bytes),
                 None => None,
             };
@@ -59,8 +62,13 @@ impl Importer {
                 provider: provider.map_or_else(String::new, |provider| provider.as_str().to_owned()),
                 subject,
                 nickname: person.nickname.as_str().to_owned(),
-                introduction: person.introduction.as_str().to_owned(),
+                introduction: if is_hidden {
+                    String::new()
+                } else {
+                    person.introduction.as_str().to_owned()
+                },
                 photo,
+                is_hidden,
                 is_unchanged,
                 device_token: devices.last().map(|device| device.token.clone()),
                 apple_refresh_token: sealed.and_then(|sealed| self.provider_tokens.open(account.as_str(), &sealed)),

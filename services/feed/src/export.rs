@@ -8,9 +8,9 @@ use sosohappy_media::ImageId;
 use sosohappy_store::{StoreError, retrying};
 
 use crate::import::{Importer, LegacyPost, written};
-use crate::store::imports::{ImportedPost, LegacyImages};
+use crate::store::imports::{ImportPost, ImportedPost, LegacyImages};
 
-/// A post as the legacy tables have it.
+/// A post as the legacy tables have it. One that is hidden here is private there and has no pictures, which anybody would see who guesses their ids.
 #[derive(Debug)]
 pub struct ExportedPost {
     pub id: i64,
@@ -39,10 +39,12 @@ impl Importer {
         let posts = tx.posts_after(after, limit).await?;
         let ids: Vec<i64> = posts.iter().map(|(id, _)| *id).collect();
         let origins = tx.origins(&ids).await?;
+        let hidden = tx.hidden(&ids).await?;
         let mut likers = tx.likers(&ids).await?;
         let mut legacy_images = tx.legacy_images(&ids).await?;
         let exported = posts.into_iter().map(|(id, post)| {
             let origin = origins.get(&id);
+            let post = as_shown(post, hidden.contains(&id));
             ExportedPost {
                 id,
                 likers: likers.remove(&id).unwrap_or_default(),
@@ -88,12 +90,15 @@ impl Importer {
         let ids: Vec<i64> = rows.iter().map(|row| row.post).collect();
         retrying(async || {
             let mut tx = self.opened.store.begin_import().await?;
-            let ours = tx.posts(&ids).await?;
+            let mut ours = tx.posts(&ids).await?;
+            let hidden = tx.hidden(&ids).await?;
             let origins = tx.origins(&ids).await?;
             let (mut images, mut imported) = (Vec::new(), Vec::new());
             for row in rows {
                 // Deleted here meanwhile: the next export deletes the row.
-                let Some(post) = ours.get(&row.post) else { continue };
+                let Some(post) = ours.remove(&row.post) else { continue };
+                // Hidden or restored later: the next export finds it changed.
+                let post = as_shown(post, hidden.contains(&row.post));
                 let imported_at = origins.get(&row.post).map_or(at, |before| before.imported_at);
                 images.push(LegacyImages {
                     post: row.post,
@@ -104,7 +109,7 @@ impl Importer {
                     legacy_id: row.legacy.id,
                     post: row.post,
                     source: row.legacy.source(),
-                    written: written(post),
+                    written: written(&post),
                     imported_at,
                 });
             }
@@ -113,6 +118,19 @@ impl Importer {
             tx.commit().await
         })
         .await
+    }
+}
+
+/// Returns a post as the legacy tables may show it: they hide nothing.
+fn as_shown(post: ImportPost, is_hidden: bool) -> ImportPost {
+    if is_hidden {
+        ImportPost {
+            is_public: false,
+            images: Vec::new(),
+            ..post
+        }
+    } else {
+        post
     }
 }
 

@@ -81,9 +81,15 @@ async fn write(
     };
     let has_device = device.is_none() || present.device_token.as_deref() == device;
     let has_apple = apple.is_none() || present.apple_refresh_token.as_deref() == apple;
-    // A photo that could not be imported is kept, and so is one that was imported: ours is encoded anew.
-    let photo = account.photo.as_deref().filter(|_| !account.is_unchanged);
-    let has_photo = photo.is_none_or(|photo| present.photo == Some(Sha256::digest(photo).into()));
+    // A photo that could not be imported is kept, and so is one that was imported: ours is encoded anew. One that moderation hides here is removed
+    // there, where everybody would see it, and written again when it is restored.
+    let is_missing = present.photo.is_none();
+    let photo = account.photo.as_deref().filter(|_| !account.is_unchanged || is_missing);
+    let has_photo = if account.is_hidden {
+        is_missing
+    } else {
+        photo.is_none_or(|photo| present.photo == Some(Sha256::digest(photo).into()))
+    };
     if present.nickname.as_deref() == Some(&account.nickname)
         && present.introduction.as_deref().unwrap_or_default() == introduction
         && has_device
@@ -94,12 +100,13 @@ async fn write(
     }
     sqlx::query(
         "UPDATE `user` SET nickname = ?, introduction = ?, device_token = COALESCE(?, device_token), \
-         apple_refresh_token = COALESCE(?, apple_refresh_token), profile_img = COALESCE(?, profile_img) WHERE user_id = ?",
+         apple_refresh_token = COALESCE(?, apple_refresh_token), profile_img = IF(?, NULL, COALESCE(?, profile_img)) WHERE user_id = ?",
     )
     .bind(&account.nickname)
     .bind(introduction)
     .bind(device)
     .bind(apple)
+    .bind(account.is_hidden)
     .bind(photo)
     .bind(present.id)
     .execute(&mut **tx)

@@ -140,4 +140,64 @@ async fn writes_of_this_fleet_are_exported(bed: Bed) {
     assert_eq!(outcomes(&back, "feed"), [0, 0, 0], "{back}");
 }
 
-on_both_targets!(writes_of_this_fleet_are_exported);
+/// Nothing in the legacy databases hides a picture: anybody sees a profile's, and finds a post's by its number.
+async fn hidden_pictures_are_not_exported(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    let kim = legacy.user("kim@example.com+apple", "kim").await;
+    legacy.set(kim, "profile_img", super::legacy::photo()).await;
+    legacy.set(kim, "introduction", "hello").await;
+    legacy.user("lee@example.com+kakao", "lee").await;
+    let post = legacy.post("kim", 2_023_090_513_248_392, 4).await;
+    legacy.image(post, &picture(1, 300)).await;
+    let urls = ["auth", "feed"].map(|service| legacy.url(service));
+    let arguments = ["--auth", urls[0].as_str(), "--feed", urls[1].as_str()];
+    target.import(&arguments);
+    let shown = async || {
+        let profile = "SELECT CONCAT(introduction, ' ', profile_img IS NOT NULL) FROM `user` WHERE nickname = 'kim'";
+        let post = "SELECT CONCAT(is_public + 0, ' ', text, ' ', (SELECT COUNT(*) FROM feed_image)) FROM feed";
+        (legacy.text(profile, true).await, legacy.text(post, false).await)
+    };
+    let open = ("hello 1".to_owned(), "1 a day 1".to_owned());
+    let hidden = (" 0".to_owned(), "0 a day 0".to_owned());
+    assert_eq!(shown().await, open);
+
+    for (service, statement) in [
+        (
+            "auth",
+            "INSERT INTO hidden_profile (account, hidden_at) SELECT account, 1 FROM account WHERE nickname = 'kim'",
+        ),
+        (
+            "feed",
+            "INSERT INTO post_moderation (post_id, hidden, changed_at, images_renewed) SELECT id, 1, 1, 1 FROM post",
+        ),
+    ] {
+        assert_eq!(bed.sql(service, statement).await, 1, "{statement}");
+    }
+    target.export(&arguments);
+    assert_eq!(shown().await, hidden);
+    let again = target.export(&arguments);
+    assert_eq!(
+        ["user", "feed"].map(|table| count(&again, table, "updated")),
+        [0, 0],
+        "{again}"
+    );
+
+    // The next export after the decision was taken back writes them again.
+    for (service, statement) in [
+        ("auth", "DELETE FROM hidden_profile"),
+        ("feed", "UPDATE post_moderation SET hidden = 0, changed_at = 2"),
+    ] {
+        assert_eq!(bed.sql(service, statement).await, 1, "{statement}");
+    }
+    target.export(&arguments);
+    assert_eq!(shown().await, open);
+    let back = target.import(&arguments);
+    assert_eq!(
+        ["user", "feed"].map(|table| count(&back, table, "updated")),
+        [0, 0],
+        "{back}"
+    );
+}
+
+on_both_targets!(writes_of_this_fleet_are_exported, hidden_pictures_are_not_exported);

@@ -125,6 +125,9 @@ pub trait ImportTransaction: Send {
     /// Posts with ids after this one, in order.
     async fn posts_after(&mut self, after: i64, limit: u32) -> Result<Vec<(i64, ImportPost)>, StoreError>;
 
+    /// Returns those of the posts that moderators hide, or that are held for review.
+    async fn hidden(&mut self, posts: &[i64]) -> Result<HashSet<i64>, StoreError>;
+
     /// The accounts that like each of the posts, in the order of their likes.
     async fn likers(&mut self, posts: &[i64]) -> Result<HashMap<i64, Vec<Account>>, StoreError>;
 

@@ -455,6 +455,23 @@ impl ImportTransaction for SqlImport {
         rows.iter().map(|row| Ok((row.try_get("id")?, post(row)?))).collect()
     }
 
+    async fn hidden(&mut self, posts: &[i64]) -> Result<HashSet<i64>, StoreError> {
+        let mut hidden = HashSet::new();
+        for select in [
+            "SELECT post_id FROM post_moderation WHERE hidden = 1 AND post_id IN ",
+            "SELECT post_id FROM post_review WHERE held = 1 AND post_id IN ",
+        ] {
+            for batch in posts.chunks(BATCH) {
+                let mut query = Query::new(select);
+                push_ids(&mut query, batch);
+                for row in query.build().fetch_all(&mut *self.tx).await? {
+                    hidden.insert(row.try_get("post_id")?);
+                }
+            }
+        }
+        Ok(hidden)
+    }
+
     async fn likers(&mut self, posts: &[i64]) -> Result<HashMap<i64, Vec<Account>>, StoreError> {
         let mut likers: HashMap<i64, Vec<Account>> = HashMap::new();
         for batch in posts.chunks(BATCH) {
