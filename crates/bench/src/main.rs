@@ -98,7 +98,8 @@ async fn measure(file: PathBuf) -> anyhow::Result<()> {
         message::measure(&mut report, binaries, EngineSet::Real).await?;
     }
     sockets::measure(&mut report, binaries).await?;
-    report.write(&file)
+    report.write(&file)?;
+    sessions::run(&file).await
 }
 
 /// Days on which an author has a post to be liked: a like again is no second notice, so each like is of another post.

@@ -40,8 +40,8 @@ pub struct Cluster {
     pub operator_token: String,
     folder: tempfile::TempDir,
     real: Option<Real>,
-    /// The settings `events.…` of each service, where each is a process.
-    events: BTreeMap<Service, Vec<(&'static str, String)>>,
+    /// The settings `events.…` of each service, where each is a process, and further ones that a test gives.
+    settings: BTreeMap<Service, Vec<(&'static str, String)>>,
     // Held for its drop: the ports stay reserved while a process is down.
     _reserved: ReservedPorts,
 }
@@ -91,16 +91,25 @@ impl Cluster {
             operator_token: kept.expect("the launcher has made a token up").trim().to_owned(),
             folder,
             real: None,
-            events: BTreeMap::new(),
+            settings: BTreeMap::new(),
             _reserved: reserved,
         }
     }
 
     /// Starts each service as a process, with two replicas of feed, dm and notice, on Kafka, MariaDB and the MongoDB-protocol server.
     pub async fn real(binaries: &Path) -> Self {
+        Self::real_with_mail(binaries, None).await
+    }
+
+    /// As [`Cluster::real`]; auth sends its mails to the server at `mail_url`.
+    pub async fn real_with_mail(binaries: &Path, mail_url: Option<&str>) -> Self {
         let real = Real::from_environment(prefix());
         let events = Service::ALL.map(|service| (service, vec![("EVENTS__URL", real.kafka.clone())]));
-        Self::on(binaries, real, events.into()).await
+        let mut settings = BTreeMap::from(events);
+        if let (Some(of_auth), Some(url)) = (settings.get_mut(&Service::Auth), mail_url) {
+            of_auth.push(("MAIL__URL", url.to_owned()));
+        }
+        Self::on(binaries, real, settings).await
     }
 
     /// As [`Cluster::real`], on the secured listeners: TLS everywhere, passwords for the databases, and a Kafka user for each service with
@@ -123,7 +132,7 @@ impl Cluster {
         Self::on(binaries, real, events).await
     }
 
-    async fn on(binaries: &Path, real: Real, events: BTreeMap<Service, Vec<(&'static str, String)>>) -> Self {
+    async fn on(binaries: &Path, real: Real, settings: BTreeMap<Service, Vec<(&'static str, String)>>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let entropy: &dyn Entropy = &SystemEntropy;
         let mut reserved = ReservedPorts::default();
@@ -143,7 +152,7 @@ impl Cluster {
             operator_token: operator_token.clone(),
             folder,
             real: Some(real),
-            events,
+            settings,
             _reserved: reserved,
         };
 
@@ -221,14 +230,14 @@ impl Cluster {
             ("SERVER__PORT", port.to_string()),
             ("EVENTS__PREFIX", self.engines().prefix.clone()),
         ];
-        let service_events = Service::ALL
+        let of_service = Service::ALL
             .into_iter()
             .find(|known| known.short_name() == service)
-            .and_then(|known| self.events.get(&known).cloned())
+            .and_then(|known| self.settings.get(&known).cloned())
             .expect("the service has a bus");
         let mut environment = secrets.clone();
         environment.extend(crate::patience::limits_by_environment());
-        let settings = events.into_iter().chain(service_events).chain(settings);
+        let settings = events.into_iter().chain(of_service).chain(settings);
         environment.extend(settings.map(|(key, value)| (format!("SOSOHAPPY_{upper}__{key}"), value)));
         let binary = binaries.join(format!("sosohappy-{service}"));
         let process = Process::start(name, &binary, Vec::new(), environment, self.folder.path(), vec![port]).await;

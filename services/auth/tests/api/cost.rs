@@ -5,10 +5,14 @@ use std::time::Duration;
 use sosohappy_testkit::statements::{self, Cost};
 use sosohappy_testkit::{Bed, on_both_engines};
 
+use crate::email::{ADDRESS, Mailing, PASSWORD};
 use crate::subscriber::subscribe;
 use crate::support::{Answer, Auth, Ground, KIM, Person, answer_of};
 
-on_both_engines!(statements_of_a_sign_in_and_a_reissue_are_counted);
+on_both_engines!(
+    statements_of_a_sign_in_and_a_reissue_are_counted,
+    statements_of_a_password_log_in_are_counted,
+);
 
 async fn cost(name: &str, bed: &Bed, request: reqwest::RequestBuilder) -> (Cost, Answer) {
     let (cost, response) = statements::cost(name, bed, request).await;
@@ -63,4 +67,21 @@ async fn statements_of_a_sign_in_and_a_reissue_are_counted(bed: Bed) {
         Cost { reads: 4, writes: 4 },
         "a re-issue after the access token has expired"
     );
+}
+
+/// docs/performance.md has the same numbers.
+async fn statements_of_a_password_log_in_are_counted(bed: Bed) {
+    subscribe();
+    let mailing = Mailing::new(bed).await;
+    mailing.sign_up().await;
+    mailing.ground.clock.advance(Duration::from_mins(1));
+    let form = [
+        ("email", ADDRESS),
+        ("provider", "email"),
+        ("password", PASSWORD),
+        ("deviceToken", "a-push-token"),
+    ];
+    let request = mailing.auth.post("signIn").form(&form);
+    let (logged_in, _) = cost("password log-in", &mailing.ground.bed, request).await;
+    assert_eq!(logged_in, Cost { reads: 7, writes: 9 });
 }

@@ -38,14 +38,14 @@ on_both_engines!(
     no_secret_token_code_or_address_is_logged,
 );
 
-const ADDRESS: &str = "lim@example.com";
-const PASSWORD: &str = "plain battery horse moon";
+pub const ADDRESS: &str = "lim@example.com";
+pub const PASSWORD: &str = "plain battery horse moon";
 const OTHER: &str = "quiet river lamp seventeen";
 
 /// Auth that sends its mails to a fake server.
-struct Mailing {
-    ground: Ground,
-    auth: Auth,
+pub struct Mailing {
+    pub ground: Ground,
+    pub auth: Auth,
     smtp: FakeSmtp,
 }
 
@@ -58,7 +58,7 @@ fn mail(smtp: &FakeSmtp) -> Vec<(&str, &str)> {
 }
 
 impl Mailing {
-    async fn new(bed: Bed) -> Self {
+    pub async fn new(bed: Bed) -> Self {
         Self::with(bed, &[]).await
     }
 
@@ -89,7 +89,7 @@ impl Mailing {
     }
 
     /// Signed up, with the first code of the address.
-    async fn sign_up(&self) -> Person {
+    pub async fn sign_up(&self) -> Person {
         let code = self.code(ADDRESS, 1).await;
         Person::of(&self.sign_up_with(&code, PASSWORD).await.expect(200))
     }
