@@ -21,6 +21,7 @@ const OFF_AT_AUTH: &[&str] = &[
     "sign-in.failures-per-minute",
     "email.codes-per-minute",
     "moderation.reports-per-minute",
+    "sessions.reissues-per-minute",
 ];
 const OFF_WITH_SOCKETS: &[&str] = &["sockets.frames-per-minute"];
 

@@ -52,6 +52,7 @@ pub struct App {
     pub failed_sign_ins: Live<KeyedLimiter<Account>>,
     pub failed_sign_ins_of_all: Live<KeyedLimiter<()>>,
     pub email_codes: Live<KeyedLimiter<Account>>,
+    pub reissues: Live<KeyedLimiter<Account>>,
     pub reports: Live<KeyedLimiter<Account>>,
 }
 

@@ -87,6 +87,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         mailer: Mailer::of(&current.mail, &current.sign_in).context("mail.url")?,
         passwords: Passwords::new(&current.passwords),
         email_codes: limit(&settings, &context, |settings| settings.email.codes_per_minute),
+        reissues: limit(&settings, &context, |settings| settings.sessions.reissues_per_minute),
         hasher: AccountHasher::new(&hash_key),
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox(), hints),
         metrics: Metrics::register(&context.metrics),

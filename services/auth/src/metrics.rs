@@ -42,11 +42,11 @@ impl Metrics {
         );
         let reissues = counter(
             "auth_reissues_total",
-            "Re-issues by outcome: rotated, repeated (a lost reply), reused (a theft, the session was closed), refused",
+            "Re-issues by outcome: rotated, repeated (a lost reply), reused (a theft, the session was closed), refused, limited (429)",
             &["outcome"],
         );
         // All are there from the start, at nothing.
-        for outcome in ["rotated", "repeated", "reused", "refused"] {
+        for outcome in ["rotated", "repeated", "reused", "refused", "limited"] {
             reissues.with_label_values(&[outcome]);
         }
         let external_calls = counter(

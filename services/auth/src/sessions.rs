@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use sosohappy_common::http::ClientAddress;
+use sosohappy_common::http::rate_limit::AccountLimit;
 use sosohappy_events::Topic;
 use sosohappy_events::types::{AccessTokenIssued, Device, NicknameSet, Role, SessionExpired, SessionId, TokenDigest};
 use sosohappy_store::{Timer, retrying};
@@ -115,12 +116,18 @@ async fn refuse_suspended(tx: &mut dyn Transaction, person: &Person) -> Result<(
     Ok(())
 }
 
-/// Returns fresh tokens for a refresh token. One whose successor was used closes the session: either of the two was stolen.
+/// Returns fresh tokens for a refresh token. One whose successor was used closes the session: either of the two was stolen. `limit` is absent where
+/// the caller is exempt from limits.
+///
+/// # Errors
+/// [`Error::RefreshRefused`]; 429 over `sessions.reissues-per-minute`, which only tokens that this service has signed count toward: nobody else uses up
+/// the quota of an account.
 pub async fn renew(
     app: &App,
     account: &Account,
     refresh: &str,
     client: Option<&ClientAddress>,
+    limit: Option<&AccountLimit>,
 ) -> Result<Tokens, Error> {
     let legacy = || app.keyring.read_legacy(refresh, Kind::RefreshToken);
     let shown = app
@@ -128,6 +135,12 @@ pub async fn renew(
         .read(refresh, Kind::RefreshToken)
         .or_else(|| legacy().map(LegacyToken::refresh_claims))
         .filter(|claims| claims.email == *account);
+    if let (Some(claims), Some(limit)) = (&shown, limit)
+        && let Err(limited) = app.reissues.get().check(&claims.email)
+    {
+        app.metrics.reissues.with_label_values(&["limited"]).inc();
+        return Err(limit.refuse(limited).into());
+    }
     let renewed = match shown {
         Some(claims) => retrying(|| renew_once(app, &claims, client)).await?,
         None => Renewed::Refused,

@@ -257,6 +257,8 @@ pub struct Sessions {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub lifetime: Duration,
+    /// Re-issues a minute of one account.
+    pub reissues_per_minute: Rate,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

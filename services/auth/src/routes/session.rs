@@ -473,6 +473,7 @@ async fn refuse<T>(tx: Box<dyn Transaction>, reason: Error) -> Result<T, Error> 
 )]
 pub async fn reissue_token(
     State(app): State<Arc<App>>,
+    limit: Option<Extension<AccountLimit>>,
     address: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
 ) -> Result<TokenHeaders, Error> {
@@ -481,7 +482,7 @@ pub async fn reissue_token(
     let (Some(account), Some(refresh)) = (account, refresh) else {
         return Err(Error::RefreshRefused);
     };
-    sessions::renew(&app, &account, refresh, address.as_deref())
+    sessions::renew(&app, &account, refresh, address.as_deref(), limit.as_deref())
         .await
         .map(TokenHeaders)
 }
