@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sosohappy_access::Caller;
 use sosohappy_common::{Account, Problem};
-use sosohappy_events::types::{AccountStateChanged, ModerationAction, NoticeRaised, Role, State};
+use sosohappy_events::types::{AccountStateChanged, ModerationAction, NoticeRaised, Role, SessionId, State};
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_store::{StoreError, Timer, retrying};
 
@@ -468,6 +468,25 @@ pub async fn note_opened_log(app: &App, account: &Account, note: &Remark) -> Res
         Ok(stored)
     })
     .await
+}
+
+/// Records that a session was closed because a refresh token was shown whose successor was used. The last step of a transaction.
+pub async fn note_reused_token(
+    app: &App,
+    tx: &mut dyn Transaction,
+    account: &Account,
+    session: SessionId,
+) -> Result<(), Error> {
+    let decision = Decision {
+        action: action::REFRESH_TOKEN_REUSED,
+        actor: None,
+        target: account,
+        subject: format!("session {session}"),
+        reason: "",
+        note: "",
+    };
+    audit(app, tx, &decision, app.now()).await?;
+    Ok(())
 }
 
 /// Hides or restores content. Returns the order that the service which holds the content carries out when it reads it; introduction and photo of a

@@ -17,6 +17,7 @@ use crate::domain::person::Person;
 use crate::domain::session::{Origin, Presented, Refresh, RefreshId, Session};
 use crate::domain::stamp;
 use crate::error::Error;
+use crate::moderation;
 use crate::store::{AccessToken, Transaction};
 
 /// Fires when the last access token of a session has expired; its key is the session.
@@ -193,6 +194,7 @@ async fn renew_once(app: &App, shown: &Claims, client: Option<&ClientAddress>) -
         Presented::Reused => {
             tracing::warn!(session = %session.id, "refresh token reused; session closed");
             close(app, tx.as_mut(), &session).await?;
+            moderation::note_reused_token(app, tx.as_mut(), &session.account, session.id).await?;
             app.commit(tx).await?;
             return Ok(Renewed::Reused);
         }

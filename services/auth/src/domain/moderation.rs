@@ -330,6 +330,8 @@ pub mod action {
     pub const SUSPENSION_ENDED: &str = "suspensionEnded";
     /// Ordered to be hidden at once, for its reason.
     pub const HIDDEN_AT_ONCE: &str = "hiddenAtOnce";
+    /// A session was closed: a refresh token was shown whose successor was used.
+    pub const REFRESH_TOKEN_REUSED: &str = "refreshTokenReused";
     pub const OPEN_CONNECTION_LOG: &str = "openConnectionLog";
     pub const GRANT_ROLE: &str = "grantRole";
     pub const REFUSE_ROLE: &str = "refuseRole";

@@ -426,6 +426,9 @@ async fn a_stolen_refresh_token_closes_the_session(bed: Bed) {
         (stolen.account.as_str(), Some(session))
     );
     expired.expect_silence().await;
+    let audited =
+        format!("audit WHERE action = 'refreshTokenReused' AND subject = 'session {session}' AND reason = ''");
+    assert_eq!((ground.rows(&audited).await, ground.rows("audit").await), (1, 1));
 }
 
 async fn signing_out_ends_one_session(bed: Bed) {
