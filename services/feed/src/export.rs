@@ -26,8 +26,10 @@ pub struct ExportedPost {
     pub likers: Vec<Account>,
     /// The row it was imported from, or exported to before.
     pub legacy_id: Option<i64>,
-    /// Whether it is as the import has written it, likes aside.
+    /// Whether it is as the import has written it, or the export has read it, likes aside.
     pub is_unchanged: bool,
+    /// Tells whether it has changed since: hidden, restored or written anew.
+    pub written: [u8; 16],
     /// Every picture that the post has or had when it was imported, by its legacy id.
     pub legacy_images: HashMap<i64, ImageId>,
 }
@@ -51,6 +53,7 @@ impl Importer {
                 legacy_images: legacy_images.remove(&id).unwrap_or_default(),
                 legacy_id: origin.map(|origin| origin.legacy_id),
                 is_unchanged: origin.is_some_and(|origin| origin.written == written(&post)),
+                written: written(&post),
                 author: post.author,
                 date: post.date.into(),
                 weather: post.weather,
@@ -90,15 +93,14 @@ impl Importer {
         let ids: Vec<i64> = rows.iter().map(|row| row.post).collect();
         retrying(async || {
             let mut tx = self.opened.store.begin_import().await?;
-            let mut ours = tx.posts(&ids).await?;
-            let hidden = tx.hidden(&ids).await?;
+            let ours = tx.posts(&ids).await?;
             let origins = tx.origins(&ids).await?;
             let (mut images, mut imported) = (Vec::new(), Vec::new());
             for row in rows {
                 // Deleted here meanwhile: the next export deletes the row.
-                let Some(post) = ours.remove(&row.post) else { continue };
-                // Hidden or restored later: the next export finds it changed.
-                let post = as_shown(post, hidden.contains(&row.post));
+                if !ours.contains_key(&row.post) {
+                    continue;
+                }
                 let imported_at = origins.get(&row.post).map_or(at, |before| before.imported_at);
                 images.push(LegacyImages {
                     post: row.post,
@@ -109,7 +111,7 @@ impl Importer {
                     legacy_id: row.legacy.id,
                     post: row.post,
                     source: row.legacy.source(),
-                    written: written(&post),
+                    written: row.written,
                     imported_at,
                 });
             }
@@ -140,5 +142,7 @@ pub struct WrittenRow {
     pub post: i64,
     /// As it is in the legacy database now.
     pub legacy: LegacyPost,
+    /// That of the post which the row was written from ([`ExportedPost::written`]).
+    pub written: [u8; 16],
     pub images: Vec<(i64, ImageId)>,
 }

@@ -133,6 +133,7 @@ impl Export<'_> {
                 exported.push(WrittenRow {
                     post: row.post.id,
                     legacy,
+                    written: row.post.written,
                     images: images.remove(&row.legacy_id).unwrap_or_else(|| kept().collect()),
                 });
             }
