@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosohappy_common::Context;
+use sosohappy_common::correlation::Correlation;
 use sosohappy_common::lifecycle::{Gate, Stage};
 
 use crate::metrics::Consuming;
 use crate::{Bus, Start};
 use handling::{CONSUMER, Handling};
-use sosohappy_events::{Envelope, Event};
+use sosohappy_events::{Envelope, Event, Meta};
 use sosohappy_store::StoreError;
 
 /// Why a consumer could not apply an event.
@@ -48,7 +49,32 @@ impl From<StoreError> for HandleError {
 /// transaction, or make the change idempotent. An attempt may be dropped at any await.
 #[async_trait]
 pub trait Consumer<E: Event>: Send + Sync + 'static {
+    /// The most records that [`Consumer::handle_all`] gets at once. With 1, each record is handled by itself.
+    const MOST_AT_ONCE: usize = 1;
+
     async fn handle(&self, event: Envelope<E>) -> Result<(), HandleError>;
+
+    /// Applies records that wait in the partitions of a group's member, in their order. No record waits for others to come. The request that
+    /// caused each is [`correlation_of`] its meta.
+    ///
+    /// After any error, also one after a part was applied, the records are handled again in smaller parts and in the same order, in the end each
+    /// by itself by [`Consumer::handle`], whose error decides about retry and dead letter.
+    async fn handle_all(&self, events: Vec<Envelope<E>>) -> Result<(), HandleError> {
+        for event in events {
+            self.handle(event).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the request that caused an event, for events and log lines that follow from it.
+#[must_use]
+pub fn correlation_of(meta: &Meta) -> Correlation {
+    let id = meta.correlation_id.clone().unwrap_or_else(|| meta.id.to_string());
+    Correlation {
+        id: id.into(),
+        traceparent: meta.traceparent.clone().map(Into::into),
+    }
 }
 
 /// Spawns a member of the group `<service>.consumers` for this event: one of the replicas gets each record. On Kafka the members of a

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use prometheus::IntGauge;
@@ -75,6 +76,11 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
 pub trait Member: Send {
     /// The next record; waits for it. Safe to cancel. An error means that this member is of no use any more.
     async fn next(&mut self) -> Result<Record, BusError>;
+
+    /// Returns the next record if it was read ahead, without waiting for one.
+    fn read_ahead(&mut self) -> Option<Result<Record, BusError>> {
+        self.next().now_or_never()
+    }
 
     /// Marks a record, and all before it in its partition, as done: a later member of the group starts behind it.
     /// May be flushed up to a second later; a redelivery after a crash is the consumer's to recognise.

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ on_both!(
     applies_in_order_and_not_again_after_a_restart,
     retries_unavailable_dependencies_in_order,
     sends_dead_letters_and_continues,
+    applies_waiting_records_together_in_order,
     shuts_down_during_a_retry_without_acknowledging,
     an_unreadable_newer_version_waits_for_a_newer_replica,
     consumers_of_state_hold_readiness_back_until_the_group_has_caught_up,
@@ -268,6 +270,64 @@ async fn an_unreadable_newer_version_waits_for_a_newer_replica(bench: Bench) {
         assert_eq!(soon(seen.recv()).await.as_deref(), Some(nickname));
     }
     assert!(newer.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
+/// Applies records together, all of them or none.
+struct Together {
+    told: Told,
+    happened: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Consumer<AccountResigned> for Together {
+    const MOST_AT_ONCE: usize = 20;
+
+    async fn handle(&self, event: Envelope<AccountResigned>) -> Result<(), HandleError> {
+        self.told.handle(event).await
+    }
+
+    async fn handle_all(&self, events: Vec<Envelope<AccountResigned>>) -> Result<(), HandleError> {
+        if events.iter().any(|event| event.event.nickname == "bad") {
+            return Err(HandleError::Rejected("it makes no sense".into()));
+        }
+        self.happened.store(true, Ordering::Relaxed);
+        for event in events {
+            self.told.handle(event).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn applies_waiting_records_together_in_order(bench: Bench) {
+    const ROUND: u32 = 50;
+    let bus = bench.open().await;
+    let service = service();
+    let (told, mut seen) = told();
+    let happened = Arc::new(AtomicBool::default());
+    let consumer = Together {
+        told,
+        happened: happened.clone(),
+    };
+    spawn_consumer(&service, bus.clone(), consumer);
+    let mut rounds = 0;
+    // How many of them wait when the consumer looks is the bus's choice.
+    soon(async {
+        while !happened.load(Ordering::Relaxed) {
+            let numbers: Vec<String> = (0..ROUND).map(|number| (rounds * ROUND + number).to_string()).collect();
+            let mut nicknames: Vec<&str> = numbers.iter().map(String::as_str).collect();
+            nicknames.insert(ROUND as usize / 2, "bad");
+            publish(&bench, &bus, &nicknames).await;
+            for number in &numbers {
+                assert_eq!(next(&mut seen).await, *number);
+            }
+            rounds += 1;
+        }
+    })
+    .await;
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+    assert_counted(&service, "events_dead_letters_total", &[r#"topic="resign""#], rounds);
+    let labels = [r#"kind="consumer""#, r#"outcome="applied""#, r#"topic="resign""#];
+    assert_counted(&service, "events_consumed_total", &labels, rounds * ROUND);
 }
 
 async fn shuts_down_during_a_retry_without_acknowledging(bench: Bench) {

@@ -1,15 +1,17 @@
 //! The loop of a group's member.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Fuse};
 use sosohappy_common::Context;
 use sosohappy_common::lifecycle::{Gate, Stage};
 
-use super::Consumer;
 use super::handling::{Handling, Outcome, backoff, pause};
+use super::{Consumer, HandleError};
 use crate::{Bus, BusError, Member};
 use sosohappy_events::{Event, Header, Record};
 
@@ -19,6 +21,9 @@ const GROUP: &str = "consumers";
 /// A member that holds one record for this long, while its database is unavailable, leaves its partitions to other replicas until it
 /// has applied the record.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
+
+/// Bytes from which on a member adds no further waiting record to those that it has.
+const MOST_BYTES: usize = 1 << 20;
 
 /// Why [`consume`] ended.
 enum Ended {
@@ -82,7 +87,7 @@ async fn consume<E: Event, C: Consumer<E>>(
     let draining = context.lifecycle.draining_at(Stage::Consuming);
     let mut catching_up = caught_up(member, gate.as_ref());
     loop {
-        let record = tokio::select! {
+        let first = tokio::select! {
             biased;
             () = draining.cancelled() => return Ok(Ended::Draining),
             // Before the next record, which may always be there.
@@ -95,21 +100,100 @@ async fn consume<E: Event, C: Consumer<E>>(
             }
             record = member.next() => record?,
         };
-        // An attempt may be dropped at any await.
-        let Ok(outcome) = tokio::time::timeout(LONGEST_HOLD, handling.handle(&record)).await else {
-            return Ok(Ended::Held(record));
-        };
-        match outcome {
-            Outcome::Applied => {}
-            Outcome::Rejected(reason) => {
-                if !send_dead_letter(context, handling, member, &record, &reason).await {
-                    return Ok(Ended::Draining);
-                }
-            }
-            Outcome::Interrupted => return Ok(Ended::Draining),
+        let records = with_waiting(member, first, C::MOST_AT_ONCE)?;
+        if let Some(ended) = apply(context, handling, member, &records).await? {
+            return Ok(ended);
         }
-        member.done(&record).await?;
     }
+}
+
+/// Returns the record and at most so many of those that wait behind it.
+fn with_waiting(member: &mut dyn Member, first: Record, most: usize) -> Result<Vec<Record>, BusError> {
+    let mut bytes = size(&first);
+    let mut records = vec![first];
+    while records.len() < most && bytes < MOST_BYTES {
+        let Some(record) = member.read_ahead() else { break };
+        let record = record?;
+        bytes += size(&record);
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn size(record: &Record) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| name.len() + value.len());
+    let [key, value] = [&record.key, &record.value].map(|part| part.as_ref().map_or(0, Bytes::len));
+    key + value + headers.sum::<usize>()
+}
+
+/// Applies records in their order, and marks them as done. Those that could not be applied together are applied in smaller parts, so that an
+/// error is the error of one record:
+///
+/// | the part failed because | parts that follow |
+/// | --- | --- |
+/// | a dependency is unavailable | the first record, which waits for it; the rest |
+/// | of anything else: one of the records | its halves |
+async fn apply<E: Event, C: Consumer<E>>(
+    context: &Context,
+    handling: &Handling<E, C>,
+    member: &mut dyn Member,
+    records: &[Record],
+) -> Result<Option<Ended>, BusError> {
+    let draining = context.lifecycle.draining_at(Stage::Consuming);
+    // The last part is the next.
+    let mut parts = vec![records];
+    while let Some(part) = parts.pop() {
+        if draining.is_cancelled() {
+            return Ok(Some(Ended::Draining));
+        }
+        if let [record] = part {
+            if let Some(ended) = apply_one(context, handling, member, record).await? {
+                return Ok(Some(ended));
+            }
+            continue;
+        }
+        let Err(error) = handling.handle_together(part).await else {
+            let last_of_partitions: BTreeMap<i32, &Record> =
+                part.iter().map(|record| (record.partition, record)).collect();
+            for record in last_of_partitions.into_values() {
+                member.done(record).await?;
+            }
+            continue;
+        };
+        let (topic, records) = (E::TOPIC.default_name(), part.len());
+        tracing::debug!(%error, topic, records, "records not applied together; applying smaller parts");
+        let first = match error {
+            HandleError::Unavailable(_) => 1,
+            HandleError::Corrupt(_) | HandleError::Rejected(_) => part.len() / 2,
+        };
+        let (head, tail) = part.split_at(first);
+        parts.extend([tail, head]);
+    }
+    Ok(None)
+}
+
+/// Applies one record, or sends it to the dead letters.
+async fn apply_one<E: Event, C: Consumer<E>>(
+    context: &Context,
+    handling: &Handling<E, C>,
+    member: &mut dyn Member,
+    record: &Record,
+) -> Result<Option<Ended>, BusError> {
+    // An attempt may be dropped at any await.
+    let Ok(outcome) = tokio::time::timeout(LONGEST_HOLD, handling.handle(record)).await else {
+        return Ok(Some(Ended::Held(record.clone())));
+    };
+    match outcome {
+        Outcome::Applied => {}
+        Outcome::Rejected(reason) => {
+            if !send_dead_letter(context, handling, member, record, &reason).await {
+                return Ok(Some(Ended::Draining));
+            }
+        }
+        Outcome::Interrupted => return Ok(Some(Ended::Draining)),
+    }
+    member.done(record).await?;
+    Ok(None)
 }
 
 /// Resolves when the gate may be opened; never if there is none.
@@ -201,12 +285,13 @@ fn truncated(record: &Record) -> Record {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use async_trait::async_trait;
     use parking_lot::Mutex;
     use prometheus::IntGauge;
 
     use super::*;
-    use crate::consume::HandleError;
     use sosohappy_events::testing::record_of;
     use sosohappy_events::types::AccountResigned;
     use sosohappy_events::{Envelope, Outgoing};
@@ -339,5 +424,148 @@ mod tests {
             ended.is_err_and(|error| error.to_string().contains("done")),
             "what is applied is done"
         );
+    }
+
+    /// Applies records together. Those whose nickname is `bad` are invalid, and the first attempt at `late` finds no database.
+    #[derive(Default)]
+    struct Together {
+        /// The nicknames of each call; with one, also of [`Consumer::handle`].
+        calls: Mutex<Vec<Vec<String>>>,
+        was_late: Mutex<bool>,
+    }
+
+    impl Together {
+        fn check(&self, nicknames: Vec<String>) -> Result<(), HandleError> {
+            let (is_bad, is_late) = (has(&nicknames, "bad"), has(&nicknames, "late"));
+            self.calls.lock().push(nicknames);
+            if is_bad {
+                return Err(HandleError::Rejected("it makes no sense".to_owned()));
+            }
+            if is_late && !std::mem::replace(&mut *self.was_late.lock(), true) {
+                return Err(HandleError::Unavailable(anyhow::anyhow!("the database is unavailable")));
+            }
+            Ok(())
+        }
+    }
+
+    fn has(nicknames: &[String], nickname: &str) -> bool {
+        nicknames.iter().any(|other| other == nickname)
+    }
+
+    #[async_trait]
+    impl Consumer<AccountResigned> for Together {
+        const MOST_AT_ONCE: usize = 8;
+
+        async fn handle(&self, event: Envelope<AccountResigned>) -> Result<(), HandleError> {
+            self.check(vec![event.event.nickname])
+        }
+
+        async fn handle_all(&self, events: Vec<Envelope<AccountResigned>>) -> Result<(), HandleError> {
+            self.check(events.into_iter().map(|event| event.event.nickname).collect())
+        }
+    }
+
+    /// Brings records one after the other and keeps what became of them.
+    #[derive(Default)]
+    struct Queued {
+        waiting: VecDeque<Record>,
+        done: Vec<i64>,
+        letters: Vec<i64>,
+    }
+
+    #[async_trait]
+    impl Member for Queued {
+        async fn next(&mut self) -> Result<Record, BusError> {
+            match self.waiting.pop_front() {
+                Some(record) => Ok(record),
+                None => std::future::pending().await,
+            }
+        }
+
+        async fn done(&mut self, record: &Record) -> Result<(), BusError> {
+            self.done.push(record.offset);
+            Ok(())
+        }
+
+        async fn dead_letter(&mut self, record: &Record, _: &str) -> Result<(), BusError> {
+            self.letters.push(record.offset);
+            Ok(())
+        }
+
+        fn observe(&mut self, _: IntGauge) {}
+
+        fn group_caught_up(&self) -> BoxFuture<'static, Result<(), BusError>> {
+            Box::pin(std::future::pending())
+        }
+
+        async fn leave(self: Box<Self>) {}
+    }
+
+    /// Returns the nicknames of each call, the offsets that were done and those of dead letters.
+    async fn applied(nicknames: &[&str]) -> (Vec<String>, Vec<i64>, Vec<i64>) {
+        let context = Context::system("test-service", 0);
+        let record = |(offset, nickname): (i64, &&str)| {
+            let event = AccountResigned {
+                account: "kim@example.com+kakao".parse().unwrap(),
+                nickname: (*nickname).to_owned(),
+            };
+            Record {
+                offset,
+                ..record_of(&Envelope::new(event, &context).to_outgoing())
+            }
+        };
+        let mut member = Queued {
+            waiting: (0..).zip(nicknames).map(record).collect(),
+            ..Queued::default()
+        };
+        let handling = Handling::<AccountResigned, _>::new(&context, Together::default(), "consumer");
+        // Ends only here: nothing more comes.
+        let ended = tokio::time::timeout(
+            Duration::from_secs(30),
+            consume(&context, &handling, &mut member, &mut None),
+        )
+        .await;
+        assert!(ended.is_err(), "the member ended");
+        let calls = handling.consumer.calls.lock();
+        let calls = calls.iter().map(|nicknames| nicknames.join(" ")).collect();
+        (calls, member.done, member.letters)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_that_wait_are_applied_together() {
+        let (calls, done, letters) = applied(&["1", "2", "3", "4", "5", "6", "7", "8", "9"]).await;
+        assert_eq!(calls, ["1 2 3 4 5 6 7 8", "9"]);
+        assert_eq!((done, letters), (vec![7, 8], vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_record_among_others_is_the_only_dead_letter() {
+        let (calls, done, letters) = applied(&["1", "2", "3", "bad", "5", "6", "7", "8"]).await;
+        let expected = ["1 2 3 bad 5 6 7 8", "1 2 3 bad", "1 2", "3 bad", "3", "bad", "5 6 7 8"];
+        assert_eq!(calls, expected);
+        assert_eq!((done, letters), (vec![1, 2, 3, 7], vec![3]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_that_met_an_outage_are_applied_together_after_the_first() {
+        let (calls, done, letters) = applied(&["1", "late", "3", "4"]).await;
+        assert_eq!(calls, ["1 late 3 4", "1", "late 3 4"]);
+        assert_eq!((done, letters), (vec![0, 3], vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_records_are_not_collected() {
+        let context = Context::system("test-service", 0);
+        let event = AccountResigned {
+            account: "kim@example.com+kakao".parse().unwrap(),
+            nickname: "k".repeat(MOST_BYTES / 2),
+        };
+        let record = record_of(&Envelope::new(event, &context).to_outgoing());
+        let mut member = Queued {
+            waiting: vec![record.clone(); 5].into(),
+            ..Queued::default()
+        };
+        let records = with_waiting(&mut member, record, 8).unwrap();
+        assert_eq!(records.len(), 2);
     }
 }

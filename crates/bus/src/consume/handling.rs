@@ -7,14 +7,14 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::FutureExt as _;
 use sosohappy_common::Context;
-use sosohappy_common::correlation::{self, Correlation};
+use sosohappy_common::correlation;
 use sosohappy_common::faults::{Fault, Faults};
 use sosohappy_common::lifecycle::Stage;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::{Consumer, HandleError};
+use super::{Consumer, HandleError, correlation_of};
 use crate::metrics::Consuming;
 use sosohappy_events::event::Meta;
 use sosohappy_events::{Envelope, Event, Record, Unreadable};
@@ -76,7 +76,7 @@ pub(super) enum Outcome {
 
 /// A consumer with its metrics and its stage of the graceful shutdown.
 pub(super) struct Handling<E, C> {
-    consumer: C,
+    pub consumer: C,
     pub metrics: Consuming,
     pub kind: &'static str,
     draining: CancellationToken,
@@ -110,15 +110,9 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
             .start_timer();
         let outcome = match self.decode(record).await {
             Ok(envelope) => {
-                let meta = envelope.meta.clone();
-                let span = span::<E>(&meta, self.kind);
-                let id = meta.correlation_id.unwrap_or_else(|| meta.id.to_string()).into();
-                let correlation = Correlation {
-                    id,
-                    traceparent: meta.traceparent.map(Into::into),
-                };
+                let span = span::<E>(&envelope.meta, self.kind);
                 // Decoded once more for each further attempt: events need not be cloned for the rare case.
-                correlation
+                correlation_of(&envelope.meta)
                     .scope(self.attempts(envelope, record))
                     .instrument(span)
                     .await
@@ -133,10 +127,50 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         outcome
     }
 
+    /// Tries once to apply records together. After an error any part of them may have been applied.
+    pub(super) async fn handle_together(&self, records: &[Record]) -> Result<(), HandleError> {
+        let topic = E::TOPIC.default_name();
+        if self.is_stalled(topic) {
+            return Err(HandleError::Unavailable(anyhow::anyhow!("stalled on purpose")));
+        }
+        let began = Instant::now();
+        let decode = |record: &Record| match Envelope::<E>::decode(record) {
+            Ok(envelope) if self.is_poisoned(&envelope.meta) => {
+                Err(HandleError::Rejected("rejected on purpose".to_owned()))
+            }
+            decoded => decoded.map_err(|unreadable| HandleError::Rejected(unreadable.to_string())),
+        };
+        let envelopes = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+        // Each in the trace of its cause; they end when all are applied.
+        let of_each: Vec<Span> = envelopes
+            .iter()
+            .map(|envelope| span::<E>(&envelope.meta, self.kind))
+            .collect();
+        let span = tracing::info_span!(
+            "consume_together",
+            topic,
+            event = E::TYPE,
+            records = records.len(),
+            kind = self.kind,
+        );
+        attempt(self.consumer.handle_all(envelopes)).instrument(span).await?;
+        drop(of_each);
+        let took = self.metrics.seconds.with_label_values(&[topic, self.kind]);
+        for _ in records {
+            self.count("applied");
+            took.observe(began.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    fn is_stalled(&self, topic: &str) -> bool {
+        let faults = self.faults.as_ref();
+        faults.is_some_and(|faults| faults.has(Fault::StalledConsumer, topic))
+    }
+
     /// Waits while the consumer is stalled on purpose. Returns false when the service begins to drain meanwhile.
     async fn unstalled(&self, topic: &str) -> bool {
-        let Some(faults) = &self.faults else { return true };
-        while faults.has(Fault::StalledConsumer, topic) {
+        while self.is_stalled(topic) {
             tokio::select! {
                 () = self.draining.cancelled() => return false,
                 () = tokio::time::sleep(STALLED_POLL) => {}
@@ -196,7 +230,7 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         let mut next: Result<_, Unreadable> = Ok(first);
         loop {
             let attempt = match next {
-                Ok(envelope) => self.attempt(envelope).await,
+                Ok(envelope) => attempt(self.consumer.handle(envelope)).await,
                 Err(unreadable) => Err(HandleError::Rejected(unreadable.to_string())),
             };
             match attempt {
@@ -235,29 +269,30 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         }
     }
 
-    async fn attempt(&self, envelope: Envelope<E>) -> Result<(), HandleError> {
-        let work = AssertUnwindSafe(self.consumer.handle(envelope)).catch_unwind();
-        match tokio::time::timeout(ATTEMPT, work).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(panic)) => {
-                let said = panic.downcast_ref::<&str>().copied();
-                let said = said
-                    .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                    .unwrap_or_default();
-                Err(HandleError::Rejected(format!("the consumer panicked: {said}")))
-            }
-            Err(_) => Err(HandleError::Unavailable(anyhow::anyhow!(
-                "no end after {} s",
-                ATTEMPT.as_secs()
-            ))),
-        }
-    }
-
     fn count(&self, outcome: &str) {
         self.metrics
             .events
             .with_label_values(&[E::TOPIC.default_name(), self.kind, outcome])
             .inc();
+    }
+}
+
+/// Makes one attempt. A panic is an error like others.
+async fn attempt(work: impl Future<Output = Result<(), HandleError>> + Send) -> Result<(), HandleError> {
+    let work = AssertUnwindSafe(work).catch_unwind();
+    match tokio::time::timeout(ATTEMPT, work).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => {
+            let said = panic.downcast_ref::<&str>().copied();
+            let said = said
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or_default();
+            Err(HandleError::Rejected(format!("the consumer panicked: {said}")))
+        }
+        Err(_) => Err(HandleError::Unavailable(anyhow::anyhow!(
+            "no end after {} s",
+            ATTEMPT.as_secs()
+        ))),
     }
 }
 

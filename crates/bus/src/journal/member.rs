@@ -127,6 +127,14 @@ impl Member for JournalMember {
         }
     }
 
+    fn read_ahead(&mut self) -> Option<Result<Record, BusError>> {
+        // After a rebalance `next` decides whose the records are.
+        match self.changed.has_changed() {
+            Ok(false) => self.pop().map(Ok),
+            Ok(true) | Err(_) => None,
+        }
+    }
+
     async fn done(&mut self, record: &Record) -> Result<(), BusError> {
         let part = (
             self.handle.state.number(Channel::live(record.topic)),
